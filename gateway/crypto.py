@@ -1,0 +1,218 @@
+"""Secrets, digests, constant-time comparison and key rotation, in one place.
+
+One master key, and previous ones that are still accepted. Each purpose has a key of its own (HKDF, RFC 5869),
+each ciphertext names the key that sealed it and is bound to its purpose and its row, and what is checked is
+checked against the current key first, then the previous ones.
+
+Tokens read PREFIX + 32 characters of randomness + 8 characters of keyed check, all in [A-Za-z0-9_-]. The check
+lets an invented token be refused without a query and lets scanners recognise a leaked one; it authenticates
+nothing by itself, since the store decides.
+"""
+
+import base64
+import hashlib
+import hmac
+import re
+import secrets
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHashError, VerificationError
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from gateway.errors import GatewayError
+
+TokenPrefix = Literal["gwa_", "gwr_", "gwc_"]
+
+_RANDOM_BYTES: Final = 24  # 192 bits
+_CHECK_BYTES: Final = 6
+_NONCE_BYTES: Final = 12
+_KEY_ID_BYTES: Final = 4
+MASTER_KEY_BYTES: Final = 32
+TOKEN_LENGTH: Final = 4 + 32 + 8
+
+_TOKEN = re.compile(r"(?:gwa|gwr|gwc)_[A-Za-z0-9_-]{40}", re.ASCII)
+
+
+class UnsealError(GatewayError):
+    """A ciphertext was sealed by an unknown key, for another row or purpose, or was altered."""
+
+
+def digest(secret: str) -> bytes:
+    """SHA-256 of a token or secret: 32 bytes, the only form in which the store knows it."""
+    return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).digest()
+
+
+def equal(one: bytes, other: bytes) -> bool:
+    """Whether two byte strings agree, in time that does not tell where they differ."""
+    return hmac.compare_digest(one, other)
+
+
+def random_text(nbytes: int = _RANDOM_BYTES) -> str:
+    """Randomness of `nbytes` bytes in [A-Za-z0-9_-]."""
+    return secrets.token_urlsafe(nbytes)
+
+
+def new_identifier(prefix: str) -> str:
+    """A public identifier that begins with a letter and holds only [a-z2-7], with 80 random bits."""
+    return prefix + base64.b32encode(secrets.token_bytes(10)).decode().lower()
+
+
+def new_master_key() -> str:
+    """A master key as it stands in its file: 32 random bytes in base64url."""
+    return base64.urlsafe_b64encode(secrets.token_bytes(MASTER_KEY_BYTES)).decode()
+
+
+def parse_master_key(text: str) -> bytes:
+    """The bytes of a master key. Raises ValueError unless it is base64 (either alphabet) of 32 bytes."""
+    normal = text.strip().replace("+", "-").replace("/", "_").rstrip("=")
+    try:
+        key = base64.b64decode(normal + "=" * (-len(normal) % 4), altchars=b"-_", validate=True)
+    except ValueError as exc:
+        raise ValueError("a master key is base64 of 32 bytes") from exc
+    if len(key) != MASTER_KEY_BYTES:
+        raise ValueError(f"a master key is base64 of 32 bytes, this one has {len(key)}")
+    return key
+
+
+def _derive(master: bytes, purpose: str) -> bytes:
+    return HKDF(algorithm=SHA256(), length=32, salt=None, info=f"gateway/1/{purpose}".encode()).derive(master)
+
+
+@dataclass(frozen=True, slots=True)
+class _Keys:
+    """The keys that one master key stands for."""
+
+    key_id: bytes
+    master: bytes
+    check: bytes
+    successor: bytes
+
+    @classmethod
+    def of(cls, master: bytes) -> "_Keys":
+        return cls(
+            _derive(master, "key-id")[:_KEY_ID_BYTES],
+            master,
+            _derive(master, "token-check"),
+            _derive(master, "refresh-successor"),
+        )
+
+
+class Keyring:
+    """The current master key and the previous ones; it never shows any of them."""
+
+    def __init__(self, master: bytes, previous: tuple[bytes, ...] = ()) -> None:
+        self._current = _Keys.of(master)
+        self._all = (self._current, *(_Keys.of(key) for key in previous))
+
+    def __repr__(self) -> str:
+        return f"Keyring({self.key_id.hex()}, {len(self._all) - 1} previous)"
+
+    @property
+    def key_id(self) -> bytes:
+        """Four bytes that name the current master key and tell nothing about it."""
+        return self._current.key_id
+
+    @property
+    def key_ids(self) -> frozenset[bytes]:
+        """The names of all accepted master keys."""
+        return frozenset(keys.key_id for keys in self._all)
+
+    # -- tokens ---------------------------------------------------------------------------------------------
+
+    def new_token(self, prefix: TokenPrefix) -> str:
+        """A fresh token with 192 random bits and its keyed check."""
+        body = prefix + random_text(_RANDOM_BYTES)
+        return body + _check(self._current.check, body)
+
+    def is_ours(self, token: str, prefix: TokenPrefix) -> bool:
+        """Whether a token of our shape carries a good check; anything else of that prefix was invented."""
+        if _TOKEN.fullmatch(token) is None or not token.startswith(prefix):
+            return False
+        body, check = token[:-8].encode(), token[-8:].encode()
+        return any(equal(_check(keys.check, body.decode()).encode(), check) for keys in self._all)
+
+    def successors(self, refresh_token: str, salt: bytes) -> tuple[str, ...]:
+        """The refresh token that follows `refresh_token`, for the current key first, then the previous ones.
+
+        It is derived from the predecessor's plaintext and a salt of its row, so that it can be given again
+        within the grace period although the store holds digests only. Issue the first; to answer again, take
+        the one whose digest is stored.
+        """
+        return tuple(self._successor(keys, refresh_token, salt) for keys in self._all)
+
+    def _successor(self, keys: _Keys, refresh_token: str, salt: bytes) -> str:
+        mac = hmac.digest(keys.successor, salt + b"\0" + refresh_token.encode(), "sha256")
+        body = "gwr_" + base64.urlsafe_b64encode(mac[:_RANDOM_BYTES]).decode()
+        return body + _check(keys.check, body)
+
+    # -- sealing --------------------------------------------------------------------------------------------
+
+    def seal(self, purpose: str, row: str, plaintext: bytes) -> bytes:
+        """Encrypt and authenticate: key id, nonce, AES-256-GCM ciphertext, bound to `purpose` and `row`."""
+        nonce = secrets.token_bytes(_NONCE_BYTES)
+        cipher = AESGCM(_derive(self._current.master, f"seal/{purpose}"))
+        return self.key_id + nonce + cipher.encrypt(nonce, plaintext, row.encode())
+
+    def unseal(self, purpose: str, row: str, sealed: bytes) -> bytes:
+        """What `seal` was given. Raises UnsealError when it was not sealed by us for this purpose and row."""
+        key_id, rest = sealed[:_KEY_ID_BYTES], sealed[_KEY_ID_BYTES:]
+        nonce, ciphertext = rest[:_NONCE_BYTES], rest[_NONCE_BYTES:]
+        for keys in self._all:
+            if keys.key_id == key_id and len(nonce) == _NONCE_BYTES:
+                try:
+                    return AESGCM(_derive(keys.master, f"seal/{purpose}")).decrypt(nonce, ciphertext, row.encode())
+                except InvalidTag:
+                    continue
+        raise UnsealError(f"nothing of ours for {purpose}")
+
+    def needs_resealing(self, sealed: bytes) -> bool:
+        """Whether a ciphertext still rests on a previous master key."""
+        return not sealed.startswith(self.key_id)
+
+    # -- keyed digests --------------------------------------------------------------------------------------
+
+    def sign(self, purpose: str, message: str) -> str:
+        """A keyed check of `message` for one purpose, 43 characters (HMAC-SHA-256, base64url)."""
+        return _sign(self._current.master, purpose, message)
+
+    def verify(self, purpose: str, message: str, signature: str) -> bool:
+        """Whether `signature` was made by `sign` with any accepted key, in constant time for each."""
+        given = signature.encode("utf-8", "surrogateescape")
+        return any(equal(_sign(keys.master, purpose, message).encode(), given) for keys in self._all)
+
+
+def _check(key: bytes, body: str) -> str:
+    mac = hashlib.blake2b(body.encode(), key=key, digest_size=_CHECK_BYTES).digest()
+    return base64.urlsafe_b64encode(mac).decode()
+
+
+def _sign(master: bytes, purpose: str, message: str) -> str:
+    mac = hmac.digest(_derive(master, f"sign/{purpose}"), message.encode("utf-8", "surrogateescape"), "sha256")
+    return base64.urlsafe_b64encode(mac).decode().rstrip("=")
+
+
+# -- passwords -----------------------------------------------------------------------------------------------
+
+_PASSWORDS = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
+
+
+def hash_password(password: str) -> str:
+    """The argon2id hash of a password (19 MiB, two passes): some 20 ms of one core, so keep it off the loop."""
+    return _PASSWORDS.hash(password.encode("utf-8", "surrogateescape"))
+
+
+# What an unknown user's password is checked against, so that it takes the same time as a known one's.
+UNKNOWN_USER_HASH: Final = hash_password(random_text())
+
+
+def password_matches(password_hash: str, password: str) -> bool:
+    """Whether a password is the one that was hashed; as slow as hashing it."""
+    try:
+        return _PASSWORDS.verify(password_hash, password.encode("utf-8", "surrogateescape"))
+    except (VerificationError, InvalidHashError):
+        return False

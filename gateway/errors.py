@@ -1,0 +1,72 @@
+"""One tree of protocol errors: data only. `web` and `proxy` each render it in their place.
+
+The public text (`error`, `description`) is what a stranger may read; the private `cause` goes to the log.
+"""
+
+from dataclasses import dataclass
+
+
+class GatewayError(Exception):
+    """The root of everything that Gateway raises on purpose."""
+
+
+class OperatorError(GatewayError):
+    """A fault that the operator can mend: one line that names the key, the value and the mend."""
+
+
+@dataclass(eq=False)
+class OAuthError(GatewayError):
+    """A protocol error with its registered code (RFC 6749, section 5.2 and RFC 6750, section 3.1).
+
+    `status` is the HTTP status where the error is answered as JSON; redirected errors ignore it.
+    """
+
+    error: str
+    description: str
+    status: int = 400
+    cause: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.error}: {self.cause or self.description}"
+
+    def body(self) -> dict[str, str]:
+        """The JSON members of RFC 6749, section 5.2."""
+        return {"error": self.error, "error_description": self.description}
+
+
+def invalid_request(description: str, cause: str = "") -> OAuthError:
+    return OAuthError("invalid_request", description, 400, cause)
+
+
+def invalid_client(cause: str = "") -> OAuthError:
+    """One text for every reason, so that nobody learns which half was wrong (RFC 6749, section 5.2)."""
+    return OAuthError("invalid_client", "Client authentication failed.", 401, cause)
+
+
+def invalid_grant(description: str, cause: str = "") -> OAuthError:
+    return OAuthError("invalid_grant", description, 400, cause)
+
+
+def unauthorized_client(description: str, cause: str = "") -> OAuthError:
+    return OAuthError("unauthorized_client", description, 400, cause)
+
+
+def unsupported_grant_type(description: str, cause: str = "") -> OAuthError:
+    return OAuthError("unsupported_grant_type", description, 400, cause)
+
+
+def invalid_scope(description: str, cause: str = "") -> OAuthError:
+    return OAuthError("invalid_scope", description, 400, cause)
+
+
+def invalid_target(description: str, cause: str = "") -> OAuthError:
+    """RFC 8707, section 2."""
+    return OAuthError("invalid_target", description, 400, cause)
+
+
+def temporarily_unavailable(description: str, cause: str = "") -> OAuthError:
+    return OAuthError("temporarily_unavailable", description, 503, cause)
+
+
+class StoreUnavailable(GatewayError):
+    """The database gave no answer within its deadline: the caller refuses (503), never guesses."""

@@ -1,0 +1,5 @@
+"""May this call pass? One question, answered by what the store knows now."""
+
+from gateway.guard.verdict import Allowed, Call, Refused, Verdict
+
+__all__ = ["Allowed", "Call", "Refused", "Verdict"]

@@ -1,0 +1,140 @@
+"""The nouns that every layer shares, in RFC 6749's terms: frozen data, no behaviour beyond their own grammar."""
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+TokenType = Literal["bearer", "mac"]
+MacDraft = Literal["00", "01"]
+MacAlgorithm = Literal["hmac-sha-256", "hmac-sha-1"]
+GrantType = Literal["authorization_code", "refresh_token", "client_credentials"]
+
+GRANT_TYPES: tuple[GrantType, ...] = ("authorization_code", "refresh_token", "client_credentials")
+
+# RFC 6749, section 3.3: scope-token = 1*( %x21 / %x23-5B / %x5D-7E )
+_SCOPE_TOKEN = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")
+
+
+def is_scope_token(text: str) -> bool:
+    """Whether `text` is one well-formed scope name (RFC 6749, section 3.3)."""
+    return _SCOPE_TOKEN.fullmatch(text) is not None
+
+
+def parse_scope(text: str) -> frozenset[str]:
+    """The scope names of a space-delimited `scope` value; the order is free and repeats count once.
+
+    Raises ValueError when a name is malformed or the spacing is not single spaces (RFC 6749, section 3.3).
+    """
+    if text == "":
+        return frozenset()
+    names = text.split(" ")
+    for name in names:
+        if not is_scope_token(name):
+            raise ValueError(f"malformed scope: {name!r}")
+    return frozenset(names)
+
+
+def format_scope(names: frozenset[str]) -> str:
+    """The `scope` value for a set of names, sorted so that equal sets read alike."""
+    return " ".join(sorted(names))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Client:
+    """A registered OAuth client (RFC 6749, section 2). `confidential` means it holds a secret."""
+
+    client_id: str
+    name: str
+    confidential: bool
+    redirect_uris: tuple[str, ...]
+    grant_types: frozenset[GrantType]
+    scopes: frozenset[str]  # the scopes it may ask for
+    token_type: TokenType
+    mac_drafts: tuple[MacDraft, ...]
+    mac_algorithm: MacAlgorithm
+    pkce_required: bool
+    first_party: bool  # consent is not asked
+    verified: bool  # registered by an operator, not by itself
+    created_at: datetime
+    disabled_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class User:
+    """A person who can sign in. `subject` is never reused."""
+
+    subject: str
+    username: str
+    email: str | None
+    name: str | None
+    created_at: datetime
+    disabled_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scope:
+    """A scope and the plain words that the consent page says for it."""
+
+    name: str
+    description: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grant:
+    """What one person allowed one client: the unit of revocation and of the connected-applications page."""
+
+    grant_id: str
+    subject: str
+    client_id: str
+    client_name: str
+    scopes: frozenset[str]
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """A browser that is signed in."""
+
+    session_id: str
+    user: User
+    signed_in_at: datetime
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """On whose behalf a call is made: what the upstream is told and what introspection answers.
+
+    `subject` is the user's, or the client's own identifier where no person stands behind the token
+    (RFC 9068, section 2.2); the two kinds never collide, since their prefixes differ.
+    """
+
+    subject: str
+    client_id: str
+    username: str | None = None
+    email: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccessToken:
+    """A live access token as the store knows it; revoked, expired and disabled ones are never given out.
+
+    `audience` holds the resource identifiers it is limited to (RFC 8707); empty means any route.
+    `mac_key` is the plaintext key of a MAC token and is kept out of representations.
+    """
+
+    digest: bytes  # SHA-256 of the token
+    identity: Identity
+    scopes: frozenset[str]
+    token_type: TokenType
+    audience: tuple[str, ...]
+    issued_at: datetime
+    expires_at: datetime
+    mac_key: bytes | None
+    mac_algorithm: MacAlgorithm | None
+    mac_drafts: tuple[MacDraft, ...]
+
+    def __repr__(self) -> str:
+        return f"AccessToken({self.digest.hex()[:12]}…, {self.token_type}, {self.identity.subject})"

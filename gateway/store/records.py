@@ -1,0 +1,118 @@
+"""What goes into the store and comes out of it where `model` has no noun of its own."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from gateway.model import GrantType, MacAlgorithm, MacDraft, TokenType, User
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewClient:
+    """A client to register."""
+
+    name: str
+    confidential: bool
+    redirect_uris: tuple[str, ...]
+    grant_types: frozenset[GrantType]
+    scopes: frozenset[str]
+    token_type: TokenType
+    mac_drafts: tuple[MacDraft, ...]
+    mac_algorithm: MacAlgorithm
+    pkce_required: bool = True
+    first_party: bool = False
+    verified: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignInCandidate:
+    """Whom a sign-in form may mean, and the hash to check the password against."""
+
+    user: User
+    password_hash: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlowRequest:
+    """A proven authorization request: what a flow remembers of it.
+
+    `state` is kept as bytes, since it must come back exactly. `resource` is RFC 8707's.
+    """
+
+    client_id: str
+    redirect_uri: str
+    scopes: frozenset[str]
+    state: bytes | None
+    code_challenge: str | None  # S256 only
+    resource: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flow:
+    """An authorization request after sign-in, waiting for the person's decision."""
+
+    flow_id: str
+    session_id: str
+    subject: str
+    request: FlowRequest
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CodeRecord:
+    """A locked authorization code, as the pure decision sees it."""
+
+    client_id: str
+    subject: str
+    redirect_uri: str
+    scopes: frozenset[str]
+    resource: tuple[str, ...]
+    code_challenge: str | None
+    expires_at: datetime
+    spent_at: datetime | None
+    revoked: bool  # its grant was withdrawn, or its user or client disabled or deleted
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefreshRecord:
+    """A locked refresh token, as the pure decision sees it.
+
+    `successor_spent` tells whether the one that followed it was itself used already.
+    """
+
+    client_id: str
+    subject: str
+    scopes: frozenset[str]
+    resource: tuple[str, ...]
+    expires_at: datetime
+    spent_at: datetime | None
+    successor_spent: bool
+    revoked: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IssuedTokens:
+    """A token response's content (RFC 6749, section 5.1), the only time that the plaintexts exist."""
+
+    access_token: str
+    token_type: TokenType
+    expires_in: int
+    scope: str
+    refresh_token: str | None = None
+    mac_key: str | None = None
+    mac_algorithm: MacAlgorithm | None = None
+
+    def body(self) -> dict[str, str | int]:
+        """The members of the JSON answer; absent ones are left out."""
+        members: dict[str, str | int | None] = {
+            "access_token": self.access_token,
+            "token_type": self.token_type,
+            "expires_in": self.expires_in,
+            "scope": self.scope,
+            "refresh_token": self.refresh_token,
+            "mac_key": self.mac_key,
+            "mac_algorithm": self.mac_algorithm,
+        }
+        return {name: value for name, value in members.items() if value is not None}
+
+    def __repr__(self) -> str:
+        return f"IssuedTokens({self.token_type}, scope={self.scope!r})"
