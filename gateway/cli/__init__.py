@@ -1,0 +1,75 @@
+"""The commands, one module a noun: `gateway/cli/<noun>.py` holds a click command or group named `command`.
+
+A noun's module is imported when the noun is used, so that `--help` and short commands start fast. What an
+operator can mend is one line on stderr a fault and exit 1; wrong usage is exit 2; neither shows a traceback.
+"""
+
+import importlib
+from typing import IO, Any, Final
+
+import click
+
+from gateway import __version__
+from gateway.errors import OperatorError, StoreUnavailable
+
+_NOUNS: Final = {
+    "demo": "Try everything at once: a database, a sample API, a client, a user and routes.",
+    "serve": "Run the production server.",
+    "check-config": "Report every fault of a configuration file.",
+    "migrate": "Bring an external database to this release's schema.",
+    "client": "Register and manage OAuth clients.",
+    "user": "Create and manage the people who sign in.",
+    "scope": "Define what a token may be good for.",
+    "token": "Issue, inspect and revoke tokens.",
+    "mac": "Sign requests with a MAC token, and check signatures.",
+}
+_HIDDEN: Final = {"worker": ("serve", "worker")}  # name: module, attribute
+
+
+class Refusal(click.ClickException):
+    """What the operator can mend: its lines go to stderr as they are, and the exit code is 1."""
+
+    exit_code = 1
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        for line in self.message.splitlines():
+            click.echo(f"gateway: {line}", file=file, err=file is None)
+
+
+class _Nouns(click.Group):
+    """The root of all commands: it knows their names and summaries, and imports a noun only when it is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        del ctx
+        return list(_NOUNS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        del ctx
+        if cmd_name not in _NOUNS and cmd_name not in _HIDDEN:
+            return None
+        noun, attribute = _HIDDEN.get(cmd_name, (cmd_name.replace("-", "_"), "command"))
+        found: click.Command = getattr(importlib.import_module(f"gateway.cli.{noun}"), attribute)
+        return found
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        del ctx
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_NOUNS.items()))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except StoreUnavailable as exc:
+            raise Refusal("database.url: the database does not answer; start it, or correct the address") from exc
+        except OperatorError as exc:
+            raise Refusal(str(exc)) from exc
+
+
+@click.group(
+    cls=_Nouns,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Example: gateway demo",
+)
+@click.version_option(__version__, prog_name="gateway", message="%(prog)s %(version)s")
+def root() -> None:
+    """An OAuth 2 authorization server and an async reverse proxy in one program."""
