@@ -1,0 +1,45 @@
+"""TOML → frozen types, every fault at once, each with its path in the file and the mend."""
+
+from gateway.config.routes import compile_routes
+from gateway.config.tables import (
+    Admin,
+    AuthScheme,
+    Branding,
+    Config,
+    ConfigError,
+    Database,
+    Fault,
+    Keys,
+    Mac,
+    Network,
+    Route,
+    SecretReference,
+    Server,
+    Settings,
+    Tokens,
+    load,
+    parse,
+    resolve,
+)
+
+__all__ = [
+    "Admin",
+    "AuthScheme",
+    "Branding",
+    "Config",
+    "ConfigError",
+    "Database",
+    "Fault",
+    "Keys",
+    "Mac",
+    "Network",
+    "Route",
+    "SecretReference",
+    "Server",
+    "Settings",
+    "Tokens",
+    "compile_routes",
+    "load",
+    "parse",
+    "resolve",
+]

@@ -1,0 +1,57 @@
+"""From a route as the operator writes it to a route as the access plane uses it."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import cast
+
+from yarl import URL
+
+from gateway.config.tables import Config, Route, Server
+from gateway.routing import Origin
+from gateway.routing import Route as CompiledRoute
+
+
+def compile_routes(config: Config) -> tuple[CompiledRoute, ...]:
+    """The routes in the order of the file, with their addresses, byte paths and resource identifiers.
+
+    A resource identifier (RFC 8707, RFC 9728 section 2) is the origin under which clients reach the route and its
+    path; a route for "/" has the origin alone.
+    """
+    return tuple(_compiled(route, config.server) for route in config.routes)
+
+
+def _compiled(route: Route, server: Server) -> CompiledRoute:
+    return CompiledRoute(
+        name=route.name,
+        path=route.path.encode("ascii"),
+        hosts=frozenset(host.encode("ascii") for host in route.hosts),
+        methods=frozenset(method.encode("ascii") for method in route.methods),
+        upstreams=tuple(map(_upstream, route.upstreams)),
+        upstream_host=None if route.upstream_host is None else route.upstream_host.encode("ascii"),
+        strip_prefix=b"" if route.strip_prefix in (None, "/") else cast("str", route.strip_prefix).encode("ascii"),
+        schemes=route.schemes,
+        scopes=_scopes_by_method(route),
+        timeout=route.timeout,
+        max_body=route.max_body,
+        forward_authorization=route.forward_authorization,
+        resource=_resource(route, server),
+    )
+
+
+def _upstream(text: str) -> Origin:
+    url = URL(text)
+    return Origin(cast("str", url.host), cast("int", url.port), tls=url.scheme == "https")
+
+
+def _scopes_by_method(route: Route) -> Mapping[str, frozenset[str]]:
+    if isinstance(route.scopes, dict):
+        return MappingProxyType({method: frozenset(names) for method, names in route.scopes.items()})
+    return MappingProxyType({"*": frozenset(route.scopes)})
+
+
+def _resource(route: Route, server: Server) -> str:
+    origin = server.origin
+    if route.hosts:
+        scheme, port = ("https", 443) if server.secure else ("http", 80)
+        origin = f"{scheme}://{route.hosts[0]}" + ("" if server.port == port else f":{server.port}")
+    return origin if route.path == "/" else origin + route.path
