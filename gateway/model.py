@@ -12,6 +12,13 @@ GrantType = Literal["authorization_code", "refresh_token", "client_credentials"]
 
 GRANT_TYPES: tuple[GrantType, ...] = ("authorization_code", "refresh_token", "client_credentials")
 
+# The browser's cookies are ours alone: the proxy takes them from what upstreams see, and from what upstreams set.
+SESSION_COOKIE = "gateway_session"
+FORM_COOKIE = "gateway_form"  # binds a sign-in form to the browser that it was given to
+KNOWN_BROWSER_COOKIE = "gateway_known_browser"
+_COOKIES = (SESSION_COOKIE, FORM_COOKIE, KNOWN_BROWSER_COOKIE)
+OWN_COOKIES: frozenset[str] = frozenset(_COOKIES) | {f"__Host-{name}" for name in _COOKIES}
+
 # RFC 6749, section 3.3: scope-token = 1*( %x21 / %x23-5B / %x5D-7E )
 _SCOPE_TOKEN = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")
 
