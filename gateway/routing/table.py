@@ -1,7 +1,9 @@
-"""The routes as the access plane uses them."""
+"""The routes as the access plane uses them, and the match of a request to one of them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+
+from gateway.routing.target import TargetError, readings
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,3 +44,56 @@ class Route:
         if method not in table and method == "HEAD":
             method = "GET"
         return table.get(method) or (frozenset() if method in table else table.get("*", frozenset()))
+
+    def forwarded(self, path: bytes) -> bytes:
+        """The path that the upstream receives: `strip_prefix` taken off, every other byte as it came."""
+        prefix = self.strip_prefix
+        if prefix in (b"", b"/"):
+            return path
+        return path[len(prefix) :] or b"/"
+
+
+@dataclass(frozen=True, slots=True)
+class NoRoute:
+    """No route has this path, or none has it for this method: then `allow` names the methods there are."""
+
+    allow: tuple[bytes, ...] = ()
+
+
+class RouteTable:
+    """Finds the route of a request: by whole path segments, the longest path first.
+
+    Of two routes with one path, the one that names the host goes before one for any host, and the one that names
+    the method before one for any method.
+    """
+
+    def __init__(self, routes: Iterable[Route]) -> None:
+        self._by_path: dict[bytes, list[Route]] = {}
+        for route in sorted(routes, key=lambda route: (not route.hosts, not route.methods)):
+            self._by_path.setdefault(route.path, []).append(route)
+
+    def match(self, host: bytes, method: bytes, path: bytes) -> Route | NoRoute:
+        """The route for a lower-case host, a method and a canonical path.
+
+        Raises TargetError where escapes or path parameters hide another route's path: an upstream that resolves
+        them would be entered by the wrong door.
+        """
+        found = self._match(host, method, path)
+        for reading in readings(path):
+            if self._match(host, method, reading) != found:
+                raise TargetError("The path reads as another route's when its escapes are resolved.")
+        return found
+
+    def _match(self, host: bytes, method: bytes, path: bytes) -> Route | NoRoute:
+        allow: dict[bytes, None] = {}
+        prefix = path
+        while True:
+            for route in self._by_path.get(prefix, ()):
+                if route.hosts and host not in route.hosts:
+                    continue
+                if not route.methods or method in route.methods:
+                    return route
+                allow.update(dict.fromkeys(sorted(route.methods)))
+            if prefix in (b"/", b""):
+                return NoRoute(tuple(allow))
+            prefix = prefix[: prefix.rfind(b"/")] or b"/"

@@ -1,0 +1,156 @@
+"""Message bodies: by length, in chunks, until the connection closes (RFC 9112, sections 6 and 7)."""
+
+from dataclasses import dataclass
+
+from gateway.http1.buffer import Buffer, HeadLines
+from gateway.http1.grammar import (
+    CHUNK_EXTENSIONS_LIMIT,
+    CHUNK_LINE,
+    CHUNK_LINE_LIMIT,
+    LINE_LIMIT,
+    Field,
+    Malformed,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """The message is complete; `trailers` came behind its last chunk."""
+
+    trailers: tuple[Field, ...] = ()
+
+
+END = End()
+
+
+class LengthBody:
+    """A body of known length."""
+
+    __slots__ = ("_left",)
+
+    def __init__(self, length: int) -> None:
+        self._left = length
+
+    def read(self, buffer: Buffer) -> bytes | End | None:
+        if self._left == 0:
+            return END
+        if len(buffer) == 0:
+            return None
+        data = buffer.take(self._left)
+        self._left -= len(data)
+        return data
+
+    def closed(self) -> End:
+        """What the end of the connection means: a length that was not reached is a lie."""
+        if self._left:
+            raise Malformed(400, "The connection ended before the body did.")
+        return END
+
+
+class UntilCloseBody:
+    """A response body that ends with the connection (RFC 9112, section 6.3, rule 8)."""
+
+    __slots__ = ()
+
+    def read(self, buffer: Buffer) -> bytes | End | None:
+        return buffer.take(len(buffer)) if len(buffer) else None
+
+    def closed(self) -> End:
+        return END
+
+
+class ChunkedBody:
+    """A chunked body. What complete chunks hold is joined, so that tiny chunks do not cost an event each.
+
+    `whole_chunks` counts the chunks that were read to their end, the last one included.
+    """
+
+    __slots__ = ("_extensions", "_fault", "_left", "_state", "_trailers", "whole_chunks")
+
+    def __init__(self) -> None:
+        self.whole_chunks = 0
+        self._left = 0
+        self._extensions = 0
+        self._state = "size"  # size → data → data end → size … → trailers
+        self._trailers = HeadLines(None, LINE_LIMIT)
+        self._fault: Malformed | None = None
+
+    def read(self, buffer: Buffer) -> bytes | End | None:
+        if self._fault is not None:
+            raise self._fault
+        parts: list[bytes] = []
+        end = None
+        try:
+            while end is None and self._advance(buffer, parts):
+                if self._state == "trailers":
+                    if parts:
+                        break
+                    end = self._read_trailers(buffer)
+                    if end is None:
+                        return None
+        except Malformed as fault:
+            # What came before the fault is given first, so that any cut of the bytes gives the same events.
+            if not parts:
+                raise
+            self._fault = fault
+        return end or (b"".join(parts) if parts else None)
+
+    def _advance(self, buffer: Buffer, parts: list[bytes]) -> bool:
+        """Read one element of the framing; False while more bytes are needed."""
+        match self._state:
+            case "size":
+                return self._read_size(buffer)
+            case "data":
+                data = buffer.take(self._left)
+                if data:
+                    parts.append(data)
+                    self._left -= len(data)
+                if self._left:
+                    return False
+                self._state = "data end"
+                return True
+            case "data end":
+                return self._read_data_end(buffer)
+            case _:
+                return True
+
+    def _read_size(self, buffer: Buffer) -> bool:
+        end = buffer.find(b"\n") + 1
+        if end == 0 or end > CHUNK_LINE_LIMIT:
+            if end > CHUNK_LINE_LIMIT or len(buffer) > CHUNK_LINE_LIMIT:
+                raise Malformed(400, "A chunk-size line is too long.")
+            return False
+        found = CHUNK_LINE.fullmatch(buffer.peek(0, end))
+        if found is None:
+            raise Malformed(400, "A chunk size is malformed.")
+        self._extensions += len(found[2])
+        if self._extensions > CHUNK_EXTENSIONS_LIMIT:
+            raise Malformed(400, "There are too many chunk extensions.")
+        buffer.skip(end)
+        self._left = int(found[1], 16)
+        self._state = "data" if self._left else "trailers"
+        if not self._left:
+            self.whole_chunks += 1
+        return True
+
+    def _read_data_end(self, buffer: Buffer) -> bool:
+        found = buffer.peek(0, 2)
+        if found == b"\r\n":
+            buffer.skip(2)
+            self.whole_chunks += 1
+            self._state = "size"
+            return True
+        if found in (b"", b"\r"):
+            return False
+        raise Malformed(400, "A chunk is longer than its size.")
+
+    def _read_trailers(self, buffer: Buffer) -> End | None:
+        read = self._trailers.read(buffer)
+        return None if read is None else End(read[1])
+
+    def closed(self) -> End:
+        raise Malformed(400, "The connection ended before the last chunk.")
+
+
+Body = LengthBody | ChunkedBody | UntilCloseBody
+EMPTY_BODY = LengthBody(0)

@@ -1,0 +1,124 @@
+"""Bytes that arrived and are not read yet."""
+
+from gateway.http1.grammar import (
+    FIELD_LIMIT,
+    HEAD_LIMIT,
+    LINE_LIMIT,
+    Field,
+    Malformed,
+    parse_field,
+    parse_fields,
+)
+
+
+class Buffer:
+    """A queue of bytes that is cheap when what arrives is read at once, and linear when it drips."""
+
+    __slots__ = ("_data", "_position")
+
+    def __init__(self) -> None:
+        self._data: bytes | bytearray = b""
+        self._position = 0
+
+    def __len__(self) -> int:
+        return len(self._data) - self._position
+
+    def append(self, data: bytes) -> None:
+        if self._position == len(self._data):
+            self._data, self._position = data, 0
+            return
+        if self._position or isinstance(self._data, bytes):
+            self._data, self._position = bytearray(memoryview(self._data)[self._position :]), 0
+        self._data += data
+
+    def take(self, size: int) -> bytes:
+        """Remove and return up to `size` bytes."""
+        start = self._position
+        end = min(start + size, len(self._data))
+        self._position = end
+        data = self._data
+        if start == 0 and end == len(data) and isinstance(data, bytes):
+            return data
+        return bytes(data[start:end])
+
+    def skip(self, size: int) -> None:
+        self._position += size
+
+    def find(self, what: bytes, start: int = 0) -> int:
+        """The offset of `what` from the first unread byte, searched from offset `start`, or -1."""
+        found = self._data.find(what, self._position + start)
+        return found if found < 0 else found - self._position
+
+    def peek(self, start: int, end: int) -> bytes:
+        return bytes(self._data[self._position + start : self._position + end])
+
+    def startswith(self, prefix: bytes) -> bool:
+        return self._data.startswith(prefix, self._position)
+
+
+class HeadLines:
+    """Takes a head or a trailer section off a buffer: a start line (where there is one) and fields.
+
+    A fault is raised at the first byte that shows it, so that a head that comes byte by byte and one that comes
+    whole end alike. While a head is incomplete, each of its complete lines is judged once.
+    """
+
+    __slots__ = ("_checked", "_limit", "_lines", "_searched", "_start_line_status")
+
+    def __init__(self, start_line_status: int | None, limit: int = HEAD_LIMIT) -> None:
+        self._start_line_status = start_line_status  # of an over-long start line; None: there is no start line
+        self._limit = limit
+        self._checked = self._searched = self._lines = 0
+
+    def read(self, buffer: Buffer) -> tuple[bytes, tuple[Field, ...]] | None:
+        """The start line with its CRLF and the fields, or None while more is needed. Raises Malformed."""
+        end = self._end(buffer)
+        if end < 0 or end > self._limit:
+            self._check_lines(buffer)
+            self._searched = max(0, len(buffer) - 3)
+            return None
+        head = buffer.peek(0, end - 2)
+        split = head.find(b"\n") + 1 if self._start_line_status is not None else 0
+        fields = parse_fields(head[split:]) if self._within_limits(head) else None
+        if fields is None or len(fields) > FIELD_LIMIT:
+            self._check_lines(buffer)
+            raise Malformed(400, "The header is malformed.")
+        buffer.skip(end)
+        self._checked = self._searched = self._lines = 0
+        return head[:split], fields
+
+    def _end(self, buffer: Buffer) -> int:
+        """The offset behind the empty line that ends the section, or -1."""
+        if self._start_line_status is None and buffer.startswith(b"\r\n"):
+            return 2
+        found = buffer.find(b"\r\n\r\n", self._searched)
+        return found if found < 0 else found + 4
+
+    def _within_limits(self, head: bytes) -> bool:
+        return len(head) <= LINE_LIMIT or all(len(line) < LINE_LIMIT for line in head.split(b"\n"))
+
+    def _check_lines(self, buffer: Buffer) -> None:
+        """Judge the lines that have become complete, in order, and the length of what follows them."""
+        while (end := buffer.find(b"\n", self._checked) + 1) > 0:
+            self._check_size(end)
+            line = buffer.peek(self._checked, end)
+            if not line.endswith(b"\r\n") or b"\r" in line[:-2]:
+                raise Malformed(400, "A line does not end in CRLF.")
+            is_start_line = self._lines == 0 and self._start_line_status is not None
+            if line == b"\r\n" and not is_start_line:
+                return
+            if not is_start_line:
+                parse_field(line)
+            self._lines += 1
+            if self._lines - (self._start_line_status is not None) > FIELD_LIMIT:
+                raise Malformed(431, f"There are more than {FIELD_LIMIT} header fields.")
+            self._checked = end
+        self._check_size(len(buffer))
+
+    def _check_size(self, end: int) -> None:
+        if end - self._checked > LINE_LIMIT:
+            if self._lines == 0 and self._start_line_status is not None:
+                raise Malformed(self._start_line_status, f"The first line is longer than {LINE_LIMIT} bytes.")
+            raise Malformed(431, f"A header field is longer than {LINE_LIMIT} bytes.")
+        if end > self._limit:
+            raise Malformed(431, f"The header is longer than {self._limit} bytes.")

@@ -1,0 +1,87 @@
+"""HTTP/1.1 on the wire: the grammar in one block, strict, and the limits that bound it (RFC 9110, RFC 9112).
+
+Everything is matched in full. What RFC 9112 lets a recipient tolerate (bare LF, folded lines, white space before a
+colon) is refused, since two readers that tolerate differently are how requests are smuggled.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from gateway.errors import GatewayError
+
+LINE_LIMIT: Final = 8 * 1024  # one line of a head, its CRLF included
+HEAD_LIMIT: Final = 64 * 1024  # a whole head
+FIELD_LIMIT: Final = 100  # fields of a head or a trailer section
+CHUNK_LINE_LIMIT: Final = 256  # a chunk-size line with its extensions
+CHUNK_EXTENSIONS_LIMIT: Final = 16 * 1024  # all chunk extensions of a message together
+INTERIM_LIMIT: Final = 16  # 1xx answers to one request
+
+_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"  # RFC 9110, section 5.6.2
+_VALUE = rb"[\t\x20-\x7e\x80-\xff]*"  # RFC 9110, section 5.5, without its controls
+_QUOTED = rb'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*+"'  # RFC 9110, section 5.6.4
+
+TOKEN: Final = re.compile(_TOKEN + rb"+")
+
+# RFC 9112, section 3: method SP request-target SP HTTP-version
+REQUEST_LINE: Final = re.compile(rb"(" + _TOKEN + rb"{1,32}+) ([\x21-\x7e\x80-\xff]++) HTTP/(\d)\.(\d)\r\n")
+# RFC 9112, section 4; the space before an absent reason is often left out, and nothing hangs on it
+STATUS_LINE: Final = re.compile(rb"HTTP/(\d)\.(\d) (\d{3})(?: (" + _VALUE + rb"))?\r\n")
+# RFC 9112, section 5
+FIELD_LINE: Final = re.compile(rb"(" + _TOKEN + rb"++):(" + _VALUE + rb"+)\r\n")
+FIELD_LINES: Final = re.compile(rb"(?:" + _TOKEN + rb"++:" + _VALUE + rb"+\r\n)*+")
+
+# RFC 9112, section 7.1: chunk-size [ chunk-ext ] CRLF
+CHUNK_LINE: Final = re.compile(
+    rb"([0-9A-Fa-f]{1,15})((?:[ \t]*;[ \t]*"
+    + _TOKEN
+    + rb"++(?:[ \t]*=[ \t]*(?:"
+    + _TOKEN
+    + rb"++|"
+    + _QUOTED
+    + rb"))?)*)\r\n"
+)
+CONTENT_LENGTH: Final = re.compile(rb"[0-9]{1,18}")  # RFC 9110, section 8.6, bounded
+
+# RFC 9112, section 3.2 and RFC 3986, section 3.2.2: host [ ":" port ]
+HOST: Final = re.compile(
+    rb"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9\-._~!$&'()*+,;=]{1,253})(?::([0-9]{0,5}))?",
+)
+
+Field = tuple[bytes, bytes, bytes]  # lower-case name, name as sent, value without surrounding white space
+
+
+@dataclass(eq=False)
+class Malformed(GatewayError):
+    """A message that breaks the grammar or a limit: the status that says so, and why. The connection is closed."""
+
+    status: int
+    description: str
+
+    def __str__(self) -> str:
+        return f"{self.status}: {self.description}"
+
+
+def parse_field(line: bytes) -> Field:
+    """One field line with its CRLF. Raises Malformed (400) when it is none."""
+    found = FIELD_LINE.fullmatch(line)
+    if found is None:
+        raise Malformed(400, "A header field is malformed.")
+    name, value = found.groups()
+    return name.lower(), name, value.strip(b" \t")
+
+
+def parse_fields(lines: bytes) -> tuple[Field, ...] | None:
+    """Any number of field lines at once; None when one of them is malformed."""
+    if FIELD_LINES.fullmatch(lines) is None:
+        return None
+    fields = []
+    for line in lines.split(b"\r\n")[:-1]:
+        name, _, value = line.partition(b":")
+        fields.append((name.lower(), name, value.strip(b" \t")))
+    return tuple(fields)
+
+
+def list_members(value: bytes) -> list[bytes]:
+    """The members of a comma-separated list of tokens, in lower case, empty ones left out (RFC 9110, 5.6.1)."""
+    return [member for part in value.lower().split(b",") if (member := part.strip(b" \t"))]

@@ -1,0 +1,228 @@
+"""Requests off the wire: bytes in, events out (RFC 9112). No socket, no clock.
+
+    state       next_event() gives                       then
+    ─────────   ──────────────────────────────────────   ─────────────────────────────────────────
+    HEAD        None while the head is incomplete        HEAD
+                RequestHead                              BODY
+    BODY        bytes, any number of times               BODY
+                End, with the trailers                   COMPLETE
+    COMPLETE    None; what arrives is kept               HEAD after next_request(), which the owner
+                                                         calls when the answer is on its way
+    any         raises Malformed                         FAULTY: raises it again, for ever
+
+After a request that asks for an upgrade the reader stays COMPLETE: what follows belongs to the new protocol, if
+the server agrees (`unread()`), or to the next request.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from gateway.http1.body import EMPTY_BODY, Body, ChunkedBody, End, LengthBody
+from gateway.http1.buffer import Buffer, HeadLines
+from gateway.http1.grammar import (
+    CONTENT_LENGTH,
+    HOST,
+    REQUEST_LINE,
+    TOKEN,
+    Field,
+    Malformed,
+    list_members,
+)
+
+
+@dataclass(slots=True, eq=False)
+class RequestHead:
+    """A request's head that passed every rule. `target` and the field values are the bytes as they came.
+
+    `length` is the body's, or None when it comes in chunks; `host` is the Host field's value (b"" only for an
+    HTTP/1.0 request without one); `upgrade` is the one protocol that the client offers to change to.
+    """
+
+    method: bytes
+    target: bytes
+    minor_version: int
+    fields: tuple[Field, ...]
+    length: int | None
+    host: bytes
+    keep_alive: bool
+    connection: frozenset[bytes]
+    upgrade: bytes | None
+    expects_continue: bool
+
+    def values(self, name: bytes) -> Iterator[bytes]:
+        """Every value of a field, by its lower-case name."""
+        return (value for lower, _, value in self.fields if lower == name)
+
+    @property
+    def has_body(self) -> bool:
+        return self.length != 0
+
+
+RequestEvent = RequestHead | bytes | End
+
+
+class RequestReader:
+    """Reads the requests of one connection, one after another."""
+
+    __slots__ = ("_body", "_buffer", "_fault", "_head_lines", "_started", "_state")
+
+    def __init__(self) -> None:
+        self._buffer = Buffer()
+        self._head_lines = HeadLines(414)
+        self._body: Body = EMPTY_BODY
+        self._state = "head"
+        self._started = False  # the empty line that may precede a request line was skipped, or cannot come
+        self._fault: Malformed | None = None
+
+    def receive(self, data: bytes) -> None:
+        self._buffer.append(data)
+
+    @property
+    def buffered(self) -> int:
+        """How many bytes wait to be read."""
+        return len(self._buffer)
+
+    @property
+    def first_chunk_seen(self) -> bool:
+        """Whether nothing can be wrong with the beginning of the body any more."""
+        return not isinstance(self._body, ChunkedBody) or self._body.whole_chunks > 0
+
+    def next_event(self) -> RequestEvent | None:
+        """The next event, or None while more bytes or `next_request` are needed. Raises Malformed."""
+        if self._fault is not None:
+            raise self._fault
+        try:
+            if self._state == "head":
+                return self._read_head()
+            if self._state == "body":
+                event = self._body.read(self._buffer)
+                if isinstance(event, End):
+                    self._state = "complete"
+                return event
+        except Malformed as fault:
+            self._fault = fault
+            raise
+        return None
+
+    def next_request(self) -> None:
+        """Go on to the next request of the connection."""
+        self._state, self._started = "head", False
+
+    def unread(self) -> bytes:
+        """Take what follows the request, for the protocol that the connection changes to."""
+        return self._buffer.take(len(self._buffer))
+
+    def _read_head(self) -> RequestHead | None:
+        buffer = self._buffer
+        if not self._started:
+            if len(buffer) == 0 or (len(buffer) == 1 and buffer.startswith(b"\r")):
+                return None
+            if buffer.startswith(b"\r\n"):  # RFC 9112, section 2.2: at least one empty line is ignored
+                buffer.skip(2)
+            self._started = True
+        read = self._head_lines.read(buffer)
+        if read is None:
+            return None
+        head = _judge(*read)
+        self._body = ChunkedBody() if head.length is None else LengthBody(head.length)
+        self._state = "body"
+        return head
+
+
+def _judge(line: bytes, fields: tuple[Field, ...]) -> RequestHead:
+    found = REQUEST_LINE.fullmatch(line)
+    if found is None:
+        raise Malformed(400, "The request line is malformed.")
+    method, target, major, minor = found.groups()
+    if major != b"1" or minor not in b"01":
+        raise Malformed(505, "Only HTTP/1.1 and HTTP/1.0 are spoken here.")
+    if method == b"CONNECT":
+        raise Malformed(405, "CONNECT is not served here.")
+    connection, host, upgrade = set[bytes](), list[bytes](), list[bytes]()
+    lengths, codings, expectations = list[bytes](), list[bytes](), list[bytes]()
+    collected = {b"content-length": lengths, b"transfer-encoding": codings, b"expect": expectations, b"host": host}
+    for lower, _, value in fields:
+        if lower in collected:
+            collected[lower].append(value)
+        elif lower == b"connection":
+            connection.update(list_members(value))
+        elif lower == b"upgrade":
+            upgrade.extend(list_members(value))
+        elif b"_" in lower:
+            # Some servers read "_" as "-" (CGI variables), so that such a name could forge a field of ours.
+            raise Malformed(400, "A header field's name holds an underscore.")
+    old = minor == b"0"
+    return RequestHead(
+        method,
+        target,
+        int(minor),
+        fields,
+        _body_length(lengths, codings, old),
+        _host(host, old),
+        b"close" not in connection and (not old or b"keep-alive" in connection),
+        frozenset(connection),
+        _upgrade(upgrade, connection, old),
+        _expects_continue(expectations, old),
+    )
+
+
+def _body_length(lengths: list[bytes], codings: list[bytes], old: bool) -> int | None:
+    """RFC 9112, section 6.3: the body's length, or None when it is chunked."""
+    if codings:
+        if lengths:
+            raise Malformed(400, "Content-Length and Transfer-Encoding exclude each other.")
+        if old:
+            raise Malformed(400, "HTTP/1.0 has no Transfer-Encoding.")
+        if len(codings) > 1:
+            raise Malformed(400, "Transfer-Encoding is repeated.")
+        if codings[0].lower() != b"chunked":
+            # RFC 9112, section 6.1: 501 for a coding that is not understood
+            known_end = list_members(codings[0])[-1:] == [b"chunked"] and codings[0].lower().count(b"chunked") == 1
+            raise Malformed(501 if known_end else 400, "The only transfer coding understood is chunked.")
+        return None
+    if not lengths:
+        return 0
+    if len(lengths) > 1:
+        raise Malformed(400, "Content-Length is repeated.")
+    if CONTENT_LENGTH.fullmatch(lengths[0]) is None:
+        raise Malformed(400, "Content-Length is malformed.")
+    return int(lengths[0])
+
+
+def _host(values: list[bytes], old: bool) -> bytes:
+    """RFC 9112, section 3.2: exactly one Host, and a valid one."""
+    if not values and old:
+        return b""
+    if len(values) != 1:
+        raise Malformed(400, "Exactly one Host field is needed.")
+    parse_host(values[0])
+    return values[0]
+
+
+def parse_host(value: bytes) -> tuple[bytes, int | None]:
+    """The lower-case host and the port of a Host field. Raises Malformed (400)."""
+    found = HOST.fullmatch(value)
+    if found is None:
+        raise Malformed(400, "The Host field is malformed.")
+    host, port = found.groups()
+    if port and int(port) > 65535:
+        raise Malformed(400, "The Host field's port is out of range.")
+    return host.lower(), int(port) if port else None
+
+
+def _upgrade(offers: list[bytes], connection: set[bytes], old: bool) -> bytes | None:
+    """RFC 9110, section 7.8: the one protocol offered; HTTP itself (h2c) and several at once are not relayed."""
+    if old or b"upgrade" not in connection or len(offers) != 1:
+        return None
+    offer = offers[0]
+    name = offer.partition(b"/")[0]
+    return offer if TOKEN.fullmatch(name) and name not in (b"h2c", b"http", b"h2", b"tls") else None
+
+
+def _expects_continue(values: list[bytes], old: bool) -> bool:
+    """RFC 9110, section 10.1.1."""
+    if not values or old:
+        return False
+    if len(values) > 1 or values[0].lower() != b"100-continue":
+        raise Malformed(417, "The only expectation understood is 100-continue.")
+    return True

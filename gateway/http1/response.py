@@ -1,0 +1,160 @@
+"""Responses off the wire: bytes in, events out (RFC 9112). No socket, no clock.
+
+    state       next_event() gives                            then
+    ─────────   ───────────────────────────────────────────   ────────────────────────────────
+    HEAD        None while the head is incomplete             HEAD
+                ResponseHead with status 1xx                  HEAD (UPGRADED after 101)
+                ResponseHead                                  BODY
+    BODY        bytes, any number of times                    BODY
+                End, with the trailers                        COMPLETE
+    COMPLETE    None; a byte that is left over is a fault of
+    UPGRADED    the upstream (`unread`), or the new protocol
+    any         raises Malformed                              FAULTY
+
+`closed()` says what the end of the connection means: the End of a body that lasts as long as it, or a fault.
+"""
+
+from dataclasses import dataclass
+
+from gateway.http1.body import EMPTY_BODY, Body, ChunkedBody, End, LengthBody, UntilCloseBody
+from gateway.http1.buffer import Buffer, HeadLines
+from gateway.http1.grammar import (
+    CONTENT_LENGTH,
+    INTERIM_LIMIT,
+    STATUS_LINE,
+    Field,
+    Malformed,
+    list_members,
+)
+
+
+@dataclass(slots=True, eq=False)
+class ResponseHead:
+    """A response's head that passed every rule.
+
+    `length` is the number of body bytes that follow, or None when they come in chunks or until the connection
+    closes; `stated_length` is the Content-Length field's, which a response without a body may carry too.
+    """
+
+    status: int
+    reason: bytes
+    minor_version: int
+    fields: tuple[Field, ...]
+    length: int | None
+    stated_length: int | None
+    chunked: bool
+    keep_alive: bool
+    connection: frozenset[bytes]
+
+    @property
+    def interim(self) -> bool:
+        return self.status < 200
+
+
+ResponseEvent = ResponseHead | bytes | End
+
+
+class ResponseReader:
+    """Reads the answer to one request: any interim ones, then the final one."""
+
+    __slots__ = ("_body", "_buffer", "_head_lines", "_interim", "_method", "_state", "_upgrade")
+
+    def __init__(self, method: bytes, upgrade: bytes | None = None) -> None:
+        self._buffer = Buffer()
+        self._head_lines = HeadLines(400)
+        self._method = method
+        self._upgrade = upgrade
+        self._body: Body = EMPTY_BODY
+        self._state = "head"
+        self._interim = 0
+
+    def receive(self, data: bytes) -> None:
+        self._buffer.append(data)
+
+    @property
+    def buffered(self) -> int:
+        return len(self._buffer)
+
+    def next_event(self) -> ResponseEvent | None:
+        """The next event, or None while more bytes are needed. Raises Malformed."""
+        if self._state == "head":
+            return self._read_head()
+        if self._state == "body":
+            event = self._body.read(self._buffer)
+            if isinstance(event, End):
+                self._state = "complete"
+            return event
+        return None
+
+    def closed(self) -> End:
+        """The end of the connection while a body was awaited. Raises Malformed when it came too early."""
+        if self._state != "body":
+            raise Malformed(400, "The connection ended before the response did.")
+        end = self._body.closed()
+        self._state = "complete"
+        return end
+
+    def unread(self) -> bytes:
+        """Take what follows the response: the new protocol's bytes after 101, else what should not be there."""
+        return self._buffer.take(len(self._buffer))
+
+    def _read_head(self) -> ResponseHead | None:
+        read = self._head_lines.read(self._buffer)
+        if read is None:
+            return None
+        head = self._judge(*read)
+        if head.interim:
+            self._interim += 1
+            if self._interim > INTERIM_LIMIT:
+                raise Malformed(400, "There are too many interim responses.")
+            self._state = "upgraded" if head.status == 101 else "head"
+            return head
+        self._state = "body"
+        if head.length is not None:
+            self._body = LengthBody(head.length)
+        else:
+            self._body = ChunkedBody() if head.chunked else UntilCloseBody()
+        return head
+
+    def _judge(self, line: bytes, fields: tuple[Field, ...]) -> ResponseHead:
+        found = STATUS_LINE.fullmatch(line)
+        if found is None:
+            raise Malformed(400, "The status line is malformed.")
+        major, minor, status, reason = int(found[1]), int(found[2]), int(found[3]), found[4] or b""
+        if major != 1 or minor > 1 or not 100 <= status <= 599:
+            raise Malformed(400, "The status line names an unknown version or status.")
+        connection, lengths, codings, upgrades = set[bytes](), list[bytes](), list[bytes](), list[bytes]()
+        for lower, _, value in fields:
+            if lower == b"content-length":
+                lengths.append(value)
+            elif lower == b"transfer-encoding":
+                codings.append(value)
+            elif lower == b"connection":
+                connection.update(list_members(value))
+            elif lower == b"upgrade":
+                upgrades.extend(list_members(value))
+        if status == 101 and (self._upgrade is None or upgrades != [self._upgrade]):
+            raise Malformed(400, "The protocol was changed to one that nobody asked for.")
+        stated, chunked = _framing(lengths, codings, minor == 0)
+        bodiless = self._method == b"HEAD" or status < 200 or status in (204, 304)
+        keep_alive = b"close" not in connection and (minor == 1 or b"keep-alive" in connection)
+        return ResponseHead(
+            status,
+            reason,
+            minor,
+            fields,
+            0 if bodiless else None if chunked else stated,
+            stated,
+            chunked and not bodiless,
+            keep_alive,
+            frozenset(connection),
+        )
+
+
+def _framing(lengths: list[bytes], codings: list[bytes], old: bool) -> tuple[int | None, bool]:
+    """RFC 9112, section 6.3: the stated length, and whether the body is chunked. A lie is no response."""
+    if codings and (lengths or old or [coding.lower() for coding in codings] != [b"chunked"]):
+        raise Malformed(400, "The framing of the response is ambiguous.")
+    if len(lengths) > 1 or any(CONTENT_LENGTH.fullmatch(value) is None for value in lengths):
+        raise Malformed(400, "The Content-Length of the response is malformed.")
+    return int(lengths[0]) if lengths else None, bool(codings)
