@@ -1,10 +1,10 @@
 """Redirect URIs: which may be registered, which match, and how an answer is put into one.
 
-    registered               presented                        match?
-    https://app.example/cb   the same bytes                   yes, nothing else does (RFC 9700, section 2.1)
-    http://127.0.0.1/cb      http://127.0.0.1:49152/cb        yes: the port of a loopback IP literal or of
-    http://localhost:1/cb    http://localhost:2/cb            `localhost` varies (RFC 8252, section 7.3)
-    http://127.0.0.1/cb      http://localhost/cb, …/cb?x, /CB no: host, path and query do not vary
+registered               presented                        match?
+https://app.example/cb   the same bytes                   yes, nothing else does (RFC 9700, section 2.1)
+http://127.0.0.1/cb      http://127.0.0.1:49152/cb        yes: the port of a loopback IP literal or of
+http://localhost:1/cb    http://localhost:2/cb            `localhost` varies (RFC 8252, section 7.3)
+http://127.0.0.1/cb      http://localhost/cb, …/cb?x, /CB no: host, path and query do not vary
 """
 
 import re
@@ -22,9 +22,7 @@ _WEB = re.compile(rf"(https?)://((?:{_LABEL}\.)*{_LABEL}|\[[0-9A-Fa-f:.]+\]){_PO
 _LONGEST: Final = 2000
 
 # Schemes that a browser or a desktop acts on by itself: sending a code there runs, saves or mails it.
-_DANGEROUS: Final = frozenset(
-    "about blob chrome chrome-extension content data edge file filesystem ftp intent jar javascript mailto "
-    "moz-extension ms-settings resource safari-web-extension search-ms sms ssh tel vbscript view-source ws wss".split()
+_DANGEROUS: Final = frozenset({"about","blob","chrome","chrome-extension","content","data","edge","file","filesystem","ftp","intent","jar","javascript","mailto","moz-extension","ms-settings","resource","safari-web-extension","search-ms","sms","ssh","tel","vbscript","view-source","ws","wss"})
 )
 
 
@@ -34,7 +32,9 @@ def registration_fault(uri: str) -> str | None:
         return "a redirect URI has no fragment; leave out the # and what follows it"
     found = _URI.fullmatch(uri)
     if found is None or len(uri) > _LONGEST:
-        return f"a redirect URI is an absolute URI of at most {_LONGEST} ASCII characters, such as https://app.example/cb"
+        return (
+            f"a redirect URI is an absolute URI of at most {_LONGEST} ASCII characters, such as https://app.example/cb"
+        )
     scheme = found[1].lower()
     if scheme in _DANGEROUS:
         return f"{scheme}: is no place to send a code to; use https, a loopback address or the scheme of an app"
@@ -54,12 +54,12 @@ def matches(registered: str, presented: str) -> bool:
     ours, theirs = _LOOPBACK.fullmatch(registered), _LOOPBACK.fullmatch(presented)
     if ours is None or theirs is None or not _good_port(_LOOPBACK, presented, 2):
         return False
-    return (ours[1], ours[3]) == (theirs[1], theirs[3]) and registration_fault(presented) is None
+    return (ours[1], ours[3]) == (theirs[1], theirs[3])
 
 
 def is_registered(registered: Iterable[str], presented: str) -> bool:
-    """Whether `presented` matches one of a client's redirect URIs."""
-    return any(matches(uri, presented) for uri in registered)
+    """Whether `presented` matches one of a client's redirect URIs, and is one that might be registered today."""
+    return registration_fault(presented) is None and any(matches(uri, presented) for uri in registered)
 
 
 def with_parameters(uri: str, parameters: Iterable[tuple[str, str | bytes]]) -> str:

@@ -1,0 +1,239 @@
+"""The authorization endpoint's decisions (RFC 6749, section 4.1.1; RFC 7636; RFC 8707; RFC 9207).
+
+Until client and redirect URI are proven, a fault is a PageError, which can only be shown. From then on it is a
+RedirectError, which goes back to the client. They are different types, so that an unproven URI has no way into a
+redirect.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Final
+from urllib.parse import urlencode
+
+from gateway.errors import GatewayError, OAuthError, invalid_request, unauthorized_client
+from gateway.model import Client, format_scope
+from gateway.oauth import pkce, redirect_uris
+from gateway.oauth.forms import Form
+from gateway.oauth.grants import REPEATABLE, requested_resources, requested_scopes
+
+_PROMPTS: Final = frozenset({"none", "login", "consent", "select_account"})
+LONGEST_IDENTIFIER: Final = 255
+
+
+class PageError(GatewayError):
+    """A request that must never be redirected: the person is told, and nobody else (RFC 6749, section 4.1.2.1)."""
+
+    def __init__(self, text: str, cause: str = "") -> None:
+        super().__init__(cause or text)
+        self.text = text
+
+
+class RedirectError(GatewayError):
+    """A fault or a refusal that the client is told of, at its proven redirect URI."""
+
+    def __init__(self, redirect_uri: str, state: bytes | None, error: OAuthError) -> None:
+        super().__init__(str(error))
+        self.redirect_uri, self.state, self.error = redirect_uri, state, error
+
+    def location(self, issuer: str) -> str:
+        """Where the browser goes (RFC 6749, section 4.1.2.1, with RFC 9207's `iss`)."""
+        members = (("error", self.error.error), ("error_description", self.error.description))
+        return _location(self.redirect_uri, members, self.state, issuer)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuthorizationRequest:
+    """A request whose client and redirect URI are proven and whose parameters hold."""
+
+    client: Client
+    redirect_uri: str
+    scopes: frozenset[str]
+    state: bytes | None
+    code_challenge: str | None
+    resource: tuple[str, ...]
+    prompt: frozenset[str]
+    login_hint: str | None
+
+    def refusal(self, error: str, description: str) -> RedirectError:
+        """The answer that tells the client no."""
+        return RedirectError(self.redirect_uri, self.state, OAuthError(error, description))
+
+
+class Step(Enum):
+    """What comes next for a request that holds."""
+
+    SIGN_IN = auto()
+    ASK = auto()
+    ISSUE = auto()
+
+
+def success_location(redirect_uri: str, code: str, state: bytes | None, issuer: str) -> str:
+    """Where the browser takes the code (RFC 6749, section 4.1.2, with RFC 9207's `iss`)."""
+    return _location(redirect_uri, (("code", code),), state, issuer)
+
+
+def client_id_of(query: Form) -> str:
+    """The client that asks. Raises PageError when it is missing, cannot be one, or a parameter comes twice."""
+    repeated = query.repeated(but=REPEATABLE)
+    if repeated is not None:
+        raise PageError("The application's request repeats a parameter.", f"repeated parameter {repeated!r}")
+    client_id = query.get("client_id")
+    if client_id is None:
+        raise PageError("The application's request does not say which application it is.", "no client_id")
+    if not is_identifier(client_id):
+        raise PageError("We do not know the application that sent you here.", "malformed client_id")
+    return client_id
+
+
+def is_identifier(text: str) -> bool:
+    """Whether `text` can be a client identifier: printable ASCII (RFC 6749, appendix A.1) of a bounded length."""
+    return 0 < len(text) <= LONGEST_IDENTIFIER and text.isascii() and text.isprintable()
+
+
+def judge(
+    query: Form, client: Client | None, known_scopes: frozenset[str], known_resources: frozenset[str]
+) -> AuthorizationRequest:
+    """The request that `query` makes in the name of `client`.
+
+    Without a `scope`, all scopes of the client are asked for (RFC 6749, section 3.3). Raises PageError while client
+    or redirect URI are unproven, RedirectError afterwards.
+    """
+    client, redirect_uri = _proven(query, client)
+    state_text = query.get("state")
+    state = None if state_text is None else state_text.encode("utf-8", "surrogateescape")
+    try:
+        _check_response(query, client)
+        return AuthorizationRequest(
+            client=client,
+            redirect_uri=redirect_uri,
+            scopes=requested_scopes(query.get("scope"), client, known_scopes),
+            state=state,
+            code_challenge=_code_challenge(query, client),
+            resource=requested_resources(query.all("resource"), known_resources),
+            prompt=_prompt(query.get("prompt")),
+            login_hint=query.get("login_hint"),
+        )
+    except OAuthError as error:
+        raise RedirectError(redirect_uri, state, error) from error
+
+
+def next_step(request: AuthorizationRequest, *, signed_in: bool, granted: frozenset[str]) -> Step:
+    """Whether the person signs in, is asked, or the code is issued at once.
+
+    `signed_in` is False too where the client wants a fresh sign-in that has not happened. Consent is remembered for
+    confidential clients only, since anybody can pose as a public one (RFC 6749, section 10.2). Raises RedirectError
+    where `prompt=none` forbids the page that would be needed (OpenID Connect Core, section 3.1.2.6).
+    """
+    silent = "none" in request.prompt
+    if not signed_in:
+        if silent:
+            raise request.refusal("login_required", "The person is not signed in.")
+        return Step.SIGN_IN
+    if _consent_stands(request, granted):
+        return Step.ISSUE
+    if silent:
+        raise request.refusal("consent_required", "The person has not allowed this yet.")
+    return Step.ASK
+
+
+def wants_sign_in(request: AuthorizationRequest) -> bool:
+    """Whether the client asks for a fresh sign-in although somebody is signed in."""
+    return bool(request.prompt & {"login", "select_account"})
+
+
+def query_again(
+    client_id: str,
+    redirect_uri: str,
+    scopes: frozenset[str],
+    state: bytes | None,
+    code_challenge: str | None,
+    resource: tuple[str, ...],
+) -> bytes:
+    """A request's query, made anew from what a flow remembers, for a person who changes the account.
+
+    It asks for consent, so that another account is never used unseen.
+    """
+    members: list[tuple[str, str | bytes]] = [
+        ("response_type", "code"),
+        ("client_id", client_id),
+        ("redirect_uri", redirect_uri),
+        ("scope", format_scope(scopes)),
+        ("prompt", "consent"),
+    ]
+    if state is not None:
+        members.append(("state", state))
+    if code_challenge is not None:
+        members += [("code_challenge", code_challenge), ("code_challenge_method", "S256")]
+    members += [("resource", value) for value in resource]
+    return urlencode(members).encode()
+
+
+def _proven(query: Form, client: Client | None) -> tuple[Client, str]:
+    if client is None:
+        raise PageError("We do not know the application that sent you here.", "unknown client_id")
+    if client.disabled_at is not None:
+        raise PageError("The application that sent you here has been switched off.", "disabled client")
+    redirect_uri = query.get("redirect_uri")
+    if redirect_uri is None:
+        raise PageError("The application's request does not say where to send you back.", "no redirect_uri")
+    if not redirect_uris.is_registered(client.redirect_uris, redirect_uri):
+        raise PageError(
+            "The address that the application wants you sent back to is not one it has registered.",
+            "unregistered redirect_uri",
+        )
+    return client, redirect_uri
+
+
+def _check_response(query: Form, client: Client) -> None:
+    if "request" in query.names:
+        raise OAuthError("request_not_supported", "Request objects are not supported.")
+    if "request_uri" in query.names:
+        raise OAuthError("request_uri_not_supported", "Request URIs are not supported.")
+    response_type = query.get("response_type")
+    if response_type is None:
+        raise invalid_request("response_type is missing.")
+    if response_type != "code":
+        raise OAuthError("unsupported_response_type", "The only response_type is code.")
+    if query.get("response_mode") not in (None, "query"):
+        raise invalid_request("The only response_mode is query.")
+    if "authorization_code" not in client.grant_types:
+        raise unauthorized_client("This client may not use the authorization code grant.")
+
+
+def _code_challenge(query: Form, client: Client) -> str | None:
+    challenge, method = query.get("code_challenge"), query.get("code_challenge_method")
+    if challenge is None:
+        if method is not None:
+            raise invalid_request("code_challenge_method comes without a code_challenge.")
+        if client.pkce_required or not client.confidential:
+            raise invalid_request("PKCE is required: send code_challenge with code_challenge_method=S256.")
+        return None
+    if method != "S256":
+        raise invalid_request("The only code_challenge_method is S256.")
+    if not pkce.is_challenge(challenge):
+        raise invalid_request("code_challenge is not the base64url form of a SHA-256 digest.")
+    return challenge
+
+
+def _prompt(text: str | None) -> frozenset[str]:
+    values = frozenset((text or "").split(" ")) - {""}
+    if values - _PROMPTS:
+        raise invalid_request("prompt may hold none, login, consent and select_account.")
+    if "none" in values and len(values) > 1:
+        raise invalid_request("prompt=none stands alone.")
+    return values
+
+
+def _consent_stands(request: AuthorizationRequest, granted: frozenset[str]) -> bool:
+    if not request.client.confidential or "consent" in request.prompt:
+        return False
+    # An empty request cannot tell "granted nothing yet" from "granted": it is asked.
+    return request.client.first_party or (bool(request.scopes) and request.scopes <= granted)
+
+
+def _location(redirect_uri: str, members: Iterable[tuple[str, str]], state: bytes | None, issuer: str) -> str:
+    answer: list[tuple[str, str | bytes]] = [*members]
+    if state is not None:
+        answer.append(("state", state))
+    return redirect_uris.with_parameters(redirect_uri, [*answer, ("iss", issuer)])

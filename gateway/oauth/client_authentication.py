@@ -1,0 +1,86 @@
+"""Who calls the token, revocation and introspection endpoints (RFC 6749, section 2.3).
+
+    Authorization   client_secret   client_id    method
+    Basic           absent          absent/same  client_secret_basic, both halves form-encoded (section 2.3.1)
+    absent          present         present      client_secret_post
+    absent          absent          present      none: a public client names itself
+    Basic           present         any          invalid_request: one method a request
+    twice                                        invalid_request
+    other scheme, malformed                      invalid_client
+
+A secret never stands in the query, where logs and histories keep it.
+"""
+
+import base64
+import binascii
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from gateway.errors import invalid_client, invalid_request
+from gateway.oauth import forms
+from gateway.oauth.authorize import is_identifier
+from gateway.oauth.forms import Form
+
+_BASIC = re.compile(r"basic +([A-Za-z0-9+/]+={0,2}) *", re.IGNORECASE | re.ASCII)
+_NEVER_IN_QUERY: Final = frozenset(
+    {
+        "client_id",
+        "client_secret",
+        "client_assertion",
+        "code",
+        "code_verifier",
+        "grant_type",
+        "password",
+        "refresh_token",
+        "token",
+    }
+)
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ClientClaim:
+    """Who a request says it is from; `secret` is None where a public client names itself."""
+
+    client_id: str
+    secret: str | None
+
+    def __repr__(self) -> str:
+        return f"ClientClaim({self.client_id!r})"
+
+
+def parse(authorization: Sequence[str], body: Form, query: Form) -> ClientClaim:
+    """The client's claim. Raises OAuthError (invalid_request or invalid_client) as the table above says."""
+    misplaced = sorted(query.names & _NEVER_IN_QUERY)
+    if misplaced:
+        raise invalid_request("Parameters belong into the body, never into the URL.", f"in the query: {misplaced}")
+    if len(authorization) > 1:
+        raise invalid_request("There is more than one Authorization field.")
+    client_id, secret = body.get("client_id"), body.get("client_secret")
+    if authorization:
+        basic = _basic(authorization[0])
+        if "client_secret" in body.names or client_id not in (None, basic.client_id):
+            raise invalid_request("The client authenticates in two ways at once.")
+        return basic
+    if client_id is None:
+        raise invalid_client("no client authentication")
+    if not is_identifier(client_id):
+        raise invalid_client("malformed client_id")
+    return ClientClaim(client_id, secret)
+
+
+def _basic(value: str) -> ClientClaim:
+    found = _BASIC.fullmatch(value)
+    if found is None:
+        raise invalid_client("malformed Basic credentials or another scheme")
+    try:
+        pair = base64.b64decode(found[1], validate=True)
+    except binascii.Error:
+        raise invalid_client("Basic credentials are not base64") from None
+    client_id, colon, secret = pair.partition(b":")
+    name = forms.decode(client_id)
+    if not colon or not is_identifier(name):
+        raise invalid_client("malformed Basic credentials")
+    return ClientClaim(name, forms.decode(secret))

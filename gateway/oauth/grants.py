@@ -1,0 +1,132 @@
+"""What a request asks for (scopes, resources), and the token endpoint's grants (RFC 6749, sections 4.1.3, 4.4, 6)."""
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from gateway.errors import (
+    invalid_grant,
+    invalid_request,
+    invalid_scope,
+    invalid_target,
+    unauthorized_client,
+    unsupported_grant_type,
+)
+from gateway.model import GRANT_TYPES, Client, parse_scope
+from gateway.oauth import forms, pkce
+from gateway.oauth.forms import Form
+
+_ABSOLUTE_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[\x21\x22\x24-\x7e]+")  # no fragment (RFC 8707, section 2)
+REPEATABLE: Final = frozenset({"resource"})  # RFC 8707, section 2
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class CodeGrant:
+    """RFC 6749, section 4.1.3, with RFC 7636's verifier."""
+
+    code: str
+    redirect_uri: str | None
+    code_verifier: str | None
+    resource: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class RefreshGrant:
+    """RFC 6749, section 6; `scopes` is None where the request leaves them as they are."""
+
+    refresh_token: str
+    scopes: frozenset[str] | None
+    resource: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ClientCredentialsGrant:
+    """RFC 6749, section 4.4."""
+
+    scopes: frozenset[str]
+    resource: tuple[str, ...]
+
+
+def parse(
+    form: Form, client: Client, known_scopes: frozenset[str], known_resources: frozenset[str]
+) -> CodeGrant | RefreshGrant | ClientCredentialsGrant:
+    """The grant that an authenticated client presents. Raises OAuthError where it may not, or where parts are bad."""
+    grant_type = form.get("grant_type")
+    if grant_type is None:
+        raise invalid_request("grant_type is missing.")
+    if grant_type not in GRANT_TYPES:
+        raise unsupported_grant_type(f"The grant types are {', '.join(GRANT_TYPES)}.")
+    if grant_type not in client.grant_types:
+        raise unauthorized_client("This client may not use this grant type.")
+    resource = requested_resources(form.all("resource"), known_resources)
+    if grant_type == "authorization_code":
+        return CodeGrant(_needed(form, "code"), form.get("redirect_uri"), _verifier(form), resource)
+    if grant_type == "refresh_token":
+        scope = form.get("scope")
+        return RefreshGrant(_needed(form, "refresh_token"), None if scope is None else _scope_names(scope), resource)
+    if not client.confidential:
+        raise unauthorized_client("client_credentials is for clients that hold a secret.")
+    return ClientCredentialsGrant(requested_scopes(form.get("scope"), client, known_scopes), resource)
+
+
+def requested_scopes(scope: str | None, client: Client, known_scopes: frozenset[str]) -> frozenset[str]:
+    """The scopes asked for: all that the client may have where `scope` is absent (RFC 6749, section 3.3).
+
+    Raises OAuthError (invalid_scope) for a malformed or unknown one, or one that is not the client's.
+    """
+    if scope is None:
+        return client.scopes & known_scopes
+    names = _scope_names(scope)
+    refused = sorted(names - (client.scopes & known_scopes))
+    if refused:
+        raise invalid_scope("A scope is unknown or not open to this client.", f"refused scopes {refused!r}")
+    return names
+
+
+def requested_resources(values: tuple[str, ...], known: frozenset[str]) -> tuple[str, ...]:
+    """The resource identifiers asked for, each one of ours. Raises OAuthError (invalid_target; RFC 8707, section 2)."""
+    for value in values:
+        if _ABSOLUTE_URI.fullmatch(value) is None:
+            raise invalid_target("resource is an absolute URI without a fragment.")
+        if value not in known:
+            raise invalid_target("resource names no protected resource here.")
+    return tuple(dict.fromkeys(values))
+
+
+def token_of(form: Form) -> str:
+    """The token to revoke or to introspect (RFC 7009, section 2.1; RFC 7662, section 2.1)."""
+    return _needed(form, "token")
+
+
+def body(content_type: str, raw: bytes) -> Form:
+    """The parameters of a request's body. Raises OAuthError (invalid_request) unless it is form-encoded and names
+    each parameter once (RFC 6749, section 3.2).
+    """
+    if not forms.is_form(content_type):
+        raise invalid_request("The body is to be application/x-www-form-urlencoded.")
+    form = forms.parse(raw)
+    repeated = form.repeated(but=REPEATABLE)
+    if repeated is not None:
+        raise invalid_request("A parameter comes more than once.", f"repeated parameter {repeated!r}")
+    return form
+
+
+def _needed(form: Form, name: str) -> str:
+    value = form.get(name)
+    if value is None:
+        raise invalid_request(f"{name} is missing.")
+    return value
+
+
+def _verifier(form: Form) -> str | None:
+    verifier = form.get("code_verifier")
+    if verifier is not None and not pkce.is_verifier(verifier):
+        raise invalid_grant("code_verifier does not match.", "malformed code_verifier")
+    return verifier
+
+
+def _scope_names(scope: str) -> frozenset[str]:
+    try:
+        return parse_scope(scope)
+    except ValueError as exc:
+        raise invalid_scope("scope is a list of names, each separated by one space.") from exc

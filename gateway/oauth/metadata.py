@@ -1,0 +1,45 @@
+"""The documents by which clients find their way: RFC 8414 for the server, RFC 9728 for each protected resource.
+
+They announce what is built, nothing else.
+"""
+
+from collections.abc import Iterable
+
+from gateway.model import GRANT_TYPES
+
+Document = dict[str, object]
+
+_SECRET_METHODS = ["client_secret_basic", "client_secret_post"]
+
+
+def authorization_server(issuer: str, base: str, scopes: Iterable[str], resources: Iterable[str]) -> Document:
+    """RFC 8414, section 2. `issuer` is given back byte for byte; `base` is the URL that endpoints are under."""
+    return {
+        "issuer": issuer,
+        "authorization_endpoint": f"{base}/authorize",
+        "token_endpoint": f"{base}/token",
+        "revocation_endpoint": f"{base}/revoke",
+        "introspection_endpoint": f"{base}/introspect",
+        "jwks_uri": f"{issuer.rstrip('/')}/.well-known/jwks.json",
+        "scopes_supported": sorted(scopes),
+        "response_types_supported": ["code"],
+        "response_modes_supported": ["query"],
+        "grant_types_supported": list(GRANT_TYPES),
+        "code_challenge_methods_supported": ["S256"],
+        "token_endpoint_auth_methods_supported": [*_SECRET_METHODS, "none"],
+        "revocation_endpoint_auth_methods_supported": [*_SECRET_METHODS, "none"],
+        "introspection_endpoint_auth_methods_supported": _SECRET_METHODS,
+        "authorization_response_iss_parameter_supported": True,
+        "prompt_values_supported": ["none", "login", "consent", "select_account"],
+        "protected_resources": sorted(resources),
+    }
+
+
+def protected_resource(resource: str, issuer: str, scopes: Iterable[str], schemes: Iterable[str]) -> Document:
+    """RFC 9728, section 2. An empty `bearer_methods_supported` says that no bearer token opens it."""
+    return {
+        "resource": resource,
+        "authorization_servers": [issuer],
+        "scopes_supported": sorted(scopes),
+        "bearer_methods_supported": ["header"] if "bearer" in schemes else [],
+    }
