@@ -28,7 +28,7 @@ def _compiled(route: Route, server: Server) -> CompiledRoute:
         methods=frozenset(method.encode("ascii") for method in route.methods),
         upstreams=tuple(map(_upstream, route.upstreams)),
         upstream_host=None if route.upstream_host is None else route.upstream_host.encode("ascii"),
-        strip_prefix=b"" if route.strip_prefix in (None, "/") else cast("str", route.strip_prefix).encode("ascii"),
+        strip_prefix=b"" if route.strip_prefix in (None, "/") else route.strip_prefix.encode("ascii"),
         schemes=route.schemes,
         scopes=_scopes_by_method(route),
         timeout=route.timeout,

@@ -1,5 +1,6 @@
 """May this call pass? One question, answered by what the store knows now."""
 
+from gateway.guard.guard import Guard
 from gateway.guard.verdict import Allowed, Call, Refused, Verdict
 
-__all__ = ["Allowed", "Call", "Refused", "Verdict"]
+__all__ = ["Allowed", "Call", "Guard", "Refused", "Verdict"]

@@ -1,0 +1,42 @@
+"""The Authorization field: its scheme, and the places beside it where a token may not be.
+
+credentials = auth-scheme 1*SP ( token68 / auth-params )      RFC 9110, section 11.4
+"""
+
+import re
+from urllib.parse import unquote_to_bytes
+
+from gateway.errors import GatewayError
+
+_CREDENTIALS = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32})(?: +([^ ].*))?", re.DOTALL)
+
+_QUERY_TOKEN = b"access_token"  # RFC 6750, section 2.3
+
+
+class Malformed(GatewayError):
+    """A credential does not follow its grammar. The text may be shown to anyone: it holds nothing of the value."""
+
+
+def split(value: bytes) -> tuple[str, bytes]:
+    """The scheme in lower case and what follows it, from an Authorization field's value without outer whitespace.
+
+    Raises Malformed when there is no scheme or nothing behind it.
+    """
+    found = _CREDENTIALS.fullmatch(value)
+    if found is None:
+        raise Malformed("The Authorization field names no scheme.")
+    if found[2] is None:
+        raise Malformed("The Authorization field holds a scheme but no credential.")
+    return found[1].decode("ascii").lower(), found[2]
+
+
+def in_query(target: bytes) -> bool:
+    """Whether a request target carries a token in its query, which is refused (RFC 6750, section 2.3; RFC 9700).
+
+    Names are compared as a form decoder reads them, so that `%61ccess_token` counts too.
+    """
+    _, mark, query = target.partition(b"?")
+    if not mark or (b"access_token" not in query and b"%" not in query):
+        return False
+    names = (pair.partition(b"=")[0] for pair in query.split(b"&"))
+    return any(unquote_to_bytes(name) == _QUERY_TOKEN for name in names)

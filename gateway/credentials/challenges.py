@@ -1,0 +1,47 @@
+"""WWW-Authenticate: one challenge for each scheme of a route (RFC 6750 section 3, RFC 9728 section 5.1).
+
+A request that sent no credential, or one of a scheme that the route does not know, gets no `error` (RFC 6750,
+section 3.1). Values are written so that nothing in them can end a quoted string or a header line.
+"""
+
+import re
+from collections.abc import Sequence
+from urllib.parse import urlsplit
+
+_NAMES = {"bearer": "Bearer", "mac": "MAC"}  # as their specifications spell them
+
+_UNPRINTABLE = re.compile(r"[^\x20-\x7e]")
+_SPECIAL = re.compile(r'["\\]')
+
+WELL_KNOWN = "/.well-known/oauth-protected-resource"
+
+
+def metadata_url(resource: str) -> str:
+    """Where the metadata of a protected resource stands: the path is inserted, not appended (RFC 9728, section 3.1)."""
+    parts = urlsplit(resource)
+    return f"{parts.scheme}://{parts.netloc}{WELL_KNOWN}{parts.path.rstrip('/')}"
+
+
+def challenges(
+    schemes: Sequence[str],
+    *,
+    realm: str,
+    resource: str,
+    error: str | None = None,
+    description: str | None = None,
+    scope: str | None = None,
+) -> tuple[bytes, ...]:
+    """One WWW-Authenticate value for each scheme, in the order of the route."""
+    given = {
+        "realm": realm,
+        "error": error,
+        "error_description": description if error else None,
+        "scope": scope,
+        "resource_metadata": metadata_url(resource),
+    }
+    attributes = ", ".join(f"{name}={_quoted(value)}" for name, value in given.items() if value is not None)
+    return tuple(f"{_NAMES.get(scheme, scheme)} {attributes}".encode("ascii") for scheme in schemes)
+
+
+def _quoted(text: str) -> str:
+    return '"' + _SPECIAL.sub(r"\\\g<0>", _UNPRINTABLE.sub("?", text)) + '"'

@@ -1,0 +1,169 @@
+"""MAC tokens: signed requests by draft-ietf-oauth-v2-http-mac, 00 and 01 (02 is 01 with other prose).
+
+    credentials   = "MAC" 1*SP attribute *( OWS "," OWS attribute )      any order, none twice
+    attribute     = name "=" DQUOTE plain-string DQUOTE
+    plain-string  = 1*( %x20-21 / %x23-5B / %x5D-7E )
+    draft 01      = id ts nonce [ext] mac              ts    = positive integer without leading zeros
+    draft 00      = id nonce [bodyhash] [ext] mac      nonce = age ":" plain-string
+
+Stricter than the drafts' grammar: values are always quoted, and an attribute that the draft does not name is
+refused, since the signature would not cover it. Drafts 03 to 05 were redesigned and are told apart by that.
+
+The string that is signed has one element a line, each line ended by LF, absent optional ones empty:
+
+    draft 01      ts, nonce, METHOD, request-uri, host, port, ext
+    draft 00      nonce, METHOD, request-uri, host, port, bodyhash, ext
+
+No element can hold a LF, so that equal strings mean equal parts.
+"""
+
+import base64
+import hmac
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from gateway.credentials.authorization import Malformed
+from gateway.model import MacAlgorithm, MacDraft
+
+MAXIMUM: Final = {"id": 256, "ts": 15, "nonce": 128, "bodyhash": 88, "ext": 1024, "mac": 88}  # characters
+
+_HASHES: Final[dict[MacAlgorithm, str]] = {"hmac-sha-256": "sha256", "hmac-sha-1": "sha1"}
+
+_PLAIN = r"[\x20-\x21\x23-\x5b\x5d-\x7e]+"
+_ATTRIBUTE = re.compile(rf'([A-Za-z][A-Za-z0-9_-]*)="({_PLAIN})"', re.ASCII)
+_COMMA = re.compile(r"[ \t]*,[ \t]*", re.ASCII)
+_BASE64 = r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?"
+_AGE = r"[0-9]{1,15}(?:\.[0-9]{1,20})?(?:[eE][+-]?[0-9]{1,3})?"  # real clients send 5.000048 and 7e-06
+_GRAMMAR: Final = {
+    "id": re.compile(_PLAIN),
+    "ts": re.compile(r"[1-9][0-9]*", re.ASCII),
+    "nonce": re.compile(_PLAIN),
+    "bodyhash": re.compile(_BASE64, re.ASCII),
+    "ext": re.compile(_PLAIN),
+    "mac": re.compile(_BASE64, re.ASCII),
+}
+_NONCE_00 = re.compile(rf"{_AGE}:{_PLAIN}", re.ASCII)
+
+_METHOD = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Z]+", re.ASCII)  # signed in upper case, so taken in upper case only
+_TARGET = re.compile(rb"[\x21-\x7e\x80-\xff]+")
+_HOST = re.compile(r"[a-z0-9._-]+|\[[0-9a-f:.]+\]", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credentials:
+    """The attributes of a MAC Authorization field. Raises Malformed when they do not follow their grammar.
+
+    `id` is the access token and `ts` the time in seconds since 1970; without `ts` it is draft 00's form.
+    """
+
+    id: str
+    nonce: str
+    mac: str
+    ts: str | None = None
+    bodyhash: str | None = None
+    ext: str | None = None
+
+    def __post_init__(self) -> None:
+        for name, grammar in _GRAMMAR.items():
+            value: str | None = getattr(self, name)
+            if value is None:
+                continue
+            if len(value) > MAXIMUM[name]:
+                raise Malformed(f"The attribute {name} is longer than {MAXIMUM[name]} characters.")
+            if not value or grammar.fullmatch(value) is None:
+                raise Malformed(f"The attribute {name} is malformed.")
+        if self.ts is not None and self.bodyhash is not None:
+            raise Malformed("The attribute bodyhash belongs to draft 00, ts to draft 01: one of them is too many.")
+        if self.ts is None and _NONCE_00.fullmatch(self.nonce) is None:
+            raise Malformed("The attribute ts is missing, and the nonce is not draft 00's AGE:RANDOM.")
+
+    @property
+    def draft(self) -> MacDraft:
+        """The draft whose form this is."""
+        return "00" if self.ts is None else "01"
+
+    def __repr__(self) -> str:
+        return f"Credentials(draft {self.draft})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Covered:
+    """The parts of a request that a signature covers: the raw target as received, the public host and port."""
+
+    method: str
+    target: bytes
+    host: str
+    port: int
+
+
+def parse(rest: bytes) -> Credentials:
+    """The attributes from what follows the scheme. Raises Malformed."""
+    try:
+        text = rest.decode("ascii")
+    except UnicodeDecodeError as exc:
+        raise Malformed("The MAC credential is not ASCII.") from exc
+    attributes: dict[str, str] = {}
+    at = 0
+    while True:
+        found = _ATTRIBUTE.match(text, at)
+        if found is None:
+            raise Malformed('A MAC credential is a list of NAME="VALUE", separated by commas.')
+        name, value, at = found[1].lower(), found[2], found.end()
+        if name not in _GRAMMAR:
+            raise Malformed("The MAC credential has an unknown attribute; draft 01 has id, ts, nonce, ext and mac.")
+        if name in attributes:
+            raise Malformed(f"The attribute {name} appears twice.")
+        attributes[name] = value
+        if at == len(text):
+            break
+        comma = _COMMA.match(text, at)
+        if comma is None:
+            raise Malformed("The attributes of a MAC credential are separated by commas.")
+        at = comma.end()
+    for name in ("id", "nonce", "mac"):
+        if name not in attributes:
+            raise Malformed(f"The attribute {name} is missing.")
+    return Credentials(**attributes)
+
+
+def render(credentials: Credentials) -> str:
+    """The whole value of an Authorization field that `parse` reads back as the same credentials."""
+    names = ("id", "ts", "nonce", "bodyhash", "ext", "mac")
+    given = ((name, getattr(credentials, name)) for name in names)
+    return "MAC " + ", ".join(f'{name}="{value}"' for name, value in given if value is not None)
+
+
+def normalized_string(
+    covered: Covered, *, nonce: str, ts: str | None = None, bodyhash: str | None = None, ext: str | None = None
+) -> bytes:
+    """The bytes that are signed: draft 01's with `ts`, draft 00's without.
+
+    Raises Malformed when a part of the request cannot be signed: a method in lower case (the string has it in
+    upper case, so that `get` would pass for `GET`), a host in capitals or with a port, a control character.
+    """
+    _check(covered)
+    request = (covered.method, covered.target.decode("latin-1"), covered.host, str(covered.port))
+    lines = (nonce, *request, bodyhash or "", ext or "") if ts is None else (ts, nonce, *request, ext or "")
+    if any("\n" in line for line in lines):
+        raise Malformed("A line break cannot be signed.")
+    return "".join(f"{line}\n" for line in lines).encode("latin-1")
+
+
+def _check(covered: Covered) -> None:
+    if _METHOD.fullmatch(covered.method) is None:
+        raise Malformed("The method of a signed request is in upper case.")
+    if _TARGET.fullmatch(covered.target) is None:
+        raise Malformed("The target of a signed request holds no blanks or control characters.")
+    if _HOST.fullmatch(covered.host) is None:
+        raise Malformed("The host of a signed request is in lower case and has no port.")
+
+
+def sign(key: bytes, algorithm: MacAlgorithm, text: bytes) -> str:
+    """The `mac` attribute: base64 of the HMAC over a normalised string. The key is its characters as issued."""
+    return base64.b64encode(hmac.digest(key, text, _HASHES[algorithm])).decode("ascii")
+
+
+def verify(key: bytes, algorithm: MacAlgorithm, text: bytes, mac: str) -> bool:
+    """Whether `mac` signs `text`, in time that does not tell where it differs."""
+    return hmac.compare_digest(sign(key, algorithm, text).encode("ascii"), mac.encode("utf-8", "replace"))

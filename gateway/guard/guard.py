@@ -1,0 +1,206 @@
+"""May this call pass? The checks, in this order; the first that fails answers:
+
+     1  a public route passes, whatever the request carries
+     2  a token in the query, two Authorization fields, or two methods at once     400 invalid_request
+     3  no credential, or one of a scheme that the route does not accept           401 without error
+     4  the credential follows its grammar, and the request can be signed          400 invalid_request
+     5  the token was not invented (keyed check; no database call)                 401 invalid_token
+     6  the token is known and live                                                401 invalid_token
+     7  its kind fits the scheme                                                   401 invalid_token
+     8  MAC: the signature is right, by the token's algorithm                      401 invalid_token
+     9  MAC: the algorithm and the draft may be used                               401 invalid_token
+    10  MAC: the timestamp is fresh (draft 01)                                     401 invalid_token
+    11  the token is meant for this route (RFC 8707)                               401 invalid_token
+    12  it carries the scopes of the method                                        403 insufficient_scope
+    13  MAC: the nonce is spent, for the first time                                401 invalid_token
+
+So a forged or stale request never writes, and one without the scope keeps its nonce. Unknown, revoked and forged
+read alike; what a MAC client is told about its clock, draft or nonce, it is told after its signature was right.
+Where the database gives no answer: 503, never a pass.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from gateway.config import Settings
+from gateway.credentials import Malformed, bearer, in_query, mac, split
+from gateway.credentials.challenges import challenges
+from gateway.errors import OperatorError, StoreUnavailable
+from gateway.guard import nonces
+from gateway.guard.tokens import Tokens
+from gateway.guard.verdict import Allowed, Call, Refused, Verdict
+from gateway.model import AccessToken, TokenType, format_scope
+from gateway.store import Store
+
+_DEADLINE: Final = 2.2  # seconds for all database work of one call, so that its 503 is out within 2.5 s
+
+_PUBLIC: Final = Allowed(identity=None, scopes=frozenset(), token_type="", digest=b"", expires_at=None)
+_ONE_CREDENTIAL: Final = "Send one credential, in one Authorization field; the query is no place for a token."
+_NO_CREDENTIAL: Final = "This resource needs an access token in the Authorization field."
+_NO_ANSWER: Final = "The token cannot be checked at the moment; try again."
+_DEAD: Final = "The access token is unknown, expired or revoked."
+_FORGED: Final = "The MAC token is unknown, expired or revoked, or its signature does not fit the request."
+
+
+@dataclass(frozen=True, slots=True)
+class _Presented:
+    """A credential as it came: the token, and for a MAC its attributes and the string that they sign."""
+
+    token: str
+    kind: TokenType
+    signature: mac.Credentials | None = None
+    text: bytes = b""
+
+    @property
+    def unproven(self) -> str:
+        """What a stranger is told, whichever part of the credential is wrong."""
+        return _DEAD if self.signature is None else _FORGED
+
+
+class Guard:
+    """Judges calls by what the store knows now. `clock` gives seconds since 1970."""
+
+    def __init__(self, store: Store, settings: Settings, *, clock: Callable[[], float] = time.time) -> None:
+        if settings.keyring is None:
+            raise OperatorError("keys.master: there is no master key yet, so no token can be judged")
+        self._store = store
+        self._tokens = Tokens(store, settings.keyring)
+        self._mac = settings.config.mac
+        self._realm = settings.config.server.host
+        self._clock = clock
+        self._latest = 0.0
+
+    def check(self, call: Call) -> Verdict | Awaitable[Verdict]:
+        """The verdict, at once where no database is needed, else to be awaited. No call makes it raise."""
+        if not call.route.schemes:
+            return _PUBLIC
+        query = in_query(call.target)
+        if query or len(call.authorization) + call.signature_fields > 1:
+            cause = "token in the query" if query else "more than one credential"
+            return self._refuse(call, 400, "invalid_request", _ONE_CREDENTIAL, cause)
+        if not call.authorization:
+            return self._challenge(call, "no credential")
+        try:
+            scheme, rest = split(call.authorization[0])
+            if scheme not in call.route.schemes:
+                return self._challenge(call, "a scheme that the route does not accept")
+            presented = _presented(call, scheme, rest)
+        except Malformed as exc:
+            return self._refuse(call, 400, "invalid_request", str(exc), f"malformed credential: {exc}")
+        if self._tokens.invented(presented.token):
+            return self._invalid(call, presented.unproven, "invented token")
+        return self._looked_up(call, presented)
+
+    async def _looked_up(self, call: Call, presented: _Presented) -> Verdict:
+        try:
+            async with asyncio.timeout(_DEADLINE):
+                return await self._judge(call, presented)
+        except (StoreUnavailable, TimeoutError) as exc:
+            cause = f"store: {type(exc).__name__}: {exc}"
+            return Refused(status=503, error="temporarily_unavailable", description=_NO_ANSWER, cause=cause)
+
+    async def _judge(self, call: Call, presented: _Presented) -> Verdict:
+        """Checks 6 to 13."""
+        token = await self._tokens.live(presented.token, datetime.fromtimestamp(self._now(), UTC))
+        if token is None:
+            return self._invalid(call, presented.unproven, "unknown, expired or revoked token")
+        if token.token_type != presented.kind:
+            cause = f"a {token.token_type} token presented as {presented.kind}"
+            return self._invalid(call, presented.unproven, cause)
+        signature = presented.signature
+        refused = None if signature is None else self._wrong_signature(call, token, signature, presented.text)
+        refused = refused or self._out_of_bounds(call, token)
+        if refused is not None:
+            return refused
+        if signature is not None and not await self._spend(token, signature):
+            return self._invalid(call, "The nonce was used before; sign each request anew.", "replayed nonce")
+        return Allowed(
+            identity=token.identity,
+            scopes=token.scopes,
+            token_type=token.token_type,
+            digest=token.digest,
+            expires_at=token.expires_at,
+        )
+
+    def _wrong_signature(
+        self, call: Call, token: AccessToken, signature: mac.Credentials, text: bytes
+    ) -> Refused | None:
+        """Checks 8 to 10. The algorithm is the token's: a request cannot choose one."""
+        key, algorithm = token.mac_key, token.mac_algorithm
+        if key is None or algorithm is None or not mac.verify(key, algorithm, text, signature.mac):
+            return self._invalid(call, _FORGED, "wrong MAC")
+        if algorithm not in self._mac.algorithms:
+            return self._invalid(
+                call, f"The algorithm {algorithm} is not accepted.", "algorithm is not in mac.algorithms"
+            )
+        accepted = [draft for draft in token.mac_drafts if draft in self._mac.drafts]
+        if signature.draft not in accepted:
+            description = f"Draft {signature.draft} is not accepted; accepted: {', '.join(accepted) or 'none'}."
+            return self._invalid(call, description, "draft is not the client's or not in mac.drafts")
+        if signature.bodyhash is not None:
+            return self._invalid(call, "A bodyhash is not checked here; sign without one.", "bodyhash present")
+        if signature.ts is not None:
+            late = int(self._now()) - int(signature.ts)
+            if abs(late) > self._mac.skew:
+                description = f"The timestamp is more than {self._mac.skew:g} seconds off; compare the Date field."
+                return self._invalid(call, description, f"timestamp {late} s behind")
+        return None
+
+    def _out_of_bounds(self, call: Call, token: AccessToken) -> Refused | None:
+        """Checks 11 and 12: why a good token does not open this route."""
+        if token.audience and call.route.resource not in token.audience:
+            return self._invalid(call, "The access token is meant for another resource.", "audience")
+        needed = call.route.scopes_for(call.method)
+        lacking = format_scope(needed - token.scopes)
+        if lacking:
+            description = f"The access token lacks the scope {lacking}."
+            return self._refuse(
+                call, 403, "insufficient_scope", description, f"lacks {lacking}", scope=format_scope(needed)
+            )
+        return None
+
+    async def _spend(self, token: AccessToken, signature: mac.Credentials) -> bool:
+        forgotten_at = nonces.forgotten_at(token, signature, self._mac.skew)
+        (first,) = await self._store.spend_nonces([(nonces.key(token, signature), forgotten_at)])
+        return first
+
+    def _now(self) -> float:
+        """Seconds since 1970 that never run backwards within a process: a clock set back revives no signature."""
+        self._latest = max(self._latest, self._clock())
+        return self._latest
+
+    # -- refusals -------------------------------------------------------------------------------------------
+
+    def _challenge(self, call: Call, cause: str) -> Refused:
+        """401 without an error attribute (RFC 6750, section 3.1)."""
+        route = call.route
+        offered = challenges(route.schemes, realm=self._realm, resource=route.resource)
+        return Refused(status=401, error="unauthorized", description=_NO_CREDENTIAL, challenges=offered, cause=cause)
+
+    def _invalid(self, call: Call, description: str, cause: str) -> Refused:
+        return self._refuse(call, 401, "invalid_token", description, cause)
+
+    def _refuse(
+        self, call: Call, status: int, error: str, description: str, cause: str, scope: str | None = None
+    ) -> Refused:
+        route = call.route
+        offered = challenges(
+            route.schemes, realm=self._realm, resource=route.resource, error=error, description=description, scope=scope
+        )
+        return Refused(status=status, error=error, description=description, challenges=offered, cause=cause)
+
+
+def _presented(call: Call, scheme: str, rest: bytes) -> _Presented:
+    """The credential behind a scheme. Raises Malformed, also where the request itself cannot be signed."""
+    if scheme == "bearer":
+        return _Presented(bearer.parse(rest), "bearer")
+    signature = mac.parse(rest)
+    covered = mac.Covered(method=call.method, target=call.target, host=call.host, port=call.port)
+    text = mac.normalized_string(
+        covered, nonce=signature.nonce, ts=signature.ts, bodyhash=signature.bodyhash, ext=signature.ext
+    )
+    return _Presented(signature.id, "mac", signature, text)
