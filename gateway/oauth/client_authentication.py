@@ -37,7 +37,6 @@ _NEVER_IN_QUERY: Final = frozenset(
         "token",
     }
 )
-)
 
 
 @dataclass(frozen=True, slots=True)

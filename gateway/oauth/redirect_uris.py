@@ -22,7 +22,35 @@ _WEB = re.compile(rf"(https?)://((?:{_LABEL}\.)*{_LABEL}|\[[0-9A-Fa-f:.]+\]){_PO
 _LONGEST: Final = 2000
 
 # Schemes that a browser or a desktop acts on by itself: sending a code there runs, saves or mails it.
-_DANGEROUS: Final = frozenset({"about","blob","chrome","chrome-extension","content","data","edge","file","filesystem","ftp","intent","jar","javascript","mailto","moz-extension","ms-settings","resource","safari-web-extension","search-ms","sms","ssh","tel","vbscript","view-source","ws","wss"})
+_DANGEROUS: Final = frozenset(
+    {
+        "about",
+        "blob",
+        "chrome",
+        "chrome-extension",
+        "content",
+        "data",
+        "edge",
+        "file",
+        "filesystem",
+        "ftp",
+        "intent",
+        "jar",
+        "javascript",
+        "mailto",
+        "moz-extension",
+        "ms-settings",
+        "resource",
+        "safari-web-extension",
+        "search-ms",
+        "sms",
+        "ssh",
+        "tel",
+        "vbscript",
+        "view-source",
+        "ws",
+        "wss",
+    }
 )
 
 
