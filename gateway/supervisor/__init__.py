@@ -1,0 +1,1 @@
+"""The parent process: listening sockets, workers, admin listener, embedded Postgres."""

@@ -1,0 +1,149 @@
+"""A worker: the composition root of both planes.
+
+    inherited socket → Proxy ── routes ─────→ upstreams            asked: Guard → Store
+                             └─ our own paths → private unix socket → aiohttp (gateway.web) → Store
+
+The supervisor says what to be (`channel.Start`). A worker never ends because the database does: it answers 503 and
+recovers. It ends on SIGTERM or when told to drain, after what is in flight; and at once when the supervisor is gone.
+"""
+
+import asyncio
+import contextlib
+import os
+import resource
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, Final, cast
+
+from aiohttp import web
+
+from gateway import observe
+from gateway.config import compile_routes
+from gateway.crypto import Keyring
+from gateway.errors import StoreUnavailable
+from gateway.guard import Guard
+from gateway.proxy import Proxy
+from gateway.store import Store
+from gateway.supervisor.channel import Channel, Drain, Ready, Start
+from gateway.supervisor.lifeline import die_with_parent, is_child_of
+from gateway.supervisor.listening import BACKLOG
+from gateway.supervisor.workers import socket_path
+from gateway.web import create_app, refusal_page
+
+_DRAIN: Final = 30.0  # seconds, when ended by SIGTERM instead of the supervisor
+_SWEEP_EVERY: Final = 10.0
+_SWEEP_BATCH: Final = 1000
+
+log = observe.get_logger("gateway.worker")
+
+
+def work(listener: int, control: int) -> None:
+    """Be a worker on the inherited sockets, until it is told to end."""
+    die_with_parent()
+    os.umask(0o077)
+    _raise_file_limit()
+    try:
+        _run(_work(socket.socket(fileno=listener), socket.socket(fileno=control)))
+    except Exception as exc:  # a line of the log, as all that a worker says
+        log.critical("the worker cannot go on", exc_info=exc)
+        sys.exit(1)
+
+
+def _run(main: Coroutine[Any, Any, None]) -> None:
+    try:
+        import uvloop
+    except ImportError:  # where it has none, asyncio serves, slower
+        asyncio.run(main)
+    else:
+        uvloop.run(main)
+
+
+def _raise_file_limit() -> None:
+    """Every connection is two descriptors: take all that the system allows."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+async def _work(listener: socket.socket, control: socket.socket) -> None:
+    channel = await Channel.over(control)
+    start = await channel.receive()
+    if not isinstance(start, Start) or not is_child_of(start.supervisor):
+        return
+    observe.start(f"worker-{start.number}", start.level)
+    ending: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, _end, ending, _DRAIN)
+    listening = asyncio.create_task(_obey(channel, ending))
+    try:
+        await _serve(start, listener, channel, ending)
+    finally:
+        listening.cancel()
+        channel.close()
+
+
+async def _serve(start: Start, listener: socket.socket, channel: Channel, ending: asyncio.Future[float]) -> None:
+    settings = start.settings
+    async with AsyncExitStack() as stack:
+        store = await Store.open(start.dsn, cast("Keyring", settings.keyring))
+        stack.push_async_callback(store.close)
+        path = socket_path(start.folder, start.number)
+        await stack.enter_async_context(_authorization_plane(create_app(settings, store), path))
+        proxy = Proxy(
+            routes=compile_routes(settings.config),
+            config=settings.config,
+            guard=Guard(store, settings),
+            authorization_socket=path,
+            refusal_page=refusal_page(settings),
+        )
+        stack.callback(proxy.close)
+        sweeping = asyncio.create_task(_sweep(store))
+        stack.callback(sweeping.cancel)
+        server = await asyncio.get_running_loop().create_server(proxy.front, sock=listener, backlog=BACKLOG)
+        channel.send(Ready())
+        seconds = await ending
+        server.close()
+        await proxy.drain(seconds)
+
+
+@asynccontextmanager
+async def _authorization_plane(app: web.Application, path: str) -> AsyncIterator[None]:
+    """aiohttp on a unix socket that only this user can open (the process's umask); the supervisor removes it."""
+    runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
+    await runner.setup()
+    try:
+        await web.UnixSite(runner, path).start()
+        yield
+    finally:
+        await runner.cleanup()
+
+
+async def _obey(channel: Channel, ending: asyncio.Future[float]) -> None:
+    """Follow the supervisor; when it is gone, nothing is left to do."""
+    while (message := await channel.receive()) is not None:
+        if isinstance(message, Drain):
+            _end(ending, message.seconds)
+    log.error("the supervisor is gone")
+    sys.stderr.flush()
+    os._exit(1)
+
+
+def _end(ending: "asyncio.Future[float]", seconds: float) -> None:
+    if not ending.done():
+        ending.set_result(seconds)
+
+
+async def _sweep(store: Store) -> None:
+    """Remove what expired, a bounded batch at a time, for as long as the worker lives."""
+    while True:
+        try:
+            busy = await store.sweep(_SWEEP_BATCH) >= _SWEEP_BATCH
+        except StoreUnavailable:
+            busy = False
+        except Exception as exc:  # what expired can wait; requests cannot
+            log.error("sweeping failed", exc_info=exc)
+            busy = False
+        await asyncio.sleep(0.1 if busy else _SWEEP_EVERY)

@@ -1,0 +1,42 @@
+"""`gateway serve`, and the hidden `gateway worker` that it starts."""
+
+from pathlib import Path
+
+import click
+
+
+@click.command(epilog="Example: gateway serve --config /etc/gateway/config.toml --workers 4")
+@click.option(
+    "--config",
+    "path",
+    type=click.Path(path_type=Path),
+    envvar="GATEWAY_CONFIG",
+    default=Path("config.toml"),
+    show_default="$GATEWAY_CONFIG, else ./config.toml",
+    help="The configuration file.",
+)
+@click.option("--workers", type=click.IntRange(1, 256), help="Processes that serve; wins over server.workers.")
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="info",
+    show_default=True,
+    help="How much of what happens goes to stderr, as JSON lines.",
+)
+def command(path: Path, workers: int | None, log_level: str) -> None:
+    """Run the production server until SIGTERM or Ctrl-C, which let requests in flight finish."""
+    from gateway import config
+    from gateway.observe import LEVELS
+    from gateway.supervisor.supervisor import serve
+
+    serve(config.load(path), workers=workers, level=LEVELS[LEVELS.index(log_level)])
+
+
+@click.command(hidden=True)
+@click.option("--listener", type=int, required=True)
+@click.option("--control", type=int, required=True)
+def worker(listener: int, control: int) -> None:
+    """One worker of `serve`, on sockets that it inherits."""
+    from gateway.app import work
+
+    work(listener, control)

@@ -1,0 +1,78 @@
+"""What supervisor and worker tell each other, over the socket pair that only they hold.
+
+    supervisor → worker    Start   once, first: all that a worker needs, so that it reads no file that has changed
+                                   since, and no secret stands in its arguments or environment
+                           Drain   finish what is in flight and end
+    worker → supervisor    Ready   once: it accepts connections
+
+The end of the channel is news too: the other one is gone. A message is its length and its pickle; both ends are
+one program, and nobody else has the socket.
+"""
+
+import asyncio
+import pickle
+import socket
+from dataclasses import dataclass, field
+from typing import Final, cast
+
+from gateway.config import Settings
+from gateway.observe import Level
+
+_LENGTH: Final = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """What a worker is to be. `folder` is private to this gateway; `supervisor` is its parent's process id."""
+
+    settings: Settings = field(repr=False)
+    dsn: str = field(repr=False)
+    folder: str
+    number: int
+    supervisor: int
+    level: Level
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The worker accepts connections."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """Accept no more, finish what is in flight within `seconds`, end."""
+
+    seconds: float
+
+
+Message = Start | Ready | Drain
+
+
+class Channel:
+    """One end. Sending never waits: messages are few and small."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self._writer = reader, writer
+
+    @classmethod
+    async def over(cls, sock: socket.socket) -> "Channel":
+        """The channel over one socket of the pair, which it owns from now on."""
+        return cls(*await asyncio.open_unix_connection(sock=sock))
+
+    def send(self, message: Message) -> None:
+        """Send, or do nothing when the other end is gone: `receive` tells that."""
+        if not self._writer.is_closing():
+            body = pickle.dumps(message)
+            self._writer.write(len(body).to_bytes(_LENGTH, "big") + body)
+
+    async def receive(self) -> Message | None:
+        """The next message; None when the other end is gone."""
+        try:
+            length = int.from_bytes(await self._reader.readexactly(_LENGTH), "big")
+            body = await self._reader.readexactly(length)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            return None
+        return cast("Message", pickle.loads(body))  # noqa: S301  # from our own other half, see above
+
+    def close(self) -> None:
+        self._writer.close()

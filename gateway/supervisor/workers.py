@@ -1,0 +1,191 @@
+"""The workers: processes of this program that are replaced when they die, however often.
+
+    Starting ──Ready──→ Ready ──drain──→ Draining ──→ ended
+        └──── death ────┴─→ Starting again: at once if it had been ready, else after a growing pause
+
+A worker that dies before it was ever ready would most likely die again, so only then is there a pause.
+"""
+
+import asyncio
+import contextlib
+import signal
+import socket
+import subprocess
+import sys
+from asyncio.subprocess import Process
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import gateway
+from gateway.observe import get_logger
+from gateway.supervisor.channel import Channel, Drain, Ready, Start
+
+_FIRST_PAUSE: Final = 0.1
+_LONGEST_PAUSE: Final = 5.0
+_LONGEST_START: Final = 60.0
+_GRACE: Final = 2.0  # beyond the drain, before a worker that should have ended is killed
+
+log = get_logger("gateway.supervisor")
+
+
+def _interpreter() -> list[str]:
+    """How to run this very program: what lies in the working directory must not become part of it by its name."""
+    from_here = Path(gateway.__file__).resolve().parent.parent == Path.cwd()
+    return [sys.executable, *([] if from_here else ["-P"]), "-m", "gateway"]
+
+
+class _Worker:
+    """One process and the channel to it."""
+
+    def __init__(self, process: Process, channel: Channel) -> None:
+        self._process, self._channel = process, channel
+        self.ready = self.was_ready = False
+
+    @classmethod
+    async def spawn(cls, listener: socket.socket, start: Start) -> "_Worker":
+        ours, theirs = socket.socketpair()
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *(*_interpreter(), "worker", "--listener", str(listener.fileno()), "--control", str(theirs.fileno())),
+                stdin=subprocess.DEVNULL,
+                stdout=2,  # what is printed on stdout is the command's own answer
+                pass_fds=(listener.fileno(), theirs.fileno()),
+                process_group=0,  # a Ctrl-C at the terminal is for the supervisor, which then drains
+            )
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        channel = await Channel.over(ours)
+        channel.send(start)
+        return cls(process, channel)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    async def live(self, on_ready: Callable[[], None]) -> int:
+        """Follow it to its end; gives its exit code, negative for a signal."""
+        try:
+            async with asyncio.timeout(_LONGEST_START):
+                message = await self._channel.receive()
+            if message == Ready():
+                self.ready = self.was_ready = True
+                on_ready()
+                await self._channel.receive()
+                self.ready = False
+            async with asyncio.timeout(_GRACE):
+                return await self._process.wait()
+        except TimeoutError:  # it does not start, or hung up and lives on: it cannot be steered any more
+            self.kill()
+            return await self._process.wait()
+        finally:
+            self._channel.close()
+
+    def drain(self, seconds: float) -> None:
+        self._channel.send(Drain(seconds))
+
+    def kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+
+
+class Workers:
+    """All workers of a gateway. `make_start` gives what the worker of a number is to be."""
+
+    def __init__(self, count: int, listener: socket.socket, make_start: Callable[[int], Start]) -> None:
+        self._count, self._listener, self._make_start = count, listener, make_start
+        self._workers: dict[int, _Worker] = {}
+        self._ending = asyncio.Event()
+        self._all_ready = asyncio.Event()
+
+    @property
+    def count(self) -> int:
+        return self._count
+
+    @property
+    def ready(self) -> int:
+        """How many accept connections now."""
+        return sum(worker.ready for worker in self._workers.values())
+
+    async def run(self) -> None:
+        """Keep every place filled until `drain`; returns when the last worker has ended."""
+        async with asyncio.TaskGroup() as places:
+            for number in range(1, self._count + 1):
+                places.create_task(self._keep(number))
+
+    async def wait_ready(self) -> None:
+        """Until all workers were ready at one time."""
+        await self._all_ready.wait()
+
+    def drain(self, seconds: float) -> None:
+        """Let all finish what is in flight; who has not ended by then is killed."""
+        if self._ending.is_set():
+            return
+        self._ending.set()
+        for worker in self._workers.values():
+            if worker.ready:
+                worker.drain(seconds)
+            else:
+                worker.kill()
+        asyncio.get_running_loop().call_later(seconds + _GRACE, self.kill)
+
+    def kill(self) -> None:
+        """End all workers at once."""
+        self._ending.set()
+        for worker in self._workers.values():
+            worker.kill()
+
+    async def _keep(self, number: int) -> None:
+        pause = 0.0
+        while not self._ending.is_set():
+            was_ready = await self._one_life(number)
+            pause = 0.0 if was_ready else min(max(_FIRST_PAUSE, 2 * pause), _LONGEST_PAUSE)
+            await self._pause(pause)
+
+    async def _one_life(self, number: int) -> bool:
+        """From the spawning of a worker to its end; tells whether it was ready in between."""
+        try:
+            worker = await _Worker.spawn(self._listener, self._make_start(number))
+        except OSError as exc:
+            log.error("worker cannot be started", worker=number, exc_info=exc)
+            return False
+        self._workers[number] = worker
+        if self._ending.is_set():  # while it was spawned
+            worker.kill()
+        code = await worker.live(self._on_ready)
+        del self._workers[number]
+        if not self._ending.is_set():
+            log.error("worker ended and is replaced", worker=number, ended_pid=worker.pid, how=_how(code))
+        _remove_socket(self._make_start(number).folder, number)
+        return worker.was_ready
+
+    def _on_ready(self) -> None:
+        if self.ready == self._count:
+            self._all_ready.set()
+
+    async def _pause(self, seconds: float) -> None:
+        if seconds:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._ending.wait()
+
+
+def socket_path(folder: str, number: int) -> str:
+    """Where the worker of that number has its authorization plane."""
+    return f"{folder}/worker-{number}.sock"
+
+
+def _remove_socket(folder: str, number: int) -> None:
+    """The supervisor's task, since a killed worker cannot do it."""
+    Path(socket_path(folder, number)).unlink(missing_ok=True)
+
+
+def _how(code: int) -> str:
+    if code >= 0:
+        return f"exit {code}"
+    with contextlib.suppress(ValueError):
+        return signal.Signals(-code).name
+    return f"signal {-code}"
