@@ -2,11 +2,9 @@
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import cast
-
-from yarl import URL
 
 from gateway.config.tables import Config, Route, Server
+from gateway.config.values import split_origin
 from gateway.routing import Origin
 from gateway.routing import Route as CompiledRoute
 
@@ -39,8 +37,8 @@ def _compiled(route: Route, server: Server) -> CompiledRoute:
 
 
 def _upstream(text: str) -> Origin:
-    url = URL(text)
-    return Origin(cast("str", url.host), cast("int", url.port), tls=url.scheme == "https")
+    scheme, host, port = split_origin(text)
+    return Origin(host.strip("[]"), port, tls=scheme == "https")
 
 
 def _scopes_by_method(route: Route) -> Mapping[str, frozenset[str]]:

@@ -1,0 +1,219 @@
+"""What is wrong with a file, in plain words: each fault with its path in the file, what stands there and the mend.
+
+Values are shown, save where a secret may stand: nothing below `keys` and at `database.url` is ever repeated.
+"""
+
+import difflib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, cast
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from gateway.config.tables import AS_ARRAY, AS_TABLE, AS_TEXT, Config, Table, table_within
+from gateway.config.values import Wanted
+from gateway.errors import OperatorError
+
+_MARKS: Final = frozenset({AS_TEXT, AS_ARRAY, AS_TABLE, "[key]"})
+_SECRETS: Final = (("keys",), ("database", "url"))
+_LONGEST: Final = 80
+
+_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
+
+# What must be stated, and how it looks.
+_EXAMPLES: Final = {
+    "server": "a table [server] with public_url",
+    "public_url": '"https://api.example.com"',
+    "name": '"notes"',
+    "path": '"/api/notes"',
+    "upstreams": '["http://127.0.0.1:9000"]',
+    "auth": '["bearer"], or "none" for a public route',
+}
+
+# pydantic's own findings in our words.
+_WANTED: Final = {
+    "string_type": "text in quotes is wanted",
+    "bool_type": "true or false, without quotes, is wanted",
+    "int_type": "a whole number, without quotes, is wanted",
+    "tuple_type": "an array in [ ] is wanted",
+    "dict_type": "a table is wanted",
+    "model_type": "a table is wanted",
+    "too_short": "at least one entry is wanted",
+    "greater_than_equal": "at least {ge} is wanted",
+    "less_than_equal": "at most {le} is wanted",
+    "literal_error": "{expected} is wanted",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing wrong with the configuration: where, and what would be right."""
+
+    path: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.message}" if self.path else self.message
+
+
+class ConfigError(OperatorError):
+    """The configuration cannot be used; `faults` holds all that is wrong with it."""
+
+    def __init__(self, faults: list[Fault]) -> None:
+        super().__init__("\n".join(map(str, faults)))
+        self.faults = faults
+
+
+def judged(tables: Mapping[str, Any]) -> tuple[Config | None, list[Fault]]:
+    """The configuration that the tables of a file stand for, or what is wrong with them one by one."""
+    try:
+        return Config.model_validate(tables), []
+    except ValidationError as exc:
+        faults = [_fault(error) for error in exc.errors(include_url=False) if not _is_echo(error)]
+        return None, list(dict.fromkeys(faults))
+
+
+def _is_echo(error: ErrorDetails) -> bool:
+    """Whether pydantic calls an array too short because it left out the entries that it complained of already."""
+    return error["type"] == "too_short" and len(error["input"]) > 0
+
+
+def dotted(location: tuple[str | int, ...]) -> str:
+    """A place in the file as TOML writes it: `routes[0].scopes."notes read"`."""
+    path = ""
+    for part in location:
+        if isinstance(part, int):
+            path += f"[{part}]"
+        else:
+            path += ("." if path else "") + (part if _BARE_KEY.fullmatch(part) else json.dumps(part))
+    return path
+
+
+def shown(value: object) -> str:
+    """A value of the file in one short line."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        text = json.dumps(value)
+        return text if len(text) <= _LONGEST else f'{text[:_LONGEST]}…"'
+    if isinstance(value, int | float):
+        return str(value)
+    return _kind(value)
+
+
+def _kind(value: object) -> str:
+    if isinstance(value, bool):
+        return "true or false"
+    kinds: tuple[tuple[type | tuple[type, ...], str], ...] = (
+        (str, "text"),
+        ((int, float), "a number"),
+        ((list, tuple), "an array"),
+        (Mapping, "a table"),
+    )
+    return next((name for kind, name in kinds if isinstance(value, kind)), "a date or a time")
+
+
+def _fault(error: ErrorDetails) -> Fault:
+    location = tuple(part for part in error["loc"] if part not in _MARKS)
+    path, kind, value = dotted(location), error["type"], error.get("input")
+    if kind == "extra_forbidden":
+        return Fault(path, f"is no known key; {_known_keys(location)}")
+    if kind == "missing":
+        example = _EXAMPLES.get(str(location[-1]))
+        return Fault(path, "must be stated" + (f", such as {example}" if example else ""))
+    context = error.get("ctx", {})
+    cause = context.get("error")
+    if isinstance(cause, ValueError) and not isinstance(cause, Wanted):
+        return Fault(path, str(cause))
+    message = str(cause) if cause else _WANTED.get(kind, error["msg"]).format_map(_plain(context))
+    if location == ("routes",) and isinstance(value, Mapping):
+        return Fault(path, "each route has a table of its own: write [[routes]], not [routes]")
+    if any(location[: len(secret)] == secret for secret in _SECRETS):
+        message = 'a reference is wanted: { file = "…" } or { env = "…" }' if kind == "model_type" else message
+        return Fault(path, f"{message}, not {_kind(value)}")
+    return Fault(path, message if kind == "too_short" else f"{message}, not {shown(value)}")
+
+
+def _plain(context: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value.replace("'", '"') if isinstance(value, str) else value for name, value in context.items()}
+
+
+def _known_keys(location: tuple[str | int, ...]) -> str:
+    """The mend for an unknown key: the one that was meant, or all that there are."""
+    table: type[Table] = Config
+    for part in location[:-1]:
+        if isinstance(part, str) and part in table.model_fields:
+            table = table_within(table.model_fields[part].annotation) or table
+    names = list(table.model_fields)
+    close = difflib.get_close_matches(str(location[-1]), names, n=1)
+    return f"did you mean {close[0]}?" if close else f"the keys here are {', '.join(names)}"
+
+
+# -- what can be read of a broken file -----------------------------------------------------------------------
+
+Readable = Mapping[str, Any]  # the keys of one table that hold
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """What of a file can be read although other parts are broken, so that all faults are reported together.
+
+    Absent keys have their defaults; broken ones are left out.
+    """
+
+    server: Readable
+    admin: Readable
+    database: Readable
+    keys: Readable
+    branding: Readable
+    scopes: frozenset[str]
+    routes: tuple[Readable, ...]
+
+    @classmethod
+    def of(cls, tables: Mapping[str, Any]) -> "Draft":
+        """The readable parts of the tables of a file."""
+        fields = Config.model_fields
+        names = ("server", "admin", "database", "keys", "branding")
+        parts = {name: _readable(cast("type[Table]", fields[name].annotation), tables.get(name, {})) for name in names}
+        scopes, routes = tables.get("scopes"), tables.get("routes")
+        route = cast("type[Table]", table_within(fields["routes"].annotation))
+        return cls(
+            **parts,
+            scopes=frozenset(scopes if isinstance(scopes, Mapping) else ()),
+            routes=tuple(_readable(route, given) for given in (routes if isinstance(routes, list | tuple) else ())),
+        )
+
+    @classmethod
+    def whole(cls, config: Config) -> "Draft":
+        """A configuration without faults in its tables."""
+        return cls(
+            server=dict(config.server),
+            admin=dict(config.admin),
+            database=dict(config.database),
+            keys=dict(config.keys),
+            branding=dict(config.branding),
+            scopes=frozenset(config.scopes),
+            routes=tuple(dict(route) for route in config.routes),
+        )
+
+
+def _readable(table: type[Table], given: object) -> Readable:
+    if not isinstance(given, Mapping):
+        return {}
+    return dict(_fields_that_hold(table, given))
+
+
+def _fields_that_hold(table: type[Table], given: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Each field on its own: the same checks as for the whole table, with nothing else in the way."""
+    for name, field in table.model_fields.items():
+        if name not in given and field.is_required():
+            continue
+        try:
+            value = given[name] if name in given else field.get_default(call_default_factory=True)
+            holder = table.__pydantic_validator__.validate_assignment(table.model_construct(), name, value)
+            yield name, getattr(holder, name)
+        except ValidationError:
+            continue

@@ -1,0 +1,284 @@
+"""The scalar types of the configuration: how a value is written, what it becomes, and what is said when it is wrong.
+
+Every check raises `Wanted` (what would be right; the report adds what stood there) or a plain ValueError (a whole
+sentence that shows nothing of the value, for what may hold a secret).
+"""
+
+import re
+from collections.abc import Callable
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_network
+from typing import Annotated, Any, Final, Literal, cast
+
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
+
+from gateway.model import is_scope_token
+
+AuthScheme = Literal["bearer", "mac"]
+Network = IPv4Network | IPv6Network
+
+AUTH_SCHEMES: Final[tuple[AuthScheme, ...]] = ("bearer", "mac")
+
+_DURATION = re.compile(r"([0-9]{1,9})(s|m|h|d)")
+_SIZE = re.compile(r"([0-9]{1,12})(B|KiB|MiB|GiB)")
+_SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_BYTES: Final = {"B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
+
+_LABELS = r"[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?(?:\.[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?)*"
+_HOST_NAME = re.compile(rf"(?=.{{1,253}}\Z){_LABELS}")
+_LISTEN = re.compile(r"(\[[^\[\]]*\]|[^:\[\]]+):([0-9]{1,5})")
+_ORIGIN = re.compile(r"(https?)://(\[[^\[\]]*\]|[^:/?#@\[\]]+)(?::([0-9]{1,5}))?/?")
+_AUTHORITY = re.compile(r"(\[[^\[\]]*\]|[^:\[\]]+)(?::([0-9]{1,5}))?")
+_PATH = re.compile(r"(?:/[A-Za-z0-9._~!$&'()*+,;=:@-]+)+|/")
+_METHOD = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}")  # RFC 9110, section 9.1: a token
+_ROUTE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_COLOUR = re.compile(r"#(?:[0-9a-fA-F]{3}|[0-9a-fA-F]{6})")
+_ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_USUAL_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
+
+
+class Wanted(ValueError):
+    """What would be right, in words that end before "…, not VALUE"."""
+
+
+def _text(value: object, wanted: str) -> str:
+    if not isinstance(value, str):
+        raise Wanted(wanted)
+    return value
+
+
+# -- times and sizes -----------------------------------------------------------------------------------------
+
+
+def _seconds(text: str) -> float | None:
+    found = _DURATION.fullmatch(text)
+    return None if found is None else float(int(found[1]) * _SECONDS[found[2]])
+
+
+def _duration(least: str, most: str) -> Callable[[object], float]:
+    lowest, highest = cast("float", _seconds(least)), cast("float", _seconds(most))
+
+    def check(value: object) -> float:
+        seconds = _seconds(value) if isinstance(value, str) else None
+        if seconds is None or not lowest <= seconds <= highest:
+            raise Wanted(f'a duration from "{least}" to "{most}", such as "90s", "15m", "1h" or "14d", is wanted')
+        return seconds
+
+    return check
+
+
+def _size(value: object) -> int:
+    found = _SIZE.fullmatch(value) if isinstance(value, str) else None
+    if found is None:
+        raise Wanted('a size such as "64KiB" or "1MiB" is wanted')
+    return int(found[1]) * _BYTES[found[2]]
+
+
+# -- addresses -----------------------------------------------------------------------------------------------
+
+
+def _is_host(host: str) -> bool:
+    if not host.startswith("["):
+        return _HOST_NAME.fullmatch(host.lower()) is not None
+    try:
+        return IPv6Address(host[1:-1]).scope_id is None
+    except ValueError:
+        return False
+
+
+def split_listen(text: str) -> tuple[str, int]:
+    """Host, without brackets, and port of HOST:PORT."""
+    found = _LISTEN.fullmatch(text)
+    if found is None or not _is_host(found[1]) or int(found[2]) > 65535:
+        raise Wanted('HOST:PORT such as "127.0.0.1:8080" or "[::1]:8080" (all addresses: "0.0.0.0:8080") is wanted')
+    return found[1].strip("[]"), int(found[2])
+
+
+def _listen(value: object) -> str:
+    text = _text(value, 'HOST:PORT such as "127.0.0.1:8080" is wanted')
+    split_listen(text)
+    return text
+
+
+def split_origin(text: str) -> tuple[str, str, int]:
+    """Scheme, host in lower case (an IPv6 literal keeps its brackets) and port of http[s]://HOST[:PORT][/]."""
+    if "@" in text:
+        raise ValueError("a URL here holds no user and no password; take them out")
+    found = _ORIGIN.fullmatch(text)
+    port = 0 if found is None else int(found[3] or (443 if found[1] == "https" else 80))
+    if found is None or not _is_host(found[2]) or not 1 <= port <= 65535:
+        raise Wanted('"http://HOST[:PORT]" or "https://HOST[:PORT]", without a path or query, is wanted')
+    return found[1], found[2].lower(), port
+
+
+def _origin(value: object) -> str:
+    text = _text(value, 'text such as "https://api.example.com" is wanted')
+    split_origin(text)
+    return text
+
+
+def _host_name(value: object) -> str:
+    wanted = 'a host name such as "api.example.com", without scheme, port or path, is wanted'
+    lowered = _text(value, wanted).lower().removesuffix(".")
+    if not _is_host(lowered):
+        raise Wanted(wanted)
+    return lowered
+
+
+def _authority(value: object) -> str:
+    wanted = 'HOST or HOST:PORT such as "internal.example:8000" is wanted'
+    found = _AUTHORITY.fullmatch(_text(value, wanted))
+    if found is None or not _is_host(found[1]) or int(found[2] or 1) > 65535:
+        raise Wanted(wanted)
+    return found[0]
+
+
+def _network(value: object) -> Network:
+    wanted = 'an address or a network such as "10.0.0.0/8" is wanted'
+    text = _text(value, wanted)
+    try:
+        return ip_network(text)
+    except ValueError:
+        pass
+    try:
+        meant = ip_network(text, strict=False)
+    except ValueError as exc:
+        raise Wanted(wanted) from exc
+    raise Wanted(f'a network has no bits set beyond its prefix: "{meant}" is wanted')
+
+
+# -- routes --------------------------------------------------------------------------------------------------
+
+
+def _path(value: object) -> str:
+    wanted = 'a path of whole, plain segments such as "/api/notes", without escapes or a slash at its end, is wanted'
+    text = _text(value, wanted)
+    if _PATH.fullmatch(text) is None or any(part in (".", "..") for part in text.split("/")):
+        raise Wanted(wanted)
+    return text
+
+
+def _method(value: object) -> str:
+    wanted = 'a method such as "GET" is wanted'
+    text = _text(value, wanted)
+    if _METHOD.fullmatch(text) is None:
+        raise Wanted(wanted)
+    if text.upper() != text and text.upper() in _USUAL_METHODS:
+        raise Wanted(f'methods are case-sensitive: "{text.upper()}" is wanted')
+    if text == "CONNECT":
+        raise ValueError("CONNECT is never forwarded; leave it out")
+    return text
+
+
+def _method_or_star(value: object) -> str:
+    return "*" if value == "*" else _method(value)
+
+
+def _route_name(value: object) -> str:
+    wanted = 'a name of up to 64 letters, digits, ".", "_" and "-", such as "notes", is wanted'
+    text = _text(value, wanted)
+    if _ROUTE_NAME.fullmatch(text) is None:
+        raise Wanted(wanted)
+    return text
+
+
+def _scope_name(value: object) -> str:
+    wanted = 'a scope name of printable ASCII without blanks, quotes or backslashes, such as "notes:read", is wanted'
+    text = _text(value, wanted)
+    if not is_scope_token(text):
+        raise Wanted(wanted)
+    return text
+
+
+def _auth_scheme(value: object) -> object:
+    if value == "none":
+        raise ValueError('is no scheme; write auth = "none", without brackets, for a public route')
+    if value not in AUTH_SCHEMES:
+        raise Wanted('"bearer" or "mac" is wanted')
+    return value
+
+
+# -- text ----------------------------------------------------------------------------------------------------
+
+
+def _words(longest: int, *, lines: bool = False) -> Callable[[object], str]:
+    wanted = f"text of 1 to {longest} printable characters{'' if lines else ' on one line'} is wanted"
+
+    def check(value: object) -> str:
+        text = _text(value, wanted)
+        printable = text.replace("\n", "").isprintable() if lines else text.isprintable()
+        if len(text) > longest or not printable or not text.strip():
+            raise Wanted(wanted)
+        return text
+
+    return check
+
+
+def _file_name(value: object) -> str:
+    wanted = "the name of a file is wanted"
+    text = _text(value, wanted)
+    if not text or "\0" in text:
+        raise Wanted(wanted)
+    return text
+
+
+def _environment_name(value: object) -> str:
+    if not isinstance(value, str) or _ENVIRONMENT_NAME.fullmatch(value) is None:
+        raise ValueError('the name of an environment variable is wanted, such as "GATEWAY_MASTER_KEY"')
+    return value
+
+
+def _colour(value: object) -> str:
+    wanted = 'a colour such as "#0a7" or "#00aa77" is wanted'
+    text = _text(value, wanted)
+    if _COLOUR.fullmatch(text) is None:
+        raise Wanted(wanted)
+    return text
+
+
+def _schema(pattern: re.Pattern[str] | str, **more: Any) -> WithJsonSchema:
+    text = pattern if isinstance(pattern, str) else pattern.pattern
+    return WithJsonSchema({"type": "string", "pattern": f"^(?:{text})$", **more})
+
+
+_DURATION_SCHEMA = _schema(_DURATION, examples=["90s", "15m", "1h", "14d"])
+_TEXT_SCHEMA = WithJsonSchema({"type": "string", "minLength": 1})
+
+Duration = Annotated[float, BeforeValidator(_duration("1s", "3650d")), _DURATION_SCHEMA]
+CodeLifetime = Annotated[float, BeforeValidator(_duration("1s", "10m")), _DURATION_SCHEMA]
+Skew = Annotated[float, BeforeValidator(_duration("1s", "10m")), _DURATION_SCHEMA]
+Grace = Annotated[float, BeforeValidator(_duration("0s", "60s")), _DURATION_SCHEMA]
+Size = Annotated[int, BeforeValidator(_size), _schema(_SIZE, examples=["64KiB", "1MiB"])]
+ListenAddress = Annotated[str, BeforeValidator(_listen), _schema(_LISTEN)]
+OriginURL = Annotated[str, BeforeValidator(_origin), _schema(_ORIGIN)]
+HostName = Annotated[str, BeforeValidator(_host_name), _TEXT_SCHEMA]
+Authority = Annotated[str, BeforeValidator(_authority), _schema(_AUTHORITY)]
+TrustedNetwork = Annotated[Network, BeforeValidator(_network), _TEXT_SCHEMA]
+URLPath = Annotated[str, BeforeValidator(_path), _schema(_PATH)]
+Method = Annotated[str, BeforeValidator(_method), _schema(_METHOD)]
+MethodOrStar = Annotated[str, BeforeValidator(_method_or_star), _schema(_METHOD)]
+RouteName = Annotated[str, BeforeValidator(_route_name), _schema(_ROUTE_NAME)]
+ScopeName = Annotated[str, BeforeValidator(_scope_name), _schema(r"[!#-\[\]-~]+")]
+Scheme = Annotated[AuthScheme, BeforeValidator(_auth_scheme)]
+Name = Annotated[str, BeforeValidator(_words(100)), _TEXT_SCHEMA]
+Description = Annotated[str, BeforeValidator(_words(200)), _TEXT_SCHEMA]
+HelpText = Annotated[str, BeforeValidator(_words(500, lines=True)), _TEXT_SCHEMA]
+FileName = Annotated[str, BeforeValidator(_file_name), _TEXT_SCHEMA]
+EnvironmentName = Annotated[str, BeforeValidator(_environment_name), _schema(_ENVIRONMENT_NAME)]
+Colour = Annotated[str, BeforeValidator(_colour), _schema(_COLOUR)]
+
+
+def written(text: str) -> Any:
+    """A default as it would be written in the file; it is read like a given value."""
+    return Field(default=text, validate_default=True)
+
+
+def _once(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(dict.fromkeys(values))
+
+
+def array(*, minimum: int = 0) -> Any:
+    """TOML has arrays, frozen types have tuples: the one place where strictness bends."""
+    return Field(strict=False, min_length=minimum)
+
+
+ONCE: Final = AfterValidator(_once)  # what is said twice in a set counts once
