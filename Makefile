@@ -1,0 +1,75 @@
+# Gateway: `make demo` shows it, `make test` runs every check. Both need Python 3.11 or newer and nothing else.
+# PYTHON names the interpreter (make test PYTHON=/usr/bin/python3), VENV the folder that is installed into.
+
+PYTHON ?= python3
+VENV ?= .venv
+JOBS ?= auto
+BIN := $(VENV)/bin
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-long lint format venv chromium clean
+.SUFFIXES:
+
+help:
+	@echo "make demo       a database, a sample API, a client and a user: try everything at once"
+	@echo "make test       every check and test (under 12 minutes)"
+	@echo "make test-long  the same with the repeated tests at their full counts (up to 90 minutes)"
+	@echo "make lint       the checks alone; make format puts the code in form"
+	@echo "make clean      remove $(VENV) and what the tools left"
+
+demo: $(VENV)/.demo
+	@exec $(BIN)/gateway demo $(DEMO)
+
+test: lint chromium
+	$(BIN)/pytest -n $(JOBS) --maxprocesses 4
+
+test-long: lint chromium
+	GATEWAY_TEST_LONG=1 $(BIN)/pytest -n $(JOBS) --maxprocesses 4 --timeout 3600
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.test
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+# The folder is made anew when PYTHON is another version than the one it was made with.
+venv:
+	@command -v $(PYTHON) >/dev/null || { \
+	  echo "make: $(PYTHON) is missing: install the package python3, or name another: make PYTHON=…" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "make: $$($(PYTHON) --version) is too old: install Python 3.11 or newer and name it: make PYTHON=…" >&2; exit 1; }
+	@wanted=$$($(PYTHON) -c 'import sys; print(*sys.version_info[:2], sep=".")'); \
+	if [ "$$(ls -d $(VENV)/lib/python3.* 2>/dev/null)" != "$(VENV)/lib/python$$wanted" ] \
+	  || ! $(BIN)/python -m pip --version >/dev/null 2>&1; then \
+	  $(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
+	    echo "make: the venv module of $(PYTHON) is missing: install the package python3-venv (python$$wanted-venv)" >&2; \
+	    exit 1; }; \
+	  $(PYTHON) -m venv --clear $(VENV); \
+	fi
+
+$(VENV)/.demo: pyproject.toml constraints.txt | venv
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[embedded]'
+	@touch $@
+
+$(VENV)/.test: pyproject.toml constraints.txt | venv
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[test]'
+	@touch $@ $(VENV)/.demo
+
+# The pages are tested in a real browser, the system's own.
+chromium:
+	@for name in chromium chromium-browser google-chrome; do command -v $$name >/dev/null && exit 0; done; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  echo "installing the package chromium, in which the pages are tested"; \
+	  { apt-get -q update && DEBIAN_FRONTEND=noninteractive apt-get -q -y install --no-install-recommends chromium; } \
+	    >$(VENV)/chromium.log 2>&1 && exit 0; \
+	  tail -n 5 $(VENV)/chromium.log >&2; \
+	fi; \
+	echo "make: Chromium is missing, in which the pages are tested: install the package chromium" >&2; exit 1
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
