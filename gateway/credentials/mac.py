@@ -43,6 +43,14 @@ _GRAMMAR: Final = {
     "ext": re.compile(_PLAIN),
     "mac": re.compile(_BASE64, re.ASCII),
 }
+_WANTED: Final = {
+    "id": "the access token is wanted",
+    "ts": "a positive number of seconds since 1970, without leading zeros, is wanted",
+    "nonce": "printable ASCII without quotes and backslashes is wanted",
+    "bodyhash": "base64 is wanted",
+    "ext": "printable ASCII without quotes and backslashes is wanted",
+    "mac": "base64 is wanted",
+}
 _NONCE_00 = re.compile(rf"{_AGE}:{_PLAIN}", re.ASCII)
 
 _METHOD = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Z]+", re.ASCII)  # signed in upper case, so taken in upper case only
@@ -70,13 +78,13 @@ class Credentials:
             if value is None:
                 continue
             if len(value) > MAXIMUM[name]:
-                raise Malformed(f"The attribute {name} is longer than {MAXIMUM[name]} characters.")
+                raise Malformed(f"The attribute {name} is longer than {MAXIMUM[name]} characters: shorten it.")
             if not value or grammar.fullmatch(value) is None:
-                raise Malformed(f"The attribute {name} is malformed.")
+                raise Malformed(f"The attribute {name} is malformed: {_WANTED[name]}.")
         if self.ts is not None and self.bodyhash is not None:
             raise Malformed("The attribute bodyhash belongs to draft 00, ts to draft 01: one of them is too many.")
         if self.ts is None and _NONCE_00.fullmatch(self.nonce) is None:
-            raise Malformed("The attribute ts is missing, and the nonce is not draft 00's AGE:RANDOM.")
+            raise Malformed("The attribute ts is missing, and the nonce is not AGE:RANDOM as draft 00 has it.")
 
     @property
     def draft(self) -> MacDraft:
