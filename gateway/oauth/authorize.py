@@ -73,6 +73,11 @@ def success_location(redirect_uri: str, code: str, state: bytes | None, issuer: 
     return _location(redirect_uri, (("code", code),), state, issuer)
 
 
+def denied(redirect_uri: str, state: bytes | None) -> RedirectError:
+    """The person said no (RFC 6749, section 4.1.2.1)."""
+    return RedirectError(redirect_uri, state, OAuthError("access_denied", "The person did not allow it."))
+
+
 def client_id_of(query: Form) -> str:
     """The client that asks. Raises PageError when it is missing, cannot be one, or a parameter comes twice."""
     repeated = query.repeated(but=REPEATABLE)

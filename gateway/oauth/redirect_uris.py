@@ -118,6 +118,11 @@ def is_loopback(uri: str) -> bool:
     return _LOOPBACK.fullmatch(uri) is not None
 
 
+def is_private(uri: str) -> bool:
+    """Whether `uri` leads to an app by a scheme of its own (RFC 8252, section 7.1)."""
+    return uri.partition(":")[0].lower() not in ("http", "https")
+
+
 def shown_host(uri: str) -> str:
     """What tells a person where `uri` leads: host and port, or the scheme of an app."""
     found = _WEB.fullmatch(uri)

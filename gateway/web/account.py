@@ -1,0 +1,94 @@
+"""Pages of a person's own: sign in without an application, connected applications, sign out."""
+
+import re
+from typing import Final
+
+from aiohttp import web
+
+from gateway.oauth.authorize import is_identifier
+from gateway.oauth.forms import Form
+from gateway.web import browser, pages, sign_in
+from gateway.web.browser import FormRefused
+from gateway.web.flow import posted
+from gateway.web.plane import Plane, plane_of, query_of
+from gateway.web.sign_in import NotSignedIn
+
+# A path of this site: one slash at the start, not two, and nothing that a browser reads as another host.
+_LOCAL_PATH = re.compile(r"/(?:[A-Za-z0-9._~!$&'()*+,;=:@%?-][A-Za-z0-9._~!$&'()*+,;=:@%?/-]*)?")
+_LONGEST_PATH: Final = 1000
+
+
+async def show_login(request: web.Request) -> web.Response:
+    """GET login: the form, also for somebody who is signed in and wants another account."""
+    plane, query = plane_of(request), query_of(request)
+    pending = _next_path(plane, query).encode()
+    session = await plane.session(request)
+    return sign_in.form_page(request, "login", pending, session=session, username=query.get("login_hint") or "")
+
+
+async def login(request: web.Request) -> web.Response:
+    """POST login: a session, and on to where the person was going."""
+    form = await posted(request)
+    pending = sign_in.pending_of(request, "login", form)
+    outcome = await sign_in.attempt(request, form)
+    if isinstance(outcome, NotSignedIn):
+        return sign_in.form_page(request, "login", pending, refused=outcome)
+    return outcome.tell(plane_of(request), pages.redirect(pending.decode()))
+
+
+async def show_logout(request: web.Request) -> web.Response:
+    """GET logout: a question to whoever is signed in; it signs nobody out."""
+    plane = plane_of(request)
+    session = await plane.session(request)
+    if session is None:
+        return pages.page(request, "signed_out.html", {})
+    token = browser.form_token(plane.keyring, "logout", session.session_id)
+    return pages.page(request, "sign_out.html", {"session": session, "csrf_token": token})
+
+
+async def logout(request: web.Request) -> web.Response:
+    """POST logout: the session ends here and on the server."""
+    plane, form = plane_of(request), await posted(request)
+    session, token = await plane.session(request), plane.session_token(request)
+    if session is not None and token is not None:
+        browser.open_form(plane.keyring, "logout", session.session_id, form.get("csrf_token"))
+        await plane.store.end_session(token)
+    response = pages.redirect(f"{plane.prefix}/logout")
+    plane.cookies.end_session(response)
+    return response
+
+
+async def show_account(request: web.Request) -> web.Response:
+    """GET account: who is signed in, and the applications that were allowed something."""
+    plane = plane_of(request)
+    session = await plane.session(request)
+    if session is None:
+        return pages.redirect(f"{plane.prefix}/login?next={plane.prefix}/account")
+    context = {
+        "session": session,
+        "grants": await plane.store.grants(session.user.subject),
+        "words": await plane.scopes(),
+        "withdrawn": "withdrawn" in query_of(request).names,
+        "csrf_token": browser.form_token(plane.keyring, "account", session.session_id),
+    }
+    return pages.page(request, "account.html", context)
+
+
+async def withdraw(request: web.Request) -> web.Response:
+    """POST account: end what one application was allowed, and everything that was issued from it."""
+    plane, form = plane_of(request), await posted(request)
+    session, client_id = await plane.session(request), form.get("client_id") or ""
+    if session is None:
+        raise FormRefused("withdrawal without a session")
+    browser.open_form(plane.keyring, "account", session.session_id, form.get("csrf_token"))
+    if form.repeated() is not None or not is_identifier(client_id):
+        raise FormRefused("a malformed client_id")
+    await plane.store.withdraw(session.user.subject, client_id)
+    return pages.redirect(f"{plane.prefix}/account?withdrawn")
+
+
+def _next_path(plane: Plane, query: Form) -> str:
+    """Where `next` leads if it stays on this site, else the account page."""
+    path = query.get("next") or ""
+    local = len(path) <= _LONGEST_PATH and _LOCAL_PATH.fullmatch(path) is not None
+    return path if local else f"{plane.prefix}/account"

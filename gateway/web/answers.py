@@ -1,0 +1,176 @@
+"""One place where every refusal becomes an answer, and where a request is turned away before any handler.
+
+for programs   token, revoke, introspect, the metadata      JSON (RFC 6749, section 5.2), CORS `*`
+for people     authorize, login, logout, account            a page; never CORS, never in a frame
+neither        no such path                                 what the request prefers
+"""
+
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from typing import Final
+
+from aiohttp import web
+
+from gateway import observe
+from gateway.errors import OAuthError, StoreUnavailable
+from gateway.oauth.authorize import PageError, RedirectError
+from gateway.web import pages
+from gateway.web.browser import FormRefused
+from gateway.web.plane import host_of, plane_of, request_id_of
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+WELL_KNOWN: Final = "/.well-known/"
+PROTECTED_RESOURCE: Final = "/.well-known/oauth-protected-resource"
+_API: Final = frozenset({"token", "revoke", "introspect"})
+_PAGES: Final = frozenset({"authorize", "login", "logout", "account"})
+_NO_STORE: Final = {"Cache-Control": "no-store", "Pragma": "no-cache"}
+_RETRY_AFTER: Final = 1  # seconds; the database is back or it is not
+_TITLES: Final = {
+    400: "That request does not work",
+    403: "That form cannot be used",
+    404: "There is nothing here",
+    405: "That is not how this page is used",
+    413: "That is too much",
+    421: "That is not our address",
+    503: "Please try again in a moment",
+}
+
+log = observe.get_logger("gateway.web")
+
+
+@web.middleware
+async def every_answer(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Turns refusals into answers, and lets nothing else out: aiohttp's own error path logs raw bytes."""
+    with observe.request(request_id_of(request)):
+        try:
+            response = _turned_away(request) or await handler(request)
+        except web.HTTPException as exc:
+            response = _plain(request, exc.status, dict(_kept(exc)))
+        except Exception as exc:
+            response = _refusal(request, exc)
+        if is_for_programs(request):
+            response.headers.update({"Access-Control-Allow-Origin": "*", "X-Content-Type-Options": "nosniff"})
+        return response
+
+
+def is_for_programs(request: web.Request) -> bool:
+    return request.path.startswith(WELL_KNOWN) or _endpoint(request) in _API
+
+
+def json(content: object, *, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
+    """An answer that nobody keeps, unless `headers` say otherwise (RFC 6749, section 5.1)."""
+    return web.json_response(content, status=status, headers=_NO_STORE | (headers or {}))
+
+
+async def preflight(_request: web.Request) -> web.Response:
+    """What a browser may send to the endpoints for programs: never cookies (Fetch, section 3.3)."""
+    allowed = {
+        "Access-Control-Allow-Methods": "GET, POST, OPTIONS",
+        "Access-Control-Allow-Headers": "Authorization, Content-Type",
+        "Access-Control-Max-Age": "7200",
+    }
+    return web.Response(status=204, headers=allowed)
+
+
+def _turned_away(request: web.Request) -> web.Response | None:
+    server = plane_of(request).settings.config.server
+    if host_of(request) != server.host and not request.path.startswith(PROTECTED_RESOURCE):
+        return _plain(request, 421)
+    if _endpoint(request) not in _PAGES:
+        return None
+    # A script of the same origin could fetch a page and post its form; a person's own navigation is a document.
+    if request.headers.get("Sec-Fetch-Dest", "document") != "document":
+        return _page(request, 403, "This page opens in a window of its own, not inside another page or a script.")
+    if request.method == "POST" and _comes_from_elsewhere(request, server.origin):
+        return _page(request, 403, "This form was sent from another site, so nothing was done.")
+    return None
+
+
+def _comes_from_elsewhere(request: web.Request, own_origin: str) -> bool:
+    # Our Referrer-Policy makes browsers send "null" for our own forms (Fetch, section 3.2).
+    origin = request.headers.get("Origin", "null")
+    site = request.headers.get("Sec-Fetch-Site", "same-origin")
+    return site != "same-origin" or origin.lower() not in ("null", own_origin.lower())
+
+
+def _refusal(request: web.Request, exc: Exception) -> web.Response:
+    match exc:
+        case RedirectError():
+            log.info("authorization refused", path=request.path, error=exc.error.error, cause=exc.error.cause)
+            return pages.redirect(exc.location(plane_of(request).issuer))
+        case PageError():
+            log.info("authorization request refused", path=request.path, cause=str(exc))
+            return _page(request, 400, f"{exc.text} Nothing was shared with it. Go back to it and try again.")
+        case FormRefused():
+            log.warning("form refused", path=request.path, cause=str(exc))
+            text = "It was not meant for this browser, or it is out of date. Nothing was done. Go back and try again."
+            return _page(request, 403, text)
+        case OAuthError():
+            log.info("request refused", path=request.path, error=exc.error, cause=exc.cause or exc.description)
+            return _oauth(request, exc)
+        case StoreUnavailable():
+            log.error("database unavailable", path=request.path, cause=str(exc))
+            return _plain(request, 503)
+        case _:
+            log.error("unexpected failure", path=request.path, exc_info=exc)
+            return _plain(request, 500)
+
+
+def _oauth(request: web.Request, error: OAuthError) -> web.Response:
+    if not is_for_programs(request):
+        return _page(request, error.status, error.description)
+    headers = dict[str, str]()
+    if error.status == 401:
+        headers["WWW-Authenticate"] = f'Basic realm="{plane_of(request).issuer}", charset="UTF-8"'
+    if error.status == 503:
+        headers["Retry-After"] = str(_RETRY_AFTER)
+    return json(error.body() | {"request_id": request_id_of(request)}, status=error.status, headers=headers)
+
+
+def _plain(request: web.Request, status: int, headers: dict[str, str] | None = None) -> web.Response:
+    """A refusal that has no protocol error of its own."""
+    headers = headers or {}
+    if status == 503:
+        headers["Retry-After"] = str(_RETRY_AFTER)
+    if _wants_page(request):
+        response = _page(request, status, _text(status))
+        response.headers.update(headers)
+        return response
+    code = {413: "invalid_request", 503: "temporarily_unavailable", 500: "server_error"}.get(status)
+    phrase = HTTPStatus(status).phrase
+    members = {
+        "error": code or phrase.lower().replace(" ", "_"),
+        "error_description": f"{phrase}.",
+        "request_id": request_id_of(request),
+    }
+    return json(members, status=status, headers=headers)
+
+
+def _page(request: web.Request, status: int, text: str) -> web.Response:
+    return pages.error_page(request, status, _TITLES.get(status, "Something went wrong"), text)
+
+
+def _text(status: int) -> str:
+    return {
+        404: "The address may be mistyped, or the page has moved.",
+        405: "Go back and follow the link or press the button again.",
+        413: "What was sent is larger than any form here.",
+        421: "This host name does not lead to the sign-in pages.",
+        503: "We cannot answer right now. Nothing was lost, and nothing was done.",
+    }.get(status, "It is our fault, not yours. Please try again.")
+
+
+def _endpoint(request: web.Request) -> str:
+    prefix = f"{plane_of(request).prefix}/"
+    return request.path.removeprefix(prefix) if request.path.startswith(prefix) else ""
+
+
+def _wants_page(request: web.Request) -> bool:
+    if is_for_programs(request):
+        return False
+    return _endpoint(request) in _PAGES or "text/html" in request.headers.get("Accept", "")
+
+
+def _kept(exc: web.HTTPException) -> list[tuple[str, str]]:
+    return [("Allow", exc.headers["Allow"])] if "Allow" in exc.headers else []

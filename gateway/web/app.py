@@ -1,0 +1,83 @@
+"""The authorization plane as one aiohttp application, and how it is served."""
+
+import logging
+from typing import Final
+
+import aiohttp_jinja2
+from aiohttp import web
+
+from gateway.config import Settings
+from gateway.store import Store
+from gateway.web import account, answers, endpoints, flow, pages
+from gateway.web.plane import PLANE, build, plane_of
+
+_LARGEST_BODY: Final = 64 * 1024
+_FOR_GOOD: Final = "public, max-age=31536000, immutable"
+# A file of the operator's (an SVG logo) that is opened by itself must not run as a page of ours.
+_ASSET_POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; sandbox"
+
+_PAGES: Final[dict[str, tuple[answers.Handler, answers.Handler]]] = {
+    "authorize": (flow.show, flow.answer),
+    "login": (account.show_login, account.login),
+    "logout": (account.show_logout, account.logout),
+    "account": (account.show_account, account.withdraw),
+}
+_ENDPOINTS: Final[dict[str, answers.Handler]] = {
+    "token": endpoints.token,
+    "revoke": endpoints.revoke,
+    "introspect": endpoints.introspect,
+}
+_DOCUMENTS: Final[dict[str, answers.Handler]] = {
+    "oauth-authorization-server": endpoints.authorization_server,
+    "openid-configuration": endpoints.authorization_server,
+    "jwks.json": endpoints.jwks,
+    "oauth-protected-resource{inserted:(?:/.*)?}": endpoints.protected_resource,
+}
+
+
+def create_app(settings: Settings, store: Store) -> web.Application:
+    """The authorization plane over a store. Raises OperatorError for a branding file that cannot be used."""
+    app = web.Application(middlewares=[answers.every_answer], client_max_size=_LARGEST_BODY)
+    app[PLANE] = plane = build(settings, store)
+    aiohttp_jinja2.setup(app, default_helpers=False, **pages.environment_options())
+    prefix = plane.prefix
+    add = app.router.add_route
+    for path, (shown, posted) in _PAGES.items():
+        add("GET", f"{prefix}/{path}", shown)
+        add("POST", f"{prefix}/{path}", posted)
+    for path, endpoint in _ENDPOINTS.items():
+        add("POST", f"{prefix}/{path}", endpoint)
+        add("OPTIONS", f"{prefix}/{path}", answers.preflight)
+    for path, document in _DOCUMENTS.items():
+        app.router.add_get(f"{answers.WELL_KNOWN}{path}", document)
+        add("OPTIONS", f"{answers.WELL_KNOWN}{path}", answers.preflight)
+    app.router.add_get(f"{prefix}/static/{{name}}", _asset)
+    app.on_cleanup.append(_close)
+    return app
+
+
+def create_runner(app: web.Application) -> web.AppRunner:
+    """A runner that writes no access log and none of aiohttp's error lines, which hold what the client sent.
+
+    Bodies stay as they came: an encoded form is no form, so nothing inflates beyond the limit.
+    """
+    silent = logging.getLogger("gateway.web.aiohttp")
+    silent.disabled = True
+    return web.AppRunner(app, access_log=None, logger=silent, auto_decompress=False, handler_cancellation=False)
+
+
+async def _asset(request: web.Request) -> web.Response:
+    asset = plane_of(request).branding.assets.get(request.match_info["name"])
+    if asset is None:
+        raise web.HTTPNotFound
+    headers = {
+        "Cache-Control": _FOR_GOOD,
+        "Content-Security-Policy": _ASSET_POLICY,
+        "Cross-Origin-Resource-Policy": "same-origin",
+        "X-Content-Type-Options": "nosniff",
+    }
+    return web.Response(body=asset.content, content_type=asset.content_type, headers=headers)
+
+
+async def _close(app: web.Application) -> None:
+    app[PLANE].passwords.close()

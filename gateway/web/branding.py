@@ -1,0 +1,115 @@
+"""The look: one style sheet with design tokens, and what an operator puts over it.
+
+Everything is read once, at the start, and served under a name that holds its digest, so that browsers keep it for
+good and never ask another host for anything.
+"""
+
+import hashlib
+import mimetypes
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Final
+
+from gateway.config import Settings
+from gateway.errors import OperatorError
+from gateway.resources import folder
+from gateway.web import colour
+from gateway.web.colour import Colour
+
+_DEFAULT_ACCENT: Final = "#2f55c8"
+# The card surfaces of gateway.css, against which the accent must be seen.
+_LIGHT_SURFACE: Final[Colour] = (255, 255, 255)
+_DARK_SURFACE: Final[Colour] = (29, 31, 36)
+
+
+@dataclass(frozen=True, slots=True)
+class Asset:
+    """A file that pages refer to: its name holds its digest."""
+
+    name: str
+    content: bytes
+    content_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Branding:
+    """What pages show of the operator; the texts are the configuration's, the files' names are for links."""
+
+    name: str
+    help: str | None
+    stylesheet: Asset
+    own_stylesheet: Asset | None
+    logo: Asset | None
+    icon: Asset
+
+    @classmethod
+    def load(cls, settings: Settings) -> "Branding":
+        """Read the files. Raises OperatorError for one that cannot be read or a logo that is no image."""
+        branding = settings.config.branding
+        own = None if branding.stylesheet is None else settings.base / branding.stylesheet
+        logo = None if branding.logo is None else settings.base / branding.logo
+        return cls(
+            branding.name,
+            branding.help,
+            _asset("gateway", ".css", stylesheet(branding.accent).encode(), "text/css"),
+            None if own is None else _asset("own", ".css", _read(own, "branding.stylesheet"), "text/css"),
+            None if logo is None else _asset("logo", logo.suffix, _read(logo, "branding.logo"), _image_type(logo)),
+            _asset("icon", ".svg", _icon(branding.name, branding.accent).encode(), "image/svg+xml"),
+        )
+
+    @property
+    def assets(self) -> dict[str, Asset]:
+        found = (self.stylesheet, self.own_stylesheet, self.logo, self.icon)
+        return {asset.name: asset for asset in found if asset is not None}
+
+
+def stylesheet(accent: str | None) -> str:
+    """The pages' style sheet, ending in the accent's tokens."""
+    base = (folder("templates") / "gateway.css").read_text()
+    return base + accent_tokens(colour.parse(accent or _DEFAULT_ACCENT))
+
+
+def accent_tokens(accent: Colour) -> str:
+    """The accent as tokens that hold their contrast on light and on dark surfaces, whatever colour it is."""
+    dark = _tokens(accent, _DARK_SURFACE)
+    return (
+        f":root {{ {_tokens(accent, _LIGHT_SURFACE)} }}\n@media (prefers-color-scheme: dark) {{ :root {{ {dark} }} }}\n"
+    )
+
+
+def _icon(name: str, accent: str | None) -> str:
+    """The brand's first letter on its accent, so that a browser does not go looking for /favicon.ico."""
+    fill = colour.parse(accent or _DEFAULT_ACCENT)
+    return (
+        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32">'
+        f'<rect width="32" height="32" rx="8" fill="{colour.render(fill)}"/>'
+        f'<text x="16" y="22" text-anchor="middle" font-family="sans-serif" font-weight="bold" font-size="18" '
+        f'fill="{colour.render(colour.text_on(fill))}">{escape(name[0].upper())}</text></svg>'
+    )
+
+
+def _tokens(accent: Colour, surface: Colour) -> str:
+    fill = colour.readable(accent, surface, colour.SHAPE_CONTRAST)
+    ink = colour.readable(accent, surface, 1.15 * colour.TEXT_CONTRAST)  # it stands on the page's tint too
+    on = colour.text_on(fill)
+    named = (("accent", fill), ("on-accent", on), ("accent-ink", ink))
+    return " ".join(f"--{name}: {colour.render(value)};" for name, value in named)
+
+
+def _asset(stem: str, suffix: str, content: bytes, content_type: str) -> Asset:
+    return Asset(f"{stem}.{hashlib.sha256(content).hexdigest()[:16]}{suffix.lower()}", content, content_type)
+
+
+def _read(path: Path, key: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as exc:
+        raise OperatorError(f"{key}: the file {path} cannot be read ({exc.strerror})") from exc
+
+
+def _image_type(path: Path) -> str:
+    found = mimetypes.guess_type(path.name)[0] or ""
+    if not found.startswith("image/"):
+        raise OperatorError(f"branding.logo: {path} is no image; name an .svg, .png, .jpg, .webp or .gif file")
+    return found

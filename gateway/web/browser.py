@@ -1,0 +1,141 @@
+"""What ties a browser to what it may do: its cookies, and the `csrf_token` of every form.
+
+    form          csrf_token                                            bound to
+    sign-in       the pending request, sealed                           the form cookie, set before sign-in
+    consent       the flow's identifier, signed                         the session
+    account, …    a signature                                           the session and the page
+
+A token is worth nothing in another browser, for another page or for another flow, and the pending request inside
+it can be neither read nor altered, so that a visit before sign-in writes nothing on the server.
+"""
+
+import base64
+import binascii
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from aiohttp import web
+
+from gateway.crypto import Keyring, UnsealError, random_text
+from gateway.errors import GatewayError
+from gateway.model import FORM_COOKIE, KNOWN_BROWSER_COOKIE, SESSION_COOKIE
+
+SESSION_LIFETIME: Final = 12 * 3600.0
+_KNOWN_LIFETIME: Final = 365 * 86400
+_MOST_ACCOUNTS: Final = 5  # that one browser is remembered for
+_SESSION_TOKEN = re.compile(r"[A-Za-z0-9_-]{43}")
+_FORM_SECRET = re.compile(r"[A-Za-z0-9_-]{22}")
+
+
+class FormRefused(GatewayError):
+    """A form that was not given to this browser, or that was altered: 403, and nothing happens."""
+
+
+@dataclass(frozen=True, slots=True)
+class KnownBrowser:
+    """A browser that has signed in before, and to which accounts."""
+
+    identifier: str
+    subjects: tuple[str, ...] = ()
+
+    def allowance_for(self, account: str) -> str | None:
+        """The browser's identifier where it has an allowance of its own for the account."""
+        return self.identifier if account in self.subjects else None
+
+    def with_account(self, subject: str) -> "KnownBrowser":
+        others = [known for known in self.subjects if known != subject]
+        return KnownBrowser(self.identifier, (subject, *others)[:_MOST_ACCOUNTS])
+
+
+class BrowserCookies:
+    """Our cookies: HttpOnly, SameSite=Lax, and on https Secure with the `__Host-` prefix (RFC 6265bis, 4.1.3.2)."""
+
+    def __init__(self, keyring: Keyring, *, secure: bool) -> None:
+        self._keyring, self._secure = keyring, secure
+
+    def session(self, request: web.Request) -> str | None:
+        return self._read(request, SESSION_COOKIE)
+
+    def start_session(self, response: web.Response, token: str, browser: KnownBrowser) -> None:
+        """Give the browser its new session, and remember it for its accounts."""
+        self._write(response, SESSION_COOKIE, token, int(SESSION_LIFETIME))
+        value = "~".join((browser.identifier, *browser.subjects))
+        signed = f"{value}.{self._keyring.sign('known-browser', value)}"
+        self._write(response, KNOWN_BROWSER_COOKIE, signed, _KNOWN_LIFETIME)
+
+    def end_session(self, response: web.Response) -> None:
+        name = self._name(SESSION_COOKIE)
+        response.del_cookie(name, path="/", secure=self._secure, httponly=True, samesite="Lax")
+
+    def form_secret(self, request: web.Request) -> str | None:
+        secret = self._read(request, FORM_COOKIE)
+        return secret if secret is not None and _FORM_SECRET.fullmatch(secret) else None
+
+    def set_form_secret(self, response: web.Response, secret: str) -> None:
+        self._write(response, FORM_COOKIE, secret, None)
+
+    def known_browser(self, request: web.Request) -> KnownBrowser:
+        """The browser as we remember it; a new one where it shows nothing of ours."""
+        value, _, signature = (self._read(request, KNOWN_BROWSER_COOKIE) or "").rpartition(".")
+        if not value or not self._keyring.verify("known-browser", value, signature):
+            return KnownBrowser(random_text(16))
+        identifier, *subjects = value.split("~")
+        return KnownBrowser(identifier, tuple(subjects))
+
+    def _name(self, name: str) -> str:
+        return f"__Host-{name}" if self._secure else name
+
+    def _read(self, request: web.Request, name: str) -> str | None:
+        return request.cookies.get(self._name(name))
+
+    def _write(self, response: web.Response, name: str, value: str, max_age: int | None) -> None:
+        response.set_cookie(
+            self._name(name), value, path="/", max_age=max_age, secure=self._secure, httponly=True, samesite="Lax"
+        )
+
+
+def new_form_secret() -> str:
+    return random_text(16)
+
+
+def new_session_token() -> str:
+    return random_text(32)
+
+
+def is_session_token(text: str) -> bool:
+    return _SESSION_TOKEN.fullmatch(text) is not None
+
+
+def seal_request(keyring: Keyring, page: str, form_secret: str, pending: bytes) -> str:
+    """The `csrf_token` of a sign-in form that carries the pending request."""
+    sealed = keyring.seal(f"sign-in/{page}", form_secret, pending)
+    return base64.urlsafe_b64encode(sealed).decode()
+
+
+def open_request(keyring: Keyring, page: str, form_secret: str | None, csrf_token: str | None) -> bytes:
+    """The pending request of a sign-in form. Raises FormRefused unless it was given to this browser for this page."""
+    if form_secret is None or csrf_token is None:
+        raise FormRefused("no csrf_token, or no form cookie")
+    try:
+        sealed = base64.b64decode(csrf_token.encode("ascii"), altchars=b"-_", validate=True)
+        return keyring.unseal(f"sign-in/{page}", form_secret, sealed)
+    except (UnicodeEncodeError, binascii.Error, UnsealError) as exc:
+        raise FormRefused("foreign csrf_token") from exc
+
+
+def form_token(keyring: Keyring, page: str, session_id: str, row: str = "") -> str:
+    """The `csrf_token` of a form for somebody who is signed in; `row` is named in it."""
+    return f"{row}.{keyring.sign('form', _bound(page, session_id, row))}"
+
+
+def open_form(keyring: Keyring, page: str, session_id: str, csrf_token: str | None) -> str:
+    """The row that a form is about. Raises FormRefused unless the form was given to this session for this page."""
+    row, dot, signature = (csrf_token or "").rpartition(".")
+    if not dot or not keyring.verify("form", _bound(page, session_id, row), signature):
+        raise FormRefused("missing or foreign csrf_token")
+    return row
+
+
+def _bound(page: str, session_id: str, row: str) -> str:
+    return f"{page}\0{session_id}\0{row}"

@@ -1,0 +1,106 @@
+"""Endpoints for programs: token, revocation, introspection, and the documents that say where they are."""
+
+from aiohttp import web
+
+from gateway.errors import invalid_client
+from gateway.model import Client
+from gateway.oauth import client_authentication, grants, metadata
+from gateway.oauth.forms import Form
+from gateway.oauth.grants import ClientCredentialsGrant, CodeGrant, RefreshGrant
+from gateway.store import IssuedTokens
+from gateway.web.answers import PROTECTED_RESOURCE, json
+from gateway.web.plane import Plane, host_of, now, plane_of, query_of
+
+
+async def token(request: web.Request) -> web.Response:
+    """RFC 6749, section 3.2."""
+    plane, form = plane_of(request), await _body(request)
+    client = await _authenticated(request, plane, form)
+    by_itself = form.get("grant_type") == "client_credentials"  # the only grant that may name scopes afresh
+    known = frozenset(await plane.scopes()) if by_itself else frozenset[str]()
+    grant = grants.parse(form, client, known, plane.resources)
+    return json((await _issued(plane, client, grant)).body())
+
+
+async def revoke(request: web.Request) -> web.Response:
+    """RFC 7009: an unknown token, and one of another client, are answered like a revoked one."""
+    plane, form = plane_of(request), await _body(request)
+    client = await _authenticated(request, plane, form)
+    await plane.store.revoke_token(grants.token_of(form), client)
+    return json({})
+
+
+async def introspect(request: web.Request) -> web.Response:
+    """RFC 7662, for clients that hold a secret."""
+    plane, form = plane_of(request), await _body(request)
+    client = await _authenticated(request, plane, form)
+    if not client.confidential:
+        raise invalid_client("introspection by a public client")
+    found = await plane.store.introspect(grants.token_of(form))
+    return json(found | {"iss": plane.issuer} if found.get("active") is True else {"active": False})
+
+
+async def authorization_server(request: web.Request) -> web.Response:
+    """RFC 8414, and the same document at OpenID Connect Discovery's address."""
+    plane = plane_of(request)
+    base = plane.settings.config.server.origin + plane.prefix
+    document = metadata.authorization_server(plane.issuer, base, await plane.scopes(), plane.resources)
+    return _document(document)
+
+
+async def protected_resource(request: web.Request) -> web.Response:
+    """RFC 9728, section 3.1: the document at the inserted path of a route that needs a credential."""
+    plane = plane_of(request)
+    path = request.rel_url.raw_path.removeprefix(PROTECTED_RESOURCE).encode("utf-8", "surrogateescape")
+    host = host_of(request)
+    own = host == plane.settings.config.server.host
+    found = [
+        route
+        for route in plane.routes
+        if route.path == (path or b"/") and path != b"/" and (host.encode() in route.hosts or (not route.hosts and own))
+    ]
+    if not found:
+        raise web.HTTPNotFound
+    scopes = {name for route in found for names in route.scopes.values() for name in names}
+    schemes = {scheme for route in found for scheme in route.schemes}
+    return _document(metadata.protected_resource(found[0].resource, plane.issuer, scopes, schemes))
+
+
+async def jwks(_request: web.Request) -> web.Response:
+    """RFC 7517: no keys yet, since nothing is signed."""
+    return _document({"keys": []})
+
+
+async def _body(request: web.Request) -> Form:
+    return grants.body(request.headers.get("Content-Type", ""), await request.read())
+
+
+async def _authenticated(request: web.Request, plane: Plane, form: Form) -> Client:
+    claim = client_authentication.parse(request.headers.getall("Authorization", []), form, query_of(request))
+    if claim.secret is not None:
+        client = await plane.store.authenticate_client(claim.client_id, claim.secret)
+    else:
+        client = await plane.store.client(claim.client_id)
+        if client is not None and (client.confidential or client.disabled_at is not None):
+            raise invalid_client("no secret from a confidential client, or a disabled one")
+    if client is None:
+        raise invalid_client("unknown client or wrong secret")
+    return client
+
+
+async def _issued(
+    plane: Plane, client: Client, grant: CodeGrant | RefreshGrant | ClientCredentialsGrant
+) -> IssuedTokens:
+    match grant:
+        case CodeGrant():
+            return await plane.store.redeem_code(
+                client, grant.code, grant.redirect_uri, grant.code_verifier, grant.resource, now()
+            )
+        case RefreshGrant():
+            return await plane.store.refresh(client, grant.refresh_token, grant.scopes, grant.resource, now())
+        case ClientCredentialsGrant():
+            return await plane.store.client_credentials(client, grant.scopes, grant.resource, now())
+
+
+def _document(document: metadata.Document) -> web.Response:
+    return web.json_response(document, headers={"Cache-Control": "public, max-age=300"})

@@ -1,0 +1,85 @@
+"""How a page leaves: rendered, never stored, never framed, and talking to nobody but this host."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import aiohttp_jinja2
+import jinja2
+from aiohttp import web
+
+from gateway.oauth import redirect_uris
+from gateway.resources import folder
+from gateway.web.plane import plane_of, request_id_of
+
+_HEADERS: Final = {
+    "Cache-Control": "no-store",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+REDIRECT_HEADERS: Final = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
+
+
+def environment_options() -> dict[str, Any]:
+    """What every template is rendered with, besides `autoescape`; a missing value is a fault."""
+    return {
+        "loader": jinja2.FileSystemLoader(folder("templates")),
+        "undefined": jinja2.StrictUndefined,
+        "trim_blocks": True,
+        "lstrip_blocks": True,
+    }
+
+
+def policy(style: str = "'self'", redirect_uri: str | None = None) -> str:
+    """The pages' Content-Security-Policy.
+
+    `form-action` names where the answer to a form may redirect to, since Chromium applies it to the whole chain:
+    without the client's origin the way back to the client would be blocked.
+    """
+    targets = "'self'" if redirect_uri is None else f"'self' {redirect_uris.form_action_source(redirect_uri)}"
+    return (
+        f"default-src 'none'; style-src {style}; img-src 'self'; form-action {targets}; "
+        "base-uri 'none'; frame-ancestors 'none'"
+    )
+
+
+def headers(content_security_policy: str) -> dict[str, str]:
+    return {**_HEADERS, "Content-Security-Policy": content_security_policy}
+
+
+def page(
+    request: web.Request,
+    template: str,
+    context: Mapping[str, object],
+    *,
+    status: int = 200,
+    redirect_uri: str | None = None,
+    retry_after: int | None = None,
+) -> web.Response:
+    """A page; `redirect_uri` is the proven one of the flow that it belongs to."""
+    plane = plane_of(request)
+    shared = {"brand": plane.branding, "prefix": plane.prefix, "static": f"{plane.prefix}/static"}
+    text = aiohttp_jinja2.render_string(template, request, {**shared, **context})
+    more = {} if retry_after is None else {"Retry-After": str(retry_after)}
+    return web.Response(
+        text=text,
+        status=status,
+        content_type="text/html",
+        charset="utf-8",
+        headers={**headers(policy(redirect_uri=redirect_uri)), **more},
+    )
+
+
+def error_page(
+    request: web.Request, status: int, title: str, text: str, *, retry_after: int | None = None
+) -> web.Response:
+    """A page that says what went wrong, and the request id that an operator asks for."""
+    context = {"title": title, "text": text, "request_id": request_id_of(request)}
+    return page(request, "error.html", context, status=status, retry_after=retry_after)
+
+
+def redirect(location: str) -> web.Response:
+    """303: the browser goes on with GET, so that a password is never posted anywhere else (RFC 9700, section 4.12)."""
+    return web.Response(status=303, headers={"Location": location, **REDIRECT_HEADERS})

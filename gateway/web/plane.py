@@ -1,0 +1,107 @@
+"""What every handler of the authorization plane stands on, in one frozen place, and how it reads a request."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from aiohttp import web
+
+from gateway.config import Settings, compile_routes
+from gateway.crypto import Keyring, random_text
+from gateway.model import Session
+from gateway.oauth import forms
+from gateway.oauth.forms import Form
+from gateway.routing import Route
+from gateway.store import Store
+from gateway.web.branding import Branding
+from gateway.web.browser import BrowserCookies, is_session_token
+from gateway.web.passwords import PasswordChecks
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Plane:
+    """The configuration, the store and what was made of them at the start."""
+
+    settings: Settings
+    store: Store
+    keyring: Keyring
+    cookies: BrowserCookies
+    branding: Branding
+    passwords: PasswordChecks
+    routes: tuple[Route, ...]  # those that need a credential
+    resources: frozenset[str]
+
+    @property
+    def issuer(self) -> str:
+        return self.settings.config.server.issuer
+
+    @property
+    def prefix(self) -> str:
+        return self.settings.config.server.oauth_prefix
+
+    async def scopes(self) -> dict[str, str]:
+        """Every scope and its plain words: those made by command, then those of the configuration, which win."""
+        made = {scope.name: scope.description for scope in await self.store.scopes()}
+        return made | dict(self.settings.config.scopes)
+
+    async def session(self, request: web.Request) -> Session | None:
+        """Who is signed in in this browser."""
+        token = self.session_token(request)
+        return None if token is None else await self.store.session(token)
+
+    def session_token(self, request: web.Request) -> str | None:
+        token = self.cookies.session(request)
+        return token if token is not None and is_session_token(token) else None
+
+
+PLANE: web.AppKey[Plane] = web.AppKey("plane", Plane)
+REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
+
+
+def build(settings: Settings, store: Store) -> Plane:
+    """The plane for a configuration whose keys are there. Raises ValueError before the first master key is made."""
+    if settings.keyring is None:
+        raise ValueError("the master key is made before the authorization plane is built")
+    routes = tuple(route for route in compile_routes(settings.config) if route.schemes)
+    return Plane(
+        settings=settings,
+        store=store,
+        keyring=settings.keyring,
+        cookies=BrowserCookies(settings.keyring, secure=settings.config.server.secure),
+        branding=Branding.load(settings),
+        passwords=PasswordChecks(),
+        routes=routes,
+        resources=frozenset(route.resource for route in routes),
+    )
+
+
+def plane_of(request: web.Request) -> Plane:
+    return request.app[PLANE]
+
+
+def request_id_of(request: web.Request) -> str:
+    """The engine's identifier of this request; one of our own where none came."""
+    given = request.headers.get("X-Request-Id", "")
+    if REQUEST_ID not in request:
+        good = 0 < len(given) <= 128 and given.isascii() and given.isprintable()
+        request[REQUEST_ID] = given if good else random_text(12)
+    return request[REQUEST_ID]
+
+
+def query_of(request: web.Request) -> Form:
+    """The query's parameters, from the bytes as they came: a URL type would decode and encode them anew."""
+    return forms.parse(raw_query(request))
+
+
+def raw_query(request: web.Request) -> bytes:
+    return request.raw_path.partition("?")[2].encode("utf-8", "surrogateescape")
+
+
+def host_of(request: web.Request) -> str:
+    """The host that the request is for, in lower case and without a port; the engine has checked its form."""
+    host = (request.headers.get("X-Forwarded-Host") or request.headers.get("Host") or "").lower()
+    name, colon, port = host.rpartition(":")
+    return name if colon and port.isdecimal() else host
+
+
+def now() -> datetime:
+    return datetime.now(UTC)

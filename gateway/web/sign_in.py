@@ -1,0 +1,151 @@
+"""Signing in: the form, and one attempt with a user name and a password.
+
+An attempt, in order: who is meant → may it be tried now → is the password right → may it be tried *still*. The last
+question is why guesses that run side by side learn nothing beyond the limit. Whether the account exists changes
+neither the answer nor the time that it takes.
+"""
+
+import math
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from gateway import observe
+from gateway.model import Client, Session
+from gateway.oauth import redirect_uris
+from gateway.oauth.forms import Form
+from gateway.store import SignInCandidate
+from gateway.web import browser, pages
+from gateway.web.browser import FormRefused, KnownBrowser
+from gateway.web.passwords import Busy
+from gateway.web.plane import Plane, plane_of
+
+_LONGEST_LOGIN = 320  # an e-mail address (RFC 3696, section 3)
+_FIELDS = frozenset({"username", "password", "csrf_token"})
+_BUSY_SECONDS = 2
+
+log = observe.get_logger("gateway.web")
+
+
+@dataclass(frozen=True, slots=True)
+class SignedIn:
+    """A new session, the token that its browser gets, and the browser as it is remembered from now on."""
+
+    session: Session
+    token: str
+    browser: KnownBrowser
+
+    def tell(self, plane: Plane, response: web.Response) -> web.Response:
+        """Put the session into the browser: a new identifier, so that one planted before is worth nothing."""
+        plane.cookies.start_session(response, self.token, self.browser)
+        return response
+
+
+@dataclass(frozen=True, slots=True)
+class NotSignedIn:
+    """Why not, in words that tell nobody which half was wrong."""
+
+    status: int
+    text: str
+    retry_after: int | None = None
+
+
+async def attempt(request: web.Request, form: Form) -> SignedIn | NotSignedIn:
+    """One attempt to sign in; success ends the session that the browser had before."""
+    plane = plane_of(request)
+    username, password = form.get("username"), form.get("password")
+    if username is None or password is None:
+        return NotSignedIn(400, "Enter your user name and your password.")
+    login = _storable(username)
+    candidate = await plane.store.sign_in_candidate(login)
+    account = login.lower() if candidate is None else candidate.user.subject
+    known = plane.cookies.known_browser(request)
+    try:
+        return await _judged(request, plane, candidate, account, known, password)
+    except Busy:
+        log.warning("sign-in refused: too many password checks wait")
+        return NotSignedIn(503, "Many people are signing in right now. Please try again in a moment.", _BUSY_SECONDS)
+
+
+async def _judged(
+    request: web.Request,
+    plane: Plane,
+    candidate: SignInCandidate | None,
+    account: str,
+    known: KnownBrowser,
+    password: str,
+) -> SignedIn | NotSignedIn:
+    allowance = known.allowance_for(account)
+    wait = await plane.store.sign_in_wait(account, allowance)
+    if wait > 0:
+        return _too_many(wait)
+    right = await plane.passwords.matches(None if candidate is None else candidate.password_hash, password)
+    if candidate is None or not right:
+        await plane.store.sign_in_failed(account, allowance)
+        log.info("sign-in failed", subject="unknown" if candidate is None else candidate.user.subject)
+        return NotSignedIn(400, "The user name or the password is not right.")
+    wait = await plane.store.sign_in_wait(account, allowance)
+    if wait > 0:
+        return _too_many(wait)
+    token = browser.new_session_token()
+    session = await plane.store.start_session(candidate.user.subject, token, browser.SESSION_LIFETIME)
+    if session is None:  # disabled or deleted a moment ago
+        return NotSignedIn(400, "The user name or the password is not right.")
+    old = plane.session_token(request)
+    if old is not None:
+        await plane.store.end_session(old)
+    log.info("signed in", subject=session.user.subject)
+    return SignedIn(session, token, known.with_account(session.user.subject))
+
+
+def form_page(
+    request: web.Request,
+    page: str,
+    pending: bytes,
+    *,
+    client: Client | None = None,
+    redirect_uri: str | None = None,
+    username: str = "",
+    session: Session | None = None,
+    refused: NotSignedIn | None = None,
+) -> web.Response:
+    """The sign-in form of `page` (authorize or login), with the pending request sealed in it."""
+    plane = plane_of(request)
+    secret = plane.cookies.form_secret(request)
+    form_secret = secret or browser.new_form_secret()
+    context = {
+        "page": page,
+        "client": client,
+        "client_host": None if redirect_uri is None else redirect_uris.shown_host(redirect_uri),
+        "username": username,
+        "session": session,
+        "refused": refused,
+        "csrf_token": browser.seal_request(plane.keyring, page, form_secret, pending),
+    }
+    status, retry_after = (200, None) if refused is None else (refused.status, refused.retry_after)
+    response = pages.page(
+        request, "sign_in.html", context, status=status, redirect_uri=redirect_uri, retry_after=retry_after
+    )
+    if secret is None:
+        plane.cookies.set_form_secret(response, form_secret)
+    return response
+
+
+def pending_of(request: web.Request, page: str, form: Form) -> bytes:
+    """The request that a posted sign-in form carries. Raises FormRefused unless this browser was given it."""
+    if form.names - _FIELDS or form.repeated() is not None:
+        raise FormRefused("fields that the sign-in form does not have")
+    plane = plane_of(request)
+    return browser.open_request(plane.keyring, page, plane.cookies.form_secret(request), form.get("csrf_token"))
+
+
+def _too_many(wait: float) -> NotSignedIn:
+    seconds = math.ceil(wait)
+    when = "a minute" if seconds <= 60 else f"{math.ceil(seconds / 60)} minutes"
+    return NotSignedIn(429, f"There were too many attempts to sign in. Please try again in {when}.", seconds)
+
+
+def _storable(text: str) -> str:
+    """A login as the database can hold it: no NUL, no stray surrogate, not endless; such a one matches nobody."""
+    clean = text.encode("utf-8", "replace").decode("utf-8").replace("\0", "\ufffd")
+    return clean.strip()[:_LONGEST_LOGIN]
