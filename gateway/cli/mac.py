@@ -1,10 +1,9 @@
 """`gateway mac`: sign requests as a MAC client does."""
 
-import base64
-import hashlib
 import json
 import re
 import secrets
+import sys
 import time
 from typing import Final
 
@@ -16,7 +15,6 @@ from gateway.model import MacAlgorithm, MacDraft
 
 _URL = re.compile(r"(https?)://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::([0-9]{1,5}))?(/[^#]*|\?[^#]*)?")
 _PORTS: Final = {"http": 80, "https": 443}
-_HASHES: Final = {"hmac-sha-256": "sha256", "hmac-sha-1": "sha1"}
 _KEY = re.compile(r"[\x21-\x7e]+")
 
 _SIGN_EXAMPLE = (
@@ -71,11 +69,9 @@ def sign(
     if draft == "01" and ext is not None and body is not None:
         raise click.UsageError("--body goes into ext in draft 01: give --ext or --body.")
     secret, covered = _key(key, from_stdin=key_stdin), _covered(method, url)
-    bodyhash = None
-    if body is not None and draft == "00":
-        bodyhash = _body_hash(body, algorithm)
-    elif body is not None:
-        ext = f"body_hash={_body_hash(body, algorithm)}"
+    bodyhash = None if body is None else mac.body_hash(algorithm, body.encode("utf-8", "surrogateescape"))
+    if draft == "01" and bodyhash is not None:
+        ext, bodyhash = f"body_hash={bodyhash}", None
     if draft == "01":
         ts = ts or str(int(time.time()))
     nonce = nonce or ("" if draft == "01" else "0:") + secrets.token_urlsafe(12)
@@ -97,7 +93,7 @@ def _key(key: str | None, *, from_stdin: bool) -> bytes:
     if from_stdin and key is not None and source is click.core.ParameterSource.COMMANDLINE:
         raise click.UsageError("Give --key or --key-stdin, not both.")
     if from_stdin:
-        key = click.get_text_stream("stdin").read().removesuffix("\n").removesuffix("\r")
+        key = sys.stdin.read().removesuffix("\n").removesuffix("\r")
     if key is None:
         raise click.UsageError("The key is missing: give --key-stdin, $GATEWAY_MAC_KEY or --key.")
     if _KEY.fullmatch(key) is None:
@@ -116,8 +112,3 @@ def _covered(method: str, url: str) -> mac.Covered:
     return mac.Covered(
         method=method.upper(), target=target.encode("utf-8", "surrogateescape"), host=found[2].lower(), port=port
     )
-
-
-def _body_hash(body: str, algorithm: MacAlgorithm) -> str:
-    digest = hashlib.new(_HASHES[algorithm], body.encode("utf-8", "surrogateescape")).digest()
-    return base64.b64encode(digest).decode("ascii")

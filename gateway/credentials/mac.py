@@ -18,6 +18,7 @@ No element can hold a LF, so that equal strings mean equal parts.
 """
 
 import base64
+import hashlib
 import hmac
 import re
 from dataclasses import dataclass
@@ -175,3 +176,8 @@ def sign(key: bytes, algorithm: MacAlgorithm, text: bytes) -> str:
 def verify(key: bytes, algorithm: MacAlgorithm, text: bytes, mac: str) -> bool:
     """Whether `mac` signs `text`, in time that does not tell where it differs."""
     return hmac.compare_digest(sign(key, algorithm, text).encode("ascii"), mac.encode("utf-8", "replace"))
+
+
+def body_hash(algorithm: MacAlgorithm, body: bytes) -> str:
+    """The `bodyhash` attribute of draft 00: base64 of the algorithm's digest of the body, as it is sent."""
+    return base64.b64encode(hashlib.new(_HASHES[algorithm], body).digest()).decode("ascii")
