@@ -1,0 +1,138 @@
+"""The access plane's IO: one front for every connection, one engine for every exchange."""
+
+import asyncio
+import itertools
+import secrets
+from collections.abc import Iterable
+from contextlib import suppress
+from datetime import UTC, datetime
+from email.utils import format_datetime
+
+from gateway.config import Config
+from gateway.guard import Guard, Refused
+from gateway.http1 import RequestHead
+from gateway.observe import get_logger
+from gateway.proxy.answers import RefusalPage
+from gateway.proxy.dispatch import Dispatcher, Peer
+from gateway.proxy.front import Front
+from gateway.proxy.upstream import Upstreams
+from gateway.routing import Route
+
+__all__ = ["Proxy"]
+
+TICK = 0.25  # seconds between two looks at the deadlines
+REFUSAL_LINES_PER_SECOND = 50
+
+_log = get_logger("gateway.proxy")
+
+
+class Proxy:
+    """The access plane of one worker: give `front` to `loop.create_server`."""
+
+    def __init__(
+        self,
+        *,
+        routes: Iterable[Route],
+        config: Config,
+        guard: Guard,
+        authorization_socket: str,
+        refusal_page: RefusalPage,
+    ) -> None:
+        self.dispatcher = Dispatcher(config, routes, authorization_socket)
+        self.guard = guard
+        self.refusal_page = refusal_page
+        self.upstreams = Upstreams()
+        self.fronts: set[Front] = set()
+        self.draining = False
+        self._drained = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self.now = self._loop.time
+        self._request_prefix = secrets.token_hex(8)
+        self._request_numbers = itertools.count(1)
+        self._date = (-1, b"")
+        self._lines = _Allowance(REFUSAL_LINES_PER_SECOND)
+        self._ticking = self._loop.call_later(TICK, self._tick)
+
+    def front(self) -> Front:
+        """The protocol of a new client connection."""
+        return Front(self)
+
+    async def drain(self, timeout: float) -> None:
+        """Let the exchanges under way end, for `timeout` seconds at most; nothing new is begun meanwhile."""
+        self.draining = True
+        deadline = self.now() + timeout
+        for front in list(self.fronts):
+            if front.idle:
+                front.close()
+        self._drained.clear()
+        if self.fronts:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._drained.wait(), max(0.0, deadline - self.now()))
+
+    def forget(self, front: Front) -> None:
+        """A client connection has ended."""
+        self.fronts.discard(front)
+        if not self.fronts:
+            self._drained.set()
+
+    def close(self) -> None:
+        """Break off whatever is still open."""
+        self._ticking.cancel()
+        for front in list(self.fronts):
+            front.abort()
+
+    def new_request_id(self) -> str:
+        """An identifier that no other request has, on this worker or any other."""
+        return f"{self._request_prefix}{next(self._request_numbers):06x}"
+
+    def date(self) -> bytes:
+        """The Date field's value (RFC 9110, section 5.6.7), made once a second."""
+        second = int(self.now())
+        if self._date[0] != second:
+            self._date = (second, format_datetime(datetime.now(UTC), usegmt=True).encode())
+        return self._date[1]
+
+    def log_refusal(self, peer: Peer, request_id: str, head: RequestHead | None, refused: Refused) -> None:
+        """One line for the operator; a flood of refusals is counted instead of written."""
+        fault = refused.status >= 500
+        if not self._lines.take(self.now()) and not fault:
+            return
+        (_log.warning if fault else _log.info)(
+            "refused",
+            request_id=request_id,
+            status=refused.status,
+            error=refused.error,
+            cause=refused.cause or refused.description,
+            client=peer.address,
+            method=head.method.decode("latin-1") if head is not None else None,
+            path=head.target.partition(b"?")[0].decode("latin-1") if head is not None else None,
+            suppressed=self._lines.suppressed(),
+        )
+
+    def _tick(self) -> None:
+        now = self.now()
+        for front in list(self.fronts):
+            front.tick(now)
+        self._ticking = self._loop.call_later(TICK, self._tick)
+
+
+class _Allowance:
+    """So many a second, and how many went over it."""
+
+    def __init__(self, per_second: int) -> None:
+        self._per_second = per_second
+        self._second, self._taken, self._over = -1, 0, 0
+
+    def take(self, now: float) -> bool:
+        if int(now) != self._second:
+            self._second, self._taken = int(now), 0
+        self._taken += 1
+        if self._taken <= self._per_second:
+            return True
+        self._over += 1
+        return False
+
+    def suppressed(self) -> int:
+        """How many were held back since the last call."""
+        over, self._over = self._over, 0
+        return over

@@ -37,6 +37,7 @@ class Route:
     max_body: int
     forward_authorization: bool
     resource: str
+    exact: bool = False  # the path alone, and nothing below it
 
     def scopes_for(self, method: str) -> frozenset[str]:
         """All the scopes that a call with `method` must carry; HEAD asks for what GET does."""
@@ -89,7 +90,7 @@ class RouteTable:
         prefix = path
         while True:
             for route in self._by_path.get(prefix, ()):
-                if route.hosts and host not in route.hosts:
+                if (route.hosts and host not in route.hosts) or (route.exact and prefix != path):
                     continue
                 if not route.methods or method in route.methods:
                     return route

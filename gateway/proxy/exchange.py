@@ -1,0 +1,370 @@
+"""One request and its answer: judged, forwarded, relayed.
+
+    JUDGING ──► HOLDING ──► CONNECTING ──► SENDING ──► RELAYING ──► OVER
+       │           │             │            │            │
+       └───────────┴─────────────┴────────────┴──► refusal │ (no byte of an answer has gone out)
+                                              └────────────┴──► aborted: the client sees a broken message
+
+JUDGING waits for the guard; HOLDING for the first chunk of a chunked body, since nothing of a request whose
+beginning is bad may reach an upstream; SENDING for the answer's head while the body goes up; RELAYING passes the
+answer down, and the rest of the body up. Each side's pace is the other's: what one does not take, the other is not
+asked for. Nothing here awaits; what must wait is parked and calls back.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from enum import Enum
+from math import inf
+from typing import TYPE_CHECKING, cast
+
+from gateway.errors import StoreUnavailable
+from gateway.guard import Allowed, Refused, Verdict
+from gateway.http1 import End, Field, Malformed, RequestHead, ResponseHead, ResponseReader
+from gateway.observe import get_logger
+from gateway.proxy.answers import reason_of, refusal
+from gateway.proxy.dispatch import OWN_COOKIE_NAMES, Destination
+from gateway.proxy.tunnel import Tunnel
+from gateway.proxy.upstream import UpstreamConnection, UpstreamUnreachable
+from gateway.routing import Route
+from gateway.routing.fields import to_client, trailers
+
+if TYPE_CHECKING:
+    from gateway.proxy.front import Front
+
+STREAM_IDLE_TIMEOUT = 300.0
+BODY_IDLE_TIMEOUT = 60.0
+HELD_LIMIT = 64 * 1024
+
+_log = get_logger("gateway.proxy")
+
+
+class State(Enum):
+    """Where an exchange stands; the diagram is at the head of this file."""
+
+    JUDGING = "judging"
+    HOLDING = "holding"
+    CONNECTING = "connecting"
+    SENDING = "sending"
+    RELAYING = "relaying"
+    OVER = "over"
+
+
+class Exchange:
+    """One request and its answer, between a front and a connection to an upstream."""
+
+    def __init__(self, front: "Front", head: RequestHead, request_id: str) -> None:
+        self.head = head
+        self.request_id = request_id
+        self.request_complete = False
+        self.deadline = inf
+        self.state = State.JUDGING
+        self._front = front
+        self._proxy = front.proxy
+        self._destination: Destination | None = None
+        self._allowed: Allowed | None = None
+        self._upstream: UpstreamConnection | None = None
+        self._parked: asyncio.Future[object] | None = None
+        self._held: list[bytes] = []
+        self._held_size = self._body_size = 0
+        self._request_trailers: tuple[Field, ...] = ()
+        self._response: ResponseHead | None = None
+        self._down_chunked = False
+
+    # -- judging ------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Find the owner of the request and put it before the guard."""
+        destination = self._proxy.dispatcher.destination(self.head)
+        if isinstance(destination, Refused):
+            self._front.refuse(self, destination)
+            return
+        self._destination = destination
+        if destination.own:
+            self._permitted(None)
+            return
+        verdict = self._proxy.guard.check(self._proxy.dispatcher.call(self.head, destination))
+        if isinstance(verdict, Allowed | Refused):
+            self._judged(verdict)
+        else:
+            self._park(verdict, self._judged)
+
+    def _judged(self, verdict: Verdict) -> None:
+        if isinstance(verdict, Refused):
+            self._front.refuse(self, verdict)
+        else:
+            self._permitted(verdict)
+
+    def _permitted(self, allowed: Allowed | None) -> None:
+        route = self._route
+        self._allowed = allowed
+        if self.head.length is not None and self.head.length > route.max_body:
+            self._front.refuse(self, _too_large(route.max_body))
+            return
+        if self.head.length is None:
+            self.state = State.HOLDING
+            if self.head.expects_continue:
+                self._front.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self._front.advance()
+        else:
+            self._connect()
+
+    def _park(self, awaitable: Awaitable[object], then: "Callable[..., None]") -> None:
+        """Wait for what cannot be had at once, then go on with `then`, unless the exchange is over."""
+        self._parked = asyncio.ensure_future(awaitable)
+        self._parked.add_done_callback(lambda done: self._woken(done, then))
+
+    def _woken(self, done: "asyncio.Future[object]", then: "Callable[..., None]") -> None:
+        self._parked = None
+        if done.cancelled():
+            return
+        fault = done.exception()
+        if self.state is State.OVER:
+            if fault is None and isinstance(late := done.result(), UpstreamConnection):
+                late.release()
+        elif fault is None:
+            then(done.result())
+        elif isinstance(fault, UpstreamUnreachable):
+            status = 504 if fault.timed_out else 502
+            self._front.refuse(self, refusal(status, "The upstream cannot be reached.", cause=str(fault)))
+        elif isinstance(fault, StoreUnavailable):
+            self._front.refuse(self, refusal(503, "Tokens cannot be checked at the moment.", cause=str(fault)))
+        else:
+            _log.error("fault", request_id=self.request_id, exc_info=fault)
+            self._front.refuse(self, refusal(500, "The gateway failed.", cause=repr(fault)))
+
+    # -- the request, upwards -------------------------------------------------------------------------------------
+
+    @property
+    def wants_body(self) -> bool:
+        """Whether the next part of the request's body has somewhere to go."""
+        if self.state is State.HOLDING:
+            return True
+        upstream = self._upstream
+        return self.state in (State.SENDING, State.RELAYING) and upstream is not None and upstream.writable
+
+    def request_data(self, data: bytes) -> None:
+        """The next part of the request's body."""
+        self._body_size += len(data)
+        if self._body_size > self._route.max_body:
+            self.fail(_too_large(self._route.max_body))
+            return
+        if self.state is State.HOLDING:
+            self._held.append(data)
+            self._held_size += len(data)
+            if self._front.reader.first_chunk_seen or self._held_size >= HELD_LIMIT:
+                self._connect()
+            return
+        self._send_body(data)
+
+    def request_end(self, end: End) -> None:
+        """The request is complete."""
+        self.request_complete = True
+        self._request_trailers = end.trailers
+        if self.state is State.HOLDING:
+            self._connect()
+        elif self.state is not State.CONNECTING:
+            self._send_end()
+
+    def _connect(self) -> None:
+        self.state = State.CONNECTING
+        self.deadline = inf  # the connecting has its own
+        reader = ResponseReader(self.head.method, self.head.upgrade)
+        self._park(self._proxy.upstreams.connect(self._route, self, reader), self._connected)
+
+    def _connected(self, upstream: UpstreamConnection) -> None:
+        if upstream.closed:
+            self.fail(refusal(502, "The upstream closed the connection.", cause="closed at once"))
+            return
+        self._upstream = upstream
+        self.state = State.SENDING
+        destination = cast("Destination", self._destination)
+        forward_expect = self.head.expects_continue and self.head.length is not None
+        upstream.write(
+            self._proxy.dispatcher.forwarded_head(
+                self.head,
+                destination,
+                self._allowed,
+                self._front.peer,
+                self.request_id,
+                forward_expect=forward_expect,
+            )
+        )
+        held, self._held = self._held, []
+        if held:
+            self._send_body(b"".join(held))
+        if self.request_complete:
+            self._send_end()
+        self._await_response()
+        if upstream.reader.buffered:
+            self.upstream_received()
+        self._front.advance()
+
+    def _send_body(self, data: bytes) -> None:
+        if self._upstream is None:
+            return
+        if self.head.length is None:
+            self._upstream.write(b"%x\r\n" % len(data), data, b"\r\n")
+        else:
+            self._upstream.write(data)
+        self._await_response()
+
+    def _send_end(self) -> None:
+        if self._upstream is not None and self.head.length is None:
+            self._upstream.write(_last_chunk(self._request_trailers))
+        self._await_response()
+
+    def _await_response(self) -> None:
+        if self.state is State.SENDING:
+            self.deadline = self._proxy.now() + self._route.timeout
+
+    # -- the response, downwards ----------------------------------------------------------------------------------
+
+    def upstream_received(self) -> None:
+        upstream = cast("UpstreamConnection", self._upstream)
+        try:
+            while self.state is not State.OVER and (event := upstream.reader.next_event()) is not None:
+                if isinstance(event, bytes):
+                    self._relay_body(event)
+                elif isinstance(event, End):
+                    self._relay_end(event)
+                elif event.status == 101:
+                    self._change_protocol(event, upstream)
+                    return
+                elif event.interim:
+                    self._relay_interim(event)
+                else:
+                    self._relay_head(event)
+        except Malformed as fault:
+            self.fail(refusal(502, "The upstream's answer is malformed.", cause=fault.description))
+
+    def upstream_closed(self) -> None:
+        if self.state is State.OVER or self._upstream is None:
+            return
+        try:
+            self._relay_end(self._upstream.reader.closed())
+        except Malformed as fault:
+            self.fail(refusal(502, "The upstream's answer is incomplete.", cause=fault.description))
+
+    def upstream_writable(self, writable: bool) -> None:
+        if writable:
+            self._await_response()
+            self._front.advance()
+
+    def _relay_interim(self, head: ResponseHead) -> None:
+        """RFC 9110, section 15.2: interim answers go to clients that know them."""
+        self._await_response()
+        if self.head.minor_version >= 1:
+            self._front.write(self._head_bytes(head, ()))
+
+    def _relay_head(self, head: ResponseHead) -> None:
+        self.state = State.RELAYING
+        self._response = head
+        new = self.head.minor_version >= 1
+        framing: list[bytes] = []
+        if head.length is None:
+            self._down_chunked = new
+            if new:
+                framing.append(b"Transfer-Encoding: chunked")
+            else:
+                self._front.keep_alive = False
+        elif head.stated_length is not None and head.status >= 200 and head.status != 204:
+            framing.append(b"Content-Length: %d" % head.stated_length)
+        self._front.write(self._head_bytes(head, (*framing, *self._front.persistence())))
+        self._stream_progress()
+        if not self._front.writable:
+            self.client_writable(False)
+
+    def _head_bytes(self, head: ResponseHead, framing: tuple[bytes, ...]) -> bytes:
+        own = cast("Destination", self._destination).own
+        fields = to_client(head.fields, head.connection, () if own else OWN_COOKIE_NAMES)
+        lines = [b"HTTP/1.1 %d %b" % (head.status, head.reason or reason_of(head.status))]
+        lines += [name + b": " + value for name, value in fields]
+        if not head.interim:
+            if not any(name.lower() == b"date" for name, _ in fields):
+                lines.append(b"Date: " + self._proxy.date())  # RFC 9110, section 6.6.1
+            lines.append(b"X-Request-Id: " + self.request_id.encode())
+        return b"\r\n".join((*lines, *framing, b"", b""))
+
+    def _relay_body(self, data: bytes) -> None:
+        self._stream_progress()
+        if self._down_chunked:
+            self._front.write(b"%x\r\n" % len(data), data, b"\r\n")
+        else:
+            self._front.write(data)
+
+    def _relay_end(self, end: End) -> None:
+        if self._down_chunked:
+            self._front.write(_last_chunk(end.trailers))
+        self._finish()
+        self._front.exchange_over(self)
+
+    def _stream_progress(self) -> None:
+        self.deadline = self._proxy.now() + STREAM_IDLE_TIMEOUT
+
+    def _change_protocol(self, head: ResponseHead, upstream: UpstreamConnection) -> None:
+        """RFC 9110, section 15.2.2: from here on the connection belongs to the new protocol."""
+        offered = next(value for lower, _, value in head.fields if lower == b"upgrade")
+        self._front.write(self._head_bytes(head, (b"Upgrade: " + offered, b"Connection: Upgrade")))
+        ends_at = inf
+        if self._allowed is not None and self._allowed.expires_at is not None:
+            ends_at = self._proxy.now() + (self._allowed.expires_at - datetime.now(UTC)).total_seconds()
+        self.state = State.OVER
+        self._upstream = None
+        tunnel = Tunnel(self._front, upstream, self._proxy.now, ends_at)
+        self._front.become_tunnel(tunnel, upstream.reader.unread())
+
+    # -- the client, and the end ------------------------------------------------------------------------------------
+
+    def client_writable(self, writable: bool) -> None:
+        """The client takes bytes again, or has too many waiting."""
+        if self._upstream is None:
+            return
+        if writable:
+            self._upstream.resume()
+            self._stream_progress()
+        else:
+            self._upstream.pause()
+            self.deadline = inf  # the client's own deadline runs
+
+    def expire(self) -> None:
+        """Its deadline has passed."""
+        self.fail(refusal(504, "The upstream did not answer in time.", cause=f"timed out while {self.state.value}"))
+
+    def fail(self, refused: Refused) -> None:
+        """Refuse if no byte of an answer has gone out, else break it off so that it cannot look complete."""
+        if self.state is State.OVER:
+            return
+        started = self._response is not None
+        self._finish()
+        if started:
+            self._proxy.log_refusal(self._front.peer, self.request_id, self.head, refused)
+            self._front.abort()
+        else:
+            self._front.refuse(self, refused)
+
+    def cancel(self) -> None:
+        """The client is gone: so is every trace of the exchange upwards."""
+        self._finish()
+
+    def _finish(self) -> None:
+        self.state = State.OVER
+        self.deadline = inf
+        if self._parked is not None:
+            self._parked.cancel()
+        if self._upstream is not None:
+            self._upstream.release()
+            self._upstream = None
+
+    @property
+    def _route(self) -> Route:
+        return cast("Destination", self._destination).route
+
+
+def _last_chunk(fields: tuple[Field, ...]) -> bytes:
+    lines = [name + b": " + value + b"\r\n" for name, value in trailers(fields)]
+    return b"0\r\n" + b"".join(lines) + b"\r\n"
+
+
+def _too_large(limit: int) -> Refused:
+    return refusal(413, f"The body is larger than {limit} bytes.")

@@ -1,0 +1,341 @@
+"""The front: the protocol on every client connection. It reads requests, one exchange at a time, in their order.
+
+While an exchange is under way, what the client sends ahead waits in the reader, and above 64 KiB in the kernel.
+"""
+
+import asyncio
+from math import inf
+from typing import TYPE_CHECKING, cast
+
+from gateway.guard import Refused
+from gateway.http1 import End, Malformed, RequestHead, RequestReader
+from gateway.proxy.answers import malformed, refusal, render
+from gateway.proxy.dispatch import Peer
+from gateway.proxy.exchange import BODY_IDLE_TIMEOUT, Exchange, State
+from gateway.proxy.tunnel import Tunnel
+
+if TYPE_CHECKING:
+    from gateway.proxy import Proxy
+
+HEAD_TIMEOUT = 10.0
+KEEP_ALIVE_TIMEOUT = 75.0
+SLOW_READER_TIMEOUT = 60.0
+LINGER_TIMEOUT = 2.0
+HALF_CLOSED_TIMEOUT = 0.5
+BUFFER_LIMIT = 64 * 1024
+DISCARD_LIMIT = 64 * 1024
+
+
+class Front(asyncio.Protocol):
+    """One client connection."""
+
+    def __init__(self, proxy: "Proxy") -> None:
+        self.proxy = proxy
+        self.reader = RequestReader()
+        self.peer = Peer("", False)
+        self.keep_alive = True
+        self.writable = True
+        self.exchange: Exchange | None = None
+        self._tunnel: Tunnel | None = None
+        self._transport: asyncio.Transport | None = None
+        self._discarding = False  # the answer has gone out, the rest of a small request is read and dropped
+        self._lingering = False  # the connection is ending; what still comes is dropped
+        self._advancing = False
+        self._head_begun = True  # a new connection has to bring one
+        self._deadline = inf
+        self._blocked_until = inf
+        self._half_closed_until = inf
+
+    # -- asyncio.Protocol ---------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self._transport.set_write_buffer_limits(high=BUFFER_LIMIT)
+        name = transport.get_extra_info("peername")
+        self.peer = self.proxy.dispatcher.peer(str(name[0]) if isinstance(name, tuple) else "unix")
+        self._deadline = self.proxy.now() + HEAD_TIMEOUT
+        self.proxy.fronts.add(self)
+
+    def data_received(self, data: bytes) -> None:
+        if self._lingering:
+            return
+        if self._tunnel is not None:
+            self._tunnel.client_received(data)
+            return
+        self.reader.receive(data)
+        self.advance()
+
+    def eof_received(self) -> bool:
+        """The client has ended its side. One that is gone looks the same, so that answers get a moment only."""
+        if self._tunnel is not None:
+            self._tunnel.client_ended()
+            return True
+        if self._lingering or self.exchange is None or self._discarding:
+            return False
+        self._half_closed_until = self.proxy.now() + HALF_CLOSED_TIMEOUT
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the protocol's signature
+        self.proxy.forget(self)
+        self._transport = None
+        self._lingering = True
+        if self.exchange is not None:
+            self.exchange.cancel()
+            self.exchange = None
+        if self._tunnel is not None:
+            self._tunnel.close()
+            self._tunnel = None
+
+    def pause_writing(self) -> None:
+        self.writable = False
+        self._blocked_until = self.proxy.now() + SLOW_READER_TIMEOUT
+        self._tell_writable()
+
+    def resume_writing(self) -> None:
+        self.writable = True
+        self._blocked_until = inf
+        self._tell_writable()
+        self.advance()
+
+    def _tell_writable(self) -> None:
+        if self._tunnel is not None:
+            self._tunnel.client_writable(self.writable)
+        elif self.exchange is not None:
+            self.exchange.client_writable(self.writable)
+
+    # -- reading --------------------------------------------------------------------------------------------------
+
+    def advance(self) -> None:
+        """Read as far as there is somewhere for it to go."""
+        if self._advancing:
+            return
+        self._advancing = True
+        try:
+            while not self._lingering and self._tunnel is None and self._read_event():
+                pass
+        finally:
+            self._advancing = False
+        self._pace()
+
+    def _read_event(self) -> bool:
+        """Read one event and act on it; False when there is none, or none is wanted yet."""
+        exchange = self.exchange
+        if exchange is None:
+            if not self.writable:
+                return False
+        elif exchange.request_complete or not (self._discarding or exchange.wants_body):
+            return False
+        try:
+            event = self.reader.next_event()
+        except Malformed as fault:
+            self._malformed(fault)
+            return False
+        if event is None:
+            return False
+        if isinstance(event, RequestHead):
+            self._begin(event)
+        elif exchange is None:
+            return False
+        elif isinstance(event, End):
+            self._deadline = inf
+            if self._discarding:
+                exchange.request_complete = True
+                self._next()
+            else:
+                exchange.request_end(event)
+        elif not self._discarding:
+            exchange.request_data(event)
+        return True
+
+    def _begin(self, head: RequestHead) -> None:
+        proxy = self.proxy
+        self.keep_alive = head.keep_alive and not proxy.draining
+        self._deadline = inf
+        exchange = Exchange(self, head, proxy.dispatcher.request_id(head, self.peer, proxy.new_request_id()))
+        self.exchange = exchange
+        if not head.has_body and (end := self.reader.next_event()) is not None:
+            exchange.request_complete = isinstance(end, End)
+        exchange.start()
+
+    def _malformed(self, fault: Malformed) -> None:
+        exchange = self.exchange
+        self.keep_alive = False
+        if exchange is None:
+            self.refuse(None, malformed(fault))
+        elif self._discarding:
+            self.linger()
+        else:
+            exchange.fail(malformed(fault))
+
+    def _pace(self) -> None:
+        """Let the kernel hold what nobody wants yet, and see to the deadline of what is awaited."""
+        transport = self._transport
+        if transport is None or self._lingering or self._tunnel is not None:
+            return
+        full = self.reader.buffered >= BUFFER_LIMIT
+        if full == transport.is_reading():
+            (transport.pause_reading if full else transport.resume_reading)()
+        exchange = self.exchange
+        if exchange is None:
+            self._await_head()
+        elif exchange.request_complete or not (self._discarding or exchange.wants_body):
+            self._deadline = inf
+        else:
+            self._deadline = self.proxy.now() + BODY_IDLE_TIMEOUT
+
+    def _await_head(self) -> None:
+        """A head has its time from its first byte on, however it drips; before it, the connection may rest."""
+        if not self.writable:
+            self._deadline = inf
+        elif self.reader.buffered and not self._head_begun:
+            self._head_begun = True
+            self._deadline = self.proxy.now() + HEAD_TIMEOUT
+        elif self._deadline == inf:
+            self._deadline = self.proxy.now() + KEEP_ALIVE_TIMEOUT
+
+    # -- writing --------------------------------------------------------------------------------------------------
+
+    def write(self, *parts: bytes) -> None:
+        if self._transport is not None:
+            self._transport.writelines(parts)
+
+    def write_eof(self) -> None:
+        if self._transport is not None and self._transport.can_write_eof():
+            self._transport.write_eof()
+
+    def pause(self) -> None:
+        if self._transport is not None and self._transport.is_reading():
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        if self._transport is not None and not self._transport.is_reading():
+            self._transport.resume_reading()
+
+    def persistence(self) -> tuple[bytes, ...]:
+        """The Connection field of an answer, if it needs one."""
+        exchange = self.exchange
+        if not self.keep_alive or self.proxy.draining:
+            self.keep_alive = False
+            return (b"Connection: close",)
+        if exchange is not None and exchange.head.minor_version == 0:
+            return (b"Connection: keep-alive",)
+        return ()
+
+    def refuse(self, exchange: Exchange | None, refused: Refused) -> None:
+        """Answer in the upstream's place. The connection stays if what is left of the request is small."""
+        head = exchange.head if exchange is not None else None
+        request_id = exchange.request_id if exchange is not None else self.proxy.new_request_id()
+        if exchange is None or not (exchange.request_complete or _rest_is_small(exchange.head)):
+            self.keep_alive = False
+        fields = self.proxy.dispatcher.allowed_methods(head, refused) if head is not None else []
+        persistence = self.persistence()
+        self.proxy.log_refusal(self.peer, request_id, head, refused)
+        answer = render(
+            refused,
+            request_id,
+            head,
+            self.proxy.refusal_page,
+            self.proxy.date(),
+            close=not self.keep_alive,
+            fields=[*fields, *((b"Connection", b"keep-alive") for _ in persistence if self.keep_alive)],
+        )
+        self.write(answer)
+        if exchange is None:
+            self.linger()
+            return
+        exchange.state = State.OVER
+        self.exchange_over(exchange)
+
+    # -- the end of an exchange, and of the connection ------------------------------------------------------------
+
+    def exchange_over(self, exchange: Exchange) -> None:
+        """The answer has gone out whole."""
+        if exchange is not self.exchange:
+            return
+        if not self.keep_alive or self._transport is None:
+            self.linger()
+        elif exchange.request_complete:
+            self._next()
+        elif _rest_is_small(exchange.head):
+            self._discarding = True
+            self.advance()
+        else:
+            self.linger()
+
+    def _next(self) -> None:
+        self.exchange = None
+        self._discarding = False
+        if not self.keep_alive or (self._half_closed_until != inf and not self.reader.buffered):
+            self.linger()
+            return
+        self.reader.next_request()
+        self._deadline = inf
+        self._head_begun = False
+        self.advance()
+
+    def become_tunnel(self, tunnel: Tunnel, from_upstream: bytes) -> None:
+        """The exchange ended in a change of protocol."""
+        self.exchange = None
+        self._tunnel = tunnel
+        self._deadline = inf
+        self.resume()
+        tunnel.start(self.reader.unread(), from_upstream)
+
+    def linger(self) -> None:
+        """End the connection so that the client can still read the answer (RFC 9112, section 9.6)."""
+        transport = self._transport
+        if self._lingering or transport is None:
+            return
+        self._lingering = True
+        if self.exchange is not None:
+            self.exchange.cancel()
+            self.exchange = None
+        if self._half_closed_until != inf or not transport.can_write_eof():
+            transport.close()
+            return
+        transport.write_eof()
+        self.resume()
+        self._deadline = self.proxy.now() + LINGER_TIMEOUT
+
+    def close(self) -> None:
+        """End the connection once what was written has gone out."""
+        if self._transport is not None:
+            self._transport.close()
+
+    def abort(self) -> None:
+        """Break the connection off, so that what went out cannot look complete."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    @property
+    def idle(self) -> bool:
+        """Nothing of a request is here and no answer is owed."""
+        return self.exchange is None and self._tunnel is None and not self.reader.buffered
+
+    def tick(self, now: float) -> None:
+        """Look whether anything waited for is overdue."""
+        if self._tunnel is not None:
+            if self._tunnel.expired(now) or now >= self._blocked_until:
+                self._tunnel.close()
+        elif now >= self._blocked_until or now >= self._half_closed_until:
+            self.abort()
+        elif now >= self._deadline:
+            self._overdue()
+        elif self.exchange is not None and now >= self.exchange.deadline:
+            self.exchange.expire()
+
+    def _overdue(self) -> None:
+        if self._lingering or self.idle:
+            self.close()
+            self._deadline = inf
+        elif self.exchange is None:
+            self.keep_alive = False
+            self.refuse(None, refusal(408, "The request's head did not come in time."))
+        else:
+            self.keep_alive = False
+            self.exchange.fail(refusal(408, "The request's body did not come in time."))
+
+
+def _rest_is_small(head: RequestHead) -> bool:
+    """Whether reading a request to its end costs less than a new connection, and its end is sure to come."""
+    return head.length is not None and head.length <= DISCARD_LIMIT and not head.expects_continue

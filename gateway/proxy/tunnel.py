@@ -1,0 +1,76 @@
+"""After 101 Switching Protocols: bytes both ways until either side, idleness or the token's end closes it."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from gateway.proxy.upstream import UpstreamConnection
+
+IDLE_TIMEOUT = 300.0
+
+
+class ClientSide(Protocol):
+    """What a tunnel needs of the client's connection."""
+
+    def write(self, *parts: bytes) -> None: ...
+    def write_eof(self) -> None: ...
+    def pause(self) -> None: ...
+    def resume(self) -> None: ...
+    def close(self) -> None: ...
+
+
+class Tunnel:
+    """Joins the two connections of an upgraded exchange. A side that ends is ended towards the other one."""
+
+    def __init__(
+        self, client: ClientSide, upstream: UpstreamConnection, now: Callable[[], float], ends_at: float
+    ) -> None:
+        self._client, self._upstream = client, upstream
+        self._now, self._ends_at = now, ends_at
+        self._idle_since = now()
+        self._client_ended = self._upstream_ended = False
+        upstream.owner = self
+        upstream.tunnelled = True
+
+    def start(self, from_client: bytes, from_upstream: bytes) -> None:
+        """Pass on what each side sent behind its head."""
+        if from_upstream:
+            self._client.write(from_upstream)
+        if from_client:
+            self._upstream.write(from_client)
+
+    def client_received(self, data: bytes) -> None:
+        self._idle_since = self._now()
+        self._upstream.write(data)
+
+    def client_ended(self) -> None:
+        self._client_ended = True
+        self._upstream.write_eof()
+        if self._upstream_ended:
+            self.close()
+
+    def client_writable(self, writable: bool) -> None:
+        (self._upstream.resume if writable else self._upstream.pause)()
+
+    def upstream_received(self) -> None:
+        self._idle_since = self._now()
+        parts, self._upstream.raw = self._upstream.raw, []
+        self._client.write(*parts)
+
+    def upstream_closed(self) -> None:
+        if self._upstream.closed or self._client_ended:
+            self.close()
+            return
+        self._upstream_ended = True
+        self._client.write_eof()
+
+    def upstream_writable(self, writable: bool) -> None:
+        (self._client.resume if writable else self._client.pause)()
+
+    def expired(self, now: float) -> bool:
+        """Whether it was idle for too long, or the token that opened it has ended."""
+        return now - self._idle_since > IDLE_TIMEOUT or now >= self._ends_at
+
+    def close(self) -> None:
+        """End both sides; what was written goes out first."""
+        self._upstream.close()
+        self._client.close()

@@ -1,0 +1,270 @@
+"""A proxy between raw sockets: what the client got and what reached the upstream, byte for byte.
+
+The upstream is judged by h11, an independent reader: whatever the gateway forwards must mean the same to it.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import h11
+
+from gateway.config import Settings, compile_routes, parse
+from gateway.crypto import Keyring
+from gateway.guard import Guard
+from gateway.proxy import Proxy
+from gateway.store import Store
+
+Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+KEYRING = Keyring(b"k" * 32)
+DEADLINE = 10.0
+
+
+@dataclass
+class Received:
+    """One request as the upstream's h11 read it."""
+
+    method: str
+    target: str
+    fields: list[tuple[str, str]]
+    body: bytes = b""
+    trailers: list[tuple[str, str]] = field(default_factory=list)
+    complete: bool = False
+
+    def all(self, name: str) -> list[str]:
+        return [value for given, value in self.fields if given == name.lower()]
+
+    def one(self, name: str) -> str:
+        (value,) = self.all(name)
+        return value
+
+
+@dataclass
+class RawUpstream:
+    """A server that reads each request with h11, records it, and answers as told."""
+
+    answer: bytes = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+    handler: Handler | None = None
+    path: str | None = None
+    requests: list[Received] = field(default_factory=list)
+    connections: int = 0
+    ended: int = 0
+    raw: bytearray = field(default_factory=bytearray)
+    faults: list[str] = field(default_factory=list)
+    port: int = 0
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator["RawUpstream"]:
+        if self.path is not None:
+            server: asyncio.Server = await asyncio.start_unix_server(self._connected, self.path)
+        else:
+            server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
+            self.port = server.sockets[0].getsockname()[1]
+        try:
+            yield self
+        finally:
+            server.close()
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        try:
+            await (self.handler or self._serve)(reader, writer)
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            self.ended += 1
+            writer.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await self.read_request(reader)
+        writer.write(self.answer)
+        await writer.drain()
+
+    async def read_request(self, reader: asyncio.StreamReader) -> Received:
+        """Read one request; it is in `requests` from its head on, `complete` at its end."""
+        parser = h11.Connection(h11.SERVER)
+        request: Received | None = None
+        while True:
+            try:
+                event = parser.next_event()
+            except h11.RemoteProtocolError as fault:
+                self.faults.append(str(fault))
+                raise ConnectionError(str(fault)) from fault
+            if event is h11.NEED_DATA:
+                data = await reader.read(65536)
+                self.raw += data
+                parser.receive_data(data)
+            elif isinstance(event, h11.Request):
+                fields = [(name.decode().lower(), value.decode("latin-1")) for name, value in event.headers]
+                request = Received(event.method.decode(), event.target.decode("latin-1"), fields)
+                self.requests.append(request)
+            elif isinstance(event, h11.Data) and request is not None:
+                request.body += bytes(event.data)
+            elif isinstance(event, h11.EndOfMessage) and request is not None:
+                request.trailers = [(n.decode().lower(), v.decode("latin-1")) for n, v in event.headers]
+                request.complete = True
+                return request
+            else:
+                raise ConnectionError("the gateway went away")
+
+
+@dataclass
+class Reply:
+    """One answer as the client's h11 read it."""
+
+    status: int
+    fields: list[tuple[str, str]]
+    body: bytes
+    trailers: list[tuple[str, str]]
+    complete: bool
+
+    def all(self, name: str) -> list[str]:
+        return [value for given, value in self.fields if given == name.lower()]
+
+    def one(self, name: str) -> str:
+        (value,) = self.all(name)
+        return value
+
+
+@dataclass
+class Rig:
+    """A running proxy with its upstream and its (recorded) authorization plane."""
+
+    proxy: Proxy
+    port: int
+    upstream: RawUpstream
+    plane: RawUpstream
+
+    async def connect(self) -> "Connection":
+        return Connection(*await asyncio.open_connection("127.0.0.1", self.port))
+
+    async def talk(self, data: bytes, *, bytewise: bool = False, method: str = "GET") -> Reply:
+        """One request on a fresh connection, and its answer."""
+        connection = await self.connect()
+        try:
+            await connection.send(data, bytewise=bytewise)
+            return await connection.reply(method)
+        finally:
+            connection.close()
+
+
+class Connection:
+    """A client's connection to the gateway."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader, self.writer = reader, writer
+        self._unread = b""
+        self.interim: list[int] = []
+
+    async def send(self, data: bytes, *, bytewise: bool = False) -> None:
+        try:
+            if not bytewise:
+                self.writer.write(data)
+            else:
+                for index in range(len(data)):
+                    self.writer.write(data[index : index + 1])
+                    await asyncio.sleep(0)
+            await self.writer.drain()
+        except ConnectionError:
+            pass  # the gateway may have had enough already; its answer is what counts
+
+    async def reply(self, method: str = "GET") -> Reply:
+        """The next final answer; interim ones are noted in `interim`. Incomplete where the connection broke."""
+        async with asyncio.timeout(DEADLINE):
+            parser = h11.Connection(h11.CLIENT)
+            parser.send(h11.Request(method=method, target="/", headers=[("Host", "x")]))
+            parser.send(h11.EndOfMessage())
+            if self._unread:
+                parser.receive_data(self._unread)
+            reply = Reply(0, [], b"", [], False)
+            while True:
+                try:
+                    event = parser.next_event()
+                except h11.RemoteProtocolError:
+                    return reply
+                if event is h11.NEED_DATA:
+                    try:
+                        data = await self.reader.read(65536)
+                    except ConnectionError:
+                        data = b""
+                    parser.receive_data(data)
+                elif isinstance(event, h11.InformationalResponse):
+                    self.interim.append(event.status_code)
+                elif isinstance(event, h11.Response):
+                    reply.status = event.status_code
+                    reply.fields = [(n.decode().lower(), v.decode("latin-1")) for n, v in event.headers]
+                elif isinstance(event, h11.Data):
+                    reply.body += bytes(event.data)
+                elif isinstance(event, h11.EndOfMessage):
+                    reply.trailers = [(n.decode().lower(), v.decode("latin-1")) for n, v in event.headers]
+                    reply.complete = True
+                    self._unread = parser.trailing_data[0]
+                    return reply
+                else:
+                    return reply
+
+    async def closed(self, within: float = DEADLINE) -> bool:
+        """Whether the gateway ends the connection, with nothing more on it."""
+        try:
+            async with asyncio.timeout(within):
+                return await self.reader.read(1) == b"" and not self._unread
+        except ConnectionError:
+            return True
+        except TimeoutError:
+            return False
+
+    def close(self) -> None:
+        self.writer.close()
+
+
+async def eventually(condition: Callable[[], bool], within: float = DEADLINE) -> None:
+    """Wait for a condition without sleeping longer than it takes."""
+    async with asyncio.timeout(within):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+@asynccontextmanager
+async def rig(
+    tmp_path: Path,
+    store: Store,
+    *,
+    routes: list[dict[str, Any]] | None = None,
+    server: dict[str, Any] | None = None,
+    upstream: RawUpstream | None = None,
+) -> AsyncIterator[Rig]:
+    """A proxy over a raw upstream; without `routes`, one public route at "/"."""
+    plane = RawUpstream(path=str(tmp_path / "plane.sock"))
+    async with AsyncExitStack() as stack:
+        upstream = await stack.enter_async_context((upstream or RawUpstream()).serving())
+        await stack.enter_async_context(plane.serving())
+        tables = {
+            "server": {"public_url": "http://gateway.test", **(server or {})},
+            "routes": [
+                {"upstreams": [f"http://127.0.0.1:{upstream.port}"], **route}
+                for route in routes or [{"name": "all", "path": "/", "auth": "none"}]
+            ],
+        }
+        config = parse(tables)
+        settings = Settings(config, tmp_path / "config.toml", None, KEYRING, ())
+        proxy = Proxy(
+            routes=compile_routes(config),
+            config=config,
+            guard=Guard(store, settings),
+            authorization_socket=plane.path or "",
+            refusal_page=_page,
+        )
+        listening = await asyncio.get_running_loop().create_server(proxy.front, "127.0.0.1", 0)
+        port = listening.sockets[0].getsockname()[1]
+        try:
+            yield Rig(proxy, port, upstream, plane)
+        finally:
+            listening.close()
+            proxy.close()
+
+
+def _page(status: int, title: str, text: str, request_id: str) -> tuple[dict[str, str], bytes]:
+    return {"Content-Type": "text/html; charset=utf-8"}, f"<h1>{status} {title}</h1>{text} {request_id}".encode()
