@@ -1,4 +1,184 @@
-"""What a code or a refresh token is worth, decided without IO: Issue, Refuse or Replay (RFC 6749, 4.1.3 and 6).
+"""What a code or a refresh token is worth, decided without IO: Issue, Repeat, Refuse or Replay.
 
 The store locks the row, calls the decision, writes what it says in the same transaction and answers afterwards.
+Client authentication comes before all of this.
+
+    code            unspent ──Issue──▶ spent ──again, with everything right──▶ Replay: its family is revoked
+    refresh token   unspent ──Issue──▶ spent ──again──▶ Replay: its family is revoked
+                                         └──within the grace, successor unused──▶ Repeat: the same successor
+
+Whoever cannot prove that the code or token was theirs changes nothing: another client, redirect URI or verifier is
+refused before anything is spent or revoked, or strangers could end other people's access. That something was spent
+is a fact in its row, never a question of time, so a clock that is set back revives nothing.
 """
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from gateway.errors import OAuthError, invalid_grant, invalid_scope, invalid_target
+from gateway.oauth import pkce
+
+# One text for every reason: a client's author finds the cause in the server's log, a thief learns nothing.
+_CODE_REFUSED = "The authorization code is invalid, expired, revoked or was issued for another request."
+_REFRESH_REFUSED = "The refresh token is invalid, expired, revoked or was issued to another client."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CodeRecord:
+    """A locked authorization code, as its decision sees it."""
+
+    client_id: str
+    subject: str
+    redirect_uri: str
+    scopes: frozenset[str]
+    resource: tuple[str, ...]
+    code_challenge: str | None
+    expires_at: datetime
+    spent_at: datetime | None
+    revoked: bool  # its grant was withdrawn, or its user or client disabled or deleted
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CodeRequest:
+    """What a client presents to redeem a code (RFC 6749, section 4.1.3; RFC 7636, section 4.5; RFC 8707)."""
+
+    client_id: str
+    redirect_uri: str | None
+    code_verifier: str | None
+    resource: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefreshRecord:
+    """A locked refresh token, as its decision sees it.
+
+    `scopes` and `resource` are what was granted to begin with. `successor_spent` tells whether the token that
+    followed it was itself used already.
+    """
+
+    client_id: str
+    subject: str
+    scopes: frozenset[str]
+    resource: tuple[str, ...]
+    expires_at: datetime
+    spent_at: datetime | None
+    successor_spent: bool
+    revoked: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefreshRequest:
+    """What a client presents to refresh (RFC 6749, section 6); no `scopes` means all that were granted."""
+
+    client_id: str
+    scopes: frozenset[str] | None = None
+    resource: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Issue:
+    """Spend it, and issue an access token with these scopes, limited to these resources."""
+
+    scopes: frozenset[str]
+    resource: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """Issue an access token and answer the successor that exists already."""
+
+    scopes: frozenset[str]
+    resource: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """Change nothing, and answer this error."""
+
+    error: OAuthError
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """Revoke the family that came from it, then answer this error."""
+
+    error: OAuthError
+
+
+def refuse_code(cause: str) -> Refuse:
+    """The one refusal of a code; the cause is for the log."""
+    return Refuse(invalid_grant(_CODE_REFUSED, cause))
+
+
+def refuse_refresh(cause: str) -> Refuse:
+    """The one refusal of a refresh token; the cause is for the log."""
+    return Refuse(invalid_grant(_REFRESH_REFUSED, cause))
+
+
+def decide_code(record: CodeRecord | None, request: CodeRequest, now: datetime) -> Issue | Refuse | Replay:
+    """What presenting a code brings (RFC 6749, section 4.1.3; replay: section 4.1.2 and RFC 9700, section 4.5)."""
+    if record is None:
+        return refuse_code("unknown code")
+    if record.client_id != request.client_id:
+        return refuse_code("another client's code")
+    if record.redirect_uri != request.redirect_uri:
+        return refuse_code("another redirect_uri than the authorization request had")
+    if not _verifier_fits(record.code_challenge, request.code_verifier):
+        return refuse_code("missing, wrong or unexpected code_verifier")
+    if record.spent_at is not None:
+        return Replay(invalid_grant(_CODE_REFUSED, "replayed code; what came from it is revoked"))
+    if record.revoked:
+        return refuse_code("revoked code")
+    if now >= record.expires_at:
+        return refuse_code("expired code")
+    if not _within(request.resource, record.resource):
+        return Refuse(_beyond_resource())
+    return Issue(record.scopes, request.resource or record.resource)
+
+
+def decide_refresh(
+    record: RefreshRecord | None, request: RefreshRequest, now: datetime, grace: float = 0.0
+) -> Issue | Repeat | Refuse | Replay:
+    """What presenting a refresh token brings (RFC 6749, section 6; reuse: RFC 9700, section 4.14.2).
+
+    Within `grace` seconds of its use, the immediate predecessor of an unused token is answered again, for clients
+    whose answer was lost on the way.
+    """
+    if record is None:
+        return refuse_refresh("unknown refresh token")
+    if record.client_id != request.client_id:
+        return refuse_refresh("another client's refresh token")
+    if record.revoked:
+        return refuse_refresh("revoked refresh token")
+    if record.spent_at is not None and not _in_grace(record, record.spent_at, now, grace):
+        return Replay(invalid_grant(_REFRESH_REFUSED, "reused refresh token; its family is revoked"))
+    if now >= record.expires_at:
+        return refuse_refresh("expired refresh token")
+    if request.scopes is not None and not request.scopes <= record.scopes:
+        return Refuse(invalid_scope("The scope goes beyond what was granted."))
+    if not _within(request.resource, record.resource):
+        return Refuse(_beyond_resource())
+    scopes = record.scopes if request.scopes is None else request.scopes
+    resource = request.resource or record.resource
+    return Issue(scopes, resource) if record.spent_at is None else Repeat(scopes, resource)
+
+
+def _verifier_fits(challenge: str | None, verifier: str | None) -> bool:
+    """A verifier that no challenge asked for is a sign of a downgrade (RFC 9700, section 2.1.1)."""
+    if challenge is None or verifier is None:
+        return challenge is None and verifier is None
+    return pkce.matches(verifier, challenge)
+
+
+def _in_grace(record: RefreshRecord, spent_at: datetime, now: datetime, grace: float) -> bool:
+    """Whether this is a fresh repetition; workers' clocks may differ by as much as the grace."""
+    return grace > 0 and not record.successor_spent and abs(now - spent_at) <= timedelta(seconds=grace)
+
+
+def _within(asked: tuple[str, ...], granted: tuple[str, ...]) -> bool:
+    """Whether the resources asked for are among those granted, where these were limited at all (RFC 8707, 2.2)."""
+    return not granted or set(asked) <= set(granted)
+
+
+def _beyond_resource() -> OAuthError:
+    return invalid_target("The resource goes beyond what was granted.")

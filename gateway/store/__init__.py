@@ -3,25 +3,18 @@
 SQL stands in `sql/queries/*.sql`, named and described there and called here by its name.
 """
 
-from gateway.store.records import (
-    CodeRecord,
-    Flow,
-    FlowRequest,
-    IssuedTokens,
-    NewClient,
-    RefreshRecord,
-    SignInCandidate,
-)
-from gateway.store.store import Conflict, Store
+from gateway.store.base import Conflict
+from gateway.store.clock import Clock
+from gateway.store.records import Flow, FlowRequest, IssuedTokens, NewClient, SignInCandidate
+from gateway.store.store import Store
 
 __all__ = [
-    "CodeRecord",
+    "Clock",
     "Conflict",
     "Flow",
     "FlowRequest",
     "IssuedTokens",
     "NewClient",
-    "RefreshRecord",
     "SignInCandidate",
     "Store",
 ]

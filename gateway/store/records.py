@@ -58,38 +58,6 @@ class Flow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CodeRecord:
-    """A locked authorization code, as the pure decision sees it."""
-
-    client_id: str
-    subject: str
-    redirect_uri: str
-    scopes: frozenset[str]
-    resource: tuple[str, ...]
-    code_challenge: str | None
-    expires_at: datetime
-    spent_at: datetime | None
-    revoked: bool  # its grant was withdrawn, or its user or client disabled or deleted
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RefreshRecord:
-    """A locked refresh token, as the pure decision sees it.
-
-    `successor_spent` tells whether the one that followed it was itself used already.
-    """
-
-    client_id: str
-    subject: str
-    scopes: frozenset[str]
-    resource: tuple[str, ...]
-    expires_at: datetime
-    spent_at: datetime | None
-    successor_spent: bool
-    revoked: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class IssuedTokens:
     """A token response's content (RFC 6749, section 5.1), the only time that the plaintexts exist."""
 

@@ -1,0 +1,77 @@
+"""What all parts of the store share: the connections, the keys, the time, and how faults of the data are told."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from typing import Final
+
+import asyncpg
+
+from gateway.config import Tokens
+from gateway.crypto import Keyring
+from gateway.errors import GatewayError, OperatorError
+from gateway.store.clock import Clock
+from gateway.store.database import Database
+
+
+class Conflict(GatewayError):
+    """A name that must be unique is taken; `field` says which (username, email, scope, …)."""
+
+    def __init__(self, field: str) -> None:
+        super().__init__(f"{field} is taken")
+        self.field = field
+
+
+_UNIQUE: Final = {"users_username_key": "username", "users_email_key": "email", "scopes_pkey": "scope"}
+
+_CHECKS: Final = {
+    "users_username_check": "username: 1 to 64 letters, digits, dots, hyphens or underscores are wanted, the first a "
+    "letter or digit",
+    "users_email_check": "email: an address such as ada@example.com is wanted",
+    "users_password_hash_check": "password: an argon2id hash is wanted",
+    "clients_name_check": "name: must not be empty",
+    "clients_first_party_check": "first_party: only a confidential client may skip consent",
+    "clients_pkce_check": "pkce: a public client always uses it",
+    "scopes_name_check": "scope: printable ASCII without spaces, quotes or backslashes is wanted",
+    "scopes_description_check": "description: must not be empty",
+}
+
+
+@contextmanager
+def judged() -> Iterator[None]:
+    """Tell a fault that Postgres found in the data in our words, by the constraint's name, never its message.
+
+    Raises Conflict for what is taken, OperatorError for what is malformed.
+    """
+    try:
+        yield
+    except asyncpg.UniqueViolationError as exc:
+        if exc.constraint_name in _UNIQUE:
+            raise Conflict(_UNIQUE[exc.constraint_name]) from exc
+        raise
+    except asyncpg.CheckViolationError as exc:
+        if exc.constraint_name in _CHECKS:
+            raise OperatorError(_CHECKS[exc.constraint_name]) from exc
+        raise
+
+
+def storable(text: str) -> bool:
+    """Whether a stranger's text can be looked for at all: Postgres knows no NUL and no lone surrogates."""
+    return "\0" not in text and len(text) <= 4096 and not any("\ud800" <= mark <= "\udfff" for mark in text)
+
+
+class Base:
+    """One part of the store."""
+
+    def __init__(self, database: Database, keyring: Keyring, tokens: Tokens, clock: Clock) -> None:
+        self._database = database
+        self._keyring = keyring
+        self._tokens = tokens
+        self._clock = clock
+
+    def now(self) -> datetime:
+        """The time by which this store judges; it never goes back."""
+        return self._clock()
+
+    def _in(self, seconds: float) -> datetime:
+        return self._clock() + timedelta(seconds=seconds)

@@ -1,0 +1,141 @@
+"""Clients, their secrets, and the scopes they may ask for."""
+
+from datetime import timedelta
+from typing import Final
+
+from gateway.crypto import digest, new_identifier, random_text
+from gateway.model import Client, Scope
+from gateway.store.base import Base, judged, storable
+from gateway.store.database import ACT_DEADLINE, Row
+from gateway.store.records import NewClient
+
+# A secret has 192 random bits, so guessing is hopeless and only counted: were a client locked for it, anybody who
+# knows its public identifier could shut it out.
+_GUESSING_RESTS: Final = timedelta(minutes=15)
+
+
+def client_of(row: Row) -> Client:
+    """The client in a row of `clients`."""
+    return Client(
+        client_id=row["client_id"],
+        name=row["name"],
+        confidential=row["confidential"],
+        redirect_uris=tuple(row["redirect_uris"]),
+        grant_types=frozenset(row["grant_types"]),
+        scopes=frozenset(row["scopes"]),
+        token_type=row["token_type"],
+        mac_drafts=tuple(row["mac_drafts"]),
+        mac_algorithm=row["mac_algorithm"],
+        pkce_required=row["pkce_required"],
+        first_party=row["first_party"],
+        verified=row["verified"],
+        created_at=row["created_at"],
+        disabled_at=row["disabled_at"],
+    )
+
+
+def _columns(client: NewClient) -> tuple[object, ...]:
+    return (
+        client.name,
+        client.confidential,
+        list(client.redirect_uris),
+        sorted(client.grant_types),
+        sorted(client.scopes),
+        client.token_type,
+        list(client.mac_drafts),
+        client.mac_algorithm,
+        client.pkce_required,
+        client.first_party,
+        client.verified,
+    )
+
+
+def _new_secret() -> str:
+    return "gws_" + random_text()
+
+
+class Clients(Base):
+    """Clients by their client_id, and scopes by their name."""
+
+    async def create_client(self, client: NewClient) -> tuple[Client, str | None]:
+        """The client, and its secret if it is confidential (the only time it is seen).
+
+        Raises OperatorError for one that cannot be, such as a first-party client without a secret.
+        """
+        secret = _new_secret() if client.confidential else None
+        hashed = None if secret is None else digest(secret)
+        with judged():
+            row = await self._database.row("client_create", new_identifier("c"), *_columns(client), self.now(), hashed)
+        assert row is not None  # noqa: S101 -- the statement inserts one row or raises
+        return client_of(row), secret
+
+    async def clients(self) -> list[Client]:
+        """Every client, the oldest first."""
+        return [client_of(row) for row in await self._database.rows("clients_list")]
+
+    async def client(self, client_id: str) -> Client | None:
+        """Also a disabled one; the caller looks at `disabled_at`."""
+        row = await self._database.row("client_find", client_id) if storable(client_id) else None
+        return None if row is None else client_of(row)
+
+    async def update_client(self, client_id: str, changes: NewClient) -> Client | None:
+        """What the client is from now on, None if unknown.
+
+        One that becomes public loses its secrets; one that becomes confidential gets its first by `rotate_secret`.
+        """
+        with judged():
+            row = await self._database.row("client_update", client_id, *_columns(changes), self.now())
+        return None if row is None else client_of(row)
+
+    async def rotate_secret(self, client_id: str, overlap: float = 0.0) -> str | None:
+        """A new secret; the ones before end after `overlap` seconds. None if there is no such confidential client."""
+        secret, now = _new_secret(), self.now()
+        async with self._database.transaction() as statements:
+            if await statements.value("client_lock", client_id) is None:
+                return None
+            await statements.row("secrets_retire", client_id, now + timedelta(seconds=overlap))
+            await statements.row("secret_add", digest(secret), client_id, now)
+        return secret
+
+    async def disable_client(self, client_id: str, disabled: bool = True) -> bool:
+        """Requests are refused; tokens end for good, so that enabling again revives none of them."""
+        name = "client_disable" if disabled else "client_enable"
+        return await self._database.value(name, client_id, self.now()) is not None
+
+    async def delete_client(self, client_id: str) -> bool:
+        """Gone with all that was issued to it."""
+        async with self._database.transaction(ACT_DEADLINE) as statements:
+            return await statements.value("client_delete", client_id, self.now()) is not None
+
+    async def authenticate_client(self, client_id: str, secret: str) -> Client | None:
+        """The live client whose secret this is; wrong ones are counted and never lock anybody out."""
+        if not storable(client_id):
+            return None
+        now = self.now()
+        row = await self._database.row("client_authenticate", client_id, digest(secret), now)
+        if row is not None:
+            return client_of(row)
+        account = digest(f"client\0{client_id}")
+        await self._database.row("secret_failed", account, client_id, now, _GUESSING_RESTS)
+        return None
+
+    async def revoke_client(self, client_id: str) -> int | None:
+        """End all tokens and codes of a client: how many access tokens and refresh families lived, None if unknown."""
+        async with self._database.transaction(ACT_DEADLINE) as statements:
+            ended: int | None = await statements.value("client_revoke", client_id, self.now())
+            return ended
+
+    async def create_scope(self, name: str, description: str) -> Scope:
+        """A new scope. Raises Conflict when there is one of that name, OperatorError when it is malformed."""
+        with judged():
+            await self._database.row("scope_create", name, description, self.now())
+        return Scope(name=name, description=description)
+
+    async def scopes(self) -> list[Scope]:
+        """The scopes of the database, by name; the configuration's own are merged in by the caller."""
+        rows = await self._database.rows("scopes_list")
+        return [Scope(name=row["name"], description=row["description"]) for row in rows]
+
+    async def delete_scope(self, name: str) -> bool:
+        """No longer offered; tokens that carry it keep it until they end."""
+        return await self._database.value("scope_delete", name, self.now()) is not None

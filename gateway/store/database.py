@@ -1,0 +1,199 @@
+"""Connections to Postgres, lent for one deadline at a time.
+
+    idle ──lend──▶ lent ──done──▶ idle
+                    └──anything went wrong──▶ terminated
+
+A connection on which anything went wrong is never used again: not after an error, whose transaction would have to be
+rolled back, nor after the deadline, since a graceful release waits for the server to confirm a cancellation, and a
+hung server confirms nothing. The server gives up on its own (`statement_timeout`), so that no lock outlives its user.
+The next one who asks opens a new connection, which is all the recovery that there is.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, Final
+from urllib.parse import parse_qs, urlsplit
+
+import asyncpg
+
+from gateway.errors import OperatorError, StoreUnavailable
+from gateway.store import queries
+
+Connection = asyncpg.Connection[asyncpg.Record]
+Row = asyncpg.Record
+
+DEADLINE: Final = 2.0  # seconds, for acquiring a connection, all statements on it and giving it back
+ACT_DEADLINE: Final = 30.0  # an operator's act or the sweep, which may touch many rows
+_CONNECT_TIMEOUT: Final = 5.0
+_IDLE_LIMIT: Final = 60.0  # a connection silent for longer may have been dropped on the way
+
+# What no answer, or none of use, looks like. Everything else that asyncpg raises is a fault of ours.
+_UNAVAILABLE: Final = (
+    OSError,  # TimeoutError is one
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,  # shutdown, start-up, cancelled by a timeout
+    asyncpg.InsufficientResourcesError,
+    asyncpg.TransactionRollbackError,  # deadlock, serialisation
+    asyncpg.ObjectNotInPrerequisiteStateError,  # a lock was not had in time
+    asyncpg.ReadOnlySQLTransactionError,  # demoted to a standby
+    asyncpg.IdleInTransactionSessionTimeoutError,
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
+    asyncpg.InternalClientError,
+    asyncpg.FatalPostgresError,
+)
+
+
+def is_outage(exc: BaseException) -> bool:
+    """Whether an exception means that the database gave no answer of use."""
+    if isinstance(exc, asyncpg.InterfaceError):
+        return not isinstance(exc, ValueError)  # those are arguments that do not fit
+    return isinstance(exc, _UNAVAILABLE)
+
+
+async def connect(dsn: str, name: str, *, statement_timeout: float = DEADLINE) -> Connection:
+    """A new connection to the primary, with `name` as its application_name."""
+    return await asyncpg.connect(
+        dsn,
+        timeout=_CONNECT_TIMEOUT,
+        target_session_attrs=None if "target_session_attrs" in dsn else asyncpg.connect_utils.SessionAttribute.primary,
+        server_settings={
+            "application_name": name,
+            "statement_timeout": f"{statement_timeout:.0f}s",
+            "idle_in_transaction_session_timeout": "30s",
+            "synchronous_commit": "on",  # a spent nonce or code stays spent after a crash
+            "jit": "off",  # short statements only
+        },
+    )
+
+
+def place(dsn: str) -> str:
+    """Where a DSN leads, without the user and password in it."""
+    try:
+        parts = urlsplit(dsn)
+        hosts = parts.netloc.rpartition("@")[2]
+        if "@" in parts.path + parts.query + parts.fragment:
+            return "the server"  # a password with unescaped marks: what looks like a host may be half of it
+        return hosts or parse_qs(parts.query).get("host", ["the local server"])[0]
+    except ValueError:
+        return "the server"
+
+
+def cannot_reach(dsn: str, exc: BaseException) -> OperatorError:
+    """The one line for an operator whose database did not answer at the start."""
+    where = place(dsn)
+    if isinstance(exc, ValueError):  # asyncpg's own words may quote the password
+        return OperatorError(
+            f"database.url: the address of {where} cannot be read; write it as postgresql://USER:PASSWORD@HOST:PORT/"
+            "DATABASE with special characters percent-encoded"
+        )
+    if isinstance(exc, TimeoutError):
+        reason = "no answer in time"
+    elif isinstance(exc, OSError):
+        reason = exc.strerror or "the connection failed"
+    elif isinstance(exc, asyncpg.PostgresError):
+        reason = str(exc.args[0])
+    else:
+        reason = "no server there can take writes"
+    return OperatorError(f"database.url: {where} cannot be used: {reason}; start the database, or name another")
+
+
+class Statements:
+    """The named statements, on one connection."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._sql = queries.load()
+
+    async def row(self, name: str, *args: object) -> Row | None:
+        """The first row, or None."""
+        return await self._connection.fetchrow(self._sql[name], *args)
+
+    async def rows(self, name: str, *args: object) -> list[Row]:
+        """All rows."""
+        return await self._connection.fetch(self._sql[name], *args)
+
+    async def value(self, name: str, *args: object) -> Any:
+        """The first column of the first row, or None."""
+        return await self._connection.fetchval(self._sql[name], *args)
+
+
+class Database:
+    """A bounded set of connections to one database. Every method raises StoreUnavailable on an outage."""
+
+    def __init__(self, connect_one: Callable[[], Awaitable[Connection]], size: int) -> None:
+        self._connect = connect_one
+        self._slots = asyncio.Semaphore(size)
+        self._idle: list[tuple[Connection, float]] = []  # the last one used goes first
+        self._lent: set[Connection] = set()
+        self._closed = False
+
+    async def row(self, name: str, *args: object) -> Row | None:
+        """The first row of one statement that is a transaction by itself."""
+        async with self._lend(DEADLINE) as connection:
+            return await Statements(connection).row(name, *args)
+
+    async def rows(self, name: str, *args: object) -> list[Row]:
+        """All rows of one statement that is a transaction by itself."""
+        async with self._lend(DEADLINE) as connection:
+            return await Statements(connection).rows(name, *args)
+
+    async def value(self, name: str, *args: object) -> Any:
+        """The first column of one statement that is a transaction by itself."""
+        async with self._lend(DEADLINE) as connection:
+            return await Statements(connection).value(name, *args)
+
+    @asynccontextmanager
+    async def transaction(self, deadline: float = DEADLINE) -> AsyncIterator[Statements]:
+        """Statements that are written together or not at all; an exception inside undoes them."""
+        async with self._lend(deadline) as connection:
+            await connection.execute("begin")
+            if deadline > DEADLINE:
+                await connection.execute(f"set local statement_timeout = '{deadline:.0f}s'")
+            yield Statements(connection)
+            await connection.execute("commit")
+
+    async def close(self) -> None:
+        """End every connection: the idle ones politely, the lent ones at once."""
+        self._closed = True
+        for lent in list(self._lent):
+            lent.terminate()
+        idle, self._idle = [connection for connection, _ in self._idle], []
+        await asyncio.gather(*(connection.close(timeout=1) for connection in idle), return_exceptions=True)
+
+    @asynccontextmanager
+    async def _lend(self, deadline: float) -> AsyncIterator[Connection]:
+        try:
+            async with asyncio.timeout(deadline), self._slots:
+                connection = await self._take()
+                self._lent.add(connection)
+                try:
+                    yield connection
+                except BaseException:
+                    connection.terminate()
+                    raise
+                finally:
+                    self._lent.discard(connection)
+                self._give_back(connection)
+        except Exception as exc:
+            if is_outage(exc):
+                raise StoreUnavailable(f"the database gave no answer: {type(exc).__name__}") from exc
+            raise
+
+    async def _take(self) -> Connection:
+        if self._closed:
+            raise StoreUnavailable("the store is closed")
+        now = asyncio.get_running_loop().time()
+        while self._idle:
+            connection, since = self._idle.pop()
+            if not connection.is_closed() and now - since < _IDLE_LIMIT:
+                return connection
+            connection.terminate()
+        return await self._connect()
+
+    def _give_back(self, connection: Connection) -> None:
+        if self._closed or connection.is_closed() or connection.is_in_transaction():
+            connection.terminate()
+        else:
+            self._idle.append((connection, asyncio.get_running_loop().time()))

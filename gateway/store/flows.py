@@ -1,0 +1,139 @@
+"""Authorization requests after sign-in, the person's decision, the grants that remember it, and the code.
+
+    AwaitingConsent ──allow──▶ Granted(scopes) ──▶ a code, once
+                    ──deny───▶ Denied
+
+A flow belongs to the session in which it began, and each transition stands guarded in its statement, so that of two
+answers that come at once one counts. Two tabs are two flows.
+"""
+
+from datetime import timedelta
+
+from gateway.crypto import digest, new_identifier
+from gateway.model import Grant
+from gateway.store.base import Base, storable
+from gateway.store.database import Row
+from gateway.store.records import Flow, FlowRequest
+
+
+def _flow_of(row: Row) -> Flow:
+    request = FlowRequest(
+        client_id=row["client_id"],
+        redirect_uri=row["redirect_uri"],
+        scopes=frozenset(row["scopes"]),
+        state=row["state"],
+        code_challenge=row["code_challenge"],
+        resource=tuple(row["resource"]),
+    )
+    return Flow(
+        flow_id=row["flow_id"],
+        session_id=row["session_id"],
+        subject=row["subject"],
+        request=request,
+        expires_at=row["expires_at"],
+    )
+
+
+def _grant_of(row: Row) -> Grant:
+    return Grant(
+        grant_id=row["grant_id"],
+        subject=row["subject"],
+        client_id=row["client_id"],
+        client_name=row["client_name"],
+        scopes=frozenset(row["scopes"]),
+        created_at=row["created_at"],
+        updated_at=row["updated_at"],
+    )
+
+
+class Flows(Base):
+    """Flows, grants and codes."""
+
+    async def start_flow(self, session_id: str, request: FlowRequest, lifetime: float = 600.0) -> Flow | None:
+        """A request that awaits its decision; None when the session, user or client is dead."""
+        now = self.now()
+        row = await self._database.row(
+            "flow_start",
+            new_identifier("f"),
+            session_id,
+            request.client_id,
+            request.redirect_uri,
+            sorted(request.scopes),
+            request.state,
+            request.code_challenge,
+            list(request.resource),
+            now,
+            now + timedelta(seconds=lifetime),
+        )
+        return None if row is None else _flow_of(row)
+
+    async def flow(self, flow_id: str, session_id: str) -> Flow | None:
+        """A flow that still awaits a decision, if it belongs to this session."""
+        if not storable(flow_id):
+            return None
+        row = await self._database.row("flow_find", flow_id, session_id, self.now())
+        return None if row is None else _flow_of(row)
+
+    async def granted_scopes(self, subject: str, client_id: str) -> frozenset[str]:
+        """What the user has allowed the client and not withdrawn."""
+        return frozenset(await self._database.value("grant_scopes", subject, client_id) or ())
+
+    async def allow(self, flow_id: str, session_id: str, scopes: frozenset[str], code_ttl: float) -> str | None:
+        """AwaitingConsent → Granted → a code, once; records the grant.
+
+        None when the flow is not open, or `scopes` go beyond what was asked for. Scopes that were asked for and
+        not allowed leave the grant, others stay in it.
+        """
+        if not storable(flow_id):
+            return None
+        code, now = self._keyring.new_token("gwc_"), self.now()
+        issued = await self._database.value(
+            "flow_allow",
+            flow_id,
+            session_id,
+            sorted(scopes),
+            new_identifier("g"),
+            now,
+            digest(code),
+            now + timedelta(seconds=code_ttl),
+        )
+        return None if issued is None else code
+
+    async def deny(self, flow_id: str, session_id: str) -> bool:
+        """AwaitingConsent → Denied, once; False when the flow is not open."""
+        if not storable(flow_id):
+            return False
+        return await self._database.value("flow_deny", flow_id, session_id, self.now()) is not None
+
+    async def issue_code(self, session_id: str, request: FlowRequest, code_ttl: float, *, remember: bool) -> str | None:
+        """A code without asking: with `remember` the grant is written (a first-party client), without it a standing
+        grant must cover the scopes at this moment.
+
+        None when it does not, or when the session, user or client is dead.
+        """
+        code, now = self._keyring.new_token("gwc_"), self.now()
+        issued = await self._database.value(
+            "code_issue",
+            session_id,
+            request.client_id,
+            request.redirect_uri,
+            sorted(request.scopes),
+            list(request.resource),
+            request.code_challenge,
+            digest(code),
+            now,
+            now + timedelta(seconds=code_ttl),
+            new_identifier("g"),
+            remember,
+        )
+        return None if issued is None else code
+
+    async def grants(self, subject: str) -> list[Grant]:
+        """The user's connected applications, by name."""
+        return [_grant_of(row) for row in await self._database.rows("grants_list", subject)]
+
+    async def withdraw(self, subject: str, client_id: str) -> bool:
+        """Ends the grant and everything that was issued from it; False when there is none."""
+        if not storable(client_id):
+            return False
+        return await self._database.value("grant_withdraw", subject, client_id, self.now()) is not None

@@ -1,0 +1,97 @@
+"""Tokens that come back: is it live, what does it stand for, and its end (RFC 7009, RFC 7662)."""
+
+from typing import Final
+
+from gateway.crypto import UnsealError, digest
+from gateway.model import AccessToken, Client, Identity, format_scope
+from gateway.store.base import Base
+from gateway.store.database import Row
+from gateway.store.tokens import MAC_KEY
+
+_PREFIXES: Final = ("gwa_", "gwr_", "gwc_")
+
+
+class TokenLookups(Base):
+    """Access and refresh tokens by what the client presents."""
+
+    async def access_token(self, token: str) -> AccessToken | None:
+        """The live token, or None when it is unknown, expired, revoked, or its client, user or grant is dead.
+
+        An invented token is refused without a query.
+        """
+        if not self._may_be(token, "gwa_"):
+            return None
+        hashed = digest(token)
+        row = await self._database.row("access_token_find", hashed, self.now())
+        return None if row is None else self._access_token_of(row, hashed)
+
+    async def introspect(self, token: str) -> dict[str, object]:
+        """RFC 7662 members for an access or refresh token; {"active": False} for anything dead or unknown."""
+        hashed, now = digest(token), self.now()
+        row, token_type = None, None
+        if self._may_be(token, "gwa_"):
+            row = await self._database.row("access_token_find", hashed, now)
+            token_type = None if row is None else row["token_type"]
+        if row is None and self._may_be(token, "gwr_"):
+            row = await self._database.row("refresh_token_find", hashed, now)
+        return {"active": False} if row is None else _introspection(row, token_type)
+
+    async def revoke_token(self, token: str, client: Client | None) -> bool:
+        """RFC 7009 for `client`, or the operator's act with None. A refresh token takes its family with it.
+
+        False when nothing was revoked: unknown, dead already, or another client's.
+        """
+        if not (self._may_be(token, "gwa_") or self._may_be(token, "gwr_")):
+            return False
+        whose = None if client is None else client.client_id
+        return await self._database.value("token_revoke", digest(token), whose, self.now()) is not None
+
+    def _may_be(self, token: str, prefix: str) -> bool:
+        """Whether a query is worth it: ours with that prefix, or of another shape (imported from elsewhere)."""
+        if prefix == "gwa_" and token.startswith("gwa_"):
+            return self._keyring.is_ours(token, "gwa_")
+        if prefix == "gwr_" and token.startswith("gwr_"):
+            return self._keyring.is_ours(token, "gwr_")
+        return not token.startswith(_PREFIXES) and 0 < len(token) <= 4096
+
+    def _access_token_of(self, row: Row, hashed: bytes) -> AccessToken | None:
+        mac_key = None
+        if row["mac_key"] is not None:
+            try:
+                mac_key = self._keyring.unseal(MAC_KEY, hashed.hex(), row["mac_key"])
+            except UnsealError:
+                return None  # sealed with a master key that is gone: nobody can sign with it any more
+        identity = Identity(
+            subject=row["subject"] or row["client_id"],
+            client_id=row["client_id"],
+            username=row["username"],
+            email=row["email"],
+        )
+        return AccessToken(
+            digest=hashed,
+            identity=identity,
+            scopes=frozenset(row["scopes"]),
+            token_type=row["token_type"],
+            audience=tuple(row["resource"]),
+            issued_at=row["issued_at"],
+            expires_at=row["expires_at"],
+            mac_key=mac_key,
+            mac_algorithm=row["mac_algorithm"],
+            mac_drafts=tuple(row["mac_drafts"]),
+        )
+
+
+def _introspection(row: Row, token_type: str | None) -> dict[str, object]:
+    resource = list(row["resource"])
+    members: dict[str, object] = {
+        "active": True,
+        "scope": format_scope(frozenset(row["scopes"])),
+        "client_id": row["client_id"],
+        "username": row["username"],
+        "token_type": token_type,
+        "exp": int(row["expires_at"].timestamp()),
+        "iat": int(row["issued_at"].timestamp()),
+        "sub": row["subject"] or row["client_id"],
+        "aud": resource[0] if len(resource) == 1 else resource or None,
+    }
+    return {name: value for name, value in members.items() if value is not None}

@@ -1,0 +1,212 @@
+"""The schema's history: numbered SQL files, applied forward only, each exactly once.
+
+Every file of `sql/migrations/` is one transaction, taken under an advisory lock, so that processes that start at once
+apply it once. The database remembers the checksum of each; a file that was changed or lost afterwards stops the
+start, since nobody could say any more what the schema is.
+
+A file that says `-- gateway: no transaction` holds one statement that Postgres runs outside of a transaction only
+(CREATE INDEX CONCURRENTLY). It may run twice when the process dies at the wrong moment: write it so that it can.
+"""
+
+import asyncio
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from typing import Final
+
+import asyncpg
+
+from gateway.errors import OperatorError
+from gateway.resources import folder
+from gateway.store.database import Connection, cannot_reach, connect, is_outage
+
+OLDEST_SERVER: Final = 15
+_FILE: Final = re.compile(r"\d{4}_[a-z0-9_]+\.sql")
+_NO_TRANSACTION: Final = "-- gateway: no transaction"
+_LOCK: Final = 0x67617465  # the advisory lock's key: "gate"
+_LOCK_TIMEOUT: Final = "5s"
+_ATTEMPTS: Final = 6
+_PAUSE: Final = 1.0
+_STATEMENT_TIMEOUT: Final = 3600.0
+
+_TABLE: Final = """
+create table if not exists schema_migrations (
+    name text primary key,
+    checksum text not null,
+    applied_at timestamptz not null default clock_timestamp()
+)"""
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One file: `0001_people` and its text."""
+
+    name: str
+    sql: str
+
+    @property
+    def checksum(self) -> str:
+        """SHA-256 of the text, whatever the line ends of the checkout."""
+        return hashlib.sha256(self.sql.replace("\r\n", "\n").encode()).hexdigest()
+
+    @property
+    def transactional(self) -> bool:
+        return _NO_TRANSACTION not in self.sql.splitlines()
+
+
+@cache
+def migrations() -> tuple[Migration, ...]:
+    """The migrations of this version, in order."""
+    found = []
+    for file in sorted((folder("sql") / "migrations").glob("*.sql")):
+        if _FILE.fullmatch(file.name) is None:
+            raise OperatorError(f"{file}: a migration is named NNNN_what_it_does.sql")
+        found.append(Migration(file.stem, file.read_text(encoding="utf-8")))
+    numbers = [migration.name[:4] for migration in found]
+    if len(set(numbers)) < len(numbers):
+        raise OperatorError(f"sql/migrations: two files have the same number among {', '.join(numbers)}")
+    return tuple(found)
+
+
+def pending(known: tuple[Migration, ...], applied: Mapping[str, str]) -> list[Migration]:
+    """What is yet to be applied, given the checksums of what was.
+
+    Raises OperatorError when the history is not the beginning of what this version knows.
+    """
+    by_name = {migration.name: migration for migration in known}
+    newest = known[-1].name if known else ""
+    for name, checksum in sorted(applied.items()):
+        if name not in by_name and name > newest:
+            raise OperatorError(
+                f"database.url: the database is newer than this version: {name} was applied to it; install the version "
+                "that applied it, or a later one"
+            )
+        if name not in by_name:
+            raise OperatorError(f"sql/migrations: {name}.sql was applied to this database but is missing; restore it")
+        if by_name[name].checksum != checksum:
+            raise OperatorError(
+                f"sql/migrations: {name}.sql was changed after it had been applied; restore the file, and make the "
+                "change in a new one"
+            )
+    left = [migration for migration in known if migration.name not in applied]
+    if left and applied and left[0].name < max(applied):
+        raise OperatorError(f"sql/migrations: {left[0].name}.sql comes before {max(applied)}, which is applied already")
+    return left
+
+
+async def migrate(dsn: str) -> list[str]:
+    """Apply what is missing; the names of what this call applied. Raises OperatorError."""
+    applied: list[str] = []
+    connection = await _open(dsn)
+    try:
+        while (name := await _apply_next(connection, dsn)) is not None:
+            applied.append(name)
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as exc:
+        if is_outage(exc):
+            raise cannot_reach(dsn, exc) from exc
+        raise OperatorError(f"database.url: the migration failed: {exc.args[0]}") from exc
+    finally:
+        connection.terminate()
+    return applied
+
+
+async def status(dsn: str) -> list[tuple[str, datetime | None]]:
+    """Every migration of this version, and when it was applied. Raises OperatorError."""
+    connection = await _open(dsn)
+    try:
+        if not await _has_table(connection):
+            return [(migration.name, None) for migration in migrations()]
+        rows = await connection.fetch("select name, checksum, applied_at from schema_migrations")
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as exc:
+        raise cannot_reach(dsn, exc) from exc
+    finally:
+        connection.terminate()
+    pending(migrations(), {row["name"]: row["checksum"] for row in rows})
+    times = {row["name"]: row["applied_at"] for row in rows}
+    return [(migration.name, times.get(migration.name)) for migration in migrations()]
+
+
+async def require_current(connection: Connection) -> None:
+    """Pass only when the schema is exactly the one that this version knows. Raises OperatorError."""
+    if not await _has_table(connection):
+        raise OperatorError("database.url: the database is not migrated; run `gateway migrate`")
+    left = pending(migrations(), await _applied(connection))
+    if left:
+        raise OperatorError(
+            f"database.url: the database is older than this version: {left[0].name} is not applied; run "
+            "`gateway migrate`"
+        )
+
+
+def require_server(connection: Connection) -> None:
+    """Pass only on a server that the schema can live on. Raises OperatorError."""
+    major = connection.get_server_version().major
+    if major < OLDEST_SERVER:
+        raise OperatorError(f"database.url: PostgreSQL {major} is too old; {OLDEST_SERVER} or newer is needed")
+    encoding = getattr(connection.get_settings(), "server_encoding", "UTF8")
+    if encoding != "UTF8":
+        raise OperatorError(f"database.url: the database's encoding is {encoding}; create it with encoding UTF8")
+
+
+async def _open(dsn: str) -> Connection:
+    try:
+        connection = await connect(dsn, "gateway-migrate", statement_timeout=_STATEMENT_TIMEOUT)
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, ValueError) as exc:
+        raise cannot_reach(dsn, exc) from exc
+    try:
+        require_server(connection)
+    except OperatorError:
+        connection.terminate()
+        raise
+    return connection
+
+
+async def _apply_next(connection: Connection, dsn: str) -> str | None:
+    """Apply the first pending migration; its name, or None when nothing is left."""
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            async with connection.transaction():
+                await connection.execute(f"set local lock_timeout = '{_LOCK_TIMEOUT}'")
+                await connection.execute("set local idle_in_transaction_session_timeout = 0")
+                await connection.execute("select pg_advisory_xact_lock($1)", _LOCK)
+                await connection.execute(_TABLE)
+                left = pending(migrations(), await _applied(connection))
+                if not left:
+                    return None
+                await _apply(connection, left[0], dsn)
+                return left[0].name
+        except asyncpg.LockNotAvailableError as exc:
+            if attempt == _ATTEMPTS:
+                raise OperatorError(
+                    "database.url: something holds a lock that the migration needs; nothing was changed; end the long "
+                    "transactions on it (see pg_stat_activity) and run it again"
+                ) from exc
+            await asyncio.sleep(_PAUSE)
+    raise AssertionError("the last attempt returns or raises")
+
+
+async def _apply(connection: Connection, migration: Migration, dsn: str) -> None:
+    if migration.transactional:
+        await connection.execute(migration.sql)
+    else:
+        # The lock stays with the first connection, whose open transaction holds no snapshot that this could wait for.
+        other = await connect(dsn, "gateway-migrate", statement_timeout=_STATEMENT_TIMEOUT)
+        try:
+            await other.execute(f"set lock_timeout = '{_LOCK_TIMEOUT}'")
+            await other.execute(migration.sql)
+        finally:
+            other.terminate()
+    await connection.execute(
+        "insert into schema_migrations (name, checksum) values ($1, $2)", migration.name, migration.checksum
+    )
+
+
+async def _has_table(connection: Connection) -> bool:
+    return await connection.fetchval("select to_regclass('schema_migrations') is not null") is True
+
+
+async def _applied(connection: Connection) -> dict[str, str]:
+    return {row["name"]: row["checksum"] for row in await connection.fetch("select * from schema_migrations")}

@@ -1,0 +1,291 @@
+"""Issuing tokens: from a code, from a refresh token, to a client itself, and as the operator's own act.
+
+A redemption is one transaction: lock the row, decide (`gateway.oauth.decisions`), write everything in one statement,
+commit, and only then answer or refuse: a refusal may have revoked something, which must stay written.
+"""
+
+import secrets
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from gateway.crypto import digest, new_identifier, random_text
+from gateway.errors import OAuthError, OperatorError, invalid_client
+from gateway.model import Client, TokenType, format_scope
+from gateway.oauth.decisions import (
+    CodeRecord,
+    CodeRequest,
+    Issue,
+    RefreshRecord,
+    RefreshRequest,
+    Refuse,
+    Repeat,
+    Replay,
+    decide_code,
+    decide_refresh,
+    refuse_code,
+    refuse_refresh,
+)
+from gateway.store.base import Base
+from gateway.store.clients import client_of
+from gateway.store.database import Database, Row, Statements
+from gateway.store.records import IssuedTokens
+
+_MAC_KEY_BYTES: Final = 32
+_SALT_BYTES: Final = 16
+MAC_KEY: Final = "mac-key"  # the purpose that MAC keys are sealed for
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Origin:
+    """What a token response comes from. Generations are those that the code or family saw; None means today's."""
+
+    by: str
+    subject: str | None = None
+    client_generation: int | None = None
+    user_generation: int | None = None
+    family_id: str | None = None
+    code: bytes | None = None  # the digest of one that is spent
+    refresh_token: bytes | None = None  # likewise
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Access:
+    """The access token that is wanted."""
+
+    scopes: frozenset[str]
+    resource: tuple[str, ...]
+    token_type: TokenType
+    ttl: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Refresh:
+    """The refresh token that goes out beside it, and whether its row is written now."""
+
+    token: str
+    new: bool = True
+
+
+def _origin_of(row: Row, by: str, family_id: str, *, code: bytes | None = None, used: bytes | None = None) -> _Origin:
+    return _Origin(
+        by=by,
+        subject=row["subject"],
+        client_generation=row["client_generation"],
+        user_generation=row["user_generation"],
+        family_id=family_id,
+        code=code,
+        refresh_token=used,
+    )
+
+
+def _code_record(row: Row) -> CodeRecord:
+    return CodeRecord(
+        client_id=row["client_id"],
+        subject=row["subject"],
+        redirect_uri=row["redirect_uri"],
+        scopes=frozenset(row["scopes"]),
+        resource=tuple(row["resource"]),
+        code_challenge=row["code_challenge"],
+        expires_at=row["expires_at"],
+        spent_at=row["spent_at"],
+        revoked=row["revoked"],
+    )
+
+
+def _refresh_record(row: Row, *, successor_spent: bool) -> RefreshRecord:
+    return RefreshRecord(
+        client_id=row["client_id"],
+        subject=row["subject"],
+        scopes=frozenset(row["scopes"]),
+        resource=tuple(row["resource"]),
+        expires_at=row["expires_at"],
+        spent_at=row["spent_at"],
+        successor_spent=successor_spent,
+        revoked=row["revoked"],
+    )
+
+
+def _answer(outcome: IssuedTokens | OAuthError) -> IssuedTokens:
+    if isinstance(outcome, OAuthError):
+        raise outcome
+    return outcome
+
+
+class TokenIssue(Base):
+    """Token responses. The methods raise OAuthError, after the commit, where they refuse."""
+
+    async def redeem_code(
+        self,
+        client: Client,
+        code: str,
+        redirect_uri: str | None,
+        code_verifier: str | None,
+        resource: tuple[str, ...],
+        now: datetime,
+    ) -> IssuedTokens:
+        """Tokens for a code, once (RFC 6749, section 4.1.3), for a client that is authenticated already.
+
+        A replay with everything right revokes what came from the code; whatever else is wrong changes nothing.
+        """
+        if not self._keyring.is_ours(code, "gwc_"):
+            raise refuse_code("invented code").error
+        request = CodeRequest(
+            client_id=client.client_id, redirect_uri=redirect_uri, code_verifier=code_verifier, resource=resource
+        )
+        async with self._database.transaction() as statements:
+            outcome = await self._redeem(statements, client, digest(code), request, now)
+        return _answer(outcome)
+
+    async def _redeem(
+        self, statements: Statements, client: Client, code: bytes, request: CodeRequest, now: datetime
+    ) -> IssuedTokens | OAuthError:
+        row = await statements.row("code_lock", code)
+        if row is None:
+            return refuse_code("unknown code").error
+        match decide_code(_code_record(row), request, now):
+            case Refuse(error):
+                return error
+            case Replay(error):
+                await statements.row("family_revoke", row["family_id"], "code.replayed", now)
+                return error
+            case Issue(scopes, resource):
+                origin = _origin_of(row, "authorization_code", new_identifier("t"), code=code)
+                first = _Refresh(token=self._keyring.new_token("gwr_"))
+                return await self._issue(
+                    statements,
+                    client,
+                    origin,
+                    self._access(client, scopes, resource),
+                    first if "refresh_token" in client.grant_types else None,
+                    now,
+                )
+
+    async def refresh(
+        self,
+        client: Client,
+        refresh_token: str,
+        scopes: frozenset[str] | None,
+        resource: tuple[str, ...],
+        now: datetime,
+    ) -> IssuedTokens:
+        """New tokens for a refresh token, which is spent by it (RFC 6749, section 6).
+
+        Reuse revokes the family (RFC 9700, section 4.14.2), but for the configured grace.
+        """
+        ours = self._keyring.is_ours(refresh_token, "gwr_")
+        if not refresh_token.isascii() or (refresh_token.startswith("gwr_") and not ours):
+            raise refuse_refresh("invented refresh token").error
+        request = RefreshRequest(client_id=client.client_id, scopes=scopes, resource=resource)
+        async with self._database.transaction() as statements:
+            outcome = await self._rotate(statements, client, refresh_token, request, now)
+        return _answer(outcome)
+
+    async def _rotate(
+        self, statements: Statements, client: Client, presented: str, request: RefreshRequest, now: datetime
+    ) -> IssuedTokens | OAuthError:
+        used = digest(presented)
+        row = await statements.row("refresh_lock", used)
+        if row is None:
+            return refuse_refresh("unknown refresh token").error
+        spent = row["successor"] is not None
+        successor_spent = spent and await statements.value("successor_find", row["successor"]) is not False
+        record = _refresh_record(row, successor_spent=successor_spent)
+        successors = self._keyring.successors(presented, row["salt"])
+        match decide_refresh(record, request, now, self._tokens.refresh_grace):
+            case Refuse(error):
+                return error
+            case Replay(error):
+                await statements.row("family_revoke", row["family_id"], "refresh.reused", now)
+                return error
+            case Issue(scopes, resource):
+                origin = _origin_of(row, "refresh_token", row["family_id"], used=used)
+                follows = _Refresh(token=successors[0])
+            case Repeat(scopes, resource):
+                origin = _origin_of(row, "refresh_token", row["family_id"])
+                same = [token for token in successors if digest(token) == row["successor"]]
+                if not same:
+                    return refuse_refresh("its successor was made with a master key that is gone").error
+                follows = _Refresh(token=same[0], new=False)
+        return await self._issue(statements, client, origin, self._access(client, scopes, resource), follows, now)
+
+    async def client_credentials(
+        self, client: Client, scopes: frozenset[str], resource: tuple[str, ...], now: datetime
+    ) -> IssuedTokens:
+        """An access token for the client itself (RFC 6749, section 4.4): without a refresh token."""
+        access = self._access(client, scopes, resource)
+        return _answer(await self._issue(self._database, client, _Origin(by="client_credentials"), access, None, now))
+
+    async def issue_token(
+        self, client_id: str, username: str | None, scopes: frozenset[str], ttl: float, token_type: TokenType | None
+    ) -> IssuedTokens:
+        """The operator's own act (`gateway token issue`): no grant type or consent is needed.
+
+        Raises OperatorError for an unknown or disabled client or user.
+        """
+        found = await self._database.row("client_find", client_id)
+        if found is None or found["disabled_at"] is not None:
+            raise OperatorError(f"client {client_id!r}: {'unknown' if found is None else 'disabled'}")
+        person = None if username is None else await self._database.row("user_find", username)
+        if username is not None and (person is None or person["disabled_at"] is not None):
+            raise OperatorError(f"user {username!r}: {'unknown' if person is None else 'disabled'}")
+        client, subject = client_of(found), None if person is None else person["subject"]
+        access = _Access(scopes=scopes, resource=(), token_type=token_type or client.token_type, ttl=ttl)
+        origin = _Origin(by="operator", subject=subject)
+        outcome = await self._issue(self._database, client, origin, access, None, self.now())
+        if isinstance(outcome, OAuthError):
+            raise OperatorError(f"client {client_id!r}: it or the user was disabled or deleted meanwhile")
+        return outcome
+
+    def _access(self, client: Client, scopes: frozenset[str], resource: tuple[str, ...]) -> _Access:
+        return _Access(scopes=scopes, resource=resource, token_type=client.token_type, ttl=self._tokens.access_ttl)
+
+    async def _issue(
+        self,
+        statements: Statements | Database,
+        client: Client,
+        origin: _Origin,
+        access: _Access,
+        refresh: _Refresh | None,
+        now: datetime,
+    ) -> IssuedTokens | OAuthError:
+        """Write all that one response stands for, in one statement; nothing when client or user died meanwhile."""
+        token = self._keyring.new_token("gwa_")
+        hashed = digest(token)
+        signs = access.token_type == "mac"  # noqa: S105 -- a token type, no secret
+        mac_key = random_text(_MAC_KEY_BYTES) if signs else None
+        mac_algorithm = None if mac_key is None else client.mac_algorithm
+        new_refresh = None if refresh is None or not refresh.new else digest(refresh.token)
+        written = await statements.value(
+            "tokens_issue",
+            hashed,
+            client.client_id,
+            origin.subject,
+            origin.client_generation,
+            origin.user_generation,
+            sorted(access.scopes),
+            list(access.resource),
+            access.token_type,
+            None if mac_key is None else self._keyring.seal(MAC_KEY, hashed.hex(), mac_key.encode()),
+            mac_algorithm,
+            origin.family_id,
+            origin.code,
+            origin.by,
+            origin.refresh_token,
+            new_refresh,
+            secrets.token_bytes(_SALT_BYTES),
+            now,
+            now + timedelta(seconds=access.ttl),
+            None if new_refresh is None else now + timedelta(seconds=self._tokens.refresh_ttl),
+        )
+        if written is None:
+            return invalid_client("the client or the user was disabled or deleted")
+        return IssuedTokens(
+            access_token=token,
+            token_type=access.token_type,
+            expires_in=int(access.ttl),
+            scope=format_scope(access.scopes),
+            refresh_token=None if refresh is None else refresh.token,
+            mac_key=mac_key,
+            mac_algorithm=mac_algorithm,
+        )

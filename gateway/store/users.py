@@ -1,0 +1,70 @@
+"""People: who can sign in."""
+
+from gateway.crypto import new_identifier
+from gateway.model import User
+from gateway.store.base import Base, judged, storable
+from gateway.store.database import ACT_DEADLINE, Row
+from gateway.store.records import SignInCandidate
+
+
+def user_of(row: Row) -> User:
+    """The person in a row that carries their columns."""
+    return User(
+        subject=row["subject"],
+        username=row["username"],
+        email=row["email"],
+        name=row["name"],
+        created_at=row["created_at"],
+        disabled_at=row["disabled_at"],
+    )
+
+
+class Users(Base):
+    """Users, by user name, whatever its letters' case."""
+
+    async def create_user(self, username: str, email: str | None, name: str | None, password_hash: str) -> User:
+        """A new user with a subject that was never anybody's.
+
+        Raises Conflict for a user name or e-mail address that is taken, OperatorError for a malformed one.
+        """
+        with judged():
+            row = await self._database.row(
+                "user_create", new_identifier("u"), username, email, name, password_hash, self.now()
+            )
+        assert row is not None  # noqa: S101 -- the statement inserts one row or raises
+        return user_of(row)
+
+    async def users(self) -> list[User]:
+        """Everybody, by user name."""
+        return [user_of(row) for row in await self._database.rows("users_list")]
+
+    async def user(self, username: str) -> User | None:
+        """Also a disabled one; the caller looks at `disabled_at`."""
+        row = await self._database.row("user_find", username) if storable(username) else None
+        return None if row is None else user_of(row)
+
+    async def set_password(self, username: str, password_hash: str) -> bool:
+        """Also ends every session of the user. False when there is no such user."""
+        with judged():
+            return await self._database.value("user_set_password", username, password_hash, self.now()) is not None
+
+    async def disable_user(self, username: str, disabled: bool = True) -> bool:
+        """Sign-in is refused; sessions and tokens end for good, so that enabling again revives none of them."""
+        name = "user_disable" if disabled else "user_enable"
+        return await self._database.value(name, username, self.now()) is not None
+
+    async def delete_user(self, username: str) -> bool:
+        """Gone with all that was theirs; the user name may then be another person's, with another subject."""
+        async with self._database.transaction(ACT_DEADLINE) as statements:
+            return await statements.value("user_delete", username, self.now()) is not None
+
+    async def revoke_user(self, username: str) -> int | None:
+        """End all tokens and codes of a user: how many access tokens and refresh families lived, None if unknown."""
+        async with self._database.transaction(ACT_DEADLINE) as statements:
+            ended: int | None = await statements.value("user_revoke", username, self.now())
+            return ended
+
+    async def sign_in_candidate(self, login: str) -> SignInCandidate | None:
+        """The live user with that user name or e-mail address."""
+        row = await self._database.row("user_candidate", login) if storable(login) else None
+        return None if row is None else SignInCandidate(user=user_of(row), password_hash=row["password_hash"])

@@ -1,0 +1,113 @@
+-- What people allowed, and what was issued from it. A grant leads to codes, a redeemed code to a family, a family to
+-- tokens. Whether a token lives is decided when it is presented, by joining all that it came from: so one row ends
+-- all of it, and no token that was being written meanwhile escapes.
+
+create table grants (
+    grant_id text primary key,
+    subject text not null,
+    client_id text not null,
+    scopes text[] not null,
+    created_at timestamptz not null,
+    updated_at timestamptz not null,
+    revoked_at timestamptz,
+    constraint grants_subject_fkey foreign key (subject) references users on delete cascade,
+    constraint grants_client_id_fkey foreign key (client_id) references clients on delete cascade
+);
+create unique index grants_live_key on grants (subject, client_id) where revoked_at is null;
+create index grants_subject on grants (subject);
+create index grants_client_id on grants (client_id);
+create index grants_revoked_at on grants (revoked_at) where revoked_at is not null;
+
+create table flows (
+    flow_id text primary key,
+    session_id text not null,
+    client_id text not null,
+    redirect_uri text not null,
+    scopes text[] not null,
+    state bytea,
+    code_challenge text,
+    resource text[] not null,
+    created_at timestamptz not null,
+    expires_at timestamptz not null,
+    decision text, -- null while the person's answer is awaited
+    constraint flows_session_id_fkey foreign key (session_id) references sessions on delete cascade,
+    constraint flows_client_id_fkey foreign key (client_id) references clients on delete cascade,
+    constraint flows_decision_check check (decision in ('granted', 'denied'))
+);
+create index flows_session_id on flows (session_id);
+create index flows_client_id on flows (client_id);
+create index flows_expires_at on flows (expires_at);
+
+create table families (
+    family_id text primary key,
+    grant_id text not null,
+    scopes text[] not null,
+    resource text[] not null,
+    client_generation integer not null,
+    user_generation integer not null,
+    created_at timestamptz not null,
+    expires_at timestamptz not null, -- nothing that came from it lives longer
+    revoked_at timestamptz,
+    constraint families_grant_id_fkey foreign key (grant_id) references grants on delete cascade
+);
+create index families_grant_id on families (grant_id);
+create index families_expires_at on families (expires_at);
+
+create table codes (
+    digest bytea primary key,
+    grant_id text not null,
+    redirect_uri text not null,
+    scopes text[] not null,
+    resource text[] not null,
+    code_challenge text,
+    client_generation integer not null,
+    user_generation integer not null,
+    issued_at timestamptz not null,
+    expires_at timestamptz not null,
+    spent_at timestamptz,
+    -- A spent code stays as long as its family does, so that a replay finds what to revoke.
+    family_id text,
+    constraint codes_grant_id_fkey foreign key (grant_id) references grants on delete cascade,
+    constraint codes_family_id_fkey foreign key (family_id) references families on delete cascade,
+    constraint codes_spent_check check ((spent_at is null) = (family_id is null))
+);
+create index codes_grant_id on codes (grant_id);
+create index codes_family_id on codes (family_id) where family_id is not null;
+create index codes_expires_at on codes (expires_at) where spent_at is null;
+
+-- No foreign keys on the two tables below: a row whose origin is gone is dead by the join, and expires by itself.
+create table refresh_tokens (
+    digest bytea primary key,
+    family_id text not null,
+    salt bytea not null,
+    issued_at timestamptz not null,
+    expires_at timestamptz not null,
+    spent_at timestamptz,
+    successor bytea,
+    constraint refresh_tokens_spent_check check ((spent_at is null) = (successor is null))
+);
+create index refresh_tokens_expires_at on refresh_tokens (expires_at);
+
+create table access_tokens (
+    digest bytea primary key,
+    client_id text not null,
+    subject text,
+    family_id text,
+    client_generation integer not null,
+    user_generation integer,
+    scopes text[] not null,
+    resource text[] not null,
+    token_type text not null,
+    mac_key bytea, -- sealed
+    mac_algorithm text,
+    issued_at timestamptz not null,
+    expires_at timestamptz not null,
+    revoked_at timestamptz,
+    constraint access_tokens_mac_check check (
+        (token_type = 'mac') = (mac_key is not null) and (mac_key is null) = (mac_algorithm is null)
+    ),
+    constraint access_tokens_subject_check check ((subject is null) = (user_generation is null))
+);
+create index access_tokens_client_id on access_tokens (client_id);
+create index access_tokens_subject on access_tokens (subject) where subject is not null;
+create index access_tokens_expires_at on access_tokens (expires_at);

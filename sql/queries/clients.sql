@@ -1,0 +1,135 @@
+-- name: client_create
+-- A new client; $14 is the digest of its secret, null for a public one.
+with created as (
+    insert into clients (
+        client_id, name, confidential, redirect_uris, grant_types, scopes, token_type, mac_drafts, mac_algorithm,
+        pkce_required, first_party, verified, created_at
+    )
+    values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+    returning *
+), secret as (
+    insert into client_secrets (digest, client_id, created_at)
+    select $14, client_id, $13 from created where $14::bytea is not null
+), recorded as (
+    insert into events (at, kind, client_id, detail)
+    select $13, 'client.created', client_id, jsonb_build_object('name', name) from created
+)
+select * from created;
+
+-- name: clients_list
+-- Every client, the oldest first.
+select * from clients order by created_at, client_id;
+
+-- name: client_find
+-- One client, also a disabled one.
+select * from clients where client_id = $1;
+
+-- name: client_update
+-- What a client is, anew; one that became public loses its secrets.
+with changed as (
+    update clients set
+        name = $2, confidential = $3, redirect_uris = $4, grant_types = $5, scopes = $6, token_type = $7,
+        mac_drafts = $8, mac_algorithm = $9, pkce_required = $10, first_party = $11, verified = $12
+    where client_id = $1
+    returning *
+), dropped as (
+    delete from client_secrets using changed
+    where client_secrets.client_id = changed.client_id and not changed.confidential
+), recorded as (
+    insert into events (at, kind, client_id) select $13, 'client.updated', client_id from changed
+)
+select * from changed;
+
+-- name: client_lock
+-- A confidential client whose secrets are about to change, one at a time.
+select client_id from clients where client_id = $1 and confidential for update;
+
+-- name: secrets_retire
+-- The secrets that a newer one replaces end at $2, unless they end before.
+update client_secrets set expires_at = least(expires_at, $2) where client_id = $1;
+
+-- name: secret_add
+-- The secret that replaces them.
+with added as (
+    insert into client_secrets (digest, client_id, created_at) values ($1, $2, $3) returning client_id
+)
+insert into events (at, kind, client_id) select $3, 'client.secret_rotated', client_id from added;
+
+-- name: client_disable
+-- Refused from now on; what was issued to it is dead for good.
+with changed as (
+    update clients set disabled_at = coalesce(disabled_at, $2), generation = generation + 1
+    where client_id = $1
+    returning client_id
+), recorded as (
+    insert into events (at, kind, client_id) select $2, 'client.disabled', client_id from changed
+)
+select client_id from changed;
+
+-- name: client_enable
+-- May ask again; what was ended stays ended.
+with changed as (
+    update clients set disabled_at = null where client_id = $1 returning client_id
+), recorded as (
+    insert into events (at, kind, client_id) select $2, 'client.enabled', client_id from changed
+)
+select client_id from changed;
+
+-- name: client_delete
+-- Gone for good, with its secrets, grants and all that hangs on them.
+with gone as (
+    delete from clients where client_id = $1 returning client_id, name
+), recorded as (
+    insert into events (at, kind, client_id, detail)
+    select $2, 'client.deleted', client_id, jsonb_build_object('name', name) from gone
+)
+select client_id from gone;
+
+-- name: client_authenticate
+-- The live client whose secret has this digest.
+select c.*
+from clients c
+join client_secrets s on s.client_id = c.client_id
+where c.client_id = $1 and s.digest = $2 and (s.expires_at is null or s.expires_at > $3) and c.disabled_at is null;
+
+-- name: secret_failed
+-- One more wrong secret for a client that exists; each hundredth is worth a record.
+with counted as (
+    insert into failed_attempts as a (account, browser, failures, last_failed_at)
+    select $1, '', 1, $3 from clients where client_id = $2
+    on conflict (account, browser) do update set
+        failures = case when a.last_failed_at <= $3 - $4::interval then 1 else a.failures + 1 end,
+        last_failed_at = greatest(a.last_failed_at, $3)
+    returning failures
+), recorded as (
+    insert into events (at, kind, client_id, detail)
+    select $3, 'client.secrets_guessed', $2, jsonb_build_object('failures', failures)
+    from counted
+    where failures % 100 = 0
+)
+select failures from counted;
+
+-- name: client_revoke
+-- Ends every token and code of a client; counts the access tokens and refresh families that lived.
+with ended as (
+    update clients set generation = generation + 1 where client_id = $1 returning client_id, generation - 1 as was
+), counted as (
+    select
+        (
+            select count(*)
+            from access_tokens t
+            where t.client_id = e.client_id and t.client_generation = e.was
+                and t.revoked_at is null and t.expires_at > $2
+        ) + (
+            select count(*)
+            from families f
+            join grants g on g.grant_id = f.grant_id
+            where g.client_id = e.client_id and f.client_generation = e.was and f.revoked_at is null
+                and g.revoked_at is null and f.expires_at > $2
+        ) as n
+    from ended e
+), recorded as (
+    insert into events (at, kind, client_id, detail)
+    select $2, 'token.revoked', client_id, '{"all": true}' from ended
+)
+select n from counted;

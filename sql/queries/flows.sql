@@ -1,0 +1,133 @@
+-- name: flow_start
+-- A request waits for a person's decision, in a live session and for a live client.
+insert into flows (
+    flow_id, session_id, client_id, redirect_uri, scopes, state, code_challenge, resource, created_at, expires_at
+)
+select $1, s.session_id, c.client_id, $4, $5, $6, $7, $8, $9, $10
+from sessions s
+join users u on u.subject = s.subject
+join clients c on c.client_id = $3
+where s.session_id = $2 and s.expires_at > $9 and u.disabled_at is null and c.disabled_at is null
+returning *, (select subject from sessions where session_id = $2) as subject;
+
+-- name: flow_find
+-- A flow of this session that awaits a decision.
+select f.*, s.subject
+from flows f
+join sessions s on s.session_id = f.session_id
+join users u on u.subject = s.subject
+join clients c on c.client_id = f.client_id
+where f.flow_id = $1 and f.session_id = $2 and f.decision is null and f.expires_at > $3 and s.expires_at > $3
+    and u.disabled_at is null and c.disabled_at is null;
+
+-- name: flow_allow
+-- AwaitingConsent → Granted → a code, once. Of the scopes that were asked for, the grant keeps those that were
+-- allowed now; of others, what it had.
+with decided as (
+    update flows f set decision = 'granted'
+    from sessions s, users u, clients c
+    where f.flow_id = $1 and f.session_id = $2 and f.decision is null and f.expires_at > $5 and $3::text[] <@ f.scopes
+        and s.session_id = f.session_id and s.expires_at > $5
+        and u.subject = s.subject and u.disabled_at is null
+        and c.client_id = f.client_id and c.disabled_at is null
+    returning f.client_id, f.redirect_uri, f.scopes, f.resource, f.code_challenge,
+        s.subject, u.generation as user_generation, c.generation as client_generation
+), granted as (
+    insert into grants as g (grant_id, subject, client_id, scopes, created_at, updated_at)
+    select $4, subject, client_id, $3, $5, $5 from decided
+    on conflict (subject, client_id) where revoked_at is null do update set
+        scopes = array(
+            (select unnest(g.scopes) except select unnest(d.scopes) from decided d)
+            union select unnest(excluded.scopes)
+            order by 1
+        ),
+        updated_at = $5
+    returning g.grant_id
+), issued as (
+    insert into codes (
+        digest, grant_id, redirect_uri, scopes, resource, code_challenge, client_generation, user_generation,
+        issued_at, expires_at
+    )
+    select $6, g.grant_id, d.redirect_uri, $3, d.resource, d.code_challenge, d.client_generation, d.user_generation,
+        $5, $7
+    from decided d, granted g
+    returning digest
+), recorded as (
+    insert into events (at, kind, subject, client_id, detail)
+    select $5, 'consent.given', subject, client_id, jsonb_build_object('scopes', $3::text[]) from decided
+)
+select 1 from issued;
+
+-- name: flow_deny
+-- AwaitingConsent → Denied, once.
+with decided as (
+    update flows f set decision = 'denied'
+    from sessions s
+    where f.flow_id = $1 and f.session_id = $2 and f.decision is null and f.expires_at > $3
+        and s.session_id = f.session_id and s.expires_at > $3
+    returning f.client_id, s.subject
+), recorded as (
+    insert into events (at, kind, subject, client_id)
+    select $3, 'consent.denied', subject, client_id from decided
+)
+select 1 from decided;
+
+-- name: code_issue
+-- A code without asking: from a grant that covers it, or one that is written now ($11, a first-party client).
+with person as (
+    select s.subject, u.generation as user_generation, c.client_id, c.generation as client_generation
+    from sessions s
+    join users u on u.subject = s.subject
+    join clients c on c.client_id = $2
+    where s.session_id = $1 and s.expires_at > $8 and u.disabled_at is null and c.disabled_at is null
+), written as (
+    insert into grants as g (grant_id, subject, client_id, scopes, created_at, updated_at)
+    select $10, subject, client_id, $4, $8, $8 from person where $11::boolean
+    on conflict (subject, client_id) where revoked_at is null do update set
+        scopes = array(select unnest(g.scopes) union select unnest(excluded.scopes) order by 1),
+        updated_at = $8
+    returning g.grant_id
+), standing as (
+    select g.grant_id
+    from grants g
+    join person p on p.subject = g.subject and p.client_id = g.client_id
+    where g.revoked_at is null and $4::text[] <@ g.scopes and not $11
+), issued as (
+    insert into codes (
+        digest, grant_id, redirect_uri, scopes, resource, code_challenge, client_generation, user_generation,
+        issued_at, expires_at
+    )
+    select $7, g.grant_id, $3, $4, $5, $6, p.client_generation, p.user_generation, $8, $9
+    from person p, (select grant_id from written union all select grant_id from standing) g
+    returning digest
+), recorded as (
+    insert into events (at, kind, subject, client_id, detail)
+    select $8, 'consent.assumed', subject, client_id, jsonb_build_object('scopes', $4::text[])
+    from person
+    where exists (select from issued)
+)
+select 1 from issued;
+
+-- name: grant_scopes
+-- What a person has allowed a client.
+select scopes from grants where subject = $1 and client_id = $2 and revoked_at is null;
+
+-- name: grants_list
+-- The applications that a person has allowed something, by name.
+select g.grant_id, g.subject, g.client_id, c.name as client_name, g.scopes, g.created_at, g.updated_at
+from grants g
+join clients c on c.client_id = g.client_id
+where g.subject = $1 and g.revoked_at is null
+order by lower(c.name), g.client_id;
+
+-- name: grant_withdraw
+-- Ends a grant, and by the join all that was issued from it.
+with ended as (
+    update grants set revoked_at = $3
+    where subject = $1 and client_id = $2 and revoked_at is null
+    returning subject, client_id
+), recorded as (
+    insert into events (at, kind, subject, client_id)
+    select $3, 'grant.withdrawn', subject, client_id from ended
+)
+select 1 from ended;

@@ -1,0 +1,124 @@
+-- name: code_lock
+-- An authorization code with all that it hangs on, locked until the transaction ends.
+select k.redirect_uri, k.scopes, k.resource, k.code_challenge, k.expires_at, k.spent_at, k.family_id,
+    k.client_generation, k.user_generation, g.grant_id, g.client_id, g.subject,
+    g.revoked_at is not null or c.disabled_at is not null or u.disabled_at is not null
+        or c.generation <> k.client_generation or u.generation <> k.user_generation as revoked
+from codes k
+join grants g on g.grant_id = k.grant_id
+join clients c on c.client_id = g.client_id
+join users u on u.subject = g.subject
+where k.digest = $1
+for update of k;
+
+-- name: refresh_lock
+-- A refresh token with all that it hangs on, locked until the transaction ends.
+select r.salt, r.expires_at, r.spent_at, r.successor, r.family_id,
+    f.scopes, f.resource, f.client_generation, f.user_generation, g.grant_id, g.client_id, g.subject,
+    f.revoked_at is not null or g.revoked_at is not null or c.disabled_at is not null or u.disabled_at is not null
+        or c.generation <> f.client_generation or u.generation <> f.user_generation as revoked
+from refresh_tokens r
+join families f on f.family_id = r.family_id
+join grants g on g.grant_id = f.grant_id
+join clients c on c.client_id = g.client_id
+join users u on u.subject = g.subject
+where r.digest = $1
+for update of r;
+
+-- name: successor_find
+-- Whether a successor was used. Asked under the predecessor's lock: who waited for that would not see its row before.
+select spent_at is not null from refresh_tokens where digest = $1;
+
+-- name: tokens_issue
+-- Everything that one token response writes: the access token always; from a code ($12) its family, the code spent;
+-- from a refresh token ($14) that one spent; a new refresh token ($15) where there is one.
+with person as (
+    select c.client_id, coalesce($4::integer, c.generation) as client_generation,
+        u.subject, coalesce($5::integer, u.generation) as user_generation
+    from clients c
+    left join users u on u.subject = $3 and u.disabled_at is null
+    where c.client_id = $2 and c.disabled_at is null and ($3::text is null or u.subject is not null)
+), access as (
+    insert into access_tokens (
+        digest, client_id, subject, family_id, client_generation, user_generation, scopes, resource, token_type,
+        mac_key, mac_algorithm, issued_at, expires_at
+    )
+    select $1, client_id, subject, $11, client_generation, user_generation, $6, $7, $8, $9, $10, $17, $18 from person
+    returning client_id, subject
+), began as (
+    insert into families (
+        family_id, grant_id, scopes, resource, client_generation, user_generation, created_at, expires_at
+    )
+    select $11, k.grant_id, k.scopes, k.resource, k.client_generation, k.user_generation, $17, greatest($18, $19)
+    from codes k, access
+    where k.digest = $12
+), redeemed as (
+    update codes set spent_at = $17, family_id = $11 where digest = $12 and exists (select from access)
+), lengthened as (
+    update families set expires_at = greatest(expires_at, $18, $19)
+    where family_id = $11 and exists (select from access)
+), rotated as (
+    update refresh_tokens set spent_at = $17, successor = $15 where digest = $14 and exists (select from access)
+), refreshing as (
+    insert into refresh_tokens (digest, family_id, salt, issued_at, expires_at)
+    select $15, $11, $16, $17, $19 from access where $15::bytea is not null
+), recorded as (
+    insert into events (at, kind, subject, client_id, detail)
+    select $17, 'token.issued', subject, client_id,
+        jsonb_build_object('by', $13::text, 'scopes', $6::text[], 'token_type', $8::text)
+    from access
+)
+select 1 from access;
+
+-- name: family_revoke
+-- Ends an issuance chain with one row, after a reuse or replay that $2 names.
+with ended as (
+    update families set revoked_at = $3 where family_id = $1 and revoked_at is null returning grant_id
+)
+insert into events (at, kind, subject, client_id)
+select $3, $2, g.subject, g.client_id from ended join grants g on g.grant_id = ended.grant_id;
+
+-- name: access_token_find
+-- A live access token: itself, its family, grant, client and person are all judged here, never before.
+select t.client_id, t.subject, t.scopes, t.resource, t.token_type, t.mac_key, t.mac_algorithm, t.issued_at,
+    t.expires_at, c.mac_drafts, u.username, u.email
+from access_tokens t
+join clients c on c.client_id = t.client_id
+left join users u on u.subject = t.subject
+left join families f on f.family_id = t.family_id
+left join grants g on g.grant_id = f.grant_id
+where t.digest = $1 and t.expires_at > $2 and t.revoked_at is null
+    and c.disabled_at is null and c.generation = t.client_generation
+    and (t.subject is null or (u.disabled_at is null and u.generation = t.user_generation))
+    and (t.family_id is null or (f.revoked_at is null and g.grant_id is not null and g.revoked_at is null));
+
+-- name: refresh_token_find
+-- A live refresh token, judged in the same way.
+select g.client_id, g.subject, f.scopes, f.resource, r.issued_at, r.expires_at, u.username
+from refresh_tokens r
+join families f on f.family_id = r.family_id
+join grants g on g.grant_id = f.grant_id
+join clients c on c.client_id = g.client_id
+join users u on u.subject = g.subject
+where r.digest = $1 and r.expires_at > $2 and r.spent_at is null and f.revoked_at is null and g.revoked_at is null
+    and c.disabled_at is null and c.generation = f.client_generation
+    and u.disabled_at is null and u.generation = f.user_generation;
+
+-- name: token_revoke
+-- An access token ends by itself, a refresh token with its family; $2 is whose it must be, null for the operator.
+with access as (
+    update access_tokens set revoked_at = $3
+    where digest = $1 and revoked_at is null and ($2::text is null or client_id = $2)
+    returning client_id, subject
+), family as (
+    update families f set revoked_at = $3
+    from refresh_tokens r, grants g
+    where r.digest = $1 and f.family_id = r.family_id and g.grant_id = f.grant_id and f.revoked_at is null
+        and ($2::text is null or g.client_id = $2)
+    returning g.client_id, g.subject
+), ended as (
+    select client_id, subject from access union all select client_id, subject from family
+), recorded as (
+    insert into events (at, kind, subject, client_id) select $3, 'token.revoked', subject, client_id from ended
+)
+select 1 from ended;

@@ -1,0 +1,139 @@
+-- name: nonces_spend
+-- The keys that were spent now, for the first time. Sorted, or two batches that overlap would deadlock.
+insert into mac_nonces (key, expires_at)
+select key, expires_at from unnest($1::bytea[], $2::timestamptz[]) as given (key, expires_at) order by key
+on conflict do nothing
+returning key;
+
+-- name: ping
+-- Whether the database answers.
+select 1;
+
+-- name: master_key_note
+-- The master key that first wrote here.
+insert into settings (master_key_id) values ($1) on conflict do nothing;
+
+-- name: master_key_find
+-- The master key that the data was written with.
+select master_key_id from settings;
+
+-- name: sweep_lock
+-- Whether this worker is the one that sweeps now; the lock ends with the transaction.
+select pg_try_advisory_xact_lock($1);
+
+-- name: sweep_sessions
+-- Sessions that ended, and their flows.
+with gone as (
+    delete from sessions where session_id = any (array(
+        select session_id from sessions where expires_at <= $1 order by expires_at limit $2 for update skip locked
+    ))
+    returning 1
+)
+select count(*) from gone;
+
+-- name: sweep_flows
+-- Requests that nobody answers any more.
+with gone as (
+    delete from flows where flow_id = any (array(
+        select flow_id from flows where expires_at <= $1 order by expires_at limit $2 for update skip locked
+    ))
+    returning 1
+)
+select count(*) from gone;
+
+-- name: sweep_codes
+-- Codes that nobody redeemed in time. Spent ones leave with their family.
+with gone as (
+    delete from codes where digest = any (array(
+        select digest from codes
+        where expires_at <= $1 and spent_at is null
+        order by expires_at limit $2 for update skip locked
+    ))
+    returning 1
+)
+select count(*) from gone;
+
+-- name: sweep_access_tokens
+-- Access tokens that expired.
+with gone as (
+    delete from access_tokens where digest = any (array(
+        select digest from access_tokens where expires_at <= $1 order by expires_at limit $2 for update skip locked
+    ))
+    returning 1
+)
+select count(*) from gone;
+
+-- name: sweep_refresh_tokens
+-- Refresh tokens that expired, spent or not.
+with gone as (
+    delete from refresh_tokens where digest = any (array(
+        select digest from refresh_tokens where expires_at <= $1 order by expires_at limit $2 for update skip locked
+    ))
+    returning 1
+)
+select count(*) from gone;
+
+-- name: sweep_families
+-- Families of which nothing lives, with the codes that they began with.
+with gone as (
+    delete from families where family_id = any (array(
+        select family_id from families where expires_at <= $1 order by expires_at limit $2 for update skip locked
+    ))
+    returning 1
+)
+select count(*) from gone;
+
+-- name: sweep_grants
+-- Withdrawn grants from which nothing is left.
+with gone as (
+    delete from grants where grant_id = any (array(
+        select grant_id from grants g
+        where revoked_at <= $1
+            and not exists (select from families f where f.grant_id = g.grant_id)
+            and not exists (select from codes k where k.grant_id = g.grant_id)
+        order by revoked_at limit $2 for update skip locked
+    ))
+    returning 1
+)
+select count(*) from gone;
+
+-- name: sweep_secrets
+-- Client secrets whose overlap is over.
+with gone as (
+    delete from client_secrets where digest = any (array(
+        select digest from client_secrets where expires_at <= $1 limit $2 for update skip locked
+    ))
+    returning 1
+)
+select count(*) from gone;
+
+-- name: sweep_nonces
+-- Nonces that may be forgotten.
+with gone as (
+    delete from mac_nonces where key = any (array(
+        select key from mac_nonces where expires_at <= $1 order by expires_at limit $2 for update skip locked
+    ))
+    returning 1
+)
+select count(*) from gone;
+
+-- name: sweep_attempts
+-- Counts of wrong passwords that no longer count.
+with gone as (
+    delete from failed_attempts where (account, browser) in (
+        select account, browser from failed_attempts
+        where last_failed_at <= $1 order by last_failed_at limit $2 for update skip locked
+    )
+    returning 1
+)
+select count(*) from gone;
+
+-- name: sweep_events
+-- Audit records past their time, from the oldest on.
+with gone as (
+    delete from events where event_id = any (array(
+        select event_id from (select event_id, at from events order by event_id limit $2) as oldest where at <= $1
+    ))
+    returning 1
+)
+select count(*) from gone;

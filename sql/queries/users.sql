@@ -1,0 +1,94 @@
+-- name: user_create
+-- A new person who can sign in.
+with created as (
+    insert into users (subject, username, email, name, password_hash, created_at)
+    values ($1, $2, $3, $4, $5, $6)
+    returning subject, username, email, name, created_at, disabled_at
+), recorded as (
+    insert into events (at, kind, subject, detail)
+    select $6, 'user.created', subject, jsonb_build_object('username', username) from created
+)
+select * from created;
+
+-- name: users_list
+-- Everybody, by name.
+select subject, username, email, name, created_at, disabled_at from users order by lower(username);
+
+-- name: user_find
+-- The person of that user name, whatever its letters' case.
+select subject, username, email, name, created_at, disabled_at from users where lower(username) = lower($1);
+
+-- name: user_candidate
+-- The live person whom a sign-in form means by a user name or an e-mail address; the two never look alike.
+select subject, username, email, name, created_at, disabled_at, password_hash
+from users
+where (lower(username) = lower($1) or lower(email) = lower($1)) and disabled_at is null;
+
+-- name: user_set_password
+-- A new password, which ends every session that began with the old one.
+with changed as (
+    update users set password_hash = $2 where lower(username) = lower($1) returning subject
+), ended as (
+    delete from sessions using changed where sessions.subject = changed.subject
+), recorded as (
+    insert into events (at, kind, subject) select $3, 'user.password_changed', subject from changed
+)
+select subject from changed;
+
+-- name: user_disable
+-- Nobody any more: sessions end at once, and what was issued is dead for good.
+with changed as (
+    update users set disabled_at = coalesce(disabled_at, $2), generation = generation + 1
+    where lower(username) = lower($1)
+    returning subject
+), ended as (
+    delete from sessions using changed where sessions.subject = changed.subject
+), recorded as (
+    insert into events (at, kind, subject) select $2, 'user.disabled', subject from changed
+)
+select subject from changed;
+
+-- name: user_enable
+-- May sign in again; what was ended stays ended.
+with changed as (
+    update users set disabled_at = null where lower(username) = lower($1) returning subject
+), recorded as (
+    insert into events (at, kind, subject) select $2, 'user.enabled', subject from changed
+)
+select subject from changed;
+
+-- name: user_delete
+-- Gone for good, with sessions, grants and all that hangs on them.
+with gone as (
+    delete from users where lower(username) = lower($1) returning subject, username
+), recorded as (
+    insert into events (at, kind, subject, detail)
+    select $2, 'user.deleted', subject, jsonb_build_object('username', username) from gone
+)
+select subject from gone;
+
+-- name: user_revoke
+-- Ends every token and code of a person; counts the access tokens and refresh families that lived.
+with ended as (
+    update users set generation = generation + 1
+    where lower(username) = lower($1)
+    returning subject, generation - 1 as was
+), counted as (
+    select
+        (
+            select count(*)
+            from access_tokens t
+            where t.subject = e.subject and t.user_generation = e.was and t.revoked_at is null and t.expires_at > $2
+        ) + (
+            select count(*)
+            from families f
+            join grants g on g.grant_id = f.grant_id
+            where g.subject = e.subject and f.user_generation = e.was and f.revoked_at is null
+                and g.revoked_at is null and f.expires_at > $2
+        ) as n
+    from ended e
+), recorded as (
+    insert into events (at, kind, subject, detail)
+    select $2, 'token.revoked', subject, '{"all": true}' from ended
+)
+select n from counted;
