@@ -74,14 +74,8 @@ class Credentials:
     ext: str | None = None
 
     def __post_init__(self) -> None:
-        for name, grammar in _GRAMMAR.items():
-            value: str | None = getattr(self, name)
-            if value is None:
-                continue
-            if len(value) > MAXIMUM[name]:
-                raise Malformed(f"The attribute {name} is longer than {MAXIMUM[name]} characters: shorten it.")
-            if not value or grammar.fullmatch(value) is None:
-                raise Malformed(f"The attribute {name} is malformed: {_WANTED[name]}.")
+        for name in _GRAMMAR:
+            _check_attribute(name, getattr(self, name))
         if self.ts is not None and self.bodyhash is not None:
             raise Malformed("The attribute bodyhash belongs to draft 00, ts to draft 01: one of them is too many.")
         if self.ts is None and _NONCE_00.fullmatch(self.nonce) is None:
@@ -149,17 +143,27 @@ def normalized_string(
     """The bytes that are signed: draft 01's with `ts`, draft 00's without.
 
     Raises Malformed when a part of the request cannot be signed: a method in lower case (the string has it in
-    upper case, so that `get` would pass for `GET`), a host in capitals or with a port, a control character.
+    upper case, so that `get` would pass for `GET`), a host in capitals or with a port, a control character, or an
+    attribute outside its grammar.
     """
-    _check(covered)
+    _check_covered(covered)
+    for name, value in {"ts": ts, "nonce": nonce, "bodyhash": bodyhash, "ext": ext}.items():
+        _check_attribute(name, value)
     request = (covered.method, covered.target.decode("latin-1"), covered.host, str(covered.port))
     lines = (nonce, *request, bodyhash or "", ext or "") if ts is None else (ts, nonce, *request, ext or "")
-    if any("\n" in line for line in lines):
-        raise Malformed("A line break cannot be signed.")
     return "".join(f"{line}\n" for line in lines).encode("latin-1")
 
 
-def _check(covered: Covered) -> None:
+def _check_attribute(name: str, value: str | None) -> None:
+    if value is None:
+        return
+    if len(value) > MAXIMUM[name]:
+        raise Malformed(f"The attribute {name} is longer than {MAXIMUM[name]} characters: shorten it.")
+    if not value or _GRAMMAR[name].fullmatch(value) is None:
+        raise Malformed(f"The attribute {name} is malformed: {_WANTED[name]}.")
+
+
+def _check_covered(covered: Covered) -> None:
     if _METHOD.fullmatch(covered.method) is None:
         raise Malformed("The method of a signed request is in upper case.")
     if _TARGET.fullmatch(covered.target) is None:

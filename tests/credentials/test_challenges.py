@@ -1,0 +1,58 @@
+"""WWW-Authenticate values (RFC 6750, section 3; RFC 9728, section 5.1)."""
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.credentials.challenges import challenges, metadata_url
+
+RESOURCE = "https://api.example.com/api/notes"
+
+# RFC 9110, section 11.2: a scheme and auth-params whose values are quoted strings.
+_CHALLENGE = re.compile(rb'(Bearer|MAC) ([a-z_]+="(?:[\x20!#-\[\]-~]|\\["\\])*"(?:, |\Z))+')
+
+
+def test_challenge_stands_for_each_scheme_in_order() -> None:
+    attributes = (
+        b'realm="api.example.com", '
+        b'resource_metadata="https://api.example.com/.well-known/oauth-protected-resource/api/notes"'
+    )
+    values = challenges(["mac", "bearer"], realm="api.example.com", resource=RESOURCE)
+    assert values == (b"MAC " + attributes, b"Bearer " + attributes)
+
+
+def test_challenge_names_error_and_scope() -> None:
+    (value,) = challenges(
+        ["bearer"], realm="x", resource=RESOURCE, error="insufficient_scope", description="No.", scope="a b"
+    )
+    assert value.startswith(b'Bearer realm="x", error="insufficient_scope", error_description="No.", scope="a b", ')
+
+
+def test_description_without_error_is_left_out() -> None:
+    (value,) = challenges(["bearer"], realm="x", resource=RESOURCE, description="No.")
+    assert b"error" not in value
+
+
+@pytest.mark.parametrize(
+    ("resource", "url"),
+    [
+        (RESOURCE, "https://api.example.com/.well-known/oauth-protected-resource/api/notes"),
+        ("https://api.example.com", "https://api.example.com/.well-known/oauth-protected-resource"),
+        ("http://127.0.0.1:8080", "http://127.0.0.1:8080/.well-known/oauth-protected-resource"),
+        ("http://[::1]:8080/a", "http://[::1]:8080/.well-known/oauth-protected-resource/a"),
+    ],
+)
+def test_metadata_stands_at_the_inserted_path(resource: str, url: str) -> None:
+    assert metadata_url(resource) == url
+
+
+@given(st.text(max_size=40), st.text(max_size=40), st.text(max_size=40))
+def test_no_value_breaks_out_of_its_quotes(realm: str, description: str, scope: str) -> None:
+    for value in challenges(
+        ["bearer", "mac"], realm=realm, resource=RESOURCE, error="invalid_token", description=description, scope=scope
+    ):
+        assert _CHALLENGE.fullmatch(value)
+        names = re.findall(rb'([a-z_]+)="(?:[^"\\]|\\.)*"', value)
+        assert names == [b"realm", b"error", b"error_description", b"scope", b"resource_metadata"]
