@@ -22,7 +22,6 @@ from collections.abc import Mapping, MutableMapping
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, cast
-from urllib.parse import unquote
 
 import structlog
 from structlog.contextvars import bound_contextvars, merge_contextvars
@@ -50,17 +49,28 @@ _SAFE_WORDS: Final = frozenset((  # what follows "bearer" or "token" in a senten
     "schemes", "route", "routes", "request", "requests", "endpoint", "revocation", "introspection", "signature",
 ))
 # fmt: on
+
+
+def _spelled(names: frozenset[str]) -> str:
+    """A pattern for any of the names, each character as it is or percent-encoded."""
+
+    def one(character: str) -> str:
+        return f"(?:{re.escape(character)}|%{ord(character):02x}|%{ord(character.upper()):02x})"
+
+    return "|".join("".join(map(one, name)) for name in sorted(names, key=len, reverse=True))
+
+
 _SECRETS: Final = re.compile(
-    r"""
-      \b gw[a-z]_ [A-Za-z0-9_-]+                                                    # our tokens and secrets
+    rf"""
+      (?P<token> \b gw[a-z]_) [A-Za-z0-9_-]+                                        # our tokens and secrets
     | (?P<user> :// [^\s/:@'"]* :) \S* (?=@)                                        # the password of a DSN or URL
-    | (?P<field> \b (?:proxy-)?authorization | \b(?:set-)?cookie) \b (?P<is> ['"]? \s* [:=,] \s*) (?s:.*)
-    | (?P<scheme> \b (?:bearer|basic|dpop|token)) \s+ (?P<value> [A-Za-z0-9._~+/=-]{4,})
-    | (?P<mac> \b mac) \s+ [a-z_]+ \s* = (?s:.*)                                    # a MAC credential's attributes
+    | (?P<field> \b (?:(?:proxy-)?authorization | (?:set-)?cookie) \b ['"]? \s* [:=,] \s*) (?s:.*)
+    | (?P<scheme> \b (?:bearer|basic|dpop|token)) \s+ (?P<value> [A-Za-z0-9._~+/=-]{{4,}})
+    | (?P<mac> \b mac \s+) [a-z_]+ \s* = (?s:.*)                                   # a MAC credential's attributes
     | (?P<cookie> \b __(?:Host|Secure)-[\w.-]+ =) [^\s;'"]*
-    | (?P<lead> [?&] | ^ | (?<=[\s{,(;'"]))
-      (?P<name> ['"]? [A-Za-z0-9_%.-]{2,64} ['"]?) (?P<equals> \s? = \s? | (?<=['"]) \s* : \s*)
-      (?P<given> "[^"]*" | '[^']*' | [^\s&;,'")}\]]*)
+    | (?P<named> (?: [?&] (?:{_spelled(_SECRET_PARAMETERS)}) =
+                 | (?<![\w%.-]) ['"]? (?:{_spelled(_SECRET_NAMES)}) (?: \\?['"] \s* : \s* | ['"]? \s? = \s? )))
+      (?: \\?"[^"]*" | '[^']*' | [^\s&;,'")}}\]]* )
     """,
     re.VERBOSE | re.IGNORECASE,
 )
@@ -74,22 +84,11 @@ def scrub(text: str) -> str:
 
 
 def _without_secret(found: re.Match[str]) -> str:
-    whole = found.group()
-    if found["user"] is not None:
-        return found["user"] + _REMOVED
-    if found["field"] is not None:
-        return found["field"] + found["is"] + _REMOVED
-    if found["scheme"] is not None:
-        return f"{found['scheme']} {_REMOVED}" if _is_credential(found["scheme"], found["value"]) else whole
-    if found["mac"] is not None:
-        return f"{found['mac']} {_REMOVED}"
-    if found["cookie"] is not None:
-        return found["cookie"] + _REMOVED
-    if found["name"] is not None:
-        name = unquote(found["name"].strip("'\"")).lower()
-        names = _SECRET_PARAMETERS if found["lead"] in ("?", "&") else _SECRET_NAMES
-        return found["lead"] + found["name"] + found["equals"] + _REMOVED if name in names else whole
-    return whole[:4] + _REMOVED
+    scheme = found["scheme"]
+    if scheme is None:
+        kept = cast("str", found.lastgroup)
+        return found[kept] + _REMOVED
+    return f"{scheme} {_REMOVED}" if _is_credential(scheme, found["value"]) else found.group()
 
 
 def _is_credential(scheme: str, value: str) -> bool:
