@@ -1,0 +1,251 @@
+"""A real gateway for a test: `gateway serve` as a process with its own configuration, ports and database."""
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import psutil
+
+from gateway.crypto import new_master_key
+
+ROOT = Path(__file__).resolve().parent.parent
+PROGRAM = (sys.executable, "-m", "gateway")
+PATIENCE = 30.0
+
+
+class NotServing(AssertionError):
+    """The gateway ended, or was not ready in time; the message holds what it said."""
+
+
+async def until(condition: Callable[[], object | Awaitable[object]], patience: float = PATIENCE) -> None:
+    """Wait until `condition` holds; it fails with TimeoutError after `patience` seconds."""
+    async with asyncio.timeout(patience):
+        while True:
+            held = condition()
+            if isinstance(held, Awaitable):
+                held = await held
+            if held:
+                return
+            await asyncio.sleep(0.02)
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports on which nothing listens at this moment."""
+    with contextlib.ExitStack() as stack:
+        socks = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for sock in socks:
+            sock.bind(("127.0.0.1", 0))
+        return [sock.getsockname()[1] for sock in socks]
+
+
+def toml(tables: Mapping[str, object]) -> str:
+    """A configuration file of these tables; JSON's strings and arrays are TOML's."""
+
+    def value(of: object) -> str:
+        if isinstance(of, Mapping):
+            return "{ " + ", ".join(f"{json.dumps(key)} = {value(item)}" for key, item in of.items()) + " }"
+        if isinstance(of, list | tuple):
+            return "[" + ", ".join(map(value, of)) + "]"
+        return json.dumps(of)
+
+    return "".join(f"{json.dumps(key)} = {value(of)}\n" for key, of in tables.items())
+
+
+@dataclass
+class Gateway:
+    """A gateway that serves, and what a test wants of it."""
+
+    url: str
+    admin_url: str
+    config: Path
+    data_dir: Path
+    process: asyncio.subprocess.Process
+    stderr: Path
+    program: Sequence[str] = PROGRAM
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def log_text(self) -> str:
+        """All that it wrote on stderr so far."""
+        return self.stderr.read_text()
+
+    @property
+    def logs(self) -> list[dict[str, Any]]:
+        """The lines on stderr; it fails when one is not JSON."""
+        return [json.loads(line) for line in self.log_text.splitlines()]
+
+    @property
+    def children(self) -> list[psutil.Process]:
+        """Every process below the supervisor."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            return psutil.Process(self.process.pid).children(recursive=True)
+        return []
+
+    @property
+    def workers(self) -> list[psutil.Process]:
+        """The workers that live now."""
+        return [child for child in self.children if "worker" in _command_line(child)]
+
+    @property
+    def postgres(self) -> psutil.Process:
+        """The embedded server."""
+        return next(child for child in self.children if _name(child) == "postgres" and "-D" in _command_line(child))
+
+    async def run(self, *arguments: str, text: str | None = None) -> dict[str, Any]:
+        """What a command answers with --json; it fails unless the command succeeds."""
+        process = await asyncio.create_subprocess_exec(
+            *(*self.program, *arguments, "--json"),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env={**self.environment, "GATEWAY_CONFIG": str(self.config)},
+            cwd=ROOT,
+        )
+        out, err = await process.communicate((text or "").encode())
+        assert process.returncode == 0, f"gateway {' '.join(arguments)}: {err.decode()}"
+        answer: dict[str, Any] = json.loads(out)
+        return answer
+
+    async def status(self, path: str, *, admin: bool = False) -> int:
+        """The status that a fresh connection gets for a GET; 0 when there is no answer."""
+        with contextlib.suppress(aiohttp.ClientError, TimeoutError):
+            async with (
+                aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session,
+                session.get((self.admin_url if admin else self.url) + path, allow_redirects=False) as answer,
+            ):
+                return answer.status
+        return 0
+
+    async def is_ready(self) -> bool:
+        return await self.status("/readyz", admin=True) == 200
+
+    async def stop(self, patience: float = PATIENCE) -> int:
+        """SIGTERM, and the exit code; what has not ended in time is killed with all below it."""
+        if self.process.returncode is None:
+            self.process.send_signal(signal.SIGTERM)
+        try:
+            return await asyncio.wait_for(self.process.wait(), patience)
+        except TimeoutError:
+            for child in [*self.children, psutil.Process(self.process.pid)]:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    child.kill()
+            await self.process.wait()
+            raise
+
+
+def _command_line(process: psutil.Process) -> list[str]:
+    with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+        return process.cmdline()
+    return []
+
+
+def _name(process: psutil.Process) -> str:
+    with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+        return process.name()
+    return ""
+
+
+@contextlib.contextmanager
+def data_folder(folder: Path) -> Iterator[Path]:
+    """A data_dir that an embedded database can use: root's must be where an unprivileged Postgres can go."""
+    if os.geteuid() != 0:
+        yield folder / "gateway-data"
+        return
+    reachable = Path(tempfile.mkdtemp(prefix="gateway-test-"))
+    reachable.chmod(0o711)
+    try:
+        yield reachable / "data"
+    finally:
+        shutil.rmtree(reachable, ignore_errors=True)
+
+
+def write_config(
+    folder: Path,
+    data_dir: Path,
+    *,
+    routes: Sequence[Mapping[str, object]] = (),
+    dsn: str | None = None,
+    workers: int = 2,
+    **tables: Mapping[str, object],
+) -> tuple[Path, str, str]:
+    """A configuration file with free ports; gives it with the public and the admin URL.
+
+    `tables` are merged over the file's own, by table: `tokens={"refresh_grace": "5s"}`.
+    """
+    public, admin = free_ports(2)
+    url, admin_url = f"http://127.0.0.1:{public}", f"http://127.0.0.1:{admin}"
+    content: dict[str, dict[str, object]] = {
+        "server": {"listen": f"127.0.0.1:{public}", "public_url": url, "workers": workers},
+        "admin": {"listen": f"127.0.0.1:{admin}"},
+        "database": {"data_dir": str(data_dir), "url": dsn or "embedded"},
+        "keys": {"master": {"file": str(data_dir / "master.key")}},
+    }
+    if dsn is not None:
+        key = folder / "master.key"
+        key.write_text(new_master_key())
+        content["keys"] = {"master": {"file": str(key)}}
+    for name, table in tables.items():
+        content[name] = {**content.get(name, {}), **table}
+    config = folder / "config.toml"
+    text = "".join(f"[{name}]\n{toml(table)}\n" for name, table in content.items())
+    config.write_text(text + "".join(f"[[routes]]\n{toml(route)}\n" for route in routes))
+    config.chmod(0o600)
+    return config, url, admin_url
+
+
+@asynccontextmanager
+async def serving(
+    folder: Path,
+    *,
+    routes: Sequence[Mapping[str, object]] = (),
+    dsn: str | None = None,
+    workers: int = 2,
+    program: Sequence[str] = PROGRAM,
+    arguments: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
+    **tables: Mapping[str, object],
+) -> AsyncIterator[Gateway]:
+    """A gateway that is ready, on an embedded database or on a migrated one at `dsn`; it ends with the context."""
+    with data_folder(folder) as data_dir:
+        config, url, admin_url = write_config(folder, data_dir, routes=routes, dsn=dsn, workers=workers, **tables)
+        env = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")}
+        env |= environment or {}
+        stderr = folder / "stderr.log"
+        with stderr.open("wb") as log:
+            process = await asyncio.create_subprocess_exec(
+                *(*program, "serve", "--config", str(config), *arguments),
+                stdin=asyncio.subprocess.DEVNULL,
+                stderr=log,
+                env=env,
+                cwd=ROOT,
+            )
+        gateway = Gateway(url, admin_url, config, data_dir, process, stderr, program, env)
+        try:
+            await _await_ready(gateway)
+            yield gateway
+        finally:
+            await gateway.stop()
+
+
+async def _await_ready(gateway: Gateway) -> None:
+    async def ready_or_ended() -> bool:
+        return gateway.process.returncode is not None or await gateway.is_ready()
+
+    try:
+        await until(ready_or_ended)
+    except TimeoutError:
+        raise NotServing(f"not ready after {PATIENCE:.0f} s: {gateway.log_text}") from None
+    if gateway.process.returncode is not None:
+        raise NotServing(f"exit {gateway.process.returncode}: {gateway.log_text}")
