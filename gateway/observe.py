@@ -69,8 +69,8 @@ _SECRETS: Final = re.compile(
     | (?P<mac> \b mac \s+) [a-z_]+ \s* = (?s:.*)                                   # a MAC credential's attributes
     | (?P<cookie> \b __(?:Host|Secure)-[\w.-]+ =) [^\s;'"]*
     | (?P<named> (?: [?&] (?:{_spelled(_SECRET_PARAMETERS)}) =
-                 | (?<![\w%.-]) ['"]? (?:{_spelled(_SECRET_NAMES)}) (?: \\?['"] \s* : \s* | ['"]? \s? = \s? )))
-      (?: \\?"[^"]*" | '[^']*' | [^\s&;,'")}}\]]* )
+                 | (?<![\w%.-]) ['"]? (?:{_spelled(_SECRET_NAMES)}) (?: \\*['"] \s* : \s* | ['"]? \s? = \s? )))
+      (?: \\*"[^"]*" | '[^']*' | [^\s&;,'")}}\]]* )
     """,
     re.VERBOSE | re.IGNORECASE,
 )
