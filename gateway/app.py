@@ -31,7 +31,7 @@ from gateway.supervisor.channel import Channel, Drain, Ready, Start
 from gateway.supervisor.lifeline import die_with_parent, is_child_of
 from gateway.supervisor.listening import BACKLOG
 from gateway.supervisor.workers import socket_path
-from gateway.web import create_app, refusal_page
+from gateway.web import create_app, create_runner, refusal_page
 
 _DRAIN: Final = 30.0  # seconds, when ended by SIGTERM instead of the supervisor
 _SWEEP_EVERY: Final = 10.0
@@ -88,7 +88,8 @@ async def _work(listener: socket.socket, control: socket.socket) -> None:
 async def _serve(start: Start, listener: socket.socket, channel: Channel, ending: asyncio.Future[float]) -> None:
     settings = start.settings
     async with AsyncExitStack() as stack:
-        store = await Store.open(start.dsn, cast("Keyring", settings.keyring))
+        keyring = cast("Keyring", settings.keyring)  # the supervisor has made one by now
+        store = Store.over(start.dsn, keyring, tokens=settings.config.tokens)
         stack.push_async_callback(store.close)
         path = socket_path(start.folder, start.number)
         await stack.enter_async_context(_authorization_plane(create_app(settings, store), path))
@@ -112,7 +113,7 @@ async def _serve(start: Start, listener: socket.socket, channel: Channel, ending
 @asynccontextmanager
 async def _authorization_plane(app: web.Application, path: str) -> AsyncIterator[None]:
     """aiohttp on a unix socket that only this user can open (the process's umask); the supervisor removes it."""
-    runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
+    runner = create_runner(app)
     await runner.setup()
     try:
         await web.UnixSite(runner, path).start()

@@ -51,15 +51,31 @@ class Store(Users, Clients, Sessions, Flows, TokenIssue, TokenLookups, Upkeep):
         except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, ValueError) as exc:
             raise cannot_reach(dsn, exc) from exc
 
-        async def another() -> Connection:
-            return await connect(dsn, name)
-
-        store = cls(Database(another, size), keyring, tokens or Tokens(), clock or Clock())
+        store = cls.over(dsn, keyring, size=size, name=name, tokens=tokens, clock=clock)
         try:
             await store._require_key()
         except StoreUnavailable as exc:
             raise cannot_reach(dsn, exc.__cause__ or exc) from exc
         return store
+
+    @classmethod
+    def over(
+        cls,
+        dsn: str,
+        keyring: Keyring,
+        *,
+        size: int = 10,
+        name: str = "gateway-pool",
+        tokens: Tokens | None = None,
+        clock: Clock | None = None,
+    ) -> Self:
+        """The store that `open` gives, without asking the database anything: for a worker, which must come up while
+        the database is down, and whose supervisor has asked."""
+
+        async def another() -> Connection:
+            return await connect(dsn, name)
+
+        return cls(Database(another, size), keyring, tokens or Tokens(), clock or Clock())
 
     async def close(self) -> None:
         """End every connection."""
