@@ -53,7 +53,7 @@ class Store(Users, Clients, Sessions, Flows, TokenIssue, TokenLookups, Upkeep):
 
         store = cls.over(dsn, keyring, size=size, name=name, tokens=tokens, clock=clock)
         try:
-            await store._require_key()
+            await cls._require_key(store)
         except StoreUnavailable as exc:
             raise cannot_reach(dsn, exc.__cause__ or exc) from exc
         return store
