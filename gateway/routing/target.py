@@ -15,7 +15,7 @@ from gateway.errors import GatewayError
 # Controls, space, DEL and "#" never stand in a target; other bytes that browsers send raw may.
 _TARGET = re.compile(rb"[\x21\x22\x24-\x7e\x80-\xff]+")
 # RFC 9110, section 4.2 and RFC 9112, section 3.2.2: absolute-form
-_ABSOLUTE = re.compile(rb"(?i:https?)://([^/?#@]+)(.*)", re.DOTALL)
+_ABSOLUTE = re.compile(rb"(?i:https?)://([^/?#@]+)((?:[/?].*)?)", re.DOTALL)
 # One of: an empty segment, a dot segment (also before path parameters), a backslash, or an escape of what no path
 # may hide: "/", "\\", a control or DEL. Then anything that is no escape at all.
 _AMBIGUOUS = re.compile(

@@ -1,0 +1,182 @@
+"""The canonical target: refused, or forwarded byte for byte, and never matched as something else."""
+
+import re
+from urllib.parse import unquote_to_bytes
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway.routing import NoRoute, Origin, Route, RouteTable, TargetError, canonical
+from tests.counts import scaled
+
+
+def route(
+    path: str, *, hosts: tuple[str, ...] = (), methods: tuple[str, ...] = (), strip: str = "", exact: bool = False
+) -> Route:
+    return Route(
+        name=path,
+        path=path.encode(),
+        hosts=frozenset(host.encode() for host in hosts),
+        methods=frozenset(method.encode() for method in methods),
+        upstreams=(Origin("127.0.0.1", 9),),
+        upstream_host=None,
+        strip_prefix=strip.encode(),
+        schemes=(),
+        scopes={},
+        timeout=15.0,
+        max_body=1024,
+        forward_authorization=False,
+        resource="",
+        exact=exact,
+    )
+
+
+REFUSED = [
+    b"", b"*", b"a", b"a/b", b"http:/a", b"ftp://a/", b"http://u@a/", b"http://",
+    b"/a b", b"/a#b", b"/a\tb", b"/a\x00b", b"/a\x7fb", b"/?a b", b"/?a#b",
+    b"//", b"//a", b"/a//b", b"/a//", b"/.", b"/..", b"/a/.", b"/a/..", b"/a/../b", b"/./a",
+    b"/%2e", b"/%2E%2e/a", b"/.%2e/a", b"/%2e./a", b"/a/%2e%2e", b"/..;/a", b"/a/.;x/b", b"/..;", b"/..%3b/a",
+    b"/a%2fb", b"/a%2Fb", b"/a%5cb", b"/a%5Cb", b"/a\\b", b"/..\\a", b"/a%00", b"/a%0a", b"/a%0D%0A", b"/a%7f",
+    b"/a%1b",
+    b"/a%", b"/a%2", b"/a%zz", b"/a%2x", b"/%u002e",
+]  # fmt: skip
+
+PASSED = [
+    b"/", b"/a", b"/a/", b"/a/b", b"/a?", b"/a?b", b"/a?b=//..%2f%zz\\", b"/a??", b"/a%20b", b"/a%C3%A4",
+    b"/a;x", b"/a;x=1/b", b"/%252e%252e/a", b"/...", b"/.a", b"/a..", b"/..a", b'/a{b}|^"<>`', "/ä".encode(),
+    b"/a%3Bb",
+    b"/~a", b"/%7Ea", b"/a:b@c", b"/a,b", b"/*", b"/!$&'()*+,;=",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("raw", REFUSED)
+def test_an_ambiguous_target_is_refused(raw: bytes) -> None:
+    with pytest.raises(TargetError):
+        canonical(raw)
+
+
+@pytest.mark.parametrize("raw", PASSED)
+def test_a_legal_target_keeps_every_byte(raw: bytes) -> None:
+    target = canonical(raw)
+    assert target.path + target.query == raw
+    assert target.authority is None
+
+
+@pytest.mark.parametrize(
+    ("raw", "authority", "forwarded"),
+    [
+        (b"http://a/b?c", b"a", b"/b?c"),
+        (b"HTTPS://a:8443/b", b"a:8443", b"/b"),
+        (b"http://a", b"a", b"/"),
+        (b"http://a?b", b"a", b"/?b"),
+    ],
+)
+def test_an_absolute_target_is_split(raw: bytes, authority: bytes, forwarded: bytes) -> None:
+    # RFC 9112, section 3.2.2
+    target = canonical(raw)
+    assert (target.authority, target.path + target.query) == (authority, forwarded)
+
+
+def named(found: Route | NoRoute) -> str | None:
+    return found.name if isinstance(found, Route) else None
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        (b"/api", "/api"),
+        (b"/api/", "/api"),
+        (b"/api/x", "/api"),
+        (b"/api/notes", "/api/notes"),
+        (b"/api/notes/1", "/api/notes"),
+        (b"/api/notesx", "/api"),
+        (b"/apiary", "/"),
+        (b"/", "/"),
+        (b"/exact", "/exact"),
+        (b"/exact/x", "/"),
+        (b"/API", "/"),
+    ],
+)
+def test_whole_segments_match_and_the_longest_path_wins(path: bytes, name: str) -> None:
+    table = RouteTable([route("/"), route("/api"), route("/api/notes"), route("/exact", exact=True)])
+    assert named(table.match(b"h", b"GET", path)) == name
+
+
+@pytest.mark.parametrize(
+    "path", [b"/ap%69/x", b"/%61pi", b"/api%3bx/y", b"/api;x/y", b"/api;/", b"/ap%69;x", b"/api/note%73/1"]
+)
+def test_a_path_that_hides_another_route_s_is_refused(path: bytes) -> None:
+    table = RouteTable([route("/"), route("/api"), route("/api/notes")])
+    with pytest.raises(TargetError):
+        table.match(b"h", b"GET", path)
+
+
+@pytest.mark.parametrize("path", [b"/api/a%69", b"/api/a;x=1", b"/a%20b", b"/api/%7Euser"])
+def test_escapes_that_change_no_route_pass(path: bytes) -> None:
+    table = RouteTable([route("/"), route("/api"), route("/api/notes")])
+    assert isinstance(table.match(b"h", b"GET", path), Route)
+
+
+def test_a_route_that_names_the_host_or_the_method_goes_first() -> None:
+    any_route, hosted = route("/a"), route("/a", hosts=("h",))
+    posted = route("/a", methods=("POST",))
+    table = RouteTable([any_route, posted, hosted])
+    assert table.match(b"h", b"POST", b"/a") is hosted
+    assert table.match(b"x", b"POST", b"/a") is posted
+    assert table.match(b"x", b"GET", b"/a") is any_route
+
+
+def test_a_path_without_the_method_names_those_it_has() -> None:
+    table = RouteTable([route("/a", methods=("POST", "GET"))])
+    found = table.match(b"h", b"DELETE", b"/a/b")
+    assert isinstance(found, NoRoute)
+    assert found.allow == (b"GET", b"POST")
+    assert table.match(b"h", b"GET", b"/b") == NoRoute()
+
+
+@pytest.mark.parametrize(
+    ("strip", "path", "forwarded"),
+    [
+        ("", b"/api/notes/1", b"/api/notes/1"),
+        ("/api", b"/api/notes/1", b"/notes/1"),
+        ("/api/notes", b"/api/notes", b"/"),
+        ("/api/notes", b"/api/notes/", b"/"),
+        ("/", b"/api/notes/a%20b", b"/api/notes/a%20b"),
+    ],
+)
+def test_strip_prefix_takes_whole_segments_off(strip: str, path: bytes, forwarded: bytes) -> None:
+    assert route("/api/notes", strip=strip).forwarded(path) == forwarded
+
+
+@pytest.mark.parametrize(
+    ("method", "scopes"),
+    [("GET", {"r"}), ("HEAD", {"r"}), ("POST", {"w"}), ("DELETE", {"w"}), ("OPTIONS", set())],
+)
+def test_scopes_go_by_method(method: str, scopes: set[str]) -> None:
+    table = {"GET": frozenset({"r"}), "*": frozenset({"w"}), "OPTIONS": frozenset[str]()}
+    plain = route("/")
+    with_scopes = Route(**{name: getattr(plain, name) for name in plain.__slots__} | {"scopes": table})
+    assert with_scopes.scopes_for(method) == scopes
+
+
+SEGMENT = st.from_regex(rb"\A(?:[a-z.;~]|%[0-9a-fA-F]{2}){1,6}\Z")
+TABLE = RouteTable([route("/"), route("/a"), route("/a/b"), route("/b/a;b")])
+
+
+@settings(max_examples=scaled(50_000), deadline=None)
+@given(st.lists(SEGMENT, min_size=1, max_size=4), st.sampled_from([b"", b"?", b"?x=%zz", b"?//.."]))
+def test_the_path_that_was_matched_is_the_path_that_is_forwarded(segments: list[bytes], query: bytes) -> None:
+    raw = b"/" + b"/".join(segments) + query
+    try:
+        target = canonical(raw)
+        found = TABLE.match(b"h", b"GET", target.path)
+    except TargetError:
+        return
+    assert isinstance(found, Route)
+    assert found.forwarded(target.path) + target.query == raw
+    # An upstream that resolves escapes or drops path parameters enters by the same door.
+    resolved = re.sub(rb";[^/]*", b"", unquote_to_bytes(target.path))
+    assert TABLE.match(b"h", b"GET", resolved) is found
+    assert not {b".", b".."} & set(resolved.split(b"/"))
+    assert not re.search(rb"[\x00-\x1f\x7f\\]", resolved)
