@@ -132,7 +132,7 @@ class _Found:
     def _url(self, url: str | SecretReference) -> str | None:
         if isinstance(url, str):
             return url
-        value = self._secret("database.url", url)
+        value = self._secret("database.url", url, "put postgresql://USER@HOST/DATABASE there")
         if value is not None and not value.startswith(("postgresql://", "postgres://")):
             mend = "postgresql://USER@HOST/DATABASE is wanted"
             self.faults.append(Fault("database.url", f"what stands in {_place(url, self.base)} is no address; {mend}"))
@@ -157,7 +157,7 @@ class _Found:
         return not master.path(self.base).exists() and not (self.base / data_dir / "postgres").exists()
 
     def _key(self, path: str, reference: SecretReference) -> bytes | None:
-        value = self._secret(path, reference)
+        value = self._secret(path, reference, "restore it, or for a new database make one: openssl rand -base64 32")
         if value is None:
             return None
         try:
@@ -166,11 +166,11 @@ class _Found:
             self.faults.append(Fault(path, f"what stands in {_place(reference, self.base)} is no key: {exc}"))
             return None
 
-    def _secret(self, path: str, reference: SecretReference) -> str | None:
+    def _secret(self, path: str, reference: SecretReference, mend: str) -> str | None:
         try:
             return read_secret(reference, self.base)
         except OperatorError as exc:
-            self.faults.append(Fault(path, str(exc)))
+            self.faults.append(Fault(path, f"{exc}; {mend}"))
             return None
 
 
@@ -193,7 +193,7 @@ def read_secret(reference: SecretReference, base: Path) -> str:
     if reference.env is not None:
         value = os.environ.get(reference.env, "").strip()
         if not value:
-            raise OperatorError(f"the environment variable {reference.env} is not set; set it")
+            raise OperatorError(f"the environment variable {reference.env} is not set")
         return value
     path = reference.path(base)
     try:
@@ -204,5 +204,5 @@ def read_secret(reference: SecretReference, base: Path) -> str:
         reason = exc.strerror if isinstance(exc, OSError) else "it is not text"
         raise OperatorError(f"the file {path} cannot be read ({reason})") from exc
     if not value or len(content) > _LONGEST_SECRET:
-        raise OperatorError(f"the file {path} is {'too long' if value else 'empty'}; put the secret in it")
+        raise OperatorError(f"the file {path} is {'too long' if value else 'empty'}")
     return value

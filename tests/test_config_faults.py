@@ -1,0 +1,503 @@
+"""What is wrong with a configuration: every fault at once, each with its path, the value and the mend."""
+
+import datetime as dt
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel
+
+from gateway import config
+from gateway.config import ConfigError
+from gateway.crypto import new_master_key
+
+SERVER: dict[str, Any] = {"public_url": "https://api.example.com"}
+ROUTE: dict[str, Any] = {"name": "r", "path": "/r", "upstreams": ["http://127.0.0.1:9000"], "auth": ["bearer"]}
+
+# Words that a person who writes TOML should never read.
+_JARGON = re.compile(
+    r"[Ii]nput|validat|instance|tuple|dict|str_type|NoneType|Reference|Literal|Error|Traceback|\bNone\b|'|\n|\x1b"
+)
+
+
+def _faults(tables: dict[str, Any]) -> dict[str, str]:
+    """The faults of tables, by path; the server's table is added where it is absent."""
+    with pytest.raises(ConfigError) as raised:
+        config.parse({"server": SERVER} | tables)
+    found = {fault.path: fault.message for fault in raised.value.faults}
+    assert len(found) == len(raised.value.faults), "a path has one fault"
+    return found
+
+
+def _route(**changes: Any) -> dict[str, Any]:
+    return {"routes": [{key: value for key, value in (ROUTE | changes).items() if value is not ...}]}
+
+
+_SINGLE: list[tuple[dict[str, Any], str, str]] = [
+    # unknown keys, with what was meant
+    ({"bogus": 1}, "bogus", "no known key; the keys here are server, admin"),
+    ({"route": []}, "route", "did you mean routes?"),
+    ({"admin": {"listn": "x"}}, "admin.listn", "did you mean listen?"),
+    ({"keys": {"master": {"fil": "confidential"}}}, "keys.master.fil", "did you mean file?"),
+    (_route(upstream=["http://x"]), "routes[0].upstream", "did you mean upstreams?"),
+    (_route(**{"a b\n": 1}), 'routes[0]."a b\\n"', "no known key"),
+    # absent keys, with how they look
+    ({"server": {}}, "server.public_url", 'must be stated, such as "https://api.example.com"'),
+    (_route(auth=...), "routes[0].auth", 'must be stated, such as ["bearer"], or "none" for a public route'),
+    (_route(name=...), "routes[0].name", 'must be stated, such as "notes"'),
+    (_route(path=...), "routes[0].path", 'must be stated, such as "/api/notes"'),
+    (_route(upstreams=...), "routes[0].upstreams", 'must be stated, such as ["http://127.0.0.1:9000"]'),
+    # tables and arrays of the wrong kind
+    ({"admin": 3}, "admin", "a table is wanted, not 3"),
+    ({"tokens": "x"}, "tokens", 'a table is wanted, not "x"'),
+    ({"scopes": ["a"]}, "scopes", "a table is wanted, not an array"),
+    ({"routes": ROUTE}, "routes", "write [[routes]], not [routes]"),
+    ({"routes": 1}, "routes", "an array in [ ] is wanted, not 1"),
+    ({"routes": [1]}, "routes[0]", "a table is wanted, not 1"),
+    (_route(upstreams="http://x"), "routes[0].upstreams", 'an array in [ ] is wanted, not "http://x"'),
+    (_route(upstreams=[]), "routes[0].upstreams", "at least one entry is wanted"),
+    (_route(hosts={"a": 1}), "routes[0].hosts", "an array in [ ] is wanted, not a table"),
+    # scalars
+    ({"server": SERVER | {"workers": True}}, "server.workers", "a whole number, without quotes, is wanted, not true"),
+    ({"server": SERVER | {"workers": "2"}}, "server.workers", 'a whole number, without quotes, is wanted, not "2"'),
+    ({"server": SERVER | {"workers": 2.0}}, "server.workers", "a whole number, without quotes, is wanted, not 2.0"),
+    ({"server": SERVER | {"workers": 0}}, "server.workers", "at least 1 is wanted, not 0"),
+    ({"server": SERVER | {"workers": 1000}}, "server.workers", "at most 256 is wanted, not 1000"),
+    (_route(forward_authorization="yes"), "routes[0].forward_authorization", "true or false, without quotes, is"),
+    ({"tokens": {"type": "jwt"}}, "tokens.type", '"bearer" or "mac" is wanted, not "jwt"'),
+    ({"mac": {"drafts": ["03"]}}, "mac.drafts[0]", '"00" or "01" is wanted, not "03"'),
+    ({"mac": {"algorithms": ["md5"]}}, "mac.algorithms[0]", '"hmac-sha-256" or "hmac-sha-1" is wanted, not "md5"'),
+    ({"mac": {"algorithms": []}}, "mac.algorithms", "at least one entry is wanted"),
+    *[
+        ({"tokens": {"access_ttl": value}}, "tokens.access_ttl", f"is wanted, not {shown}")
+        for value, shown in [
+            ("0s", '"0s"'), ("1", '"1"'), (3600, "3600"), ("1.5h", '"1.5h"'), ("-1s", '"-1s"'), ("3651d", '"3651d"'),
+            ("1w", '"1w"'), ("", '""'), ("\uff11s", '"\\uff11s"'), (dt.date(2020, 1, 1), "a date or a time"),
+        ]
+    ],
+    ({"tokens": {"code_ttl": "11m"}}, "tokens.code_ttl", 'from "1s" to "10m"'),
+    ({"tokens": {"refresh_grace": "61s"}}, "tokens.refresh_grace", 'from "0s" to "60s"'),
+    ({"mac": {"skew": "601s"}}, "mac.skew", 'from "1s" to "10m"'),
+    *[(_route(max_body=v), "routes[0].max_body", "a size such as") for v in (1024, "1MB", "1 MiB", "-1B", "1mib")],
+    *[
+        ({"server": SERVER | {"listen": value}}, "server.listen", "HOST:PORT")
+        for value in (
+            8080, "8080", ":8080", "127.0.0.1", "127.0.0.1:", "127.0.0.1:x", "127.0.0.1:65536", "::1:8080",
+            "[::1]", "[127.0.0.1]:80", "[fe80::1%eth0]:80", "http://x:80", "*:80", "a b:80", "127.0.0.1:٨٠",
+        )
+    ],
+    *[
+        ({"server": {"public_url": value}}, "server.public_url", "is wanted, not")
+        for value in (
+            "", "api.example.com", "ftp://x", "HTTPS://x", "https://", "https://x/y", "https://x?", "https://x#",
+            "https://x:0", "https://x:65536", "https://x:", "https://x:80:90", "https://ä.example", "https://a b",
+            "https://[::g]", "https://x/\n", "//x", 3,
+        )
+    ],
+    ({"server": {"public_url": "https://u:confidential@x"}}, "server.public_url", "no user and no password"),
+    *[
+        ({"server": SERVER | {"trusted_proxies": [value]}}, "server.trusted_proxies[0]", said)
+        for value, said in [
+            ("10.0.0.5/8", '"10.0.0.0/8" is wanted, not "10.0.0.5/8"'), ("proxy", "network such as"), (3, "such as"),
+            ("10.0.0.0/33", "network such as"), ("", "network such as"), ("10.0.0.1:80", "network such as"),
+        ]
+    ],
+    *[
+        (_route(path=value), "routes[0].path", "a path of whole, plain")
+        for value in ("", "a", "/a/", "//", "/a//b", "/a/../b", "/.", "/a%20b", "/a b", "/ä", "/a?b", "/a#b", "/\\b", 1)
+    ],
+    *[
+        (_route(hosts=[value]), "routes[0].hosts[0]", "a host name such as")
+        for value in ("", "http://x", "x:80", "x/y", "*.x", "-x", "x..y", "a" * 254, "[x]", "[fe80::1%eth0]", "x\n", 3)
+    ],
+    (_route(methods=["get"]), "routes[0].methods[0]", 'methods are case-sensitive: "GET" is wanted, not "get"'),
+    (_route(methods=["CONNECT"]), "routes[0].methods[0]", "CONNECT is never forwarded"),
+    (_route(methods=["G T"]), "routes[0].methods[0]", 'a method such as "GET" is wanted'),
+    *[
+        (_route(upstreams=[value]), "routes[0].upstreams[0]", "is wanted, not")
+        for value in ("127.0.0.1:9000", "http://x/path", "http://x?q", "unix:/x", "http://", "http://x:0", 9000)
+    ],
+    (_route(upstreams=["http://u:confidential@x"]), "routes[0].upstreams[0]", "no user and no password"),
+    *[
+        (_route(upstream_host=value), "routes[0].upstream_host", "HOST or HOST:PORT")
+        for value in ("", "a b", "x\r\ny", "http://x", "x:99999", "x/y", 1)
+    ],
+    *[(_route(name=v), "routes[0].name", "a name of up to 64") for v in ("", " a", "a b", "-a", "a" * 65, "ä", 1)],
+    (_route(auth="bearer"), "routes[0].auth", 'write ["bearer"]'),
+    (_route(auth="basic"), "routes[0].auth", '"none", or an array such as ["bearer"], is wanted, not "basic"'),
+    (_route(auth=True), "routes[0].auth", '"none" or an array such as ["bearer", "mac"] is wanted, not true'),
+    (_route(auth=[]), "routes[0].auth", "at least one entry is wanted"),
+    (_route(auth=["none"]), "routes[0].auth[0]", 'write auth = "none", without brackets'),
+    (_route(auth=["bearer", "Basic"]), "routes[0].auth[1]", '"bearer" or "mac" is wanted, not "Basic"'),
+    (_route(scopes="read"), "routes[0].scopes", 'an array such as ["notes:read"], or a table of them by method'),
+    (_route(scopes=["a b"]), "routes[0].scopes[0]", "a scope name of printable ASCII"),
+    (_route(scopes={"GET": "read"}), "routes[0].scopes.GET", 'an array in [ ] is wanted, not "read"'),
+    (_route(scopes={"GET": [3]}), "routes[0].scopes.GET[0]", "a scope name of printable ASCII"),
+    (_route(scopes={"*": [""]}), 'routes[0].scopes."*"[0]', "a scope name of printable ASCII"),
+    (_route(scopes={"get": []}), "routes[0].scopes.get", '"GET" is wanted, not "get"'),
+    ({"scopes": {"a b": "Text"}}, 'scopes."a b"', "a scope name of printable ASCII"),
+    ({"scopes": {"(as text)": "Text"}}, "scopes", 'is wanted, not "(as text)"'),
+    ({"scopes": {"a": ""}}, "scopes.a", "text of 1 to 200 printable characters"),
+    ({"scopes": {"a": 3}}, "scopes.a", "is wanted, not 3"),
+    *[({"branding": {"name": v}}, "branding.name", "text of 1 to") for v in ("", " ", "a\nb", "\x1b[1m", "a" * 101)],
+    *[({"branding": {"accent": v}}, "branding.accent", "a colour such as") for v in ("red", "#12345", "#gggggg", 1)],
+    *[({"branding": {key: ""}}, f"branding.{key}", "the name of a file") for key in ("logo", "stylesheet")],
+    ({"branding": {"help": "a\tb"}}, "branding.help", "text of 1 to 500"),
+    ({"database": {"data_dir": "a\0b"}}, "database.data_dir", "the name of a file is wanted"),
+    ({"database": {"url": 3}}, "database.url", '"embedded", "postgresql://…" or a reference is wanted, not a number'),
+    ({"database": {"url": {}}}, "database.url", 'one place is wanted: { file = "…" } or { env = "…" }'),
+    ({"keys": {"master": {"file": "a", "env": "B"}}}, "keys.master", "one place is wanted"),
+    ({"keys": {"master": {"env": "A=B"}}}, "keys.master.env", "the name of an environment variable"),
+    ({"keys": {"previous": {"file": "a"}}}, "keys.previous", "an array in [ ] is wanted, not a table"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("tables", "path", "said"), _SINGLE)
+def test_fault_is_one_plain_line_at_its_path(tables: dict[str, Any], path: str, said: str) -> None:
+    faults = _faults(tables)
+    assert faults.keys() == {path}
+    assert said in faults[path]
+    assert not _JARGON.search(f"{path} {faults[path]}")
+    assert "confidential" not in faults[path]
+
+
+def test_absent_server_is_one_fault() -> None:
+    with pytest.raises(ConfigError, match=r"\Aserver: must be stated, such as a table \[server\] with public_url\Z"):
+        config.parse({})
+
+
+_CONFLICTS: list[tuple[dict[str, Any], str, str]] = [
+    ({"routes": [ROUTE, ROUTE | {"path": "/s"}]}, "routes[1].name", '"r" is the name of routes[0] too'),
+    ({"routes": [ROUTE, ROUTE | {"name": "s"}]}, "routes[1]", 'duplicates routes[0]: hosts, path "/r" and methods'),
+    (
+        {
+            "routes": [
+                ROUTE | {"hosts": ["A.example", "b.example"], "methods": ["GET", "PUT"]},
+                ROUTE | {"name": "s", "hosts": ["b.example.", "a.example"], "methods": ["PUT", "GET"]},
+            ]
+        },
+        "routes[1]",
+        "duplicates routes[0]",
+    ),
+    (_route(path="/oauth2"), "routes[0].path", "lies under server.oauth_prefix"),
+    (_route(path="/oauth2/token"), "routes[0].path", "lies under server.oauth_prefix"),
+    *[
+        (_route(path=f"/.well-known/{name}"), "routes[0].path", "the gateway's own metadata")
+        for name in (
+            "oauth-authorization-server",
+            "openid-configuration",
+            "oauth-protected-resource",
+            "oauth-protected-resource/api",
+            "jwks.json",
+        )
+    ],
+    *[
+        ({"server": SERVER | {"oauth_prefix": prefix}}, "server.oauth_prefix", "a folder of its own")
+        for prefix in ("/", "/.well-known", "/.well-known/oauth")
+    ],
+    (_route(path="/a/b", strip_prefix="/b"), "routes[0].strip_prefix", 'is no front part of path = "/a/b"'),
+    (_route(path="/apiary", strip_prefix="/api"), "routes[0].strip_prefix", "is no front part"),
+    (_route(path="/a", strip_prefix="/a/b"), "routes[0].strip_prefix", "is no front part"),
+    (_route(auth="none", scopes=["read"]), "routes[0].scopes", 'a route with auth = "none" asks for no scopes'),
+    (_route(methods=["GET"], scopes={"PUT": []}), "routes[0].scopes.PUT", "PUT is not among the route's methods"),
+    (
+        _route(scopes={"GET": ["read", "write"]}) | {"scopes": {"read": "Read"}},
+        "routes[0].scopes",
+        '"write" is no known scope; describe it under [scopes]',
+    ),
+    *[
+        ({"server": SERVER | {"listen": one}, "admin": {"listen": two}}, "admin.listen", "choose another port")
+        for one, two in [
+            ("127.0.0.1:8080", "127.0.0.1:8080"),
+            ("0.0.0.0:8080", "127.0.0.1:8080"),
+            ("[::1]:8080", "[::]:8080"),
+            ("localhost:8080", "localhost:8080"),
+        ]
+    ],
+]
+
+
+@pytest.mark.parametrize(("tables", "path", "said"), _CONFLICTS)
+def test_conflict_between_keys_is_one_plain_line(tables: dict[str, Any], path: str, said: str) -> None:
+    faults = _faults(tables)
+    assert faults.keys() == {path}
+    assert said in faults[path]
+
+
+@pytest.mark.parametrize(
+    ("one", "two"), [("127.0.0.1:8080", "127.0.0.1:8081"), ("127.0.0.1:0", "127.0.0.1:0"), ("0.0.0.0:80", "[::1]:80")]
+)
+def test_listeners_apart_are_no_conflict(one: str, two: str) -> None:
+    config.parse({"server": SERVER | {"listen": one}, "admin": {"listen": two}})
+
+
+def test_scopes_without_a_table_are_left_to_the_database() -> None:
+    config.parse({"server": SERVER} | _route(scopes=["read"]))
+
+
+# -- files ---------------------------------------------------------------------------------------------------
+
+
+def _load(folder: Path, text: str | bytes) -> dict[str, str]:
+    path = folder / "config.toml"
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    with pytest.raises(ConfigError) as raised:
+        config.load(path)
+    return {fault.path: fault.message for fault in raised.value.faults}
+
+
+MINIMAL = '[server]\npublic_url = "https://api.example.com"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[server]\na = 1\na = 2\n", "line 3, column 6: a key or table is given twice"),
+        ("[server]\n[server]\n", "line 2, column 8: a key or table is given twice"),
+        ("a = 1\n[a.b]\n", "a key or table is given twice"),
+        ("[server\n", "is not TOML"),
+        ("a = \n", "line 1, column 5: is not TOML"),
+        ("a = 'x", "is not TOML"),
+        ("a = " + "[" * 100_000, "nested too deeply"),
+        ("a = " + "9" * 5000, "is not TOML"),
+        (b"a = '\xff'\n", "is not UTF-8 (at byte 5)"),
+        (b"\xff\xfea\x00", "is not UTF-8"),
+        (b"a = 1\0", "is not TOML"),
+    ],
+)
+def test_broken_toml_is_one_line_with_its_place(tmp_path: Path, text: str | bytes, said: str) -> None:
+    faults = _load(tmp_path, text)
+    assert faults.keys() == {""}
+    assert faults[""].startswith(f"{tmp_path}/config.toml: ")
+    assert said in faults[""]
+    assert "\n" not in faults[""]
+
+
+def test_absent_file_says_how_to_name_one(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"absent\.toml: cannot be read \(No such file or directory\); name a file"):
+        config.load(tmp_path / "absent.toml")
+    with pytest.raises(ConfigError, match=r"cannot be read \(Is a directory\)"):
+        config.load(tmp_path)
+
+
+def _absent(_: Path) -> None: ...
+
+
+def _empty(path: Path) -> None:
+    path.write_text("\n")
+
+
+def _folder(path: Path) -> None:
+    path.mkdir()
+
+
+def _short(path: Path) -> None:
+    path.write_text("Y29uZmlkZW50aWFs")
+
+
+def _no_base64(path: Path) -> None:
+    path.write_text("confidential, and no base64 at all!")
+
+
+def _binary(path: Path) -> None:
+    path.write_bytes(b"\xff" * 32)
+
+
+def _endless(path: Path) -> None:
+    path.write_text(new_master_key() * 2000)
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (_absent, "cannot be read (No such file or directory); restore it, or for a new database make one: openssl"),
+        (_empty, "is empty"),
+        (_folder, "cannot be read (Is a directory)"),
+        (_short, "is no key: a master key is base64 of 32 bytes, this one has 12"),
+        (_no_base64, "is no key: a master key is base64 of 32 bytes"),
+        (_binary, "cannot be read (it is not text)"),
+        (_endless, "is too long"),
+    ],
+)
+def test_master_key_that_cannot_be_used_is_a_fault(tmp_path: Path, make: Callable[[Path], None], said: str) -> None:
+    make(tmp_path / "m.key")
+    (tmp_path / "o.key").write_text(new_master_key())
+    text = (
+        '[database]\nurl = "postgresql://db.example/gateway"\n'
+        '[keys]\nmaster = { file = "m.key" }\nprevious = [{ file = "o.key" }, { file = "m.key" }]\n'
+    )
+    faults = _load(tmp_path, MINIMAL + text)
+    assert faults.keys() == {"keys.master", "keys.previous[1]"}
+    assert said in faults["keys.master"]
+    assert f"{tmp_path}/m.key" in faults["keys.master"]
+    assert "onfidential" not in str(faults)
+    assert "Y29u" not in str(faults)
+
+
+def test_lost_master_key_of_an_existing_embedded_database_is_a_fault(tmp_path: Path) -> None:
+    (tmp_path / "gateway-data" / "postgres").mkdir(parents=True)
+    faults = _load(tmp_path, MINIMAL)
+    assert "restore it" in faults["keys.master"]
+
+
+@pytest.mark.parametrize("value", ["", "  ", "mysql://root:confidential@db"])
+def test_database_url_that_cannot_be_used_is_a_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    monkeypatch.setenv("TEST_DATABASE_URL", value)
+    (tmp_path / "m.key").write_text(new_master_key())
+    text = '[database]\nurl = { env = "TEST_DATABASE_URL" }\n[keys]\nmaster = { file = "m.key" }\n'
+    faults = _load(tmp_path, MINIMAL + text)
+    assert faults.keys() == {"database.url"}
+    assert "TEST_DATABASE_URL" in faults["database.url"]
+    assert "confidential" not in faults["database.url"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[database]\nurl = "mysql://root:confidential@db"\n',
+        '[database]\nurl = ["confidential"]\n',
+        '[keys]\nmaster = "confidential"\n',
+        '[keys]\nmaster = { value = "confidential" }\n',
+        '[keys]\nmaster = ["confidential"]\n',
+        '[keys]\nmaster = { env = "confidential, not a name" }\n',
+        '[keys]\nprevious = "confidential"\n',
+        '[keys]\nprevious = ["confidential"]\n',
+        '[keys]\nsecret = "confidential"\n',
+        'keys = "confidential"\n',
+        'password = "confidential"\n',
+    ],
+)
+def test_secret_in_the_open_is_refused_and_not_repeated(tmp_path: Path, text: str) -> None:
+    faults = _load(tmp_path, text + MINIMAL)
+    assert faults
+    assert "confidential" not in str(faults)
+
+
+def test_branding_files_must_be_there(tmp_path: Path) -> None:
+    faults = _load(tmp_path, MINIMAL + '[branding]\nlogo = "no.svg"\nstylesheet = "no.css"\n')
+    assert faults.keys() == {"branding.logo", "branding.stylesheet"}
+    assert f"{tmp_path}/no.svg" in faults["branding.logo"]
+
+
+EVERYTHING_WRONG = """
+[server]
+listen = "127.0.0.1:9901"
+public_url = 3
+worker = 4
+
+[database]
+url = { env = "TEST_ABSENT_VARIABLE" }
+
+[keys]
+master = { file = "absent.key" }
+
+[tokens]
+access_ttl = 3600
+
+[scopes]
+"notes:read" = ""
+
+[branding]
+name = 3
+logo = "absent.svg"
+
+[[routes]]
+name = "notes"
+path = "/api"
+upstreams = ["http://127.0.0.1:9000"]
+auth = ["bearer"]
+timeout = 3
+
+[[routes]]
+name = "notes"
+path = "/api"
+upstreams = []
+scopes = ["notes:write"]
+strip_prefix = "/b"
+
+[[routes]]
+name = "tokens"
+path = "/oauth2/token"
+upstreams = ["http://127.0.0.1:9000"]
+auth = "none"
+max_body = -1
+"""
+
+
+def test_all_faults_are_reported_together(tmp_path: Path) -> None:
+    assert _load(tmp_path, EVERYTHING_WRONG).keys() == {
+        "server.public_url",
+        "server.worker",
+        "admin.listen",
+        "database.url",
+        "keys.master",
+        "tokens.access_ttl",
+        'scopes."notes:read"',
+        "branding.name",
+        "branding.logo",
+        "routes[0].timeout",
+        "routes[1]",
+        "routes[1].name",
+        "routes[1].upstreams",
+        "routes[1].auth",
+        "routes[1].scopes",
+        "routes[1].strip_prefix",
+        "routes[2].path",
+        "routes[2].max_body",
+    }
+
+
+# -- invariants ----------------------------------------------------------------------------------------------
+
+_SCALARS = st.one_of(
+    st.booleans(), st.integers(), st.floats(), st.text(max_size=12), st.dates(), st.times(),
+    st.sampled_from(["none", "embedded", "1s", "/a", "*", "bearer", "https://a.example"]),
+)  # fmt: skip
+_VALUES = st.recursive(
+    _SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
+    max_leaves=6,
+)
+_FIELDS = {name: field.annotation for name, field in config.Config.model_fields.items()}
+
+
+@st.composite
+def _tables(draw: st.DrawFn) -> dict[str, Any]:
+    """Tables with the right names and anything at all behind them."""
+    route = st.dictionaries(st.sampled_from(sorted(config.Route.model_fields)), _VALUES, max_size=12)
+    kinds = {
+        name: st.dictionaries(st.sampled_from(sorted(kind.model_fields)), _VALUES, max_size=5)
+        for name, kind in _FIELDS.items()
+        if isinstance(kind, type) and issubclass(kind, BaseModel)
+    }
+    shapes = st.fixed_dictionaries(
+        {}, optional=kinds | {"routes": st.lists(route, max_size=3), "scopes": _VALUES, "other": _VALUES}
+    )
+    return draw(shapes | st.dictionaries(st.sampled_from(sorted(_FIELDS)), _VALUES, max_size=3))
+
+
+@given(_tables())
+def test_any_tables_give_a_configuration_or_plain_faults(tables: dict[str, Any]) -> None:
+    try:
+        config.parse(tables)
+    except ConfigError as exc:
+        lines, faults = str(exc).split("\n"), exc.faults
+    else:
+        return
+    assert len(lines) == len(faults) > 0
+    assert all(line.isprintable() for line in lines)
+
+
+@given(_tables(), st.sampled_from(["keys", "database"]))
+def test_no_fault_repeats_what_stands_where_secrets_go(tables: dict[str, Any], table: str) -> None:
+    key = "master" if table == "keys" else "url"
+    hidden = tables | {table: {key: "confidential-value"}}
+    with pytest.raises(ConfigError) as raised:
+        config.parse(hidden)
+    assert "confidential-value" not in str(raised.value)
