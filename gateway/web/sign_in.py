@@ -88,7 +88,9 @@ async def _judged(
     if wait > 0:
         return _too_many(wait)
     token = browser.new_session_token()
-    session = await plane.store.start_session(candidate.user.subject, token, browser.SESSION_LIFETIME)
+    session = await plane.store.start_session(
+        candidate.user.subject, token, browser.SESSION_LIFETIME, password_hash=candidate.password_hash
+    )
     if session is None:  # disabled or deleted a moment ago
         return NotSignedIn(400, "The user name or the password is not right.")
     old = plane.session_token(request)

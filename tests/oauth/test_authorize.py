@@ -1,0 +1,223 @@
+"""The authorization endpoint's decisions (RFC 6749, section 4.1)."""
+
+from urllib.parse import parse_qs, parse_qsl, quote_from_bytes, urlsplit
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.model import Client
+from gateway.oauth import authorize, forms
+from gateway.oauth.authorize import AuthorizationRequest, PageError, RedirectError, Step
+from tests.oauth.clients import CONFIDENTIAL, PUBLIC, REDIRECT, RESOURCE, SCOPES, client
+
+CHALLENGE = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"
+GOOD = (
+    f"response_type=code&client_id=c_web&redirect_uri={REDIRECT}&scope=notes:read&state=s"
+    f"&code_challenge={CHALLENGE}&code_challenge_method=S256"
+)
+ISSUER = "https://id.example/"
+
+
+def judge(query: str | bytes, by: Client | None = CONFIDENTIAL) -> AuthorizationRequest:
+    form = forms.parse(query if isinstance(query, bytes) else query.encode())
+    authorize.client_id_of(form)
+    return authorize.judge(form, by, SCOPES | {"other"}, frozenset({RESOURCE}))
+
+
+def without(name: str) -> str:
+    return "&".join(part for part in GOOD.split("&") if not part.startswith(f"{name}="))
+
+
+def test_a_good_request_is_read_whole() -> None:
+    asked = judge(f"{GOOD}&resource={RESOURCE}&login_hint=ada&prompt=login+consent&unknown=1")
+    assert asked == AuthorizationRequest(
+        client=CONFIDENTIAL,
+        redirect_uri=REDIRECT,
+        scopes=frozenset({"notes:read"}),
+        state=b"s",
+        code_challenge=CHALLENGE,
+        resource=(RESOURCE,),
+        prompt=frozenset({"login", "consent"}),
+        login_hint="ada",
+    )
+
+
+# RFC 6749, section 4.1.2.1: "missing, invalid, or mismatching redirection URI, or if the client identifier is missing
+# or invalid, the authorization server […] MUST NOT automatically redirect".
+@pytest.mark.parametrize(
+    ("query", "by"),
+    [
+        (without("client_id"), CONFIDENTIAL),
+        (without("client_id") + "&client_id=", CONFIDENTIAL),
+        (without("client_id") + "&client_id=%00", CONFIDENTIAL),
+        (without("client_id") + "&client_id=%ff", CONFIDENTIAL),
+        (without("client_id") + "&client_id=" + "a" * 256, CONFIDENTIAL),
+        (GOOD, None),
+        (GOOD, client(disabled_at=CONFIDENTIAL.created_at)),
+        (without("redirect_uri"), CONFIDENTIAL),
+        (GOOD.replace("/cb", "/cb/"), CONFIDENTIAL),
+        (GOOD.replace("/cb", "/CB"), CONFIDENTIAL),
+        (GOOD, client(redirect_uris=())),
+        (GOOD + "&state=t", CONFIDENTIAL),
+        (GOOD + "&client_id=c_web", CONFIDENTIAL),
+        (GOOD + "&unknown=1&unknown=1", CONFIDENTIAL),
+        (GOOD + "&st%61te=", CONFIDENTIAL),
+    ],
+)
+def test_an_unproven_or_ambiguous_request_is_never_redirected(query: str, by: Client | None) -> None:
+    with pytest.raises(PageError):
+        judge(query, by)
+
+
+@pytest.mark.parametrize(
+    ("query", "error", "by"),
+    [
+        (without("response_type"), "invalid_request", CONFIDENTIAL),
+        (GOOD.replace("=code", "=token"), "unsupported_response_type", CONFIDENTIAL),
+        (GOOD.replace("=code", "=code+id_token"), "unsupported_response_type", CONFIDENTIAL),
+        (GOOD + "&response_mode=fragment", "invalid_request", CONFIDENTIAL),
+        (GOOD + "&request=x", "request_not_supported", CONFIDENTIAL),
+        (GOOD + "&request_uri=x", "request_uri_not_supported", CONFIDENTIAL),
+        (GOOD, "unauthorized_client", client(grant_types=frozenset({"client_credentials"}))),
+        (without("code_challenge"), "invalid_request", PUBLIC),
+        (without("code_challenge_method"), "invalid_request", PUBLIC),
+        (GOOD.replace("S256", "plain"), "invalid_request", PUBLIC),
+        (GOOD.replace("S256", "s256"), "invalid_request", PUBLIC),
+        (GOOD.replace(CHALLENGE, CHALLENGE + "="), "invalid_request", PUBLIC),
+        (GOOD.replace(CHALLENGE, CHALLENGE[:-1]), "invalid_request", CONFIDENTIAL),
+        (without("code_challenge").replace("&code_challenge_method=S256", ""), "invalid_request", CONFIDENTIAL),
+        (without("code_challenge"), "invalid_request", client(pkce_required=False)),
+        (GOOD.replace("S256", "plain"), "invalid_request", client(pkce_required=False)),
+        (without("code_challenge_method"), "invalid_request", client(pkce_required=False)),
+        (
+            without("code_challenge").replace("&code_challenge_method=S256", ""),
+            "invalid_request",
+            client(pkce_required=False, confidential=False),
+        ),
+        (GOOD.replace("notes:read", "notes:read+nope"), "invalid_scope", CONFIDENTIAL),
+        (GOOD.replace("notes:read", "other"), "invalid_scope", CONFIDENTIAL),
+        (GOOD.replace("notes:read", "notes:read++notes:write"), "invalid_scope", CONFIDENTIAL),
+        (GOOD.replace("notes:read", "a%22b"), "invalid_scope", CONFIDENTIAL),
+        (GOOD.replace("notes:read", "a%00b"), "invalid_scope", CONFIDENTIAL),
+        (GOOD + "&resource=https://evil.example/", "invalid_target", CONFIDENTIAL),
+        (GOOD + f"&resource={RESOURCE}%23f", "invalid_target", CONFIDENTIAL),
+        (GOOD + "&resource=/api/notes", "invalid_target", CONFIDENTIAL),
+        (GOOD + f"&resource={RESOURCE}&resource=https://x/", "invalid_target", CONFIDENTIAL),
+        (GOOD + "&prompt=none+login", "invalid_request", CONFIDENTIAL),
+        (GOOD + "&prompt=create", "invalid_request", CONFIDENTIAL),
+    ],
+)
+def test_any_other_fault_goes_back_to_the_client_with_state_and_issuer(query: str, error: str, by: Client) -> None:
+    with pytest.raises(RedirectError) as refused:
+        judge(query, by)
+    location = refused.value.location(ISSUER)
+    members = parse_qs(urlsplit(location).query, strict_parsing=True)
+    assert location.startswith(REDIRECT + "?")
+    assert members["error"] == [error]
+    assert members["state"] == ["s"]
+    assert members["iss"] == [ISSUER]
+    assert members["error_description"][0].isascii()
+
+
+def test_a_client_may_be_exempt_from_pkce_if_it_holds_a_secret() -> None:
+    query = without("code_challenge").replace("&code_challenge_method=S256", "")
+    assert judge(query, client(pkce_required=False)).code_challenge is None
+
+
+def test_the_order_of_scopes_is_free_and_repeats_count_once() -> None:
+    one = judge(GOOD.replace("notes:read", "notes:read+notes:write"))
+    other = judge(GOOD.replace("notes:read", "notes:write+notes:read+notes:write"))
+    assert one.scopes == other.scopes == {"notes:read", "notes:write"}
+
+
+@pytest.mark.parametrize("query", [without("scope"), without("scope") + "&scope="])
+def test_without_a_scope_all_of_the_clients_are_asked_for(query: str) -> None:
+    assert judge(query, client(scopes=frozenset({"notes:read", "gone"}))).scopes == {"notes:read"}
+
+
+@given(st.binary(min_size=1))
+def test_state_comes_back_exactly_on_success_and_on_errors(state: bytes) -> None:
+    raw = (without("state") + "&state=").encode() + quote_from_bytes(state, safe="").encode()
+    asked = judge(raw)
+    refusal = asked.refusal("access_denied", "no").location(ISSUER)
+    success = authorize.success_location(asked.redirect_uri, "gwc_x", asked.state, ISSUER)
+    for location in (refusal, success):
+        members = dict(parse_qsl(urlsplit(location).query, encoding="latin-1", strict_parsing=True))
+        assert members["state"].encode("latin-1") == state
+        assert members["iss"] == ISSUER
+
+
+def test_no_state_stays_no_state() -> None:
+    assert "state" not in authorize.success_location(REDIRECT, "gwc_x", judge(without("state")).state, ISSUER)
+
+
+READ = frozenset({"notes:read"})
+NOTHING = frozenset[str]()
+
+
+@pytest.mark.parametrize(
+    ("by", "prompt", "signed_in", "granted", "step"),
+    [
+        (CONFIDENTIAL, "", False, NOTHING, Step.SIGN_IN),
+        (CONFIDENTIAL, "", True, NOTHING, Step.ASK),
+        (CONFIDENTIAL, "", True, READ, Step.ISSUE),
+        (CONFIDENTIAL, "", True, SCOPES, Step.ISSUE),
+        (CONFIDENTIAL, "", True, frozenset({"notes:write"}), Step.ASK),
+        (CONFIDENTIAL, "consent", True, READ, Step.ASK),
+        (CONFIDENTIAL, "none", True, READ, Step.ISSUE),
+        (PUBLIC, "", True, READ, Step.ASK),
+        (client(first_party=True), "", True, NOTHING, Step.ISSUE),
+        (client(first_party=True), "", False, NOTHING, Step.SIGN_IN),
+        (client(first_party=True, confidential=False), "", True, READ, Step.ASK),
+    ],
+)
+def test_consent_is_asked_unless_it_stands(
+    by: Client, prompt: str, signed_in: bool, granted: frozenset[str], step: Step
+) -> None:
+    asked = judge(f"{GOOD}&prompt={prompt}", by)
+    assert authorize.next_step(asked, signed_in=signed_in, granted=granted) is step
+
+
+def test_a_request_for_nothing_is_asked_although_nothing_is_covered_by_anything() -> None:
+    asked = judge(without("scope"), client(scopes=NOTHING))
+    assert authorize.next_step(asked, signed_in=True, granted=NOTHING) is Step.ASK
+
+
+# OpenID Connect Core, section 3.1.2.6
+@pytest.mark.parametrize(
+    ("by", "signed_in", "granted", "error"),
+    [
+        (CONFIDENTIAL, False, READ, "login_required"),
+        (CONFIDENTIAL, True, NOTHING, "consent_required"),
+        (PUBLIC, True, READ, "consent_required"),
+    ],
+)
+def test_prompt_none_shows_no_page(by: Client, signed_in: bool, granted: frozenset[str], error: str) -> None:
+    with pytest.raises(RedirectError) as refused:
+        authorize.next_step(judge(f"{GOOD}&prompt=none", by), signed_in=signed_in, granted=granted)
+    assert refused.value.error.error == error
+
+
+@pytest.mark.parametrize(
+    ("prompt", "fresh"), [("", False), ("consent", False), ("login", True), ("select_account", True)]
+)
+def test_a_fresh_sign_in_is_wanted_only_when_asked_for(prompt: str, fresh: bool) -> None:
+    assert authorize.wants_sign_in(judge(f"{GOOD}&prompt={prompt}")) is fresh
+
+
+def test_a_query_made_anew_asks_the_same_and_for_consent() -> None:
+    asked = judge(f"{without('state')}&state=%ff%00+&resource={RESOURCE}")
+    again = judge(
+        authorize.query_again(
+            asked.client.client_id,
+            asked.redirect_uri,
+            asked.scopes,
+            asked.state,
+            asked.code_challenge,
+            asked.resource,
+        )
+    )
+    assert again.prompt == {"consent"}
+    for name in ("client", "redirect_uri", "scopes", "state", "code_challenge", "resource"):
+        assert getattr(again, name) == getattr(asked, name)

@@ -1,0 +1,88 @@
+"""The token endpoint's grants (RFC 6749, sections 4.1.3, 4.4 and 6; RFC 8707)."""
+
+import pytest
+
+from gateway.errors import OAuthError
+from gateway.model import Client
+from gateway.oauth import forms, grants
+from gateway.oauth.grants import ClientCredentialsGrant, CodeGrant, RefreshGrant
+from tests.oauth.clients import CONFIDENTIAL, PUBLIC, REDIRECT, RESOURCE, SCOPES, client
+
+VERIFIER = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"
+FORM = "application/x-www-form-urlencoded"
+Grants = CodeGrant | RefreshGrant | ClientCredentialsGrant
+
+
+def parse(body: str, by: Client = CONFIDENTIAL) -> Grants:
+    return grants.parse(grants.body(FORM, body.encode()), by, SCOPES, frozenset({RESOURCE}))
+
+
+@pytest.mark.parametrize(
+    ("body", "grant"),
+    [
+        (
+            f"grant_type=authorization_code&code=gwc_x&redirect_uri={REDIRECT}&code_verifier={VERIFIER}",
+            CodeGrant("gwc_x", REDIRECT, VERIFIER, ()),
+        ),
+        ("grant_type=authorization_code&code=gwc_x", CodeGrant("gwc_x", None, None, ())),
+        ("grant_type=refresh_token&refresh_token=gwr_x", RefreshGrant("gwr_x", None, ())),
+        (
+            f"grant_type=refresh_token&refresh_token=gwr_x&scope=any&resource={RESOURCE}",
+            RefreshGrant("gwr_x", frozenset({"any"}), (RESOURCE,)),
+        ),
+        ("grant_type=client_credentials", ClientCredentialsGrant(SCOPES, ())),
+        ("grant_type=client_credentials&scope=notes:read", ClientCredentialsGrant(frozenset({"notes:read"}), ())),
+        (
+            f"grant_type=client_credentials&resource={RESOURCE}&resource={RESOURCE}",
+            ClientCredentialsGrant(SCOPES, (RESOURCE,)),
+        ),
+    ],
+)
+def test_a_grant_is_read_whole(body: str, grant: Grants) -> None:
+    assert parse(body) == grant
+
+
+@pytest.mark.parametrize(
+    ("body", "error", "by"),
+    [
+        ("", "invalid_request", CONFIDENTIAL),
+        ("grant_type=", "invalid_request", CONFIDENTIAL),
+        ("grant_type=password&username=a&password=b", "unsupported_grant_type", CONFIDENTIAL),
+        ("grant_type=Refresh_Token&refresh_token=x", "unsupported_grant_type", CONFIDENTIAL),
+        ("grant_type=refresh_token&refresh_token=x", "unauthorized_client", client(grant_types=frozenset())),
+        ("grant_type=client_credentials", "unauthorized_client", PUBLIC),
+        ("grant_type=authorization_code", "invalid_request", CONFIDENTIAL),
+        ("grant_type=authorization_code&code=x&code_verifier=short", "invalid_grant", CONFIDENTIAL),
+        (f"grant_type=authorization_code&code=x&code_verifier={VERIFIER}%ff", "invalid_grant", CONFIDENTIAL),
+        ("grant_type=refresh_token", "invalid_request", CONFIDENTIAL),
+        ("grant_type=refresh_token&refresh_token=x&scope=a%22", "invalid_scope", CONFIDENTIAL),
+        ("grant_type=client_credentials&scope=nope", "invalid_scope", CONFIDENTIAL),
+        ("grant_type=client_credentials&resource=https://evil.example", "invalid_target", CONFIDENTIAL),
+        (f"grant_type=client_credentials&resource={RESOURCE}%23", "invalid_target", CONFIDENTIAL),
+        ("grant_type=client_credentials&grant_type=client_credentials", "invalid_request", CONFIDENTIAL),
+        ("grant_type=client_credentials&x=1&x=2", "invalid_request", CONFIDENTIAL),
+    ],
+)
+def test_a_bad_grant_is_refused_with_its_registered_error(body: str, error: str, by: Client) -> None:
+    with pytest.raises(OAuthError) as refused:
+        parse(body, by)
+    assert (refused.value.error, refused.value.status) == (error, 400)
+
+
+@pytest.mark.parametrize("content_type", ["application/json", "multipart/form-data", "text/plain", ""])
+def test_a_body_of_another_type_is_refused(content_type: str) -> None:
+    with pytest.raises(OAuthError) as refused:
+        grants.body(content_type, b"grant_type=client_credentials")
+    assert refused.value.error == "invalid_request"
+
+
+@pytest.mark.parametrize("secret", ["gwc_topsecret", "gwr_topsecret"])
+def test_grants_show_no_secret(secret: str) -> None:
+    for grant in (CodeGrant(secret, None, VERIFIER, ()), RefreshGrant(secret, None, ())):
+        assert secret not in repr(grant)
+
+
+def test_the_token_to_revoke_is_needed() -> None:
+    assert grants.token_of(forms.parse(b"token=gwa_x")) == "gwa_x"
+    with pytest.raises(OAuthError):
+        grants.token_of(forms.parse(b"token="))

@@ -1,0 +1,33 @@
+"""The metadata documents (RFC 8414, RFC 9728)."""
+
+import pytest
+
+from gateway.oauth import metadata
+
+
+@pytest.mark.parametrize("issuer", ["https://id.example", "https://id.example/", "HTTPS://ID.example"])
+def test_the_issuer_is_given_back_byte_for_byte(issuer: str) -> None:
+    document = metadata.authorization_server(issuer, "https://id.example/oauth2", ["b", "a"], ["https://api.example/x"])
+    assert document["issuer"] == issuer
+    assert document["scopes_supported"] == ["a", "b"]
+    assert document["jwks_uri"] == issuer.rstrip("/") + "/.well-known/jwks.json"
+
+
+def test_only_what_is_built_is_announced() -> None:
+    document = metadata.authorization_server("https://id.example", "https://id.example/oauth2", [], [])
+    endpoints = {name for name in document if name.endswith("_endpoint")}
+    assert endpoints == {"authorization_endpoint", "token_endpoint", "revocation_endpoint", "introspection_endpoint"}
+    assert document["code_challenge_methods_supported"] == ["S256"]
+    assert document["response_types_supported"] == ["code"]
+    assert "none" not in str(document["introspection_endpoint_auth_methods_supported"])
+
+
+@pytest.mark.parametrize(("schemes", "methods"), [(["bearer", "mac"], ["header"]), (["mac"], [])])
+def test_a_resource_says_whether_bearer_tokens_open_it(schemes: list[str], methods: list[str]) -> None:
+    document = metadata.protected_resource("https://api.example/x", "https://id.example", {"b", "a"}, schemes)
+    assert document == {
+        "resource": "https://api.example/x",
+        "authorization_servers": ["https://id.example"],
+        "scopes_supported": ["a", "b"],
+        "bearer_methods_supported": methods,
+    }
