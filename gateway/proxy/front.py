@@ -41,6 +41,7 @@ class Front(asyncio.Protocol):
         self._discarding = False  # the answer has gone out, the rest of a small request is read and dropped
         self._lingering = False  # the connection is ending; what still comes is dropped
         self._advancing = False
+        self._hungry = True  # what is here is not enough for the next event
         self._head_begun = True  # a new connection has to bring one
         self._deadline = inf
         self._blocked_until = inf
@@ -120,6 +121,7 @@ class Front(asyncio.Protocol):
     def _read_event(self) -> bool:
         """Read one event and act on it; False when there is none, or none is wanted yet."""
         exchange = self.exchange
+        self._hungry = False
         if exchange is None:
             if not self.writable:
                 return False
@@ -130,6 +132,7 @@ class Front(asyncio.Protocol):
         except Malformed as fault:
             self._malformed(fault)
             return False
+        self._hungry = event is None
         if event is None:
             return False
         if isinstance(event, RequestHead):
@@ -172,7 +175,7 @@ class Front(asyncio.Protocol):
         transport = self._transport
         if transport is None or self._lingering or self._tunnel is not None:
             return
-        full = self.reader.buffered >= BUFFER_LIMIT
+        full = self.reader.buffered >= BUFFER_LIMIT and not self._hungry
         if full == transport.is_reading():
             (transport.pause_reading if full else transport.resume_reading)()
         exchange = self.exchange

@@ -1,0 +1,203 @@
+"""What must not pass, both ways, and what the gateway says instead."""
+
+from pathlib import Path
+
+import pytest
+
+from gateway.routing.fields import cookie_name, without_cookies
+from gateway.store import Store
+from tests.proxy.rig import Rig, rig
+
+SPOOFED = [
+    "X-Forwarded-For: 6.6.6.6",
+    "X-Forwarded-Proto: gopher",
+    "X-Forwarded-Host: evil.test",
+    "X-Forwarded-Port: 6",
+    "X-Forwarded-User: root",
+    "X-Forwarded-Email: root@evil.test",
+    "X-Forwarded-Anything: evil",
+    "x-FORWARDED-fOR: 6.6.6.6",
+    "Forwarded: for=6.6.6.6",
+    "X-Auth-Subject: root",
+    "x-auth-subject: root",
+    "X-Auth-Client-Id: evil",
+    "X-Auth-Scope: everything",
+    "X-Auth-Token-Type: bearer",
+    "X-Request-Id: evil",
+    "X-Real-IP: 6.6.6.6",
+    "X-Original-URL: /evil",
+    "X-Rewrite-URL: /evil",
+    "X-HTTP-Method-Override: DELETE",
+    "X-HTTP-Method: DELETE",
+    "X-Method-Override: DELETE",
+    "Proxy: http://evil.test",
+    "Authorization: Bearer evil",
+    "Proxy-Authorization: Basic evil",
+    "Keep-Alive: timeout=5",
+    "Proxy-Connection: keep-alive",
+    "Cookie: gateway_session=evil",
+    "Cookie: __Host-gateway_session=evil",
+]
+
+
+@pytest.mark.parametrize("field", SPOOFED)
+async def test_no_client_speaks_for_a_proxy_or_for_us_on_a_public_route_either(field: str, public: Rig) -> None:
+    reply = await public.talk(f"GET / HTTP/1.1\r\nHost: a\r\n{field}\r\n\r\n".encode())
+    assert reply.status == 200
+    value = field.partition(": ")[2]
+    name = field.partition(":")[0].lower()
+    (request,) = public.upstream.requests
+    assert value not in request.all(name)
+    assert "evil" not in str(request)
+    assert "6.6.6.6" not in str(request)
+    assert request.one("x-forwarded-for") == "127.0.0.1"
+    assert request.one("x-forwarded-proto") == "http"
+    assert request.one("x-forwarded-host") == "a"
+    assert request.one("x-request-id") == reply.one("x-request-id")
+
+
+async def test_fields_named_by_connection_stay_on_their_hop(public: Rig) -> None:
+    # RFC 9110, section 7.6.1
+    public.upstream.answer = (
+        b"HTTP/1.1 200 OK\r\nConnection: x-private\r\nX-Private: 1\r\nKeep-Alive: 5\r\nX-Public: 1\r\n"
+        b"Proxy-Authenticate: x\r\nContent-Length: 0\r\n\r\n"
+    )
+    reply = await public.talk(
+        b"GET / HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, X-Secret, X-Auth-Subject, X-Forwarded-For, Host\r\n"
+        b"X-Secret: 1\r\nX-Shared: 1\r\nTE: trailers, gzip\r\n\r\n"
+    )
+    (request,) = public.upstream.requests
+    assert request.all("x-secret") == []
+    assert request.one("x-shared") == "1"
+    assert request.one("host") == "a"
+    assert request.one("x-forwarded-for") == "127.0.0.1"
+    assert (request.one("te"), request.one("connection")) == ("trailers", "TE, close")
+    assert (reply.all("x-private"), reply.all("keep-alive"), reply.all("proxy-authenticate")) == ([], [], [])
+    assert reply.one("x-public") == "1"
+
+
+async def test_our_cookies_stay_here_and_the_others_keep_every_byte(public: Rig) -> None:
+    await public.talk(
+        b'GET / HTTP/1.1\r\nHost: a\r\nCookie: a=1;  b="2";gateway_session=x; __Host-gateway_session=y; c=3=4\r\n\r\n'
+    )
+    assert public.upstream.requests[0].one("cookie") == 'a=1;  b="2"; c=3=4'
+
+
+async def test_an_upstream_cannot_reach_into_our_pages(public: Rig) -> None:
+    public.upstream.answer = (
+        b"HTTP/1.1 200 OK\r\nSet-Cookie: gateway_session=x\r\nSet-Cookie: __Host-gateway_session=x; Secure\r\n"
+        b"Set-Cookie: =gateway_session=x\r\nSet-Cookie: gateway_session\r\nSet-Cookie: theirs=1\r\n"
+        b'Clear-Site-Data: "*"\r\nService-Worker-Allowed: /\r\nX-Request-Id: evil\r\nContent-Length: 0\r\n\r\n'
+    )
+    reply = await public.talk(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert reply.all("set-cookie") == ["theirs=1"]
+    assert reply.all("clear-site-data") == reply.all("service-worker-allowed") == []
+    assert reply.one("x-request-id") != "evil"
+
+
+async def test_authorization_passes_where_the_route_says_so(tmp_path: Path, no_database: Store) -> None:
+    routes = [
+        {"name": "open", "path": "/open", "auth": "none", "forward_authorization": True},
+        {"name": "shut", "path": "/shut", "auth": "none"},
+    ]
+    async with rig(tmp_path, no_database, routes=routes) as running:
+        for path in ("open", "shut"):
+            await running.talk(f"GET /{path} HTTP/1.1\r\nHost: a\r\nAuthorization: Basic eDp5\r\n\r\n".encode())
+        opened, shut = running.upstream.requests
+    assert opened.all("authorization") == ["Basic eDp5"]
+    assert shut.all("authorization") == []
+
+
+async def test_only_a_trusted_proxy_may_say_whom_it_speaks_for(tmp_path: Path, no_database: Store) -> None:
+    request = (
+        b"GET / HTTP/1.1\r\nHost: inner\r\nX-Forwarded-For: 203.0.113.9\r\nX-Forwarded-Proto: https\r\n"
+        b"X-Forwarded-Host: api.example\r\nX-Forwarded-Port: 443\r\n"
+        b"X-Request-Id: outer-1\r\nX-Forwarded-User: root\r\n\r\n"
+    )
+    async with rig(tmp_path, no_database, server={"trusted_proxies": ["127.0.0.0/8"]}) as running:
+        await running.talk(request)
+        (seen,) = running.upstream.requests
+    assert seen.one("x-forwarded-for") == "203.0.113.9, 127.0.0.1"
+    assert seen.one("x-forwarded-proto") == "https"
+    assert seen.one("x-forwarded-host") == "api.example"
+    assert seen.one("x-forwarded-port") == "443"
+    assert seen.one("x-request-id") == "outer-1"
+    assert seen.all("x-forwarded-user") == []
+
+
+async def test_the_authorization_plane_gets_cookies_and_authorization_but_no_spoofed_origin(public: Rig) -> None:
+    public.plane.answer = b"HTTP/1.1 200 OK\r\nSet-Cookie: gateway_session=x; HttpOnly\r\nContent-Length: 0\r\n\r\n"
+    reply = await public.talk(
+        b"GET /oauth2/login HTTP/1.1\r\nHost: gateway.test\r\n"
+        b"Cookie: gateway_session=s\r\nAuthorization: Basic eDp5\r\n"
+        b"X-Forwarded-For: 6.6.6.6\r\nX-Forwarded-Host: evil\r\nX-Request-Id: evil\r\n\r\n"
+    )
+    assert reply.all("set-cookie") == ["gateway_session=x; HttpOnly"]
+    (seen,) = public.plane.requests
+    assert (seen.one("cookie"), seen.one("authorization")) == ("gateway_session=s", "Basic eDp5")
+    assert (seen.one("x-forwarded-for"), seen.one("x-forwarded-host")) == ("127.0.0.1", "gateway.test")
+    assert seen.one("x-request-id") == reply.one("x-request-id")
+    assert public.upstream.connections == 0
+
+
+@pytest.mark.parametrize(
+    ("target", "host", "status", "plane"),
+    [
+        ("/oauth2/login", "gateway.test", 200, True),
+        ("/oauth2/login", "GATEWAY.test:80", 200, True),
+        ("/oauth2/login", "other.test", 421, False),
+        ("/oauth2", "other.test", 421, False),
+        ("/.well-known/oauth-authorization-server", "gateway.test", 200, True),
+        ("/.well-known/openid-configuration", "other.test", 421, False),
+        ("/.well-known/jwks.json", "gateway.test", 200, True),
+        ("/.well-known/jwks.json/x", "gateway.test", 200, False),
+        ("/.well-known/oauth-protected-resource", "other.test", 200, True),
+        ("/.well-known/oauth-protected-resource/api/x", "other.test", 200, True),
+        ("/.well-known/other", "gateway.test", 200, False),
+        ("/oauth2x", "gateway.test", 200, False),
+        ("/%6fauth2/login", "gateway.test", 400, False),
+        ("/oauth2;x/login", "gateway.test", 400, False),
+    ],
+)
+async def test_the_authorization_plane_answers_on_the_issuer_s_host_only(
+    target: str, host: str, status: int, plane: bool, public: Rig
+) -> None:
+    reply = await public.talk(f"GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+    assert reply.status == status
+    assert bool(public.plane.requests) is plane
+    assert bool(public.upstream.requests) is (status == 200 and not plane)
+
+
+@pytest.mark.parametrize(
+    ("set_cookie", "name"),
+    [
+        (b"a=b", b"a"),
+        (b" a =b; Path=/", b"a"),
+        (b"=a=b", b"a"),
+        (b"a", b"a"),
+        (b"=a", b"a"),
+        (b"", b""),
+        (b"a=b=c", b"a"),
+    ],
+)
+def test_a_cookie_s_name_is_what_a_browser_and_a_server_make_of_it(set_cookie: bytes, name: bytes) -> None:
+    # RFC 6265, section 5.2
+    assert cookie_name(set_cookie) == name
+
+
+@pytest.mark.parametrize(
+    ("cookie", "kept"),
+    [
+        (b"a=1", b"a=1"),
+        (b"x=1", b""),
+        (b"x", b""),
+        (b"a=1; x=1", b"a=1"),
+        (b"x=1; a=1", b"a=1"),
+        (b" x =1;a=1", b"a=1"),
+        (b"ax=1; xa=1", b"ax=1; xa=1"),
+        (b"a=x=1", b"a=x=1"),
+        (b"", b""),
+    ],
+)
+def test_cookies_are_taken_out_by_their_whole_name(cookie: bytes, kept: bytes) -> None:
+    assert without_cookies(cookie, {b"x"}) == kept
