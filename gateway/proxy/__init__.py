@@ -15,12 +15,12 @@ from gateway.observe import get_logger
 from gateway.proxy.answers import RefusalPage
 from gateway.proxy.dispatch import Dispatcher, Peer
 from gateway.proxy.front import Front
+from gateway.proxy.limits import DEFAULT, Limits
 from gateway.proxy.upstream import Upstreams
 from gateway.routing import Route
 
-__all__ = ["Proxy"]
+__all__ = ["Limits", "Proxy"]
 
-TICK = 0.25  # seconds between two looks at the deadlines
 REFUSAL_LINES_PER_SECOND = 50
 
 _log = get_logger("gateway.proxy")
@@ -37,11 +37,13 @@ class Proxy:
         guard: Guard,
         authorization_socket: str,
         refusal_page: RefusalPage,
+        limits: Limits = DEFAULT,
     ) -> None:
+        self.limits = limits
         self.dispatcher = Dispatcher(config, routes, authorization_socket)
         self.guard = guard
         self.refusal_page = refusal_page
-        self.upstreams = Upstreams()
+        self.upstreams = Upstreams(limits)
         self.fronts: set[Front] = set()
         self.draining = False
         self._drained = asyncio.Event()
@@ -51,7 +53,7 @@ class Proxy:
         self._request_numbers = itertools.count(1)
         self._date = (-1, b"")
         self._lines = _Allowance(REFUSAL_LINES_PER_SECOND)
-        self._ticking = self._loop.call_later(TICK, self._tick)
+        self._ticking = self._loop.call_later(self.limits.tick, self._tick)
 
     def front(self) -> Front:
         """The protocol of a new client connection."""
@@ -113,7 +115,7 @@ class Proxy:
         now = self.now()
         for front in list(self.fronts):
             front.tick(now)
-        self._ticking = self._loop.call_later(TICK, self._tick)
+        self._ticking = self._loop.call_later(self.limits.tick, self._tick)
 
 
 class _Allowance:

@@ -32,10 +32,6 @@ from gateway.routing.fields import to_client, trailers
 if TYPE_CHECKING:
     from gateway.proxy.front import Front
 
-STREAM_IDLE_TIMEOUT = 300.0
-BODY_IDLE_TIMEOUT = 60.0
-HELD_LIMIT = 64 * 1024
-
 _log = get_logger("gateway.proxy")
 
 
@@ -152,7 +148,7 @@ class Exchange:
         if self.state is State.HOLDING:
             self._held.append(data)
             self._held_size += len(data)
-            if self._front.reader.first_chunk_seen or self._held_size >= HELD_LIMIT:
+            if self._front.reader.first_chunk_seen or self._held_size >= self._proxy.limits.buffer:
                 self._connect()
             return
         self._send_body(data)
@@ -300,7 +296,7 @@ class Exchange:
         self._front.exchange_over(self)
 
     def _stream_progress(self) -> None:
-        self.deadline = self._proxy.now() + STREAM_IDLE_TIMEOUT
+        self.deadline = self._proxy.now() + self._proxy.limits.stream_idle
 
     def _change_protocol(self, head: ResponseHead, upstream: UpstreamConnection) -> None:
         """RFC 9110, section 15.2.2: from here on the connection belongs to the new protocol."""
@@ -311,7 +307,7 @@ class Exchange:
             ends_at = self._proxy.now() + (self._allowed.expires_at - datetime.now(UTC)).total_seconds()
         self.state = State.OVER
         self._upstream = None
-        tunnel = Tunnel(self._front, upstream, self._proxy.now, ends_at)
+        tunnel = Tunnel(self._front, upstream, self._proxy.now, self._proxy.limits.stream_idle, ends_at)
         self._front.become_tunnel(tunnel, upstream.reader.unread())
 
     # -- the client, and the end ------------------------------------------------------------------------------------

@@ -11,19 +11,11 @@ from gateway.guard import Refused
 from gateway.http1 import End, Malformed, RequestHead, RequestReader
 from gateway.proxy.answers import malformed, refusal, render
 from gateway.proxy.dispatch import Peer
-from gateway.proxy.exchange import BODY_IDLE_TIMEOUT, Exchange, State
+from gateway.proxy.exchange import Exchange, State
 from gateway.proxy.tunnel import Tunnel
 
 if TYPE_CHECKING:
     from gateway.proxy import Proxy
-
-HEAD_TIMEOUT = 10.0
-KEEP_ALIVE_TIMEOUT = 75.0
-SLOW_READER_TIMEOUT = 60.0
-LINGER_TIMEOUT = 2.0
-HALF_CLOSED_TIMEOUT = 0.5
-BUFFER_LIMIT = 64 * 1024
-DISCARD_LIMIT = 64 * 1024
 
 
 class Front(asyncio.Protocol):
@@ -51,10 +43,10 @@ class Front(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
-        self._transport.set_write_buffer_limits(high=BUFFER_LIMIT)
+        self._transport.set_write_buffer_limits(high=self.proxy.limits.buffer)
         name = transport.get_extra_info("peername")
         self.peer = self.proxy.dispatcher.peer(str(name[0]) if isinstance(name, tuple) else "unix")
-        self._deadline = self.proxy.now() + HEAD_TIMEOUT
+        self._deadline = self.proxy.now() + self.proxy.limits.head
         self.proxy.fronts.add(self)
 
     def data_received(self, data: bytes) -> None:
@@ -73,7 +65,7 @@ class Front(asyncio.Protocol):
             return True
         if self._lingering or self.exchange is None or self._discarding:
             return False
-        self._half_closed_until = self.proxy.now() + HALF_CLOSED_TIMEOUT
+        self._half_closed_until = self.proxy.now() + self.proxy.limits.half_closed
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the protocol's signature
@@ -89,7 +81,7 @@ class Front(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self.writable = False
-        self._blocked_until = self.proxy.now() + SLOW_READER_TIMEOUT
+        self._blocked_until = self.proxy.now() + self.proxy.limits.slow_reader
         self._tell_writable()
 
     def resume_writing(self) -> None:
@@ -175,7 +167,7 @@ class Front(asyncio.Protocol):
         transport = self._transport
         if transport is None or self._lingering or self._tunnel is not None:
             return
-        full = self.reader.buffered >= BUFFER_LIMIT and not self._hungry
+        full = self.reader.buffered >= self.proxy.limits.buffer and not self._hungry
         if full == transport.is_reading():
             (transport.pause_reading if full else transport.resume_reading)()
         exchange = self.exchange
@@ -184,7 +176,7 @@ class Front(asyncio.Protocol):
         elif exchange.request_complete or not (self._discarding or exchange.wants_body):
             self._deadline = inf
         else:
-            self._deadline = self.proxy.now() + BODY_IDLE_TIMEOUT
+            self._deadline = self.proxy.now() + self.proxy.limits.body_idle
 
     def _await_head(self) -> None:
         """A head has its time from its first byte on, however it drips; before it, the connection may rest."""
@@ -192,9 +184,9 @@ class Front(asyncio.Protocol):
             self._deadline = inf
         elif self.reader.buffered and not self._head_begun:
             self._head_begun = True
-            self._deadline = self.proxy.now() + HEAD_TIMEOUT
+            self._deadline = self.proxy.now() + self.proxy.limits.head
         elif self._deadline == inf:
-            self._deadline = self.proxy.now() + KEEP_ALIVE_TIMEOUT
+            self._deadline = self.proxy.now() + self.proxy.limits.keep_alive
 
     # -- writing --------------------------------------------------------------------------------------------------
 
@@ -228,7 +220,7 @@ class Front(asyncio.Protocol):
         """Answer in the upstream's place. The connection stays if what is left of the request is small."""
         head = exchange.head if exchange is not None else None
         request_id = exchange.request_id if exchange is not None else self.proxy.new_request_id()
-        if exchange is None or not (exchange.request_complete or _rest_is_small(exchange.head)):
+        if exchange is None or not (exchange.request_complete or self._rest_is_small(exchange.head)):
             self.keep_alive = False
         fields = self.proxy.dispatcher.allowed_methods(head, refused) if head is not None else []
         persistence = self.persistence()
@@ -259,7 +251,7 @@ class Front(asyncio.Protocol):
             self.linger()
         elif exchange.request_complete:
             self._next()
-        elif _rest_is_small(exchange.head):
+        elif self._rest_is_small(exchange.head):
             self._discarding = True
             self.advance()
         else:
@@ -275,6 +267,10 @@ class Front(asyncio.Protocol):
         self._deadline = inf
         self._head_begun = False
         self.advance()
+
+    def _rest_is_small(self, head: RequestHead) -> bool:
+        """Whether reading a request to its end costs less than a new connection, and its end is sure to come."""
+        return head.length is not None and head.length <= self.proxy.limits.discard and not head.expects_continue
 
     def become_tunnel(self, tunnel: Tunnel, from_upstream: bytes) -> None:
         """The exchange ended in a change of protocol."""
@@ -298,7 +294,7 @@ class Front(asyncio.Protocol):
             return
         transport.write_eof()
         self.resume()
-        self._deadline = self.proxy.now() + LINGER_TIMEOUT
+        self._deadline = self.proxy.now() + self.proxy.limits.linger
 
     def close(self) -> None:
         """End the connection once what was written has gone out."""
@@ -337,8 +333,3 @@ class Front(asyncio.Protocol):
         else:
             self.keep_alive = False
             self.exchange.fail(refusal(408, "The request's body did not come in time."))
-
-
-def _rest_is_small(head: RequestHead) -> bool:
-    """Whether reading a request to its end costs less than a new connection, and its end is sure to come."""
-    return head.length is not None and head.length <= DISCARD_LIMIT and not head.expects_continue

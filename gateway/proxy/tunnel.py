@@ -5,8 +5,6 @@ from typing import Protocol
 
 from gateway.proxy.upstream import UpstreamConnection
 
-IDLE_TIMEOUT = 300.0
-
 
 class ClientSide(Protocol):
     """What a tunnel needs of the client's connection."""
@@ -22,10 +20,15 @@ class Tunnel:
     """Joins the two connections of an upgraded exchange. A side that ends is ended towards the other one."""
 
     def __init__(
-        self, client: ClientSide, upstream: UpstreamConnection, now: Callable[[], float], ends_at: float
+        self,
+        client: ClientSide,
+        upstream: UpstreamConnection,
+        now: Callable[[], float],
+        idle_timeout: float,
+        ends_at: float,
     ) -> None:
         self._client, self._upstream = client, upstream
-        self._now, self._ends_at = now, ends_at
+        self._now, self._idle_timeout, self._ends_at = now, idle_timeout, ends_at
         self._idle_since = now()
         self._client_ended = self._upstream_ended = False
         upstream.owner = self
@@ -68,7 +71,7 @@ class Tunnel:
 
     def expired(self, now: float) -> bool:
         """Whether it was idle for too long, or the token that opened it has ended."""
-        return now - self._idle_since > IDLE_TIMEOUT or now >= self._ends_at
+        return now - self._idle_since > self._idle_timeout or now >= self._ends_at
 
     def close(self) -> None:
         """End both sides; what was written goes out first."""

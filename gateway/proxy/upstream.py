@@ -5,10 +5,8 @@ import ssl
 from typing import Protocol, cast
 
 from gateway.http1 import ResponseReader
+from gateway.proxy.limits import Limits
 from gateway.routing import Origin, Route
-
-CONNECT_TIMEOUT = 5.0
-BUFFER_LIMIT = 64 * 1024
 
 
 class Owner(Protocol):
@@ -27,13 +25,14 @@ class Owner(Protocol):
 class UpstreamConnection(asyncio.Protocol):
     """One connection to an upstream. What comes is put into `reader`; once `tunnelled`, into `raw`."""
 
-    def __init__(self, owner: Owner, reader: ResponseReader) -> None:
+    def __init__(self, owner: Owner, reader: ResponseReader, limits: Limits) -> None:
         self.owner: Owner | None = owner
         self.reader = reader
         self.tunnelled = False
         self.raw: list[bytes] = []
         self.closed = False
         self.writable = True
+        self._limits = limits
         self._transport: asyncio.Transport | None = None
 
     # -- the owner's side -------------------------------------------------------------------------------------
@@ -70,7 +69,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
-        self._transport.set_write_buffer_limits(high=BUFFER_LIMIT)
+        self._transport.set_write_buffer_limits(high=self._limits.buffer)
         if self.owner is None:
             self._transport.abort()
 
@@ -117,7 +116,8 @@ class UpstreamUnreachable(Exception):
 class Upstreams:
     """Where the exchanges' connections come from; a route's upstreams are taken in turn."""
 
-    def __init__(self) -> None:
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
         self._turns: dict[Route, int] = {}
         self._tls = ssl.create_default_context()
         self._tls.set_alpn_protocols(["http/1.1"])
@@ -129,9 +129,9 @@ class Upstreams:
         cause, timed_out = "", False
         for step in range(len(route.upstreams)):
             origin = route.upstreams[(turn + step) % len(route.upstreams)]
-            connection = UpstreamConnection(owner, reader)
+            connection = UpstreamConnection(owner, reader, self._limits)
             try:
-                async with asyncio.timeout(CONNECT_TIMEOUT):
+                async with asyncio.timeout(self._limits.connect):
                     await self._open(origin, connection)
             except TimeoutError:
                 cause, timed_out = f"{origin.host}:{origin.port} did not take the connection", True

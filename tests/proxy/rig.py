@@ -15,7 +15,7 @@ import h11
 from gateway.config import Settings, compile_routes, parse
 from gateway.crypto import Keyring
 from gateway.guard import Guard
-from gateway.proxy import Proxy
+from gateway.proxy import Limits, Proxy
 from gateway.store import Store
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -235,6 +235,7 @@ async def rig(
     routes: list[dict[str, Any]] | None = None,
     server: dict[str, Any] | None = None,
     upstream: RawUpstream | None = None,
+    limits: Limits | None = None,
 ) -> AsyncIterator[Rig]:
     """A proxy over a raw upstream; without `routes`, one public route at "/"."""
     plane = RawUpstream(path=str(tmp_path / "plane.sock"))
@@ -256,6 +257,7 @@ async def rig(
             guard=Guard(store, settings),
             authorization_socket=plane.path or "",
             refusal_page=_page,
+            limits=limits or Limits(),
         )
         listening = await asyncio.get_running_loop().create_server(proxy.front, "127.0.0.1", 0)
         port = listening.sockets[0].getsockname()[1]

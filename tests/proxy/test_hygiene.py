@@ -1,6 +1,7 @@
 """What must not pass, both ways, and what the gateway says instead."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -96,7 +97,7 @@ async def test_an_upstream_cannot_reach_into_our_pages(public: Rig) -> None:
 
 
 async def test_authorization_passes_where_the_route_says_so(tmp_path: Path, no_database: Store) -> None:
-    routes = [
+    routes: list[dict[str, Any]] = [
         {"name": "open", "path": "/open", "auth": "none", "forward_authorization": True},
         {"name": "shut", "path": "/shut", "auth": "none"},
     ]

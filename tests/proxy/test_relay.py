@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -225,7 +226,7 @@ async def test_bodies_stream_both_ways_at_once(public: Rig) -> None:
 
 
 async def test_the_host_arrives_as_sent_unless_the_route_names_one(tmp_path: Path, no_database: Store) -> None:
-    routes = [
+    routes: list[dict[str, Any]] = [
         {"name": "plain", "path": "/plain", "auth": "none"},
         {"name": "named", "path": "/named", "auth": "none", "upstream_host": "inner.test:81", "strip_prefix": "/named"},
     ]

@@ -1,0 +1,23 @@
+"""How long and how much: the defaults that bound every connection, in seconds and bytes."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """The bounds of one worker's connections. A route has its own for the answer's head and the body."""
+
+    head: float = 10.0  # until a request's head is complete
+    keep_alive: float = 75.0  # between two requests
+    body_idle: float = 60.0  # between two parts of a request's body
+    slow_reader: float = 60.0  # a client that takes nothing while its buffer is full
+    half_closed: float = 0.5  # a client that has ended its side may be gone
+    linger: float = 2.0  # for the client to read the last answer
+    connect: float = 5.0  # until an upstream takes the connection
+    stream_idle: float = 300.0  # between two parts of an answer, and in a tunnel
+    tick: float = 0.25  # between two looks at the above
+    buffer: int = 64 * 1024  # each way
+    discard: int = 64 * 1024  # the rest of a refused request that is read so that the connection can stay
+
+
+DEFAULT = Limits()
