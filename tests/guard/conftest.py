@@ -1,0 +1,162 @@
+"""A guard over a real store, with clients, tokens of both kinds, a route, and a clock that the test sets."""
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+
+from gateway import config
+from gateway.config import Settings
+from gateway.credentials import mac
+from gateway.crypto import Keyring
+from gateway.guard import Allowed, Call, Guard, Refused, Verdict
+from gateway.model import Client, TokenType
+from gateway.routing import Route
+from gateway.store import NewClient, Store
+from gateway.store.records import IssuedTokens
+
+TABLES: dict[str, Any] = {
+    "server": {"public_url": "https://api.example.com"},
+    "scopes": {"read": "Read", "write": "Write"},
+    "mac": {"algorithms": ["hmac-sha-256", "hmac-sha-1"], "drafts": ["01", "00"]},
+    "routes": [
+        {
+            "name": "notes",
+            "path": "/notes",
+            "upstreams": ["http://127.0.0.1:9"],
+            "auth": ["bearer", "mac"],
+            "scopes": {"GET": ["read"], "*": ["write"]},
+        },
+        {"name": "other", "path": "/other", "upstreams": ["http://127.0.0.1:9"], "auth": ["bearer", "mac"]},
+        {"name": "bearer", "path": "/bearer", "upstreams": ["http://127.0.0.1:9"], "auth": ["bearer"]},
+        {"name": "mac", "path": "/mac", "upstreams": ["http://127.0.0.1:9"], "auth": ["mac"]},
+        {"name": "public", "path": "/public", "upstreams": ["http://127.0.0.1:9"], "auth": "none"},
+    ],
+}
+
+
+def settings_for(keyring: Keyring, **tables: Any) -> Settings:
+    """The settings of the tests' configuration, with some of its tables replaced."""
+    read = config.parse(TABLES | tables)
+    return Settings(read, Path("/nowhere/config.toml"), None, keyring, ())
+
+
+class Clock:
+    """The system's time, and what a test adds to it."""
+
+    offset = 0.0
+
+    def __call__(self) -> float:
+        return time.time() + self.offset
+
+
+async def verdict_of(guard: Guard, call: Call) -> Verdict:
+    """The verdict, waited for where it must be."""
+    found = guard.check(call)
+    return found if isinstance(found, Allowed | Refused) else await found
+
+
+def new_client(token_type: TokenType = "bearer", **changes: Any) -> NewClient:
+    """A confidential client that may do everything, with some of it changed."""
+    return replace(
+        NewClient(
+            name="App",
+            confidential=True,
+            redirect_uris=(),
+            grant_types=frozenset({"client_credentials"}),
+            scopes=frozenset({"read", "write"}),
+            token_type=token_type,
+            mac_drafts=("01",),
+            mac_algorithm="hmac-sha-256",
+        ),
+        **changes,
+    )
+
+
+@dataclass(kw_only=True)
+class World:
+    """What a test of the guard works with."""
+
+    store: Store
+    database: str
+    keyring: Keyring
+    guard: Guard
+    clock: Clock
+    routes: dict[str, Route]
+    client: Client
+
+    async def token(self, *scopes: str, kind: TokenType = "bearer", ttl: float = 3600.0) -> IssuedTokens:
+        """A token of the usual client's, with the scope `read` unless others are named."""
+        return await self.store.issue_token(self.client.client_id, None, frozenset(scopes or {"read"}), ttl, kind)
+
+    async def check(self, call: Call, guard: Guard | None = None) -> Verdict:
+        """The verdict on a call."""
+        return await verdict_of(guard or self.guard, call)
+
+    def call(self, *authorization: str | bytes, route: str = "notes", **changes: Any) -> Call:
+        """A GET of `/notes/1`, or of another route, with these Authorization fields."""
+        fields = tuple(value if isinstance(value, bytes) else value.encode() for value in authorization)
+        usual = Call(
+            route=self.routes[route],
+            method="GET",
+            target=self.routes[route].path + b"/1?b=1&a=2",
+            host="api.example.com",
+            port=443,
+            authorization=fields,
+        )
+        return replace(usual, **changes)
+
+    def signed(self, tokens: IssuedTokens, *, route: str = "notes", **changes: Any) -> Call:
+        """A call with a right signature; `changes` to attributes and to the request are made before signing."""
+        parts = {name: changes.pop(name) for name in ("method", "target", "host", "port") if name in changes}
+        return self.call(self.authorization(tokens, self.call(route=route, **parts), **changes), route=route, **parts)
+
+    def authorization(self, tokens: IssuedTokens, call: Call, **changes: Any) -> str:
+        """The Authorization value of a right signature for `call`."""
+        attributes: dict[str, Any] = {"ts": str(int(self.clock())), "nonce": "n1", "ext": None, "bodyhash": None}
+        attributes |= {name: value for name, value in changes.items() if name in attributes}
+        covered = mac.Covered(method=call.method, target=call.target, host=call.host, port=call.port)
+        text = mac.normalized_string(covered, **attributes)
+        key, algorithm = changes.get("key") or tokens.mac_key, changes.get("algorithm") or tokens.mac_algorithm
+        assert key is not None
+        assert algorithm is not None
+        signature = mac.sign(key.encode(), algorithm, text)
+        return mac.render(mac.Credentials(id=changes.get("id", tokens.access_token), mac=signature, **attributes))
+
+    async def nonces(self) -> int:
+        """How many nonces the database remembers."""
+        connection = await asyncpg.connect(self.database)
+        try:
+            return int(await connection.fetchval("select count(*) from mac_nonces"))
+        finally:
+            await connection.close()
+
+    @asynccontextmanager
+    async def second_guard(self) -> AsyncIterator[Guard]:
+        """A guard with a store of its own, as another worker has."""
+        other = await Store.open(self.database, self.keyring, size=4, name="gateway-test-2")
+        try:
+            yield Guard(other, settings_for(self.keyring), clock=self.clock)
+        finally:
+            await other.close()
+
+
+@pytest.fixture
+async def world(store: Store, database: str, keyring: Keyring) -> World:
+    """A guard, its routes and a client."""
+    settings, clock = settings_for(keyring), Clock()
+    client, _ = await store.create_client(new_client())
+    return World(
+        store=store,
+        database=database,
+        keyring=keyring,
+        guard=Guard(store, settings, clock=clock),
+        clock=clock,
+        routes={route.name: route for route in config.compile_routes(settings.config)},
+        client=client,
+    )

@@ -1,0 +1,271 @@
+"""Bearer tokens before the guard (RFC 6750), and what every scheme has in common."""
+
+import asyncio
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from gateway.errors import OperatorError
+from gateway.guard import Allowed, Guard, Refused
+from gateway.store import Store
+
+from .conftest import World, new_client, settings_for, verdict_of
+
+METADATA = b'resource_metadata="https://api.example.com/.well-known/oauth-protected-resource/notes"'
+
+
+def _is_refused(verdict: object, status: int, error: str) -> Refused:
+    assert isinstance(verdict, Refused)
+    assert (verdict.status, verdict.error) == (status, error)
+    return verdict
+
+
+# -- what passes ---------------------------------------------------------------------------------------------
+
+
+async def test_live_token_passes_with_its_identity(world: World) -> None:
+    await world.store.create_user("ada", "ada@example.com", None, "$argon2id$fake")
+    tokens = await world.store.issue_token(world.client.client_id, "ada", frozenset({"read"}), 60, "bearer")
+    verdict = await world.check(world.call(f"Bearer {tokens.access_token}"))
+    assert isinstance(verdict, Allowed)
+    assert verdict.identity is not None
+    assert (verdict.identity.username, verdict.identity.email) == ("ada", "ada@example.com")
+    assert verdict.identity.client_id == world.client.client_id
+    assert (verdict.token_type, len(verdict.digest)) == ("bearer", 32)
+    assert verdict.scopes == {"read"}
+    assert verdict.expires_at is not None
+    assert timedelta(0) < verdict.expires_at - datetime.now(UTC) <= timedelta(seconds=60)
+
+
+@pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
+async def test_scheme_is_read_in_any_case(world: World, scheme: str) -> None:
+    tokens = await world.token()
+    assert isinstance(await world.check(world.call(f"{scheme} {tokens.access_token}")), Allowed)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"authorization": (b"Bearer gwa_invented",)},
+        {"authorization": (b"Bearer a", b"MAC b")},
+        {"authorization": (b"\xff",)},
+        {"target": b"/public?access_token=x"},
+        {"signature_fields": True},
+    ],
+)
+async def test_public_route_passes_at_once_whatever_comes(world: World, changes: dict[str, Any]) -> None:
+    verdict = world.guard.check(world.call(route="public", **changes))
+    assert verdict == Allowed(identity=None, scopes=frozenset(), token_type="", digest=b"", expires_at=None)
+
+
+async def test_head_needs_the_scopes_of_get(world: World) -> None:
+    tokens = await world.token("read")
+    assert isinstance(await world.check(world.call(f"Bearer {tokens.access_token}", method="HEAD")), Allowed)
+
+
+async def test_route_without_scopes_takes_any_live_token(world: World) -> None:
+    tokens = await world.token("read")
+    call = world.call(f"Bearer {tokens.access_token}", route="other", method="DELETE")
+    assert isinstance(await world.check(call), Allowed)
+
+
+# -- no credential -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("authorization", [(), (b"Basic Zm9vOmJhcg==",), (b"Digest x",), (b"Signature a=b",)])
+async def test_request_without_a_fitting_credential_gets_challenges_without_error(
+    world: World, authorization: tuple[bytes, ...]
+) -> None:
+    verdict = world.guard.check(world.call(authorization=authorization))
+    refused = _is_refused(verdict, 401, "unauthorized")
+    assert refused.challenges == (
+        b'Bearer realm="api.example.com", ' + METADATA,
+        b'MAC realm="api.example.com", ' + METADATA,
+    )
+
+
+@pytest.mark.parametrize(("route", "scheme"), [("bearer", b"Bearer "), ("mac", b"MAC ")])
+async def test_challenges_name_the_schemes_of_the_route_only(world: World, route: str, scheme: bytes) -> None:
+    refused = _is_refused(world.guard.check(world.call(route=route)), 401, "unauthorized")
+    assert len(refused.challenges) == 1
+    assert refused.challenges[0].startswith(scheme)
+
+
+async def test_scheme_that_the_route_does_not_accept_is_not_read(world: World) -> None:
+    tokens = await world.token()
+    verdict = world.guard.check(world.call(f"Bearer {tokens.access_token}", route="mac"))
+    assert b"error" not in _is_refused(verdict, 401, "unauthorized").challenges[0]
+    signed = world.signed(await world.token(kind="mac"), route="mac")
+    verdict = world.guard.check(world.call(*signed.authorization, route="bearer"))
+    assert b"error" not in _is_refused(verdict, 401, "unauthorized").challenges[0]
+
+
+# -- malformed -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "authorization",
+    [
+        (b"Bearer a", b"Bearer a"),
+        (b"Bearer a", b"MAC id"),
+        (b"Bearer a", b"Basic b"),
+        (b"",),
+        (b"Bearer",),
+        (b"Bearer ",),
+        (b"Bearer a b",),
+        (b"Bearer a,b",),
+        (b"Bearer a, Bearer b",),
+        (b'Bearer "a"',),
+        (b'Bearer a, MAC id="a"',),
+        (b"Bearer \xc3\xa4",),
+        (b"Bearer a\x00",),
+        (b"Bearer " + b"a" * 5000,),
+    ],
+)
+async def test_malformed_credential_is_refused_at_once(world: World, authorization: tuple[bytes, ...]) -> None:
+    refused = _is_refused(world.guard.check(world.call(authorization=authorization)), 400, "invalid_request")
+    assert all(b'error="invalid_request"' in challenge for challenge in refused.challenges)
+
+
+@pytest.mark.parametrize("query", [b"access_token=", b"a=1&access_token=x", b"%61ccess_token=x"])
+async def test_token_in_the_query_is_refused_even_if_it_is_good(world: World, query: bytes) -> None:
+    token = (await world.token()).access_token.encode()
+    target = b"/notes?" + query + token
+    _is_refused(world.guard.check(world.call(target=target)), 400, "invalid_request")
+    _is_refused(world.guard.check(world.call(b"Bearer " + token, target=target)), 400, "invalid_request")
+
+
+async def test_signature_field_beside_authorization_is_refused(world: World) -> None:
+    tokens = await world.token()
+    call = world.call(f"Bearer {tokens.access_token}", signature_fields=True)
+    _is_refused(world.guard.check(call), 400, "invalid_request")
+    _is_refused(world.guard.check(world.call(signature_fields=True)), 401, "unauthorized")
+
+
+# -- unknown, dead, foreign ----------------------------------------------------------------------------------
+
+
+async def test_invented_token_is_refused_without_the_database(world: World) -> None:
+    good = (await world.token()).access_token
+    last = "A" if good[-1] != "A" else "B"
+    refresh = world.keyring.new_token("gwr_")
+    for token in (good[:-1], good[:-1] + last, good + "A", "gwa_", "gwa_x", refresh, "gwc_" + good[4:]):
+        verdict = world.guard.check(world.call(f"Bearer {token}"))
+        _is_refused(verdict, 401, "invalid_token")
+        signed = f'MAC id="{token}", ts="1", nonce="n", mac="AAAA"'
+        _is_refused(world.guard.check(world.call(signed)), 401, "invalid_token")
+
+
+async def test_unknown_token_is_refused(world: World) -> None:
+    for token in (world.keyring.new_token("gwa_"), "imported-from-elsewhere", "a"):
+        _is_refused(await world.check(world.call(f"Bearer {token}")), 401, "invalid_token")
+
+
+async def test_dead_tokens_read_like_unknown_ones(world: World) -> None:
+    async def refusal(token: str) -> Refused:
+        return _is_refused(await world.check(world.call(f"Bearer {token}")), 401, "invalid_token")
+
+    unknown = await refusal(world.keyring.new_token("gwa_"))
+    assert all(b'error="invalid_token"' in challenge for challenge in unknown.challenges)
+
+    revoked = (await world.token()).access_token
+    await world.store.revoke_token(revoked, None)
+    invented = await refusal("gwa_" + "A" * 40)
+    signing = await refusal((await world.token(kind="mac")).access_token)
+    living = (await world.token()).access_token
+    await world.store.disable_client(world.client.client_id)
+    for refused in (await refusal(revoked), await refusal(living), invented, signing):
+        assert (refused.description, refused.challenges) == (unknown.description, unknown.challenges)
+
+
+async def test_token_dies_at_its_end(world: World) -> None:
+    tokens = await world.token(ttl=100)
+    call = world.call(f"Bearer {tokens.access_token}")
+    world.clock.offset = 98
+    assert isinstance(await world.check(call), Allowed)
+    world.clock.offset = 101
+    _is_refused(await world.check(call), 401, "invalid_token")
+
+
+async def test_clock_set_back_revives_no_token(world: World) -> None:
+    tokens = await world.token(ttl=100)
+    call = world.call(f"Bearer {tokens.access_token}")
+    world.clock.offset = 101
+    _is_refused(await world.check(call), 401, "invalid_token")
+    world.clock.offset = 0
+    _is_refused(await world.check(call), 401, "invalid_token")
+
+
+async def test_token_for_another_resource_is_refused(world: World) -> None:
+    resources = ("https://api.example.com/notes", "https://api.example.com/elsewhere")
+    tokens = await world.store.client_credentials(world.client, frozenset({"read"}), resources[:1], datetime.now(UTC))
+    assert isinstance(await world.check(world.call(f"Bearer {tokens.access_token}")), Allowed)
+    verdict = await world.check(world.call(f"Bearer {tokens.access_token}", route="other"))
+    assert "another resource" in _is_refused(verdict, 401, "invalid_token").description
+
+
+# -- scopes --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["POST", "DELETE", "PROPFIND", "get"])
+async def test_low_scope_is_named(world: World, method: str) -> None:
+    tokens = await world.token("read")
+    verdict = await world.check(world.call(f"Bearer {tokens.access_token}", method=method))
+    refused = _is_refused(verdict, 403, "insufficient_scope")
+    assert "write" in refused.description
+    for challenge in refused.challenges:
+        assert b'error="insufficient_scope"' in challenge
+        assert b'scope="write"' in challenge
+
+
+# -- the database is gone ------------------------------------------------------------------------------------
+
+
+async def test_closed_port_of_the_database_is_503_without_challenge(world: World) -> None:
+    tokens = await world.token()
+    async with await asyncio.start_server(lambda _r, w: w.close(), "127.0.0.1", 0) as gone:
+        port = gone.sockets[0].getsockname()[1]
+    store = Store.over(f"postgresql://x@127.0.0.1:{port}/x", world.keyring)
+    guard = Guard(store, settings_for(world.keyring))
+    refused = _is_refused(
+        await verdict_of(guard, world.call(f"Bearer {tokens.access_token}")), 503, "temporarily_unavailable"
+    )
+    assert refused.challenges == ()
+    _is_refused(guard.check(world.call("Bearer gwa_invented")), 401, "invalid_token")
+    await store.close()
+
+
+async def test_hung_database_is_503_in_time(world: World) -> None:
+    tokens = await world.token()
+    released = asyncio.Event()
+
+    async def hang(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await released.wait()
+        writer.close()
+
+    async with await asyncio.start_server(hang, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        store = Store.over(f"postgresql://x@127.0.0.1:{port}/x?sslmode=disable", world.keyring)
+        started = time.monotonic()
+        verdict = await verdict_of(
+            Guard(store, settings_for(world.keyring)), world.call(f"Bearer {tokens.access_token}")
+        )
+        assert time.monotonic() - started < 2.5
+        _is_refused(verdict, 503, "temporarily_unavailable")
+        released.set()
+        await store.close()
+
+
+async def test_guard_without_a_master_key_does_not_start(world: World) -> None:
+    with pytest.raises(OperatorError, match=r"keys\.master"):
+        Guard(world.store, settings_for(None))  # type: ignore[arg-type]
+
+
+async def test_token_of_a_deleted_client_is_refused(world: World) -> None:
+    client, _ = await world.store.create_client(new_client())
+    tokens = await world.store.issue_token(client.client_id, None, frozenset({"read"}), 60, None)
+    await world.store.delete_client(client.client_id)
+    _is_refused(await world.check(world.call(f"Bearer {tokens.access_token}")), 401, "invalid_token")
