@@ -21,7 +21,7 @@ Where the database gives no answer: 503, never a pass.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -94,6 +94,13 @@ class Guard:
         if self._tokens.invented(presented.token):
             return self._invalid(call, presented.unproven, "invented token")
         return self._looked_up(call, presented)
+
+    async def still_live(self, digests: Collection[bytes]) -> frozenset[bytes]:
+        """Which tokens (`Allowed.digest`) may go on using what they opened, a tunnel for instance.
+
+        Raises StoreUnavailable.
+        """
+        return await self._store.live_access_tokens(digests)
 
     async def _looked_up(self, call: Call, presented: _Presented) -> Verdict:
         try:

@@ -16,6 +16,7 @@ from gateway.proxy.answers import RefusalPage
 from gateway.proxy.dispatch import Dispatcher, Peer
 from gateway.proxy.front import Front
 from gateway.proxy.limits import DEFAULT, Limits
+from gateway.proxy.tunnel import Tunnel
 from gateway.proxy.upstream import Upstreams
 from gateway.routing import Route
 
@@ -53,6 +54,8 @@ class Proxy:
         self._request_numbers = itertools.count(1)
         self._date = (-1, b"")
         self._lines = _Allowance(REFUSAL_LINES_PER_SECOND)
+        self._recheck_at = 0.0
+        self._rechecking: asyncio.Task[None] | None = None
         self._ticking = self._loop.call_later(self.limits.tick, self._tick)
 
     def front(self) -> Front:
@@ -80,6 +83,8 @@ class Proxy:
     def close(self) -> None:
         """Break off whatever is still open."""
         self._ticking.cancel()
+        if self._rechecking is not None:
+            self._rechecking.cancel()
         for front in list(self.fronts):
             front.abort()
 
@@ -115,7 +120,27 @@ class Proxy:
         now = self.now()
         for front in list(self.fronts):
             front.tick(now)
+        if now >= self._recheck_at and self._rechecking is None:
+            self._recheck_at = now + self.limits.recheck
+            guarded = [front.tunnel for front in self.fronts if front.tunnel is not None and front.tunnel.digest]
+            if guarded:
+                self._rechecking = self._loop.create_task(self._recheck(guarded))
+                self._rechecking.add_done_callback(self._rechecked)
         self._ticking = self._loop.call_later(self.limits.tick, self._tick)
+
+    async def _recheck(self, tunnels: list[Tunnel]) -> None:
+        """End the tunnels whose tokens were revoked meanwhile; one query for all of them."""
+        live = await self.guard.still_live({tunnel.digest for tunnel in tunnels})
+        for tunnel in tunnels:
+            if tunnel.digest in live:
+                tunnel.confirmed_at = self.now()
+            else:
+                tunnel.close()
+
+    def _rechecked(self, done: asyncio.Task[None]) -> None:
+        self._rechecking = None
+        if not done.cancelled() and (fault := done.exception()) is not None:
+            _log.warning("tunnels unconfirmed", cause=str(fault))
 
 
 class _Allowance:

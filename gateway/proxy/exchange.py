@@ -13,7 +13,6 @@ asked for. Nothing here awaits; what must wait is parked and calls back.
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
 from enum import Enum
 from math import inf
 from typing import TYPE_CHECKING, cast
@@ -302,12 +301,9 @@ class Exchange:
         """RFC 9110, section 15.2.2: from here on the connection belongs to the new protocol."""
         offered = next(value for lower, _, value in head.fields if lower == b"upgrade")
         self._front.write(self._head_bytes(head, (b"Upgrade: " + offered, b"Connection: Upgrade")))
-        ends_at = inf
-        if self._allowed is not None and self._allowed.expires_at is not None:
-            ends_at = self._proxy.now() + (self._allowed.expires_at - datetime.now(UTC)).total_seconds()
         self.state = State.OVER
         self._upstream = None
-        tunnel = Tunnel(self._front, upstream, self._proxy.now, self._proxy.limits.stream_idle, ends_at)
+        tunnel = Tunnel(self._front, upstream, self._proxy.now, self._proxy.limits, self._allowed)
         self._front.become_tunnel(tunnel, upstream.reader.unread())
 
     # -- the client, and the end ------------------------------------------------------------------------------------

@@ -311,6 +311,10 @@ class Front(asyncio.Protocol):
         """Nothing of a request is here and no answer is owed."""
         return self.exchange is None and self._tunnel is None and not self.reader.buffered
 
+    @property
+    def tunnel(self) -> Tunnel | None:
+        return self._tunnel
+
     def tick(self, now: float) -> None:
         """Look whether anything waited for is overdue."""
         if self._tunnel is not None:

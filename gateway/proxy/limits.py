@@ -15,6 +15,8 @@ class Limits:
     linger: float = 2.0  # for the client to read the last answer
     connect: float = 5.0  # until an upstream takes the connection
     stream_idle: float = 300.0  # between two parts of an answer, and in a tunnel
+    recheck: float = 1.0  # between two looks at the tokens that opened tunnels
+    unconfirmed: float = 5.0  # a tunnel whose token could not be looked at
     tick: float = 0.25  # between two looks at the above
     buffer: int = 64 * 1024  # each way
     discard: int = 64 * 1024  # the rest of a refused request that is read so that the connection can stay

@@ -1,8 +1,15 @@
-"""After 101 Switching Protocols: bytes both ways until either side, idleness or the token's end closes it."""
+"""After 101 Switching Protocols: bytes both ways until either side, idleness or the token's end closes it.
+
+`digest` is that of the token that opened it (b"" on a public route). The proxy asks every second whether it lives.
+"""
 
 from collections.abc import Callable
+from datetime import UTC, datetime
+from math import inf
 from typing import Protocol
 
+from gateway.guard import Allowed
+from gateway.proxy.limits import Limits
 from gateway.proxy.upstream import UpstreamConnection
 
 
@@ -24,11 +31,16 @@ class Tunnel:
         client: ClientSide,
         upstream: UpstreamConnection,
         now: Callable[[], float],
-        idle_timeout: float,
-        ends_at: float,
+        limits: Limits,
+        allowed: Allowed | None,
     ) -> None:
         self._client, self._upstream = client, upstream
-        self._now, self._idle_timeout, self._ends_at = now, idle_timeout, ends_at
+        self._now, self._limits = now, limits
+        self.digest = allowed.digest if allowed is not None else b""
+        self._ends_at = inf
+        if allowed is not None and allowed.expires_at is not None:
+            self._ends_at = now() + (allowed.expires_at - datetime.now(UTC)).total_seconds()
+        self.confirmed_at = now()
         self._idle_since = now()
         self._client_ended = self._upstream_ended = False
         upstream.owner = self
@@ -70,8 +82,9 @@ class Tunnel:
         (self._client.resume if writable else self._client.pause)()
 
     def expired(self, now: float) -> bool:
-        """Whether it was idle for too long, or the token that opened it has ended."""
-        return now - self._idle_since > self._idle_timeout or now >= self._ends_at
+        """Whether it was idle for too long, or the token that opened it ended or could not be confirmed."""
+        unconfirmed = self.digest and now - self.confirmed_at > self._limits.unconfirmed
+        return bool(unconfirmed) or now - self._idle_since > self._limits.stream_idle or now >= self._ends_at
 
     def close(self) -> None:
         """End both sides; what was written goes out first."""

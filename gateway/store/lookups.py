@@ -1,5 +1,6 @@
 """Tokens that come back: is it live, what does it stand for, and its end (RFC 7009, RFC 7662)."""
 
+from collections.abc import Collection
 from typing import Final
 
 from gateway.crypto import UnsealError, digest
@@ -24,6 +25,11 @@ class TokenLookups(Base):
         hashed = digest(token)
         row = await self._database.row("access_token_find", hashed, self.now())
         return None if row is None else self._access_token_of(row, hashed)
+
+    async def live_access_tokens(self, digests: Collection[bytes]) -> frozenset[bytes]:
+        """Which of the access tokens with these digests still live; for what outlasts the call that opened it."""
+        rows = await self._database.rows("access_tokens_live", list(digests), self.now())
+        return frozenset(row["digest"] for row in rows)
 
     async def introspect(self, token: str) -> dict[str, object]:
         """RFC 7662 members for an access or refresh token; {"active": False} for anything dead or unknown."""

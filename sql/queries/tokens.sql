@@ -92,6 +92,19 @@ where t.digest = $1 and t.expires_at > $2 and t.revoked_at is null
     and (t.subject is null or (u.disabled_at is null and u.generation = t.user_generation))
     and (t.family_id is null or (f.revoked_at is null and g.grant_id is not null and g.revoked_at is null));
 
+-- name: access_tokens_live
+-- Which of these access tokens still live, by the same judgement.
+select t.digest
+from access_tokens t
+join clients c on c.client_id = t.client_id
+left join users u on u.subject = t.subject
+left join families f on f.family_id = t.family_id
+left join grants g on g.grant_id = f.grant_id
+where t.digest = any($1::bytea[]) and t.expires_at > $2 and t.revoked_at is null
+    and c.disabled_at is null and c.generation = t.client_generation
+    and (t.subject is null or (u.disabled_at is null and u.generation = t.user_generation))
+    and (t.family_id is null or (f.revoked_at is null and g.grant_id is not null and g.revoked_at is null));
+
 -- name: refresh_token_find
 -- A live refresh token, judged in the same way.
 select g.client_id, g.subject, f.scopes, f.resource, r.issued_at, r.expires_at, u.username

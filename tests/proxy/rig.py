@@ -19,7 +19,7 @@ from gateway.proxy import Limits, Proxy
 from gateway.store import Store
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-KEYRING = Keyring(b"k" * 32)
+KEYRING = Keyring(b"obviously-a-fake-key-for-tests!!")
 DEADLINE = 10.0
 
 
