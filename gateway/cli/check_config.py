@@ -1,0 +1,35 @@
+"""`gateway check-config`: every fault of a configuration file at once."""
+
+import json
+from pathlib import Path
+
+import click
+
+from gateway import config
+from gateway.cli.session import note, with_config, with_json
+from gateway.config import ConfigError
+
+
+@click.command(epilog="Example: gateway check-config --config /etc/gateway/config.toml")
+@click.option("--schema", is_flag=True, help="Print the JSON Schema of the file, for editors, and do nothing else.")
+@with_config
+@with_json
+def command(schema: bool, path: Path, as_json: bool) -> None:
+    """Judge the file and the secrets that it names: never ports, locks or the database."""
+    if schema:
+        click.echo(json.dumps(config.Config.model_json_schema(), indent=2))
+        return
+    try:
+        settings = config.load(path)
+    except ConfigError as exc:
+        if not as_json:
+            raise
+        faults = [{"path": fault.path, "message": fault.message} for fault in exc.faults]
+        click.echo(json.dumps({"valid": False, "faults": faults, "warnings": []}))
+        raise SystemExit(1) from None
+    if as_json:
+        click.echo(json.dumps({"valid": True, "faults": [], "warnings": list(settings.warnings)}))
+        return
+    for warning in settings.warnings:
+        note(f"warning: {warning}")
+    click.echo(f"{path}: valid")

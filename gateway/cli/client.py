@@ -1,0 +1,336 @@
+"""`gateway client`: register and manage OAuth clients (RFC 6749, section 2)."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import click
+
+from gateway.cli.session import (
+    defined_scopes,
+    done,
+    in_store,
+    note,
+    require_scopes,
+    show,
+    show_all,
+    value,
+    with_config,
+    with_json,
+)
+from gateway.config import Mac, Settings
+from gateway.config.values import Duration, Name
+from gateway.errors import OperatorError
+from gateway.model import GRANT_TYPES, Client, GrantType, MacAlgorithm, MacDraft, TokenType
+from gateway.oauth import redirect_uris
+from gateway.store import Store
+from gateway.store.records import NewClient
+
+_CREATE_EXAMPLE = (
+    "Example: gateway client create --name 'Notes app' --redirect-uri https://app.example.com/callback "
+    "--scope notes:read"
+)
+_COLUMNS = ("client_id", "name", "type", "token_type", "scopes", "disabled_at")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What the options say about a client; None or empty is what they do not mention."""
+
+    name: str | None
+    redirect_uri: tuple[str, ...]
+    grant_type: tuple[GrantType, ...]
+    scope: tuple[str, ...]
+    token_type: TokenType | None
+    mac_draft: tuple[MacDraft, ...]
+    mac_algorithm: MacAlgorithm | None
+    public: bool | None
+    pkce: bool | None
+    first_party: bool | None
+
+    @property
+    def is_empty(self) -> bool:
+        given: Sequence[object] = [getattr(self, name) for name in self.__slots__]
+        return all(item is None or item == () for item in given)
+
+
+def _properties(function: Callable[..., None]) -> Callable[..., None]:
+    """The options that `create` and `update` share."""
+    options = [
+        click.option("--redirect-uri", multiple=True, metavar="URI", help="Where answers may go; repeatable."),
+        click.option(
+            "--grant-type", multiple=True, type=click.Choice(GRANT_TYPES), help="What it may use; repeatable."
+        ),
+        click.option("--scope", multiple=True, metavar="SCOPE", help="What it may ask for; repeatable."),
+        click.option("--token-type", type=click.Choice(["bearer", "mac"]), help="The kind of its access tokens."),
+        click.option("--mac-draft", multiple=True, type=click.Choice(["00", "01"]), help="How it signs; repeatable."),
+        click.option("--mac-algorithm", type=click.Choice(["hmac-sha-256", "hmac-sha-1"]), help="With what it signs."),
+    ]
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+@click.group()
+def command() -> None:
+    """Register and manage OAuth clients."""
+
+
+@command.command(epilog=_CREATE_EXAMPLE)
+@click.option("--name", required=True, help="What people are shown when they are asked for consent.")
+@_properties
+@click.option("--public", is_flag=True, help="It cannot keep a secret: a mobile, desktop or browser app.")
+@click.option("--no-pkce", is_flag=True, help="Confidential clients only: PKCE is not demanded.")
+@click.option("--first-party", is_flag=True, help="Confidential clients only: people are not asked for consent.")
+@with_config
+@with_json
+def create(*, path: Path, as_json: bool, no_pkce: bool, public: bool, first_party: bool, **given: Any) -> None:
+    """Register a client, and print its client_id and, this once, its client_secret.
+
+    \b
+    Without --grant-type: authorization_code and refresh_token, where there is a redirect URI.
+    Without --scope: every scope that is defined now.
+    """
+    asked = Asked(public=public, pkce=not no_pkce, first_party=first_party, **given)
+
+    async def act(store: Store, settings: Settings) -> tuple[Client, str | None]:
+        return await store.create_client(await _new_client(asked, store, settings))
+
+    made, secret = in_store(path, act)
+    if not made.grant_types:
+        note("without --redirect-uri or --grant-type, it can use only what `gateway token issue` gives it")
+    shown = record(made)
+    if secret is not None:
+        shown = {"client_id": made.client_id, "client_secret": secret} | shown
+    show(shown, as_json=as_json)
+
+
+@command.command("list", epilog="Example: gateway client list")
+@with_config
+@with_json
+def list_(path: Path, as_json: bool) -> None:
+    """List all clients."""
+    show_all([record(one) for one in in_store(path, lambda store, _: store.clients())], _COLUMNS, as_json=as_json)
+
+
+@command.command("show", epilog="Example: gateway client show c4jzq2mkd7xw5a3b")
+@click.argument("client_id")
+@with_config
+@with_json
+def show_(client_id: str, path: Path, as_json: bool) -> None:
+    """Show all that is known about a client, but for its secret, which nobody knows."""
+    show(record(_known(client_id, in_store(path, lambda store, _: store.client(client_id)))), as_json=as_json)
+
+
+@command.command(epilog="Example: gateway client update c4jzq2mkd7xw5a3b --redirect-uri https://app.example.com/new")
+@click.argument("client_id")
+@click.option("--name", help="What people are shown when they are asked for consent.")
+@_properties
+@click.option("--public/--confidential", default=None, help="Whether it cannot keep a secret.")
+@click.option("--pkce/--no-pkce", default=None, help="Whether PKCE is demanded.")
+@click.option("--first-party/--third-party", default=None, help="Whether people are not asked for consent.")
+@with_config
+@with_json
+def update(*, client_id: str, path: Path, as_json: bool, **given: Any) -> None:
+    """Change a client; what no option mentions stays. A repeatable option replaces the whole list.
+
+    One that becomes confidential gets its client_secret, which is printed this once.
+    """
+    asked = Asked(**given)
+    if asked.is_empty:
+        raise click.UsageError("Say what is to change, for instance --name NAME.")
+
+    async def act(store: Store, settings: Settings) -> tuple[Client | None, str | None]:
+        before = _known(client_id, await store.client(client_id))
+        after = await store.update_client(client_id, await _changed(asked, before, store, settings))
+        first_secret = after is not None and after.confidential and not before.confidential
+        return after, await store.rotate_secret(client_id) if first_secret else None
+
+    changed, secret = in_store(path, act)
+    shown = record(_known(client_id, changed))
+    show(shown if secret is None else {"client_id": client_id, "client_secret": secret} | shown, as_json=as_json)
+
+
+@command.command("rotate-secret", epilog="Example: gateway client rotate-secret c4jzq2mkd7xw5a3b --overlap 1h")
+@click.argument("client_id")
+@click.option("--overlap", metavar="DURATION", help='How long the old one still counts, such as "1h".  [default: 0]')
+@with_config
+@with_json
+def rotate_secret(client_id: str, overlap: str | None, path: Path, as_json: bool) -> None:
+    """Give a confidential client a new secret, and print it this once; the old one ends at once."""
+    seconds = 0.0 if overlap is None else cast("float", value("--overlap", overlap, Duration))
+
+    async def act(store: Store, _: Settings) -> str | None:
+        if not _known(client_id, await store.client(client_id)).confidential:
+            raise OperatorError(f"client {client_id!r}: is public and has no secret; it authenticates by PKCE alone")
+        return await store.rotate_secret(client_id, seconds)
+
+    secret = in_store(path, act)
+    if secret is None:
+        raise _unknown(client_id)
+    show({"client_id": client_id, "client_secret": secret}, as_json=as_json)
+
+
+@command.command(epilog="Example: gateway client disable c4jzq2mkd7xw5a3b")
+@click.argument("client_id")
+@with_config
+@with_json
+def disable(client_id: str, path: Path, as_json: bool) -> None:
+    """Refuse a client from now on; its tokens end for good."""
+    _switch(client_id, path, as_json=as_json, disabled=True)
+
+
+@command.command(epilog="Example: gateway client enable c4jzq2mkd7xw5a3b")
+@click.argument("client_id")
+@with_config
+@with_json
+def enable(client_id: str, path: Path, as_json: bool) -> None:
+    """Accept a disabled client again; it needs new tokens."""
+    _switch(client_id, path, as_json=as_json, disabled=False)
+
+
+@command.command(epilog="Example: gateway client delete c4jzq2mkd7xw5a3b")
+@click.argument("client_id")
+@with_config
+@with_json
+def delete(client_id: str, path: Path, as_json: bool) -> None:
+    """Remove a client with all that was issued to it."""
+    if not in_store(path, lambda store, _: store.delete_client(client_id)):
+        raise _unknown(client_id)
+    done({"client_id": client_id, "deleted": True}, f"client {client_id} deleted", as_json=as_json)
+
+
+def _switch(client_id: str, path: Path, *, as_json: bool, disabled: bool) -> None:
+    if not in_store(path, lambda store, _: store.disable_client(client_id, disabled)):
+        raise _unknown(client_id)
+    state = "disabled" if disabled else "enabled"
+    done({"client_id": client_id, "disabled": disabled}, f"client {client_id} {state}", as_json=as_json)
+
+
+# -- judging ---------------------------------------------------------------------------------------------------
+
+
+async def _new_client(asked: Asked, store: Store, settings: Settings) -> NewClient:
+    mac, scopes = settings.config.mac, frozenset(asked.scope)
+    if not scopes:
+        scopes = frozenset(await defined_scopes(store, settings))
+    usual: tuple[GrantType, ...] = ("authorization_code", "refresh_token") if asked.redirect_uri else ()
+    start = NewClient(
+        name="",
+        confidential=not asked.public,
+        redirect_uris=(),
+        grant_types=frozenset(usual),
+        scopes=scopes,
+        token_type=settings.config.tokens.type,
+        mac_drafts=mac.drafts[:1],
+        mac_algorithm=mac.algorithms[0],
+    )
+    return await _judged(_merged(asked, start), asked, store, settings)
+
+
+async def _changed(asked: Asked, client: Client, store: Store, settings: Settings) -> NewClient:
+    start = NewClient(**{name: getattr(client, name) for name in NewClient.__dataclass_fields__})
+    return await _judged(_merged(asked, start), asked, store, settings)
+
+
+def _merged(asked: Asked, start: NewClient) -> NewClient:
+    """`start` with everything that the options mention."""
+    changes: Mapping[str, object] = {
+        "name": asked.name,
+        "redirect_uris": tuple(dict.fromkeys(asked.redirect_uri)),
+        "grant_types": frozenset(asked.grant_type),
+        "scopes": frozenset(asked.scope),
+        "token_type": asked.token_type,
+        "mac_drafts": tuple(dict.fromkeys(asked.mac_draft)),
+        "mac_algorithm": asked.mac_algorithm,
+        "confidential": None if asked.public is None else not asked.public,
+        "pkce_required": asked.pkce,
+        "first_party": asked.first_party,
+    }
+    mentioned: dict[str, Any] = {name: item for name, item in changes.items() if item is not None and item != ()}
+    for name in ("grant_types", "scopes"):
+        if not mentioned[name]:
+            del mentioned[name]
+    return replace(start, **mentioned)
+
+
+async def _judged(client: NewClient, asked: Asked, store: Store, settings: Settings) -> NewClient:
+    """The client, if it can be. Raises OperatorError that names the option and the mend."""
+    if asked.name is not None:
+        value("--name", asked.name, Name)
+    for uri in asked.redirect_uri:
+        if (fault := redirect_uris.registration_fault(uri)) is not None:
+            raise OperatorError(f"--redirect-uri {uri!r}: {fault}")
+    await require_scopes("--scope", asked.scope, store, settings)
+    _require_mac(asked, settings.config.mac)
+    if (fault := _conflict(client)) is not None:
+        raise OperatorError(fault)
+    return client
+
+
+def _require_mac(asked: Asked, mac: Mac) -> None:
+    for draft in asked.mac_draft:
+        if draft not in mac.drafts:
+            raise OperatorError(
+                f"--mac-draft {draft}: is not among [mac] drafts = {_listed(mac.drafts)}; "
+                "add it there or choose another"
+            )
+    if asked.mac_algorithm is not None and asked.mac_algorithm not in mac.algorithms:
+        raise OperatorError(
+            f"--mac-algorithm {asked.mac_algorithm}: is not among [mac] algorithms = {_listed(mac.algorithms)}; "
+            "add it there or choose another"
+        )
+
+
+def _conflict(client: NewClient) -> str | None:
+    """Why these properties do not go together, if they do not."""
+    grants = client.grant_types
+    if not client.confidential and client.first_party:
+        return "--first-party: only a confidential client may skip consent, since anybody can pose as a public one"
+    if not client.confidential and not client.pkce_required:
+        return "--no-pkce: a public client always needs PKCE; leave out --no-pkce or --public"
+    if not client.confidential and "client_credentials" in grants:
+        return "--grant-type client_credentials: a public client has no credentials; leave out one of the two"
+    if "authorization_code" in grants and not client.redirect_uris:
+        return "--redirect-uri: authorization_code needs at least one, such as https://app.example.com/callback"
+    if "refresh_token" in grants and "authorization_code" not in grants:
+        return "--grant-type refresh_token: nothing gives it refresh tokens; add --grant-type authorization_code"
+    return None
+
+
+def _listed(names: Sequence[str]) -> str:
+    return "[" + ", ".join(f'"{name}"' for name in names) + "]"
+
+
+# -- answers ---------------------------------------------------------------------------------------------------
+
+
+def record(client: Client) -> dict[str, object]:
+    """A client as the commands print it."""
+    return {
+        "client_id": client.client_id,
+        "name": client.name,
+        "type": "confidential" if client.confidential else "public",
+        "redirect_uris": list(client.redirect_uris),
+        "grant_types": sorted(client.grant_types),
+        "scopes": sorted(client.scopes),
+        "token_type": client.token_type,
+        "mac_drafts": list(client.mac_drafts),
+        "mac_algorithm": client.mac_algorithm,
+        "pkce_required": client.pkce_required,
+        "first_party": client.first_party,
+        "verified": client.verified,
+        "created_at": client.created_at,
+        "disabled_at": client.disabled_at,
+    }
+
+
+def _unknown(client_id: str) -> OperatorError:
+    return OperatorError(f"client {client_id!r}: there is none; `gateway client list` shows all")
+
+
+def _known(client_id: str, found: Client | None) -> Client:
+    if found is None:
+        raise _unknown(client_id)
+    return found

@@ -1,0 +1,74 @@
+"""`gateway scope`: define what a token may be good for (RFC 6749, section 3.3)."""
+
+from pathlib import Path
+
+import click
+
+from gateway.cli.session import defined_scopes, done, in_store, show, show_all, value, with_config, with_json
+from gateway.config import Settings
+from gateway.config.values import Description, ScopeName
+from gateway.errors import OperatorError
+from gateway.model import Scope
+from gateway.store import Conflict, Store
+
+
+@click.group()
+def command() -> None:
+    """Define what a token may be good for."""
+
+
+@command.command(epilog="Example: gateway scope create notes:read --description 'Read your notes'")
+@click.argument("name")
+@click.option("--description", required=True, metavar="TEXT", help="What the consent page says, in plain words.")
+@with_config
+@with_json
+def create(name: str, description: str, path: Path, as_json: bool) -> None:
+    """Define a scope."""
+    value("NAME", name, ScopeName)
+    value("--description", description, Description)
+
+    async def act(store: Store, settings: Settings) -> Scope:
+        if name in settings.config.scopes:
+            raise OperatorError(f"scope {name!r}: stands under [scopes] in {settings.path} already; change it there")
+        try:
+            return await store.create_scope(name, description)
+        except Conflict as exc:
+            raise OperatorError(f"scope {name!r}: is defined already; `gateway scope list` shows all") from exc
+
+    made = in_store(path, act)
+    show({"name": made.name, "description": made.description}, as_json=as_json)
+
+
+@command.command("list", epilog="Example: gateway scope list")
+@with_config
+@with_json
+def list_(path: Path, as_json: bool) -> None:
+    """List all scopes, those of the configuration too."""
+
+    async def act(store: Store, settings: Settings) -> list[dict[str, str]]:
+        known = await defined_scopes(store, settings)
+        place = dict.fromkeys(settings.config.scopes, "configuration")
+        return [
+            {"name": name, "description": known[name], "defined_in": place.get(name, "database")}
+            for name in sorted(known)
+        ]
+
+    show_all(in_store(path, act), ("name", "description", "defined_in"), as_json=as_json)
+
+
+@command.command(epilog="Example: gateway scope delete notes:read")
+@click.argument("name")
+@with_config
+@with_json
+def delete(name: str, path: Path, as_json: bool) -> None:
+    """Offer a scope no longer; tokens that carry it keep it until they end."""
+
+    async def act(store: Store, settings: Settings) -> None:
+        if await store.delete_scope(name):
+            return
+        if name in settings.config.scopes:
+            raise OperatorError(f"scope {name!r}: stands under [scopes] in {settings.path}; remove it there")
+        raise OperatorError(f"scope {name!r}: there is none; `gateway scope list` shows all")
+
+    in_store(path, act)
+    done({"name": name, "deleted": True}, f"scope {name} deleted", as_json=as_json)

@@ -1,0 +1,173 @@
+"""What the commands share: finding the configuration and the store, reading options, and printing.
+
+A command is a click function that reads its options, hands one coroutine to `in_store`, and prints what it gives.
+"""
+
+import asyncio
+import json
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from pydantic import TypeAdapter, ValidationError
+
+from gateway import config
+from gateway.config import Settings
+from gateway.errors import OperatorError
+from gateway.store import Store
+from gateway.store.migrations import migrate
+from gateway.supervisor import embedded
+from gateway.supervisor.keys import with_master_key
+
+T = TypeVar("T")
+Command = Callable[..., None]
+
+_POOL = 2
+
+
+def with_config(command: Command) -> Command:
+    """Add `--config FILE`, as the parameter `path`."""
+    option = click.option(
+        "--config",
+        "path",
+        type=click.Path(path_type=Path),
+        envvar="GATEWAY_CONFIG",
+        default=Path("config.toml"),
+        show_default="$GATEWAY_CONFIG, else ./config.toml",
+        help="The configuration file.",
+    )
+    return option(command)
+
+
+def with_json(command: Command) -> Command:
+    """Add `--json`, as the parameter `as_json`."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
+
+
+# -- the store -----------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def database(settings: Settings) -> AsyncIterator[tuple[Settings, str]]:
+    """The settings with their keyring, and the DSN: of the external database, or of the embedded one, migrated."""
+    if settings.database_url is not None:
+        yield settings, settings.database_url
+        return
+    settings = with_master_key(settings)
+    async with embedded.running(settings.data_dir) as dsn:
+        await migrate(dsn)
+        yield settings, dsn
+
+
+def in_store(path: Path, act: Callable[[Store, Settings], Awaitable[T]]) -> T:
+    """What `act` gives with the store of the configuration at `path`. Raises OperatorError and StoreUnavailable."""
+
+    async def run() -> T:
+        async with database(config.load(path)) as (settings, dsn):
+            assert settings.keyring is not None  # noqa: S101  # made by `database` or demanded by `load`
+            store = await Store.open(
+                dsn, settings.keyring, size=_POOL, name="gateway-command", tokens=settings.config.tokens
+            )
+            try:
+                return await act(store, settings)
+            finally:
+                await store.close()
+
+    return asyncio.run(run())
+
+
+async def defined_scopes(store: Store, settings: Settings) -> dict[str, str]:
+    """Every scope and its plain words: the database's and the configuration's, which win."""
+    return {scope.name: scope.description for scope in await store.scopes()} | dict(settings.config.scopes)
+
+
+async def require_scopes(option: str, names: Iterable[str], store: Store, settings: Settings) -> frozenset[str]:
+    """The scopes that were asked for. Raises OperatorError when nobody defined one of them."""
+    known, asked = await defined_scopes(store, settings), frozenset(names)
+    for name in sorted(asked - known.keys()):
+        there = ", ".join(sorted(known)) or "none"
+        raise OperatorError(
+            f"{option}: nobody defined the scope {name!r}; make it with `gateway scope create` or under [scopes] "
+            f"(there is: {there})"
+        )
+    return asked
+
+
+# -- input ---------------------------------------------------------------------------------------------------
+
+
+def value(option: str, text: str, kind: Any) -> Any:
+    """An option's text read as the configuration's `kind` of value. Raises OperatorError."""
+    try:
+        return TypeAdapter(kind).validate_python(text)
+    except ValidationError as exc:
+        said = str(exc.errors()[0]["msg"]).removeprefix("Value error, ")
+        raise OperatorError(f"{option}: {said}, not {text!r}") from exc
+
+
+def standard_input(prompt: str) -> str:
+    """A secret from standard input without its line end, asked for when a person sits there."""
+    if sys.stdin.isatty():
+        return str(click.prompt(prompt, hide_input=True, err=True))
+    try:
+        text = sys.stdin.buffer.read().decode()
+    except UnicodeDecodeError as exc:
+        raise OperatorError(f"{prompt}: what came on standard input is not UTF-8") from exc
+    return text.removesuffix("\n").removesuffix("\r")
+
+
+# -- output --------------------------------------------------------------------------------------------------
+
+
+def show(record: Mapping[str, object], *, as_json: bool) -> None:
+    """Print one record: an object in JSON, else a line for each member that has a value."""
+    if as_json:
+        click.echo(json.dumps(record, default=_plain))
+        return
+    width = max(map(len, record))
+    for name, item in record.items():
+        if item not in (None, "", [], ()):
+            click.echo(f"{name:<{width}}  {_text(item)}")
+
+
+def show_all(records: Sequence[Mapping[str, object]], columns: Sequence[str], *, as_json: bool) -> None:
+    """Print records: an array in JSON, else a table of some columns."""
+    if as_json:
+        click.echo(json.dumps(records, default=_plain))
+        return
+    rows = [[name.upper() for name in columns], *([_text(record[name]) for name in columns] for record in records)]
+    widths = [max(len(row[index]) for row in rows) for index in range(len(columns))]
+    for row in rows if records else ():
+        click.echo("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
+
+
+def done(record: Mapping[str, object], sentence: str, *, as_json: bool) -> None:
+    """Say that something was done: its record in JSON, else a sentence."""
+    click.echo(json.dumps(record, default=_plain) if as_json else _text(sentence))
+
+
+def note(text: str) -> None:
+    """Something worth knowing, on stderr."""
+    click.echo(f"gateway: {text}", err=True)
+
+
+def _plain(item: object) -> str:
+    if isinstance(item, datetime):
+        return item.isoformat(timespec="seconds")
+    raise TypeError(f"no JSON for {type(item).__name__}")
+
+
+def _text(item: object) -> str:
+    """For a terminal: nothing that it would act on, and every item on its line."""
+    if isinstance(item, datetime):
+        return item.strftime("%Y-%m-%d %H:%M:%SZ")
+    if isinstance(item, bool):
+        return "yes" if item else "no"
+    if isinstance(item, list | tuple):
+        return " ".join(map(_text, item))
+    text = "" if item is None else str(item)
+    return "".join(mark if mark.isprintable() else repr(mark)[1:-1] for mark in text)

@@ -1,0 +1,124 @@
+"""`gateway token`: the operator's own acts on tokens."""
+
+from pathlib import Path
+from typing import cast
+
+import click
+
+from gateway.cli.session import done, in_store, require_scopes, show, standard_input, value, with_config, with_json
+from gateway.config import Settings
+from gateway.config.values import Duration
+from gateway.errors import OperatorError
+from gateway.model import AccessToken, Client, TokenType
+from gateway.store import Store
+from gateway.store.records import IssuedTokens
+
+
+@click.group()
+def command() -> None:
+    """Issue, inspect and revoke tokens."""
+
+
+@command.command(epilog="Example: gateway token issue --client c4jzq2mkd7xw5a3b --user ada --scope notes:read --ttl 1h")
+@click.option("--client", "client_id", required=True, metavar="ID", help="The client that will use it.")
+@click.option("--user", "username", metavar="U", help="The person it stands for; else it is the client's own.")
+@click.option("--scope", multiple=True, metavar="SCOPE", help="Repeatable.  [default: all that the client may ask for]")
+@click.option("--ttl", metavar="DURATION", help='How long it lives, such as "1h".  [default: tokens.access_ttl]')
+@click.option("--type", "token_type", type=click.Choice(["bearer", "mac"]), help="[default: the client's]")
+@with_config
+@with_json
+def issue(
+    *,
+    client_id: str,
+    username: str | None,
+    scope: tuple[str, ...],
+    ttl: str | None,
+    token_type: TokenType | None,
+    path: Path,
+    as_json: bool,
+) -> None:
+    """Issue an access token without anybody's consent, and print it this once."""
+    seconds = None if ttl is None else cast("float", value("--ttl", ttl, Duration))
+
+    async def act(store: Store, settings: Settings) -> IssuedTokens:
+        client = _usable(client_id, await store.client(client_id))
+        scopes = await require_scopes("--scope", scope, store, settings) or client.scopes
+        lifetime = settings.config.tokens.access_ttl if seconds is None else seconds
+        return await store.issue_token(client_id, username, scopes, lifetime, token_type)
+
+    show(in_store(path, act).body(), as_json=as_json)
+
+
+@command.command(epilog="Example: gateway token inspect gwa_…")
+@click.argument("token")
+@with_config
+@with_json
+def inspect(token: str, path: Path, as_json: bool) -> None:
+    """Show what introspection answers about a token (RFC 7662), and what else an operator wants to know.
+
+    TOKEN may be `-` to read it from standard input, where no process list shows it.
+    """
+    token = _given(token)
+
+    async def act(store: Store, _: Settings) -> dict[str, object]:
+        answer = await store.introspect(token)
+        if not answer["active"]:
+            return answer
+        details: dict[str, object] = {"kind": "refresh_token"}
+        access = await store.access_token(token)
+        if access is not None:
+            details = _details(access)
+        client = await store.client(str(answer["client_id"]))
+        return {**answer, **details, "client_name": None if client is None else client.name}
+
+    show(in_store(path, act), as_json=as_json)
+
+
+@command.command(epilog="Example: gateway token revoke --user ada")
+@click.argument("token", required=False)
+@click.option("--user", "username", metavar="U", help="Every token and code of this person.")
+@click.option("--client", "client_id", metavar="ID", help="Every token and code of this client.")
+@with_config
+@with_json
+def revoke(token: str | None, username: str | None, client_id: str | None, path: Path, as_json: bool) -> None:
+    """End one token, or all of a person or client, at once. A refresh token takes its family with it.
+
+    TOKEN may be `-` to read it from standard input, where no process list shows it.
+    """
+    if [token, username, client_id].count(None) != 2:
+        raise click.UsageError("Give one of TOKEN, --user and --client.")
+    if token is not None:
+        token = _given(token)
+
+    async def act(store: Store, _: Settings) -> int:
+        if username is not None:
+            ended = await store.revoke_user(username)
+            subject = f"user {username!r}"
+        elif client_id is not None:
+            ended = await store.revoke_client(client_id)
+            subject = f"client {client_id!r}"
+        else:
+            ended = 1 if await store.revoke_token(cast("str", token), None) else None
+            subject = "TOKEN"
+        if ended is None:
+            raise OperatorError(f"{subject}: there is no live one of that value; nothing was revoked")
+        return ended
+
+    count = in_store(path, act)
+    done({"revoked": count}, f"{count} revoked", as_json=as_json)
+
+
+def _given(token: str) -> str:
+    return standard_input("token").strip() if token == "-" else token  # noqa: S105  # no token but the sign for stdin
+
+
+def _usable(client_id: str, found: Client | None) -> Client:
+    if found is None:
+        raise OperatorError(f"--client {client_id!r}: there is none; `gateway client list` shows all")
+    return found
+
+
+def _details(token: AccessToken) -> dict[str, object]:
+    if token.token_type == "bearer":  # noqa: S105  # a kind, no token
+        return {"kind": "access_token"}
+    return {"kind": "access_token", "mac_algorithm": token.mac_algorithm, "mac_drafts": list(token.mac_drafts)}
