@@ -16,6 +16,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Any, Final, cast
 
 from aiohttp import web
@@ -112,14 +113,19 @@ async def _serve(start: Start, listener: socket.socket, channel: Channel, ending
 
 @asynccontextmanager
 async def _authorization_plane(app: web.Application, path: str) -> AsyncIterator[None]:
-    """aiohttp on a unix socket that only this user can open (the process's umask); the supervisor removes it."""
+    """aiohttp on a unix socket that only this user can open; the supervisor removes it."""
     runner = create_runner(app)
     await runner.setup()
     try:
         await web.UnixSite(runner, path).start()
+        _restrict(Path(path))
         yield
     finally:
         await runner.cleanup()
+
+
+def _restrict(path: Path) -> None:
+    path.chmod(0o600)  # its folder is 0700, so nobody came in between
 
 
 async def _obey(channel: Channel, ending: asyncio.Future[float]) -> None:

@@ -1,6 +1,7 @@
 """A real gateway for a test: `gateway serve` as a process with its own configuration, ports and database."""
 
 import asyncio
+import base64
 import contextlib
 import json
 import os
@@ -18,11 +19,10 @@ from typing import Any
 import aiohttp
 import psutil
 
-from gateway.crypto import new_master_key
-
 ROOT = Path(__file__).resolve().parent.parent
 PROGRAM = (sys.executable, "-m", "gateway")
 PATIENCE = 30.0
+MASTER_KEY = base64.b64encode(b"obviously-a-fake-key-for-tests!!").decode()  # that of the fixture `keyring` too
 
 
 class NotServing(AssertionError):
@@ -194,7 +194,7 @@ def write_config(
     }
     if dsn is not None:
         key = folder / "master.key"
-        key.write_text(new_master_key())
+        key.write_text(MASTER_KEY)
         content["keys"] = {"master": {"file": str(key)}}
     for name, table in tables.items():
         content[name] = {**content.get(name, {}), **table}
@@ -215,6 +215,7 @@ async def serving(
     program: Sequence[str] = PROGRAM,
     arguments: Sequence[str] = (),
     environment: Mapping[str, str] | None = None,
+    cwd: Path = ROOT,
     **tables: Mapping[str, object],
 ) -> AsyncIterator[Gateway]:
     """A gateway that is ready, on an embedded database or on a migrated one at `dsn`; it ends with the context."""
@@ -229,7 +230,7 @@ async def serving(
                 stdin=asyncio.subprocess.DEVNULL,
                 stderr=log,
                 env=env,
-                cwd=ROOT,
+                cwd=cwd,
             )
         gateway = Gateway(url, admin_url, config, data_dir, process, stderr, program, env)
         try:

@@ -1,0 +1,281 @@
+"""`gateway serve` as a tree of processes: spread, replaced, drained, never orphaned."""
+
+import asyncio
+import os
+import signal
+import stat
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import aiohttp
+import psutil
+import pytest
+
+from tests.counts import scaled
+from tests.serving import Gateway, serving, until
+from tests.supervisor.conftest import SlowUpstream, is_gone, worker_of
+
+
+async def fresh_post(url: str) -> tuple[int, str, str]:
+    """Status, body and the answering worker of a POST on a connection of its own; it is never sent twice."""
+    connector = aiohttp.TCPConnector(force_close=True)
+    async with aiohttp.ClientSession(connector=connector) as session, session.post(url) as answer:
+        return answer.status, await answer.text(), worker_of(answer.headers.get("X-Request-Id", ""))
+
+
+async def slow_requests_on_every_worker(
+    gateway: Gateway, upstream: SlowUpstream
+) -> list[asyncio.Task[tuple[int, str, str]]]:
+    """Requests that wait at the upstream, at least one on each worker."""
+    waiting = list[asyncio.Task[tuple[int, str, str]]]()
+    while len(+upstream.waiting) < len(gateway.workers):
+        before = upstream.waiting.total()
+        waiting.append(asyncio.create_task(fresh_post(f"{gateway.url}/slow")))
+        await until(partial(upstream.more_than, before))
+    return waiting
+
+
+@pytest.fixture
+def short() -> Iterator[Path]:
+    """A folder whose path leaves room for a socket's."""
+    with tempfile.TemporaryDirectory(prefix="gwt-", dir="/tmp") as folder:
+        yield Path(folder)
+
+
+def are_gone(processes: list[psutil.Process]) -> bool:
+    return all(map(is_gone, processes))
+
+
+async def test_new_connections_reach_every_worker(tmp_path: Path, database: str, upstream: SlowUpstream) -> None:
+    async with serving(tmp_path, dsn=database, routes=[upstream.route()]) as gateway:
+        seen = Counter([(await fresh_post(f"{gateway.url}/"))[2] for _ in range(200)])
+    assert len(seen) == 2
+    assert min(seen.values()) >= 5
+
+
+async def test_a_burst_of_connections_reaches_every_worker(
+    tmp_path: Path, database: str, upstream: SlowUpstream
+) -> None:
+    async with serving(tmp_path, dsn=database, routes=[upstream.route()]) as gateway:
+        answers = await asyncio.gather(*(fresh_post(f"{gateway.url}/") for _ in range(200)))
+    assert {status for status, _, _ in answers} == {200}
+    assert len({worker for _, _, worker in answers}) == 2
+
+
+async def test_the_number_of_workers_is_the_option_s_before_the_file_s(tmp_path: Path, database: str) -> None:
+    async with serving(tmp_path, dsn=database, arguments=["--workers", "1"]) as gateway:
+        assert len(gateway.workers) == 1
+
+
+async def test_a_killed_worker_takes_only_its_own_requests_with_it(
+    tmp_path: Path, database: str, upstream: SlowUpstream
+) -> None:
+    async with serving(tmp_path, dsn=database, routes=[upstream.route()]) as gateway:
+        requests = await slow_requests_on_every_worker(gateway, upstream)
+        doomed, spared = gateway.workers
+        doomed.kill()
+        killed_at = time.monotonic()
+        await until(lambda: {spared.pid} < {worker.pid for worker in gateway.workers} != {doomed.pid, spared.pid})
+        assert time.monotonic() - killed_at < 1
+        await until(gateway.is_ready)
+        upstream.release.set()
+        answers = await asyncio.gather(*requests, return_exceptions=True)
+        whole = [answer for answer in answers if not isinstance(answer, BaseException)]
+        lost = [answer for answer in answers if isinstance(answer, BaseException)]
+        assert lost
+        assert all(isinstance(failure, aiohttp.ClientError) for failure in lost)
+        assert {answer[:2] for answer in whole} == {(200, "whole answer")}
+        assert len({worker for _, _, worker in whole}) == 1
+        [line] = [line for line in gateway.logs if "replaced" in line["event"]]
+        assert (line["ended_pid"], line["how"]) == (doomed.pid, "SIGKILL")
+
+
+async def test_workers_are_replaced_however_often_they_die_and_requests_go_on(
+    tmp_path: Path, database: str, upstream: SlowUpstream
+) -> None:
+    async with serving(tmp_path, dsn=database, routes=[upstream.route()]) as gateway:
+        for _ in range(scaled(30)):
+            doomed, spared = gateway.workers
+            doomed.kill()
+            await until(partial(is_gone, doomed))
+            assert (await fresh_post(f"{gateway.url}/"))[0] == 200
+            await until(gateway.is_ready)
+            assert spared.is_running()
+
+
+async def test_all_workers_killed_at_once_come_back(tmp_path: Path, database: str, upstream: SlowUpstream) -> None:
+    async with serving(tmp_path, dsn=database, routes=[upstream.route()]) as gateway:
+        for worker in gateway.workers:
+            worker.kill()
+        await until(gateway.is_ready)
+        assert (await fresh_post(f"{gateway.url}/"))[0] == 200
+
+
+async def test_a_worker_that_is_asked_to_end_drains_and_is_replaced(
+    tmp_path: Path, database: str, upstream: SlowUpstream
+) -> None:
+    async with serving(tmp_path, dsn=database, routes=[upstream.route()]) as gateway:
+        requests = await slow_requests_on_every_worker(gateway, upstream)
+        asked, _ = gateway.workers
+        asked.terminate()
+        upstream.release.set()
+        assert {answer[:2] for answer in await asyncio.gather(*requests)} == {(200, "whole answer")}
+        await until(lambda: asked.pid not in [worker.pid for worker in gateway.workers])
+        await until(gateway.is_ready)
+
+
+async def test_nothing_is_left_after_the_supervisor_is_killed_and_the_next_start_is_clean(tmp_path: Path) -> None:
+    for _ in range(2):  # the second finds what the first left behind
+        async with serving(tmp_path) as gateway:
+            family = [psutil.Process(gateway.process.pid), *gateway.children]
+            assert len([process for process in family if process.name() == "postgres"]) > 1
+            gateway.process.kill()
+            await gateway.process.wait()
+            await until(partial(are_gone, family), 5)
+
+
+async def test_a_stopped_worker_does_not_outlive_a_killed_supervisor(tmp_path: Path, database: str) -> None:
+    async with serving(tmp_path, dsn=database) as gateway:
+        workers = gateway.workers
+        workers[0].suspend()
+        gateway.process.kill()
+        await gateway.process.wait()
+        await until(partial(are_gone, workers), 5)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+async def test_a_signal_lets_requests_in_flight_finish_and_exits_0(
+    tmp_path: Path, database: str, upstream: SlowUpstream, signum: signal.Signals
+) -> None:
+    async with serving(tmp_path, dsn=database, routes=[upstream.route()]) as gateway:
+        requests = await slow_requests_on_every_worker(gateway, upstream)
+        family = gateway.children
+        gateway.process.send_signal(signum)
+
+        async def refuses() -> bool:
+            return await gateway.status("/") == 0
+
+        await until(refuses)
+        assert await gateway.status("/readyz", admin=True) == 503
+        assert await gateway.status("/healthz", admin=True) == 200
+        assert not any(request.done() for request in requests)
+        upstream.release.set()
+        assert {answer[:2] for answer in await asyncio.gather(*requests)} == {(200, "whole answer")}
+        assert await gateway.process.wait() == 0
+        assert are_gone(family)
+        assert [line["event"] for line in gateway.logs][-2:] == ["stopping", "stopped"]
+
+
+async def test_ctrl_c_at_the_terminal_drains_too(tmp_path: Path, database: str, upstream: SlowUpstream) -> None:
+    """A terminal sends SIGINT to the whole foreground process group, not to the supervisor alone."""
+    async with serving(tmp_path, dsn=database, routes=[upstream.route()]) as gateway:
+        requests = await slow_requests_on_every_worker(gateway, upstream)
+        group = os.getpgid(gateway.process.pid)
+        for process in [psutil.Process(gateway.process.pid), *gateway.children]:
+            if os.getpgid(process.pid) == group:
+                process.send_signal(signal.SIGINT)
+        await until(lambda: any(line["event"] == "stopping" for line in gateway.logs))
+        upstream.release.set()
+        assert {answer[:2] for answer in await asyncio.gather(*requests)} == {(200, "whole answer")}
+        assert await gateway.process.wait() == 0
+
+
+async def test_a_second_signal_does_not_wait(tmp_path: Path, database: str, upstream: SlowUpstream) -> None:
+    async with serving(tmp_path, dsn=database, routes=[upstream.route()]) as gateway:
+        requests = await slow_requests_on_every_worker(gateway, upstream)
+        gateway.process.terminate()
+        await until(lambda: any(line["event"] == "stopping" for line in gateway.logs))
+        gateway.process.terminate()
+        assert await asyncio.wait_for(gateway.process.wait(), 5) == 0
+        answers = await asyncio.gather(*requests, return_exceptions=True)
+        assert all(isinstance(answer, aiohttp.ClientError) for answer in answers)
+
+
+async def test_the_authorization_plane_s_socket_is_private_and_goes_with_the_gateway(
+    tmp_path: Path, short: Path, database: str
+) -> None:
+    async with serving(tmp_path, dsn=database, environment={"TMPDIR": str(short)}) as gateway:
+        [folder] = short.glob("gateway-run-*")
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+        sockets = list(folder.glob("*.sock"))
+        assert len(sockets) == 2
+        assert {stat.S_IMODE(sock.stat().st_mode) for sock in sockets} == {0o600}
+        for worker in gateway.workers:
+            worker.kill()
+        await until(gateway.is_ready)
+        assert len(list(folder.glob("*.sock"))) == 2
+    assert not list(short.glob("gateway-run-*"))
+
+
+async def test_what_a_killed_gateway_left_is_removed_by_the_next_one_only(
+    tmp_path: Path, short: Path, database: str
+) -> None:
+    environment = {"TMPDIR": str(short)}
+    for name in ("killed", "alive", "next"):
+        (tmp_path / name).mkdir()
+    async with (
+        serving(tmp_path / "alive", dsn=database, environment=environment),
+        serving(tmp_path / "killed", dsn=database, environment=environment) as killed,
+    ):
+        before = set(short.glob("gateway-run-*"))
+        killed.process.kill()
+        await killed.process.wait()
+        async with serving(tmp_path / "next", dsn=database, environment=environment):
+            after = set(short.glob("gateway-run-*"))
+        assert (len(before), len(after), len(before & after)) == (2, 2, 1)
+
+
+async def test_arguments_and_environment_of_workers_hold_no_secret(tmp_path: Path, database: str) -> None:
+    dsn = database.replace("gateway@", "gateway:hunter2-not-a-secret@", 1)
+    async with serving(tmp_path, dsn=dsn) as gateway:
+        key = (tmp_path / "master.key").read_text().strip()
+        for worker in gateway.workers:
+            shown = "\n".join([*worker.cmdline(), *map(str, worker.environ().items())])
+            assert "hunter2" not in shown
+            assert "postgresql" not in shown
+            assert key not in shown
+        worker.kill()
+        await until(gateway.is_ready)
+    assert "hunter2" not in gateway.log_text
+    assert key not in gateway.log_text
+
+
+async def test_modules_in_the_working_directory_never_become_part_of_a_worker(tmp_path: Path, database: str) -> None:
+    here = tmp_path / "here"
+    (here / "gateway").mkdir(parents=True)
+    for name in ("uvloop.py", "gateway/__init__.py"):
+        (here / name).write_text("raise SystemExit(7)")
+    program = (psutil.Process().exe(), "-P", "-m", "gateway")
+    environment = {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), *_site_folders()])}
+    async with serving(tmp_path, dsn=database, program=program, environment=environment, cwd=here) as gateway:
+        assert await gateway.status("/") == 404
+
+
+def _site_folders() -> list[str]:
+    import sysconfig
+
+    return [sysconfig.get_paths()["purelib"], sysconfig.get_paths()["platlib"]]
+
+
+async def test_every_line_on_stderr_is_json_without_a_secret(
+    tmp_path: Path, database: str, upstream: SlowUpstream
+) -> None:
+    async with serving(tmp_path, dsn=database, routes=[upstream.route()]) as gateway:
+        for path in ("/?access_token=hunter2", "/oauth2/login", "/oauth2/token", "/%0d%0aforged", "/%1b%5b2J"):
+            await gateway.status(path)
+        reader, writer = await asyncio.open_connection(*_address(gateway.url))
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nAuthorization\x1b: Bearer hunter2\r\n\r\n")
+        assert b" 400 " in await reader.readline()
+        writer.close()
+    assert {line["process"] for line in gateway.logs} <= {"supervisor", "worker-1", "worker-2"}
+    assert "hunter2" not in gateway.log_text
+    assert "\x1b" not in gateway.log_text
+
+
+def _address(url: str) -> tuple[str, int]:
+    host, port = url.removeprefix("http://").split(":")
+    return host, int(port)
