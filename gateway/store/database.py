@@ -12,7 +12,7 @@ The next one who asks opens a new connection, which is all the recovery that the
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
@@ -20,8 +20,8 @@ import asyncpg
 from gateway.errors import OperatorError, StoreUnavailable
 from gateway.store import queries
 
-Connection = asyncpg.Connection[asyncpg.Record]
-Row = asyncpg.Record
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+Row: TypeAlias = asyncpg.Record
 
 DEADLINE: Final = 2.0  # seconds, for acquiring a connection, all statements on it and giving it back
 ACT_DEADLINE: Final = 30.0  # an operator's act or the sweep, which may touch many rows
