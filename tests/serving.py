@@ -103,7 +103,7 @@ class Gateway:
         """The embedded server."""
         return next(child for child in self.children if _name(child) == "postgres" and "-D" in _command_line(child))
 
-    async def run(self, *arguments: str, text: str | None = None) -> dict[str, Any]:
+    async def run(self, *arguments: str, text: str | None = None) -> Any:
         """What a command answers with --json; it fails unless the command succeeds."""
         process = await asyncio.create_subprocess_exec(
             *(*self.program, *arguments, "--json"),
@@ -115,8 +115,7 @@ class Gateway:
         )
         out, err = await process.communicate((text or "").encode())
         assert process.returncode == 0, f"gateway {' '.join(arguments)}: {err.decode()}"
-        answer: dict[str, Any] = json.loads(out)
-        return answer
+        return json.loads(out)
 
     async def status(self, path: str, *, admin: bool = False) -> int:
         """The status that a fresh connection gets for a GET; 0 when there is no answer."""

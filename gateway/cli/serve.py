@@ -4,17 +4,11 @@ from pathlib import Path
 
 import click
 
+from gateway.cli.session import with_config
+
 
 @click.command(epilog="Example: gateway serve --config /etc/gateway/config.toml --workers 4")
-@click.option(
-    "--config",
-    "path",
-    type=click.Path(path_type=Path),
-    envvar="GATEWAY_CONFIG",
-    default=Path("config.toml"),
-    show_default="$GATEWAY_CONFIG, else ./config.toml",
-    help="The configuration file.",
-)
+@with_config
 @click.option("--workers", type=click.IntRange(1, 256), help="Processes that serve; wins over server.workers.")
 @click.option(
     "--log-level",

@@ -9,17 +9,19 @@ from gateway.config import Settings
 from gateway.crypto import new_master_key
 from gateway.errors import OperatorError
 from gateway.supervisor.cluster import make_data_dir, system_user_for
+from gateway.supervisor.programs import find_binaries
 
 
 def with_master_key(settings: Settings) -> Settings:
     """`settings` with a keyring: where an embedded database has no master key yet, one is made in its file (0600).
 
-    It is made before the database, so that no crash leaves data without its key, and by link, so that of two
-    that start at once both use the same one. Raises OperatorError.
+    It is made before the database (once it is known that there can be one), so that no crash leaves data without its
+    key; and by link, so that of two that start at once both use the same one. Raises OperatorError.
     """
     path = settings.master_key_file
     if settings.keyring is not None or path is None:
         return settings
+    find_binaries()
     make_data_dir(settings.data_dir, system_user_for(settings.data_dir))
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
