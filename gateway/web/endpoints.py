@@ -9,7 +9,7 @@ from gateway.oauth.forms import Form
 from gateway.oauth.grants import ClientCredentialsGrant, CodeGrant, RefreshGrant
 from gateway.store import IssuedTokens
 from gateway.web.answers import PROTECTED_RESOURCE, json
-from gateway.web.plane import Plane, host_of, now, plane_of, query_of
+from gateway.web.plane import Plane, host_of, plane_of, query_of
 
 
 async def token(request: web.Request) -> web.Response:
@@ -91,15 +91,16 @@ async def _authenticated(request: web.Request, plane: Plane, form: Form) -> Clie
 async def _issued(
     plane: Plane, client: Client, grant: CodeGrant | RefreshGrant | ClientCredentialsGrant
 ) -> IssuedTokens:
+    store, now = plane.store, plane.store.now()
     match grant:
         case CodeGrant():
-            return await plane.store.redeem_code(
-                client, grant.code, grant.redirect_uri, grant.code_verifier, grant.resource, now()
+            return await store.redeem_code(
+                client, grant.code, grant.redirect_uri, grant.code_verifier, grant.resource, now
             )
         case RefreshGrant():
-            return await plane.store.refresh(client, grant.refresh_token, grant.scopes, grant.resource, now())
+            return await store.refresh(client, grant.refresh_token, grant.scopes, grant.resource, now)
         case ClientCredentialsGrant():
-            return await plane.store.client_credentials(client, grant.scopes, grant.resource, now())
+            return await store.client_credentials(client, grant.scopes, grant.resource, now)
 
 
 def _document(document: metadata.Document) -> web.Response:

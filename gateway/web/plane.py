@@ -1,7 +1,6 @@
 """What every handler of the authorization plane stands on, in one frozen place, and how it reads a request."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from aiohttp import web
 
@@ -101,7 +100,3 @@ def host_of(request: web.Request) -> str:
     host = (request.headers.get("X-Forwarded-Host") or request.headers.get("Host") or "").lower()
     name, colon, port = host.rpartition(":")
     return name if colon and port.isdecimal() else host
-
-
-def now() -> datetime:
-    return datetime.now(UTC)

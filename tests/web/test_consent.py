@@ -1,0 +1,256 @@
+"""The consent form: what it shows, and what becomes of an answer that was not asked for."""
+
+import asyncio
+
+import pytest
+
+from gateway.model import Client
+from gateway.oauth.redirect_uris import form_action_source
+from tests.web.conftest import Registered
+from tests.web.rig import PASSWORD, REDIRECT, Answer, Browser, Plane, authorize_path, code_fields, row_counts
+
+
+async def codes(database: str) -> int:
+    return (await row_counts(database))["codes"]
+
+
+async def consent(browser: Browser, client: Client, **changes: str | None) -> Answer:
+    page = await browser.get(authorize_path(client, **changes))
+    assert page.status == 200, page.text
+    return page
+
+
+async def test_it_says_who_asks_for_what_and_where_that_leads(signed_in: Browser, client: Client) -> None:
+    page = await consent(signed_in, client)
+    for words in (
+        "Notes Desktop",
+        "Verified",
+        "Read your notes",
+        "Change your notes",
+        "app.example",
+        "Ada Lovelace",
+        "Use another account",
+        "withdraw",
+    ):
+        assert words in page.text
+    assert [value for name, value in page.form.fields if name == "scope"] == ["notes:read", "notes:write"]
+    assert {value for name, value in page.form.buttons if name == "decision"} == {"allow", "deny"}
+
+
+async def test_an_application_that_registered_itself_is_shown_as_unverified(
+    signed_in: Browser, register: Registered
+) -> None:
+    client, _ = await register(verified=False)
+    page = await consent(signed_in, client)
+    assert "Not verified" in page.text
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("http://127.0.0.1:8000/cb", "this computer"),
+        ("http://[::1]:8000/cb", "this computer"),
+        ("com.example.app:/cb", "com.example.app:"),
+    ],
+)
+async def test_where_a_native_application_takes_the_person_is_said(
+    signed_in: Browser, register: Registered, uri: str, shown: str
+) -> None:
+    client, _ = await register(redirect_uris=(uri,))
+    assert shown in (await consent(signed_in, client)).text
+
+
+async def test_the_ticked_scopes_are_the_granted_ones(plane: Plane, signed_in: Browser, client: Client) -> None:
+    page = await consent(signed_in, client)
+    await signed_in.submit(page.form, decision="allow", scope=["notes:write"])
+    (grant,) = await plane.store.grants((await plane.store.users())[0].subject)
+    assert grant.scopes == {"notes:write"}
+
+
+async def test_no_is_told_to_the_client(plane: Plane, signed_in: Browser, client: Client, database: str) -> None:
+    page = await consent(signed_in, client)
+    answer = await signed_in.submit(page.form, decision="deny")
+    assert answer.status == 303
+    assert answer.members == {
+        "error": "access_denied",
+        "error_description": answer.members["error_description"],
+        "state": "xyz",
+        "iss": plane.url,
+    }
+    assert await codes(database) == 0
+
+
+async def test_a_yes_to_nothing_is_asked_again(signed_in: Browser, client: Client, database: str) -> None:
+    page = await consent(signed_in, client)
+    again = await signed_in.submit(page.form, decision="allow", scope=None)
+    assert again.status == 400
+    assert "Nothing is ticked" in again.text
+    assert await codes(database) == 0
+    assert "code" in (await signed_in.submit(again.form, decision="allow", scope="notes:read")).members
+
+
+async def test_a_client_without_scopes_can_be_allowed(signed_in: Browser, register: Registered) -> None:
+    client, _ = await register(scopes=frozenset())
+    page = await consent(signed_in, client, scope=None)
+    assert "code" in (await signed_in.submit(page.form, decision="allow")).members
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"csrf_token": None},
+        {"csrf_token": ""},
+        {"csrf_token": "x"},
+        {"csrf_token": "."},
+        {"csrf_token": "f.x"},
+        {"csrf_token": "\udcff.\udcff"},
+        {"decision": "maybe"},
+        {"decision": ""},
+        {"decision": ["deny", "allow"]},
+        {"scope": "admin"},
+        {"scope": ["notes:read", "admin"]},
+        {"scope": "notes:read notes:write"},
+        {"client_id": "other"},
+        {"redirect_uri": "https://evil.example/cb"},
+        {"state": "other"},
+        {"flow": "other"},
+        {"username": "ada"},
+    ],
+)
+async def test_fields_other_than_were_shown_are_refused(
+    signed_in: Browser, client: Client, database: str, changes: dict[str, str | list[str] | None]
+) -> None:
+    page = await consent(signed_in, client)
+    fields = page.form.filled(**({"decision": "allow"} | changes))
+    raw = "&".join(f"{name}={value}" for name, value in fields).encode("utf-8", "surrogateescape")
+    answer = await signed_in.send("POST", page.form.action, raw)
+    assert answer.status == 403
+    assert "Location" not in answer.headers
+    assert await codes(database) == 0
+    assert "code" in (await signed_in.submit(page.form, decision="allow")).members
+
+
+async def test_a_token_of_another_flow_decides_that_flow_only(
+    signed_in: Browser, register: Registered, client: Client
+) -> None:
+    small, _ = await register(scopes=frozenset({"notes:read"}))
+    page, other = await consent(signed_in, client), await consent(signed_in, small, scope="notes:read")
+    token = other.form.value("csrf_token")
+    assert (await signed_in.submit(page.form, decision="allow", csrf_token=token)).status == 403
+
+
+async def test_a_form_of_another_person_is_refused(
+    plane: Plane, signed_in: Browser, stranger: Browser, client: Client, database: str
+) -> None:
+    await plane.user("eve")
+    await stranger.sign_in("eve")
+    page = await consent(signed_in, client)
+    assert (await stranger.submit(page.form, decision="allow")).status == 403
+    assert (await Browser.send(stranger, "GET", f"/oauth2/authorize?flow={_flow(page)}")).status == 400
+    assert await codes(database) == 0
+
+
+async def test_a_form_is_refused_after_sign_out(signed_in: Browser, client: Client, database: str) -> None:
+    page = await consent(signed_in, client)
+    await signed_in.submit((await signed_in.get("/oauth2/logout")).form)
+    assert (await signed_in.submit(page.form, decision="allow")).status == 403
+    assert await codes(database) == 0
+
+
+async def test_a_token_of_another_page_is_refused(signed_in: Browser, client: Client) -> None:
+    page = await consent(signed_in, client)
+    await signed_in.submit(page.form, decision="allow")
+    account = (await signed_in.get("/oauth2/account")).forms[0]
+    page = await consent(signed_in, client, prompt="consent")
+    token = account.value("csrf_token")
+    assert (await signed_in.submit(page.form, decision="allow", csrf_token=token)).status == 403
+    answer = await signed_in.submit(account, csrf_token=page.form.value("csrf_token"))
+    assert answer.status == 403
+
+
+@pytest.mark.parametrize(("first", "second"), [("allow", "allow"), ("allow", "deny"), ("deny", "allow")])
+async def test_a_decision_counts_once(
+    signed_in: Browser, client: Client, database: str, first: str, second: str
+) -> None:
+    page = await consent(signed_in, client)
+    assert (await signed_in.submit(page.form, decision=first)).status == 303
+    again = await signed_in.submit(page.form, decision=second)
+    assert (again.status, "Location" in again.headers) == (400, False)
+    assert await codes(database) == (1 if first == "allow" else 0)
+
+
+async def test_of_decisions_at_once_one_counts(signed_in: Browser, client: Client, database: str) -> None:
+    page = await consent(signed_in, client)
+    answers = await asyncio.gather(*(signed_in.submit(page.form, decision="allow") for _ in range(8)))
+    assert sorted(answer.status for answer in answers) == [303] + [400] * 7
+    assert await codes(database) == 1
+
+
+async def test_a_form_sent_from_another_site_is_refused(signed_in: Browser, client: Client, database: str) -> None:
+    page = await consent(signed_in, client)
+    fields = page.form.filled(decision="allow")
+    for headers in (
+        {"Origin": "https://evil.example"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+        {"Sec-Fetch-Dest": "iframe"},
+        {"Sec-Fetch-Dest": "empty"},
+    ):
+        assert (await signed_in.send("POST", page.form.action, fields, headers)).status == 403
+    assert await codes(database) == 0
+    good = {"Origin": "null", "Sec-Fetch-Site": "same-origin", "Sec-Fetch-Dest": "document"}
+    assert (await signed_in.send("POST", page.form.action, fields, good)).status == 303
+
+
+async def test_the_form_works_at_the_address_where_it_was_shown(signed_in: Browser, client: Client) -> None:
+    path = authorize_path(client)
+    page = await signed_in.get(path)
+    assert (await signed_in.send("POST", path, page.form.filled(decision="allow"))).status == 303
+
+
+async def test_a_body_that_is_no_form_is_refused(signed_in: Browser, client: Client) -> None:
+    page = await consent(signed_in, client)
+    fields = page.form.filled(decision="allow")
+    answer = await signed_in.send("POST", page.form.action, fields, {"Content-Type": "text/plain"})
+    assert answer.status == 403
+
+
+async def test_the_account_can_be_changed_without_losing_the_request(
+    plane: Plane, signed_in: Browser, client: Client
+) -> None:
+    await plane.user("bob", "Bob")
+    before = signed_in.cookies["gateway_session"]
+    page = await consent(signed_in, client, state="keep me", resource=f"{plane.url}/api/notes")
+    sign_in = await signed_in.get(f"/oauth2/authorize?flow={_flow(page)}&prompt=login")
+    assert sign_in.status == 200
+    assert "Ada Lovelace" in sign_in.text
+    assert form_action_source(REDIRECT) in sign_in.headers["Content-Security-Policy"]
+    page = await signed_in.follow(await signed_in.submit(sign_in.form, username="bob", password=PASSWORD))
+    assert "Bob" in page.text
+    assert "Ada" not in page.text
+    assert await plane.store.session(before) is None
+    answer = await signed_in.submit(page.form, decision="allow")
+    assert answer.members["state"] == "keep me"
+    token = await signed_in.send(
+        "POST",
+        "/oauth2/token",
+        code_fields(answer.members["code"], client),
+    )
+    assert token.status == 401  # the code is good, the client did not authenticate: nothing is given
+
+
+async def test_a_flow_that_nobody_has_is_a_page(signed_in: Browser) -> None:
+    for flow in ("", "fxxxxxxxxxxxxxxxx", "%00", "%ff", "a" * 300):
+        answer = await signed_in.get(f"/oauth2/authorize?flow={flow}")
+        assert (answer.status, "Location" in answer.headers) == (400, False)
+
+
+async def test_a_disabled_user_decides_nothing(plane: Plane, signed_in: Browser, client: Client, database: str) -> None:
+    page = await consent(signed_in, client)
+    await plane.store.disable_user("ada")
+    assert (await signed_in.submit(page.form, decision="allow")).status == 403
+    assert await codes(database) == 0
+
+
+def _flow(page: Answer) -> str:
+    return page.form.value("csrf_token").partition(".")[0]

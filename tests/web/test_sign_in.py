@@ -1,0 +1,371 @@
+"""Signing in: sessions, guesses, and what strangers learn (nothing)."""
+
+import asyncio
+import base64
+import time
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+
+from gateway.crypto import Keyring, hash_password
+from gateway.model import OWN_COOKIES, Client
+from gateway.store import Store
+from gateway.web.browser import KnownBrowser
+from gateway.web.passwords import AT_ONCE, WAITING, Busy, PasswordChecks
+from tests.web.rig import PASSWORD, PASSWORD_HASH, Answer, Browser, Plane, authorize_path, serving, without_secrets
+
+LOGIN = "/oauth2/login"
+
+
+async def attempt(browser: Browser, username: str, password: str, path: str = LOGIN) -> Answer:
+    return await browser.submit((await browser.get(path)).form, username=username, password=password)
+
+
+async def test_a_login_without_a_request_leads_to_the_account(browser: Browser, ada: str) -> None:
+    answer = await browser.sign_in()
+    assert (answer.status, answer.location) == (303, "/oauth2/account")
+    assert "Ada Lovelace" in (await browser.follow(answer)).text
+
+
+@pytest.mark.parametrize("login", ["ada", "ADA", "ada@example.org", "Ada@Example.ORG", " ada "])
+async def test_a_user_name_or_an_email_address_signs_in(browser: Browser, ada: str, login: str) -> None:
+    assert (await browser.sign_in(login)).status == 303
+
+
+@pytest.mark.parametrize(
+    ("username", "password"),
+    [
+        ("ada", "wrong"),
+        ("nobody", PASSWORD),
+        ("nobody", "wrong"),
+        ("ada\0", PASSWORD),
+        ("\ufffd", PASSWORD),
+        ("a" * 5000, PASSWORD),
+        ("ada", PASSWORD + "\0"),
+        ("ada", PASSWORD.upper()),
+        ("ada", " " + PASSWORD),
+    ],
+)
+async def test_a_wrong_half_signs_nobody_in_and_says_not_which(
+    browser: Browser, ada: str, username: str, password: str
+) -> None:
+    answer = await attempt(browser, username, password)
+    assert answer.status == 400
+    assert "gateway_session" not in browser.cookies
+    assert "The user name or the password is not right." in answer.text
+
+
+async def test_raw_bytes_sign_nobody_in(browser: Browser, ada: str) -> None:
+    form = (await browser.get(LOGIN)).form
+    raw = f"csrf_token={form.value('csrf_token')}&username=%ff%00%fe&password=%ff".encode()
+    assert (await browser.send("POST", LOGIN, raw)).status == 400
+
+
+async def test_an_unknown_user_and_a_wrong_password_get_the_same_answer(browser: Browser, ada: str) -> None:
+    known, unknown = await attempt(browser, "ada", "wrong"), await attempt(browser, "nobody", "wrong")
+    assert known.status == unknown.status
+    assert without_secrets(known.text) == without_secrets(unknown.text)
+    names = [{name for name in answer.headers if name != "Date"} for answer in (known, unknown)]
+    assert names[0] == names[1]
+
+
+async def test_an_unknown_user_takes_the_time_of_a_known_one(browser: Browser, ada: str) -> None:
+    async def fastest(username: str) -> float:
+        form, best = (await browser.get(LOGIN)).form, float("inf")
+        for _ in range(4):
+            started = time.perf_counter()
+            assert (await browser.submit(form, username=username, password="wrong")).status == 400
+            best = min(best, time.perf_counter() - started)
+        return best
+
+    one_hash = float("inf")
+    for _ in range(3):
+        started = time.perf_counter()
+        hash_password("x")
+        one_hash = min(one_hash, time.perf_counter() - started)
+    # Without the hash for an unknown user the difference would be that of a whole hash.
+    assert abs(await fastest("ada") - await fastest("nobody")) < 0.7 * one_hash
+
+
+@pytest.mark.parametrize("username", ["ada", "nobody"])
+async def test_ten_wrong_passwords_stop_even_the_right_one(browser: Browser, ada: str, username: str) -> None:
+    for _ in range(10):
+        assert (await attempt(browser, username, "wrong")).status == 400
+    answer = await attempt(browser, username, PASSWORD)
+    assert answer.status == 429
+    assert 0 < int(answer.headers["Retry-After"]) <= 900
+    assert "gateway_session" not in browser.cookies
+
+
+async def test_user_name_and_email_share_one_counter(browser: Browser, ada: str) -> None:
+    for number in range(10):
+        login = ("ada", "ada@example.org", "ADA")[number % 3]
+        assert (await attempt(browser, login, "wrong")).status == 400
+    assert (await attempt(browser, "ada@example.org", PASSWORD)).status == 429
+
+
+async def test_success_clears_the_count(browser: Browser, ada: str) -> None:
+    for _ in range(2):
+        for _ in range(9):
+            assert (await attempt(browser, "ada", "wrong")).status == 400
+        assert (await browser.sign_in()).status == 303
+        browser.forget("gateway_known_browser")
+
+
+async def test_guesses_side_by_side_learn_no_more_than_in_a_row(browser: Browser, ada: str) -> None:
+    form = (await browser.get(LOGIN)).form
+    guesses = [browser.submit(form, username="ada", password=f"wrong{n}") for n in range(18)]
+    await asyncio.gather(*guesses)
+    assert (await browser.submit(form, username="ada", password=PASSWORD)).status == 429
+
+
+async def test_a_strangers_guesses_lock_nobody_out_of_the_browser_they_use(
+    browser: Browser, stranger: Browser, ada: str
+) -> None:
+    await browser.sign_in()
+    for _ in range(11):
+        await attempt(stranger, "ada", "wrong")
+    assert (await attempt(stranger, "ada", PASSWORD)).status == 429
+    browser.forget("gateway_session")
+    assert (await browser.sign_in()).status == 303
+
+
+async def test_a_known_browser_has_one_allowance_and_no_more(browser: Browser, ada: str) -> None:
+    await browser.sign_in()
+    browser.forget("gateway_session")
+    for _ in range(10):
+        assert (await attempt(browser, "ada", "wrong")).status == 400
+    assert (await attempt(browser, "ada", PASSWORD)).status == 429
+
+
+@pytest.mark.parametrize("forged", ["x", "id~SUBJECT", "id~SUBJECT.x", "", "."])
+async def test_a_forged_browser_has_no_allowance(plane: Plane, browser: Browser, ada: str, forged: str) -> None:
+    for _ in range(10):
+        await attempt(browser, "ada", "wrong")
+    browser.set_cookie("gateway_known_browser", forged.replace("SUBJECT", ada))
+    assert (await attempt(browser, "ada", PASSWORD)).status == 429
+
+
+async def test_a_browser_known_to_one_account_is_a_stranger_to_another(
+    plane: Plane, browser: Browser, ada: str
+) -> None:
+    await plane.user("eve")
+    await browser.sign_in("eve")
+    for _ in range(10):
+        await attempt(browser, "ada", "wrong")
+    browser.forget("gateway_known_browser")
+    assert (await attempt(browser, "ada", PASSWORD)).status == 429
+
+
+async def test_the_session_identifier_changes_at_sign_in(plane: Plane, browser: Browser, ada: str) -> None:
+    planted = "A" * 43
+    browser.set_cookie("gateway_session", planted)
+    await browser.sign_in()
+    first = browser.cookies["gateway_session"]
+    assert first != planted
+    assert await plane.store.session(planted) is None
+    await browser.sign_in()
+    assert browser.cookies["gateway_session"] != first
+    assert await plane.store.session(first) is None
+
+
+@pytest.mark.parametrize("end", ["logout", "password", "disable", "delete"])
+async def test_an_old_cookie_is_dead_on_the_server(plane: Plane, signed_in: Browser, end: str) -> None:
+    old = signed_in.cookies["gateway_session"]
+    assert (await signed_in.get("/oauth2/account")).status == 200
+    if end == "logout":
+        await signed_in.submit((await signed_in.get("/oauth2/logout")).form)
+    elif end == "password":
+        await plane.store.set_password("ada", PASSWORD_HASH)
+    elif end == "disable":
+        await plane.store.disable_user("ada")
+    else:
+        await plane.store.delete_user("ada")
+    signed_in.set_cookie("gateway_session", old)
+    answer = await signed_in.get("/oauth2/account")
+    assert (answer.status, answer.location) == (303, "/oauth2/login?next=/oauth2/account")
+
+
+@pytest.mark.parametrize("value", ["", "x", "%00" * 43, "A" * 43, "A" * 5000, "ä" * 43])
+async def test_a_cookie_that_is_none_of_ours_signs_nobody_in(browser: Browser, value: str) -> None:
+    answer = await browser.get("/oauth2/account", {"Cookie": f"gateway_session={value}"})
+    assert answer.status == 303
+
+
+async def test_a_disabled_user_is_like_an_unknown_one(plane: Plane, browser: Browser, ada: str) -> None:
+    await plane.store.disable_user("ada")
+    answer = await attempt(browser, "ada", PASSWORD)
+    assert answer.status == 400
+    assert without_secrets(answer.text) == without_secrets((await attempt(browser, "nobody", "x")).text)
+
+
+@pytest.mark.parametrize("path", ["login", "authorize"])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"csrf_token": None},
+        {"csrf_token": ""},
+        {"csrf_token": "x"},
+        {"csrf_token": "ä"},
+        {"next": "/x"},
+        {"client_id": "x"},
+    ],
+)
+async def test_a_form_without_our_token_or_with_other_fields_is_refused(
+    browser: Browser, ada: str, client: Client, path: str, changes: dict[str, str | None]
+) -> None:
+    page = await browser.get(LOGIN if path == "login" else authorize_path(client))
+    fields: dict[str, str | None] = {"username": "ada", "password": PASSWORD, **changes}
+    assert (await browser.submit(page.form, **fields)).status == 403
+    assert "gateway_session" not in browser.cookies
+
+
+async def test_a_form_of_another_browser_is_refused(browser: Browser, stranger: Browser, ada: str) -> None:
+    form = (await browser.get(LOGIN)).form
+    await stranger.get(LOGIN)
+    assert (await stranger.submit(form, username="ada", password=PASSWORD)).status == 403
+    stranger.forget("gateway_form")
+    assert (await stranger.submit(form, username="ada", password=PASSWORD)).status == 403
+
+
+async def test_a_form_of_one_page_is_refused_by_the_other(browser: Browser, ada: str, client: Client) -> None:
+    login, flow = (await browser.get(LOGIN)).form, (await browser.get(authorize_path(client))).form
+    for form, other in ((login, flow), (flow, login)):
+        answer = await browser.submit(other, csrf_token=form.value("csrf_token"), username="ada", password=PASSWORD)
+        assert answer.status == 403
+
+
+async def test_an_altered_request_is_refused(browser: Browser, ada: str, client: Client) -> None:
+    form = (await browser.get(authorize_path(client))).form
+    token = form.value("csrf_token")
+    for place in (0, 10, 30, len(token) // 2, len(token) - 6):
+        altered = token[:place] + ("A" if token[place] != "A" else "B") + token[place + 1 :]
+        assert (await browser.submit(form, csrf_token=altered, username="ada", password=PASSWORD)).status == 403
+
+
+async def test_two_tabs_can_both_sign_in(browser: Browser, ada: str, client: Client) -> None:
+    one, two = await browser.get(authorize_path(client)), await browser.get(LOGIN)
+    assert (await browser.submit(two.form, username="ada", password=PASSWORD)).status == 303
+    assert (await browser.submit(one.form, username="ada", password=PASSWORD)).status == 303
+
+
+@pytest.mark.parametrize(
+    ("given", "leads"),
+    [
+        ("/oauth2/account", "/oauth2/account"),
+        ("/oauth2/logout", "/oauth2/logout"),
+        ("/some/page?x=1%26y", "/some/page?x=1%26y"),
+        ("/", "/"),
+        ("https://evil.example/", None),
+        ("//evil.example/", None),
+        ("/\\evil.example/", None),
+        ("/%5Cevil.example", "/%5Cevil.example"),
+        ("\\\\evil.example", None),
+        ("/\t/evil.example", None),
+        ("/\n/evil.example", None),
+        (" //evil.example", None),
+        ("/ /evil.example", None),
+        ("javascript:alert(1)", None),
+        ("evil.example", None),
+        ("@evil.example", None),
+        ("/é", None),
+        ("/x\r\nSet-Cookie: a=b", None),
+        ("/" + "a" * 2000, None),
+        ("", None),
+    ],
+)
+async def test_next_never_leaves_the_site(browser: Browser, ada: str, given: str, leads: str | None) -> None:
+    page = await browser.get(f"{LOGIN}?next={quote(given, safe='')}")
+    answer = await browser.submit(page.form, username="ada", password=PASSWORD)
+    assert answer.location == (leads or "/oauth2/account")
+
+
+async def test_our_cookies_are_named_where_the_proxy_looks(signed_in: Browser) -> None:
+    assert set(signed_in.cookies) <= OWN_COOKIES
+    assert len(signed_in.cookies) == 3
+
+
+async def test_cookies_are_kept_from_scripts_and_other_sites(browser: Browser, ada: str) -> None:
+    page = await browser.get(LOGIN)
+    answer = await browser.submit(page.form, username="ada", password=PASSWORD)
+    assert len(page.set_cookies + answer.set_cookies) == 3
+    for cookie in page.set_cookies + answer.set_cookies:
+        assert "HttpOnly" in cookie
+        assert "SameSite=Lax" in cookie
+        assert "Path=/" in cookie
+        assert "Domain" not in cookie
+
+
+async def test_busy_checks_are_told_so_and_nobody_is_counted(plane: Plane, browser: Browser, ada: str) -> None:
+    form = (await browser.get(LOGIN)).form
+    many = [browser.submit(form, username=f"user{n}", password="wrong") for n in range(3 * (AT_ONCE + WAITING))]
+    answers = await asyncio.gather(*many)
+    busy = [answer for answer in answers if answer.status == 503]
+    assert {answer.status for answer in answers} == {400, 503}
+    assert all(answer.headers["Retry-After"] == "2" for answer in busy)
+    assert (await browser.sign_in()).status == 303
+
+
+async def test_no_more_than_two_run_and_sixteen_wait() -> None:
+    checks = PasswordChecks()
+    try:
+        running = [asyncio.create_task(checks.matches(None, "x")) for _ in range(AT_ONCE + WAITING)]
+        await asyncio.sleep(0)
+        with pytest.raises(Busy):
+            await checks.matches(PASSWORD_HASH, PASSWORD)
+        assert await asyncio.gather(*running) == [False] * (AT_ONCE + WAITING)
+        assert await checks.matches(PASSWORD_HASH, PASSWORD)
+    finally:
+        checks.close()
+
+
+async def test_a_check_whose_caller_went_away_frees_its_place() -> None:
+    checks = PasswordChecks()
+    try:
+        for _ in range(3):
+            tasks = [asyncio.create_task(checks.matches(None, "x")) for _ in range(AT_ONCE + WAITING)]
+            await asyncio.sleep(0)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            async with asyncio.timeout(20):
+                while True:
+                    try:
+                        assert await checks.matches(PASSWORD_HASH, PASSWORD)
+                        break
+                    except Busy:
+                        await asyncio.sleep(0.01)
+    finally:
+        checks.close()
+
+
+def test_a_known_browser_remembers_a_few_accounts() -> None:
+    known = KnownBrowser("id")
+    for number in range(8):
+        known = known.with_account(f"u{number}")
+    known = known.with_account("u5")
+    assert known.subjects == ("u5", "u7", "u6", "u4", "u3")
+    assert known.allowance_for("u4") == "id"
+    assert known.allowance_for("u0") is None
+
+
+async def test_a_form_and_a_session_outlive_a_change_of_the_master_key(
+    plane: Plane, store: Store, signed_in: Browser, client: Client, tmp_path: Path
+) -> None:
+    sign_in, consent = (await signed_in.get(LOGIN)).form, (await signed_in.get(authorize_path(client))).form
+    rotated = Keyring(b"another-fake-key-for-the-tests!!", (b"obviously-a-fake-key-for-tests!!",))
+    async with serving(store, rotated, tmp_path) as other:
+        answer = await signed_in.send("POST", f"{other.url}/oauth2/authorize", consent.filled(decision="deny"))
+        assert answer.members["error"] == "access_denied"
+        fields = sign_in.filled(username="ada", password=PASSWORD)
+        assert (await signed_in.send("POST", f"{other.url}{LOGIN}", fields)).status == 303
+    async with serving(store, Keyring(b"another-fake-key-for-the-tests!!"), tmp_path) as other:
+        assert (await signed_in.send("POST", f"{other.url}{LOGIN}", fields)).status == 403
+
+
+async def test_a_pending_request_can_be_neither_read_nor_guessed(browser: Browser, client: Client) -> None:
+    tokens = [(await browser.get(authorize_path(client))).form.value("csrf_token") for _ in range(2)]
+    assert tokens[0] != tokens[1]
+    for token in tokens:
+        assert client.client_id.encode() not in base64.urlsafe_b64decode(token)
