@@ -44,7 +44,7 @@ class UnsealError(GatewayError):
 
 def digest(secret: str) -> bytes:
     """SHA-256 of a token or secret: 32 bytes, the only form in which the store knows it."""
-    return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).digest()
+    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
 
 
 def equal(one: bytes, other: bytes) -> bool:
@@ -182,7 +182,7 @@ class Keyring:
 
     def verify(self, purpose: str, message: str, signature: str) -> bool:
         """Whether `signature` was made by `sign` with any accepted key, in constant time for each."""
-        given = signature.encode("utf-8", "surrogateescape")
+        given = signature.encode("utf-8", "surrogatepass")
         return any(equal(_sign(keys.master, purpose, message).encode(), given) for keys in self._all)
 
 
@@ -192,7 +192,7 @@ def _check(key: bytes, body: str) -> str:
 
 
 def _sign(master: bytes, purpose: str, message: str) -> str:
-    mac = hmac.digest(_derive(master, f"sign/{purpose}"), message.encode("utf-8", "surrogateescape"), "sha256")
+    mac = hmac.digest(_derive(master, f"sign/{purpose}"), message.encode("utf-8", "surrogatepass"), "sha256")
     return base64.urlsafe_b64encode(mac).decode().rstrip("=")
 
 
@@ -203,7 +203,7 @@ _PASSWORDS = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
 
 def hash_password(password: str) -> str:
     """The argon2id hash of a password (19 MiB, two passes): some 20 ms of one core, so keep it off the loop."""
-    return _PASSWORDS.hash(password.encode("utf-8", "surrogateescape"))
+    return _PASSWORDS.hash(password.encode("utf-8", "surrogatepass"))
 
 
 # What an unknown user's password is checked against, so that it takes the same time as a known one's.
@@ -213,6 +213,6 @@ UNKNOWN_USER_HASH: Final = hash_password(random_text())
 def password_matches(password_hash: str, password: str) -> bool:
     """Whether a password is the one that was hashed; as slow as hashing it."""
     try:
-        return _PASSWORDS.verify(password_hash, password.encode("utf-8", "surrogateescape"))
+        return _PASSWORDS.verify(password_hash, password.encode("utf-8", "surrogatepass"))
     except (VerificationError, InvalidHashError):
         return False

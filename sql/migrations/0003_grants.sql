@@ -111,3 +111,27 @@ create table access_tokens (
 create index access_tokens_client_id on access_tokens (client_id);
 create index access_tokens_subject on access_tokens (subject) where subject is not null;
 create index access_tokens_expires_at on access_tokens (expires_at);
+
+-- The one place that says what a token's life hangs on besides its time.
+create view living_access_tokens as
+select t.digest, t.client_id, t.subject, t.scopes, t.resource, t.token_type, t.mac_key, t.mac_algorithm, t.issued_at,
+    t.expires_at, c.mac_drafts, u.username, u.email
+from access_tokens t
+join clients c on c.client_id = t.client_id
+left join users u on u.subject = t.subject
+left join families f on f.family_id = t.family_id
+left join grants g on g.grant_id = f.grant_id
+where t.revoked_at is null
+    and c.disabled_at is null and c.generation = t.client_generation
+    and (t.subject is null or (u.disabled_at is null and u.generation = t.user_generation))
+    and (t.family_id is null or (f.revoked_at is null and g.grant_id is not null and g.revoked_at is null));
+
+create view living_families as
+select f.family_id, f.scopes, f.resource, f.expires_at, g.client_id, g.subject, u.username
+from families f
+join grants g on g.grant_id = f.grant_id
+join clients c on c.client_id = g.client_id
+join users u on u.subject = g.subject
+where f.revoked_at is null and g.revoked_at is null
+    and c.disabled_at is null and c.generation = f.client_generation
+    and u.disabled_at is null and u.generation = f.user_generation;

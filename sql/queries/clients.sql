@@ -112,27 +112,11 @@ select failures from counted;
 -- name: client_revoke
 -- Ends every token and code of a client; counts the access tokens and families that lived.
 with ended as (
-    update clients set generation = generation + 1 where client_id = $1 returning client_id, generation - 1 as was
+    update clients set generation = generation + 1 where client_id = $1 returning client_id
 ), counted as (
     select
-        (
-            select count(*)
-            from access_tokens t
-            left join users u on u.subject = t.subject
-            left join families f on f.family_id = t.family_id
-            left join grants g on g.grant_id = f.grant_id
-            where t.client_id = e.client_id and t.client_generation = e.was
-                and t.revoked_at is null and t.expires_at > $2
-                and (t.subject is null or u.generation = t.user_generation)
-                and (t.family_id is null or (f.revoked_at is null and g.grant_id is not null and g.revoked_at is null))
-        ) + (
-            select count(*)
-            from families f
-            join grants g on g.grant_id = f.grant_id
-            join users u on u.subject = g.subject and u.generation = f.user_generation
-            where g.client_id = e.client_id and f.client_generation = e.was and f.revoked_at is null
-                and g.revoked_at is null and f.expires_at > $2
-        ) as n
+        (select count(*) from living_access_tokens t where t.client_id = e.client_id and t.expires_at > $2)
+        + (select count(*) from living_families f where f.client_id = e.client_id and f.expires_at > $2) as n
     from ended e
 ), recorded as (
     insert into events (at, kind, client_id, detail)

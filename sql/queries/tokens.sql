@@ -1,7 +1,7 @@
 -- name: code_lock
 -- An authorization code with all that it hangs on, locked until the transaction ends.
 select k.redirect_uri, k.scopes, k.resource, k.code_challenge, k.expires_at, k.spent_at, k.family_id,
-    k.client_generation, k.user_generation, g.grant_id, g.client_id, g.subject,
+    k.client_generation, k.user_generation, g.client_id, g.subject,
     g.revoked_at is not null or c.disabled_at is not null or u.disabled_at is not null
         or c.generation <> k.client_generation or u.generation <> k.user_generation as revoked
 from codes k
@@ -14,14 +14,11 @@ for update of k;
 -- name: refresh_lock
 -- A refresh token with all that it hangs on, locked until the transaction ends.
 select r.salt, r.expires_at, r.spent_at, r.successor, r.family_id,
-    f.scopes, f.resource, f.client_generation, f.user_generation, g.grant_id, g.client_id, g.subject,
-    f.revoked_at is not null or g.revoked_at is not null or c.disabled_at is not null or u.disabled_at is not null
-        or c.generation <> f.client_generation or u.generation <> f.user_generation as revoked
+    f.scopes, f.resource, f.client_generation, f.user_generation, g.client_id, g.subject,
+    not exists (select from living_families l where l.family_id = f.family_id) as revoked
 from refresh_tokens r
 join families f on f.family_id = r.family_id
 join grants g on g.grant_id = f.grant_id
-join clients c on c.client_id = g.client_id
-join users u on u.subject = g.subject
 where r.digest = $1
 for update of r;
 
@@ -80,42 +77,21 @@ select $3, $2, g.subject, g.client_id from ended join grants g on g.grant_id = e
 
 -- name: access_token_find
 -- A live access token: itself, its family, grant, client and person are all judged here, never before.
-select t.client_id, t.subject, t.scopes, t.resource, t.token_type, t.mac_key, t.mac_algorithm, t.issued_at,
-    t.expires_at, c.mac_drafts, u.username, u.email
-from access_tokens t
-join clients c on c.client_id = t.client_id
-left join users u on u.subject = t.subject
-left join families f on f.family_id = t.family_id
-left join grants g on g.grant_id = f.grant_id
-where t.digest = $1 and t.expires_at > $2 and t.revoked_at is null
-    and c.disabled_at is null and c.generation = t.client_generation
-    and (t.subject is null or (u.disabled_at is null and u.generation = t.user_generation))
-    and (t.family_id is null or (f.revoked_at is null and g.grant_id is not null and g.revoked_at is null));
+select client_id, subject, scopes, resource, token_type, mac_key, mac_algorithm, issued_at, expires_at, mac_drafts,
+    username, email
+from living_access_tokens
+where digest = $1 and expires_at > $2;
 
 -- name: access_tokens_live
--- Which of these access tokens still live, by the same judgement.
-select t.digest
-from access_tokens t
-join clients c on c.client_id = t.client_id
-left join users u on u.subject = t.subject
-left join families f on f.family_id = t.family_id
-left join grants g on g.grant_id = f.grant_id
-where t.digest = any($1::bytea[]) and t.expires_at > $2 and t.revoked_at is null
-    and c.disabled_at is null and c.generation = t.client_generation
-    and (t.subject is null or (u.disabled_at is null and u.generation = t.user_generation))
-    and (t.family_id is null or (f.revoked_at is null and g.grant_id is not null and g.revoked_at is null));
+-- Which of these access tokens still live.
+select digest from living_access_tokens where digest = any($1::bytea[]) and expires_at > $2;
 
 -- name: refresh_token_find
 -- A live refresh token, judged in the same way.
-select g.client_id, g.subject, f.scopes, f.resource, r.issued_at, r.expires_at, u.username
+select f.client_id, f.subject, f.scopes, f.resource, r.issued_at, r.expires_at, f.username
 from refresh_tokens r
-join families f on f.family_id = r.family_id
-join grants g on g.grant_id = f.grant_id
-join clients c on c.client_id = g.client_id
-join users u on u.subject = g.subject
-where r.digest = $1 and r.expires_at > $2 and r.spent_at is null and f.revoked_at is null and g.revoked_at is null
-    and c.disabled_at is null and c.generation = f.client_generation
-    and u.disabled_at is null and u.generation = f.user_generation;
+join living_families f on f.family_id = r.family_id
+where r.digest = $1 and r.expires_at > $2 and r.spent_at is null;
 
 -- name: token_revoke
 -- An access token ends by itself, a refresh token with its family; $2 is whose it must be, null for the operator.

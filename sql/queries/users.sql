@@ -70,27 +70,11 @@ select subject from gone;
 -- name: user_revoke
 -- Ends every token and code of a person; counts the access tokens and families that lived.
 with ended as (
-    update users set generation = generation + 1
-    where lower(username) = lower($1)
-    returning subject, generation - 1 as was
+    update users set generation = generation + 1 where lower(username) = lower($1) returning subject
 ), counted as (
     select
-        (
-            select count(*)
-            from access_tokens t
-            join clients c on c.client_id = t.client_id and c.generation = t.client_generation
-            left join families f on f.family_id = t.family_id
-            left join grants g on g.grant_id = f.grant_id
-            where t.subject = e.subject and t.user_generation = e.was and t.revoked_at is null and t.expires_at > $2
-                and (t.family_id is null or (f.revoked_at is null and g.grant_id is not null and g.revoked_at is null))
-        ) + (
-            select count(*)
-            from families f
-            join grants g on g.grant_id = f.grant_id
-            join clients c on c.client_id = g.client_id and c.generation = f.client_generation
-            where g.subject = e.subject and f.user_generation = e.was and f.revoked_at is null
-                and g.revoked_at is null and f.expires_at > $2
-        ) as n
+        (select count(*) from living_access_tokens t where t.subject = e.subject and t.expires_at > $2)
+        + (select count(*) from living_families f where f.subject = e.subject and f.expires_at > $2) as n
     from ended e
 ), recorded as (
     insert into events (at, kind, subject, detail)
