@@ -147,8 +147,9 @@ class Workers:
 
     async def _one_life(self, number: int) -> bool:
         """From the spawning of a worker to its end; tells whether it was ready in between."""
+        start = self._make_start(number)
         try:
-            worker = await _Worker.spawn(self._listener, self._make_start(number))
+            worker = await _Worker.spawn(self._listener, start)
         except OSError as exc:
             log.error("worker cannot be started", worker=number, exc_info=exc)
             return False
@@ -159,7 +160,7 @@ class Workers:
         del self._workers[number]
         if not self._ending.is_set():
             log.error("worker ended and is replaced", worker=number, ended_pid=worker.pid, how=_how(code))
-        _remove_socket(self._make_start(number).folder, number)
+        _remove_socket(start.folder, number)
         return worker.was_ready
 
     def _on_ready(self) -> None:
