@@ -379,6 +379,22 @@ async def test_blocked_nonce_table_is_503_in_time_and_never_a_pass(world: World)
     assert isinstance(await world.check(world.signed(tokens, nonce="n2")), Allowed)
 
 
+async def test_slow_lookup_and_blocked_nonce_share_one_deadline(world: World) -> None:
+    tokens = await world.token(kind="mac")
+    call = world.signed(tokens)
+    lookups, nonces = await asyncpg.connect(world.database), await asyncpg.connect(world.database)
+    async with nonces.transaction():
+        await nonces.execute("lock table mac_nonces in access exclusive mode")
+        async with lookups.transaction():
+            await lookups.execute("lock table access_tokens in access exclusive mode")
+            started, checked = time.monotonic(), asyncio.ensure_future(world.check(call))
+            done, _ = await asyncio.wait([checked], timeout=1.2)
+            assert not done
+        _is_refused(await checked, 503, "temporarily_unavailable")
+        assert time.monotonic() - started < 2.5
+    await asyncio.gather(lookups.close(), nonces.close())
+
+
 async def test_key_sealed_with_a_lost_master_key_is_refused(world: World) -> None:
     tokens = await world.token(kind="mac")
     connection = await asyncpg.connect(world.database)
