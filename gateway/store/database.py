@@ -10,6 +10,7 @@ The next one who asks opens a new connection, which is all the recovery that the
 """
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Final, TypeAlias
@@ -27,6 +28,8 @@ DEADLINE: Final = 2.0  # seconds, for acquiring a connection, all statements on 
 ACT_DEADLINE: Final = 30.0  # an operator's act or the sweep, which may touch many rows
 _CONNECT_TIMEOUT: Final = 5.0
 _IDLE_LIMIT: Final = 60.0  # a connection silent for longer may have been dropped on the way
+
+_HOST: Final = re.compile(r"(?:[A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]+)?")
 
 # What no answer, or none of use, looks like. Everything else that asyncpg raises is a fault of ours.
 _UNAVAILABLE: Final = (
@@ -69,15 +72,18 @@ async def connect(dsn: str, name: str, *, statement_timeout: float = DEADLINE) -
 
 
 def place(dsn: str) -> str:
-    """Where a DSN leads, without the user and password in it."""
+    """Where a DSN leads, without the user and password in it.
+
+    A password with unescaped marks, or without its `@`, makes half of it look like a host: then nothing is shown.
+    """
     try:
         parts = urlsplit(dsn)
-        hosts = parts.netloc.rpartition("@")[2]
-        if "@" in parts.path + parts.query + parts.fragment:
-            return "the server"  # a password with unescaped marks: what looks like a host may be half of it
-        return hosts or parse_qs(parts.query).get("host", ["the local server"])[0]
     except ValueError:
         return "the server"
+    hosts = parts.netloc.rpartition("@")[2]
+    if "@" in parts.path + parts.query + parts.fragment or not all(map(_HOST.fullmatch, hosts.split(","))):
+        return "the server"
+    return hosts or parse_qs(parts.query).get("host", ["the local server"])[0]
 
 
 def cannot_reach(dsn: str, exc: BaseException) -> OperatorError:

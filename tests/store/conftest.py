@@ -1,0 +1,44 @@
+"""A store whose time a test can move, with a person and a client in it."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+from typing import Any
+
+import pytest
+
+from gateway.config import Tokens
+from gateway.crypto import Keyring
+from gateway.store import Store
+from tests.store.rig import MovableClock, Rig
+
+
+@pytest.fixture
+def clock() -> MovableClock:
+    return MovableClock()
+
+
+@pytest.fixture
+async def store(database: str, keyring: Keyring, clock: MovableClock) -> AsyncIterator[Store]:
+    opened = await Store.open(database, keyring, size=4, name="gateway-test", clock=clock)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+async def rig(store: Store) -> Rig:
+    return await Rig.build(store)
+
+
+@pytest.fixture
+async def another(database: str, keyring: Keyring) -> AsyncIterator[Callable[..., Any]]:
+    """More stores on the same database: as other workers have them, with other settings or another clock."""
+    async with AsyncExitStack() as stack:
+
+        async def make(*, size: int = 4, keys: Keyring = keyring, clock: Any = None, **tokens: Any) -> Store:
+            opened = await Store.open(
+                database, keys, size=size, name="gateway-test", tokens=Tokens(**tokens), clock=clock
+            )
+            stack.push_async_callback(opened.close)
+            return opened
+
+        yield make

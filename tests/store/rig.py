@@ -1,0 +1,144 @@
+"""A person, a client and a browser, so that a test begins where its own matter begins."""
+
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import asyncpg
+
+from gateway.crypto import hash_password, random_text
+from gateway.errors import OAuthError
+from gateway.model import Client, User
+from gateway.oauth import pkce
+from gateway.store import Clock, FlowRequest, IssuedTokens, NewClient, Store
+
+PASSWORD_HASH = hash_password("an obviously fake password")
+VERIFIER = "obviously-a-fake-verifier-of-43-characters.."
+REDIRECT_URI = "https://client.example/cb"
+API = "https://api.example.com/notes"
+
+NEW_CLIENT = NewClient(
+    name="Example",
+    confidential=True,
+    redirect_uris=(REDIRECT_URI,),
+    grant_types=frozenset({"authorization_code", "refresh_token", "client_credentials"}),
+    scopes=frozenset({"read", "write"}),
+    token_type="bearer",
+    mac_drafts=("01",),
+    mac_algorithm="hmac-sha-256",
+)
+
+
+class MovableClock(Clock):
+    """The real time plus what a test adds to it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._ahead = timedelta()
+
+    def advance(self, seconds: float) -> None:
+        self._ahead += timedelta(seconds=seconds)
+
+    def __call__(self) -> datetime:
+        return super().__call__() + self._ahead
+
+
+@dataclass
+class Rig:
+    """One signed-in person and one client, on one store."""
+
+    store: Store
+    user: User
+    client: Client
+    secret: str
+    session_id: str
+    session_token: str = field(repr=False)
+
+    @classmethod
+    async def build(cls, store: Store, *, username: str = "ada", client: NewClient = NEW_CLIENT) -> "Rig":
+        user = await store.create_user(username, f"{username}@example.com", username.title(), PASSWORD_HASH)
+        made, secret = await store.create_client(client)
+        token = random_text()
+        session = await store.start_session(user.subject, token, 3600)
+        assert session is not None
+        return cls(store, user, made, secret or "", session.session_id, token)
+
+    def request(self, **changes: Any) -> FlowRequest:
+        request = FlowRequest(
+            client_id=self.client.client_id,
+            redirect_uri=REDIRECT_URI,
+            scopes=frozenset({"read", "write"}),
+            state=b"state",
+            code_challenge=pkce.challenge_of(VERIFIER),
+        )
+        return replace(request, **changes)
+
+    async def code(self, scopes: frozenset[str] | None = None, ttl: float = 60, **changes: Any) -> str:
+        request = self.request(**changes)
+        flow = await self.store.start_flow(self.session_id, request)
+        assert flow is not None
+        code = await self.store.allow(flow.flow_id, self.session_id, scopes or request.scopes, ttl)
+        assert code is not None
+        return code
+
+    async def redeem(self, code: str, *, store: Store | None = None, **changes: Any) -> IssuedTokens:
+        store = store or self.store
+        arguments: dict[str, Any] = {
+            "client": self.client,
+            "code": code,
+            "redirect_uri": REDIRECT_URI,
+            "code_verifier": VERIFIER,
+            "resource": (),
+            "now": store.now(),
+        }
+        return await store.redeem_code(**(arguments | changes))
+
+    async def tokens(self, **changes: Any) -> IssuedTokens:
+        return await self.redeem(await self.code(**changes))
+
+    async def refresh(self, refresh_token: str | None, *, store: Store | None = None, **changes: Any) -> IssuedTokens:
+        store = store or self.store
+        assert refresh_token is not None
+        arguments: dict[str, Any] = {
+            "client": self.client,
+            "refresh_token": refresh_token,
+            "scopes": None,
+            "resource": (),
+            "now": store.now(),
+        }
+        return await store.refresh(**(arguments | changes))
+
+    async def lives(self, tokens: IssuedTokens) -> bool:
+        return await self.store.access_token(tokens.access_token) is not None
+
+
+async def fetch(dsn: str, sql: str, *args: object) -> list[asyncpg.Record]:
+    """What a second pair of eyes sees in the database."""
+    connection = await asyncpg.connect(dsn)
+    try:
+        return await connection.fetch(sql, *args)
+    finally:
+        await connection.close()
+
+
+async def count(dsn: str, table: str) -> int:
+    rows = await fetch(dsn, f"select count(*) as n from {table}")
+    return int(rows[0]["n"])
+
+
+async def everything(dsn: str) -> dict[str, list[str]]:
+    """Every row of every table, as text: what a plain dump holds."""
+    tables = await fetch(dsn, "select tablename from pg_tables where schemaname = 'public'")
+    return {
+        table: [row["line"] for row in await fetch(dsn, f"select t::text as line from {table} t order by t::text")]
+        for (table,) in tables
+    }
+
+
+async def outcome(attempt: Any) -> str:
+    """`ok`, or the code of the protocol error that an attempt ended in."""
+    try:
+        await attempt
+    except OAuthError as exc:
+        return exc.error
+    return "ok"

@@ -1,0 +1,198 @@
+"""Clients and scopes: what they are, their secrets, and their end."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from gateway.errors import OperatorError
+from gateway.store import Conflict, Store
+from tests.store.rig import NEW_CLIENT, MovableClock, Rig, count, fetch
+
+PUBLIC = replace(NEW_CLIENT, confidential=False)
+
+
+async def test_client_comes_back_as_it_was_made(store: Store) -> None:
+    wanted = replace(
+        NEW_CLIENT, token_type="mac", mac_drafts=("00", "01"), mac_algorithm="hmac-sha-1", first_party=True
+    )
+    client, secret = await store.create_client(wanted)
+    for name in ("name", "confidential", "redirect_uris", "grant_types", "scopes", "token_type", "mac_drafts"):
+        assert getattr(client, name) == getattr(wanted, name)
+    assert client.mac_algorithm == "hmac-sha-1"
+    assert client.first_party
+    assert client.client_id.startswith("c")
+    assert secret is not None
+    assert secret.startswith("gws_")
+    assert await store.client(client.client_id) == client
+    assert await store.clients() == [client]
+
+
+async def test_public_client_has_no_secret(store: Store, database: str) -> None:
+    client, secret = await store.create_client(PUBLIC)
+    assert secret is None
+    assert await store.authenticate_client(client.client_id, "") is None
+    assert await store.rotate_secret(client.client_id) is None
+    assert await count(database, "client_secrets") == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"name": ""}, "name"),
+        ({"confidential": False, "first_party": True}, "first_party"),
+        ({"confidential": False, "pkce_required": False}, "pkce"),
+    ],
+)
+async def test_client_that_cannot_be_is_refused_and_not_half_written(
+    store: Store, database: str, changes: dict[str, Any], field: str
+) -> None:
+    with pytest.raises(OperatorError, match=f"^{field}: "):
+        await store.create_client(replace(NEW_CLIENT, **changes))
+    for table in ("clients", "client_secrets", "events"):
+        assert await count(database, table) == 0
+    client, _ = await store.create_client(NEW_CLIENT)
+    with pytest.raises(OperatorError, match=f"^{field}: "):
+        await store.update_client(client.client_id, replace(NEW_CLIENT, **changes))
+    assert await store.client(client.client_id) == client
+
+
+@pytest.mark.parametrize("client_id", ["", "nobody", "c\0", "\ud800", "x" * 10_000])
+async def test_client_id_of_any_characters_finds_nobody_quietly(store: Store, client_id: str) -> None:
+    assert await store.client(client_id) is None
+    assert await store.authenticate_client(client_id, "secret") is None
+
+
+async def test_secret_is_good_for_its_own_client_only(store: Store) -> None:
+    one, secret = await store.create_client(NEW_CLIENT)
+    two, other = await store.create_client(NEW_CLIENT)
+    assert secret is not None
+    assert other is not None
+    assert await store.authenticate_client(one.client_id, secret) == one
+    for wrong in ("", other, secret[:-1], secret + "x", secret.upper(), "\0", "\ud800"):
+        assert await store.authenticate_client(one.client_id, wrong) is None
+    assert await store.authenticate_client(two.client_id, secret) is None
+
+
+async def test_wrong_secrets_are_counted_and_lock_nobody_out(store: Store, database: str) -> None:
+    client, secret = await store.create_client(NEW_CLIENT)
+    for _ in range(100):
+        assert await store.authenticate_client(client.client_id, "gws_wrong") is None
+    assert await store.authenticate_client(client.client_id, secret or "") == client
+    (event,) = await fetch(database, "select detail from events where kind = 'client.secrets_guessed'")
+    assert '"failures": 100' in event["detail"]
+    await store.authenticate_client("c-unknown", "gws_wrong")
+    assert await count(database, "failed_attempts") == 1
+
+
+async def test_rotated_secret_replaces_the_old_at_once(store: Store) -> None:
+    client, old = await store.create_client(NEW_CLIENT)
+    new = await store.rotate_secret(client.client_id)
+    assert new is not None
+    assert await store.authenticate_client(client.client_id, old or "") is None
+    assert await store.authenticate_client(client.client_id, new) == client
+    assert await store.rotate_secret("nobody") is None
+
+
+async def test_old_secret_lives_through_the_overlap_and_not_longer(store: Store, clock: MovableClock) -> None:
+    client, old = await store.create_client(NEW_CLIENT)
+    new = await store.rotate_secret(client.client_id, overlap=3600)
+    assert await store.authenticate_client(client.client_id, old or "") == client
+    clock.advance(1800)
+    newest = await store.rotate_secret(client.client_id, overlap=7200)
+    clock.advance(1801)
+    assert await store.authenticate_client(client.client_id, old or "") is None, "a later rotation lengthens nothing"
+    assert await store.authenticate_client(client.client_id, new or "") == client
+    clock.advance(7200)
+    assert await store.authenticate_client(client.client_id, new or "") is None
+    assert await store.authenticate_client(client.client_id, newest or "") == client
+
+
+async def test_update_changes_what_it_is_and_keeps_its_secret(store: Store) -> None:
+    client, secret = await store.create_client(NEW_CLIENT)
+    changed = await store.update_client(client.client_id, replace(NEW_CLIENT, name="Other", scopes=frozenset({"read"})))
+    assert changed == replace(client, name="Other", scopes=frozenset({"read"}))
+    assert await store.authenticate_client(client.client_id, secret or "") == changed
+    assert await store.update_client("nobody", NEW_CLIENT) is None
+
+
+async def test_client_that_becomes_public_loses_its_secret(store: Store) -> None:
+    client, secret = await store.create_client(NEW_CLIENT)
+    await store.update_client(client.client_id, PUBLIC)
+    assert await store.authenticate_client(client.client_id, secret or "") is None
+    await store.update_client(client.client_id, NEW_CLIENT)
+    assert await store.authenticate_client(client.client_id, secret or "") is None
+    fresh = await store.rotate_secret(client.client_id)
+    assert await store.authenticate_client(client.client_id, fresh or "") is not None
+
+
+async def test_disabled_client_is_refused_and_its_tokens_stay_dead_when_enabled(rig: Rig, store: Store) -> None:
+    tokens = await rig.tokens()
+    machine = await store.client_credentials(rig.client, frozenset({"read"}), (), store.now())
+    assert await store.disable_client(rig.client.client_id)
+    assert await store.authenticate_client(rig.client.client_id, rig.secret) is None
+    found = await store.client(rig.client.client_id)
+    assert found is not None
+    assert found.disabled_at is not None
+    assert await store.start_flow(rig.session_id, rig.request()) is None
+    with pytest.raises(Exception, match="invalid_client"):
+        await store.client_credentials(rig.client, frozenset(), (), store.now())
+    for _ in ("disabled", "enabled again"):
+        assert not await rig.lives(tokens)
+        assert not await rig.lives(machine)
+        await store.disable_client(rig.client.client_id, disabled=False)
+    assert await store.authenticate_client(rig.client.client_id, rig.secret) is not None
+    assert not await store.disable_client("nobody")
+
+
+async def test_deleted_client_is_gone_with_everything(rig: Rig, store: Store, database: str) -> None:
+    tokens = await rig.tokens()
+    machine = await store.client_credentials(rig.client, frozenset({"read"}), (), store.now())
+    assert await store.delete_client(rig.client.client_id)
+    assert not await store.delete_client(rig.client.client_id)
+    assert not await rig.lives(tokens)
+    assert not await rig.lives(machine)
+    for table in ("clients", "client_secrets", "flows", "grants", "families", "codes"):
+        assert await count(database, table) == 0, table
+    assert await store.session(rig.session_token) is not None
+
+
+async def test_revoking_a_client_ends_all_that_was_issued_and_says_how_much(rig: Rig, store: Store) -> None:
+    tokens = await rig.tokens()
+    machine = await store.client_credentials(rig.client, frozenset({"read"}), (), store.now())
+    other = await Rig.build(store, username="bob")
+    others = await other.tokens()
+    assert await store.revoke_client(rig.client.client_id) == 3
+    assert not await rig.lives(tokens)
+    assert not await rig.lives(machine)
+    assert await rig.lives(others)
+    assert await rig.lives(await rig.tokens())
+    assert await store.revoke_client("nobody") is None
+
+
+async def test_scopes_are_listed_by_name_and_unique(store: Store) -> None:
+    await store.create_scope("notes:write", "Change your notes")
+    read = await store.create_scope("notes:read", "Read your notes")
+    assert [scope.name for scope in await store.scopes()] == ["notes:read", "notes:write"]
+    with pytest.raises(Conflict) as conflict:
+        await store.create_scope("notes:read", "Again")
+    assert conflict.value.field == "scope"
+    assert read in await store.scopes()
+    assert await store.delete_scope("notes:read")
+    assert not await store.delete_scope("notes:read")
+
+
+@pytest.mark.parametrize(
+    ("name", "description", "field"),
+    [("", "x", "scope"), ("a b", "x", "scope"), ('a"', "x", "scope"), ("a\\", "x", "scope"), ("ä", "x", "scope"),
+     ("a\n", "x", "scope"), ("a", "", "description")],
+)  # fmt: skip
+async def test_malformed_scope_is_refused(store: Store, name: str, description: str, field: str) -> None:
+    with pytest.raises(OperatorError, match=f"^{field}: "):
+        await store.create_scope(name, description)
+    assert await store.scopes() == []
+
+
+@pytest.mark.parametrize("name", ["!", "#", "[", "]", "~", "https://example.com/notes.read", "a:b.c-d_e/f"])
+async def test_scope_of_every_allowed_character_is_taken(store: Store, name: str) -> None:
+    assert (await store.create_scope(name, "x")).name == name
