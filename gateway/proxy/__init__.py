@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import format_datetime
+from math import inf
 
 from gateway.config import Config
 from gateway.guard import Guard, Refused
@@ -87,6 +88,7 @@ class Proxy:
             self._rechecking.cancel()
         for front in list(self.fronts):
             front.abort()
+        self.upstreams.close_idle(inf)
 
     def new_request_id(self) -> str:
         """An identifier that no other request has, on this worker or any other."""
@@ -122,6 +124,7 @@ class Proxy:
             front.tick(now)
         if now >= self._recheck_at and self._rechecking is None:
             self._recheck_at = now + self.limits.recheck
+            self.upstreams.close_idle(now - self.limits.upstream_idle)
             guarded = [front.tunnel for front in self.fronts if front.tunnel is not None and front.tunnel.digest]
             if guarded:
                 self._rechecking = self._loop.create_task(self._recheck(guarded))

@@ -230,7 +230,7 @@ def _connection_fields(head: RequestHead) -> list[bytes]:
     if head.upgrade is not None:
         lines.append(b"Upgrade: " + next(head.values(b"upgrade")))
         return [*lines, b"Connection: " + b", ".join([*options, b"Upgrade"])]
-    return [*lines, b"Connection: " + b", ".join([*options, b"close"])]
+    return [*lines, *([b"Connection: TE"] if options else [])]
 
 
 def _single(head: RequestHead, name: bytes, known: tuple[bytes, ...] = ()) -> bytes | None:

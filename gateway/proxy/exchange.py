@@ -31,6 +31,8 @@ from gateway.routing.fields import to_client, trailers
 if TYPE_CHECKING:
     from gateway.proxy.front import Front
 
+_IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"))
+
 _log = get_logger("gateway.proxy")
 
 
@@ -65,6 +67,7 @@ class Exchange:
         self._request_trailers: tuple[Field, ...] = ()
         self._response: ResponseHead | None = None
         self._down_chunked = False
+        self._unread = True  # nothing has come from the upstream yet
 
     # -- judging ------------------------------------------------------------------------------------------------
 
@@ -120,8 +123,8 @@ class Exchange:
         elif fault is None:
             then(done.result())
         elif isinstance(fault, UpstreamUnreachable):
-            status = 504 if fault.timed_out else 502
-            self._front.refuse(self, refusal(status, "The upstream cannot be reached.", cause=str(fault)))
+            description = "The upstream is busy." if fault.status == 503 else "The upstream cannot be reached."
+            self._front.refuse(self, refusal(fault.status, description, cause=str(fault)))
         elif isinstance(fault, StoreUnavailable):
             self._front.refuse(self, refusal(503, "Tokens cannot be checked at the moment.", cause=str(fault)))
         else:
@@ -164,13 +167,22 @@ class Exchange:
     def _connect(self) -> None:
         self.state = State.CONNECTING
         self.deadline = inf  # the connecting has its own
-        reader = ResponseReader(self.head.method, self.head.upgrade)
-        self._park(self._proxy.upstreams.connect(self._route, self, reader), self._connected)
+        ready = self._proxy.upstreams.idle(self._route, fresh=not self._repeatable)
+        if ready is not None:
+            self._connected(ready)
+        else:
+            self._park(self._proxy.upstreams.connect(self._route), self._connected)
+
+    @property
+    def _repeatable(self) -> bool:
+        """RFC 9110, section 9.2.2: whether sending it twice does no harm. A body is not kept to be sent again."""
+        return self.head.method in _IDEMPOTENT and self.head.length == 0
 
     def _connected(self, upstream: UpstreamConnection) -> None:
         if upstream.closed:
             self.fail(refusal(502, "The upstream closed the connection.", cause="closed at once"))
             return
+        upstream.lend(self, ResponseReader(self.head.method, self.head.upgrade))
         self._upstream = upstream
         self.state = State.SENDING
         destination = cast("Destination", self._destination)
@@ -191,8 +203,6 @@ class Exchange:
         if self.request_complete:
             self._send_end()
         self._await_response()
-        if upstream.reader.buffered:
-            self.upstream_received()
         self._front.advance()
 
     def _send_body(self, data: bytes) -> None:
@@ -217,6 +227,7 @@ class Exchange:
 
     def upstream_received(self) -> None:
         upstream = cast("UpstreamConnection", self._upstream)
+        self._unread = False
         try:
             while self.state is not State.OVER and (event := upstream.reader.next_event()) is not None:
                 if isinstance(event, bytes):
@@ -235,6 +246,13 @@ class Exchange:
 
     def upstream_closed(self) -> None:
         if self.state is State.OVER or self._upstream is None:
+            return
+        if self._upstream.reused and self._unread and self._repeatable:
+            # It had been idle, and died without a word: the upstream has most likely not even seen the request.
+            self._upstream.release()
+            self._upstream = None
+            self.state = State.CONNECTING
+            self._park(self._proxy.upstreams.connect(self._route), self._connected)
             return
         try:
             self._relay_end(self._upstream.reader.closed())
@@ -291,6 +309,9 @@ class Exchange:
     def _relay_end(self, end: End) -> None:
         if self._down_chunked:
             self._front.write(_last_chunk(end.trailers))
+        if self._upstream is not None and self.request_complete and cast("ResponseHead", self._response).keep_alive:
+            self._upstream.give_back()
+            self._upstream = None
         self._finish()
         self._front.exchange_over(self)
 
@@ -340,10 +361,10 @@ class Exchange:
         self._finish()
 
     def _finish(self) -> None:
+        if self._parked is not None and self.state is State.CONNECTING:
+            self._parked.cancel()  # a question to the guard runs to its end: half-asked, it costs a connection
         self.state = State.OVER
         self.deadline = inf
-        if self._parked is not None:
-            self._parked.cancel()
         if self._upstream is not None:
             self._upstream.release()
             self._upstream = None

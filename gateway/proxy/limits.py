@@ -14,6 +14,11 @@ class Limits:
     half_closed: float = 0.5  # a client that has ended its side may be gone
     linger: float = 2.0  # for the client to read the last answer
     connect: float = 5.0  # until an upstream takes the connection
+    upstream_connections: int = 100  # to one upstream, by each worker
+    upstream_waiting: int = 1000  # exchanges that wait for one of them
+    upstream_wait: float = 10.0
+    upstream_idle: float = 60.0  # an unused connection to an upstream
+    fresh: float = 1.0  # what cannot be sent twice goes out on a connection used so recently, or on a new one
     stream_idle: float = 300.0  # between two parts of an answer, and in a tunnel
     recheck: float = 1.0  # between two looks at the tokens that opened tunnels
     unconfirmed: float = 5.0  # a tunnel whose token could not be looked at

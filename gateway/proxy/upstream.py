@@ -1,7 +1,13 @@
-"""Connections to upstreams: a fresh one for each exchange."""
+"""Connections to upstreams, kept for the next exchange: a pool by upstream, in each worker.
+
+A connection goes back only when both sides are clean: the answer ended where its framing said, nothing followed it,
+the whole request went up, and neither side means to close. It is taken out as soon as the upstream ends it. One that
+dies unread under a request may have met the upstream's idle timeout; who asked decides whether to ask again.
+"""
 
 import asyncio
 import ssl
+from collections import deque
 from typing import Protocol, cast
 
 from gateway.http1 import ResponseReader
@@ -25,17 +31,24 @@ class Owner(Protocol):
 class UpstreamConnection(asyncio.Protocol):
     """One connection to an upstream. What comes is put into `reader`; once `tunnelled`, into `raw`."""
 
-    def __init__(self, owner: Owner, reader: ResponseReader, limits: Limits) -> None:
-        self.owner: Owner | None = owner
-        self.reader = reader
+    def __init__(self, pool: "_Pool", limits: Limits) -> None:
+        self.owner: Owner | None = None
+        self.reader = ResponseReader(b"GET")
         self.tunnelled = False
         self.raw: list[bytes] = []
         self.closed = False
         self.writable = True
+        self.reused = False
+        self.idle_since = 0.0
+        self._pool = pool
         self._limits = limits
         self._transport: asyncio.Transport | None = None
 
     # -- the owner's side -------------------------------------------------------------------------------------
+
+    def lend(self, owner: Owner, reader: ResponseReader) -> None:
+        """Work for `owner`: what comes from now on is the answer to its request."""
+        self.owner, self.reader = owner, reader
 
     def write(self, *parts: bytes) -> None:
         if self._transport is not None and not self.closed:
@@ -53,15 +66,27 @@ class UpstreamConnection(asyncio.Protocol):
         if self._transport is not None and not self.closed and not self._transport.is_reading():
             self._transport.resume_reading()
 
+    def give_back(self) -> None:
+        """The answer has ended and the upstream keeps the connection: so do we, if nothing is left on it."""
+        transport = self._transport
+        if self.closed or transport is None or self.reader.buffered or transport.get_write_buffer_size():
+            self.release()
+            return
+        self.resume()
+        self.owner, self.reused = None, True
+        self._pool.take_back(self)
+
     def release(self) -> None:
         """The exchange is over, or given up: the connection ends, whatever is still on its way."""
         self.owner = None
+        self._pool.forget(self)
         if self._transport is not None:
             self._transport.abort()
 
     def close(self) -> None:
         """End the connection once what was written has gone out."""
         self.owner = None
+        self._pool.forget(self)
         if self._transport is not None:
             self._transport.close()
 
@@ -70,11 +95,12 @@ class UpstreamConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
         self._transport.set_write_buffer_limits(high=self._limits.buffer)
-        if self.owner is None:
+        if self.closed:
             self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
         if self.owner is None:
+            self.release()  # nobody asked: whatever this is, it answers nothing
             return
         if self.tunnelled:
             self.raw.append(data)
@@ -83,12 +109,14 @@ class UpstreamConnection(asyncio.Protocol):
         self.owner.upstream_received()
 
     def eof_received(self) -> bool:
+        self.closed = not self.tunnelled
         self._end()
         return self.tunnelled  # a tunnel may go on the other way
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the protocol's signature
         self.closed = True
         self._end()
+        self._pool.forget(self)
 
     def pause_writing(self) -> None:
         self.writable = False
@@ -103,14 +131,106 @@ class UpstreamConnection(asyncio.Protocol):
     def _end(self) -> None:
         if self.owner is not None:
             self.owner.upstream_closed()
+        elif not self.tunnelled:
+            self._pool.forget(self)
 
 
 class UpstreamUnreachable(Exception):
-    """No upstream of the route took a connection; `timed_out` where the last one did not answer at all."""
+    """No upstream of the route took a connection; `status` is what the client is told (502, 503 or 504)."""
 
-    def __init__(self, cause: str, timed_out: bool) -> None:
+    def __init__(self, cause: str, status: int) -> None:
         super().__init__(cause)
-        self.timed_out = timed_out
+        self.status = status
+
+
+class _Pool:
+    """The connections to one upstream: idle ones, the newest last, and who waits for one."""
+
+    def __init__(self, origin: Origin, limits: Limits) -> None:
+        self.origin = origin
+        self._limits = limits
+        self._loop = asyncio.get_running_loop()
+        self._idle: list[UpstreamConnection] = []
+        self._open: set[UpstreamConnection] = set()
+        self._waiting: deque[asyncio.Future[UpstreamConnection | None]] = deque()
+
+    def idle(self, *, fresh: bool) -> UpstreamConnection | None:
+        """An idle connection; with `fresh` only one that was in use a moment ago."""
+        while self._idle:
+            connection = self._idle.pop()
+            if fresh and self._loop.time() - connection.idle_since > self._limits.fresh:
+                self._idle.append(connection)
+                return None
+            if not connection.closed:
+                return connection
+        return None
+
+    def take_back(self, connection: UpstreamConnection) -> None:
+        """Keep a connection for the next exchange, or give it to whoever waits."""
+        while self._waiting:
+            waiter = self._waiting.popleft()
+            if not waiter.done():
+                waiter.set_result(connection)
+                return
+        connection.idle_since = self._loop.time()
+        self._idle.append(connection)
+
+    def forget(self, connection: UpstreamConnection) -> None:
+        """A connection has ended; the next one waiting may open another."""
+        if connection not in self._open:
+            return
+        self._open.discard(connection)
+        if connection in self._idle:
+            self._idle.remove(connection)
+        while self._waiting:
+            waiter = self._waiting.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                return
+
+    async def connect(self) -> UpstreamConnection:
+        """A new connection, or one that is given back meanwhile. Raises OSError, TimeoutError, UpstreamUnreachable."""
+        if len(self._open) >= self._limits.upstream_connections:
+            if len(self._waiting) >= self._limits.upstream_waiting:
+                raise UpstreamUnreachable(f"too many wait for {self.origin.host}:{self.origin.port}", 503)
+            waiter: asyncio.Future[UpstreamConnection | None] = self._loop.create_future()
+            self._waiting.append(waiter)
+            given = await self._awaited(waiter)
+            if given is not None:
+                return given
+        connection = UpstreamConnection(self, self._limits)
+        self._open.add(connection)
+        try:
+            async with asyncio.timeout(self._limits.connect):
+                await self._open_transport(connection)
+        except BaseException:
+            connection.closed = True
+            connection.release()
+            raise
+        return connection
+
+    async def _awaited(self, waiter: "asyncio.Future[UpstreamConnection | None]") -> UpstreamConnection | None:
+        try:
+            async with asyncio.timeout(self._limits.upstream_wait):
+                return await waiter
+        except BaseException:
+            if waiter.done() and not waiter.cancelled() and (given := waiter.result()) is not None:
+                self.take_back(given)  # it came in the moment of giving up: the next one has it
+            raise
+
+    async def _open_transport(self, connection: UpstreamConnection) -> None:
+        origin = self.origin
+        if origin.path is not None:
+            await self._loop.create_unix_connection(lambda: connection, origin.path)
+            return
+        tls = _tls() if origin.tls else None
+        name = origin.host if origin.tls else None
+        await self._loop.create_connection(lambda: connection, origin.host, origin.port, ssl=tls, server_hostname=name)
+
+    def close_idle(self, before: float) -> None:
+        """Close the connections that have been idle since `before`."""
+        for connection in [connection for connection in self._idle if connection.idle_since < before]:
+            connection.close()
 
 
 class Upstreams:
@@ -119,34 +239,52 @@ class Upstreams:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._turns: dict[Route, int] = {}
-        self._tls = ssl.create_default_context()
-        self._tls.set_alpn_protocols(["http/1.1"])
+        self._pools: dict[Origin, _Pool] = {}
 
-    async def connect(self, route: Route, owner: Owner, reader: ResponseReader) -> UpstreamConnection:
+    def idle(self, route: Route, *, fresh: bool) -> UpstreamConnection | None:
+        """A connection that is ready at once, if there is one; with `fresh` only one used a moment ago."""
+        if len(route.upstreams) == 1:
+            return self._pool(route.upstreams[0]).idle(fresh=fresh)
+        turn = self._turn(route)
+        connection = self._pool(route.upstreams[turn]).idle(fresh=fresh)
+        if connection is None:
+            self._turns[route] = turn  # not taken: `connect` comes next
+        return connection
+
+    async def connect(self, route: Route) -> UpstreamConnection:
         """A connection to the first upstream of the route that takes one. Raises UpstreamUnreachable."""
-        turn = self._turns.get(route, 0)
-        self._turns[route] = (turn + 1) % len(route.upstreams)
-        cause, timed_out = "", False
+        turn = self._turn(route)
+        fault = UpstreamUnreachable("no upstream", 502)
         for step in range(len(route.upstreams)):
             origin = route.upstreams[(turn + step) % len(route.upstreams)]
-            connection = UpstreamConnection(owner, reader, self._limits)
             try:
-                async with asyncio.timeout(self._limits.connect):
-                    await self._open(origin, connection)
+                return await self._pool(origin).connect()
+            except UpstreamUnreachable as exc:
+                fault = exc
             except TimeoutError:
-                cause, timed_out = f"{origin.host}:{origin.port} did not take the connection", True
+                fault = UpstreamUnreachable(f"{origin.host}:{origin.port} did not take the connection", 504)
             except OSError as exc:  # an SSLError is one
-                cause, timed_out = f"{origin.host}:{origin.port}: {exc}", False
-            else:
-                return connection
-            connection.release()
-        raise UpstreamUnreachable(cause, timed_out)
+                fault = UpstreamUnreachable(f"{origin.host}:{origin.port}: {exc}", 502)
+        raise fault
 
-    async def _open(self, origin: Origin, connection: UpstreamConnection) -> None:
-        loop = asyncio.get_running_loop()
-        if origin.path is not None:
-            await loop.create_unix_connection(lambda: connection, origin.path)
-            return
-        tls = self._tls if origin.tls else None
-        name = origin.host if origin.tls else None
-        await loop.create_connection(lambda: connection, origin.host, origin.port, ssl=tls, server_hostname=name)
+    def close_idle(self, before: float) -> None:
+        """Close the connections that have been idle since `before`."""
+        for pool in self._pools.values():
+            pool.close_idle(before)
+
+    def _turn(self, route: Route) -> int:
+        turn = self._turns.get(route, 0)
+        self._turns[route] = (turn + 1) % len(route.upstreams)
+        return turn
+
+    def _pool(self, origin: Origin) -> _Pool:
+        pool = self._pools.get(origin)
+        if pool is None:
+            pool = self._pools[origin] = _Pool(origin, self._limits)
+        return pool
+
+
+def _tls() -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    context.set_alpn_protocols(["http/1.1"])
+    return context

@@ -55,18 +55,27 @@ class RawUpstream:
     raw: bytearray = field(default_factory=bytearray)
     faults: list[str] = field(default_factory=list)
     port: int = 0
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator["RawUpstream"]:
         if self.path is not None:
-            server: asyncio.Server = await asyncio.start_unix_server(self._connected, self.path)
+            server: asyncio.Server = await asyncio.start_unix_server(self._accept, self.path)
         else:
-            server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
+            server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
             self.port = server.sockets[0].getsockname()[1]
         try:
             yield self
         finally:
             server.close()
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.get_running_loop().create_task(self._connected(reader, writer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
