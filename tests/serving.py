@@ -21,7 +21,7 @@ import psutil
 
 ROOT = Path(__file__).resolve().parent.parent
 PROGRAM = (sys.executable, "-m", "gateway")
-PATIENCE = 30.0
+PATIENCE = 60.0
 MASTER_KEY = base64.b64encode(b"obviously-a-fake-key-for-tests!!").decode()  # that of the fixture `keyring` too
 
 
@@ -73,6 +73,7 @@ class Gateway:
     data_dir: Path
     process: asyncio.subprocess.Process
     stderr: Path
+    count: int  # of workers
     program: Sequence[str] = PROGRAM
     environment: Mapping[str, str] = field(default_factory=dict)
 
@@ -129,6 +130,17 @@ class Gateway:
 
     async def is_ready(self) -> bool:
         return await self.status("/readyz", admin=True) == 200
+
+    async def replaced(self, *dead: psutil.Process) -> None:
+        """Wait until others stand in the place of workers that were ended, and all are ready."""
+        gone = {process.pid for process in dead}
+
+        def complete() -> bool:
+            alive = {worker.pid for worker in self.workers}
+            return len(alive) == self.count and not alive & gone
+
+        await until(complete)
+        await until(self.is_ready)
 
     async def stop(self, patience: float = PATIENCE) -> int:
         """SIGTERM, and the exit code; what has not ended in time is killed with all below it."""
@@ -231,7 +243,7 @@ async def serving(
                 env=env,
                 cwd=cwd,
             )
-        gateway = Gateway(url, admin_url, config, data_dir, process, stderr, program, env)
+        gateway = Gateway(url, admin_url, config, data_dir, process, stderr, workers, program, env)
         try:
             await _await_ready(gateway)
             yield gateway

@@ -67,7 +67,7 @@ async def test_a_burst_of_connections_reaches_every_worker(
 
 
 async def test_the_number_of_workers_is_the_option_s_before_the_file_s(tmp_path: Path, database: str) -> None:
-    async with serving(tmp_path, dsn=database, arguments=["--workers", "1"]) as gateway:
+    async with serving(tmp_path, dsn=database, workers=2, arguments=["--workers", "1"]) as gateway:
         assert len(gateway.workers) == 1
 
 
@@ -81,7 +81,7 @@ async def test_a_killed_worker_takes_only_its_own_requests_with_it(
         killed_at = time.monotonic()
         await until(lambda: {spared.pid} < {worker.pid for worker in gateway.workers} != {doomed.pid, spared.pid})
         assert time.monotonic() - killed_at < 1
-        await until(gateway.is_ready)
+        await gateway.replaced(doomed)
         upstream.release.set()
         answers = await asyncio.gather(*requests, return_exceptions=True)
         whole = [answer for answer in answers if not isinstance(answer, BaseException)]
@@ -103,15 +103,16 @@ async def test_workers_are_replaced_however_often_they_die_and_requests_go_on(
             doomed.kill()
             await until(partial(is_gone, doomed))
             assert (await fresh_post(f"{gateway.url}/"))[0] == 200
-            await until(gateway.is_ready)
+            await gateway.replaced(doomed)
             assert spared.is_running()
 
 
 async def test_all_workers_killed_at_once_come_back(tmp_path: Path, database: str, upstream: SlowUpstream) -> None:
     async with serving(tmp_path, dsn=database, routes=[upstream.route()]) as gateway:
-        for worker in gateway.workers:
+        dead = gateway.workers
+        for worker in dead:
             worker.kill()
-        await until(gateway.is_ready)
+        await gateway.replaced(*dead)
         assert (await fresh_post(f"{gateway.url}/"))[0] == 200
 
 
@@ -124,8 +125,7 @@ async def test_a_worker_that_is_asked_to_end_drains_and_is_replaced(
         asked.terminate()
         upstream.release.set()
         assert {answer[:2] for answer in await asyncio.gather(*requests)} == {(200, "whole answer")}
-        await until(lambda: asked.pid not in [worker.pid for worker in gateway.workers])
-        await until(gateway.is_ready)
+        await gateway.replaced(asked)
 
 
 async def test_nothing_is_left_after_the_supervisor_is_killed_and_the_next_start_is_clean(tmp_path: Path) -> None:
@@ -204,9 +204,10 @@ async def test_the_authorization_plane_s_socket_is_private_and_goes_with_the_gat
         sockets = list(folder.glob("*.sock"))
         assert len(sockets) == 2
         assert {stat.S_IMODE(sock.stat().st_mode) for sock in sockets} == {0o600}
-        for worker in gateway.workers:
+        dead = gateway.workers
+        for worker in dead:
             worker.kill()
-        await until(gateway.is_ready)
+        await gateway.replaced(*dead)
         assert len(list(folder.glob("*.sock"))) == 2
     assert not list(short.glob("gateway-run-*"))
 
@@ -239,7 +240,7 @@ async def test_arguments_and_environment_of_workers_hold_no_secret(tmp_path: Pat
             assert "postgresql" not in shown
             assert key not in shown
         worker.kill()
-        await until(gateway.is_ready)
+        await gateway.replaced(worker)
     assert "hunter2" not in gateway.log_text
     assert key not in gateway.log_text
 
