@@ -1,0 +1,171 @@
+"""Tokens that come back: live only while everything they hang on is (RFC 7009, RFC 7662)."""
+
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from gateway.crypto import Keyring
+from gateway.store import IssuedTokens, Store
+from gateway.store.database import connect
+from tests.store.rig import API, NEW_CLIENT, MovableClock, Rig, everything, outcome
+
+DEAD = {"active": False}
+
+# What kills a token that came from a code, each by a single act.
+DEATHS: dict[str, Callable[[Rig, IssuedTokens], Awaitable[object]]] = {
+    "itself": lambda rig, tokens: rig.store.revoke_token(tokens.access_token, rig.client),
+    "its family": lambda rig, tokens: rig.store.revoke_token(tokens.refresh_token or "", rig.client),
+    "its grant": lambda rig, _: rig.store.withdraw(rig.user.subject, rig.client.client_id),
+    "its client disabled": lambda rig, _: rig.store.disable_client(rig.client.client_id),
+    "its client deleted": lambda rig, _: rig.store.delete_client(rig.client.client_id),
+    "its client revoked": lambda rig, _: rig.store.revoke_client(rig.client.client_id),
+    "its user disabled": lambda rig, _: rig.store.disable_user("ada"),
+    "its user deleted": lambda rig, _: rig.store.delete_user("ada"),
+    "its user revoked": lambda rig, _: rig.store.revoke_user("ada"),
+}
+
+
+@pytest.mark.parametrize("death", DEATHS)
+async def test_token_dies_with_what_it_hangs_on(rig: Rig, store: Store, death: str) -> None:
+    tokens = await rig.tokens()
+    found = await store.access_token(tokens.access_token)
+    assert found is not None
+    assert await store.live_access_tokens([found.digest, b"unknown"]) == {found.digest}
+    await DEATHS[death](rig, tokens)
+    assert await store.access_token(tokens.access_token) is None
+    assert await store.live_access_tokens([found.digest]) == frozenset()
+    assert await store.introspect(tokens.access_token) == DEAD
+    refresh_lives = death == "itself"
+    assert (await store.introspect(tokens.refresh_token or "") != DEAD) is refresh_lives
+    assert await outcome(rig.refresh(tokens.refresh_token)) == ("ok" if refresh_lives else "invalid_grant")
+    assert await store.access_token(tokens.access_token) is None
+
+
+async def test_token_expires_to_the_second(rig: Rig, store: Store, clock: MovableClock) -> None:
+    tokens = await rig.tokens()
+    found = await store.access_token(tokens.access_token)
+    assert found is not None
+    clock.advance((found.expires_at - store.now()).total_seconds() - 0.5)
+    assert await rig.lives(tokens)
+    clock.advance(0.5)
+    assert not await rig.lives(tokens)
+    assert await store.introspect(tokens.access_token) == DEAD
+
+
+async def test_introspection_of_an_access_token_has_the_members_of_rfc_7662(rig: Rig, store: Store) -> None:
+    tokens = await rig.tokens(resource=(API,))
+    found = await store.access_token(tokens.access_token)
+    assert found is not None
+    assert await store.introspect(tokens.access_token) == {
+        "active": True,
+        "scope": "read write",
+        "client_id": rig.client.client_id,
+        "username": "ada",
+        "token_type": "bearer",
+        "exp": int(found.expires_at.timestamp()),
+        "iat": int(found.issued_at.timestamp()),
+        "sub": rig.user.subject,
+        "aud": API,
+    }
+
+
+async def test_introspection_of_a_refresh_token_has_no_token_type(rig: Rig, store: Store) -> None:
+    tokens = await rig.tokens(resource=(API, "https://b.example"))
+    members = await store.introspect(tokens.refresh_token or "")
+    assert members["active"] is True
+    assert members["sub"] == rig.user.subject
+    assert members["aud"] == [API, "https://b.example"]
+    assert "token_type" not in members
+    await rig.refresh(tokens.refresh_token)
+    assert await store.introspect(tokens.refresh_token or "") == DEAD
+
+
+async def test_introspection_of_a_clients_own_token_names_no_user(rig: Rig, store: Store) -> None:
+    tokens = await store.client_credentials(rig.client, frozenset(), (), store.now())
+    members = await store.introspect(tokens.access_token)
+    assert members["sub"] == rig.client.client_id
+    assert members["scope"] == ""
+    assert "username" not in members
+    assert "aud" not in members
+
+
+@pytest.mark.parametrize("token", ["", "unknown", "\0", "\ud800", "gwa_", "gwa_" + "x" * 40, "gwr_x", "x" * 10_000])
+async def test_unknown_token_is_dead_everywhere(rig: Rig, store: Store, token: str) -> None:
+    assert await store.access_token(token) is None
+    assert await store.introspect(token) == DEAD
+    assert not await store.revoke_token(token, rig.client)
+    assert not await store.revoke_token(token, None)
+
+
+async def test_token_is_good_in_its_own_place_only(rig: Rig, store: Store, keyring: Keyring) -> None:
+    code = await rig.code()
+    tokens = await rig.tokens()
+    for other in (tokens.refresh_token or "", code, tokens.access_token[:-1], tokens.access_token + "x"):
+        assert await store.access_token(other) is None
+    assert await store.access_token(keyring.new_token("gwa_")) is None
+    assert await store.introspect(code) == DEAD
+    assert not await store.revoke_token(code, rig.client)
+
+
+async def test_invented_token_costs_no_query(rig: Rig, store: Store) -> None:
+    await store.close()
+    for token in ("gwa_" + "x" * 40, "gwr_" + "x" * 40, "gwc_" + "x" * 40, ""):
+        assert await store.access_token(token) is None
+        assert await store.introspect(token) == DEAD
+        assert not await store.revoke_token(token, None)
+
+
+async def test_token_of_another_shape_takes_the_database_path(rig: Rig, store: Store, database: str) -> None:
+    tokens = await rig.tokens()
+    connection = await connect(database, "gateway-test")
+    await connection.execute(
+        "update access_tokens set digest = sha256('imported') where token_type = $1", tokens.token_type
+    )
+    await connection.close()
+    assert await store.access_token("imported") is not None
+    assert await store.revoke_token("imported", rig.client)
+    assert await store.access_token("imported") is None
+
+
+async def test_another_client_revokes_nothing(rig: Rig, store: Store, database: str) -> None:
+    tokens = await rig.tokens()
+    other, _ = await store.create_client(NEW_CLIENT)
+    before = await everything(database)
+    assert not await store.revoke_token(tokens.access_token, other)
+    assert not await store.revoke_token(tokens.refresh_token or "", other)
+    assert await everything(database) == before
+
+
+async def test_revoked_access_token_takes_nothing_with_it(rig: Rig, store: Store) -> None:
+    tokens = await rig.tokens()
+    again = await rig.refresh(tokens.refresh_token)
+    assert await store.revoke_token(tokens.access_token, rig.client)
+    assert not await store.revoke_token(tokens.access_token, rig.client)
+    assert await rig.lives(again)
+    assert await rig.lives(await rig.refresh(again.refresh_token))
+
+
+async def test_revoked_refresh_token_takes_its_access_tokens_with_it(rig: Rig, store: Store) -> None:
+    first = await rig.tokens()
+    second = await rig.refresh(first.refresh_token)
+    others = await rig.tokens()
+    assert await store.revoke_token(second.refresh_token or "", rig.client)
+    assert not await store.revoke_token(second.refresh_token or "", rig.client)
+    assert not await rig.lives(first)
+    assert not await rig.lives(second)
+    assert await rig.lives(others)
+
+
+async def test_operator_revokes_anybodys(rig: Rig, store: Store) -> None:
+    tokens = await rig.tokens()
+    assert await store.revoke_token(tokens.access_token, None)
+    assert not await rig.lives(tokens)
+
+
+async def test_mac_key_of_a_lost_master_key_opens_nothing(rig: Rig, store: Store, database: str) -> None:
+    tokens = await store.issue_token(rig.client.client_id, None, frozenset(), 60, "mac")
+    assert await rig.lives(tokens)
+    connection = await connect(database, "gateway-test")
+    await connection.execute("update access_tokens set mac_key = set_byte(mac_key, 0, 255 - get_byte(mac_key, 0))")
+    await connection.close()
+    assert not await rig.lives(tokens)

@@ -1,0 +1,96 @@
+"""A plain dump of the database opens nothing, and a crash of it forgets nothing."""
+
+import asyncio
+import os
+import signal
+from dataclasses import replace
+from datetime import timedelta
+
+from gateway.crypto import Keyring, random_text
+from gateway.errors import StoreUnavailable
+from gateway.store import Store
+from gateway.supervisor import embedded
+from tests.store.rig import NEW_CLIENT, VERIFIER, Rig, everything, outcome
+
+
+async def test_dump_shows_no_secret_in_any_form(store: Store, database: str) -> None:
+    rig = await Rig.build(store, client=replace(NEW_CLIENT, token_type="mac"))
+    code = await rig.code()
+    first = await rig.redeem(code)
+    second = await rig.refresh(first.refresh_token)
+    unspent = await rig.code()
+    rotated = await store.rotate_secret(rig.client.client_id, overlap=60)
+    await store.sign_in_failed("hunter2-typed-as-a-name", "browser-of-ada")
+    secrets = [
+        rig.secret, rotated, rig.session_token, code, unspent, VERIFIER, "hunter2", "browser-of-ada",
+        first.access_token, first.refresh_token, first.mac_key, second.access_token, second.refresh_token,
+        second.mac_key, "obviously-a-fake-key-for-tests!!",
+    ]  # fmt: skip
+    dump = "\n".join(line for lines in (await everything(database)).values() for line in lines)
+    assert rig.user.subject in dump
+    for secret in secrets:
+        assert secret
+        for form in (secret, secret[4:], secret.encode().hex()):
+            assert form not in dump
+
+
+async def back(store: Store, server: embedded.Server, killed: int) -> None:
+    """Wait until a database that was killed answers again, from a new process."""
+    async with asyncio.timeout(10):
+        while True:
+            try:
+                await store.ping()  # what a dying backend still says does not count
+                if server.pid not in (None, killed):
+                    return await store.ping()
+            except StoreUnavailable:
+                pass
+            await asyncio.sleep(0.02)
+
+
+async def test_spent_code_and_nonce_stay_spent_when_postgres_is_killed(
+    durable_server: embedded.Server, keyring: Keyring
+) -> None:
+    store = await Store.open(durable_server.dsn, keyring)
+    rig = await Rig.build(store)
+    later = store.now() + timedelta(minutes=5)
+    for round_ in range(3):
+        code, used, nonce = await rig.code(), await rig.tokens(), random_text().encode()[:16]
+        await rig.refresh(used.refresh_token)
+        tokens = await rig.redeem(code)
+        assert await store.spend_nonces([(nonce, later)]) == [True]
+        pid = durable_server.pid
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        await back(store, durable_server, pid)
+        assert await store.spend_nonces([(nonce, later)]) == [False], round_
+        assert await rig.lives(tokens)
+        assert await outcome(rig.redeem(code)) == "invalid_grant"
+        assert not await rig.lives(tokens)
+        assert await outcome(rig.refresh(used.refresh_token)) == "invalid_grant"
+    await store.close()
+
+
+async def test_code_whose_redemption_was_cut_off_gives_at_most_one_pair(
+    durable_server: embedded.Server, keyring: Keyring
+) -> None:
+    store = await Store.open(durable_server.dsn, keyring)
+    rig = await Rig.build(store)
+    codes = [await rig.code(ttl=600) for _ in range(30)]
+    wins = dict.fromkeys(codes, 0)
+
+    async def redeem(code: str) -> None:
+        try:
+            wins[code] += await outcome(rig.redeem(code)) == "ok"
+        except StoreUnavailable:
+            return
+
+    pid = durable_server.pid
+    assert pid is not None
+    asyncio.get_running_loop().call_later(0.01, os.kill, pid, signal.SIGKILL)
+    await asyncio.gather(*(redeem(code) for code in codes))
+    await back(store, durable_server, pid)
+    await asyncio.gather(*(redeem(code) for code in codes))
+    assert max(wins.values()) == 1
+    rows = await everything(durable_server.dsn)
+    assert len(rows["access_tokens"]) == len(rows["families"]) == len(rows["refresh_tokens"]) == 30
+    await store.close()
