@@ -188,6 +188,7 @@ class Plane:
     url: str
     store: Store
     settings: Settings
+    app: web.Application
 
     async def user(self, username: str = "ada", name: str | None = "Ada Lovelace") -> str:
         """A new user's subject."""
@@ -229,11 +230,12 @@ async def serving(
         sock.listen(64)
         url = f"http://127.0.0.1:{sock.getsockname()[1]}"
         settings = settings_for(public_url or url, keyring, folder, **tables)
-        runner = create_runner(create_app(settings, store))
+        app = create_app(settings, store)
+        runner = create_runner(app)
         await runner.setup()
         await web.SockSite(runner, sock).start()
         try:
-            yield Plane(url, store, settings)
+            yield Plane(url, store, settings, app)
         finally:
             await runner.cleanup()
 
