@@ -142,6 +142,17 @@ class Cluster:
         for remnant in self.data_dir.glob(".postgres-*"):
             shutil.rmtree(remnant, ignore_errors=True)
         started = Path(tempfile.mkdtemp(prefix=".postgres-", dir=self.data_dir))
+        try:
+            self._initialise(started, binaries)
+            started.rename(self.folder)
+        except BaseException:
+            shutil.rmtree(started, ignore_errors=True)
+            raise
+        directory = os.open(self.data_dir, os.O_RDONLY)
+        os.fsync(directory)
+        os.close(directory)
+
+    def _initialise(self, started: Path, binaries: Path) -> None:
         os.chown(started, self.user.uid, self.user.gid)
         locale = ("--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8")
         access = (f"--username={ROLE}", "--auth=peer")
@@ -153,10 +164,6 @@ class Cluster:
             statements = f'CREATE ROLE "{name}" SUPERUSER LOGIN;\n{statements}'
         self._run([str(binaries / "postgres"), "--single", "-D", str(started), "postgres"], statements)
         self._write_access_rules(started)
-        started.rename(self.folder)
-        directory = os.open(self.data_dir, os.O_RDONLY)
-        os.fsync(directory)
-        os.close(directory)
 
     def _run(self, argv: list[str], text: str = "") -> None:
         done = subprocess.run(

@@ -17,6 +17,7 @@ from gateway.supervisor import postmaster
 
 ENVIRONMENT: Final = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"}  # none of the caller's PG… variables
 _CACHE: Final = Path("/var/cache/oauth2-gateway")
+_LIBRARIES: Final = ".libs"  # what wheels call the folder of bundled libraries, after the package
 _POSTMASTER: Final = (sys.executable, "-I", "-S", str(Path(postmaster.__file__).absolute()))
 _INSTALL: Final = (
     'database.url = "embedded": the PostgreSQL binaries are not installed; '
@@ -51,10 +52,12 @@ class SystemUser:
 def binaries_for(user: SystemUser) -> Path:
     """The folder of the embedded binaries, or of a copy where `user` cannot reach them. Raises OperatorError."""
     binaries = find_binaries()
-    needed = [binaries / "postgres", binaries / "initdb", binaries.parent / "share"]
-    if os.geteuid() == user.uid or unreachable(user, needed) is None:
+    installed = binaries.parent.parent
+    libraries = installed.with_name(f"{installed.name}{_LIBRARIES}")
+    needed = [binaries / "postgres", binaries / "initdb", binaries.parent / "share", libraries]
+    if os.geteuid() == user.uid or unreachable(user, [path for path in needed if path.exists()]) is None:
         return binaries
-    return _copy(binaries.parent) / "bin"
+    return _copy(installed, libraries) / binaries.relative_to(installed.parent)
 
 
 def find_binaries() -> Path:
@@ -88,29 +91,28 @@ def unreachable(user: SystemUser, paths: list[Path]) -> Path | None:
     return Path(done.stdout.strip()) if done.returncode != 0 else None
 
 
-def _copy(installed: Path) -> Path:
+def _copy(installed: Path, libraries: Path) -> Path:
     """A copy that every system user can read, made once for each version and only trusted when it is root's."""
-    made = (installed / "bin" / "postgres").stat()
+    made = (installed / "pginstall" / "bin" / "postgres").stat()
     target = _CACHE / f"postgres-{made.st_size:x}-{made.st_mtime_ns:x}"
     if target.is_dir() and target.stat().st_uid == 0:
         return target
     try:
         _CACHE.mkdir(mode=0o755, parents=True, exist_ok=True)
-        copy = Path(tempfile.mkdtemp(prefix="copy-", dir=_CACHE))
-        for part in ("bin", "lib", "share"):
-            shutil.copytree(installed / part, copy / part, symlinks=True, ignore=shutil.ignore_patterns("*.a", "pgxs"))
-        for folder, _, names in os.walk(copy):
-            Path(folder).chmod(0o755)
-            for name in names:
-                file = Path(folder) / name
-                if not file.is_symlink():
-                    file.chmod(0o755 if Path(folder).name == "bin" else 0o644)
-        copy.rename(target)
+        draft = Path(tempfile.mkdtemp(prefix="copy-", dir=_CACHE))
+        needless = shutil.ignore_patterns("*.a", "pgxs", "include", "__pycache__")
+        for folder in (installed, libraries):  # side by side, since the programs look for the libraries there
+            if folder.exists():
+                shutil.copytree(folder, draft / folder.name, symlinks=True, ignore=needless)
+        for path in (draft, *draft.rglob("*")):
+            if not path.is_symlink():
+                path.chmod(0o755 if path.is_dir() or path.parent.name == "bin" else 0o644)
+        draft.rename(target)
     except OSError as exc:
-        if target.is_dir():  # another process was first
+        if target.is_dir() and target.stat().st_uid == 0:  # another process was first
             return target
         raise OperatorError(
-            f'database.url = "embedded": the binaries in {installed} cannot be read by the system user that runs '
+            f'database.url = "embedded": the programs in {installed} cannot be read by the system user that runs '
             f"Postgres, nor copied to {_CACHE} ({exc.strerror}); make one of them possible or set database.url"
         ) from exc
     return target
