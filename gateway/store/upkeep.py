@@ -25,7 +25,7 @@ class Upkeep(Base):
             first.setdefault(key, index)
         if not first:
             return []
-        keys = sorted(first)
+        keys = list(first)
         rows = await self._database.rows("nonces_spend", keys, [nonces[first[key]][1] for key in keys])
         spent = {first[row["key"]] for row in rows}
         return [index in spent for index in range(len(nonces))]
