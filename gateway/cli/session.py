@@ -4,6 +4,7 @@ A command is a click function that reads its options, hands one coroutine to `in
 """
 
 import asyncio
+import functools
 import json
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
@@ -40,7 +41,25 @@ def with_config(command: Command) -> Command:
         show_default="$GATEWAY_CONFIG, else ./config.toml",
         help="The configuration file.",
     )
-    return option(command)
+
+    @functools.wraps(command)
+    def judged(**given: object) -> None:
+        _require_text(given)
+        command(**given)
+
+    return option(judged)
+
+
+def _require_text(given: Mapping[str, object]) -> None:
+    """Refuse what no database can store, wherever it stands: bytes that are no UTF-8 come as lone surrogates."""
+    for name, item in given.items():
+        for text in item if isinstance(item, tuple) else (item,):
+            if isinstance(text, str) and not _is_unicode(text):
+                raise OperatorError(f"{name} {text!r}: is no UTF-8 text; check the terminal's locale")
+
+
+def _is_unicode(text: str) -> bool:
+    return "\0" not in text and not any("\ud800" <= mark <= "\udfff" for mark in text)
 
 
 def with_json(command: Command) -> Command:

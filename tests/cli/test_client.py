@@ -1,0 +1,248 @@
+"""`gateway client`: every verb, and everything that it refuses."""
+
+from collections.abc import Sequence
+
+import pytest
+
+from tests.cli.conftest import Terminal
+
+URI = "https://app.example.com/callback"
+
+
+def test_create_prints_the_identifier_and_the_secret_once(gateway: Terminal) -> None:
+    made = gateway.client("--redirect-uri", URI)
+    assert made["client_secret"].startswith("gws_")
+    shown = gateway("client", "show", made["client_id"], "--json")
+    assert made["client_secret"] not in shown.out
+    assert shown.json == {name: item for name, item in made.items() if name != "client_secret"}
+
+
+def test_create_without_options_gives_a_confidential_code_client_with_pkce_and_all_scopes(gateway: Terminal) -> None:
+    made = gateway.client("--redirect-uri", URI)
+    assert made["type"] == "confidential"
+    assert made["grant_types"] == ["authorization_code", "refresh_token"]
+    assert made["scopes"] == ["notes:read", "notes:write"]
+    assert (made["pkce_required"], made["first_party"], made["verified"]) == (True, False, True)
+    assert (made["token_type"], made["mac_drafts"], made["mac_algorithm"]) == ("bearer", ["01"], "hmac-sha-256")
+
+
+def test_create_takes_every_option(gateway: Terminal) -> None:
+    gateway.rewrite(
+        {"scopes": {"a": "A"}, "mac": {"algorithms": ["hmac-sha-256", "hmac-sha-1"], "drafts": ["01", "00"]}}
+    )
+    made = gateway.client(
+        *("--redirect-uri", URI, "--redirect-uri", "http://127.0.0.1/cb", "--grant-type", "client_credentials"),
+        *("--scope", "a", "--token-type", "mac", "--mac-draft", "00", "--mac-algorithm", "hmac-sha-1"),
+        *("--no-pkce", "--first-party"),
+    )
+    assert made["redirect_uris"] == [URI, "http://127.0.0.1/cb"]
+    assert made["grant_types"] == ["client_credentials"]
+    assert (made["scopes"], made["token_type"]) == (["a"], "mac")
+    assert (made["mac_drafts"], made["mac_algorithm"]) == (["00"], "hmac-sha-1")
+    assert (made["pkce_required"], made["first_party"]) == (False, True)
+
+
+def test_a_client_gets_the_configured_token_type_and_the_first_draft_and_algorithm(gateway: Terminal) -> None:
+    gateway.rewrite({"tokens": {"type": "mac"}, "mac": {"algorithms": ["hmac-sha-256", "hmac-sha-1"]}})
+    made = gateway.client("--redirect-uri", URI)
+    assert (made["token_type"], made["mac_algorithm"]) == ("mac", "hmac-sha-256")
+
+
+def test_a_public_client_has_no_secret(gateway: Terminal) -> None:
+    made = gateway.client("--public", "--redirect-uri", URI)
+    assert made["type"] == "public"
+    assert "client_secret" not in made
+
+
+def test_a_client_without_redirect_uri_may_only_use_what_the_operator_issues(gateway: Terminal) -> None:
+    done = gateway("client", "create", "--name", "A script", "--json")
+    assert done.json["grant_types"] == []
+    assert "gateway token issue" in done.err
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--redirect-uri", "https://app.example/cb#x"), "--redirect-uri 'https://app.example/cb#x': .*no fragment"),
+        (("--redirect-uri", "javascript:alert(1)"), "--redirect-uri 'javascript:alert.1.': .*use https"),
+        (("--redirect-uri", "http://app.example/cb"), "--redirect-uri .*only for loopback.*use https"),
+        (("--redirect-uri", "https:///cb"), "--redirect-uri 'https:///cb': "),
+        (("--redirect-uri", "/cb"), "--redirect-uri '/cb': .*absolute"),
+        (("--redirect-uri", ""), "--redirect-uri '': "),
+        (("--redirect-uri", "https://*.example/cb"), "--redirect-uri .*wildcard"),
+        (("--redirect-uri", "https://u:p@app.example/cb"), "--redirect-uri .*without user name"),
+        (("--redirect-uri", URI, "--redirect-uri", "data:x"), "--redirect-uri 'data:x': "),
+        (("--scope", "notes:delete"), "--scope: nobody defined the scope 'notes:delete'; .*gateway scope create"),
+        (("--scope", "notes:read", "--scope", "a b"), "--scope: nobody defined the scope 'a b'"),
+        (("--public", "--first-party", "--redirect-uri", URI), "--first-party: only a confidential client"),
+        (("--public", "--no-pkce", "--redirect-uri", URI), "--no-pkce: a public client always needs PKCE"),
+        (("--public", "--grant-type", "client_credentials"), "--grant-type client_credentials: a public client"),
+        (("--grant-type", "authorization_code"), "--redirect-uri: authorization_code needs at least one"),
+        (("--grant-type", "refresh_token"), "--grant-type refresh_token: .*add --grant-type authorization_code"),
+        (("--mac-draft", "00"), r"--mac-draft 00: is not among \[mac\] drafts = ..01..; add it there"),
+        (("--mac-algorithm", "hmac-sha-1"), r"--mac-algorithm hmac-sha-1: is not among \[mac\] algorithms"),
+        (("--name", ""), "--name: .*printable characters.* is wanted, not ''"),
+        (("--name", "  "), "--name: "),
+        (("--name", "two\nlines"), "--name: "),
+        (("--name", "\x1b[31mred"), "--name: "),
+        (("--name", "x" * 101), "--name: text of 1 to 100"),
+    ],
+)
+def test_create_refuses_what_cannot_be_and_writes_nothing(gateway: Terminal, options: Sequence[str], told: str) -> None:
+    done = gateway("client", "create", "--name", "An app", *options)
+    assert matches(told, done.fault)
+    assert gateway("client", "list", "--json").json == []
+
+
+def matches(told: str, line: str) -> bool:
+    import re
+
+    assert re.search(told, line), line
+    return True
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("create",),
+        ("create", "--name", "x", "--token-type", "jwt"),
+        ("create", "--name", "x", "--grant-type", "password"),
+        ("create", "--name", "x", "--unknown"),
+        ("show",),
+        ("update", "c1"),
+        ("nonsense",),
+    ],
+)
+def test_wrong_usage_is_exit_2(gateway: Terminal, arguments: Sequence[str]) -> None:
+    done = gateway("client", *arguments)
+    assert (done.code, done.out) == (2, "")
+    assert "Error: " in done.err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("show", "nobody"),
+        ("update", "nobody", "--name", "x"),
+        ("rotate-secret", "nobody"),
+        ("disable", "nobody"),
+        ("enable", "nobody"),
+        ("delete", "nobody"),
+        ("show", "a\nb\x1b"),
+    ],
+)
+def test_an_unknown_client_is_named_with_the_mend(gateway: Terminal, arguments: Sequence[str]) -> None:
+    fault = gateway("client", *arguments).fault
+    assert f"client {arguments[1]!r}: there is none; `gateway client list` shows all" in fault
+
+
+@pytest.mark.parametrize("text", ["\udc80", "a\x00b"])
+def test_what_no_database_can_store_is_refused_anywhere(gateway: Terminal, text: str) -> None:
+    for arguments in (("delete", text), ("show", text), ("create", "--name", "x", "--redirect-uri", text)):
+        assert "is no UTF-8 text" in gateway("client", *arguments).fault
+
+
+# -- update ----------------------------------------------------------------------------------------------------
+
+_CHANGES = [
+    (("--name", "New"), {"name": "New"}),
+    (("--redirect-uri", "https://new.example/"), {"redirect_uris": ["https://new.example/"]}),
+    (("--grant-type", "authorization_code"), {"grant_types": ["authorization_code"]}),
+    (("--scope", "notes:read"), {"scopes": ["notes:read"]}),
+    (("--token-type", "mac"), {"token_type": "mac"}),
+    (("--no-pkce",), {"pkce_required": False}),
+    (("--first-party",), {"first_party": True}),
+]
+
+
+@pytest.mark.parametrize(("options", "changed"), _CHANGES)
+def test_update_changes_what_is_mentioned_and_nothing_else(
+    gateway: Terminal, options: Sequence[str], changed: dict[str, object]
+) -> None:
+    made = gateway.client("--redirect-uri", URI)
+    secret = made.pop("client_secret")
+    after = gateway("client", "update", made["client_id"], *options, "--json").json
+    assert after == made | changed
+    assert secret not in str(after)
+
+
+def test_update_takes_back_what_was_switched(gateway: Terminal) -> None:
+    made = gateway.client("--redirect-uri", URI, "--no-pkce", "--first-party")
+    after = gateway("client", "update", made["client_id"], "--pkce", "--third-party", "--json").json
+    assert (after["pkce_required"], after["first_party"]) == (True, False)
+
+
+def test_a_client_that_becomes_confidential_gets_a_secret_and_loses_it_as_a_public_one(gateway: Terminal) -> None:
+    made = gateway.client("--public", "--redirect-uri", URI)
+    after = gateway("client", "update", made["client_id"], "--confidential", "--json").json
+    assert after["client_secret"].startswith("gws_")
+    again = gateway("client", "update", made["client_id"], "--public", "--json").json
+    assert "client_secret" not in again
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--redirect-uri", "http://app.example/"), "--redirect-uri"),
+        (("--scope", "nobody:knows"), "--scope: nobody defined"),
+        (("--name", ""), "--name"),
+        (("--public",), "--first-party: only a confidential client"),
+        (("--grant-type", "refresh_token"), "--grant-type refresh_token"),
+        (("--mac-draft", "00"), "--mac-draft 00"),
+    ],
+)
+def test_update_refuses_what_cannot_be_and_changes_nothing(
+    gateway: Terminal, options: Sequence[str], told: str
+) -> None:
+    made = gateway.client("--redirect-uri", URI, "--first-party")
+    before = gateway("client", "show", made["client_id"], "--json").json
+    assert told in gateway("client", "update", made["client_id"], *options).fault
+    assert gateway("client", "show", made["client_id"], "--json").json == before
+
+
+def test_a_scope_that_is_defined_no_longer_does_not_hinder_other_changes(gateway: Terminal) -> None:
+    made = gateway.client("--redirect-uri", URI)
+    gateway.rewrite({})
+    assert gateway("client", "update", made["client_id"], "--name", "New", "--json").json["name"] == "New"
+
+
+# -- the rest --------------------------------------------------------------------------------------------------
+
+
+def test_rotate_secret_prints_another_one(gateway: Terminal) -> None:
+    made = gateway.client("--redirect-uri", URI)
+    for overlap in ((), ("--overlap", "1h")):
+        rotated = gateway("client", "rotate-secret", made["client_id"], *overlap, "--json").json
+        assert set(rotated) == {"client_id", "client_secret"}
+        assert rotated["client_secret"] != made["client_secret"]
+
+
+@pytest.mark.parametrize("overlap", ["1", "1w", "-1s", "", "0s"])
+def test_rotate_secret_refuses_a_bad_overlap_and_keeps_the_secret(gateway: Terminal, overlap: str) -> None:
+    made = gateway.client("--redirect-uri", URI)
+    fault = gateway("client", "rotate-secret", made["client_id"], "--overlap", overlap).fault
+    assert matches("--overlap: a duration .* is wanted, not", fault)
+
+
+def test_a_public_client_has_no_secret_to_rotate(gateway: Terminal) -> None:
+    made = gateway.client("--public", "--redirect-uri", URI)
+    assert "is public and has no secret" in gateway("client", "rotate-secret", made["client_id"]).fault
+
+
+def test_disable_enable_and_delete_are_seen_in_show_and_list(gateway: Terminal) -> None:
+    client_id = gateway.client("--redirect-uri", URI)["client_id"]
+    assert gateway("client", "disable", client_id, "--json").json == {"client_id": client_id, "disabled": True}
+    assert gateway("client", "show", client_id, "--json").json["disabled_at"] is not None
+    assert gateway("client", "enable", client_id).out == f"client {client_id} enabled\n"
+    assert gateway("client", "show", client_id, "--json").json["disabled_at"] is None
+    assert [one["client_id"] for one in gateway("client", "list", "--json").json] == [client_id]
+    assert gateway("client", "delete", client_id, "--json").json == {"client_id": client_id, "deleted": True}
+    assert gateway("client", "list", "--json").json == []
+
+
+def test_list_is_a_table_for_people(gateway: Terminal) -> None:
+    client_id = gateway.client("--redirect-uri", URI)["client_id"]
+    header, row = gateway("client", "list").out.splitlines()
+    assert header.split()[:2] == ["CLIENT_ID", "NAME"]
+    assert row.startswith(client_id)
+    assert row.index("An app") == header.index("NAME")
