@@ -1,5 +1,7 @@
 """Bytes that arrived and are not read yet."""
 
+from typing import Generic, TypeVar
+
 from gateway.http1.grammar import (
     FIELD_LIMIT,
     HEAD_LIMIT,
@@ -9,6 +11,8 @@ from gateway.http1.grammar import (
     parse_field,
     parse_fields,
 )
+
+Head = TypeVar("Head")
 
 
 class Buffer:
@@ -52,8 +56,36 @@ class Buffer:
     def peek(self, start: int, end: int) -> bytes:
         return bytes(self._data[self._position + start : self._position + end])
 
+    def peek_head(self) -> bytes | None:
+        """A whole head with the empty line behind it, if one is here."""
+        start = self._position
+        end = self._data.find(b"\r\n\r\n", start)
+        if end < 0:
+            return None
+        data = self._data
+        if start == 0 and end + 4 == len(data) and isinstance(data, bytes):
+            return data
+        return bytes(data[start : end + 4])
+
     def startswith(self, prefix: bytes) -> bool:
         return self._data.startswith(prefix, self._position)
+
+
+class Memo(dict[bytes, Head], Generic[Head]):
+    """Heads that were read before, by their bytes: the same bytes mean the same, so they are judged once.
+
+    It holds what a head says and what its owner makes of it, never a decision that time or a store could change.
+    """
+
+    __slots__ = ()
+    LIMIT = 8  # heads
+    LONGEST = 4096  # bytes of one
+
+    def remember(self, raw: bytes, head: Head) -> None:
+        if len(raw) <= self.LONGEST:
+            if len(self) >= self.LIMIT:
+                self.clear()
+            self[raw] = head
 
 
 class HeadLines:
@@ -84,8 +116,17 @@ class HeadLines:
             self._check_lines(buffer)
             raise Malformed(400, "The header is malformed.")
         buffer.skip(end)
-        self._checked = self._searched = self._lines = 0
+        self.restart()
         return head[:split], fields
+
+    @property
+    def fresh(self) -> bool:
+        """Nothing of the section has been looked at yet."""
+        return self._searched == 0
+
+    def restart(self) -> None:
+        """Begin with the next section."""
+        self._checked = self._searched = self._lines = 0
 
     def _end(self, buffer: Buffer) -> int:
         """The offset behind the empty line that ends the section, or -1."""

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from gateway.http1.body import EMPTY_BODY, Body, ChunkedBody, End, LengthBody
-from gateway.http1.buffer import Buffer, HeadLines
+from gateway.http1.buffer import Buffer, HeadLines, Memo
 from gateway.http1.grammar import (
     CONTENT_LENGTH,
     HOST,
@@ -48,6 +48,7 @@ class RequestHead:
     connection: frozenset[bytes]
     upgrade: bytes | None
     expects_continue: bool
+    plan: object = None  # what the owner made of this head, so that a head seen again is not thought about again
 
     def values(self, name: bytes) -> Iterator[bytes]:
         """Every value of a field, by its lower-case name."""
@@ -64,11 +65,12 @@ RequestEvent = RequestHead | bytes | End
 class RequestReader:
     """Reads the requests of one connection, one after another."""
 
-    __slots__ = ("_body", "_buffer", "_fault", "_head_lines", "_started", "_state")
+    __slots__ = ("_body", "_buffer", "_fault", "_head_lines", "_memo", "_started", "_state")
 
     def __init__(self) -> None:
         self._buffer = Buffer()
         self._head_lines = HeadLines(414)
+        self._memo = Memo[RequestHead]()
         self._body: Body = EMPTY_BODY
         self._state = "head"
         self._started = False  # the empty line that may precede a request line was skipped, or cannot come
@@ -112,20 +114,41 @@ class RequestReader:
         """Take what follows the request, for the protocol that the connection changes to."""
         return self._buffer.take(len(self._buffer))
 
+    def forget(self) -> None:
+        """Drop the heads that were remembered; an idle connection should cost little."""
+        self._memo.clear()
+
     def _read_head(self) -> RequestHead | None:
+        buffer = self._buffer
+        raw = buffer.peek_head() if self._head_lines.fresh else None
+        head = None if raw is None else self._memo.get(raw)
+        if head is not None and raw is not None:
+            buffer.skip(len(raw))
+            self._head_lines.restart()
+        else:
+            head = self._read_new_head(raw)
+            if head is None:
+                return None
+        length = head.length
+        self._body = EMPTY_BODY if length == 0 else ChunkedBody() if length is None else LengthBody(length)
+        self._state = "body"
+        return head
+
+    def _read_new_head(self, raw: bytes | None) -> RequestHead | None:
         buffer = self._buffer
         if not self._started:
             if len(buffer) == 0 or (len(buffer) == 1 and buffer.startswith(b"\r")):
                 return None
             if buffer.startswith(b"\r\n"):  # RFC 9112, section 2.2: at least one empty line is ignored
                 buffer.skip(2)
+                raw = None
             self._started = True
         read = self._head_lines.read(buffer)
         if read is None:
             return None
         head = _judge(*read)
-        self._body = ChunkedBody() if head.length is None else LengthBody(head.length)
-        self._state = "body"
+        if raw is not None:
+            self._memo.remember(raw, head)
         return head
 
 

@@ -17,7 +17,7 @@
 from dataclasses import dataclass
 
 from gateway.http1.body import EMPTY_BODY, Body, ChunkedBody, End, LengthBody, UntilCloseBody
-from gateway.http1.buffer import Buffer, HeadLines
+from gateway.http1.buffer import Buffer, HeadLines, Memo
 from gateway.http1.grammar import (
     CONTENT_LENGTH,
     INTERIM_LIMIT,
@@ -45,6 +45,7 @@ class ResponseHead:
     chunked: bool
     keep_alive: bool
     connection: frozenset[bytes]
+    rendered: bytes | None = None  # what the owner made of this head, so that a head seen again costs little
 
     @property
     def interim(self) -> bool:
@@ -55,15 +56,21 @@ ResponseEvent = ResponseHead | bytes | End
 
 
 class ResponseReader:
-    """Reads the answer to one request: any interim ones, then the final one."""
+    """Reads the answers of one connection, each to the request announced by `expect`: interim ones, then the final."""
 
-    __slots__ = ("_body", "_buffer", "_head_lines", "_interim", "_method", "_state", "_upgrade")
+    __slots__ = ("_body", "_buffer", "_head_lines", "_interim", "_memo", "_method", "_plain", "_state", "_upgrade")
 
-    def __init__(self, method: bytes, upgrade: bytes | None = None) -> None:
+    def __init__(self, method: bytes = b"GET", upgrade: bytes | None = None) -> None:
         self._buffer = Buffer()
         self._head_lines = HeadLines(400)
+        self._memo = Memo[ResponseHead]()
+        self.expect(method, upgrade)
+
+    def expect(self, method: bytes, upgrade: bytes | None = None) -> None:
+        """Read the answer to a request of this method, which may have offered to change the protocol."""
         self._method = method
         self._upgrade = upgrade
+        self._plain = method != b"HEAD" and upgrade is None  # then a head means the same each time
         self._body: Body = EMPTY_BODY
         self._state = "head"
         self._interim = 0
@@ -99,10 +106,18 @@ class ResponseReader:
         return self._buffer.take(len(self._buffer))
 
     def _read_head(self) -> ResponseHead | None:
-        read = self._head_lines.read(self._buffer)
-        if read is None:
-            return None
-        head = self._judge(*read)
+        raw = self._buffer.peek_head() if self._plain and self._head_lines.fresh else None
+        head = None if raw is None else self._memo.get(raw)
+        if head is not None and raw is not None:
+            self._buffer.skip(len(raw))
+            self._head_lines.restart()
+        else:
+            read = self._head_lines.read(self._buffer)
+            if read is None:
+                return None
+            head = self._judge(*read)
+            if raw is not None and not head.interim:
+                self._memo.remember(raw, head)
         if head.interim:
             self._interim += 1
             if self._interim > INTERIM_LIMIT:

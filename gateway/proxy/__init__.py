@@ -51,7 +51,7 @@ class Proxy:
         self._drained = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self.now = self._loop.time
-        self._request_prefix = secrets.token_hex(8)
+        self._request_prefix = secrets.token_hex(8).encode()
         self._request_numbers = itertools.count(1)
         self._date = (-1, b"")
         self._lines = _Allowance(REFUSAL_LINES_PER_SECOND)
@@ -90,9 +90,9 @@ class Proxy:
             front.abort()
         self.upstreams.close_idle(inf)
 
-    def new_request_id(self) -> str:
+    def new_request_id(self) -> bytes:
         """An identifier that no other request has, on this worker or any other."""
-        return f"{self._request_prefix}{next(self._request_numbers):06x}"
+        return b"%b%06x" % (self._request_prefix, next(self._request_numbers))
 
     def date(self) -> bytes:
         """The Date field's value (RFC 9110, section 5.6.7), made once a second."""
@@ -101,14 +101,14 @@ class Proxy:
             self._date = (second, format_datetime(datetime.now(UTC), usegmt=True).encode())
         return self._date[1]
 
-    def log_refusal(self, peer: Peer, request_id: str, head: RequestHead | None, refused: Refused) -> None:
+    def log_refusal(self, peer: Peer, request_id: bytes, head: RequestHead | None, refused: Refused) -> None:
         """One line for the operator; a flood of refusals is counted instead of written."""
         fault = refused.status >= 500
         if not self._lines.take(self.now()) and not fault:
             return
         (_log.warning if fault else _log.info)(
             "refused",
-            request_id=request_id,
+            request_id=request_id.decode(),
             status=refused.status,
             error=refused.error,
             cause=refused.cause or refused.description,

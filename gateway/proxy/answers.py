@@ -72,7 +72,7 @@ def _quality(parameters: bytes) -> float:
 
 def render(
     refused: Refused,
-    request_id: str,
+    request_id: bytes,
     head: RequestHead | None,
     page: RefusalPage,
     date: bytes,
@@ -83,18 +83,18 @@ def render(
     """The bytes of a refusal. `head` is None where none could be read; `page` renders it for people."""
     reason = reason_of(refused.status)
     if prefers_html(head):
-        page_fields, body = page(refused.status, reason.decode(), refused.description, request_id)
+        page_fields, body = page(refused.status, reason.decode(), refused.description, request_id.decode())
         own = [(name.encode(), value.encode()) for name, value in page_fields.items()]
     else:
         members = {"error": refused.error or _ERRORS.get(refused.status, "unauthorized")}
-        members |= {"error_description": refused.description, "request_id": request_id}
+        members |= {"error_description": refused.description, "request_id": request_id.decode()}
         body = json.dumps(members).encode()
         own = [(b"Content-Type", b"application/json"), (b"X-Content-Type-Options", b"nosniff")]
     lines = [b"HTTP/1.1 %d %b" % (refused.status, reason), b"Date: " + date]
     lines += [name + b": " + value for name, value in own if name.lower() not in (b"content-length", b"cache-control")]
     lines += [b"WWW-Authenticate: " + challenge for challenge in refused.challenges]
     lines += [name + b": " + value for name, value in fields]
-    lines += [b"Cache-Control: no-store", b"X-Request-Id: " + request_id.encode()]
+    lines += [b"Cache-Control: no-store", b"X-Request-Id: " + request_id]
     if refused.status == 503:
         lines.append(b"Retry-After: 2")
     lines += [b"Content-Length: %d" % len(body), *([b"Connection: close"] if close else []), b"", b""]

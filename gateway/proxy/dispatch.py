@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import cast
 
 from gateway.config import Config
 from gateway.guard import Allowed, Call, Refused
@@ -35,15 +36,20 @@ class Peer:
     trusted: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Destination:
-    """Where a request goes: its route, the canonical target in both forms, and the host it named."""
+@dataclass(slots=True, eq=False)
+class Plan:
+    """What follows from a head alone: its route, the question for the guard, and the head that is forwarded.
+
+    `head` is what the upstream receives, but for the request's identifier, the caller's identity and `last`, the
+    fields that hold for the next hop only. `request_id` is a trusted proxy's.
+    """
 
     route: Route
     own: bool  # the authorization plane
-    target: bytes  # what is forwarded
-    host: bytes  # lower case, without a port
-    authority: bytes  # the Host field as it came
+    call: Call | None  # None where no guard is asked
+    head: bytes
+    last: bytes
+    request_id: bytes | None
 
 
 class Dispatcher:
@@ -73,8 +79,14 @@ class Dispatcher:
             return False
         return any(ip.version == network.version and ip in network for network in self._trusted)
 
-    def destination(self, head: RequestHead) -> Destination | Refused:
-        """The owner of a request, or why it has none."""
+    def plan(self, head: RequestHead, peer: Peer) -> Plan | Refused:
+        """The plan for a request, made once for each head of a connection; or why there is none."""
+        plan = head.plan
+        if plan is None:
+            plan = head.plan = self._plan(head, peer)
+        return cast("Plan | Refused", plan)
+
+    def _plan(self, head: RequestHead, peer: Peer) -> Plan | Refused:
         try:
             target = canonical(head.target)
             if target.authority is not None and target.authority.lower() != head.host.lower():
@@ -93,7 +105,14 @@ class Dispatcher:
         own = self._own.get(route.path) is route
         if own and host != self._public_host and route.path != METADATA:
             return refusal(421, f"Sign-in and tokens are served at {self._public_authority.decode()} only.")
-        return Destination(route, own, route.forwarded(target.path) + target.query, host, authority)
+        return Plan(
+            route,
+            own,
+            None if own else self._call(head, route, host),
+            self._forwarded_head(head, route, own, route.forwarded(target.path) + target.query, authority, peer),
+            b"\r\n".join([*_connection_fields(head), b"", b""]),
+            _request_id(head, peer),
+        )
 
     def allowed_methods(self, head: RequestHead, destination: Refused) -> list[tuple[bytes, bytes]]:
         """The Allow field of a 405 (RFC 9110, section 15.5.6)."""
@@ -103,68 +122,43 @@ class Dispatcher:
         found = self._table.match(host, head.method, canonical(head.target).path)
         return [(b"Allow", b", ".join(found.allow))] if isinstance(found, NoRoute) else []
 
-    def call(self, head: RequestHead, destination: Destination) -> Call:
+    def _call(self, head: RequestHead, route: Route, host: bytes) -> Call:
         """What the guard judges. Host and port are ours to say, never the forwarding fields' (MAC.md)."""
-        route = destination.route
-        host = destination.host if route.hosts else self._public_host
         names = [name for name, _, _ in head.fields]
         return Call(
             route=route,
             method=head.method.decode(),
             target=head.target,
-            host=host.decode(),
+            host=(host if route.hosts else self._public_host).decode(),
             port=self._public_port,
             authorization=tuple(head.values(b"authorization")),
             signature_fields=b"signature" in names or b"signature-input" in names,
         )
 
-    def request_id(self, head: RequestHead, peer: Peer, fresh: str) -> str:
-        """The request's identifier: a trusted proxy's, if it sent a plain one, else the fresh one."""
-        if peer.trusted:
-            given = list(head.values(b"x-request-id"))
-            if len(given) == 1 and _REQUEST_ID.fullmatch(given[0]):
-                return given[0].decode()
-        return fresh
-
-    def forwarded_head(
-        self,
-        head: RequestHead,
-        destination: Destination,
-        allowed: Allowed | None,
-        peer: Peer,
-        request_id: str,
-        *,
-        forward_expect: bool,
+    def _forwarded_head(
+        self, head: RequestHead, route: Route, own: bool, target: bytes, authority: bytes, peer: Peer
     ) -> bytes:
         """The head that the upstream receives, framing and hygiene included."""
-        route, own = destination.route, destination.own
         fields = to_upstream(
             head.fields,
             head.connection,
             keep_authorization=own or route.forward_authorization,
             own_cookies=() if own else OWN_COOKIE_NAMES,
         )
-        lines = [
-            b"%b %b HTTP/1.1" % (head.method, destination.target),
-            b"Host: " + (route.upstream_host or destination.authority),
-        ]
+        lines = [b"%b %b HTTP/1.1" % (head.method, target), b"Host: " + (route.upstream_host or authority)]
         lines += [name + b": " + value for name, value in fields]
-        lines += self._forwarding_fields(head, destination, peer)
-        lines.append(b"X-Request-Id: " + request_id.encode())
-        if allowed is not None:
-            lines += _identity_fields(allowed)
+        lines += self._forwarding_fields(head, authority, peer)
         if head.length is None:
             lines.append(b"Transfer-Encoding: chunked")
         elif head.length or any(name == b"content-length" for name, _, _ in head.fields):
             lines.append(b"Content-Length: %d" % head.length)
-        if forward_expect:
+        if head.expects_continue and head.length is not None:
             lines.append(b"Expect: 100-continue")
-        lines += _connection_fields(head)
-        return b"\r\n".join(lines) + b"\r\n\r\n"
+        return b"\r\n".join(lines) + b"\r\n"
 
-    def _forwarding_fields(self, head: RequestHead, destination: Destination, peer: Peer) -> list[bytes]:
+    def _forwarding_fields(self, head: RequestHead, authority: bytes, peer: Peer) -> list[bytes]:
         """X-Forwarded-*: what a trusted proxy told, else what we saw. Via, as RFC 9110, section 7.6.3 demands."""
-        client, scheme, authority = peer.address.encode(), self._scheme, destination.authority
+        client, scheme = peer.address.encode(), self._scheme
         port = None
         if peer.trusted:
             chain = b", ".join(head.values(b"x-forwarded-for"))
@@ -207,11 +201,17 @@ def _authorization_route(path: bytes, socket: str) -> Route:
     )
 
 
-def _identity_fields(allowed: Allowed) -> list[bytes]:
-    """Who asks, as INTERFACES.md names it; nothing on a public route."""
+def _request_id(head: RequestHead, peer: Peer) -> bytes | None:
+    """The identifier that a trusted proxy gave the request, if it is a plain one."""
+    given = list(head.values(b"x-request-id")) if peer.trusted else []
+    return given[0] if len(given) == 1 and _REQUEST_ID.fullmatch(given[0]) else None
+
+
+def identity_fields(allowed: Allowed) -> bytes:
+    """Who asks, as INTERFACES.md names it, in whole lines; nothing on a public route."""
     identity = allowed.identity
     if identity is None:
-        return []
+        return b""
     fields = [
         (b"X-Auth-Subject", identity.subject),
         (b"X-Auth-Client-Id", identity.client_id),
@@ -220,7 +220,9 @@ def _identity_fields(allowed: Allowed) -> list[bytes]:
         (b"X-Forwarded-User", identity.username),
         (b"X-Forwarded-Email", identity.email),
     ]
-    return [name + b": " + _CONTROLS.sub(b"", value.encode()) for name, value in fields if value is not None]
+    return b"".join(
+        name + b": " + _CONTROLS.sub(b"", value.encode()) + b"\r\n" for name, value in fields if value is not None
+    )
 
 
 def _connection_fields(head: RequestHead) -> list[bytes]:

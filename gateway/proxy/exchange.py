@@ -15,17 +15,16 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from enum import Enum
 from math import inf
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from gateway.errors import StoreUnavailable
 from gateway.guard import Allowed, Refused, Verdict
-from gateway.http1 import End, Field, Malformed, RequestHead, ResponseHead, ResponseReader
+from gateway.http1 import End, Field, Malformed, RequestHead, ResponseHead
 from gateway.observe import get_logger
 from gateway.proxy.answers import reason_of, refusal
-from gateway.proxy.dispatch import OWN_COOKIE_NAMES, Destination
+from gateway.proxy.dispatch import OWN_COOKIE_NAMES, Plan, identity_fields
 from gateway.proxy.tunnel import Tunnel
 from gateway.proxy.upstream import UpstreamConnection, UpstreamUnreachable
-from gateway.routing import Route
 from gateway.routing.fields import to_client, trailers
 
 if TYPE_CHECKING:
@@ -50,22 +49,43 @@ class State(Enum):
 class Exchange:
     """One request and its answer, between a front and a connection to an upstream."""
 
-    def __init__(self, front: "Front", head: RequestHead, request_id: str) -> None:
+    __slots__ = (
+        "_allowed",
+        "_body_size",
+        "_down",
+        "_down_chunked",
+        "_front",
+        "_held",
+        "_parked",
+        "_plan",
+        "_proxy",
+        "_request_trailers",
+        "_response",
+        "_unread",
+        "_upstream",
+        "deadline",
+        "head",
+        "request_complete",
+        "request_id",
+        "state",
+    )
+
+    def __init__(self, front: "Front", head: RequestHead) -> None:
         self.head = head
-        self.request_id = request_id
+        self.request_id = front.proxy.new_request_id()
         self.request_complete = False
         self.deadline = inf
         self.state = State.JUDGING
         self._front = front
         self._proxy = front.proxy
-        self._destination: Destination | None = None
         self._allowed: Allowed | None = None
         self._upstream: UpstreamConnection | None = None
-        self._parked: asyncio.Future[object] | None = None
-        self._held: list[bytes] = []
-        self._held_size = self._body_size = 0
+        self._parked: asyncio.Future[Any] | None = None
+        self._held = b""
+        self._body_size = 0
         self._request_trailers: tuple[Field, ...] = ()
         self._response: ResponseHead | None = None
+        self._down: list[bytes] = []  # what goes to the client when all that came has been read
         self._down_chunked = False
         self._unread = True  # nothing has come from the upstream yet
 
@@ -73,17 +93,21 @@ class Exchange:
 
     def start(self) -> None:
         """Find the owner of the request and put it before the guard."""
-        destination = self._proxy.dispatcher.destination(self.head)
-        if isinstance(destination, Refused):
-            self._front.refuse(self, destination)
+        plan = self._proxy.dispatcher.plan(self.head, self._front.peer)
+        if isinstance(plan, Refused):
+            self._front.refuse(self, plan)
             return
-        self._destination = destination
-        if destination.own:
+        self._plan = plan
+        if plan.request_id is not None:
+            self.request_id = plan.request_id
+        if plan.call is None:
             self._permitted(None)
             return
-        verdict = self._proxy.guard.check(self._proxy.dispatcher.call(self.head, destination))
-        if isinstance(verdict, Allowed | Refused):
-            self._judged(verdict)
+        verdict = self._proxy.guard.check(plan.call)
+        if isinstance(verdict, Allowed):
+            self._permitted(verdict)
+        elif isinstance(verdict, Refused):
+            self._front.refuse(self, verdict)
         else:
             self._park(verdict, self._judged)
 
@@ -94,25 +118,24 @@ class Exchange:
             self._permitted(verdict)
 
     def _permitted(self, allowed: Allowed | None) -> None:
-        route = self._route
         self._allowed = allowed
-        if self.head.length is not None and self.head.length > route.max_body:
-            self._front.refuse(self, _too_large(route.max_body))
-            return
-        if self.head.length is None:
+        length = self.head.length
+        if length is None:
             self.state = State.HOLDING
             if self.head.expects_continue:
                 self._front.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             self._front.advance()
+        elif length > self._plan.route.max_body:
+            self._front.refuse(self, _too_large(self._plan.route.max_body))
         else:
             self._connect()
 
-    def _park(self, awaitable: Awaitable[object], then: "Callable[..., None]") -> None:
+    def _park(self, awaitable: Awaitable[Any], then: Callable[[Any], None]) -> None:
         """Wait for what cannot be had at once, then go on with `then`, unless the exchange is over."""
         self._parked = asyncio.ensure_future(awaitable)
         self._parked.add_done_callback(lambda done: self._woken(done, then))
 
-    def _woken(self, done: "asyncio.Future[object]", then: "Callable[..., None]") -> None:
+    def _woken(self, done: "asyncio.Future[Any]", then: Callable[[Any], None]) -> None:
         self._parked = None
         if done.cancelled():
             return
@@ -128,7 +151,7 @@ class Exchange:
         elif isinstance(fault, StoreUnavailable):
             self._front.refuse(self, refusal(503, "Tokens cannot be checked at the moment.", cause=str(fault)))
         else:
-            _log.error("fault", request_id=self.request_id, exc_info=fault)
+            _log.error("fault", request_id=self.request_id.decode(), exc_info=fault)
             self._front.refuse(self, refusal(500, "The gateway failed.", cause=repr(fault)))
 
     # -- the request, upwards -------------------------------------------------------------------------------------
@@ -139,21 +162,19 @@ class Exchange:
         if self.state is State.HOLDING:
             return True
         upstream = self._upstream
-        return self.state in (State.SENDING, State.RELAYING) and upstream is not None and upstream.writable
+        return upstream is not None and upstream.writable
 
     def request_data(self, data: bytes) -> None:
         """The next part of the request's body."""
         self._body_size += len(data)
-        if self._body_size > self._route.max_body:
-            self.fail(_too_large(self._route.max_body))
-            return
-        if self.state is State.HOLDING:
-            self._held.append(data)
-            self._held_size += len(data)
-            if self._front.reader.first_chunk_seen or self._held_size >= self._proxy.limits.buffer:
+        if self._body_size > self._plan.route.max_body:
+            self.fail(_too_large(self._plan.route.max_body))
+        elif self.state is State.HOLDING:
+            self._held += data
+            if self._front.reader.first_chunk_seen or len(self._held) >= self._proxy.limits.buffer:
                 self._connect()
-            return
-        self._send_body(data)
+        else:
+            self._send_body(data)
 
     def request_end(self, end: End) -> None:
         """The request is complete."""
@@ -165,45 +186,40 @@ class Exchange:
             self._send_end()
 
     def _connect(self) -> None:
-        self.state = State.CONNECTING
-        self.deadline = inf  # the connecting has its own
-        ready = self._proxy.upstreams.idle(self._route, fresh=not self._repeatable)
+        ready = self._proxy.upstreams.idle(self._plan.route, fresh=not self._repeatable)
         if ready is not None:
             self._connected(ready)
         else:
-            self._park(self._proxy.upstreams.connect(self._route), self._connected)
+            self._connect_anew()
+
+    def _connect_anew(self) -> None:
+        self.state = State.CONNECTING
+        self.deadline = inf  # the connecting has its own
+        self._park(self._proxy.upstreams.connect(self._plan.route), self._connected)
 
     @property
     def _repeatable(self) -> bool:
         """RFC 9110, section 9.2.2: whether sending it twice does no harm. A body is not kept to be sent again."""
-        return self.head.method in _IDEMPOTENT and self.head.length == 0
+        return self.head.length == 0 and self.head.method in _IDEMPOTENT
 
     def _connected(self, upstream: UpstreamConnection) -> None:
         if upstream.closed:
             self.fail(refusal(502, "The upstream closed the connection.", cause="closed at once"))
             return
-        upstream.lend(self, ResponseReader(self.head.method, self.head.upgrade))
+        head, plan, allowed = self.head, self._plan, self._allowed
+        upstream.lend(self, head.method, head.upgrade)
         self._upstream = upstream
         self.state = State.SENDING
-        destination = cast("Destination", self._destination)
-        forward_expect = self.head.expects_continue and self.head.length is not None
-        upstream.write(
-            self._proxy.dispatcher.forwarded_head(
-                self.head,
-                destination,
-                self._allowed,
-                self._front.peer,
-                self.request_id,
-                forward_expect=forward_expect,
-            )
-        )
-        held, self._held = self._held, []
-        if held:
-            self._send_body(b"".join(held))
-        if self.request_complete:
-            self._send_end()
+        identity = b"" if allowed is None else identity_fields(allowed)
+        upstream.write(b"%bX-Request-Id: %b\r\n%b%b" % (plan.head, self.request_id, identity, plan.last))
+        if head.length != 0:
+            held, self._held = self._held, b""
+            if held:
+                self._send_body(held)
+            if self.request_complete:
+                self._send_end()
+            self._front.advance()
         self._await_response()
-        self._front.advance()
 
     def _send_body(self, data: bytes) -> None:
         if self._upstream is None:
@@ -221,41 +237,49 @@ class Exchange:
 
     def _await_response(self) -> None:
         if self.state is State.SENDING:
-            self.deadline = self._proxy.now() + self._route.timeout
+            self.deadline = self._proxy.now() + self._plan.route.timeout
 
     # -- the response, downwards ----------------------------------------------------------------------------------
 
     def upstream_received(self) -> None:
-        upstream = cast("UpstreamConnection", self._upstream)
+        """Relay all that can be read, in one write."""
+        reader = cast("UpstreamConnection", self._upstream).reader
         self._unread = False
         try:
-            while self.state is not State.OVER and (event := upstream.reader.next_event()) is not None:
+            while (event := reader.next_event()) is not None:
                 if isinstance(event, bytes):
                     self._relay_body(event)
                 elif isinstance(event, End):
                     self._relay_end(event)
-                elif event.status == 101:
-                    self._change_protocol(event, upstream)
                     return
-                elif event.interim:
-                    self._relay_interim(event)
-                else:
+                elif event.status >= 200:
                     self._relay_head(event)
+                elif event.status == 101:
+                    self._change_protocol(event)
+                    return
+                else:
+                    self._relay_interim(event)
         except Malformed as fault:
             self.fail(refusal(502, "The upstream's answer is malformed.", cause=fault.description))
+            return
+        self._flush()
+        if self._response is not None:
+            self.deadline = self._proxy.now() + self._proxy.limits.stream_idle
+            if not self._front.writable:
+                self.client_writable(False)
 
     def upstream_closed(self) -> None:
-        if self.state is State.OVER or self._upstream is None:
+        upstream = self._upstream
+        if self.state is State.OVER or upstream is None:
             return
-        if self._upstream.reused and self._unread and self._repeatable:
+        if upstream.reused and self._unread and self._repeatable:
             # It had been idle, and died without a word: the upstream has most likely not even seen the request.
-            self._upstream.release()
+            upstream.release()
             self._upstream = None
-            self.state = State.CONNECTING
-            self._park(self._proxy.upstreams.connect(self._route), self._connected)
+            self._connect_anew()
             return
         try:
-            self._relay_end(self._upstream.reader.closed())
+            self._relay_end(upstream.reader.closed())
         except Malformed as fault:
             self.fail(refusal(502, "The upstream's answer is incomplete.", cause=fault.description))
 
@@ -268,60 +292,69 @@ class Exchange:
         """RFC 9110, section 15.2: interim answers go to clients that know them."""
         self._await_response()
         if self.head.minor_version >= 1:
-            self._front.write(self._head_bytes(head, ()))
+            self._down.append(b"\r\n".join((*self._head_lines(head), b"", b"")))
 
     def _relay_head(self, head: ResponseHead) -> None:
         self.state = State.RELAYING
         self._response = head
-        new = self.head.minor_version >= 1
-        framing: list[bytes] = []
-        if head.length is None:
-            self._down_chunked = new
-            if new:
-                framing.append(b"Transfer-Encoding: chunked")
-            else:
-                self._front.keep_alive = False
-        elif head.stated_length is not None and head.status >= 200 and head.status != 204:
-            framing.append(b"Content-Length: %d" % head.stated_length)
-        self._front.write(self._head_bytes(head, (*framing, *self._front.persistence())))
-        self._stream_progress()
-        if not self._front.writable:
-            self.client_writable(False)
+        usual = self.head.minor_version == 1 and not self._front.closing
+        self._down_chunked = head.length is None and self.head.minor_version == 1
+        if usual and head.rendered is not None:
+            self._down.append(b"%bX-Request-Id: %b\r\n\r\n" % (head.rendered, self.request_id))
+            return
+        lines = self._head_lines(head)
+        dated = any(line[:5].lower() == b"date:" for line in lines)
+        if not dated:
+            lines.append(b"Date: " + self._proxy.date())  # RFC 9110, section 6.6.1
+        if self._down_chunked:
+            lines.append(b"Transfer-Encoding: chunked")
+        elif head.length is None:
+            self._front.keep_alive = False
+        elif head.stated_length is not None and head.status != 204:
+            lines.append(b"Content-Length: %d" % head.stated_length)
+        lines += self._front.persistence()
+        lines.append(b"")
+        rendered = b"\r\n".join(lines)
+        if usual and dated:
+            head.rendered = rendered
+        self._down.append(b"%bX-Request-Id: %b\r\n\r\n" % (rendered, self.request_id))
 
-    def _head_bytes(self, head: ResponseHead, framing: tuple[bytes, ...]) -> bytes:
-        own = cast("Destination", self._destination).own
-        fields = to_client(head.fields, head.connection, () if own else OWN_COOKIE_NAMES)
+    def _head_lines(self, head: ResponseHead) -> list[bytes]:
+        """The status line and the fields that pass; the framing is written anew."""
+        fields = to_client(head.fields, head.connection, () if self._plan.own else OWN_COOKIE_NAMES)
         lines = [b"HTTP/1.1 %d %b" % (head.status, head.reason or reason_of(head.status))]
         lines += [name + b": " + value for name, value in fields]
-        if not head.interim:
-            if not any(name.lower() == b"date" for name, _ in fields):
-                lines.append(b"Date: " + self._proxy.date())  # RFC 9110, section 6.6.1
-            lines.append(b"X-Request-Id: " + self.request_id.encode())
-        return b"\r\n".join((*lines, *framing, b"", b""))
+        return lines
 
     def _relay_body(self, data: bytes) -> None:
-        self._stream_progress()
         if self._down_chunked:
-            self._front.write(b"%x\r\n" % len(data), data, b"\r\n")
+            self._down += (b"%x\r\n" % len(data), data, b"\r\n")
         else:
-            self._front.write(data)
+            self._down.append(data)
 
     def _relay_end(self, end: End) -> None:
         if self._down_chunked:
-            self._front.write(_last_chunk(end.trailers))
-        if self._upstream is not None and self.request_complete and cast("ResponseHead", self._response).keep_alive:
-            self._upstream.give_back()
+            self._down.append(_last_chunk(end.trailers))
+        self._flush()
+        if self.request_complete and cast("ResponseHead", self._response).keep_alive:
+            cast("UpstreamConnection", self._upstream).give_back()
             self._upstream = None
         self._finish()
         self._front.exchange_over(self)
 
-    def _stream_progress(self) -> None:
-        self.deadline = self._proxy.now() + self._proxy.limits.stream_idle
+    def _flush(self) -> None:
+        down = self._down
+        if down:
+            self._front.write(*down)
+            self._down = []
 
-    def _change_protocol(self, head: ResponseHead, upstream: UpstreamConnection) -> None:
+    def _change_protocol(self, head: ResponseHead) -> None:
         """RFC 9110, section 15.2.2: from here on the connection belongs to the new protocol."""
+        upstream = cast("UpstreamConnection", self._upstream)
         offered = next(value for lower, _, value in head.fields if lower == b"upgrade")
-        self._front.write(self._head_bytes(head, (b"Upgrade: " + offered, b"Connection: Upgrade")))
+        lines = [*self._head_lines(head), b"Upgrade: " + offered, b"Connection: Upgrade", b"", b""]
+        self._down.append(b"\r\n".join(lines))
+        self._flush()
         self.state = State.OVER
         self._upstream = None
         tunnel = Tunnel(self._front, upstream, self._proxy.now, self._proxy.limits, self._allowed)
@@ -335,7 +368,7 @@ class Exchange:
             return
         if writable:
             self._upstream.resume()
-            self._stream_progress()
+            self.deadline = self._proxy.now() + self._proxy.limits.stream_idle
         else:
             self._upstream.pause()
             self.deadline = inf  # the client's own deadline runs
@@ -348,11 +381,11 @@ class Exchange:
         """Refuse if no byte of an answer has gone out, else break it off so that it cannot look complete."""
         if self.state is State.OVER:
             return
-        started = self._response is not None
         self._finish()
-        if started:
+        if self._response is not None:
+            self._flush()
             self._proxy.log_refusal(self._front.peer, self.request_id, self.head, refused)
-            self._front.abort()
+            self._front.break_off(looks_broken=self._down_chunked or self._response.length is not None)
         else:
             self._front.refuse(self, refused)
 
@@ -369,12 +402,12 @@ class Exchange:
             self._upstream.release()
             self._upstream = None
 
-    @property
-    def _route(self) -> Route:
-        return cast("Destination", self._destination).route
+    _plan: Plan
 
 
 def _last_chunk(fields: tuple[Field, ...]) -> bytes:
+    if not fields:
+        return b"0\r\n\r\n"
     lines = [name + b": " + value + b"\r\n" for name, value in trailers(fields)]
     return b"0\r\n" + b"".join(lines) + b"\r\n"
 

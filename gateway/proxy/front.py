@@ -18,8 +18,31 @@ if TYPE_CHECKING:
     from gateway.proxy import Proxy
 
 
+_WORTH_JOINING = 16 * 1024  # bytes; larger parts are handed over as they are
+
+
 class Front(asyncio.Protocol):
     """One client connection."""
+
+    __slots__ = (
+        "_advancing",
+        "_blocked_until",
+        "_deadline",
+        "_discarding",
+        "_half_closed_until",
+        "_head_begun",
+        "_hungry",
+        "_lingering",
+        "_reading",
+        "_transport",
+        "_tunnel",
+        "exchange",
+        "keep_alive",
+        "peer",
+        "proxy",
+        "reader",
+        "writable",
+    )
 
     def __init__(self, proxy: "Proxy") -> None:
         self.proxy = proxy
@@ -33,6 +56,7 @@ class Front(asyncio.Protocol):
         self._discarding = False  # the answer has gone out, the rest of a small request is read and dropped
         self._lingering = False  # the connection is ending; what still comes is dropped
         self._advancing = False
+        self._reading = True
         self._hungry = True  # what is here is not enough for the next event
         self._head_begun = True  # a new connection has to bring one
         self._deadline = inf
@@ -104,7 +128,7 @@ class Front(asyncio.Protocol):
             return
         self._advancing = True
         try:
-            while not self._lingering and self._tunnel is None and self._read_event():
+            while self._read_event():
                 pass
         finally:
             self._advancing = False
@@ -115,7 +139,7 @@ class Front(asyncio.Protocol):
         exchange = self.exchange
         self._hungry = False
         if exchange is None:
-            if not self.writable:
+            if not self.writable or self._lingering or self._tunnel is not None:
                 return False
         elif exchange.request_complete or not (self._discarding or exchange.wants_body):
             return False
@@ -124,32 +148,27 @@ class Front(asyncio.Protocol):
         except Malformed as fault:
             self._malformed(fault)
             return False
-        self._hungry = event is None
         if event is None:
+            self._hungry = True
             return False
-        if isinstance(event, RequestHead):
-            self._begin(event)
-        elif exchange is None:
-            return False
+        if exchange is None:
+            self._begin(cast("RequestHead", event))
         elif isinstance(event, End):
-            self._deadline = inf
             if self._discarding:
                 exchange.request_complete = True
                 self._next()
             else:
                 exchange.request_end(event)
         elif not self._discarding:
-            exchange.request_data(event)
+            exchange.request_data(cast("bytes", event))
         return True
 
     def _begin(self, head: RequestHead) -> None:
-        proxy = self.proxy
-        self.keep_alive = head.keep_alive and not proxy.draining
-        self._deadline = inf
-        exchange = Exchange(self, head, proxy.dispatcher.request_id(head, self.peer, proxy.new_request_id()))
-        self.exchange = exchange
-        if not head.has_body and (end := self.reader.next_event()) is not None:
-            exchange.request_complete = isinstance(end, End)
+        self.keep_alive = head.keep_alive and not self.proxy.draining
+        exchange = self.exchange = Exchange(self, head)
+        if head.length == 0:
+            self.reader.next_event()  # its End
+            exchange.request_complete = True
         exchange.start()
 
     def _malformed(self, fault: Malformed) -> None:
@@ -164,12 +183,12 @@ class Front(asyncio.Protocol):
 
     def _pace(self) -> None:
         """Let the kernel hold what nobody wants yet, and see to the deadline of what is awaited."""
-        transport = self._transport
-        if transport is None or self._lingering or self._tunnel is not None:
+        if self._transport is None or self._lingering or self._tunnel is not None:
             return
-        full = self.reader.buffered >= self.proxy.limits.buffer and not self._hungry
-        if full == transport.is_reading():
-            (transport.pause_reading if full else transport.resume_reading)()
+        if self._hungry or self.reader.buffered < self.proxy.limits.buffer:
+            self.resume()
+        else:
+            self.pause()
         exchange = self.exchange
         if exchange is None:
             self._await_head()
@@ -182,34 +201,49 @@ class Front(asyncio.Protocol):
         """A head has its time from its first byte on, however it drips; before it, the connection may rest."""
         if not self.writable:
             self._deadline = inf
-        elif self.reader.buffered and not self._head_begun:
-            self._head_begun = True
-            self._deadline = self.proxy.now() + self.proxy.limits.head
+        elif self.reader.buffered:
+            if not self._head_begun:
+                self._head_begun = True
+                self._deadline = self.proxy.now() + self.proxy.limits.head
         elif self._deadline == inf:
             self._deadline = self.proxy.now() + self.proxy.limits.keep_alive
 
     # -- writing --------------------------------------------------------------------------------------------------
 
     def write(self, *parts: bytes) -> None:
-        if self._transport is not None:
-            self._transport.writelines(parts)
+        transport = self._transport
+        if transport is None:
+            return
+        if len(parts) == 1:
+            transport.write(parts[0])
+        elif len(parts[-1]) < _WORTH_JOINING:
+            transport.write(b"".join(parts))
+        else:
+            transport.writelines(parts)
 
     def write_eof(self) -> None:
         if self._transport is not None and self._transport.can_write_eof():
             self._transport.write_eof()
 
     def pause(self) -> None:
-        if self._transport is not None and self._transport.is_reading():
+        if self._reading and self._transport is not None:
+            self._reading = False
             self._transport.pause_reading()
 
     def resume(self) -> None:
-        if self._transport is not None and not self._transport.is_reading():
+        if not self._reading and self._transport is not None:
+            self._reading = True
             self._transport.resume_reading()
+
+    @property
+    def closing(self) -> bool:
+        """Whether the connection ends with the answer under way."""
+        return not self.keep_alive or self.proxy.draining
 
     def persistence(self) -> tuple[bytes, ...]:
         """The Connection field of an answer, if it needs one."""
         exchange = self.exchange
-        if not self.keep_alive or self.proxy.draining:
+        if self.closing:
             self.keep_alive = False
             return (b"Connection: close",)
         if exchange is not None and exchange.head.minor_version == 0:
@@ -266,7 +300,11 @@ class Front(asyncio.Protocol):
         self.reader.next_request()
         self._deadline = inf
         self._head_begun = False
-        self.advance()
+        if self.reader.buffered:
+            self.advance()
+        elif not self._advancing:
+            self._hungry = True
+            self._pace()
 
     def _rest_is_small(self, head: RequestHead) -> bool:
         """Whether reading a request to its end costs less than a new connection, and its end is sure to come."""
@@ -302,9 +340,16 @@ class Front(asyncio.Protocol):
             self._transport.close()
 
     def abort(self) -> None:
-        """Break the connection off, so that what went out cannot look complete."""
+        """End the connection at once, whatever is still on its way."""
         if self._transport is not None:
             self._transport.abort()
+
+    def break_off(self, *, looks_broken: bool) -> None:
+        """End an answer that cannot be finished. Where only the connection's end would end it, with a reset."""
+        if self._lingering or self._transport is None:
+            return
+        self._lingering = True
+        (self._transport.close if looks_broken else self._transport.abort)()
 
     @property
     def idle(self) -> bool:

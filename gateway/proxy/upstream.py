@@ -33,12 +33,13 @@ class UpstreamConnection(asyncio.Protocol):
 
     def __init__(self, pool: "_Pool", limits: Limits) -> None:
         self.owner: Owner | None = None
-        self.reader = ResponseReader(b"GET")
+        self.reader = ResponseReader()
         self.tunnelled = False
         self.raw: list[bytes] = []
         self.closed = False
         self.writable = True
         self.reused = False
+        self._reading = True
         self.idle_since = 0.0
         self._pool = pool
         self._limits = limits
@@ -46,12 +47,17 @@ class UpstreamConnection(asyncio.Protocol):
 
     # -- the owner's side -------------------------------------------------------------------------------------
 
-    def lend(self, owner: Owner, reader: ResponseReader) -> None:
+    def lend(self, owner: Owner, method: bytes, upgrade: bytes | None) -> None:
         """Work for `owner`: what comes from now on is the answer to its request."""
-        self.owner, self.reader = owner, reader
+        self.owner = owner
+        self.reader.expect(method, upgrade)
 
     def write(self, *parts: bytes) -> None:
-        if self._transport is not None and not self.closed:
+        if self._transport is None or self.closed:
+            return
+        if len(parts) == 1:
+            self._transport.write(parts[0])
+        else:
             self._transport.writelines(parts)
 
     def write_eof(self) -> None:
@@ -59,11 +65,13 @@ class UpstreamConnection(asyncio.Protocol):
             self._transport.write_eof()
 
     def pause(self) -> None:
-        if self._transport is not None and not self.closed and self._transport.is_reading():
+        if self._reading and self._transport is not None and not self.closed:
+            self._reading = False
             self._transport.pause_reading()
 
     def resume(self) -> None:
-        if self._transport is not None and not self.closed and not self._transport.is_reading():
+        if not self._reading and self._transport is not None and not self.closed:
+            self._reading = True
             self._transport.resume_reading()
 
     def give_back(self) -> None:
