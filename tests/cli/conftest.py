@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -38,6 +39,12 @@ class Answer:
         lines = self.err.splitlines()
         assert len(lines) == 1, self.err
         return lines[0]
+
+
+def matches(told: str, line: str) -> bool:
+    """Whether a line says what the pattern wants; the line is shown when it does not."""
+    assert re.search(told, line), line
+    return True
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from tests.cli.conftest import Terminal
+from tests.cli.conftest import Terminal, matches
 
 URI = "https://app.example.com/callback"
 
@@ -92,13 +92,6 @@ def test_create_refuses_what_cannot_be_and_writes_nothing(gateway: Terminal, opt
     done = gateway("client", "create", "--name", "An app", *options)
     assert matches(told, done.fault)
     assert gateway("client", "list", "--json").json == []
-
-
-def matches(told: str, line: str) -> bool:
-    import re
-
-    assert re.search(told, line), line
-    return True
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,56 @@
+"""`gateway scope`: every verb, and everything that it refuses."""
+
+from collections.abc import Sequence
+
+import pytest
+
+from tests.cli.conftest import Terminal
+
+
+def test_create_list_and_delete(gateway: Terminal) -> None:
+    made = gateway("scope", "create", "mail:send", "--description", "Send mail for you", "--json").json
+    assert made == {"name": "mail:send", "description": "Send mail for you"}
+    listed = gateway("scope", "list", "--json").json
+    assert listed == [
+        {"name": "mail:send", "description": "Send mail for you", "defined_in": "database"},
+        {"name": "notes:read", "description": "Read your notes", "defined_in": "configuration"},
+        {"name": "notes:write", "description": "Write notes", "defined_in": "configuration"},
+    ]
+    assert gateway("scope", "delete", "mail:send", "--json").json == {"name": "mail:send", "deleted": True}
+    assert len(gateway("scope", "list", "--json").json) == 2
+
+
+def test_a_scope_that_was_created_can_be_given_to_a_client(gateway: Terminal) -> None:
+    gateway("scope", "create", "mail:send", "--description", "Send mail for you")
+    assert gateway.client("--scope", "mail:send")["scopes"] == ["mail:send"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("create", "notes:read", "--description", "x"), "scope 'notes:read': stands under [scopes] in"),
+        (("create", "mail:send", "--description", "x"), "scope 'mail:send': is defined already"),
+        (("create", "a b", "--description", "x"), "NAME: "),
+        (("create", "", "--description", "x"), "NAME: "),
+        (("create", 'a"b', "--description", "x"), "NAME: "),
+        (("create", "ä", "--description", "x"), "NAME: "),
+        (("create", "a", "--description", ""), "--description: text of 1 to 200"),
+        (("create", "a", "--description", " "), "--description: "),
+        (("create", "a", "--description", "one\ntwo"), "--description: "),
+        (("create", "a", "--description", "x" * 201), "--description: "),
+        (("delete", "nothing"), "scope 'nothing': there is none; `gateway scope list` shows all"),
+        (("delete", "notes:read"), "scope 'notes:read': stands under [scopes] in"),
+    ],
+)
+def test_what_cannot_be_is_refused_and_nothing_is_written(
+    gateway: Terminal, arguments: Sequence[str], told: str
+) -> None:
+    gateway("scope", "create", "mail:send", "--description", "Send mail for you")
+    before = gateway("scope", "list", "--json").json
+    assert told in gateway("scope", *arguments).fault
+    assert gateway("scope", "list", "--json").json == before
+
+
+@pytest.mark.parametrize("arguments", [("create", "a"), ("create", "--description", "x"), ("delete",)])
+def test_wrong_usage_is_exit_2(gateway: Terminal, arguments: Sequence[str]) -> None:
+    assert gateway("scope", *arguments).code == 2

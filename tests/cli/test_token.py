@@ -1,0 +1,136 @@
+"""`gateway token`: every verb, and everything that it refuses."""
+
+from collections.abc import Sequence
+
+import pytest
+
+from tests.cli.conftest import Terminal, matches
+
+
+def test_issue_answers_with_the_token_endpoints_names(gateway: Terminal) -> None:
+    client = gateway.client("--scope", "notes:read")
+    gateway.user()
+    answer = gateway("token", "issue", "--client", client["client_id"], "--user", "ada", "--json").json
+    assert set(answer) == {"access_token", "token_type", "expires_in", "scope"}
+    assert (answer["token_type"], answer["expires_in"], answer["scope"]) == ("bearer", 3600, "notes:read")
+    assert answer["access_token"].startswith("gwa_")
+
+
+def test_issue_of_a_mac_token_has_key_and_algorithm(gateway: Terminal) -> None:
+    client = gateway.client("--token-type", "mac")
+    answer = gateway("token", "issue", "--client", client["client_id"], "--json").json
+    assert (answer["token_type"], answer["mac_algorithm"]) == ("mac", "hmac-sha-256")
+    assert len(answer["mac_key"]) >= 32
+
+
+@pytest.mark.parametrize(("kind", "other"), [("bearer", "mac"), ("mac", "bearer")])
+def test_type_overrides_the_clients(gateway: Terminal, kind: str, other: str) -> None:
+    client = gateway.client("--token-type", kind)
+    answer = gateway("token", "issue", "--client", client["client_id"], "--type", other, "--json").json
+    assert answer["token_type"] == other
+
+
+def test_issue_obeys_scope_and_ttl(gateway: Terminal) -> None:
+    client = gateway.client()
+    answer = gateway(
+        *("token", "issue", "--client", client["client_id"], "--scope", "notes:write", "--ttl", "15m", "--json")
+    ).json
+    assert (answer["scope"], answer["expires_in"]) == ("notes:write", 900)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--client", "nobody"), "--client 'nobody': there is none; `gateway client list`"),
+        (("--user", "eve"), "user 'eve': unknown"),
+        (("--user", "bob"), "user 'bob': disabled"),
+        (("--scope", "nobody:knows"), "--scope: nobody defined the scope 'nobody:knows'"),
+        (("--ttl", "soon"), "--ttl: a duration .* is wanted, not 'soon'"),
+        (("--ttl", "0s"), "--ttl: a duration"),
+        (("--ttl", "-1h"), "--ttl: a duration"),
+        (("--ttl", "99999d"), "--ttl: a duration"),
+    ],
+)
+def test_issue_refuses_what_cannot_be(gateway: Terminal, options: Sequence[str], told: str) -> None:
+    client = gateway.client()
+    gateway.user("bob")
+    gateway("user", "disable", "bob")
+    assert matches(told, gateway("token", "issue", "--client", client["client_id"], *options).fault)
+
+
+def test_issue_refuses_a_disabled_client(gateway: Terminal) -> None:
+    client_id = gateway.client()["client_id"]
+    gateway("client", "disable", client_id)
+    assert matches("client .*: disabled", gateway("token", "issue", "--client", client_id).fault)
+
+
+def test_inspect_tells_what_introspection_says_and_more(gateway: Terminal) -> None:
+    client, user = gateway.client("--token-type", "mac"), gateway.user()
+    issued = gateway("token", "issue", "--client", client["client_id"], "--user", "ada", "--json").json
+    told = gateway("token", "inspect", issued["access_token"], "--json").json
+    assert told["exp"] - told["iat"] == issued["expires_in"]
+    assert {name: told[name] for name in ("active", "sub", "username", "client_id", "token_type", "client_name")} == {
+        "active": True,
+        "sub": user["subject"],
+        "username": "ada",
+        "client_id": client["client_id"],
+        "token_type": "mac",
+        "client_name": "An app",
+    }
+    assert issued["mac_key"] not in str(told)
+    assert gateway("token", "inspect", "-", "--json", text=issued["access_token"] + "\n").json == told
+
+
+@pytest.mark.parametrize("token", ["gwa_" + "A" * 40, "nonsense", "gwr_x", ""])
+def test_inspect_of_anything_else_is_inactive(gateway: Terminal, token: str) -> None:
+    assert gateway("token", "inspect", token, "--json").json == {"active": False}
+
+
+def test_revoke_ends_one_token_and_no_other(gateway: Terminal) -> None:
+    client_id = gateway.client()["client_id"]
+    one, other = (gateway("token", "issue", "--client", client_id, "--json").json["access_token"] for _ in range(2))
+    assert gateway("token", "revoke", one, "--json").json == {"revoked": 1}
+    assert gateway("token", "inspect", one, "--json").json == {"active": False}
+    assert gateway("token", "inspect", other, "--json").json["active"] is True
+    fault = gateway("token", "revoke", one).fault
+    assert "nothing was revoked" in fault
+    assert one not in fault
+
+
+def test_revoke_ends_all_of_a_user_and_all_of_a_client(gateway: Terminal) -> None:
+    client_id = gateway.client()["client_id"]
+    gateway.user()
+    theirs = gateway("token", "issue", "--client", client_id, "--user", "ada", "--json").json["access_token"]
+    its_own = gateway("token", "issue", "--client", client_id, "--json").json["access_token"]
+    assert gateway("token", "revoke", "--user", "ada", "--json").json == {"revoked": 1}
+    assert gateway("token", "inspect", theirs, "--json").json == {"active": False}
+    assert gateway("token", "inspect", its_own, "--json").json["active"] is True
+    assert gateway("token", "revoke", "--client", client_id, "--json").json == {"revoked": 1}
+    assert gateway("token", "inspect", its_own, "--json").json == {"active": False}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--user", "eve"), "user 'eve': "),
+        (("--client", "nobody"), "client 'nobody': "),
+        (("gwa_invented",), "TOKEN: there is no live one"),
+    ],
+)
+def test_revoke_of_what_is_not_there_is_told(gateway: Terminal, arguments: Sequence[str], told: str) -> None:
+    assert told in gateway("token", "revoke", *arguments).fault
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("revoke",),
+        ("revoke", "gwa_x", "--user", "ada"),
+        ("revoke", "--user", "ada", "--client", "c"),
+        ("issue",),
+        ("inspect",),
+        ("issue", "--client", "c", "--type", "jwt"),
+    ],
+)
+def test_wrong_usage_is_exit_2(gateway: Terminal, arguments: Sequence[str]) -> None:
+    assert gateway("token", *arguments).code == 2
