@@ -56,11 +56,21 @@ class _Supervisor:
         self._workers: Workers | None = None
         self._store: Store | None = None
         self._ending = asyncio.Event()
+        self._starting: asyncio.Task[None] | None = None
 
     async def run(self, on_ready: Callable[[], None] | None) -> None:
         loop = asyncio.get_running_loop()
+        self._starting = asyncio.current_task()
         for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.add_signal_handler(signum, self._end, signum)
+        try:
+            await self._serve(on_ready)
+        except asyncio.CancelledError:
+            if not self._ending.is_set():
+                raise
+        log.info("stopped")
+
+    async def _serve(self, on_ready: Callable[[], None] | None) -> None:
         config = self._settings.config
         listener, admin = listen({"server.listen": config.server.address, "admin.listen": config.admin.address})
         async with AsyncExitStack() as stack:
@@ -73,7 +83,6 @@ class _Supervisor:
             stack.push_async_callback(self._store.close)
             folder = stack.enter_context(private_folder())
             await self._run_workers(listener, dsn, str(folder), on_ready)
-        log.info("stopped")
 
     async def _run_workers(
         self, listener: socket.socket, dsn: str, folder: str, on_ready: Callable[[], None] | None
@@ -88,7 +97,7 @@ class _Supervisor:
                 level=self._level,
             )
 
-        self._workers = Workers(self._count, listener, start)
+        self._workers, self._starting = Workers(self._count, listener, start), None
         for warning in self._settings.warnings:
             log.warning("configuration", advice=warning)
         running = asyncio.create_task(self._workers.run())
@@ -121,6 +130,8 @@ class _Supervisor:
         if not self._ending.is_set():
             log.info("stopping", signal=signal.Signals(signum).name, drain_seconds=DRAIN)
             self._ending.set()
+            if self._starting is not None:  # a start may wait long, for a lock or a recovery
+                self._starting.cancel()
         elif self._workers is not None:
             log.warning("stopping at once", signal=signal.Signals(signum).name)
             self._workers.kill()

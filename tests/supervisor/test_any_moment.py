@@ -1,6 +1,8 @@
 """Ended at any moment of its start, by kill -9 or by a signal, the gateway leaves nothing behind that hinders."""
 
 import asyncio
+import fcntl
+import json
 import os
 import random
 import signal
@@ -11,7 +13,7 @@ import psutil
 import pytest
 
 from tests.counts import scaled
-from tests.serving import PROGRAM, ROOT, data_folder, serving, until, write_config
+from tests.serving import PROGRAM, ROOT, Gateway, data_folder, serving, until, write_config
 
 LONGEST_START = 2.0  # seconds, in which the moment is drawn
 
@@ -56,3 +58,25 @@ async def test_a_start_that_is_broken_off_leaves_no_process_and_the_next_one_suc
         keys = {"master": {"file": str(data_dir / "master.key")}}
         async with serving(tmp_path, database={"data_dir": str(data_dir)}, keys=keys) as gateway:
             assert await gateway.status("/.well-known/oauth-authorization-server") == 200
+
+
+async def test_a_start_that_waits_is_alive_and_ends_at_a_signal(tmp_path: Path) -> None:
+    with data_folder(tmp_path) as data_dir:
+        config, url, admin_url = write_config(tmp_path, data_dir)
+        data_dir.mkdir(mode=0o711)
+        with (data_dir / "postgres.turn.lock").open("w") as turn:
+            fcntl.flock(turn, fcntl.LOCK_EX)  # as a command does that starts or stops the database
+            process = await asyncio.create_subprocess_exec(
+                *(*PROGRAM, "serve", "--config", str(config)), stderr=asyncio.subprocess.PIPE, cwd=ROOT
+            )
+            waiting = Gateway(url, admin_url, config, data_dir, process, tmp_path / "none", 2)
+
+            async def is_alive() -> bool:
+                return await waiting.status("/healthz", admin=True) == 200
+
+            await until(is_alive)
+            assert await waiting.status("/readyz", admin=True) == 503
+            process.terminate()
+            _, said = await asyncio.wait_for(process.communicate(), 10)
+        assert process.returncode == 0
+        assert [json.loads(line)["event"] for line in said.splitlines()] == ["stopping", "stopped"]
