@@ -5,6 +5,7 @@ once the gateway is ready. A second run in the same folder finds its database ag
 """
 
 import base64
+import fcntl
 import hashlib
 import json
 import os
@@ -16,7 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -127,7 +128,7 @@ def command(listen: str | None, folder: Path | None, as_json: bool) -> None:
     folder = _usable_folder(folder)
     if not as_json:
         click.echo(f"Starting in {folder} …", err=True)
-    with sample_api.serving() as port:
+    with _alone_in(folder), sample_api.serving() as port:
         place = _write(folder, address, f"http://127.0.0.1:{port}")
         announcement = _Announcement(place, started, as_json=as_json)
         serve(config.load(place.config), level="error", on_ready=announcement.begin)
@@ -218,6 +219,23 @@ def _usable_folder(asked: Path | None) -> Path:
     except OSError as exc:
         raise OperatorError(f"--dir {str(folder)!r}: cannot be made ({exc.strerror}); choose another") from exc
     return folder
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """One demo a folder: a second one would give the first another configuration."""
+    try:
+        lock = os.open(folder / ".demo.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except OSError as exc:
+        raise OperatorError(f"--dir {str(folder)!r}: cannot be written ({exc.strerror}); choose another") from exc
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as exc:
+            raise OperatorError(f"--dir {str(folder)!r}: another demo runs there; stop it or choose another") from exc
+        yield
+    finally:
+        os.close(lock)
 
 
 def _write(folder: Path, address: tuple[str, int], upstream: str) -> Place:

@@ -1,0 +1,232 @@
+"""`gateway demo`: ready at once, its lines work when pasted, and nothing is left of it."""
+
+import asyncio
+import json
+import os
+import re
+import shutil
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import psutil
+import pytest
+
+from tests.cli.conftest import matches
+from tests.serving import ROOT, free_ports
+
+CURL = shutil.which("curl")
+
+
+class Demo:
+    """A demo that runs."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+        self.lines: list[str] = []
+
+    async def answer(self) -> Any:
+        """The one JSON object."""
+        assert self.process.stdout is not None
+        return json.loads(await asyncio.wait_for(self.process.stdout.readline(), 60))
+
+    async def told(self) -> str:
+        """Everything that it tells a person."""
+        assert self.process.stdout is not None
+        text = b""
+        while b"Commands:" not in text:
+            text += await asyncio.wait_for(self.process.stdout.readline(), 60)
+        return text.decode()
+
+    async def end(self, how: signal.Signals = signal.SIGINT) -> tuple[int, str]:
+        self.process.send_signal(how)
+        out, err = await asyncio.wait_for(self.process.communicate(), 30)
+        assert out == b""
+        return self.process.returncode or 0, err.decode()
+
+
+@asynccontextmanager
+async def demo(*arguments: str) -> AsyncIterator[Demo]:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "gateway", "demo", *arguments),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        cwd=ROOT,
+        env={name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")},
+    )
+    started = Demo(process)
+    try:
+        yield started
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.communicate()
+
+
+def place(data_dir: Path) -> list[str]:
+    """Options for a demo of the test's own."""
+    return ["--dir", str(data_dir), "--listen", f"127.0.0.1:{free_ports(1)[0]}"]
+
+
+def left(folder: Path) -> list[str]:
+    found = []
+    for process in psutil.process_iter():
+        try:
+            line = " ".join(process.cmdline())
+        except psutil.Error:
+            continue
+        if str(folder) in line:
+            found.append(line)
+    return found
+
+
+async def get(url: str, token: str | None = None) -> int:
+    headers = {} if token is None else {"Authorization": token}
+    async with aiohttp.ClientSession() as session, session.get(url, headers=headers, allow_redirects=False) as answer:
+        return answer.status
+
+
+async def test_json_names_all_that_a_program_needs_and_all_of_it_works(data_dir: Path) -> None:
+    options = place(data_dir)
+    async with demo(*options, "--json") as running:
+        answer = await running.answer()
+        assert answer["issuer"] == f"http://{options[-1]}"
+        assert set(answer["client"]) == {"client_id", "client_secret", "redirect_uri"}
+        assert answer["client"]["redirect_uri"].startswith(answer["issuer"])
+        assert set(answer["user"]) == {"username", "password"}
+        routes = {route["name"]: route for route in answer["routes"]}
+        assert {scheme for route in routes.values() for scheme in route["auth"] if route["auth"] != "none"} == {
+            "bearer",
+            "mac",
+        }
+        notes = routes["notes"]["url"]
+        assert await get(notes) == 401
+        assert await get(notes, f"Bearer {answer['token']['access_token']}") == 200
+        assert await get(answer["authorization_request"]["url"]) == 200
+        assert await get(f"{answer['admin']}/readyz") == 200
+        code, err = await running.end()
+        assert (code, err) == (0, "")
+    assert left(data_dir) == []
+
+
+async def test_it_is_ready_soon_even_the_first_time(data_dir: Path) -> None:
+    """Three seconds on an idle machine; here others run beside it, so only its own share is bounded."""
+    before = time.monotonic()
+    async with demo(*place(data_dir), "--json") as running:
+        await running.answer()
+        own = psutil.Process(running.process.pid)
+        used = sum(sum(one.cpu_times()[:2]) for one in [own, *own.children(recursive=True)])
+        assert used < 6
+        assert time.monotonic() - before < 30
+        await running.end()
+
+
+@pytest.mark.skipif(CURL is None, reason="curl is not installed")
+async def test_the_printed_lines_work_when_pasted(data_dir: Path) -> None:
+    async with demo(*place(data_dir)) as running:
+        told = await running.told()
+        lines = [line.strip() for line in told.splitlines() if line.startswith("   curl ") and "$CODE" not in line]
+        statuses = []
+        for line in lines:
+            _, out = await pasted(line.replace("curl -s ", "curl -si ", 1))
+            statuses.append(out.split(" ", 2)[1])
+        assert statuses == ["401", "200", "200", "403", "200"]
+        (command,) = [line.removeprefix("Commands: ") for line in told.splitlines() if line.startswith("Commands: ")]
+        code, out = await pasted(command)
+        assert code == 0
+        assert "Demo notes app" in out
+        (redeem,) = [line.strip() for line in told.splitlines() if "$CODE" in line]
+        _, out = await pasted(f"CODE=gwc_invented; {redeem}")
+        assert json.loads(out)["error"] == "invalid_grant"  # the client is authenticated: only the code is wrong
+        assert (await running.end(signal.SIGTERM))[0] == 0
+    assert left(data_dir) == []
+
+
+async def pasted(line: str) -> tuple[int, str]:
+    shell = await asyncio.create_subprocess_shell(
+        line, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL, cwd=ROOT
+    )
+    out, _ = await shell.communicate()
+    return shell.returncode or 0, out.decode()
+
+
+async def test_a_second_run_in_the_same_folder_finds_its_clients_again(data_dir: Path) -> None:
+    answers = []
+    for _ in range(2):
+        async with demo(*place(data_dir), "--json") as running:
+            answers.append(await running.answer())
+            token = answers[-1]["token"]["access_token"]
+            assert await get(answers[-1]["routes"][0]["url"], f"Bearer {token}") == 200
+            assert (await running.end())[0] == 0
+    first, second = answers
+    assert first["client"]["client_id"] == second["client"]["client_id"]
+    assert first["client"]["client_secret"] != second["client"]["client_secret"]
+    assert first["user"]["password"] != second["user"]["password"]
+
+
+async def test_a_demo_that_is_killed_leaves_no_process_and_starts_again(data_dir: Path) -> None:
+    async with demo(*place(data_dir), "--json") as running:
+        await running.answer()
+        below = psutil.Process(running.process.pid).children(recursive=True)
+        running.process.kill()
+        await running.process.communicate()
+        _, alive = psutil.wait_procs(below, timeout=20)
+        assert alive == []
+    async with demo(*place(data_dir), "--json") as running:
+        await running.answer()
+        assert (await running.end())[0] == 0
+
+
+async def refused(*arguments: str) -> str:
+    async with demo(*arguments) as running:
+        out, err = await asyncio.wait_for(running.process.communicate(), 60)
+        assert (running.process.returncode, out) == (1, b"")
+        assert b"Traceback" not in err
+        return err.decode().splitlines()[-1]
+
+
+@pytest.mark.parametrize("listen", ["nowhere", "127.0.0.1", "127.0.0.1:99999", ":80", "[::1"])
+async def test_a_bad_listen_address_is_refused_before_anything_is_made(data_dir: Path, listen: str) -> None:
+    assert matches(
+        f"gateway: --listen: .*not {re.escape(repr(listen))}", await refused("--listen", listen, "--dir", str(data_dir))
+    )
+    assert not data_dir.exists()
+
+
+async def test_a_port_that_was_asked_for_and_is_taken_is_refused(data_dir: Path) -> None:
+    async with demo(*place(data_dir), "--json") as first:
+        taken = (await first.answer())["issuer"].removeprefix("http://")
+        other = data_dir.with_name("other")
+        assert matches(f"{taken}.*in use", await refused("--listen", taken, "--dir", str(other)))
+        assert await get(f"http://{taken}/oauth2/login") == 200
+        await first.end()
+
+
+async def test_a_second_demo_in_one_folder_is_refused_and_the_first_goes_on(data_dir: Path) -> None:
+    async with demo(*place(data_dir), "--json") as first:
+        answer = await first.answer()
+        token = f"Bearer {answer['token']['access_token']}"
+        before = (data_dir / "config.toml").read_text()
+        assert "another demo runs there; stop it or choose another" in await refused(*place(data_dir))
+        assert (data_dir / "config.toml").read_text() == before
+        assert await get(answer["routes"][0]["url"], token) == 200
+        await first.end()
+
+
+async def test_a_configuration_that_is_not_the_demos_is_left_alone(data_dir: Path) -> None:
+    data_dir.mkdir()
+    config = data_dir / "config.toml"
+    config.write_text("# mine\n")
+    assert "is not the demo's; choose another" in await refused(*place(data_dir))
+    assert config.read_text() == "# mine\n"
+
+
+async def test_a_folder_that_cannot_be_made_is_refused(data_dir: Path) -> None:
+    data_dir.write_text("")
+    assert matches("--dir .*choose another", await refused(*place(data_dir / "demo")))
