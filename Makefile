@@ -53,11 +53,13 @@ venv:
 	fi
 
 $(VENV)/.demo: pyproject.toml constraints.txt | venv
-	$(BIN)/python -m pip install -q -c constraints.txt -e '.[embedded]'
+	@echo "installing into $(VENV), once" >&2
+	@$(BIN)/python -m pip install -q -c constraints.txt -e '.[embedded]'
 	@touch $@
 
 $(VENV)/.test: pyproject.toml constraints.txt | venv
-	$(BIN)/python -m pip install -q -c constraints.txt -e '.[test]'
+	@echo "installing into $(VENV), once" >&2
+	@$(BIN)/python -m pip install -q -c constraints.txt -e '.[test]'
 	@touch $@ $(VENV)/.demo
 
 # The pages are tested in a real browser, the system's own.
