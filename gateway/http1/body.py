@@ -34,11 +34,9 @@ class LengthBody:
     def read(self, buffer: Buffer) -> bytes | End | None:
         if self._left == 0:
             return END
-        if len(buffer) == 0:
-            return None
         data = buffer.take(self._left)
         self._left -= len(data)
-        return data
+        return data or None
 
     def closed(self) -> End:
         """What the end of the connection means: a length that was not reached is a lie."""

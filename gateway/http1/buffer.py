@@ -16,59 +16,62 @@ Head = TypeVar("Head")
 
 
 class Buffer:
-    """A queue of bytes that is cheap when what arrives is read at once, and linear when it drips."""
+    """A queue of bytes that is cheap when what arrives is read at once, and linear when it drips.
 
-    __slots__ = ("_data", "_position")
+    What is unread begins at `position` of `data`; only the buffer changes them.
+    """
+
+    __slots__ = ("data", "position")
 
     def __init__(self) -> None:
-        self._data: bytes | bytearray = b""
-        self._position = 0
+        self.data: bytes | bytearray = b""
+        self.position = 0
 
     def __len__(self) -> int:
-        return len(self._data) - self._position
+        return len(self.data) - self.position
 
     def append(self, data: bytes) -> None:
-        if self._position == len(self._data):
-            self._data, self._position = data, 0
+        if self.position == len(self.data):
+            self.data, self.position = data, 0
             return
-        if self._position or isinstance(self._data, bytes):
-            self._data, self._position = bytearray(memoryview(self._data)[self._position :]), 0
-        self._data += data
+        if self.position or isinstance(self.data, bytes):
+            self.data, self.position = bytearray(memoryview(self.data)[self.position :]), 0
+        self.data += data
 
     def take(self, size: int) -> bytes:
         """Remove and return up to `size` bytes."""
-        start = self._position
-        end = min(start + size, len(self._data))
-        self._position = end
-        data = self._data
+        start = self.position
+        end = min(start + size, len(self.data))
+        self.position = end
+        data = self.data
         if start == 0 and end == len(data) and isinstance(data, bytes):
             return data
         return bytes(data[start:end])
 
     def skip(self, size: int) -> None:
-        self._position += size
+        self.position += size
 
     def find(self, what: bytes, start: int = 0) -> int:
         """The offset of `what` from the first unread byte, searched from offset `start`, or -1."""
-        found = self._data.find(what, self._position + start)
-        return found if found < 0 else found - self._position
+        found = self.data.find(what, self.position + start)
+        return found if found < 0 else found - self.position
 
     def peek(self, start: int, end: int) -> bytes:
-        return bytes(self._data[self._position + start : self._position + end])
+        return bytes(self.data[self.position + start : self.position + end])
 
     def peek_head(self) -> bytes | None:
         """A whole head with the empty line behind it, if one is here."""
-        start = self._position
-        end = self._data.find(b"\r\n\r\n", start)
+        start = self.position
+        end = self.data.find(b"\r\n\r\n", start)
         if end < 0:
             return None
-        data = self._data
+        data = self.data
         if start == 0 and end + 4 == len(data) and isinstance(data, bytes):
             return data
         return bytes(data[start : end + 4])
 
     def startswith(self, prefix: bytes) -> bool:
-        return self._data.startswith(prefix, self._position)
+        return self.data.startswith(prefix, self.position)
 
 
 class Memo(dict[bytes, Head], Generic[Head]):

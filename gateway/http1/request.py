@@ -82,7 +82,7 @@ class RequestReader:
     @property
     def buffered(self) -> int:
         """How many bytes wait to be read."""
-        return len(self._buffer)
+        return len(self._buffer.data) - self._buffer.position
 
     @property
     def first_chunk_seen(self) -> bool:
@@ -123,8 +123,7 @@ class RequestReader:
         raw = buffer.peek_head() if self._head_lines.fresh else None
         head = None if raw is None else self._memo.get(raw)
         if head is not None and raw is not None:
-            buffer.skip(len(raw))
-            self._head_lines.restart()
+            buffer.position += len(raw)
         else:
             head = self._read_new_head(raw)
             if head is None:

@@ -15,8 +15,9 @@
 """
 
 from dataclasses import dataclass
+from typing import cast
 
-from gateway.http1.body import EMPTY_BODY, Body, ChunkedBody, End, LengthBody, UntilCloseBody
+from gateway.http1.body import Body, ChunkedBody, End, LengthBody, UntilCloseBody
 from gateway.http1.buffer import Buffer, HeadLines, Memo
 from gateway.http1.grammar import (
     CONTENT_LENGTH,
@@ -58,7 +59,18 @@ ResponseEvent = ResponseHead | bytes | End
 class ResponseReader:
     """Reads the answers of one connection, each to the request announced by `expect`: interim ones, then the final."""
 
-    __slots__ = ("_body", "_buffer", "_head_lines", "_interim", "_memo", "_method", "_plain", "_state", "_upgrade")
+    __slots__ = (
+        "_body",
+        "_buffer",
+        "_head",
+        "_head_lines",
+        "_interim",
+        "_memo",
+        "_method",
+        "_plain",
+        "_state",
+        "_upgrade",
+    )
 
     def __init__(self, method: bytes = b"GET", upgrade: bytes | None = None) -> None:
         self._buffer = Buffer()
@@ -71,7 +83,8 @@ class ResponseReader:
         self._method = method
         self._upgrade = upgrade
         self._plain = method != b"HEAD" and upgrade is None  # then a head means the same each time
-        self._body: Body = EMPTY_BODY
+        self._body: Body | None = None  # of `_head`, once it is read in parts
+        self._head: ResponseHead | None = None
         self._state = "head"
         self._interim = 0
 
@@ -80,24 +93,33 @@ class ResponseReader:
 
     @property
     def buffered(self) -> int:
-        return len(self._buffer)
+        """How many bytes wait to be read."""
+        return len(self._buffer.data) - self._buffer.position
 
     def next_event(self) -> ResponseEvent | None:
         """The next event, or None while more bytes are needed. Raises Malformed."""
         if self._state == "head":
             return self._read_head()
         if self._state == "body":
-            event = self._body.read(self._buffer)
+            event = (self._body or self._begin_body()).read(self._buffer)
             if isinstance(event, End):
                 self._state = "complete"
             return event
         return None
 
+    def whole_body(self, length: int) -> bytes | None:
+        """The rest of a response whose body has this length, if all of it is here: the common case, in one step."""
+        buffer = self._buffer
+        if len(buffer.data) - buffer.position < length:
+            return None
+        self._state = "complete"
+        return buffer.take(length)
+
     def closed(self) -> End:
         """The end of the connection while a body was awaited. Raises Malformed when it came too early."""
         if self._state != "body":
             raise Malformed(400, "The connection ended before the response did.")
-        end = self._body.closed()
+        end = (self._body or self._begin_body()).closed()
         self._state = "complete"
         return end
 
@@ -109,8 +131,7 @@ class ResponseReader:
         raw = self._buffer.peek_head() if self._plain and self._head_lines.fresh else None
         head = None if raw is None else self._memo.get(raw)
         if head is not None and raw is not None:
-            self._buffer.skip(len(raw))
-            self._head_lines.restart()
+            self._buffer.position += len(raw)
         else:
             read = self._head_lines.read(self._buffer)
             if read is None:
@@ -125,11 +146,17 @@ class ResponseReader:
             self._state = "upgraded" if head.status == 101 else "head"
             return head
         self._state = "body"
+        self._head = head
+        self._body = None
+        return head
+
+    def _begin_body(self) -> Body:
+        head = cast("ResponseHead", self._head)
         if head.length is not None:
             self._body = LengthBody(head.length)
         else:
             self._body = ChunkedBody() if head.chunked else UntilCloseBody()
-        return head
+        return self._body
 
     def _judge(self, line: bytes, fields: tuple[Field, ...]) -> ResponseHead:
         found = STATUS_LINE.fullmatch(line)

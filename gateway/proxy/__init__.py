@@ -51,6 +51,7 @@ class Proxy:
         self._drained = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self.now = self._loop.time
+        self.clock = self.now()  # the time of the last tick, for deadlines, which are looked at then
         self._request_prefix = secrets.token_hex(8).encode()
         self._request_numbers = itertools.count(1)
         self._date = (-1, b"")
@@ -119,7 +120,7 @@ class Proxy:
         )
 
     def _tick(self) -> None:
-        now = self.now()
+        now = self.clock = self.now()
         for front in list(self.fronts):
             front.tick(now)
         if now >= self._recheck_at and self._rechecking is None:

@@ -4,7 +4,6 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import cast
 
 from gateway.config import Config
 from gateway.guard import Allowed, Call, Refused
@@ -22,6 +21,7 @@ _METADATA_OF_ISSUER = (
 )
 _FORM_LIMIT = 64 * 1024
 _AUTHORIZATION_TIMEOUT = 30.0
+_IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"))
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9_.-]{1,64}")
 _CONTROLS = re.compile(rb"[\x00-\x1f\x7f]")
 
@@ -46,6 +46,7 @@ class Plan:
 
     route: Route
     own: bool  # the authorization plane
+    repeatable: bool  # sending it twice does no harm (RFC 9110, section 9.2.2); a body is not kept for that
     call: Call | None  # None where no guard is asked
     head: bytes
     last: bytes
@@ -80,11 +81,9 @@ class Dispatcher:
         return any(ip.version == network.version and ip in network for network in self._trusted)
 
     def plan(self, head: RequestHead, peer: Peer) -> Plan | Refused:
-        """The plan for a request, made once for each head of a connection; or why there is none."""
-        plan = head.plan
-        if plan is None:
-            plan = head.plan = self._plan(head, peer)
-        return cast("Plan | Refused", plan)
+        """The plan for a request, or why there is none; the head remembers it for the next time."""
+        plan = head.plan = self._plan(head, peer)
+        return plan
 
     def _plan(self, head: RequestHead, peer: Peer) -> Plan | Refused:
         try:
@@ -108,6 +107,7 @@ class Dispatcher:
         return Plan(
             route,
             own,
+            head.length == 0 and head.method in _IDEMPOTENT,
             None if own else self._call(head, route, host),
             self._forwarded_head(head, route, own, route.forwarded(target.path) + target.query, authority, peer),
             b"\r\n".join([*_connection_fields(head), b"", b""]),

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from gateway.errors import StoreUnavailable
 from gateway.guard import Allowed, Refused, Verdict
-from gateway.http1 import End, Field, Malformed, RequestHead, ResponseHead
+from gateway.http1 import END, End, Field, Malformed, RequestHead, ResponseHead
 from gateway.observe import get_logger
 from gateway.proxy.answers import reason_of, refusal
 from gateway.proxy.dispatch import OWN_COOKIE_NAMES, Plan, identity_fields
@@ -29,8 +29,6 @@ from gateway.routing.fields import to_client, trailers
 
 if TYPE_CHECKING:
     from gateway.proxy.front import Front
-
-_IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"))
 
 _log = get_logger("gateway.proxy")
 
@@ -93,9 +91,9 @@ class Exchange:
 
     def start(self) -> None:
         """Find the owner of the request and put it before the guard."""
-        plan = self._proxy.dispatcher.plan(self.head, self._front.peer)
-        if isinstance(plan, Refused):
-            self._front.refuse(self, plan)
+        plan = self.head.plan or self._proxy.dispatcher.plan(self.head, self._front.peer)
+        if not isinstance(plan, Plan):
+            self._front.refuse(self, cast("Refused", plan))
             return
         self._plan = plan
         if plan.request_id is not None:
@@ -186,7 +184,7 @@ class Exchange:
             self._send_end()
 
     def _connect(self) -> None:
-        ready = self._proxy.upstreams.idle(self._plan.route, fresh=not self._repeatable)
+        ready = self._proxy.upstreams.idle(self._plan.route, fresh=not self._plan.repeatable)
         if ready is not None:
             self._connected(ready)
         else:
@@ -197,11 +195,6 @@ class Exchange:
         self.deadline = inf  # the connecting has its own
         self._park(self._proxy.upstreams.connect(self._plan.route), self._connected)
 
-    @property
-    def _repeatable(self) -> bool:
-        """RFC 9110, section 9.2.2: whether sending it twice does no harm. A body is not kept to be sent again."""
-        return self.head.length == 0 and self.head.method in _IDEMPOTENT
-
     def _connected(self, upstream: UpstreamConnection) -> None:
         if upstream.closed:
             self.fail(refusal(502, "The upstream closed the connection.", cause="closed at once"))
@@ -210,8 +203,9 @@ class Exchange:
         upstream.lend(self, head.method, head.upgrade)
         self._upstream = upstream
         self.state = State.SENDING
-        identity = b"" if allowed is None else identity_fields(allowed)
+        identity = b"" if allowed is None or allowed.identity is None else identity_fields(allowed)
         upstream.write(b"%bX-Request-Id: %b\r\n%b%b" % (plan.head, self.request_id, identity, plan.last))
+        self.deadline = self._proxy.clock + plan.route.timeout
         if head.length != 0:
             held, self._held = self._held, b""
             if held:
@@ -219,7 +213,6 @@ class Exchange:
             if self.request_complete:
                 self._send_end()
             self._front.advance()
-        self._await_response()
 
     def _send_body(self, data: bytes) -> None:
         if self._upstream is None:
@@ -237,7 +230,7 @@ class Exchange:
 
     def _await_response(self) -> None:
         if self.state is State.SENDING:
-            self.deadline = self._proxy.now() + self._plan.route.timeout
+            self.deadline = self._proxy.clock + self._plan.route.timeout
 
     # -- the response, downwards ----------------------------------------------------------------------------------
 
@@ -254,6 +247,10 @@ class Exchange:
                     return
                 elif event.status >= 200:
                     self._relay_head(event)
+                    if event.length is not None and (body := reader.whole_body(event.length)) is not None:
+                        self._down.append(body)
+                        self._relay_end(END)
+                        return
                 elif event.status == 101:
                     self._change_protocol(event)
                     return
@@ -264,7 +261,7 @@ class Exchange:
             return
         self._flush()
         if self._response is not None:
-            self.deadline = self._proxy.now() + self._proxy.limits.stream_idle
+            self.deadline = self._proxy.clock + self._proxy.limits.stream_idle
             if not self._front.writable:
                 self.client_writable(False)
 
@@ -272,7 +269,7 @@ class Exchange:
         upstream = self._upstream
         if self.state is State.OVER or upstream is None:
             return
-        if upstream.reused and self._unread and self._repeatable:
+        if upstream.reused and self._unread and self._plan.repeatable:
             # It had been idle, and died without a word: the upstream has most likely not even seen the request.
             upstream.release()
             self._upstream = None
@@ -337,9 +334,12 @@ class Exchange:
             self._down.append(_last_chunk(end.trailers))
         self._flush()
         if self.request_complete and cast("ResponseHead", self._response).keep_alive:
-            cast("UpstreamConnection", self._upstream).give_back()
+            cast("UpstreamConnection", self._upstream).give_back(self._proxy.clock)
             self._upstream = None
-        self._finish()
+            self.state = State.OVER
+            self.deadline = inf
+        else:
+            self._finish()
         self._front.exchange_over(self)
 
     def _flush(self) -> None:
@@ -368,7 +368,7 @@ class Exchange:
             return
         if writable:
             self._upstream.resume()
-            self.deadline = self._proxy.now() + self._proxy.limits.stream_idle
+            self.deadline = self._proxy.clock + self._proxy.limits.stream_idle
         else:
             self._upstream.pause()
             self.deadline = inf  # the client's own deadline runs

@@ -70,7 +70,7 @@ class Front(asyncio.Protocol):
         self._transport.set_write_buffer_limits(high=self.proxy.limits.buffer)
         name = transport.get_extra_info("peername")
         self.peer = self.proxy.dispatcher.peer(str(name[0]) if isinstance(name, tuple) else "unix")
-        self._deadline = self.proxy.now() + self.proxy.limits.head
+        self._deadline = self.proxy.clock + self.proxy.limits.head
         self.proxy.fronts.add(self)
 
     def data_received(self, data: bytes) -> None:
@@ -89,7 +89,7 @@ class Front(asyncio.Protocol):
             return True
         if self._lingering or self.exchange is None or self._discarding:
             return False
-        self._half_closed_until = self.proxy.now() + self.proxy.limits.half_closed
+        self._half_closed_until = self.proxy.clock + self.proxy.limits.half_closed
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the protocol's signature
@@ -105,7 +105,7 @@ class Front(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self.writable = False
-        self._blocked_until = self.proxy.now() + self.proxy.limits.slow_reader
+        self._blocked_until = self.proxy.clock + self.proxy.limits.slow_reader
         self._tell_writable()
 
     def resume_writing(self) -> None:
@@ -152,8 +152,8 @@ class Front(asyncio.Protocol):
             self._hungry = True
             return False
         if exchange is None:
-            self._begin(cast("RequestHead", event))
-        elif isinstance(event, End):
+            return self._begin(cast("RequestHead", event))
+        if isinstance(event, End):
             if self._discarding:
                 exchange.request_complete = True
                 self._next()
@@ -163,13 +163,15 @@ class Front(asyncio.Protocol):
             exchange.request_data(cast("bytes", event))
         return True
 
-    def _begin(self, head: RequestHead) -> None:
+    def _begin(self, head: RequestHead) -> bool:
+        """Start an exchange; whether there may be more to read for it, or for the next one."""
         self.keep_alive = head.keep_alive and not self.proxy.draining
         exchange = self.exchange = Exchange(self, head)
         if head.length == 0:
             self.reader.next_event()  # its End
             exchange.request_complete = True
         exchange.start()
+        return self.exchange is not exchange or not exchange.request_complete
 
     def _malformed(self, fault: Malformed) -> None:
         exchange = self.exchange
@@ -183,19 +185,19 @@ class Front(asyncio.Protocol):
 
     def _pace(self) -> None:
         """Let the kernel hold what nobody wants yet, and see to the deadline of what is awaited."""
-        if self._transport is None or self._lingering or self._tunnel is not None:
+        if self._lingering or self._tunnel is not None:
             return
-        if self._hungry or self.reader.buffered < self.proxy.limits.buffer:
-            self.resume()
-        else:
+        if not self._hungry and self.reader.buffered >= self.proxy.limits.buffer:
             self.pause()
+        elif not self._reading:
+            self.resume()
         exchange = self.exchange
         if exchange is None:
             self._await_head()
         elif exchange.request_complete or not (self._discarding or exchange.wants_body):
             self._deadline = inf
         else:
-            self._deadline = self.proxy.now() + self.proxy.limits.body_idle
+            self._deadline = self.proxy.clock + self.proxy.limits.body_idle
 
     def _await_head(self) -> None:
         """A head has its time from its first byte on, however it drips; before it, the connection may rest."""
@@ -204,9 +206,9 @@ class Front(asyncio.Protocol):
         elif self.reader.buffered:
             if not self._head_begun:
                 self._head_begun = True
-                self._deadline = self.proxy.now() + self.proxy.limits.head
+                self._deadline = self.proxy.clock + self.proxy.limits.head
         elif self._deadline == inf:
-            self._deadline = self.proxy.now() + self.proxy.limits.keep_alive
+            self._deadline = self.proxy.clock + self.proxy.limits.keep_alive
 
     # -- writing --------------------------------------------------------------------------------------------------
 
@@ -302,9 +304,11 @@ class Front(asyncio.Protocol):
         self._head_begun = False
         if self.reader.buffered:
             self.advance()
-        elif not self._advancing:
+        else:
             self._hungry = True
-            self._pace()
+            self._deadline = self.proxy.clock + self.proxy.limits.keep_alive
+            if not self._reading:
+                self.resume()
 
     def _rest_is_small(self, head: RequestHead) -> bool:
         """Whether reading a request to its end costs less than a new connection, and its end is sure to come."""
@@ -332,7 +336,7 @@ class Front(asyncio.Protocol):
             return
         transport.write_eof()
         self.resume()
-        self._deadline = self.proxy.now() + self.proxy.limits.linger
+        self._deadline = self.proxy.clock + self.proxy.limits.linger
 
     def close(self) -> None:
         """End the connection once what was written has gone out."""

@@ -74,14 +74,15 @@ class UpstreamConnection(asyncio.Protocol):
             self._reading = True
             self._transport.resume_reading()
 
-    def give_back(self) -> None:
+    def give_back(self, now: float) -> None:
         """The answer has ended and the upstream keeps the connection: so do we, if nothing is left on it."""
         transport = self._transport
         if self.closed or transport is None or self.reader.buffered or transport.get_write_buffer_size():
             self.release()
             return
-        self.resume()
-        self.owner, self.reused = None, True
+        if not self._reading:
+            self.resume()
+        self.owner, self.reused, self.idle_since = None, True, now
         self._pool.take_back(self)
 
     def release(self) -> None:
@@ -180,7 +181,6 @@ class _Pool:
             if not waiter.done():
                 waiter.set_result(connection)
                 return
-        connection.idle_since = self._loop.time()
         self._idle.append(connection)
 
     def forget(self, connection: UpstreamConnection) -> None:
@@ -247,32 +247,36 @@ class Upstreams:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._turns: dict[Route, int] = {}
+        self._of_route: dict[Route, tuple[_Pool, ...]] = {}
         self._pools: dict[Origin, _Pool] = {}
 
     def idle(self, route: Route, *, fresh: bool) -> UpstreamConnection | None:
         """A connection that is ready at once, if there is one; with `fresh` only one used a moment ago."""
-        if len(route.upstreams) == 1:
-            return self._pool(route.upstreams[0]).idle(fresh=fresh)
+        pools = self._of_route.get(route) or self._make_pools(route)
+        if len(pools) == 1:
+            return pools[0].idle(fresh=fresh)
         turn = self._turn(route)
-        connection = self._pool(route.upstreams[turn]).idle(fresh=fresh)
+        connection = pools[turn].idle(fresh=fresh)
         if connection is None:
             self._turns[route] = turn  # not taken: `connect` comes next
         return connection
 
     async def connect(self, route: Route) -> UpstreamConnection:
         """A connection to the first upstream of the route that takes one. Raises UpstreamUnreachable."""
+        pools = self._of_route.get(route) or self._make_pools(route)
         turn = self._turn(route)
         fault = UpstreamUnreachable("no upstream", 502)
-        for step in range(len(route.upstreams)):
-            origin = route.upstreams[(turn + step) % len(route.upstreams)]
+        for step in range(len(pools)):
+            pool = pools[(turn + step) % len(pools)]
+            at = f"{pool.origin.host}:{pool.origin.port}"
             try:
-                return await self._pool(origin).connect()
+                return await pool.connect()
             except UpstreamUnreachable as exc:
                 fault = exc
             except TimeoutError:
-                fault = UpstreamUnreachable(f"{origin.host}:{origin.port} did not take the connection", 504)
+                fault = UpstreamUnreachable(f"{at} did not take the connection", 504)
             except OSError as exc:  # an SSLError is one
-                fault = UpstreamUnreachable(f"{origin.host}:{origin.port}: {exc}", 502)
+                fault = UpstreamUnreachable(f"{at}: {exc}", 502)
         raise fault
 
     def close_idle(self, before: float) -> None:
@@ -285,11 +289,12 @@ class Upstreams:
         self._turns[route] = (turn + 1) % len(route.upstreams)
         return turn
 
-    def _pool(self, origin: Origin) -> _Pool:
-        pool = self._pools.get(origin)
-        if pool is None:
-            pool = self._pools[origin] = _Pool(origin, self._limits)
-        return pool
+    def _make_pools(self, route: Route) -> tuple[_Pool, ...]:
+        """The pools of a route's upstreams; routes to one upstream share its pool."""
+        for origin in route.upstreams:
+            self._pools.setdefault(origin, _Pool(origin, self._limits))
+        self._of_route[route] = tuple(self._pools[origin] for origin in route.upstreams)
+        return self._of_route[route]
 
 
 def _tls() -> ssl.SSLContext:
