@@ -234,10 +234,17 @@ class Exchange:
 
     # -- the response, downwards ----------------------------------------------------------------------------------
 
-    def upstream_received(self) -> None:
+    def upstream_received(self, data: bytes) -> None:
         """Relay all that can be read, in one write."""
         reader = cast("UpstreamConnection", self._upstream).reader
         self._unread = False
+        whole = reader.whole(data)
+        if whole is not None:
+            self._relay_head(whole[0])
+            self._down.append(whole[1])
+            self._relay_end(END)
+            return
+        reader.receive(data)
         try:
             while (event := reader.next_event()) is not None:
                 if isinstance(event, bytes):
@@ -247,10 +254,6 @@ class Exchange:
                     return
                 elif event.status >= 200:
                     self._relay_head(event)
-                    if event.length is not None and (body := reader.whole_body(event.length)) is not None:
-                        self._down.append(body)
-                        self._relay_end(END)
-                        return
                 elif event.status == 101:
                     self._change_protocol(event)
                     return

@@ -79,6 +79,11 @@ class Front(asyncio.Protocol):
         if self._tunnel is not None:
             self._tunnel.client_received(data)
             return
+        if self.exchange is None and self.writable and (head := self.reader.whole(data)) is not None:
+            self._hungry = False
+            self._deadline = inf
+            self._begin(head)
+            return
         self.reader.receive(data)
         self.advance()
 
@@ -168,7 +173,7 @@ class Front(asyncio.Protocol):
         self.keep_alive = head.keep_alive and not self.proxy.draining
         exchange = self.exchange = Exchange(self, head)
         if head.length == 0:
-            self.reader.next_event()  # its End
+            self.reader.next_event()  # its End, unless it was read whole
             exchange.request_complete = True
         exchange.start()
         return self.exchange is not exchange or not exchange.request_complete

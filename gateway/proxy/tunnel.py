@@ -66,10 +66,9 @@ class Tunnel:
     def client_writable(self, writable: bool) -> None:
         (self._upstream.resume if writable else self._upstream.pause)()
 
-    def upstream_received(self) -> None:
+    def upstream_received(self, data: bytes) -> None:
         self._idle_since = self._now()
-        parts, self._upstream.raw = self._upstream.raw, []
-        self._client.write(*parts)
+        self._client.write(data)
 
     def upstream_closed(self) -> None:
         if self._upstream.closed or self._client_ended:

@@ -18,8 +18,8 @@ from gateway.routing import Origin, Route
 class Owner(Protocol):
     """Whoever a connection to an upstream works for."""
 
-    def upstream_received(self) -> None:
-        """Bytes came in and stand in the connection's reader, or in `raw` once it is a tunnel's."""
+    def upstream_received(self, data: bytes) -> None:
+        """Bytes came in."""
 
     def upstream_closed(self) -> None:
         """Nothing more will come."""
@@ -29,13 +29,12 @@ class Owner(Protocol):
 
 
 class UpstreamConnection(asyncio.Protocol):
-    """One connection to an upstream. What comes is put into `reader`; once `tunnelled`, into `raw`."""
+    """One connection to an upstream, with the reader of its answers; `tunnelled` once it has left HTTP."""
 
     def __init__(self, pool: "_Pool", limits: Limits) -> None:
         self.owner: Owner | None = None
         self.reader = ResponseReader()
         self.tunnelled = False
-        self.raw: list[bytes] = []
         self.closed = False
         self.writable = True
         self.reused = False
@@ -111,11 +110,7 @@ class UpstreamConnection(asyncio.Protocol):
         if self.owner is None:
             self.release()  # nobody asked: whatever this is, it answers nothing
             return
-        if self.tunnelled:
-            self.raw.append(data)
-        else:
-            self.reader.receive(data)
-        self.owner.upstream_received()
+        self.owner.upstream_received(data)
 
     def eof_received(self) -> bool:
         self.closed = not self.tunnelled

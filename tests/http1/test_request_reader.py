@@ -15,6 +15,10 @@ def read(parts: list[bytes]) -> Events:
     """All events of a connection's bytes: heads as tuples, bodies joined, a fault as its status."""
     reader, events = RequestReader(), Events()
     for part in parts:
+        if (whole := reader.whole(part)) is not None:  # the short way must say the same as the long one
+            events += [("head", whole.method, whole.target, whole.fields, whole.length), ("end", ())]
+            reader.next_request()
+            continue
         reader.receive(part)
         try:
             while (event := reader.next_event()) is not None:
@@ -211,6 +215,29 @@ def test_request_reader_keeps_its_fault() -> None:
     for _ in range(3):
         with pytest.raises(Malformed):
             reader.next_event()
+
+
+def test_request_reader_takes_a_known_request_whole_only_where_nothing_else_waits() -> None:
+    data = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+    reader = RequestReader()
+    assert reader.whole(data) is None  # not known yet
+    reader.receive(data)
+    first = reader.next_event()
+    assert isinstance(reader.next_event(), End)
+    assert reader.whole(data) is None  # the owner has not gone on
+    reader.next_request()
+    assert reader.whole(data) is first
+    reader.next_request()
+    reader.receive(b"G")
+    assert reader.next_event() is None
+    assert reader.whole(data) is None  # a beginning waits
+    reader.forget()
+    fresh = RequestReader()
+    fresh.receive(data + b"\r\n")
+    assert isinstance(fresh.next_event(), RequestHead)
+    assert isinstance(fresh.next_event(), End)
+    fresh.next_request()
+    assert fresh.whole(data) is None  # an empty line waits
 
 
 def test_request_reader_waits_for_the_owner_before_the_next_request() -> None:
