@@ -378,8 +378,11 @@ class Front(asyncio.Protocol):
             self.abort()
         elif now >= self._deadline:
             self._overdue()
-        elif self.exchange is not None and now >= self.exchange.deadline:
-            self.exchange.expire()
+        elif self.exchange is not None:
+            if now >= self.exchange.deadline:
+                self.exchange.expire()
+        elif self._deadline - now < self.proxy.limits.keep_alive - self.proxy.limits.remember:
+            self.reader.forget()
 
     def _overdue(self) -> None:
         if self._lingering or self.idle:

@@ -9,6 +9,7 @@ class Limits:
 
     head: float = 10.0  # until a request's head is complete
     keep_alive: float = 75.0  # between two requests
+    remember: float = 5.0  # how long an idle connection keeps the heads that it has seen
     body_idle: float = 60.0  # between two parts of a request's body
     slow_reader: float = 60.0  # a client that takes nothing while its buffer is full
     half_closed: float = 0.5  # a client that has ended its side may be gone
