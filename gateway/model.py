@@ -129,7 +129,8 @@ class AccessToken:
     """A live access token as the store knows it; revoked, expired and disabled ones are never given out.
 
     `audience` holds the resource identifiers it is limited to (RFC 8707); empty means any route.
-    `mac_key` is the plaintext key of a MAC token and is kept out of representations.
+    `mac_key` is the plaintext key of a MAC token and is kept out of representations. Besides its client and its
+    user, the token's life hangs on the family and the grant, if it came from one.
     """
 
     digest: bytes  # SHA-256 of the token
@@ -142,6 +143,8 @@ class AccessToken:
     mac_key: bytes | None
     mac_algorithm: MacAlgorithm | None
     mac_drafts: tuple[MacDraft, ...]
+    family_id: str | None = None
+    grant_id: str | None = None
 
     def __repr__(self) -> str:
         return f"AccessToken({self.digest.hex()[:12]}…, {self.token_type}, {self.identity.subject})"

@@ -4,17 +4,22 @@ SQL stands in `sql/queries/*.sql`, named and described there and called here by 
 """
 
 from gateway.store.base import Conflict
+from gateway.store.changes import ChangeFeed, Reading
 from gateway.store.clock import Clock
+from gateway.store.lookups import FoundTokens
 from gateway.store.records import Flow, FlowRequest, IssuedTokens, NewClient, SignInCandidate
 from gateway.store.store import Store
 
 __all__ = [
+    "ChangeFeed",
     "Clock",
     "Conflict",
     "Flow",
     "FlowRequest",
+    "FoundTokens",
     "IssuedTokens",
     "NewClient",
+    "Reading",
     "SignInCandidate",
     "Store",
 ]

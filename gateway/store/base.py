@@ -61,10 +61,14 @@ def storable(text: str) -> bool:
 
 
 class Base:
-    """One part of the store."""
+    """One part of the store. `lookups` are connections that nothing but the lookup of many tokens uses."""
 
-    def __init__(self, database: Database, keyring: Keyring, tokens: Tokens, clock: Clock) -> None:
+    def __init__(
+        self, dsn: str, database: Database, lookups: Database, keyring: Keyring, tokens: Tokens, clock: Clock
+    ) -> None:
+        self._dsn = dsn
         self._database = database
+        self._lookups = lookups
         self._keyring = keyring
         self._tokens = tokens
         self._clock = clock

@@ -55,8 +55,20 @@ def is_outage(exc: BaseException) -> bool:
     return isinstance(exc, _UNAVAILABLE)
 
 
-async def connect(dsn: str, name: str, *, statement_timeout: float = DEADLINE) -> Connection:
-    """A new connection to the primary, with `name` as its application_name."""
+@asynccontextmanager
+async def answering(deadline: float) -> AsyncIterator[None]:
+    """Work on a connection, for `deadline` seconds at most. Raises StoreUnavailable on an outage."""
+    try:
+        async with asyncio.timeout(deadline):
+            yield
+    except Exception as exc:
+        if is_outage(exc):
+            raise StoreUnavailable(f"the database gave no answer: {type(exc).__name__}") from exc
+        raise
+
+
+async def connect(dsn: str, name: str, *, statement_timeout: float = DEADLINE, **settings: str) -> Connection:
+    """A new connection to the primary, with `name` as its application_name and other `settings` of the server."""
     return await asyncpg.connect(
         dsn,
         timeout=_CONNECT_TIMEOUT,
@@ -67,6 +79,7 @@ async def connect(dsn: str, name: str, *, statement_timeout: float = DEADLINE) -
             "idle_in_transaction_session_timeout": "30s",
             "synchronous_commit": "on",  # a spent nonce or code stays spent after a crash
             "jit": "off",  # short statements only
+            **settings,
         },
     )
 
@@ -160,6 +173,12 @@ class Database:
             yield Statements(connection)
             await connection.execute("commit")
 
+    def renew(self) -> None:
+        """End the idle connections: who asks next gets one to the server that is the primary now."""
+        idle, self._idle = self._idle, []
+        for connection, _ in idle:
+            connection.terminate()
+
     async def close(self) -> None:
         """End every connection: the idle ones politely, the lent ones at once."""
         self._closed = True
@@ -170,22 +189,17 @@ class Database:
 
     @asynccontextmanager
     async def _lend(self, deadline: float) -> AsyncIterator[Connection]:
-        try:
-            async with asyncio.timeout(deadline), self._slots:
-                connection = await self._take()
-                self._lent.add(connection)
-                try:
-                    yield connection
-                except BaseException:
-                    connection.terminate()
-                    raise
-                finally:
-                    self._lent.discard(connection)
-                self._give_back(connection)
-        except Exception as exc:
-            if is_outage(exc):
-                raise StoreUnavailable(f"the database gave no answer: {type(exc).__name__}") from exc
-            raise
+        async with answering(deadline), self._slots:
+            connection = await self._take()
+            self._lent.add(connection)
+            try:
+                yield connection
+            except BaseException:
+                connection.terminate()
+                raise
+            finally:
+                self._lent.discard(connection)
+            self._give_back(connection)
 
     async def _take(self) -> Connection:
         if self._closed:

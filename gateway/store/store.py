@@ -3,6 +3,7 @@
 Its parts stand beside this file, one a noun; `Store` is the one door to all of them.
 """
 
+import asyncio
 from typing import Self
 
 import asyncpg
@@ -10,11 +11,12 @@ import asyncpg
 from gateway.config import Tokens
 from gateway.crypto import Keyring
 from gateway.errors import OperatorError, StoreUnavailable
+from gateway.store.changes import ChangeLog
 from gateway.store.clients import Clients
 from gateway.store.clock import Clock
 from gateway.store.database import Connection, Database, cannot_reach, connect
 from gateway.store.flows import Flows
-from gateway.store.lookups import TokenLookups
+from gateway.store.lookups import LANES, TokenLookups
 from gateway.store.migrations import require_current, require_server
 from gateway.store.sessions import Sessions
 from gateway.store.tokens import TokenIssue
@@ -22,7 +24,7 @@ from gateway.store.upkeep import Upkeep
 from gateway.store.users import Users
 
 
-class Store(Users, Clients, Sessions, Flows, TokenIssue, TokenLookups, Upkeep):
+class Store(Users, Clients, Sessions, Flows, TokenIssue, TokenLookups, ChangeLog, Upkeep):
     """The one door to the database. Every method raises StoreUnavailable when no answer came in time."""
 
     @classmethod
@@ -75,11 +77,16 @@ class Store(Users, Clients, Sessions, Flows, TokenIssue, TokenLookups, Upkeep):
         async def another() -> Connection:
             return await connect(dsn, name)
 
-        return cls(Database(another, size), keyring, tokens or Tokens(), clock or Clock())
+        async def one_for_lookups() -> Connection:
+            # A join with an array would be planned anew on every call, at four times the cost.
+            return await connect(dsn, "gateway-lookups", plan_cache_mode="force_generic_plan")
+
+        lookups = Database(one_for_lookups, LANES)
+        return cls(dsn, Database(another, size), lookups, keyring, tokens or Tokens(), clock or Clock())
 
     async def close(self) -> None:
         """End every connection."""
-        await self._database.close()
+        await asyncio.gather(self._database.close(), self._lookups.close())
 
     async def ping(self) -> None:
         """Pass when the database answers."""

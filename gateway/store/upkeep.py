@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from gateway.store.base import Base
+from gateway.store.changes import CHANGES_KEPT
 from gateway.store.database import ACT_DEADLINE
 from gateway.store.sessions import WAIT
 
@@ -48,6 +49,7 @@ class Upkeep(Base):
             "sweep_nonces": now,
             "sweep_attempts": now - timedelta(seconds=WAIT),
             "sweep_events": now - _EVENTS_KEPT,
+            "sweep_changes": now - CHANGES_KEPT,
         }
         async with self._database.transaction(ACT_DEADLINE) as statements:
             if not await statements.value("sweep_lock", _SWEEP_LOCK):

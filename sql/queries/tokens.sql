@@ -78,9 +78,17 @@ select $3, $2, g.subject, g.client_id from ended join grants g on g.grant_id = e
 -- name: access_token_find
 -- A live access token: itself, its family, grant, client and person are all judged here, never before.
 select client_id, subject, scopes, resource, token_type, mac_key, mac_algorithm, issued_at, expires_at, mac_drafts,
-    username, email
+    username, email, family_id, grant_id
 from living_access_tokens
 where digest = $1 and expires_at > $2;
+
+-- name: access_tokens_find
+-- Those of many access tokens that live, but for their time, and the server that says so.
+select digest, client_id, subject, scopes, resource, token_type, mac_key, mac_algorithm, issued_at, expires_at,
+    mac_drafts, username, email, family_id, grant_id,
+    extract(epoch from pg_postmaster_start_time())::double precision as server
+from living_access_tokens
+where digest = any($1::bytea[]);
 
 -- name: access_tokens_live
 -- Which of these access tokens still live.

@@ -1,0 +1,96 @@
+"""The change log as its readers see it; its writers are triggers (`sql/migrations/0005_changes.sql`).
+
+A reader remembers how far it has read and asks for what came after. That the ids are in the order of the commits
+makes one number enough. It cannot be sure to have missed nothing where
+
+    it reads for the first time, on this connection
+    another server answers, or this one after a restart, or on another timeline: its history is another
+    what it has not read has been swept, because it slept for too long
+    there is more than it wants to hold
+
+and then says so: the reading is not `gapless`, and begins anew at the end of the log.
+
+NOTIFY is a hint to read at once. Where it does not arrive (a pooler between us and the server, a lost channel), only
+the reader's own beat is left, which makes it slower and nothing else.
+"""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+import asyncpg
+
+from gateway.store.base import Base
+from gateway.store.database import DEADLINE, Connection, Row, Statements, answering, connect
+
+CHANGES_KEPT: Final = timedelta(hours=1)
+_CHANNEL: Final = "gateway_changes"
+_MOST: Final = 10_000  # changes in one reading
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What changed, as kinds and keys, since the reading before; anything may have unless it is `gapless`.
+
+    `server` tells the server that answered from any other, also from itself before a restart.
+    """
+
+    server: float
+    gapless: bool
+    changes: tuple[tuple[str, str], ...]
+
+
+class ChangeFeed:
+    """A place in the log, and the connection that reads on from there."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._statements = Statements(connection)
+        self._history: tuple[float, str] | None = None
+        self._last = 0
+
+    async def read(self) -> Reading:
+        """What came since the last time. Raises StoreUnavailable, after which the feed is worth nothing more."""
+        async with answering(DEADLINE):
+            row = await self._statements.row("changes_read", self._last, _MOST)
+        assert row is not None  # noqa: S101 -- the statement has no condition
+        history = (row["server"], row["timeline"])
+        gapless = history == self._history and self._joins(row)
+        self._history, self._last = history, row["newest"]
+        changes = [kind_key.partition(" ") for kind_key in row["changes"]] if gapless else []
+        return Reading(row["server"], gapless, tuple((kind, key) for kind, _, key in changes))
+
+    def _joins(self, row: Row) -> bool:
+        """Whether the log still holds all that came after the last reading, and nothing of it was taken back."""
+        return row["oldest"] <= self._last + 1 and self._last <= row["newest"] and len(row["changes"]) < _MOST
+
+
+class ChangeLog(Base):
+    """What was revoked, disabled, withdrawn, deleted or altered of all that a token's life hangs on."""
+
+    @asynccontextmanager
+    async def change_feed(self, hint: Callable[[], object]) -> AsyncIterator[ChangeFeed]:
+        """A feed on a connection of its own; `hint` is called when reading is worth while, or the connection ends.
+
+        Raises StoreUnavailable.
+        """
+
+        def hinted(*_: object) -> None:
+            hint()
+
+        async with answering(DEADLINE):
+            connection = await connect(self._dsn, "gateway-listen")
+        try:
+            connection.add_termination_listener(hinted)
+            async with answering(DEADLINE):
+                with suppress(asyncpg.PostgresError):  # what cannot listen is asked at every beat
+                    await connection.add_listener(_CHANNEL, hinted)
+            yield ChangeFeed(connection)
+        finally:
+            connection.remove_termination_listener(hinted)
+            connection.terminate()
+
+    def renew_lookups(self) -> None:
+        """Let the lookup of many tokens ask the server that is the primary now."""
+        self._lookups.renew()
