@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long lint format venv chromium clean
+.PHONY: help demo test test-long lint format bench venv chromium clean
 .SUFFIXES:
 
 help:
@@ -16,6 +16,7 @@ help:
 	@echo "make test       every check and test (under 12 minutes)"
 	@echo "make test-long  the same with the repeated tests at their full counts (up to 90 minutes)"
 	@echo "make lint       the checks alone; make format puts the code in form"
+	@echo "make bench      beside other proxies, 16 minutes; make bench QUICK=1 in one"
 	@echo "make clean      remove $(VENV) and what the tools left"
 
 demo: $(VENV)/.demo
@@ -36,6 +37,12 @@ lint: $(VENV)/.test
 format: $(VENV)/.test
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+# Written in Python or had from there, the peers live in a folder of their own; others are found or left out.
+bench: $(VENV)/.demo
+	@$(BIN)/python -m venv $(VENV)/bench && $(VENV)/bench/bin/python -m pip install -q -r bench/requirements.txt \
+	  || echo "make: the peers of bench/requirements.txt are not installed" >&2
+	@BENCH_VENV=$(VENV)/bench $(BIN)/python -m bench.run $(if $(QUICK),--quick,--write) $(BENCH)
 
 # The folder is made anew when PYTHON is another version than the one it was made with.
 venv:

@@ -1,0 +1,1 @@
+"""Proxies beside each other under one load: `make bench`, or `python -m bench.run --help`."""

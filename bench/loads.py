@@ -1,0 +1,204 @@
+"""What is asked of each proxy, and what is measured while it answers."""
+
+import contextlib
+import re
+import signal
+import subprocess
+import zlib
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from typing import Any, Final, Literal, TypeVar
+
+import uvloop
+
+from bench import client, machine
+from bench.client import Exchange, Wrong
+from bench.companion import received
+from bench.machine import LOAD_CORE, NOTHING, Memory, Usage, on_core
+from bench.peers import Contender
+from bench.site import HERE, PART, SMALL, UPLOAD, Site
+
+T = TypeVar("T")
+
+CONNECTIONS: Final = 32
+RATE: Final = 1000.0  # requests per second where latency is measured
+IDLE: Final = 2000
+_WARM: Final = 100  # requests before each measure
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One measure of one proxy under one load. A fault says why there are no figures."""
+
+    requests: int = 0
+    seconds: float = 0.0
+    cpu: float = 0.0  # of the proxy, in seconds
+    database_cpu: float = 0.0
+    peak: Memory = NOTHING
+    growth: int = 0  # of the peak, from what was resident before
+    p50: float = 0.0
+    p99: float = 0.0
+    per_connection: float = 0.0
+    fault: str = ""
+
+    @property
+    def cpu_per_request(self) -> float:
+        return self.cpu / self.requests
+
+
+Kind = Literal["wrk", "transfer", "paced", "idle"]
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """A load. `needs` is what a peer must check for it to be fair: nothing, one credential, or many tokens."""
+
+    name: str
+    title: str
+    kind: Kind
+    needs: Literal["nothing", "one", "many"]
+    path: str
+    credential: Literal["none", "one", "turn", "invented"] = "one"
+    size: str = ""  # of what is sent
+    answer: tuple[bytes, int] = (SMALL, 1)
+    connections: int = CONNECTIONS
+
+    def fits(self, contender: Contender) -> bool:
+        """Whether this peer can carry it; the baseline, which checks nothing, carries every load."""
+        peer = contender.peer
+        if peer.loads is not None and self.name not in peer.loads:
+            return False
+        order = ("nothing", "one", "many")
+        return peer.checks == "nothing" or order.index(peer.checks) >= order.index(self.needs)
+
+    def status(self, contender: Contender) -> int:
+        return 401 if self.credential == "invented" and contender.peer.checks != "nothing" else 200
+
+
+def _uploaded(size: str) -> tuple[bytes, int]:
+    return received(len(UPLOAD[size]), zlib.crc32(UPLOAD[size])), 1
+
+
+# In the order in which they are run: what memory grows by is looked at before much was ever used and freed again.
+LOADS: Final = (
+    Load("large", "64 MiB down", "transfer", "one", "/api/64m", answer=(PART, 1024), connections=2),
+    Load("idle", "idle", "idle", "one", "/api/small"),
+    Load("open", "GET, no check", "wrk", "nothing", "/open/small", "none"),
+    Load("get", "GET, bearer", "wrk", "one", "/api/small"),
+    Load("tokens", "many tokens in turn", "wrk", "many", "/api/small", "turn"),
+    Load("invented", "invented tokens", "wrk", "one", "/api/small", "invented"),
+    Load("post", "POST 10 KiB", "wrk", "one", "/up/10k", size="10k", answer=_uploaded("10k")),
+    Load("up", "1 MiB up", "transfer", "one", "/up/1m", size="1m", answer=_uploaded("1m"), connections=8),
+    Load("down", "1 MiB down", "transfer", "one", "/api/1m", answer=(PART, 16), connections=8),
+    Load("latency", "latency", "paced", "one", "/api/small"),
+)
+
+
+# -- measuring ---------------------------------------------------------------------------------------------------
+
+
+def prepare(load: Load, contender: Contender) -> None:
+    """Let the proxy see every token once, so that its cache is warm. Raises Wrong."""
+    if load.credential == "turn":
+        exchanges = [_exchange(load, contender, token) for token in contender.tokens.values]
+        _run_client(client.each(contender.running.port, exchanges, 8))
+
+
+def measure(load: Load, contender: Contender, site: Site, seconds: float, idle: int) -> Outcome:
+    """One measure, after some requests that are not counted; what goes wrong is in its `fault`."""
+    tree, port = contender.running.tree, contender.running.port
+    exchange = _exchange(load, contender, _credential(load, contender))
+    try:
+        machine.forget_peak(tree)
+        memory = machine.resident(tree)
+        _run_client(client.each(port, [exchange] * (load.connections if load.kind == "transfer" else _WARM), 8))
+        if load.kind == "idle":
+            grown = client.idle(port, exchange, idle, lambda: machine.resident(tree).total)
+            return Outcome(requests=idle, per_connection=_run_client(grown))
+        if load.kind == "paced":
+            return _latency(_run_client(client.paced(port, exchange, load.connections, RATE, seconds)))
+        before = Usage.of(tree)
+        if load.kind == "wrk":
+            requests, elapsed = _wrk(load, contender, site, seconds)
+        else:
+            requests, elapsed = _run_client(client.repeated(port, exchange, load.connections, seconds))
+        after, peak = Usage.of(tree), machine.peak(tree)
+    except (Wrong, OSError, TimeoutError, ExceptionGroup) as exc:
+        return Outcome(fault=f"{type(exc).__name__}: {exc}"[:300])
+    if after.pids != before.pids:
+        return Outcome(fault="its processes changed meanwhile")
+    used, database = after.proxy - before.proxy, after.database - before.database
+    return Outcome(requests, elapsed, used, database, peak, peak.total - memory.total)
+
+
+def _run_client(work: Coroutine[Any, Any, T]) -> T:
+    return uvloop.run(work)
+
+
+def _latency(latencies: list[float]) -> Outcome:
+    count = len(latencies)
+    return Outcome(requests=count, p50=latencies[count // 2], p99=latencies[min(count - 1, count * 99 // 100)])
+
+
+def _credential(load: Load, contender: Contender) -> str | None:
+    match load.credential:
+        case "none":
+            return None
+        case "invented":
+            return contender.tokens.invented().replace("NUMBER", "0123456789")
+        case _:
+            return contender.tokens.one
+
+
+def _exchange(load: Load, contender: Contender, token: str | None) -> Exchange:
+    body = UPLOAD[load.size] if load.size else b""
+    lines = [f"{'POST' if body else 'GET'} {load.path} HTTP/1.1", f"Host: 127.0.0.1:{contender.running.port}"]
+    if token is not None:
+        lines.append(f"Authorization: Bearer {token}")
+    if body:
+        lines.append(f"Content-Length: {len(body)}")
+    status = load.status(contender)
+    part, repeat = load.answer if status == 200 else (None, 1)
+    return Exchange("\r\n".join([*lines, "", ""]).encode() + body, status, part, repeat)
+
+
+# -- wrk ---------------------------------------------------------------------------------------------------------
+
+
+def _wrk(load: Load, contender: Contender, site: Site, seconds: float) -> tuple[int, float]:
+    """Requests answered, and in how many seconds. Raises Wrong."""
+    command = ["wrk", "-t1", f"-c{load.connections}", "-d600s", "--timeout=30s", f"-s{HERE / 'load.lua'}"]
+    command += [f"http://127.0.0.1:{contender.running.port}", "--", *_arguments(load, contender, site)]
+    process = subprocess.Popen(on_core(LOAD_CORE, command), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(seconds)
+        process.send_signal(signal.SIGINT)  # wrk then ends its run and tells; its -d knows whole seconds only
+        said, _ = process.communicate(timeout=30)
+    except BaseException:
+        process.kill()
+        raise
+    found = re.search(r"^checked (\d+) (\d+) (\d+) (\d+)$", said, re.MULTILINE)
+    if found is None:
+        raise Wrong(f"wrk told nothing: {said[-200:]}")
+    requests, microseconds, wrong, lost = map(int, found.groups())
+    if wrong or lost or not requests:
+        raise Wrong(f"of {requests} answers {wrong} were wrong, and {lost} connections failed")
+    return requests, microseconds / 1e6
+
+
+def _arguments(load: Load, contender: Contender, site: Site) -> list[str]:
+    status = load.status(contender)
+    given = {"method": "POST" if load.size else "GET", "path": load.path, "status": str(status)}
+    if status == 200:
+        given["body"] = load.answer[0].decode()
+    match load.credential:
+        case "one":
+            given["token"] = contender.tokens.one
+        case "turn":
+            given["tokens"] = str(contender.tokens.file)
+        case "invented":
+            given["invented"] = contender.tokens.invented()
+    if load.size:
+        given["send"] = str(site.folder / f"up-{load.size}")
+    return [f"{name}={value}" for name, value in given.items()]

@@ -1,0 +1,209 @@
+"""The tables: ratios to the bare nginx of the same round, and the figures themselves, as Markdown."""
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Final
+
+from bench.loads import LOADS, RATE, Load, Outcome
+from bench.machine import Memory
+from bench.peers import BASELINE, Contender
+
+_BEGIN: Final = "<!-- figures: written by `make bench` -->"
+_END: Final = "<!-- end of figures -->"
+_MIB: Final = 2**20
+_OURS: Final = "gateway"
+
+# What the gateway is to reach, as ratios to nginx bare: floor and aim.
+GOALS: Final = {
+    "open": (0.70, 0.90),
+    "get": (0.65, 0.85),
+    "tokens": (0.55, 0.80),
+    "invented": (1.2, 1.9),
+    "post": (0.6, 0.9),
+    "up": (1.1, 1.5),
+    "down": (1.1, 1.5),
+    "large": (1.1, 1.5),
+}
+_TWO_WORKERS: Final = (1.12, 1.05)
+
+
+@dataclass(slots=True)
+class Results:
+    """All measures of a run, by load and peer, one for each round."""
+
+    contenders: list[Contender]
+    at_rest: dict[str, Memory]
+    outcomes: dict[tuple[str, str], list[Outcome]] = field(default_factory=dict)
+
+    def add(self, load: Load, contender: Contender, outcome: Outcome) -> None:
+        self.outcomes.setdefault((load.name, contender.peer.name), []).append(outcome)
+
+    def of(self, load: str, peer: str) -> list[Outcome]:
+        return self.outcomes.get((load, peer), [])
+
+    def good(self, load: str, peer: str) -> list[Outcome]:
+        return [outcome for outcome in self.of(load, peer) if not outcome.fault]
+
+    def ratios(self, load: str, peer: str, other: str = BASELINE) -> list[float]:
+        """CPU per request of `other` over that of `peer`, round by round."""
+        pairs = zip(self.of(load, peer), self.of(load, other), strict=False)
+        return [
+            base.cpu_per_request / mine.cpu_per_request
+            for mine, base in pairs
+            if not mine.fault and not base.fault and mine.cpu > 0
+        ]
+
+    def faults(self) -> list[str]:
+        """What went wrong, a line for each load and peer."""
+        lines = []
+        for (load, peer), found in self.outcomes.items():
+            faults = [outcome.fault for outcome in found if outcome.fault]
+            if faults:
+                lines.append(f"{load}, {peer}, {len(faults)} of {len(found)} rounds: {faults[0]}")
+        return lines
+
+
+def spread(values: Sequence[float], form: str = "{:.2f}") -> str:
+    """The median, and the range where there is one."""
+    if not values:
+        return "-"
+    middle, low, high = (form.format(value) for value in (median(values), min(values), max(values)))
+    return middle if low == high else f"{middle} ({low} to {high})"
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table, aligned so that it reads well in a terminal too."""
+    lines = [list(head), *map(list, rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
+    texts = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in lines
+    ]
+    return "\n".join([texts[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *texts[1:]])
+
+
+def figures(results: Results) -> str:
+    """Every table of a run."""
+    parts = [
+        "### CPU per request, as a ratio to nginx bare (higher is cheaper)\n\n" + _by_load(results, _ratio),
+        "### CPU seconds per 10,000 requests, all processes of the proxy\n\n" + _by_load(results, _cpu),
+        "### Requests per second\n\n" + _by_load(results, _rate),
+        "### Latency and memory\n\n" + _others(results),
+    ]
+    if any(contender.peer.name == _OURS for contender in results.contenders):
+        parts.append("### Gateway against its goals\n\n" + _goals(results))
+    if faults := results.faults():
+        parts.append("### Without figures\n\n" + "\n".join(f"- {fault}" for fault in faults))
+    return "\n\n".join(parts)
+
+
+def _by_load(results: Results, cell: Callable[[Results, str, str], str]) -> str:
+    loads = [load for name in GOALS for load in LOADS if load.name == name and _has(results, name)]
+    rows = (
+        [contender.peer.title, *(cell(results, load.name, contender.peer.name) for load in loads)]
+        for contender in results.contenders
+    )
+    return table(["", *(load.title for load in loads)], rows)
+
+
+def _has(results: Results, load: str) -> bool:
+    return any(name == load for name, _ in results.outcomes)
+
+
+def _failed(results: Results, load: str, peer: str) -> bool:
+    return bool(results.of(load, peer)) and not results.good(load, peer)
+
+
+def _ratio(results: Results, load: str, peer: str) -> str:
+    return "wrong" if _failed(results, load, peer) else spread(results.ratios(load, peer))
+
+
+def _cpu(results: Results, load: str, peer: str) -> str:
+    good = results.good(load, peer)
+    form = "{:.3f}" if load in ("open", "get", "tokens", "invented", "post") else "{:.1f}"
+    text = spread([outcome.cpu_per_request * 10_000 for outcome in good], form)
+    database = [outcome.database_cpu / outcome.requests * 10_000 for outcome in good]
+    return text + (f" + {median(database):.3f} database" if database and median(database) >= 0.0005 else "")
+
+
+def _rate(results: Results, load: str, peer: str) -> str:
+    return spread([outcome.requests / outcome.seconds for outcome in results.good(load, peer)], "{:,.0f}")
+
+
+def _others(results: Results) -> str:
+    head = [
+        "",
+        f"p50 ms at {RATE:.0f}/s",
+        "p99 ms",
+        "MiB at rest",
+        "peak MiB",
+        "largest process",
+        "KiB per idle connection",
+    ]
+    return table(head, (_other(results, contender) for contender in results.contenders))
+
+
+def _other(results: Results, contender: Contender) -> list[str]:
+    name = contender.peer.name
+    paced, idle = results.good("latency", name), results.good("idle", name)
+    peaks = [outcome.peak for (_, peer), found in results.outcomes.items() if peer == name for outcome in found]
+    return [
+        contender.peer.title,
+        spread([outcome.p50 * 1000 for outcome in paced]),
+        spread([outcome.p99 * 1000 for outcome in paced]),
+        f"{results.at_rest[name].total / _MIB:.0f}",
+        f"{max((peak.total for peak in peaks), default=0) / _MIB:.0f}",
+        f"{max((peak.largest for peak in peaks), default=0) / _MIB:.0f}",
+        spread([outcome.per_connection / 1024 for outcome in idle], "{:.1f}"),
+    ]
+
+
+def _goals(results: Results) -> str:
+    titles = {load.name: load.title for load in LOADS}
+    rows = []
+    for load, (floor, aim) in GOALS.items():
+        ratios = results.ratios(load, _OURS)
+        if ratios:
+            rows.append([titles[load], f"≥ {floor}", f"≥ {aim}", spread(ratios), _met(median(ratios), floor, aim)])
+    more = [1 / ratio for ratio in results.ratios("get", "gateway-2", _OURS)]
+    if more:
+        floor, aim = _TWO_WORKERS
+        met = _met(-median(more), -floor, -aim)
+        rows.append(["two workers: CPU per request against one", f"≤ {floor}", f"≤ {aim}", spread(more), met])
+    rows += _memory_goals(results)
+    return table(["", "floor", "aim", "here", ""], rows)
+
+
+def _memory_goals(results: Results) -> list[list[str]]:
+    rows = []
+    peaks = [outcome.peak.largest for load in LOADS for outcome in results.good(load.name, _OURS)]
+    if any(peaks):
+        peak = max(peaks) / _MIB
+        rows.append(["MiB of a worker, at most", "≤ 50", "", f"{peak:.0f}", _met(-peak, -50, -50)])
+    bodies = [outcome.growth for load in ("up", "down", "large") for outcome in results.good(load, _OURS)]
+    if bodies:
+        growth = max(bodies) / _MIB
+        rows.append(["MiB grown under large bodies, at most", "< 8", "", f"{growth:.1f}", _met(-growth, -8, -8)])
+    for outcome in results.good("idle", _OURS):
+        each = outcome.per_connection / 1024
+        title = f"KiB of each of {outcome.requests:,} idle connections"
+        rows.append([title, "≤ 4", "", f"{each:.2f}", _met(-each, -4, -4)])
+    return rows
+
+
+def _met(value: float, floor: float, aim: float) -> str:
+    if value >= aim:
+        return "aim met" if aim != floor else "met"
+    return "floor met" if value >= floor else "missed"
+
+
+def write(path: Path, text: str) -> None:
+    """Put the figures into the file, between their marks; what stands outside them stays."""
+    block = f"{_BEGIN}\n\n{text}\n\n{_END}"
+    standing = path.read_text() if path.exists() else f"# Measured\n\n{block}\n"
+    pattern = re.compile(re.escape(_BEGIN) + ".*" + re.escape(_END), re.DOTALL)
+    if not pattern.search(standing):
+        standing += f"\n{block}\n"
+    path.write_text(pattern.sub(lambda _: block, standing))
