@@ -1,6 +1,7 @@
 """Processes that use an embedded database as commands and supervisors do, and what is left of them."""
 
 import asyncio
+import contextlib
 import os
 import sys
 from collections.abc import AsyncIterator
@@ -50,7 +51,8 @@ class Owner:
         return self.process.returncode or 0, err.decode()
 
     async def kill(self) -> None:
-        self.process.kill()
+        with contextlib.suppress(ProcessLookupError):  # it ended by itself
+            self.process.kill()
         await self.process.communicate()
 
 
@@ -63,7 +65,7 @@ async def started(folder: Path, door: str = "running") -> AsyncIterator[Owner]:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         cwd="/",
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])},
     )
     owner = Owner(process)
     try:
@@ -93,6 +95,14 @@ def left(folder: Path) -> list[str]:
         except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
             continue
     return found
+
+
+def is_gone(pid: int) -> bool:
+    """Whether a process has ended, reaped or not."""
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 async def nothing_left(folder: Path) -> None:

@@ -17,7 +17,7 @@ from gateway.errors import OperatorError
 from gateway.supervisor import embedded, programs
 from gateway.supervisor.cluster import Cluster
 from tests.counts import scaled
-from tests.embedded.rig import fetch, joining, left, nothing_left, started
+from tests.embedded.rig import fetch, is_gone, joining, left, nothing_left, started
 from tests.serving import until
 
 # -- commands ------------------------------------------------------------------------------------------------
@@ -77,6 +77,7 @@ async def test_a_keeper_that_is_killed_takes_its_server_along_and_the_next_comma
         keeper = psutil.Process(int((made / "postgres.owner.lock").read_text().split()[1]))
         assert "keep" in keeper.cmdline()
         keeper.kill()
+        await until(partial(is_gone, keeper.pid))
         async with embedded.running(made) as dsn:
             assert await fetch(dsn, "select 1") == 1
     await nothing_left(made)
@@ -133,6 +134,7 @@ async def test_a_command_waits_while_the_supervisors_server_comes_back(made: Pat
     async with embedded.Server(made) as server:
         assert server.pid is not None
         os.kill(server.pid, signal.SIGKILL)
+        await until(partial(is_gone, server.pid))
         async with embedded.running(made) as dsn:
             assert await fetch(dsn, "select 1") == 1
 
