@@ -245,6 +245,7 @@ async def rig(
     server: dict[str, Any] | None = None,
     upstream: RawUpstream | None = None,
     limits: Limits | None = None,
+    plane_socket: str | None = None,
 ) -> AsyncIterator[Rig]:
     """A proxy over a raw upstream; without `routes`, one public route at "/"."""
     plane = RawUpstream(path=str(tmp_path / "plane.sock"))
@@ -264,7 +265,7 @@ async def rig(
             routes=compile_routes(config),
             config=config,
             guard=Guard(store, settings),
-            authorization_socket=plane.path or "",
+            authorization_socket=plane_socket or plane.path or "",
             refusal_page=_page,
             limits=limits or Limits(),
         )

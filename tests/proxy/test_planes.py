@@ -1,0 +1,71 @@
+"""Both planes behind one front: pages and API calls share a browser's connection, in turn and pipelined."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from gateway.config import Settings, parse
+from gateway.crypto import Keyring
+from gateway.store import Store
+from gateway.web import create_app, create_runner
+from tests.counts import scaled
+from tests.proxy.rig import Rig, rig
+from tests.proxy.test_pool import persistent
+
+PAGE = b"GET /oauth2/login HTTP/1.1\r\nHost: gateway.test\r\n\r\n"
+METADATA = b"GET /.well-known/oauth-authorization-server HTTP/1.1\r\nHost: gateway.test\r\n\r\n"
+CALL = b"GET /api/x HTTP/1.1\r\nHost: gateway.test\r\n\r\n"
+ROUTES = [{"name": "api", "path": "/api", "auth": "none"}]
+BATCH = 20
+
+
+@pytest.fixture
+async def both(tmp_path: Path, store: Store, keyring: Keyring) -> AsyncIterator[Rig]:
+    """A public route, and the real authorization plane on its unix socket."""
+    config = parse({"server": {"public_url": "http://gateway.test"}})
+    runner = create_runner(create_app(Settings(config, tmp_path / "config.toml", None, keyring, ()), store))
+    await runner.setup()
+    socket = str(tmp_path / "authorization.sock")
+    await web.UnixSite(runner, socket).start()
+    try:
+        async with rig(tmp_path, store, routes=ROUTES, plane_socket=socket) as running:
+            persistent(running.upstream)
+            yield running
+    finally:
+        await runner.cleanup()
+
+
+async def test_pages_and_calls_take_turns_on_one_connection(both: Rig) -> None:
+    connection = await both.connect()
+    for _ in range(scaled(10_000) // 2):
+        await connection.send(METADATA)
+        page = await connection.reply()
+        assert (page.status, page.one("content-type").partition(";")[0]) == (200, "application/json")
+        await connection.send(CALL)
+        assert (await connection.reply()).body == b"ok"
+    connection.close()
+    assert len(both.upstream.requests) == scaled(10_000) // 2
+    assert both.upstream.connections == 1
+
+
+async def test_pages_and_calls_are_answered_in_order_when_pipelined(both: Rig) -> None:
+    connection = await both.connect()
+    for _ in range(scaled(10_000) // (2 * BATCH)):
+        await connection.send((METADATA + CALL) * BATCH)
+        for _ in range(BATCH):
+            assert b"authorization_endpoint" in (await connection.reply()).body
+            assert (await connection.reply()).body == b"ok"
+    connection.close()
+
+
+async def test_a_page_keeps_its_connection_for_a_call(both: Rig) -> None:
+    connection = await both.connect()
+    await connection.send(PAGE)
+    page = await connection.reply()
+    assert page.status == 200
+    assert b'name="password"' in page.body
+    await connection.send(CALL)
+    assert (await connection.reply()).body == b"ok"
+    connection.close()
