@@ -112,7 +112,8 @@ def peak(tree: Tree) -> Memory:
 def forget_peak(tree: Tree) -> None:
     """Let `peak` begin anew (proc(5), clear_refs)."""
     for process in tree.processes():
-        (_PROC / str(process.pid) / "clear_refs").write_text("5")
+        if not process.is_database:  # whose processes come and go
+            (_PROC / str(process.pid) / "clear_refs").write_text("5")
 
 
 def _memory(tree: Tree, field: str) -> Memory:

@@ -17,6 +17,8 @@ from gateway.store import NewClient, Store
 
 ROOT: Final = HERE.parent
 PYTHON_PEERS: Final = Path(os.environ.get("BENCH_VENV", ROOT / ".venv" / "bench")).absolute() / "bin"
+_BUFFERED: Final = "client_body_buffer_size 1m;"  # nginx's usual way: a body goes on when all of it is there
+_STREAMED: Final = "client_body_buffer_size 256k; proxy_request_buffering off;"
 _MODULES: Final = Path("/usr/lib/apache2/modules")
 
 # What a peer asks of a request: nothing, one exact credential, or one of many tokens.
@@ -69,10 +71,10 @@ def _run(site: Site, name: str, port: int, command: list[str], environment: dict
     return Running(on_core(PROXY_CORE, command), port, site.log(name), environment)
 
 
-def _nginx(template: str, name: str) -> Callable[[str, Site], Running]:
+def _nginx(template: str, name: str, uploads: str = _BUFFERED) -> Callable[[str, Site], Running]:
     def start(found: str, site: Site) -> Running:
         port = free_port()
-        conf = site.render(template, template, {"PORT": port})
+        conf = site.render(template, f"{name}.conf", {"PORT": port, "NAME": name, "UPLOADS": uploads})
         return _run(site, name, port, [found, "-p", str(site.folder), "-c", str(conf)])
 
     return start
@@ -214,6 +216,8 @@ PEERS: Final = (
     Peer("gateway", "Gateway", "many", lambda: sys.executable, "", _gateway("gateway"), _gateway_version),
     Peer("gateway-2", "Gateway, two workers", "many", lambda: sys.executable, "", _gateway("gateway-2"),
          _gateway_version, frozenset({"get"})),
+    Peer("nginx-streamed", "nginx, uploads streamed", "nothing", lambda: program("nginx"), "package nginx",
+         _nginx("nginx.conf", "nginx-streamed", _STREAMED), _told("-v"), frozenset({"post", "up"})),
     Peer("haproxy", "HAProxy, tokens in a map", "many", lambda: program("haproxy"), "package haproxy", _haproxy,
          _told("-v")),
     Peer("nginx-auth", "nginx `auth_request`, cached", "many", lambda: program("nginx"), "package nginx",

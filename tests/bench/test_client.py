@@ -1,0 +1,97 @@
+"""The benchmark's own client: no answer but the right one counts."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from bench import client
+from bench.client import Exchange, Wrong
+
+_PART = bytes(range(256)) * 16
+_BODY = _PART * 64  # 256 KiB
+_HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(_BODY)
+_REQUEST = b"GET / HTTP/1.1\r\n\r\n"
+_WANTED = Exchange(_REQUEST, 200, _PART, 64)
+
+
+@asynccontextmanager
+async def _answering(*answers: bytes) -> AsyncIterator[int]:
+    """The port of a server that gives these answers in turn on each connection, then closes it."""
+
+    serving: set[asyncio.Task[None]] = set()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        serving.add(task)
+        with contextlib.suppress(ConnectionError):
+            for answer in answers:
+                if not await reader.read(len(_REQUEST)):
+                    break
+                writer.write(answer)
+                await writer.drain()
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        yield server.sockets[0].getsockname()[1]
+    await asyncio.gather(*serving)
+
+
+async def test_client_takes_the_right_answer_again_and_again() -> None:
+    async with _answering(*[_HEAD + _BODY] * 5) as port:
+        await client.each(port, [_WANTED] * 5, 1)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        _HEAD.replace(b"200 OK", b"404 Not Found") + _BODY,
+        _HEAD + _BODY[:-1] + b"?",
+        _HEAD + b"?" + _BODY[1:],
+        _HEAD + _BODY[:-1],
+        _HEAD + _BODY + b"?",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 16\r\n\r\n" + _BODY[:16],
+        b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n\r\n" + _BODY,
+        b"",
+    ],
+    ids=["status", "last byte", "first byte", "cut off", "too much", "shorter", "empty", "without length", "nothing"],
+)
+async def test_client_refuses_a_wrong_answer(answer: bytes) -> None:
+    async with _answering(answer) as port:
+        with pytest.raises(Wrong):
+            await client.each(port, [_WANTED], 1)
+
+
+async def test_client_counts_what_it_repeats() -> None:
+    async with _answering(*[_HEAD + _BODY] * 1000) as port:
+        requests, seconds = await client.repeated(port, _WANTED, 3, 0.0)
+    assert requests == 3
+    assert seconds > 0
+
+
+async def test_latency_counts_from_when_a_request_was_due() -> None:
+    async with _answering(*[_HEAD + _BODY] * 1000) as port:
+        latencies = await client.paced(port, _WANTED, 1, 10_000.0, 0.01)
+    assert len(latencies) == 100
+    assert latencies == sorted(latencies)
+    # One connection cannot give a hundred of these in 10 ms, so the last has waited for the others.
+    assert latencies[-1] > 3 * latencies[0]
+
+
+async def test_idle_connections_are_open_while_memory_is_looked_at() -> None:
+    looks: list[int] = []
+
+    def look() -> int:
+        looks.append(len(asyncio.all_tasks()))
+        return 1000 * len(looks)
+
+    async with _answering(_HEAD + _BODY, b"") as port:
+        assert await client.idle(port, _WANTED, 10, look) == 100.0
+    assert looks[1] - looks[0] == 10  # a task of the server for each

@@ -1,0 +1,56 @@
+"""How measures become figures."""
+
+from pathlib import Path
+
+import pytest
+
+from bench import report
+from bench.loads import LOADS, Outcome
+from bench.peers import BASELINE, PEERS
+from bench.report import Results, spread
+
+
+def _results(**outcomes: list[Outcome]) -> Results:
+    return Results([], {}, {("get", name): found for name, found in outcomes.items()})
+
+
+def test_ratios_compare_within_a_round() -> None:
+    results = _results(
+        nginx=[Outcome(requests=100, cpu=1.0), Outcome(requests=100, cpu=4.0)],
+        gateway=[Outcome(requests=100, cpu=2.0), Outcome(requests=50, cpu=4.0)],
+    )
+    assert results.ratios("get", "gateway") == [0.5, 0.5]
+
+
+def test_ratios_leave_out_a_round_that_went_wrong_on_either_side() -> None:
+    results = _results(
+        nginx=[Outcome(fault="wrong"), Outcome(requests=100, cpu=1.0), Outcome(requests=100, cpu=1.0)],
+        gateway=[Outcome(requests=100, cpu=2.0), Outcome(fault="wrong"), Outcome(requests=100, cpu=4.0)],
+    )
+    assert results.ratios("get", "gateway") == [0.25]
+    assert results.faults() == ["get, nginx, 1 of 3 rounds: wrong", "get, gateway, 1 of 3 rounds: wrong"]
+
+
+@pytest.mark.parametrize(
+    ("values", "text"), [([], "-"), ([0.5], "0.50"), ([0.7, 0.5, 0.61], "0.61 (0.50 to 0.70)"), ([0.5, 0.5], "0.50")]
+)
+def test_spread_is_the_median_and_the_range(values: list[float], text: str) -> None:
+    assert spread(values) == text
+
+
+def test_figures_stand_between_their_marks_and_leave_the_rest(tmp_path: Path) -> None:
+    path = tmp_path / "RESULTS.md"
+    report.write(path, "first")
+    path.write_text("before\n" + path.read_text() + "after\n")
+    report.write(path, "second \\1")
+    text = path.read_text()
+    assert text.startswith("before\n")
+    assert text.endswith("after\n")
+    assert "second \\1" in text
+    assert "first" not in text
+
+
+def test_every_goal_is_a_load_and_every_peer_has_its_name() -> None:
+    assert set(report.GOALS) == {load.name for load in LOADS if load.kind in ("wrk", "transfer")}
+    assert [peer.name for peer in PEERS].count(BASELINE) == 1
+    assert len({peer.name for peer in PEERS}) == len(PEERS)
