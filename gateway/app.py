@@ -95,10 +95,13 @@ async def _serve(start: Start, listener: socket.socket, channel: Channel, ending
         stack.push_async_callback(store.close)
         path = socket_path(start.folder, start.number)
         await stack.enter_async_context(_authorization_plane(create_app(settings, store), path))
+        guard = Guard(store, settings)
+        await guard.start()
+        stack.push_async_callback(guard.close)
         proxy = Proxy(
             routes=compile_routes(settings.config),
             config=settings.config,
-            guard=Guard(store, settings),
+            guard=guard,
             authorization_socket=path,
             refusal_page=refusal_page(settings),
         )

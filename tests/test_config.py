@@ -37,7 +37,7 @@ def test_smallest_file_gives_the_documented_defaults() -> None:
     assert (read.database.embedded, read.database.data_dir) == (True, "gateway-data")
     assert (read.keys.master.file, read.keys.previous) == ("gateway-data/master.key", ())
     assert (read.tokens.type, read.tokens.access_ttl, read.tokens.refresh_ttl) == ("bearer", 3600, 14 * 86400)
-    assert (read.tokens.code_ttl, read.tokens.refresh_grace) == (60, 0)
+    assert (read.tokens.code_ttl, read.tokens.refresh_grace, read.tokens.stale_for) == (60, 0, 0)
     assert (read.mac.skew, read.mac.algorithms, read.mac.drafts) == (60, ("hmac-sha-256",), ("01",))
     assert (read.scopes, read.routes, read.branding.name) == ({}, (), "Gateway")
 
@@ -65,7 +65,10 @@ def test_size_is_read_in_bytes(written: str, count: int) -> None:
     assert _with_route(max_body=written).routes[0].max_body == count
 
 
-@pytest.mark.parametrize("bound", [("code_ttl", "10m"), ("refresh_grace", "60s"), ("refresh_grace", "0s")])
+@pytest.mark.parametrize(
+    "bound",
+    [("code_ttl", "10m"), ("refresh_grace", "60s"), ("refresh_grace", "0s"), ("stale_for", "0s"), ("stale_for", "1d")],
+)
 def test_lifetimes_reach_their_bounds(bound: tuple[str, str]) -> None:
     config.parse(SMALLEST | {"tokens": dict([bound])})
 

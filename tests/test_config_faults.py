@@ -81,6 +81,7 @@ _SINGLE: list[tuple[dict[str, Any], str, str]] = [
     ],
     ({"tokens": {"code_ttl": "11m"}}, "tokens.code_ttl", 'from "1s" to "10m"'),
     ({"tokens": {"refresh_grace": "61s"}}, "tokens.refresh_grace", 'from "0s" to "60s"'),
+    ({"tokens": {"stale_for": "2d"}}, "tokens.stale_for", 'from "0s" to "1d"'),
     ({"mac": {"skew": "601s"}}, "mac.skew", 'from "1s" to "10m"'),
     *[(_route(max_body=v), "routes[0].max_body", "a size such as") for v in (1024, "1MB", "1 MiB", "-1B", "1mib")],
     *[

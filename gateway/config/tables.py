@@ -30,6 +30,7 @@ from gateway.config.values import (
     ScopeName,
     Size,
     Skew,
+    Staleness,
     TrustedNetwork,
     URLPath,
     Wanted,
@@ -130,7 +131,7 @@ class Server(Table):
 
 
 class Admin(Table):
-    """The listener for operators: /healthz, /readyz and /metrics."""
+    """The listener for operators: /healthz and /readyz."""
 
     listen: ListenAddress = "127.0.0.1:9901"
     """HOST:PORT of the admin listener; keep it away from the public."""
@@ -187,6 +188,8 @@ class Tokens(Table):
     """How long an authorization code lives, at most 10m."""
     refresh_grace: Grace = written("0s")
     """How long a used refresh token still gives the same successor, at most 60s."""
+    stale_for: Staleness = written("0s")
+    """How long tokens that were seen before still pass while the database is away, at most 1d; revoked ones too."""
 
 
 class Mac(Table):

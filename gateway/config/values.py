@@ -247,6 +247,7 @@ Duration = Annotated[float, BeforeValidator(_duration("1s", "3650d")), _DURATION
 CodeLifetime = Annotated[float, BeforeValidator(_duration("1s", "10m")), _DURATION_SCHEMA]
 Skew = Annotated[float, BeforeValidator(_duration("1s", "10m")), _DURATION_SCHEMA]
 Grace = Annotated[float, BeforeValidator(_duration("0s", "60s")), _DURATION_SCHEMA]
+Staleness = Annotated[float, BeforeValidator(_duration("0s", "1d")), _DURATION_SCHEMA]
 Size = Annotated[int, BeforeValidator(_size), _schema(_SIZE, examples=["64KiB", "1MiB"])]
 ListenAddress = Annotated[str, BeforeValidator(_listen), _schema(_LISTEN)]
 OriginURL = Annotated[str, BeforeValidator(_origin), _schema(_ORIGIN)]

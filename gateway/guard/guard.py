@@ -22,8 +22,10 @@ Where the database gives no answer: 503, never a pass.
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Collection
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from functools import lru_cache
+from hashlib import sha256
 from typing import Final
 
 from gateway.config import Settings
@@ -31,14 +33,20 @@ from gateway.credentials import Malformed, bearer, in_query, mac, split
 from gateway.credentials.challenges import challenges
 from gateway.errors import OperatorError, StoreUnavailable
 from gateway.guard import nonces
+from gateway.guard.batches import Overloaded
+from gateway.guard.cache import Held
+from gateway.guard.follower import follow
+from gateway.guard.ledger import Ledger, since_boot
 from gateway.guard.tokens import Tokens
-from gateway.guard.verdict import Allowed, Call, Refused, Verdict
+from gateway.guard.verdict import Allowed, Call, Principal, Refused, Verdict
 from gateway.model import AccessToken, TokenType, format_scope
+from gateway.routing import Route
 from gateway.store import Store
 
 _DEADLINE: Final = 2.1  # seconds for all database work of one call, so that its 503 is out within 2.5 s
+_REFUSALS: Final = 1024  # refusals that are kept rendered: a flood of them must cost less than what it asks for
 
-_PUBLIC: Final = Allowed(identity=None, scopes=frozenset(), token_type="", digest=b"", expires_at=None)
+_PUBLIC: Final = Allowed(principal=Principal(identity=None, scopes=frozenset(), token_type=""), digest=b"")
 _ONE_CREDENTIAL: Final = "Send one credential, in one Authorization field; the query is no place for a token."
 _NO_CREDENTIAL: Final = "This resource needs an access token in the Authorization field."
 _NO_ANSWER: Final = "The token cannot be checked at the moment; try again."
@@ -62,76 +70,110 @@ class _Presented:
 
 
 class Guard:
-    """Judges calls by what the store knows now. `clock` gives seconds since 1970."""
+    """Judges calls by what the store knows now, or knew within the lease of the change log (`guard.ledger`).
 
-    def __init__(self, store: Store, settings: Settings, *, clock: Callable[[], float] = time.time) -> None:
+    `clock` gives seconds since 1970, `elapsed` seconds that never go back. Between `start` and `close` the change
+    log is followed and tokens are cached; without, the database is asked each time.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        settings: Settings,
+        *,
+        clock: Callable[[], float] = time.time,
+        elapsed: Callable[[], float] = since_boot,
+    ) -> None:
         if settings.keyring is None:
             raise OperatorError("keys.master: there is no master key yet, so no token can be judged")
         self._store = store
-        self._tokens = Tokens(store, settings.keyring)
+        self._ledger = Ledger(stale_for=settings.config.tokens.stale_for, elapsed=elapsed)
+        self._tokens = Tokens(store, settings.keyring, self._ledger)
+        self._cached = self._tokens.cache.get
         self._mac = settings.config.mac
         self._realm = settings.config.server.host
         self._clock = clock
         self._latest = 0.0
+        self._following: asyncio.Task[None] | None = None
+        self._rendered = lru_cache(maxsize=_REFUSALS)(self._render)
+
+    async def start(self) -> None:
+        """Follow the change log from now on, also if the database is not there yet."""
+        self._following = asyncio.create_task(follow(self._store, self._ledger), name="guard-follower")
+
+    async def close(self) -> None:
+        """Follow it no longer; who still waits for an answer gets none."""
+        if self._following is not None:
+            self._following.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._following
+        await self._tokens.close()
 
     def check(self, call: Call) -> Verdict | Awaitable[Verdict]:
         """The verdict, at once where no database is needed, else to be awaited. No call makes it raise."""
-        if not call.route.schemes:
+        schemes = call.route.schemes
+        if not schemes:
             return _PUBLIC
-        query = in_query(call.target)
-        if query or len(call.authorization) + call.signature_fields > 1:
-            cause = "token in the query" if query else "more than one credential"
-            return self._refuse(call, 400, "invalid_request", _ONE_CREDENTIAL, cause)
-        if not call.authorization:
-            return self._challenge(call, "no credential")
-        try:
-            scheme, rest = split(call.authorization[0])
-            if scheme not in call.route.schemes:
-                return self._challenge(call, "a scheme that the route does not accept")
-            presented = _presented(call, scheme, rest)
-        except Malformed as exc:
-            return self._refuse(call, 400, "invalid_request", str(exc), f"malformed credential: {exc}")
-        if self._tokens.invented(presented.token):
-            return self._invalid(call, presented.unproven, "invented token")
-        return self._looked_up(call, presented)
+        fields = call.authorization
+        # The common case of what `_read` does: what is in the cache by this digest was read from such a field before.
+        if len(fields) == 1 and fields[0].startswith(b"Bearer ") and "bearer" in schemes:
+            held = self._cached(sha256(fields[0][7:]).digest())
+            if held is not None and held.token is None and not call.signature_fields and not in_query(call.target):
+                return self._out_of_bounds(call, held) or held
+        return self._read(call)
 
     async def still_live(self, digests: Collection[bytes]) -> frozenset[bytes]:
         """Which tokens (`Allowed.digest`) may go on using what they opened, a tunnel for instance.
 
         Raises StoreUnavailable.
         """
-        return await self._store.live_access_tokens(digests)
+        return await self._tokens.still_live(digests)
+
+    def _read(self, call: Call) -> Verdict | Awaitable[Verdict]:
+        """Checks 2 to 5."""
+        route = call.route
+        query = in_query(call.target)
+        if query or len(call.authorization) + call.signature_fields > 1:
+            cause = "token in the query" if query else "more than one credential"
+            return self._rendered(route, 400, "invalid_request", _ONE_CREDENTIAL, cause)
+        if not call.authorization:
+            return self._rendered(route, 401, "", _NO_CREDENTIAL, "no credential")
+        try:
+            scheme, rest = split(call.authorization[0])
+            if scheme not in route.schemes:
+                return self._rendered(route, 401, "", _NO_CREDENTIAL, "a scheme that the route does not accept")
+            presented = _presented(call, scheme, rest)
+        except Malformed as exc:
+            return self._rendered(route, 400, "invalid_request", str(exc), f"malformed credential: {exc}")
+        if self._tokens.invented(presented.token):
+            return self._invalid(call, presented.unproven, "invented token")
+        return self._looked_up(call, presented)
 
     async def _looked_up(self, call: Call, presented: _Presented) -> Verdict:
         try:
             async with asyncio.timeout(_DEADLINE):
                 return await self._judge(call, presented)
-        except (StoreUnavailable, TimeoutError) as exc:
+        except (StoreUnavailable, Overloaded, TimeoutError) as exc:
             cause = f"store: {type(exc).__name__}: {exc}"
             return Refused(status=503, error="temporarily_unavailable", description=_NO_ANSWER, cause=cause)
 
     async def _judge(self, call: Call, presented: _Presented) -> Verdict:
         """Checks 6 to 13."""
-        token = await self._tokens.live(presented.token, datetime.fromtimestamp(self._now(), UTC))
-        if token is None:
+        held = await self._tokens.known(presented.token)
+        if held is None or held.ends_at <= self._now():
             return self._invalid(call, presented.unproven, "unknown, expired or revoked token")
-        if token.token_type != presented.kind:
-            cause = f"a {token.token_type} token presented as {presented.kind}"
+        if held.principal.token_type != presented.kind:
+            cause = f"a {held.principal.token_type} token presented as {presented.kind}"
             return self._invalid(call, presented.unproven, cause)
-        signature = presented.signature
-        refused = None if signature is None else self._wrong_signature(call, token, signature, presented.text)
-        refused = refused or self._out_of_bounds(call, token)
+        token, signature = held.token, presented.signature
+        if token is None or signature is None:
+            return self._out_of_bounds(call, held) or held
+        refused = self._wrong_signature(call, token, signature, presented.text) or self._out_of_bounds(call, held)
         if refused is not None:
             return refused
-        if signature is not None and not await self._spend(token, signature):
+        if not await self._spend(token, signature):
             return self._invalid(call, "The nonce was used before; sign each request anew.", "replayed nonce")
-        return Allowed(
-            identity=token.identity,
-            scopes=token.scopes,
-            token_type=token.token_type,
-            digest=token.digest,
-            expires_at=token.expires_at,
-        )
+        return held
 
     def _wrong_signature(
         self, call: Call, token: AccessToken, signature: mac.Credentials, text: bytes
@@ -157,18 +199,21 @@ class Guard:
                 return self._invalid(call, description, f"timestamp {late} s behind")
         return None
 
-    def _out_of_bounds(self, call: Call, token: AccessToken) -> Refused | None:
-        """Checks 11 and 12: why a good token does not open this route."""
-        if token.audience and call.route.resource not in token.audience:
+    def _out_of_bounds(self, call: Call, held: Held) -> Refused | None:
+        """Its time, and checks 11 and 12: why a good token does not open this route."""
+        if held.ends_at <= self._now():
+            return self._invalid(call, _DEAD, "expired token")
+        principal = held.principal
+        if principal.audience and call.route.resource not in principal.audience:
             return self._invalid(call, "The access token is meant for another resource.", "audience")
         needed = call.route.scopes_for(call.method)
-        lacking = format_scope(needed - token.scopes)
-        if lacking:
-            description = f"The access token lacks the scope {lacking}."
-            return self._refuse(
-                call, 403, "insufficient_scope", description, f"lacks {lacking}", scope=format_scope(needed)
-            )
-        return None
+        if needed <= principal.scopes:
+            return None
+        lacking = format_scope(needed - principal.scopes)
+        description = f"The access token lacks the scope {lacking}."
+        return self._rendered(
+            call.route, 403, "insufficient_scope", description, f"lacks {lacking}", format_scope(needed)
+        )
 
     async def _spend(self, token: AccessToken, signature: mac.Credentials) -> bool:
         forgotten_at = nonces.forgotten_at(token, signature, self._mac.skew)
@@ -182,23 +227,24 @@ class Guard:
 
     # -- refusals -------------------------------------------------------------------------------------------
 
-    def _challenge(self, call: Call, cause: str) -> Refused:
-        """401 without an error attribute (RFC 6750, section 3.1)."""
-        route = call.route
-        offered = challenges(route.schemes, realm=self._realm, resource=route.resource)
-        return Refused(status=401, error="unauthorized", description=_NO_CREDENTIAL, challenges=offered, cause=cause)
-
     def _invalid(self, call: Call, description: str, cause: str) -> Refused:
-        return self._refuse(call, 401, "invalid_token", description, cause)
+        return self._rendered(call.route, 401, "invalid_token", description, cause)
 
-    def _refuse(
-        self, call: Call, status: int, error: str, description: str, cause: str, scope: str | None = None
+    def _render(
+        self, route: Route, status: int, error: str, description: str, cause: str, scope: str | None = None
     ) -> Refused:
-        route = call.route
+        """A refusal with its challenges. Without an error, 401 says only what is wanted (RFC 6750, section 3.1)."""
         offered = challenges(
-            route.schemes, realm=self._realm, resource=route.resource, error=error, description=description, scope=scope
+            route.schemes,
+            realm=self._realm,
+            resource=route.resource,
+            error=error or None,
+            description=description,
+            scope=scope,
         )
-        return Refused(status=status, error=error, description=description, challenges=offered, cause=cause)
+        return Refused(
+            status=status, error=error or "unauthorized", description=description, challenges=offered, cause=cause
+        )
 
 
 def _presented(call: Call, scheme: str, rest: bytes) -> _Presented:

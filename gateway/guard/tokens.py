@@ -1,21 +1,37 @@
-"""Which access tokens live: the one door through which the guard learns of a token."""
+"""Which access tokens live: the one door through which the guard learns of a token.
 
-from datetime import datetime
+    held     in the cache, and what it rests on counts: known at once
+    asked    else, in a batch with all others that wait
+
+Tokens of ours (their keyed check is good) and those that were good once go in one lane, tokens of other shapes, which
+anybody can invent, in another with a limit and a connection of its own: a flood of these waits for itself. Only what
+lives is held: of a token that is unknown or dead the log would not tell that it has been issued since.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
-from gateway.crypto import Keyring
-from gateway.model import AccessToken
+from gateway.crypto import Keyring, digest
+from gateway.guard.batches import Batches
+from gateway.guard.cache import Cache, Held
+from gateway.guard.ledger import Ledger
 from gateway.store import Store
 
 _OURS: Final = ("gwa_", "gwr_", "gwc_")
+_OWN_LANE: Final = 20_000  # tokens that may wait
+_STRANGERS_LANE: Final = 512  # two batches
 
 
 class Tokens:
-    """Looks access tokens up in the store."""
+    """Looks access tokens up, in the cache or in the store."""
 
-    def __init__(self, store: Store, keyring: Keyring) -> None:
+    def __init__(self, store: Store, keyring: Keyring, ledger: Ledger) -> None:
         self._store = store
         self._keyring = keyring
+        self._ledger = ledger
+        self.cache = Cache(ledger)
+        self._own = Batches(self._ask, limit=_OWN_LANE)
+        self._strangers = Batches(self._ask, limit=_STRANGERS_LANE)
 
     def invented(self, token: str) -> bool:
         """Whether a token that claims to be ours cannot be an access token: no database call is spent on it.
@@ -24,7 +40,42 @@ class Tokens:
         """
         return token.startswith(_OURS) and not self._keyring.is_ours(token, "gwa_")
 
-    async def live(self, token: str, now: datetime) -> AccessToken | None:
-        """The token if it may be used at `now`. Raises StoreUnavailable."""
-        found = await self._store.access_token(token)
-        return None if found is None or found.expires_at <= now else found
+    async def known(self, token: str) -> Held | None:
+        """The token unless it is unknown or was ended; its time is for the caller to judge.
+
+        Raises StoreUnavailable, or Overloaded.
+        """
+        hashed = digest(token)
+        held = self.cache.get(hashed)
+        if held is not None:
+            return held
+        lane = self._own if token.startswith("gwa_") or hashed in self.cache else self._strangers
+        while True:
+            held = await lane.answer(hashed)
+            if held is None or self._ledger.untouched(held.marks, held.position):
+                return held
+            # It met a change of what it hangs on, and may be from before that: asked again.
+
+    async def still_live(self, digests: Collection[bytes]) -> frozenset[bytes]:
+        """Which tokens may go on, by their digests. Raises StoreUnavailable."""
+        held = {digest for digest in digests if self.cache.get(digest) is not None}
+        rest = [digest for digest in digests if digest not in held]
+        return frozenset(held) | (await self._store.live_access_tokens(rest) if rest else frozenset())
+
+    async def _ask(self, digests: Sequence[bytes]) -> Mapping[bytes, Held]:
+        ledger, position = self._ledger, self._ledger.position  # before the query is sent
+        found = await self._store.access_tokens(digests)
+        answers = {hashed: self.cache.made(token, position) for hashed, token in found.tokens.items()}
+        if found.server == ledger.server:
+            for held in answers.values():
+                if ledger.untouched(held.marks, position):
+                    self.cache.put(held)
+        elif found.server is not None and ledger.server is not None:
+            # A server whose log is not the one that is followed: it answers for now, and nothing is built on it.
+            self._store.renew_lookups()
+        return answers
+
+    async def close(self) -> None:
+        """Break off what is asked."""
+        await self._own.close()
+        await self._strangers.close()

@@ -1,7 +1,8 @@
 """The question that the engine puts to the guard, and its possible answers."""
 
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from math import inf
 
 from gateway.model import Identity
 from gateway.routing import Route
@@ -25,23 +26,59 @@ class Call:
     signature_fields: bool = False  # Signature or Signature-Input is present
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Allowed:
-    """The call may pass, on behalf of `identity`; None on a public route.
+@dataclass(slots=True, kw_only=True)
+class Principal:
+    """On whose behalf a call is made and how far that reaches; tokens that agree in all of it share one.
 
-    `expires_at` is the token's end: a tunnel that outlives it is closed.
+    `identity` is None on a public route. `audience` is what the tokens are limited to (RFC 8707); empty for any
+    route. `rendered` is for the engine, which hangs there what it makes of the rest, to make it once.
     """
 
     identity: Identity | None
     scopes: frozenset[str]
     token_type: str  # bearer, mac or signature; empty on a public route
-    digest: bytes  # of the token
-    expires_at: datetime | None
+    audience: tuple[str, ...] = ()
+    rendered: bytes | None = field(default=None, compare=False, repr=False)
+    holders: int = field(default=0, compare=False, repr=False)  # the cache's count of tokens that share it
+
+
+@dataclass(slots=True, kw_only=True)
+class Allowed:
+    """The call may pass, on behalf of `principal`.
+
+    `digest` is that of the token (b"" on a public route). `ends_at` is the token's end in seconds since 1970: a
+    tunnel that outlives it is closed. Calls with one token may get one and the same answer: it must not be altered.
+    """
+
+    principal: Principal
+    digest: bytes
+    ends_at: float = inf
+
+    @property
+    def identity(self) -> Identity | None:
+        """None on a public route."""
+        return self.principal.identity
+
+    @property
+    def scopes(self) -> frozenset[str]:
+        return self.principal.scopes
+
+    @property
+    def token_type(self) -> str:
+        return self.principal.token_type
+
+    @property
+    def expires_at(self) -> datetime | None:
+        """The token's end; None on a public route."""
+        return None if self.ends_at == inf else datetime.fromtimestamp(self.ends_at, UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refused:
-    """The call may not pass: the answer's status, error and challenges, and the cause for the log alone."""
+    """The call may not pass: the answer's status, error and challenges, and the cause for the log alone.
+
+    Equal refusals may be one and the same object. A 503 is worth another try after a moment (Retry-After).
+    """
 
     status: int
     error: str

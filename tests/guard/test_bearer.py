@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gateway.errors import OperatorError
-from gateway.guard import Allowed, Guard, Refused
+from gateway.guard import Allowed, Guard, Principal, Refused
 from gateway.store import Store
 
 from .conftest import World, new_client, settings_for, verdict_of
@@ -58,7 +58,8 @@ async def test_scheme_is_read_in_any_case(world: World, scheme: str) -> None:
 )
 async def test_public_route_passes_at_once_whatever_comes(world: World, changes: dict[str, Any]) -> None:
     verdict = world.guard.check(world.call(route="public", **changes))
-    assert verdict == Allowed(identity=None, scopes=frozenset(), token_type="", digest=b"", expires_at=None)
+    assert verdict == Allowed(principal=Principal(identity=None, scopes=frozenset(), token_type=""), digest=b"")
+    assert (verdict.identity, verdict.expires_at) == (None, None)
 
 
 async def test_head_needs_the_scopes_of_get(world: World) -> None:

@@ -1,0 +1,134 @@
+"""Access tokens that the database has vouched for, by digest, with what that rests on.
+
+An entry is the answer itself (`Allowed`), so that a call with a token that is held costs a digest, a look into a dict
+and a few comparisons. It counts only while the ledger's lease holds and nothing that it hangs on was touched; its
+time, audience and scopes are judged anew on every call, by the guard. What no longer counts stays until it is in the
+way: nothing is ever searched for.
+
+Bounded by entries and by bytes; what was not used for longest goes first, more or less: entries leave in the order
+in which they came, but one that was used since it was last looked at goes to the end of the queue instead.
+"""
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Final
+
+from gateway.guard.ledger import Ledger
+from gateway.guard.verdict import Allowed, Principal
+from gateway.model import AccessToken, Identity
+
+ENTRIES: Final = 100_000
+BYTES: Final = 38_000_000
+_CHANCES: Final = 64  # entries that one eviction may pass over
+_SHARED: Final = 4096  # principals that are remembered for the next token like them
+
+# What things take, by measurement on CPython 3.11; a test compares the sum with what is really taken.
+_ENTRY: Final = 330  # its objects, digest, and places in dict and queue
+_SIGNING: Final = 700  # the token behind a MAC, with its key
+_PRINCIPAL: Final = 420
+_CHARACTER: Final = 3  # of names and scopes: once as they are, once as the engine renders them
+
+
+@dataclass(slots=True, kw_only=True)
+class Held(Allowed):
+    """A token in the cache. `token` is kept for MACs only, which need its key."""
+
+    token: AccessToken | None
+    marks: int
+    position: int  # up to which the marks are known to be untouched
+    used: bool = False
+
+
+class Cache:
+    """A bounded number of tokens, and the principals that they share."""
+
+    def __init__(self, ledger: Ledger, *, entries: int = ENTRIES, size: int = BYTES) -> None:
+        self._ledger = ledger
+        self._entries = entries
+        self._size = size
+        self._held: dict[bytes, Held] = {}
+        self._queue: deque[Held] = deque()
+        self._principals: dict[tuple[object, ...], Principal] = {}
+        self.size = 0  # bytes, as estimated
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def __contains__(self, digest: bytes) -> bool:
+        """Whether the token was good once and is still remembered; nothing follows for now."""
+        return digest in self._held
+
+    def get(self, digest: bytes) -> Held | None:
+        """The token, if what is known of it counts now."""
+        held = self._held.get(digest)
+        if held is None:
+            return None
+        ledger = self._ledger
+        if held.position != ledger.position:
+            if not ledger.untouched(held.marks, held.position):
+                return None
+            held.position = ledger.position
+        if ledger.elapsed() >= ledger.holds_until:
+            return None
+        held.used = True
+        return held
+
+    def made(self, token: AccessToken, as_of: int) -> Held:
+        """An entry for what was verified as of a position; it is not in the cache yet."""
+        return Held(
+            principal=self._principal(token),
+            digest=token.digest,
+            ends_at=token.expires_at.timestamp(),
+            token=token if token.mac_key is not None else None,
+            marks=self._ledger.marks(token),
+            position=as_of,
+        )
+
+    def put(self, held: Held) -> None:
+        """Hold an entry, in the place of an older one of the same token."""
+        self._held[held.digest] = held
+        self._queue.append(held)
+        principal = held.principal
+        principal.holders += 1
+        self.size += _size_of(held) + (_size_of_principal(principal) if principal.holders == 1 else 0)
+        while len(self._queue) > self._entries or self.size > self._size:
+            self._drop(self._next_to_go())
+
+    def _next_to_go(self) -> Held:
+        for _ in range(_CHANCES):
+            held = self._queue.popleft()
+            if not held.used or self._held.get(held.digest) is not held:
+                return held
+            held.used = False
+            self._queue.append(held)
+        return self._queue.popleft()
+
+    def _drop(self, held: Held) -> None:
+        if self._held.get(held.digest) is held:
+            del self._held[held.digest]
+        principal = held.principal
+        principal.holders -= 1
+        self.size -= _size_of(held) + (_size_of_principal(principal) if principal.holders == 0 else 0)
+
+    def _principal(self, token: AccessToken) -> Principal:
+        key = (token.identity, token.scopes, token.token_type, token.audience)
+        found = self._principals.get(key)
+        if found is None:
+            if len(self._principals) >= _SHARED:
+                self._principals.clear()
+            found = self._principals[key] = Principal(
+                identity=token.identity, scopes=token.scopes, token_type=token.token_type, audience=token.audience
+            )
+        return found
+
+
+def _size_of(held: Held) -> int:
+    return _ENTRY if held.token is None else _ENTRY + _SIGNING
+
+
+def _size_of_principal(principal: Principal) -> int:
+    texts = [*principal.scopes, *principal.audience]
+    if isinstance(principal.identity, Identity):
+        identity = principal.identity
+        texts += [identity.subject, identity.client_id, identity.username or "", identity.email or ""]
+    return _PRINCIPAL + _CHARACTER * sum(map(len, texts)) + 64 * len(texts)

@@ -1,0 +1,60 @@
+"""Follows the change log for as long as the worker lives.
+
+    connect, listen ──▶ read ──▶ apply ──▶ wait for a hint or the next beat ──▶ read …
+          ▲              └── no answer in time, or the connection ended ──┐
+          └────────────────────── a short pause, never the same ◀────────┘
+
+The beat is heartbeat and poll in one: it notices a channel that hangs, and reads what a lost notification was about.
+While nothing can be read the lease lapses by itself, and every token is asked of the database.
+"""
+
+import asyncio
+import random
+from contextlib import suppress
+from typing import Final, Never
+
+from gateway.errors import StoreUnavailable
+from gateway.guard.ledger import Ledger
+from gateway.observe import get_logger
+from gateway.store import Store
+
+_BEAT: Final = 1.0  # seconds between two readings at most; below the lease, with time for an answer
+_PAUSE: Final = (0.05, 0.5)  # seconds until the next attempt, so that workers do not all come at once
+
+_log = get_logger("gateway.guard")
+
+
+async def follow(store: Store, ledger: Ledger) -> Never:
+    """Keep the ledger as near to the log as can be, whatever becomes of the database."""
+    told = False
+    while True:
+        held_until = ledger.holds_until
+        try:
+            await _follow_one_connection(store, ledger)
+        except StoreUnavailable as exc:
+            cause: Exception = exc
+        except Exception as exc:  # a fault of ours must cost speed only
+            cause = exc
+            _log.error("the change log cannot be followed", exc_info=exc)
+        told = told and ledger.holds_until == held_until  # one line each time that it is lost
+        if not told:
+            _log.warning("the change log is lost; every token is asked of the database", cause=str(cause))
+            told = True
+        await asyncio.sleep(random.uniform(*_PAUSE))  # noqa: S311 -- a pause, no secret
+
+
+async def _follow_one_connection(store: Store, ledger: Ledger) -> Never:
+    hinted = asyncio.Event()
+    async with store.change_feed(hinted.set) as feed:
+        while True:
+            hinted.clear()
+            sent_at = ledger.elapsed()
+            reading = await feed.read()
+            if not reading.gapless:
+                ledger.forget(reading.server)
+                store.renew_lookups()
+            ledger.apply(reading.changes)
+            ledger.renew(sent_at)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_BEAT * random.uniform(0.8, 1.0)):  # noqa: S311 -- as above
+                    await hinted.wait()
