@@ -26,8 +26,9 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from gateway.errors import GatewayError
 
-TokenPrefix = Literal["gwa_", "gwr_", "gwc_"]
+TokenPrefix = Literal["gwa_", "gwr_", "gwc_"]  # access token, refresh token, authorization code
 
+_PREFIXES: Final[tuple[TokenPrefix, ...]] = ("gwa_", "gwr_", "gwc_")
 _RANDOM_BYTES: Final = 24  # 192 bits
 _CHECK_BYTES: Final = 6
 _NONCE_BYTES: Final = 12
@@ -130,11 +131,18 @@ class Keyring:
         return body + _check(self._current.check, body)
 
     def is_ours(self, token: str, prefix: TokenPrefix) -> bool:
-        """Whether a token of our shape carries a good check; anything else of that prefix was invented."""
+        """Whether a token of that kind has our shape and carries a good check."""
         if _TOKEN.fullmatch(token) is None or not token.startswith(prefix):
             return False
-        body, check = token[:-8].encode(), token[-8:].encode()
-        return any(equal(_check(keys.check, body.decode()).encode(), check) for keys in self._all)
+        body, check = token[:-8], token[-8:].encode()
+        return any(equal(_check(keys.check, body).encode(), check) for keys in self._all)
+
+    def is_invented(self, token: str, prefix: TokenPrefix) -> bool:
+        """Whether a token that claims to be ours cannot be one of that kind: no query is spent on it.
+
+        One of another shape is not: it may have been imported.
+        """
+        return token.startswith(_PREFIXES) and not self.is_ours(token, prefix)
 
     def successors(self, refresh_token: str, salt: bytes) -> tuple[str, ...]:
         """The refresh token that follows `refresh_token`, for the current key first, then the previous ones.

@@ -36,7 +36,7 @@ def in_query(target: bytes) -> bool:
     Names are compared as a form decoder reads them, so that `%61ccess_token` counts too.
     """
     _, mark, query = target.partition(b"?")
-    if not mark or (b"access_token" not in query and b"%" not in query):
+    if not mark or (_QUERY_TOKEN not in query and b"%" not in query):
         return False
     names = (pair.partition(b"=")[0] for pair in query.split(b"&"))
     return any(unquote_to_bytes(name) == _QUERY_TOKEN for name in names)

@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from gateway.credentials.authorization import Malformed
+from gateway.crypto import equal
 from gateway.model import MacAlgorithm, MacDraft
 
 MAXIMUM: Final = {"id": 256, "ts": 15, "nonce": 128, "bodyhash": 88, "ext": 1024, "mac": 88}  # characters
@@ -179,7 +180,7 @@ def sign(key: bytes, algorithm: MacAlgorithm, text: bytes) -> str:
 
 def verify(key: bytes, algorithm: MacAlgorithm, text: bytes, mac: str) -> bool:
     """Whether `mac` signs `text`, in time that does not tell where it differs."""
-    return hmac.compare_digest(sign(key, algorithm, text).encode("ascii"), mac.encode("utf-8", "replace"))
+    return equal(sign(key, algorithm, text).encode("ascii"), mac.encode("utf-8", "replace"))
 
 
 def body_hash(algorithm: MacAlgorithm, body: bytes) -> str:

@@ -4,14 +4,14 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from gateway.crypto import UnsealError, digest
+from gateway.crypto import TokenPrefix, UnsealError, digest
 from gateway.model import AccessToken, Client, Identity, format_scope
 from gateway.store.base import Base
 from gateway.store.database import Row
 from gateway.store.tokens import MAC_KEY
 
 LANES: Final = 2  # questions for many tokens that may be under way at once
-_PREFIXES: Final = ("gwa_", "gwr_", "gwc_")
+_LONGEST: Final = 4096  # characters of a token
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,13 +73,9 @@ class TokenLookups(Base):
         whose = None if client is None else client.client_id
         return await self._database.value("token_revoke", digest(token), whose, self.now()) is not None
 
-    def _may_be(self, token: str, prefix: str) -> bool:
-        """Whether a query is worth it: ours with that prefix, or of another shape (imported from elsewhere)."""
-        if prefix == "gwa_" and token.startswith("gwa_"):
-            return self._keyring.is_ours(token, "gwa_")
-        if prefix == "gwr_" and token.startswith("gwr_"):
-            return self._keyring.is_ours(token, "gwr_")
-        return not token.startswith(_PREFIXES) and 0 < len(token) <= 4096
+    def _may_be(self, token: str, prefix: TokenPrefix) -> bool:
+        """Whether a query is worth it: ours of that kind, or of another shape (imported from elsewhere)."""
+        return 0 < len(token) <= _LONGEST and not self._keyring.is_invented(token, prefix)
 
     def _access_token_of(self, row: Row, hashed: bytes) -> AccessToken | None:
         mac_key = None

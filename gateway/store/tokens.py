@@ -173,8 +173,7 @@ class TokenIssue(Base):
 
         Reuse revokes the family (RFC 9700, section 4.14.2), but for the configured grace.
         """
-        ours = self._keyring.is_ours(refresh_token, "gwr_")
-        if not refresh_token.isascii() or (refresh_token.startswith("gwr_") and not ours):
+        if not refresh_token.isascii() or self._keyring.is_invented(refresh_token, "gwr_"):
             raise refuse_refresh("invented refresh token").error
         request = RefreshRequest(client_id=client.client_id, scopes=scopes, resource=resource)
         async with self._database.transaction() as statements:
@@ -252,7 +251,7 @@ class TokenIssue(Base):
         """Write all that one response stands for, in one statement; nothing when client or user died meanwhile."""
         token = self._keyring.new_token("gwa_")
         hashed = digest(token)
-        signs = access.token_type == "mac"  # noqa: S105 -- a token type, no secret
+        signs = access.token_type == "mac"  # noqa: S105  # a token type, no secret
         mac_key = random_text(_MAC_KEY_BYTES) if signs else None
         mac_algorithm = None if mac_key is None else client.mac_algorithm
         new_refresh = None if refresh is None or not refresh.new else digest(refresh.token)
