@@ -19,6 +19,15 @@ KNOWN_BROWSER_COOKIE = "gateway_known_browser"
 _COOKIES = (SESSION_COOKIE, FORM_COOKIE, KNOWN_BROWSER_COOKIE)
 OWN_COOKIES: frozenset[str] = frozenset(_COOKIES) | {f"__Host-{name}" for name in _COOKIES}
 
+# Where clients find us, wherever the routes lead: documents about the issuer (RFC 8414, OpenID Connect Discovery,
+# RFC 7517), and about each route at this path with the route's own path behind it (RFC 9728, section 3.1).
+ISSUER_METADATA = (
+    "/.well-known/oauth-authorization-server",
+    "/.well-known/openid-configuration",
+    "/.well-known/jwks.json",
+)
+RESOURCE_METADATA = "/.well-known/oauth-protected-resource"
+
 # RFC 6749, section 3.3: scope-token = 1*( %x21 / %x23-5B / %x5D-7E )
 _SCOPE_TOKEN = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")
 

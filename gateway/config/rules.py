@@ -6,14 +6,8 @@ from typing import Final
 from gateway.config.faults import Draft, Fault, Readable, dotted, shown
 from gateway.config.tables import Config, scopes_of
 from gateway.config.values import split_listen
+from gateway.model import ISSUER_METADATA, RESOURCE_METADATA
 
-_METADATA: Final = (
-    "/.well-known/oauth-authorization-server",
-    "/.well-known/openid-configuration",
-    "/.well-known/oauth-protected-resource",
-    "/.well-known/jwks.json",
-)
-_WITH_INSERTED_PATH: Final = "/.well-known/oauth-protected-resource"  # RFC 9728, section 3.1
 _WILDCARDS: Final = {"0.0.0.0": ".", "::": ":"}  # by what addresses of the family hold
 
 
@@ -99,7 +93,7 @@ def _path(index: int, route: Readable, draft: Draft) -> Iterator[Fault]:
             f"routes[{index}].path",
             f"{shown(path)} lies under server.oauth_prefix = {shown(prefix)}, which is the gateway's own; move one",
         )
-    if path in _METADATA or _within(path, _WITH_INSERTED_PATH):
+    if path in ISSUER_METADATA or _within(path, RESOURCE_METADATA):
         yield Fault(
             f"routes[{index}].path", f"{shown(path)} is where the gateway's own metadata stands; choose another"
         )
@@ -121,7 +115,7 @@ def _scopes(index: int, route: Readable, draft: Draft) -> Iterator[Fault]:
         for method in scopes.keys() - {"*"} - set(methods):
             where = dotted(("routes", index, "scopes", method))
             yield Fault(where, f"{method} is not among the route's methods; add it there, or leave it out here")
-    # Without any under [scopes], all are made by `gateway scope create`, and the start compares them.
+    # Without any under [scopes], all are made by `gateway scope create`: only the database knows them.
     if draft.scopes:
         for name in sorted(scopes_of(scopes) - draft.scopes):
             yield Fault(at, f"{shown(name)} is no known scope; describe it under [scopes]")

@@ -8,18 +8,18 @@ import re
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
+from gateway.model import RESOURCE_METADATA
+
 _NAMES = {"bearer": "Bearer", "mac": "MAC"}  # as their specifications spell them
 
 _UNPRINTABLE = re.compile(r"[^\x20-\x7e]")
 _SPECIAL = re.compile(r'["\\]')
 
-WELL_KNOWN = "/.well-known/oauth-protected-resource"
-
 
 def metadata_url(resource: str) -> str:
     """Where the metadata of a protected resource stands: the path is inserted, not appended (RFC 9728, section 3.1)."""
     parts = urlsplit(resource)
-    return f"{parts.scheme}://{parts.netloc}{WELL_KNOWN}{parts.path.rstrip('/')}"
+    return f"{parts.scheme}://{parts.netloc}{RESOURCE_METADATA}{parts.path.rstrip('/')}"
 
 
 def challenges(

@@ -13,6 +13,7 @@ from aiohttp import web
 
 from gateway import observe
 from gateway.errors import OAuthError, StoreUnavailable
+from gateway.model import RESOURCE_METADATA
 from gateway.oauth.authorize import PageError, RedirectError
 from gateway.web import pages
 from gateway.web.browser import FormRefused
@@ -21,7 +22,6 @@ from gateway.web.plane import host_of, plane_of, request_id_of
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 WELL_KNOWN: Final = "/.well-known/"
-PROTECTED_RESOURCE: Final = "/.well-known/oauth-protected-resource"
 _API: Final = frozenset({"token", "revoke", "introspect"})
 _PAGES: Final = frozenset({"authorize", "login", "logout", "account"})
 _NO_STORE: Final = {"Cache-Control": "no-store", "Pragma": "no-cache"}
@@ -75,7 +75,7 @@ async def preflight(_request: web.Request) -> web.Response:
 
 def _turned_away(request: web.Request) -> web.Response | None:
     server = plane_of(request).settings.config.server
-    if host_of(request) != server.host and not request.path.startswith(PROTECTED_RESOURCE):
+    if host_of(request) != server.host and not request.path.startswith(RESOURCE_METADATA):
         return _plain(request, 421)
     if _endpoint(request) not in _PAGES:
         return None

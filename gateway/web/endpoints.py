@@ -3,12 +3,12 @@
 from aiohttp import web
 
 from gateway.errors import invalid_client
-from gateway.model import Client
+from gateway.model import RESOURCE_METADATA, Client
 from gateway.oauth import client_authentication, grants, metadata
 from gateway.oauth.forms import Form
 from gateway.oauth.grants import ClientCredentialsGrant, CodeGrant, RefreshGrant
 from gateway.store import IssuedTokens
-from gateway.web.answers import PROTECTED_RESOURCE, json
+from gateway.web.answers import json
 from gateway.web.plane import Plane, host_of, plane_of, query_of
 
 
@@ -51,7 +51,7 @@ async def authorization_server(request: web.Request) -> web.Response:
 async def protected_resource(request: web.Request) -> web.Response:
     """RFC 9728, section 3.1: the document at the inserted path of a route that needs a credential."""
     plane = plane_of(request)
-    path = request.rel_url.raw_path.removeprefix(PROTECTED_RESOURCE).encode("utf-8", "surrogateescape")
+    path = request.rel_url.raw_path.removeprefix(RESOURCE_METADATA).encode("utf-8", "surrogateescape")
     host = host_of(request)
     own = host == plane.settings.config.server.host
     found = [
