@@ -8,7 +8,6 @@ from typing import Any, cast
 import click
 
 from gateway.cli.session import (
-    defined_scopes,
     done,
     in_store,
     note,
@@ -214,7 +213,7 @@ def _switch(client_id: str, path: Path, *, as_json: bool, disabled: bool) -> Non
 async def _new_client(asked: Asked, store: Store, settings: Settings) -> NewClient:
     mac, scopes = settings.config.mac, frozenset(asked.scope)
     if not scopes:
-        scopes = frozenset(await defined_scopes(store, settings))
+        scopes = frozenset(await store.defined_scopes(settings.config.scopes))
     usual: tuple[GrantType, ...] = ("authorization_code", "refresh_token") if asked.redirect_uri else ()
     start = NewClient(
         name="",

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from gateway.cli.session import defined_scopes, done, in_store, show, show_all, value, with_config, with_json
+from gateway.cli.session import done, in_store, show, show_all, value, with_config, with_json
 from gateway.config import Settings
 from gateway.config.values import Description, ScopeName
 from gateway.errors import OperatorError
@@ -46,7 +46,7 @@ def list_(path: Path, as_json: bool) -> None:
     """List all scopes, those of the configuration too."""
 
     async def act(store: Store, settings: Settings) -> list[dict[str, str]]:
-        known = await defined_scopes(store, settings)
+        known = await store.defined_scopes(settings.config.scopes)
         place = dict.fromkeys(settings.config.scopes, "configuration")
         return [
             {"name": name, "description": known[name], "defined_in": place.get(name, "database")}

@@ -99,14 +99,9 @@ def in_store(path: Path, act: Callable[[Store, Settings], Awaitable[T]]) -> T:
     return asyncio.run(run())
 
 
-async def defined_scopes(store: Store, settings: Settings) -> dict[str, str]:
-    """Every scope and its plain words: the database's and the configuration's, which win."""
-    return {scope.name: scope.description for scope in await store.scopes()} | dict(settings.config.scopes)
-
-
 async def require_scopes(option: str, names: Iterable[str], store: Store, settings: Settings) -> frozenset[str]:
     """The scopes that were asked for. Raises OperatorError when nobody defined one of them."""
-    known, asked = await defined_scopes(store, settings), frozenset(names)
+    known, asked = await store.defined_scopes(settings.config.scopes), frozenset(names)
     for name in sorted(asked - known.keys()):
         there = ", ".join(sorted(known)) or "none"
         raise OperatorError(

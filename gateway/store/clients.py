@@ -1,5 +1,6 @@
 """Clients, their secrets, and the scopes they may ask for."""
 
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Final
 
@@ -66,7 +67,7 @@ class Clients(Base):
         hashed = None if secret is None else digest(secret)
         with judged():
             row = await self._database.row("client_create", new_identifier("c"), *_columns(client), self.now(), hashed)
-        assert row is not None  # noqa: S101 -- the statement inserts one row or raises
+        assert row is not None  # noqa: S101  # the statement inserts one row or raises
         return client_of(row), secret
 
     async def clients(self) -> list[Client]:
@@ -132,9 +133,13 @@ class Clients(Base):
         return Scope(name=name, description=description)
 
     async def scopes(self) -> list[Scope]:
-        """The scopes of the database, by name; the configuration's own are merged in by the caller."""
+        """The scopes that were made by command, by name; see `defined_scopes` for the configuration's too."""
         rows = await self._database.rows("scopes_list")
         return [Scope(name=row["name"], description=row["description"]) for row in rows]
+
+    async def defined_scopes(self, configured: Mapping[str, str]) -> dict[str, str]:
+        """Every scope and its plain words: those made by command, then those of the configuration, which win."""
+        return {scope.name: scope.description for scope in await self.scopes()} | dict(configured)
 
     async def delete_scope(self, name: str) -> bool:
         """No longer offered; tokens that carry it keep it until they end."""

@@ -31,7 +31,7 @@ class Users(Base):
             row = await self._database.row(
                 "user_create", new_identifier("u"), username, email, name, password_hash, self.now()
             )
-        assert row is not None  # noqa: S101 -- the statement inserts one row or raises
+        assert row is not None  # noqa: S101  # the statement inserts one row or raises
         return user_of(row)
 
     async def users(self) -> list[User]:

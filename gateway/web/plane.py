@@ -38,9 +38,8 @@ class Plane:
         return self.settings.config.server.oauth_prefix
 
     async def scopes(self) -> dict[str, str]:
-        """Every scope and its plain words: those made by command, then those of the configuration, which win."""
-        made = {scope.name: scope.description for scope in await self.store.scopes()}
-        return made | dict(self.settings.config.scopes)
+        """Every scope and its plain words."""
+        return await self.store.defined_scopes(self.settings.config.scopes)
 
     async def session(self, request: web.Request) -> Session | None:
         """Who is signed in in this browser."""

@@ -182,6 +182,16 @@ async def test_scopes_are_listed_by_name_and_unique(store: Store) -> None:
     assert not await store.delete_scope("notes:read")
 
 
+async def test_words_of_the_configuration_win_over_those_made_by_command(store: Store) -> None:
+    await store.create_scope("notes:read", "Read your notes")
+    await store.create_scope("notes:write", "Change your notes")
+    assert await store.defined_scopes({"notes:read": "See your notes", "files": "See your files"}) == {
+        "notes:read": "See your notes",
+        "notes:write": "Change your notes",
+        "files": "See your files",
+    }
+
+
 @pytest.mark.parametrize(
     ("name", "description", "field"),
     [("", "x", "scope"), ("a b", "x", "scope"), ('a"', "x", "scope"), ("a\\", "x", "scope"), ("ä", "x", "scope"),
