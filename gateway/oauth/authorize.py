@@ -191,9 +191,9 @@ def _proven(query: Form, client: Client | None) -> tuple[Client, str]:
 
 
 def _check_response(query: Form, client: Client) -> None:
-    if "request" in query.names:
+    if query.get("request") is not None:
         raise OAuthError("request_not_supported", "Request objects are not supported.")
-    if "request_uri" in query.names:
+    if query.get("request_uri") is not None:
         raise OAuthError("request_uri_not_supported", "Request URIs are not supported.")
     response_type = query.get("response_type")
     if response_type is None:

@@ -120,6 +120,11 @@ def test_any_other_fault_goes_back_to_the_client_with_state_and_issuer(query: st
     assert members["error_description"][0].isascii()
 
 
+@pytest.mark.parametrize("name", ["request", "request_uri", "response_mode", "prompt", "login_hint", "resource"])
+def test_a_parameter_without_a_value_counts_as_omitted(name: str) -> None:
+    assert judge(f"{GOOD}&{name}=", CONFIDENTIAL) == judge(GOOD, CONFIDENTIAL)
+
+
 def test_a_client_may_be_exempt_from_pkce_if_it_holds_a_secret() -> None:
     query = without("code_challenge").replace("&code_challenge_method=S256", "")
     assert judge(query, client(pkce_required=False)).code_challenge is None
