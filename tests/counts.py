@@ -1,4 +1,4 @@
-"""How often a repeated test repeats: an issue's full count in `make test-long`, a tenth of it otherwise."""
+"""How often a repeated test repeats: its full count in `make test-long`, a tenth of it otherwise."""
 
 import os
 

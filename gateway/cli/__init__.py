@@ -21,7 +21,7 @@ _NOUNS: Final = {
     "user": "Create and manage the people who sign in.",
     "scope": "Define what a token may be good for.",
     "token": "Issue, inspect and revoke tokens.",
-    "mac": "Sign requests with a MAC token, and check signatures.",
+    "mac": "Sign requests with a MAC token.",
 }
 _HIDDEN: Final = {"worker": ("serve", "worker")}  # name: module, attribute
 

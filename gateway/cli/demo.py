@@ -263,7 +263,7 @@ def _bracketed(host: str) -> str:
 
 
 def provision(place: Place) -> dict[str, Any]:
-    """Make, or find again, the clients, the user and tokens; what the engineer at the keyboard needs, as JSON."""
+    """Make, or find again, the clients, the user and tokens; all that is needed to try it, as JSON."""
 
     async def act(store: Store, settings: Settings) -> dict[str, Any]:
         password = await _user(store)

@@ -66,7 +66,7 @@ class Branding:
 
 def stylesheet(accent: str | None) -> str:
     """The pages' style sheet, ending in the accent's tokens."""
-    base = (folder("templates") / "gateway.css").read_text()
+    base = (folder("templates") / "gateway.css").read_text(encoding="utf-8")
     return base + accent_tokens(colour.parse(accent or _DEFAULT_ACCENT))
 
 

@@ -19,7 +19,7 @@ _HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
-REDIRECT_HEADERS: Final = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
+_REDIRECT_HEADERS: Final = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
 
 
 def environment_options() -> dict[str, Any]:
@@ -72,14 +72,12 @@ def page(
     )
 
 
-def error_page(
-    request: web.Request, status: int, title: str, text: str, *, retry_after: int | None = None
-) -> web.Response:
+def error_page(request: web.Request, status: int, title: str, text: str) -> web.Response:
     """A page that says what went wrong, and the request id that an operator asks for."""
     context = {"title": title, "text": text, "request_id": request_id_of(request)}
-    return page(request, "error.html", context, status=status, retry_after=retry_after)
+    return page(request, "error.html", context, status=status)
 
 
 def redirect(location: str) -> web.Response:
     """303: the browser goes on with GET, so that a password is never posted anywhere else (RFC 9700, section 4.12)."""
-    return web.Response(status=303, headers={"Location": location, **REDIRECT_HEADERS})
+    return web.Response(status=303, headers={"Location": location, **_REDIRECT_HEADERS})

@@ -1,4 +1,4 @@
-"""Slow, silent, oversized and vanished: what is bounded, on both sides (THREATS.md, "Limits and faults")."""
+"""Slow, silent, oversized and vanished: what is bounded, on both sides."""
 
 import asyncio
 import os
