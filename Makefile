@@ -1,4 +1,4 @@
-# Gateway: `make demo` shows it, `make test` runs every check. Both need Python 3.11 or newer and nothing else.
+# Gateway: `make demo` shows it, `make test` runs every check. Both need Python 3.11 or newer, `make test` Chromium too.
 # PYTHON names the interpreter (make test PYTHON=/usr/bin/python3), VENV the folder that is installed into.
 
 PYTHON ?= python3
