@@ -40,8 +40,8 @@ class Route:
     exact: bool = False  # the path alone, and nothing below it
 
     def scopes_for(self, method: str) -> frozenset[str]:
-        """All the scopes that a call with `method` must carry; HEAD asks for what GET does."""
-        table = self.scopes
+        """All the scopes that a call with `method` must carry; HEAD asks for what GET does, `post` what POST does."""
+        table, method = self.scopes, method.upper()
         if method not in table and method == "HEAD":
             method = "GET"
         return table.get(method) or (frozenset() if method in table else table.get("*", frozenset()))
@@ -65,7 +65,8 @@ class RouteTable:
     """Finds the route of a request: by whole path segments, the longest path first.
 
     Of two routes with one path, the one that names the host goes before one for any host, and the one that names
-    the method before one for any method.
+    the method before one for any method. Methods are forwarded as they came and judged in upper case, since many
+    upstreams read them so: `post` must not enter by another door than POST.
     """
 
     def __init__(self, routes: Iterable[Route]) -> None:
@@ -79,6 +80,7 @@ class RouteTable:
         Raises TargetError where escapes or path parameters hide another route's path: an upstream that resolves
         them would be entered by the wrong door.
         """
+        method = method.upper()
         found = self._match(host, method, path)
         for reading in readings(path):
             if self._match(host, method, reading) != found:

@@ -127,6 +127,14 @@ def test_a_route_that_names_the_host_or_the_method_goes_first() -> None:
     assert table.match(b"x", b"GET", b"/a") is any_route
 
 
+@pytest.mark.parametrize("method", [b"post", b"Post", b"pOST"])
+def test_a_method_is_judged_as_an_upstream_may_read_it(method: bytes) -> None:
+    """Werkzeug and Django read methods in upper case: `post` must not enter by a laxer door than POST."""
+    posted, any_route = route("/a", methods=("POST",)), route("/a")
+    assert RouteTable([any_route, posted]).match(b"h", method, b"/a") is posted
+    assert RouteTable([posted]).match(b"h", method, b"/a") is posted
+
+
 def test_a_path_without_the_method_names_those_it_has() -> None:
     table = RouteTable([route("/a", methods=("POST", "GET"))])
     found = table.match(b"h", b"DELETE", b"/a/b")
@@ -151,7 +159,15 @@ def test_strip_prefix_takes_whole_segments_off(strip: str, path: bytes, forwarde
 
 @pytest.mark.parametrize(
     ("method", "scopes"),
-    [("GET", {"r"}), ("HEAD", {"r"}), ("POST", {"w"}), ("DELETE", {"w"}), ("OPTIONS", set())],
+    [
+        ("GET", {"r"}),
+        ("HEAD", {"r"}),
+        ("POST", {"w"}),
+        ("DELETE", {"w"}),
+        ("OPTIONS", set()),
+        ("get", {"r"}),
+        ("Head", {"r"}),
+    ],
 )
 def test_scopes_go_by_method(method: str, scopes: set[str]) -> None:
     table = {"GET": frozenset({"r"}), "*": frozenset({"w"}), "OPTIONS": frozenset[str]()}
