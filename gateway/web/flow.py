@@ -91,7 +91,7 @@ async def _decide(request: web.Request, form: Form) -> web.Response:
     if session is None:
         raise FormRefused("consent without a session")
     flow_id = browser.open_form(plane.keyring, _PAGE, session.session_id, form.get("csrf_token"))
-    flow = await _open_flow(plane, flow_id, session)
+    flow, _ = await _open_flow(plane, flow_id, session)
     decision, scopes = _shown_fields(form, flow.request)
     if decision == "deny":
         return await _deny(plane, flow, session)
@@ -124,21 +124,10 @@ async def _resume(
     plane = plane_of(request)
     if session is None:
         raise _ended()
-    flow = await _open_flow(plane, query.get("flow") or "", session)
-    client = await plane.store.client(flow.request.client_id)
-    if client is None or client.disabled_at is not None:
-        raise _ended()
+    flow, asked = await _open_flow(plane, query.get("flow") or "", session)
     if query.get("prompt") == "login":
-        return await _another_account(request, flow.request, session)
-    return await _consent_page(request, flow, client, session, nothing_ticked=nothing_ticked)
-
-
-async def _another_account(request: web.Request, asked: FlowRequest, session: Session) -> web.Response:
-    pending = authorize.query_again(
-        asked.client_id, asked.redirect_uri, asked.scopes, asked.state, asked.code_challenge, asked.resource
-    )
-    judged = await _judged(plane_of(request), forms.parse(pending))
-    return _sign_in_page(request, judged, pending, session=session)
+        return _sign_in_page(request, asked, _query_of(flow.request), session=session)
+    return await _consent_page(request, flow, asked.client, session, nothing_ticked=nothing_ticked)
 
 
 async def _judged(plane: Plane, query: Form) -> AuthorizationRequest:
@@ -160,12 +149,13 @@ async def _begin(plane: Plane, asked: AuthorizationRequest, session: Session) ->
     return flow
 
 
-async def _open_flow(plane: Plane, flow_id: str, session: Session) -> Flow:
+async def _open_flow(plane: Plane, flow_id: str, session: Session) -> tuple[Flow, AuthorizationRequest]:
+    """A flow that awaits its decision, judged anew: an operator may have taken from the client what it asks for."""
     usable = authorize.is_identifier(flow_id)
     flow = await plane.store.flow(flow_id, session.session_id) if usable else None
     if flow is None:
         raise _ended()
-    return flow
+    return flow, await _judged(plane, forms.parse(_query_of(flow.request)))
 
 
 async def _issue(plane: Plane, asked: AuthorizationRequest, session: Session) -> web.Response:
@@ -227,6 +217,12 @@ def _flow_request(asked: AuthorizationRequest) -> FlowRequest:
         state=asked.state,
         code_challenge=asked.code_challenge,
         resource=asked.resource,
+    )
+
+
+def _query_of(asked: FlowRequest) -> bytes:
+    return authorize.query_again(
+        asked.client_id, asked.redirect_uri, asked.scopes, asked.state, asked.code_challenge, asked.resource
     )
 
 

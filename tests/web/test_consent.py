@@ -1,17 +1,26 @@
 """The consent form: what it shows, and what becomes of an answer that was not asked for."""
 
 import asyncio
+from dataclasses import fields
+from typing import Any
 
 import pytest
 
 from gateway.model import Client
 from gateway.oauth.redirect_uris import form_action_source
+from gateway.store import NewClient
 from tests.web.conftest import Registered
 from tests.web.rig import PASSWORD, REDIRECT, Answer, Browser, Plane, authorize_path, code_fields, row_counts
 
 
 async def codes(database: str) -> int:
     return (await row_counts(database))["codes"]
+
+
+def changed(client: Client, **changes: Any) -> NewClient:
+    """What an operator makes of a client."""
+    values = {field.name: getattr(client, field.name) for field in fields(NewClient)}
+    return NewClient(**(values | changes))
 
 
 async def consent(browser: Browser, client: Client, **changes: str | None) -> Answer:
@@ -254,3 +263,23 @@ async def test_a_disabled_user_decides_nothing(plane: Plane, signed_in: Browser,
 
 def _flow(page: Answer) -> str:
     return page.form.value("csrf_token").partition(".")[0]
+
+
+@pytest.mark.parametrize("decision", ["allow", "deny"])
+async def test_an_address_that_was_taken_from_the_client_meanwhile_gets_nothing(
+    plane: Plane, signed_in: Browser, client: Client, database: str, decision: str
+) -> None:
+    page = await consent(signed_in, client)
+    await plane.store.update_client(client.client_id, changed(client, redirect_uris=("https://new.example/cb",)))
+    answer = await signed_in.submit(page.form, decision=decision)
+    assert (answer.status, answer.headers.get("Location")) == (400, None)
+    assert await codes(database) == 0
+
+
+async def test_scopes_that_were_taken_from_the_client_meanwhile_are_not_allowed(
+    plane: Plane, signed_in: Browser, client: Client, database: str
+) -> None:
+    page = await consent(signed_in, client)
+    await plane.store.update_client(client.client_id, changed(client, scopes=frozenset({"notes:read"})))
+    assert (await signed_in.submit(page.form, decision="allow")).members["error"] == "invalid_scope"
+    assert await codes(database) == 0
