@@ -237,7 +237,9 @@ class TokenIssue(Base):
         return outcome
 
     def _access(self, client: Client, scopes: frozenset[str], resource: tuple[str, ...]) -> _Access:
-        return _Access(scopes=scopes, resource=resource, token_type=client.token_type, ttl=self._tokens.access_ttl)
+        """What a client may have today: scopes that an operator has taken from it are left out."""
+        ttl = self._tokens.access_ttl
+        return _Access(scopes=scopes & client.scopes, resource=resource, token_type=client.token_type, ttl=ttl)
 
     async def _issue(
         self,

@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -52,6 +53,13 @@ async def test_wider_scope_is_refused_and_spends_nothing(rig: Rig, database: str
     assert await outcome(rig.refresh(first.refresh_token, scopes=frozenset({"read", "write"}))) == "invalid_scope"
     assert await everything(database) == before
     assert await rig.lives(await rig.refresh(first.refresh_token))
+
+
+async def test_scopes_that_were_taken_from_the_client_are_not_issued_again(rig: Rig) -> None:
+    first, code = await rig.tokens(), await rig.code()
+    rig.client = replace(rig.client, scopes=READ)  # as the endpoint reads it after `client update --scope read`
+    assert (await rig.refresh(first.refresh_token)).scope == "read"
+    assert (await rig.redeem(code)).scope == "read"
 
 
 async def test_another_clients_refresh_token_is_refused_without_effect(rig: Rig, store: Store, database: str) -> None:
