@@ -119,7 +119,7 @@ def form_page(
         "page": page,
         "client": client,
         "client_host": None if redirect_uri is None else redirect_uris.shown_host(redirect_uri),
-        "username": username,
+        "username": _storable(username),
         "session": session,
         "refused": refused,
         "csrf_token": browser.seal_request(plane.keyring, page, form_secret, pending),
@@ -148,6 +148,6 @@ def _too_many(wait: float) -> NotSignedIn:
 
 
 def _storable(text: str) -> str:
-    """A login as the database can hold it: no NUL, no stray surrogate, not endless; such a one matches nobody."""
+    """A login as the database and a page can hold it: no NUL, no stray surrogate, not endless; it matches nobody."""
     clean = text.encode("utf-8", "replace").decode("utf-8").replace("\0", "\ufffd")
     return clean.strip()[:_LONGEST_LOGIN]

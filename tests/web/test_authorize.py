@@ -244,6 +244,15 @@ async def test_a_login_hint_fills_the_user_name(browser: Browser, client: Client
     assert "<script" not in page.text
 
 
+@pytest.mark.parametrize("path", ["/oauth2/login?", None])
+async def test_a_login_hint_of_odd_bytes_still_gives_the_form(
+    browser: Browser, client: Client, path: str | None
+) -> None:
+    page = await browser.get((path or authorize_path(client) + "&") + "login_hint=a%ff%00%ed%a0%80")
+    assert page.status == 200
+    assert page.form.value("username").startswith("a")
+
+
 async def test_names_are_escaped_wherever_they_are_shown(plane: Plane, browser: Browser) -> None:
     evil = "<script>alert(1)</script>"
     await plane.store.create_scope("evil", evil)
