@@ -1,7 +1,8 @@
 """A guard over a real store, with clients, tokens of both kinds, a route, and a clock that the test sets."""
 
+import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,10 +16,13 @@ from gateway.config import Settings
 from gateway.credentials import mac
 from gateway.crypto import Keyring
 from gateway.guard import Allowed, Call, Guard, Refused, Verdict
+from gateway.guard.ledger import Ledger, since_boot
 from gateway.model import Client, TokenType
 from gateway.routing import Route
 from gateway.store import NewClient, Store
 from gateway.store.records import IssuedTokens
+from tests.guard.relay import Relay, relaying
+from tests.serving import until
 
 TABLES: dict[str, Any] = {
     "server": {"public_url": "https://api.example.com"},
@@ -90,6 +94,21 @@ class World:
     routes: dict[str, Route]
     client: Client
 
+    @classmethod
+    async def over(cls, store: Store, database: str, keyring: Keyring) -> "World":
+        """A guard, its routes and a client, in the database of a store."""
+        settings, clock = settings_for(keyring), Clock()
+        client, _ = await store.create_client(new_client())
+        return cls(
+            store=store,
+            database=database,
+            keyring=keyring,
+            guard=Guard(store, settings, clock=clock),
+            clock=clock,
+            routes={route.name: route for route in config.compile_routes(settings.config)},
+            client=client,
+        )
+
     async def token(self, *scopes: str, kind: TokenType = "bearer", ttl: float = 3600.0) -> IssuedTokens:
         """A token of the usual client's, with the scope `read` unless others are named."""
         return await self.store.issue_token(self.client.client_id, None, frozenset(scopes or {"read"}), ttl, kind)
@@ -137,6 +156,22 @@ class World:
             await connection.close()
 
     @asynccontextmanager
+    async def worker(self, dsn: str | None = None, *, follows: bool = True, **options: Any) -> AsyncIterator["Worker"]:
+        """A guard with a store of its own that follows the change log, as each worker has one."""
+        stale_for = options.pop("stale_for", "0s")
+        other = Store.over(dsn or self.database, self.keyring, size=4, name="gateway-test-worker")
+        guard = Guard(other, settings_for(self.keyring, tokens={"stale_for": stale_for}), clock=self.clock, **options)
+        worker = Worker(self, other, guard)
+        try:
+            if follows:
+                await guard.start()
+                await until(worker.follows, 10)
+            yield worker
+        finally:
+            await guard.close()
+            await other.close()
+
+    @asynccontextmanager
     async def second_guard(self) -> AsyncIterator[Guard]:
         """A guard with a store of its own, as another worker has."""
         other = await Store.open(self.database, self.keyring, size=4, name="gateway-test-2")
@@ -146,17 +181,75 @@ class World:
             await other.close()
 
 
+@dataclass(kw_only=True)
+class Offset:
+    """Seconds since boot, and what a test adds to them: as a worker sees it that was stopped meanwhile."""
+
+    seconds: float = 0.0
+
+    def __call__(self) -> float:
+        return since_boot() + self.seconds
+
+
+@dataclass
+class Worker:
+    """A guard that follows the change log."""
+
+    world: World
+    store: Store
+    guard: Guard
+
+    @property
+    def ledger(self) -> Ledger:
+        return self.guard._ledger
+
+    def follows(self) -> bool:
+        """Whether what it has cached counts at this moment."""
+        return self.ledger.server is not None and self.ledger.elapsed() < self.ledger.holds_until
+
+    async def check(self, tokens: IssuedTokens, **changes: Any) -> Verdict:
+        return await verdict_of(self.guard, self.world.call(f"Bearer {tokens.access_token}", **changes))
+
+    def at_once(self, tokens: IssuedTokens, **changes: Any) -> Verdict | None:
+        """The verdict, if no database is needed for it."""
+        found = self.guard.check(self.world.call(f"Bearer {tokens.access_token}", **changes))
+        if isinstance(found, Allowed | Refused):
+            return found
+        assert isinstance(found, Coroutine)
+        found.close()
+        return None
+
+    async def holds(self, tokens: IssuedTokens) -> None:
+        """Have a token in the cache."""
+        assert isinstance(await self.check(tokens), Allowed)
+        assert isinstance(self.at_once(tokens), Allowed)
+
+    async def refuses(self, tokens: IssuedTokens, within: float) -> float:
+        """Wait until the token is refused for good (401); how many seconds that took. It must stay so."""
+        started = time.monotonic()
+        while isinstance(verdict := await self.check(tokens), Allowed) or verdict.status == 503:
+            assert time.monotonic() - started < within, f"no refusal yet: {verdict}"
+            await asyncio.sleep(0.002)
+        took = time.monotonic() - started
+        assert (verdict.status, verdict.error) == (401, "invalid_token")
+        assert took < within
+        for _ in range(5):
+            assert not isinstance(await self.check(tokens), Allowed)
+        return took
+
+    async def moves(self, position: int, patience: float = 1.0) -> None:
+        """Wait until more of the log has been applied than up to `position`."""
+        await until(lambda: self.ledger.position > position, patience)
+
+
 @pytest.fixture
 async def world(store: Store, database: str, keyring: Keyring) -> World:
     """A guard, its routes and a client."""
-    settings, clock = settings_for(keyring), Clock()
-    client, _ = await store.create_client(new_client())
-    return World(
-        store=store,
-        database=database,
-        keyring=keyring,
-        guard=Guard(store, settings, clock=clock),
-        clock=clock,
-        routes={route.name: route for route in config.compile_routes(settings.config)},
-        client=client,
-    )
+    return await World.over(store, database, keyring)
+
+
+@pytest.fixture
+async def relay(database: str) -> AsyncIterator[Relay]:
+    """A wire to the database that the test can cut."""
+    async with relaying(database) as made:
+        yield made

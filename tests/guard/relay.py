@@ -1,0 +1,128 @@
+"""A wire between stores and Postgres that a test can cut, by the use that a connection names (application_name)."""
+
+import asyncio
+import contextlib
+import re
+import shutil
+import tempfile
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from tests.serving import until
+
+_NOTIFICATION = b"A"
+
+
+class Relay:
+    """Passes everything on until it is told otherwise. `dsn` leads through it."""
+
+    def __init__(self, server_dsn: str, folder: str) -> None:
+        found = re.search(r"host=([^&]*)&port=(\d+)", server_dsn)
+        assert found is not None
+        self._server = f"{found[1]}/.s.PGSQL.{found[2]}"
+        self.path = f"{folder}/.s.PGSQL.{found[2]}"
+        self.dsn = server_dsn.replace(f"host={found[1]}", f"host={folder}")
+        self.deaf = False  # notifications are lost on the way
+        self.closed = False  # new connections are ended at once
+        self.answers: Counter[str] = Counter()  # chunks that came from the server, by use
+        self.notifications = 0  # that came from the server, lost or not
+        self._flowing: defaultdict[str, asyncio.Event] = defaultdict(_set_event)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._writers: defaultdict[str, set[asyncio.StreamWriter]] = defaultdict(set)
+
+    def hold(self, use: str) -> None:
+        """Keep what the server answers on the connections of that use."""
+        self._flowing[use].clear()
+
+    def release(self, use: str) -> None:
+        self._flowing[use].set()
+
+    async def more_answers(self, use: str, than: int) -> None:
+        """Wait until the server has said more on the connections of that use, held back or not."""
+        await until(lambda: self.answers[use] > than, 2)
+
+    def cut(self, use: str) -> None:
+        """End the connections of that use."""
+        for writer in list(self._writers[use]):
+            writer.close()
+
+    def connections(self, use: str) -> int:
+        return len(self._writers[use])
+
+    def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(self._pass(reader, writer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def close(self) -> None:
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        use, upstream = "", None
+        try:
+            size = await reader.readexactly(4)
+            start = await reader.readexactly(int.from_bytes(size, "big") - 4)
+            if self.closed:
+                return
+            parameters = start[4:].split(b"\0")
+            if b"application_name" in parameters:
+                use = parameters[parameters.index(b"application_name") + 1].decode()
+            self._writers[use].add(writer)
+            from_server, upstream = await asyncio.open_unix_connection(self._server)
+            upstream.write(size + start)
+            up = asyncio.create_task(_copy(reader, upstream))
+            try:
+                await self._down(from_server, writer, use)
+            finally:
+                up.cancel()
+                await asyncio.gather(up, return_exceptions=True)
+        except (asyncio.IncompleteReadError, OSError):
+            pass
+        finally:
+            self._writers[use].discard(writer)
+            for end in (writer, upstream):
+                if end is not None:
+                    end.close()
+
+    async def _down(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, use: str) -> None:
+        while True:
+            head = await reader.readexactly(5)
+            body = await reader.readexactly(int.from_bytes(head[1:], "big") - 4)
+            self.answers[use] += 1
+            self.notifications += head[:1] == _NOTIFICATION
+            if head[:1] == _NOTIFICATION and self.deaf:
+                continue
+            await self._flowing[use].wait()
+            writer.write(head + body)
+            await writer.drain()
+
+
+def _set_event() -> asyncio.Event:
+    event = asyncio.Event()
+    event.set()
+    return event
+
+
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(OSError):
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
+        writer.close()
+
+
+@asynccontextmanager
+async def relaying(server_dsn: str) -> AsyncIterator[Relay]:
+    """A relay to the server that a DSN names by its socket."""
+    folder = tempfile.mkdtemp(prefix="gwr-", dir="/tmp")
+    relay = Relay(server_dsn, folder)
+    server = await asyncio.start_unix_server(relay.accept, relay.path)
+    try:
+        yield relay
+    finally:
+        server.close()
+        await relay.close()
+        shutil.rmtree(folder)

@@ -1,0 +1,489 @@
+"""What ends a token ends it on every worker, however the news is lost, held up or overtaken on the way.
+
+Each race is forced: a wire that the test cuts stands between the worker and Postgres, and transactions are held open.
+"""
+
+import asyncio
+import os
+import signal
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+import asyncpg
+import pytest
+
+from gateway.crypto import Keyring
+from gateway.errors import StoreUnavailable
+from gateway.guard import Allowed
+from gateway.guard.ledger import LEASE
+from gateway.store import Store
+from gateway.store.records import IssuedTokens
+from gateway.supervisor import embedded
+from tests.counts import scaled
+from tests.guard.conftest import Offset, World, new_client
+from tests.guard.relay import Relay
+from tests.serving import until
+from tests.store.rig import Rig, fetch
+
+TOKEN_LOCK = 1667788398  # the advisory lock under which a change's id is drawn
+
+# -- the usual way -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.long
+async def test_token_revoked_on_one_worker_is_refused_on_the_other_within_a_second(world: World) -> None:
+    async with world.worker() as one, world.worker() as other:
+        for _ in range(scaled(500)):
+            tokens = await world.token()
+            await one.holds(tokens)
+            await other.holds(tokens)
+            assert await one.store.revoke_token(tokens.access_token, None)
+            await asyncio.gather(one.refuses(tokens, 1), other.refuses(tokens, 1))
+
+
+Ending = Callable[[Rig, IssuedTokens], Awaitable[object]]
+
+ENDINGS: dict[str, Ending] = {
+    "token revoked": lambda rig, tokens: rig.store.revoke_token(tokens.access_token, rig.client),
+    "refresh token revoked": lambda rig, tokens: rig.store.revoke_token(tokens.refresh_token or "", rig.client),
+    "grant withdrawn": lambda rig, _: rig.store.withdraw(rig.user.subject, rig.client.client_id),
+    "client disabled": lambda rig, _: rig.store.disable_client(rig.client.client_id),
+    "client revoked": lambda rig, _: rig.store.revoke_client(rig.client.client_id),
+    "client deleted": lambda rig, _: rig.store.delete_client(rig.client.client_id),
+    "user disabled": lambda rig, _: rig.store.disable_user("ada"),
+    "user revoked": lambda rig, _: rig.store.revoke_user("ada"),
+    "user deleted": lambda rig, _: rig.store.delete_user("ada"),
+}
+
+
+@pytest.mark.parametrize("ending", ENDINGS.values(), ids=ENDINGS)
+async def test_every_way_to_end_a_token_ends_it_on_all_workers(world: World, ending: Ending) -> None:
+    rig = await Rig.build(world.store)
+    tokens = await rig.tokens()
+    bystander = await world.token()
+    async with world.worker() as one, world.worker() as other:
+        for worker in (one, other):
+            await worker.holds(tokens)
+            await worker.holds(bystander)
+        assert await ending(rig, tokens)
+        await asyncio.gather(one.refuses(tokens, 1), other.refuses(tokens, 1))
+        for worker in (one, other):
+            assert isinstance(worker.at_once(bystander), Allowed)
+
+
+async def test_replayed_code_and_reused_refresh_token_end_what_is_cached(world: World) -> None:
+    rig = await Rig.build(world.store)
+    code = await rig.code()
+    first = await rig.redeem(code)
+    async with world.worker() as worker:
+        await worker.holds(first)
+        with suppress(Exception):
+            await rig.redeem(code)
+        await worker.refuses(first, 1)
+        second = await rig.tokens()
+        third = await rig.refresh(second.refresh_token)
+        await worker.holds(second)
+        await worker.holds(third)
+        with suppress(Exception):
+            await rig.refresh(second.refresh_token)
+        await asyncio.gather(worker.refuses(second, 1), worker.refuses(third, 1))
+
+
+async def test_new_password_ends_no_token(world: World) -> None:
+    rig = await Rig.build(world.store)
+    tokens = await rig.tokens()
+    async with world.worker() as worker:
+        await worker.holds(tokens)
+        position = worker.ledger.position
+        assert await rig.store.set_password("ada", "$argon2id$another")
+        assert await rig.store.revoke_token((await world.token()).access_token, None)
+        await worker.moves(position, 5)
+        assert isinstance(worker.at_once(tokens), Allowed)
+
+
+async def test_what_an_operator_types_into_psql_ends_it_as_well(world: World) -> None:
+    statements = (
+        "update access_tokens set revoked_at = now()",
+        "delete from access_tokens",
+        "truncate access_tokens",
+        "update clients set disabled_at = now()",
+        "update users set generation = 7",
+        "delete from grants",
+        "delete from families",
+    )
+    rig = await Rig.build(world.store)
+    async with world.worker() as worker:
+        for statement in statements:
+            rig = await Rig.build(world.store, username=f"user{statements.index(statement)}")
+            tokens = await rig.tokens()
+            await worker.holds(tokens)
+            await fetch(world.database, statement)
+            await worker.refuses(tokens, 1)
+            await fetch(world.database, "update clients set disabled_at = null")
+
+
+async def test_enabled_client_does_not_get_its_old_tokens_back(world: World) -> None:
+    tokens = await world.token()
+    async with world.worker() as worker:
+        await worker.holds(tokens)
+        await world.store.disable_client(world.client.client_id)
+        await world.store.disable_client(world.client.client_id, disabled=False)
+        await worker.refuses(tokens, 1)
+        await worker.holds(await world.token())
+
+
+async def test_renamed_user_and_altered_client_are_seen_by_calls_with_old_tokens(world: World) -> None:
+    rig = await Rig.build(world.store)
+    tokens = await rig.tokens()
+    signing = await world.token(kind="mac")
+    async with world.worker() as worker:
+        await worker.holds(tokens)
+        await fetch(world.database, "update users set email = 'new@example.com'")
+
+        async def renamed() -> bool:
+            verdict = await worker.check(tokens)
+            assert isinstance(verdict, Allowed)
+            assert verdict.identity is not None
+            return verdict.identity.email == "new@example.com"
+
+        await until(renamed, 1)
+
+        async def passes(nonce: str) -> bool:
+            return isinstance(await world.check(world.signed(signing, nonce=nonce), worker.guard), Allowed)
+
+        assert await passes("n1")
+        assert await passes("n2")
+        await world.store.update_client(world.client.client_id, new_client(mac_drafts=("00",)))
+        refused = (not await passes(f"x{number}") for number in range(1000))
+        await until(lambda: anext(refused), 1)
+
+
+# -- order ---------------------------------------------------------------------------------------------------
+
+
+async def test_writer_that_changed_early_and_commits_late_is_not_missed(world: World) -> None:
+    early, late = await world.token(), await world.token()
+    holder = await asyncpg.connect(world.database)
+    async with world.worker() as worker:
+        await worker.holds(early)
+        await worker.holds(late)
+        transaction = holder.transaction()
+        await transaction.start()
+        await _revoke(holder, early)
+        await world.store.revoke_token(late.access_token, None)  # a later writer, whose commit comes first
+        await worker.refuses(late, 1)
+        assert isinstance(await worker.check(early), Allowed)
+        await transaction.commit()
+        await worker.refuses(early, 1)
+    await holder.close()
+
+
+async def test_writer_that_drew_its_id_early_and_commits_late_is_not_missed(world: World) -> None:
+    early, late = await world.token(), await world.token()
+    holder = await asyncpg.connect(world.database)
+    async with world.worker() as worker:
+        await worker.holds(early)
+        await worker.holds(late)
+        transaction = holder.transaction()
+        await transaction.start()
+        await _revoke(holder, early)
+        await holder.execute("set constraints all immediate")  # the id is drawn here
+        waiting = asyncio.create_task(world.store.revoke_token(late.access_token, None))
+        await until(lambda: _waits_for_the_lock(world.database), 1)
+        assert isinstance(await worker.check(late), Allowed)
+        await transaction.commit()
+        assert await waiting
+        await asyncio.gather(worker.refuses(early, 1), worker.refuses(late, 1))
+    ids = [
+        row["key"] for row in await fetch(world.database, "select key from changes where kind = 'token' order by id")
+    ]
+    assert ids == [_digest(early).hex(), _digest(late).hex()]
+    await holder.close()
+
+
+async def test_revocation_that_cannot_be_logged_is_no_revocation(world: World) -> None:
+    tokens = await world.token()
+    holder = await asyncpg.connect(world.database)
+    async with world.worker() as worker:
+        await worker.holds(tokens)
+        async with holder.transaction():
+            await holder.execute("select pg_advisory_xact_lock($1)", TOKEN_LOCK)
+            with pytest.raises(StoreUnavailable):
+                await world.store.revoke_token(tokens.access_token, None)
+        assert isinstance(await worker.check(tokens), Allowed)
+        assert await world.store.revoke_token(tokens.access_token, None)
+        await worker.refuses(tokens, 1)
+    await holder.close()
+
+
+async def test_revocation_that_is_rolled_back_never_happened(world: World) -> None:
+    tokens = await world.token()
+    holder = await asyncpg.connect(world.database)
+    async with world.worker() as worker:
+        await worker.holds(tokens)
+        transaction = holder.transaction()
+        await transaction.start()
+        await _revoke(holder, tokens)
+        await holder.execute("set constraints all immediate")
+        await transaction.rollback()
+        assert await world.store.revoke_token((await world.token()).access_token, None)
+        await worker.moves(1, 5)
+        assert isinstance(worker.at_once(tokens), Allowed)
+    await holder.close()
+
+
+# -- misses that meet a revocation ---------------------------------------------------------------------------
+
+
+async def test_miss_that_meets_a_revocation_between_its_query_and_its_answer_is_refused(
+    world: World, relay: Relay
+) -> None:
+    async with world.worker(relay.dsn) as worker:
+        await worker.holds(await world.token())  # the connection for lookups stands
+        for ended_by in ("token", "client"):
+            client, _ = await world.store.create_client(new_client())
+            tokens = await world.store.issue_token(client.client_id, None, frozenset({"read"}), 60, None)
+            answers, position = relay.answers["gateway-lookups"], worker.ledger.position
+            relay.hold("gateway-lookups")
+            asking = asyncio.create_task(worker.check(tokens))
+            await relay.more_answers("gateway-lookups", answers)  # it says: live
+            if ended_by == "token":
+                assert await world.store.revoke_token(tokens.access_token, None)
+            else:
+                assert await world.store.disable_client(client.client_id)
+            await worker.moves(position)
+            assert not asking.done()
+            relay.release("gateway-lookups")
+            assert not isinstance(await asking, Allowed)
+            assert worker.at_once(tokens) is None
+            await worker.refuses(tokens, 1)
+
+
+async def test_miss_whose_answer_comes_before_the_news_of_the_revocation_is_ended_by_the_news(
+    world: World, relay: Relay
+) -> None:
+    async with world.worker(relay.dsn) as worker:
+        tokens = await world.token()
+        relay.hold("gateway-listen")
+        assert await world.store.revoke_token(tokens.access_token, None)
+        relay.release("gateway-listen")
+        await worker.refuses(tokens, 1)
+        tokens = await world.token()
+        relay.hold("gateway-listen")  # the worker cannot know yet
+        await worker.holds(tokens)
+        assert await world.store.revoke_token(tokens.access_token, None)
+        assert isinstance(await worker.check(tokens), Allowed)
+        relay.release("gateway-listen")
+        await worker.refuses(tokens, 1)
+
+
+async def test_miss_that_meets_the_change_of_another_token_is_cached(world: World, relay: Relay) -> None:
+    async with world.worker(relay.dsn) as worker:
+        await worker.holds(await world.token())
+        tokens, other = await world.token(), await world.token()
+        answers, position = relay.answers["gateway-lookups"], worker.ledger.position
+        relay.hold("gateway-lookups")
+        asking = asyncio.create_task(worker.check(tokens))
+        await relay.more_answers("gateway-lookups", answers)
+        assert await world.store.revoke_token(other.access_token, None)
+        await worker.moves(position)
+        relay.release("gateway-lookups")
+        assert isinstance(await asking, Allowed)
+        assert isinstance(worker.at_once(tokens), Allowed)
+
+
+async def test_miss_that_meets_a_new_beginning_of_the_log_is_not_cached(world: World, relay: Relay) -> None:
+    async with world.worker(relay.dsn) as worker:
+        await worker.holds(await world.token())
+        tokens = await world.token()
+        answers, position = relay.answers["gateway-lookups"], worker.ledger.position
+        relay.hold("gateway-lookups")
+        asking = asyncio.create_task(worker.check(tokens))
+        await relay.more_answers("gateway-lookups", answers)
+        relay.cut("gateway-listen")
+        await worker.moves(position, 3)
+        relay.release("gateway-lookups")
+        assert isinstance(await asking, Allowed)  # asked again, and found
+        await worker.holds(tokens)
+
+
+# -- a channel that is lost ----------------------------------------------------------------------------------
+
+
+@pytest.mark.long
+async def test_lost_notifications_make_revocation_slower_and_nothing_else(world: World, relay: Relay) -> None:
+    relay.deaf = True
+    async with world.worker(relay.dsn) as worker:
+        for _ in range(scaled(20)):
+            tokens = await world.token()
+            await worker.holds(tokens)
+            assert await world.store.revoke_token(tokens.access_token, None)
+            await worker.refuses(tokens, LEASE)
+        assert relay.notifications > 0
+
+
+@pytest.mark.long
+async def test_hung_channel_passes_no_revoked_token_beyond_the_lease(world: World, relay: Relay) -> None:
+    async with world.worker(relay.dsn) as worker:
+        for _ in range(scaled(20)):
+            tokens = await world.token()
+            await worker.holds(tokens)
+            relay.hold("gateway-listen")
+            assert await world.store.revoke_token(tokens.access_token, None)
+            await worker.refuses(tokens, LEASE + 0.5)
+            relay.release("gateway-listen")
+            await until(worker.follows, 5)
+
+
+async def test_hung_channel_is_given_up_and_another_one_opened(world: World, relay: Relay) -> None:
+    async with world.worker(relay.dsn) as worker:
+        tokens = await world.token()
+        await worker.holds(tokens)
+        hung = relay.connections("gateway-listen")
+        assert hung == 1
+        (pid,) = await _listeners(world.database)
+        os.kill(pid, signal.SIGSTOP)  # the server's end of it: it holds the connection and says nothing
+        try:
+            assert await world.store.revoke_token(tokens.access_token, None)
+            await worker.refuses(tokens, LEASE + 0.5)
+            await until(lambda: _another_listener(world.database, pid), 5)
+            await until(worker.follows, 1)
+            again = await world.token()
+            await worker.holds(again)
+            assert await world.store.revoke_token(again.access_token, None)
+            await worker.refuses(again, 1)
+        finally:
+            os.kill(pid, signal.SIGCONT)
+
+
+async def test_channel_that_hangs_ends_even_a_long_stale_for(world: World, relay: Relay) -> None:
+    async with world.worker(relay.dsn, stale_for="1h") as worker:
+        tokens = await world.token()
+        await worker.holds(tokens)
+        (pid,) = await _listeners(world.database)
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            assert await world.store.revoke_token(tokens.access_token, None)
+            await worker.refuses(tokens, 5)
+        finally:
+            os.kill(pid, signal.SIGCONT)
+
+
+@pytest.mark.long
+async def test_killed_listener_is_replaced_and_what_was_cached_is_asked_anew(world: World) -> None:
+    async with world.worker() as worker:
+        for _ in range(scaled(20)):
+            tokens, other = await world.token(), await world.token()
+            await worker.holds(tokens)
+            await worker.holds(other)
+            position = worker.ledger.position
+            (pid,) = await _listeners(world.database)
+            await fetch(world.database, "select pg_terminate_backend($1, 2000)", pid)
+            assert await world.store.revoke_token(tokens.access_token, None)
+            await worker.refuses(tokens, 1)
+            await worker.moves(position, 2)
+            assert worker.at_once(other) is None
+            await worker.holds(other)
+
+
+async def test_revocation_while_nothing_can_connect_is_known_when_something_can_again(
+    world: World, relay: Relay
+) -> None:
+    async with world.worker(relay.dsn) as worker:
+        tokens = await world.token()
+        await worker.holds(tokens)
+        relay.closed = True
+        for use in ("gateway-listen", "gateway-lookups"):
+            relay.cut(use)
+        assert await world.store.revoke_token(tokens.access_token, None)
+        await until(lambda: worker.at_once(tokens) is None, LEASE + 0.5)
+        verdict = await worker.check(tokens)
+        assert not isinstance(verdict, Allowed)
+        assert verdict.status == 503
+        relay.closed = False
+        await until(worker.follows, 2)
+        await worker.refuses(tokens, 0.5)
+
+
+async def test_restarted_postgres_empties_the_cache(durable_server: embedded.Server, keyring: Keyring) -> None:
+    store = await Store.open(durable_server.dsn, keyring, name="gateway-test")
+    world = await World.over(store, durable_server.dsn, keyring)
+    async with world.worker() as worker:
+        tokens, other = await world.token(), await world.token()
+        await worker.holds(tokens)
+        await worker.holds(other)
+        server, position = worker.ledger.server, worker.ledger.position
+        assert durable_server.pid is not None
+        os.kill(durable_server.pid, signal.SIGKILL)
+        await until(lambda: _revoked(store, tokens), 10)
+        await worker.refuses(tokens, 5)
+        await until(worker.follows, 5)
+        assert worker.ledger.server != server
+        assert worker.ledger.position > position
+        await until(lambda: _passes(worker.check(other)), 5)
+    await store.close()
+
+
+# -- a worker that stood still -------------------------------------------------------------------------------
+
+
+async def test_worker_that_stood_still_trusts_nothing_from_before(world: World) -> None:
+    elapsed = Offset()
+    async with world.worker(elapsed=elapsed) as worker:
+        tokens = await world.token()
+        await worker.holds(tokens)
+        elapsed.seconds += LEASE
+        assert worker.at_once(tokens) is None
+        assert isinstance(await worker.check(tokens), Allowed)
+        await until(worker.follows, 2)
+        assert isinstance(worker.at_once(tokens), Allowed)  # the log, read again, has said nothing against it
+
+
+async def test_worker_that_slept_longer_than_the_log_is_kept_begins_anew(world: World, relay: Relay) -> None:
+    async with world.worker(relay.dsn, stale_for="1h") as worker:
+        tokens = await world.token()
+        await worker.holds(tokens)
+        relay.hold("gateway-listen")
+        assert await world.store.revoke_token(tokens.access_token, None)
+        assert await world.store.revoke_token((await world.token()).access_token, None)
+        await fetch(world.database, "delete from changes where id < (select max(id) from changes)")  # it is swept
+        assert isinstance(worker.at_once(tokens), Allowed)
+        relay.release("gateway-listen")
+        await worker.refuses(tokens, 2)
+
+
+async def _revoke(connection: "asyncpg.Connection[asyncpg.Record]", tokens: IssuedTokens) -> None:
+    await connection.execute("update access_tokens set revoked_at = now() where digest = $1", _digest(tokens))
+
+
+def _digest(tokens: IssuedTokens) -> bytes:
+    from gateway.crypto import digest
+
+    return digest(tokens.access_token)
+
+
+async def _waits_for_the_lock(dsn: str) -> bool:
+    waiting = "select 1 from pg_locks where locktype = 'advisory' and not granted and database = "
+    return bool(await fetch(dsn, waiting + "(select oid from pg_database where datname = current_database())"))
+
+
+async def _listeners(dsn: str) -> list[int]:
+    rows = await fetch(
+        dsn,
+        "select pid from pg_stat_activity where application_name = 'gateway-listen' and datname = current_database()",
+    )
+    return [row["pid"] for row in rows]
+
+
+async def _another_listener(dsn: str, than: int) -> bool:
+    return any(pid != than for pid in await _listeners(dsn))
+
+
+async def _revoked(store: Store, tokens: IssuedTokens) -> bool:
+    with suppress(StoreUnavailable):
+        return await store.revoke_token(tokens.access_token, None)
+    return False
+
+
+async def _passes(check: Awaitable[object]) -> bool:
+    return isinstance(await check, Allowed)
