@@ -53,7 +53,7 @@ BAD_LAST = [
     ("a NUL behind the last size", b"0\x00\r\n\r\n"),
     ("a request behind the last size", b"0\r\nGET /hidden HTTP/1.1\r\nHost: a\r\n\r\n"),
 ]
-LAST_READ_ALIKE = {"a space behind the last size", "a last size of 300 zeros"}
+LAST_READ_ALIKE = {"a space behind the last size", "a last size of 300 zeros", "a request behind the last size"}
 
 BAD_EXTENSIONS = [
     b";", b"; ", b";;", b";a;", b";=", b";=b", b";a=", b";a= ", b";a=;b", b";a b", b";a=b c", b";a\x00", b";a=\x00",
@@ -68,6 +68,7 @@ GOOD_EXTENSIONS = [
     b";!#$%&'*+-.^_`|~=1", b';a="\xe4"', b";a" + b"a" * 200,
 ]  # fmt: skip
 
+# RFC 9110, 6.5: a recipient may discard trailers, unread where the section's end is the same
 BAD_TRAILERS = [
     ("a space before the colon", b"X-A : b"),
     ("no colon", b"X-A"),
@@ -80,8 +81,6 @@ BAD_TRAILERS = [
     ("a name that is no token", b"X(A): b"),
     ("a request line", b"GET /hidden HTTP/1.1"),
 ]
-FOLDABLE = {"a fold", "a bare LF", "a bare CR", "a NUL"}
-
 # RFC 9110, 6.5.1: trailers that frame, route, authenticate or identify never pass
 FORBIDDEN_TRAILERS = [
     b"Content-Length", b"Transfer-Encoding", b"Host", b"Connection", b"TE", b"Upgrade", b"Expect", b"Content-Encoding",
@@ -154,15 +153,14 @@ def _extensions() -> list[Row]:
 def _trailers() -> list[Row]:
     rows = []
     for name, raw in BAD_TRAILERS:
-        lenient = HELLO if name in FOLDABLE else None
         data = chunked(b"5\r\nhello\r\n0\r\n" + raw + b"\r\n\r\n")
-        rows.append(refuse(f"a trailer with {name}", TRAILER, data, begun=True, lenient=lenient))
+        rows.append(refuse(f"a trailer with {name}", TRAILER, data, begun=True, lenient=HELLO))
         rows.append(
             refuse(
                 f"a trailer with {name} and no body",
                 TRAILER,
                 chunked(b"0\r\n" + raw + b"\r\n\r\n"),
-                lenient=posted() if name in FOLDABLE else None,
+                lenient=posted(),
             )
         )
     for field in FORBIDDEN_TRAILERS:

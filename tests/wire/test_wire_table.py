@@ -1,15 +1,23 @@
 """The wire table against the gateway: each row whole, byte by byte, behind a good request, and second."""
 
+import asyncio
+import random
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
+from fuzz.mutation import REQUEST_SEEDS, mutated
+from fuzz.sockets import forwarded_alike
+from gateway.proxy import Limits
+from tests.counts import scaled
 from tests.wire.answers import Answer
-from tests.wire.judge import WAYS, judge, play
+from tests.wire.conversation import converse
+from tests.wire.judge import WAYS, judge, own_answer, play
 from tests.wire.judge_answers import hear, judge_answer
 from tests.wire.rig import WireRig, wire_rig
-from tests.wire.rows import Row
+from tests.wire.rows import Pass, Row, chunked, post
 from tests.wire.table import ANSWERS, REQUESTS
 
 
@@ -40,3 +48,60 @@ async def test_a_request_means_the_same_on_both_sides(row: Row, wire: WireRig) -
 async def test_an_answer_is_relayed_whole_or_not_at_all(answer: Answer, wire: WireRig) -> None:
     for way in WAYS:
         assert judge_answer(answer, await hear(answer, way, wire.port, wire.recorder)) == [], way
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_whatever_is_forwarded_is_read_alike_by_every_reader(wire: WireRig) -> None:
+    chance = random.Random(3)
+    for _ in range(scaled(3000)):
+        await forwarded_alike(wire, mutated(chance, REQUEST_SEEDS, most=3))
+
+
+STAYING = [
+    row
+    for row in REQUESTS
+    if isinstance(row.verdict, Pass) and not (row.verdict.closes or row.ends or len(row.data) > 900)
+]
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize("seed", range(5))
+async def test_pipelined_requests_are_answered_in_their_order(seed: int, wire: WireRig) -> None:
+    # RFC 9112, section 9.3.2
+    rows = random.Random(seed).sample(STAYING, 40)
+    wire.recorder.reset()
+    data = b"".join(row.data for row in rows)
+    said = await converse(wire.port, [([data], len(rows))], [row.method for row in rows])
+    verdicts = [row.verdict for row in rows if isinstance(row.verdict, Pass)]
+    answered = zip(said.replies, verdicts, strict=True)
+    assert all(own_answer(reply, verdict.method, verdict.target) for reply, verdict in answered)
+    arrived = [
+        arrived.reading and (arrived.reading.method, arrived.reading.target) for arrived in wire.recorder.arrived
+    ]
+    assert arrived == [(verdict.method, verdict.target) for verdict in verdicts]
+
+
+UNFINISHED = [
+    ("nothing of", b"", False),
+    ("one byte of", b"G", True),
+    ("a line end before", b"\r\n", False),
+    ("a line of", b"POST /row HTTP/1.1\r\n", True),
+    ("a field of", b"POST /row HTTP/1.1\r\nHost: a\r\nX-A", True),
+    ("all but the last byte of", post(b"Content-Length: 5")[:-1], True),
+    ("no body of", post(b"Content-Length: 5"), True),
+    ("half the body of", post(b"Content-Length: 5", body=b"he"), True),
+    ("no chunk of", chunked(b""), True),
+    ("half a chunk of", chunked(b"5\r\nhe"), True),
+    ("all but the end of", chunked(b"5\r\nhello\r\n0\r\n"), True),
+]
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_request_that_is_not_finished_in_time_ends_the_connection(tmp_path: Path) -> None:
+    # RFC 9110, section 15.5.9: 408 where a request has begun
+    limits = Limits(head=0.4, body_idle=0.4, tick=0.05, linger=0.2)
+    async with wire_rig(tmp_path, limits) as rig:
+        said = await asyncio.gather(*(converse(rig.port, [([data], 9)], ["GET"]) for _, data, _ in UNFINISHED))
+        for (name, _, begun), heard in zip(UNFINISHED, said, strict=True):
+            assert ([reply.status for reply in heard.replies], heard.ended) == ([408] if begun else [], True), name
+        assert not [arrived for arrived in rig.recorder.arrived if arrived.reading is not None]
