@@ -32,15 +32,25 @@ class Demo:
 
     async def answer(self) -> Any:
         """The one JSON object."""
+        return json.loads(await self._line())
+
+    async def _line(self) -> bytes:
         assert self.process.stdout is not None
-        return json.loads(await asyncio.wait_for(self.process.stdout.readline(), 60))
+        try:
+            line = await asyncio.wait_for(self.process.stdout.readline(), 60)
+        except TimeoutError:
+            line = b""
+        if not line:
+            self.process.kill()
+            _, err = await self.process.communicate()
+            raise AssertionError(f"the demo did not become ready: {err.decode()}")
+        return line
 
     async def told(self) -> str:
         """Everything that it tells a person."""
-        assert self.process.stdout is not None
         text = b""
         while b"Commands:" not in text:
-            text += await asyncio.wait_for(self.process.stdout.readline(), 60)
+            text += await self._line()
         return text.decode()
 
     async def end(self, how: signal.Signals = signal.SIGINT) -> tuple[int, str]:
