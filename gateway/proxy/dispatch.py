@@ -22,6 +22,7 @@ _METADATA_OF_ISSUER = (
 _FORM_LIMIT = 64 * 1024
 _AUTHORIZATION_TIMEOUT = 30.0
 _IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"))
+_FORM_METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"))
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9_.-]{1,64}")
 _CONTROLS = re.compile(rb"[\x00-\x1f\x7f]")
 
@@ -104,6 +105,11 @@ class Dispatcher:
         own = self._own.get(route.path) is route
         if own and host != self._public_host and route.path != METADATA:
             return refusal(421, f"Sign-in and tokens are served at {self._public_authority.decode()} only.")
+        # The authorization plane's own parser would refuse these too, in an answer that is none of ours.
+        if own and head.method not in _FORM_METHODS:
+            return refusal(501, "This method is not known here.")
+        if own and not head.target.isascii():
+            return refusal(400, "Percent-encode what is not ASCII in the request target.")
         return Plan(
             route,
             own,

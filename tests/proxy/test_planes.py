@@ -1,5 +1,6 @@
 """Both planes behind one front: pages and API calls share a browser's connection, in turn and pipelined."""
 
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -69,3 +70,21 @@ async def test_a_page_keeps_its_connection_for_a_call(both: Rig) -> None:
     await connection.send(CALL)
     assert (await connection.reply()).body == b"ok"
     connection.close()
+
+
+@pytest.mark.parametrize(
+    ("line", "status"),
+    [
+        (b"GET /oauth2/\xc3\xa9", 400),
+        (b"GET /oauth2/login?x=\xff", 400),
+        (b"BREW /oauth2/login", 501),
+        (b"get /oauth2/login", 501),
+        (b"PUT /oauth2/token", 405),
+    ],
+)
+async def test_what_the_pages_cannot_read_is_refused_in_the_gateway_s_words(
+    both: Rig, line: bytes, status: int
+) -> None:
+    reply = await both.talk(line + b" HTTP/1.1\r\nHost: gateway.test\r\n\r\n")
+    assert reply.status == status
+    assert json.loads(reply.body)["request_id"] == reply.one("x-request-id")
