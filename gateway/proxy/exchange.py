@@ -205,7 +205,7 @@ class Exchange:
         self.state = State.SENDING
         identity = b"" if allowed is None or allowed.identity is None else identity_fields(allowed)
         upstream.write(b"%bX-Request-Id: %b\r\n%b%b" % (plan.head, self.request_id, identity, plan.last))
-        self.deadline = self._proxy.clock + plan.route.timeout
+        self._await_response()
         if head.length != 0:
             held, self._held = self._held, b""
             if held:
@@ -229,8 +229,11 @@ class Exchange:
         self._await_response()
 
     def _await_response(self) -> None:
+        """The upstream's time runs while it is the upstream's turn, not while the client is slow to send its body."""
         if self.state is State.SENDING:
-            self.deadline = self._proxy.clock + self._plan.route.timeout
+            asked = self.head.expects_continue and self._body_size == 0
+            its_turn = self.request_complete or asked or not self.wants_body
+            self.deadline = self._proxy.clock + self._plan.route.timeout if its_turn else inf
 
     # -- the response, downwards ----------------------------------------------------------------------------------
 
@@ -284,8 +287,8 @@ class Exchange:
             self.fail(refusal(502, "The upstream's answer is incomplete.", cause=fault.description))
 
     def upstream_writable(self, writable: bool) -> None:
+        self._await_response()
         if writable:
-            self._await_response()
             self._front.advance()
 
     def _relay_interim(self, head: ResponseHead) -> None:

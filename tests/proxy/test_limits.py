@@ -6,6 +6,7 @@ import socket
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import cast
 
 import psutil
 import pytest
@@ -67,6 +68,38 @@ async def test_a_body_that_stalls_is_given_up_on_both_sides(quick: Rig) -> None:
     await eventually(lambda: quick.upstream.ended == 1)
     assert not quick.upstream.requests[0].complete
     connection.close()
+
+
+async def test_a_client_that_is_slow_with_its_body_does_not_use_up_the_upstream_s_time(
+    tmp_path: Path, no_database: Store
+) -> None:
+    routes = [{"name": "all", "path": "/", "auth": "none", "timeout": "1s"}]
+    async with rig(tmp_path, no_database, routes=routes, limits=Limits(body_idle=20, tick=0.05)) as running:
+        connection = await running.connect()
+        await connection.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhello")
+        assert not await connection.closed(within=1.5)
+        await connection.send(b"world")
+        assert (await connection.reply()).status == 200
+        connection.close()
+
+
+@pytest.mark.parametrize("expectation", [b"", b"Expect: 100-continue\r\n"])
+async def test_an_upstream_that_takes_no_body_has_its_time_only(
+    expectation: bytes, tmp_path: Path, no_database: Store
+) -> None:
+    async def deaf(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        cast("asyncio.Transport", writer.transport).pause_reading()
+        await asyncio.Event().wait()
+
+    routes = [{"name": "all", "path": "/", "auth": "none", "timeout": "1s", "max_body": "64MiB"}]
+    async with rig(tmp_path, no_database, routes=routes, limits=Limits(body_idle=20, tick=0.05)) as running:
+        running.upstream.handler = deaf
+        connection = await running.connect()
+        head = b"POST / HTTP/1.1\r\nHost: a\r\n%bContent-Length: %d\r\n\r\n" % (expectation, 32 * MIB)
+        connection.writer.write(head + (b"" if expectation else b"x" * 16 * MIB))
+        assert (await connection.reply()).status == 504
+        connection.close()
 
 
 async def endless(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
