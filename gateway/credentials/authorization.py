@@ -10,6 +10,7 @@ from gateway.errors import GatewayError
 
 _CREDENTIALS = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32})(?: +([^ ].*))?", re.DOTALL)
 
+_NOTHING = (b"", b" ")
 _QUERY_TOKEN = b"access_token"  # RFC 6750, section 2.3
 
 
@@ -22,6 +23,8 @@ def split(value: bytes) -> tuple[str, bytes]:
 
     Raises Malformed when there is no scheme or nothing behind it.
     """
+    if value.startswith(b"Bearer ") and value[7:8] not in _NOTHING:
+        return "bearer", value[7:]  # what the grammar gives too, at a third of the cost
     found = _CREDENTIALS.fullmatch(value)
     if found is None:
         raise Malformed("The Authorization field names no scheme.")

@@ -23,10 +23,9 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
-from typing import Final
+from typing import Final, NamedTuple
 
 from gateway.config import Settings
 from gateway.credentials import Malformed, bearer, in_query, mac, split
@@ -54,8 +53,7 @@ _DEAD: Final = "The access token is unknown, expired or revoked."
 _FORGED: Final = "The MAC token is unknown, expired or revoked, or its signature does not fit the request."
 
 
-@dataclass(frozen=True, slots=True)
-class _Presented:
+class _Presented(NamedTuple):
     """A credential as it came: the token, and for a MAC its attributes and the string that they sign."""
 
     token: str
@@ -88,8 +86,9 @@ class Guard:
             raise OperatorError("keys.master: there is no master key yet, so no token can be judged")
         self._store = store
         self._ledger = Ledger(stale_for=settings.config.tokens.stale_for, elapsed=elapsed)
-        self._tokens = Tokens(store, settings.keyring, self._ledger)
+        self._tokens = Tokens(store, self._ledger)
         self._cached = self._tokens.cache.get
+        self._is_invented = settings.keyring.is_invented
         self._mac = settings.config.mac
         self._realm = settings.config.server.host
         self._clock = clock
@@ -145,7 +144,7 @@ class Guard:
             presented = _presented(call, scheme, rest)
         except Malformed as exc:
             return self._rendered(route, 400, "invalid_request", str(exc), f"malformed credential: {exc}")
-        if self._tokens.invented(presented.token):
+        if self._is_invented(presented.token, "gwa_"):
             return self._invalid(call, presented.unproven, "invented token")
         return self._looked_up(call, presented)
 

@@ -11,13 +11,12 @@ lives is held: of a token that is unknown or dead the log would not tell that it
 from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
-from gateway.crypto import Keyring, digest
+from gateway.crypto import digest
 from gateway.guard.batches import Batches
 from gateway.guard.cache import Cache, Held
 from gateway.guard.ledger import Ledger
 from gateway.store import Store
 
-_OURS: Final = ("gwa_", "gwr_", "gwc_")
 _OWN_LANE: Final = 20_000  # tokens that may wait
 _STRANGERS_LANE: Final = 512  # two batches
 
@@ -25,20 +24,12 @@ _STRANGERS_LANE: Final = 512  # two batches
 class Tokens:
     """Looks access tokens up, in the cache or in the store."""
 
-    def __init__(self, store: Store, keyring: Keyring, ledger: Ledger) -> None:
+    def __init__(self, store: Store, ledger: Ledger) -> None:
         self._store = store
-        self._keyring = keyring
         self._ledger = ledger
         self.cache = Cache(ledger)
         self._own = Batches(self._ask, limit=_OWN_LANE)
         self._strangers = Batches(self._ask, limit=_STRANGERS_LANE)
-
-    def invented(self, token: str) -> bool:
-        """Whether a token that claims to be ours cannot be an access token: no database call is spent on it.
-
-        Its keyed check fails, or it is a refresh token or a code. Tokens of another shape may have been imported.
-        """
-        return token.startswith(_OURS) and not self._keyring.is_ours(token, "gwa_")
 
     async def known(self, token: str) -> Held | None:
         """The token unless it is unknown or was ended; its time is for the caller to judge.
