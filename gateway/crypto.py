@@ -110,6 +110,10 @@ class Keyring:
         self._current = _Keys.of(master)
         self._all = (self._current, *(_Keys.of(key) for key in previous))
 
+    def __reduce__(self) -> "tuple[type[Keyring], tuple[bytes, tuple[bytes, ...]]]":
+        """The supervisor hands it to its workers; what is derived is derived there anew."""
+        return Keyring, (self._current.master, tuple(keys.master for keys in self._all[1:]))
+
     def __repr__(self) -> str:
         return f"Keyring({self.key_id.hex()}, {len(self._all) - 1} previous)"
 

@@ -1,6 +1,7 @@
 """Secrets, digests and key rotation: what is good stays good, and nothing else is."""
 
 import hashlib
+import pickle
 import re
 
 import pytest
@@ -21,6 +22,13 @@ def test_token_is_made_of_its_prefix_192_random_bits_and_a_check(prefix: TokenPr
     token = Keyring(OLD).new_token(prefix)
     assert re.fullmatch(rf"{prefix}[A-Za-z0-9_-]{{40}}", token)
     assert len(token) == crypto.TOKEN_LENGTH
+
+
+def test_a_worker_s_copy_of_the_keys_knows_what_the_supervisor_s_does() -> None:
+    keyring = Keyring(NEW, (OLD,))
+    copy: Keyring = pickle.loads(pickle.dumps(keyring))
+    assert copy.is_ours(keyring.new_token("gwa_"), "gwa_")
+    assert copy.is_ours(Keyring(OLD).new_token("gwa_"), "gwa_")
 
 
 def test_tokens_never_repeat() -> None:
