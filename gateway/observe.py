@@ -175,11 +175,16 @@ def _described(failure: BaseException) -> str:
     cause: BaseException | None = failure
     while cause is not None and len(parts) < 4:
         parts.append(f"{type(cause).__name__}: {cause}")
-        cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
+        if isinstance(cause, BaseExceptionGroup):
+            cause = cause.exceptions[0]
+        else:
+            cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
     return " < ".join(parts)
 
 
 def _places(failure: BaseException) -> list[str]:
+    while isinstance(failure, BaseExceptionGroup):  # the group's own places tell who waited, not what went wrong
+        failure = failure.exceptions[0]
     frames = traceback.extract_tb(failure.__traceback__)[-_MOST_FRAMES:]
     return [f"{'/'.join(frame.filename.rsplit('/', 3)[-3:])}:{frame.lineno} {frame.name}" for frame in frames]
 

@@ -181,6 +181,24 @@ def test_an_exception_is_a_field_with_its_causes_and_places(capsys: pytest.Captu
     assert "test_observe.py" in places[-1]
 
 
+def test_a_group_of_exceptions_shows_what_went_wrong_in_it(capsys: pytest.CaptureFixture[str]) -> None:
+    def fail() -> None:
+        raise TypeError("the reason")
+
+    try:
+        try:
+            fail()
+        except TypeError as exc:
+            raise ExceptionGroup("in a task group", [exc]) from None
+    except ExceptionGroup as group:
+        observe.get_logger("gateway").error("failed", exc_info=group)
+    [line] = lines(capsys)
+    assert line["exception"] == "ExceptionGroup: in a task group (1 sub-exception) < TypeError: the reason"
+    places = line["traceback"]
+    assert isinstance(places, list)
+    assert places[-1].endswith(" fail")
+
+
 @pytest.mark.parametrize(
     "speak",
     [
