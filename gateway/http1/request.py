@@ -54,10 +54,6 @@ class RequestHead:
         """Every value of a field, by its lower-case name."""
         return (value for lower, _, value in self.fields if lower == name)
 
-    @property
-    def has_body(self) -> bool:
-        return self.length != 0
-
 
 RequestEvent = RequestHead | bytes | End
 
@@ -136,7 +132,7 @@ class RequestReader:
         raw = buffer.peek_head() if self._head_lines.fresh else None
         head = None if raw is None else self._memo.get(raw)
         if head is not None and raw is not None:
-            buffer.position += len(raw)
+            buffer.skip(len(raw))
         else:
             head = self._read_new_head(raw)
             if head is None:

@@ -137,7 +137,7 @@ class ResponseReader:
         raw = self._buffer.peek_head() if self._plain and self._head_lines.fresh else None
         head = None if raw is None else self._memo.get(raw)
         if head is not None and raw is not None:
-            self._buffer.position += len(raw)
+            self._buffer.skip(len(raw))
         else:
             read = self._head_lines.read(self._buffer)
             if read is None:

@@ -104,9 +104,9 @@ class Proxy:
 
     def log_refusal(self, peer: Peer, request_id: bytes, head: RequestHead | None, refused: Refused) -> None:
         """One line for the operator; a flood of refusals is counted instead of written."""
-        fault = refused.status >= 500
-        if not self._lines.take(self.now()) and not fault:
+        if not self._lines.take(self.now()):
             return
+        fault = refused.status >= 500
         (_log.warning if fault else _log.info)(
             "refused",
             request_id=request_id.decode(),

@@ -8,17 +8,13 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from gateway.config import Config
 from gateway.guard import Allowed, Call, Refused
 from gateway.http1 import Malformed, RequestHead, parse_host
-from gateway.model import OWN_COOKIES
+from gateway.model import ISSUER_METADATA, OWN_COOKIES, RESOURCE_METADATA, format_scope
 from gateway.proxy.answers import malformed, refusal
 from gateway.routing import NoRoute, Origin, Route, RouteTable, TargetError, canonical
 from gateway.routing.fields import to_upstream
 
-METADATA = b"/.well-known/oauth-protected-resource"  # RFC 9728: also asked for on a route's own host
-_METADATA_OF_ISSUER = (
-    b"/.well-known/oauth-authorization-server",
-    b"/.well-known/openid-configuration",
-    b"/.well-known/jwks.json",
-)
+METADATA = RESOURCE_METADATA.encode()  # RFC 9728: also asked for on a route's own host
+_METADATA_OF_ISSUER = tuple(path.encode() for path in ISSUER_METADATA)
 _FORM_LIMIT = 64 * 1024
 _AUTHORIZATION_TIMEOUT = 30.0
 _IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"))
@@ -122,14 +118,14 @@ class Dispatcher:
 
     def allowed_methods(self, head: RequestHead, destination: Refused) -> list[tuple[bytes, bytes]]:
         """The Allow field of a 405 (RFC 9110, section 15.5.6)."""
-        if destination.status != 405 or head.method == b"CONNECT":
+        if destination.status != 405:
             return []
         host, _ = parse_host(head.host or self._public_authority)
         found = self._table.match(host, head.method, canonical(head.target).path)
         return [(b"Allow", b", ".join(found.allow))] if isinstance(found, NoRoute) else []
 
     def _call(self, head: RequestHead, route: Route, host: bytes) -> Call:
-        """What the guard judges. Host and port are ours to say, never the forwarding fields' (MAC.md)."""
+        """What the guard judges. Host and port are ours to say, never the forwarding fields'."""
         names = [name for name, _, _ in head.fields]
         return Call(
             route=route,
@@ -214,14 +210,14 @@ def _request_id(head: RequestHead, peer: Peer) -> bytes | None:
 
 
 def identity_fields(allowed: Allowed) -> bytes:
-    """Who asks, as INTERFACES.md names it, in whole lines; nothing on a public route."""
+    """Who asks, in whole lines; nothing on a public route."""
     identity = allowed.identity
     if identity is None:
         return b""
     fields = [
         (b"X-Auth-Subject", identity.subject),
         (b"X-Auth-Client-Id", identity.client_id),
-        (b"X-Auth-Scope", " ".join(sorted(allowed.scopes))),
+        (b"X-Auth-Scope", format_scope(allowed.scopes)),
         (b"X-Auth-Token-Type", allowed.token_type),
         (b"X-Forwarded-User", identity.username),
         (b"X-Forwarded-Email", identity.email),

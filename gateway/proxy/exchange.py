@@ -142,7 +142,11 @@ class Exchange:
             if fault is None and isinstance(late := done.result(), UpstreamConnection):
                 late.release()
         elif fault is None:
-            then(done.result())
+            try:
+                then(done.result())
+            except Exception as exc:  # nobody above would hear of it, and the client would wait for ever
+                _log.error("fault", request_id=self.request_id.decode(), exc_info=exc)
+                self.fail(refusal(500, "The gateway failed.", cause=repr(exc)))
         elif isinstance(fault, UpstreamUnreachable):
             description = "The upstream is busy." if fault.status == 503 else "The upstream cannot be reached."
             self._front.refuse(self, refusal(fault.status, description, cause=str(fault)))

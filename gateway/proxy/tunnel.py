@@ -59,8 +59,7 @@ class Tunnel:
 
     def client_ended(self) -> None:
         self._client_ended = True
-        self._upstream.write_eof()
-        if self._upstream_ended:
+        if not self._upstream.write_eof() or self._upstream_ended:
             self.close()
 
     def client_writable(self, writable: bool) -> None:

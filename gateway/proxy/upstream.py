@@ -8,6 +8,7 @@ dies unread under a request may have met the upstream's idle timeout; who asked 
 import asyncio
 import ssl
 from collections import deque
+from functools import cache
 from typing import Protocol, cast
 
 from gateway.http1 import ResponseReader
@@ -31,7 +32,7 @@ class Owner(Protocol):
 class UpstreamConnection(asyncio.Protocol):
     """One connection to an upstream, with the reader of its answers; `tunnelled` once it has left HTTP."""
 
-    def __init__(self, pool: "_Pool", limits: Limits) -> None:
+    def __init__(self, pool: "Pool", limits: Limits) -> None:
         self.owner: Owner | None = None
         self.reader = ResponseReader()
         self.tunnelled = False
@@ -59,9 +60,12 @@ class UpstreamConnection(asyncio.Protocol):
         else:
             self._transport.writelines(parts)
 
-    def write_eof(self) -> None:
-        if self._transport is not None and not self.closed and self._transport.can_write_eof():
-            self._transport.write_eof()
+    def write_eof(self) -> bool:
+        """End our side; False where that cannot be done alone (TLS)."""
+        if self._transport is None or self.closed or not self._transport.can_write_eof():
+            return False
+        self._transport.write_eof()
+        return True
 
     def pause(self) -> None:
         if self._reading and self._transport is not None and not self.closed:
@@ -147,7 +151,7 @@ class UpstreamUnreachable(Exception):
         self.status = status
 
 
-class _Pool:
+class Pool:
     """The connections to one upstream: idle ones, the newest last, and who waits for one."""
 
     def __init__(self, origin: Origin, limits: Limits) -> None:
@@ -171,12 +175,8 @@ class _Pool:
 
     def take_back(self, connection: UpstreamConnection) -> None:
         """Keep a connection for the next exchange, or give it to whoever waits."""
-        while self._waiting:
-            waiter = self._waiting.popleft()
-            if not waiter.done():
-                waiter.set_result(connection)
-                return
-        self._idle.append(connection)
+        if not self._wake(connection):
+            self._idle.append(connection)
 
     def forget(self, connection: UpstreamConnection) -> None:
         """A connection has ended; the next one waiting may open another."""
@@ -185,11 +185,16 @@ class _Pool:
         self._open.discard(connection)
         if connection in self._idle:
             self._idle.remove(connection)
+        self._wake(None)
+
+    def _wake(self, connection: UpstreamConnection | None) -> bool:
+        """Give the one who has waited longest a connection, or with None leave to open one; False if nobody waits."""
         while self._waiting:
             waiter = self._waiting.popleft()
             if not waiter.done():
-                waiter.set_result(None)
-                return
+                waiter.set_result(connection)
+                return True
+        return False
 
     async def connect(self) -> UpstreamConnection:
         """A new connection, or one that is given back meanwhile. Raises OSError, TimeoutError, UpstreamUnreachable."""
@@ -199,7 +204,7 @@ class _Pool:
             waiter: asyncio.Future[UpstreamConnection | None] = self._loop.create_future()
             self._waiting.append(waiter)
             given = await self._awaited(waiter)
-            if given is not None:
+            if given is not None and not given.closed:
                 return given
         connection = UpstreamConnection(self, self._limits)
         self._open.add(connection)
@@ -217,8 +222,14 @@ class _Pool:
             async with asyncio.timeout(self._limits.upstream_wait):
                 return await waiter
         except BaseException:
-            if waiter.done() and not waiter.cancelled() and (given := waiter.result()) is not None:
-                self.take_back(given)  # it came in the moment of giving up: the next one has it
+            if (
+                waiter.done() and not waiter.cancelled()
+            ):  # its turn came in the moment of giving up: the next one has it
+                given = waiter.result()
+                if given is None or given.closed:
+                    self._wake(None)
+                else:
+                    self.take_back(given)
             raise
 
     async def _open_transport(self, connection: UpstreamConnection) -> None:
@@ -242,8 +253,8 @@ class Upstreams:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._turns: dict[Route, int] = {}
-        self._of_route: dict[Route, tuple[_Pool, ...]] = {}
-        self._pools: dict[Origin, _Pool] = {}
+        self._of_route: dict[Route, tuple[Pool, ...]] = {}
+        self._pools: dict[Origin, Pool] = {}
 
     def idle(self, route: Route, *, fresh: bool) -> UpstreamConnection | None:
         """A connection that is ready at once, if there is one; with `fresh` only one used a moment ago."""
@@ -284,15 +295,17 @@ class Upstreams:
         self._turns[route] = (turn + 1) % len(route.upstreams)
         return turn
 
-    def _make_pools(self, route: Route) -> tuple[_Pool, ...]:
+    def _make_pools(self, route: Route) -> tuple[Pool, ...]:
         """The pools of a route's upstreams; routes to one upstream share its pool."""
         for origin in route.upstreams:
-            self._pools.setdefault(origin, _Pool(origin, self._limits))
+            self._pools.setdefault(origin, Pool(origin, self._limits))
         self._of_route[route] = tuple(self._pools[origin] for origin in route.upstreams)
         return self._of_route[route]
 
 
+@cache
 def _tls() -> ssl.SSLContext:
+    """What every upstream's certificate is checked with; reading the system's takes 15 ms."""
     context = ssl.create_default_context()
     context.set_alpn_protocols(["http/1.1"])
     return context
