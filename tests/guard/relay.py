@@ -27,16 +27,22 @@ class Relay:
         self.closed = False  # new connections are ended at once
         self.answers: Counter[str] = Counter()  # chunks that came from the server, by use
         self.notifications = 0  # that came from the server, lost or not
-        self._flowing: defaultdict[str, asyncio.Event] = defaultdict(_set_event)
+        self._held: set[str] = set()
+        self._flowing: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
         self._tasks: set[asyncio.Task[None]] = set()
         self._writers: defaultdict[str, set[asyncio.StreamWriter]] = defaultdict(set)
 
-    def hold(self, use: str) -> None:
-        """Keep what the server answers on the connections of that use."""
-        self._flowing[use].clear()
+    def hold(self, use: str, *, later: bool = True) -> None:
+        """Keep what the server answers on the connections of that use; on those that come `later` too, or not."""
+        for flowing in self._flowing[use]:
+            flowing.clear()
+        if later:
+            self._held.add(use)
 
     def release(self, use: str) -> None:
-        self._flowing[use].set()
+        self._held.discard(use)
+        for flowing in self._flowing[use]:
+            flowing.set()
 
     async def more_answers(self, use: str, than: int) -> None:
         """Wait until the server has said more on the connections of that use, held back or not."""
@@ -88,22 +94,23 @@ class Relay:
                     end.close()
 
     async def _down(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, use: str) -> None:
-        while True:
-            head = await reader.readexactly(5)
-            body = await reader.readexactly(int.from_bytes(head[1:], "big") - 4)
-            self.answers[use] += 1
-            self.notifications += head[:1] == _NOTIFICATION
-            if head[:1] == _NOTIFICATION and self.deaf:
-                continue
-            await self._flowing[use].wait()
-            writer.write(head + body)
-            await writer.drain()
-
-
-def _set_event() -> asyncio.Event:
-    event = asyncio.Event()
-    event.set()
-    return event
+        flowing = asyncio.Event()
+        if use not in self._held:
+            flowing.set()
+        self._flowing[use].add(flowing)
+        try:
+            while True:
+                head = await reader.readexactly(5)
+                body = await reader.readexactly(int.from_bytes(head[1:], "big") - 4)
+                self.answers[use] += 1
+                self.notifications += head[:1] == _NOTIFICATION
+                if head[:1] == _NOTIFICATION and self.deaf:
+                    continue
+                await flowing.wait()
+                writer.write(head + body)
+                await writer.drain()
+        finally:
+            self._flowing[use].discard(flowing)
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
