@@ -8,9 +8,9 @@ from gateway.model import Identity
 from gateway.routing import Route
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Call:
-    """What is to be judged: the parts of a request that credentials and scopes depend on.
+    """What is to be judged: the parts of a request that credentials and scopes depend on. It is not altered.
 
     `target` is the raw request target as received, `host` (lower case) and `port` are those a MAC signature covers:
     from `public_url` or the route's own host, never from the client's forwarding fields. `authorization` holds

@@ -14,6 +14,7 @@ After a request that asks for an upgrade the reader stays COMPLETE: what follows
 the server agrees (`unread()`), or to the next request.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -34,6 +35,8 @@ from gateway.http1.grammar import (
 class RequestHead:
     """A request's head that passed every rule. `target` and the field values are the bytes as they came.
 
+    `authorization` holds every Authorization field's value; `fields` all other fields, in their order. For heads
+    that differ in their one credential only, the reader gives one and the same object, with another `authorization`.
     `length` is the body's, or None when it comes in chunks; `host` is the Host field's value (b"" only for an
     HTTP/1.0 request without one); `upgrade` is the one protocol that the client offers to change to.
     """
@@ -42,6 +45,7 @@ class RequestHead:
     target: bytes
     minor_version: int
     fields: tuple[Field, ...]
+    authorization: tuple[bytes, ...]
     length: int | None
     host: bytes
     keep_alive: bool
@@ -56,6 +60,11 @@ class RequestHead:
 
 
 RequestEvent = RequestHead | bytes | End
+
+
+# The one field that differs between requests that are otherwise alike, as nearly all clients write it.
+_AUTHORIZATION = b"\r\nAuthorization: "
+_CREDENTIAL = re.compile(rb"(?=.{1,4096}\Z)[\x21-\x7e]+(?: [\x21-\x7e]+)*")
 
 
 class RequestReader:
@@ -92,11 +101,36 @@ class RequestReader:
         """
         if self._state != "head" or self.buffered or not self._head_lines.fresh:
             return None
-        head = self._memo.get(data)
+        head = self._known(data)
         if head is None or head.length != 0:
             return None
         self._state = "complete"
         return head
+
+    def _known(self, raw: bytes) -> RequestHead | None:
+        """The head that these bytes are, if they are remembered but for their credential."""
+        at = raw.find(_AUTHORIZATION)
+        if at < 0:
+            return self._memo.get(raw)
+        start = at + len(_AUTHORIZATION)
+        end = raw.find(b"\r\n", start)
+        head = self._memo.get(raw[:start] + raw[end:])
+        if head is not None:
+            credential = raw[start:end]
+            if _CREDENTIAL.fullmatch(credential) is None:
+                return None  # to be read with all care
+            head.authorization = (credential,)
+        return head
+
+    def _remember(self, raw: bytes, head: RequestHead) -> None:
+        at = raw.find(_AUTHORIZATION)
+        if at >= 0:
+            start = at + len(_AUTHORIZATION)
+            end = raw.find(b"\r\n", start)
+            if head.authorization != (raw[start:end],):
+                return  # more than one, or with white space around it
+            raw = raw[:start] + raw[end:]
+        self._memo.remember(raw, head)
 
     def next_event(self) -> RequestEvent | None:
         """The next event, or None while more bytes or `next_request` are needed. Raises Malformed."""
@@ -130,7 +164,7 @@ class RequestReader:
     def _read_head(self) -> RequestHead | None:
         buffer = self._buffer
         raw = buffer.peek_head() if self._head_lines.fresh else None
-        head = None if raw is None else self._memo.get(raw)
+        head = None if raw is None else self._known(raw)
         if head is not None and raw is not None:
             buffer.skip(len(raw))
         else:
@@ -156,7 +190,7 @@ class RequestReader:
             return None
         head = _judge(*read)
         if raw is not None:
-            self._memo.remember(raw, head)
+            self._remember(raw, head)
         return head
 
 
@@ -169,10 +203,16 @@ def _judge(line: bytes, fields: tuple[Field, ...]) -> RequestHead:
         raise Malformed(505, "Only HTTP/1.1 and HTTP/1.0 are spoken here.")
     if method == b"CONNECT":
         raise Malformed(405, "CONNECT is not served here.")
+    authorization, others = list[bytes](), list[Field]()
     connection, host, upgrade = set[bytes](), list[bytes](), list[bytes]()
     lengths, codings, expectations = list[bytes](), list[bytes](), list[bytes]()
     collected = {b"content-length": lengths, b"transfer-encoding": codings, b"expect": expectations, b"host": host}
-    for lower, _, value in fields:
+    for field in fields:
+        lower, _, value = field
+        if lower == b"authorization":
+            authorization.append(value)
+            continue
+        others.append(field)
         if lower in collected:
             collected[lower].append(value)
         elif lower == b"connection":
@@ -187,7 +227,8 @@ def _judge(line: bytes, fields: tuple[Field, ...]) -> RequestHead:
         method,
         target,
         int(minor),
-        fields,
+        tuple(others),
+        tuple(authorization),
         _body_length(lengths, codings, old),
         _host(host, old),
         b"close" not in connection and (not old or b"keep-alive" in connection),

@@ -1,7 +1,8 @@
 """The gateway's own answers: small JSON bodies, or a page where the request prefers one."""
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from functools import lru_cache
 from http import HTTPStatus
 
 from gateway.guard import Refused
@@ -48,10 +49,11 @@ def reason_of(status: int) -> bytes:
 
 def prefers_html(head: RequestHead | None) -> bool:
     """Whether the request would rather have a page than JSON (RFC 9110, section 12.5.1): a browser's navigation."""
-    if head is None:
+    accepted = [] if head is None else list(head.values(b"accept"))
+    if not any(b"text/html" in value.lower() for value in accepted):
         return False
     weights = {b"text/html": 0.0, b"application/json": 0.0}
-    for value in head.values(b"accept"):
+    for value in accepted:
         for member in value.lower().split(b","):
             media, _, parameters = member.partition(b";")
             if media.strip() in weights:
@@ -76,26 +78,46 @@ def render(
     head: RequestHead | None,
     page: RefusalPage,
     date: bytes,
-    *,
-    close: bool,
-    fields: Iterable[tuple[bytes, bytes]] = (),
+    fields: tuple[bytes, ...] = (),
 ) -> bytes:
-    """The bytes of a refusal. `head` is None where none could be read; `page` renders it for people."""
-    reason = reason_of(refused.status)
+    """The bytes of a refusal. `head` is None where none could be read; `page` renders it for people.
+
+    `fields` are whole lines that belong to the connection or to this one answer.
+    """
     if prefers_html(head):
-        page_fields, body = page(refused.status, reason.decode(), refused.description, request_id.decode())
-        own = [(name.encode(), value.encode()) for name, value in page_fields.items()]
+        page_fields, body = page(
+            refused.status, reason_of(refused.status).decode(), refused.description, request_id.decode()
+        )
+        own = b"".join(b"%b: %b\r\n" % (name.encode(), value.encode()) for name, value in page_fields.items())
+        answer = _head_of(refused) + own
     else:
-        members = {"error": refused.error or _ERRORS.get(refused.status, "unauthorized")}
-        members |= {"error_description": refused.description, "request_id": request_id.decode()}
-        body = json.dumps(members).encode()
-        own = [(b"Content-Type", b"application/json"), (b"X-Content-Type-Options", b"nosniff")]
-    lines = [b"HTTP/1.1 %d %b" % (refused.status, reason), b"Date: " + date]
-    lines += [name + b": " + value for name, value in own if name.lower() not in (b"content-length", b"cache-control")]
+        answer, before, after = _json_of(refused)
+        body = before + request_id + after
+    lines = b"".join(line + b"\r\n" for line in fields)
+    bodiless = head is not None and head.method == b"HEAD"
+    return b"%bDate: %b\r\nX-Request-Id: %b\r\n%bContent-Length: %d\r\n\r\n%b" % (
+        answer,
+        date,
+        request_id,
+        lines,
+        len(body),
+        b"" if bodiless else body,
+    )
+
+
+@lru_cache(maxsize=1024)
+def _json_of(refused: Refused) -> tuple[bytes, bytes, bytes]:
+    """The head of a JSON refusal, and its body before and behind the request's identifier; refusals recur."""
+    members = {"error": refused.error or _ERRORS.get(refused.status, "unauthorized")}
+    members |= {"error_description": refused.description, "request_id": ""}
+    body = json.dumps(members).encode()
+    head = _head_of(refused) + b"Content-Type: application/json\r\nX-Content-Type-Options: nosniff\r\n"
+    return head, body[:-2], body[-2:]
+
+
+def _head_of(refused: Refused) -> bytes:
+    lines = [b"HTTP/1.1 %d %b" % (refused.status, reason_of(refused.status)), b"Cache-Control: no-store"]
     lines += [b"WWW-Authenticate: " + challenge for challenge in refused.challenges]
-    lines += [name + b": " + value for name, value in fields]
-    lines += [b"Cache-Control: no-store", b"X-Request-Id: " + request_id]
     if refused.status == 503:
         lines.append(b"Retry-After: 2")
-    lines += [b"Content-Length: %d" % len(body), *([b"Connection: close"] if close else []), b"", b""]
-    return b"\r\n".join(lines) + (b"" if head is not None and head.method == b"HEAD" else body)
+    return b"\r\n".join([*lines, b""])

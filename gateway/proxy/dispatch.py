@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from gateway.config import Config
-from gateway.guard import Allowed, Call, Refused
+from gateway.guard import Call, Principal, Refused
 from gateway.http1 import Malformed, RequestHead, parse_host
 from gateway.model import ISSUER_METADATA, OWN_COOKIES, RESOURCE_METADATA, format_scope
 from gateway.proxy.answers import malformed, refusal
@@ -37,14 +37,18 @@ class Peer:
 class Plan:
     """What follows from a head alone: its route, the question for the guard, and the head that is forwarded.
 
-    `head` is what the upstream receives, but for the request's identifier, the caller's identity and `last`, the
-    fields that hold for the next hop only. `request_id` is a trusted proxy's.
+    `head` is what the upstream receives, but for the request's identifier, the caller's identity, Authorization
+    where it passes, and `last`, the fields that hold for the next hop only. `request_id` is a trusted proxy's.
     """
 
     route: Route
     own: bool  # the authorization plane
     repeatable: bool  # sending it twice does no harm (RFC 9110, section 9.2.2); a body is not kept for that
-    call: Call | None  # None where no guard is asked
+    guarded: bool
+    passes_authorization: bool
+    signature_fields: bool  # Signature or Signature-Input is present
+    method: str
+    host: str  # what a MAC signature covers: ours to say, never the forwarding fields'
     head: bytes
     last: bytes
     request_id: bytes | None
@@ -110,43 +114,39 @@ class Dispatcher:
             route,
             own,
             head.length == 0 and head.method in _IDEMPOTENT,
-            None if own else self._call(head, route, host),
+            bool(route.schemes),
+            (own or route.forward_authorization) and b"authorization" not in head.connection,
+            any(name in (b"signature", b"signature-input") for name, _, _ in head.fields),
+            head.method.decode(),
+            (host if route.hosts else self._public_host).decode(),
             self._forwarded_head(head, route, own, route.forwarded(target.path) + target.query, authority, peer),
             b"\r\n".join([*_connection_fields(head), b"", b""]),
             _request_id(head, peer),
         )
 
-    def allowed_methods(self, head: RequestHead, destination: Refused) -> list[tuple[bytes, bytes]]:
+    def allowed_methods(self, head: RequestHead) -> tuple[bytes, ...]:
         """The Allow field of a 405 (RFC 9110, section 15.5.6)."""
-        if destination.status != 405:
-            return []
         host, _ = parse_host(head.host or self._public_authority)
         found = self._table.match(host, head.method, canonical(head.target).path)
-        return [(b"Allow", b", ".join(found.allow))] if isinstance(found, NoRoute) else []
+        return (b"Allow: " + b", ".join(found.allow),) if isinstance(found, NoRoute) else ()
 
-    def _call(self, head: RequestHead, route: Route, host: bytes) -> Call:
-        """What the guard judges. Host and port are ours to say, never the forwarding fields'."""
-        names = [name for name, _, _ in head.fields]
+    def call(self, head: RequestHead, plan: Plan) -> Call:
+        """What the guard judges."""
         return Call(
-            route=route,
-            method=head.method.decode(),
+            route=plan.route,
+            method=plan.method,
             target=head.target,
-            host=(host if route.hosts else self._public_host).decode(),
+            host=plan.host,
             port=self._public_port,
-            authorization=tuple(head.values(b"authorization")),
-            signature_fields=b"signature" in names or b"signature-input" in names,
+            authorization=head.authorization,
+            signature_fields=plan.signature_fields,
         )
 
     def _forwarded_head(
         self, head: RequestHead, route: Route, own: bool, target: bytes, authority: bytes, peer: Peer
     ) -> bytes:
         """The head that the upstream receives, framing and hygiene included."""
-        fields = to_upstream(
-            head.fields,
-            head.connection,
-            keep_authorization=own or route.forward_authorization,
-            own_cookies=() if own else OWN_COOKIE_NAMES,
-        )
+        fields = to_upstream(head.fields, head.connection, () if own else OWN_COOKIE_NAMES)
         lines = [b"%b %b HTTP/1.1" % (head.method, target), b"Host: " + (route.upstream_host or authority)]
         lines += [name + b": " + value for name, value in fields]
         lines += self._forwarding_fields(head, authority, peer)
@@ -209,16 +209,22 @@ def _request_id(head: RequestHead, peer: Peer) -> bytes | None:
     return given[0] if len(given) == 1 and _REQUEST_ID.fullmatch(given[0]) else None
 
 
-def identity_fields(allowed: Allowed) -> bytes:
-    """Who asks, in whole lines; nothing on a public route."""
-    identity = allowed.identity
+def identity_fields(principal: Principal) -> bytes:
+    """Who asks, in whole lines, made once for each principal; nothing on a public route."""
+    if principal.rendered is None:
+        principal.rendered = _identity_fields(principal)
+    return principal.rendered
+
+
+def _identity_fields(principal: Principal) -> bytes:
+    identity = principal.identity
     if identity is None:
         return b""
     fields = [
         (b"X-Auth-Subject", identity.subject),
         (b"X-Auth-Client-Id", identity.client_id),
-        (b"X-Auth-Scope", format_scope(allowed.scopes)),
-        (b"X-Auth-Token-Type", allowed.token_type),
+        (b"X-Auth-Scope", format_scope(principal.scopes)),
+        (b"X-Auth-Token-Type", principal.token_type),
         (b"X-Forwarded-User", identity.username),
         (b"X-Forwarded-Email", identity.email),
     ]

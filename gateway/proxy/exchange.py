@@ -98,10 +98,10 @@ class Exchange:
         self._plan = plan
         if plan.request_id is not None:
             self.request_id = plan.request_id
-        if plan.call is None:
+        if not plan.guarded:
             self._permitted(None)
             return
-        verdict = self._proxy.guard.check(plan.call)
+        verdict = self._proxy.guard.check(self._proxy.dispatcher.call(self.head, plan))
         if isinstance(verdict, Allowed):
             self._permitted(verdict)
         elif isinstance(verdict, Refused):
@@ -207,7 +207,9 @@ class Exchange:
         upstream.lend(self, head.method, head.upgrade)
         self._upstream = upstream
         self.state = State.SENDING
-        identity = b"" if allowed is None or allowed.identity is None else identity_fields(allowed)
+        identity = b"" if allowed is None else identity_fields(allowed.principal)
+        if plan.passes_authorization:
+            identity += b"".join(b"Authorization: " + value + b"\r\n" for value in head.authorization)
         upstream.write(b"%bX-Request-Id: %b\r\n%b%b" % (plan.head, self.request_id, identity, plan.last))
         self._await_response()
         if head.length != 0:

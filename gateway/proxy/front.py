@@ -263,19 +263,12 @@ class Front(asyncio.Protocol):
         request_id = exchange.request_id if exchange is not None else self.proxy.new_request_id()
         if exchange is None or not (exchange.request_complete or self._rest_is_small(exchange.head)):
             self.keep_alive = False
-        fields = self.proxy.dispatcher.allowed_methods(head, refused) if head is not None else []
-        persistence = self.persistence()
-        self.proxy.log_refusal(self.peer, request_id, head, refused)
-        answer = render(
-            refused,
-            request_id,
-            head,
-            self.proxy.refusal_page,
-            self.proxy.date(),
-            close=not self.keep_alive,
-            fields=[*fields, *((b"Connection", b"keep-alive") for _ in persistence if self.keep_alive)],
-        )
-        self.write(answer)
+        fields = self.persistence()
+        if refused.status == 405 and head is not None:
+            fields += self.proxy.dispatcher.allowed_methods(head)
+        proxy = self.proxy
+        proxy.log_refusal(self.peer, request_id, head, refused)
+        self.write(render(refused, request_id, head, proxy.refusal_page, proxy.date(), fields))
         if exchange is None:
             self.linger()
             return

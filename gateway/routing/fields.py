@@ -88,19 +88,15 @@ _COOKIE_PAIR = re.compile(rb"[^;]+")
 def to_upstream(
     fields: Iterable[Field],
     connection: Collection[bytes],
-    *,
-    keep_authorization: bool,
     own_cookies: Collection[bytes],
 ) -> list[tuple[bytes, bytes]]:
-    """A request's end-to-end fields, in their order, with what must not pass taken out.
+    """A request's end-to-end fields but Authorization, in their order, with what must not pass taken out.
 
     `connection` are the names that the Connection field nominates; `own_cookies` the names of our cookies.
     """
     kept = []
     for lower, name, value in fields:
         if lower in _TO_UPSTREAM_NEVER or lower.startswith(_DECEIVING_PREFIX) or lower in connection:
-            continue
-        if lower == b"authorization" and not keep_authorization:
             continue
         if lower == b"cookie" and own_cookies:
             value = without_cookies(value, own_cookies)
