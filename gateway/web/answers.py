@@ -49,6 +49,7 @@ async def every_answer(request: web.Request, handler: Handler) -> web.StreamResp
             response = _plain(request, exc.status, dict(_kept(exc)))
         except Exception as exc:
             response = _refusal(request, exc)
+        response.headers["Server"] = "gateway"  # aiohttp would tell strangers its version, and Python's
         if is_for_programs(request):
             response.headers.update({"Access-Control-Allow-Origin": "*", "X-Content-Type-Options": "nosniff"})
         return response

@@ -88,6 +88,11 @@ async def test_style_and_logo_open_as_what_they_are(browser: Browser) -> None:
     assert (await browser.get(href, {"Sec-Fetch-Dest": "style"})).status == 200
 
 
+@pytest.mark.parametrize("path", ["/oauth2/login", "/oauth2/token", "/oauth2/none", "/.well-known/jwks.json"])
+async def test_no_answer_tells_versions(browser: Browser, path: str) -> None:
+    assert (await browser.get(path)).headers["Server"] == "gateway"
+
+
 @pytest.mark.parametrize("host", ["evil.example", "127.0.0.2", "localhost", "evil.example:80", "api.other.example"])
 async def test_another_host_is_misdirected(browser: Browser, host: str) -> None:
     for path in ("/oauth2/login", "/oauth2/token", "/.well-known/oauth-authorization-server"):
