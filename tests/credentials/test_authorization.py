@@ -31,6 +31,17 @@ def test_value_without_scheme_or_credential_is_malformed(value: bytes) -> None:
         split(value)
 
 
+@given(st.sampled_from([b"", b" "]), st.binary(max_size=20))
+def test_usual_spelling_of_a_scheme_is_read_like_any_other(space: bytes, rest: bytes) -> None:
+    def outcome(scheme: bytes) -> tuple[str, bytes] | str:
+        try:
+            return split(scheme + space + rest)
+        except Malformed as exc:
+            return str(exc)
+
+    assert outcome(b"Bearer ") == outcome(b"bEARER ")
+
+
 @given(st.binary(max_size=60))
 def test_split_raises_nothing_but_its_own_error(value: bytes) -> None:
     try:
