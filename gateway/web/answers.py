@@ -113,6 +113,9 @@ def _refusal(request: web.Request, exc: Exception) -> web.Response:
         case StoreUnavailable():
             log.error("database unavailable", path=request.path, cause=str(exc))
             return _plain(request, 503)
+        case ConnectionResetError():  # the store's are StoreUnavailable, so this is the client's
+            log.info("client left before its request was complete", path=request.path)
+            return _plain(request, 400)
         case _:
             log.error("unexpected failure", path=request.path, exc_info=exc)
             return _plain(request, 500)

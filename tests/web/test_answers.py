@@ -1,5 +1,6 @@
 """What every answer carries, and what is turned away before any handler."""
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from gateway.config import Tokens
 from gateway.crypto import Keyring
 from gateway.model import Client
 from gateway.store import Store
+from tests.serving import until
 from tests.web.conftest import Registered
 from tests.web.rig import PASSWORD, Browser, Plane, authorize_path, basic, serving
 
@@ -225,3 +227,24 @@ async def test_nothing_secret_is_logged(
     ):
         assert hidden not in logged
     assert "\nforged" not in logged
+
+
+async def test_a_client_that_leaves_amid_its_body_is_no_failure(
+    plane: Plane, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, writer = await asyncio.open_connection("127.0.0.1", int(plane.url.rpartition(":")[2]))
+    writer.write(
+        b"POST /oauth2/token HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+        b"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 9\r\n\r\na="
+    )
+    await writer.drain()
+    writer.close()
+    said = ""
+
+    def told() -> bool:
+        nonlocal said
+        said += capsys.readouterr().err
+        return "client left" in said
+
+    await until(told, patience=5)
+    assert '"level": "error"' not in said
