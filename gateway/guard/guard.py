@@ -126,7 +126,7 @@ class Guard:
 
         Raises StoreUnavailable.
         """
-        return await self._tokens.still_live(digests)
+        return await self._tokens.still_live(digests, self._now())
 
     def _read(self, call: Call) -> Verdict | Awaitable[Verdict]:
         """Checks 2 to 5."""

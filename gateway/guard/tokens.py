@@ -47,11 +47,12 @@ class Tokens:
                 return held
             # It met a change of what it hangs on, and may be from before that: asked again.
 
-    async def still_live(self, digests: Collection[bytes]) -> frozenset[bytes]:
-        """Which tokens may go on, by their digests. Raises StoreUnavailable."""
-        held = {digest for digest in digests if self.cache.get(digest) is not None}
-        rest = [digest for digest in digests if digest not in held]
-        return frozenset(held) | (await self._store.live_access_tokens(rest) if rest else frozenset())
+    async def still_live(self, digests: Collection[bytes], now: float) -> frozenset[bytes]:
+        """Which tokens live at `now`, by their digests. Raises StoreUnavailable."""
+        held = {hashed: found for hashed in digests if (found := self.cache.get(hashed)) is not None}
+        live = frozenset(hashed for hashed, found in held.items() if found.ends_at > now)
+        rest = [hashed for hashed in digests if hashed not in held]
+        return live | await self._store.live_access_tokens(rest) if rest else live
 
     async def _ask(self, digests: Sequence[bytes]) -> Mapping[bytes, Held]:
         ledger, position = self._ledger, self._ledger.position  # before the query is sent

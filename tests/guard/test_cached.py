@@ -285,6 +285,7 @@ async def test_lookups_are_planned_once(world: World) -> None:
 
 async def test_tunnels_are_confirmed_from_what_is_held_and_by_the_database(world: World, relay: Relay) -> None:
     held, unheld, dead = await world.token(), await world.token(), await world.token()
+    brief = await world.token(ttl=60)
     async with world.worker(relay.dsn) as worker:
         digests = []
         for tokens in (held, unheld, dead):
@@ -292,10 +293,16 @@ async def test_tunnels_are_confirmed_from_what_is_held_and_by_the_database(world
             assert isinstance(verdict, Allowed)
             digests.append(verdict.digest)
         await worker.holds(held)
+        await worker.holds(brief)
         await world.store.revoke_token(dead.access_token, None)
         assert await worker.guard.still_live(digests) == {digests[0], digests[1]}
         relay.hold("gateway-test-worker")
         assert await worker.guard.still_live(digests[:1]) == {digests[0]}
+        ending = worker.at_once(brief)
+        assert isinstance(ending, Allowed)
+        assert await worker.guard.still_live([ending.digest]) == {ending.digest}
+        world.clock.offset = 61
+        assert await worker.guard.still_live([ending.digest]) == set()
         await world.store.revoke_token(held.access_token, None)
         await worker.refuses(held, 1)
         relay.release("gateway-test-worker")
