@@ -119,6 +119,7 @@ def _interim() -> list[Answer]:
             Relay(status=101, body=b"", tunnel=b"\x81\x00"),
             request=ASKED,
             closes=True,
+            own=True,
         ),
     ]
 

@@ -55,7 +55,8 @@ class Answer:
 GET = b"GET /row HTTP/1.1\r\nHost: a\r\n\r\n"
 HEAD = b"HEAD /row HTTP/1.1\r\nHost: a\r\n\r\n"
 OLD = b"GET /row HTTP/1.0\r\nHost: a\r\nConnection: keep-alive\r\n\r\n"
-ASKED = b"GET /row HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+ASKED = b"GET /row HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+ASKED += b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
 SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: %b\r\n\r\n"
 WHOLE = Relay(length=5)
 LOOSE = Relay()  # however it is framed

@@ -13,8 +13,10 @@ BAD_SIZES = [
     b"", b" ", b"x", b"g", b"5g", b"-", b"0x5", b"0X5", b"x5", b"h5", b"+5", b"-5", b"-0", b"5-", b"0_5", b"5_", b"5.0",
     b"5,", b" 5", b"\t5", b"5 5", b'"5"', b"'5'", b"(5)", b"\x0b5", b"5\x0b", b"5\x0c", b"\x005", b"5\x00", b"5\xa0",
     "\u0665".encode(), b"5=a", b"5:a", b"5/a", b"5#a", b"FFFFFFFFFFFFFFFF5", b"10000000000000005", b"8000000000000005",
-    b"FFFFFFFFFFFFFFFB", b"5\r", b"\r5", b"5\\r", b"5 a", b"5 a=b", b"5a;b c",
+    b"FFFFFFFFFFFFFFFB", b"5\r", b"\r5", b"5\\r", b"5 a", b"5 a=b",
 ]  # fmt: skip
+# Sizes that 64 bits can hold: what reads them right may wait for the data.
+HUGE = frozenset((b"8000000000000005", b"FFFFFFFFFFFFFFFB"))
 # RFC 9112, 7.1: no limit to leading zeros is named, "recipients MUST anticipate" overflow; a space behind the size is
 # outside the grammar, but readers that take it read the same
 LOOSE_SIZES = [b"5 ", b"5\t", b"0000000000000000005"]
@@ -61,7 +63,7 @@ BAD_EXTENSIONS = [
     b";a=b\rc", b";a\r", b';a="b\rc"', b";a=b\nc", b';a="b\nc"', b";a\n", b";\n",
 ]  # fmt: skip
 # Extensions that a recipient may ignore unread (RFC 9112, 7.1.1), as long as it finds the line's end alike
-IGNORABLE = frozenset(value for value in BAD_EXTENSIONS if not any(byte in value for byte in (b"\x00", b"\r", b"\n")))
+IGNORABLE = frozenset(value for value in BAD_EXTENSIONS if b"\r" not in value and b"\n" not in value)
 GOOD_EXTENSIONS = [
     b";a", b";a=b", b";a=b;c=d", b"; a=b", b" ;a=b", b"\t;\ta\t=\tb", b';a="b"', b';a="b;c"', b';a="\\"b\\\\"',
     b';a=""',
@@ -95,9 +97,9 @@ def _sizes() -> list[Row]:
     rows = []
     for value in BAD_SIZES:
         data = chunked(value + b"\r\nhello\r\n" + END)
-        rows.append(refuse(f"chunk size {shown(value)}", SIZE, data))
+        rows.append(refuse(f"chunk size {shown(value)}", SIZE, data, waits=value in HUGE))
         late = chunked(b"3\r\nabc\r\n" + value + b"\r\nhello\r\n" + END)
-        rows.append(refuse(f"chunk size {shown(value)} behind a chunk", SIZE, late, begun=True))
+        rows.append(refuse(f"chunk size {shown(value)} behind a chunk", SIZE, late, begun=True, waits=value in HUGE))
     for value in LOOSE_SIZES:
         data = chunked(value + b"\r\nhello\r\n" + END)
         rows.append(refuse(f"chunk size {shown(value)}", SIZE, data, lenient=HELLO))

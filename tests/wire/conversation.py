@@ -86,6 +86,8 @@ async def converse(
 async def _send(writer: asyncio.StreamWriter, pieces: Sequence[bytes]) -> None:
     try:
         for piece in pieces:
+            if writer.transport.is_closing():
+                return
             writer.write(piece)
             if len(pieces) > 1:
                 await asyncio.sleep(0)

@@ -157,7 +157,15 @@ def _upgrades() -> list[Row]:
     rows = []
     for raw in NO_UPGRADES:
         verdict = Pass(gone=frozenset((b"upgrade", b"connection", b"http2-settings")))
-        rows.append(passes(f"an upgrade by {shown(raw[:70])}", UPGRADE, request(raw), verdict, own=b"h2c" not in raw))
+        rows.append(
+            passes(
+                f"an upgrade by {shown(raw[:70])}",
+                UPGRADE,
+                request(raw),
+                verdict,
+                own=b"h2c" not in raw or b"websocket" in raw,
+            )
+        )
     for raw in (b"Connection: Upgrade", b"Connection: keep-alive, upgrade"):
         data = request(raw, b"Upgrade: websocket", KEY)
         verdict = Pass(added=UPGRADED, unreadable=frozenset(("llhttp",)))

@@ -97,7 +97,13 @@ def _nominated() -> list[Row]:
 
 def _hop_by_hop() -> list[Row]:
     rows = [
-        passes(f"fields {shown(raw)}", HOP, request(raw), Pass(gone=frozenset((_name(raw).lower(),))))
+        passes(
+            f"fields {shown(raw)}",
+            HOP,
+            request(raw),
+            Pass(gone=frozenset((_name(raw).lower(),))),
+            own=raw.startswith(b"Proxy-Auth"),  # RFC 9110, 11.7.2: a proxy may relay them
+        )
         for raw in HOP_BY_HOP
     ]
     rows += [

@@ -216,9 +216,7 @@ def fair(row: Row, played: Played) -> list[str]:
     if row.ends:
         # Whoever takes the end of a client's side for its departure owes it no answer.
         played.faults = [fault for fault in played.faults if "good request" not in fault]
-    readings = [row.verdict] if isinstance(row.verdict, Pass) else []
-    if row.lenient is not None:
-        readings.append(row.lenient)
+    readings = [*([row.verdict] if isinstance(row.verdict, Pass) else []), *row.lenient]
     may_refuse = isinstance(row.verdict, Refuse) or row.refusable
     if may_refuse and (not (faults := _unfair_refusal(row, played)) or not readings):
         return faults
@@ -239,7 +237,7 @@ def _unfair_refusal(row: Row, played: Played) -> list[str]:
         arrived, replies = [], replies[:1]
     if arrived:
         faults.append(f"it reached the upstream: {[each.raw[:200] for each in played.arrived]!r}")
-    if not replies and not played.ended:
+    if not replies and not played.ended and not row.waits:
         faults.append("there was no answer")
     if any(reply.status < 400 for reply in replies):
         faults.append(f"the client got {[reply.status for reply in replies]}")
@@ -253,7 +251,7 @@ def _unfair_passage(row: Row, reading: Pass, played: Played) -> list[str]:
     faults += _judge_arrival(reading, played.arrived[0])
     arrived = played.arrived[0].reading
     if arrived is not None:
-        sent = {(name.lower(), value) for name, value in sent_fields(row.data)} if row.lenient is None else set()
+        sent = {(name.lower(), value) for name, value in sent_fields(row.data)} if not row.lenient else set()
         passed = {(name.lower(), value) for name, value in arrived.fields} & sent
         faults += [f"{name!r} reached the upstream" for name, _ in passed if name in reading.gone - {b"connection"}]
     if not own_answer(played.replies[0], reading.method, reading.target):

@@ -117,10 +117,15 @@ def _sent(answer: Answer) -> list[tuple[str, str]]:
 def fair_answer(answer: Answer, heard: Heard) -> list[str]:
     """What is wrong by the RFCs, for any proxy: refused or broken off, or relayed as they allow."""
     reply, faults = heard.reply, list(heard.faults)
-    if heard.next is not None and heard.next.complete and not own_answer(heard.next, b"GET", b"/hidden"):
+    if (
+        heard.next is not None
+        and heard.next.complete
+        and heard.next.status < 500
+        and not own_answer(heard.next, b"GET", b"/hidden")
+    ):
         faults.append(f"the next request got another's answer: {heard.next}")
     verdicts = [verdict for verdict in (answer.verdict, answer.lenient) if isinstance(verdict, Relay)]
-    if isinstance(answer.verdict, Broken) and (not reply.complete or reply.status >= 500):
+    if isinstance(answer.verdict, Broken) and (not reply.complete or reply.status >= 400):
         return faults
     for verdict in verdicts:
         if (reply.status, reply.body, reply.complete) == (verdict.status, verdict.body, True) and not (

@@ -17,6 +17,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from gateway.observe import start
 from tests.proxy.rig import RawUpstream
 from tests.wire.answers import Answer
 from tests.wire.judge import WAYS, fair, play
@@ -26,7 +27,7 @@ from tests.wire.rig import wire_rig
 from tests.wire.rows import Row
 from tests.wire.table import TOPICS
 
-PATIENCE = 1.0
+PATIENCE = 2.0
 REPORT = Path(__file__).parents[2] / "bench" / "WIRE.md"
 
 NGINX = """
@@ -72,6 +73,9 @@ static_resources:
         typed_config:
           "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
           stat_prefix: front
+          delayed_close_timeout: 0.05s
+          http_protocol_options: {{ accept_http_10: true }}
+          upgrade_configs: [{{ upgrade_type: websocket }}]
           route_config:
             virtual_hosts:
             - name: all
@@ -240,6 +244,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=REPORT, help="where the report goes")
     parser.add_argument("--explain", action="store_true", help="print what was wrong with each row")
     given = parser.parse_args()
+    start("wire", "error")  # the refusals are the point
     names = [name for name in given.peer or PEERS if shutil.which(PEERS[name].program)]
     found = asyncio.run(scores(names))
     given.output.write_text(report(found))

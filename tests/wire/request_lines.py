@@ -140,10 +140,10 @@ def _methods() -> list[Row]:
     traced = Pass(method=b"TRACE")
     rows.append(passes("TRACE", "RFC 9110, 9.3.8", request(method=b"TRACE"), traced, refusable=True))
     rows.append(refuse("a method of 33 characters", METHOD, request(method=b"M" * 33), own=True))
-    rows.append(refuse("a method of 9000 characters", METHOD, request(method=b"M" * 9000), 400, 414))
+    rows.append(refuse("a method of 9000 characters", METHOD, request(method=b"M" * 9000), 400, 414, own=True))
     for target in (b"a:443", b"a", b"/row", b"http://a/row", b"*"):
         data = request(method=b"CONNECT", target=target)
-        rows.append(refuse(f"CONNECT {shown(target)}", "RFC 9110, 9.3.6", data, 405))
+        rows.append(refuse(f"CONNECT {shown(target)}", "RFC 9110, 9.3.6", data, 405, own=True))
     return rows
 
 

@@ -52,10 +52,11 @@ class Row:
     section: str
     data: bytes
     verdict: Refuse | Pass
-    lenient: Pass | None = None
+    lenient: tuple[Pass, ...] = ()
     refusable: bool = False  # a proxy may also refuse what passes here
     own: bool = False
     ends: bool = False
+    waits: bool = False  # a proxy may also wait for the rest of what it takes for a very long message
 
     @property
     def method(self) -> str:
@@ -68,15 +69,19 @@ def refuse(
     section: str,
     data: bytes,
     *statuses: int,
-    lenient: Pass | None = None,
+    lenient: Pass | tuple[Pass, ...] | None = None,
     own: bool = False,
+    waits: bool = False,
     sound: bool = False,
     begun: bool = False,
     ends: bool = False,
 ) -> Row:
     """A row that is refused, with 400 unless other statuses are given."""
     verdict = Refuse(statuses=frozenset(statuses or (400,)), sound=sound, begun=begun)
-    return Row(name=name, section=section, data=data, verdict=verdict, lenient=lenient, own=own, ends=ends)
+    readings = (lenient,) if isinstance(lenient, Pass) else lenient or ()
+    return Row(
+        name=name, section=section, data=data, verdict=verdict, lenient=readings, own=own, ends=ends, waits=waits
+    )
 
 
 def passes(
@@ -85,12 +90,22 @@ def passes(
     data: bytes,
     verdict: Pass,
     *,
+    lenient: tuple[Pass, ...] = (),
     refusable: bool = False,
     own: bool = False,
     ends: bool = False,
 ) -> Row:
     """A row that reaches the upstream."""
-    return Row(name=name, section=section, data=data, verdict=verdict, refusable=refusable, own=own, ends=ends)
+    return Row(
+        name=name,
+        section=section,
+        data=data,
+        verdict=verdict,
+        lenient=lenient,
+        refusable=refusable,
+        own=own,
+        ends=ends,
+    )
 
 
 def request(
