@@ -64,7 +64,9 @@ RequestEvent = RequestHead | bytes | End
 
 # The one field that differs between requests that are otherwise alike, as nearly all clients write it.
 _AUTHORIZATION = b"\r\nAuthorization: "
-_CREDENTIAL = re.compile(rb"(?=.{1,4096}\Z)[\x21-\x7e]+(?: [\x21-\x7e]+)*")
+_CREDENTIAL = re.compile(rb"[\x21-\x7e]++(?: [\x21-\x7e]++)*+")
+_LONGEST_CREDENTIAL = 4096
+_LONGEST = Memo.LONGEST + _LONGEST_CREDENTIAL
 
 
 class RequestReader:
@@ -99,7 +101,7 @@ class RequestReader:
 
         The common case in one look-up; where it gives None, `receive` and `next_event` do the same in steps.
         """
-        if self._state != "head" or self.buffered or not self._head_lines.fresh:
+        if self._state != "head" or self.buffered or not self._head_lines.fresh or not data.endswith(b"\r\n\r\n"):
             return None
         head = self._known(data)
         if head is None or head.length != 0:
@@ -109,6 +111,8 @@ class RequestReader:
 
     def _known(self, raw: bytes) -> RequestHead | None:
         """The head that these bytes are, if they are remembered but for their credential."""
+        if len(raw) > _LONGEST:
+            return None
         at = raw.find(_AUTHORIZATION)
         if at < 0:
             return self._memo.get(raw)
@@ -117,7 +121,7 @@ class RequestReader:
         head = self._memo.get(raw[:start] + raw[end:])
         if head is not None:
             credential = raw[start:end]
-            if _CREDENTIAL.fullmatch(credential) is None:
+            if end - start > _LONGEST_CREDENTIAL or _CREDENTIAL.fullmatch(credential) is None:
                 return None  # to be read with all care
             head.authorization = (credential,)
         return head

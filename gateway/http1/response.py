@@ -112,7 +112,7 @@ class ResponseReader:
 
         The common case in one look-up; where it gives None, `receive` and `next_event` do the same in steps.
         """
-        end = data.find(b"\r\n\r\n") + 4
+        end = data.find(b"\r\n\r\n", 0, Memo.LONGEST) + 4
         head = self._memo.get(data[:end]) if self._plain else None
         if head is None or head.length != len(data) - end:
             return None

@@ -88,7 +88,11 @@ def render(
         page_fields, body = page(
             refused.status, reason_of(refused.status).decode(), refused.description, request_id.decode()
         )
-        own = b"".join(b"%b: %b\r\n" % (name.encode(), value.encode()) for name, value in page_fields.items())
+        own = b"".join(
+            b"%b: %b\r\n" % (name.encode(), value.encode())
+            for name, value in page_fields.items()
+            if name.lower() not in ("cache-control", "content-length")  # said below
+        )
         answer = _head_of(refused) + own
     else:
         answer, before, after = _json_of(refused)
