@@ -80,6 +80,7 @@ async def _work(listener: socket.socket, control: socket.socket) -> None:
     ending: asyncio.Future[float] = asyncio.get_running_loop().create_future()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, _end, ending, _DRAIN)
     listening = asyncio.create_task(_obey(channel, ending))
+    listening.add_done_callback(lambda done: _end_deaf(done, ending))
     try:
         await _serve(start, listener, channel, ending)
     finally:
@@ -148,6 +149,13 @@ async def _obey(channel: Channel, ending: asyncio.Future[float]) -> None:
     log.error("the supervisor is gone")
     sys.stderr.flush()
     os._exit(1)
+
+
+def _end_deaf(done: "asyncio.Task[None]", ending: "asyncio.Future[float]") -> None:
+    """A worker that cannot hear the supervisor any more ends, so that another takes its place."""
+    if not done.cancelled() and (fault := done.exception()) is not None:
+        log.error("the control channel failed", exc_info=fault)
+        _end(ending, _DRAIN)
 
 
 def _end(ending: "asyncio.Future[float]", seconds: float) -> None:

@@ -200,6 +200,7 @@ _CONFLICTS: list[tuple[dict[str, Any], str, str]] = [
         ({"server": SERVER | {"oauth_prefix": prefix}}, "server.oauth_prefix", "a folder of its own")
         for prefix in ("/", "/.well-known", "/.well-known/oauth")
     ],
+    (_route(path="/a;b"), "routes[0].path", 'not "/a;b"'),
     (_route(path="/a/b", strip_prefix="/b"), "routes[0].strip_prefix", 'is no front part of path = "/a/b"'),
     (_route(path="/apiary", strip_prefix="/api"), "routes[0].strip_prefix", "is no front part"),
     (_route(path="/a", strip_prefix="/a/b"), "routes[0].strip_prefix", "is no front part"),

@@ -81,8 +81,22 @@ class _Supervisor:
             keyring = cast("Keyring", self._settings.keyring)
             self._store = await Store.open(dsn, keyring, size=1, name="gateway-supervisor")
             stack.push_async_callback(self._store.close)
+            await self._warn_of_undefined_scopes()
             folder = stack.enter_context(private_folder())
             await self._run_workers(listener, dsn, str(folder), on_ready)
+
+    async def _warn_of_undefined_scopes(self) -> None:
+        """Tell of scopes that routes ask for and nobody defined: no token could carry them."""
+        config = self._settings.config
+        defined = {scope.name for scope in await cast("Store", self._store).scopes()} | config.scopes.keys()
+        for route in config.routes:
+            for name in sorted(route.all_scopes - defined):
+                log.warning(
+                    "undefined scope",
+                    route=route.name,
+                    scope=name,
+                    mend=f"gateway scope create {name} --description …, or describe it under [scopes]",
+                )
 
     async def _run_workers(
         self, listener: socket.socket, dsn: str, folder: str, on_ready: Callable[[], None] | None

@@ -162,3 +162,11 @@ async def test_a_lost_key_of_an_embedded_database_is_never_made_anew(tmp_path: P
         [line] = await refused(tmp_path / "config.toml")
         assert line.startswith("gateway: keys.master: ")
         assert not (data_dir / "master.key").exists()
+
+
+async def test_a_scope_that_nobody_defined_is_told_at_the_start(tmp_path: Path, database: str) -> None:
+    route = {"name": "notes", "path": "/notes", "upstreams": ["http://127.0.0.1:9"], "auth": ["bearer"]}
+    async with serving(tmp_path, routes=[{**route, "scopes": ["notes:read"]}], dsn=database) as gateway:
+        (line,) = [line for line in gateway.logs if line["event"] == "undefined scope"]
+    assert (line["level"], line["route"], line["scope"]) == ("warning", "notes", "notes:read")
+    assert "gateway scope create notes:read" in line["mend"]
