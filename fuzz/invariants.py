@@ -6,7 +6,7 @@ from contextlib import suppress
 
 import h11
 
-from fuzz.mutation import CREDENTIAL_SEEDS, REQUEST_SEEDS, RESPONSE_SEEDS, TARGET_SEEDS, cut, mutated
+from fuzz.mutation import CREDENTIAL_SEEDS, REQUEST_SEEDS, RESPONSE_SEEDS, TARGET_SEEDS, bytewise, cut, mutated
 from gateway.credentials import mac
 from gateway.credentials.authorization import Malformed as MalformedCredential
 from gateway.http1 import End, Malformed, RequestHead, RequestReader, ResponseHead, ResponseReader
@@ -15,6 +15,10 @@ from gateway.routing import TargetError, canonical
 
 Events = list[object]
 METHODS = (b"GET", b"HEAD", b"POST")
+CREDENTIALS = (
+    b"Bearer a", b"Basic", b" Bearer", b"Bearer\t", b"B\xe4r", b"", b"\r\nAuthorization: x", b"x\r\nX-A: b",
+    b"a\r\nContent-Length: 5", b"\x00", b"a" * 5000, b"a\r\n\r\n", b"\n", b"a\r", b'MAC id="a",',
+)  # fmt: skip
 
 
 def read_requests(pieces: Sequence[bytes], *, shortcut: bool = False) -> Events:
@@ -50,6 +54,7 @@ def _request(head: RequestHead) -> tuple[object, ...]:
         head.target,
         head.minor_version,
         head.fields,
+        head.authorization,
         head.length,
         head.host,
         head.keep_alive,
@@ -67,12 +72,20 @@ def _join(events: Events, data: bytes) -> None:
         events.append(data)
 
 
-def read_responses(pieces: Sequence[bytes], methods: Sequence[bytes]) -> Events:
-    """The events of an upstream's bytes that answer requests of these methods, and of its connection's end."""
+def read_responses(pieces: Sequence[bytes], methods: Sequence[bytes], *, shortcut: bool = False) -> Events:
+    """The events of an upstream's bytes that answer requests of these methods, and of its connection's end.
+
+    With `shortcut` a piece that is a whole known answer is taken in one look-up, as an exchange does.
+    """
     reader, events = ResponseReader(methods[0]), Events()
     remaining = list(methods[1:])
     try:
         for piece in pieces:
+            if shortcut and (found := reader.whole(piece)) is not None:
+                events += [_response(found[0]), *([found[1]] if found[1] else []), ("end", ())]
+                if remaining:
+                    reader.expect(remaining.pop(0))
+                continue
             reader.receive(piece)
             _read_answers(reader, events, remaining)
             assert reader.buffered <= HEAD_LIMIT or not remaining, "what waits is not bounded"
@@ -83,10 +96,24 @@ def read_responses(pieces: Sequence[bytes], methods: Sequence[bytes]) -> Events:
     return events
 
 
+def _response(head: ResponseHead) -> tuple[object, ...]:
+    return (
+        head.status,
+        head.reason,
+        head.minor_version,
+        head.fields,
+        head.length,
+        head.stated_length,
+        head.chunked,
+        head.keep_alive,
+        head.connection,
+    )
+
+
 def _read_answers(reader: ResponseReader, events: Events, remaining: list[bytes]) -> None:
     while (event := reader.next_event()) is not None:
         if isinstance(event, ResponseHead):
-            events.append((event.status, event.reason, event.fields, event.length, event.chunked, event.keep_alive))
+            events.append(_response(event))
         elif isinstance(event, End):
             events.append(("end", event.trailers))
             if not remaining:
@@ -126,12 +153,13 @@ def agrees_with_h11(data: bytes, events: Events) -> None:
         return
     if not isinstance(head, h11.Request) or not isinstance(event, h11.EndOfMessage):
         return
-    method, target, _, fields = events[0][:4]
+    method, target, _, fields, authorization = events[0][:5]
     ours = events[1] if isinstance(events[1], bytes) else b""
     assert (method, target, ours) == (head.method, head.target, body), data
     # h11 writes the coding in lower case and a length only once.
     read = [(lower, value.lower() if lower == b"transfer-encoding" else value) for lower, _, value in fields]
-    assert read == list(head.headers), data
+    assert read == [(name, value) for name, value in head.headers if name != b"authorization"], data
+    assert list(authorization) == [value for name, value in head.headers if name == b"authorization"], data
 
 
 def responses(chance: random.Random) -> bytes:
@@ -140,6 +168,36 @@ def responses(chance: random.Random) -> bytes:
     methods = [chance.choice(METHODS) for _ in range(3)]
     assert read_responses(cut(chance, data), methods) == read_responses([data], methods), (data, methods)
     return data
+
+
+def repetitions(chance: random.Random) -> bytes:
+    """Messages of a connection that are nearly alike: what is remembered of one changes nothing in the next."""
+    line = b"Authorization: Bearer %d\r\n" % chance.randrange(100)
+    head = chance.choice(REQUEST_SEEDS)
+    if chance.random() < 0.8:
+        head = head.replace(b"\r\nHost: a", b"\r\n%bHost: a" % line, 1)
+    parts = [_varied(chance, head) for _ in range(4)]
+    data = b"".join(parts)
+    assert read_requests(parts, shortcut=True) == read_requests(bytewise(data)), parts
+    answers = [_varied(chance, chance.choice(RESPONSE_SEEDS))] * 2
+    answers += [_varied(chance, answers[0]) for _ in range(2)]
+    methods = [chance.choice((b"GET", b"GET", b"HEAD")) for _ in answers]
+    assert read_responses(answers, methods, shortcut=True) == read_responses(bytewise(b"".join(answers)), methods), (
+        answers,
+        methods,
+    )
+    return data
+
+
+def _varied(chance: random.Random, data: bytes) -> bytes:
+    """The same bytes, or with another credential, or with one thing changed."""
+    kind = chance.random()
+    if kind < 0.3:
+        return data
+    if kind < 0.7:
+        credential = chance.choice(CREDENTIALS)
+        return data.replace(b"Authorization: Bearer", b"Authorization: " + credential, 1)
+    return mutated(chance, [data], most=1)
 
 
 def targets(chance: random.Random) -> bytes:
@@ -164,4 +222,10 @@ def credentials(chance: random.Random) -> bytes:
     return raw
 
 
-INVARIANTS = {"requests": requests, "responses": responses, "targets": targets, "credentials": credentials}
+INVARIANTS = {
+    "requests": requests,
+    "responses": responses,
+    "repetitions": repetitions,
+    "targets": targets,
+    "credentials": credentials,
+}

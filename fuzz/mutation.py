@@ -65,6 +65,11 @@ def _changed(chance: random.Random, data: bytes, seeds: Sequence[bytes]) -> byte
 def cut(chance: random.Random, data: bytes) -> list[bytes]:
     """The bytes in pieces: one by one, or at some places."""
     if chance.random() < 0.3:
-        return [data[index : index + 1] for index in range(len(data))]
+        return bytewise(data)
     places = sorted(chance.randint(0, len(data)) for _ in range(chance.randint(1, 5)))
     return [data[start:end] for start, end in zip([0, *places], [*places, len(data)], strict=True) if start < end]
+
+
+def bytewise(data: bytes) -> list[bytes]:
+    """The bytes one by one."""
+    return [data[index : index + 1] for index in range(len(data))]

@@ -248,6 +248,8 @@ class Recorder:
         script = self.scripts.get(request.target)
         pieces = script.pieces if script is not None else [answer_to(request.method, request.target)]
         for piece in pieces:
+            if writer.transport.is_closing():
+                return False
             writer.write(piece)
             if len(pieces) > 1:
                 await asyncio.sleep(0)

@@ -81,6 +81,21 @@ async def test_pipelined_requests_are_answered_in_their_order(seed: int, wire: W
     assert arrived == [(verdict.method, verdict.target) for verdict in verdicts]
 
 
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize("together", [True, False], ids=["pipelined", "one by one"])
+async def test_requests_alike_but_for_their_credential_keep_their_own(together: bool, wire: WireRig) -> None:
+    credentials = random.Random(4).choices(("Bearer a", "Bearer b", "Basic c", ""), k=30)
+    credentials += [f"Bearer {number}" for number in range(30)]
+    lines = [f"Authorization: {credential}\r\n" if credential else "" for credential in credentials]
+    requests = [f"GET /open HTTP/1.1\r\nHost: a\r\n{line}X-A: b\r\n\r\n".encode() for line in lines]
+    wire.recorder.reset()
+    steps = [([b"".join(requests)], 60)] if together else [([each], number + 1) for number, each in enumerate(requests)]
+    said = await converse(wire.port, steps, ["GET"] * 60)
+    assert len(said.replies) == 60
+    arrived = [each.reading.values(b"authorization") for each in wire.recorder.arrived if each.reading is not None]
+    assert arrived == [[credential.encode()] if credential else [] for credential in credentials]
+
+
 UNFINISHED = [
     ("nothing of", b"", False),
     ("one byte of", b"G", True),
