@@ -152,6 +152,19 @@ async def test_worker_that_stood_still_trusts_nothing_from_before(world: World) 
         assert isinstance(worker.at_once(tokens), Allowed)  # the log, read again, has said nothing against it
 
 
+async def test_lease_counts_from_when_the_log_was_asked_however_late_the_answer(world: World, relay: Relay) -> None:
+    elapsed = Offset()
+    async with world.worker(relay.dsn, elapsed=elapsed) as worker:
+        answers, held_until = relay.answers["gateway-listen"], worker.ledger.holds_until
+        relay.hold("gateway-listen")
+        await relay.more_answers("gateway-listen", answers)
+        asked_before = elapsed()
+        elapsed.seconds += LEASE
+        relay.release("gateway-listen")
+        await until(lambda: worker.ledger.holds_until > held_until, 0.7)  # before the next beat
+        assert worker.ledger.holds_until <= asked_before + LEASE
+
+
 async def test_worker_that_slept_longer_than_the_log_is_kept_begins_anew(world: World, relay: Relay) -> None:
     async with world.worker(relay.dsn, stale_for="1h") as worker:
         tokens = await world.token()
