@@ -29,7 +29,8 @@ BAD_STATUS_LINES = [
 # unknown status is its class's x00, even outside the classes
 TOLERABLE = frozenset(
     (
-        b"HTTP/1.2 200 OK\r\n", b"HTTP/1.1 600 OK\r\n", b"HTTP/1.1 999 OK\r\n", b"HTTP/1.1  200 OK\r\n",
+        b"HTTP/2.0 200 OK\r\n", b"HTTP/0.9 200 OK\r\n", b"HTTP/1.2 200 OK\r\n",
+        b"HTTP/1.1 600 OK\r\n", b"HTTP/1.1 999 OK\r\n", b"HTTP/1.1  200 OK\r\n",
         b"HTTP/1.1\t200 OK\r\n", b"\r\nHTTP/1.1 200 OK\r\n", b" HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 O\x1bK\r\n",
     )
 )  # fmt: skip
@@ -95,7 +96,9 @@ def _interim() -> list[Answer]:
             closes=True,
         ),
         broken("101 that nobody asked for", "RFC 9110, 7.8", SWITCH % b"websocket" + FORGED, closes=True),
-        broken("101 to another protocol", "RFC 9110, 7.8", SWITCH % b"h2c" + FORGED, request=ASKED, closes=True),
+        broken(
+            "101 to another protocol", "RFC 9110, 7.8", SWITCH % b"h2c" + FORGED, request=ASKED, closes=True, own=True
+        ),
         broken(
             "101 to several protocols",
             "RFC 9110, 7.8",

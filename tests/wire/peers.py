@@ -203,7 +203,14 @@ async def scores(names: list[str]) -> dict[str, Score]:
 def version(peer: Peer) -> str:
     """A peer's own word on its version."""
     said = subprocess.run([peer.program, *peer.version], capture_output=True, text=True, check=True)
-    return (said.stdout + said.stderr).strip().splitlines()[0]
+    line = (said.stdout + said.stderr).strip().splitlines()[0]
+    return " ".join(line.replace(shutil.which(peer.program) or "", peer.program).split())
+
+
+def shared(found: dict[str, Score]) -> list[str]:
+    """The rows that every peer fails."""
+    peers = [set(score.wrong) for name, score in found.items() if name in PEERS]
+    return sorted(set.intersection(*peers)) if peers else []
 
 
 def report(found: dict[str, Score]) -> str:
@@ -231,6 +238,8 @@ def report(found: dict[str, Score]) -> str:
     lines += [
         f"| **all** | {total} | " + " | ".join(f"**{score.right.total()}**" for score in found.values()) + " |",
     ]
+    lines += ["", "## Rows that no other passes, looked up again", ""]
+    lines += [f"- {row}" for row in shared(found)]
     for name, score in found.items():
         lines += ["", f"## {name}: {len(score.wrong)} rows", ""]
         lines += [f"- {row}" for row in score.wrong]
@@ -251,8 +260,6 @@ def main() -> None:
     if given.explain:
         for name, score in found.items():
             print(*(f"{name}: {row}: {wrong}" for row, wrong in score.wrong.items()), sep="\n")
-    everyone = set.intersection(*(set(score.wrong) for name, score in found.items() if name != "Gateway"))
-    print("all peers fail:", *sorted(everyone), sep="\n  ")
 
 
 if __name__ == "__main__":
