@@ -211,7 +211,7 @@ async def test_token_for_another_resource_is_refused(world: World) -> None:
 # -- scopes --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("method", ["POST", "DELETE", "PROPFIND", "get"])
+@pytest.mark.parametrize("method", ["POST", "DELETE", "PROPFIND", "post"])
 async def test_low_scope_is_named(world: World, method: str) -> None:
     tokens = await world.token("read")
     verdict = await world.check(world.call(f"Bearer {tokens.access_token}", method=method))
