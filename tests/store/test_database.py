@@ -7,12 +7,14 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from time import monotonic
 
+import asyncpg
 import pytest
 
 from gateway.crypto import Keyring
 from gateway.errors import StoreUnavailable
-from gateway.store import Store
-from gateway.store.database import DEADLINE, Database, connect
+from gateway.store import Conflict, Store
+from gateway.store.database import DEADLINE, Database, connect, is_outage
+from gateway.supervisor import embedded
 from tests.serving import until
 from tests.store.rig import PASSWORD_HASH, fetch
 
@@ -92,6 +94,112 @@ async def test_deadline_covers_a_whole_transaction(pool: Database, database: str
             while True:
                 await statements.value("ping")
 
+    started = monotonic()
+    with pytest.raises(StoreUnavailable):
+        await endless()
+    assert monotonic() - started < LIMIT
+    assert await pool.value("ping") == 1
+
+
+async def test_exception_undoes_a_transaction_and_ends_its_connection(pool: Database, database: str) -> None:
+    async def broken() -> None:
+        async with pool.transaction() as statements:
+            await statements.row("master_key_note", b"fake")
+            raise ZeroDivisionError
+
+    await pool.value("ping")
+    before = await backends(database)
+    with pytest.raises(ZeroDivisionError):
+        await broken()
+    assert await fetch(database, "select * from settings") == []
+    await pool.value("ping")
+    assert await backends(database) != before
+
+
+async def test_cancelled_caller_leaves_no_connection_in_use(pool: Database, database: str) -> None:
+    await asyncio.gather(pool.value("ping"), pool.value("ping"))
+    with stopped(await backends(database)):
+        waiting = [asyncio.create_task(pool.value("ping")) for _ in range(4)]
+        await asyncio.sleep(0.01)
+        for task in waiting:
+            task.cancel()
+        outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+    assert all(isinstance(outcome, asyncio.CancelledError) for outcome in outcomes)
+    assert await asyncio.gather(*(pool.value("ping") for _ in range(4))) == [1] * 4
+
+
+async def test_terminated_connection_is_replaced(pool: Database, database: str) -> None:
+    await pool.value("ping")
+    (pid,) = await backends(database)
+    await fetch(database, "select pg_terminate_backend($1, 2000)", pid)
+    async with asyncio.timeout(2):
+        while True:
+            try:
+                assert await pool.value("ping") == 1
+                break
+            except StoreUnavailable:  # it was noticed on the way
+                continue
+    assert pid not in await backends(database)
+
+
+async def test_closed_pool_refuses(pool: Database, database: str) -> None:
+    await pool.value("ping")
+    await pool.close()
+    with pytest.raises(StoreUnavailable):
+        await pool.value("ping")
+
+
+async def test_lock_that_is_held_ends_in_unavailable_not_in_a_wait(store: Store, database: str) -> None:
+    holder = await asyncpg.connect(database)
+    async with holder.transaction():
+        await holder.execute("lock table users in access exclusive mode")
+        started = monotonic()
+        with pytest.raises(StoreUnavailable):
+            await store.user("ada")
+        assert monotonic() - started < LIMIT
+    await holder.close()
+    assert await store.user("ada") is None
+
+
+async def test_fault_of_the_data_is_no_outage(store: Store) -> None:
+    await store.create_user("ada", None, None, PASSWORD_HASH)
+    with pytest.raises(Conflict):
+        await store.create_user("ADA", None, None, PASSWORD_HASH)
+    assert await store.user("ada") is not None
+
+
+@pytest.mark.parametrize(
+    ("exc", "outage"),
+    [
+        (TimeoutError(), True),
+        (ConnectionRefusedError(111, "refused"), True),
+        (asyncpg.AdminShutdownError(""), True),
+        (asyncpg.CannotConnectNowError(""), True),
+        (asyncpg.QueryCanceledError(""), True),
+        (asyncpg.TooManyConnectionsError(""), True),
+        (asyncpg.DeadlockDetectedError(""), True),
+        (asyncpg.LockNotAvailableError(""), True),
+        (asyncpg.ReadOnlySQLTransactionError(""), True),
+        (asyncpg.ConnectionDoesNotExistError(""), True),
+        (asyncpg.DiskFullError(""), True),
+        (asyncpg.InterfaceError("connection is closed"), True),
+        (asyncpg.UniqueViolationError(""), False),
+        (asyncpg.UndefinedTableError(""), False),
+        (asyncpg.CharacterNotInRepertoireError(""), False),
+        (asyncpg.exceptions._base.DataError("an argument that does not fit"), False),
+        (ValueError(), False),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
+)
+def test_outages_are_told_from_faults_of_ours(exc: Exception, outage: bool) -> None:
+    assert is_outage(exc) is outage
+
+
+async def test_store_recovers_by_itself_when_the_database_returns(
+    durable_server: embedded.Server, keyring: Keyring
+) -> None:
+    store = await Store.open(durable_server.dsn, keyring)
+
     async def answers() -> bool:
         try:
             await store.ping()
@@ -102,6 +210,8 @@ async def test_deadline_covers_a_whole_transaction(pool: Database, database: str
     async def is_away() -> bool:
         return not await answers()
 
+    assert durable_server.pid is not None
+    os.kill(durable_server.pid, signal.SIGKILL)
     await until(is_away, 5)  # the backends of a killed postmaster outlive it for a moment
     await until(answers, 5)
     await store.create_user("ada", None, None, PASSWORD_HASH)
