@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from fuzz.invariants import INVARIANTS
 from fuzz.sockets import gateway
+from gateway.observe import start
 
 SLOWER = 100  # times: what goes through sockets gets a hundredth of the inputs
 
@@ -34,6 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--target", action="append", choices=[*INVARIANTS, "gateway"], help="only this one (repeatable)"
     )
     given = parser.parse_args(arguments)
+    start("fuzz", "error")  # the refusals are the point
     names = given.target or [*INVARIANTS, "gateway"]
     for name in names:
         began = time.monotonic()
