@@ -106,7 +106,12 @@ class Proxy:
         """One line for the operator; a flood of refusals is counted instead of written."""
         if not self._lines.take(self.now()):
             return
-        fault = refused.status >= 500
+        fault = refused.status in (
+            500,
+            502,
+            503,
+            504,
+        )  # ours, the database's or the upstream's; others are the client's
         (_log.warning if fault else _log.info)(
             "refused",
             request_id=request_id.decode(),

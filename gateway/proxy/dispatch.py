@@ -7,7 +7,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from gateway.config import Config
 from gateway.guard import Call, Principal, Refused
-from gateway.http1 import Malformed, RequestHead, parse_host
+from gateway.http1 import Malformed, RequestHead, list_members, parse_host
 from gateway.model import ISSUER_METADATA, OWN_COOKIES, RESOURCE_METADATA, format_scope
 from gateway.proxy.answers import malformed, refusal
 from gateway.routing import NoRoute, Origin, Route, RouteTable, TargetError, canonical
@@ -19,6 +19,7 @@ _FORM_LIMIT = 64 * 1024
 _AUTHORIZATION_TIMEOUT = 30.0
 _IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"))
 _FORM_METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"))
+_HOPS = re.compile(rb"[0-9]{1,9}")
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9_.-]{1,64}")
 _CONTROLS = re.compile(rb"[\x00-\x1f\x7f]")
 
@@ -88,6 +89,7 @@ class Dispatcher:
 
     def _plan(self, head: RequestHead, peer: Peer) -> Plan | Refused:
         try:
+            forwards = _max_forwards(head)
             target = canonical(head.target)
             if target.authority is not None and target.authority.lower() != head.host.lower():
                 return refusal(400, "The request target names another host than the Host field.")
@@ -102,6 +104,8 @@ class Dispatcher:
             if route.allow:
                 return refusal(405, "This path does not take that method.")
             return refusal(404, "Nothing is served at this path.")
+        if forwards == 0:
+            return refusal(501, "The request may be forwarded no further, and the gateway has no answer of its own.")
         own = self._own.get(route.path) is route
         if own and host != self._public_host and route.path != METADATA:
             return refusal(421, f"Sign-in and tokens are served at {self._public_authority.decode()} only.")
@@ -147,6 +151,9 @@ class Dispatcher:
     ) -> bytes:
         """The head that the upstream receives, framing and hygiene included."""
         fields = to_upstream(head.fields, head.connection, () if own else OWN_COOKIE_NAMES)
+        if (forwards := _max_forwards(head)) is not None:
+            fields = [(name, value) for name, value in fields if name.lower() != b"max-forwards"]
+            fields.append((b"Max-Forwards", b"%d" % (forwards - 1)))
         lines = [b"%b %b HTTP/1.1" % (head.method, target), b"Host: " + (route.upstream_host or authority)]
         lines += [name + b": " + value for name, value in fields]
         lines += self._forwarding_fields(head, authority, peer)
@@ -235,12 +242,25 @@ def _identity_fields(principal: Principal) -> bytes:
 
 def _connection_fields(head: RequestHead) -> list[bytes]:
     """What holds for the next hop only: trailers are taken, and an upgrade is passed on (RFC 9110, section 7.8)."""
-    options = [b"TE"] if any(b"trailers" in value.lower() for value in head.values(b"te")) else []
+    codings = {member.partition(b";")[0].rstrip() for value in head.values(b"te") for member in list_members(value)}
+    options = [b"TE"] if b"trailers" in codings else []  # RFC 9110, section 10.1.4
     lines = [b"TE: trailers"] if options else []
     if head.upgrade is not None:
         lines.append(b"Upgrade: " + next(head.values(b"upgrade")))
         return [*lines, b"Connection: " + b", ".join([*options, b"Upgrade"])]
     return [*lines, *([b"Connection: TE"] if options else [])]
+
+
+def _max_forwards(head: RequestHead) -> int | None:
+    """How many hops a TRACE or OPTIONS may still take, if it says so (RFC 9110, section 7.6.2). Raises Malformed."""
+    if head.method.upper() not in (b"TRACE", b"OPTIONS"):
+        return None
+    values = list(head.values(b"max-forwards"))
+    if not values:
+        return None
+    if len(values) > 1 or _HOPS.fullmatch(values[0]) is None:
+        raise Malformed(400, "Max-Forwards is malformed.")
+    return int(values[0])
 
 
 def _single(head: RequestHead, name: bytes, known: tuple[bytes, ...] = ()) -> bytes | None:

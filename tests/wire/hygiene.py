@@ -130,6 +130,32 @@ def _hop_by_hop() -> list[Row]:
     return rows
 
 
+def _narrow() -> list[Row]:
+    """A coding that is only called like trailers (RFC 9110, 10.1.4), and Max-Forwards (7.6.2)."""
+    rows = list[Row]()
+    rows += [
+        passes(f"fields {shown(raw)}", "RFC 9110, 10.1.4", request(raw), Pass(gone=frozenset((b"te",))), own=True)
+        for raw in (b"TE: xtrailers", b"TE: trailers-not", b"TE: gzip;a=trailers")
+    ]
+    for method in (b"TRACE", b"OPTIONS"):
+        none = request(b"Max-Forwards: 0", method=method)
+        answered = refuse(
+            f"{method.decode()} with no forward left", MAX_FORWARDS, none, 200, 204, 400, 405, 501, sound=True
+        )
+        rows.append(answered)
+        fewer = Pass(method=method, added=((b"Max-Forwards", b"4"),))
+        rows.append(
+            passes(
+                f"{method.decode()} with a forward less",
+                MAX_FORWARDS,
+                request(b"Max-Forwards: 5", method=method),
+                fewer,
+                refusable=True,
+            )
+        )
+    return rows
+
+
 ROWS: list[Row] = [
     *(
         passes(f"field {shown(raw)}", OURS, request(raw), Pass(gone=frozenset((_name(raw).lower(),))), own=True)
@@ -138,6 +164,7 @@ ROWS: list[Row] = [
     *(refuse(f"field {shown(raw)}", OURS, request(raw), own=True) for raw in UNDERSCORED),
     *_hop_by_hop(),
     *_nominated(),
+    *_narrow(),
     *_cookies(),
     passes(
         "two spoofed fields",
