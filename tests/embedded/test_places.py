@@ -118,6 +118,8 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can act for ot
 def _python_for(user: str) -> str:
     """An interpreter that another system user can run; ours may lie in a home."""
     account = programs.SystemUser.by_uid(pwd.getpwnam(user).pw_uid)
+    if (closed := programs.unreachable(account, [ROOT, programs.find_binaries()])) is not None:
+        pytest.skip(f"other users cannot go to {closed}, where the checkout or its packages are")
     for found in (sys.executable, shutil.which("python3", path="/usr/bin:/usr/local/bin")):
         if found is not None and programs.unreachable(account, [Path(found).resolve()]) is None:
             return found

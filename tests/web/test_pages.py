@@ -162,7 +162,8 @@ async def test_enter_never_allows(plane: Plane, ada: str, register: Registered, 
         client, _ = await register(redirect_uris=(f"http://127.0.0.1:{port}/cb",))
         page = await chromium.new_page()
         await page.goto(plane.url + authorize_path(client))
-        await page.keyboard.type("ada")  # the field has the focus
+        await expect(page.get_by_label("User name")).to_be_focused()
+        await page.keyboard.type("ada")
         await page.keyboard.press("Tab")
         await page.keyboard.type(PASSWORD)
         await page.keyboard.press("Enter")
