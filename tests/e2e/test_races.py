@@ -1,0 +1,61 @@
+"""A hundred at once over two workers: what may happen once happens once (RFC 6749, sections 4.1.2 and 6)."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from gateway.store import Store
+from tests.counts import scaled
+from tests.serving import Gateway, serving
+from tests.store.rig import REDIRECT_URI, VERIFIER, Rig
+
+AT_ONCE = 100
+
+
+@pytest.fixture
+async def gateway(tmp_path: Path, database: str) -> AsyncIterator[Gateway]:
+    async with serving(tmp_path, dsn=database, workers=2) as running:
+        yield running
+
+
+async def post(session: aiohttp.ClientSession, rig: Rig, gateway: Gateway, form: dict[str, str]) -> tuple[int, str]:
+    """The status of a token request on a connection of its own, and the worker that answered it."""
+    headers = {"Authorization": aiohttp.encode_basic_auth(rig.client.client_id, rig.secret)}
+    async with session.post(f"{gateway.url}/oauth2/token", data=form, headers=headers) as answer:
+        await answer.read()
+        return answer.status, answer.headers["X-Request-Id"][:16]
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+async def test_of_a_hundred_redemptions_of_one_code_one_succeeds(gateway: Gateway, store: Store) -> None:
+    rig, workers = await Rig.build(store), set[str]()
+    connector = aiohttp.TCPConnector(limit=AT_ONCE, force_close=True)
+    async with aiohttp.ClientSession(connector=connector) as session:
+        for _ in range(scaled(200)):
+            form = {
+                "grant_type": "authorization_code",
+                "code": await rig.code(),
+                "redirect_uri": REDIRECT_URI,
+                "code_verifier": VERIFIER,
+            }
+            answers = await asyncio.gather(*(post(session, rig, gateway, form) for _ in range(AT_ONCE)))
+            assert Counter(status for status, _ in answers) == {200: 1, 400: AT_ONCE - 1}
+            workers |= {worker for _, worker in answers}
+    assert len(workers) == 2
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+async def test_of_a_hundred_uses_of_one_refresh_token_one_succeeds(gateway: Gateway, store: Store) -> None:
+    rig = await Rig.build(store)
+    connector = aiohttp.TCPConnector(limit=AT_ONCE, force_close=True)
+    async with aiohttp.ClientSession(connector=connector) as session:
+        for _ in range(scaled(100)):
+            form = {"grant_type": "refresh_token", "refresh_token": (await rig.tokens()).refresh_token or ""}
+            answers = await asyncio.gather(*(post(session, rig, gateway, form) for _ in range(AT_ONCE)))
+            assert Counter(status for status, _ in answers) == {200: 1, 400: AT_ONCE - 1}
