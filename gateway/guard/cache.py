@@ -57,7 +57,7 @@ class Cache:
         return len(self._held)
 
     def __contains__(self, digest: bytes) -> bool:
-        """Whether the token was good once and is still remembered; nothing follows for now."""
+        """Whether the token was good once and is still remembered; which says nothing of this moment."""
         return digest in self._held
 
     def get(self, digest: bytes) -> Held | None:

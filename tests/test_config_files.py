@@ -1,0 +1,221 @@
+"""What is wrong with a configuration file and with the files and secrets that it names: every fault at once."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from gateway import config
+from gateway.config import ConfigError
+from gateway.crypto import new_master_key
+
+
+def _load(folder: Path, text: str | bytes) -> dict[str, str]:
+    path = folder / "config.toml"
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    with pytest.raises(ConfigError) as raised:
+        config.load(path)
+    return {fault.path: fault.message for fault in raised.value.faults}
+
+
+MINIMAL = '[server]\npublic_url = "https://api.example.com"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[server]\na = 1\na = 2\n", "line 3, column 6: a key or table is given twice"),
+        ("[server]\n[server]\n", "line 2, column 8: a key or table is given twice"),
+        ("a = 1\n[a.b]\n", "a key or table is given twice"),
+        ("[server\n", "is not TOML"),
+        ("a = \n", "line 1, column 5: is not TOML"),
+        ("a = 'x", "is not TOML"),
+        ("a = " + "[" * 100_000, "nested too deeply"),
+        ("a = " + "9" * 5000, "is not TOML"),
+        (b"a = '\xff'\n", "is not UTF-8 (at byte 5)"),
+        (b"\xff\xfea\x00", "is not UTF-8"),
+        (b"a = 1\0", "is not TOML"),
+    ],
+)
+def test_broken_toml_is_one_line_with_its_place(tmp_path: Path, text: str | bytes, said: str) -> None:
+    faults = _load(tmp_path, text)
+    assert faults.keys() == {""}
+    assert faults[""].startswith(f"{tmp_path}/config.toml: ")
+    assert said in faults[""]
+    assert "\n" not in faults[""]
+
+
+def test_absent_file_says_how_to_name_one(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"absent\.toml: cannot be read \(No such file or directory\); name a file"):
+        config.load(tmp_path / "absent.toml")
+    with pytest.raises(ConfigError, match=r"cannot be read \(Is a directory\)"):
+        config.load(tmp_path)
+
+
+def _absent(_: Path) -> None: ...
+
+
+def _empty(path: Path) -> None:
+    path.write_text("\n")
+
+
+def _folder(path: Path) -> None:
+    path.mkdir()
+
+
+def _short(path: Path) -> None:
+    path.write_text("Y29uZmlkZW50aWFs")
+
+
+def _no_base64(path: Path) -> None:
+    path.write_text("confidential, and no base64 at all!")
+
+
+def _binary(path: Path) -> None:
+    path.write_bytes(b"\xff" * 32)
+
+
+def _endless(path: Path) -> None:
+    path.write_text(new_master_key() * 2000)
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (_absent, "cannot be read (No such file or directory); restore it, or for a new database make one: openssl"),
+        (_empty, "is empty"),
+        (_folder, "cannot be read (Is a directory)"),
+        (_short, "is no key: a master key is base64 of 32 bytes, this one has 12"),
+        (_no_base64, "is no key: a master key is base64 of 32 bytes"),
+        (_binary, "cannot be read (it is not text)"),
+        (_endless, "is too long"),
+    ],
+)
+def test_master_key_that_cannot_be_used_is_a_fault(tmp_path: Path, make: Callable[[Path], None], said: str) -> None:
+    make(tmp_path / "m.key")
+    (tmp_path / "o.key").write_text(new_master_key())
+    text = (
+        '[database]\nurl = "postgresql://db.example/gateway"\n'
+        '[keys]\nmaster = { file = "m.key" }\nprevious = [{ file = "o.key" }, { file = "m.key" }]\n'
+    )
+    faults = _load(tmp_path, MINIMAL + text)
+    assert faults.keys() == {"keys.master", "keys.previous[1]"}
+    assert said in faults["keys.master"]
+    assert f"{tmp_path}/m.key" in faults["keys.master"]
+    assert "onfidential" not in str(faults)
+    assert "Y29u" not in str(faults)
+
+
+def test_lost_master_key_of_an_existing_embedded_database_is_a_fault(tmp_path: Path) -> None:
+    (tmp_path / "gateway-data" / "postgres").mkdir(parents=True)
+    faults = _load(tmp_path, MINIMAL)
+    assert "restore it" in faults["keys.master"]
+
+
+@pytest.mark.parametrize("value", ["", "  ", "mysql://root:confidential@db"])
+def test_database_url_that_cannot_be_used_is_a_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    monkeypatch.setenv("TEST_DATABASE_URL", value)
+    (tmp_path / "m.key").write_text(new_master_key())
+    text = '[database]\nurl = { env = "TEST_DATABASE_URL" }\n[keys]\nmaster = { file = "m.key" }\n'
+    faults = _load(tmp_path, MINIMAL + text)
+    assert faults.keys() == {"database.url"}
+    assert "TEST_DATABASE_URL" in faults["database.url"]
+    assert "confidential" not in faults["database.url"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[database]\nurl = "mysql://root:confidential@db"\n',
+        '[database]\nurl = ["confidential"]\n',
+        '[keys]\nmaster = "confidential"\n',
+        '[keys]\nmaster = { value = "confidential" }\n',
+        '[keys]\nmaster = ["confidential"]\n',
+        '[keys]\nmaster = { env = "confidential, not a name" }\n',
+        '[keys]\nprevious = "confidential"\n',
+        '[keys]\nprevious = ["confidential"]\n',
+        '[keys]\nsecret = "confidential"\n',
+        'keys = "confidential"\n',
+        'password = "confidential"\n',
+    ],
+)
+def test_secret_in_the_open_is_refused_and_not_repeated(tmp_path: Path, text: str) -> None:
+    faults = _load(tmp_path, text + MINIMAL)
+    assert faults
+    assert "confidential" not in str(faults)
+
+
+def test_branding_files_must_be_there(tmp_path: Path) -> None:
+    faults = _load(tmp_path, MINIMAL + '[branding]\nlogo = "no.svg"\nstylesheet = "no.css"\n')
+    assert faults.keys() == {"branding.logo", "branding.stylesheet"}
+    assert f"{tmp_path}/no.svg" in faults["branding.logo"]
+
+
+EVERYTHING_WRONG = """
+[server]
+listen = "127.0.0.1:9901"
+public_url = 3
+worker = 4
+
+[database]
+url = { env = "TEST_ABSENT_VARIABLE" }
+
+[keys]
+master = { file = "absent.key" }
+
+[tokens]
+access_ttl = 3600
+
+[scopes]
+"notes:read" = ""
+
+[branding]
+name = 3
+logo = "absent.svg"
+
+[[routes]]
+name = "notes"
+path = "/api"
+upstreams = ["http://127.0.0.1:9000"]
+auth = ["bearer"]
+timeout = 3
+
+[[routes]]
+name = "notes"
+path = "/api"
+upstreams = []
+scopes = ["notes:write"]
+strip_prefix = "/b"
+
+[[routes]]
+name = "tokens"
+path = "/oauth2/token"
+upstreams = ["http://127.0.0.1:9000"]
+auth = "none"
+max_body = -1
+"""
+
+
+def test_all_faults_are_reported_together(tmp_path: Path) -> None:
+    assert _load(tmp_path, EVERYTHING_WRONG).keys() == {
+        "server.public_url",
+        "server.worker",
+        "admin.listen",
+        "database.url",
+        "keys.master",
+        "tokens.access_ttl",
+        'scopes."notes:read"',
+        "branding.name",
+        "branding.logo",
+        "routes[0].timeout",
+        "routes[1]",
+        "routes[1].name",
+        "routes[1].upstreams",
+        "routes[1].auth",
+        "routes[1].scopes",
+        "routes[1].strip_prefix",
+        "routes[2].path",
+        "routes[2].max_body",
+    }
