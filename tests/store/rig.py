@@ -7,7 +7,7 @@ from typing import Any
 import asyncpg
 
 from gateway.crypto import hash_password, random_text
-from gateway.errors import OAuthError
+from gateway.errors import OAuthError, StoreUnavailable
 from gateway.model import Client, User
 from gateway.oauth import pkce
 from gateway.store import Clock, FlowRequest, IssuedTokens, NewClient, Store
@@ -136,9 +136,11 @@ async def everything(dsn: str) -> dict[str, list[str]]:
 
 
 async def outcome(attempt: Any) -> str:
-    """`ok`, or the code of the protocol error that an attempt ended in."""
+    """`ok`, the code of the protocol error that an attempt ended in, or `unavailable` where it met its deadline."""
     try:
         await attempt
     except OAuthError as exc:
         return exc.error
+    except StoreUnavailable:
+        return "unavailable"
     return "ok"
