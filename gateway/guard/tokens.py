@@ -63,7 +63,7 @@ class Tokens:
                 if ledger.untouched(held.marks, position):
                     self.cache.put(held)
         elif found.server is not None and ledger.server is not None:
-            # A server whose log is not the one that is followed: its answer serves this call, and nothing is built on it.
+            # A server whose log is not the one that is followed: it answers this call, and nothing is built on it.
             self._store.renew_lookups()
         return answers
 
