@@ -152,8 +152,7 @@ class Cluster:
 
     def _create(self, binaries: Path) -> None:
         """initdb in a temporary folder, then one rename: there is a whole cluster or none."""
-        for remnant in self.data_dir.glob(".postgres-*"):
-            shutil.rmtree(remnant, ignore_errors=True)
+        self._remove_remnants()
         started = Path(tempfile.mkdtemp(prefix=".postgres-", dir=self.data_dir))
         try:
             self._initialise(started, binaries)
@@ -161,9 +160,15 @@ class Cluster:
         except BaseException:
             shutil.rmtree(started, ignore_errors=True)
             raise
+        self._remove_remnants()
         directory = os.open(self.data_dir, os.O_RDONLY)
         os.fsync(directory)
         os.close(directory)
+
+    def _remove_remnants(self) -> None:
+        """Remove what a killed initdb left. One that is still dying may write on, so this is done again behind ours."""
+        for remnant in self.data_dir.glob(".postgres-*"):
+            shutil.rmtree(remnant, ignore_errors=True)
 
     def _initialise(self, started: Path, binaries: Path) -> None:
         os.chown(started, self.user.uid, self.user.gid)
