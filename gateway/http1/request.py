@@ -113,28 +113,19 @@ class RequestReader:
         """The head that these bytes are, if they are remembered but for their credential."""
         if len(raw) > _LONGEST:
             return None
-        at = raw.find(_AUTHORIZATION)
-        if at < 0:
-            return self._memo.get(raw)
-        start = at + len(_AUTHORIZATION)
-        end = raw.find(b"\r\n", start)
-        head = self._memo.get(raw[:start] + raw[end:])
-        if head is not None:
-            credential = raw[start:end]
-            if end - start > _LONGEST_CREDENTIAL or _CREDENTIAL.fullmatch(credential) is None:
+        key, credential = _split(raw)
+        head = self._memo.get(key)
+        if head is not None and credential is not None:
+            if len(credential) > _LONGEST_CREDENTIAL or _CREDENTIAL.fullmatch(credential) is None:
                 return None  # to be read with all care
             head.authorization = (credential,)
         return head
 
     def _remember(self, raw: bytes, head: RequestHead) -> None:
-        at = raw.find(_AUTHORIZATION)
-        if at >= 0:
-            start = at + len(_AUTHORIZATION)
-            end = raw.find(b"\r\n", start)
-            if head.authorization != (raw[start:end],):
-                return  # more than one, or with white space around it
-            raw = raw[:start] + raw[end:]
-        self._memo.remember(raw, head)
+        key, credential = _split(raw)
+        # Not if there are more than one, or white space around it: then the key does not say all but the credential.
+        if credential is None or head.authorization == (credential,):
+            self._memo.remember(key, head)
 
     def next_event(self) -> RequestEvent | None:
         """The next event, or None while more bytes or `next_request` are needed. Raises Malformed."""
@@ -196,6 +187,16 @@ class RequestReader:
         if raw is not None:
             self._remember(raw, head)
         return head
+
+
+def _split(raw: bytes) -> tuple[bytes, bytes | None]:
+    """A head without its credential, and the credential; None where there is none in its usual spelling."""
+    at = raw.find(_AUTHORIZATION)
+    if at < 0:
+        return raw, None
+    start = at + len(_AUTHORIZATION)
+    end = raw.find(b"\r\n", start)
+    return raw[:start] + raw[end:], raw[start:end]
 
 
 def _judge(line: bytes, fields: tuple[Field, ...]) -> RequestHead:

@@ -67,6 +67,7 @@ class Exchange:
         "request_id",
         "state",
     )
+    _plan: Plan  # from `start` on
 
     def __init__(self, front: "Front", head: RequestHead) -> None:
         self.head = head
@@ -413,8 +414,6 @@ class Exchange:
         if self._upstream is not None:
             self._upstream.release()
             self._upstream = None
-
-    _plan: Plan
 
 
 def _last_chunk(fields: tuple[Field, ...]) -> bytes:

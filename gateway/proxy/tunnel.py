@@ -3,8 +3,8 @@
 `digest` is that of the token that opened it (b"" on a public route). The proxy asks every second whether it lives.
 """
 
+import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from math import inf
 from typing import Protocol
 
@@ -37,9 +37,7 @@ class Tunnel:
         self._client, self._upstream = client, upstream
         self._now, self._limits = now, limits
         self.digest = allowed.digest if allowed is not None else b""
-        self._ends_at = inf
-        if allowed is not None and allowed.expires_at is not None:
-            self._ends_at = now() + (allowed.expires_at - datetime.now(UTC)).total_seconds()
+        self._ends_at = inf if allowed is None else now() + allowed.ends_at - time.time()
         self.confirmed_at = now()
         self._idle_since = now()
         self._client_ended = self._upstream_ended = False
