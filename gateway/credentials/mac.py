@@ -7,7 +7,8 @@
     draft 00      = id nonce [bodyhash] [ext] mac      nonce = age ":" plain-string
 
 Stricter than the drafts' grammar: values are always quoted, and an attribute that the draft does not name is
-refused, since the signature would not cover it. Drafts 03 to 05 were redesigned and are told apart by that.
+refused, since the signature would not cover it. Drafts 03 to 05 were redesigned (`kid` in the place of `id`, `seq-nr`,
+`access_token`, `h`, `cb`), and no two implementations of them agree: they are recognised, and refused by that name.
 
 The string that is signed has one element a line, each line ended by LF, absent optional ones empty:
 
@@ -21,6 +22,7 @@ import base64
 import hashlib
 import hmac
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -29,6 +31,8 @@ from gateway.crypto import equal
 from gateway.model import MacAlgorithm, MacDraft
 
 MAXIMUM: Final = {"id": 256, "ts": 15, "nonce": 128, "bodyhash": 88, "ext": 1024, "mac": 88}  # characters
+
+_ATTRIBUTES_OF: Final[dict[MacDraft, str]] = {"00": "id, nonce, bodyhash, ext, mac", "01": "id, ts, nonce, ext, mac"}
 
 _HASHES: Final[dict[MacAlgorithm, str]] = {"hmac-sha-256": "sha256", "hmac-sha-1": "sha1"}
 
@@ -55,9 +59,17 @@ _WANTED: Final = {
 }
 _NONCE_00 = re.compile(rf"{_AGE}:{_PLAIN}", re.ASCII)
 
+# Real clients of drafts 03 to 05 leave quotes, commas or both out, so their names alone are looked for.
+_REDESIGNED = re.compile(r"(?:^|[\s,])(?:kid|seq-nr|access_token|h|cb)[ \t]*=", re.IGNORECASE)
+_ID = re.compile(r"(?:^|[\s,])id[ \t]*=", re.IGNORECASE)
+
 _METHOD = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Z]+", re.ASCII)  # signed in upper case, so taken in upper case only
 _TARGET = re.compile(rb"[\x21-\x7e\x80-\xff]+")
 _HOST = re.compile(r"[a-z0-9._-]+|\[[0-9a-f:.]+\]", re.ASCII)
+
+
+class OtherDraft(Malformed):
+    """A credential of draft 03, 04 or 05, whose form is another and is not accepted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,12 +113,27 @@ class Covered:
     port: int
 
 
+def accepted(drafts: Sequence[MacDraft], algorithms: Sequence[MacAlgorithm]) -> str:
+    """What a client whose credential has another form is told to send."""
+    forms = " or ".join(f"draft {draft} ({_ATTRIBUTES_OF[draft]})" for draft in drafts)
+    return f"Accepted: {forms} with {' or '.join(algorithms)}."
+
+
 def parse(rest: bytes) -> Credentials:
-    """The attributes from what follows the scheme. Raises Malformed."""
+    """The attributes from what follows the scheme. Raises Malformed, and OtherDraft for drafts 03 to 05."""
     try:
         text = rest.decode("ascii")
     except UnicodeDecodeError as exc:
         raise Malformed("The MAC credential is not ASCII.") from exc
+    try:
+        return Credentials(**_attributes(text))
+    except Malformed as exc:
+        if _REDESIGNED.search(text) and not _ID.search(text):
+            raise OtherDraft("The MAC credential has the form of drafts 03 to 05.") from exc
+        raise
+
+
+def _attributes(text: str) -> dict[str, str]:
     attributes: dict[str, str] = {}
     at = 0
     while True:
@@ -128,7 +155,7 @@ def parse(rest: bytes) -> Credentials:
     for name in ("id", "nonce", "mac"):
         if name not in attributes:
             raise Malformed(f"The attribute {name} is missing.")
-    return Credentials(**attributes)
+    return attributes
 
 
 def render(credentials: Credentials) -> str:

@@ -4,6 +4,7 @@
      2  a token in the query, two Authorization fields, or two methods at once     400 invalid_request
      3  no credential, or one of a scheme that the route does not accept           401 without error
      4  the credential follows its grammar, and the request can be signed          400 invalid_request
+        (one of MAC drafts 03 to 05, which are told what is accepted here          401 invalid_token)
      5  the token was not invented (keyed check; no database call)                 401 invalid_token
      6  the token is known and live                                                401 invalid_token
      7  its kind fits the scheme                                                   401 invalid_token
@@ -142,6 +143,9 @@ class Guard:
             if scheme not in route.schemes:
                 return self._rendered(route, 401, "", _NO_CREDENTIAL, "a scheme that the route does not accept")
             presented = _presented(call, scheme, rest)
+        except mac.OtherDraft as exc:
+            told = f"{exc} {mac.accepted(self._mac.drafts, self._mac.algorithms)}"
+            return self._invalid(call, told, "a MAC credential of drafts 03 to 05")
         except Malformed as exc:
             return self._rendered(route, 400, "invalid_request", str(exc), f"malformed credential: {exc}")
         if self._is_invented(presented.token, "gwa_"):

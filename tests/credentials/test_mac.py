@@ -111,6 +111,7 @@ def test_draft_00_nonce_without_an_age_is_malformed(nonce: str) -> None:
         ({"id": "\xe4"}, "ASCII"),
         ({"bodyhash": SIGNATURE}, "bodyhash belongs to draft 00"),
         ({"kid": "a"}, "unknown attribute"),
+        ({"h": "host"}, "unknown attribute"),
         ({"seq-nr": "1"}, "unknown attribute"),
         ({"access_token": "a"}, "unknown attribute"),
         ({"realm": "a"}, "unknown attribute"),
@@ -152,6 +153,33 @@ def test_bad_attribute_is_malformed(change: dict[str, str | None], said: str) ->
 def test_bad_list_is_malformed(rest: bytes) -> None:
     with pytest.raises(Malformed):
         mac.parse(rest)
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        b'kid="22BIjxU93h/IgwEb4zCRu5WF37s=", ts="1336363200", seq-nr="12323", mac="AAAA"',
+        b'kid="", ts=1431102122, h="host:digest:content-type", mac=AAAA',
+        b'kid="1" ts="1336363200" nonce="n" access_token="gwa_a" mac="AAAA"',
+        b'ts="1336363200", KID = "1", mac="AAAA", cb="tls-unique:a"',
+        b'access_token="gwa_a", ts="1", mac="AAAA"',
+    ],
+)
+def test_drafts_03_to_05_are_recognised(rest: bytes) -> None:
+    with pytest.raises(mac.OtherDraft, match="drafts 03 to 05"):
+        mac.parse(rest)
+
+
+@pytest.mark.parametrize("rest", [_header(**GOOD | {"kid": "a"}), b'id="kid=", ts="1"', b'xkid="a"', b'ext="kid=1'])
+def test_other_faults_are_no_later_draft(rest: bytes) -> None:
+    with pytest.raises(Malformed) as raised:
+        mac.parse(rest)
+    assert not isinstance(raised.value, mac.OtherDraft)
+
+
+def test_later_drafts_are_told_what_is_accepted() -> None:
+    assert mac.accepted(["01"], ["hmac-sha-256"]) == "Accepted: draft 01 (id, ts, nonce, ext, mac) with hmac-sha-256."
+    assert "draft 00 (id, nonce, bodyhash, ext, mac) or draft 01" in mac.accepted(["00", "01"], ["hmac-sha-1"])
 
 
 def test_longest_attributes_are_read() -> None:

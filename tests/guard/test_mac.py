@@ -327,6 +327,23 @@ async def test_draft_that_the_client_does_not_use_is_refused_with_what_it_may(wo
     assert await world.nonces() == 0
 
 
+@pytest.mark.parametrize(
+    "credential",
+    [
+        'MAC kid="{id}", ts="{ts}", seq-nr="1", mac="{mac}"',
+        'MAC kid="", ts={ts}, h="host", mac={mac}',
+        'MAC kid="1" ts="{ts}" nonce="n" access_token="{id}" mac="{mac}"',
+    ],
+)
+async def test_later_draft_gets_a_challenge_that_says_what_is_accepted(world: World, credential: str) -> None:
+    call = _text(credential)(world.signed(await world.token(kind="mac")))
+    refused = _is_refused(await world.check(call), 401, "invalid_token")
+    assert "drafts 03 to 05" in refused.description
+    assert "Accepted: draft 01 (id, ts, nonce, ext, mac) or draft 00" in refused.description
+    assert all(b"Accepted: draft 01" in challenge for challenge in refused.challenges)
+    assert await world.nonces() == 0
+
+
 async def test_body_hash_that_cannot_be_checked_is_refused(world: World) -> None:
     tokens = await _draft_00(world)
     verdict = await world.check(world.signed(tokens, ts=None, nonce="1:n", bodyhash="AAAA"))
