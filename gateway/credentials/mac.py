@@ -24,7 +24,7 @@ import hmac
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 from gateway.credentials.authorization import Malformed
 from gateway.crypto import equal
@@ -34,7 +34,7 @@ MAXIMUM: Final = {"id": 256, "ts": 15, "nonce": 128, "bodyhash": 88, "ext": 1024
 
 _ATTRIBUTES_OF: Final[dict[MacDraft, str]] = {"00": "id, nonce, bodyhash, ext, mac", "01": "id, ts, nonce, ext, mac"}
 
-_HASHES: Final[dict[MacAlgorithm, str]] = {"hmac-sha-256": "sha256", "hmac-sha-1": "sha1"}
+HASHES: Final[dict[MacAlgorithm, Literal["sha1", "sha256"]]] = {"hmac-sha-256": "sha256", "hmac-sha-1": "sha1"}
 
 _PLAIN = r"[\x20-\x21\x23-\x5b\x5d-\x7e]+"
 _ATTRIBUTE = re.compile(rf'([A-Za-z][A-Za-z0-9_-]*)="({_PLAIN})"', re.ASCII)
@@ -202,7 +202,7 @@ def _check_covered(covered: Covered) -> None:
 
 def sign(key: bytes, algorithm: MacAlgorithm, text: bytes) -> str:
     """The `mac` attribute: base64 of the HMAC over a normalised string. The key is its characters as issued."""
-    return base64.b64encode(hmac.digest(key, text, _HASHES[algorithm])).decode("ascii")
+    return base64.b64encode(hmac.digest(key, text, HASHES[algorithm])).decode("ascii")
 
 
 def verify(key: bytes, algorithm: MacAlgorithm, text: bytes, mac: str) -> bool:
@@ -212,4 +212,4 @@ def verify(key: bytes, algorithm: MacAlgorithm, text: bytes, mac: str) -> bool:
 
 def body_hash(algorithm: MacAlgorithm, body: bytes) -> str:
     """The `bodyhash` attribute of draft 00: base64 of the algorithm's digest of the body, as it is sent."""
-    return base64.b64encode(hashlib.new(_HASHES[algorithm], body).digest()).decode("ascii")
+    return base64.b64encode(hashlib.new(HASHES[algorithm], body).digest()).decode("ascii")
