@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import click
 
+from gateway.cli.mac import DRAFT
 from gateway.cli.session import (
     done,
     in_store,
@@ -63,8 +64,10 @@ def _properties(function: Callable[..., None]) -> Callable[..., None]:
         ),
         click.option("--scope", multiple=True, metavar="SCOPE", help="What it may ask for; repeatable."),
         click.option("--token-type", type=click.Choice(["bearer", "mac"]), help="The kind of its access tokens."),
-        click.option("--mac-draft", multiple=True, type=click.Choice(["00", "01"]), help="How it signs; repeatable."),
-        click.option("--mac-algorithm", type=click.Choice(["hmac-sha-256", "hmac-sha-1"]), help="With what it signs."),
+        click.option("--mac-draft", multiple=True, type=DRAFT, help="The MAC draft that it signs by; repeatable."),
+        click.option(
+            "--mac-algorithm", type=click.Choice(["hmac-sha-256", "hmac-sha-1"]), help="What its MAC tokens sign with."
+        ),
     ]
     for option in reversed(options):
         function = option(function)
@@ -134,7 +137,8 @@ def show_(client_id: str, path: Path, as_json: bool) -> None:
 def update(*, client_id: str, path: Path, as_json: bool, **given: Any) -> None:
     """Change a client; what no option mentions stays. A repeatable option replaces the whole list.
 
-    One that becomes confidential gets its client_secret, which is printed this once.
+    One that becomes confidential gets its client_secret, which is printed this once. Tokens that it has keep their
+    kind and the MAC algorithm that they came with; --mac-draft holds for them too, at once.
     """
     asked = Asked(**given)
     if asked.is_empty:
@@ -148,6 +152,8 @@ def update(*, client_id: str, path: Path, as_json: bool, **given: Any) -> None:
 
     changed, secret = in_store(path, act)
     shown = record(_known(client_id, changed))
+    if asked.mac_algorithm is not None or asked.token_type is not None:
+        note(f"tokens that it has stay as they were issued; `gateway token revoke --client {client_id}` ends them")
     show(shown if secret is None else {"client_id": client_id, "client_secret": secret} | shown, as_json=as_json)
 
 
@@ -262,13 +268,14 @@ async def _judged(client: NewClient, asked: Asked, store: Store, settings: Setti
         if (fault := redirect_uris.registration_fault(uri)) is not None:
             raise OperatorError(f"--redirect-uri {uri!r}: {fault}")
     await require_scopes("--scope", asked.scope, store, settings)
-    _require_mac(asked, settings.config.mac)
+    _require_mac(asked, client, settings.config.mac)
     if (fault := _conflict(client)) is not None:
         raise OperatorError(fault)
     return client
 
 
-def _require_mac(asked: Asked, mac: Mac) -> None:
+def _require_mac(asked: Asked, client: NewClient, mac: Mac) -> None:
+    """Nothing that the configuration does not allow, and no tokens that would be refused from the first call on."""
     for draft in asked.mac_draft:
         if draft not in mac.drafts:
             raise OperatorError(
@@ -279,6 +286,18 @@ def _require_mac(asked: Asked, mac: Mac) -> None:
         raise OperatorError(
             f"--mac-algorithm {asked.mac_algorithm}: is not among [mac] algorithms = {_listed(mac.algorithms)}; "
             "add it there or choose another"
+        )
+    if asked.token_type != "mac":  # noqa: S105  # a kind, no token
+        return
+    if client.mac_algorithm not in mac.algorithms:
+        raise OperatorError(
+            f"--token-type mac: the client signs with {client.mac_algorithm}, which is not among [mac] algorithms = "
+            f"{_listed(mac.algorithms)}; add it there or choose another by --mac-algorithm"
+        )
+    if not set(client.mac_drafts) & set(mac.drafts):
+        raise OperatorError(
+            f"--token-type mac: the client signs by {_listed(client.mac_drafts)}, none of which is among "
+            f"[mac] drafts = {_listed(mac.drafts)}; add one there or choose another by --mac-draft"
         )
 
 

@@ -193,6 +193,77 @@ def test_update_refuses_what_cannot_be_and_changes_nothing(
     assert gateway("client", "show", made["client_id"], "--json").json == before
 
 
+_MAC = {"algorithms": ["hmac-sha-256", "hmac-sha-1"], "drafts": ["01", "00"]}
+
+
+def test_update_changes_how_a_client_signs(gateway: Terminal) -> None:
+    gateway.rewrite({"mac": _MAC})
+    made = gateway.client("--redirect-uri", URI, "--token-type", "mac")
+    assert (made["mac_drafts"], made["mac_algorithm"]) == (["01"], "hmac-sha-256")
+    for options, drafts, algorithm in (
+        (("--mac-draft", "00"), ["00"], "hmac-sha-256"),
+        (("--mac-algorithm", "hmac-sha-1"), ["00"], "hmac-sha-1"),
+        (("--mac-draft", "00", "--mac-draft", "01", "--mac-draft", "00"), ["00", "01"], "hmac-sha-1"),
+        (("--mac-draft", "02", "--mac-algorithm", "hmac-sha-256"), ["01"], "hmac-sha-256"),
+    ):
+        after = gateway("client", "update", made["client_id"], *options, "--json")
+        assert (after.json["mac_drafts"], after.json["mac_algorithm"]) == (drafts, algorithm)
+        assert ("stay as they were issued" in after.err) is ("--mac-algorithm" in options)
+
+
+@pytest.mark.parametrize("command", [("create", "--name", "x"), ("update", "{client_id}")])
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--mac-draft", "03"), "drafts 03 to 05 are not accepted"),
+        (("--mac-draft", "05"), "drafts 03 to 05 are not accepted"),
+        (("--mac-draft", "1"), "is not one of '00', '01'"),
+        (("--mac-draft", ""), "is not one of '00', '01'"),
+        (("--mac-algorithm", "hmac-sha-512"), "is not one of 'hmac-sha-256', 'hmac-sha-1'"),
+        (("--mac-algorithm", "HMAC-SHA-1"), "is not one of 'hmac-sha-256', 'hmac-sha-1'"),
+        (("--mac-algorithm", "none"), "is not one of 'hmac-sha-256', 'hmac-sha-1'"),
+    ],
+)
+def test_unknown_draft_or_algorithm_is_wrong_usage_that_lists_the_known_ones(
+    gateway: Terminal, command: Sequence[str], options: Sequence[str], told: str
+) -> None:
+    client_id = gateway.client()["client_id"]
+    done = gateway("client", *(part.format(client_id=client_id) for part in command), *options)
+    assert (done.code, done.out) == (2, "")
+    assert told in done.err
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ((), "--token-type mac: the client signs with hmac-sha-1, which is not among [mac] algorithms"),
+        (
+            ("--mac-algorithm", "hmac-sha-256"),
+            '--token-type mac: the client signs by ["00"], none of which is among [mac] drafts = ["01"]',
+        ),
+        (("--mac-algorithm", "hmac-sha-256", "--mac-draft", "01"), None),
+    ],
+)
+def test_a_client_whose_mac_tokens_would_all_be_refused_does_not_get_them(
+    gateway: Terminal, options: Sequence[str], told: str | None
+) -> None:
+    gateway.rewrite({"mac": _MAC})
+    client_id = gateway.client("--mac-draft", "00", "--mac-algorithm", "hmac-sha-1")["client_id"]
+    gateway.rewrite({})
+    done = gateway("client", "update", client_id, "--token-type", "mac", *options)
+    assert (done.code == 0) if told is None else told in done.fault
+
+
+def test_a_token_keeps_the_algorithm_that_it_came_with_and_follows_the_drafts(gateway: Terminal) -> None:
+    gateway.rewrite({"mac": _MAC})
+    client_id = gateway.client("--token-type", "mac")["client_id"]
+    issued = gateway("token", "issue", "--client", client_id, "--json").json
+    gateway("client", "update", client_id, "--mac-algorithm", "hmac-sha-1", "--mac-draft", "00")
+    told = gateway("token", "inspect", issued["access_token"], "--json").json
+    assert (told["mac_algorithm"], told["mac_drafts"]) == ("hmac-sha-256", ["00"])
+    assert gateway("token", "issue", "--client", client_id, "--json").json["mac_algorithm"] == "hmac-sha-1"
+
+
 def test_a_scope_that_is_defined_no_longer_does_not_hinder_other_changes(gateway: Terminal) -> None:
     made = gateway.client("--redirect-uri", URI)
     gateway.rewrite({})
