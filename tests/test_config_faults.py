@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from gateway import config
 from gateway.config import ConfigError
+from gateway.config import tables as written
 
 SERVER: dict[str, Any] = {"public_url": "https://api.example.com"}
 ROUTE: dict[str, Any] = {"name": "r", "path": "/r", "upstreams": ["http://127.0.0.1:9000"], "auth": ["bearer"]}
@@ -65,6 +66,7 @@ _SINGLE: list[tuple[dict[str, Any], str, str]] = [
     ({"server": SERVER | {"workers": 0}}, "server.workers", "at least 1 is wanted, not 0"),
     ({"server": SERVER | {"workers": 1000}}, "server.workers", "at most 256 is wanted, not 1000"),
     (_route(forward_authorization="yes"), "routes[0].forward_authorization", "true or false, without quotes, is"),
+    (_route(mac_body_hash="yes"), "routes[0].mac_body_hash", "true or false, without quotes, is"),
     ({"tokens": {"type": "jwt"}}, "tokens.type", '"bearer" or "mac" is wanted, not "jwt"'),
     ({"mac": {"drafts": ["03"]}}, "mac.drafts[0]", '"00" or "01" is wanted, not "03"'),
     ({"mac": {"algorithms": ["md5"]}}, "mac.algorithms[0]", '"hmac-sha-256" or "hmac-sha-1" is wanted, not "md5"'),
@@ -198,6 +200,14 @@ _CONFLICTS: list[tuple[dict[str, Any], str, str]] = [
         for prefix in ("/", "/.well-known", "/.well-known/oauth")
     ],
     (_route(path="/a;b"), "routes[0].path", 'not "/a;b"'),
+    *[
+        (
+            _route(mac_body_hash=True, auth=auth),
+            "routes[0].mac_body_hash",
+            'is for signed calls only; add "mac" to auth',
+        )
+        for auth in ("none", ["bearer"])
+    ],
     (_route(path="/a/b", strip_prefix="/b"), "routes[0].strip_prefix", 'is no front part of path = "/a/b"'),
     (_route(path="/apiary", strip_prefix="/api"), "routes[0].strip_prefix", "is no front part"),
     (_route(path="/a", strip_prefix="/a/b"), "routes[0].strip_prefix", "is no front part"),
@@ -249,13 +259,13 @@ _VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
     max_leaves=6,
 )
-_FIELDS = {name: field.annotation for name, field in config.Config.model_fields.items()}
+_FIELDS = {name: field.annotation for name, field in written.Config.model_fields.items()}
 
 
 @st.composite
 def _tables(draw: st.DrawFn) -> dict[str, Any]:
     """Tables with the right names and anything at all behind them."""
-    route = st.dictionaries(st.sampled_from(sorted(config.Route.model_fields)), _VALUES, max_size=12)
+    route = st.dictionaries(st.sampled_from(sorted(written.Route.model_fields)), _VALUES, max_size=12)
     kinds = {
         name: st.dictionaries(st.sampled_from(sorted(kind.model_fields)), _VALUES, max_size=5)
         for name, kind in _FIELDS.items()

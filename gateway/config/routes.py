@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from gateway.config.tables import Config, Route, Server
-from gateway.config.values import split_origin
+from gateway.config.addresses import split_origin
+from gateway.config.settings import Config, Route, Server
 from gateway.routing import Origin
 from gateway.routing import Route as CompiledRoute
 
@@ -33,6 +33,7 @@ def _compiled(route: Route, server: Server) -> CompiledRoute:
         max_body=route.max_body,
         forward_authorization=route.forward_authorization,
         resource=_resource(route, server),
+        mac_body_hash=route.mac_body_hash,
     )
 
 

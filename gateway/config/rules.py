@@ -3,11 +3,12 @@
 from collections.abc import Iterator, Mapping
 from typing import Final
 
+from gateway.config.addresses import split_listen
 from gateway.config.faults import Draft, Fault, Readable, dotted, shown
-from gateway.config.tables import Config, scopes_of
-from gateway.config.values import split_listen
+from gateway.config.settings import Config, scopes_of
 from gateway.model import ISSUER_METADATA, RESOURCE_METADATA
 
+_SIGNED: Final = frozenset({"mac", "signature"})
 _WILDCARDS: Final = {"0.0.0.0": ".", "::": ":"}  # by what addresses of the family hold
 
 
@@ -19,6 +20,7 @@ def conflicts(draft: Draft) -> Iterator[Fault]:
     for index, route in enumerate(draft.routes):
         yield from _path(index, route, draft)
         yield from _scopes(index, route, draft)
+        yield from _body_hash(index, route)
 
 
 def warnings(config: Config) -> Iterator[str]:
@@ -103,6 +105,12 @@ def _path(index: int, route: Readable, draft: Draft) -> Iterator[Fault]:
 
 def _within(path: str, folder: str) -> bool:
     return folder == "/" or path == folder or path.startswith(f"{folder}/")
+
+
+def _body_hash(index: int, route: Readable) -> Iterator[Fault]:
+    auth = route.get("auth")
+    if route.get("mac_body_hash") and auth is not None and not _SIGNED.intersection(auth):
+        yield Fault(f"routes[{index}].mac_body_hash", 'is for signed calls only; add "mac" to auth, or leave it out')
 
 
 def _scopes(index: int, route: Readable, draft: Draft) -> Iterator[Fault]:

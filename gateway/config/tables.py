@@ -1,16 +1,19 @@
-"""The tables of the configuration file as frozen types; the text under each key is what editors show for it."""
+"""The tables of the configuration file, as they are written; the text under each key is what editors show for it.
+
+Each becomes the value of the same name in `settings`, with the same keys.
+"""
 
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
+from gateway.config import settings
+from gateway.config.addresses import Wanted
+from gateway.config.settings import AUTH_SCHEMES
 from gateway.config.values import (
-    AUTH_SCHEMES,
     ONCE,
     Authority,
-    AuthScheme,
     CodeLifetime,
     Colour,
     Description,
@@ -33,10 +36,7 @@ from gateway.config.values import (
     Staleness,
     TrustedNetwork,
     URLPath,
-    Wanted,
     array,
-    split_listen,
-    split_origin,
     written,
 )
 from gateway.model import MacAlgorithm, MacDraft, TokenType
@@ -46,6 +46,13 @@ class Table(BaseModel):
     """A table of the file: frozen, strict, without unknown keys."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", use_attribute_docstrings=True)
+
+
+def settled(value: Any) -> Any:
+    """A value of the file as the program uses it: each table within becomes its namesake in `settings`."""
+    if isinstance(value, Table):
+        return getattr(settings, type(value).__name__)(**{name: settled(part) for name, part in value})
+    return tuple(map(settled, value)) if isinstance(value, tuple) else value
 
 
 # What a value with several forms is written as. The marks stand in pydantic's locations, and no good key has them.
@@ -80,10 +87,6 @@ class SecretReference(Table):
             raise ValueError('one place is wanted: { file = "…" } or { env = "…" }')
         return value
 
-    def path(self, base: Path) -> Path:
-        """The file of a reference that names one."""
-        return base / cast("str", self.file)
-
 
 class Server(Table):
     """The public listener and the names by which people and programs reach it."""
@@ -99,47 +102,12 @@ class Server(Table):
     oauth_prefix: URLPath = "/oauth2"
     """The path under which the endpoints and pages of the authorization server stand."""
 
-    @property
-    def issuer(self) -> str:
-        """The issuer identifier: `public_url` byte for byte (RFC 8414, section 2)."""
-        return self.public_url
-
-    @property
-    def origin(self) -> str:
-        """`public_url` without a trailing slash, to which paths are appended."""
-        return self.public_url.rstrip("/")
-
-    @property
-    def host(self) -> str:
-        """The host of `public_url` in lower case; an IPv6 literal keeps its brackets."""
-        return split_origin(self.public_url)[1]
-
-    @property
-    def port(self) -> int:
-        """The port of `public_url`, the scheme's own where none is written."""
-        return split_origin(self.public_url)[2]
-
-    @property
-    def secure(self) -> bool:
-        """Whether people reach us by https."""
-        return split_origin(self.public_url)[0] == "https"
-
-    @property
-    def address(self) -> tuple[str, int]:
-        """Host, without brackets, and port to listen on."""
-        return split_listen(self.listen)
-
 
 class Admin(Table):
     """The listener for operators: /healthz and /readyz."""
 
     listen: ListenAddress = "127.0.0.1:9901"
     """HOST:PORT of the admin listener; keep it away from the public."""
-
-    @property
-    def address(self) -> tuple[str, int]:
-        """Host, without brackets, and port to listen on."""
-        return split_listen(self.listen)
 
 
 def _plain_database_url(value: object) -> object:
@@ -159,11 +127,6 @@ class Database(Table):
     """"embedded" for a Postgres of its own in data_dir, else postgresql://… (several hosts allowed)."""
     data_dir: FileName = "gateway-data"
     """The folder of the embedded database, relative to the configuration file."""
-
-    @property
-    def embedded(self) -> bool:
-        """Whether the database is a Postgres of our own."""
-        return self.url == "embedded"
 
 
 class Keys(Table):
@@ -246,23 +209,8 @@ class Route(Table):
     """The longest request body."""
     forward_authorization: bool = False
     """Whether the upstream gets the Authorization field."""
-
-    @property
-    def schemes(self) -> tuple[AuthScheme, ...]:
-        """The credentials it accepts; empty for a public route."""
-        return () if self.auth == "none" else self.auth
-
-    @property
-    def all_scopes(self) -> frozenset[str]:
-        """Every scope that some method asks for."""
-        return scopes_of(self.scopes)
-
-
-def scopes_of(scopes: tuple[str, ...] | Mapping[str, tuple[str, ...]]) -> frozenset[str]:
-    """Every scope that a route's `scopes` names, in either form."""
-    if isinstance(scopes, Mapping):
-        return frozenset(name for names in scopes.values() for name in names)
-    return frozenset(scopes)
+    mac_body_hash: bool = False
+    """Whether a signed call with a body must state the body's hash; one that is stated is always checked."""
 
 
 class Branding(Table):

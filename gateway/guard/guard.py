@@ -8,38 +8,45 @@
      5  the token was not invented (keyed check; no database call)                 401 invalid_token
      6  the token is known and live                                                401 invalid_token
      7  its kind fits the scheme                                                   401 invalid_token
-     8  MAC: the signature is right, by the token's algorithm                      401 invalid_token
-     9  MAC: the algorithm and the draft may be used                               401 invalid_token
-    10  MAC: the timestamp is fresh (draft 01)                                     401 invalid_token
-    11  the token is meant for this route (RFC 8707)                               401 invalid_token
-    12  it carries the scopes of the method                                        403 insufficient_scope
-    13  MAC: the nonce is spent, for the first time                                401 invalid_token
+     8  signed: the proof is right, by the token's algorithm                       401 invalid_token
+     9  signed: the algorithm and the draft may be used                            401 invalid_token
+    10  signed: the timestamp is fresh (not for MAC draft 00)                      401 invalid_token
+    11  signed: a hash of the body is stated where the route demands one           401 invalid_token
+    12  the token is meant for this route (RFC 8707)                               401 invalid_token
+    13  it carries the scopes of the method                                        403 insufficient_scope
+    14  signed: the body fits the hash that is stated (the engine takes it in)     401 invalid_token
+    15  signed: the nonce is spent, for the first time                             401 invalid_token
 
 So a forged or stale request never writes, and one without the scope keeps its nonce. Unknown, revoked and forged
-read alike; what a MAC client is told about its clock, draft or nonce, it is told after its signature was right.
+read alike; what a client is told about its clock, draft or nonce, it is told after its signature was right. A body
+that is too long to be held is the one exception to the order: its nonce is spent before it is passed on, and its end
+is withheld until its hash is known.
 Where the database gives no answer: 503, never a pass.
 """
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Coroutine
 from contextlib import suppress
+from dataclasses import replace
 from functools import lru_cache
 from hashlib import sha256
-from typing import Final, NamedTuple
+from typing import Final, TypeVar
 
 from gateway.config import Settings
 from gateway.credentials import Malformed, bearer, in_query, mac, split
 from gateway.credentials.challenges import challenges
+from gateway.credentials.signed import BodyCheck, Signed, from_mac
 from gateway.errors import OperatorError, StoreUnavailable
-from gateway.guard import nonces
+from gateway.guard import signing
 from gateway.guard.batches import Overloaded
 from gateway.guard.cache import Held
 from gateway.guard.follower import follow
 from gateway.guard.ledger import Ledger, since_boot
+from gateway.guard.nonces import Nonces
 from gateway.guard.tokens import Tokens
-from gateway.guard.verdict import Allowed, Call, Principal, Refused, Verdict
-from gateway.model import AccessToken, TokenType, format_scope
+from gateway.guard.verdict import Allowed, BodyAwaited, Call, Principal, Refused, Verdict
+from gateway.model import format_scope
 from gateway.routing import Route
 from gateway.store import Store
 
@@ -51,21 +58,9 @@ _ONE_CREDENTIAL: Final = "Send one credential, in one Authorization field; the q
 _NO_CREDENTIAL: Final = "This resource needs an access token in the Authorization field."
 _NO_ANSWER: Final = "The token cannot be checked at the moment; try again."
 _DEAD: Final = "The access token is unknown, expired or revoked."
-_FORGED: Final = "The MAC token is unknown, expired or revoked, or its signature does not fit the request."
+_MISFIT: Final = "The body is not the one whose hash was signed."
 
-
-class _Presented(NamedTuple):
-    """A credential as it came: the token, and for a MAC its attributes and the string that they sign."""
-
-    token: str
-    kind: TokenType
-    signature: mac.Credentials | None = None
-    text: bytes = b""
-
-    @property
-    def unproven(self) -> str:
-        """What a stranger is told, whichever part of the credential is wrong."""
-        return _DEAD if self.signature is None else _FORGED
+Found = TypeVar("Found")
 
 
 class Guard:
@@ -91,8 +86,10 @@ class Guard:
         self._cached = self._tokens.cache.get
         self._is_invented = settings.keyring.is_invented
         self._mac = settings.config.mac
+        self._nonces = Nonces(store, self._mac.skew)
         self._realm = settings.config.server.host
         self._clock = clock
+        self._elapsed = elapsed
         self._latest = 0.0
         self._following: asyncio.Task[None] | None = None
         self._rendered = lru_cache(maxsize=_REFUSALS)(self._render)
@@ -109,7 +106,7 @@ class Guard:
                 await self._following
         await self._tokens.close()
 
-    def check(self, call: Call) -> Verdict | Awaitable[Verdict]:
+    def check(self, call: Call) -> Verdict | Awaitable[Verdict | BodyAwaited]:
         """The verdict, at once where no database is needed, else to be awaited. No call makes it raise."""
         schemes = call.route.schemes
         if not schemes:
@@ -129,7 +126,7 @@ class Guard:
         """
         return await self._tokens.still_live(digests, self._now())
 
-    def _read(self, call: Call) -> Verdict | Awaitable[Verdict]:
+    def _read(self, call: Call) -> Verdict | Awaitable[Verdict | BodyAwaited]:
         """Checks 2 to 5."""
         route = call.route
         query = in_query(call.target)
@@ -148,62 +145,80 @@ class Guard:
             return self._invalid(call, told, "a MAC credential of drafts 03 to 05")
         except Malformed as exc:
             return self._rendered(route, 400, "invalid_request", str(exc), f"malformed credential: {exc}")
-        if self._is_invented(presented.token, "gwa_"):
-            return self._invalid(call, presented.unproven, "invented token")
-        return self._looked_up(call, presented)
+        token = presented if isinstance(presented, str) else presented.token
+        if self._is_invented(token, "gwa_"):
+            return self._invalid(call, _unproven(presented), "invented token")
+        return self._bounded(self._judge(call, presented), _DEADLINE)
 
-    async def _looked_up(self, call: Call, presented: _Presented) -> Verdict:
+    async def _bounded(self, judged: Coroutine[None, None, Found], seconds: float) -> Found | Refused:
+        """What is found out within so many seconds, else 503."""
         try:
-            async with asyncio.timeout(_DEADLINE):
-                return await self._judge(call, presented)
+            async with asyncio.timeout(seconds):
+                return await judged
         except (StoreUnavailable, Overloaded, TimeoutError) as exc:
             cause = f"store: {type(exc).__name__}: {exc}"
             return Refused(status=503, error="temporarily_unavailable", description=_NO_ANSWER, cause=cause)
 
-    async def _judge(self, call: Call, presented: _Presented) -> Verdict:
-        """Checks 6 to 13."""
-        held = await self._tokens.known(presented.token)
-        if held is None or held.ends_at <= self._now():
-            return self._invalid(call, presented.unproven, "unknown, expired or revoked token")
-        if held.principal.token_type != presented.kind:
-            cause = f"a {held.principal.token_type} token presented as {presented.kind}"
-            return self._invalid(call, presented.unproven, cause)
-        token, signature = held.token, presented.signature
-        if token is None or signature is None:
+    async def _judge(self, call: Call, presented: str | Signed) -> Verdict | BodyAwaited:
+        """Checks 6 to 15; those of a body that is yet to come are for the engine."""
+        began = self._elapsed()
+        held = await self._held(call, presented)
+        if isinstance(held, Refused):
+            return held
+        if isinstance(presented, str):
             return self._out_of_bounds(call, held) or held
-        refused = self._wrong_signature(call, token, signature, presented.text) or self._out_of_bounds(call, held)
-        if refused is not None:
-            return refused
-        if not await self._spend(token, signature):
-            return self._invalid(call, "The nonce was used before; sign each request anew.", "replayed nonce")
+        judged = self._signed_rightly(call, held, presented)
+        if isinstance(judged, Refused):
+            return judged
+        if judged is None:
+            return await self._spend(call, held, presented)
+        misfit = self._invalid(call, _MISFIT, "the body does not fit its hash")
+        if not call.has_body:
+            return await self._spend(call, held, presented) if judged.fits() else misfit
+        left = _DEADLINE - (self._elapsed() - began)
+        return BodyAwaited(
+            check=judged, misfit=misfit, spend=lambda: self._bounded(self._judge_anew(call, presented), left)
+        )
+
+    async def _judge_anew(self, call: Call, signed: Signed) -> Verdict:
+        """The same as of now, since the body may have taken its time; then check 15."""
+        held = await self._held(call, signed)
+        if isinstance(held, Refused):
+            return held
+        judged = self._signed_rightly(call, held, signed)
+        return judged if isinstance(judged, Refused) else await self._spend(call, held, signed)
+
+    async def _held(self, call: Call, presented: str | Signed) -> Held | Refused:
+        """Checks 6 and 7."""
+        scheme, token = ("bearer", presented) if isinstance(presented, str) else (presented.scheme, presented.token)
+        held = await self._tokens.known(token)
+        if held is None or held.ends_at <= self._now():
+            return self._invalid(call, _unproven(presented), "unknown, expired or revoked token")
+        if held.principal.token_type != ("bearer" if scheme == "bearer" else "mac"):
+            cause = f"a {held.principal.token_type} token presented as {scheme}"
+            return self._invalid(call, _unproven(presented), cause)
         return held
 
-    def _wrong_signature(
-        self, call: Call, token: AccessToken, signature: mac.Credentials, text: bytes
-    ) -> Refused | None:
-        """Checks 8 to 10. The algorithm is the token's: a request cannot choose one."""
-        key, algorithm = token.mac_key, token.mac_algorithm
-        if key is None or algorithm is None or not mac.verify(key, algorithm, text, signature.mac):
-            return self._invalid(call, _FORGED, "wrong MAC")
-        if algorithm not in self._mac.algorithms:
-            return self._invalid(
-                call, f"The algorithm {algorithm} is not accepted.", "algorithm is not in mac.algorithms"
-            )
-        accepted = [draft for draft in token.mac_drafts if draft in self._mac.drafts]
-        if signature.draft not in accepted:
-            description = f"Draft {signature.draft} is not accepted; accepted: {', '.join(accepted) or 'none'}."
-            return self._invalid(call, description, "draft is not the client's or not in mac.drafts")
-        if signature.bodyhash is not None:
-            return self._invalid(call, "A bodyhash is not checked here; sign without one.", "bodyhash present")
-        if signature.ts is not None:
-            late = int(self._now()) - int(signature.ts)
-            if abs(late) > self._mac.skew:
-                description = f"The timestamp is more than {self._mac.skew:g} seconds off; compare the Date field."
-                return self._invalid(call, description, f"timestamp {late} s behind")
-        return None
+    def _signed_rightly(self, call: Call, held: Held, signed: Signed) -> Refused | BodyCheck | None:
+        """Checks 8 to 13; what the body is to be held against where it has to be."""
+        if held.token is None:
+            return self._invalid(call, signing.FORGED, "a MAC token whose key is lost")
+        judged = signing.judge(call, signed, held.token, self._mac, self._now())
+        if isinstance(judged, signing.Fault):
+            return self._invalid(call, *judged)
+        return self._out_of_bounds(call, held) or judged
+
+    async def _spend(self, call: Call, held: Held, signed: Signed) -> Verdict:
+        """Check 15, the last one: what fails before it leaves the nonce unspent."""
+        if held.token is None or not await self._nonces.spend(held.token, signed):
+            return self._invalid(call, "The nonce was used before; sign each request anew.", "replayed nonce")
+        if signed.scheme == held.principal.token_type:
+            return held
+        principal = replace(held.principal, token_type=signed.scheme, rendered=None, holders=0)
+        return Allowed(principal=principal, digest=held.digest, ends_at=held.ends_at)
 
     def _out_of_bounds(self, call: Call, held: Held) -> Refused | None:
-        """Its time, and checks 11 and 12: why a good token does not open this route."""
+        """Its time, and checks 12 and 13: why a good token does not open this route."""
         if held.ends_at <= self._now():
             return self._invalid(call, _DEAD, "expired token")
         principal = held.principal
@@ -217,11 +232,6 @@ class Guard:
         return self._rendered(
             call.route, 403, "insufficient_scope", description, f"lacks {lacking}", format_scope(needed)
         )
-
-    async def _spend(self, token: AccessToken, signature: mac.Credentials) -> bool:
-        forgotten_at = nonces.forgotten_at(token, signature, self._mac.skew)
-        (first,) = await self._store.spend_nonces([(nonces.key(token, signature), forgotten_at)])
-        return first
 
     def _now(self) -> float:
         """Seconds since 1970 that never run backwards within a process: a clock set back revives no signature."""
@@ -250,13 +260,14 @@ class Guard:
         )
 
 
-def _presented(call: Call, scheme: str, rest: bytes) -> _Presented:
-    """The credential behind a scheme. Raises Malformed, also where the request itself cannot be signed."""
+def _presented(call: Call, scheme: str, rest: bytes) -> str | Signed:
+    """The bearer token, or what is signed. Raises Malformed, also where the request itself cannot be signed."""
     if scheme == "bearer":
-        return _Presented(bearer.parse(rest), "bearer")
-    signature = mac.parse(rest)
+        return bearer.parse(rest)
     covered = mac.Covered(method=call.method, target=call.target, host=call.host, port=call.port)
-    text = mac.normalized_string(
-        covered, nonce=signature.nonce, ts=signature.ts, bodyhash=signature.bodyhash, ext=signature.ext
-    )
-    return _Presented(signature.id, "mac", signature, text)
+    return from_mac(mac.parse(rest), covered)
+
+
+def _unproven(presented: str | Signed) -> str:
+    """What a stranger is told, whichever part of the credential is wrong."""
+    return _DEAD if isinstance(presented, str) else signing.FORGED

@@ -1,9 +1,11 @@
 """The question that the engine puts to the guard, and its possible answers."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from math import inf
 
+from gateway.credentials.signed import BodyCheck
 from gateway.model import Identity
 from gateway.routing import Route
 
@@ -24,6 +26,7 @@ class Call:
     port: int
     authorization: tuple[bytes, ...]
     signature_fields: bool = False  # Signature or Signature-Input is present
+    has_body: bool = False  # it comes in chunks, or is longer than nothing
 
 
 @dataclass(slots=True, kw_only=True)
@@ -88,3 +91,17 @@ class Refused:
 
 
 Verdict = Allowed | Refused
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BodyAwaited:
+    """A signed call may pass if its body fits: all is judged but the body and the nonce.
+
+    The engine takes the body in with `check`. Before it passes any of it on it awaits `spend`, once, which spends the
+    nonce and gives the verdict as of then; where the body does not fit, `misfit` is the refusal. What it holds whole
+    it compares first, so that a body that was altered on its way costs the client no nonce.
+    """
+
+    check: BodyCheck
+    misfit: Refused
+    spend: Callable[[], Awaitable[Verdict]]

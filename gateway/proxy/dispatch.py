@@ -144,6 +144,7 @@ class Dispatcher:
             port=self._public_port,
             authorization=head.authorization,
             signature_fields=plan.signature_fields,
+            has_body=head.length != 0,
         )
 
     def _forwarded_head(

@@ -37,6 +37,7 @@ class Route:
     max_body: int
     forward_authorization: bool
     resource: str
+    mac_body_hash: bool = False  # a signed call with a body must state its hash
     exact: bool = False  # the path alone, and nothing below it
 
     def scopes_for(self, method: str) -> frozenset[str]:

@@ -15,7 +15,7 @@ from gateway import config
 from gateway.config import Settings
 from gateway.credentials import mac
 from gateway.crypto import Keyring
-from gateway.guard import Allowed, Call, Guard, Refused, Verdict
+from gateway.guard import Allowed, BodyAwaited, Call, Guard, Refused, Verdict
 from gateway.guard.ledger import Ledger, since_boot
 from gateway.model import Client, TokenType
 from gateway.routing import Route
@@ -60,9 +60,11 @@ class Clock:
 
 
 async def verdict_of(guard: Guard, call: Call) -> Verdict:
-    """The verdict, waited for where it must be."""
+    """The verdict, waited for where it must be; a body that is awaited is for the tests of bodies."""
     found = guard.check(call)
-    return found if isinstance(found, Allowed | Refused) else await found
+    verdict = found if isinstance(found, Allowed | Refused) else await found
+    assert not isinstance(verdict, BodyAwaited)
+    return verdict
 
 
 def new_client(token_type: TokenType = "bearer", **changes: Any) -> NewClient:

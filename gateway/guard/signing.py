@@ -1,0 +1,62 @@
+"""Whether a signed call is right, given its token: checks 8 to 11 of the guard, all but the body itself and the nonce.
+
+The signature is judged first: what a client is told of its algorithm, draft, clock or body hash, a forger is not.
+"""
+
+from typing import NamedTuple
+
+from gateway.config import Mac
+from gateway.credentials.signed import BodyCheck, Signed
+from gateway.guard.verdict import Call
+from gateway.model import AccessToken, MacAlgorithm
+
+FORGED = "The MAC token is unknown, expired or revoked, or its signature does not fit the request."
+
+
+class Fault(NamedTuple):
+    """What is wrong, for the client, and the cause for the operator."""
+
+    description: str
+    cause: str
+
+
+def judge(call: Call, signed: Signed, token: AccessToken, rules: Mac, now: float) -> Fault | BodyCheck | None:
+    """The first fault, or what the body is to be held against if a hash of it is stated.
+
+    `now` is in seconds since 1970. The algorithm is the token's: a request cannot choose one.
+    """
+    key, algorithm = token.mac_key, token.mac_algorithm
+    if key is None or algorithm is None or not signed.proven_by(key, algorithm):
+        return Fault(FORGED, "wrong MAC")
+    if algorithm not in rules.algorithms:
+        return Fault(f"The algorithm {algorithm} is not accepted.", "algorithm is not in mac.algorithms")
+    return _of_draft(signed, token, rules) or _of_time(signed, rules, now) or _of_body_hash(call, signed, algorithm)
+
+
+def _of_draft(signed: Signed, token: AccessToken, rules: Mac) -> Fault | None:
+    accepted = [draft for draft in token.mac_drafts if draft in rules.drafts]
+    if signed.draft is None or signed.draft in accepted:
+        return None
+    description = f"Draft {signed.draft} is not accepted; accepted: {', '.join(accepted) or 'none'}."
+    return Fault(description, "draft is not the client's or not in mac.drafts")
+
+
+def _of_time(signed: Signed, rules: Mac, now: float) -> Fault | None:
+    if signed.created is not None:
+        late = int(now) - signed.created
+        if abs(late) > rules.skew:
+            description = f"The timestamp is more than {rules.skew:g} seconds off; compare the Date field."
+            return Fault(description, f"timestamp {late} s behind")
+    if signed.expires is not None and now >= signed.expires:
+        return Fault("The signature has expired; compare the Date field.", "signature expired")
+    return None
+
+
+def _of_body_hash(call: Call, signed: Signed, algorithm: MacAlgorithm) -> Fault | BodyCheck | None:
+    if not signed.digests:
+        if not (call.has_body and call.route.mac_body_hash):
+            return None
+        description = "This resource wants a hash of the body in what is signed."
+        return Fault(description, "no body hash, and the route has mac_body_hash")
+    check = BodyCheck(signed.digests, algorithm)
+    return check if check.possible else Fault("The hash of the body is not of the token's algorithm.", "body hash")
