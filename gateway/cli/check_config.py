@@ -17,7 +17,9 @@ from gateway.config import ConfigError
 def command(schema: bool, path: Path, as_json: bool) -> None:
     """Judge the file and the secrets that it names: never ports, locks or the database."""
     if schema:
-        click.echo(json.dumps(config.Config.model_json_schema(), indent=2))
+        from gateway.config import tables
+
+        click.echo(json.dumps(tables.Config.model_json_schema(), indent=2))
         return
     try:
         settings = config.load(path)

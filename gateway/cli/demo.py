@@ -28,7 +28,8 @@ import click
 from gateway.cli.session import in_store, note, value
 from gateway.cli.user import generated_password
 from gateway.config import Settings
-from gateway.config.values import ListenAddress, split_listen
+from gateway.config.addresses import split_listen
+from gateway.config.values import ListenAddress
 from gateway.crypto import hash_password
 from gateway.errors import OperatorError
 from gateway.model import GrantType, TokenType

@@ -13,8 +13,9 @@ from typing import Any, Final, cast
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from gateway.config.tables import AS_ARRAY, AS_TABLE, AS_TEXT, Config, Table, table_within
-from gateway.config.values import Wanted
+from gateway.config import settings
+from gateway.config.addresses import Wanted
+from gateway.config.tables import AS_ARRAY, AS_TABLE, AS_TEXT, Config, Table, settled, table_within
 from gateway.errors import OperatorError
 
 _MARKS: Final = frozenset({AS_TEXT, AS_ARRAY, AS_TABLE, "[key]"})
@@ -67,10 +68,10 @@ class ConfigError(OperatorError):
         self.faults = faults
 
 
-def judged(tables: Mapping[str, Any]) -> tuple[Config | None, list[Fault]]:
+def judged(tables: Mapping[str, Any]) -> tuple[settings.Config | None, list[Fault]]:
     """The configuration that the tables of a file stand for, or what is wrong with them one by one."""
     try:
-        return Config.model_validate(tables), []
+        return settled(Config.model_validate(tables)), []
     except ValidationError as exc:
         faults = [_fault(error) for error in exc.errors(include_url=False) if not _is_echo(error)]
         return None, list(dict.fromkeys(faults))
@@ -187,16 +188,16 @@ class Draft:
         )
 
     @classmethod
-    def whole(cls, config: Config) -> "Draft":
+    def whole(cls, config: settings.Config) -> "Draft":
         """A configuration without faults in its tables."""
         return cls(
-            server=dict(config.server),
-            admin=dict(config.admin),
-            database=dict(config.database),
-            keys=dict(config.keys),
-            branding=dict(config.branding),
+            server=vars(config.server),
+            admin=vars(config.admin),
+            database=vars(config.database),
+            keys=vars(config.keys),
+            branding=vars(config.branding),
             scopes=frozenset(config.scopes),
-            routes=tuple(dict(route) for route in config.routes),
+            routes=tuple(map(vars, config.routes)),
         )
 
 
@@ -214,6 +215,6 @@ def _fields_that_hold(table: type[Table], given: Mapping[str, Any]) -> Iterator[
         try:
             value = given[name] if name in given else field.get_default(call_default_factory=True)
             holder = table.__pydantic_validator__.validate_assignment(table.model_construct(), name, value)
-            yield name, getattr(holder, name)
+            yield name, settled(getattr(holder, name))
         except ValidationError:
             continue

@@ -7,49 +7,19 @@ import os
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from gateway.config.faults import ConfigError, Draft, Fault, judged
 from gateway.config.rules import conflicts, warnings
-from gateway.config.tables import Config, SecretReference
+from gateway.config.settings import Config, SecretReference, Settings
 from gateway.crypto import Keyring, parse_master_key
 from gateway.errors import OperatorError
 
 _LONGEST_SECRET: Final = 64 * 1024  # bytes
 _TOML_PLACE = re.compile(r" \(at (line \d+, column \d+|end of document)\)\Z")
 _TOML_TWICE = re.compile(r"Cannot (?:overwrite a value|declare .* twice|mutate .*)")
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """A configuration file that holds, with the place it came from and its secrets resolved.
-
-    `keyring` is None only where an embedded database has yet to make its first master key.
-    """
-
-    config: Config
-    path: Path
-    database_url: str | None = field(repr=False)  # None: the embedded database
-    keyring: Keyring | None
-    warnings: tuple[str, ...]
-
-    @property
-    def base(self) -> Path:
-        """The folder of the file: relative paths in it start here."""
-        return self.path.parent
-
-    @property
-    def data_dir(self) -> Path:
-        """The folder of the embedded database."""
-        return self.base / self.config.database.data_dir
-
-    @property
-    def master_key_file(self) -> Path | None:
-        """The file of the master key; None where it stands in the environment."""
-        master = self.config.keys.master
-        return None if master.file is None else master.path(self.base)
 
 
 def load(path: Path) -> Settings:

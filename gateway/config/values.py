@@ -6,27 +6,20 @@ sentence that shows nothing of the value, for what may hold a secret).
 
 import re
 from collections.abc import Callable
-from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_network
-from typing import Annotated, Any, Final, Literal, cast
+from ipaddress import ip_network
+from typing import Annotated, Any, Final, cast
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
+from gateway.config.addresses import LISTEN, ORIGIN, Wanted, is_host, split_listen, split_origin
+from gateway.config.settings import AUTH_SCHEMES, AuthScheme, Network
 from gateway.model import is_scope_token
-
-AuthScheme = Literal["bearer", "mac"]
-Network = IPv4Network | IPv6Network
-
-AUTH_SCHEMES: Final[tuple[AuthScheme, ...]] = ("bearer", "mac")
 
 _DURATION = re.compile(r"([0-9]{1,9})(s|m|h|d)")
 _SIZE = re.compile(r"([0-9]{1,12})(B|KiB|MiB|GiB)")
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _BYTES: Final = {"B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
 
-_LABELS = r"[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?(?:\.[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?)*"
-_HOST_NAME = re.compile(rf"(?=.{{1,253}}\Z){_LABELS}")
-_LISTEN = re.compile(r"(\[[^\[\]]*\]|[^:\[\]]+):([0-9]{1,5})")
-_ORIGIN = re.compile(r"(https?)://(\[[^\[\]]*\]|[^:/?#@\[\]]+)(?::([0-9]{1,5}))?/?")
 _AUTHORITY = re.compile(r"(\[[^\[\]]*\]|[^:\[\]]+)(?::([0-9]{1,5}))?")
 # No ";": what stands behind one is a parameter of the segment to some servers, so such a path is never matched.
 _PATH = re.compile(r"(?:/[A-Za-z0-9._~!$&'()*+,=:@-]+)+|/")
@@ -35,10 +28,6 @@ _ROUTE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _COLOUR = re.compile(r"#(?:[0-9a-fA-F]{3}|[0-9a-fA-F]{6})")
 _ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _USUAL_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
-
-
-class Wanted(ValueError):
-    """What would be right, in words that end before "…, not VALUE"."""
 
 
 def _text(value: object, wanted: str) -> str:
@@ -77,38 +66,10 @@ def _size(value: object) -> int:
 # -- addresses -----------------------------------------------------------------------------------------------
 
 
-def _is_host(host: str) -> bool:
-    if not host.startswith("["):
-        return _HOST_NAME.fullmatch(host.lower()) is not None
-    try:
-        return IPv6Address(host[1:-1]).scope_id is None
-    except ValueError:
-        return False
-
-
-def split_listen(text: str) -> tuple[str, int]:
-    """Host, without brackets, and port of HOST:PORT."""
-    found = _LISTEN.fullmatch(text)
-    if found is None or not _is_host(found[1]) or int(found[2]) > 65535:
-        raise Wanted('HOST:PORT such as "127.0.0.1:8080" or "[::1]:8080" (all addresses: "0.0.0.0:8080") is wanted')
-    return found[1].strip("[]"), int(found[2])
-
-
 def _listen(value: object) -> str:
     text = _text(value, 'HOST:PORT such as "127.0.0.1:8080" is wanted')
     split_listen(text)
     return text
-
-
-def split_origin(text: str) -> tuple[str, str, int]:
-    """Scheme, host in lower case (an IPv6 literal keeps its brackets) and port of http[s]://HOST[:PORT][/]."""
-    if "@" in text:
-        raise ValueError("a URL here holds no user and no password; take them out")
-    found = _ORIGIN.fullmatch(text)
-    port = 0 if found is None else int(found[3] or (443 if found[1] == "https" else 80))
-    if found is None or not _is_host(found[2]) or not 1 <= port <= 65535:
-        raise Wanted('"http://HOST[:PORT]" or "https://HOST[:PORT]", without a path or query, is wanted')
-    return found[1], found[2].lower(), port
 
 
 def _origin(value: object) -> str:
@@ -120,7 +81,7 @@ def _origin(value: object) -> str:
 def _host_name(value: object) -> str:
     wanted = 'a host name such as "api.example.com", without scheme, port or path, is wanted'
     lowered = _text(value, wanted).lower().removesuffix(".")
-    if not _is_host(lowered):
+    if not is_host(lowered):
         raise Wanted(wanted)
     return lowered
 
@@ -128,7 +89,7 @@ def _host_name(value: object) -> str:
 def _authority(value: object) -> str:
     wanted = 'HOST or HOST:PORT such as "internal.example:8000" is wanted'
     found = _AUTHORITY.fullmatch(_text(value, wanted))
-    if found is None or not _is_host(found[1]) or int(found[2] or 1) > 65535:
+    if found is None or not is_host(found[1]) or int(found[2] or 1) > 65535:
         raise Wanted(wanted)
     return found[0]
 
@@ -250,8 +211,8 @@ Skew = Annotated[float, BeforeValidator(_duration("1s", "10m")), _DURATION_SCHEM
 Grace = Annotated[float, BeforeValidator(_duration("0s", "60s")), _DURATION_SCHEMA]
 Staleness = Annotated[float, BeforeValidator(_duration("0s", "1d")), _DURATION_SCHEMA]
 Size = Annotated[int, BeforeValidator(_size), _schema(_SIZE, examples=["64KiB", "1MiB"])]
-ListenAddress = Annotated[str, BeforeValidator(_listen), _schema(_LISTEN)]
-OriginURL = Annotated[str, BeforeValidator(_origin), _schema(_ORIGIN)]
+ListenAddress = Annotated[str, BeforeValidator(_listen), _schema(LISTEN)]
+OriginURL = Annotated[str, BeforeValidator(_origin), _schema(ORIGIN)]
 HostName = Annotated[str, BeforeValidator(_host_name), _TEXT_SCHEMA]
 Authority = Annotated[str, BeforeValidator(_authority), _schema(_AUTHORITY)]
 TrustedNetwork = Annotated[Network, BeforeValidator(_network), _TEXT_SCHEMA]

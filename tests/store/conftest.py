@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gateway.config import Tokens
+from gateway import config
 from gateway.crypto import Keyring
 from gateway.store import Store
 from tests.store.rig import MovableClock, Rig
@@ -35,9 +35,8 @@ async def another(database: str, keyring: Keyring) -> AsyncIterator[Callable[...
     async with AsyncExitStack() as stack:
 
         async def make(*, size: int = 4, keys: Keyring = keyring, clock: Any = None, **tokens: Any) -> Store:
-            opened = await Store.open(
-                database, keys, size=size, name="gateway-test", tokens=Tokens(**tokens), clock=clock
-            )
+            read = config.parse({"server": {"public_url": "https://api.example.com"}, "tokens": tokens})
+            opened = await Store.open(database, keys, size=size, name="gateway-test", tokens=read.tokens, clock=clock)
             stack.push_async_callback(opened.close)
             return opened
 

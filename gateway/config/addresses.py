@@ -1,0 +1,41 @@
+"""Addresses as the configuration writes them, and what they consist of."""
+
+import re
+from ipaddress import IPv6Address
+
+_LABELS = r"[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?(?:\.[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?)*"
+_HOST_NAME = re.compile(rf"(?=.{{1,253}}\Z){_LABELS}")
+LISTEN = re.compile(r"(\[[^\[\]]*\]|[^:\[\]]+):([0-9]{1,5})")
+ORIGIN = re.compile(r"(https?)://(\[[^\[\]]*\]|[^:/?#@\[\]]+)(?::([0-9]{1,5}))?/?")
+
+
+class Wanted(ValueError):
+    """What would be right, in words that end before "…, not VALUE"."""
+
+
+def is_host(host: str) -> bool:
+    if not host.startswith("["):
+        return _HOST_NAME.fullmatch(host.lower()) is not None
+    try:
+        return IPv6Address(host[1:-1]).scope_id is None
+    except ValueError:
+        return False
+
+
+def split_listen(text: str) -> tuple[str, int]:
+    """Host, without brackets, and port of HOST:PORT."""
+    found = LISTEN.fullmatch(text)
+    if found is None or not is_host(found[1]) or int(found[2]) > 65535:
+        raise Wanted('HOST:PORT such as "127.0.0.1:8080" or "[::1]:8080" (all addresses: "0.0.0.0:8080") is wanted')
+    return found[1].strip("[]"), int(found[2])
+
+
+def split_origin(text: str) -> tuple[str, str, int]:
+    """Scheme, host in lower case (an IPv6 literal keeps its brackets) and port of http[s]://HOST[:PORT][/]."""
+    if "@" in text:
+        raise ValueError("a URL here holds no user and no password; take them out")
+    found = ORIGIN.fullmatch(text)
+    port = 0 if found is None else int(found[3] or (443 if found[1] == "https" else 80))
+    if found is None or not is_host(found[2]) or not 1 <= port <= 65535:
+        raise Wanted('"http://HOST[:PORT]" or "https://HOST[:PORT]", without a path or query, is wanted')
+    return found[1], found[2].lower(), port
