@@ -26,10 +26,10 @@ Where the database gives no answer: 503, never a pass.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Collection, Coroutine
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from hashlib import sha256
 from typing import Final, TypeVar
 
@@ -148,13 +148,13 @@ class Guard:
         token = presented if isinstance(presented, str) else presented.token
         if self._is_invented(token, "gwa_"):
             return self._invalid(call, _unproven(presented), "invented token")
-        return self._bounded(self._judge(call, presented), _DEADLINE)
+        return self._bounded(partial(self._judge, call, presented), _DEADLINE)
 
-    async def _bounded(self, judged: Coroutine[None, None, Found], seconds: float) -> Found | Refused:
+    async def _bounded(self, judge: Callable[[], Awaitable[Found]], seconds: float) -> Found | Refused:
         """What is found out within so many seconds, else 503."""
         try:
             async with asyncio.timeout(seconds):
-                return await judged
+                return await judge()
         except (StoreUnavailable, Overloaded, TimeoutError) as exc:
             cause = f"store: {type(exc).__name__}: {exc}"
             return Refused(status=503, error="temporarily_unavailable", description=_NO_ANSWER, cause=cause)
@@ -176,9 +176,8 @@ class Guard:
         if not call.has_body:
             return await self._spend(call, held, presented) if judged.fits() else misfit
         left = _DEADLINE - (self._elapsed() - began)
-        return BodyAwaited(
-            check=judged, misfit=misfit, spend=lambda: self._bounded(self._judge_anew(call, presented), left)
-        )
+        spend = partial(self._bounded, partial(self._judge_anew, call, presented), left)
+        return BodyAwaited(check=judged, misfit=misfit, spend=spend)
 
     async def _judge_anew(self, call: Call, signed: Signed) -> Verdict:
         """The same as of now, since the body may have taken its time; then check 15."""
