@@ -7,6 +7,9 @@ checked against the current key first, then the previous ones.
 Tokens read PREFIX + 32 characters of randomness + 8 characters of keyed check, all in [A-Za-z0-9_-]. The check
 lets an invented token be refused without a query and lets scanners recognise a leaked one; it authenticates
 nothing by itself, since the store decides.
+
+`cryptography` and `argon2` are imported when something is sealed or a password is checked: they are 7 MB of a worker
+that does neither.
 """
 
 import base64
@@ -15,16 +18,13 @@ import hmac
 import re
 import secrets
 from dataclasses import dataclass
-from typing import Final, Literal
-
-from argon2 import PasswordHasher
-from argon2.exceptions import InvalidHashError, VerificationError
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from functools import cache
+from typing import TYPE_CHECKING, Final, Literal
 
 from gateway.errors import GatewayError
+
+if TYPE_CHECKING:
+    from argon2 import PasswordHasher
 
 TokenPrefix = Literal["gwa_", "gwr_", "gwc_"]  # access token, refresh token, authorization code
 
@@ -81,7 +81,9 @@ def parse_master_key(text: str) -> bytes:
 
 
 def _derive(master: bytes, purpose: str) -> bytes:
-    return HKDF(algorithm=SHA256(), length=32, salt=None, info=f"gateway/1/{purpose}".encode()).derive(master)
+    """HKDF with SHA-256, no salt, 32 bytes (RFC 5869): extract, then the one block that there is to expand."""
+    extracted = hmac.digest(bytes(32), master, "sha256")
+    return hmac.digest(extracted, f"gateway/1/{purpose}".encode() + b"\1", "sha256")
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,12 +171,17 @@ class Keyring:
 
     def seal(self, purpose: str, row: str, plaintext: bytes) -> bytes:
         """Encrypt and authenticate: key id, nonce, AES-256-GCM ciphertext, bound to `purpose` and `row`."""
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
         nonce = secrets.token_bytes(_NONCE_BYTES)
         cipher = AESGCM(_derive(self._current.master, f"seal/{purpose}"))
         return self.key_id + nonce + cipher.encrypt(nonce, plaintext, row.encode())
 
     def unseal(self, purpose: str, row: str, sealed: bytes) -> bytes:
         """What `seal` was given. Raises UnsealError when it was not sealed by us for this purpose and row."""
+        from cryptography.exceptions import InvalidTag
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
         key_id, rest = sealed[:_KEY_ID_BYTES], sealed[_KEY_ID_BYTES:]
         nonce, ciphertext = rest[:_NONCE_BYTES], rest[_NONCE_BYTES:]
         for keys in self._all:
@@ -214,21 +221,36 @@ def _sign(master: bytes, purpose: str, message: str) -> str:
 
 # -- passwords -----------------------------------------------------------------------------------------------
 
-_PASSWORDS = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
+_PASSES: Final = 2
+_MEMORY: Final = 19 * 1024  # KiB
+
+
+@cache
+def _passwords() -> "PasswordHasher":
+    from argon2 import PasswordHasher
+
+    return PasswordHasher(time_cost=_PASSES, memory_cost=_MEMORY, parallelism=1)
 
 
 def hash_password(password: str) -> str:
     """The argon2id hash of a password (19 MiB, two passes): some 20 ms of one core, so keep it off the loop."""
-    return _PASSWORDS.hash(password.encode("utf-8", "surrogatepass"))
+    return _passwords().hash(password.encode("utf-8", "surrogatepass"))
+
+
+def _invented_hash() -> str:
+    salt, tag = (base64.b64encode(secrets.token_bytes(size)).decode().rstrip("=") for size in (16, 32))
+    return f"$argon2id$v=19$m={_MEMORY},t={_PASSES},p=1${salt}${tag}"
 
 
 # What an unknown user's password is checked against, so that it takes the same time as a known one's.
-UNKNOWN_USER_HASH: Final = hash_password(random_text())
+UNKNOWN_USER_HASH: Final = _invented_hash()
 
 
 def password_matches(password_hash: str, password: str) -> bool:
     """Whether a password is the one that was hashed; as slow as hashing it."""
+    from argon2.exceptions import InvalidHashError, VerificationError
+
     try:
-        return _PASSWORDS.verify(password_hash, password.encode("utf-8", "surrogatepass"))
+        return _passwords().verify(password_hash, password.encode("utf-8", "surrogatepass"))
     except (VerificationError, InvalidHashError):
         return False

@@ -5,6 +5,8 @@ import pickle
 import re
 
 import pytest
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -145,6 +147,12 @@ def test_signature_is_good_for_its_purpose_and_message_only(message: str, other:
 def test_digest_takes_any_text_and_is_sha256(text: str) -> None:
     assert len(crypto.digest(text)) == 32
     assert crypto.digest("gwa_x") == hashlib.sha256(b"gwa_x").digest()
+
+
+@given(st.binary(min_size=32, max_size=32), st.text(max_size=30))
+def test_keys_are_derived_as_hkdf_derives_them(master: bytes, purpose: str) -> None:
+    expected = HKDF(algorithm=SHA256(), length=32, salt=None, info=f"gateway/1/{purpose}".encode()).derive(master)
+    assert crypto._derive(master, purpose) == expected  # RFC 5869
 
 
 def test_keyring_shows_no_key() -> None:
