@@ -1,4 +1,4 @@
-"""The gateway's own answers: small JSON bodies, or a page where the request prefers one."""
+"""The gateway's own answers: small JSON bodies, or a page where the request prefers one; and the end of any."""
 
 import json
 from collections.abc import Callable
@@ -6,7 +6,8 @@ from functools import lru_cache
 from http import HTTPStatus
 
 from gateway.guard import Refused
-from gateway.http1 import Malformed, RequestHead
+from gateway.http1 import Field, Malformed, RequestHead
+from gateway.routing.fields import trailers
 
 RefusalPage = Callable[[int, str, str, str], tuple[dict[str, str], bytes]]
 """(status, title, text, request id) → (fields, HTML)."""
@@ -38,6 +39,11 @@ def refusal(status: int, description: str, *, error: str = "", cause: str = "") 
 def malformed(fault: Malformed) -> Refused:
     """The refusal of a request that broke the grammar or a limit of HTTP."""
     return refusal(fault.status, fault.description)
+
+
+def too_large(limit: int) -> Refused:
+    """The refusal of a body that is longer than its route takes."""
+    return refusal(413, f"The body is larger than {limit} bytes.")
 
 
 def reason_of(status: int) -> bytes:
@@ -125,3 +131,11 @@ def _head_of(refused: Refused) -> bytes:
     if refused.status == 503:
         lines.append(b"Retry-After: 2")
     return b"\r\n".join([*lines, b""])
+
+
+def last_chunk(fields: tuple[Field, ...]) -> bytes:
+    """The end of a chunked body, with the trailers that may pass (RFC 9112, section 7.1.2)."""
+    if not fields:
+        return b"0\r\n\r\n"
+    lines = [name + b": " + value + b"\r\n" for name, value in trailers(fields)]
+    return b"0\r\n" + b"".join(lines) + b"\r\n"

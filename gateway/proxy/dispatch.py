@@ -23,6 +23,7 @@ _HOPS = re.compile(rb"[0-9]{1,9}")
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9_.-]{1,64}")
 _CONTROLS = re.compile(rb"[\x00-\x1f\x7f]")
 
+EXPECT = b"Expect: 100-continue\r\n"
 OWN_COOKIE_NAMES = frozenset(name.encode() for name in OWN_COOKIES)
 
 
@@ -163,7 +164,7 @@ class Dispatcher:
         elif head.length or any(name == b"content-length" for name, _, _ in head.fields):
             lines.append(b"Content-Length: %d" % head.length)
         if head.expects_continue and head.length is not None:
-            lines.append(b"Expect: 100-continue")
+            return b"\r\n".join(lines) + b"\r\n" + EXPECT
         return b"\r\n".join(lines) + b"\r\n"
 
     def _forwarding_fields(self, head: RequestHead, authority: bytes, peer: Peer) -> list[bytes]:

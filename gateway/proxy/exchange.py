@@ -6,9 +6,10 @@
                                               └────────────┴──► aborted: the client sees a broken message
 
 JUDGING waits for the guard; HOLDING for the first chunk of a chunked body, since nothing of a request whose
-beginning is bad may reach an upstream; SENDING for the answer's head while the body goes up; RELAYING passes the
-answer down, and the rest of the body up. Each side's pace is the other's: what one does not take, the other is not
-asked for. Nothing here awaits; what must wait is parked and calls back.
+beginning is bad may reach an upstream, or for a body whose hash was signed (`proxy.checked`: JUDGING follows once
+more); SENDING for the answer's head while the body goes up; RELAYING passes the answer down, and the rest of the body
+up. Each side's pace is the other's: what one does not take, the other is not asked for. Nothing here awaits; what
+must wait is parked and calls back.
 """
 
 import asyncio
@@ -18,14 +19,15 @@ from math import inf
 from typing import TYPE_CHECKING, Any, cast
 
 from gateway.errors import StoreUnavailable
-from gateway.guard import Allowed, Refused, Verdict
+from gateway.guard import Allowed, BodyAwaited, Refused, Verdict
 from gateway.http1 import END, End, Field, Malformed, RequestHead, ResponseHead
 from gateway.observe import get_logger
-from gateway.proxy.answers import reason_of, refusal
-from gateway.proxy.dispatch import OWN_COOKIE_NAMES, Plan, identity_fields
+from gateway.proxy.answers import last_chunk, reason_of, refusal, too_large
+from gateway.proxy.checked import CheckedBody
+from gateway.proxy.dispatch import EXPECT, OWN_COOKIE_NAMES, Plan, identity_fields
 from gateway.proxy.tunnel import Tunnel
 from gateway.proxy.upstream import UpstreamConnection, UpstreamUnreachable
-from gateway.routing.fields import to_client, trailers
+from gateway.routing.fields import to_client
 
 if TYPE_CHECKING:
     from gateway.proxy.front import Front
@@ -50,6 +52,7 @@ class Exchange:
     __slots__ = (
         "_allowed",
         "_body_size",
+        "_checked",
         "_down",
         "_down_chunked",
         "_front",
@@ -82,6 +85,7 @@ class Exchange:
         self._parked: asyncio.Future[Any] | None = None
         self._held = b""
         self._body_size = 0
+        self._checked: CheckedBody | None = None  # the body, while it is not known to be the one that was signed
         self._request_trailers: tuple[Field, ...] = ()
         self._response: ResponseHead | None = None
         self._down: list[bytes] = []  # what goes to the client when all that came has been read
@@ -110,24 +114,41 @@ class Exchange:
         else:
             self._park(verdict, self._judged)
 
-    def _judged(self, verdict: Verdict) -> None:
+    def _judged(self, verdict: Verdict | BodyAwaited) -> None:
         if isinstance(verdict, Refused):
             self._front.refuse(self, verdict)
-        else:
+        elif isinstance(verdict, Allowed):
             self._permitted(verdict)
+        else:
+            self._checked = CheckedBody(verdict, self, self._proxy.limits.buffer)
+            self._permitted(None)
 
     def _permitted(self, allowed: Allowed | None) -> None:
         self._allowed = allowed
-        length = self.head.length
-        if length is None:
+        length, checked = self.head.length, self._checked
+        if length is not None and length > self._plan.route.max_body:
+            self._front.refuse(self, too_large(self._plan.route.max_body))
+        elif length is None or (checked is not None and checked.holds(length)):
             self.state = State.HOLDING
             if self.head.expects_continue:
                 self._front.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             self._front.advance()
-        elif length > self._plan.route.max_body:
-            self._front.refuse(self, _too_large(self._plan.route.max_body))
+        elif checked is not None:
+            checked.stream()
         else:
             self._connect()
+
+    def judge(self, verdict: Awaitable[Verdict], then: Callable[[Verdict], None]) -> None:
+        """Wait for the guard once more; the body waits too."""
+        self.state = State.JUDGING
+        self._park(verdict, then)
+
+    def release(self, allowed: Allowed, held: bytes) -> None:
+        """The body may go up: all of it if all has come, else this beginning."""
+        self._allowed, self._held = allowed, held
+        if self.request_complete:
+            self._checked = None
+        self._connect()
 
     def _park(self, awaitable: Awaitable[Any], then: Callable[[Any], None]) -> None:
         """Wait for what cannot be had at once, then go on with `then`, unless the exchange is over."""
@@ -171,19 +192,23 @@ class Exchange:
         """The next part of the request's body."""
         self._body_size += len(data)
         if self._body_size > self._plan.route.max_body:
-            self.fail(_too_large(self._plan.route.max_body))
+            self.fail(too_large(self._plan.route.max_body))
+        elif self._checked is not None:
+            self._checked.data(data)
         elif self.state is State.HOLDING:
             self._held += data
             if self._front.reader.first_chunk_seen or len(self._held) >= self._proxy.limits.buffer:
                 self._connect()
         else:
-            self._send_body(data)
+            self.send_body(data)
 
     def request_end(self, end: End) -> None:
         """The request is complete."""
         self.request_complete = True
         self._request_trailers = end.trailers
-        if self.state is State.HOLDING:
+        if self._checked is not None:
+            self._checked.end()
+        elif self.state is State.HOLDING:
             self._connect()
         elif self.state is not State.CONNECTING:
             self._send_end()
@@ -211,17 +236,18 @@ class Exchange:
         identity = b"" if allowed is None else identity_fields(allowed.principal)
         if plan.passes_authorization:
             identity += b"".join(b"Authorization: " + value + b"\r\n" for value in head.authorization)
-        upstream.write(b"%bX-Request-Id: %b\r\n%b%b" % (plan.head, self.request_id, identity, plan.last))
+        top = plan.head.removesuffix(EXPECT) if self._held else plan.head  # what is held has been continued
+        upstream.write(b"%bX-Request-Id: %b\r\n%b%b" % (top, self.request_id, identity, plan.last))
         self._await_response()
         if head.length != 0:
             held, self._held = self._held, b""
             if held:
-                self._send_body(held)
+                self.send_body(held)
             if self.request_complete:
                 self._send_end()
             self._front.advance()
 
-    def _send_body(self, data: bytes) -> None:
+    def send_body(self, data: bytes) -> None:
         if self._upstream is None:
             return
         if self.head.length is None:
@@ -230,9 +256,14 @@ class Exchange:
             self._upstream.write(data)
         self._await_response()
 
+    def send_last(self, data: bytes) -> None:
+        self._checked = None
+        self.send_body(data)
+        self._send_end()
+
     def _send_end(self) -> None:
         if self._upstream is not None and self.head.length is None:
-            self._upstream.write(_last_chunk(self._request_trailers))
+            self._upstream.write(last_chunk(self._request_trailers))
         self._await_response()
 
     def _await_response(self) -> None:
@@ -344,7 +375,7 @@ class Exchange:
 
     def _relay_end(self, end: End) -> None:
         if self._down_chunked:
-            self._down.append(_last_chunk(end.trailers))
+            self._down.append(last_chunk(end.trailers))
         self._flush()
         if self.request_complete and cast("ResponseHead", self._response).keep_alive:
             cast("UpstreamConnection", self._upstream).give_back(self._proxy.clock)
@@ -364,6 +395,9 @@ class Exchange:
     def _change_protocol(self, head: ResponseHead) -> None:
         """RFC 9110, section 15.2.2: from here on the connection belongs to the new protocol."""
         upstream = cast("UpstreamConnection", self._upstream)
+        if self._checked is not None:
+            self.fail(refusal(502, "The upstream changed the protocol within a request.", cause="101 too early"))
+            return
         offered = next(value for lower, _, value in head.fields if lower == b"upgrade")
         lines = [*self._head_lines(head), b"Upgrade: " + offered, b"Connection: Upgrade", b"", b""]
         self._down.append(b"\r\n".join(lines))
@@ -414,14 +448,3 @@ class Exchange:
         if self._upstream is not None:
             self._upstream.release()
             self._upstream = None
-
-
-def _last_chunk(fields: tuple[Field, ...]) -> bytes:
-    if not fields:
-        return b"0\r\n\r\n"
-    lines = [name + b": " + value + b"\r\n" for name, value in trailers(fields)]
-    return b"0\r\n" + b"".join(lines) + b"\r\n"
-
-
-def _too_large(limit: int) -> Refused:
-    return refusal(413, f"The body is larger than {limit} bytes.")
