@@ -132,7 +132,7 @@ _SINGLE: list[tuple[dict[str, Any], str, str]] = [
     (_route(auth=True), "routes[0].auth", '"none" or an array such as ["bearer", "mac"] is wanted, not true'),
     (_route(auth=[]), "routes[0].auth", "at least one entry is wanted"),
     (_route(auth=["none"]), "routes[0].auth[0]", 'write auth = "none", without brackets'),
-    (_route(auth=["bearer", "Basic"]), "routes[0].auth[1]", '"bearer" or "mac" is wanted, not "Basic"'),
+    (_route(auth=["bearer", "Basic"]), "routes[0].auth[1]", '"bearer", "mac" or "signature" is wanted, not "Basic"'),
     (_route(scopes="read"), "routes[0].scopes", 'an array such as ["notes:read"], or a table of them by method'),
     (_route(scopes=["a b"]), "routes[0].scopes[0]", "a scope name of printable ASCII"),
     (_route(scopes={"GET": "read"}), "routes[0].scopes.GET", 'an array in [ ] is wanted, not "read"'),

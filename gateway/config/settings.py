@@ -14,10 +14,10 @@ from gateway.config.addresses import split_listen, split_origin
 from gateway.crypto import Keyring
 from gateway.model import MacAlgorithm, MacDraft, TokenType
 
-AuthScheme = Literal["bearer", "mac"]
+AuthScheme = Literal["bearer", "mac", "signature"]
 Network = IPv4Network | IPv6Network
 
-AUTH_SCHEMES: Final[tuple[AuthScheme, ...]] = ("bearer", "mac")
+AUTH_SCHEMES: Final[tuple[AuthScheme, ...]] = ("bearer", "mac", "signature")
 
 
 @dataclass(frozen=True, kw_only=True)

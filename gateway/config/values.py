@@ -155,7 +155,7 @@ def _auth_scheme(value: object) -> object:
     if value == "none":
         raise ValueError('is no scheme; write auth = "none", without brackets, for a public route')
     if value not in AUTH_SCHEMES:
-        raise Wanted('"bearer" or "mac" is wanted')
+        raise Wanted('"bearer", "mac" or "signature" is wanted')
     return value
 
 

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from gateway.model import RESOURCE_METADATA
 
-_NAMES = {"bearer": "Bearer", "mac": "MAC"}  # as their specifications spell them
+_NAMES = {"bearer": "Bearer", "mac": "MAC", "signature": "Signature"}  # in their usual spelling
 
 _UNPRINTABLE = re.compile(r"[^\x20-\x7e]")
 _SPECIAL = re.compile(r'["\\]')

@@ -91,17 +91,25 @@ def signature_base(message: Message, signature_input: InnerList) -> bytes:
     """The bytes that are signed (RFC 9421, section 2.5). Raises Malformed for what cannot be."""
     components = _Components(message, frozenset(str(name) for name, _ in signature_input.items))
     lines, identifiers, seen = list[str](), list[str](), set[object]()
-    for component in signature_input.items:
+    for index, component in enumerate(signature_input.items, 1):
         identifier = structured.serialised(component)
         unordered = (component.value, frozenset(component.parameters.items()))  # their order makes no difference
         if unordered in seen:
-            raise Malformed(f"The component {identifier} is covered twice.")
+            raise Malformed(f"Component {index} of the signature is covered twice.")
         seen.add(unordered)
+        try:
+            value = components.value(component)
+        except _Unfit as fault:
+            raise Malformed(f"Component {index} of the signature {fault}.") from fault
         identifiers.append(identifier)
-        lines.append(f"{identifier}: {components.value(identifier, component)}\n")
+        lines.append(f"{identifier}: {value}\n")
     parameters = structured.serialised(InnerList((), signature_input.parameters)).removeprefix("()")
     lines.append(f'"@signature-params": ({" ".join(identifiers)}){parameters}')
     return "".join(lines).encode("ascii")
+
+
+class _Unfit(Exception):
+    """Why one component cannot be signed; the text ends a sentence and holds nothing that the client chose."""
 
 
 class _Components:
@@ -117,24 +125,24 @@ class _Components:
         self._parameters: dict[str, list[str]] | None = None
         self._parsed = 0
 
-    def value(self, identifier: str, component: Item) -> str:
-        """A component's value; `identifier` is its name in errors. Raises Malformed."""
+    def value(self, component: Item) -> str:
+        """A component's value. Raises _Unfit, or Malformed where a structured field is no such thing."""
         name, parameters = component
         if not isinstance(name, str):
-            raise Malformed("A covered component is named by a quoted string.")
+            raise _Unfit("is not named by a quoted string")
         if name == "@query-param" and parameters.keys() == {"name"}:
-            return self._query_parameter(identifier, parameters["name"])
+            return self._query_parameter(parameters["name"])
         if name.startswith("@"):
             if parameters:
-                raise Malformed(f"The component {identifier} has parameters that it cannot have.")
-            return self._derived(identifier, name)
+                raise _Unfit("has parameters that it cannot have")
+            return self._derived(name)
         if _FIELD_NAME.fullmatch(name) is None:
-            raise Malformed("A covered field is named in lower case.")
-        return self._field(identifier, name, parameters)
+            raise _Unfit("is neither a field's name in lower case nor a derived component")
+        return self._field(name, parameters)
 
     # -- section 2.2 ----------------------------------------------------------------------------------------
 
-    def _derived(self, identifier: str, name: str) -> str:
+    def _derived(self, name: str) -> str:
         message = self._message
         if name == "@method":
             return message.method
@@ -150,57 +158,57 @@ class _Components:
             return self._ascii(self._path)
         if name == "@query":
             if self._query == b"?" and self._covered.isdisjoint(("@target-uri", "@request-target")):
-                raise Malformed('An empty query reads like none: cover "@target-uri", or send no "?".')
+                raise _Unfit('is an empty query, which reads like none: cover "@target-uri", or send no "?"')
             return self._ascii(self._query or b"?")
-        raise Malformed(f"The component {identifier} is not known for requests.")
+        raise _Unfit("is not known for requests")
 
     def _ascii(self, part: bytes) -> str:
         if _DERIVED_VALUE.fullmatch(part) is None:
-            raise Malformed("The target of a signed request is ASCII: percent-encode all else.")
+            raise _Unfit("is a part of the target that is not ASCII: percent-encode it")
         return part.decode("ascii")
 
-    def _query_parameter(self, identifier: str, name: object) -> str:
+    def _query_parameter(self, name: object) -> str:
         if self._parameters is None:
             self._parameters = _form(self._query[1:])
         found = self._parameters.get(name, []) if type(name) is str else []
         if len(found) != 1:
-            raise Malformed(f"The component {identifier} is not exactly one parameter of the query.")
+            raise _Unfit("is not exactly one parameter of the query")
         return found[0]
 
     # -- section 2.1 ----------------------------------------------------------------------------------------
 
-    def _field(self, identifier: str, name: str, parameters: structured.Parameters) -> str:
+    def _field(self, name: str, parameters: structured.Parameters) -> str:
         if not parameters.keys() <= {"sf", "key", "bs"}:
-            raise Malformed(f"The component {identifier} has a parameter that is not known for requests.")
+            raise _Unfit("has a parameter that is not known for requests")
         if any(parameters.get(flag, True) is not True for flag in ("sf", "bs")):
-            raise Malformed(f"The component {identifier} has a flag with a value.")
+            raise _Unfit("has a flag with a value")
         values = self._values(name)
         if not values:
-            raise Malformed(f"The component {identifier} is a field that the request does not have.")
+            raise _Unfit("is a field that the request does not have")
         if "bs" in parameters:
             if len(parameters) > 1:
-                raise Malformed(f"The component {identifier} has parameters that exclude each other.")
+                raise _Unfit("has parameters that exclude each other")
             return ", ".join(f":{base64.b64encode(value).decode('ascii')}:" for value in values)
         if "key" in parameters:
-            return self._dictionary_member(identifier, name, parameters["key"])
+            return self._dictionary_member(name, parameters["key"])
         if "sf" in parameters:
             if name not in _KINDS:
-                raise Malformed(f"The component {identifier} is no structured field that is known.")
-            return structured.strict(values, _KINDS[name], field=name, longest=self._allowance(values))
+                raise _Unfit("is no structured field that is known")
+            return structured.strict(values, _KINDS[name], field="that is covered", longest=self._allowance(values))
         combined = b", ".join(values)
         if _FIELD_VALUE.fullmatch(combined) is None:
-            raise Malformed(f"The component {identifier} is a field that is not ASCII: add ;bs to cover it.")
+            raise _Unfit("is a field that is not ASCII: add ;bs to cover it")
         return combined.decode("ascii")
 
-    def _dictionary_member(self, identifier: str, name: str, key: object) -> str:
+    def _dictionary_member(self, name: str, key: object) -> str:
         members = self._dictionaries.get(name)
         if members is None:
             values = self._values(name)
-            members = structured.dictionary(values, field=name, longest=self._allowance(values))
+            members = structured.dictionary(values, field="that is covered", longest=self._allowance(values))
             self._dictionaries[name] = members
         member = members.get(key) if type(key) is str else None
         if member is None:
-            raise Malformed(f"The component {identifier} is a member that the field does not have.")
+            raise _Unfit("is a member that the field does not have")
         return structured.serialised(member)
 
     def _values(self, name: str) -> list[bytes]:

@@ -70,8 +70,8 @@ def _parsed(values: Sequence[bytes], kind: Kind, field: str, longest: int) -> ob
     if len(whole) > longest:
         raise Malformed(f"The field {field} is longer than {longest} bytes.")
 
-    def repeated(key: str, where: str) -> NoReturn:
-        raise Malformed(f"The field {field} has the {'parameter' if where == 'parameter' else 'key'} {key} twice.")
+    def repeated(_key: str, where: str) -> NoReturn:
+        raise Malformed(f"The field {field} has a {'parameter' if where == 'parameter' else 'key'} twice.")
 
     try:
         return http_sf.parse(whole, tltype=kind, on_duplicate_key=repeated)

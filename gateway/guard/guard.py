@@ -34,8 +34,9 @@ from hashlib import sha256
 from typing import Final, TypeVar
 
 from gateway.config import Settings
-from gateway.credentials import Malformed, bearer, in_query, mac, split
+from gateway.credentials import Malformed, bearer, in_query, mac, signatures, split
 from gateway.credentials.challenges import challenges
+from gateway.credentials.components import Message, authority
 from gateway.credentials.signed import BodyCheck, Signed, from_mac
 from gateway.errors import OperatorError, StoreUnavailable
 from gateway.guard import signing
@@ -56,6 +57,10 @@ _REFUSALS: Final = 1024  # refusals that are kept rendered: a flood of them must
 _PUBLIC: Final = Allowed(principal=Principal(identity=None, scopes=frozenset(), token_type=""), digest=b"")
 _ONE_CREDENTIAL: Final = "Send one credential, in one Authorization field; the query is no place for a token."
 _NO_CREDENTIAL: Final = "This resource needs an access token in the Authorization field."
+_NO_SIGNATURE: Final = "This resource needs a signed request (RFC 9421), with an access token as the keyid."
+_NO_CREDENTIAL_OR_SIGNATURE: Final = (
+    "This resource needs an access token in the Authorization field, or as the keyid of a signature (RFC 9421)."
+)
 _NO_ANSWER: Final = "The token cannot be checked at the moment; try again."
 _DEAD: Final = "The access token is unknown, expired or revoked."
 _MISFIT: Final = "The body is not the one whose hash was signed."
@@ -88,6 +93,7 @@ class Guard:
         self._mac = settings.config.mac
         self._nonces = Nonces(store, self._mac.skew)
         self._realm = settings.config.server.host
+        self._scheme = "https" if settings.config.server.secure else "http"
         self._clock = clock
         self._elapsed = elapsed
         self._latest = 0.0
@@ -132,19 +138,19 @@ class Guard:
         query = in_query(call.target)
         if query or len(call.authorization) + call.signature_fields > 1:
             cause = "token in the query" if query else "more than one credential"
-            return self._rendered(route, 400, "invalid_request", _ONE_CREDENTIAL, cause)
-        if not call.authorization:
-            return self._rendered(route, 401, "", _NO_CREDENTIAL, "no credential")
+            return self._refused(call, 400, "invalid_request", _ONE_CREDENTIAL, cause)
+        if not call.authorization and not call.signature_fields:
+            return self._refused(call, 401, "", _wanted(route), "no credential")
         try:
-            scheme, rest = split(call.authorization[0])
-            if scheme not in route.schemes:
-                return self._rendered(route, 401, "", _NO_CREDENTIAL, "a scheme that the route does not accept")
-            presented = _presented(call, scheme, rest)
+            scheme, rest = split(call.authorization[0]) if call.authorization else ("signature", b"")
+            if scheme not in route.schemes or (scheme == "signature") != call.signature_fields:
+                return self._refused(call, 401, "", _wanted(route), "a scheme that the route does not accept")
+            presented = self._presented(call, scheme, rest)
         except mac.OtherDraft as exc:
             told = f"{exc} {mac.accepted(self._mac.drafts, self._mac.algorithms)}"
             return self._invalid(call, told, "a MAC credential of drafts 03 to 05")
         except Malformed as exc:
-            return self._rendered(route, 400, "invalid_request", str(exc), f"malformed credential: {exc}")
+            return self._refused(call, 400, "invalid_request", str(exc), f"malformed credential: {exc}")
         token = presented if isinstance(presented, str) else presented.token
         if self._is_invented(token, "gwa_"):
             return self._invalid(call, _unproven(presented), "invented token")
@@ -213,8 +219,27 @@ class Guard:
             return self._invalid(call, "The nonce was used before; sign each request anew.", "replayed nonce")
         if signed.scheme == held.principal.token_type:
             return held
-        principal = replace(held.principal, token_type=signed.scheme, rendered=None, holders=0)
-        return Allowed(principal=principal, digest=held.digest, ends_at=held.ends_at)
+        principal = held.principal
+        if principal.by_signature is None:
+            principal.by_signature = replace(principal, token_type=signed.scheme, rendered=None, holders=0)
+        return Allowed(principal=principal.by_signature, digest=held.digest, ends_at=held.ends_at)
+
+    def _presented(self, call: Call, scheme: str, rest: bytes) -> str | Signed:
+        """The bearer token, or what is signed. Raises Malformed, also where the request itself cannot be signed."""
+        if scheme == "bearer":
+            return bearer.parse(rest)
+        if scheme == "mac":
+            covered = mac.Covered(method=call.method, target=call.target, host=call.host, port=call.port)
+            return from_mac(mac.parse(rest), covered)
+        message = Message(
+            method=call.method,
+            target=call.target,
+            scheme=self._scheme,
+            authority=authority(self._scheme, call.host, call.port),
+            fields=call.fields,
+            has_body=call.has_body,
+        )
+        return signatures.from_message(message)
 
     def _out_of_bounds(self, call: Call, held: Held) -> Refused | None:
         """Its time, and checks 12 and 13: why a good token does not open this route."""
@@ -228,9 +253,7 @@ class Guard:
             return None
         lacking = format_scope(needed - principal.scopes)
         description = f"The access token lacks the scope {lacking}."
-        return self._rendered(
-            call.route, 403, "insufficient_scope", description, f"lacks {lacking}", format_scope(needed)
-        )
+        return self._refused(call, 403, "insufficient_scope", description, f"lacks {lacking}", format_scope(needed))
 
     def _now(self) -> float:
         """Seconds since 1970 that never run backwards within a process: a clock set back revives no signature."""
@@ -240,10 +263,15 @@ class Guard:
     # -- refusals -------------------------------------------------------------------------------------------
 
     def _invalid(self, call: Call, description: str, cause: str) -> Refused:
-        return self._rendered(call.route, 401, "invalid_token", description, cause)
+        return self._refused(call, 401, "invalid_token", description, cause)
+
+    def _refused(
+        self, call: Call, status: int, error: str, description: str, cause: str, scope: str | None = None
+    ) -> Refused:
+        return self._rendered(call.route, status, error, description, cause, scope, call.has_body)
 
     def _render(
-        self, route: Route, status: int, error: str, description: str, cause: str, scope: str | None = None
+        self, route: Route, status: int, error: str, description: str, cause: str, scope: str | None, has_body: bool
     ) -> Refused:
         """A refusal with its challenges. Without an error, 401 says only what is wanted (RFC 6750, section 3.1)."""
         offered = challenges(
@@ -254,17 +282,22 @@ class Guard:
             description=description,
             scope=scope,
         )
+        accepted = signatures.accepted(has_body=has_body).encode("ascii") if "signature" in route.schemes else b""
         return Refused(
-            status=status, error=error or "unauthorized", description=description, challenges=offered, cause=cause
+            status=status,
+            error=error or "unauthorized",
+            description=description,
+            challenges=offered,
+            accept_signature=accepted,
+            cause=cause,
         )
 
 
-def _presented(call: Call, scheme: str, rest: bytes) -> str | Signed:
-    """The bearer token, or what is signed. Raises Malformed, also where the request itself cannot be signed."""
-    if scheme == "bearer":
-        return bearer.parse(rest)
-    covered = mac.Covered(method=call.method, target=call.target, host=call.host, port=call.port)
-    return from_mac(mac.parse(rest), covered)
+def _wanted(route: Route) -> str:
+    """What a call without a credential is told."""
+    if "signature" not in route.schemes:
+        return _NO_CREDENTIAL
+    return _NO_SIGNATURE if route.schemes == ("signature",) else _NO_CREDENTIAL_OR_SIGNATURE
 
 
 def _unproven(presented: str | Signed) -> str:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from math import inf
 
+from gateway.credentials.components import Fields
 from gateway.credentials.signed import BodyCheck
 from gateway.model import Identity
 from gateway.routing import Route
@@ -14,9 +15,9 @@ from gateway.routing import Route
 class Call:
     """What is to be judged: the parts of a request that credentials and scopes depend on. It is not altered.
 
-    `target` is the raw request target as received, `host` (lower case) and `port` are those a MAC signature covers:
+    `target` is the raw request target as received, `host` (lower case) and `port` are those a signature covers:
     from `public_url` or the route's own host, never from the client's forwarding fields. `authorization` holds
-    every Authorization field's value.
+    every Authorization field's value, `fields` all other header fields.
     """
 
     route: Route
@@ -26,6 +27,7 @@ class Call:
     port: int
     authorization: tuple[bytes, ...]
     signature_fields: bool = False  # Signature or Signature-Input is present
+    fields: Fields = ()
     has_body: bool = False  # it comes in chunks, or is longer than nothing
 
 
@@ -42,6 +44,7 @@ class Principal:
     token_type: str  # bearer, mac or signature; empty on a public route
     audience: tuple[str, ...] = ()
     rendered: bytes | None = field(default=None, compare=False, repr=False)
+    by_signature: "Principal | None" = field(default=None, compare=False, repr=False)  # the same, for RFC 9421 calls
     holders: int = field(default=0, compare=False, repr=False)  # the cache's count of tokens that share it
 
 
@@ -81,12 +84,14 @@ class Refused:
     """The call may not pass: the answer's status, error and challenges, and the cause for the log alone.
 
     Equal refusals may be one and the same object. A 503 is worth another try after a moment (Retry-After).
+    `accept_signature` is the field that says what to sign, where a route takes signatures (RFC 9421, section 5.1).
     """
 
     status: int
     error: str
     description: str
     challenges: tuple[bytes, ...] = ()  # WWW-Authenticate values, one for each scheme
+    accept_signature: bytes = b""
     cause: str = ""
 
 

@@ -128,6 +128,8 @@ def _json_of(refused: Refused) -> tuple[bytes, bytes, bytes]:
 def _head_of(refused: Refused) -> bytes:
     lines = [b"HTTP/1.1 %d %b" % (refused.status, reason_of(refused.status)), b"Cache-Control: no-store"]
     lines += [b"WWW-Authenticate: " + challenge for challenge in refused.challenges]
+    if refused.accept_signature:
+        lines.append(b"Accept-Signature: " + refused.accept_signature)
     if refused.status == 503:
         lines.append(b"Retry-After: 2")
     return b"\r\n".join([*lines, b""])

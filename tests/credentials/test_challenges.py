@@ -11,7 +11,7 @@ from gateway.credentials.challenges import challenges, metadata_url
 RESOURCE = "https://api.example.com/api/notes"
 
 # RFC 9110, section 11.2: a scheme and auth-params whose values are quoted strings.
-_CHALLENGE = re.compile(rb'(Bearer|MAC) ([a-z_]+="(?:[\x20!#-\[\]-~]|\\["\\])*"(?:, |\Z))+')
+_CHALLENGE = re.compile(rb'(Bearer|MAC|Signature) ([a-z_]+="(?:[\x20!#-\[\]-~]|\\["\\])*"(?:, |\Z))+')
 
 
 def test_challenge_stands_for_each_scheme_in_order() -> None:
