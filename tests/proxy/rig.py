@@ -243,6 +243,7 @@ async def rig(
     *,
     routes: list[dict[str, Any]] | None = None,
     server: dict[str, Any] | None = None,
+    mac: dict[str, Any] | None = None,
     upstream: RawUpstream | None = None,
     limits: Limits | None = None,
     plane_socket: str | None = None,
@@ -254,6 +255,7 @@ async def rig(
         await stack.enter_async_context(plane.serving())
         tables = {
             "server": {"public_url": "http://gateway.test", **(server or {})},
+            "mac": mac or {},
             "routes": [
                 {"upstreams": [f"http://127.0.0.1:{upstream.port}"], **route}
                 for route in routes or [{"name": "all", "path": "/", "auth": "none"}]
