@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from gateway.config import Config
+from gateway.credentials import signatures
 from gateway.guard import Call, Principal, Refused
 from gateway.http1 import Malformed, RequestHead, list_members, parse_host
 from gateway.model import ISSUER_METADATA, OWN_COOKIES, RESOURCE_METADATA, format_scope
@@ -121,7 +122,7 @@ class Dispatcher:
             head.length == 0 and head.method in _IDEMPOTENT,
             bool(route.schemes),
             (own or route.forward_authorization) and b"authorization" not in head.connection,
-            any(name in (b"signature", b"signature-input") for name, _, _ in head.fields),
+            any(name in signatures.FIELDS for name, _, _ in head.fields),
             head.method.decode(),
             (host if route.hosts else self._public_host).decode(),
             self._forwarded_head(head, route, own, route.forwarded(target.path) + target.query, authority, peer),
@@ -145,6 +146,7 @@ class Dispatcher:
             port=self._public_port,
             authorization=head.authorization,
             signature_fields=plan.signature_fields,
+            fields=head.fields,
             has_body=head.length != 0,
         )
 
@@ -153,6 +155,8 @@ class Dispatcher:
     ) -> bytes:
         """The head that the upstream receives, framing and hygiene included."""
         fields = to_upstream(head.fields, head.connection, () if own else OWN_COOKIE_NAMES)
+        if "signature" in route.schemes and not route.forward_authorization:  # they are the credential, token and all
+            fields = [(name, value) for name, value in fields if name.lower() not in signatures.FIELDS]
         if (forwards := _max_forwards(head)) is not None:
             fields = [(name, value) for name, value in fields if name.lower() != b"max-forwards"]
             fields.append((b"Max-Forwards", b"%d" % (forwards - 1)))
