@@ -18,7 +18,8 @@
 Everything else is refused: `req` and "@status" belong to responses; `tr` to trailers, which come when the call has
 long been judged; unknown components and parameters. So is what would let two requests share one base: a component
 twice, bytes that are not ASCII (`bs` takes them), a parameter of the query that occurs twice, and an empty query
-under "@query" alone, which reads like none.
+under "@query" alone, which reads like none. And so is a field that Connection names: anybody could add that option,
+and the upstream would never see what was signed (RFC 9110, section 7.6.1).
 
 No value holds a line end and each line begins with an identifier that delimits itself; the last line names all
 others. So equal bases mean equal parts.
@@ -34,6 +35,7 @@ from urllib.parse import unquote_to_bytes
 from gateway.credentials import structured
 from gateway.credentials.authorization import Malformed
 from gateway.credentials.structured import InnerList, Item
+from gateway.http1 import list_members
 
 _PARSED: Final = 8192  # bytes that one request may have parsed as structured fields, however many components it names
 
@@ -185,6 +187,8 @@ class _Components:
         values = self._values(name)
         if not values:
             raise _Unfit("is a field that the request does not have")
+        if any(name.encode("ascii") in list_members(options) for options in self._values("connection")):
+            raise _Unfit("is a field that ends here, since Connection names it")
         if "bs" in parameters:
             if len(parameters) > 1:
                 raise _Unfit("has parameters that exclude each other")
