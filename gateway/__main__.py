@@ -1,11 +1,19 @@
 """`gateway` and `python -m gateway`."""
 
-from gateway.cli import root
+import sys
 
 
 def main() -> None:
     """Run the command line; exits with 0 done, 1 wrong or absent, 2 usage."""
-    root(prog_name="gateway")
+    match sys.argv[1:]:
+        case ["worker", listener, control] if listener.isdecimal() and control.isdecimal():  # as `serve` starts one
+            from gateway.worker import main as work
+
+            work(int(listener), int(control))
+        case _:
+            from gateway.cli import root
+
+            root(prog_name="gateway")
 
 
 if __name__ == "__main__":

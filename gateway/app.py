@@ -9,6 +9,7 @@ recovers. It ends on SIGTERM or when told to drain, after what is in flight; and
 
 import asyncio
 import contextlib
+import ctypes
 import gc
 import os
 import resource
@@ -118,8 +119,11 @@ async def _serve(start: Start, listener: socket.socket, channel: Channel, ending
 
 
 def _settle() -> None:
-    """Spare the collector what lives as long as the worker, and let it look seldom: an exchange leaves no cycles."""
+    """Give back what the start took, spare the collector what lives as long as the worker, and let it look seldom:
+    an exchange leaves no cycles."""
     gc.collect()
+    with contextlib.suppress(AttributeError):  # only glibc keeps what is free until it is asked
+        ctypes.CDLL(None).malloc_trim(0)
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
 

@@ -23,7 +23,6 @@ _NOUNS: Final = {
     "token": "Issue, inspect and revoke tokens.",
     "mac": "Sign requests with a MAC token.",
 }
-_HIDDEN: Final = {"worker": ("serve", "worker")}  # name: module, attribute
 
 
 class Refusal(click.ClickException):
@@ -45,10 +44,9 @@ class _Nouns(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         del ctx
-        if cmd_name not in _NOUNS and cmd_name not in _HIDDEN:
+        if cmd_name not in _NOUNS:
             return None
-        noun, attribute = _HIDDEN.get(cmd_name, (cmd_name.replace("-", "_"), "command"))
-        found: click.Command = getattr(importlib.import_module(f"gateway.cli.{noun}"), attribute)
+        found: click.Command = importlib.import_module(f"gateway.cli.{cmd_name.replace('-', '_')}").command
         return found
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -1,4 +1,4 @@
-"""`gateway serve`, and the hidden `gateway worker` that it starts."""
+"""`gateway serve`."""
 
 from pathlib import Path
 
@@ -24,13 +24,3 @@ def command(path: Path, workers: int | None, log_level: str) -> None:
     from gateway.supervisor.supervisor import serve
 
     serve(config.load(path), workers=workers, level=LEVELS[LEVELS.index(log_level)])
-
-
-@click.command(hidden=True)
-@click.option("--listener", type=int, required=True)
-@click.option("--control", type=int, required=True)
-def worker(listener: int, control: int) -> None:
-    """One worker of `serve`, on sockets that it inherits."""
-    from gateway.app import work
-
-    work(listener, control)

@@ -47,7 +47,7 @@ class _Worker:
         ours, theirs = socket.socketpair()
         try:
             process = await asyncio.create_subprocess_exec(
-                *(*_interpreter(), "worker", "--listener", str(listener.fileno()), "--control", str(theirs.fileno())),
+                *(*_interpreter(), "worker", str(listener.fileno()), str(theirs.fileno())),
                 stdin=subprocess.DEVNULL,
                 stdout=2,  # what is printed on stdout is the command's own answer
                 pass_fds=(listener.fileno(), theirs.fileno()),

@@ -1,0 +1,42 @@
+"""A worker's process before the program is in it: what libraries would load besides, and no worker uses, stays out.
+
+Each megabyte here is one a worker. The command line is not loaded either, nor what judges a configuration, which
+`tests/supervisor/test_memory.py` holds to a list.
+"""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+# What structlog and aiohttp would take along where it happens to be installed for something else.
+_NEEDLESS: Final = ("rich", "greenlet", "better_exceptions", "twisted", "brotli", "brotlicffi")
+_SETTINGS: Final = {
+    "SSL_CERT_FILE": os.devnull,  # aiohttp reads all of the system's certificates for a client of its own
+    "FROZENLIST_NO_EXTENSIONS": "1",  # the C++ library for the sake of a few lists that nobody changes
+}
+
+
+def main(listener: int, control: int) -> None:
+    """Be a worker on the inherited sockets, until it is told to end."""
+    with _nothing_needless():
+        from gateway.app import work
+    work(listener, control)
+
+
+@contextmanager
+def _nothing_needless() -> Iterator[None]:
+    """While this holds, what no worker needs seems not to be there."""
+    hidden = {name: None for name in _NEEDLESS if name not in sys.modules}
+    stated = {name: os.environ[name] for name in _SETTINGS if name in os.environ}
+    sys.modules.update(hidden)  # type: ignore[arg-type]  # None, so that the import fails (sys.modules)
+    os.environ.update(_SETTINGS)
+    try:
+        yield
+    finally:
+        for name in hidden:
+            del sys.modules[name]
+        for name in _SETTINGS:
+            del os.environ[name]
+        os.environ.update(stated)
