@@ -1,15 +1,20 @@
-"""`gateway mac`: sign requests as a MAC client does."""
+"""`gateway mac`: sign requests as a MAC client does, and explain why one does not verify."""
 
 import json
 import re
 import secrets
 import sys
 import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final
 
 import click
 
+from gateway.cli import mac_report, mac_verify
+from gateway.cli.session import with_config, with_json
 from gateway.credentials import Malformed, mac
+from gateway.credentials.variations import ELEMENTS
 from gateway.errors import OperatorError
 from gateway.model import MacAlgorithm, MacDraft
 
@@ -31,37 +36,64 @@ class _Draft(click.Choice[str]):
 
 
 DRAFT: Final = _Draft()
+ALGORITHM: Final = click.Choice(["hmac-sha-256", "hmac-sha-1"])
 
 _SIGN_EXAMPLE = (
     "Example: gateway mac sign --id gwa_… --key-stdin --method GET --url 'https://api.example.com/api/notes?page=2'"
 )
+_VERIFY_EXAMPLE = (
+    'Example: gateway mac verify --authorization \'MAC id="gwa_…", ts="…", nonce="…", mac="…"\' --method GET '
+    "--url 'https://api.example.com/api/notes?page=2' --explain"
+)
+
+
+def _request_options(function: Callable[..., None]) -> Callable[..., None]:
+    """The options that `sign` and `verify` share."""
+    options = [
+        click.option(
+            "--key",
+            metavar="KEY",
+            envvar="GATEWAY_MAC_KEY",
+            help="The mac_key that came with the token; shell histories keep it, so better $GATEWAY_MAC_KEY or "
+            "--key-stdin.",
+        ),
+        click.option(
+            "--key-stdin",
+            is_flag=True,
+            help="Read the key from standard input; one trailing line end is dropped.",
+        ),
+        click.option("--method", default="GET", show_default=True, help="The request's method."),
+        click.option("--url", required=True, help="The whole URL of the request, as the client will send it."),
+        click.option("--body", metavar="TEXT", help="The request's body."),
+        click.option(
+            "--body-file",
+            metavar="FILE",
+            type=click.Path(path_type=Path, dir_okay=False),
+            help="The same from a file, byte for byte.",
+        ),
+    ]
+    for option in reversed(options):
+        function = option(function)
+    return function
 
 
 @click.group()
 def command() -> None:
-    """Sign requests with a MAC token (draft-ietf-oauth-v2-http-mac)."""
+    """Sign requests with a MAC token (draft-ietf-oauth-v2-http-mac), and explain refusals."""
 
 
 @command.command(epilog=_SIGN_EXAMPLE)
 @click.option("--id", "token", metavar="TOKEN", required=True, help="The access token.")
+@_request_options
 @click.option(
-    "--key",
-    metavar="KEY",
-    envvar="GATEWAY_MAC_KEY",
-    help="The mac_key that came with the token; shell histories keep it, so better $GATEWAY_MAC_KEY or --key-stdin.",
-)
-@click.option("--key-stdin", is_flag=True, help="Read the key from standard input; one trailing line end is dropped.")
-@click.option("--method", default="GET", show_default=True, help="The request's method.")
-@click.option("--url", required=True, help="The whole URL of the request, as the client will send it.")
-@click.option(
-    "--algorithm", type=click.Choice(["hmac-sha-256", "hmac-sha-1"]), default="hmac-sha-256", show_default=True,
+    "--algorithm", type=ALGORITHM, default="hmac-sha-256", show_default=True,
     help="The mac_algorithm that came with the token.",
 )  # fmt: skip
 @click.option("--draft", type=DRAFT, default="01", show_default=True, help="The draft to follow.")
 @click.option("--ts", metavar="SECONDS", help="The time, in seconds since 1970 (draft 01).  [default: now]")
 @click.option("--nonce", metavar="TEXT", help="The nonce; AGE:RANDOM in draft 00.  [default: random]")
 @click.option("--ext", metavar="TEXT", help="Application data that is signed too.")
-@click.option("--body", metavar="TEXT", help="A body whose hash is signed: bodyhash in draft 00, ext in draft 01.")
+@click.option("--explain", is_flag=True, help="Print the string that is signed too, line by line.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, with the field's value in `authorization`.")
 def sign(
     *,
@@ -70,21 +102,29 @@ def sign(
     key_stdin: bool,
     method: str,
     url: str,
+    body: str | None,
+    body_file: Path | None,
     algorithm: MacAlgorithm,
     draft: MacDraft,
     ts: str | None,
     nonce: str | None,
     ext: str | None,
-    body: str | None,
+    explain: bool,
     as_json: bool,
 ) -> None:
-    """Print the Authorization field of a signed request."""
+    """Print the Authorization field of a signed request.
+
+    With a body, its hash is signed: as bodyhash in draft 00, as body_hash=… in ext in draft 01.
+    """
+    content = body_of(body, body_file)
     if draft == "00" and ts is not None:
         raise click.UsageError("--ts belongs to draft 01; draft 00 has the age in its nonce.")
-    if draft == "01" and ext is not None and body is not None:
-        raise click.UsageError("--body goes into ext in draft 01: give --ext or --body.")
-    secret, covered = _key(key, from_stdin=key_stdin), _covered(method, url)
-    bodyhash = None if body is None else mac.body_hash(algorithm, body.encode("utf-8", "surrogateescape"))
+    if draft == "01" and ext is not None and content is not None:
+        raise click.UsageError("The body's hash goes into ext in draft 01: give --ext or --body.")
+    secret, covered = key_of(key, from_stdin=key_stdin), covered_by(url, method.upper())
+    if secret is None:
+        raise click.UsageError("The key is missing: give --key-stdin, $GATEWAY_MAC_KEY or --key.")
+    bodyhash = None if content is None else mac.body_hash(algorithm, content)
     if draft == "01" and bodyhash is not None:
         ext, bodyhash = f"body_hash={bodyhash}", None
     if draft == "01":
@@ -99,31 +139,121 @@ def sign(
     authorization = mac.render(credentials)
     if as_json:
         click.echo(json.dumps({"authorization": authorization, "normalized_string": text.decode("latin-1")}))
+        return
+    click.echo(f"Authorization: {authorization}")
+    if explain:
+        click.echo("\n".join(mac_report.string_by_line(text, ELEMENTS[draft])))
+
+
+@command.command(epilog=_VERIFY_EXAMPLE)
+@click.option("--authorization", metavar="FIELD", required=True, help="The Authorization field that was received.")
+@_request_options
+@click.option("--target", metavar="TARGET", help="Path and query as the gateway got them.  [default: those of --url]")
+@click.option(
+    "--public-url", metavar="ORIGIN",
+    help="Whose host and port the gateway covers.  [default: the configuration's, where it is read, else --url's]",
+)  # fmt: skip
+@click.option("--host", multiple=True, metavar="HOST[:PORT]", help="Another name that it may be called by; repeatable.")
+@click.option("--algorithm", type=ALGORITHM, help="The token's mac_algorithm.  [default: hmac-sha-256, or as stored]")
+@click.option("--other-key", multiple=True, metavar="KEY", help="Another key that may have been taken; repeatable.")
+@click.option("--client-string", metavar="TEXT", help="What the client says that it signed, line ends as \\n.")
+@click.option("--at", metavar="TIME", help="When the request came, such as a Date field's value.  [default: now]")
+@click.option("--skew", metavar="DURATION", help="How far clocks may differ.  [default: mac.skew, else 60s]")
+@click.option("--explain", is_flag=True, help="Show what the client signed beside what the gateway makes, and why.")
+@with_config
+@with_json
+def verify(
+    *,
+    authorization: str,
+    key: str | None,
+    key_stdin: bool,
+    url: str,
+    method: str,
+    body: str | None,
+    body_file: Path | None,
+    target: str | None,
+    public_url: str | None,
+    host: tuple[str, ...],
+    algorithm: MacAlgorithm | None,
+    other_key: tuple[str, ...],
+    client_string: str | None,
+    at: str | None,
+    skew: str | None,
+    explain: bool,
+    path: Path,
+    as_json: bool,
+) -> None:
+    """Judge a signed request as the gateway does; exit 0 if it verifies, else 1.
+
+    With a key, nothing else is needed, and the configuration is read only where --config names one. Without a key,
+    the token's is taken from the database, and the keys of its client's other tokens are tried too.
+    """
+    asked = mac_verify.Asked(
+        authorization=mac_verify.authorization_of(authorization),
+        key=key_of(key, from_stdin=key_stdin),
+        other_keys=tuple(one.encode("utf-8", "surrogateescape") for one in other_key),
+        called=covered_by(url, method),
+        target=target,
+        public_url=None if public_url is None else covered_by(public_url, method, "--public-url"),
+        hosts=host,
+        algorithm=algorithm,
+        body=body_of(body, body_file),
+        at=None if at is None else mac_verify.moment_of(at),
+        skew=None if skew is None else mac_verify.skew_of(skew),
+        client_string=None if client_string is None else mac_verify.string_of(client_string),
+    )
+    named = click.get_current_context().get_parameter_source("path") is click.core.ParameterSource.COMMANDLINE
+    explained = mac_verify.judged(asked, path, with_config=named)
+    if as_json:
+        click.echo(json.dumps(mac_report.as_json(explained)))
+    elif explain:
+        click.echo(mac_report.as_text(explained))
+    elif explained.verified:
+        click.echo("verifies")
     else:
-        click.echo(f"Authorization: {authorization}")
+        raise mac_verify.refusal_of(explained)
+    if not explained.verified:
+        click.get_current_context().exit(1)
 
 
-def _key(key: str | None, *, from_stdin: bool) -> bytes:
+# -- options -------------------------------------------------------------------------------------------------
+
+
+def key_of(key: str | None, *, from_stdin: bool) -> bytes | None:
+    """The key that the options name, if they do."""
     source = click.get_current_context().get_parameter_source("key")
     if from_stdin and key is not None and source is click.core.ParameterSource.COMMANDLINE:
         raise click.UsageError("Give --key or --key-stdin, not both.")
     if from_stdin:
         key = sys.stdin.read().removesuffix("\n").removesuffix("\r")
     if key is None:
-        raise click.UsageError("The key is missing: give --key-stdin, $GATEWAY_MAC_KEY or --key.")
+        return None
     if _KEY.fullmatch(key) is None:
         raise OperatorError("--key: the mac_key of the token answer is wanted: printable characters without blanks")
     return key.encode("ascii")
 
 
-def _covered(method: str, url: str) -> mac.Covered:
+def body_of(text: str | None, file: Path | None) -> bytes | None:
+    """The body that the options name, if they do."""
+    if file is None:
+        return None if text is None else text.encode("utf-8", "surrogateescape")
+    if text is not None:
+        raise click.UsageError("Give --body or --body-file, not both.")
+    try:
+        return file.read_bytes()
+    except OSError as exc:
+        raise OperatorError(f"--body-file {str(file)!r}: {exc.strerror}") from exc
+
+
+def covered_by(url: str, method: str, option: str = "--url") -> mac.Covered:
+    """What a signature of a request to `url` covers. Raises OperatorError."""
     found = _URL.fullmatch(url)
     port = 0 if found is None else int(found[3] or _PORTS[found[1]])
     if found is None or not 1 <= port <= 65535:
-        raise OperatorError(f"--url: http[s]://HOST[:PORT][/PATH][?QUERY] without a fragment is wanted, not {url!r}")
+        raise OperatorError(f"{option}: http[s]://HOST[:PORT][/PATH][?QUERY] without a fragment is wanted, not {url!r}")
     target = found[4] or "/"
     if target.startswith("?"):
         target = f"/{target}"
     return mac.Covered(
-        method=method.upper(), target=target.encode("utf-8", "surrogateescape"), host=found[2].lower(), port=port
+        method=method, target=target.encode("utf-8", "surrogateescape"), host=found[2].lower(), port=port
     )

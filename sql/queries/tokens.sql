@@ -94,6 +94,22 @@ where digest = any($1::bytea[]);
 -- Which of these access tokens still live.
 select digest from living_access_tokens where digest = any($1::bytea[]) and expires_at > $2;
 
+-- name: signing_token_find
+-- An access token as an operator wants to know it who explains a refusal: also a dead one.
+select t.digest, t.client_id, t.token_type, t.mac_key, t.mac_algorithm, t.expires_at, t.revoked_at, c.mac_drafts,
+    exists (select from living_access_tokens l where l.digest = t.digest) as living
+from access_tokens t
+join clients c on c.client_id = t.client_id
+where t.digest = $1;
+
+-- name: signing_tokens_of_client
+-- The newest MAC tokens of a client but for one: whose key a signature may have been made with.
+select digest, mac_key, issued_at
+from access_tokens
+where client_id = $1 and digest <> $2 and mac_key is not null
+order by issued_at desc
+limit $3;
+
 -- name: refresh_token_find
 -- A live refresh token, judged in the same way.
 select f.client_id, f.subject, f.scopes, f.resource, r.issued_at, r.expires_at, f.username
