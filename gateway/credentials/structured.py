@@ -1,9 +1,9 @@
 """Structured fields (RFC 9651), as http-sf reads and writes them, and stricter where a signature rests on it.
 
 Why a library: http-sf is kept by an author of RFC 9651, MIT-licensed, typed, without dependencies of weight, tested
-by the vectors of the IETF's HTTP working group, and reads a Signature-Input in 12 µs. The libraries for the whole of
-RFC 9421 bind to HTTP clients and fetch their own message. Its error becomes ours, and what RFC 9651 leaves open is
-closed here:
+by the vectors of the IETF's HTTP working group, and reads a Signature-Input in 12 µs. (For RFC 9421 as a whole there
+are libraries too; which signature counts, what it must cover and when its key is looked up are our own decisions.)
+Its error becomes ours, and what RFC 9651 leaves open is closed here:
 
     a repeated key       refused: by RFC 9651 the last one wins, but two readers of which one takes the first would
                          see two requests under one signature
