@@ -44,7 +44,7 @@ from gateway.guard.batches import Overloaded
 from gateway.guard.cache import Held
 from gateway.guard.follower import follow
 from gateway.guard.ledger import Ledger, since_boot
-from gateway.guard.nonces import Nonces
+from gateway.guard.nonces import Nonces, Spending
 from gateway.guard.tokens import Tokens
 from gateway.guard.verdict import Allowed, BodyAwaited, Call, Principal, Refused, Verdict
 from gateway.model import format_scope
@@ -91,7 +91,7 @@ class Guard:
         self._cached = self._tokens.cache.get
         self._is_invented = settings.keyring.is_invented
         self._mac = settings.config.mac
-        self._nonces = Nonces(store, self._mac.skew)
+        self._nonces = Nonces(store, self._mac.skew, self._now)
         self._realm = settings.config.server.host
         self._scheme = "https" if settings.config.server.secure else "http"
         self._clock = clock
@@ -101,16 +101,18 @@ class Guard:
         self._rendered = lru_cache(maxsize=_REFUSALS)(self._render)
 
     async def start(self) -> None:
-        """Follow the change log from now on, also if the database is not there yet."""
+        """Follow the change log and keep the nonces' floor from now on, also if the database is not there yet."""
         self._following = asyncio.create_task(follow(self._store, self._ledger), name="guard-follower")
+        await self._nonces.start()
 
     async def close(self) -> None:
-        """Follow it no longer; who still waits for an answer gets none."""
+        """Do so no longer; who still waits for an answer gets none."""
         if self._following is not None:
             self._following.cancel()
             with suppress(asyncio.CancelledError):
                 await self._following
         await self._tokens.close()
+        await self._nonces.close()
 
     def check(self, call: Call) -> Verdict | Awaitable[Verdict | BodyAwaited]:
         """The verdict, at once where no database is needed, else to be awaited. No call makes it raise."""
@@ -215,8 +217,10 @@ class Guard:
 
     async def _spend(self, call: Call, held: Held, signed: Signed) -> Verdict:
         """Check 15, the last one: what fails before it leaves the nonce unspent."""
-        if held.token is None or not await self._nonces.spend(held.token, signed):
-            return self._invalid(call, "The nonce was used before; sign each request anew.", "replayed nonce")
+        token = held.token
+        spent = Spending.REPLAYED if token is None else await self._nonces.spend(token, signed)
+        if not spent:
+            return self._invalid(call, spent.value, f"{spent.name.lower()} nonce")
         if signed.scheme == held.principal.token_type:
             return held
         principal = held.principal

@@ -1,36 +1,195 @@
-"""What makes a signed request pass once only: the key of its nonce and how long it is remembered."""
+"""What makes a signed request pass once only: its nonce is spent in the database, by whoever comes first.
 
+    spend ──▶ waiting ──▶ one statement in flight, while the next batch collects ──▶ first, replayed or stale
+
+Requests that wait together share a statement; no timer is on the way, so that a lone one pays one round trip. Equal
+nonces in a batch: the first wins. What a batch asks is judged by the clock once more when it is sent, and by the floor
+when it is answered: below the floor the database has forgotten what was spent, so nothing passes there.
+
+Who moves the floor, and where to:
+
+    behind what is stale, by a minute          every worker, all the time (`keep`); an idle one leaves nothing to do
+    now, from what was left behind             when nobody kept it: after a stop, or on a backup that was restored
+    now                                        when the history is another: failed over or taken back, so that what was
+                                               spent in the last moments may be forgotten
+"""
+
+import asyncio
 import hashlib
-from datetime import UTC, datetime, timedelta
-from typing import Final
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from datetime import datetime, timedelta
+from enum import Enum
+from math import inf
+from typing import Final, Generic, Never, TypeVar
 
 from gateway.credentials.signed import Signed
+from gateway.errors import OperatorError, StoreUnavailable
 from gateway.model import AccessToken
-from gateway.store import Store
+from gateway.observe import get_logger
+from gateway.store import FoundTerms, NonceTerms, Store
+from gateway.store.database import DEADLINE, answering
+from gateway.store.nonces import MINUTE, WINDOW
+
+Item = TypeVar("Item")
 
 _KEY_BYTES: Final = 16
+_LARGEST: Final = 1024  # nonces in one statement
+_MOST_WAITING: Final = 10_000
+_EVERY: Final = 15.0  # seconds between two looks at the floor
+_UNKEPT: Final = 5 * MINUTE  # a floor this far behind was kept by nobody
 
 # Clocks of replicas and of the database differ a little, and a clock set back by less revives no nonce.
-_MARGIN: Final = timedelta(seconds=60)
+_MARGIN: Final = MINUTE
+
+MOST_SKEW: Final = (
+    WINDOW - 2 * _MARGIN - 2 * MINUTE
+) // 2  # seconds; both edges must fit the window, wherever it begins
+
+_log = get_logger("gateway.guard")
+
+
+class Spending(Enum):
+    """What became of a nonce; true if this was its first time. The value says why not, for the client."""
+
+    FIRST = ""
+    REPLAYED = "The nonce was used before; sign each request anew."
+    STALE = "The timestamp is too old to be checked; sign each request anew."
+
+    def __bool__(self) -> bool:
+        return self is Spending.FIRST
 
 
 class Nonces:
-    """Spends nonces in the store, each once. `skew` is in seconds."""
+    """Spends nonces in the store, each once. `skew` is in seconds, and `now` gives seconds since 1970.
 
-    def __init__(self, store: Store, skew: float) -> None:
+    Between `start` and `close` the floor is kept; without, it moves when it has to. Raises OperatorError when the
+    database could not remember so long a skew.
+    """
+
+    def __init__(self, store: Store, skew: float, now: Callable[[], float]) -> None:
+        if skew > MOST_SKEW:
+            raise OperatorError(f"mac.skew: {skew:g}s is more than nonces are remembered for; at most {MOST_SKEW}s fit")
         self._store = store
         self._skew = skew
+        self._now = now
+        self._terms: NonceTerms | None = None
+        self._timed = _Lane(self._spend_timed)
+        self._lasting = _Lane(self._spend_lasting)
+        self._keeping: asyncio.Task[None] | None = None
 
-    async def spend(self, token: AccessToken, signed: Signed) -> bool:
-        """Whether this is the nonce's first time. Raises StoreUnavailable."""
-        (first,) = await self._store.spend_nonces([(_key(token, signed), self._forgotten_at(token, signed))])
-        return first
+    async def start(self) -> None:
+        """Keep the floor from now on, also if the database is not there yet."""
+        self._keeping = asyncio.create_task(self._keep_on(), name="guard-nonces")
 
-    def _forgotten_at(self, token: AccessToken, signed: Signed) -> datetime:
-        """When the nonce can no longer be accepted anyway, also where the client's clock is ahead."""
+    async def close(self) -> None:
+        """Break off what is asked; who waits or comes later gets StoreUnavailable."""
+        if self._keeping is not None:
+            self._keeping.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._keeping
+        await self._timed.close()
+        await self._lasting.close()
+
+    def spend(self, token: AccessToken, signed: Signed) -> Awaitable[Spending]:
+        """Spend the nonce of a request whose signature is right and fresh. Raises StoreUnavailable, also awaited."""
         if signed.created is None:
-            return token.expires_at + _MARGIN
-        return datetime.fromtimestamp(signed.created, UTC) + timedelta(seconds=self._skew + 1) + _MARGIN
+            return self._lasting.add((_key(token, signed), token.expires_at + timedelta(seconds=_MARGIN)))
+        return self._timed.add((_key(token, signed), signed.created))
+
+    # -- what a batch is sent and answered by -----------------------------------------------------------------
+
+    async def _spend_lasting(self, batch: Sequence[tuple[bytes, datetime]]) -> list[Spending]:
+        """Nonces that count as long as their token."""
+        spent = set(await self._store.spend_token_nonces(list(dict(batch).items())))
+        return [_once(key, spent) for key, _ in batch]
+
+    async def _spend_timed(self, batch: Sequence[tuple[bytes, int]]) -> list[Spending]:
+        """Nonces that count as long as their timestamp."""
+        terms = await self._terms_for(max(second for _, second in batch))
+        lowest = max(terms.floor, int(self._now()) - self._skew)  # fresh still, by the rule that it was judged by
+        fresh = {key: second for key, second in batch if second >= lowest}
+        spent: set[bytes] = set()
+        if fresh:
+            found, same = await self._store.spend_nonces(list(fresh), list(fresh.values()), terms)
+            spent = set(found)
+            if not same:
+                floor, older = await self._on_other_terms(terms, list(fresh))
+                lowest = max(lowest, floor)
+                spent -= older
+        return [_once(key, spent) if second >= lowest else Spending.STALE for key, second in batch]
+
+    async def _terms_for(self, newest: int) -> NonceTerms:
+        """Terms with room for a timestamp; the floor is raised where they have none."""
+        terms = self._terms
+        if terms is None or newest >= terms.ceiling:
+            terms = await self._raised(await self._store.nonce_terms(), terms, self._now())
+            if newest >= terms.ceiling:
+                raise StoreUnavailable("no room for the timestamp")
+        return terms
+
+    async def _on_other_terms(self, known: NonceTerms, keys: Sequence[bytes]) -> tuple[float, frozenset[bytes]]:
+        """After a batch that was spent on terms that no longer hold: what counts of it, from which timestamp on, and
+        which of it does not since an older release has spent it."""
+        found = await self._store.nonce_terms(keys)
+        if _is_another_history(found, known):
+            await self._raised(found, known, self._now())
+            return inf, found.older
+        self._terms = found.terms
+        return found.terms.floor, found.older
+
+    # -- the floor --------------------------------------------------------------------------------------------
+
+    async def keep(self) -> None:
+        """Let the floor follow what is stale, and empty what it has left behind. Raises StoreUnavailable."""
+        known = self._terms  # before the database is asked: what it says later on is not older
+        found = await self._store.nonce_terms()
+        # By the earlier of both clocks: one that is far ahead must not have the requests of all others refused.
+        await self._raised(found, known, min(self._now(), found.now))
+        await self._store.empty_nonce_slots()
+
+    async def _keep_on(self) -> Never:
+        while True:
+            try:
+                await self.keep()
+            except StoreUnavailable:
+                pass
+            except Exception as exc:  # requests move the floor too, where they must
+                _log.error("the nonces' floor cannot be kept", exc_info=exc)
+            await asyncio.sleep(_EVERY * random.uniform(0.8, 1.2))  # noqa: S311 -- so that workers do not all come at once
+
+    async def _raised(self, found: FoundTerms, known: NonceTerms | None, now: float) -> NonceTerms:
+        """The terms as they are to be, by a floor that was raised if need be."""
+        floor = self._floor_after(found, known, now)
+        terms = NonceTerms(floor, found.timeline)
+        if terms != found.terms:
+            await self._store.raise_nonce_floor(floor)
+        self._terms = terms
+        return terms
+
+    def _floor_after(self, found: FoundTerms, known: NonceTerms | None, now: float) -> int:
+        floor = found.terms.floor
+        if _is_another_history(found, known):
+            _log.warning("the database's history is another; what was signed before now is refused")
+            return max(floor, known.floor if known else 0, int(now) + 1)
+        usual = int(now - self._skew - _MARGIN) // MINUTE * MINUTE  # the same for all workers within a minute
+        if 0 < floor < usual - _UNKEPT:
+            return int(now)
+        return max(floor, usual)
+
+
+def _is_another_history(found: FoundTerms, known: NonceTerms | None) -> bool:
+    """Whether the server that answered may have forgotten what was spent: it was promoted, or taken back."""
+    return found.timeline != found.terms.timeline or (known is not None and found.terms.floor < known.floor)
+
+
+def _once(key: bytes, spent: set[bytes]) -> Spending:
+    """The first of equal nonces in a batch gets it."""
+    if key not in spent:
+        return Spending.REPLAYED
+    spent.remove(key)
+    return Spending.FIRST
 
 
 def _key(token: AccessToken, signed: Signed) -> bytes:
@@ -38,3 +197,66 @@ def _key(token: AccessToken, signed: Signed) -> bytes:
     parts = (signed.draft or signed.scheme, "" if signed.created is None else str(signed.created), signed.nonce)
     text = token.digest + "\n".join(parts).encode("ascii")
     return hashlib.blake2b(text, digest_size=_KEY_BYTES).digest()
+
+
+class _Lane(Generic[Item]):
+    """What waits for one kind of statement, of which one is in flight at a time; `send` gives an outcome for each."""
+
+    def __init__(self, send: Callable[[Sequence[Item]], Awaitable[Sequence[Spending]]]) -> None:
+        self._send = send
+        self._waiting: list[tuple[Item, asyncio.Future[Spending]]] = []
+        self._running: asyncio.Task[None] | None = None
+        self._closed = False
+
+    def add(self, item: Item) -> "asyncio.Future[Spending]":
+        """Have it sent with all that come in the same turn of the loop, or after what is in flight."""
+        if self._closed or len(self._waiting) >= _MOST_WAITING:
+            raise StoreUnavailable("closed" if self._closed else f"{_MOST_WAITING} nonces wait already")
+        outcome: asyncio.Future[Spending] = asyncio.get_running_loop().create_future()
+        self._waiting.append((item, outcome))
+        if self._running is None:
+            self._running = asyncio.create_task(self._run())
+        return outcome
+
+    async def close(self) -> None:
+        """Break off what is in flight; all that wait get StoreUnavailable."""
+        self._closed = True
+        if self._running is not None:
+            self._running.cancel()
+            await asyncio.gather(self._running, return_exceptions=True)
+        waiting, self._waiting = self._waiting, []
+        _fail(waiting, "closed")
+
+    async def _run(self) -> None:
+        try:
+            while self._waiting:
+                batch = self._waiting[:_LARGEST]
+                self._waiting = self._waiting[_LARGEST:]
+                batch = [entry for entry in batch if not entry[1].done()]  # who has gone keeps the nonce
+                if batch:
+                    await self._answer(batch)
+        finally:
+            self._running = None
+
+    async def _answer(self, batch: Sequence[tuple[Item, "asyncio.Future[Spending]"]]) -> None:
+        try:
+            async with answering(DEADLINE):
+                outcomes = await self._send([item for item, _ in batch])
+        except StoreUnavailable as exc:
+            _fail(batch, str(exc))
+        except asyncio.CancelledError:
+            _fail(batch, "closed")
+            raise
+        except Exception as exc:  # a fault of ours passes nothing
+            _log.error("nonces cannot be spent", exc_info=exc)
+            _fail(batch, f"{type(exc).__name__}")
+        else:
+            for (_, waiting), outcome in zip(batch, outcomes, strict=True):
+                if not waiting.done():
+                    waiting.set_result(outcome)
+
+
+def _fail(batch: Sequence[tuple[object, "asyncio.Future[Spending]"]], cause: str) -> None:
+    for _, waiting in batch:
+        if not waiting.done():
+            waiting.set_exception(StoreUnavailable(cause))

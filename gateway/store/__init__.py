@@ -7,6 +7,7 @@ from gateway.store.base import Conflict
 from gateway.store.changes import ChangeFeed, Reading
 from gateway.store.clock import Clock
 from gateway.store.lookups import FoundTokens
+from gateway.store.nonces import FoundTerms, NonceTerms
 from gateway.store.records import Flow, FlowRequest, IssuedTokens, NewClient, SignInCandidate
 from gateway.store.store import Store
 
@@ -16,9 +17,11 @@ __all__ = [
     "Conflict",
     "Flow",
     "FlowRequest",
+    "FoundTerms",
     "FoundTokens",
     "IssuedTokens",
     "NewClient",
+    "NonceTerms",
     "Reading",
     "SignInCandidate",
     "Store",

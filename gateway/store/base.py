@@ -61,14 +61,23 @@ def storable(text: str) -> bool:
 
 
 class Base:
-    """One part of the store. `lookups` are connections that nothing but the lookup of many tokens uses."""
+    """One part of the store. `lookups` and `spends` are connections that nothing but the lookup of many tokens, and
+    nothing but nonces, uses."""
 
     def __init__(
-        self, dsn: str, database: Database, lookups: Database, keyring: Keyring, tokens: Tokens, clock: Clock
+        self,
+        dsn: str,
+        database: Database,
+        lookups: Database,
+        spends: Database,
+        keyring: Keyring,
+        tokens: Tokens,
+        clock: Clock,
     ) -> None:
         self._dsn = dsn
         self._database = database
         self._lookups = lookups
+        self._spends = spends
         self._keyring = keyring
         self._tokens = tokens
         self._clock = clock

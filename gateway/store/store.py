@@ -18,13 +18,15 @@ from gateway.store.database import Connection, Database, cannot_reach, connect
 from gateway.store.flows import Flows
 from gateway.store.lookups import LANES, TokenLookups
 from gateway.store.migrations import require_current, require_server
+from gateway.store.nonces import SPENDS, SpentNonces
 from gateway.store.sessions import Sessions
+from gateway.store.signing import SigningTokens
 from gateway.store.tokens import TokenIssue
 from gateway.store.upkeep import Upkeep
 from gateway.store.users import Users
 
 
-class Store(Users, Clients, Sessions, Flows, TokenIssue, TokenLookups, ChangeLog, Upkeep):
+class Store(Users, Clients, Sessions, Flows, TokenIssue, TokenLookups, SigningTokens, ChangeLog, SpentNonces, Upkeep):
     """The one door to the database. Every method raises StoreUnavailable when no answer came in time."""
 
     @classmethod
@@ -81,12 +83,15 @@ class Store(Users, Clients, Sessions, Flows, TokenIssue, TokenLookups, ChangeLog
             # A join with an array would be planned anew on every call, at four times the cost.
             return await connect(dsn, "gateway-lookups", plan_cache_mode="force_generic_plan")
 
-        lookups = Database(one_for_lookups, LANES)
-        return cls(dsn, Database(another, size), lookups, keyring, tokens or Tokens(), clock or Clock())
+        async def one_for_nonces() -> Connection:
+            return await connect(dsn, "gateway-nonces", plan_cache_mode="force_generic_plan")
+
+        lookups, spends = Database(one_for_lookups, LANES), Database(one_for_nonces, SPENDS)
+        return cls(dsn, Database(another, size), lookups, spends, keyring, tokens or Tokens(), clock or Clock())
 
     async def close(self) -> None:
         """End every connection."""
-        await asyncio.gather(self._database.close(), self._lookups.close())
+        await asyncio.gather(self._database.close(), self._lookups.close(), self._spends.close())
 
     async def ping(self) -> None:
         """Pass when the database answers."""

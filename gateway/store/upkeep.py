@@ -1,7 +1,6 @@
-"""Nonces of signed requests, and the removal of what expired."""
+"""The removal of what expired."""
 
-from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Final
 
 from gateway.store.base import Base
@@ -15,21 +14,6 @@ _SWEEP_LOCK: Final = 0x73776570  # the advisory lock's key: "swep"
 
 class Upkeep(Base):
     """What no person and no client asks for by name."""
-
-    async def spend_nonces(self, nonces: Sequence[tuple[bytes, datetime]]) -> list[bool]:
-        """For each (16-byte key, when it may be forgotten): whether it was spent now, for the first time.
-
-        Of equal keys in one call the first wins.
-        """
-        first: dict[bytes, int] = {}
-        for index, (key, _) in enumerate(nonces):
-            first.setdefault(key, index)
-        if not first:
-            return []
-        keys = list(first)
-        rows = await self._database.rows("nonces_spend", keys, [nonces[first[key]][1] for key in keys])
-        spent = {first[row["key"]] for row in rows}
-        return [index in spent for index in range(len(nonces))]
 
     async def sweep(self, batch: int = 1000) -> int:
         """Remove what expired, at most `batch` rows of each kind, by whichever worker holds the advisory lock.
@@ -46,7 +30,8 @@ class Upkeep(Base):
             "sweep_families": now,
             "sweep_grants": now,
             "sweep_secrets": now,
-            "sweep_nonces": now,
+            "sweep_token_nonces": now,
+            "sweep_mac_nonces": now,
             "sweep_attempts": now - timedelta(seconds=WAIT),
             "sweep_events": now - _EVENTS_KEPT,
             "sweep_changes": now - CHANGES_KEPT,

@@ -1,10 +1,3 @@
--- name: nonces_spend
--- The keys that were spent now, for the first time. Sorted, or two batches that overlap would deadlock.
-insert into mac_nonces (key, expires_at)
-select key, expires_at from unnest($1::bytea[], $2::timestamptz[]) as given (key, expires_at) order by key
-on conflict do nothing
-returning key;
-
 -- name: ping
 -- Whether the database answers.
 select 1;
@@ -102,16 +95,6 @@ select count(*) from gone;
 with gone as (
     delete from client_secrets where digest = any (array(
         select digest from client_secrets where expires_at <= $1 limit $2 for update skip locked
-    ))
-    returning 1
-)
-select count(*) from gone;
-
--- name: sweep_nonces
--- Nonces that may be forgotten.
-with gone as (
-    delete from mac_nonces where key = any (array(
-        select key from mac_nonces where expires_at <= $1 order by expires_at limit $2 for update skip locked
     ))
     returning 1
 )

@@ -153,7 +153,9 @@ class World:
         """How many nonces the database remembers."""
         connection = await asyncpg.connect(self.database)
         try:
-            return int(await connection.fetchval("select count(*) from mac_nonces"))
+            return int(
+                await connection.fetchval("select (select count(*) from nonces) + (select count(*) from token_nonces)")
+            )
         finally:
             await connection.close()
 

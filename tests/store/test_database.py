@@ -12,7 +12,7 @@ import pytest
 
 from gateway.crypto import Keyring
 from gateway.errors import StoreUnavailable
-from gateway.store import Conflict, Store
+from gateway.store import Conflict, NonceTerms, Store
 from gateway.store.database import DEADLINE, Database, connect, is_outage
 from gateway.supervisor import embedded
 from tests.serving import until
@@ -226,7 +226,11 @@ async def test_every_method_says_unavailable_when_nothing_listens(tmp_path: obje
         store.client("c1"),
         store.access_token(keyring.new_token("gwa_")),
         store.revoke_token(keyring.new_token("gwr_"), None),
-        store.spend_nonces([(b"k" * 16, store.now())]),
+        store.spend_nonces([b"k" * 16], [1], NonceTerms(0, "")),
+        store.spend_token_nonces([(b"k" * 16, store.now())]),
+        store.nonce_terms(),
+        store.raise_nonce_floor(1),
+        store.empty_nonce_slots(),
         store.sweep(),
     ):
         with pytest.raises(StoreUnavailable):

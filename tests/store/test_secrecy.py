@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import time
 from dataclasses import replace
 from datetime import timedelta
 
@@ -53,16 +54,19 @@ async def test_spent_code_and_nonce_stay_spent_when_postgres_is_killed(
     store = await Store.open(durable_server.dsn, keyring)
     rig = await Rig.build(store)
     later = store.now() + timedelta(minutes=5)
+    terms, now = (await store.nonce_terms()).terms, int(time.time())
     for round_ in range(3):
         code, used, nonce = await rig.code(), await rig.tokens(), random_text().encode()[:16]
         await rig.refresh(used.refresh_token)
         tokens = await rig.redeem(code)
-        assert await store.spend_nonces([(nonce, later)]) == [True]
+        assert await store.spend_nonces([nonce], [now], terms) == ([nonce], True)
+        assert await store.spend_token_nonces([(nonce, later)]) == [nonce]
         pid = durable_server.pid
         assert pid is not None
         os.kill(pid, signal.SIGKILL)
         await back(store, durable_server, pid)
-        assert await store.spend_nonces([(nonce, later)]) == [False], round_
+        assert await store.spend_nonces([nonce], [now], terms) == ([], True), round_
+        assert await store.spend_token_nonces([(nonce, later)]) == [], round_
         assert await rig.lives(tokens)
         assert await outcome(rig.redeem(code)) == "invalid_grant"
         assert not await rig.lives(tokens)

@@ -1,57 +1,14 @@
-"""Nonces are spent once whoever asks, and tables do not grow with history."""
+"""Tables do not grow with history, and nothing goes that is still needed."""
 
-import asyncio
-import os
-import random
-from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
 
 import pytest
 
 from gateway.store import Store
 from gateway.store.database import connect
-from tests.counts import scaled
 from tests.store.rig import MovableClock, Rig, count, fetch, outcome
 
 DAY = 86400
-
-
-async def test_nonce_is_spent_once(store: Store) -> None:
-    later = store.now() + timedelta(minutes=2)
-    one, two = b"1" * 16, b"2" * 16
-    assert await store.spend_nonces([(one, later)]) == [True]
-    assert await store.spend_nonces([(one, later), (two, later)]) == [False, True]
-    assert await store.spend_nonces([(two, later)]) == [False]
-    assert await store.spend_nonces([]) == []
-
-
-async def test_first_of_equal_nonces_in_a_batch_wins(store: Store) -> None:
-    later = store.now() + timedelta(minutes=2)
-    batch = [(key, later) for key in (b"b" * 16, b"a" * 16, b"b" * 16, b"b" * 16, b"c" * 16, b"a" * 16)]
-    assert await store.spend_nonces(batch) == [True, True, False, False, True, False]
-
-
-@pytest.mark.long
-async def test_nonces_in_any_order_over_two_stores_never_deadlock_and_pass_once(
-    store: Store, another: Callable[..., Any]
-) -> None:
-    stores = (await another(size=8), await another(size=8))
-    later = store.now() + timedelta(minutes=2)
-    shuffled = random.Random(4)
-    for _ in range(scaled(40)):
-        keys = [os.urandom(16) for _ in range(64)]
-        batches = [shuffled.sample(keys, 64) for _ in range(16)]
-        results = await asyncio.gather(
-            *(stores[number % 2].spend_nonces([(key, later) for key in batch]) for number, batch in enumerate(batches))
-        )
-        passed = [
-            key
-            for batch, result in zip(batches, results, strict=True)
-            for key, ok in zip(batch, result, strict=True)
-            if ok
-        ]
-        assert sorted(passed) == sorted(keys)
 
 
 async def swept(store: Store, batch: int = 1000) -> int:
@@ -66,7 +23,7 @@ async def test_sweep_takes_nothing_that_lives(rig: Rig, store: Store, database: 
     await store.start_flow(rig.session_id, rig.request())
     await store.sign_in_failed("nobody", None)
     await store.rotate_secret(rig.client.client_id, overlap=60)
-    await store.spend_nonces([(b"k" * 16, store.now() + timedelta(minutes=1))])
+    await store.spend_token_nonces([(b"k" * 16, store.now() + timedelta(minutes=1))])
     code = await rig.code()
     assert await swept(store) == 0
     assert await rig.lives(tokens)
@@ -82,12 +39,12 @@ async def test_sweep_leaves_nothing_that_expired(rig: Rig, store: Store, databas
         await store.client_credentials(rig.client, frozenset(), (), store.now())
     await store.sign_in_failed("nobody", None)
     await store.rotate_secret(rig.client.client_id)
-    await store.spend_nonces([(bytes([n]) * 16, store.now()) for n in range(5)])
+    await store.spend_token_nonces([(bytes([n]) * 16, store.now()) for n in range(5)])
     await store.withdraw(rig.user.subject, rig.client.client_id)
     clock.advance(100 * DAY)
     assert await swept(store, batch=4) > 40
     for table in (
-        "sessions", "flows", "codes", "families", "access_tokens", "refresh_tokens", "grants", "mac_nonces",
+        "sessions", "flows", "codes", "families", "access_tokens", "refresh_tokens", "grants", "token_nonces",
         "failed_attempts", "events",
     ):  # fmt: skip
         assert await count(database, table) == 0, table
@@ -103,7 +60,7 @@ async def test_sweep_keeps_what_people_granted(rig: Rig, store: Store, clock: Mo
 
 
 async def test_sweep_takes_a_bounded_batch(rig: Rig, store: Store, clock: MovableClock) -> None:
-    await store.spend_nonces([(bytes([n]) * 16, store.now()) for n in range(25)])
+    await store.spend_token_nonces([(bytes([n]) * 16, store.now()) for n in range(25)])
     clock.advance(1)
     assert [await store.sweep(10) for _ in range(4)] == [10, 10, 5, 0]
 
@@ -134,7 +91,7 @@ async def test_reuse_of_an_old_refresh_token_is_seen_after_a_sweep(rig: Rig, sto
 
 
 async def test_one_sweeps_at_a_time(rig: Rig, store: Store, database: str, clock: MovableClock) -> None:
-    await store.spend_nonces([(b"k" * 16, store.now())])
+    await store.spend_token_nonces([(b"k" * 16, store.now())])
     clock.advance(1)
     holder = await connect(database, "gateway-test")
     async with holder.transaction():

@@ -1,0 +1,155 @@
+-- Nonces of signed requests: what makes each pass once, whatever worker and replica it reaches.
+--
+-- A nonce with a timestamp (MAC drafts 01 and 02, HTTP Message Signatures) is remembered for as long as its timestamp
+-- could still be accepted. The ring holds one partition for each minute of timestamps:
+--
+--     minute                     … floor ──────── window, 32 minutes ────────┐ …
+--     slot = minute mod 48       …   │   remembered, never emptied           │   left behind: emptied by TRUNCATE
+--
+--   * No nonce below the floor is accepted any more, and the floor only rises. So a slot that was emptied revives
+--     nothing, also not for a worker whose clock was set back.
+--   * Only slots outside of the window are emptied, and who spends a nonce keeps within it. Floor and slots move under
+--     one advisory lock: "nonc", 1852796515.
+--   * The floor is looked at after the nonce was written, by a statement and snapshot of its own. One that was written
+--     into a slot before it was emptied holds the partition's lock until its commit; one that was written afterwards
+--     sees the floor that was raised before. That is why `spend_nonces` is a function.
+--   * 48 slots for 32 minutes: a slot that cannot be emptied at once (a backup holds it) has sixteen more to go, and is
+--     emptied in a later round if that is not enough. Nobody waits for it.
+--
+-- A nonce without a timestamp (MAC draft 00) counts for as long as its token, whose end somebody may alter: it is
+-- remembered by itself, not in a partition of that end, and removed in batches.
+
+create table nonces (
+    slot smallint not null,
+    key bytea not null,
+    constraint nonces_pkey primary key (key, slot)
+) partition by list (slot);
+
+-- Nothing in them is ever updated or deleted, so there is nothing to vacuum.
+do $$
+begin
+    for slot in 0 .. 47 loop
+        execute format('create table nonces_%s partition of nonces for values in (%s) with (autovacuum_enabled = off)',
+            slot, slot);
+    end loop;
+end
+$$;
+
+create table token_nonces (
+    key bytea not null,
+    expires_at timestamptz not null,
+    constraint token_nonces_pkey primary key (key)
+);
+create index token_nonces_expires_at on token_nonces (expires_at);
+
+-- The floor in seconds since 1970, 0 before its first use, and the timeline on which it counts: another one may have
+-- forgotten what this one has promised to remember.
+create table nonce_floor (
+    singleton boolean primary key default true,
+    floor bigint not null,
+    timeline text not null,
+    constraint nonce_floor_singleton_check check (singleton)
+);
+insert into nonce_floor (floor, timeline) values (0, left(pg_walfile_name(pg_current_wal_lsn()), 8));
+
+-- Spends nonces by their timestamps, in seconds since 1970, on terms that the caller knows: floor and timeline. Gives
+-- the keys that were spent now, for the first time; null stands for all of them. A null among them says that these are
+-- no longer the terms, or that a release before this one has spent nonces too, and that both are to be asked for.
+--
+-- Sorted, or two batches that overlap would deadlock. Whatever the connection's settings were, as behind a pooler, a
+-- nonce is on the disk before it counts.
+create function spend_nonces(keys bytea[], seconds bigint[], known_floor bigint, known_timeline text)
+returns bytea[] language plpgsql as $$
+declare
+    spent bytea[];
+    written integer;
+    durable text := set_config('synchronous_commit', 'on', true);
+begin
+    if cardinality(keys) = 1 then -- the most frequent case, at less cost
+        insert into nonces (slot, key) values (seconds[1] / 60 % 48, keys[1]) on conflict do nothing;
+        get diagnostics written = row_count;
+        if written = 0 then
+            spent := '{}';
+        end if;
+    else
+        with first as (
+            insert into nonces (slot, key)
+            select second / 60 % 48, given.key from unnest(keys, seconds) as given (key, second) order by given.key
+            on conflict do nothing
+            returning key
+        )
+        select coalesce(array_agg(key), '{}') into spent from first;
+        if cardinality(spent) = cardinality(keys) then
+            spent := null;
+        end if;
+    end if;
+    if exists (
+        select from nonce_floor
+        where floor = known_floor and timeline = known_timeline and not exists (select from mac_nonces)
+    ) and left(pg_walfile_name(pg_current_wal_lsn()), 8) = known_timeline then
+        return spent;
+    end if;
+    return array_append(coalesce(spent, keys), null);
+end
+$$;
+
+-- The same for nonces that count as long as their token: the keys that were spent now, for the first time.
+create function spend_token_nonces(keys bytea[], expiries timestamptz[])
+returns bytea[] language plpgsql as $$
+declare
+    spent bytea[];
+    durable text := set_config('synchronous_commit', 'on', true);
+begin
+    with first as (
+        insert into token_nonces (key, expires_at)
+        select given.key, expiry from unnest(keys, expiries) as given (key, expiry) order by given.key
+        on conflict do nothing
+        returning key
+    )
+    select array_agg(key) into spent from first;
+    return array(select key from unnest(spent) as given (key) except select key from mac_nonces where key = any (spent));
+end
+$$;
+
+-- Empties a slot unless it is in the window: true if it did. A lock that is not free at once, such as a backup's, is
+-- not waited for, since whoever comes after would wait too. The caller holds the advisory lock.
+create function empty_nonce_slot(slot integer) returns boolean language plpgsql as $$
+declare
+    patience text := set_config('lock_timeout', '50ms', true);
+begin
+    if exists (select from nonce_floor where (slot - floor / 60 % 48 + 48) % 48 < 32) then
+        return false;
+    end if;
+    execute format('truncate nonces_%s', slot);
+    return true;
+exception
+    when lock_not_available then
+        return false;
+end
+$$;
+
+-- The release before this one spends all its nonces in `mac_nonces`. As long as both run, each must see what the other
+-- spent: this one looks there after it has written, and that one, by these triggers, looks here before it writes. It
+-- waits meanwhile for those who are about to write here and keeps others from it, or the two could pass at once. When
+-- nobody writes there any more the table runs empty by itself, and a later migration drops it with all of this.
+create function await_newer_nonces() returns trigger language plpgsql
+set search_path from current as $$
+begin
+    lock table only nonces, only token_nonces in share row exclusive mode;
+    return null;
+end
+$$;
+
+create function refuse_newer_nonce() returns trigger language plpgsql
+set search_path from current as $$
+begin
+    if exists (select from nonces n where n.key = new.key) or exists (select from token_nonces t where t.key = new.key)
+    then
+        return null;
+    end if;
+    return new;
+end
+$$;
+
+create trigger mac_nonces_wait before insert on mac_nonces for each statement execute function await_newer_nonces();
+create trigger mac_nonces_refuse before insert on mac_nonces for each row execute function refuse_newer_nonce();

@@ -1,0 +1,56 @@
+-- name: nonces_spend
+-- The keys that were spent now, for the first time; null for all; with a null among them if the terms are others.
+select spend_nonces($1, $2, $3, $4);
+
+-- name: nonces_terms
+-- The terms on which nonces are spent now, the server's own timeline and clock, and which of $1 an older release spent.
+select floor, timeline, left(pg_walfile_name(pg_current_wal_lsn()), 8) as here,
+    extract(epoch from clock_timestamp())::double precision as now,
+    array(select key from mac_nonces where key = any ($1::bytea[])) as older
+from nonce_floor;
+
+-- name: nonces_lock
+-- Who moves the floor or empties a slot; until the end of the transaction.
+select pg_advisory_xact_lock($1);
+
+-- name: nonces_try_lock
+-- The same, if nobody else is at it.
+select pg_try_advisory_xact_lock($1);
+
+-- name: nonces_floor_raise
+-- No nonce from before $1 is accepted any more. It never goes down, and counts on the timeline of this server.
+update nonce_floor set floor = greatest(floor, $1), timeline = left(pg_walfile_name(pg_current_wal_lsn()), 8)
+where floor < $1 or timeline <> left(pg_walfile_name(pg_current_wal_lsn()), 8);
+
+-- name: nonces_left_behind
+-- Slots that are outside of the window and not empty.
+select slot from generate_series(0, 47) as slot, nonce_floor
+where (slot - floor / 60 % 48 + 48) % 48 >= 32 and pg_relation_size(format('nonces_%s', slot)::regclass) > 0;
+
+-- name: nonces_slot_empty
+-- Empty a slot; false if it is in the window, or its lock is not to be had.
+select empty_nonce_slot($1);
+
+-- name: token_nonces_spend
+-- The keys that were spent now, for the first time, and count as long as their token.
+select spend_token_nonces($1, $2);
+
+-- name: sweep_token_nonces
+-- Nonces whose token has ended.
+with gone as (
+    delete from token_nonces where key = any (array(
+        select key from token_nonces where expires_at <= $1 order by expires_at limit $2 for update skip locked
+    ))
+    returning 1
+)
+select count(*) from gone;
+
+-- name: sweep_mac_nonces
+-- Nonces that the release before this one spent, and that may be forgotten.
+with gone as (
+    delete from mac_nonces where key = any (array(
+        select key from mac_nonces where expires_at <= $1 order by expires_at limit $2 for update skip locked
+    ))
+    returning 1
+)
+select count(*) from gone;
