@@ -6,7 +6,7 @@ Each megabyte here is one a worker. The command line is not loaded either, nor w
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
@@ -20,9 +20,13 @@ _SETTINGS: Final = {
 
 def main(listener: int, control: int) -> None:
     """Be a worker on the inherited sockets, until it is told to end."""
+    _program()(listener, control)
+
+
+def _program() -> Callable[[int, int], None]:
     with _nothing_needless():
         from gateway.app import work
-    work(listener, control)
+    return work
 
 
 @contextmanager
