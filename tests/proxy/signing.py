@@ -2,8 +2,10 @@
 
 import base64
 import itertools
+import json
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -13,7 +15,9 @@ from gateway.credentials import mac
 from gateway.model import MacAlgorithm, MacDraft
 from gateway.store import NewClient, Store
 from gateway.store.records import IssuedTokens
+from tests.proxy.rig import Reply
 
+LONGEST: Final = 64 * 1024  # bytes of a body that is held
 MAC: Final = {"drafts": ["01", "00"], "algorithms": ["hmac-sha-256", "hmac-sha-1"]}
 
 
@@ -91,21 +95,70 @@ def in_chunks(body: bytes, sizes: Sequence[int] = (1, 7, 4096, 3, 70_000, 2)) ->
     return "Transfer-Encoding: chunked", b"".join(parts) + b"0\r\n\r\n"
 
 
+Framing = Callable[[bytes], tuple[str, bytes]]
+FRAMINGS: tuple[Framing, ...] = (
+    by_length,
+    in_chunks,
+    lambda body: in_chunks(body, [len(body) or 1]),
+    lambda body: in_chunks(body, [997]),
+)
+
+
 def bytes_of(size: int) -> bytes:
     """A body of that size in which no two neighbours are alike."""
     return (base64.b85encode(b"%x" % size) + bytes(range(256)) * (size // 256 + 1))[:size]
+
+
+def altered(body: bytes) -> dict[str, bytes]:
+    """Bodies that are almost this one."""
+    changed: dict[str, bytes] = {"longer": body + b"x"}
+    if body:
+        changed |= {
+            "another first byte": bytes([body[0] ^ 1]) + body[1:],
+            "another last byte": body[:-1] + bytes([body[-1] ^ 1]),
+            "shorter": body[:-1],
+            "nothing": b"",
+        }
+    return changed
+
+
+def is_refused(reply: Reply) -> None:
+    """A whole 401 that says that the body is another one."""
+    assert (reply.status, reply.complete) == (401, True)
+    (challenge,) = reply.all("www-authenticate")
+    assert challenge.startswith("MAC realm=")
+    assert 'error="invalid_token"' in challenge
+    assert reply.all("date")
+    assert json.loads(reply.body)["error_description"] == "The body is not the one whose hash was signed."
 
 
 async def nonces(dsn: str) -> int:
     """How many nonces the database remembers."""
     connection = await asyncpg.connect(dsn)
     try:
-        tables = await connection.fetch(
-            "select c.oid::regclass::text as name from pg_class c join pg_attribute a on a.attrelid = c.oid "
-            "where c.relkind in ('r', 'p') and not c.relispartition and c.relname like '%nonces' and a.attname = 'key'"
-        )
-        counts = [await connection.fetchval(f"select count(*) from {table['name']}") for table in tables]
-        assert counts
-        return sum(counts)
+        tables = await _tables(connection)
+        return sum([await connection.fetchval(f"select count(*) from {name}") for name in tables])
+    finally:
+        await connection.close()
+
+
+async def _tables(connection: "asyncpg.Connection[asyncpg.Record]") -> list[str]:
+    names = await connection.fetch(
+        "select c.oid::regclass::text as name from pg_class c join pg_attribute a on a.attrelid = c.oid "
+        "where c.relkind in ('r', 'p') and not c.relispartition and c.relname like '%nonces' and a.attname = 'key'"
+    )
+    assert names
+    return [record["name"] for record in names]
+
+
+@asynccontextmanager
+async def nonces_locked(dsn: str) -> AsyncIterator[None]:
+    """Nobody can spend a nonce meanwhile."""
+    connection = await asyncpg.connect(dsn)
+    try:
+        async with connection.transaction():
+            for name in await _tables(connection):
+                await connection.execute(f"lock table {name} in access exclusive mode")
+            yield
     finally:
         await connection.close()

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,21 +14,26 @@ from oauthlib.oauth2.rfc6749.tokens import prepare_mac_header
 from gateway.model import MacAlgorithm, MacDraft
 from gateway.store import Store
 from tests.guard.relay import Relay, relaying
-from tests.proxy.rig import KEYRING, Reply, Rig, eventually, rig
-from tests.proxy.signing import MAC, Signer, by_length, bytes_of, in_chunks, nonces
+from tests.proxy.rig import KEYRING, Rig, eventually, rig
+from tests.proxy.signing import (
+    FRAMINGS,
+    LONGEST,
+    MAC,
+    Framing,
+    Signer,
+    altered,
+    by_length,
+    bytes_of,
+    in_chunks,
+    is_refused,
+    nonces,
+)
 
 KIB = 1024
-LONGEST = 64 * KIB  # that is held
 ROUTES: list[dict[str, Any]] = [
     {"name": "mac", "path": "/mac", "auth": ["mac"], "max_body": "4MiB"},
     {"name": "strict", "path": "/strict", "auth": ["bearer", "mac"], "mac_body_hash": True, "max_body": "4MiB"},
     {"name": "small", "path": "/small", "auth": ["mac"], "max_body": "1KiB"},
-]
-FRAMINGS: list[Callable[[bytes], tuple[str, bytes]]] = [
-    by_length,
-    in_chunks,
-    lambda body: in_chunks(body, [len(body) or 1]),
-    lambda body: in_chunks(body, [997]),
 ]
 
 
@@ -41,29 +46,6 @@ async def guarded(tmp_path: Path, store: Store) -> AsyncIterator[Rig]:
 @pytest.fixture
 async def signer(store: Store) -> Signer:
     return await Signer.of(store)
-
-
-def altered(body: bytes) -> dict[str, bytes]:
-    """Bodies that are almost this one."""
-    changed: dict[str, bytes] = {"longer": body + b"x"}
-    if body:
-        changed |= {
-            "another first byte": bytes([body[0] ^ 1]) + body[1:],
-            "another last byte": body[:-1] + bytes([body[-1] ^ 1]),
-            "shorter": body[:-1],
-            "nothing": b"",
-        }
-    return changed
-
-
-def is_refused(reply: Reply) -> None:
-    """A whole 401 that says that the body is another one."""
-    assert (reply.status, reply.complete) == (401, True)
-    (challenge,) = reply.all("www-authenticate")
-    assert challenge.startswith("MAC realm=")
-    assert 'error="invalid_token"' in challenge
-    assert reply.all("date")
-    assert json.loads(reply.body)["error_description"] == "The body is not the one whose hash was signed."
 
 
 # -- held ----------------------------------------------------------------------------------------------------
@@ -93,7 +75,7 @@ async def test_short_body_that_was_altered_costs_no_nonce_and_reaches_nobody(
 @pytest.mark.parametrize("algorithm", ["hmac-sha-256", "hmac-sha-1"])
 @pytest.mark.parametrize("framing", [by_length, in_chunks])
 async def test_client_of_oauthlib_sends_a_body_by_draft_00(
-    guarded: Rig, store: Store, algorithm: MacAlgorithm, framing: Callable[[bytes], tuple[str, bytes]]
+    guarded: Rig, store: Store, algorithm: MacAlgorithm, framing: Framing
 ) -> None:
     signer = await Signer.of(store, "00", algorithm)
 
@@ -207,7 +189,7 @@ async def test_malformed_hash_is_a_400_with_a_challenge(guarded: Rig, signer: Si
 
 @pytest.mark.parametrize("framing", [by_length, in_chunks])
 async def test_route_that_demands_a_hash_refuses_a_signed_body_without(
-    guarded: Rig, signer: Signer, database: str, framing: Callable[[bytes], tuple[str, bytes]]
+    guarded: Rig, signer: Signer, database: str, framing: Framing
 ) -> None:
     field, sent = framing(b"hello")
     reply = await guarded.talk(signer.head(None, field, target="/strict", nonce="once") + sent)
@@ -233,7 +215,7 @@ async def test_route_that_demands_a_hash_asks_no_bearer_for_one(guarded: Rig, si
 
 @pytest.mark.parametrize("framing", [by_length, in_chunks])
 async def test_held_body_is_asked_for_by_the_gateway_and_not_by_the_upstream(
-    guarded: Rig, signer: Signer, framing: Callable[[bytes], tuple[str, bytes]]
+    guarded: Rig, signer: Signer, framing: Framing
 ) -> None:  # RFC 9110, section 10.1.1
     for body, status in ((b"hello", 200), (b"other", 401)):
         field, sent = framing(body)
@@ -263,7 +245,7 @@ async def test_body_of_a_request_that_is_refused_anyway_is_not_asked_for(guarded
 
 @pytest.mark.parametrize("framing", [by_length, in_chunks])
 async def test_body_that_is_too_long_for_its_route_costs_no_nonce(
-    guarded: Rig, signer: Signer, database: str, framing: Callable[[bytes], tuple[str, bytes]]
+    guarded: Rig, signer: Signer, database: str, framing: Framing
 ) -> None:
     for size, status in ((KIB, 200), (KIB + 1, 413)):
         body = bytes_of(size)
@@ -323,7 +305,7 @@ async def test_database_that_is_gone_when_the_nonce_is_to_be_spent_is_a_503(
     relay: Relay,
     database: str,
     size: int,
-    framing: Callable[[bytes], tuple[str, bytes]],
+    framing: Framing,
 ) -> None:
     store = Store.over(relay.dsn, KEYRING, size=2, name="gateway-test")
     body = bytes_of(size)
