@@ -8,10 +8,13 @@ when it is answered: below the floor the database has forgotten what was spent, 
 
 Who moves the floor, and where to:
 
-    behind what is stale, by a minute          every worker, all the time (`keep`); an idle one leaves nothing to do
-    now, from what was left behind             when nobody kept it: after a stop, or on a backup that was restored
-    now                                        when the history is another: failed over or taken back, so that what was
-                                               spent in the last moments may be forgotten
+    a minute behind what is stale     any worker, once a minute, by the earlier of its and the database's clock
+    a minute behind what is stale     a worker that has no room for a timestamp which is fresh by its own clock
+    now                               whoever finds that nobody kept it: after a stop, or in a backup that was restored
+    now                               whoever finds another history, since what was spent last may be forgotten: a
+                                      standby was promoted (another timeline), or the floor is lower than it was
+
+A plain crash of Postgres moves nothing: what was spent is on the disk.
 """
 
 import asyncio
@@ -38,14 +41,13 @@ _KEY_BYTES: Final = 16
 _LARGEST: Final = 1024  # nonces in one statement
 _MOST_WAITING: Final = 10_000
 _EVERY: Final = 15.0  # seconds between two looks at the floor
-_UNKEPT: Final = 5 * MINUTE  # a floor this far behind was kept by nobody
+_UNKEPT: Final = 2 * MINUTE  # a floor that is further behind than it may be was kept by nobody
 
 # Clocks of replicas and of the database differ a little, and a clock set back by less revives no nonce.
 _MARGIN: Final = MINUTE
 
-MOST_SKEW: Final = (
-    WINDOW - 2 * _MARGIN - 2 * MINUTE
-) // 2  # seconds; both edges must fit the window, wherever it begins
+# In seconds: what is too old by it, and what is too far ahead, must both fit the window, wherever its minute began.
+MOST_SKEW: Final = (WINDOW - 2 * _MARGIN - 2 * MINUTE) // 2
 
 _log = get_logger("gateway.guard")
 

@@ -1,0 +1,434 @@
+"""The tables of nonces: each is spent once, whoever asks in whatever order, and expiry costs nobody anything."""
+
+import asyncio
+import os
+import random
+import shutil
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+
+from gateway.errors import StoreUnavailable
+from gateway.resources import folder
+from gateway.store import NonceTerms, Store, migrations
+from gateway.store.database import connect
+from gateway.store.migrations import migrate
+from gateway.store.nonces import MINUTE, WINDOW
+from tests.counts import scaled
+from tests.serving import until
+from tests.store.rig import count, fetch
+
+SLOTS = 48
+LOCK = 0x6E6F6E63
+
+# How the release before this one spends its nonces.
+OLDER = """
+insert into mac_nonces (key, expires_at)
+select key, expires_at from unnest($1::bytea[], $2::timestamptz[]) as given (key, expires_at) order by key
+on conflict do nothing
+returning key"""
+
+
+def keys(number: int = 1) -> list[bytes]:
+    return [os.urandom(16) for _ in range(number)]
+
+
+async def begun(store: Store) -> NonceTerms:
+    """Terms with room for the present."""
+    await store.raise_nonce_floor(int(time.time()) - 300)
+    return (await store.nonce_terms()).terms
+
+
+@pytest.fixture
+async def terms(store: Store) -> NonceTerms:
+    return await begun(store)
+
+
+@asynccontextmanager
+async def session(database: str) -> AsyncIterator[asyncpg.Connection]:
+    """Somebody else's connection, with an open transaction that is committed at the end."""
+    connection = await asyncpg.connect(database)
+    try:
+        async with connection.transaction():
+            yield connection
+    finally:
+        await connection.close()
+
+
+async def is_blocked(database: str) -> bool:
+    """Whether a connection waits for a lock in this database."""
+    (row,) = await fetch(
+        database,
+        "select count(*) as n from pg_locks l join pg_stat_activity a using (pid) "
+        "where a.datname = current_database() and not l.granted",
+    )
+    return bool(row["n"])
+
+
+# -- once ----------------------------------------------------------------------------------------------------
+
+
+async def test_nonce_is_spent_once(store: Store, terms: NonceTerms) -> None:
+    now = int(time.time())
+    one, two = keys(2)
+    assert await store.spend_nonces([one], [now], terms) == ([one], True)
+    assert await store.spend_nonces([one], [now], terms) == ([], True)
+    assert await store.spend_nonces([two, one], [now, now], terms) == ([two], True)
+    assert await store.spend_nonces([one, two], [now, now], terms) == ([], True)
+
+
+async def test_all_of_a_batch_are_spent(store: Store, database: str, terms: NonceTerms) -> None:
+    given, now = keys(100), int(time.time())
+    assert await store.spend_nonces(given, [now - n for n in range(100)], terms) == (given, True)
+    assert await count(database, "nonces") == 100
+
+
+async def test_nonce_of_a_token_is_spent_once(store: Store) -> None:
+    later = store.now() + timedelta(minutes=2)
+    one, two = keys(2)
+    assert await store.spend_token_nonces([(one, later)]) == [one]
+    assert await store.spend_token_nonces([(one, later), (two, later)]) == [two]
+    assert await store.spend_token_nonces([(two, later)]) == []
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("lasting", [False, True], ids=["timestamp", "token"])
+async def test_batches_in_any_order_over_two_stores_never_deadlock_and_pass_once(
+    store: Store, terms: NonceTerms, another: Callable[..., Any], lasting: bool
+) -> None:
+    stores: tuple[Store, Store] = (await another(), await another())
+    for one in stores:  # as many at once as a deadlock wants
+        one._spends._slots = asyncio.Semaphore(8)
+    now, later, shuffled = int(time.time()), store.now() + timedelta(minutes=2), random.Random(4)
+    for _ in range(scaled(10)):
+        seconds = {key: now - n % 90 for n, key in enumerate(keys(200))}
+
+        async def spend(number: int, seconds: dict[bytes, int] = seconds) -> list[bytes]:
+            batch = shuffled.sample(list(seconds), len(seconds))
+            if lasting:
+                return list(await stores[number % 2].spend_token_nonces([(key, later) for key in batch]))
+            spent, same = await stores[number % 2].spend_nonces(batch, [seconds[key] for key in batch], terms)
+            assert same
+            return list(spent)
+
+        passed = [key for spent in await asyncio.gather(*map(spend, range(80))) for key in spent]
+        assert sorted(passed) == sorted(seconds)
+
+
+async def test_nonce_is_on_the_disk_before_it_counts_whatever_the_connection_was_set_to(
+    store: Store, database: str, terms: NonceTerms
+) -> None:
+    for statement in (
+        "select spend_nonces(array[$1::bytea], array[$2::bigint], 0, '')",
+        "select spend_token_nonces(array[$1::bytea], array[to_timestamp($2::bigint)])",
+    ):
+        connection = await asyncpg.connect(database, server_settings={"synchronous_commit": "off"})
+        async with connection.transaction():
+            await connection.fetchval(statement, *keys(), int(time.time()))
+            assert await connection.fetchval("show synchronous_commit") == "on"  # that counts at the commit
+        assert await connection.fetchval("show synchronous_commit") == "off"
+        await connection.close()
+
+
+async def test_nonces_have_connections_of_their_own(store: Store, database: str, terms: NonceTerms) -> None:
+    await store.spend_nonces(keys(), [int(time.time())], terms)
+    (row,) = await fetch(
+        database,
+        "select count(*) as n from pg_stat_activity where datname = current_database() "
+        "and application_name = 'gateway-nonces'",
+    )
+    assert row["n"] == 1
+
+
+# -- the floor -----------------------------------------------------------------------------------------------
+
+
+async def test_terms_that_no_longer_hold_are_told_with_what_was_spent(store: Store, terms: NonceTerms) -> None:
+    now = int(time.time())
+    one, two, three = keys(3)
+    assert await store.spend_nonces([one], [now], terms) == ([one], True)
+    await store.raise_nonce_floor(terms.floor + 100)
+    assert await store.spend_nonces([one], [now], terms) == ([], False)
+    assert await store.spend_nonces([two], [now], terms) == ([two], False)
+    assert await store.spend_nonces([one, three], [now, now], terms) == ([three], False)
+    found = await store.nonce_terms()
+    assert found.terms == NonceTerms(terms.floor + 100, terms.timeline)
+    assert await store.spend_nonces([three], [now], found.terms) == ([], True)
+
+
+@pytest.mark.parametrize("single", [True, False], ids=["one", "two"])
+async def test_another_timeline_is_told(store: Store, database: str, terms: NonceTerms, single: bool) -> None:
+    given, now = keys(1 if single else 2), int(time.time())
+    await fetch(database, "update nonce_floor set timeline = '0000BEEF'")
+    for known in (terms, NonceTerms(terms.floor, "0000BEEF")):
+        assert (await store.spend_nonces(given, [now] * len(given), known))[1] is False
+    found = await store.nonce_terms()
+    assert (found.terms.timeline, found.timeline) == ("0000BEEF", terms.timeline)
+    await store.raise_nonce_floor(0)
+    assert (await store.nonce_terms()).terms == terms
+
+
+async def test_floor_never_goes_down(store: Store, terms: NonceTerms) -> None:
+    for floor in (0, terms.floor - 1, terms.floor):
+        await store.raise_nonce_floor(floor)
+        assert (await store.nonce_terms()).terms == terms
+
+
+async def test_nonce_that_comes_while_its_slot_is_emptied_is_told_of_the_floor(
+    store: Store, database: str, terms: NonceTerms
+) -> None:
+    second, (key,) = terms.floor + 1, keys()
+    await store.spend_nonces([key], [second], terms)
+    await store.raise_nonce_floor(terms.floor + 2 * MINUTE)
+    async with session(database) as emptying:
+        assert await emptying.fetchval("select empty_nonce_slot($1)", second // MINUTE % SLOTS)
+        replay = asyncio.create_task(store.spend_nonces([key], [second], terms))
+        await until(lambda: is_blocked(database), 2)
+    spent, same = await replay
+    assert list(spent) == [key]  # it was forgotten
+    assert not same  # so it does not count
+    assert (await store.nonce_terms()).terms.floor > second
+
+
+async def test_slot_into_which_somebody_writes_is_not_emptied(store: Store, database: str, terms: NonceTerms) -> None:
+    second, (key,) = terms.floor + 1, keys()
+    async with session(database) as writing:
+        await writing.fetchval("select spend_nonces($1, $2, $3, $4)", [key], [second], terms.floor, terms.timeline)
+        await store.raise_nonce_floor(terms.floor + 2 * MINUTE)
+        assert await store.empty_nonce_slots() == 0
+    assert await store.empty_nonce_slots() == 1
+    assert await count(database, "nonces") == 0
+
+
+# -- the ring ------------------------------------------------------------------------------------------------
+
+
+async def filled(database: str) -> set[int]:
+    rows = await fetch(database, "select distinct slot from nonces")
+    return {row["slot"] for row in rows}
+
+
+async def fill(database: str) -> None:
+    await fetch(
+        database,
+        "insert into nonces select slot, decode(lpad(to_hex(slot), 32, '0'), 'hex') from generate_series(0, 47) slot",
+    )
+
+
+async def test_ring_has_a_slot_for_each_minute_of_the_window_and_more(database: str) -> None:
+    slots = await fetch(
+        database, "select inhrelid::regclass::text from pg_inherits where inhparent = 'nonces'::regclass"
+    )
+    assert {row["inhrelid"] for row in slots} == {f"nonces_{slot}" for slot in range(SLOTS)}
+    assert WINDOW // MINUTE < SLOTS
+
+
+@pytest.mark.parametrize("minute", [0, 1, 15, 16, 17, 31, 32, 47, 48, 1000, 29_000_000])
+@pytest.mark.parametrize("second", [0, 59])
+async def test_no_slot_of_the_window_is_ever_emptied_and_all_others_are(
+    store: Store, database: str, minute: int, second: int
+) -> None:
+    await fill(database)
+    floor = minute * MINUTE + second
+    await store.raise_nonce_floor(floor)
+    terms = (await store.nonce_terms()).terms
+    window = {at // MINUTE % SLOTS for at in range(terms.floor, terms.ceiling)}
+    assert len(window) == WINDOW // MINUTE
+    assert await store.empty_nonce_slots() == SLOTS - len(window)
+    assert await filled(database) == window
+    assert await store.empty_nonce_slots() == 0
+
+
+async def test_slot_that_a_backup_holds_is_left_for_later_and_blocks_nobody(
+    store: Store, database: str, terms: NonceTerms
+) -> None:
+    await fill(database)
+    behind = (terms.floor // MINUTE - 1) % SLOTS
+    async with session(database) as backup:
+        await backup.execute("lock table nonces in access share mode")
+        async with asyncio.timeout(5):
+            assert await store.empty_nonce_slots() == 0
+        assert not await is_blocked(database)
+        given = keys()
+        assert await store.spend_nonces(given, [int(time.time())], terms) == (given, True)
+        await backup.execute("commit; begin")
+        await backup.execute(f"lock table nonces_{behind} in access share mode")
+        assert await store.empty_nonce_slots() == SLOTS - WINDOW // MINUTE - 1
+    assert await store.empty_nonce_slots() == 1
+
+
+async def test_slots_are_emptied_by_one_at_a_time(store: Store, database: str, terms: NonceTerms) -> None:
+    await fill(database)
+    async with session(database) as other:
+        await other.execute("select pg_advisory_xact_lock($1)", LOCK)
+        assert await store.empty_nonce_slots() == 0
+        raising = asyncio.create_task(store.raise_nonce_floor(terms.floor + MINUTE))
+        await until(lambda: is_blocked(database), 2)
+        assert not raising.done()
+    await raising
+    assert await store.empty_nonce_slots() == SLOTS - WINDOW // MINUTE
+
+
+async def test_what_is_emptied_leaves_no_trace(store: Store, database: str, terms: NonceTerms) -> None:
+    async def size() -> int:
+        (row,) = await fetch(
+            database,
+            "select sum(pg_total_relation_size(inhrelid))::bigint as n from pg_inherits "
+            "where inhparent = 'nonces'::regclass",
+        )
+        return int(row["n"])
+
+    before, now = await size(), int(time.time())
+    await store.spend_nonces(keys(5000), [now - n % 200 for n in range(5000)], terms)
+    assert await size() > before + 400_000
+    await store.raise_nonce_floor(now + 3 * MINUTE)
+    assert await store.empty_nonce_slots() in (4, 5)
+    assert await size() == before
+
+
+# -- the release before this one -----------------------------------------------------------------------------
+
+
+async def older(connection: asyncpg.Connection, *given: bytes) -> list[bytes]:
+    """Spend nonces as the release before this one does."""
+    at = await connection.fetchval("select clock_timestamp() + interval '2 minutes'")
+    return [row["key"] for row in await connection.fetch(OLDER, list(given), [at] * len(given))]
+
+
+async def test_nonce_that_an_older_release_spent_is_told(store: Store, database: str, terms: NonceTerms) -> None:
+    one, two, three, four = keys(4)
+    now, later = int(time.time()), store.now() + timedelta(minutes=2)
+    connection = await asyncpg.connect(database)
+    assert sorted(await older(connection, one, two)) == sorted([one, two])
+    assert await older(connection, one) == []
+    spent, same = await store.spend_nonces([one, three], [now, now], terms)
+    assert not same
+    assert set(spent) - (await store.nonce_terms(spent)).older == {three}
+    assert await store.spend_token_nonces([(two, later), (four, later)]) == [four]
+    await connection.close()
+
+
+async def test_nonce_that_was_spent_here_is_refused_by_an_older_release(
+    store: Store, database: str, terms: NonceTerms
+) -> None:
+    one, two, three = keys(3)
+    await store.spend_nonces([one], [int(time.time())], terms)
+    await store.spend_token_nonces([(two, store.now() + timedelta(minutes=2))])
+    connection = await asyncpg.connect(database)
+    assert await older(connection, one, two, three) == [three]
+    await connection.close()
+
+
+async def test_nonce_that_an_older_release_is_about_to_spend_is_waited_for(
+    store: Store, database: str, terms: NonceTerms
+) -> None:
+    (one,), (two,) = keys(), keys()
+    async with session(database) as other:
+        assert sorted(await older(other, one, two)) == sorted([one, two])
+        waiting = asyncio.create_task(store.spend_nonces([one], [int(time.time())], terms))
+        lasting = asyncio.create_task(store.spend_token_nonces([(two, store.now() + timedelta(minutes=2))]))
+        await until(lambda: is_blocked(database), 2)
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        assert not lasting.done()
+    spent, same = await waiting
+    assert not same
+    assert set(spent) - (await store.nonce_terms(spent)).older == set()
+    assert await lasting == []
+
+
+async def test_older_release_waits_for_who_is_about_to_spend_here(
+    store: Store, database: str, terms: NonceTerms
+) -> None:
+    (key,) = keys()
+    connection = await asyncpg.connect(database)
+    async with session(database) as spending:
+        now = int(time.time())
+        await spending.fetchval("select spend_nonces($1, $2, $3, $4)", [key], [now], terms.floor, terms.timeline)
+        waiting = asyncio.create_task(older(connection, key))
+        await until(lambda: is_blocked(database), 2)
+    assert await waiting == []
+    await connection.close()
+
+
+async def test_two_releases_at_once_pass_each_nonce_once_and_never_deadlock(
+    store: Store, database: str, terms: NonceTerms
+) -> None:
+    connections = [await asyncpg.connect(database) for _ in range(3)]
+    now, shuffled = int(time.time()), random.Random(5)
+
+    async def here(batch: list[bytes]) -> list[bytes]:
+        spent, _ = await store.spend_nonces(batch, [now] * len(batch), terms)
+        return [key for key in spent if key not in (await store.nonce_terms(batch)).older]
+
+    for _ in range(scaled(100)):
+        given = keys(20)
+        batches = [shuffled.sample(given, 20) for _ in range(6)]
+        passed = await asyncio.gather(
+            *(here(batch) for batch in batches[:3]),
+            *(older(connection, *batch) for connection, batch in zip(connections, batches[3:], strict=True)),
+        )
+        assert sorted(key for spent in passed for key in spent) == sorted(given)
+    await asyncio.gather(*(connection.close() for connection in connections))
+
+
+async def test_migration_loses_no_nonce_that_was_spent(
+    empty_database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keyring: Any
+) -> None:
+    shutil.copytree(folder("sql") / "migrations", tmp_path / "migrations")
+    for file in (tmp_path / "migrations").iterdir():
+        if file.name >= "0006":
+            file.unlink()
+    with monkeypatch.context() as patched:
+        patched.setattr(migrations, "folder", lambda _: tmp_path)
+        migrations.migrations.cache_clear()
+        await migrate(empty_database)
+    migrations.migrations.cache_clear()
+    (key,) = keys()
+    connection = await asyncpg.connect(empty_database)
+    assert await older(connection, key) == [key]
+    await migrate(empty_database)
+    assert await older(connection, key) == []  # it runs on, beside this one
+    await connection.close()
+    store = await Store.open(empty_database, keyring)
+    terms = await begun(store)
+    spent, same = await store.spend_nonces([key], [int(time.time())], terms)
+    assert not same
+    assert set(spent) <= (await store.nonce_terms(spent)).older
+    await store.close()
+
+
+# -- sweeping ------------------------------------------------------------------------------------------------
+
+
+async def test_nonces_of_ended_tokens_and_of_older_releases_are_swept(store: Store, database: str, clock: Any) -> None:
+    later = store.now() + timedelta(minutes=2)
+    await store.spend_token_nonces([(key, later) for key in keys(5)])
+    connection = await asyncpg.connect(database)
+    await older(connection, *keys(3))
+    await connection.close()
+    assert await store.sweep() == 0
+    clock.advance(180)
+    assert await store.sweep() == 8
+    assert await count(database, "token_nonces") == await count(database, "mac_nonces") == 0
+
+
+async def test_blocked_spend_ends_at_the_deadline_with_its_connection(
+    store: Store, database: str, terms: NonceTerms
+) -> None:
+    other = await connect(database, "gateway-test-other")
+    async with other.transaction():
+        await other.execute("lock table nonces in access exclusive mode")
+        started = time.monotonic()
+        with pytest.raises(StoreUnavailable):
+            await store.spend_nonces(keys(), [int(time.time())], terms)
+        assert time.monotonic() - started < 2.5
+    await other.close()
+    given = keys()
+    assert await store.spend_nonces(given, [int(time.time())], terms) == (given, True)
