@@ -9,6 +9,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from gateway.credentials import Malformed, mac
+from gateway.credentials.signed import from_mac
 from gateway.model import MacAlgorithm
 
 GET = mac.Covered(method="GET", target=b"/resource/1?b=1&a=2", host="example.com", port=80)
@@ -218,6 +219,7 @@ _COVERED = st.builds(
     host=st.sampled_from(["example.com", "a", "[::1]", "127.0.0.1"]),
     port=st.integers(1, 65535),
 )
+_ALGORITHMS = st.sampled_from(list(mac.HASHES))
 
 
 @given(_CREDENTIALS)
@@ -271,6 +273,58 @@ def test_change_of_any_part_changes_the_string(
         part: Any = {name: getattr(other, name)}
         changed = _text(replace(covered, **part), credentials)
     assert changed != _text(covered, credentials)
+
+
+_KEY = b"obviously-fake-489dks293j39"
+
+
+def _signed(covered: mac.Covered, credentials: mac.Credentials, algorithm: MacAlgorithm) -> mac.Credentials:
+    return replace(credentials, mac=mac.sign(_KEY, algorithm, _text(covered, credentials)))
+
+
+def _passes(rest: bytes, covered: mac.Covered, algorithm: MacAlgorithm) -> mac.Credentials | None:
+    """The credentials, if they are read and their MAC fits the request: all that a forger must get past."""
+    try:
+        read = mac.parse(rest)
+        return read if from_mac(read, covered).proven_by(_KEY, algorithm) else None
+    except Malformed:
+        return None
+
+
+@given(_COVERED, _CREDENTIALS, _ALGORITHMS, _COVERED, st.sampled_from(["method", "target", "host", "port"]))
+def test_change_of_any_part_of_the_request_is_refused(
+    covered: mac.Covered, credentials: mac.Credentials, algorithm: MacAlgorithm, other: mac.Covered, name: str
+) -> None:
+    assume(credentials.bodyhash is None and "body_hash" not in (credentials.ext or ""))
+    rest = mac.render(_signed(covered, credentials, algorithm)).removeprefix("MAC ").encode()
+    assert _passes(rest, covered, algorithm) is not None
+    assume(getattr(covered, name) != getattr(other, name))
+    part: Any = {name: getattr(other, name)}
+    assert _passes(rest, replace(covered, **part), algorithm) is None
+    assert _passes(rest, covered, "hmac-sha-1" if algorithm == "hmac-sha-256" else "hmac-sha-256") is None
+
+
+@given(_COVERED, _CREDENTIALS, _ALGORITHMS, st.data())
+def test_change_of_any_byte_of_the_credential_is_refused_or_means_the_same(
+    covered: mac.Covered, credentials: mac.Credentials, algorithm: MacAlgorithm, data: st.DataObject
+) -> None:
+    assume(credentials.bodyhash is None and "body_hash" not in (credentials.ext or ""))
+    signed = _signed(covered, credentials, algorithm)
+    rest = mac.render(signed).removeprefix("MAC ").encode()
+    at = data.draw(st.integers(0, len(rest)))
+    changed = rest[:at] + data.draw(st.binary(max_size=3)) + rest[at + data.draw(st.integers(0, 3)) :]
+    read = _passes(changed, covered, algorithm)
+    assert read is None or replace(read, id=signed.id) == signed  # the token is looked up, and its key is its own
+
+
+@given(_COVERED, _CREDENTIALS, _CREDENTIALS, _ALGORITHMS)
+def test_signature_of_one_credential_fits_no_other(
+    covered: mac.Covered, one: mac.Credentials, other: mac.Credentials, algorithm: MacAlgorithm
+) -> None:
+    assume(all(each.bodyhash is None and "body_hash" not in (each.ext or "") for each in (one, other)))
+    assume((one.ts, one.nonce, one.ext) != (other.ts, other.nonce, other.ext))
+    stolen = replace(other, mac=_signed(covered, one, algorithm).mac)
+    assert _passes(mac.render(stolen).removeprefix("MAC ").encode(), covered, algorithm) is None
 
 
 @given(
