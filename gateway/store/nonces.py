@@ -16,7 +16,7 @@ from typing import Final
 from gateway.store.base import Base
 
 MINUTE: Final = 60  # seconds of timestamps that share a partition
-WINDOW: Final = 32 * MINUTE  # seconds of timestamps, from the floor's minute on, that are remembered at a time
+WINDOW: Final = 24 * MINUTE  # seconds of timestamps, from the floor's minute on, that are remembered at a time
 SPENDS: Final = 3  # connections: one for each kind of nonce, one for the floor and what it leaves behind
 _LOCK: Final = 0x6E6F6E63  # the advisory lock's key: "nonc"
 

@@ -3,8 +3,8 @@
 -- A nonce with a timestamp (MAC drafts 01 and 02, HTTP Message Signatures) is remembered for as long as its timestamp
 -- could still be accepted. The ring holds one partition for each minute of timestamps:
 --
---     minute                     … floor ──────── window, 32 minutes ────────┐ …
---     slot = minute mod 48       …   │   remembered, never emptied           │   left behind: emptied by TRUNCATE
+--     minute                     … floor ──────── window, 24 minutes ────────┐ …
+--     slot = minute mod 32       …   │   remembered, never emptied           │   left behind: emptied by TRUNCATE
 --
 --   * No nonce below the floor is accepted any more, and the floor only rises. So a slot that was emptied revives
 --     nothing, also not for a worker whose clock was set back.
@@ -13,7 +13,7 @@
 --   * The floor is looked at after the nonce was written, by a statement and snapshot of its own. One that was written
 --     into a slot before it was emptied holds the partition's lock until its commit; one that was written afterwards
 --     sees the floor that was raised before. That is why `spend_nonces` is a function.
---   * 48 slots for 32 minutes: a slot that cannot be emptied at once (a backup holds it) has sixteen more to go, and is
+--   * 32 slots for 24 minutes: a slot that cannot be emptied at once (a backup holds it) has eight more to go, and is
 --     emptied in a later round if that is not enough. Nobody waits for it.
 --
 -- A nonce without a timestamp (MAC draft 00) counts for as long as its token, whose end somebody may alter: it is
@@ -24,11 +24,12 @@ create table nonces (
     key bytea not null,
     constraint nonces_pkey primary key (key, slot)
 ) partition by list (slot);
+alter table nonces alter column key set storage plain; -- or each partition would have a TOAST table
 
 -- Nothing in them is ever updated or deleted, so there is nothing to vacuum.
 do $$
 begin
-    for slot in 0 .. 47 loop
+    for slot in 0 .. 31 loop
         execute format('create table nonces_%s partition of nonces for values in (%s) with (autovacuum_enabled = off)',
             slot, slot);
     end loop;
@@ -66,7 +67,7 @@ declare
     durable text := set_config('synchronous_commit', 'on', true);
 begin
     if cardinality(keys) = 1 then -- the most frequent case, at less cost
-        insert into nonces (slot, key) values (seconds[1] / 60 % 48, keys[1]) on conflict do nothing;
+        insert into nonces (slot, key) values (seconds[1] / 60 % 32, keys[1]) on conflict do nothing;
         get diagnostics written = row_count;
         if written = 0 then
             spent := '{}';
@@ -74,7 +75,7 @@ begin
     else
         with first as (
             insert into nonces (slot, key)
-            select second / 60 % 48, given.key from unnest(keys, seconds) as given (key, second) order by given.key
+            select second / 60 % 32, given.key from unnest(keys, seconds) as given (key, second) order by given.key
             on conflict do nothing
             returning key
         )
@@ -117,7 +118,7 @@ create function empty_nonce_slot(slot integer) returns boolean language plpgsql 
 declare
     patience text := set_config('lock_timeout', '50ms', true);
 begin
-    if exists (select from nonce_floor where (slot - floor / 60 % 48 + 48) % 48 < 32) then
+    if exists (select from nonce_floor where (slot - floor / 60 % 32 + 32) % 32 < 24) then
         return false;
     end if;
     execute format('truncate nonces_%s', slot);

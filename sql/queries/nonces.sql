@@ -24,8 +24,8 @@ where floor < $1 or timeline <> left(pg_walfile_name(pg_current_wal_lsn()), 8);
 
 -- name: nonces_left_behind
 -- Slots that are outside of the window and not empty.
-select slot from generate_series(0, 47) as slot, nonce_floor
-where (slot - floor / 60 % 48 + 48) % 48 >= 32 and pg_relation_size(format('nonces_%s', slot)::regclass) > 0;
+select slot from generate_series(0, 31) as slot, nonce_floor
+where (slot - floor / 60 % 32 + 32) % 32 >= 24 and pg_relation_size(format('nonces_%s', slot)::regclass) > 0;
 
 -- name: nonces_slot_empty
 -- Empty a slot; false if it is in the window, or its lock is not to be had.

@@ -24,7 +24,7 @@ from tests.counts import scaled
 from tests.serving import until
 from tests.store.rig import count, fetch
 
-SLOTS = 48
+SLOTS = 32
 LOCK = 0x6E6F6E63
 
 # How the release before this one spends its nonces.
@@ -217,7 +217,8 @@ async def filled(database: str) -> set[int]:
 async def fill(database: str) -> None:
     await fetch(
         database,
-        "insert into nonces select slot, decode(lpad(to_hex(slot), 32, '0'), 'hex') from generate_series(0, 47) slot",
+        "insert into nonces select slot, decode(lpad(to_hex(slot), 32, '0'), 'hex') from generate_series(0, 31) slot "
+        "on conflict do nothing",
     )
 
 
@@ -229,20 +230,17 @@ async def test_ring_has_a_slot_for_each_minute_of_the_window_and_more(database: 
     assert WINDOW // MINUTE < SLOTS
 
 
-@pytest.mark.parametrize("minute", [0, 1, 15, 16, 17, 31, 32, 47, 48, 1000, 29_000_000])
-@pytest.mark.parametrize("second", [0, 59])
-async def test_no_slot_of_the_window_is_ever_emptied_and_all_others_are(
-    store: Store, database: str, minute: int, second: int
-) -> None:
-    await fill(database)
-    floor = minute * MINUTE + second
-    await store.raise_nonce_floor(floor)
-    terms = (await store.nonce_terms()).terms
-    window = {at // MINUTE % SLOTS for at in range(terms.floor, terms.ceiling)}
-    assert len(window) == WINDOW // MINUTE
-    assert await store.empty_nonce_slots() == SLOTS - len(window)
-    assert await filled(database) == window
-    assert await store.empty_nonce_slots() == 0
+async def test_no_slot_of_the_window_is_ever_emptied_and_all_others_are(store: Store, database: str) -> None:
+    for minute in (0, 1, 8, 15, 16, 17, 23, 24, 31, 32, 47, 48, 1000, 29_000_000):
+        for second in (0, 59):
+            await fill(database)
+            await store.raise_nonce_floor(minute * MINUTE + second)
+            terms = (await store.nonce_terms()).terms
+            window = {at // MINUTE % SLOTS for at in range(terms.floor, terms.ceiling)}
+            assert len(window) == WINDOW // MINUTE
+            assert await store.empty_nonce_slots() == SLOTS - len(window)
+            assert await filled(database) == window
+            assert await store.empty_nonce_slots() == 0
 
 
 async def test_slot_that_a_backup_holds_is_left_for_later_and_blocks_nobody(
