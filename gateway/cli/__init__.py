@@ -22,6 +22,7 @@ _NOUNS: Final = {
     "scope": "Define what a token may be good for.",
     "token": "Issue, inspect and revoke tokens.",
     "mac": "Sign requests with a MAC token.",
+    "signature": "Sign requests by HTTP Message Signatures (RFC 9421).",
 }
 
 

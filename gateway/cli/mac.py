@@ -47,8 +47,8 @@ _VERIFY_EXAMPLE = (
 )
 
 
-def _request_options(function: Callable[..., None]) -> Callable[..., None]:
-    """The options that `sign` and `verify` share."""
+def request_options(function: Callable[..., None]) -> Callable[..., None]:
+    """The options that say what is signed with which key, here and in `gateway signature`."""
     options = [
         click.option(
             "--key",
@@ -84,7 +84,7 @@ def command() -> None:
 
 @command.command(epilog=_SIGN_EXAMPLE)
 @click.option("--id", "token", metavar="TOKEN", required=True, help="The access token.")
-@_request_options
+@request_options
 @click.option(
     "--algorithm", type=ALGORITHM, default="hmac-sha-256", show_default=True,
     help="The mac_algorithm that came with the token.",
@@ -147,7 +147,7 @@ def sign(
 
 @command.command(epilog=_VERIFY_EXAMPLE)
 @click.option("--authorization", metavar="FIELD", required=True, help="The Authorization field that was received.")
-@_request_options
+@request_options
 @click.option("--target", metavar="TARGET", help="Path and query as the gateway got them.  [default: those of --url]")
 @click.option(
     "--public-url", metavar="ORIGIN",

@@ -132,7 +132,9 @@ class _Components:
         name, parameters = component
         if not isinstance(name, str):
             raise _Unfit("is not named by a quoted string")
-        if name == "@query-param" and parameters.keys() == {"name"}:
+        if name == "@query-param":
+            if parameters.keys() != {"name"}:
+                raise _Unfit("takes one parameter, the name of a parameter of the query")
             return self._query_parameter(parameters["name"])
         if name.startswith("@"):
             if parameters:

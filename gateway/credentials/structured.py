@@ -82,8 +82,8 @@ def _parsed(values: Sequence[bytes], kind: Kind, field: str, longest: int) -> ob
 def _serialised(structure: object) -> str:
     try:
         return http_sf.ser(cast("http_sf.StructuredType", structure))
-    except ValueError as exc:  # an empty field has no spelling at all
-        raise Malformed("An empty structured field cannot be signed.") from exc
+    except ValueError as exc:
+        raise Malformed("No structured field can be empty, or hold all of these characters (RFC 9651).") from exc
 
 
 def _member(member: object) -> Member:

@@ -1,0 +1,126 @@
+"""`gateway signature`: sign requests by HTTP Message Signatures, as a client does."""
+
+import json
+import secrets
+import time
+from pathlib import Path
+
+import click
+
+from gateway.cli.mac import body_of, covered_by, key_of, request_options
+from gateway.credentials import Malformed, content_digest, signatures, structured
+from gateway.credentials.components import Fields, Message, authority, signature_base
+from gateway.credentials.structured import InnerList, Item
+from gateway.errors import OperatorError
+
+_EXAMPLE = (
+    "Example: gateway signature sign --keyid gwa_… --key-stdin --method POST --url 'https://api.example.com/api/notes' "
+    "--body-file note.json --field 'Content-Type: application/json' --cover content-type"
+)
+_LONGEST = 4096  # bytes of all components to cover
+
+
+@click.group()
+def command() -> None:
+    """Sign requests by HTTP Message Signatures with a MAC token (RFC 9421, hmac-sha256)."""
+
+
+@command.command(epilog=_EXAMPLE)
+@click.option("--keyid", metavar="TOKEN", required=True, help="The access token.")
+@request_options
+@click.option(
+    "--field", "lines", metavar="LINE", multiple=True, help="A field of the request, NAME: VALUE; repeatable."
+)
+@click.option(
+    "--cover", metavar="COMPONENT", multiple=True,
+    help="What else to sign, such as content-type or '\"@query-param\";name=\"page\"'; repeatable.",
+)  # fmt: skip
+@click.option("--created", metavar="SECONDS", type=int, help="The time, in seconds since 1970.  [default: now]")
+@click.option("--expires", metavar="SECONDS", type=int, help="From when on the signature counts no longer.")
+@click.option("--nonce", metavar="TEXT", help="The nonce.  [default: random]")
+@click.option("--label", default=signatures.LABEL, show_default=True, help="The signature's label.")
+@click.option("--explain", is_flag=True, help="Print the signature base too.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, with the values of the fields.")
+def sign(
+    *,
+    keyid: str,
+    key: str | None,
+    key_stdin: bool,
+    method: str,
+    url: str,
+    body: str | None,
+    body_file: Path | None,
+    lines: tuple[str, ...],
+    cover: tuple[str, ...],
+    created: int | None,
+    expires: int | None,
+    nonce: str | None,
+    label: str,
+    explain: bool,
+    as_json: bool,
+) -> None:
+    """Print the fields Signature-Input and Signature of a signed request, and Content-Digest where it has a body."""
+    secret = key_of(key, from_stdin=key_stdin)
+    if secret is None:
+        raise click.UsageError("The key is missing: give --key-stdin, $GATEWAY_MAC_KEY or --key.")
+    message, digest = _message(method.upper(), url, body_of(body, body_file), _fields(lines))
+    parameters: structured.Parameters = {"created": int(time.time()) if created is None else created}
+    parameters |= {} if expires is None else {"expires": expires}
+    parameters |= {"nonce": secrets.token_urlsafe(16) if nonce is None else nonce, "keyid": keyid}
+    try:
+        stated = InnerList((*_usual(message), *_components(cover)), parameters)
+        inputs, value = signatures.render(signatures.sign(secret, message, stated, label))
+        signatures.parse([inputs.encode()], [value.encode()])  # a label may not be one
+        base = signature_base(message, stated).decode("ascii")
+    except Malformed as exc:
+        raise OperatorError(f"signature sign: {exc}") from exc
+    fields = {"Content-Digest": digest} if digest is not None else {}
+    fields |= {"Signature-Input": inputs, "Signature": value}
+    if as_json:
+        named = {name.lower().replace("-", "_"): text for name, text in fields.items()}
+        click.echo(json.dumps({**named, "signature_base": base}))
+    else:
+        click.echo("\n".join([*(f"{name}: {text}" for name, text in fields.items()), *(["", base] if explain else [])]))
+
+
+def _message(method: str, url: str, body: bytes | None, fields: Fields) -> tuple[Message, str | None]:
+    """The request that is signed, and its Content-Digest."""
+    covered, scheme = covered_by(url, method), url.partition(":")[0]
+    digest = None if body is None else content_digest.render(body)
+    if digest is not None:
+        if any(name == content_digest.FIELD for name, _, _ in fields):
+            raise click.UsageError("Content-Digest is made from the body: give --field or --body.")
+        fields = (*fields, (content_digest.FIELD, b"Content-Digest", digest.encode("ascii")))
+    message = Message(
+        method=method,
+        target=covered.target,
+        scheme=scheme,
+        authority=authority(scheme, covered.host, covered.port),
+        fields=fields,
+        has_body=body is not None,
+    )
+    return message, digest
+
+
+def _fields(lines: tuple[str, ...]) -> Fields:
+    fields = []
+    for line in lines:
+        name, colon, value = line.encode("utf-8", "surrogateescape").partition(b":")
+        if not colon or not name:
+            raise click.UsageError(f"--field: NAME: VALUE is wanted, not {line!r}")
+        fields.append((name.lower(), name, value.strip(b" \t")))
+    return tuple(fields)
+
+
+def _usual(message: Message) -> tuple[Item, ...]:
+    """What is covered at least."""
+    names = ("@method", "@target-uri", *(("content-digest",) if message.has_body else ()))
+    return tuple(Item(name, {}) for name in names)
+
+
+def _components(cover: tuple[str, ...]) -> tuple[Item, ...]:
+    """What else is covered: a bare name, or an identifier as a signature's input spells it. Raises Malformed."""
+    spelt = " ".join(text if text.startswith('"') else f'"{text.lower()}"' for text in cover)
+    found = structured.dictionary([f"cover=({spelt})".encode()], field="--cover", longest=_LONGEST)
+    member = found.get("cover")
+    return member.items if isinstance(member, InnerList) else ()
