@@ -46,7 +46,7 @@ def _of_time(signed: Signed, rules: Mac, now: float) -> Fault | None:
         late = int(now) - signed.created
         if abs(late) > rules.skew:
             description = f"The timestamp is more than {rules.skew:g} seconds off; compare the Date field."
-            return Fault(description, f"timestamp {late} s behind")
+            return Fault(description, f"timestamp {abs(late)} s {'behind' if late > 0 else 'ahead'}")
     if signed.expires is not None and now >= signed.expires:
         return Fault("The signature has expired; compare the Date field.", "signature expired")
     return None
