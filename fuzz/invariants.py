@@ -28,8 +28,11 @@ def read_requests(pieces: Sequence[bytes], *, shortcut: bool = False) -> Events:
     """
     reader, events = RequestReader(), Events()
     for piece in pieces:
-        if shortcut and (head := reader.whole(piece)) is not None:
-            events += [_request(head), ("end", ())]
+        if shortcut and (whole := reader.whole(piece)) is not None:
+            events.append(_request(whole[0]))
+            if whole[1]:
+                events.append(whole[1])
+            events.append(("end", ()))
             reader.next_request()
             continue
         reader.receive(piece)

@@ -17,6 +17,7 @@ import hashlib
 import hmac
 import re
 import secrets
+from binascii import b2a_base64
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Final, Literal
@@ -31,12 +32,17 @@ TokenPrefix = Literal["gwa_", "gwr_", "gwc_"]  # access token, refresh token, au
 _PREFIXES: Final[tuple[TokenPrefix, ...]] = ("gwa_", "gwr_", "gwc_")
 _RANDOM_BYTES: Final = 24  # 192 bits
 _CHECK_BYTES: Final = 6
+_CHECK_LENGTH: Final = 8  # characters of base64
 _NONCE_BYTES: Final = 12
 _KEY_ID_BYTES: Final = 4
 MASTER_KEY_BYTES: Final = 32
 TOKEN_LENGTH: Final = 4 + 32 + 8
 
 _TOKEN = re.compile(r"(?:gwa|gwr|gwc)_[A-Za-z0-9_-]{40}", re.ASCII)
+_ACCESS_TOKEN = re.compile(rb"gwa_[A-Za-z0-9_-]{40}")
+
+
+_URLSAFE: Final = bytes.maketrans(b"+/", b"-_")
 
 
 class UnsealError(GatewayError):
@@ -140,11 +146,21 @@ class Keyring:
         """Whether a token of that kind has our shape and carries a good check."""
         if _TOKEN.fullmatch(token) is None or not token.startswith(prefix):
             return False
-        body, check = token[:-8].encode(), token[-8:].encode()
+        body, check = token[:-_CHECK_LENGTH].encode(), token[-_CHECK_LENGTH:].encode()
         for keys in self._all:  # noqa: SIM110  # floods of invented tokens are judged here; a generator costs a tenth
             if equal(_check(keys.check, body), check):
                 return True
         return False
+
+    def is_forged(self, token: bytes) -> bool:
+        """Whether an access token has our shape, and a check that none of our keys has made."""
+        if _ACCESS_TOKEN.fullmatch(token) is None:
+            return False
+        body, check = token[:-_CHECK_LENGTH], token[-_CHECK_LENGTH:]
+        for keys in self._all:  # noqa: SIM110  # floods of invented tokens are judged here; a generator costs a tenth
+            if equal(_check(keys.check, body), check):
+                return False
+        return True
 
     def is_invented(self, token: str, prefix: TokenPrefix) -> bool:
         """Whether a token that claims to be ours cannot be one of that kind: no query is spent on it.
@@ -211,7 +227,7 @@ class Keyring:
 def _check(keyed: "hashlib.blake2b", body: bytes) -> bytes:
     mac = keyed.copy()
     mac.update(body)
-    return base64.urlsafe_b64encode(mac.digest())
+    return b2a_base64(mac.digest(), newline=False).translate(_URLSAFE)
 
 
 def _sign(master: bytes, purpose: str, message: str) -> str:

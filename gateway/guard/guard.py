@@ -46,7 +46,7 @@ from gateway.guard.follower import follow
 from gateway.guard.ledger import Ledger, since_boot
 from gateway.guard.nonces import Nonces, Spending
 from gateway.guard.tokens import Tokens
-from gateway.guard.verdict import Allowed, BodyAwaited, Call, Principal, Refused, Verdict
+from gateway.guard.verdict import Allowed, BearerDoor, BodyAwaited, Call, Principal, Refused, Verdict
 from gateway.model import format_scope
 from gateway.routing import Route
 from gateway.store import Store
@@ -90,6 +90,7 @@ class Guard:
         self._tokens = Tokens(store, self._ledger)
         self._cached = self._tokens.cache.get
         self._is_invented = settings.keyring.is_invented
+        self._is_forged = settings.keyring.is_forged
         self._mac = settings.config.mac
         self._nonces = Nonces(store, self._mac.skew, self._now)
         self._realm = settings.config.server.host
@@ -119,13 +120,41 @@ class Guard:
         schemes = call.route.schemes
         if not schemes:
             return _PUBLIC
-        fields = call.authorization
-        # The common case of what `_read` does: what is in the cache by this digest was read from such a field before.
-        if len(fields) == 1 and fields[0].startswith(b"Bearer ") and "bearer" in schemes:
-            held = self._cached(sha256(fields[0][7:]).digest())
-            if held is not None and held.token is None and not call.signature_fields and not in_query(call.target):
-                return self._out_of_bounds(call, held) or held
+        if len(call.authorization) == 1:
+            door = self.door(call)
+            verdict = None if door is None else self.enter(door, call.authorization[0])
+            if verdict is not None:
+                return verdict
         return self._read(call)
+
+    def door(self, call: Call) -> BearerDoor | None:
+        """How bearer tokens get in at once at the call's route and method, for `enter`; None if they can't.
+
+        It rests on neither time nor store, nor on the call's Authorization: the engine keeps it for calls alike.
+        """
+        if "bearer" not in call.route.schemes or call.signature_fields or in_query(call.target):
+            return None
+        forged = self._invalid(call, _DEAD, "invented token")
+        return BearerDoor(call=call, scopes=call.route.scopes_for(call.method), forged=forged)
+
+    def enter(self, door: BearerDoor, authorization: bytes) -> Verdict | None:
+        """What `check` says of a call with this one Authorization field, where that is plain to see; else None.
+
+        The common case of all checks: a token in the cache, which was read from such a field before, and one that
+        was never issued.
+        """
+        if not authorization.startswith(b"Bearer "):
+            return None
+        token = authorization[7:]
+        held = self._cached(sha256(token).digest())
+        if held is None:
+            return door.forged if self._is_forged(token) else None
+        if held.token is not None:
+            return None
+        principal = held.principal
+        if door.scopes <= principal.scopes and not principal.audience and held.ends_at > self._now():
+            return held
+        return self._out_of_bounds(door.call, held) or held
 
     async def still_live(self, digests: Collection[bytes]) -> frozenset[bytes]:
         """Which tokens (`Allowed.digest`) may go on using what they opened, a tunnel for instance.
@@ -261,7 +290,9 @@ class Guard:
 
     def _now(self) -> float:
         """Seconds since 1970 that never run backwards within a process: a clock set back revives no signature."""
-        self._latest = max(self._latest, self._clock())
+        now = self._clock()
+        if now > self._latest:
+            self._latest = now
         return self._latest
 
     # -- refusals -------------------------------------------------------------------------------------------

@@ -79,11 +79,12 @@ class Allowed:
         return None if self.ends_at == inf else datetime.fromtimestamp(self.ends_at, UTC)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Refused:
     """The call may not pass: the answer's status, error and challenges, and the cause for the log alone.
 
-    Equal refusals may be one and the same object. A 503 is worth another try after a moment (Retry-After).
+    Calls may get one and the same refusal: it must not be altered. A 503 is worth another try after a moment
+    (Retry-After).
     `accept_signature` is the field that says what to sign, where a route takes signatures (RFC 9421, section 5.1).
     """
 
@@ -93,6 +94,16 @@ class Refused:
     challenges: tuple[bytes, ...] = ()  # WWW-Authenticate values, one for each scheme
     accept_signature: bytes = b""
     cause: str = ""
+    rendered: object = field(default=None, compare=False, repr=False)  # for the engine, as a principal's
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class BearerDoor:
+    """What lets bearer tokens in at once at calls like one: the scopes they need, and the answer to forged ones."""
+
+    call: Call  # its Authorization says nothing here
+    scopes: frozenset[str]
+    forged: Refused
 
 
 Verdict = Allowed | Refused

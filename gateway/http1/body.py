@@ -24,23 +24,23 @@ END = End()
 
 
 class LengthBody:
-    """A body of known length."""
+    """A body of known length, of which `left` bytes have not been read."""
 
-    __slots__ = ("_left",)
+    __slots__ = ("left",)
 
     def __init__(self, length: int) -> None:
-        self._left = length
+        self.left = length
 
     def read(self, buffer: Buffer) -> bytes | End | None:
-        if self._left == 0:
+        if self.left == 0:
             return END
-        data = buffer.take(self._left)
-        self._left -= len(data)
+        data = buffer.take(self.left)
+        self.left -= len(data)
         return data or None
 
     def closed(self) -> End:
         """What the end of the connection means: a length that was not reached is a lie."""
-        if self._left:
+        if self.left:
             raise Malformed(400, "The connection ended before the body did.")
         return END
 

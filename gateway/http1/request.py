@@ -14,7 +14,6 @@ After a request that asks for an upgrade the reader stays COMPLETE: what follows
 the server agrees (`unread()`), or to the next request.
 """
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -64,7 +63,7 @@ RequestEvent = RequestHead | bytes | End
 
 # The one field that differs between requests that are otherwise alike, as nearly all clients write it.
 _AUTHORIZATION = b"\r\nAuthorization: "
-_CREDENTIAL = re.compile(rb"[\x21-\x7e]++(?: [\x21-\x7e]++)*+")
+_VISIBLE_OR_SPACE = bytes(range(0x20, 0x7F))
 _LONGEST_CREDENTIAL = 4096
 _LONGEST = Memo.LONGEST + _LONGEST_CREDENTIAL
 
@@ -72,7 +71,18 @@ _LONGEST = Memo.LONGEST + _LONGEST_CREDENTIAL
 class RequestReader:
     """Reads the requests of one connection, one after another."""
 
-    __slots__ = ("_body", "_buffer", "_fault", "_head_lines", "_memo", "_started", "_state")
+    __slots__ = (
+        "_at_rest",
+        "_body",
+        "_buffer",
+        "_fault",
+        "_head_lines",
+        "_last",
+        "_memo",
+        "_raw",
+        "_started",
+        "_state",
+    )
 
     def __init__(self) -> None:
         self._buffer = Buffer()
@@ -82,8 +92,12 @@ class RequestReader:
         self._state = "head"
         self._started = False  # the empty line that may precede a request line was skipped, or cannot come
         self._fault: Malformed | None = None
+        self._at_rest = True  # between two requests, with nothing of the next one here
+        self._raw = b"\r\n"  # the bytes of the last head that was read whole; no head begins like this
+        self._last: RequestHead | None = None  # what they mean
 
     def receive(self, data: bytes) -> None:
+        self._at_rest = False
         self._buffer.append(data)
 
     @property
@@ -92,22 +106,40 @@ class RequestReader:
         return len(self._buffer.data) - self._buffer.position
 
     @property
+    def unarrived(self) -> int:
+        """How many bytes of a body of known length have yet to come; 0 where the length is not known."""
+        body = self._body
+        return body.left - self.buffered if isinstance(body, LengthBody) and self._state == "body" else 0
+
+    def went_by(self) -> None:
+        """All that had yet to come of the body has passed elsewhere."""
+        if isinstance(self._body, LengthBody):
+            self._body.left = self.buffered
+
+    @property
     def first_chunk_seen(self) -> bool:
         """Whether nothing can be wrong with the beginning of the body any more."""
         return not isinstance(self._body, ChunkedBody) or self._body.whole_chunks > 0
 
-    def whole(self, data: bytes) -> RequestHead | None:
-        """The request that `data` is, if it is byte for byte a remembered head without a body and nothing else waits.
+    def whole(self, data: bytes) -> tuple[RequestHead, bytes] | None:
+        """The request that `data` is, if it is a remembered head with its whole body and nothing else waits.
 
         The common case in one look-up; where it gives None, `receive` and `next_event` do the same in steps.
         """
-        if self._state != "head" or self.buffered or not self._head_lines.fresh or not data.endswith(b"\r\n\r\n"):
+        if not self._at_rest:
             return None
-        head = self._known(data)
-        if head is None or head.length != 0:
+        raw = self._raw
+        if data.startswith(raw):
+            head = self._last
+        else:
+            end = data.find(b"\r\n\r\n", 0, _LONGEST) + 4
+            raw = data if end == len(data) else data[:end]
+            head = self._known(raw)
+        if head is None or head.length != len(data) - len(raw):
             return None
+        self._at_rest = False
         self._state = "complete"
-        return head
+        return head, data[len(raw) :]
 
     def _known(self, raw: bytes) -> RequestHead | None:
         """The head that these bytes are, if they are remembered but for their credential."""
@@ -116,9 +148,11 @@ class RequestReader:
         key, credential = _split(raw)
         head = self._memo.get(key)
         if head is not None and credential is not None:
-            if len(credential) > _LONGEST_CREDENTIAL or _CREDENTIAL.fullmatch(credential) is None:
+            if not _is_plain(credential):
                 return None  # to be read with all care
             head.authorization = (credential,)
+        if head is not None:
+            self._raw, self._last = raw, head
         return head
 
     def _remember(self, raw: bytes, head: RequestHead) -> None:
@@ -144,9 +178,11 @@ class RequestReader:
             raise
         return None
 
-    def next_request(self) -> None:
-        """Go on to the next request of the connection."""
+    def next_request(self) -> bool:
+        """Go on to the next request of the connection; whether nothing of it is here yet."""
         self._state, self._started = "head", False
+        self._at_rest = len(self._buffer.data) == self._buffer.position
+        return self._at_rest
 
     def unread(self) -> bytes:
         """Take what follows the request, for the protocol that the connection changes to."""
@@ -155,6 +191,7 @@ class RequestReader:
     def forget(self) -> None:
         """Drop the heads that were remembered; an idle connection should cost little."""
         self._memo.clear()
+        self._raw, self._last = b"\r\n", None
 
     def _read_head(self) -> RequestHead | None:
         buffer = self._buffer
@@ -197,6 +234,16 @@ def _split(raw: bytes) -> tuple[bytes, bytes | None]:
     start = at + len(_AUTHORIZATION)
     end = raw.find(b"\r\n", start)
     return raw[:start] + raw[end:], raw[start:end]
+
+
+def _is_plain(credential: bytes) -> bool:
+    """Whether a field's value holds nothing but visible characters and spaces between them, as nearly all do."""
+    return (
+        0 < len(credential) <= _LONGEST_CREDENTIAL
+        and not credential.translate(None, _VISIBLE_OR_SPACE)
+        and credential[0] != 0x20
+        and credential[-1] != 0x20
+    )
 
 
 def _judge(line: bytes, fields: tuple[Field, ...]) -> RequestHead:

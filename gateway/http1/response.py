@@ -65,9 +65,11 @@ class ResponseReader:
         "_head",
         "_head_lines",
         "_interim",
+        "_last",
         "_memo",
         "_method",
         "_plain",
+        "_raw",
         "_state",
         "_upgrade",
     )
@@ -76,15 +78,17 @@ class ResponseReader:
         self._buffer = Buffer()
         self._head_lines = HeadLines(400)
         self._memo = Memo[ResponseHead]()
+        self._head: ResponseHead | None = None
+        self._raw = b"\r\n"  # the bytes of the last head that was read whole; no head begins like this
+        self._last: ResponseHead | None = None  # what they mean
         self.expect(method, upgrade)
 
     def expect(self, method: bytes, upgrade: bytes | None = None) -> None:
         """Read the answer to a request of this method, which may have offered to change the protocol."""
         self._method = method
         self._upgrade = upgrade
-        self._plain = method != b"HEAD" and upgrade is None  # then a head means the same each time
+        self._plain = upgrade is None and method != b"HEAD"  # then a head means the same each time
         self._body: Body | None = None  # of `_head`, once it is read in parts
-        self._head: ResponseHead | None = None
         self._state = "head"
         self._interim = 0
 
@@ -112,14 +116,30 @@ class ResponseReader:
 
         The common case in one look-up; where it gives None, `receive` and `next_event` do the same in steps.
         """
-        end = data.find(b"\r\n\r\n", 0, Memo.LONGEST) + 4
-        head = self._memo.get(data[:end]) if self._plain else None
-        if head is None or head.length != len(data) - end:
+        if not self._plain or self._state != "head":
             return None
-        if self._state != "head" or self.buffered or not self._head_lines.fresh:
+        raw = self._raw
+        if data.startswith(raw):
+            head = self._last
+        else:
+            raw = data[: data.find(b"\r\n\r\n", 0, Memo.LONGEST) + 4]
+            head = self._memo.get(raw)
+        if head is None or head.length != len(data) - len(raw) or self.buffered or not self._head_lines.fresh:
             return None
+        self._raw, self._last = raw, head
         self._state = "complete"
-        return head, data[end:]
+        return head, data[len(raw) :]
+
+    @property
+    def unarrived(self) -> int:
+        """How many bytes of a body of known length have yet to come; 0 where the length is not known."""
+        body = self._body
+        return body.left - self.buffered if isinstance(body, LengthBody) and self._state == "body" else 0
+
+    def went_by(self) -> None:
+        """All that had yet to come of the body has passed elsewhere."""
+        if isinstance(self._body, LengthBody):
+            self._body.left = self.buffered
 
     def closed(self) -> End:
         """The end of the connection while a body was awaited. Raises Malformed when it came too early."""

@@ -42,10 +42,12 @@ class Proxy:
         limits: Limits = DEFAULT,
     ) -> None:
         self.limits = limits
+        self.keep_alive = limits.keep_alive
         self.dispatcher = Dispatcher(config, routes, authorization_socket)
         self.guard = guard
         self.refusal_page = refusal_page
-        self.upstreams = Upstreams(limits)
+        self.received = memoryview(bytearray(limits.buffer))  # where what comes in is put, on whichever connection
+        self.upstreams = Upstreams(limits, self.received)
         self.fronts: set[Front] = set()
         self.draining = False
         self._drained = asyncio.Event()
@@ -54,7 +56,7 @@ class Proxy:
         self.clock = self.now()  # the time of the last tick, for deadlines, which are looked at then
         self._request_prefix = secrets.token_hex(8).encode()
         self._request_numbers = itertools.count(1)
-        self._date = (-1, b"")
+        self._date = (-1.0, b"")
         self._lines = _Allowance(REFUSAL_LINES_PER_SECOND)
         self._recheck_at = 0.0
         self._rechecking: asyncio.Task[None] | None = None
@@ -96,15 +98,14 @@ class Proxy:
         return b"%b%06x" % (self._request_prefix, next(self._request_numbers))
 
     def date(self) -> bytes:
-        """The Date field's value (RFC 9110, section 5.6.7), made once a second."""
-        second = int(self.now())
-        if self._date[0] != second:
-            self._date = (second, format_datetime(datetime.now(UTC), usegmt=True).encode())
+        """The Date field's value (RFC 9110, section 5.6.7), made anew with each tick."""
+        if self._date[0] != self.clock:
+            self._date = (self.clock, format_datetime(datetime.now(UTC), usegmt=True).encode())
         return self._date[1]
 
     def log_refusal(self, peer: Peer, request_id: bytes, head: RequestHead | None, refused: Refused) -> None:
         """One line for the operator; a flood of refusals is counted instead of written."""
-        if not self._lines.take(self.now()):
+        if not self._lines.take(self.clock):
             return
         fault = refused.status in (
             500,

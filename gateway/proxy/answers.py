@@ -2,8 +2,8 @@
 
 import json
 from collections.abc import Callable
-from functools import lru_cache
 from http import HTTPStatus
+from typing import cast
 
 from gateway.guard import Refused
 from gateway.http1 import Field, Malformed, RequestHead
@@ -81,32 +81,26 @@ def _quality(parameters: bytes) -> float:
 def render(
     refused: Refused,
     request_id: bytes,
-    head: RequestHead | None,
-    page: RefusalPage,
     date: bytes,
     fields: tuple[bytes, ...] = (),
+    page: RefusalPage | None = None,
+    *,
+    bodiless: bool = False,
 ) -> bytes:
-    """The bytes of a refusal. `head` is None where none could be read; `page` renders it for people.
+    """The bytes of a refusal: JSON, or what `page` makes of it for people.
 
-    `fields` are whole lines that belong to the connection or to this one answer.
+    `fields` are whole lines that belong to the connection or to this one answer; `bodiless` answers HEAD.
     """
-    if prefers_html(head):
-        page_fields, body = page(
-            refused.status, reason_of(refused.status).decode(), refused.description, request_id.decode()
-        )
-        own = b"".join(
-            b"%b: %b\r\n" % (name.encode(), value.encode())
-            for name, value in page_fields.items()
-            if name.lower() not in ("cache-control", "content-length")  # said below
-        )
-        answer = _head_of(refused) + own
-    else:
-        answer, before, after = _json_of(refused)
+    if page is None:
+        if refused.rendered is None:
+            refused.rendered = _json_of(refused)
+        head, before, after = cast("tuple[bytes, bytes, bytes]", refused.rendered)
         body = before + request_id + after
-    lines = b"".join(line + b"\r\n" for line in fields)
-    bodiless = head is not None and head.method == b"HEAD"
+    else:
+        head, body = _page_of(refused, request_id, page)
+    lines = b"".join([line + b"\r\n" for line in fields]) if fields else b""
     return b"%bDate: %b\r\nX-Request-Id: %b\r\n%bContent-Length: %d\r\n\r\n%b" % (
-        answer,
+        head,
         date,
         request_id,
         lines,
@@ -115,7 +109,17 @@ def render(
     )
 
 
-@lru_cache(maxsize=1024)
+def _page_of(refused: Refused, request_id: bytes, page: RefusalPage) -> tuple[bytes, bytes]:
+    """The head and the body of a refusal for people."""
+    fields, body = page(refused.status, reason_of(refused.status).decode(), refused.description, request_id.decode())
+    own = b"".join(
+        b"%b: %b\r\n" % (name.encode(), value.encode())
+        for name, value in fields.items()
+        if name.lower() not in ("cache-control", "content-length")  # said anyway
+    )
+    return _head_of(refused) + own, body
+
+
 def _json_of(refused: Refused) -> tuple[bytes, bytes, bytes]:
     """The head of a JSON refusal, and its body before and behind the request's identifier; refusals recur."""
     members = {"error": refused.error or _ERRORS.get(refused.status, "unauthorized")}

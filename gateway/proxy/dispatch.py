@@ -7,10 +7,10 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from gateway.config import Config
 from gateway.credentials import signatures
-from gateway.guard import Call, Principal, Refused
+from gateway.guard import BearerDoor, Call, Guard, Principal, Refused
 from gateway.http1 import Malformed, RequestHead, list_members, parse_host
 from gateway.model import ISSUER_METADATA, OWN_COOKIES, RESOURCE_METADATA, format_scope
-from gateway.proxy.answers import malformed, refusal
+from gateway.proxy.answers import malformed, prefers_html, refusal
 from gateway.routing import NoRoute, Origin, Route, RouteTable, TargetError, canonical
 from gateway.routing.fields import to_upstream
 
@@ -40,8 +40,9 @@ class Peer:
 class Plan:
     """What follows from a head alone: its route, the question for the guard, and the head that is forwarded.
 
-    `head` is what the upstream receives, but for the request's identifier, the caller's identity, Authorization
-    where it passes, and `last`, the fields that hold for the next hop only. `request_id` is a trusted proxy's.
+    `door` is the guard's for calls like this one. `head` is what the upstream receives, but for the request's
+    identifier, the caller's identity, Authorization where it passes, and `last`, the fields that hold for the next
+    hop only. `request_id` is a trusted proxy's.
     """
 
     route: Route
@@ -55,6 +56,8 @@ class Plan:
     head: bytes
     last: bytes
     request_id: bytes | None
+    prefers_page: bool  # than JSON, where it is refused
+    door: BearerDoor | None = None
 
 
 class Dispatcher:
@@ -84,9 +87,11 @@ class Dispatcher:
             return False
         return any(ip.version == network.version and ip in network for network in self._trusted)
 
-    def plan(self, head: RequestHead, peer: Peer) -> Plan | Refused:
+    def plan(self, head: RequestHead, peer: Peer, guard: Guard) -> Plan | Refused:
         """The plan for a request, or why there is none; the head remembers it for the next time."""
         plan = head.plan = self._plan(head, peer)
+        if isinstance(plan, Plan) and plan.guarded:
+            plan.door = guard.door(self.call(head, plan))
         return plan
 
     def _plan(self, head: RequestHead, peer: Peer) -> Plan | Refused:
@@ -128,6 +133,7 @@ class Dispatcher:
             self._forwarded_head(head, route, own, route.forwarded(target.path) + target.query, authority, peer),
             b"\r\n".join([*_connection_fields(head), b"", b""]),
             _request_id(head, peer),
+            prefers_html(head),
         )
 
     def allowed_methods(self, head: RequestHead) -> tuple[bytes, ...]:

@@ -22,12 +22,13 @@ from gateway.errors import StoreUnavailable
 from gateway.guard import Allowed, BodyAwaited, Refused, Verdict
 from gateway.http1 import END, End, Field, Malformed, RequestHead, ResponseHead
 from gateway.observe import get_logger
-from gateway.proxy.answers import last_chunk, reason_of, refusal, too_large
+from gateway.proxy.answers import last_chunk, refusal, too_large
 from gateway.proxy.checked import CheckedBody
-from gateway.proxy.dispatch import EXPECT, OWN_COOKIE_NAMES, Plan, identity_fields
+from gateway.proxy.dispatch import EXPECT, Plan, identity_fields
+from gateway.proxy.pump import WORTHWHILE, Download, Pump, Upload
+from gateway.proxy.relay import Relay
 from gateway.proxy.tunnel import Tunnel
 from gateway.proxy.upstream import UpstreamConnection, UpstreamUnreachable
-from gateway.routing.fields import to_client
 
 if TYPE_CHECKING:
     from gateway.proxy.front import Front
@@ -53,29 +54,29 @@ class Exchange:
         "_allowed",
         "_body_size",
         "_checked",
-        "_down",
-        "_down_chunked",
         "_front",
         "_held",
         "_parked",
         "_plan",
         "_proxy",
+        "_relay",
         "_request_trailers",
-        "_response",
         "_unread",
         "_upstream",
         "deadline",
         "head",
+        "pump",
         "request_complete",
         "request_id",
         "state",
     )
     _plan: Plan  # from `start` on
 
-    def __init__(self, front: "Front", head: RequestHead) -> None:
+    def __init__(self, front: "Front", head: RequestHead, complete: bool) -> None:
         self.head = head
         self.request_id = front.proxy.new_request_id()
-        self.request_complete = False
+        self.request_complete = complete
+        self.pump: Pump | None = None  # while the rest of a large body passes in the kernel
         self.deadline = inf
         self.state = State.JUDGING
         self._front = front
@@ -87,16 +88,20 @@ class Exchange:
         self._body_size = 0
         self._checked: CheckedBody | None = None  # the body, while it is not known to be the one that was signed
         self._request_trailers: tuple[Field, ...] = ()
-        self._response: ResponseHead | None = None
-        self._down: list[bytes] = []  # what goes to the client when all that came has been read
-        self._down_chunked = False
+        self._relay: Relay | None = None  # of the answer, where it does not come whole
         self._unread = True  # nothing has come from the upstream yet
 
     # -- judging ------------------------------------------------------------------------------------------------
 
-    def start(self) -> None:
-        """Find the owner of the request and put it before the guard."""
-        plan = self.head.plan or self._proxy.dispatcher.plan(self.head, self._front.peer)
+    def start(self, verdict: Verdict | None, body: bytes) -> None:
+        """Find the owner of the request and put it before the guard, unless that has given its verdict.
+
+        `body` is what is here of a whole request's.
+        """
+        if body:
+            self._held, self._body_size = body, len(body)
+        proxy = self._proxy
+        plan = self.head.plan or proxy.dispatcher.plan(self.head, self._front.peer, proxy.guard)
         if not isinstance(plan, Plan):
             self._front.refuse(self, cast("Refused", plan))
             return
@@ -106,13 +111,13 @@ class Exchange:
         if not plan.guarded:
             self._permitted(None)
             return
-        verdict = self._proxy.guard.check(self._proxy.dispatcher.call(self.head, plan))
-        if isinstance(verdict, Allowed):
-            self._permitted(verdict)
-        elif isinstance(verdict, Refused):
-            self._front.refuse(self, verdict)
+        judged = verdict or proxy.guard.check(proxy.dispatcher.call(self.head, plan))
+        if isinstance(judged, Allowed):
+            self._permitted(judged)
+        elif isinstance(judged, Refused):
+            self._front.refuse(self, judged)
         else:
-            self._park(verdict, self._judged)
+            self._park(judged, self._judged)
 
     def _judged(self, verdict: Verdict | BodyAwaited) -> None:
         if isinstance(verdict, Refused):
@@ -121,7 +126,11 @@ class Exchange:
             self._permitted(verdict)
         else:
             self._checked = CheckedBody(verdict, self, self._proxy.limits.buffer)
+            here, self._held = self._held, b""
             self._permitted(None)
+            if here and self.state is State.HOLDING:
+                self._checked.data(here)
+                self._checked.end()
 
     def _permitted(self, allowed: Allowed | None) -> None:
         self._allowed = allowed
@@ -230,21 +239,21 @@ class Exchange:
             self.fail(refusal(502, "The upstream closed the connection.", cause="closed at once"))
             return
         head, plan, allowed = self.head, self._plan, self._allowed
-        upstream.lend(self, head.method, head.upgrade)
         self._upstream = upstream
         self.state = State.SENDING
         identity = b"" if allowed is None else identity_fields(allowed.principal)
         if plan.passes_authorization:
             identity += b"".join(b"Authorization: " + value + b"\r\n" for value in head.authorization)
-        top = plan.head.removesuffix(EXPECT) if self._held else plan.head  # what is held has been continued
-        upstream.write(b"%bX-Request-Id: %b\r\n%b%b" % (top, self.request_id, identity, plan.last))
-        self._await_response()
-        if head.length != 0:
-            held, self._held = self._held, b""
-            if held:
-                self.send_body(held)
-            if self.request_complete:
-                self._send_end()
+        held, self._held = self._held, b""
+        top = plan.head.removesuffix(EXPECT) if held else plan.head  # what is held has been continued
+        data = b"%bX-Request-Id: %b\r\n%b%b" % (top, self.request_id, identity, plan.last)
+        if held:
+            data += held if head.length is not None else b"%x\r\n%b\r\n" % (len(held), held)
+        upstream.ask(self, head, data)
+        if self.request_complete:
+            self._send_end()
+        else:
+            self.await_response()
             self._front.advance()
 
     def send_body(self, data: bytes) -> None:
@@ -254,7 +263,9 @@ class Exchange:
             self._upstream.write(b"%x\r\n" % len(data), data, b"\r\n")
         else:
             self._upstream.write(data)
-        self._await_response()
+        self.await_response()
+        if self.pump is None and self._checked is None and self._front.reader.unarrived >= WORTHWHILE:
+            self.pump = Upload(self, self._front, self._upstream)
 
     def send_last(self, data: bytes) -> None:
         self._checked = None
@@ -264,9 +275,10 @@ class Exchange:
     def _send_end(self) -> None:
         if self._upstream is not None and self.head.length is None:
             self._upstream.write(last_chunk(self._request_trailers))
-        self._await_response()
+        if self.state is State.SENDING:
+            self.deadline = self._proxy.clock + self._plan.route.timeout
 
-    def _await_response(self) -> None:
+    def await_response(self) -> None:
         """The upstream's time runs while it is the upstream's turn, not while the client is slow to send its body."""
         if self.state is State.SENDING:
             asked = self.head.expects_continue and self._body_size == 0
@@ -277,37 +289,58 @@ class Exchange:
 
     def upstream_received(self, data: bytes) -> None:
         """Relay all that can be read, in one write."""
-        reader = cast("UpstreamConnection", self._upstream).reader
-        self._unread = False
-        whole = reader.whole(data)
-        if whole is not None:
-            self._relay_head(whole[0])
-            self._down.append(whole[1])
-            self._relay_end(END)
+        upstream = self._upstream
+        if upstream is None:
             return
-        reader.receive(data)
+        self._unread = False
+        whole = upstream.reader.whole(data)
+        if whole is None:
+            upstream.reader.receive(data)
+            self._read(upstream)
+            return
+        head, body = whole
+        if head.rendered is not None and self._relay is None and self._front.usual(self.head):  # the common case
+            self._front.write(b"%bX-Request-Id: %b\r\n\r\n%b" % (head.rendered, self.request_id, body))
+            self._over(head)
+        else:
+            relay = self._relaying()
+            relay.begin(head)
+            relay.part(body)
+            self._end(relay, END)
+
+    def _relaying(self) -> Relay:
+        if self._relay is None:
+            self._relay = Relay(self._front, self.head, self.request_id, own=self._plan.own)
+        return self._relay
+
+    def _read(self, upstream: UpstreamConnection) -> None:
+        reader, relay = upstream.reader, self._relaying()
         try:
             while (event := reader.next_event()) is not None:
                 if isinstance(event, bytes):
-                    self._relay_body(event)
+                    relay.part(event)
                 elif isinstance(event, End):
-                    self._relay_end(event)
+                    self._end(relay, event)
                     return
                 elif event.status >= 200:
-                    self._relay_head(event)
+                    self.state = State.RELAYING
+                    relay.begin(event)
                 elif event.status == 101:
-                    self._change_protocol(event)
+                    self._change_protocol(upstream, event)
                     return
                 else:
-                    self._relay_interim(event)
+                    self.await_response()
+                    relay.interim(event)
         except Malformed as fault:
             self.fail(refusal(502, "The upstream's answer is malformed.", cause=fault.description))
             return
-        self._flush()
-        if self._response is not None:
-            self.deadline = self._proxy.clock + self._proxy.limits.stream_idle
+        relay.flush()
+        if self.state is State.RELAYING:
+            self.renew_deadline()
             if not self._front.writable:
                 self.client_writable(False)
+            elif self.pump is None and reader.unarrived >= WORTHWHILE:
+                self.pump = Download(self, self._front, upstream)
 
     def upstream_closed(self) -> None:
         upstream = self._upstream
@@ -320,92 +353,45 @@ class Exchange:
             self._connect_anew()
             return
         try:
-            self._relay_end(upstream.reader.closed())
+            self._end(self._relaying(), upstream.reader.closed())
         except Malformed as fault:
             self.fail(refusal(502, "The upstream's answer is incomplete.", cause=fault.description))
 
     def upstream_writable(self, writable: bool) -> None:
-        self._await_response()
+        self.await_response()
         if writable:
             self._front.advance()
 
-    def _relay_interim(self, head: ResponseHead) -> None:
-        """RFC 9110, section 15.2: interim answers go to clients that know them."""
-        self._await_response()
-        if self.head.minor_version >= 1:
-            self._down.append(b"\r\n".join((*self._head_lines(head), b"", b"")))
+    def _end(self, relay: Relay, end: End) -> None:
+        relay.end(end)
+        self._over(cast("ResponseHead", relay.response))
 
-    def _relay_head(self, head: ResponseHead) -> None:
-        self.state = State.RELAYING
-        self._response = head
-        usual = self.head.minor_version == 1 and not self._front.closing
-        self._down_chunked = head.length is None and self.head.minor_version == 1
-        if usual and head.rendered is not None:
-            self._down.append(b"%bX-Request-Id: %b\r\n\r\n" % (head.rendered, self.request_id))
-            return
-        lines = self._head_lines(head)
-        dated = any(line[:5].lower() == b"date:" for line in lines)
-        if not dated:
-            lines.append(b"Date: " + self._proxy.date())  # RFC 9110, section 6.6.1
-        if self._down_chunked:
-            lines.append(b"Transfer-Encoding: chunked")
-        elif head.length is None:
-            self._front.keep_alive = False
-        elif head.stated_length is not None and head.status != 204:
-            lines.append(b"Content-Length: %d" % head.stated_length)
-        lines += self._front.persistence()
-        lines.append(b"")
-        rendered = b"\r\n".join(lines)
-        if usual and dated:
-            head.rendered = rendered
-        self._down.append(b"%bX-Request-Id: %b\r\n\r\n" % (rendered, self.request_id))
-
-    def _head_lines(self, head: ResponseHead) -> list[bytes]:
-        """The status line and the fields that pass; the framing is written anew."""
-        fields = to_client(head.fields, head.connection, () if self._plan.own else OWN_COOKIE_NAMES)
-        lines = [b"HTTP/1.1 %d %b" % (head.status, head.reason or reason_of(head.status))]
-        lines += [name + b": " + value for name, value in fields]
-        return lines
-
-    def _relay_body(self, data: bytes) -> None:
-        if self._down_chunked:
-            self._down += (b"%x\r\n" % len(data), data, b"\r\n")
-        else:
-            self._down.append(data)
-
-    def _relay_end(self, end: End) -> None:
-        if self._down_chunked:
-            self._down.append(last_chunk(end.trailers))
-        self._flush()
-        if self.request_complete and cast("ResponseHead", self._response).keep_alive:
-            cast("UpstreamConnection", self._upstream).give_back(self._proxy.clock)
+    def _over(self, response: ResponseHead) -> None:
+        """The answer has gone out whole."""
+        upstream = self._upstream
+        if self.request_complete and response.keep_alive and upstream is not None:
             self._upstream = None
             self.state = State.OVER
             self.deadline = inf
+            upstream.give_back(self._proxy.clock)
         else:
             self._finish()
         self._front.exchange_over(self)
 
-    def _flush(self) -> None:
-        down = self._down
-        if down:
-            self._front.write(*down)
-            self._down = []
-
-    def _change_protocol(self, head: ResponseHead) -> None:
-        """RFC 9110, section 15.2.2: from here on the connection belongs to the new protocol."""
-        upstream = cast("UpstreamConnection", self._upstream)
+    def _change_protocol(self, upstream: UpstreamConnection, head: ResponseHead) -> None:
+        """From here on the connection belongs to the new protocol."""
         if self._checked is not None:
             self.fail(refusal(502, "The upstream changed the protocol within a request.", cause="101 too early"))
             return
-        offered = next(value for lower, _, value in head.fields if lower == b"upgrade")
-        lines = [*self._head_lines(head), b"Upgrade: " + offered, b"Connection: Upgrade", b"", b""]
-        self._down.append(b"\r\n".join(lines))
-        self._flush()
+        self._relaying().switch(head)
         self.state = State.OVER
         self._upstream = None
         tunnel = Tunnel(self._front, upstream, self._proxy.now, self._proxy.limits, self._allowed)
         self._front.become_tunnel(tunnel, upstream.reader.unread())
+
+    def renew_deadline(self) -> None:
+        """Something of the answer has passed."""
+        self.deadline = self._proxy.clock + self._proxy.limits.stream_idle
 
     # -- the client, and the end ------------------------------------------------------------------------------------
 
@@ -414,8 +400,9 @@ class Exchange:
         if self._upstream is None:
             return
         if writable:
-            self._upstream.resume()
-            self.deadline = self._proxy.clock + self._proxy.limits.stream_idle
+            if not isinstance(self.pump, Download):
+                self._upstream.resume()
+            self.renew_deadline()
         else:
             self._upstream.pause()
             self.deadline = inf  # the client's own deadline runs
@@ -429,10 +416,9 @@ class Exchange:
         if self.state is State.OVER:
             return
         self._finish()
-        if self._response is not None:
-            self._flush()
+        if self._relay is not None and self._relay.response is not None:
             self._proxy.log_refusal(self._front.peer, self.request_id, self.head, refused)
-            self._front.break_off(looks_broken=self._down_chunked or self._response.length is not None)
+            self._relay.break_off()
         else:
             self._front.refuse(self, refused)
 
@@ -445,6 +431,9 @@ class Exchange:
             self._parked.cancel()  # a question to the guard runs to its end: half-asked, it costs a connection
         self.state = State.OVER
         self.deadline = inf
+        if self.pump is not None:
+            self.pump.close()
+            self.pump = None
         if self._upstream is not None:
             self._upstream.release()
             self._upstream = None

@@ -7,11 +7,12 @@ import asyncio
 from math import inf
 from typing import TYPE_CHECKING, cast
 
-from gateway.guard import Refused
+from gateway.guard import Refused, Verdict
 from gateway.http1 import End, Malformed, RequestHead, RequestReader
-from gateway.proxy.answers import malformed, refusal, render
-from gateway.proxy.dispatch import Peer
+from gateway.proxy.answers import malformed, prefers_html, refusal, render
+from gateway.proxy.dispatch import Peer, Plan
 from gateway.proxy.exchange import Exchange, State
+from gateway.proxy.pump import Upload
 from gateway.proxy.tunnel import Tunnel
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 _WORTH_JOINING = 16 * 1024  # bytes; larger parts are handed over as they are
 
 
-class Front(asyncio.Protocol):
+class Front(asyncio.BufferedProtocol):
     """One client connection."""
 
     __slots__ = (
@@ -73,16 +74,20 @@ class Front(asyncio.Protocol):
         self._deadline = self.proxy.clock + self.proxy.limits.head
         self.proxy.fronts.add(self)
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002  # the protocol's signature
+        return self.proxy.received
+
+    def buffer_updated(self, nbytes: int) -> None:
+        data = self.proxy.received[:nbytes].tobytes()
         if self._lingering:
             return
         if self._tunnel is not None:
             self._tunnel.client_received(data)
             return
-        if self.exchange is None and self.writable and (head := self.reader.whole(data)) is not None:
+        if self.exchange is None and self.writable and (whole := self.reader.whole(data)) is not None:
             self._hungry = False
             self._deadline = inf
-            self._begin(head)
+            self._begin(*whole)
             return
         self.reader.receive(data)
         self.advance()
@@ -137,7 +142,7 @@ class Front(asyncio.Protocol):
                 pass
         finally:
             self._advancing = False
-        self._pace()
+        self.pace()
 
     def _read_event(self) -> bool:
         """Read one event and act on it; False when there is none, or none is wanted yet."""
@@ -168,15 +173,28 @@ class Front(asyncio.Protocol):
             exchange.request_data(cast("bytes", event))
         return True
 
-    def _begin(self, head: RequestHead) -> bool:
-        """Start an exchange; whether there may be more to read for it, or for the next one."""
+    def _begin(self, head: RequestHead, body: bytes | None = None) -> bool:
+        """Answer a request, whose whole body may be here; whether there may be more to read, for it or the next one."""
         self.keep_alive = head.keep_alive and not self.proxy.draining
-        exchange = self.exchange = Exchange(self, head)
-        if head.length == 0:
-            self.reader.next_event()  # its End, unless it was read whole
-            exchange.request_complete = True
-        exchange.start()
+        complete = body is not None
+        if head.length == 0 and not complete:
+            self.reader.next_event()  # its End
+            complete = True
+        verdict = self._seen_at_once(head)
+        if complete and isinstance(verdict, Refused):  # the common case of `refuse`
+            self._answer(verdict, head, self.proxy.new_request_id())
+            self._next()
+            return True
+        exchange = self.exchange = Exchange(self, head, complete)
+        exchange.start(verdict, body or b"")
         return self.exchange is not exchange or not exchange.request_complete
+
+    def _seen_at_once(self, head: RequestHead) -> Verdict | None:
+        """The guard's verdict where it is plain to see."""
+        plan = head.plan
+        if not isinstance(plan, Plan) or plan.door is None or len(head.authorization) != 1:
+            return None
+        return self.proxy.guard.enter(plan.door, head.authorization[0])
 
     def _malformed(self, fault: Malformed) -> None:
         exchange = self.exchange
@@ -188,13 +206,13 @@ class Front(asyncio.Protocol):
         else:
             exchange.fail(malformed(fault))
 
-    def _pace(self) -> None:
+    def pace(self) -> None:
         """Let the kernel hold what nobody wants yet, and see to the deadline of what is awaited."""
         if self._lingering or self._tunnel is not None:
             return
         if not self._hungry and self.reader.buffered >= self.proxy.limits.buffer:
             self.pause()
-        elif not self._reading:
+        elif not self._reading and (self.exchange is None or not isinstance(self.exchange.pump, Upload)):
             self.resume()
         exchange = self.exchange
         if exchange is None:
@@ -217,16 +235,17 @@ class Front(asyncio.Protocol):
 
     # -- writing --------------------------------------------------------------------------------------------------
 
-    def write(self, *parts: bytes) -> None:
-        transport = self._transport
-        if transport is None:
+    def write(self, data: bytes) -> None:
+        if self._transport is not None:
+            self._transport.write(data)
+
+    def write_all(self, parts: list[bytes]) -> None:
+        if self._transport is None:
             return
-        if len(parts) == 1:
-            transport.write(parts[0])
-        elif len(parts[-1]) < _WORTH_JOINING:
-            transport.write(b"".join(parts))
+        if len(parts[-1]) < _WORTH_JOINING:
+            self._transport.write(b"".join(parts))
         else:
-            transport.writelines(parts)
+            self._transport.writelines(parts)
 
     def write_eof(self) -> None:
         if self._transport is not None and self._transport.can_write_eof():
@@ -243,37 +262,55 @@ class Front(asyncio.Protocol):
             self._transport.resume_reading()
 
     @property
+    def transport(self) -> asyncio.Transport | None:
+        return self._transport
+
+    @property
     def closing(self) -> bool:
         """Whether the connection ends with the answer under way."""
         return not self.keep_alive or self.proxy.draining
 
-    def persistence(self) -> tuple[bytes, ...]:
+    def usual(self, head: RequestHead) -> bool:
+        """Whether an answer's head looks the same to the next request like this one."""
+        return head.minor_version == 1 and not self.closing
+
+    def persistence(self, head: RequestHead | None) -> tuple[bytes, ...]:
         """The Connection field of an answer, if it needs one."""
-        exchange = self.exchange
         if self.closing:
             self.keep_alive = False
             return (b"Connection: close",)
-        if exchange is not None and exchange.head.minor_version == 0:
+        if head is not None and head.minor_version == 0:
             return (b"Connection: keep-alive",)
         return ()
 
     def refuse(self, exchange: Exchange | None, refused: Refused) -> None:
         """Answer in the upstream's place. The connection stays if what is left of the request is small."""
-        head = exchange.head if exchange is not None else None
-        request_id = exchange.request_id if exchange is not None else self.proxy.new_request_id()
-        if exchange is None or not (exchange.request_complete or self._rest_is_small(exchange.head)):
-            self.keep_alive = False
-        fields = self.persistence()
-        if refused.status == 405 and head is not None:
-            fields += self.proxy.dispatcher.allowed_methods(head)
-        proxy = self.proxy
-        proxy.log_refusal(self.peer, request_id, head, refused)
-        self.write(render(refused, request_id, head, proxy.refusal_page, proxy.date(), fields))
         if exchange is None:
+            self.keep_alive = False
+            self._answer(refused, None, self.proxy.new_request_id())
             self.linger()
             return
+        if not (exchange.request_complete or self._rest_is_small(exchange.head)):
+            self.keep_alive = False
+        self._answer(refused, exchange.head, exchange.request_id)
         exchange.state = State.OVER
         self.exchange_over(exchange)
+
+    def _answer(self, refused: Refused, head: RequestHead | None, request_id: bytes) -> None:
+        proxy = self.proxy
+        plan = None if head is None else head.plan
+        if isinstance(plan, Plan):
+            prefers_page = plan.prefers_page
+            request_id = plan.request_id or request_id
+        else:
+            prefers_page = prefers_html(head)
+        fields = self.persistence(head)
+        if refused.status == 405 and head is not None:
+            fields += proxy.dispatcher.allowed_methods(head)
+        proxy.log_refusal(self.peer, request_id, head, refused)
+        page = proxy.refusal_page if prefers_page else None
+        bodiless = head is not None and head.method == b"HEAD"
+        self.write(render(refused, request_id, proxy.date(), fields, page, bodiless=bodiless))
 
     # -- the end of an exchange, and of the connection ------------------------------------------------------------
 
@@ -297,16 +334,15 @@ class Front(asyncio.Protocol):
         if not self.keep_alive or (self._half_closed_until != inf and not self.reader.buffered):
             self.linger()
             return
-        self.reader.next_request()
-        self._deadline = inf
         self._head_begun = False
-        if self.reader.buffered:
-            self.advance()
-        else:
+        if self.reader.next_request():
             self._hungry = True
-            self._deadline = self.proxy.clock + self.proxy.limits.keep_alive
+            self._deadline = self.proxy.clock + self.proxy.keep_alive
             if not self._reading:
                 self.resume()
+        else:
+            self._deadline = inf
+            self.advance()
 
     def _rest_is_small(self, head: RequestHead) -> bool:
         """Whether reading a request to its end costs less than a new connection, and its end is sure to come."""

@@ -11,7 +11,7 @@ from collections import deque
 from functools import cache
 from typing import Protocol, cast
 
-from gateway.http1 import ResponseReader
+from gateway.http1 import RequestHead, ResponseReader
 from gateway.proxy.limits import Limits
 from gateway.routing import Origin, Route
 
@@ -29,7 +29,7 @@ class Owner(Protocol):
         """The write buffer fell below its low mark, or rose above its high one."""
 
 
-class UpstreamConnection(asyncio.Protocol):
+class UpstreamConnection(asyncio.BufferedProtocol):
     """One connection to an upstream, with the reader of its answers; `tunnelled` once it has left HTTP."""
 
     def __init__(self, pool: "Pool", limits: Limits) -> None:
@@ -47,10 +47,12 @@ class UpstreamConnection(asyncio.Protocol):
 
     # -- the owner's side -------------------------------------------------------------------------------------
 
-    def lend(self, owner: Owner, method: bytes, upgrade: bytes | None) -> None:
-        """Work for `owner`: what comes from now on is the answer to its request."""
+    def ask(self, owner: Owner, head: RequestHead, data: bytes) -> None:
+        """Send the beginning of a request for `owner`: what comes from now on is the answer to it."""
         self.owner = owner
-        self.reader.expect(method, upgrade)
+        self.reader.expect(head.method, head.upgrade)
+        if self._transport is not None:
+            self._transport.write(data)
 
     def write(self, *parts: bytes) -> None:
         if self._transport is None or self.closed:
@@ -76,6 +78,10 @@ class UpstreamConnection(asyncio.Protocol):
         if not self._reading and self._transport is not None and not self.closed:
             self._reading = True
             self._transport.resume_reading()
+
+    @property
+    def transport(self) -> asyncio.Transport | None:
+        return self._transport
 
     def give_back(self, now: float) -> None:
         """The answer has ended and the upstream keeps the connection: so do we, if nothing is left on it."""
@@ -110,11 +116,14 @@ class UpstreamConnection(asyncio.Protocol):
         if self.closed:
             self._transport.abort()
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002  # the protocol's signature
+        return self._pool.received
+
+    def buffer_updated(self, nbytes: int) -> None:
         if self.owner is None:
             self.release()  # nobody asked: whatever this is, it answers nothing
-            return
-        self.owner.upstream_received(data)
+        else:
+            self.owner.upstream_received(self._pool.received[:nbytes].tobytes())
 
     def eof_received(self) -> bool:
         self.closed = not self.tunnelled
@@ -152,12 +161,16 @@ class UpstreamUnreachable(Exception):
 
 
 class Pool:
-    """The connections to one upstream: idle ones, the newest last, and who waits for one."""
+    """The connections to one upstream: idle ones, the newest last, and who waits for one.
 
-    def __init__(self, origin: Origin, limits: Limits) -> None:
+    What comes in on any of them is received in one place, `received`, and copied from there before anything else is.
+    """
+
+    def __init__(self, origin: Origin, limits: Limits, received: memoryview) -> None:
         self.origin = origin
         self._limits = limits
         self._loop = asyncio.get_running_loop()
+        self.received = received
         self._idle: list[UpstreamConnection] = []
         self._open: set[UpstreamConnection] = set()
         self._waiting: deque[asyncio.Future[UpstreamConnection | None]] = deque()
@@ -175,7 +188,7 @@ class Pool:
 
     def take_back(self, connection: UpstreamConnection) -> None:
         """Keep a connection for the next exchange, or give it to whoever waits."""
-        if not self._wake(connection):
+        if not self._waiting or not self._wake(connection):
             self._idle.append(connection)
 
     def forget(self, connection: UpstreamConnection) -> None:
@@ -250,8 +263,9 @@ class Pool:
 class Upstreams:
     """Where the exchanges' connections come from; a route's upstreams are taken in turn."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, received: memoryview) -> None:
         self._limits = limits
+        self._received = received
         self._turns: dict[Route, int] = {}
         self._of_route: dict[Route, tuple[Pool, ...]] = {}
         self._pools: dict[Origin, Pool] = {}
@@ -298,7 +312,7 @@ class Upstreams:
     def _make_pools(self, route: Route) -> tuple[Pool, ...]:
         """The pools of a route's upstreams; routes to one upstream share its pool."""
         for origin in route.upstreams:
-            self._pools.setdefault(origin, Pool(origin, self._limits))
+            self._pools.setdefault(origin, Pool(origin, self._limits, self._received))
         self._of_route[route] = tuple(self._pools[origin] for origin in route.upstreams)
         return self._of_route[route]
 

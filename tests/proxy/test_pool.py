@@ -221,7 +221,11 @@ async def test_leave_to_open_a_connection_is_passed_on_by_who_gives_up() -> None
     upstream = RawUpstream()
     persistent(upstream)
     async with upstream.serving():
-        pool = Pool(Origin("127.0.0.1", upstream.port), Limits(upstream_connections=1, upstream_wait=5))
+        pool = Pool(
+            Origin("127.0.0.1", upstream.port),
+            Limits(upstream_connections=1, upstream_wait=5),
+            memoryview(bytearray(64 * 1024)),
+        )
         taken = await pool.connect()
         gives_up, waits = asyncio.create_task(pool.connect()), asyncio.create_task(pool.connect())
         await asyncio.sleep(0)
