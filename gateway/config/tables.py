@@ -208,7 +208,7 @@ class Route(Table):
     max_body: Size = written("1MiB")
     """The longest request body."""
     forward_authorization: bool = False
-    """Whether the upstream gets the Authorization field."""
+    """Whether the upstream gets the Authorization field, or the fields of the signature."""
     mac_body_hash: bool = False
     """Whether a signed call with a body must state the body's hash; one that is stated is always checked."""
 
