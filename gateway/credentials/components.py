@@ -37,7 +37,8 @@ from gateway.credentials.authorization import Malformed
 from gateway.credentials.structured import InnerList, Item
 from gateway.http1 import list_members
 
-_PARSED: Final = 8192  # bytes that one request may have parsed as structured fields, however many components it names
+_PARSED: Final = 4096  # bytes that one request may have parsed as structured fields, however many components it names
+_PARAMETERS: Final = 256  # of a query of which one is covered by itself
 
 _FIELD_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9a-z]+")
 _FIELD_VALUE = re.compile(rb"[\t\x20-\x7e]*")
@@ -173,6 +174,8 @@ class _Components:
 
     def _query_parameter(self, name: object) -> str:
         if self._parameters is None:
+            if self._query.count(b"&") >= _PARAMETERS:
+                raise _Unfit(f"is in a query of more than {_PARAMETERS} parameters")
             self._parameters = _form(self._query[1:])
         found = self._parameters.get(name, []) if type(name) is str else []
         if len(found) != 1:

@@ -156,6 +156,7 @@ UNFIT: list[tuple[Message, Item]] = [
     (_AT, Item("@query-param", {"name": True})),
     (_AT, Item("@query-param", {"name": "param", "req": True})),
     (replace(_AT, target=b"/p?a=1&a=1"), Item("@query-param", {"name": "a"})),
+    (replace(_AT, target=b"/p?a=1" + b"&b" * 256), Item("@query-param", {"name": "a"})),
     (replace(_AT, target=b"/p?a=1&%61=1"), Item("@query-param", {"name": "a"})),
     (replace(_AT, target=b"/p?"), Item("@query", {})),
     *[(replace(_AT, target=b"/\xc3\xa4?\xff"), Item(f"@{name}", {})) for name in ("path", "query", "target-uri")],
@@ -209,7 +210,7 @@ def test_members_of_one_field_are_covered_side_by_side() -> None:
 
 
 def test_structured_fields_of_one_request_are_parsed_up_to_a_bound() -> None:
-    long = ",".join(f"a{index}" for index in range(1000))
+    long = ",".join(f"a{index}" for index in range(500))
     message = replace(_AT, fields=fields(One=long, Priority=long, Two="a0"))
     many = [Item("one", {"key": f"a{index}"}) for index in range(30)]
     assert signature_base(message, covering(*many, Item("two", {"key": "a0"})))  # each field is parsed once
