@@ -203,7 +203,7 @@ class _Components:
         if "sf" in parameters:
             if name not in _KINDS:
                 raise _Unfit("is no structured field that is known")
-            return structured.strict(values, _KINDS[name], field="that is covered", longest=self._allowance(values))
+            return structured.strict(self._counted(values), _KINDS[name], field="that is covered", longest=_PARSED)
         combined = b", ".join(values)
         if _FIELD_VALUE.fullmatch(combined) is None:
             raise _Unfit("is a field that is not ASCII: add ;bs to cover it")
@@ -212,8 +212,8 @@ class _Components:
     def _dictionary_member(self, name: str, key: object) -> str:
         members = self._dictionaries.get(name)
         if members is None:
-            values = self._values(name)
-            members = structured.dictionary(values, field="that is covered", longest=self._allowance(values))
+            values = self._counted(self._values(name))
+            members = structured.dictionary(values, field="that is covered", longest=_PARSED)
             self._dictionaries[name] = members
         member = members.get(key) if type(key) is str else None
         if member is None:
@@ -227,11 +227,12 @@ class _Components:
                 self._fields.setdefault(lower, []).append(value)
         return self._fields.get(name.encode("ascii"), [])
 
-    def _allowance(self, values: Sequence[bytes]) -> int:
-        """How long these may be, since what comes of all that is named is bounded."""
-        allowance = max(0, _PARSED - self._parsed)
-        self._parsed += sum(map(len, values))
-        return allowance
+    def _counted(self, values: Sequence[bytes]) -> Sequence[bytes]:
+        """The same values, unless more than one request may have parsed would come of all that is named."""
+        self._parsed += sum(map(len, values)) + 2 * len(values)
+        if self._parsed > _PARSED:
+            raise _Unfit(f"is beyond the {_PARSED} bytes of structured fields that are parsed for one request")
+        return values
 
 
 def _form(query: bytes) -> dict[str, list[str]]:

@@ -262,3 +262,14 @@ async def test_controls_break_http_before_anything_is_judged(guarded: Rig, signe
         request = parts(signer, parameters={"nonce": f'"a{control}b"'}).sign()
         assert (await guarded.talk(request.bytes())).status == 400, control
     assert (guarded.upstream.connections, await nonces(database)) == (0, 0)
+
+
+async def test_flood_of_signatures_is_remembered_nowhere(guarded: Rig, signer: Signer) -> None:
+    connection = await guarded.connect()
+    for number in range(100):
+        request = parts(signer, parameters={"nonce": f'"{number}"'}).sign()
+        request.inputs = request.inputs.replace('"@method"', f'"@method" "x-{number}"')
+        await connection.send(request.bytes())
+        assert (await connection.reply()).status == 400
+    connection.close()
+    assert guarded.proxy.guard._rendered.cache_info().currsize == 1
