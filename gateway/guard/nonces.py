@@ -97,8 +97,8 @@ class Nonces:
     def spend(self, token: AccessToken, signed: Signed) -> Awaitable[Spending]:
         """Spend the nonce of a request whose signature is right and fresh. Raises StoreUnavailable, also awaited."""
         if signed.created is None:
-            return self._lasting.add((_key(token, signed), token.expires_at + timedelta(seconds=_MARGIN)))
-        return self._timed.add((_key(token, signed), signed.created))
+            return self._lasting.add((key(token, signed), token.expires_at + timedelta(seconds=_MARGIN)))
+        return self._timed.add((key(token, signed), signed.created))
 
     # -- what a batch is sent and answered by -----------------------------------------------------------------
 
@@ -194,7 +194,7 @@ def _once(key: bytes, spent: set[bytes]) -> Spending:
     return Spending.FIRST
 
 
-def _key(token: AccessToken, signed: Signed) -> bytes:
+def key(token: AccessToken, signed: Signed) -> bytes:
     """16 bytes that stand for (token, created, nonce), or for draft 00 for (token, nonce)."""
     parts = (signed.draft or signed.scheme, "" if signed.created is None else str(signed.created), signed.nonce)
     text = token.digest + "\n".join(parts).encode("ascii")

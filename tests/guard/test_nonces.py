@@ -455,7 +455,7 @@ async def test_crash_of_the_database_that_forgets_nothing_moves_no_floor(worker:
 async def test_nonces_of_an_older_release_are_no_more_spent_here(worker: Make, database: str) -> None:
     one, now = worker(), int(time.time())
     await one.spend("warm")
-    spent = guard_nonces._key(token(), Signed(scheme="mac", token="t", nonce="a", proofs=(), draft="01", created=now))
+    spent = guard_nonces.key(token(), Signed(scheme="mac", token="t", nonce="a", proofs=(), draft="01", created=now))
     connection = await asyncpg.connect(database)
     await connection.execute("insert into mac_nonces values ($1, now() + interval '2 minutes')", spent)
     assert await one.spend("a", now) is REPLAYED
