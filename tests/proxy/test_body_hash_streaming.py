@@ -429,3 +429,28 @@ async def _send_slowly(writer: asyncio.StreamWriter, head: bytes, sent: bytes) -
     for start in range(0, len(view), 65536):
         writer.write(bytes(view[start : start + 65536]))
         await writer.drain()
+
+
+@pytest.mark.parametrize("buffer", [256, 64 * 1024])
+async def test_requests_of_one_connection_are_each_held_against_their_own_hash(
+    tmp_path: Path, store: Store, buffer: int
+) -> None:
+    """The second of two alike heads takes a shorter way through the engine, with its body, if that came along."""
+    signer = await Signer.of(store)
+    async with rig(tmp_path, store, routes=ROUTES, mac=MAC, limits=Limits(buffer=buffer)) as running:
+        for size in (5, 256, 257, 2000):
+            connection, right = await running.connect(), bytes_of(size)
+            for body in (right, right, right[:-1] + b"?", b"?" + right[1:], right):
+                field, sent = by_length(body)
+                request = signer.head(right, field) + sent
+                for status in (200, 401) if body == right else (401,):
+                    await connection.send(request)
+                    assert (await connection.reply()).status == status
+                    if connection.reader.at_eof():
+                        connection.close()
+                        connection = await running.connect()
+            connection.close()
+            await eventually(lambda: running.upstream.ended == running.upstream.connections)
+            whole = [seen.body for seen in running.upstream.requests if seen.complete]
+            assert whole == [right] * 3
+            running.upstream.requests.clear()
