@@ -13,16 +13,17 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar
 from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
 
 from gateway.errors import OperatorError, StoreUnavailable
-from gateway.store import queries
+from gateway.store import poolers, queries
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 Row: TypeAlias = asyncpg.Record
+_Answer = TypeVar("_Answer")
 
 DEADLINE: Final = 2.0  # seconds, for acquiring a connection, all statements on it and giving it back
 ACT_DEADLINE: Final = 30.0  # an operator's act or the sweep, which may touch many rows
@@ -68,19 +69,22 @@ async def answering(deadline: float) -> AsyncIterator[None]:
 
 
 async def connect(dsn: str, name: str, *, statement_timeout: float = DEADLINE, **settings: str) -> Connection:
-    """A new connection to the primary, with `name` as its application_name and other `settings` of the server."""
-    return await asyncpg.connect(
+    """A new connection to the primary, with `name` as its application_name and other `settings` of the server.
+
+    A pooler in between may keep the settings from the server (`gateway.store.poolers`).
+    """
+    return await poolers.open_connection(
         dsn,
-        timeout=_CONNECT_TIMEOUT,
-        target_session_attrs=None if "target_session_attrs" in dsn else asyncpg.connect_utils.SessionAttribute.primary,
-        server_settings={
+        {
             "application_name": name,
             "statement_timeout": f"{statement_timeout:.0f}s",
-            "idle_in_transaction_session_timeout": "30s",
+            "idle_in_transaction_session_timeout": poolers.IDLE_IN_TRANSACTION,
             "synchronous_commit": "on",  # a spent nonce or code stays spent after a crash
             "jit": "off",  # short statements only
             **settings,
         },
+        timeout=_CONNECT_TIMEOUT,
+        target_session_attrs=None if "target_session_attrs" in dsn else asyncpg.connect_utils.SessionAttribute.primary,
     )
 
 
@@ -127,15 +131,21 @@ class Statements:
 
     async def row(self, name: str, *args: object) -> Row | None:
         """The first row, or None."""
-        return await self._connection.fetchrow(self._sql[name], *args)
+        return await self._ask(self._connection.fetchrow, name, args)
 
     async def rows(self, name: str, *args: object) -> list[Row]:
         """All rows."""
-        return await self._connection.fetch(self._sql[name], *args)
+        return await self._ask(self._connection.fetch, name, args)
 
     async def value(self, name: str, *args: object) -> Any:
         """The first column of the first row, or None."""
-        return await self._connection.fetchval(self._sql[name], *args)
+        return await self._ask(self._connection.fetchval, name, args)
+
+    async def _ask(self, fetch: Callable[..., Awaitable[_Answer]], name: str, args: tuple[object, ...]) -> _Answer:
+        if isinstance(self._connection, poolers.Forgetful) and not self._connection.is_in_transaction():
+            async with self._connection.transaction():
+                return await fetch(self._sql[name], *args)
+        return await fetch(self._sql[name], *args)
 
 
 class Database:
@@ -167,9 +177,8 @@ class Database:
     async def transaction(self, deadline: float = DEADLINE) -> AsyncIterator[Statements]:
         """Statements that are written together or not at all; an exception inside undoes them."""
         async with self._lend(deadline) as connection:
-            await connection.execute("begin")
-            if deadline > DEADLINE:
-                await connection.execute(f"set local statement_timeout = '{deadline:.0f}s'")
+            other = deadline > DEADLINE or isinstance(connection, poolers.Pooled)
+            await connection.execute(poolers.beginning(connection, deadline if other else None))
             yield Statements(connection)
             await connection.execute("commit")
 

@@ -117,9 +117,10 @@ async def status(dsn: str) -> list[tuple[str, datetime | None]]:
     """Every migration of this version, and when it was applied. Raises OperatorError."""
     connection = await _open(dsn)
     try:
-        if not await _has_table(connection):
-            return [(migration.name, None) for migration in migrations()]
-        rows = await connection.fetch("select name, checksum, applied_at from schema_migrations")
+        async with connection.transaction():
+            if not await _has_table(connection):
+                return [(migration.name, None) for migration in migrations()]
+            rows = await connection.fetch("select name, checksum, applied_at from schema_migrations")
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as exc:
         raise cannot_reach(dsn, exc) from exc
     finally:
@@ -131,9 +132,11 @@ async def status(dsn: str) -> list[tuple[str, datetime | None]]:
 
 async def require_current(connection: Connection) -> None:
     """Pass only when the schema is exactly the one that this version knows. Raises OperatorError."""
-    if not await _has_table(connection):
-        raise OperatorError("database.url: the database is not migrated; run `gateway migrate`")
-    left = pending(migrations(), await _applied(connection))
+    async with connection.transaction():
+        if not await _has_table(connection):
+            raise OperatorError("database.url: the database is not migrated; run `gateway migrate`")
+        applied = await _applied(connection)
+    left = pending(migrations(), applied)
     if left:
         raise OperatorError(
             f"database.url: the database is older than this version: {left[0].name} is not applied; run "
@@ -169,6 +172,7 @@ async def _apply_next(connection: Connection, dsn: str) -> str | None:
     for attempt in range(1, _ATTEMPTS + 1):
         try:
             async with connection.transaction():
+                await connection.execute(f"set local statement_timeout = '{_STATEMENT_TIMEOUT:.0f}s'")
                 await connection.execute(f"set local lock_timeout = '{_LOCK_TIMEOUT}'")
                 await connection.execute("set local idle_in_transaction_session_timeout = 0")
                 await connection.execute("select pg_advisory_xact_lock($1)", _LOCK)
@@ -193,9 +197,8 @@ async def _apply(connection: Connection, migration: Migration, dsn: str) -> None
         await connection.execute(migration.sql)
     else:
         # The lock stays with the first connection, whose open transaction holds no snapshot that this could wait for.
-        other = await connect(dsn, "gateway-migrate", statement_timeout=_STATEMENT_TIMEOUT)
+        other = await connect(dsn, "gateway-migrate", statement_timeout=_STATEMENT_TIMEOUT, lock_timeout=_LOCK_TIMEOUT)
         try:
-            await other.execute(f"set lock_timeout = '{_LOCK_TIMEOUT}'")
             await other.execute(migration.sql)
         finally:
             other.terminate()

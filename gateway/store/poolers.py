@@ -1,0 +1,95 @@
+"""What stands between us and the server: nothing, or a pooler that lends a session for one transaction at a time.
+
+    direct       the server took the settings that a connection begins with
+    Pooled       they were refused, or swallowed: each transaction brings its own
+    Forgetful    what was prepared in one session is unknown in the next, too: nothing happens outside a transaction
+
+PgBouncer keeps prepared statements from 1.21 on, where `max_prepared_statements` allows it. Notifications get lost in
+any of them, which costs the followers of the change log some speed (`gateway.guard.follower`), and locks by session
+are not used at all.
+"""
+
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+import asyncpg
+
+from gateway.errors import OperatorError
+
+if TYPE_CHECKING:  # a class of that name takes no argument while it runs
+    _Connection: TypeAlias = asyncpg.Connection[asyncpg.Record]
+else:
+    _Connection = asyncpg.Connection
+
+IDLE_IN_TRANSACTION: Final = "30s"
+
+_TOOK_SETTINGS: Final = f"select where current_setting('idle_in_transaction_session_timeout') = '{IDLE_IN_TRANSACTION}'"
+# asked in a transaction, so of one session: does it know the statement by the name that the driver gave it?
+_IS_RENAMED: Final = r"select not exists (select from pg_prepared_statements where name like '\_\_asyncpg\_%')"
+
+_kinds: "dict[str, type[Pooled]]" = {}  # by DSN, as found
+
+
+class Pooled(_Connection):
+    """A connection whose settings hold for one transaction only."""
+
+
+class Forgetful(Pooled):
+    """And whose prepared statements do, too."""
+
+
+async def open_connection(dsn: str, settings: dict[str, str], **options: Any) -> _Connection:
+    """A connection, as `asyncpg.connect` makes it, of the kind that fits what is between us and the server."""
+    if dsn not in _kinds and (direct := await _open_direct(dsn, settings, options)) is not None:
+        return direct
+    options["server_settings"] = {"application_name": settings["application_name"]}
+    if dsn not in _kinds:
+        _kinds[dsn] = await _kind(await asyncpg.connect(dsn, **options))
+    if _kinds[dsn] is Forgetful:
+        options["statement_cache_size"] = 0
+    connection: _Connection = await asyncpg.connect(dsn, connection_class=_kinds[dsn], **options)
+    return connection
+
+
+async def _open_direct(dsn: str, settings: dict[str, str], options: dict[str, Any]) -> _Connection | None:
+    """A connection to a server that took the settings; None where a pooler keeps them from it."""
+    try:
+        connection: _Connection = await asyncpg.connect(dsn, server_settings=settings, **options)
+    except asyncpg.ProtocolViolationError:
+        return None
+    took = False
+    try:
+        took = await connection.execute(_TOOK_SETTINGS) == "SELECT 1"
+    finally:
+        if not took:
+            connection.terminate()
+    return connection if took else None
+
+
+async def _kind(connection: _Connection) -> type[Pooled]:
+    try:
+        async with connection.transaction():
+            return Pooled if await connection.fetchval(_IS_RENAMED) else Forgetful
+    except (asyncpg.DuplicatePreparedStatementError, asyncpg.InvalidSQLStatementNameError):
+        return Forgetful
+    finally:
+        connection.terminate()
+
+
+def beginning(connection: _Connection, seconds: float | None) -> str:
+    """The SQL that begins a transaction of at most `seconds` a statement; None: what the connection began with."""
+    parts = ["begin"]
+    if seconds is not None:
+        parts.append(f"set local statement_timeout = '{seconds:.0f}s'")
+    if isinstance(connection, Pooled):
+        parts.append(f"set local idle_in_transaction_session_timeout = '{IDLE_IN_TRANSACTION}'")
+    return "; ".join(parts)
+
+
+async def require_durable(connection: _Connection) -> None:
+    """Pass only where what is committed stays so after a crash of the server. Raises OperatorError."""
+    async with connection.transaction():
+        if await connection.fetchval("select current_setting('synchronous_commit')") == "off":
+            raise OperatorError(
+                "database.url: synchronous_commit is off there, and the pooler in between keeps us from setting it; "
+                "what was revoked or spent could come back after a crash; ALTER ROLE … SET synchronous_commit = on"
+            )
