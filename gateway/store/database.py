@@ -142,7 +142,7 @@ class Statements:
         return await self._ask(self._connection.fetchval, name, args)
 
     async def _ask(self, fetch: Callable[..., Awaitable[_Answer]], name: str, args: tuple[object, ...]) -> _Answer:
-        if isinstance(self._connection, poolers.Forgetful) and not self._connection.is_in_transaction():
+        if poolers.is_forgetful(self._connection) and not self._connection.is_in_transaction():
             async with self._connection.transaction():
                 return await fetch(self._sql[name], *args)
         return await fetch(self._sql[name], *args)
@@ -177,7 +177,7 @@ class Database:
     async def transaction(self, deadline: float = DEADLINE) -> AsyncIterator[Statements]:
         """Statements that are written together or not at all; an exception inside undoes them."""
         async with self._lend(deadline) as connection:
-            other = deadline > DEADLINE or isinstance(connection, poolers.Pooled)
+            other = deadline > DEADLINE or poolers.is_pooled(connection)
             await connection.execute(poolers.beginning(connection, deadline if other else None))
             yield Statements(connection)
             await connection.execute("commit")

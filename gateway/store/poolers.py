@@ -37,6 +37,16 @@ class Forgetful(Pooled):
     """And whose prepared statements do, too."""
 
 
+def is_pooled(connection: _Connection) -> bool:
+    """Whether settings hold for one transaction only (asyncpg takes any connection for an instance of any class)."""
+    return issubclass(type(connection), Pooled)
+
+
+def is_forgetful(connection: _Connection) -> bool:
+    """Whether prepared statements do, too."""
+    return type(connection) is Forgetful
+
+
 async def open_connection(dsn: str, settings: dict[str, str], **options: Any) -> _Connection:
     """A connection, as `asyncpg.connect` makes it, of the kind that fits what is between us and the server."""
     if dsn not in _kinds and (direct := await _open_direct(dsn, settings, options)) is not None:
@@ -80,7 +90,7 @@ def beginning(connection: _Connection, seconds: float | None) -> str:
     parts = ["begin"]
     if seconds is not None:
         parts.append(f"set local statement_timeout = '{seconds:.0f}s'")
-    if isinstance(connection, Pooled):
+    if is_pooled(connection):
         parts.append(f"set local idle_in_transaction_session_timeout = '{IDLE_IN_TRANSACTION}'")
     return "; ".join(parts)
 
