@@ -1,4 +1,4 @@
-"""A signed body on its way, without a wire: whatever it is cut into and whatever may be held, another body never ends."""
+"""A signed body on its way, without a wire: whatever it is cut into and whatever may be held, no other body ends."""
 
 import hashlib
 from collections.abc import Callable
