@@ -132,8 +132,9 @@ class Upload(Pump):
         self._front.pace()
 
     def _ended(self, left: int, cause: str) -> None:
-        self._upstream.writable = True
         self._exchange.pump = None
+        if self._blocked:
+            self._upstream.writable = True
         if left and cause:
             self._exchange.fail(refusal(502, "The body did not reach the upstream whole.", cause=cause))
             return
