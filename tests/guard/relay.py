@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from tests.serving import until
 
 _NOTIFICATION = b"A"
+_LISTEN, _NO_LISTEN = b"LISTEN ", b"LISTEM "
 
 
 class Relay:
@@ -25,8 +26,10 @@ class Relay:
         self.dsn = server_dsn.replace(f"host={found[1]}", f"host={folder}")
         self.deaf = False  # notifications are lost on the way
         self.closed = False  # new connections are ended at once
+        self.listenless = False  # the server is asked for something else than to listen, which it refuses
         self.answers: Counter[str] = Counter()  # chunks that came from the server, by use
         self.notifications = 0  # that came from the server, lost or not
+        self.refused_listens = 0
         self._held: set[str] = set()
         self._flowing: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -79,7 +82,7 @@ class Relay:
             self._writers[use].add(writer)
             from_server, upstream = await asyncio.open_unix_connection(self._server)
             upstream.write(size + start)
-            up = asyncio.create_task(_copy(reader, upstream))
+            up = asyncio.create_task(self._up(reader, upstream))
             try:
                 await self._down(from_server, writer, use)
             finally:
@@ -92,6 +95,16 @@ class Relay:
             for end in (writer, upstream):
                 if end is not None:
                     end.close()
+
+    async def _up(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(65536):
+                if self.listenless:
+                    self.refused_listens += data.count(_LISTEN)
+                    data = data.replace(_LISTEN, _NO_LISTEN)
+                writer.write(data)
+                await writer.drain()
+            writer.close()
 
     async def _down(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, use: str) -> None:
         flowing = asyncio.Event()
@@ -111,14 +124,6 @@ class Relay:
                 await writer.drain()
         finally:
             self._flowing[use].discard(flowing)
-
-
-async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(OSError):
-        while data := await reader.read(65536):
-            writer.write(data)
-            await writer.drain()
-        writer.close()
 
 
 @asynccontextmanager

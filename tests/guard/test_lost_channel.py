@@ -35,6 +35,19 @@ async def test_lost_notifications_make_revocation_slower_and_nothing_else(world:
         assert relay.notifications > 0
 
 
+async def test_where_nothing_can_listen_the_log_is_read_at_every_beat(world: World, relay: Relay) -> None:
+    relay.listenless = True
+    async with world.worker(relay.dsn) as worker:
+        assert relay.refused_listens == relay.connections("gateway-listen") == 1
+        for _ in range(2):
+            tokens = await world.token()
+            await worker.holds(tokens)
+            assert await world.store.revoke_token(tokens.access_token, None)
+            await worker.refuses(tokens, LEASE)
+        assert relay.notifications == 0
+        assert relay.refused_listens == 1  # what can be read is no channel to give up
+
+
 @pytest.mark.long
 async def test_hung_channel_passes_no_revoked_token_beyond_the_lease(world: World, relay: Relay) -> None:
     async with world.worker(relay.dsn) as worker:
