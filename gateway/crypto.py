@@ -17,9 +17,11 @@ import hashlib
 import hmac
 import re
 import secrets
+import string
 from binascii import b2a_base64
 from dataclasses import dataclass
 from functools import cache
+from hmac import compare_digest
 from typing import TYPE_CHECKING, Final, Literal
 
 from gateway.errors import GatewayError
@@ -39,7 +41,7 @@ MASTER_KEY_BYTES: Final = 32
 TOKEN_LENGTH: Final = 4 + 32 + 8
 
 _TOKEN = re.compile(r"(?:gwa|gwr|gwc)_[A-Za-z0-9_-]{40}", re.ASCII)
-_ACCESS_TOKEN = re.compile(rb"gwa_[A-Za-z0-9_-]{40}")
+_TOKEN_CHARACTERS = (string.ascii_letters + string.digits + "_-").encode()
 
 
 _URLSAFE: Final = bytes.maketrans(b"+/", b"-_")
@@ -56,7 +58,7 @@ def digest(secret: str) -> bytes:
 
 def equal(one: bytes, other: bytes) -> bool:
     """Whether two byte strings agree, in time that does not tell where they differ."""
-    return hmac.compare_digest(one, other)
+    return compare_digest(one, other)
 
 
 def random_text(nbytes: int = _RANDOM_BYTES) -> str:
@@ -154,11 +156,11 @@ class Keyring:
 
     def is_forged(self, token: bytes) -> bool:
         """Whether an access token has our shape, and a check that none of our keys has made."""
-        if _ACCESS_TOKEN.fullmatch(token) is None:
+        if len(token) != TOKEN_LENGTH or not token.startswith(b"gwa_") or token.translate(None, _TOKEN_CHARACTERS):
             return False
         body, check = token[:-_CHECK_LENGTH], token[-_CHECK_LENGTH:]
         for keys in self._all:  # noqa: SIM110  # floods of invented tokens are judged here; a generator costs a tenth
-            if equal(_check(keys.check, body), check):
+            if compare_digest(_check(keys.check, body), check):
                 return False
         return True
 

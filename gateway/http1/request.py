@@ -72,6 +72,7 @@ class RequestReader:
     """Reads the requests of one connection, one after another."""
 
     __slots__ = (
+        "_around",
         "_at_rest",
         "_body",
         "_buffer",
@@ -95,6 +96,7 @@ class RequestReader:
         self._at_rest = True  # between two requests, with nothing of the next one here
         self._raw = b"\r\n"  # the bytes of the last head that was read whole; no head begins like this
         self._last: RequestHead | None = None  # what they mean
+        self._around: tuple[bytes, bytes] | None = None  # what of them stands before and behind the credential
 
     def receive(self, data: bytes) -> None:
         self._at_rest = False
@@ -131,6 +133,8 @@ class RequestReader:
         raw = self._raw
         if data.startswith(raw):
             head = self._last
+        elif self._around is not None and data.startswith(self._around[0]) and data.endswith(self._around[1]):
+            raw, head = data, self._again(data, *self._around)
         else:
             end = data.find(b"\r\n\r\n", 0, _LONGEST) + 4
             raw = data if end == len(data) else data[:end]
@@ -141,18 +145,33 @@ class RequestReader:
         self._state = "complete"
         return head, data[len(raw) :]
 
+    def _again(self, raw: bytes, before: bytes, behind: bytes) -> RequestHead | None:
+        """The last head with another credential, if that is what stands between these two."""
+        credential = raw[len(before) : len(raw) - len(behind)]
+        head = self._last
+        if head is None or not _is_plain(credential):
+            return None
+        head.authorization = (credential,)
+        self._raw = raw
+        return head
+
     def _known(self, raw: bytes) -> RequestHead | None:
         """The head that these bytes are, if they are remembered but for their credential."""
         if len(raw) > _LONGEST:
             return None
         key, credential = _split(raw)
         head = self._memo.get(key)
-        if head is not None and credential is not None:
+        if head is None:
+            return None
+        around = None
+        if credential is not None:
             if not _is_plain(credential):
                 return None  # to be read with all care
             head.authorization = (credential,)
-        if head is not None:
-            self._raw, self._last = raw, head
+            if head.length == 0:
+                start = raw.index(_AUTHORIZATION) + len(_AUTHORIZATION)
+                around = raw[:start], raw[start + len(credential) :]
+        self._raw, self._last, self._around = raw, head, around
         return head
 
     def _remember(self, raw: bytes, head: RequestHead) -> None:
@@ -191,7 +210,7 @@ class RequestReader:
     def forget(self) -> None:
         """Drop the heads that were remembered; an idle connection should cost little."""
         self._memo.clear()
-        self._raw, self._last = b"\r\n", None
+        self._raw, self._last, self._around = b"\r\n", None, None
 
     def _read_head(self) -> RequestHead | None:
         buffer = self._buffer

@@ -60,6 +60,7 @@ class ResponseReader:
     """Reads the answers of one connection, each to the request announced by `expect`: interim ones, then the final."""
 
     __slots__ = (
+        "_at_rest",
         "_body",
         "_buffer",
         "_head",
@@ -88,11 +89,13 @@ class ResponseReader:
         self._method = method
         self._upgrade = upgrade
         self._plain = upgrade is None and method != b"HEAD"  # then a head means the same each time
+        self._at_rest = len(self._buffer.data) == self._buffer.position  # nothing of the answer is here
         self._body: Body | None = None  # of `_head`, once it is read in parts
         self._state = "head"
         self._interim = 0
 
     def receive(self, data: bytes) -> None:
+        self._at_rest = False
         self._buffer.append(data)
 
     @property
@@ -116,7 +119,7 @@ class ResponseReader:
 
         The common case in one look-up; where it gives None, `receive` and `next_event` do the same in steps.
         """
-        if not self._plain or self._state != "head":
+        if not (self._at_rest and self._plain):
             return None
         raw = self._raw
         if data.startswith(raw):
@@ -124,8 +127,9 @@ class ResponseReader:
         else:
             raw = data[: data.find(b"\r\n\r\n", 0, Memo.LONGEST) + 4]
             head = self._memo.get(raw)
-        if head is None or head.length != len(data) - len(raw) or self.buffered or not self._head_lines.fresh:
+        if head is None or head.length != len(data) - len(raw):
             return None
+        self._at_rest = False
         self._raw, self._last = raw, head
         self._state = "complete"
         return head, data[len(raw) :]

@@ -56,7 +56,7 @@ class Proxy:
         self.clock = self.now()  # the time of the last tick, for deadlines, which are looked at then
         self._request_prefix = secrets.token_hex(8).encode()
         self._request_numbers = itertools.count(1)
-        self._date = (-1.0, b"")
+        self.date = _date()  # the Date field's value, made anew with each tick
         self._lines = _Allowance(REFUSAL_LINES_PER_SECOND)
         self._recheck_at = 0.0
         self._rechecking: asyncio.Task[None] | None = None
@@ -97,12 +97,6 @@ class Proxy:
         """An identifier that no other request has, on this worker or any other."""
         return b"%b%06x" % (self._request_prefix, next(self._request_numbers))
 
-    def date(self) -> bytes:
-        """The Date field's value (RFC 9110, section 5.6.7), made anew with each tick."""
-        if self._date[0] != self.clock:
-            self._date = (self.clock, format_datetime(datetime.now(UTC), usegmt=True).encode())
-        return self._date[1]
-
     def log_refusal(self, peer: Peer, request_id: bytes, head: RequestHead | None, refused: Refused) -> None:
         """One line for the operator; a flood of refusals is counted instead of written."""
         if not self._lines.take(self.clock):
@@ -127,6 +121,7 @@ class Proxy:
 
     def _tick(self) -> None:
         now = self.clock = self.now()
+        self.date = _date()
         for front in list(self.fronts):
             front.tick(now)
         if now >= self._recheck_at and self._rechecking is None:
@@ -151,6 +146,11 @@ class Proxy:
         self._rechecking = None
         if not done.cancelled() and (fault := done.exception()) is not None:
             _log.warning("tunnels unconfirmed", cause=str(fault))
+
+
+def _date() -> bytes:
+    """RFC 9110, section 5.6.7."""
+    return format_datetime(datetime.now(UTC), usegmt=True).encode()
 
 
 class _Allowance:

@@ -304,13 +304,13 @@ class Front(asyncio.BufferedProtocol):
             request_id = plan.request_id or request_id
         else:
             prefers_page = prefers_html(head)
-        fields = self.persistence(head)
+        fields = () if head is not None and self.usual(head) else self.persistence(head)
         if refused.status == 405 and head is not None:
             fields += proxy.dispatcher.allowed_methods(head)
         proxy.log_refusal(self.peer, request_id, head, refused)
         page = proxy.refusal_page if prefers_page else None
         bodiless = head is not None and head.method == b"HEAD"
-        self.write(render(refused, request_id, proxy.date(), fields, page, bodiless=bodiless))
+        self.write(render(refused, request_id, proxy.date, fields, page, bodiless=bodiless))
 
     # -- the end of an exchange, and of the connection ------------------------------------------------------------
 

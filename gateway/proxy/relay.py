@@ -79,7 +79,7 @@ class Relay:
         lines = self._passing(head)
         date = next((value for lower, _, value in head.fields if lower == b"date"), None)
         if date is None:
-            lines.append(b"Date: " + self._front.proxy.date())  # RFC 9110, section 6.6.1
+            lines.append(b"Date: " + self._front.proxy.date)  # RFC 9110, section 6.6.1
         if self._chunked:
             lines.append(b"Transfer-Encoding: chunked")
         elif head.length is None:
