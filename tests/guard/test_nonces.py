@@ -4,12 +4,16 @@ import asyncio
 import itertools
 import os
 import random
+import shutil
+import subprocess
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
 
 import asyncpg
 import pytest
@@ -24,7 +28,9 @@ from gateway.guard import nonces as guard_nonces
 from gateway.guard.nonces import MOST_SKEW, Nonces, Spending
 from gateway.model import AccessToken, Identity, MacDraft
 from gateway.store import FoundTerms, NonceTerms, Store
+from gateway.store.migrations import migrate
 from gateway.store.nonces import MINUTE
+from gateway.supervisor import embedded
 from tests.counts import scaled
 from tests.serving import until
 
@@ -401,6 +407,20 @@ def test_longest_skew_of_the_configuration_fits() -> None:
     assert parse({"server": {"public_url": "https://a.example"}, "mac": {"skew": "10m"}}).mac.skew <= MOST_SKEW
 
 
+def copy(source: Path, target: Path) -> None:
+    """A copy that belongs to whom the original does."""
+    subprocess.run(["cp", "-a", source, target], check=True)
+
+
+async def again(ask: Callable[[], Awaitable[Spending]]) -> Spending:
+    """The first answer, after however many outages."""
+    async with asyncio.timeout(10):
+        while True:
+            with suppress(StoreUnavailable):
+                return await ask()
+            await asyncio.sleep(0.02)
+
+
 # -- another history -----------------------------------------------------------------------------------------
 
 
@@ -428,6 +448,30 @@ async def test_nonce_that_another_history_forgot_is_refused(worker: Make, databa
     now = int(time.time())
     assert await two.spend("new", now) is FIRST
     assert await one.spend("new", now) is REPLAYED
+
+
+async def test_nonce_that_a_promoted_standby_never_received_is_refused(worker: Make, data_dir: Path) -> None:
+    cluster, received = data_dir / "postgres", data_dir / "received"
+    async with embedded.Server(data_dir) as server:
+        await migrate(server.dsn)
+        knows = worker(dsn=server.dsn)
+        assert await knows.spend("received") is FIRST
+    copy(cluster, received)
+    async with embedded.Server(data_dir) as server:
+        assert await again(partial(knows.spend, "lost")) is FIRST
+    shutil.rmtree(cluster)
+    received.rename(cluster)
+    copy(cluster / "PG_VERSION", cluster / "recovery.signal")  # it ends what it has, and begins a timeline
+    async with embedded.Server(data_dir, options=("restore_command=false",)) as server:
+        for one in (worker(dsn=server.dsn), knows):
+            for nonce in ("received", "lost"):
+                assert await again(partial(one.spend, nonce)) is STALE
+        assert (await knows.store.nonce_terms()).timeline == "00000002"
+
+        async def passes() -> bool:
+            return await knows.spend("new", int(time.time())) is FIRST
+
+        await until(passes, 5)
 
 
 async def test_floor_that_nobody_kept_is_now(worker: Make, database: str) -> None:
