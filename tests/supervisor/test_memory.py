@@ -1,11 +1,14 @@
 """What a worker costs: its memory when it is ready and when it has done everything once, and what it never imports."""
 
+import asyncio
 import json
 import os
 import ssl
 import subprocess
 import sys
+from contextlib import AsyncExitStack
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psutil
 import pytest
@@ -16,6 +19,8 @@ from tests.serving import ROOT, Gateway, serving
 MB = 1_000_000
 READY = 55 * MB  # all that is resident, which is 50 here; libraries' own pages, shared by all processes, are a third
 PRIVATE = 40 * MB  # what one more worker costs the machine, which is 33 when it is ready and 36 later
+
+IDLE = 4608  # bytes of an idle connection after its first answer, which are 3,900
 
 # What starts, judges a configuration, draws for people, or comes along where it is installed for something else; and
 # what is imported when something is sealed or a password is checked.
@@ -57,6 +62,28 @@ async def test_worker_stays_small(tmp_path: Path) -> None:
         await _do_everything(gateway, times=scaled(300))
         for worker in gateway.workers:
             assert memory(worker)[1] <= PRIVATE
+
+
+@pytest.mark.long
+async def test_idle_connection_costs_a_page_of_memory(tmp_path: Path) -> None:
+    count = scaled(5000)
+    async with serving(tmp_path, workers=1) as gateway, AsyncExitStack() as connections:
+        (worker,) = gateway.workers
+        for _ in range(50):  # what is made for the first ones serves the others too
+            await _answered_once(gateway, connections)
+        before, _ = memory(worker)
+        for _ in range(count):
+            await _answered_once(gateway, connections)
+        assert memory(worker)[0] - before <= count * IDLE
+
+
+async def _answered_once(gateway: Gateway, connections: AsyncExitStack) -> None:
+    """Open a connection that stays, and get one answer on it."""
+    address = urlsplit(gateway.url)
+    reader, writer = await asyncio.open_connection(address.hostname, address.port)
+    connections.callback(writer.close)
+    writer.write(f"GET /nothing HTTP/1.1\r\nHost: {address.netloc}\r\n\r\n".encode())
+    assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 404 ")
 
 
 async def _do_everything(gateway: Gateway, times: int) -> None:
