@@ -3,6 +3,7 @@
 --   method, path      what is asked for
 --   token             sent with every request, or
 --   tokens            a file of them, a line each, sent in turn, or
+--   signed            a file of Authorization values, a line each, sent in turn, or
 --   invented          a pattern in which each request puts its own number for NUMBER
 --   send              a file that is each request's body
 
@@ -30,8 +31,8 @@ function init(args)
   end
   wanted = { status = tonumber(given.status), body = given.body }
   local body = given.send and content(given.send)
-  local function formed(token)
-    local headers = { Host = wrk.headers["Host"], Authorization = token and "Bearer " .. token }
+  local function formed(token, scheme)
+    local headers = { Host = wrk.headers["Host"], Authorization = token and (scheme or "Bearer ") .. token }
     return wrk.format(given.method, given.path, headers, body)
   end
   if given.tokens then
@@ -41,6 +42,15 @@ function init(args)
     request = function()
       turn = turn % #pending + 1
       return pending[turn]
+    end
+  elseif given.signed then
+    local front, back = formed("VALUE", ""):match("^(.-)VALUE(.*)$")
+    for value in content(given.signed):gmatch("[^\n]+") do
+      table.insert(pending, value)
+    end
+    request = function()
+      turn = turn % #pending + 1
+      return front .. pending[turn] .. back
     end
   elseif given.invented then
     local front, back = formed(given.invented):match("^(.-)NUMBER(.*)$")

@@ -7,7 +7,8 @@ import subprocess
 import zlib
 from collections.abc import Coroutine
 from dataclasses import dataclass
-from typing import Any, Final, Literal, TypeVar
+from pathlib import Path
+from typing import Any, Final, Literal, TypeVar, get_args
 
 import uvloop
 
@@ -15,7 +16,8 @@ from bench import client, machine
 from bench.client import Exchange, Wrong
 from bench.companion import received
 from bench.machine import LOAD_CORE, NOTHING, Memory, Usage, on_core
-from bench.peers import Contender
+from bench.peers import Checks, Contender
+from bench.signing import PER_SECOND
 from bench.site import HERE, PART, SMALL, UPLOAD, Site
 
 T = TypeVar("T")
@@ -33,7 +35,7 @@ class Outcome:
     requests: int = 0
     seconds: float = 0.0
     cpu: float = 0.0  # of the proxy, in seconds
-    database_cpu: float = 0.0
+    database_cpu: float = 0.0  # besides
     peak: Memory = NOTHING
     growth: int = 0  # of the peak, from what was resident before
     p50: float = 0.0
@@ -43,7 +45,8 @@ class Outcome:
 
     @property
     def cpu_per_request(self) -> float:
-        return self.cpu / self.requests
+        """The database's with it."""
+        return (self.cpu + self.database_cpu) / self.requests
 
 
 Kind = Literal["wrk", "transfer", "paced", "idle"]
@@ -51,14 +54,14 @@ Kind = Literal["wrk", "transfer", "paced", "idle"]
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """A load. `needs` is what a peer must check for it to be fair: nothing, one credential, or many tokens."""
+    """A load. `needs` is what a peer must check for it to be fair."""
 
     name: str
     title: str
     kind: Kind
-    needs: Literal["nothing", "one", "many"]
+    needs: Checks
     path: str
-    credential: Literal["none", "one", "turn", "invented"] = "one"
+    credential: Literal["none", "one", "turn", "invented", "signed"] = "one"
     size: str = ""  # of what is sent
     answer: tuple[bytes, int] = (SMALL, 1)
     connections: int = CONNECTIONS
@@ -68,7 +71,7 @@ class Load:
         peer = contender.peer
         if peer.loads is not None and self.name not in peer.loads:
             return False
-        order = ("nothing", "one", "many")
+        order = get_args(Checks)
         return peer.checks == "nothing" or order.index(peer.checks) >= order.index(self.needs)
 
     def status(self, contender: Contender) -> int:
@@ -87,6 +90,7 @@ LOADS: Final = (
     Load("get", "GET, bearer", "wrk", "one", "/api/small"),
     Load("tokens", "many tokens in turn", "wrk", "many", "/api/small", "turn"),
     Load("invented", "invented tokens", "wrk", "one", "/api/small", "invented"),
+    Load("mac", "GET, MAC, database too", "wrk", "signed", "/signed/small", "signed"),
     Load("post", "POST 10 KiB", "wrk", "one", "/up/10k", size="10k", answer=_uploaded("10k")),
     Load("up", "1 MiB up", "transfer", "one", "/up/1m", size="1m", answer=_uploaded("1m"), connections=8),
     Load("down", "1 MiB down", "transfer", "one", "/api/1m", answer=(PART, 16), connections=8),
@@ -100,23 +104,28 @@ LOADS: Final = (
 def prepare(load: Load, contender: Contender) -> None:
     """Let the proxy see every token once, so that its cache is warm. Raises Wrong."""
     if load.credential == "turn":
-        exchanges = [_exchange(load, contender, token) for token in contender.tokens.values]
+        exchanges = [_exchange(load, contender, f"Bearer {token}") for token in contender.tokens.values]
         _run_client(client.each(contender.running.port, exchanges, 8))
 
 
 def measure(load: Load, contender: Contender, site: Site, seconds: float, idle: int) -> Outcome:
     """One measure, after some requests that are not counted; what goes wrong is in its `fault`."""
     tree, port = contender.running.tree, contender.running.port
-    exchange = _exchange(load, contender, _credential(load, contender))
+    warm = load.connections if load.kind == "transfer" else _WARM
+    first = [_exchange(load, contender, credential) for credential in _credentials(load, contender, warm)]
+    exchange = first[0]
     try:
         machine.forget_peak(tree)
         memory = machine.resident(tree)
-        _run_client(client.each(port, [exchange] * (load.connections if load.kind == "transfer" else _WARM), 8))
+        _run_client(client.each(port, first, 8))
         if load.kind == "idle":
             grown = client.idle(port, exchange, idle, lambda: machine.resident(tree).total)
             return Outcome(requests=idle, per_connection=_run_client(grown))
         if load.kind == "paced":
             return _latency(_run_client(client.paced(port, exchange, load.connections, RATE, seconds)))
+        if load.credential == "signed":
+            signed = _credentials(load, contender, int(PER_SECOND * seconds))
+            _signed(site).write_text("\n".join(map(str, signed)))
         before = Usage.of(tree)
         if load.kind == "wrk":
             requests, elapsed = _wrk(load, contender, site, seconds)
@@ -140,21 +149,29 @@ def _latency(latencies: list[float]) -> Outcome:
     return Outcome(requests=count, p50=latencies[count // 2], p99=latencies[min(count - 1, count * 99 // 100)])
 
 
-def _credential(load: Load, contender: Contender) -> str | None:
+def _credentials(load: Load, contender: Contender, count: int) -> list[str | None]:
+    """The Authorization fields of that many requests, one after another."""
+    tokens = contender.tokens
     match load.credential:
         case "none":
-            return None
+            return [None] * count
+        case "signed":
+            return [*tokens.signer.credentials(load.path, contender.running.port, count)]
         case "invented":
-            return contender.tokens.invented().replace("NUMBER", "0123456789")
+            return ["Bearer " + tokens.invented().replace("NUMBER", "0123456789")] * count
         case _:
-            return contender.tokens.one
+            return [f"Bearer {tokens.one}"] * count
 
 
-def _exchange(load: Load, contender: Contender, token: str | None) -> Exchange:
+def _signed(site: Site) -> Path:
+    return site.folder / "signed"
+
+
+def _exchange(load: Load, contender: Contender, credential: str | None) -> Exchange:
     body = UPLOAD[load.size] if load.size else b""
     lines = [f"{'POST' if body else 'GET'} {load.path} HTTP/1.1", f"Host: 127.0.0.1:{contender.running.port}"]
-    if token is not None:
-        lines.append(f"Authorization: Bearer {token}")
+    if credential is not None:
+        lines.append(f"Authorization: {credential}")
     if body:
         lines.append(f"Content-Length: {len(body)}")
     status = load.status(contender)
@@ -199,6 +216,8 @@ def _arguments(load: Load, contender: Contender, site: Site) -> list[str]:
             given["tokens"] = str(contender.tokens.file)
         case "invented":
             given["invented"] = contender.tokens.invented()
+        case "signed":
+            given["signed"] = str(_signed(site))
     if load.size:
         given["send"] = str(site.folder / f"up-{load.size}")
     return [f"{name}={value}" for name, value in given.items()]

@@ -90,10 +90,14 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Resident bytes of a tree without the database: of all processes, and of the largest."""
+    """Resident bytes (RSS) of a tree without the database: of all its processes, and of the largest worker.
+
+    A worker is what the first process has started; where that is alone, it is its own. What processes share counts
+    for each.
+    """
 
     total: int
-    largest: int
+    worker: int
 
 
 NOTHING: Final = Memory(0, 0)
@@ -117,8 +121,9 @@ def forget_peak(tree: Tree) -> None:
 
 
 def _memory(tree: Tree, field: str) -> Memory:
-    sizes = [_status(process.pid, field) for process in tree.processes() if not process.is_database]
-    return Memory(sum(sizes), max(sizes))
+    sizes = {process.pid: _status(process.pid, field) for process in tree.processes() if not process.is_database}
+    workers = [size for pid, size in sizes.items() if pid != tree.root]
+    return Memory(sum(sizes.values()), max(workers or sizes.values()))
 
 
 def _status(pid: int, field: str) -> int:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from bench.machine import LOAD_CORE, Tree, free_port, on_core
+from bench.signing import Signer
 
 HERE: Final = Path(__file__).parent
 TEMPLATES: Final = HERE / "peers"
@@ -34,21 +35,24 @@ class CannotStart(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """Good tokens: the list, the file that has a line for each, and where an invented one takes its number."""
+    """Good tokens: the list, the file that has a line for each, where an invented one takes its number, and one that
+    signs."""
 
     values: tuple[str, ...]
     file: Path
+    signer: Signer
 
     @classmethod
-    def written(cls, values: list[str], file: Path) -> Self:
+    def written(cls, values: list[str], file: Path, signer: Signer) -> Self:
         file.write_text("".join(f"{value}\n" for value in values))
         file.chmod(0o644)
-        return cls(tuple(values), file)
+        return cls(tuple(values), file, signer)
 
     @classmethod
     def random(cls, count: int, file: Path) -> Self:
         """Tokens of the gateway's shape for the peers, who only compare them."""
-        return cls.written([f"gwa_{secrets.token_urlsafe(30)}" for _ in range(count)], file)
+        values = [f"gwa_{secrets.token_urlsafe(30)}" for _ in range(count)]
+        return cls.written(values, file, Signer(values[0], secrets.token_urlsafe(32).encode()))
 
     @property
     def one(self) -> str:

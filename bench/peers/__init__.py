@@ -5,11 +5,12 @@ import os
 import re
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
 
 from bench.machine import PROXY_CORE, free_port, on_core, output
+from bench.signing import Signer
 from bench.site import HERE, CannotStart, Running, Site, Tokens, program
 from gateway import config
 from gateway.cli.session import database
@@ -21,8 +22,8 @@ _BUFFERED: Final = "client_body_buffer_size 1m;"  # nginx's usual way: a body go
 _STREAMED: Final = "client_body_buffer_size 256k; proxy_request_buffering off;"
 _MODULES: Final = Path("/usr/lib/apache2/modules")
 
-# What a peer asks of a request: nothing, one exact credential, or one of many tokens.
-Checks = Literal["nothing", "one", "many"]
+# What a peer asks of a request: nothing, one exact credential, one of many tokens, or a signature that passes once.
+Checks = Literal["nothing", "one", "many", "signed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +189,8 @@ async def _issue(path: Path, file: Path, count: int) -> Tokens:
                 scopes=scopes, token_type="bearer", mac_drafts=("01",), mac_algorithm="hmac-sha-256",
             )  # fmt: skip
             client, _ = await store.create_client(wanted)
+            signing, _ = await store.create_client(replace(wanted, token_type="mac"))
+            signs = (await store.issue_token(signing.client_id, None, scopes, 86400.0, None)).body()
             values: list[str] = []
 
             async def some(number: int) -> None:
@@ -196,7 +199,8 @@ async def _issue(path: Path, file: Path, count: int) -> Tokens:
                     values.append(str(issued.body()["access_token"]))
 
             await asyncio.gather(*(some(count // 8 + 1) for _ in range(8)))
-            return Tokens.written(values[:count], file)
+            signer = Signer(str(signs["access_token"]), str(signs["mac_key"]).encode())
+            return Tokens.written(values[:count], file, signer)
         finally:
             await store.close()
 
@@ -213,8 +217,8 @@ BASELINE: Final = "nginx"
 PEERS: Final = (
     Peer(BASELINE, "nginx", "nothing", lambda: program("nginx"), "package nginx", _nginx("nginx.conf", "nginx"),
          _told("-v")),
-    Peer("gateway", "Gateway", "many", lambda: sys.executable, "", _gateway("gateway"), _gateway_version),
-    Peer("gateway-2", "Gateway, two workers", "many", lambda: sys.executable, "", _gateway("gateway-2"),
+    Peer("gateway", "Gateway", "signed", lambda: sys.executable, "", _gateway("gateway"), _gateway_version),
+    Peer("gateway-2", "Gateway, two workers", "signed", lambda: sys.executable, "", _gateway("gateway-2"),
          _gateway_version, frozenset({"get"})),
     Peer("nginx-streamed", "nginx, uploads streamed", "nothing", lambda: program("nginx"), "package nginx",
          _nginx("nginx.conf", "nginx-streamed", _STREAMED), _told("-v"), frozenset({"post", "up"})),

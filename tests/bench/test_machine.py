@@ -26,7 +26,7 @@ def test_usage_counts_a_child_that_works() -> None:
         usage, memory = Usage.of(tree), resident(tree)
         assert len(usage.pids) == 2
         assert usage.database == 0
-        assert 0 < memory.largest < memory.total <= peak(tree).total
+        assert 0 < memory.worker < memory.total <= peak(tree).total
         process.communicate(b"\n")
 
 
@@ -38,4 +38,21 @@ def test_usage_keeps_what_a_child_that_ended_has_used() -> None:
         process.stdin.flush()
         tree = Tree(process.pid)
         _until(lambda: Usage.of(tree).proxy >= 0.3 and len(Usage.of(tree).pids) == 1)
+        process.communicate(b"\n")
+
+
+def test_memory_of_a_worker_is_not_that_of_the_process_that_started_it() -> None:
+    large = f"ballast = bytes(64 * 2**20).replace(bytes(1), b'x')\n{_PARENT}"
+    with subprocess.Popen([sys.executable, "-c", large], stdin=subprocess.PIPE) as process:
+        tree = Tree(process.pid)
+        _until(lambda: len(tree.processes()) == 2 and Usage.of(tree).proxy >= 0.3)
+        memory = resident(tree)
+        assert memory.worker < 64 * 2**20 < memory.total - memory.worker
+        process.communicate(b"\n")
+
+
+def test_process_without_workers_is_its_own() -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        memory = resident(Tree(process.pid))
+        assert 0 < memory.worker == memory.total
         process.communicate(b"\n")

@@ -31,6 +31,13 @@ def test_ratios_leave_out_a_round_that_went_wrong_on_either_side() -> None:
     assert results.faults() == ["get, nginx, 1 of 3 rounds: wrong", "get, gateway, 1 of 3 rounds: wrong"]
 
 
+def test_what_the_database_does_for_a_request_counts() -> None:
+    results = _results(
+        nginx=[Outcome(requests=100, cpu=1.0)], gateway=[Outcome(requests=100, cpu=2.0, database_cpu=2.0)]
+    )
+    assert results.ratios("get", "gateway") == [0.25]
+
+
 @pytest.mark.parametrize(
     ("values", "text"), [([], "-"), ([0.5], "0.50"), ([0.7, 0.5, 0.61], "0.61 (0.50 to 0.70)"), ([0.5, 0.5], "0.50")]
 )
