@@ -12,6 +12,7 @@ from gateway.crypto import Keyring
 from gateway.errors import GatewayError, OperatorError
 from gateway.store.clock import Clock
 from gateway.store.database import Database
+from gateway.store.line import Lines
 
 
 class Conflict(GatewayError):
@@ -69,7 +70,7 @@ class Base:
         dsn: str,
         database: Database,
         lookups: Database,
-        spends: Database,
+        spends: Lines,
         keyring: Keyring,
         tokens: Tokens,
         clock: Clock,

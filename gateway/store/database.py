@@ -28,7 +28,7 @@ _Answer = TypeVar("_Answer")
 DEADLINE: Final = 2.0  # seconds, for acquiring a connection, all statements on it and giving it back
 ACT_DEADLINE: Final = 30.0  # an operator's act or the sweep, which may touch many rows
 _CONNECT_TIMEOUT: Final = 5.0
-_IDLE_LIMIT: Final = 60.0  # a connection silent for longer may have been dropped on the way
+IDLE_LIMIT: Final = 60.0  # a connection silent for longer may have been dropped on the way
 
 _HOST: Final = re.compile(r"(?:[A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]+)?")
 
@@ -80,6 +80,7 @@ async def connect(dsn: str, name: str, *, statement_timeout: float = DEADLINE, *
             "statement_timeout": f"{statement_timeout:.0f}s",
             "idle_in_transaction_session_timeout": poolers.IDLE_IN_TRANSACTION,
             "synchronous_commit": "on",  # a spent nonce or code stays spent after a crash
+            "default_transaction_isolation": "read committed",  # what is read behind a lock must be new
             "jit": "off",  # short statements only
             **settings,
         },
@@ -216,7 +217,7 @@ class Database:
         now = asyncio.get_running_loop().time()
         while self._idle:
             connection, since = self._idle.pop()
-            if not connection.is_closed() and now - since < _IDLE_LIMIT:
+            if not connection.is_closed() and now - since < IDLE_LIMIT:
                 return connection
             connection.terminate()
         return await self._connect()

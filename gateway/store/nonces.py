@@ -17,7 +17,6 @@ from gateway.store.base import Base
 
 MINUTE: Final = 60  # seconds of timestamps that share a partition
 WINDOW: Final = 24 * MINUTE  # seconds of timestamps, from the floor's minute on, that are remembered at a time
-SPENDS: Final = 3  # connections: one for each kind of nonce, one for the floor and what it leaves behind
 _LOCK: Final = 0x6E6F6E63  # the advisory lock's key: "nonc"
 
 
@@ -48,7 +47,10 @@ class FoundTerms:
 
 
 class SpentNonces(Base):
-    """The one truth about what was spent. Keys are of 16 bytes, and different within one call."""
+    """The one truth about what was spent. Keys are of 16 bytes, and different within one call.
+
+    Nonces of one kind are spent by one call at a time: who has more of them waits, and puts them together.
+    """
 
     async def spend_nonces(
         self, keys: Sequence[bytes], seconds: Sequence[int], terms: NonceTerms
@@ -58,7 +60,7 @@ class SpentNonces(Base):
         Gives the keys that were spent now, for the first time, and whether the terms are still the same. Where they
         are not, a key counts only if its timestamp is not below the floor that is found now.
         """
-        spent = await self._spends.value("nonces_spend", keys, seconds, terms.floor, terms.timeline)
+        spent = await self._spends.timed.value("nonces_spend", keys, seconds, terms.floor, terms.timeline)
         if spent is None:
             return keys, True
         if spent and spent[-1] is None:
@@ -68,27 +70,27 @@ class SpentNonces(Base):
     async def spend_token_nonces(self, nonces: Sequence[tuple[bytes, datetime]]) -> Collection[bytes]:
         """Spend nonces without a timestamp, each with when it may be forgotten; the keys that were spent now."""
         keys, expiries = zip(*nonces, strict=True)
-        spent: Collection[bytes] = await self._spends.value("token_nonces_spend", keys, expiries)
+        spent: Collection[bytes] = await self._spends.lasting.value("token_nonces_spend", keys, expiries)
         return spent
 
     async def nonce_terms(self, keys: Collection[bytes] = ()) -> FoundTerms:
         """The terms now, and which of `keys` were spent by an older release."""
-        row = await self._spends.row("nonces_terms", list(keys))
+        row = await self._spends.seldom.row("nonces_terms", list(keys))
         assert row is not None  # noqa: S101 -- the migration put it there
         terms = NonceTerms(row["floor"], row["timeline"])
         return FoundTerms(terms, row["here"], row["now"], frozenset(row["older"]))
 
     async def raise_nonce_floor(self, floor: int) -> None:
         """Accept no timestamp below `floor` any more, for good; on the timeline of the server that answers."""
-        async with self._spends.transaction() as statements:
+        async with self._spends.seldom.transaction() as statements:
             await statements.value("nonces_lock", _LOCK)
             await statements.value("nonces_floor_raise", floor)
 
     async def empty_nonce_slots(self) -> int:
         """Empty the partitions that the floor has left behind; how many. What is locked is left for the next time."""
         emptied = 0
-        for row in await self._spends.rows("nonces_left_behind"):
-            async with self._spends.transaction() as statements:
+        for row in await self._spends.seldom.rows("nonces_left_behind"):
+            async with self._spends.seldom.transaction() as statements:
                 if not await statements.value("nonces_try_lock", _LOCK):
                     break  # another worker is at it
                 emptied += await statements.value("nonces_slot_empty", row["slot"])

@@ -16,9 +16,10 @@ from gateway.store.clients import Clients
 from gateway.store.clock import Clock
 from gateway.store.database import Connection, Database, cannot_reach, connect
 from gateway.store.flows import Flows
+from gateway.store.line import Lines
 from gateway.store.lookups import LANES, TokenLookups
 from gateway.store.migrations import require_current, require_server
-from gateway.store.nonces import SPENDS, SpentNonces
+from gateway.store.nonces import SpentNonces
 from gateway.store.poolers import require_durable
 from gateway.store.sessions import Sessions
 from gateway.store.signing import SigningTokens
@@ -88,7 +89,7 @@ class Store(Users, Clients, Sessions, Flows, TokenIssue, TokenLookups, SigningTo
         async def one_for_nonces() -> Connection:
             return await connect(dsn, "gateway-nonces", plan_cache_mode="force_generic_plan")
 
-        lookups, spends = Database(one_for_lookups, LANES), Database(one_for_nonces, SPENDS)
+        lookups, spends = Database(one_for_lookups, LANES), Lines(one_for_nonces)
         return cls(dsn, Database(another, size), lookups, spends, keyring, tokens or Tokens(), clock or Clock())
 
     async def close(self) -> None:

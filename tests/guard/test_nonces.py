@@ -214,13 +214,13 @@ async def test_lone_request_pays_one_round_trip(worker: Make) -> None:
     one = worker()
     await one.spend("warm")
     asked: list[str] = []
-    plain = one.store._spends.value
+    plain = one.store._spends.timed.value
 
     async def noted(name: str, *args: object) -> object:
         asked.append(name)
         return await plain(name, *args)
 
-    one.store._spends.value = noted  # type: ignore[method-assign]  # it is the real one, and is noted
+    one.store._spends.timed.value = noted  # type: ignore[method-assign]  # it is the real one, and is noted
     assert await one.spend("a") is FIRST
     assert asked == ["nonces_spend"]
 
@@ -294,13 +294,16 @@ async def test_fault_of_ours_passes_nothing(worker: Make, database: str) -> None
 async def test_no_answer_is_an_outage_in_time_and_the_connection_ends(worker: Make, database: str) -> None:
     one, other = worker(), worker()
     await one.spend("warm")
-    connections = "select count(*) from pg_stat_activity where datname = current_database() and application_name = "
+    at_it = (
+        "select count(*) from pg_stat_activity where datname = current_database() "
+        "and application_name = 'gateway-nonces' and state = 'active'"
+    )
     async with locked(database):
         started = time.monotonic()
         with pytest.raises(StoreUnavailable):
             await one.spend("a")
         assert time.monotonic() - started < 2.5
-        await until(lambda: _is_none(database, connections + "'gateway-nonces'"), 5)
+        await until(lambda: _is_none(database, at_it), 5)
     assert await one.spend("a") is FIRST
     assert await other.spend("a") is REPLAYED
 

@@ -1,0 +1,100 @@
+"""One connection for one statement at a time, which is asked so often that lending it each time would cost too much.
+
+    idle ──value──▶ in flight ──answer──▶ idle
+                        └──error, cancelled, or the deadline──▶ terminated; the next statement opens another
+
+The same rules as for `Database`, to which it leaves what comes while its own statement is in flight. One timer watches
+over all statements: it runs on while they follow each other, and each of them costs nothing.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from gateway.errors import StoreUnavailable
+from gateway.store.database import DEADLINE, IDLE_LIMIT, Connection, Database, Statements, answering, is_outage
+
+_NEVER: Final = float("inf")
+
+
+class Line:
+    """A connection of its own, opened when it is needed, beside the `others`."""
+
+    def __init__(self, connect_one: Callable[[], Awaitable[Connection]], others: Database) -> None:
+        self._connect = connect_one
+        self._others = others
+        self._open: tuple[Connection, Statements] | None = None
+        self._used_at = -_NEVER
+        self._ends_at = _NEVER  # the deadline of the statement in flight
+        self._watch: asyncio.TimerHandle | None = None
+        self._closed = False
+
+    async def value(self, name: str, *args: object) -> Any:
+        """The first column of one statement that is a transaction by itself. Raises StoreUnavailable on an outage."""
+        if self._ends_at < _NEVER:
+            return await self._others.value(name, *args)
+        now = asyncio.get_running_loop().time()
+        self._ends_at = now + DEADLINE
+        try:
+            found = self._open
+            if found is None or found[0].is_closed() or now - self._used_at > IDLE_LIMIT:
+                found = await self._opened()
+            if self._watch is None:
+                self._look()
+            answer = await found[1].value(name, *args)
+        except BaseException as exc:
+            self._terminate()
+            if isinstance(exc, Exception) and is_outage(exc):
+                raise StoreUnavailable(f"the database gave no answer: {type(exc).__name__}") from exc
+            raise
+        finally:
+            self._ends_at = _NEVER
+        self._used_at = now
+        return answer
+
+    async def close(self) -> None:
+        """End the connection: politely if it is idle, else at once."""
+        self._closed = True
+        if self._watch is not None:
+            self._watch.cancel()
+        if self._open is not None and self._ends_at == _NEVER:
+            await asyncio.gather(self._open[0].close(timeout=1), return_exceptions=True)
+        self._terminate()
+
+    async def _opened(self) -> tuple[Connection, Statements]:
+        self._terminate()
+        async with answering(DEADLINE):
+            connection = await self._connect()
+        self._open = connection, Statements(connection)
+        if self._closed:
+            raise StoreUnavailable("the store is closed")
+        return self._open
+
+    def _terminate(self) -> None:
+        found, self._open = self._open, None
+        if found is not None:
+            found[0].terminate()
+
+    def _look(self) -> None:
+        """End what is beyond its deadline; look again when what is in flight, if anything, will be."""
+        self._watch = None
+        if self._ends_at == _NEVER:
+            return
+        loop = asyncio.get_running_loop()
+        if loop.time() < self._ends_at:
+            self._watch = loop.call_at(self._ends_at, self._look)
+        elif self._open is not None:
+            self._open[0].terminate()
+
+
+class Lines:
+    """What nonces are spent on: a line for those with a timestamp, one for those of a token, and what is seldom."""
+
+    def __init__(self, connect_one: Callable[[], Awaitable[Connection]]) -> None:
+        self.seldom = Database(connect_one, 2)
+        self.timed = Line(connect_one, self.seldom)
+        self.lasting = Line(connect_one, self.seldom)
+
+    async def close(self) -> None:
+        """End every connection."""
+        await asyncio.gather(self.timed.close(), self.lasting.close(), self.seldom.close())
