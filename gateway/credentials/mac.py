@@ -22,6 +22,7 @@ import base64
 import hashlib
 import hmac
 import re
+from binascii import b2a_base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -36,7 +37,8 @@ _ATTRIBUTES_OF: Final[dict[MacDraft, str]] = {"00": "id, nonce, bodyhash, ext, m
 
 HASHES: Final[dict[MacAlgorithm, Literal["sha1", "sha256"]]] = {"hmac-sha-256": "sha256", "hmac-sha-1": "sha1"}
 
-_PLAIN = r"[\x20-\x21\x23-\x5b\x5d-\x7e]+"
+_CHARACTER = r"[\x20-\x21\x23-\x5b\x5d-\x7e]"
+_PLAIN = f"{_CHARACTER}+"
 _ATTRIBUTE = re.compile(rf'([A-Za-z][A-Za-z0-9_-]*)="({_PLAIN})"', re.ASCII)
 _COMMA = re.compile(r"[ \t]*,[ \t]*", re.ASCII)
 _BASE64 = r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?"
@@ -57,6 +59,11 @@ _WANTED: Final = {
     "ext": "printable ASCII without quotes and backslashes is wanted",
     "mac": "base64 is wanted",
 }
+# Draft 01 as nearly all clients write it, in one step. Whatever has another form is none the worse for it: see `parse`.
+_USUAL = re.compile(
+    rb'MAC id="(%(plain)b{1,256})", ?ts="([1-9][0-9]{0,14})", ?nonce="(%(plain)b{1,128})", ?'
+    rb'mac="([A-Za-z0-9+/]{27}=|[A-Za-z0-9+/]{43}=)"' % {b"plain": _CHARACTER.encode()}
+)
 _NONCE_00 = re.compile(rf"{_AGE}:{_PLAIN}", re.ASCII)
 
 # Real clients of drafts 03 to 05 leave quotes, commas or both out, so their names alone are looked for.
@@ -119,6 +126,15 @@ def accepted(drafts: Sequence[MacDraft], algorithms: Sequence[MacAlgorithm]) -> 
     return f"Accepted: {forms} with {' or '.join(algorithms)}."
 
 
+def usual(value: bytes) -> tuple[bytes, bytes, bytes, bytes] | None:
+    """Token, ts, nonce and mac of an Authorization field of draft 01 in its usual form, without ext; else None.
+
+    `parse` reads the same from it, and more forms. Whether the base64 is spelt right is not looked at.
+    """
+    found = _USUAL.fullmatch(value)
+    return None if found is None else (found[1], found[2], found[3], found[4])
+
+
 def parse(rest: bytes) -> Credentials:
     """The attributes from what follows the scheme. Raises Malformed, and OtherDraft for drafts 03 to 05."""
     try:
@@ -174,12 +190,28 @@ def normalized_string(
     upper case, so that `get` would pass for `GET`), a host in capitals or with a port, a control character, or an
     attribute outside its grammar.
     """
-    _check_covered(covered)
     for name, value in {"ts": ts, "nonce": nonce, "bodyhash": bodyhash, "ext": ext}.items():
         _check_attribute(name, value)
-    request = (covered.method, covered.target.decode("latin-1"), covered.host, str(covered.port))
-    lines = (nonce, *request, bodyhash or "", ext or "") if ts is None else (ts, nonce, *request, ext or "")
-    return "".join(f"{line}\n" for line in lines).encode("latin-1")
+    return _joined(covered, nonce, ts, bodyhash, ext)
+
+
+def string_of(credentials: Credentials, covered: Covered) -> bytes:
+    """The same of credentials, whose attributes are known to follow their grammar."""
+    return _joined(covered, credentials.nonce, credentials.ts, credentials.bodyhash, credentials.ext)
+
+
+def covered_lines(covered: Covered) -> bytes:
+    """What stands between the nonce and ext in draft 01's string. Raises Malformed where a part cannot be signed."""
+    _check_covered(covered)
+    request = b"%b\n%b\n%b\n%d\n"
+    return request % (covered.method.encode(), covered.target, covered.host.encode(), covered.port)
+
+
+def _joined(covered: Covered, nonce: str, ts: str | None, bodyhash: str | None, ext: str | None) -> bytes:
+    request = covered_lines(covered)
+    if ts is None:
+        return b"%b\n%b%b\n%b\n" % (nonce.encode(), request, (bodyhash or "").encode(), (ext or "").encode())
+    return b"%b\n%b\n%b%b\n" % (ts.encode(), nonce.encode(), request, (ext or "").encode())
 
 
 def _check_attribute(name: str, value: str | None) -> None:
@@ -208,6 +240,11 @@ def sign(key: bytes, algorithm: MacAlgorithm, text: bytes) -> str:
 def verify(key: bytes, algorithm: MacAlgorithm, text: bytes, mac: str) -> bool:
     """Whether `mac` signs `text`, in time that does not tell where it differs."""
     return equal(sign(key, algorithm, text).encode("ascii"), mac.encode("utf-8", "replace"))
+
+
+def proves(key: bytes, algorithm: MacAlgorithm, text: bytes, mac: bytes) -> bool:
+    """The same for a `mac` as it came, which must be spelt as `sign` spells it (RFC 4648, section 3.5)."""
+    return equal(b2a_base64(hmac.digest(key, text, HASHES[algorithm]), newline=False), mac)
 
 
 def body_hash(algorithm: MacAlgorithm, body: bytes) -> str:

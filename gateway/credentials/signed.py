@@ -99,9 +99,7 @@ class Signed:
 
 def from_mac(credentials: mac.Credentials, covered: mac.Covered) -> Signed:
     """What a MAC credential claims of a request. Raises Malformed, also where the request cannot be signed."""
-    text = mac.normalized_string(
-        covered, nonce=credentials.nonce, ts=credentials.ts, bodyhash=credentials.bodyhash, ext=credentials.ext
-    )
+    text = mac.string_of(credentials, covered)
     return Signed(
         scheme="mac",
         token=credentials.id,

@@ -21,6 +21,7 @@ So a forged or stale request never writes, and one without the scope keeps its n
 read alike; what a client is told about its clock, draft or nonce, it is told after its signature was right. A body
 that is too long to be held is the one exception to the order: its nonce is spent before it is passed on, and its end
 is withheld until its hash is known.
+What has its usual form is judged in one step (`Guard.enter`), and step by step if anything might be wrong with it.
 Where the database gives no answer: 503, never a pass.
 """
 
@@ -38,15 +39,16 @@ from gateway.credentials import Malformed, bearer, in_query, mac, signatures, sp
 from gateway.credentials.challenges import challenges
 from gateway.credentials.components import Message, authority
 from gateway.credentials.signed import BodyCheck, Signed, from_mac
+from gateway.crypto import digest
 from gateway.errors import OperatorError, StoreUnavailable
 from gateway.guard import signing
 from gateway.guard.batches import Overloaded
 from gateway.guard.cache import Held
 from gateway.guard.follower import follow
 from gateway.guard.ledger import Ledger, since_boot
-from gateway.guard.nonces import Nonces, Spending
+from gateway.guard.nonces import Nonces, Outcome, Spending, key_of
 from gateway.guard.tokens import Tokens
-from gateway.guard.verdict import Allowed, BearerDoor, BodyAwaited, Call, Principal, Refused, Verdict
+from gateway.guard.verdict import Allowed, BodyAwaited, Call, Door, Principal, Refused, Verdict
 from gateway.model import format_scope
 from gateway.routing import Route
 from gateway.store import Store
@@ -115,7 +117,7 @@ class Guard:
         await self._tokens.close()
         await self._nonces.close()
 
-    def check(self, call: Call) -> Verdict | Awaitable[Verdict | BodyAwaited]:
+    def check(self, call: Call) -> Verdict | BodyAwaited | Awaitable[Verdict | BodyAwaited]:
         """The verdict, at once where no database is needed, else to be awaited. No call makes it raise."""
         schemes = call.route.schemes
         if not schemes:
@@ -127,24 +129,29 @@ class Guard:
                 return verdict
         return self._read(call)
 
-    def door(self, call: Call) -> BearerDoor | None:
-        """How bearer tokens get in at once at the call's route and method, for `enter`; None if they can't.
+    def door(self, call: Call) -> Door | None:
+        """How credentials get in at once at the call's route and method, for `enter`; None if they can't.
 
         It rests on neither time nor store, nor on the call's Authorization: the engine keeps it for calls alike.
         """
-        if "bearer" not in call.route.schemes or call.signature_fields or in_query(call.target):
+        route = call.route
+        bearer, signed = "bearer" in route.schemes, None
+        if "mac" in route.schemes and not (call.has_body and route.mac_body_hash):
+            with suppress(Malformed):
+                signed = mac.covered_lines(_covered(call)) + b"\n"
+        if not (bearer or signed) or call.signature_fields or in_query(call.target):
             return None
         forged = self._invalid(call, _DEAD, "invented token")
-        return BearerDoor(call=call, scopes=call.route.scopes_for(call.method), forged=forged)
+        return Door(call=call, scopes=route.scopes_for(call.method), bearer=bearer, forged=forged, signed=signed)
 
-    def enter(self, door: BearerDoor, authorization: bytes) -> Verdict | None:
+    def enter(self, door: Door, authorization: bytes) -> "Verdict | asyncio.Future[Verdict] | None":
         """What `check` says of a call with this one Authorization field, where that is plain to see; else None.
 
-        The common case of all checks: a token in the cache, which was read from such a field before, and one that
-        was never issued.
+        The common case of all checks: a token in the cache, which was read from such a field before, one that was
+        never issued, and a MAC with a token in the cache that is right, so that only its nonce is left to be judged.
         """
-        if not authorization.startswith(b"Bearer "):
-            return None
+        if not (door.bearer and authorization.startswith(b"Bearer ")):
+            return None if door.signed is None else self._enter_signed(door, door.signed, authorization)
         token = authorization[7:]
         held = self._cached(sha256(token).digest())
         if held is None:
@@ -156,6 +163,31 @@ class Guard:
             return held
         return self._out_of_bounds(door.call, held) or held
 
+    def _enter_signed(
+        self, door: Door, covered: bytes, authorization: bytes
+    ) -> "Verdict | asyncio.Future[Verdict] | None":
+        """Checks 4 to 13 at once; whatever fails is left to be looked at anew, for its cause. Then check 15."""
+        found = mac.usual(authorization)
+        if found is None:
+            return None
+        token, ts, nonce, stated = found
+        held = self._cached(sha256(token).digest())
+        if held is None or held.token is None:
+            return None
+        principal, now, created = held.principal, self._now(), int(ts)
+        if (
+            signing.is_right(b"%b\n%b\n%b" % (ts, nonce, covered), stated, created, held.token, self._mac, now)
+            and held.ends_at > now
+            and (not principal.audience or door.call.route.resource in principal.audience)
+            and door.scopes <= principal.scopes
+        ):
+            try:
+                key = key_of(held.digest, b"01", ts, nonce)
+                return self._nonces.spend_timed(key, created, partial(self._answer, door.call, held))
+            except StoreUnavailable as exc:
+                return _no_answer(exc)
+        return None
+
     async def still_live(self, digests: Collection[bytes]) -> frozenset[bytes]:
         """Which tokens (`Allowed.digest`) may go on using what they opened, a tunnel for instance.
 
@@ -163,7 +195,7 @@ class Guard:
         """
         return await self._tokens.still_live(digests, self._now())
 
-    def _read(self, call: Call) -> Verdict | Awaitable[Verdict | BodyAwaited]:
+    def _read(self, call: Call) -> Verdict | BodyAwaited | Awaitable[Verdict | BodyAwaited]:
         """Checks 2 to 5."""
         route = call.route
         query = in_query(call.target)
@@ -185,6 +217,9 @@ class Guard:
         token = presented if isinstance(presented, str) else presented.token
         if self._is_invented(token, "gwa_"):
             return self._invalid(call, _unproven(presented), "invented token")
+        held = self._cached(digest(token))
+        if held is not None:
+            return self._judged(call, held, presented, _DEADLINE)
         return self._bounded(partial(self._judge, call, presented), _DEADLINE)
 
     async def _bounded(self, judge: Callable[[], Awaitable[Found]], seconds: float) -> Found | Refused:
@@ -193,13 +228,20 @@ class Guard:
             async with asyncio.timeout(seconds):
                 return await judge()
         except (StoreUnavailable, Overloaded, TimeoutError) as exc:
-            cause = f"store: {type(exc).__name__}: {exc}"
-            return Refused(status=503, error="temporarily_unavailable", description=_NO_ANSWER, cause=cause)
+            return _no_answer(exc)
 
     async def _judge(self, call: Call, presented: str | Signed) -> Verdict | BodyAwaited:
-        """Checks 6 to 15; those of a body that is yet to come are for the engine."""
+        """Checks 6 to 15, of a token that is not in the cache."""
         began = self._elapsed()
-        held = await self._held(call, presented)
+        held = await self._tokens.known(presented if isinstance(presented, str) else presented.token)
+        judged = self._judged(call, held, presented, _DEADLINE - (self._elapsed() - began))
+        return await judged if isinstance(judged, Awaitable) else judged
+
+    def _judged(
+        self, call: Call, found: Held | None, presented: str | Signed, seconds: float
+    ) -> "Verdict | BodyAwaited | asyncio.Future[Verdict]":
+        """Checks 6 to 15; those of a body that is yet to come are for the engine, within so many seconds."""
+        held = self._fits_scheme(call, found, presented)
         if isinstance(held, Refused):
             return held
         if isinstance(presented, str):
@@ -208,26 +250,27 @@ class Guard:
         if isinstance(judged, Refused):
             return judged
         if judged is None:
-            return await self._spend(call, held, presented)
+            return self._spend(call, held, presented)
         misfit = self._invalid(call, _MISFIT, "the body does not fit its hash")
         if not call.has_body:
-            return await self._spend(call, held, presented) if judged.fits() else misfit
-        left = _DEADLINE - (self._elapsed() - began)
-        spend = partial(self._bounded, partial(self._judge_anew, call, presented), left)
+            return self._spend(call, held, presented) if judged.fits() else misfit
+        spend = partial(self._bounded, partial(self._judge_anew, call, presented), seconds)
         return BodyAwaited(check=judged, misfit=misfit, spend=spend)
 
     async def _judge_anew(self, call: Call, signed: Signed) -> Verdict:
         """The same as of now, since the body may have taken its time; then check 15."""
-        held = await self._held(call, signed)
+        held = self._fits_scheme(call, await self._tokens.known(signed.token), signed)
         if isinstance(held, Refused):
             return held
         judged = self._signed_rightly(call, held, signed)
-        return judged if isinstance(judged, Refused) else await self._spend(call, held, signed)
+        if isinstance(judged, Refused):
+            return judged
+        spent = self._spend(call, held, signed)
+        return await spent if isinstance(spent, Awaitable) else spent
 
-    async def _held(self, call: Call, presented: str | Signed) -> Held | Refused:
+    def _fits_scheme(self, call: Call, held: Held | None, presented: str | Signed) -> Held | Refused:
         """Checks 6 and 7."""
-        scheme, token = ("bearer", presented) if isinstance(presented, str) else (presented.scheme, presented.token)
-        held = await self._tokens.known(token)
+        scheme = "bearer" if isinstance(presented, str) else presented.scheme
         if held is None or held.ends_at <= self._now():
             return self._invalid(call, _unproven(presented), "unknown, expired or revoked token")
         if held.principal.token_type != ("bearer" if scheme == "bearer" else "mac"):
@@ -244,26 +287,36 @@ class Guard:
             return self._invalid(call, *judged)
         return self._out_of_bounds(call, held) or judged
 
-    async def _spend(self, call: Call, held: Held, signed: Signed) -> Verdict:
+    def _spend(self, call: Call, held: Held, signed: Signed) -> "Refused | asyncio.Future[Verdict]":
         """Check 15, the last one: what fails before it leaves the nonce unspent."""
         token = held.token
-        spent = Spending.REPLAYED if token is None else await self._nonces.spend(token, signed)
-        if not spent:
-            return self._invalid(call, spent.value, f"{spent.name.lower()} nonce")
-        if signed.scheme == held.principal.token_type:
-            return held
-        principal = held.principal
-        if principal.by_signature is None:
-            principal.by_signature = replace(principal, token_type=signed.scheme, rendered=None, holders=0)
-        return Allowed(principal=principal.by_signature, digest=held.digest, ends_at=held.ends_at)
+        allowed: Allowed = held
+        if signed.scheme != held.principal.token_type:
+            principal = held.principal
+            if principal.by_signature is None:
+                principal.by_signature = replace(principal, token_type=signed.scheme, rendered=None, holders=0)
+            allowed = Allowed(principal=principal.by_signature, digest=held.digest, ends_at=held.ends_at)
+        if token is None:
+            return self._invalid(call, signing.FORGED, "a MAC token whose key is lost")
+        try:
+            return self._nonces.spend_for(token, signed, partial(self._answer, call, allowed))
+        except StoreUnavailable as exc:
+            return _no_answer(exc)
+
+    def _answer(self, call: Call, allowed: Allowed, outcome: Outcome) -> Verdict:
+        """What became of the nonce, as a verdict."""
+        if outcome is Spending.FIRST:
+            return allowed
+        if isinstance(outcome, Spending):
+            return self._invalid(call, outcome.value, f"{outcome.name.lower()} nonce")
+        return _no_answer(outcome)
 
     def _presented(self, call: Call, scheme: str, rest: bytes) -> str | Signed:
         """The bearer token, or what is signed. Raises Malformed, also where the request itself cannot be signed."""
         if scheme == "bearer":
             return bearer.parse(rest)
         if scheme == "mac":
-            covered = mac.Covered(method=call.method, target=call.target, host=call.host, port=call.port)
-            return from_mac(mac.parse(rest), covered)
+            return from_mac(mac.parse(rest), _covered(call))
         message = Message(
             method=call.method,
             target=call.target,
@@ -333,6 +386,15 @@ def _wanted(route: Route) -> str:
     if "signature" not in route.schemes:
         return _NO_CREDENTIAL
     return _NO_SIGNATURE if route.schemes == ("signature",) else _NO_CREDENTIAL_OR_SIGNATURE
+
+
+def _covered(call: Call) -> mac.Covered:
+    return mac.Covered(method=call.method, target=call.target, host=call.host, port=call.port)
+
+
+def _no_answer(exc: Exception) -> Refused:
+    cause = f"store: {type(exc).__name__}: {exc}"
+    return Refused(status=503, error="temporarily_unavailable", description=_NO_ANSWER, cause=cause)
 
 
 def _unproven(presented: str | Signed) -> str:

@@ -4,7 +4,8 @@
 
 Requests that wait together share a statement; no timer is on the way, so that a lone one pays one round trip. Equal
 nonces in a batch: the first wins. What a batch asks is judged by the clock once more when it is sent, and by the floor
-when it is answered: below the floor the database has forgotten what was spent, so nothing passes there.
+when it is answered: below the floor the database has forgotten what was spent, so nothing passes there. One timer for
+all that wait sees to it that nobody waits for long.
 
 Who moves the floor, and where to:
 
@@ -20,12 +21,13 @@ A plain crash of Postgres moves nothing: what was spent is on the disk.
 import asyncio
 import hashlib
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from enum import Enum
+from itertools import chain
 from math import inf
-from typing import Final, Generic, Never, TypeVar
+from typing import Any, Final, Generic, Never, TypeVar
 
 from gateway.credentials.signed import Signed
 from gateway.errors import OperatorError, StoreUnavailable
@@ -36,10 +38,12 @@ from gateway.store.database import DEADLINE, answering
 from gateway.store.nonces import MINUTE, WINDOW
 
 Item = TypeVar("Item")
+Answer = TypeVar("Answer")
 
 _KEY_BYTES: Final = 16
 _LARGEST: Final = 1024  # nonces in one statement
 _MOST_WAITING: Final = 10_000
+_PATIENCE: Final = DEADLINE + 0.1  # seconds that a nonce may wait, for those in flight and then for its own answer
 _EVERY: Final = 15.0  # seconds between two looks at the floor
 _UNKEPT: Final = 2 * MINUTE  # a floor that is further behind than it may be was kept by nobody
 
@@ -61,6 +65,11 @@ class Spending(Enum):
 
     def __bool__(self) -> bool:
         return self is Spending.FIRST
+
+
+Outcome = Spending | StoreUnavailable
+# What is asked, who waits for it, what that gets of the outcome, and when it came, in seconds of the loop's time.
+Waiting = tuple[Item, "asyncio.Future[Any]", Callable[[Outcome], Any], float]
 
 
 class Nonces:
@@ -94,11 +103,21 @@ class Nonces:
         await self._timed.close()
         await self._lasting.close()
 
-    def spend(self, token: AccessToken, signed: Signed) -> Awaitable[Spending]:
+    def spend(self, token: AccessToken, signed: Signed) -> "asyncio.Future[Spending]":
         """Spend the nonce of a request whose signature is right and fresh. Raises StoreUnavailable, also awaited."""
+        return self.spend_for(token, signed, _or_raised)
+
+    def spend_for(
+        self, token: AccessToken, signed: Signed, answer: Callable[[Outcome], Answer]
+    ) -> "asyncio.Future[Answer]":
+        """The same; the future gets what `answer` makes of the outcome, or raises."""
         if signed.created is None:
-            return self._lasting.add((key(token, signed), token.expires_at + timedelta(seconds=_MARGIN)))
-        return self._timed.add((key(token, signed), signed.created))
+            return self._lasting.add((key(token, signed), token.expires_at + timedelta(seconds=_MARGIN)), answer)
+        return self.spend_timed(key(token, signed), signed.created, answer)
+
+    def spend_timed(self, key: bytes, created: int, answer: Callable[[Outcome], Answer]) -> "asyncio.Future[Answer]":
+        """The same, of a request that was signed at `created`; `key` is `key_of` what it claims."""
+        return self._timed.add((key, created), answer)
 
     # -- what a batch is sent and answered by -----------------------------------------------------------------
 
@@ -115,6 +134,8 @@ class Nonces:
         spent: set[bytes] = set()
         if fresh:
             found, same = await self._store.spend_nonces(list(fresh), list(fresh.values()), terms)
+            if same and len(found) == len(batch):  # the common case
+                return [Spending.FIRST] * len(batch)
             spent = set(found)
             if not same:
                 floor, older = await self._on_other_terms(terms, list(fresh))
@@ -196,9 +217,21 @@ def _once(key: bytes, spent: set[bytes]) -> Spending:
 
 def key(token: AccessToken, signed: Signed) -> bytes:
     """16 bytes that stand for (token, created, nonce), or for draft 00 for (token, nonce)."""
-    parts = (signed.draft or signed.scheme, "" if signed.created is None else str(signed.created), signed.nonce)
-    text = token.digest + "\n".join(parts).encode("ascii")
-    return hashlib.blake2b(text, digest_size=_KEY_BYTES).digest()
+    created = "" if signed.created is None else str(signed.created)
+    return key_of(
+        token.digest, (signed.draft or signed.scheme).encode(), created.encode(), signed.nonce.encode("ascii")
+    )
+
+
+def key_of(digest: bytes, kind: bytes, created: bytes, nonce: bytes) -> bytes:
+    """The same of a token's digest, the draft or scheme, and what the request says of its time and nonce."""
+    return hashlib.blake2b(b"%b%b\n%b\n%b" % (digest, kind, created, nonce), digest_size=_KEY_BYTES).digest()
+
+
+def _or_raised(outcome: Outcome) -> Spending:
+    if isinstance(outcome, StoreUnavailable):
+        raise outcome
+    return outcome
 
 
 class _Lane(Generic[Item]):
@@ -206,23 +239,30 @@ class _Lane(Generic[Item]):
 
     def __init__(self, send: Callable[[Sequence[Item]], Awaitable[Sequence[Spending]]]) -> None:
         self._send = send
-        self._waiting: list[tuple[Item, asyncio.Future[Spending]]] = []
+        self._waiting: list[Waiting[Item]] = []
+        self._flying: Sequence[Waiting[Item]] = ()
         self._running: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
         self._closed = False
 
-    def add(self, item: Item) -> "asyncio.Future[Spending]":
+    def add(self, item: Item, answer: Callable[[Outcome], Answer]) -> "asyncio.Future[Answer]":
         """Have it sent with all that come in the same turn of the loop, or after what is in flight."""
         if self._closed or len(self._waiting) >= _MOST_WAITING:
             raise StoreUnavailable("closed" if self._closed else f"{_MOST_WAITING} nonces wait already")
-        outcome: asyncio.Future[Spending] = asyncio.get_running_loop().create_future()
-        self._waiting.append((item, outcome))
+        loop = asyncio.get_running_loop()
+        answered: asyncio.Future[Answer] = loop.create_future()
+        self._waiting.append((item, answered, answer, loop.time()))
         if self._running is None:
-            self._running = asyncio.create_task(self._run())
-        return outcome
+            self._running = loop.create_task(self._run())
+        if self._timer is None:
+            self._timer = loop.call_later(_PATIENCE, self._lose_patience, loop)
+        return answered
 
     async def close(self) -> None:
         """Break off what is in flight; all that wait get StoreUnavailable."""
         self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
         if self._running is not None:
             self._running.cancel()
             await asyncio.gather(self._running, return_exceptions=True)
@@ -236,14 +276,15 @@ class _Lane(Generic[Item]):
                 self._waiting = self._waiting[_LARGEST:]
                 batch = [entry for entry in batch if not entry[1].done()]  # who has gone keeps the nonce
                 if batch:
+                    self._flying = batch
                     await self._answer(batch)
         finally:
-            self._running = None
+            self._running, self._flying = None, ()
 
-    async def _answer(self, batch: Sequence[tuple[Item, "asyncio.Future[Spending]"]]) -> None:
+    async def _answer(self, batch: Sequence[Waiting[Item]]) -> None:
         try:
             async with answering(DEADLINE):
-                outcomes = await self._send([item for item, _ in batch])
+                outcomes = await self._send([entry[0] for entry in batch])
         except StoreUnavailable as exc:
             _fail(batch, str(exc))
         except asyncio.CancelledError:
@@ -253,12 +294,27 @@ class _Lane(Generic[Item]):
             _log.error("nonces cannot be spent", exc_info=exc)
             _fail(batch, f"{type(exc).__name__}")
         else:
-            for (_, waiting), outcome in zip(batch, outcomes, strict=True):
-                if not waiting.done():
-                    waiting.set_result(outcome)
+            _tell(batch, outcomes)
+
+    def _lose_patience(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Let nobody wait any longer who has waited for so long; the timer is set for the next one, if any."""
+        self._timer = None
+        late = loop.time() - _PATIENCE
+        for entry in chain(self._flying, self._waiting):  # in the order in which they came
+            if entry[3] > late:
+                self._timer = loop.call_at(entry[3] + _PATIENCE, self._lose_patience, loop)
+                break
+            _fail([entry], "no answer in time")
 
 
-def _fail(batch: Sequence[tuple[object, "asyncio.Future[Spending]"]], cause: str) -> None:
-    for _, waiting in batch:
+def _fail(batch: Sequence[Waiting[Item]], cause: str) -> None:
+    _tell(batch, [StoreUnavailable(cause) for _ in batch])
+
+
+def _tell(batch: Iterable[Waiting[Item]], outcomes: Iterable[Outcome]) -> None:
+    for (_, waiting, answer, _), outcome in zip(batch, outcomes, strict=True):
         if not waiting.done():
-            waiting.set_exception(StoreUnavailable(cause))
+            try:
+                waiting.set_result(answer(outcome))
+            except Exception as exc:  # also one that `answer` raises to have it told
+                waiting.set_exception(exc)

@@ -6,6 +6,7 @@ The signature is judged first: what a client is told of its algorithm, draft, cl
 from typing import NamedTuple
 
 from gateway.config import Mac
+from gateway.credentials import mac
 from gateway.credentials.signed import BodyCheck, Signed
 from gateway.guard.verdict import Call
 from gateway.model import AccessToken, MacAlgorithm
@@ -31,6 +32,20 @@ def judge(call: Call, signed: Signed, token: AccessToken, rules: Mac, now: float
     if algorithm not in rules.algorithms:
         return Fault(f"The algorithm {algorithm} is not accepted.", "algorithm is not in mac.algorithms")
     return _of_draft(signed, token, rules) or _of_time(signed, rules, now) or _of_body_hash(call, signed, algorithm)
+
+
+def is_right(text: bytes, stated: bytes, created: int, token: AccessToken, rules: Mac, now: float) -> bool:
+    """Whether `judge` finds no fault with a call without ext, signed by draft 01: `stated` is the mac of `text`."""
+    key, algorithm = token.mac_key, token.mac_algorithm
+    return (
+        key is not None
+        and algorithm is not None
+        and mac.proves(key, algorithm, text, stated)
+        and algorithm in rules.algorithms
+        and "01" in token.mac_drafts
+        and "01" in rules.drafts
+        and abs(int(now) - created) <= rules.skew
+    )
 
 
 def _of_draft(signed: Signed, token: AccessToken, rules: Mac) -> Fault | None:

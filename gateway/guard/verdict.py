@@ -98,12 +98,14 @@ class Refused:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class BearerDoor:
-    """What lets bearer tokens in at once at calls like one: the scopes they need, and the answer to forged ones."""
+class Door:
+    """What lets credentials in at once at calls like one: the scopes they need, and what else is known beforehand."""
 
     call: Call  # its Authorization says nothing here
     scopes: frozenset[str]
-    forged: Refused
+    bearer: bool  # tokens get in
+    forged: Refused  # the answer to forged ones
+    signed: bytes | None  # what a MAC without ext covers behind its nonce; None: none gets in at once
 
 
 Verdict = Allowed | Refused

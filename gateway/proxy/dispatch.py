@@ -7,7 +7,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from gateway.config import Config
 from gateway.credentials import signatures
-from gateway.guard import BearerDoor, Call, Guard, Principal, Refused
+from gateway.guard import Call, Door, Guard, Principal, Refused
 from gateway.http1 import Malformed, RequestHead, list_members, parse_host
 from gateway.model import ISSUER_METADATA, OWN_COOKIES, RESOURCE_METADATA, format_scope
 from gateway.proxy.answers import malformed, prefers_html, refusal
@@ -57,7 +57,7 @@ class Plan:
     last: bytes
     request_id: bytes | None
     prefers_page: bool  # than JSON, where it is refused
-    door: BearerDoor | None = None
+    door: Door | None = None
 
 
 class Dispatcher:

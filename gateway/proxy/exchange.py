@@ -93,7 +93,7 @@ class Exchange:
 
     # -- judging ------------------------------------------------------------------------------------------------
 
-    def start(self, verdict: Verdict | None, body: bytes) -> None:
+    def start(self, verdict: Verdict | Awaitable[Verdict] | None, body: bytes) -> None:
         """Find the owner of the request and put it before the guard, unless that has given its verdict.
 
         `body` is what is here of a whole request's.
@@ -114,8 +114,8 @@ class Exchange:
         judged = verdict or proxy.guard.check(proxy.dispatcher.call(self.head, plan))
         if isinstance(judged, Allowed):
             self._permitted(judged)
-        elif isinstance(judged, Refused):
-            self._front.refuse(self, judged)
+        elif isinstance(judged, Refused | BodyAwaited):
+            self._judged(judged)
         else:
             self._park(judged, self._judged)
 

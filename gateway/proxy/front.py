@@ -4,6 +4,7 @@ While an exchange is under way, what the client sends ahead waits in the reader,
 """
 
 import asyncio
+from collections.abc import Awaitable
 from math import inf
 from typing import TYPE_CHECKING, cast
 
@@ -189,8 +190,8 @@ class Front(asyncio.BufferedProtocol):
         exchange.start(verdict, body or b"")
         return self.exchange is not exchange or not exchange.request_complete
 
-    def _seen_at_once(self, head: RequestHead) -> Verdict | None:
-        """The guard's verdict where it is plain to see."""
+    def _seen_at_once(self, head: RequestHead) -> Verdict | Awaitable[Verdict] | None:
+        """The guard's verdict where it is plain to see, or to be awaited for a nonce only."""
         plan = head.plan
         if not isinstance(plan, Plan) or plan.door is None or len(head.authorization) != 1:
             return None

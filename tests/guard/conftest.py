@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -62,7 +62,7 @@ class Clock:
 async def verdict_of(guard: Guard, call: Call) -> Verdict:
     """The verdict, waited for where it must be; a body that is awaited is for the tests of bodies."""
     found = guard.check(call)
-    verdict = found if isinstance(found, Allowed | Refused) else await found
+    verdict = await found if isinstance(found, Awaitable) else found
     assert not isinstance(verdict, BodyAwaited)
     return verdict
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Coroutine
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -76,7 +76,7 @@ async def test_verdict_is_the_same_whether_the_token_is_held_or_not(world: World
         for call in calls:
             found = holding.guard.check(call)
             at_once += isinstance(found, Allowed | Refused)
-            verdict = found if isinstance(found, Allowed | Refused) else await found
+            verdict = await found if isinstance(found, Awaitable) else found
             expected = await world.check(call, unheld.guard)
             if isinstance(expected, Refused):
                 assert verdict == expected, call
