@@ -34,7 +34,7 @@ from gateway.errors import OperatorError, StoreUnavailable
 from gateway.model import AccessToken
 from gateway.observe import get_logger
 from gateway.store import FoundTerms, NonceTerms, Store
-from gateway.store.database import DEADLINE, answering
+from gateway.store.database import DEADLINE
 from gateway.store.nonces import MINUTE, WINDOW
 
 Item = TypeVar("Item")
@@ -283,8 +283,7 @@ class _Lane(Generic[Item]):
 
     async def _answer(self, batch: Sequence[Waiting[Item]]) -> None:
         try:
-            async with answering(DEADLINE):
-                outcomes = await self._send([entry[0] for entry in batch])
+            outcomes = await self._send([entry[0] for entry in batch])
         except StoreUnavailable as exc:
             _fail(batch, str(exc))
         except asyncio.CancelledError:
