@@ -4,7 +4,7 @@
 the machine does meanwhile falls on all ways alike; ratios are taken within a round.
 
 A *single* statement is the least that one would write instead: one row into the same table, `on conflict do nothing
-returning`, each waiting request on one of ten connections. It looks at no floor.
+returning`, for each waiting request on one of ten connections of the store, with its deadline. It looks at no floor.
 """
 
 import argparse
@@ -38,13 +38,14 @@ from gateway.guard.nonces import Nonces, key
 from gateway.model import AccessToken, Identity
 from gateway.routing import Route
 from gateway.store import NewClient, Store
-from gateway.store.database import connect
+from gateway.store.database import DEADLINE, Connection, Database, connect
 from gateway.store.migrations import migrate
 from gateway.store.nonces import MINUTE
 from gateway.supervisor import embedded
 
 WAITING: Final = (1, 16, 64, 256)
 CONNECTIONS: Final = 10
+SLOTS: Final = 32
 TURNED: Final = 8  # partitions that are emptied in a round
 _KEYRING: Final = Keyring(b"obviously-a-fake-key-for-tests!!")
 _SINGLE: Final = "insert into nonces (slot, key) values ($1, $2) on conflict do nothing returning key"
@@ -119,26 +120,22 @@ def _token() -> AccessToken:
     )  # fmt: skip
 
 
-@asynccontextmanager
-async def single(made: Bench) -> AsyncIterator[Spend]:
-    """One statement for each nonce, on connections that are taken in turn."""
-    connections = [await connect(made.dsn, "gateway-bench") for _ in range(CONNECTIONS)]
-    idle, turns = list(connections), asyncio.Semaphore(CONNECTIONS)  # which is fair to all that wait
+class Singles(Database):
+    """One statement for each nonce, with a deadline like all statements of the store, on its connections in turn."""
 
-    async def spend(nonce: str) -> bool:
-        signed = made.signed(nonce)
+    def __init__(self, made: Bench) -> None:
+        async def one() -> Connection:
+            return await connect(made.dsn, "gateway-bench")
+
+        super().__init__(one, CONNECTIONS)
+        self._made = made
+
+    async def spend(self, nonce: str) -> bool:
+        signed = self._made.signed(nonce)
         assert signed.created is not None
-        arguments = (signed.created // MINUTE % 32, key(made.token, signed))
-        async with turns:
-            connection = idle.pop()
-            try:
-                return await connection.fetchrow(_SINGLE, *arguments) is not None
-            finally:
-                idle.append(connection)
-
-    yield spend
-    for connection in connections:
-        connection.terminate()
+        slot, its_key = signed.created // MINUTE % SLOTS, key(self._made.token, signed)
+        async with self._lend(DEADLINE) as connection:
+            return await connection.fetchrow(_SINGLE, slot, its_key) is not None
 
 
 # -- spending ------------------------------------------------------------------------------------------------
@@ -173,15 +170,16 @@ async def measure(made: Bench, spend: Spend, waiting: int, seconds: float, into:
 async def spending(made: Bench, rounds: int, seconds: float) -> str:
     """Batched against one statement each."""
     found: dict[tuple[int, str], Figures] = {}
-    async with single(made) as one_each:
-        ways: dict[str, Spend] = {"one statement each": one_each, "batched": made.batched}
-        for way in ways.values():
-            await load(made, way, 64, 0.5)
-        for round_ in range(rounds):
-            for waiting in WAITING:
-                for name in list(ways)[:: 1 if round_ % 2 else -1]:
-                    figures = found.setdefault((waiting, name), Figures())
-                    await measure(made, ways[name], waiting, seconds, figures)
+    singles = Singles(made)
+    ways: dict[str, Spend] = {"one statement each": singles.spend, "batched": made.batched}
+    for way in ways.values():
+        await load(made, way, 64, 0.5)
+    for round_ in range(rounds):
+        for waiting in WAITING:
+            for name in list(ways)[:: 1 if round_ % 2 else -1]:
+                figures = found.setdefault((waiting, name), Figures())
+                await measure(made, ways[name], waiting, seconds, figures)
+    await singles.close()
     rows = [
         [
             str(waiting), name, spread(figures.rate, "{:,.0f}"), spread(figures.p50), spread(figures.p99),
