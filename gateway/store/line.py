@@ -11,7 +11,11 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
+import asyncpg
+from asyncpg.prepared_stmt import PreparedStatement
+
 from gateway.errors import StoreUnavailable
+from gateway.store import poolers, queries
 from gateway.store.database import DEADLINE, IDLE_LIMIT, Connection, Database, Statements, answering, is_outage
 
 _NEVER: Final = float("inf")
@@ -23,7 +27,7 @@ class Line:
     def __init__(self, connect_one: Callable[[], Awaitable[Connection]], others: Database) -> None:
         self._connect = connect_one
         self._others = others
-        self._open: tuple[Connection, Statements] | None = None
+        self._open: _Open | None = None
         self._used_at = -_NEVER
         self._ends_at = _NEVER  # the deadline of the statement in flight
         self._watch: asyncio.TimerHandle | None = None
@@ -37,11 +41,15 @@ class Line:
         self._ends_at = now + DEADLINE
         try:
             found = self._open
-            if found is None or found[0].is_closed() or now - self._used_at > IDLE_LIMIT:
+            if found is None or found.connection.is_closed() or now - self._used_at > IDLE_LIMIT:
                 found = await self._opened()
             if self._watch is None:
                 self._look()
-            answer = await found[1].value(name, *args)
+            prepared = found.prepared.get(name)
+            if prepared is not None:
+                answer = await prepared.fetchval(*args)
+            else:
+                answer = await found.first(name, args)
         except BaseException as exc:
             self._terminate()
             if isinstance(exc, Exception) and is_outage(exc):
@@ -58,14 +66,14 @@ class Line:
         if self._watch is not None:
             self._watch.cancel()
         if self._open is not None and self._ends_at == _NEVER:
-            await asyncio.gather(self._open[0].close(timeout=1), return_exceptions=True)
+            await asyncio.gather(self._open.connection.close(timeout=1), return_exceptions=True)
         self._terminate()
 
-    async def _opened(self) -> tuple[Connection, Statements]:
+    async def _opened(self) -> "_Open":
         self._terminate()
         async with answering(DEADLINE):
             connection = await self._connect()
-        self._open = connection, Statements(connection)
+        self._open = _Open(connection)
         if self._closed:
             raise StoreUnavailable("the store is closed")
         return self._open
@@ -73,7 +81,7 @@ class Line:
     def _terminate(self) -> None:
         found, self._open = self._open, None
         if found is not None:
-            found[0].terminate()
+            found.connection.terminate()
 
     def _look(self) -> None:
         """End what is beyond its deadline; look again when what is in flight, if anything, will be."""
@@ -84,7 +92,23 @@ class Line:
         if loop.time() < self._ends_at:
             self._watch = loop.call_at(self._ends_at, self._look)
         elif self._open is not None:
-            self._open[0].terminate()
+            self._open.connection.terminate()
+
+
+class _Open:
+    """A connection, and the statements that were asked on it before, prepared. A pooler may forget them."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.prepared: dict[str, PreparedStatement[asyncpg.Record]] = {}
+        self._statements = Statements(connection)
+
+    async def first(self, name: str, args: tuple[object, ...]) -> Any:
+        """The answer to a statement that is asked for the first time on this connection, or through a pooler."""
+        if poolers.is_pooled(self.connection):
+            return await self._statements.value(name, *args)
+        prepared = self.prepared[name] = await self.connection.prepare(queries.load()[name])
+        return await prepared.fetchval(*args)
 
 
 class Lines:
