@@ -2,7 +2,9 @@
 
     spend ──▶ waiting ──▶ one statement in flight, while the next batch collects ──▶ first, replayed or stale
 
-Requests that wait together share a statement; no timer is on the way, so that a lone one pays one round trip. Equal
+Requests that wait together share a statement; no timer is on the way, so that a lone one pays one round trip. Between
+batches of several the loop has a few turns: what has come by then, often from those who were answered just now, goes
+with those who wait already, since a statement costs as much as a dozen nonces in it. Equal
 nonces in a batch: the first wins. What a batch asks is judged by the clock once more when it is sent, and by the floor
 when it is answered: below the floor the database has forgotten what was spent, so nothing passes there. One timer for
 all that wait sees to it that nobody waits for long.
@@ -43,6 +45,7 @@ Answer = TypeVar("Answer")
 _KEY_BYTES: Final = 16
 _LARGEST: Final = 1024  # nonces in one statement
 _MOST_WAITING: Final = 10_000
+_TURNS: Final = 6  # of the loop between two batches: their answers out, upstream and back, and the next requests in
 _PATIENCE: Final = DEADLINE + 0.1  # seconds that a nonce may wait, for those in flight and then for its own answer
 _EVERY: Final = 15.0  # seconds between two looks at the floor
 _UNKEPT: Final = 2 * MINUTE  # a floor that is further behind than it may be was kept by nobody
@@ -278,6 +281,8 @@ class _Lane(Generic[Item]):
                 if batch:
                     self._flying = batch
                     await self._answer(batch)
+                    if len(batch) > 1 or self._waiting:
+                        await _some_turns()
         finally:
             self._running, self._flying = None, ()
 
@@ -304,6 +309,12 @@ class _Lane(Generic[Item]):
                 self._timer = loop.call_at(entry[3] + _PATIENCE, self._lose_patience, loop)
                 break
             _fail([entry], "no answer in time")
+
+
+async def _some_turns() -> None:
+    """Let what is about to come join those who wait; turns in which nothing is ready take no time."""
+    for _ in range(_TURNS):
+        await asyncio.sleep(0)
 
 
 def _fail(batch: Sequence[Waiting[Item]], cause: str) -> None:
