@@ -61,6 +61,7 @@ class Client:
     port: int
     tokens: IssuedTokens
     numbers: "itertools.count[int]" = field(default_factory=itertools.count)
+    workers: set[str] = field(default_factory=set)  # that answered
 
     def signed(self, target: str) -> bytes:
         """The bytes of a request, with a nonce that no other has."""
@@ -82,7 +83,9 @@ class Client:
                 reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
                 try:
                     writer.write(request)
-                    return int((await reader.readuntil(b"\r\n")).split()[1])
+                    head = (await reader.readuntil(b"\r\n\r\n")).decode()
+                    self.workers.add(head.lower().partition("\r\nx-request-id: ")[2][:16])
+                    return int(head.split()[1])
                 finally:
                     writer.close()
         except (OSError, asyncio.IncompleteReadError):
@@ -160,6 +163,7 @@ async def test_of_fifty_parallel_replays_over_two_workers_one_passes(
             found = await asyncio.gather(*(site.client.send(request) for _ in range(50)))
             assert Counter(found) == {PASSED: 1, REFUSED: 49}
             assert site.upstream.reached[target] == 1
+        assert len(site.client.workers) == 2
 
 
 async def test_replay_is_refused_and_outage_is_told_whatever_becomes_of_the_database(site: Site) -> None:
