@@ -16,6 +16,7 @@ the server agrees (`unread()`), or to the next request.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import cast
 
 from gateway.http1.body import EMPTY_BODY, Body, ChunkedBody, End, LengthBody
 from gateway.http1.buffer import Buffer, HeadLines, Memo
@@ -109,14 +110,17 @@ class RequestReader:
 
     @property
     def unarrived(self) -> int:
-        """How many bytes of a body of known length have yet to come; 0 where the length is not known."""
+        """How many bytes of a body of known length have yet to come; 0 where what came before them is still here."""
         body = self._body
-        return body.left - self.buffered if isinstance(body, LengthBody) and self._state == "body" else 0
+        if self._state != "body" or not isinstance(body, LengthBody) or self.buffered:
+            return 0
+        return body.left
 
-    def went_by(self) -> None:
-        """All that had yet to come of the body has passed elsewhere."""
-        if isinstance(self._body, LengthBody):
-            self._body.left = self.buffered
+    def went_by(self, size: int) -> None:
+        """So many of the bytes that had yet to come have passed elsewhere."""
+        if size > self.unarrived:
+            raise ValueError("more has passed than was to come")
+        cast("LengthBody", self._body).left -= size
 
     @property
     def first_chunk_seen(self) -> bool:

@@ -25,7 +25,7 @@ from gateway.observe import get_logger
 from gateway.proxy.answers import last_chunk, refusal, too_large
 from gateway.proxy.checked import CheckedBody
 from gateway.proxy.dispatch import EXPECT, Plan, identity_fields
-from gateway.proxy.pump import WORTHWHILE, Download, Pump, Upload
+from gateway.proxy.pump import Download, Pump, Upload, worthwhile
 from gateway.proxy.relay import Relay
 from gateway.proxy.tunnel import Tunnel
 from gateway.proxy.upstream import UpstreamConnection, UpstreamUnreachable
@@ -264,7 +264,12 @@ class Exchange:
         else:
             self._upstream.write(data)
         self.await_response()
-        if self.pump is None and self._checked is None and self._front.reader.unarrived >= WORTHWHILE:
+        if (
+            self.pump is None
+            and self._checked is None
+            and self._upstream.writable
+            and worthwhile(self._front.reader.unarrived, self._upstream)
+        ):
             self.pump = Upload(self, self._front, self._upstream)
 
     def send_last(self, data: bytes) -> None:
@@ -339,7 +344,7 @@ class Exchange:
             self.renew_deadline()
             if not self._front.writable:
                 self.client_writable(False)
-            elif self.pump is None and reader.unarrived >= WORTHWHILE:
+            elif self.pump is None and worthwhile(reader.unarrived, upstream):
                 self.pump = Download(self, self._front, upstream)
 
     def upstream_closed(self) -> None:
@@ -380,7 +385,7 @@ class Exchange:
 
     def _change_protocol(self, upstream: UpstreamConnection, head: ResponseHead) -> None:
         """From here on the connection belongs to the new protocol."""
-        if self._checked is not None:
+        if not self.request_complete:
             self.fail(refusal(502, "The upstream changed the protocol within a request.", cause="101 too early"))
             return
         self._relaying().switch(head)

@@ -332,7 +332,8 @@ class Front(asyncio.BufferedProtocol):
     def _next(self) -> None:
         self.exchange = None
         self._discarding = False
-        if not self.keep_alive or (self._half_closed_until != inf and not self.reader.buffered):
+        ends = self._half_closed_until != inf or self.proxy.draining  # unless something is here already
+        if not self.keep_alive or (ends and not self.reader.buffered):
             self.linger()
             return
         self._head_begun = False

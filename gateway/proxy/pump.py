@@ -11,7 +11,7 @@ import os
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, TypeGuard
 
-from gateway.proxy.answers import refusal
+from gateway.http1 import RequestReader, ResponseReader
 
 if TYPE_CHECKING:
     from gateway.proxy.exchange import Exchange
@@ -23,17 +23,27 @@ _PIPE: Final = 256 * 1024  # bytes asked for
 _AT_ONCE: Final = 1024 * 1024  # bytes moved before others have their turn
 
 
-class Pump:
-    """Moves what has yet to come of a body from `source` to `sink`, which nobody may read or write meanwhile.
+def worthwhile(unarrived: int, upstream: "UpstreamConnection") -> bool:
+    """Whether to pump what has yet to come of a body."""
+    return unarrived >= WORTHWHILE and not upstream.encrypted and hasattr(os, "splice")
 
-    It begins when what was written before has gone out. `_paced(blocked)` hears of progress, and whether the sink
-    takes no more for now. `_ended(left, cause)` is the last word: nothing was left; or nothing was moved, since it
-    cannot be done (without a cause); or a side failed half-way, and bytes may be lost.
+
+class Pump:
+    """Moves what has yet to come of a body, by its reader, from `source` to `sink`, which nobody uses meanwhile.
+
+    `_paced(blocked)` hears of what was moved, and whether the sink takes no more for now. One of two is the last
+    word. `_stopped()`: nothing is in between; all has passed, or the rest goes the usual way, as it does where the
+    source has failed, so that its transport sees that too. `_lost()`: the sink has failed, and bytes are lost.
     """
 
-    def __init__(self, source: asyncio.Transport | None, sink: asyncio.Transport | None, size: int) -> None:
+    def __init__(
+        self,
+        reader: RequestReader | ResponseReader,
+        source: asyncio.Transport | None,
+        sink: asyncio.Transport | None,
+    ) -> None:
+        self._reader = reader
         self._transports = (source, sink)
-        self._left = size  # to be taken from the source
         self._piped = 0
         self._blocked = False
         self._loop = asyncio.get_running_loop()
@@ -43,7 +53,10 @@ class Pump:
     def _paced(self, blocked: bool) -> None:
         raise NotImplementedError
 
-    def _ended(self, left: int, cause: str) -> None:
+    def _stopped(self) -> None:
+        raise NotImplementedError
+
+    def _lost(self) -> None:
         raise NotImplementedError
 
     def close(self) -> None:
@@ -61,47 +74,50 @@ class Pump:
         self._fds = ()
 
     def _start(self) -> None:
+        """Begin, unless what was written before has not gone out yet."""
         self._starting = None
         source, sink = self._transports
-        if not (_plain(source) and _plain(sink)):
-            self._ended(self._left, "")
+        if not (_is_free(source) and _is_free(sink)):
+            self._stopped()
             return
         try:
             self._fds = _descriptors(source, sink)
         except OSError:  # there are no more descriptors to be had
-            self._ended(self._left, "")
+            self._stopped()
             return
         self._loop.add_reader(self._fds[0], self._move)
 
     def _move(self) -> None:
         """Move what can be moved, then wait for the side that holds it up."""
         source, sink, outlet, inlet = self._fds
-        moved, filling = 0, True
+        moved = 0
         try:
-            while moved < _AT_ONCE:
-                if not self._piped:
-                    self._piped = _spliced(source, inlet, min(self._left, _AT_ONCE))
-                    if not self._piped:
-                        self._end("the connection ended before the body did")
-                        return
-                    self._left -= self._piped
-                filling = False
-                while self._piped:
-                    passed = _spliced(outlet, sink, self._piped)
-                    self._piped -= passed
-                    moved += passed
-                filling = True
-                if not self._left:
-                    self._end("")
-                    return
+            while self._piped or (moved < _AT_ONCE and self._fill(source, inlet)):
+                passed = _spliced(outlet, sink, self._piped)
+                self._piped -= passed
+                moved += passed
         except BlockingIOError:
-            pass
-        except OSError as exc:
-            self._end(str(exc))
-            return
-        self._wait(blocked=not filling)
+            self._wait(moved)
+        except OSError:
+            self.close()
+            (self._lost if self._piped else self._stopped)()
+        else:
+            if moved >= _AT_ONCE and self._reader.unarrived:
+                self._wait(moved)
+            else:
+                self.close()
+                self._stopped()
 
-    def _wait(self, *, blocked: bool) -> None:
+    def _fill(self, source: int, inlet: int) -> bool:
+        """Take in from the source; False where nothing more is to come, or nothing more will."""
+        left = self._reader.unarrived
+        if left:
+            self._piped = _spliced(source, inlet, min(left, _AT_ONCE))
+            self._reader.went_by(self._piped)
+        return self._piped > 0
+
+    def _wait(self, moved: int) -> None:
+        blocked = self._piped > 0
         if blocked != self._blocked:
             self._blocked = blocked
             source, sink, *_ = self._fds
@@ -111,11 +127,9 @@ class Pump:
             else:
                 self._loop.remove_writer(sink)
                 self._loop.add_reader(source, self._move)
+        elif not moved:
+            return
         self._paced(blocked)
-
-    def _end(self, cause: str) -> None:
-        self.close()
-        self._ended(self._left + self._piped, cause)
 
 
 class Upload(Pump):
@@ -124,23 +138,23 @@ class Upload(Pump):
     def __init__(self, exchange: "Exchange", front: "Front", upstream: "UpstreamConnection") -> None:
         self._exchange, self._front, self._upstream = exchange, front, upstream
         front.pause()
-        super().__init__(front.transport, upstream.transport, front.reader.unarrived)
+        super().__init__(front.reader, front.transport, upstream.transport)
 
     def _paced(self, blocked: bool) -> None:
         self._upstream.writable = not blocked
         self._exchange.await_response()
         self._front.pace()
 
-    def _ended(self, left: int, cause: str) -> None:
+    def _stopped(self) -> None:
         self._exchange.pump = None
         if self._blocked:
             self._upstream.writable = True
-        if left and cause:
-            self._exchange.fail(refusal(502, "The body did not reach the upstream whole.", cause=cause))
-            return
-        if not left:
-            self._front.reader.went_by()
         self._front.advance()
+
+    def _lost(self) -> None:
+        """The upstream takes no more of the body, but may have answered before it said so."""
+        self._exchange.pump = None
+        self._paced(blocked=True)
 
 
 class Download(Pump):
@@ -149,37 +163,35 @@ class Download(Pump):
     def __init__(self, exchange: "Exchange", front: "Front", upstream: "UpstreamConnection") -> None:
         self._exchange, self._front, self._upstream = exchange, front, upstream
         upstream.pause()
-        super().__init__(upstream.transport, front.transport, upstream.reader.unarrived)
+        super().__init__(upstream.reader, upstream.transport, front.transport)
 
     def _paced(self, blocked: bool) -> None:
-        if blocked == self._front.writable:
-            (self._front.pause_writing if blocked else self._front.resume_writing)()
-        elif not blocked:
+        if blocked:
+            self._front.pause_writing()  # anew, as its time begins anew
+        elif not self._front.writable:
+            self._front.resume_writing()
+        else:
             self._exchange.renew_deadline()
 
-    def _ended(self, left: int, cause: str) -> None:
+    def _stopped(self) -> None:
         self._exchange.pump = None
-        if left and cause:
-            self._exchange.fail(refusal(502, "The upstream's answer is incomplete.", cause=cause))
-        elif left:
-            if self._front.writable:
-                self._upstream.resume()
-        else:
-            if not self._front.writable:
-                self._front.resume_writing()
-            self._upstream.reader.went_by()
+        self._upstream.overtaken = True
+        if self._blocked:
+            self._front.resume_writing()
+        if not self._reader.unarrived:
             self._exchange.upstream_received(b"")
+        elif self._front.writable:
+            self._upstream.resume()
+
+    def _lost(self) -> None:
+        """The client is gone."""
+        self._exchange.pump = None
+        self._front.abort()
 
 
-def _plain(transport: asyncio.Transport | None) -> TypeGuard[asyncio.Transport]:
-    """Whether bytes may pass by a transport: they are not encrypted, and none waits to be written before them."""
-    return (
-        hasattr(os, "splice")
-        and transport is not None
-        and not transport.is_closing()
-        and transport.get_write_buffer_size() == 0
-        and transport.get_extra_info("sslcontext") is None
-    )
+def _is_free(transport: asyncio.Transport | None) -> TypeGuard[asyncio.Transport]:
+    """Whether bytes may pass by a transport: none waits to be written before them."""
+    return transport is not None and not transport.is_closing() and transport.get_write_buffer_size() == 0
 
 
 def _descriptors(source: asyncio.Transport, sink: asyncio.Transport) -> tuple[int, ...]:

@@ -6,6 +6,7 @@ dies unread under a request may have met the upstream's idle timeout; who asked 
 """
 
 import asyncio
+import select
 import ssl
 from collections import deque
 from functools import cache
@@ -39,6 +40,8 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         self.closed = False
         self.writable = True
         self.reused = False
+        self.encrypted = False
+        self.overtaken = False  # something may be here behind what was read last
         self._reading = True
         self.idle_since = 0.0
         self._pool = pool
@@ -89,6 +92,9 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         if self.closed or transport is None or self.reader.buffered or transport.get_write_buffer_size():
             self.release()
             return
+        if self.overtaken and (self.encrypted or _holds_more(transport)):
+            self.release()
+            return
         if not self._reading:
             self.resume()
         self.owner, self.reused, self.idle_since = None, True, now
@@ -113,6 +119,7 @@ class UpstreamConnection(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
         self._transport.set_write_buffer_limits(high=self._limits.buffer)
+        self.encrypted = transport.get_extra_info("sslcontext") is not None
         if self.closed:
             self._transport.abort()
 
@@ -120,6 +127,7 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         return self._pool.received
 
     def buffer_updated(self, nbytes: int) -> None:
+        self.overtaken = nbytes == len(self._pool.received)
         if self.owner is None:
             self.release()  # nobody asked: whatever this is, it answers nothing
         else:
@@ -315,6 +323,13 @@ class Upstreams:
             self._pools.setdefault(origin, Pool(origin, self._limits, self._received))
         self._of_route[route] = tuple(self._pools[origin] for origin in route.upstreams)
         return self._of_route[route]
+
+
+def _holds_more(transport: asyncio.Transport) -> bool:
+    """Whether the kernel has something of a connection, its end included, that nobody has read."""
+    waiting = select.poll()
+    waiting.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
+    return bool(waiting.poll(0))
 
 
 @cache

@@ -1,12 +1,26 @@
 """Rigs for the access plane's tests."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from gateway.store import Store
+from tests.proxy.bulk import Spliced, spliced
 from tests.proxy.rig import KEYRING, Rig, rig
+
+__all__ = ["Spliced", "spliced"]
+
+Loops = Mapping[str, Callable[[], asyncio.AbstractEventLoop]]
+
+
+def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> Loops:
+    """asyncio's own loop, and for the tests that ask for both also the one that the program prefers."""
+    loops: Loops = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+    asks = any("loop_factories" in mark.kwargs for mark in item.iter_markers("asyncio"))
+    return loops if asks else {"asyncio": asyncio.new_event_loop}
 
 
 @pytest.fixture
