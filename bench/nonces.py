@@ -216,7 +216,7 @@ def _floors(found: dict[tuple[int, str], Figures]) -> str:
 
 async def turning(made: Bench, rounds: int, seconds: float) -> str:
     """Spends while partitions are emptied, against spends while none is."""
-    seconds = max(seconds, 2.0)
+    seconds *= 2
     quiet, busy, emptying = Figures(), Figures(), list[float]()
     for _ in range(rounds):
         await measure(made, made.batched, 64, seconds, quiet)
@@ -361,7 +361,7 @@ async def _run(rounds: int, seconds: float, number: int) -> str:
         parts = [
             await spending(made, rounds, seconds),
             await turning(made, rounds, seconds),
-            await verifying(made, rounds, 5000),
+            await verifying(made, rounds, max(200, int(5000 * seconds))),
             await storage(made, number),
         ]
     return "\n\n".join(parts)
