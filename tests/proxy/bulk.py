@@ -115,6 +115,9 @@ class Slow:
         await loop.sock_sendall(client, request)
         return cls(client)
 
+    async def send(self, data: bytes) -> None:
+        await asyncio.get_running_loop().sock_sendall(self.socket, data)
+
     async def read(self, size: int) -> bytes:
         return await asyncio.get_running_loop().sock_recv(self.socket, size)
 

@@ -221,6 +221,27 @@ async def test_answer_that_comes_before_the_large_body_is_up_arrives(
     assert spliced.moved > 0
 
 
+async def test_answer_is_read_although_the_upstream_has_reset_the_connection_behind_it(
+    tmp_path: Path, no_database: Store, spliced: Spliced
+) -> None:
+    loop = asyncio.get_running_loop()
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.setblocking(False)
+        routes = [{**ROUTES[0], "upstreams": [f"http://127.0.0.1:{listening.getsockname()[1]}"]}]
+        async with rig(tmp_path, no_database, routes=routes, limits=QUICK) as running:
+            client = await Slow.to(running, head_of(SIZE) + contents(MIB), window=256 * KIB)
+            upstream, _ = await loop.sock_accept(listening)
+            upstream.setblocking(False)
+            await eventually(lambda: spliced.moved > 512 * KIB)
+            assert b"POST / " in await loop.sock_recv(upstream, 1000)
+            # All in one turn of the loop: more of the body, the answer, and the end, with most of the body unread.
+            client.socket.send(b"x" * 1000)
+            upstream.send(b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 2\r\n\r\nno")
+            upstream.close()
+            assert (await client.read(1000)).startswith(b"HTTP/1.1 413 ")
+            client.close()
+
+
 # -- sides that are slow -------------------------------------------------------------------------------------
 
 
@@ -257,13 +278,18 @@ async def test_reader_that_takes_its_time_is_served_to_the_end(
     limits, size = Limits(slow_reader=0.7, tick=0.05), 24 * MIB
     async with rig(tmp_path, no_database, routes=ROUTES, limits=limits) as running:
         running.upstream.handler = depot
-        slow = await Slow.to(running, wanting(size), window=256 * KIB)
+        slow = await Slow.to(running, b"", window=64 * KIB)
+        await eventually(lambda: len(running.proxy.fronts) == 1)
+        (front,) = running.proxy.fronts
+        assert front.transport is not None
+        front.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 128 * KIB)
+        await slow.send(wanting(size))
         received, began = 0, time.monotonic()
         while received < size and (data := await slow.read(MIB)):
             received += len(data)
             ahead = received / (10 * MIB) - (time.monotonic() - began)
             await asyncio.sleep(max(0.0, ahead))
-        assert received > size
+        assert received > size, f"closed after {time.monotonic() - began:.1f} s"
         assert time.monotonic() - began > 2 * limits.slow_reader
         assert spliced.moved > size / 2
         slow.close()
