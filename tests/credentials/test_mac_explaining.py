@@ -434,3 +434,9 @@ def test_nothing_makes_it_raise(field: str, method: str, target: bytes, body: by
     covered = mac.Covered(method=method, target=target, host="api.example.com", port=443)
     explained = _explained(field, covered, body=body, client_string=body)
     assert explained.verified == (not explained.causes)
+
+
+@pytest.mark.parametrize("length", [16, 5000])  # 5000: beyond what int() reads
+def test_number_of_any_length_does_not_make_it_raise(length: int) -> None:
+    field = _field(_attributes("01", ts="1" * length) | {"mac": base64.b64encode(bytes(32)).decode()})
+    assert _names(_explained(field, GET))[0] == "malformed"
