@@ -36,20 +36,22 @@ select empty_nonce_slot($1);
 select spend_token_nonces($1, $2);
 
 -- name: sweep_token_nonces
--- Nonces whose token has ended.
+-- Nonces whose token has ended, also by the server: a worker whose clock is ahead must not let others pass them anew.
 with gone as (
     delete from token_nonces where key = any (array(
-        select key from token_nonces where expires_at <= $1 order by expires_at limit $2 for update skip locked
+        select key from token_nonces
+        where expires_at <= least($1, now()) order by expires_at limit $2 for update skip locked
     ))
     returning 1
 )
 select count(*) from gone;
 
 -- name: sweep_mac_nonces
--- Nonces that the release before this one spent, and that may be forgotten.
+-- Nonces that the release before this one spent, and that may be forgotten, by both clocks.
 with gone as (
     delete from mac_nonces where key = any (array(
-        select key from mac_nonces where expires_at <= $1 order by expires_at limit $2 for update skip locked
+        select key from mac_nonces
+        where expires_at <= least($1, now()) order by expires_at limit $2 for update skip locked
     ))
     returning 1
 )

@@ -412,9 +412,12 @@ async def test_nonces_of_ended_tokens_and_of_older_releases_are_swept(store: Sto
     await store.spend_token_nonces([(key, later) for key in keys(5)])
     connection = await asyncpg.connect(database)
     await older(connection, *keys(3))
-    await connection.close()
     assert await store.sweep() == 0
     clock.advance(180)
+    assert await store.sweep() == 0  # this worker's clock is ahead: others still accept what it takes for ended
+    for table in ("token_nonces", "mac_nonces"):
+        await connection.execute(f"update {table} set expires_at = expires_at - interval '3 minutes'")
+    await connection.close()
     assert await store.sweep() == 8
     assert await count(database, "token_nonces") == await count(database, "mac_nonces") == 0
 
