@@ -377,3 +377,60 @@ def test_signature_fits_its_string_only(key: bytes, text: bytes, algorithm: MacA
     assert not mac.verify(key + b"x", algorithm, text, signature)
     assert not mac.verify(key, algorithm, text, signature[:-4])
     assert not mac.verify(key, algorithm, text, signature + "\xe4")
+
+
+# -- the usual form, read in one step ------------------------------------------------------------------------
+
+
+@given(_COVERED, _CREDENTIALS, _ALGORITHMS)
+def test_usual_form_is_draft_01_without_ext_and_says_the_same(
+    covered: mac.Covered, credentials: mac.Credentials, algorithm: MacAlgorithm
+) -> None:
+    signed = _signed(covered, credentials, algorithm)
+    found = mac.usual(mac.render(signed).encode())
+    assert (found is not None) == (signed.ts is not None and signed.ext is None)
+    if found is not None:
+        token, ts, nonce, stated = found
+        assert (token, ts, nonce, stated) == tuple(
+            (value or "").encode() for value in (signed.id, signed.ts, signed.nonce, signed.mac)
+        )
+        text = b"%b\n%b\n%b\n" % (ts, nonce, mac.covered_lines(covered))
+        assert text == _text(covered, signed)
+        assert mac.proves(_KEY, algorithm, text, stated)
+        assert not mac.proves(_KEY[1:], algorithm, text, stated)
+
+
+@given(_COVERED, _CREDENTIALS, _ALGORITHMS, st.data())
+def test_what_the_usual_form_proves_the_reader_of_all_forms_proves_too(
+    covered: mac.Covered, credentials: mac.Credentials, algorithm: MacAlgorithm, data: st.DataObject
+) -> None:
+    value = mac.render(replace(_signed(covered, credentials, algorithm), ext=None)).encode()
+    at = data.draw(st.integers(0, len(value)))
+    changed = value[:at] + data.draw(st.binary(max_size=3)) + value[at + data.draw(st.integers(0, 3)) :]
+    found = mac.usual(changed)
+    if found is not None:
+        token, ts, nonce, stated = found
+        text = b"%b\n%b\n%b\n" % (ts, nonce, mac.covered_lines(covered))
+        read = _passes(changed.removeprefix(b"MAC "), covered, algorithm)
+        assert (read is not None) == mac.proves(_KEY, algorithm, text, stated)
+        if read is not None:
+            assert (read.id, read.ts, read.nonce) == (token.decode(), ts.decode(), nonce.decode())
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reads"),
+    [
+        ("id", "i" * 256, True), ("id", "i" * 257, False), ("nonce", "n" * 128, True), ("nonce", "n" * 129, False),
+        ("ts", "9" * 15, True), ("ts", "9" * 16, False), ("ts", "0", False), ("ts", "01", False), ("ts", "+1", False),
+        ("ts", "\u0661", False), ("nonce", "", False), ("nonce", 'a"', False), ("nonce", "a\n", False),
+        ("mac", "A" * 43 + "=", True), ("mac", "A" * 27 + "=", True), ("mac", "A" * 44, False), ("mac", "", False),
+        ("mac", "A" * 42 + "==", False), ("mac", "A" * 42 + "-=", False), ("mac", "A" * 43 + "=\n", False),
+    ],
+)  # fmt: skip
+def test_usual_form_has_the_same_bounds(name: str, value: str, reads: bool) -> None:
+    attributes = {"id": "gwa_x", "ts": "1", "nonce": "n", "mac": "A" * 43 + "="} | {name: value}
+    text = "MAC " + ", ".join(f'{name}="{value}"' for name, value in attributes.items())
+    found = mac.usual(text.encode())
+    assert (found is not None) == reads
+    if found is not None:
+        assert mac.parse(text.removeprefix("MAC ").encode()) == mac.Credentials(**attributes)
