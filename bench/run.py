@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 
 from bench import machine, report
 from bench.client import Wrong
-from bench.loads import CONNECTIONS, IDLE, LOADS, Load, Outcome, measure, prepare
+from bench.loads import CONNECTIONS, IDLE, LOADS, WAITING, Load, Outcome, measure, prepare
 from bench.machine import LOAD_CORE, PROXY_CORE
 from bench.peers import BASELINE, PEERS, Contender, started
 from bench.report import Results
@@ -143,7 +143,8 @@ def _circumstances(
         f"{when:%Y-%m-%d %H:%M} UTC, `{command}`, {rounds} of {given.seconds} s for each load and proxy",
         f"{machine.description()}, load average at the end {os.getloadavg()[0]:.1f}",
         f"the proxy on core {PROXY_CORE}; {wrk}, our own client and the upstream on core {LOAD_CORE}",
-        f"{CONNECTIONS} connections (8 for 1 MiB, 2 for 64 MiB), {count:,} tokens, {idle:,} idle connections",
+        f"{CONNECTIONS} connections ({WAITING} for MAC, 8 for 1 MiB, 2 for 64 MiB), {idle:,} idle connections",
+        f"{count:,} tokens",
         *(f"{contender.peer.title}: {contender.version}" for contender in contenders),
         *skipped,
     ]
