@@ -20,11 +20,22 @@ if TYPE_CHECKING:  # a class of that name takes no argument while it runs
 else:
     _Connection = asyncpg.Connection
 
-IDLE_IN_TRANSACTION: Final = "30s"
+# No round number: the probe below must not meet a server that has it of its own.
+IDLE_IN_TRANSACTION: Final = "30001ms"
 
 _TOOK_SETTINGS: Final = f"select where current_setting('idle_in_transaction_session_timeout') = '{IDLE_IN_TRANSACTION}'"
 # asked in a transaction, so of one session: does it know the statement by the name that the driver gave it?
 _IS_RENAMED: Final = r"select not exists (select from pg_prepared_statements where name like '\_\_asyncpg\_%')"
+
+# What a server behind a pooler may not be set to, what it is to be set to instead, and why.
+_UNFIT: Final = {
+    "synchronous_commit": (("off",), "on", "what was revoked or spent could come back after a crash"),
+    "default_transaction_isolation": (
+        ("repeatable read", "serializable"),
+        "read committed",
+        "what is read behind a lock could be old",
+    ),
+}
 
 _kinds: "dict[str, type[Pooled]]" = {}  # by DSN, as found
 
@@ -95,11 +106,13 @@ def beginning(connection: _Connection, seconds: float | None) -> str:
     return "; ".join(parts)
 
 
-async def require_durable(connection: _Connection) -> None:
-    """Pass only where what is committed stays so after a crash of the server. Raises OperatorError."""
-    async with connection.transaction():
-        if await connection.fetchval("select current_setting('synchronous_commit')") == "off":
+async def require_settings(connection: _Connection) -> None:
+    """Pass only where what is committed outlives a crash, and what is read is new. Raises OperatorError."""
+    for name, (unfit, mend, otherwise) in _UNFIT.items():
+        async with connection.transaction():
+            found = await connection.fetchval("select current_setting($1)", name)
+        if found in unfit:
             raise OperatorError(
-                "database.url: synchronous_commit is off there, and the pooler in between keeps us from setting it; "
-                "what was revoked or spent could come back after a crash; ALTER ROLE … SET synchronous_commit = on"
+                f"database.url: {name} is {found} there, and the pooler in between keeps us from setting it; "
+                f"{otherwise}; ALTER ROLE … SET {name} = '{mend}'"
             )

@@ -20,7 +20,7 @@ from gateway.store.line import Lines
 from gateway.store.lookups import LANES, TokenLookups
 from gateway.store.migrations import require_current, require_server
 from gateway.store.nonces import SpentNonces
-from gateway.store.poolers import require_durable
+from gateway.store.poolers import require_settings
 from gateway.store.sessions import Sessions
 from gateway.store.signing import SigningTokens
 from gateway.store.tokens import TokenIssue
@@ -52,7 +52,7 @@ class Store(Users, Clients, Sessions, Flows, TokenIssue, TokenLookups, SigningTo
             try:
                 require_server(connection)
                 await require_current(connection)
-                await require_durable(connection)
+                await require_settings(connection)
             finally:
                 await connection.close(timeout=1)
         except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, ValueError) as exc:

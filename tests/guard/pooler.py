@@ -25,14 +25,18 @@ pool_mode = transaction
 default_pool_size = 4
 max_client_conn = 200
 max_prepared_statements = {prepared}
+ignore_startup_parameters = {swallowed}
 server_fast_close = 1
 {user}
 """
 
 
 @asynccontextmanager
-async def pooling(dsn: str, *, prepared: int = 200) -> AsyncIterator[str]:
-    """The DSN of a database that leads through a PgBouncer; `prepared` statements it keeps for each connection."""
+async def pooling(dsn: str, *, prepared: int = 200, swallowed: str = "") -> AsyncIterator[str]:
+    """The DSN of a database that leads through a PgBouncer.
+
+    It keeps `prepared` statements for each connection, and takes the settings `swallowed` without passing them on.
+    """
     found = re.search(r"/([^/?]+)\?host=([^&]*)&port=(\d+)", dsn)
     assert found is not None
     assert PROGRAM is not None
@@ -43,7 +47,9 @@ async def pooling(dsn: str, *, prepared: int = 200) -> AsyncIterator[str]:
     (listen,) = free_ports(1)
     user = f"user = {_name_of(owner)}" if os.geteuid() == 0 else ""
     config = folder / "pgbouncer.ini"
-    config.write_text(_SETTINGS.format(socket=socket, port=port, listen=listen, prepared=prepared, user=user))
+    config.write_text(
+        _SETTINGS.format(socket=socket, port=port, listen=listen, prepared=prepared, swallowed=swallowed, user=user)
+    )
     with (folder / "log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(PROGRAM, str(config), stdout=log, stderr=log)
     try:

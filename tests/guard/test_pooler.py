@@ -21,7 +21,7 @@ from gateway.guard.ledger import LEASE
 from gateway.store import Store
 from gateway.store.database import connect
 from gateway.store.migrations import migrate, migrations, status
-from gateway.store.poolers import Forgetful, Pooled
+from gateway.store.poolers import IDLE_IN_TRANSACTION, Forgetful, Pooled
 from tests.guard.conftest import World
 from tests.guard.pooler import PROGRAM, pooling
 from tests.guard.test_workers import ROUTE, callers
@@ -31,6 +31,9 @@ from tests.store.rig import Rig, count, fetch, outcome
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason="there is no pgbouncer: apt-get install pgbouncer")
 
 KEPT = 200
+SETTINGS = (
+    "statement_timeout, idle_in_transaction_session_timeout, synchronous_commit, default_transaction_isolation, jit"
+)
 
 
 @pytest.fixture(params=[KEPT, 0], ids=["prepared statements kept", "prepared statements lost"])
@@ -68,6 +71,18 @@ async def test_pooler_is_noticed_without_being_named(database: str, prepared: in
     direct.terminate()
 
 
+@pytest.mark.parametrize(("prepared", "kind"), [(KEPT, Pooled), (0, Forgetful)])
+async def test_pooler_that_swallows_settings_is_noticed_though_the_server_has_usual_ones(
+    database: str, prepared: int, kind: type
+) -> None:
+    for name, value in {"statement_timeout": "2s", "idle_in_transaction_session_timeout": "30s"}.items():
+        await fetch(database, f"alter database {urlsplit(database).path[1:]} set {name} = '{value}'")
+    async with pooling(database, prepared=prepared, swallowed=SETTINGS) as dsn:
+        connection = await connect(dsn, "gateway-test")
+        assert type(connection) is kind
+        connection.terminate()
+
+
 async def test_transaction_brings_its_limits_along(pooled: str, store: Store) -> None:
     for deadline, limit in ((2.0, "2s"), (30.0, "30s")):
         async with store._database.transaction(deadline) as statements:
@@ -75,7 +90,7 @@ async def test_transaction_brings_its_limits_along(pooled: str, store: Store) ->
                 "select current_setting(name) from unnest(array['statement_timeout', "
                 "'idle_in_transaction_session_timeout']) as name"
             )
-            assert [row[0] for row in settings] == [limit, "30s"]
+            assert [row[0] for row in settings] == [limit, IDLE_IN_TRANSACTION]
     assert await _setting(pooled, "statement_timeout") == "0"  # nothing is left behind for whoever comes next
 
 
@@ -85,6 +100,18 @@ async def test_server_that_loses_commits_is_refused_since_its_pooler_keeps_us_fr
     async with pooling(database) as dsn:
         with pytest.raises(OperatorError, match=r"database\.url: synchronous_commit is off"):
             await Store.open(dsn, keyring)
+
+
+async def test_server_that_shows_a_transaction_the_past_is_refused_for_the_same_reason(
+    database: str, keyring: Keyring
+) -> None:
+    await make_durable(database)
+    name = urlsplit(database).path[1:]
+    await fetch(database, f"alter database {name} set default_transaction_isolation = 'repeatable read'")
+    async with pooling(database) as dsn:
+        with pytest.raises(OperatorError, match=r"database\.url: default_transaction_isolation is repeatable read"):
+            await Store.open(dsn, keyring)
+    await (await Store.open(database, keyring, name="gateway-test")).close()
 
 
 async def _setting(dsn: str, name: str) -> str:
