@@ -14,8 +14,8 @@ from gateway.cli.session import in_store, value
 from gateway.config import Settings
 from gateway.config.tables import Mac
 from gateway.config.values import Skew
-from gateway.credentials import Malformed, mac, split
-from gateway.credentials.explaining import Explanation, Request, Rules, explain
+from gateway.credentials import mac
+from gateway.credentials.explaining import Explanation, Request, Rules, explain, token_in
 from gateway.credentials.variations import Cause, Hints
 from gateway.errors import OperatorError
 from gateway.model import MacAlgorithm, MacDraft
@@ -49,7 +49,7 @@ class Asked:
 class _Token:
     """The key and its rules, from the options or from the store."""
 
-    key: bytes = field(repr=False)
+    key: bytes | None = field(repr=False)  # None where the credential cannot be read, and the token in it neither
     algorithm: MacAlgorithm
     drafts: tuple[MacDraft, ...] | None = None
     others: Mapping[str, bytes] = field(default_factory=dict, repr=False)
@@ -62,32 +62,21 @@ def judged(asked: Asked, path: Path, *, with_config: bool) -> Explanation:
         settings = config.load(path) if with_config else None
         given = _Token(key=asked.key, algorithm=asked.algorithm or "hmac-sha-256")
         return _explained(asked, given, settings)
-    presented = _presented(asked.authorization)
+    presented = token_in(asked.authorization)
 
     async def act(store: Store, settings: Settings) -> Explanation:
         assert settings.keyring is not None  # noqa: S101  # the store is open
+        if presented is None:
+            return _explained(asked, _Token(key=None, algorithm="hmac-sha-256"), settings)
         if settings.keyring.is_invented(presented, "gwa_"):
             return _no_key("unknown_token", "The id is no token of this gateway: it was cut, altered or made up.")
         found = await store.signing_token(presented)
         if found is None:
-            return _no_key("unknown_token", "Nobody knows the token: it was never issued here, or ended long ago.")
+            return _no_key("unknown_token", "Nobody knows the token: it expired and was removed, or never was.")
         token = _from_store(found, asked)
         return token if isinstance(token, Explanation) else _explained(asked, token, settings)
 
     return in_store(path, act)
-
-
-def _presented(authorization: str) -> str:
-    """The token in a MAC credential. Raises OperatorError where it cannot be made out."""
-    try:
-        scheme, rest = split(authorization.encode("utf-8", "surrogateescape"))
-        if scheme == "mac":
-            return mac.parse(rest).id
-        raise Malformed(f"The scheme is {scheme}.")
-    except Malformed as exc:
-        raise OperatorError(
-            f"--authorization: {exc} Whose key to look up cannot be read; give the key by --key-stdin"
-        ) from exc
 
 
 def _no_key(name: str, said: str) -> Explanation:
@@ -205,6 +194,8 @@ def _remarks(
         remarks.append(f"The route {route.name} does not accept MAC tokens.")
     if asked.at is None and any(cause.name == "clock" for cause in explained.causes):
         remarks.append("The time is judged as of now; --at says when the request came.")
+    if any(cause.name == "another_key_or_string" for cause in explained.causes):
+        remarks.append("--client-string takes what the client says that it signed, --host other names of the gateway.")
     if explained.verified:
         remarks.append("A nonce passes once, and whether this one was used before is not judged here.")
     return remarks

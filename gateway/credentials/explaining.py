@@ -100,7 +100,7 @@ def first_difference(client: bytes, gateway: bytes) -> Difference | None:
 def explain(
     request: Request,
     *,
-    key: bytes,
+    key: bytes | None,
     algorithm: MacAlgorithm,
     rules: Rules,
     hints: Hints,
@@ -108,10 +108,11 @@ def explain(
 ) -> Explanation:
     """Whether a request verifies with this key and, if not, why. Raises nothing, whatever the request holds.
 
-    `client_string` is what the client says that it signed; it is shown unless another string proves to be it.
+    Without a key, only what keeps the gateway from reading the credential is told. `client_string` is what the client
+    says that it signed; it is shown unless another string proves to be it.
     """
     attributes, faults = _read(request, rules)
-    if not {"nonce", "mac"} <= attributes.keys():
+    if key is None or not {"nonce", "mac"} <= attributes.keys():
         return Explanation(causes=tuple(faults))
     draft: MacDraft = "01" if "ts" in attributes else "00"
     hashes = {} if request.body is None else {name: mac.body_hash(name, request.body) for name in _ALGORITHMS}
@@ -137,6 +138,12 @@ def explain(
 # -- reading -------------------------------------------------------------------------------------------------
 
 
+def token_in(authorization: str) -> str | None:
+    """The token of a MAC credential, also of one that the gateway cannot read; None where none can be made out."""
+    scheme, _, rest = authorization.partition(" ")
+    return _leniently(rest).get("id") if scheme.lower() == "mac" else None
+
+
 def _read(request: Request, rules: Rules) -> tuple[dict[str, str], list[Cause]]:
     """The attributes, as far as they can be made out, and why the guard would not even read them."""
     value = request.authorization.encode("utf-8", "surrogateescape")
@@ -152,7 +159,7 @@ def _read(request: Request, rules: Rules) -> tuple[dict[str, str], list[Cause]]:
         return {}, [Cause(name="draft_mismatch", said=told)]
     except Malformed as exc:
         said = f"The gateway cannot read it (400): {exc}"
-        return _leniently(value.decode("latin-1")), [Cause(name="malformed", said=said)]
+        return _leniently(value.decode("latin-1").partition(" ")[2]), [Cause(name="malformed", said=said)]
     names = ("id", "ts", "nonce", "bodyhash", "ext", "mac")
     given = {name: getattr(read, name) for name in names}
     return {name: item for name, item in given.items() if item is not None}, []
@@ -161,7 +168,7 @@ def _read(request: Request, rules: Rules) -> tuple[dict[str, str], list[Cause]]:
 def _leniently(text: str) -> dict[str, str]:
     """Attributes with or without quotes and commas; the first of several counts."""
     attributes: dict[str, str] = {}
-    for found in _LENIENT.finditer(text.partition(" ")[2]):
+    for found in _LENIENT.finditer(text):
         attributes.setdefault(found[1].lower(), found[2] if found[2] is not None else found[3])
     return attributes
 

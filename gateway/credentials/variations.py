@@ -371,7 +371,8 @@ def _layout(parts: Parts, hints: Hints) -> Iterator[Change]:
         age, _, random = nonce.partition(":")
         for first, second in ((age, random), (age, nonce), ("", nonce)):
             yield Change(told, _as_01(first, second))
-    line = Cause(name="line_ends", said="The client left out the line end behind the last element.")
+    lost = "" if parts.elements.get(order[-1]) else f", or the empty line of an absent {order[-1]}"
+    line = Cause(name="line_ends", said=f"The client left out the line end behind the last element{lost}.")
     yield Change(line, _with(last_line_end=False))
     crlf = Cause(name="line_ends", said="The client ended the lines with CR LF; they end with LF alone.")
     yield Change(crlf, _with(line_end="\r\n"))

@@ -347,7 +347,29 @@ def test_token_without_a_key_is_told(issuing: Terminal) -> None:
         assert _names(_looked_up(issuing, _signed(token=token))) == [name]
 
 
-@pytest.mark.parametrize("header", ["MAC x", "Bearer gwa_x", ""])
-def test_unreadable_credential_needs_a_key(issuing: Terminal, header: str) -> None:
-    fault = issuing("mac", "verify", "--authorization", header, "--url", URL).fault
-    assert matches("--authorization: .*give the key by --key-stdin", fault)
+@pytest.mark.parametrize(
+    ("header", "name", "said"),
+    [
+        ("MAC x", "malformed", "separated by commas"),
+        ("Bearer gwa_x", "scheme", "the scheme bearer, not MAC"),
+        ("", "malformed", "cannot read it (400)"),
+        ('MAC kid="gwa_x", ts="1", seq-nr="1", mac="AAAA"', "draft_mismatch", "Accepted: draft 01"),
+        ('MAC nonce="n", ts="1", mac="AAAA"', "malformed", "The attribute id is missing"),
+        ("MAC id=gwa_ä, nonce=n, mac=x", "unknown_token", "no token of this gateway"),
+    ],
+)
+def test_credential_without_a_token_is_told_by_what_keeps_it_from_being_read(
+    issuing: Terminal, header: str, name: str, said: str
+) -> None:
+    told = _looked_up(issuing, header)
+    assert _names(told) == [name]
+    assert said in told["causes"][0]["description"]
+
+
+def test_key_is_looked_up_for_a_credential_that_the_gateway_cannot_read(issuing: Terminal) -> None:
+    issued = _token(issuing)
+    header = _signed(key=issued["mac_key"], token=issued["access_token"])
+    for unread in (header.replace(", ", " "), header.removesuffix('="') + '"'):
+        told = _looked_up(issuing, unread)
+        assert _names(told)[0] == "malformed"
+        assert told["client_string"] == told["gateway_string"] is not None

@@ -157,6 +157,13 @@ def test_string_of_another_form_is_told(text: bytes, name: str | None) -> None:
         assert explained.client == text
 
 
+def test_lost_line_end_may_be_the_empty_line_of_an_absent_ext() -> None:
+    assert "or the empty line of an absent ext" in _explained(_signed_over(_LINES[:-1]), POST).causes[0].said
+    with_ext = _explained(_signed_over(_LINES[:-1] + b"app data", ext="app data"), POST)
+    assert _names(with_ext) == ["line_ends"]
+    assert "absent" not in with_ext.causes[0].said
+
+
 def test_header_of_draft_00_over_the_string_of_draft_01_is_told() -> None:
     text = b"264095\ndj83hs9s\nPOST\n/api/notes\napi.example.com\n443\n\n"
     assert _names(_explained(_signed_over(text, draft="00"), POST)) == ["draft_mismatch"]
