@@ -1,5 +1,6 @@
 """What a good configuration gives: values, defaults, secrets, compiled routes, and the example that shows every key."""
 
+import dataclasses
 import json
 import re
 import tomllib
@@ -13,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway import config
-from gateway.config import Config, Tokens
+from gateway.config import Config, Tokens, settings
 from gateway.config import tables as written
 from gateway.crypto import new_master_key
 from gateway.routing import Origin
@@ -42,6 +43,15 @@ def test_smallest_file_gives_the_documented_defaults() -> None:
     assert (read.mac.skew, read.mac.algorithms, read.mac.drafts) == (60, ("hmac-sha-256",), ("01",))
     assert (read.scopes, read.routes, read.branding.name) == ({}, (), "Gateway")
     assert read.tokens == Tokens()
+
+
+def test_program_knows_the_keys_of_the_file_and_no_others() -> None:
+    tables: list[type[written.Table]] = written.Table.__subclasses__()
+    assert {written.Config, written.Route, written.Mac} < set(tables)
+    for table in tables:
+        known = [field.name for field in dataclasses.fields(getattr(settings, table.__name__))]
+        assert known == list(table.model_fields), table.__name__
+    assert _with_route().routes[0].mac_body_hash is settings.Route.mac_body_hash
 
 
 @pytest.mark.parametrize(
