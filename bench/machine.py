@@ -93,14 +93,15 @@ class Memory:
     """Resident bytes (RSS) of a tree without the database: of all its processes, and of the largest worker.
 
     A worker is what the first process has started; where that is alone, it is its own. What processes share counts
-    for each.
+    for each; `anonymous` is what the worker has besides the pages of programs and libraries, as of now.
     """
 
     total: int
     worker: int
+    anonymous: int
 
 
-NOTHING: Final = Memory(0, 0)
+NOTHING: Final = Memory(0, 0, 0)
 
 
 def resident(tree: Tree) -> Memory:
@@ -122,8 +123,9 @@ def forget_peak(tree: Tree) -> None:
 
 def _memory(tree: Tree, field: str) -> Memory:
     sizes = {process.pid: _status(process.pid, field) for process in tree.processes() if not process.is_database}
-    workers = [size for pid, size in sizes.items() if pid != tree.root]
-    return Memory(sum(sizes.values()), max(workers or sizes.values()))
+    workers = [pid for pid in sizes if pid != tree.root]
+    largest = max(workers or sizes, key=lambda pid: sizes[pid])
+    return Memory(sum(sizes.values()), sizes[largest], _status(largest, "RssAnon:"))
 
 
 def _status(pid: int, field: str) -> int:

@@ -6,6 +6,7 @@ import pytest
 
 from bench import report
 from bench.loads import LOADS, Outcome
+from bench.machine import Memory
 from bench.peers import BASELINE, PEERS
 from bench.report import Results, spread
 
@@ -61,3 +62,10 @@ def test_every_goal_is_a_load_and_every_peer_has_its_name() -> None:
     assert set(report.GOALS) == {load.name for load in LOADS if load.kind in ("wrk", "transfer")}
     assert [peer.name for peer in PEERS].count(BASELINE) == 1
     assert len({peer.name for peer in PEERS}) == len(PEERS)
+
+
+def test_memory_that_counts_is_the_largest_workers() -> None:
+    peaks = [Memory(total=120 * 2**20, worker=size * 2**20, anonymous=30 * 2**20) for size in (41, 49, 45)]
+    results = Results([], {}, {("mac", "gateway"): [Outcome(requests=1, peak=peak) for peak in peaks]})
+    (row,) = report._memory_goals(results)
+    assert row == ["peak RSS of a worker, MiB", "≤ 50", "", "49, 30 of it no program's pages", "met"]
