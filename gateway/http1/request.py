@@ -215,6 +215,8 @@ class RequestReader:
         """Drop the heads that were remembered; an idle connection should cost little."""
         self._memo.clear()
         self._raw, self._last, self._around = b"\r\n", None, None
+        if self._buffer.data and not self.buffered:
+            self._buffer = Buffer()  # it still had what was read last
 
     def _read_head(self) -> RequestHead | None:
         buffer = self._buffer
