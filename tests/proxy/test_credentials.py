@@ -22,6 +22,7 @@ ROUTES: list[dict[str, Any]] = [
     },
     {"name": "mac", "path": "/mac", "auth": ["mac"]},
     {"name": "both", "path": "/both", "auth": ["bearer", "mac"]},
+    {"name": "through", "path": "/through", "auth": ["bearer"], "forward_authorization": True},
 ]
 
 
@@ -207,3 +208,30 @@ async def test_a_tunnel_ends_with_its_token(guarded: Rig, store: Store, client: 
         assert await connection.closed(within=3)
         await eventually(lambda: guarded.upstream.ended == 1)
         connection.close()
+
+
+async def test_each_of_many_requests_that_differ_in_their_token_only_keeps_its_own(
+    guarded: Rig, store: Store, client: Client, ada: User
+) -> None:
+    # Each waits for the guard (nothing is cached here) and then for a connection, while the next ones are here already.
+    async def persistent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for _ in range(3):
+            await guarded.upstream.read_request(reader)
+            writer.write(guarded.upstream.answer)
+            await writer.drain()
+
+    guarded.upstream.handler = persistent
+    scopes = [("notes:read",), ("notes:write",), ("notes:read", "notes:write")]
+    tokens = {await issued(store, client, *named): named for named in scopes}
+    sent = [list(tokens)[number * number % 3] for number in range(30)]
+    requests = [request("/through", f"Authorization: Bearer {token}") for token in sent]
+    connection = await guarded.connect()
+    await connection.send(b"".join(requests))
+    for _ in sent:
+        assert (await connection.reply()).status == 200
+    for one in requests:  # and alone, where the whole request is known by its bytes
+        await connection.send(one)
+        assert (await connection.reply()).status == 200
+    seen = [(found.one("authorization"), found.one("x-auth-scope")) for found in guarded.upstream.requests]
+    assert seen == [(f"Bearer {token}", " ".join(sorted(tokens[token]))) for token in sent * 2]
+    connection.close()
