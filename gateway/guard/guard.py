@@ -59,6 +59,7 @@ _REFUSALS: Final = 1024  # refusals that are kept rendered: a flood of them must
 _PUBLIC: Final = Allowed(principal=Principal(identity=None, scopes=frozenset(), token_type=""), digest=b"")
 _ONE_CREDENTIAL: Final = "Send one credential, in one Authorization field; the query is no place for a token."
 _NO_CREDENTIAL: Final = "This resource needs an access token in the Authorization field."
+_NO_MAC: Final = "This resource needs a request that is signed with a MAC token (the scheme MAC in Authorization)."
 _NO_SIGNATURE: Final = "This resource needs a signed request (RFC 9421), with an access token as the keyid."
 _NO_CREDENTIAL_OR_SIGNATURE: Final = (
     "This resource needs an access token in the Authorization field, or as the keyid of a signature (RFC 9421)."
@@ -384,7 +385,7 @@ class Guard:
 def _wanted(route: Route) -> str:
     """What a call without a credential is told."""
     if "signature" not in route.schemes:
-        return _NO_CREDENTIAL
+        return _NO_MAC if route.schemes == ("mac",) else _NO_CREDENTIAL
     return _NO_SIGNATURE if route.schemes == ("signature",) else _NO_CREDENTIAL_OR_SIGNATURE
 
 

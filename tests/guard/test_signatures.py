@@ -323,7 +323,8 @@ async def test_refusals_say_what_to_sign_and_how(signing: Signing) -> None:
     assert b'"content-digest"' in with_body.accept_signature
     three = await signing.refused(replace(bare, route=signing.routes["any"]), error="unauthorized")
     assert [challenge.split()[0] for challenge in three.challenges] == [b"Bearer", b"MAC", b"Signature"]
-    elsewhere = await signing.refused(replace(bare, route=signing.routes["mac"]), error="unauthorized")
+    mac = replace(bare, route=signing.routes["mac"])
+    elsewhere = await signing.refused(mac, error="unauthorized", said="signed with a MAC token")
     assert elsewhere.accept_signature == b""
 
 
