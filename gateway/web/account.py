@@ -32,7 +32,7 @@ async def login(request: web.Request) -> web.Response:
     pending = sign_in.pending_of(request, "login", form)
     outcome = await sign_in.attempt(request, form)
     if isinstance(outcome, NotSignedIn):
-        return sign_in.form_page(request, "login", pending, refused=outcome)
+        return sign_in.form_page(request, "login", pending, refused=outcome, username=form.get("username") or "")
     return outcome.tell(plane_of(request), pages.redirect(pending.decode()))
 
 

@@ -73,7 +73,7 @@ async def _sign_in(request: web.Request, form: Form) -> web.Response:
     asked = await _judged(plane, forms.parse(pending))
     outcome = await sign_in.attempt(request, form)
     if isinstance(outcome, NotSignedIn):
-        return _sign_in_page(request, asked, pending, refused=outcome)
+        return _sign_in_page(request, asked, pending, refused=outcome, username=form.get("username"))
     return outcome.tell(plane, await _after_sign_in(plane, asked, outcome))
 
 
@@ -177,6 +177,7 @@ def _sign_in_page(
     *,
     session: Session | None = None,
     refused: NotSignedIn | None = None,
+    username: str | None = None,
 ) -> web.Response:
     return sign_in.form_page(
         request,
@@ -184,7 +185,7 @@ def _sign_in_page(
         pending,
         client=asked.client,
         redirect_uri=asked.redirect_uri,
-        username=asked.login_hint or "",
+        username=username or asked.login_hint or "",
         session=session,
         refused=refused,
     )
