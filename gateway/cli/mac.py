@@ -31,7 +31,8 @@ class _Draft(click.Choice[str]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         if value in ("03", "04", "05"):
-            self.fail(f"{value!r}: drafts 03 to 05 are not accepted, since no two implementations agree.", param, ctx)
+            said = "drafts 03 to 05 are not accepted, since no two implementations agree; 01 or 00 is wanted."
+            self.fail(f"{value!r}: {said}", param, ctx)
         return super().convert("01" if value == "02" else value, param, ctx)
 
 

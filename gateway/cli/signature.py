@@ -1,6 +1,7 @@
 """`gateway signature`: sign requests by HTTP Message Signatures, as a client does."""
 
 import json
+import re
 import secrets
 import time
 from pathlib import Path
@@ -18,6 +19,7 @@ _EXAMPLE = (
     "--body-file note.json --field 'Content-Type: application/json' --cover content-type"
 )
 _LONGEST = 4096  # bytes of all components to cover
+_LABEL = re.compile(r"[a-z*][a-z0-9_.*-]*", re.ASCII)  # a key of a dictionary (RFC 9651, section 3.1.2)
 
 
 @click.group()
@@ -63,6 +65,10 @@ def sign(
     secret = key_of(key, from_stdin=key_stdin)
     if secret is None:
         raise click.UsageError("The key is missing: give --key-stdin, $GATEWAY_MAC_KEY or --key.")
+    if _LABEL.fullmatch(label) is None:
+        raise OperatorError(
+            f"--label: small letters, digits and _-.* are wanted, a letter or * first, such as sig, not {label!r}"
+        )
     message, digest = _message(method.upper(), url, body_of(body, body_file), _fields(lines))
     parameters: structured.Parameters = {"created": int(time.time()) if created is None else created}
     parameters |= {} if expires is None else {"expires": expires}
@@ -70,7 +76,7 @@ def sign(
     try:
         stated = InnerList((*_usual(message), *_components(cover)), parameters)
         inputs, value = signatures.render(signatures.sign(secret, message, stated, label))
-        signatures.parse([inputs.encode()], [value.encode()])  # a label may not be one
+        signatures.parse([inputs.encode()], [value.encode()])  # what the gateway would not read is not printed
         base = signature_base(message, stated).decode("ascii")
     except Malformed as exc:
         raise OperatorError(f"signature sign: {exc}") from exc
@@ -121,6 +127,7 @@ def _usual(message: Message) -> tuple[Item, ...]:
 def _components(cover: tuple[str, ...]) -> tuple[Item, ...]:
     """What else is covered: a bare name, or an identifier as a signature's input spells it. Raises Malformed."""
     spelt = " ".join(text if text.startswith('"') else f'"{text.lower()}"' for text in cover)
-    found = structured.dictionary([f"cover=({spelt})".encode()], field="--cover", longest=_LONGEST)
+    stated = f"cover=({spelt})".encode("utf-8", "surrogateescape")
+    found = structured.dictionary([stated], field="--cover", longest=_LONGEST)
     member = found.get("cover")
     return member.items if isinstance(member, InnerList) else ()

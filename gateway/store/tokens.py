@@ -112,6 +112,12 @@ def _answer(outcome: IssuedTokens | OAuthError) -> IssuedTokens:
     return outcome
 
 
+def _unusable(kind: str, name: str, *, disabled: bool) -> str:
+    if disabled:
+        return f"{kind} {name!r}: is disabled; `gateway {kind} enable {name}` ends that"
+    return f"{kind} {name!r}: there is none; `gateway {kind} list` shows all"
+
+
 class TokenIssue(Base):
     """Token responses. The methods raise OAuthError, after the commit, where they refuse."""
 
@@ -224,10 +230,10 @@ class TokenIssue(Base):
         """
         found = await self._database.row("client_find", client_id)
         if found is None or found["disabled_at"] is not None:
-            raise OperatorError(f"client {client_id!r}: {'unknown' if found is None else 'disabled'}")
+            raise OperatorError(_unusable("client", client_id, disabled=found is not None))
         person = None if username is None else await self._database.row("user_find", username)
         if username is not None and (person is None or person["disabled_at"] is not None):
-            raise OperatorError(f"user {username!r}: {'unknown' if person is None else 'disabled'}")
+            raise OperatorError(_unusable("user", username, disabled=person is not None))
         client, subject = client_of(found), None if person is None else person["subject"]
         access = _Access(scopes=scopes, resource=(), token_type=token_type or client.token_type, ttl=ttl)
         origin = _Origin(by="operator", subject=subject)

@@ -215,7 +215,7 @@ def test_update_changes_how_a_client_signs(gateway: Terminal) -> None:
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (("--mac-draft", "03"), "drafts 03 to 05 are not accepted"),
+        (("--mac-draft", "03"), "no two implementations agree; 01 or 00 is wanted"),
         (("--mac-draft", "05"), "drafts 03 to 05 are not accepted"),
         (("--mac-draft", "1"), "is not one of '00', '01'"),
         (("--mac-draft", ""), "is not one of '00', '01'"),

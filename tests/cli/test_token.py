@@ -42,8 +42,8 @@ def test_issue_obeys_scope_and_ttl(gateway: Terminal) -> None:
     ("options", "told"),
     [
         (("--client", "nobody"), "--client 'nobody': there is none; `gateway client list`"),
-        (("--user", "eve"), "user 'eve': unknown"),
-        (("--user", "bob"), "user 'bob': disabled"),
+        (("--user", "eve"), "user 'eve': there is none; `gateway user list` shows all"),
+        (("--user", "bob"), "user 'bob': is disabled; `gateway user enable bob` ends that"),
         (("--scope", "nobody:knows"), "--scope: nobody defined the scope 'nobody:knows'"),
         (("--ttl", "soon"), "--ttl: a duration .* is wanted, not 'soon'"),
         (("--ttl", "0s"), "--ttl: a duration"),
@@ -61,7 +61,7 @@ def test_issue_refuses_what_cannot_be(gateway: Terminal, options: Sequence[str],
 def test_issue_refuses_a_disabled_client(gateway: Terminal) -> None:
     client_id = gateway.client()["client_id"]
     gateway("client", "disable", client_id)
-    assert matches("client .*: disabled", gateway("token", "issue", "--client", client_id).fault)
+    assert matches("client .*: is disabled; `gateway client enable ", gateway("token", "issue", "--client", client_id).fault)
 
 
 def test_inspect_tells_what_introspection_says_and_more(gateway: Terminal) -> None:

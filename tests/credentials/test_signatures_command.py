@@ -87,7 +87,9 @@ def test_key_comes_from_standard_input_too() -> None:
         (("--cover", "@status"), "not known for requests"),
         (("--cover", '"@query-param"'), "takes one parameter"),
         (("--cover", '"x'), "--cover is no well-formed structured field"),
-        (("--label", "Sig"), "Signature-Input is no well-formed structured field"),
+        (("--cover", "\udcff"), "--cover is no well-formed structured field"),  # a byte that is no UTF-8
+        (("--label", "Sig"), "--label: small letters, digits"),
+        (("--label", ""), "such as sig, not ''"),
         (("--nonce", ""), "nonce is malformed"),
         (("--nonce", "n" * 129), "nonce is longer than 128 characters"),
         (("--nonce", "\xe4"), "characters"),
