@@ -61,7 +61,8 @@ def test_issue_refuses_what_cannot_be(gateway: Terminal, options: Sequence[str],
 def test_issue_refuses_a_disabled_client(gateway: Terminal) -> None:
     client_id = gateway.client()["client_id"]
     gateway("client", "disable", client_id)
-    assert matches("client .*: is disabled; `gateway client enable ", gateway("token", "issue", "--client", client_id).fault)
+    fault = gateway("token", "issue", "--client", client_id).fault
+    assert matches(f"client .*: is disabled; `gateway client enable {client_id}` ends that", fault)
 
 
 def test_inspect_tells_what_introspection_says_and_more(gateway: Terminal) -> None:
