@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
-# What structlog and aiohttp would take along where it happens to be installed for something else.
-_NEEDLESS: Final = ("rich", "greenlet", "better_exceptions", "twisted", "brotli", "brotlicffi")
+# What structlog, aiohttp and shutil would take along where it happens to be installed for something else.
+_NEEDLESS: Final = ("bz2", "lzma", "rich", "greenlet", "better_exceptions", "twisted", "brotli", "brotlicffi")
 _SETTINGS: Final = {
     "SSL_CERT_FILE": os.devnull,  # aiohttp reads all of the system's certificates for a client of its own
     "FROZENLIST_NO_EXTENSIONS": "1",  # the C++ library for the sake of a few lists that nobody changes

@@ -26,9 +26,9 @@ IDLE = 4608  # bytes of an idle connection after its first answer, which are 3,9
 # what is imported when something is sealed or a password is checked.
 # fmt: off
 NEVER = frozenset((
-    "argon2", "brotli", "brotlicffi", "click", "cryptography", "difflib", "greenlet", "markdown_it", "multiprocessing",
-    "prompt_toolkit", "pydantic", "pydantic_core", "pygments", "rich", "setuptools", "sqlite3", "tkinter", "tomllib",
-    "twisted", "unittest", "xml", "gateway.cli", "gateway.config.loading", "gateway.config.tables",
+    "argon2", "brotli", "brotlicffi", "bz2", "click", "cryptography", "difflib", "greenlet", "lzma", "markdown_it",
+    "multiprocessing", "prompt_toolkit", "pydantic", "pydantic_core", "pygments", "rich", "setuptools", "sqlite3", "tkinter",
+    "tomllib", "twisted", "unittest", "xml", "gateway.cli", "gateway.config.loading", "gateway.config.tables",
     "gateway.supervisor.cluster", "gateway.supervisor.embedded", "gateway.supervisor.supervisor",
 ))
 # fmt: on
