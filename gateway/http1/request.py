@@ -16,9 +16,8 @@ the server agrees (`unread()`), or to the next request.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import cast
 
-from gateway.http1.body import EMPTY_BODY, Body, ChunkedBody, End, LengthBody
+from gateway.http1.body import EMPTY_BODY, ChunkedBody, End, LengthBody
 from gateway.http1.buffer import Buffer, HeadLines, Memo
 from gateway.http1.grammar import (
     CONTENT_LENGTH,
@@ -29,6 +28,7 @@ from gateway.http1.grammar import (
     Malformed,
     list_members,
 )
+from gateway.http1.reader import MessageReader
 
 
 @dataclass(slots=True, eq=False)
@@ -69,58 +69,20 @@ _LONGEST_CREDENTIAL = 4096
 _LONGEST = Memo.LONGEST + _LONGEST_CREDENTIAL
 
 
-class RequestReader:
+class RequestReader(MessageReader):
     """Reads the requests of one connection, one after another."""
 
-    __slots__ = (
-        "_around",
-        "_at_rest",
-        "_body",
-        "_buffer",
-        "_fault",
-        "_head_lines",
-        "_last",
-        "_memo",
-        "_raw",
-        "_started",
-        "_state",
-    )
+    __slots__ = ("_around", "_fault", "_head_lines", "_last", "_memo", "_raw", "_started")
 
     def __init__(self) -> None:
-        self._buffer = Buffer()
+        super().__init__()
         self._head_lines = HeadLines(414)
         self._memo = Memo[RequestHead]()
-        self._body: Body = EMPTY_BODY
-        self._state = "head"
         self._started = False  # the empty line that may precede a request line was skipped, or cannot come
         self._fault: Malformed | None = None
-        self._at_rest = True  # between two requests, with nothing of the next one here
         self._raw = b"\r\n"  # the bytes of the last head that was read whole; no head begins like this
         self._last: RequestHead | None = None  # what they mean
         self._around: tuple[bytes, bytes] | None = None  # what of them stands before and behind the credential
-
-    def receive(self, data: bytes) -> None:
-        self._at_rest = False
-        self._buffer.append(data)
-
-    @property
-    def buffered(self) -> int:
-        """How many bytes wait to be read."""
-        return len(self._buffer.data) - self._buffer.position
-
-    @property
-    def unarrived(self) -> int:
-        """How many bytes of a body of known length have yet to come; 0 where what came before them is still here."""
-        body = self._body
-        if self._state != "body" or not isinstance(body, LengthBody) or self.buffered:
-            return 0
-        return body.left
-
-    def went_by(self, size: int) -> None:
-        """So many of the bytes that had yet to come have passed elsewhere."""
-        if size > self.unarrived:
-            raise ValueError("more has passed than was to come")
-        cast("LengthBody", self._body).left -= size
 
     @property
     def first_chunk_seen(self) -> bool:
@@ -163,26 +125,23 @@ class RequestReader:
         """The head that these bytes are, if they are remembered but for their credential."""
         if len(raw) > _LONGEST:
             return None
-        key, credential = _split(raw)
-        head = self._memo.get(key)
+        before, credential, behind = _split(raw)
+        head = self._memo.get(before + behind)
         if head is None:
             return None
-        around = None
         if credential is not None:
             if not _is_plain(credential):
                 return None  # to be read with all care
             head.authorization = (credential,)
-            if head.length == 0:
-                start = raw.index(_AUTHORIZATION) + len(_AUTHORIZATION)
-                around = raw[:start], raw[start + len(credential) :]
-        self._raw, self._last, self._around = raw, head, around
+        self._raw, self._last = raw, head
+        self._around = (before, behind) if credential is not None and head.length == 0 else None
         return head
 
     def _remember(self, raw: bytes, head: RequestHead) -> None:
-        key, credential = _split(raw)
+        before, credential, behind = _split(raw)
         # Not if there are more than one, or white space around it: then the key does not say all but the credential.
         if credential is None or head.authorization == (credential,):
-            self._memo.remember(key, head)
+            self._memo.remember(before + behind, head)
 
     def next_event(self) -> RequestEvent | None:
         """The next event, or None while more bytes or `next_request` are needed. Raises Malformed."""
@@ -206,10 +165,6 @@ class RequestReader:
         self._state, self._started = "head", False
         self._at_rest = len(self._buffer.data) == self._buffer.position
         return self._at_rest
-
-    def unread(self) -> bytes:
-        """Take what follows the request, for the protocol that the connection changes to."""
-        return self._buffer.take(len(self._buffer))
 
     def forget(self) -> None:
         """Drop the heads that were remembered; an idle connection should cost little."""
@@ -251,14 +206,17 @@ class RequestReader:
         return head
 
 
-def _split(raw: bytes) -> tuple[bytes, bytes | None]:
-    """A head without its credential, and the credential; None where there is none in its usual spelling."""
+def _split(raw: bytes) -> tuple[bytes, bytes | None, bytes]:
+    """What of a head stands before its credential, the credential, and what stands behind.
+
+    None where there is no credential in its usual spelling; then all stands before.
+    """
     at = raw.find(_AUTHORIZATION)
     if at < 0:
-        return raw, None
+        return raw, None, b""
     start = at + len(_AUTHORIZATION)
     end = raw.find(b"\r\n", start)
-    return raw[:start] + raw[end:], raw[start:end]
+    return raw[:start], raw[start:end], raw[end:]
 
 
 def _is_plain(credential: bytes) -> bool:

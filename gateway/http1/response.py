@@ -15,10 +15,9 @@
 """
 
 from dataclasses import dataclass
-from typing import cast
 
 from gateway.http1.body import Body, ChunkedBody, End, LengthBody, UntilCloseBody
-from gateway.http1.buffer import Buffer, HeadLines, Memo
+from gateway.http1.buffer import HeadLines, Memo
 from gateway.http1.grammar import (
     CONTENT_LENGTH,
     INTERIM_LIMIT,
@@ -27,6 +26,7 @@ from gateway.http1.grammar import (
     Malformed,
     list_members,
 )
+from gateway.http1.reader import MessageReader
 
 
 @dataclass(slots=True, eq=False)
@@ -56,30 +56,15 @@ class ResponseHead:
 ResponseEvent = ResponseHead | bytes | End
 
 
-class ResponseReader:
+class ResponseReader(MessageReader):
     """Reads the answers of one connection, each to the request announced by `expect`: interim ones, then the final."""
 
-    __slots__ = (
-        "_at_rest",
-        "_body",
-        "_buffer",
-        "_head",
-        "_head_lines",
-        "_interim",
-        "_last",
-        "_memo",
-        "_method",
-        "_plain",
-        "_raw",
-        "_state",
-        "_upgrade",
-    )
+    __slots__ = ("_head_lines", "_interim", "_last", "_memo", "_method", "_plain", "_raw", "_upgrade")
 
     def __init__(self, method: bytes = b"GET", upgrade: bytes | None = None) -> None:
-        self._buffer = Buffer()
+        super().__init__()
         self._head_lines = HeadLines(400)
         self._memo = Memo[ResponseHead]()
-        self._head: ResponseHead | None = None
         self._raw = b"\r\n"  # the bytes of the last head that was read whole; no head begins like this
         self._last: ResponseHead | None = None  # what they mean
         self.expect(method, upgrade)
@@ -90,25 +75,15 @@ class ResponseReader:
         self._upgrade = upgrade
         self._plain = upgrade is None and method != b"HEAD"  # then a head means the same each time
         self._at_rest = len(self._buffer.data) == self._buffer.position  # nothing of the answer is here
-        self._body: Body | None = None  # of `_head`, once it is read in parts
         self._state = "head"
         self._interim = 0
-
-    def receive(self, data: bytes) -> None:
-        self._at_rest = False
-        self._buffer.append(data)
-
-    @property
-    def buffered(self) -> int:
-        """How many bytes wait to be read."""
-        return len(self._buffer.data) - self._buffer.position
 
     def next_event(self) -> ResponseEvent | None:
         """The next event, or None while more bytes are needed. Raises Malformed."""
         if self._state == "head":
             return self._read_head()
         if self._state == "body":
-            event = (self._body or self._begin_body()).read(self._buffer)
+            event = self._body.read(self._buffer)
             if isinstance(event, End):
                 self._state = "complete"
             return event
@@ -134,31 +109,13 @@ class ResponseReader:
         self._state = "complete"
         return head, data[len(raw) :]
 
-    @property
-    def unarrived(self) -> int:
-        """How many bytes of a body of known length have yet to come; 0 where what came before them is still here."""
-        body = self._body
-        if self._state != "body" or not isinstance(body, LengthBody) or self.buffered:
-            return 0
-        return body.left
-
-    def went_by(self, size: int) -> None:
-        """So many of the bytes that had yet to come have passed elsewhere."""
-        if size > self.unarrived:
-            raise ValueError("more has passed than was to come")
-        cast("LengthBody", self._body).left -= size
-
     def closed(self) -> End:
         """The end of the connection while a body was awaited. Raises Malformed when it came too early."""
         if self._state != "body":
             raise Malformed(400, "The connection ended before the response did.")
-        end = (self._body or self._begin_body()).closed()
+        end = self._body.closed()
         self._state = "complete"
         return end
-
-    def unread(self) -> bytes:
-        """Take what follows the response: the new protocol's bytes after 101, else what should not be there."""
-        return self._buffer.take(len(self._buffer))
 
     def _read_head(self) -> ResponseHead | None:
         raw = self._buffer.peek_head() if self._plain and self._head_lines.fresh else None
@@ -179,17 +136,8 @@ class ResponseReader:
             self._state = "upgraded" if head.status == 101 else "head"
             return head
         self._state = "body"
-        self._head = head
-        self._body = None
+        self._body = _body_of(head)
         return head
-
-    def _begin_body(self) -> Body:
-        head = cast("ResponseHead", self._head)
-        if head.length is not None:
-            self._body = LengthBody(head.length)
-        else:
-            self._body = ChunkedBody() if head.chunked else UntilCloseBody()
-        return self._body
 
     def _judge(self, line: bytes, fields: tuple[Field, ...]) -> ResponseHead:
         found = STATUS_LINE.fullmatch(line)
@@ -224,6 +172,12 @@ class ResponseReader:
             keep_alive,
             frozenset(connection),
         )
+
+
+def _body_of(head: ResponseHead) -> Body:
+    if head.length is not None:
+        return LengthBody(head.length)
+    return ChunkedBody() if head.chunked else UntilCloseBody()
 
 
 def _framing(lengths: list[bytes], codings: list[bytes], old: bool) -> tuple[int | None, bool]:
