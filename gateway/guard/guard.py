@@ -32,7 +32,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache, partial
 from hashlib import sha256
-from typing import Final, TypeVar
+from typing import Final, TypeVar, cast
 
 from gateway.config import Settings
 from gateway.credentials import Malformed, bearer, in_query, mac, signatures, split
@@ -49,7 +49,7 @@ from gateway.guard.ledger import Ledger, since_boot
 from gateway.guard.nonces import Nonces, Outcome, Spending, key_of
 from gateway.guard.tokens import Tokens
 from gateway.guard.verdict import Allowed, BodyAwaited, Call, Door, Principal, Refused, Verdict
-from gateway.model import format_scope
+from gateway.model import AccessToken, format_scope
 from gateway.routing import Route
 from gateway.store import Store
 
@@ -128,7 +128,7 @@ class Guard:
             verdict = None if door is None else self.enter(door, call.authorization[0])
             if verdict is not None:
                 return verdict
-        return self._read(call)
+        return self.examine(call)
 
     def door(self, call: Call) -> Door | None:
         """How credentials get in at once at the call's route and method, for `enter`; None if they can't.
@@ -175,12 +175,10 @@ class Guard:
         held = self._cached(sha256(token).digest())
         if held is None or held.token is None:
             return None
-        principal, now, created = held.principal, self._now(), int(ts)
+        created = int(ts)
         if (
-            signing.is_right(b"%b\n%b\n%b" % (ts, nonce, covered), stated, created, held.token, self._mac, now)
-            and held.ends_at > now
-            and (not principal.audience or door.call.route.resource in principal.audience)
-            and door.scopes <= principal.scopes
+            signing.is_right(b"%b\n%b\n%b" % (ts, nonce, covered), stated, created, held.token, self._mac, self._now())
+            and self._out_of_bounds(door.call, held) is None
         ):
             try:
                 key = key_of(held.digest, b"01", ts, nonce)
@@ -196,8 +194,8 @@ class Guard:
         """
         return await self._tokens.still_live(digests, self._now())
 
-    def _read(self, call: Call) -> Verdict | BodyAwaited | Awaitable[Verdict | BodyAwaited]:
-        """Checks 2 to 5."""
+    def examine(self, call: Call) -> Verdict | BodyAwaited | Awaitable[Verdict | BodyAwaited]:
+        """The verdict step by step, from check 2 on: for whom `enter` does not let in at once."""
         route = call.route
         query = in_query(call.target)
         if query or len(call.authorization) + call.signature_fields > 1:
@@ -290,15 +288,13 @@ class Guard:
 
     def _spend(self, call: Call, held: Held, signed: Signed) -> "Refused | asyncio.Future[Verdict]":
         """Check 15, the last one: what fails before it leaves the nonce unspent."""
-        token = held.token
+        token = cast("AccessToken", held.token)  # by whose key the signature is right
         allowed: Allowed = held
         if signed.scheme != held.principal.token_type:
             principal = held.principal
             if principal.by_signature is None:
                 principal.by_signature = replace(principal, token_type=signed.scheme, rendered=None, holders=0)
             allowed = Allowed(principal=principal.by_signature, digest=held.digest, ends_at=held.ends_at)
-        if token is None:
-            return self._invalid(call, signing.FORGED, "a MAC token whose key is lost")
         try:
             return self._nonces.spend_for(token, signed, partial(self._answer, call, allowed))
         except StoreUnavailable as exc:

@@ -42,7 +42,6 @@ class Proxy:
         limits: Limits = DEFAULT,
     ) -> None:
         self.limits = limits
-        self.keep_alive = limits.keep_alive
         self.dispatcher = Dispatcher(config, routes, authorization_socket)
         self.guard = guard
         self.refusal_page = refusal_page

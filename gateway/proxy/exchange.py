@@ -94,14 +94,14 @@ class Exchange:
     # -- judging ------------------------------------------------------------------------------------------------
 
     def start(self, verdict: Verdict | Awaitable[Verdict] | None, body: bytes) -> None:
-        """Find the owner of the request and put it before the guard, unless that has given its verdict.
+        """Take the request where its plan says, past the guard if that has not given its verdict yet.
 
         `body` is what is here of a whole request's.
         """
         if body:
             self._held, self._body_size = body, len(body)
         proxy = self._proxy
-        plan = self.head.plan or proxy.dispatcher.plan(self.head, self._front.peer, proxy.guard)
+        plan = self.head.plan
         if not isinstance(plan, Plan):
             self._front.refuse(self, cast("Refused", plan))
             return
@@ -111,7 +111,7 @@ class Exchange:
         if not plan.guarded:
             self._permitted(None)
             return
-        judged = verdict or proxy.guard.check(proxy.dispatcher.call(self.head, plan))
+        judged = verdict or proxy.guard.examine(proxy.dispatcher.call(self.head, plan))
         if isinstance(judged, Allowed):
             self._permitted(judged)
         elif isinstance(judged, Refused | BodyAwaited):

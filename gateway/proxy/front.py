@@ -192,7 +192,7 @@ class Front(asyncio.BufferedProtocol):
 
     def _seen_at_once(self, head: RequestHead) -> Verdict | Awaitable[Verdict] | None:
         """The guard's verdict where it is plain to see, or to be awaited for a nonce only."""
-        plan = head.plan
+        plan = head.plan or self.proxy.dispatcher.plan(head, self.peer, self.proxy.guard)
         if not isinstance(plan, Plan) or plan.door is None or len(head.authorization) != 1:
             return None
         return self.proxy.guard.enter(plan.door, head.authorization[0])
@@ -339,7 +339,7 @@ class Front(asyncio.BufferedProtocol):
         self._head_begun = False
         if self.reader.next_request():
             self._hungry = True
-            self._deadline = self.proxy.clock + self.proxy.keep_alive
+            self._deadline = self.proxy.clock + self.proxy.limits.keep_alive
             if not self._reading:
                 self.resume()
         else:

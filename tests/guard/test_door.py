@@ -54,7 +54,7 @@ async def agreed(worker: Worker, call: Call, again: Call | None = None) -> Verdi
     """The short way's verdict, after it was compared with the long way's on the same call, or one like it."""
     entered = await at_the_door(worker.guard, call)
     if entered is not None:
-        assert told(entered) == told(await resolved(worker.guard._read(again or call))), call
+        assert told(entered) == told(await resolved(worker.guard.examine(again or call))), call
     return entered
 
 
