@@ -122,9 +122,7 @@ def sign(
         raise click.UsageError("--ts belongs to draft 01; draft 00 has the age in its nonce.")
     if draft == "01" and ext is not None and content is not None:
         raise click.UsageError("The body's hash goes into ext in draft 01: give --ext or --body.")
-    secret, covered = key_of(key, from_stdin=key_stdin), covered_by(url, method.upper())
-    if secret is None:
-        raise click.UsageError("The key is missing: give --key-stdin, $GATEWAY_MAC_KEY or --key.")
+    secret, covered = needed_key_of(key, from_stdin=key_stdin), covered_by(url, method.upper())
     bodyhash = None if content is None else mac.body_hash(algorithm, content)
     if draft == "01" and bodyhash is not None:
         ext, bodyhash = f"body_hash={bodyhash}", None
@@ -232,6 +230,14 @@ def key_of(key: str | None, *, from_stdin: bool) -> bytes | None:
     if _KEY.fullmatch(key) is None:
         raise OperatorError("--key: the mac_key of the token answer is wanted: printable characters without blanks")
     return key.encode("ascii")
+
+
+def needed_key_of(key: str | None, *, from_stdin: bool) -> bytes:
+    """The same, where there must be one."""
+    secret = key_of(key, from_stdin=from_stdin)
+    if secret is None:
+        raise click.UsageError("The key is missing: give --key-stdin, $GATEWAY_MAC_KEY or --key.")
+    return secret
 
 
 def body_of(text: str | None, file: Path | None) -> bytes | None:

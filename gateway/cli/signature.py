@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from gateway.cli.mac import body_of, covered_by, key_of, request_options
+from gateway.cli.mac import body_of, covered_by, needed_key_of, request_options
 from gateway.credentials import Malformed, content_digest, signatures, structured
 from gateway.credentials.components import Fields, Message, authority, signature_base
 from gateway.credentials.structured import InnerList, Item
@@ -62,9 +62,7 @@ def sign(
     as_json: bool,
 ) -> None:
     """Print the fields Signature-Input and Signature of a signed request, and Content-Digest where it has a body."""
-    secret = key_of(key, from_stdin=key_stdin)
-    if secret is None:
-        raise click.UsageError("The key is missing: give --key-stdin, $GATEWAY_MAC_KEY or --key.")
+    secret = needed_key_of(key, from_stdin=key_stdin)
     if _LABEL.fullmatch(label) is None:
         raise OperatorError(
             f"--label: small letters, digits and _-.* are wanted, a letter or * first, such as sig, not {label!r}"

@@ -8,6 +8,7 @@ or a side speaks TLS or is behind with what was written before, bodies go the us
 import asyncio
 import fcntl
 import os
+from abc import ABC, abstractmethod
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, TypeGuard
 
@@ -28,7 +29,7 @@ def worthwhile(unarrived: int, upstream: "UpstreamConnection") -> bool:
     return unarrived >= WORTHWHILE and not upstream.encrypted and hasattr(os, "splice")
 
 
-class Pump:
+class Pump(ABC):
     """Moves what has yet to come of a body, by its reader, from `source` to `sink`, which nobody uses meanwhile.
 
     `_paced(blocked)` hears of what was moved, and whether the sink takes no more for now. One of two is the last
@@ -50,14 +51,14 @@ class Pump:
         self._fds: tuple[int, ...] = ()
         self._starting: asyncio.Handle | None = self._loop.call_soon(self._start)
 
-    def _paced(self, blocked: bool) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _paced(self, blocked: bool) -> None: ...
 
-    def _stopped(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _stopped(self) -> None: ...
 
-    def _lost(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _lost(self) -> None: ...
 
     def close(self) -> None:
         """Move nothing any more, and say nothing."""
