@@ -94,7 +94,9 @@ async def _rename(connection: asyncpg.Connection) -> None:
             await asyncio.sleep(0.01)
 
 
-async def _made(server: str, template: str) -> AsyncIterator[str]:
+@contextlib.asynccontextmanager
+async def cloned(server: str, template: str) -> AsyncIterator[str]:
+    """A database of its own; gives its DSN."""
     name = f"test_{os.getpid()}_{next(_numbers)}"
     connection = await asyncpg.connect(server)
     try:
@@ -107,13 +109,24 @@ async def _made(server: str, template: str) -> AsyncIterator[str]:
 
 @pytest.fixture
 async def database(server: str, template: str) -> AsyncIterator[str]:
-    async for dsn in _made(server, template):
+    async with cloned(server, template) as dsn:
         yield dsn
+
+
+@contextlib.asynccontextmanager
+async def cloned_store(server: str, template: str, keyring: Keyring) -> AsyncIterator[tuple[str, Store]]:
+    """The same with a store over it, for what is shared by the tests of a module."""
+    async with cloned(server, template) as dsn:
+        store = await Store.open(dsn, keyring, size=2, name="gateway-test")
+        try:
+            yield dsn, store
+        finally:
+            await store.close()
 
 
 @pytest.fixture
 async def empty_database(server: str) -> AsyncIterator[str]:
-    async for dsn in _made(server, "template0"):
+    async with cloned(server, "template0") as dsn:
         yield dsn
 
 

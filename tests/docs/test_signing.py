@@ -10,7 +10,7 @@ import re
 import shutil
 import sys
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from gateway.crypto import Keyring
 from gateway.model import MacAlgorithm
 from gateway.store import NewClient, Store
 from gateway.store.records import IssuedTokens
-from tests.conftest import _made
+from tests.conftest import cloned_store
 from tests.proxy.rig import RawUpstream
 from tests.serving import ROOT, Gateway, serving
 
@@ -114,9 +114,7 @@ async def world(
 ) -> AsyncIterator[World]:
     """A real gateway, for all clients."""
     async with AsyncExitStack() as stack:
-        dsn = await stack.enter_async_context(asynccontextmanager(_made)(server, template))
-        store = await Store.open(dsn, keyring, size=2, name="gateway-test")
-        stack.push_async_callback(store.close)
+        dsn, store = await stack.enter_async_context(cloned_store(server, template, keyring))
         upstream = await stack.enter_async_context(RawUpstream().serving())
         route = {
             "name": "notes", "path": "/", "auth": ["mac"], "upstreams": [f"http://127.0.0.1:{upstream.port}"],

@@ -10,6 +10,7 @@ import uvloop
 from gateway.store import Store
 from tests.proxy.bulk import Spliced, spliced
 from tests.proxy.rig import KEYRING, Rig, rig
+from tests.proxy.signing import MAC, Signer
 
 __all__ = ["Spliced", "spliced"]
 
@@ -34,3 +35,16 @@ async def public(tmp_path: Path, no_database: Store) -> AsyncIterator[Rig]:
     """One public route at "/"."""
     async with rig(tmp_path, no_database) as running:
         yield running
+
+
+@pytest.fixture
+async def guarded(request: pytest.FixtureRequest, tmp_path: Path, store: Store) -> AsyncIterator[Rig]:
+    """The module's ROUTES, which take whatever MAC drafts and algorithms there are."""
+    async with rig(tmp_path, store, routes=request.module.ROUTES, mac=MAC) as running:
+        yield running
+
+
+@pytest.fixture
+async def signer(store: Store) -> Signer:
+    """A client with a MAC token."""
+    return await Signer.of(store)

@@ -37,17 +37,6 @@ ROUTES: list[dict[str, Any]] = [
 ]
 
 
-@pytest.fixture
-async def guarded(tmp_path: Path, store: Store) -> AsyncIterator[Rig]:
-    async with rig(tmp_path, store, routes=ROUTES, mac=MAC) as running:
-        yield running
-
-
-@pytest.fixture
-async def signer(store: Store) -> Signer:
-    return await Signer.of(store)
-
-
 # -- held ----------------------------------------------------------------------------------------------------
 
 

@@ -3,7 +3,6 @@
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -37,17 +36,6 @@ ROUTES: list[dict[str, Any]] = [
 ]
 BODY = bytes_of(LONGEST + 5000)
 both_framings = pytest.mark.parametrize("framing", [by_length, in_chunks])
-
-
-@pytest.fixture
-async def guarded(tmp_path: Path, store: Store) -> AsyncIterator[Rig]:
-    async with rig(tmp_path, store, routes=ROUTES, mac=MAC) as running:
-        yield running
-
-
-@pytest.fixture
-async def signer(store: Store) -> Signer:
-    return await Signer.of(store)
 
 
 async def none_complete(running: Rig) -> None:

@@ -10,7 +10,7 @@ import base64
 import json
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -26,7 +26,7 @@ from gateway.crypto import Keyring
 from gateway.model import MacAlgorithm, MacDraft, TokenType
 from gateway.store import NewClient, Store
 from gateway.store.records import IssuedTokens
-from tests.conftest import _made
+from tests.conftest import cloned_store
 from tests.proxy.rig import Connection, RawUpstream, Reply
 from tests.serving import Gateway, serving, until
 
@@ -175,9 +175,7 @@ async def running(
 ) -> AsyncIterator[World]:
     """A real gateway with two workers, for all tests of this file."""
     async with AsyncExitStack() as stack:
-        dsn = await stack.enter_async_context(asynccontextmanager(_made)(server, template))
-        store = await Store.open(dsn, keyring, size=2, name="gateway-test")
-        stack.push_async_callback(store.close)
+        dsn, store = await stack.enter_async_context(cloned_store(server, template, keyring))
         upstream = await stack.enter_async_context(RawUpstream().serving())
         tables: dict[str, Any] = {
             # A trusted proxy: what its forwarding fields say must not count for signatures all the same.
