@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import click
 
-from gateway.cli.mac import DRAFT
+from gateway.cli.mac import ALGORITHM, DRAFT
 from gateway.cli.session import (
     done,
     in_store,
@@ -65,9 +65,7 @@ def _properties(function: Callable[..., None]) -> Callable[..., None]:
         click.option("--scope", multiple=True, metavar="SCOPE", help="What it may ask for; repeatable."),
         click.option("--token-type", type=click.Choice(["bearer", "mac"]), help="The kind of its access tokens."),
         click.option("--mac-draft", multiple=True, type=DRAFT, help="The MAC draft that it signs by; repeatable."),
-        click.option(
-            "--mac-algorithm", type=click.Choice(["hmac-sha-256", "hmac-sha-1"]), help="What its MAC tokens sign with."
-        ),
+        click.option("--mac-algorithm", type=ALGORITHM, help="What its MAC tokens sign with."),
     ]
     for option in reversed(options):
         function = option(function)

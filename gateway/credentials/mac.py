@@ -237,13 +237,8 @@ def sign(key: bytes, algorithm: MacAlgorithm, text: bytes) -> str:
     return base64.b64encode(hmac.digest(key, text, HASHES[algorithm])).decode("ascii")
 
 
-def verify(key: bytes, algorithm: MacAlgorithm, text: bytes, mac: str) -> bool:
-    """Whether `mac` signs `text`, in time that does not tell where it differs."""
-    return equal(sign(key, algorithm, text).encode("ascii"), mac.encode("utf-8", "replace"))
-
-
 def proves(key: bytes, algorithm: MacAlgorithm, text: bytes, mac: bytes) -> bool:
-    """The same for a `mac` as it came, which must be spelt as `sign` spells it (RFC 4648, section 3.5)."""
+    """Whether a `mac` attribute is right, spelt as `sign` spells it (RFC 4648, section 3.5); in constant time."""
     return equal(b2a_base64(hmac.digest(key, text, HASHES[algorithm]), newline=False), mac)
 
 
