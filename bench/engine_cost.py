@@ -1,8 +1,9 @@
 """What the way through the engine costs the authorization plane: beside its aiohttp application asked by itself.
 
-`python -m bench.engine_cost` asks one worker the same two things in turn through the public listener and on the
-worker's private socket, where the engine asks too, and prints what a request takes: CPU of the worker, and time until
-the answer is whole, on one connection that is kept. Ways alternate within a round; differences are taken within one.
+`python -m bench.engine_cost` asks the same two things in turn through the public listener and on the private socket of
+the authorization plane, where the engine asks too, and prints what a request takes: CPU of both planes' workers, and
+time until the answer is whole, on one connection that is kept. Ways alternate within a round; differences are taken
+within one.
 """
 
 import argparse
@@ -62,7 +63,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Microseconds a request: CPU of the worker, and the middle one of the times until the answer was there."""
+    """Microseconds a request: CPU of the workers, and the middle one of the times until the answer was there."""
 
     cpu: float
     p50: float
@@ -105,17 +106,17 @@ def cpu_seconds(pid: int) -> float:
     return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
 
 
-def measure(address: tuple[str, int] | str, request: bytes, wanted: bytes, pid: int, requests: int) -> Cost:
-    """What `requests` of them cost the process, one after another on one connection. Raises Wrong."""
+def measure(address: tuple[str, int] | str, request: bytes, wanted: bytes, pids: Sequence[int], requests: int) -> Cost:
+    """What `requests` of them cost the processes, one after another on one connection. Raises Wrong."""
     with closing(_connected(address)) as sock:
         for _ in range(WARM):
             ask(sock, request, wanted)
-        times, before = [], cpu_seconds(pid)
+        times, before = [], sum(map(cpu_seconds, pids))
         for _ in range(requests):
             began = time.perf_counter()
             ask(sock, request, wanted)
             times.append(time.perf_counter() - began)
-        return Cost((cpu_seconds(pid) - before) / requests * 1e6, median(times) * 1e6)
+        return Cost((sum(map(cpu_seconds, pids)) - before) / requests * 1e6, median(times) * 1e6)
 
 
 def _connected(address: tuple[str, int] | str) -> socket.socket:
@@ -139,22 +140,23 @@ def rows(title: str, direct: Sequence[Cost], through: Sequence[Cost]) -> Iterato
 # -- the gateway that is asked -----------------------------------------------------------------------------------
 
 
-def worker_of(tree: Tree) -> int:
-    """The process id of the one worker."""
-    for process in tree.processes():
-        if b"\0worker\0" in Path(f"/proc/{process.pid}/cmdline").read_bytes():
-            return process.pid
-    raise Wrong("there is no worker")
+def workers_of(tree: Tree) -> tuple[int, ...]:
+    """The process ids of the workers, of either plane."""
+    return tuple(
+        process.pid
+        for process in tree.processes()
+        if b"\0worker\0" in Path(f"/proc/{process.pid}/cmdline").read_bytes()
+    )
 
 
-def private_socket(pid: int) -> str:
-    """Where the worker's authorization plane listens."""
-    inodes = {str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir() if link.is_symlink()}
+def private_socket(pids: Sequence[int]) -> str:
+    """Where the authorization plane listens."""
+    inodes = {str(link.readlink()) for pid in pids for link in Path(f"/proc/{pid}/fd").iterdir() if link.is_symlink()}
     for line in Path("/proc/net/unix").read_text().splitlines()[1:]:
         fields = line.split()
-        if len(fields) == 8 and f"socket:[{fields[6]}]" in inodes and fields[7].endswith("worker-1.sock"):
+        if len(fields) == 8 and f"socket:[{fields[6]}]" in inodes and "/authorization-" in fields[7]:
             return fields[7]
-    raise Wrong("the worker has no private socket")
+    raise Wrong("the authorization plane has no private socket")
 
 
 async def _registered(path: Path) -> tuple[str, str]:
@@ -175,8 +177,8 @@ async def _registered(path: Path) -> tuple[str, str]:
 
 
 @contextmanager
-def _gateway() -> Iterator[tuple[int, int, tuple[Question, ...]]]:
-    """One worker on the proxy's core: its port, its process id, and what it can be asked."""
+def _gateway() -> Iterator[tuple[int, tuple[int, ...], tuple[Question, ...]]]:
+    """One worker of each plane on the proxy's core: the port, their process ids, and what can be asked."""
     peer = next(peer for peer in PEERS if peer.name == "gateway")
     with tempfile.TemporaryDirectory(prefix="gateway-bench-") as name:
         folder = Path(name)
@@ -188,7 +190,7 @@ def _gateway() -> Iterator[tuple[int, int, tuple[Question, ...]]]:
             asked = questions(*asyncio.run(_registered(folder / "gateway.toml")))
             with closing(_connected(("127.0.0.1", running.port))) as sock:  # answered once there is a worker
                 ask(sock, asked[-1].written(running.port, direct=False), asked[-1].wanted)
-            yield running.port, worker_of(running.tree), asked
+            yield running.port, workers_of(running.tree), asked
         finally:
             running.stop()
 
@@ -201,19 +203,19 @@ def main() -> int:
     given = parser.parse_args()
     os.sched_setaffinity(0, {LOAD_CORE} & os.sched_getaffinity(0) or os.sched_getaffinity(0))
     lines: list[list[str]] = []
-    with _gateway() as (port, pid, asked):
-        ways: dict[str, tuple[str, int] | str] = {"direct": private_socket(pid), "through": ("127.0.0.1", port)}
+    with _gateway() as (port, pids, asked):
+        ways: dict[str, tuple[str, int] | str] = {"direct": private_socket(pids), "through": ("127.0.0.1", port)}
         costs: dict[tuple[str, str], list[Cost]] = {}
         for number in range(given.rounds):
             for question in asked:
                 for way in (*ways,) if number % 2 else (*reversed(ways),):
                     request = question.written(port, direct=way == "direct")
-                    cost = measure(ways[way], request, question.wanted, pid, given.requests)
+                    cost = measure(ways[way], request, question.wanted, pids, given.requests)
                     costs.setdefault((question.title, way), []).append(cost)
         for question in asked:
             lines += rows(question.title, costs[question.title, "direct"], costs[question.title, "through"])
     print(f"{machine.description()}\n")
-    print(table(["request", "way", "CPU of the worker, µs", "p50, µs"], lines))
+    print(table(["request", "way", "CPU of the workers, µs", "p50, µs"], lines))
     return 0
 
 

@@ -93,15 +93,14 @@ class Memory:
     """Resident bytes (RSS) of a tree without the database: of all its processes, and of the largest worker.
 
     A worker is what the first process has started; where that is alone, it is its own. What processes share counts
-    for each; `anonymous` is what the worker has besides the pages of programs and libraries, as of now.
+    for each.
     """
 
     total: int
     worker: int
-    anonymous: int
 
 
-NOTHING: Final = Memory(0, 0, 0)
+NOTHING: Final = Memory(0, 0)
 
 
 def resident(tree: Tree) -> Memory:
@@ -125,7 +124,7 @@ def _memory(tree: Tree, field: str) -> Memory:
     sizes = {process.pid: _status(process.pid, field) for process in tree.processes() if not process.is_database}
     workers = [pid for pid in sizes if pid != tree.root]
     largest = max(workers or sizes, key=lambda pid: sizes[pid])
-    return Memory(sum(sizes.values()), sizes[largest], _status(largest, "RssAnon:"))
+    return Memory(sum(sizes.values()), sizes[largest])
 
 
 def _status(pid: int, field: str) -> int:

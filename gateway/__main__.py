@@ -6,10 +6,10 @@ import sys
 def main() -> None:
     """Run the command line; exits with 0 done, 1 wrong or absent, 2 usage."""
     match sys.argv[1:]:
-        case ["worker", listener, control] if listener.isdecimal() and control.isdecimal():  # as `serve` starts one
+        case ["worker", ("access" | "authorization") as plane, listener, control]:  # as `serve` starts one
             from gateway.worker import main as work
 
-            work(int(listener), int(control))
+            work(plane, int(listener), int(control))
         case _:
             from gateway.cli import root
 

@@ -1,4 +1,4 @@
-"""A worker's process before the program is in it: what libraries would load besides, and no worker uses, stays out.
+"""A worker's process before its plane is in it: what libraries would load besides, and no worker uses, stays out.
 
 Each megabyte here is one a worker. The command line is not loaded either, nor what judges a configuration, which
 `tests/supervisor/test_memory.py` holds to a list.
@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Final
 
 # What structlog, aiohttp and shutil would take along where it happens to be installed for something else.
@@ -18,15 +19,21 @@ _SETTINGS: Final = {
 }
 
 
-def main(listener: int, control: int) -> None:
-    """Be a worker on the inherited sockets, until it is told to end."""
-    _program()(listener, control)
+def main(plane: str, listener: int, control: int) -> None:
+    """Be a worker of that plane on the inherited sockets, until it is told to end."""
+    program(plane)(listener, control)
 
 
-def _program() -> Callable[[int, int], None]:
+def program(plane: str) -> Callable[[int, int], None]:
+    """What a worker of that plane runs, with nothing loaded of the other one."""
     with _nothing_needless():
-        from gateway.app import work
-    return work
+        from gateway.app import process
+
+        if plane == "access":
+            from gateway.app.access import serving
+        else:
+            from gateway.app.authorization import serving
+    return partial(process.run, serving)
 
 
 @contextmanager

@@ -96,8 +96,16 @@ class Gateway:
 
     @property
     def workers(self) -> list[psutil.Process]:
-        """The workers that live now."""
-        return [child for child in self.children if "worker" in _command_line(child)]
+        """The workers of the access plane that live now."""
+        return self._workers("access")
+
+    @property
+    def authorization_workers(self) -> list[psutil.Process]:
+        """The workers of the authorization plane that live now."""
+        return self._workers("authorization")
+
+    def _workers(self, plane: str) -> list[psutil.Process]:
+        return [child for child in self.children if {"worker", plane} <= {*_command_line(child)}]
 
     @property
     def postgres(self) -> psutil.Process:
@@ -137,7 +145,8 @@ class Gateway:
 
         def complete() -> bool:
             alive = {worker.pid for worker in self.workers}
-            return len(alive) == self.count and not alive & gone
+            others = {worker.pid for worker in self.authorization_workers}
+            return len(alive) == self.count and bool(others) and not (alive | others) & gone
 
         await until(complete)
         await until(self.is_ready)

@@ -18,9 +18,17 @@ from gateway.cli.session import with_config
     help="How much of what happens goes to stderr, as JSON lines.",
 )
 def command(path: Path, workers: int | None, log_level: str) -> None:
-    """Run the production server until SIGTERM or Ctrl-C, which let requests in flight finish."""
+    """Run the production server until SIGTERM or Ctrl-C, which let requests in flight finish.
+
+    SIGHUP reads the configuration again: new workers take over, and no connection is refused meanwhile.
+    """
     from gateway import config
     from gateway.observe import LEVELS
     from gateway.supervisor.supervisor import serve
 
-    serve(config.load(path), workers=workers, level=LEVELS[LEVELS.index(log_level)])
+    serve(
+        config.load(path),
+        workers=workers,
+        level=LEVELS[LEVELS.index(log_level)],
+        reload=lambda: config.load(path),
+    )

@@ -39,6 +39,7 @@ class Server:
     listen: str
     public_url: str
     workers: int
+    authorization_workers: int | None
     trusted_proxies: tuple[Network, ...]
     oauth_prefix: str
 

@@ -97,6 +97,8 @@ class Server(Table):
     """The origin that clients use: issuer, links, and the host and port that MAC signatures cover."""
     workers: Annotated[int, Field(ge=1, le=256)] = 2
     """How many processes share the listener; one for each core is a good start."""
+    authorization_workers: Annotated[int, Field(ge=1, le=256)] | None = None
+    """How many processes show the pages and issue tokens; one for every four workers unless stated."""
     trusted_proxies: Annotated[tuple[TrustedNetwork, ...], array(), ONCE] = ()
     """Addresses or networks of the proxies in front; only these may set X-Forwarded-* fields."""
     oauth_prefix: URLPath = "/oauth2"

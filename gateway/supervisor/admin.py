@@ -12,18 +12,27 @@ class Health:
 
     workers: int
     workers_ready: int
+    authorization_workers: int
+    authorization_workers_ready: int
     database: bool
     draining: bool
 
     @property
     def ready(self) -> bool:
-        return self.database and not self.draining and self.workers_ready == self.workers > 0
+        return (
+            self.database
+            and not self.draining
+            and self.workers_ready == self.workers > 0
+            and self.authorization_workers_ready == self.authorization_workers > 0
+        )
 
     def body(self) -> dict[str, object]:
         return {
             "ready": self.ready,
             "workers": self.workers,
             "workers_ready": self.workers_ready,
+            "authorization_workers": self.authorization_workers,
+            "authorization_workers_ready": self.authorization_workers_ready,
             "database": "answers" if self.database else "does not answer",
             "draining": self.draining,
         }

@@ -1,7 +1,7 @@
 """What supervisor and worker tell each other, over the socket pair that only they hold.
 
-    supervisor → worker    Start   once, first: all that a worker needs, so that it reads no file that has changed
-                                   since, and no secret stands in its arguments or environment
+    supervisor → worker    Start   once, first: all that a worker needs, so that it reads no secret that has changed
+                                   since, and none stands in its arguments or environment
                            Drain   finish what is in flight and end
     worker → supervisor    Ready   once: it accepts connections
 
@@ -13,22 +13,26 @@ import asyncio
 import pickle
 import socket
 from dataclasses import dataclass, field
-from typing import Final, cast
+from typing import Final, Literal, cast
 
 from gateway.config import Settings
 from gateway.observe import Level
+
+Plane = Literal["access", "authorization"]
+"""What a worker serves: the public listener, or the private socket that those of the first kind ask."""
 
 _LENGTH: Final = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Start:
-    """What a worker is to be. `folder` is private to this gateway; `supervisor` is its parent's process id."""
+    """What a worker is to be: `name` is what its log lines say, `authorization_socket` where that plane is asked, and
+    `supervisor` its parent's process id."""
 
     settings: Settings = field(repr=False)
     dsn: str = field(repr=False)
-    folder: str
-    number: int
+    name: str
+    authorization_socket: str
     supervisor: int
     level: Level
 

@@ -2,6 +2,7 @@
 
 import errno
 import socket
+from pathlib import Path
 from typing import Final
 
 from gateway.errors import OperatorError
@@ -34,6 +35,20 @@ def listen(addresses: dict[str, tuple[str, int]]) -> list[socket.socket]:
             sock.close()
         raise OperatorError("\n".join(faults))
     return opened
+
+
+def listen_privately(path: Path) -> socket.socket:
+    """A listening unix socket that only this user can open; its folder is private, so nobody came in between."""
+    sock = socket.socket(socket.AF_UNIX)
+    try:
+        sock.bind(str(path))
+        path.chmod(0o600)
+        sock.listen(BACKLOG)
+        sock.setblocking(False)
+    except OSError:
+        sock.close()
+        raise
+    return sock
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -1,19 +1,21 @@
 """The parent process: it opens the listening sockets, owns the embedded Postgres, and keeps the workers alive.
 
 At the start, in this order, so that each fault shows before anything is half done: sockets, master key, database,
-schema, key against data, workers. At the end, on SIGTERM, SIGINT or SIGHUP: `/readyz` says 503, the workers finish
-what is in flight (30 s), then the database stops; a second signal does not wait for them.
+schema, key against data, workers. On SIGHUP the configuration is read again, and new workers take over with it once all
+of them are ready. At the end, on SIGTERM or SIGINT: `/readyz` says 503, the workers finish what is in flight (30 s),
+then the database stops; a second signal does not wait for them.
 
 The workers die with this process however it ends (see `lifeline`), and so does its Postgres.
 """
 
 import asyncio
 import contextlib
-import os
+import itertools
 import signal
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Final, cast
 
 from aiohttp import web
@@ -21,17 +23,17 @@ from aiohttp import web
 from gateway import observe
 from gateway.config import Settings
 from gateway.crypto import Keyring
-from gateway.errors import StoreUnavailable
+from gateway.errors import OperatorError, StoreUnavailable
 from gateway.observe import Level, get_logger
 from gateway.store import Store
 from gateway.store.migrations import migrate
 from gateway.supervisor.admin import Health, create_app
-from gateway.supervisor.channel import Start
 from gateway.supervisor.embedded import Server
 from gateway.supervisor.folder import private_folder
+from gateway.supervisor.generation import Generation, first_of
 from gateway.supervisor.keys import with_master_key
 from gateway.supervisor.listening import listen
-from gateway.supervisor.workers import Workers
+from gateway.supervisor.reload import require_reloadable
 
 DRAIN: Final = 30.0  # seconds for what is in flight
 _PROBE: Final = 2.2  # so that /readyz answers within 2.5 s whatever the database does
@@ -40,22 +42,31 @@ log = get_logger("gateway.supervisor")
 
 
 def serve(
-    settings: Settings, *, workers: int | None = None, level: Level = "info", on_ready: Callable[[], None] | None = None
+    settings: Settings,
+    *,
+    workers: int | None = None,
+    level: Level = "info",
+    on_ready: Callable[[], None] | None = None,
+    reload: Callable[[], Settings] | None = None,
 ) -> None:
-    """Serve until a signal ends it. `on_ready` is called once, when all workers were ready.
+    """Serve until a signal ends it. `on_ready` is called once, when all workers were ready; `reload` reads the
+    configuration anew on SIGHUP, which is one more signal to end where nothing is to be read.
 
     To be called from the main thread. Raises OperatorError for what the operator can mend before it serves.
     """
     observe.start("supervisor", level)
-    asyncio.run(_Supervisor(settings, workers or settings.config.server.workers, level).run(on_ready))
+    asyncio.run(_Supervisor(settings, workers, level, reload).run(on_ready))
 
 
 class _Supervisor:
-    def __init__(self, settings: Settings, count: int, level: Level) -> None:
-        self._settings, self._count, self._level = settings, count, level
-        self._workers: Workers | None = None
+    def __init__(
+        self, settings: Settings, count: int | None, level: Level, reload: Callable[[], Settings] | None
+    ) -> None:
+        self._settings, self._count, self._level, self._reload = settings, count, level, reload
+        self._generation: Generation | None = None
+        self._generations: set[Generation] = set()  # also those that drain
         self._store: Store | None = None
-        self._ending = asyncio.Event()
+        self._ending, self._reload_asked = asyncio.Event(), asyncio.Event()
         self._starting: asyncio.Task[None] | None = None
 
     async def run(self, on_ready: Callable[[], None] | None) -> None:
@@ -63,6 +74,8 @@ class _Supervisor:
         self._starting = asyncio.current_task()
         for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.add_signal_handler(signum, self._end, signum)
+        if self._reload is not None:
+            loop.add_signal_handler(signal.SIGHUP, self._reload_asked.set)
         try:
             await self._serve(on_ready)
         except asyncio.CancelledError:
@@ -78,63 +91,109 @@ class _Supervisor:
             await stack.enter_async_context(_served(admin, self._health))
             self._settings = with_master_key(self._settings)
             dsn = await stack.enter_async_context(_database(self._settings))
-            keyring = cast("Keyring", self._settings.keyring)
-            self._store = await Store.open(dsn, keyring, size=1, name="gateway-supervisor")
-            stack.push_async_callback(self._store.close)
-            await self._warn_of_undefined_scopes()
+            stack.push_async_callback(self._close_store)
+            await self._open_store(dsn, self._settings)
+            await self._warn(self._settings)
             folder = stack.enter_context(private_folder())
-            await self._run_workers(listener, dsn, str(folder), on_ready)
+            await self._run_generations(listener, dsn, folder, on_ready)
 
-    async def _warn_of_undefined_scopes(self) -> None:
-        """Tell of scopes that routes ask for and nobody defined: no token could carry them."""
-        config = self._settings.config
-        defined = {scope.name for scope in await cast("Store", self._store).scopes()} | config.scopes.keys()
-        for route in config.routes:
-            for name in sorted(route.all_scopes - defined):
-                log.warning(
-                    "undefined scope",
-                    route=route.name,
-                    scope=name,
-                    mend=f"gateway scope create {name} --description …, or describe it under [scopes]",
-                )
+    async def _open_store(self, dsn: str, settings: Settings) -> None:
+        """Ask the database with the keys of these settings. Raises OperatorError when they do not fit the data."""
+        fresh = await Store.open(dsn, cast("Keyring", settings.keyring), size=1, name="gateway-supervisor")
+        await self._close_store()
+        self._store = fresh
 
-    async def _run_workers(
-        self, listener: socket.socket, dsn: str, folder: str, on_ready: Callable[[], None] | None
+    async def _close_store(self) -> None:
+        if self._store is not None:
+            await self._store.close()
+
+    async def _warn(self, settings: Settings) -> None:
+        """Tell of what can be meant but seldom is; among it scopes that routes ask for and nobody defined."""
+        for warning in settings.warnings:
+            log.warning("configuration", advice=warning)
+        with contextlib.suppress(StoreUnavailable):
+            defined = {
+                scope.name for scope in await cast("Store", self._store).scopes()
+            } | settings.config.scopes.keys()
+            for route in settings.config.routes:
+                for name in sorted(route.all_scopes - defined):
+                    log.warning(
+                        "undefined scope",
+                        route=route.name,
+                        scope=name,
+                        mend=f"gateway scope create {name} --description …, or describe it under [scopes]",
+                    )
+
+    # -- generations of workers ---------------------------------------------------------------------------------
+
+    async def _run_generations(
+        self, listener: socket.socket, dsn: str, folder: Path, on_ready: Callable[[], None] | None
     ) -> None:
-        def start(number: int) -> Start:
-            return Start(
-                settings=self._settings,
+        """Serve with one generation after another, until it is to end; then let the last ones finish."""
+        numbers = itertools.count(1)
+
+        def next_generation(settings: Settings) -> Generation:
+            return Generation(
+                settings,
+                workers=self._count or settings.config.server.workers,
+                listener=listener,
+                path=folder / f"authorization-{next(numbers)}.sock",
                 dsn=dsn,
-                folder=folder,
-                number=number,
-                supervisor=os.getpid(),
                 level=self._level,
             )
 
-        self._workers, self._starting = Workers(self._count, listener, start), None
-        for warning in self._settings.warnings:
-            log.warning("configuration", advice=warning)
-        running = asyncio.create_task(self._workers.run())
-        others = [asyncio.create_task(self._announce(on_ready)), asyncio.create_task(self._ending.wait())]
-        try:
-            await asyncio.wait([running, others[1]], return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            listener.close()
-            self._workers.drain(DRAIN)
-            await running
-            for task in others:
-                task.cancel()
+        async with asyncio.TaskGroup() as lives:
 
-    async def _announce(self, on_ready: Callable[[], None] | None) -> None:
-        workers = cast("Workers", self._workers)
-        await workers.wait_ready()
+            def begin(settings: Settings) -> Generation:
+                generation = next_generation(settings)
+                self._generations.add(generation)
+                lives.create_task(generation.run()).add_done_callback(lambda _: self._generations.discard(generation))
+                return generation
+
+            self._generation, self._starting = begin(self._settings), None
+            announcing = lives.create_task(self._announce(self._generation, on_ready))
+            while not self._ending.is_set():
+                await first_of(self._ending.wait(), self._reload_asked.wait())
+                if self._reload_asked.is_set() and not self._ending.is_set():
+                    self._reload_asked.clear()
+                    await self._renew(begin, dsn)
+            announcing.cancel()
+            listener.close()
+            for generation in self._generations:
+                generation.drain(DRAIN)
+
+    async def _renew(self, begin: Callable[[Settings], Generation], dsn: str) -> None:
+        """Go over to the configuration as it is written now, or stay with the one before and say why."""
+        try:
+            settings = cast("Callable[[], Settings]", self._reload)()
+            require_reloadable(self._settings, settings)
+            if cast("Keyring", settings.keyring).key_ids != cast("Keyring", self._settings.keyring).key_ids:
+                await self._open_store(dsn, settings)
+        except OperatorError as exc:
+            log.error("reload refused, the configuration before stays in force", faults=str(exc).splitlines())
+            return
+        fresh = begin(settings)
+        await first_of(fresh.wait_ready(), fresh.wait_stumbled(), self._ending.wait())
+        if not fresh.was_ready:
+            fresh.kill()
+            if not self._ending.is_set():
+                fault = "a worker could not start with it: its own line says why"
+                log.error("reload refused, the configuration before stays in force", faults=[fault])
+            return
+        before, self._generation, self._settings = cast("Generation", self._generation), fresh, settings
+        before.drain(DRAIN)
+        log.info("reloaded", config=str(settings.path), workers=fresh.access.count)
+        await self._warn(settings)
+
+    async def _announce(self, generation: Generation, on_ready: Callable[[], None] | None) -> None:
+        await generation.wait_ready()
         config = self._settings.config
         log.info(
             "serving",
             listen=config.server.listen,
             public_url=config.server.public_url,
             admin=config.admin.listen,
-            workers=workers.count,
+            workers=generation.access.count,
             database="embedded" if config.database.embedded else "external",
         )
         if on_ready is not None:
@@ -146,15 +205,18 @@ class _Supervisor:
             self._ending.set()
             if self._starting is not None:  # a start may wait long, for a lock or a recovery
                 self._starting.cancel()
-        elif self._workers is not None:
+        elif self._generations:
             log.warning("stopping at once", signal=signal.Signals(signum).name)
-            self._workers.kill()
+            for generation in self._generations:
+                generation.kill()
 
     async def _health(self) -> Health:
-        workers = self._workers
+        serving = self._generation
         return Health(
-            workers=self._count,
-            workers_ready=0 if workers is None else workers.ready,
+            workers=serving.access.count if serving else 0,
+            workers_ready=serving.access.ready if serving else 0,
+            authorization_workers=serving.authorization.count if serving else 0,
+            authorization_workers_ready=serving.authorization.ready if serving else 0,
             database=await self._database_answers(),
             draining=self._ending.is_set(),
         )

@@ -1,4 +1,4 @@
-"""The workers: processes of this program that are replaced when they die, however often.
+"""The workers of a plane: processes of this program that are replaced when they die, however often.
 
     Starting ──Ready──→ Ready ──drain──→ Draining ──→ ended
         └──── death ────┴─→ Starting again: at once if it had been ready, else after a growing pause
@@ -19,7 +19,7 @@ from typing import Final
 
 import gateway
 from gateway.observe import get_logger
-from gateway.supervisor.channel import Channel, Drain, Ready, Start
+from gateway.supervisor.channel import Channel, Drain, Plane, Ready, Start
 
 _FIRST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 5.0
@@ -43,11 +43,11 @@ class _Worker:
         self.ready = self.was_ready = False
 
     @classmethod
-    async def spawn(cls, listener: socket.socket, start: Start) -> "_Worker":
+    async def spawn(cls, plane: Plane, listener: socket.socket, start: Start) -> "_Worker":
         ours, theirs = socket.socketpair()
         try:
             process = await asyncio.create_subprocess_exec(
-                *(*_interpreter(), "worker", str(listener.fileno()), str(theirs.fileno())),
+                *(*_interpreter(), "worker", plane, str(listener.fileno()), str(theirs.fileno())),
                 stdin=subprocess.DEVNULL,
                 stdout=2,  # what is printed on stdout is the command's own answer
                 pass_fds=(listener.fileno(), theirs.fileno()),
@@ -93,13 +93,15 @@ class _Worker:
 
 
 class Workers:
-    """All workers of a gateway. `make_start` gives what the worker of a number is to be."""
+    """All workers of one plane. `make_start` gives what the worker of a number is to be."""
 
-    def __init__(self, count: int, listener: socket.socket, make_start: Callable[[int], Start]) -> None:
+    def __init__(self, plane: Plane, count: int, listener: socket.socket, make_start: Callable[[int], Start]) -> None:
+        self._plane: Plane = plane
         self._count, self._listener, self._make_start = count, listener, make_start
         self._workers: dict[int, _Worker] = {}
         self._ending = asyncio.Event()
         self._all_ready = asyncio.Event()
+        self._stumbled = asyncio.Event()
 
     @property
     def count(self) -> int:
@@ -110,6 +112,11 @@ class Workers:
         """How many accept connections now."""
         return sum(worker.ready for worker in self._workers.values())
 
+    @property
+    def were_ready(self) -> bool:
+        """Whether all were ready at one time."""
+        return self._all_ready.is_set()
+
     async def run(self) -> None:
         """Keep every place filled until `drain`; returns when the last worker has ended."""
         async with asyncio.TaskGroup() as places:
@@ -119,6 +126,10 @@ class Workers:
     async def wait_ready(self) -> None:
         """Until all workers were ready at one time."""
         await self._all_ready.wait()
+
+    async def wait_stumbled(self) -> None:
+        """Until a worker ended before it was ever ready."""
+        await self._stumbled.wait()
 
     def drain(self, seconds: float) -> None:
         """Let all finish what is in flight; who has not ended by then is killed."""
@@ -149,9 +160,10 @@ class Workers:
         """From the spawning of a worker to its end; tells whether it was ready in between."""
         start = self._make_start(number)
         try:
-            worker = await _Worker.spawn(self._listener, start)
+            worker = await _Worker.spawn(self._plane, self._listener, start)
         except OSError as exc:
-            log.error("worker cannot be started", worker=number, exc_info=exc)
+            log.error("worker cannot be started", worker=start.name, exc_info=exc)
+            self._stumbled.set()
             return False
         self._workers[number] = worker
         if self._ending.is_set():  # while it was spawned
@@ -159,8 +171,9 @@ class Workers:
         code = await worker.live(self._on_ready)
         del self._workers[number]
         if not self._ending.is_set():
-            log.error("worker ended and is replaced", worker=number, ended_pid=worker.pid, how=_how(code))
-        _remove_socket(start.folder, number)
+            log.error("worker ended and is replaced", worker=start.name, ended_pid=worker.pid, how=_how(code))
+        if not worker.was_ready:
+            self._stumbled.set()
         return worker.was_ready
 
     def _on_ready(self) -> None:
@@ -172,16 +185,6 @@ class Workers:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
                     await self._ending.wait()
-
-
-def socket_path(folder: str, number: int) -> str:
-    """Where the worker of that number has its authorization plane."""
-    return f"{folder}/worker-{number}.sock"
-
-
-def _remove_socket(folder: str, number: int) -> None:
-    """The supervisor's task, since a killed worker cannot do it."""
-    Path(socket_path(folder, number)).unlink(missing_ok=True)
 
 
 def _how(code: int) -> str:

@@ -1,6 +1,2 @@
-"""The authorization plane: thin aiohttp handlers and the pages that people see."""
-
-from gateway.web.app import create_app, create_runner
-from gateway.web.refusal import RefusalPage, refusal_page
-
-__all__ = ["RefusalPage", "create_app", "create_runner", "refusal_page"]
+"""The authorization plane: thin aiohttp handlers and the pages that people see (`app`), and the access plane's own page
+(`refusal`), for which no aiohttp is loaded."""

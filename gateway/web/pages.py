@@ -7,46 +7,21 @@ import aiohttp_jinja2
 import jinja2
 from aiohttp import web
 
-from gateway.oauth import redirect_uris
 from gateway.resources import folder
 from gateway.web.plane import plane_of, request_id_of
+from gateway.web.policy import headers, policy
 
-_HEADERS: Final = {
-    "Cache-Control": "no-store",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-}
 _REDIRECT_HEADERS: Final = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
 
 
 def environment_options() -> dict[str, Any]:
-    """What every template is rendered with, besides `autoescape`; a missing value is a fault."""
+    """What every template is rendered with; a missing value is a fault."""
     return {
         "loader": jinja2.FileSystemLoader(folder("templates")),
         "undefined": jinja2.StrictUndefined,
         "trim_blocks": True,
         "lstrip_blocks": True,
     }
-
-
-def policy(style: str = "'self'", redirect_uri: str | None = None) -> str:
-    """The pages' Content-Security-Policy.
-
-    `form-action` names where the answer to a form may redirect to, since Chromium applies it to the whole chain:
-    without the client's origin the way back to the client would be blocked.
-    """
-    targets = "'self'" if redirect_uri is None else f"'self' {redirect_uris.form_action_source(redirect_uri)}"
-    return (
-        f"default-src 'none'; style-src {style}; img-src 'self'; form-action {targets}; "
-        "base-uri 'none'; frame-ancestors 'none'"
-    )
-
-
-def headers(content_security_policy: str) -> dict[str, str]:
-    return {**_HEADERS, "Content-Security-Policy": content_security_policy}
 
 
 def page(

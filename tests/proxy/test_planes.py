@@ -10,7 +10,7 @@ from aiohttp import web
 from gateway.config import Settings, parse
 from gateway.crypto import Keyring
 from gateway.store import Store
-from gateway.web import create_app, create_runner
+from gateway.web.app import create_app, create_runner
 from tests.counts import scaled
 from tests.proxy.rig import Rig, rig
 from tests.proxy.test_pool import persistent

@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import aiohttp
 import psutil
 import pytest
 
@@ -17,9 +18,11 @@ from tests.counts import scaled
 from tests.serving import ROOT, Gateway, serving
 
 MB = 1_000_000
-READY = 55 * MB  # all that is resident, which is 50 here; libraries' own pages, shared by all processes, are a third
-PRIVATE = 40 * MB  # what one more worker costs the machine, which is 33 when it is ready and 36 later
+ACCESS = 50 * MB  # all that is resident of a worker that has done everything once, which is 46
+PRIVATE = 30 * MB  # what one more of them costs the machine, which is 25
+AUTHORIZATION = 65 * MB  # of the worker that shows pages and issues tokens, which is 59
 
+PASSES = 502  # nothing listens behind the route
 IDLE = 4608  # bytes of an idle connection after its first answer, which are 3,900
 
 # What starts, judges a configuration, draws for people, or comes along where it is installed for something else; and
@@ -32,12 +35,16 @@ NEVER = frozenset((
     "gateway.config.tables", "gateway.supervisor.cluster", "gateway.supervisor.embedded",
     "gateway.supervisor.supervisor",
 ))
+OF_THE_OTHER_PLANE = {
+    "access": {"aiohttp", "aiohttp_jinja2", "jinja2", "gateway.web.app", "gateway.app.authorization"},
+    "authorization": {"gateway.guard", "gateway.proxy", "gateway.http1", "gateway.app.access", "http_sf"},
+}
 # fmt: on
 PROGRAM = """
 import json, os, ssl, sys
 from gateway import worker
 before = dict(os.environ)
-worker._program()
+worker.program(sys.argv[1])
 left = [name for name, module in sys.modules.items() if module is None]
 print(json.dumps({"modules": [*sys.modules], "unchanged": dict(os.environ) == before, "left": left,
                   "certificates": ssl.create_default_context().cert_store_stats()["x509_ca"]}))
@@ -53,16 +60,17 @@ def memory(process: psutil.Process) -> tuple[int, int]:
     return sizes["Rss:"], sizes["Private_Clean:"] + sizes["Private_Dirty:"]
 
 
+@pytest.mark.long
 async def test_worker_stays_small(tmp_path: Path) -> None:
     route = {"name": "notes", "path": "/notes", "upstreams": ["http://127.0.0.1:9"], "auth": ["bearer", "mac"]}
-    async with serving(tmp_path, routes=[route]) as gateway:
-        for worker in gateway.workers:
-            resident, private = memory(worker)
-            assert resident <= READY
-            assert private <= PRIVATE
+    async with serving(tmp_path, routes=[route], scopes={"read": "Read"}) as gateway:
         await _do_everything(gateway, times=scaled(300))
         for worker in gateway.workers:
-            assert memory(worker)[1] <= PRIVATE
+            resident, private = memory(worker)
+            assert resident <= ACCESS
+            assert private <= PRIVATE
+        for worker in gateway.authorization_workers:
+            assert memory(worker)[0] <= AUTHORIZATION
 
 
 @pytest.mark.long
@@ -88,20 +96,31 @@ async def _answered_once(gateway: Gateway, connections: AsyncExitStack) -> None:
 
 
 async def _do_everything(gateway: Gateway, times: int) -> None:
-    """Pages, documents, refusals of the engine; each a few times, so that every worker has done each."""
-    for path, status in {
-        "/oauth2/login": 200,  # seals what travels in its form
-        "/.well-known/openid-configuration": 200,
-        "/notes": 401,
-        "/nothing": 404,
-    }.items():
-        for _ in range(times):
-            assert await gateway.status(path) == status
+    """Pages, documents, refusals, calls by bearer and by MAC; each a few times, so that every worker has done each."""
+    client = await gateway.run("client", "create", "--name", "x", "--grant-type", "client_credentials")
+    issue = ("token", "issue", "--client", client["client_id"], "--type")
+    bearer, mac = await gateway.run(*issue, "bearer"), await gateway.run(*issue, "mac")
+    named = ("--id", mac["access_token"], "--key", mac["mac_key"], "--method", "GET", "--url", f"{gateway.url}/notes")
+    called = [f"Bearer {bearer['access_token']}"] * times
+    called += [(await gateway.run("mac", "sign", *named))["authorization"] for _ in range(16)]  # none passes twice
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True)) as session:
+        for credential in called:
+            async with session.get(f"{gateway.url}/notes", headers={"Authorization": credential}) as answer:
+                assert answer.status == PASSES
+        for path, status in {
+            "/oauth2/login": 200,  # seals what travels in its form
+            "/.well-known/openid-configuration": 200,
+            "/notes": 401,
+            "/nothing": 404,
+        }.items():
+            for accept in ("text/html", "application/json") * times:
+                async with session.get(gateway.url + path, headers={"Accept": accept}) as answer:
+                    assert answer.status == status
 
 
-def _started(**environment: str) -> dict[str, object]:
+def _started(plane: str, **environment: str) -> dict[str, object]:
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM],
+        [sys.executable, "-c", PROGRAM, plane],
         capture_output=True,
         cwd=ROOT,
         env={**os.environ, **environment},
@@ -112,16 +131,18 @@ def _started(**environment: str) -> dict[str, object]:
     return found
 
 
-def test_worker_imports_nothing_that_it_never_needs() -> None:
-    modules = _started()["modules"]
+@pytest.mark.parametrize("plane", sorted(OF_THE_OTHER_PLANE))
+def test_worker_imports_nothing_that_it_never_needs(plane: str) -> None:
+    modules = _started(plane)["modules"]
     assert isinstance(modules, list)
-    assert "gateway.app" in modules
-    assert NEVER.intersection(modules) == set()
+    assert f"gateway.app.{plane}" in modules
+    assert (NEVER | OF_THE_OTHER_PLANE[plane]).intersection(modules) == set()
 
 
+@pytest.mark.parametrize("plane", sorted(OF_THE_OTHER_PLANE))
 @pytest.mark.parametrize("stated", [{}, {"SSL_CERT_FILE": ssl.get_default_verify_paths().openssl_cafile}])
-def test_what_is_kept_from_a_worker_s_start_is_there_afterwards(stated: dict[str, str]) -> None:
-    found = _started(**stated)
+def test_what_is_kept_from_a_worker_s_start_is_there_afterwards(plane: str, stated: dict[str, str]) -> None:
+    found = _started(plane, **stated)
     assert found["unchanged"]
     assert found["left"] == []
     assert found["certificates"] == ssl.create_default_context().cert_store_stats()["x509_ca"]

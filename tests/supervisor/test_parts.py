@@ -5,6 +5,7 @@ import contextlib
 import os
 import socket
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -29,8 +30,8 @@ def start_of(settings: Settings, folder: str, number: int = 1) -> Start:
     return Start(
         settings=settings,
         dsn="postgresql://u:hunter2@h/d",
-        folder=folder,
-        number=number,
+        name=f"access-{number}",
+        authorization_socket=f"{folder}/authorization.sock",
         supervisor=os.getpid(),
         level="error",
     )
@@ -80,14 +81,16 @@ def test_what_a_worker_is_told_shows_no_secret(tmp_path: Path) -> None:
 
 async def test_a_worker_that_never_gets_ready_is_tried_again_with_growing_pauses(tmp_path: Path) -> None:
     settings = settings_of(tmp_path, "postgresql://h/d")
+    gone = replace(settings.config.branding, stylesheet="removed-since.css")
+    settings = replace(settings, config=replace(settings.config, branding=gone))
     asked = list[float]()
     [listener] = listen({"server.listen": ("127.0.0.1", 0)})
 
     def start(number: int) -> Start:
         asked.append(asyncio.get_running_loop().time())
-        return start_of(settings, "/no-such-folder", number)
+        return start_of(settings, str(tmp_path), number)
 
-    workers = Workers(1, listener, start)
+    workers = Workers("authorization", 1, listener, start)
     running = asyncio.create_task(workers.run())
     try:
         await until(lambda: len(asked) >= 4)
@@ -105,7 +108,7 @@ async def test_a_worker_that_never_gets_ready_is_tried_again_with_growing_pauses
 async def test_workers_that_were_never_ready_do_not_hold_up_the_end(tmp_path: Path) -> None:
     settings = settings_of(tmp_path, "postgresql://h/d")
     [listener] = listen({"server.listen": ("127.0.0.1", 0)})
-    workers = Workers(2, listener, lambda number: start_of(settings, str(tmp_path), number))
+    workers = Workers("access", 2, listener, lambda number: start_of(settings, str(tmp_path), number))
     running = asyncio.create_task(workers.run())
     await asyncio.sleep(0)
     workers.drain(60.0)

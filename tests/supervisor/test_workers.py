@@ -116,6 +116,41 @@ async def test_all_workers_killed_at_once_come_back(tmp_path: Path, database: st
         assert (await fresh_post(f"{gateway.url}/"))[0] == 200
 
 
+async def test_requests_wait_for_an_authorization_worker_to_be_replaced(tmp_path: Path, database: str) -> None:
+    """Its socket is the supervisor's, so that nobody is turned away while there is no process behind it."""
+    async with serving(tmp_path, dsn=database) as gateway:
+        for _ in range(scaled(30)):
+            [dead] = gateway.authorization_workers
+            dead.kill()
+            await until(partial(is_gone, dead))
+            assert await asyncio.gather(*(gateway.status("/oauth2/login") for _ in range(8))) == [200] * 8
+        await until(gateway.is_ready)
+
+
+async def test_a_dead_authorization_worker_holds_up_no_call(
+    tmp_path: Path, database: str, upstream: SlowUpstream
+) -> None:
+    async with serving(tmp_path, dsn=database, routes=[upstream.route()]) as gateway:
+        [asleep] = gateway.authorization_workers
+        asleep.suspend()
+        page = asyncio.create_task(gateway.status("/oauth2/login"))
+        for _ in range(20):
+            assert (await fresh_post(f"{gateway.url}/"))[0] == 200
+        assert not page.done()
+        asleep.resume()
+        assert await page == 200
+
+
+async def test_there_are_as_many_authorization_workers_as_the_file_says(tmp_path: Path, database: str) -> None:
+    async with serving(tmp_path, dsn=database, workers=1, server={"authorization_workers": 2}) as gateway:
+        assert (len(gateway.workers), len(gateway.authorization_workers)) == (1, 2)
+
+
+async def test_one_authorization_worker_is_enough_for_four_others(tmp_path: Path, database: str) -> None:
+    async with serving(tmp_path, dsn=database, workers=5) as gateway:
+        assert (len(gateway.workers), len(gateway.authorization_workers)) == (5, 2)
+
+
 async def test_a_worker_that_is_asked_to_end_drains_and_is_replaced(
     tmp_path: Path, database: str, upstream: SlowUpstream
 ) -> None:
@@ -147,7 +182,7 @@ async def test_a_stopped_worker_does_not_outlive_a_killed_supervisor(tmp_path: P
         await until(partial(are_gone, workers), 5)
 
 
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 async def test_a_signal_lets_requests_in_flight_finish_and_exits_0(
     tmp_path: Path, database: str, upstream: SlowUpstream, signum: signal.Signals
 ) -> None:
@@ -201,14 +236,14 @@ async def test_the_authorization_plane_s_socket_is_private_and_goes_with_the_gat
     async with serving(tmp_path, dsn=database, environment={"TMPDIR": str(short)}) as gateway:
         [folder] = short.glob("gateway-run-*")
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-        sockets = list(folder.glob("*.sock"))
-        assert len(sockets) == 2
-        assert {stat.S_IMODE(sock.stat().st_mode) for sock in sockets} == {0o600}
-        dead = gateway.workers
+        [sock] = folder.glob("*.sock")
+        assert stat.S_IMODE(sock.stat().st_mode) == 0o600
+        inode = sock.stat().st_ino
+        dead = [*gateway.workers, *gateway.authorization_workers]
         for worker in dead:
             worker.kill()
         await gateway.replaced(*dead)
-        assert len(list(folder.glob("*.sock"))) == 2
+        assert [found.stat().st_ino for found in folder.glob("*.sock")] == [inode]
     assert not list(short.glob("gateway-run-*"))
 
 
@@ -234,7 +269,7 @@ async def test_arguments_and_environment_of_workers_hold_no_secret(tmp_path: Pat
     dsn = database.replace("gateway@", "gateway:hunter2-not-a-secret@", 1)
     async with serving(tmp_path, dsn=dsn) as gateway:
         key = (tmp_path / "master.key").read_text().strip()
-        for worker in gateway.workers:
+        for worker in [*gateway.authorization_workers, *gateway.workers]:
             shown = "\n".join([*worker.cmdline(), *map(str, worker.environ().items())])
             assert "hunter2" not in shown
             assert "postgresql" not in shown
@@ -272,7 +307,7 @@ async def test_every_line_on_stderr_is_json_without_a_secret(
         writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nAuthorization\x1b: Bearer hunter2\r\n\r\n")
         assert b" 400 " in await reader.readline()
         writer.close()
-    assert {line["process"] for line in gateway.logs} <= {"supervisor", "worker-1", "worker-2"}
+    assert {line["process"] for line in gateway.logs} <= {"supervisor", "access-1", "access-2", "authorization-1"}
     assert "hunter2" not in gateway.log_text
     assert "\x1b" not in gateway.log_text
 

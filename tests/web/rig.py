@@ -22,7 +22,7 @@ from gateway.config import Settings, parse
 from gateway.crypto import Keyring, hash_password
 from gateway.model import GRANT_TYPES, Client
 from gateway.store import NewClient, Store
-from gateway.web import create_app, create_runner
+from gateway.web.app import create_app, create_runner
 
 SCOPES = {"notes:read": "Read your notes", "notes:write": "Change your notes"}
 REDIRECT = "https://app.example/cb"

@@ -16,7 +16,7 @@ from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, 
 from gateway.crypto import Keyring
 from gateway.model import Client
 from gateway.store import FlowRequest, Store
-from gateway.web import refusal_page
+from gateway.web.refusal import refusal_page
 from tests.browser import chromium as a_chromium
 from tests.web.conftest import Registered
 from tests.web.rig import PASSWORD, Plane, authorize_path, serving

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from gateway.crypto import Keyring
-from gateway.web import refusal_page
+from gateway.web.refusal import refusal_page
 from tests.web.rig import settings_for
 
 

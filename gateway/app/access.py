@@ -1,0 +1,41 @@
+"""The access plane as a process: the proxy with its guard on the public socket."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from gateway.app.process import Draining, store_of
+from gateway.config import compile_routes
+from gateway.guard import Guard
+from gateway.proxy import Proxy
+from gateway.supervisor.channel import Start
+from gateway.supervisor.listening import BACKLOG
+from gateway.web.refusal import refusal_page
+
+
+@asynccontextmanager
+async def serving(start: Start, listener: socket.socket) -> AsyncIterator[Draining]:
+    """Serve the routes, and lead our own paths to the authorization plane."""
+    config = start.settings.config
+    async with AsyncExitStack() as stack:
+        store = store_of(start)
+        stack.push_async_callback(store.close)
+        guard = Guard(store, start.settings)
+        await guard.start()
+        stack.push_async_callback(guard.close)
+        proxy = Proxy(
+            routes=compile_routes(config),
+            config=config,
+            guard=guard,
+            authorization_socket=start.authorization_socket,
+            refusal_page=refusal_page(start.settings),
+        )
+        stack.callback(proxy.close)
+        server = await asyncio.get_running_loop().create_server(proxy.front, sock=listener, backlog=BACKLOG)
+
+        async def drain(seconds: float) -> None:
+            server.close()
+            await proxy.drain(seconds)
+
+        yield drain

@@ -1,0 +1,58 @@
+"""The authorization plane as a process: sign-in, consent and tokens on a private socket, which the access plane asks.
+
+What must be done now and then for all, whoever does it, is done here too, where no call waits for it.
+"""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Final
+
+from aiohttp import web
+
+from gateway import observe
+from gateway.app.process import Draining, store_of
+from gateway.errors import StoreUnavailable
+from gateway.store import Store
+from gateway.supervisor.channel import Start
+from gateway.supervisor.listening import BACKLOG
+from gateway.web.app import create_app, create_runner
+
+_SWEEP_EVERY: Final = 10.0
+_SWEEP_BATCH: Final = 1000
+
+log = observe.get_logger("gateway.worker")
+
+
+@asynccontextmanager
+async def serving(start: Start, listener: socket.socket) -> AsyncIterator[Draining]:
+    """Serve the pages and endpoints. The supervisor drains the access plane first, which then asks no more."""
+    async with AsyncExitStack() as stack:
+        store = store_of(start)
+        stack.push_async_callback(store.close)
+        runner = create_runner(create_app(start.settings, store))
+        await runner.setup()
+        stack.push_async_callback(runner.cleanup)
+        # As any socket: what is made for unix sockets would remove the path, which others listen on too.
+        await web.SockSite(runner, listener, backlog=BACKLOG).start()
+        sweeping = asyncio.create_task(_sweep(store))
+        stack.callback(sweeping.cancel)
+        yield _nothing_to_drain
+
+
+async def _nothing_to_drain(_seconds: float) -> None:
+    """Whoever asked has had its answer, and closing the runner waits for a handler that still runs."""
+
+
+async def _sweep(store: Store) -> None:
+    """Remove what expired, a bounded batch at a time, for as long as the process lives."""
+    while True:
+        try:
+            busy = await store.sweep(_SWEEP_BATCH) >= _SWEEP_BATCH
+        except StoreUnavailable:
+            busy = False
+        except Exception as exc:  # what expired can wait; requests cannot
+            log.error("sweeping failed", exc_info=exc)
+            busy = False
+        await asyncio.sleep(0.1 if busy else _SWEEP_EVERY)

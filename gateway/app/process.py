@@ -1,0 +1,121 @@
+"""What every serving process does: it is told what to be, serves, drains and ends.
+
+The supervisor says what to be (`channel.Start`). A process never ends because the database does: it answers 503 and
+recovers. It ends on SIGTERM or when told to drain, after what is in flight; and at once when the supervisor is gone.
+"""
+
+import asyncio
+import contextlib
+import ctypes
+import gc
+import os
+import resource
+import signal
+import socket
+import sys
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Final, cast
+
+from gateway import observe
+from gateway.crypto import Keyring
+from gateway.store import Store
+from gateway.supervisor.channel import Channel, Drain, Ready, Start
+from gateway.supervisor.lifeline import die_with_parent, is_child_of
+
+Draining = Callable[[float], Awaitable[None]]
+"""Accept no more, and let what is in flight end, for so many seconds."""
+
+Serving = Callable[[Start, socket.socket], AbstractAsyncContextManager[Draining]]
+"""A plane: while it is entered, it serves on the listening socket."""
+
+_DRAIN: Final = 30.0  # seconds, when ended by SIGTERM instead of the supervisor
+
+log = observe.get_logger("gateway.worker")
+
+
+def run(serving: Serving, listener: int, control: int) -> None:
+    """Be a process of that plane on the inherited sockets, until it is told to end."""
+    die_with_parent()
+    os.umask(0o077)
+    _raise_file_limit()
+    try:
+        _run(_obey(serving, socket.socket(fileno=listener), socket.socket(fileno=control)))
+    except Exception as exc:  # a line of the log, as all that it says
+        log.critical("the worker cannot go on", exc_info=exc)
+        sys.exit(1)
+
+
+def store_of(start: Start) -> Store:
+    """The store of a process, over a pool of its own; it connects when it is asked something."""
+    keyring = cast("Keyring", start.settings.keyring)  # the supervisor has made one by now
+    return Store.over(start.dsn, keyring, tokens=start.settings.config.tokens)
+
+
+def _run(main: Coroutine[Any, Any, None]) -> None:
+    try:
+        import uvloop
+    except ImportError:  # where it has none, asyncio serves, slower
+        asyncio.run(main)
+    else:
+        uvloop.run(main)
+
+
+def _raise_file_limit() -> None:
+    """Every connection is two descriptors: take all that the system allows."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+async def _obey(serving: Serving, listener: socket.socket, control: socket.socket) -> None:
+    channel = await Channel.over(control)
+    start = await channel.receive()
+    if not isinstance(start, Start) or not is_child_of(start.supervisor):
+        return
+    observe.start(start.name, start.level)
+    ending: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, _end, ending, _DRAIN)
+    listening = asyncio.create_task(_listen(channel, ending))
+    listening.add_done_callback(lambda done: _end_deaf(done, ending))
+    try:
+        async with serving(start, listener) as drain:
+            _settle()
+            channel.send(Ready())
+            await drain(await ending)
+    finally:
+        listening.cancel()
+        channel.close()
+
+
+def _settle() -> None:
+    """Give back what the start took, spare the collector what lives as long as the process, and let it look seldom:
+    a request leaves no cycles."""
+    gc.collect()
+    with contextlib.suppress(AttributeError):  # only glibc keeps what is free until it is asked
+        ctypes.CDLL(None).malloc_trim(0)
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
+
+
+async def _listen(channel: Channel, ending: asyncio.Future[float]) -> None:
+    """Follow the supervisor; when it is gone, nothing is left to do."""
+    while (message := await channel.receive()) is not None:
+        if isinstance(message, Drain):
+            _end(ending, message.seconds)
+    log.error("the supervisor is gone")
+    sys.stderr.flush()
+    os._exit(1)
+
+
+def _end_deaf(done: "asyncio.Task[None]", ending: "asyncio.Future[float]") -> None:
+    """A process that cannot hear the supervisor any more ends, so that another takes its place."""
+    if not done.cancelled() and (fault := done.exception()) is not None:
+        log.error("the control channel failed", exc_info=fault)
+        _end(ending, _DRAIN)
+
+
+def _end(ending: "asyncio.Future[float]", seconds: float) -> None:
+    if not ending.done():
+        ending.set_result(seconds)

@@ -1,0 +1,98 @@
+"""All workers that serve one configuration, and how one set takes over from another.
+
+    starting ──both planes ready──→ serving ──drain──→ access drains ──→ authorization drains ──→ ended
+        └── stumbled: the generation before goes on
+
+A new configuration gets new workers, as a new release would: nothing of the old one is left in a process, be it a
+route, a memo or a cached grant. Both generations share the public listener, so no connection is refused; each has a
+private socket of its own, so that calls of the old one end with the old one.
+"""
+
+import asyncio
+import os
+import socket
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any, Final
+
+from gateway.config import Settings
+from gateway.observe import Level
+from gateway.supervisor.channel import Plane, Start
+from gateway.supervisor.listening import listen_privately
+from gateway.supervisor.workers import Workers
+
+_WORKERS_EACH: Final = 4  # access workers that one of the authorization plane is enough for
+_LAST_ANSWERS: Final = 2.0  # seconds; whoever asked has gone by then
+
+
+class Generation:
+    """The workers of both planes for `settings`. `path` is where it may listen; it makes and removes that socket."""
+
+    def __init__(
+        self, settings: Settings, *, workers: int, listener: socket.socket, path: Path, dsn: str, level: Level
+    ) -> None:
+        self.settings = settings
+        self._path, self._dsn, self._level = path, dsn, level
+        self._private = listen_privately(path)
+        authorization = settings.config.server.authorization_workers or -(-workers // _WORKERS_EACH)
+        self.access = self._workers("access", workers, listener)
+        self.authorization = self._workers("authorization", authorization, self._private)
+
+    def _workers(self, plane: Plane, count: int, listener: socket.socket) -> Workers:
+        def start(number: int) -> Start:
+            return Start(
+                settings=self.settings,
+                dsn=self._dsn,
+                name=f"{plane}-{number}",
+                authorization_socket=str(self._path),
+                supervisor=os.getpid(),
+                level=self._level,
+            )
+
+        return Workers(plane, count, listener, start)
+
+    async def run(self) -> None:
+        """Keep every place filled until `drain`; returns when the last worker has ended."""
+        try:
+            async with asyncio.TaskGroup() as planes:
+                planes.create_task(self._access_then_authorization())
+                planes.create_task(self.authorization.run())
+        finally:
+            self._private.close()
+            self._path.unlink(missing_ok=True)
+
+    async def _access_then_authorization(self) -> None:
+        await self.access.run()
+        self.authorization.drain(_LAST_ANSWERS)
+
+    async def wait_ready(self) -> None:
+        """Until all workers of both planes were ready."""
+        await asyncio.gather(self.access.wait_ready(), self.authorization.wait_ready())
+
+    async def wait_stumbled(self) -> None:
+        """Until a worker ended before it was ever ready."""
+        await first_of(self.access.wait_stumbled(), self.authorization.wait_stumbled())
+
+    @property
+    def was_ready(self) -> bool:
+        """Whether all workers of both planes have been ready."""
+        return self.access.were_ready and self.authorization.were_ready
+
+    def drain(self, seconds: float) -> None:
+        """Let all finish what is in flight; who has not ended by then is killed."""
+        self.access.drain(seconds)
+
+    def kill(self) -> None:
+        """End all workers at once."""
+        self.access.kill()
+        self.authorization.kill()
+
+
+async def first_of(*waits: Coroutine[Any, Any, object]) -> None:
+    """Until one of them has come; the others are given up."""
+    tasks = [asyncio.create_task(wait) for wait in waits]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()

@@ -1,0 +1,329 @@
+"""SIGHUP: a changed configuration is taken over whole, by new workers, or not at all."""
+
+import asyncio
+import base64
+import json
+import signal
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import aiohttp
+import psutil
+import pytest
+
+from gateway import config
+from gateway.model import Client
+from gateway.store import Store
+from gateway.supervisor.generation import Generation
+from gateway.supervisor.listening import listen
+from tests.counts import scaled
+from tests.guard.conftest import new_client
+from tests.serving import Gateway, serving, until, write_config
+from tests.supervisor.conftest import SlowUpstream, is_gone
+
+GUARDED = {"name": "notes", "path": "/notes", "upstreams": ["http://127.0.0.1:9"], "auth": ["bearer"]}
+PASSES = 502  # nothing listens behind the route
+
+
+def rewrite(gateway: Gateway, old: str, new: str) -> None:
+    """Change the configuration file."""
+    before = gateway.config.read_text()
+    assert old in before
+    gateway.config.write_text(before.replace(old, new))
+
+
+async def logged(gateway: Gateway, event: str, more_than: int) -> None:
+    await until(lambda: len(events(gateway, event)) > more_than)
+
+
+def events(gateway: Gateway, event: str) -> list[dict[str, Any]]:
+    return [line for line in gateway.logs if line["event"].startswith(event)]
+
+
+async def reloaded(gateway: Gateway) -> None:
+    """SIGHUP, and wait until new workers have taken over and the old ones have gone."""
+    old, done = [*gateway.workers, *gateway.authorization_workers], len(events(gateway, "reloaded"))
+    gateway.process.send_signal(signal.SIGHUP)
+    await logged(gateway, "reloaded", done)
+    await until(lambda: all(map(is_gone, old)))
+
+
+async def refused(gateway: Gateway) -> list[str]:
+    """SIGHUP, and what is found wrong with the file."""
+    done = len(events(gateway, "reload refused"))
+    gateway.process.send_signal(signal.SIGHUP)
+    await logged(gateway, "reload refused", done)
+    faults: list[str] = events(gateway, "reload refused")[-1]["faults"]
+    return faults
+
+
+class Kept:
+    """One connection that sends the same bytes again and again, and is opened anew when the gateway has closed it."""
+
+    def __init__(self, url: str, path: str, *fields: str) -> None:
+        address = urlsplit(url)
+        self._host, self._port = address.hostname, address.port
+        lines = [f"GET {path} HTTP/1.1", f"Host: {address.netloc}", *fields]
+        self._request = ("\r\n".join(lines) + "\r\n\r\n").encode()
+        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+
+    async def status(self) -> int:
+        """The status of the next answer; a request whose connection was closed unanswered is sent once more."""
+        for _ in range(2):
+            if self._streams is None:
+                self._streams = await asyncio.open_connection(self._host, self._port)
+            reader, writer = self._streams
+            try:
+                writer.write(self._request)
+                head = await reader.readuntil(b"\r\n\r\n")
+            except (asyncio.IncompleteReadError, ConnectionError):
+                self.close()
+                continue
+            [length] = [line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
+            await reader.readexactly(int(length.partition(b":")[2]))
+            return int(head.split()[1])
+        raise AssertionError("closed twice without an answer")
+
+    def close(self) -> None:
+        if self._streams is not None:
+            self._streams[1].close()
+            self._streams = None
+
+
+@asynccontextmanager
+async def kept(url: str, path: str, *fields: str) -> AsyncIterator[Kept]:
+    connection = Kept(url, path, *fields)
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+async def issued(store: Store, client: Client) -> str:
+    return (await store.issue_token(client.client_id, None, frozenset({"read"}), 3600, None)).access_token
+
+
+async def test_a_reload_is_seen_on_connections_that_are_kept(
+    tmp_path: Path, database: str, upstream: SlowUpstream
+) -> None:
+    """The head of such a connection is known by its bytes, and so is its route: both go with the old workers."""
+    async with (
+        serving(tmp_path, dsn=database, routes=[{**upstream.route(), "path": "/old"}]) as gateway,
+        kept(gateway.url, "/old") as one,
+        kept(gateway.url, "/new") as other,
+    ):
+        for _ in range(20):
+            assert (await one.status(), await other.status()) == (200, 404)
+        rewrite(gateway, '"/old"', '"/new"')
+        await reloaded(gateway)
+        for _ in range(20):
+            assert (await one.status(), await other.status()) == (404, 200)
+
+
+async def last_pass(connection: Kept, ends: asyncio.Event) -> float:
+    """Call for as long as `ends` is not set; gives the moment at which a call passed last."""
+    passed = 0.0
+    while not ends.is_set():
+        if await connection.status() == 200:
+            passed = time.monotonic()
+    connection.close()
+    return passed
+
+
+@pytest.mark.long
+async def test_no_call_passes_by_the_old_rules_a_second_after_a_reload(
+    tmp_path: Path, database: str, upstream: SlowUpstream
+) -> None:
+    async with serving(tmp_path, dsn=database, routes=[{**upstream.route(), "path": "/a"}]) as gateway:
+        for done, (old, new) in enumerate((("/a", "/b"), ("/b", "/a")) * scaled(20)):
+            ends = asyncio.Event()
+            calls = [asyncio.create_task(last_pass(Kept(gateway.url, old), ends)) for _ in range(8)]
+            rewrite(gateway, f'"{old}"', f'"{new}"')
+            gateway.process.send_signal(signal.SIGHUP)
+            await logged(gateway, "reloaded", done)
+            told = time.monotonic()
+            assert await gateway.status(new) == 200
+            await until(partial(_is_past, told + 1.2))
+            ends.set()
+            assert max(await asyncio.gather(*calls)) < told + 1
+
+
+def _is_past(moment: float) -> bool:
+    return time.monotonic() > moment
+
+
+@pytest.mark.long
+async def test_no_connection_is_refused_while_workers_change(
+    tmp_path: Path, database: str, upstream: SlowUpstream
+) -> None:
+    async with serving(tmp_path, dsn=database, routes=[upstream.route()]) as gateway:
+        ends = asyncio.Event()
+
+        async def call() -> int:
+            calls = 0
+            async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True)) as session:
+                while not ends.is_set():
+                    for method, path in (("POST", "/x"), ("GET", "/oauth2/login")):
+                        async with session.request(method, gateway.url + path) as answer:
+                            assert answer.status == 200
+                            await answer.read()
+                    calls += 1
+            return calls
+
+        calls = [asyncio.create_task(call()) for _ in range(4)]
+        for _ in range(scaled(20)):
+            await reloaded(gateway)
+        ends.set()
+        assert all(await asyncio.gather(*calls))
+
+
+async def test_what_is_in_flight_ends_by_the_rules_it_began_with(
+    tmp_path: Path, database: str, upstream: SlowUpstream
+) -> None:
+    async with (
+        serving(tmp_path, dsn=database, routes=[upstream.route()]) as gateway,
+        kept(gateway.url, "/slow") as connection,
+    ):
+        waiting = asyncio.create_task(connection.status())
+        await until(lambda: upstream.waiting.total() == 1)
+        rewrite(gateway, '"path" = "/"', '"path" = "/elsewhere"')
+        gateway.process.send_signal(signal.SIGHUP)
+        await until(lambda: events(gateway, "reloaded"))
+        assert await gateway.status("/slow") == 404
+        assert not waiting.done()
+        upstream.release.set()
+        assert await waiting == 200
+        assert await connection.status() == 404
+
+
+# What is changed in the file, and the key that is named then; {public} and {admin} are where it listens.
+FAULTS = {
+    "[admin]": ("[[admin", "config.toml"),
+    "[keys]": ("[surprise]\n[keys]", "surprise"),
+    '"auth" = ["bearer"]\n': ("", "routes[0].auth"),
+    "master.key": ("other.key", "keys.master"),
+    '"listen" = "{public}"': ('"listen" = "localhost:1"', "server.listen"),
+    '"listen" = "{admin}"': ('"listen" = "localhost:1"', "admin.listen"),
+    "postgresql://gateway@": ("postgresql://nobody:hunter2@", "database.url"),
+}
+
+
+async def test_a_faulty_file_changes_nothing_and_each_fault_is_named(
+    tmp_path: Path, store: Store, database: str
+) -> None:
+    client, _ = await store.create_client(new_client())
+    token = await issued(store, client)
+    async with serving(tmp_path, dsn=database, routes=[GUARDED]) as gateway:
+        workers = {worker.pid for worker in gateway.workers}
+        good = gateway.config.read_text()
+        async with kept(gateway.url, "/notes", f"Authorization: Bearer {token}") as connection:
+            places = {"public": urlsplit(gateway.url).netloc, "admin": urlsplit(gateway.admin_url).netloc}
+            for old, (new, named) in FAULTS.items():
+                rewrite(gateway, old.format(**places), new)
+                [fault] = await refused(gateway)
+                assert named in fault
+                assert await connection.status() == PASSES
+                gateway.config.write_text(good)
+            assert {worker.pid for worker in gateway.workers} == workers
+            assert await gateway.is_ready()
+            rewrite(gateway, '"/notes"', '"/others"')
+            await reloaded(gateway)
+            assert await connection.status() == 404
+    assert "hunter2" not in gateway.log_text
+
+
+async def test_a_generation_that_cannot_start_says_so(tmp_path: Path, database: str) -> None:
+    path, _, _ = write_config(tmp_path, tmp_path, dsn=database)
+    settings = config.load(path)
+    gone = replace(settings.config.branding, stylesheet="removed-since.css")
+    settings = replace(settings, config=replace(settings.config, branding=gone))
+    [listener] = listen({"server.listen": ("127.0.0.1", 0)})
+    socket = tmp_path / "authorization.sock"
+    generation = Generation(settings, workers=1, listener=listener, path=socket, dsn=database, level="error")
+    running = asyncio.create_task(generation.run())
+    await asyncio.wait_for(generation.wait_stumbled(), 30)
+    assert not generation.was_ready
+    generation.kill()
+    await asyncio.wait_for(running, 30)
+    listener.close()
+    assert not socket.exists()
+
+
+async def test_a_reload_can_change_how_many_workers_there_are(tmp_path: Path, database: str) -> None:
+    async with serving(tmp_path, dsn=database, workers=2) as gateway:
+        for before, count in ((2, 3), (3, 1)):
+            rewrite(gateway, f'"workers" = {before}', f'"workers" = {count}')
+            await reloaded(gateway)
+            assert len(gateway.workers) == count
+            assert await gateway.is_ready()
+
+
+async def test_what_was_revoked_before_a_reload_is_refused_after_it(
+    tmp_path: Path, store: Store, database: str
+) -> None:
+    client, _ = await store.create_client(new_client())
+    dead, alive = await issued(store, client), await issued(store, client)
+    async with (
+        serving(tmp_path, dsn=database, routes=[GUARDED]) as gateway,
+        kept(gateway.url, "/notes", f"Authorization: Bearer {dead}") as one,
+        kept(gateway.url, "/notes", f"Authorization: Bearer {alive}") as other,
+    ):
+        assert (await one.status(), await other.status()) == (PASSES, PASSES)
+        assert await store.revoke_token(dead, None)
+        await reloaded(gateway)
+        assert (await one.status(), await other.status()) == (401, PASSES)
+
+
+async def test_a_new_master_key_is_taken_with_the_old_one_as_previous_and_never_without(
+    tmp_path: Path, store: Store, database: str
+) -> None:
+    client, _ = await store.create_client(new_client())
+    token = await issued(store, client)
+    async with serving(tmp_path, dsn=database, routes=[GUARDED]) as gateway:
+        key = tmp_path / "master.key"
+        old = tmp_path / "old.key"
+        old.write_text(key.read_text())
+        key.write_text(base64.b64encode(b"another-obviously-fake-test-key!").decode())
+        [fault] = await refused(gateway)
+        assert fault.startswith("keys.master")
+        assert "does not fit the data" in fault
+        rewrite(gateway, "[keys]\n", f'[keys]\n"previous" = [{{ file = {json.dumps(str(old))} }}]\n')
+        await reloaded(gateway)
+        async with kept(gateway.url, "/notes", f"Authorization: Bearer {token}") as connection:
+            assert await connection.status() == PASSES
+
+
+@pytest.mark.parametrize("signals", [(signal.SIGHUP, signal.SIGTERM), (signal.SIGHUP,) * 3 + (signal.SIGTERM,)])
+async def test_an_end_during_a_reload_leaves_nothing(
+    tmp_path: Path, database: str, signals: tuple[signal.Signals, ...]
+) -> None:
+    async with serving(tmp_path, dsn=database) as gateway:
+        for signum in signals:
+            gateway.process.send_signal(signum)
+        family = set(gateway.children)
+
+        async def ended() -> bool:
+            family.update(gateway.children)
+            return gateway.process.returncode is not None
+
+        await until(ended)
+        assert gateway.process.returncode == 0
+        assert all(map(is_gone, family))
+
+
+@pytest.mark.long
+async def test_many_reloads_leave_nothing_behind(tmp_path: Path, database: str) -> None:
+    async with serving(tmp_path, dsn=database, workers=1) as gateway:
+        supervisor = psutil.Process(gateway.process.pid)
+        await reloaded(gateway)
+        files, children = supervisor.num_fds(), len(gateway.children)
+        for _ in range(scaled(30)):
+            await reloaded(gateway)
+        await until(lambda: len(gateway.children) == children)
+        await until(lambda: supervisor.num_fds() <= files)
