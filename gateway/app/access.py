@@ -4,6 +4,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Final
 
 from gateway.app.process import Draining, store_of
 from gateway.config import compile_routes
@@ -13,13 +14,15 @@ from gateway.supervisor.channel import Start
 from gateway.supervisor.listening import BACKLOG
 from gateway.web.refusal import refusal_page
 
+_CONNECTIONS: Final = 4  # for what is seldom asked; tokens, nonces and the change log have connections of their own
+
 
 @asynccontextmanager
 async def serving(start: Start, listener: socket.socket) -> AsyncIterator[Draining]:
     """Serve the routes, and lead our own paths to the authorization plane."""
     config = start.settings.config
     async with AsyncExitStack() as stack:
-        store = store_of(start)
+        store = store_of(start, _CONNECTIONS)
         stack.push_async_callback(store.close)
         guard = Guard(store, start.settings)
         await guard.start()

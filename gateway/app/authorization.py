@@ -19,6 +19,7 @@ from gateway.supervisor.channel import Start
 from gateway.supervisor.listening import BACKLOG
 from gateway.web.app import create_app, create_runner
 
+_CONNECTIONS: Final = 10
 _SWEEP_EVERY: Final = 10.0
 _SWEEP_BATCH: Final = 1000
 
@@ -29,7 +30,7 @@ log = observe.get_logger("gateway.worker")
 async def serving(start: Start, listener: socket.socket) -> AsyncIterator[Draining]:
     """Serve the pages and endpoints. The supervisor drains the access plane first, which then asks no more."""
     async with AsyncExitStack() as stack:
-        store = store_of(start)
+        store = store_of(start, _CONNECTIONS)
         stack.push_async_callback(store.close)
         runner = create_runner(create_app(start.settings, store))
         await runner.setup()

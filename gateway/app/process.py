@@ -46,10 +46,10 @@ def run(serving: Serving, listener: int, control: int) -> None:
         sys.exit(1)
 
 
-def store_of(start: Start) -> Store:
-    """The store of a process, over a pool of its own; it connects when it is asked something."""
+def store_of(start: Start, connections: int) -> Store:
+    """The store of a process, over a pool of its own of so many at most; it connects when it is asked something."""
     keyring = cast("Keyring", start.settings.keyring)  # the supervisor has made one by now
-    return Store.over(start.dsn, keyring, tokens=start.settings.config.tokens)
+    return Store.over(start.dsn, keyring, size=connections, tokens=start.settings.config.tokens)
 
 
 def _run(main: Coroutine[Any, Any, None]) -> None:

@@ -3,7 +3,7 @@
 import errno
 import socket
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from gateway.errors import OperatorError
 
@@ -38,16 +38,9 @@ def listen(addresses: dict[str, tuple[str, int]]) -> list[socket.socket]:
 
 
 def listen_privately(path: Path) -> socket.socket:
-    """A listening unix socket that only this user can open; its folder is private, so nobody came in between."""
-    sock = socket.socket(socket.AF_UNIX)
-    try:
-        sock.bind(str(path))
-        path.chmod(0o600)
-        sock.listen(BACKLOG)
-        sock.setblocking(False)
-    except OSError:
-        sock.close()
-        raise
+    """A listening unix socket that only this user can open; its folder is private, so nobody comes in before that."""
+    sock = _listening(socket.socket(socket.AF_UNIX), str(path))
+    path.chmod(0o600)
     return sock
 
 
@@ -56,10 +49,15 @@ def _listen(host: str, port: int) -> socket.socket:
         host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )[0]
     sock = socket.socket(family, kind, protocol)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, host != "::")
+    return _listening(sock, address)
+
+
+def _listening(sock: socket.socket, address: Any) -> socket.socket:
+    """The socket, bound and listening; closed where that fails."""
     try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, host != "::")
         sock.bind(address)
         sock.listen(BACKLOG)
         sock.setblocking(False)
