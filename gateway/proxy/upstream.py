@@ -219,6 +219,8 @@ class Pool:
 
     async def connect(self) -> UpstreamConnection:
         """A new connection, or one that is given back meanwhile. Raises OSError, TimeoutError, UpstreamUnreachable."""
+        if self._idle and len(self._open) >= self._limits.upstream_connections:
+            self._idle[0].close()  # not fresh enough for this request: the oldest makes room
         if len(self._open) >= self._limits.upstream_connections:
             if len(self._waiting) >= self._limits.upstream_waiting:
                 raise UpstreamUnreachable(f"too many wait for {self.origin.host}:{self.origin.port}", 503)

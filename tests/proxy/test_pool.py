@@ -144,6 +144,19 @@ async def test_more_exchanges_than_connections_wait_their_turn_and_no_longer_tha
         await asyncio.wait(asking)
 
 
+async def test_idle_connections_that_are_not_fresh_make_room_for_what_is_sent_once(
+    tmp_path: Path, no_database: Store
+) -> None:
+    limits = Limits(upstream_connections=2, upstream_wait=0.5, fresh=0.0)
+    async with rig(tmp_path, no_database, limits=limits) as running:
+        persistent(running.upstream)
+        for _ in range(3):
+            replies = await asyncio.gather(running.talk(POST), running.talk(POST))
+            assert [reply.body for reply in replies] == [b"ok", b"ok"]
+        assert running.upstream.connections == 6
+        await eventually(lambda: running.upstream.ended == 4)
+
+
 async def test_an_idle_connection_is_closed_after_a_while(tmp_path: Path, no_database: Store) -> None:
     async with rig(tmp_path, no_database, limits=Limits(upstream_idle=0.2, recheck=0.1, tick=0.05)) as running:
         persistent(running.upstream)
