@@ -154,9 +154,13 @@ class Guard:
         if not (door.bearer and authorization.startswith(b"Bearer ")):
             return None if door.signed is None else self._enter_signed(door, door.signed, authorization)
         token = authorization[7:]
+        if door.besieged and self._is_forged(token):  # none of these is ever in the cache
+            return door.forged
         held = self._cached(sha256(token).digest())
         if held is None:
-            return door.forged if self._is_forged(token) else None
+            door.besieged = self._is_forged(token)
+            return door.forged if door.besieged else None
+        door.besieged = False
         if held.token is not None:
             return None
         principal = held.principal

@@ -97,15 +97,19 @@ class Refused:
     rendered: object = field(default=None, compare=False, repr=False)  # for the engine, as a principal's
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(slots=True, kw_only=True, eq=False)
 class Door:
-    """What lets credentials in at once at calls like one: the scopes they need, and what else is known beforehand."""
+    """What lets credentials in at once at calls like one: the scopes they need, and what else is known beforehand.
+
+    `besieged` is the guard's: the last one had an invented token, so the next is most likely invented too.
+    """
 
     call: Call  # its Authorization says nothing here
     scopes: frozenset[str]
     bearer: bool  # tokens get in
     forged: Refused  # the answer to forged ones
     signed: bytes | None  # what a MAC without ext covers behind its nonce; None: none gets in at once
+    besieged: bool = False
 
 
 Verdict = Allowed | Refused

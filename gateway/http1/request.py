@@ -64,7 +64,7 @@ RequestEvent = RequestHead | bytes | End
 
 # The one field that differs between requests that are otherwise alike, as nearly all clients write it.
 _AUTHORIZATION = b"\r\nAuthorization: "
-_VISIBLE_OR_SPACE = bytes(range(0x20, 0x7F))
+_VISIBLE_OR_SPACE = bytes(byte if 0x20 <= byte < 0x7F else ord("?") for byte in range(256))  # as they are, or "?"
 _LONGEST_CREDENTIAL = 4096
 _LONGEST = Memo.LONGEST + _LONGEST_CREDENTIAL
 
@@ -96,11 +96,11 @@ class RequestReader(MessageReader):
         """
         if not self._at_rest:
             return None
-        raw = self._raw
+        raw, around = self._raw, self._around
         if data.startswith(raw):
             head = self._last
-        elif self._around is not None and data.startswith(self._around[0]) and data.endswith(self._around[1]):
-            raw, head = data, self._again(data, *self._around)
+        elif around is not None and data.startswith(around[0]) and data.endswith(around[1]):
+            return self._again(data, *around)
         else:
             end = data.find(b"\r\n\r\n", 0, _LONGEST) + 4
             raw = data if end == len(data) else data[:end]
@@ -111,15 +111,17 @@ class RequestReader(MessageReader):
         self._state = "complete"
         return head, data[len(raw) :]
 
-    def _again(self, raw: bytes, before: bytes, behind: bytes) -> RequestHead | None:
-        """The last head with another credential, if that is what stands between these two."""
-        credential = raw[len(before) : len(raw) - len(behind)]
+    def _again(self, data: bytes, before: bytes, behind: bytes) -> tuple[RequestHead, bytes] | None:
+        """The last request with another credential, if that is what stands between these two; it has no body."""
+        credential = data[len(before) : -len(behind)]
         head = self._last
         if head is None or not _is_plain(credential):
             return None
         head.authorization = (credential,)
-        self._raw = raw
-        return head
+        self._raw = data
+        self._at_rest = False
+        self._state = "complete"
+        return head, b""
 
     def _known(self, raw: bytes) -> RequestHead | None:
         """The head that these bytes are, if they are remembered but for their credential."""
@@ -223,7 +225,7 @@ def _is_plain(credential: bytes) -> bool:
     """Whether a field's value holds nothing but visible characters and spaces between them, as nearly all do."""
     return (
         0 < len(credential) <= _LONGEST_CREDENTIAL
-        and not credential.translate(None, _VISIBLE_OR_SPACE)
+        and credential.translate(_VISIBLE_OR_SPACE) == credential
         and credential[0] != 0x20
         and credential[-1] != 0x20
     )

@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import format_datetime
@@ -24,6 +24,8 @@ from gateway.routing import Route
 __all__ = ["Limits", "Proxy"]
 
 REFUSAL_LINES_PER_SECOND = 50
+_FAULTS = (500, 502, 503, 504)  # ours, the database's or the upstream's; others are the client's
+_LAST_DIGITS = tuple(b"%02x" % number for number in range(256))
 
 _log = get_logger("gateway.proxy")
 
@@ -53,10 +55,10 @@ class Proxy:
         self._loop = asyncio.get_running_loop()
         self.now = self._loop.time
         self.clock = self.now()  # the time of the last tick, for deadlines, which are looked at then
-        self._request_prefix = secrets.token_hex(8).encode()
-        self._request_numbers = itertools.count(1)
+        self.new_request_id = _request_ids(secrets.token_hex(8).encode()).__next__
         self.date = _date()  # the Date field's value, made anew with each tick
-        self._lines = _Allowance(REFUSAL_LINES_PER_SECOND)
+        self._lines_left = REFUSAL_LINES_PER_SECOND
+        self._lines_suppressed = 0  # since the last line
         self._recheck_at = 0.0
         self._rechecking: asyncio.Task[None] | None = None
         self._ticking = self._loop.call_later(self.limits.tick, self._tick)
@@ -92,20 +94,14 @@ class Proxy:
             front.abort()
         self.upstreams.close_idle(inf)
 
-    def new_request_id(self) -> bytes:
-        """An identifier that no other request has, on this worker or any other."""
-        return b"%b%06x" % (self._request_prefix, next(self._request_numbers))
-
     def log_refusal(self, peer: Peer, request_id: bytes, head: RequestHead | None, refused: Refused) -> None:
         """One line for the operator; a flood of refusals is counted instead of written."""
-        if not self._lines.take(self.clock):
+        if not self._lines_left:
+            self._lines_suppressed += 1
             return
-        fault = refused.status in (
-            500,
-            502,
-            503,
-            504,
-        )  # ours, the database's or the upstream's; others are the client's
+        suppressed, self._lines_suppressed = self._lines_suppressed, 0
+        self._lines_left -= 1
+        fault = refused.status in _FAULTS
         (_log.warning if fault else _log.info)(
             "refused",
             request_id=request_id.decode(),
@@ -115,12 +111,15 @@ class Proxy:
             client=peer.address,
             method=head.method.decode("latin-1") if head is not None else None,
             path=head.target.partition(b"?")[0].decode("latin-1") if head is not None else None,
-            suppressed=self._lines.suppressed(),
+            suppressed=suppressed,
         )
 
     def _tick(self) -> None:
-        now = self.clock = self.now()
+        before, now = self.clock, self.now()
+        self.clock = now
         self.date = _date()
+        if int(now) != int(before):
+            self._lines_left = REFUSAL_LINES_PER_SECOND
         for front in list(self.fronts):
             front.tick(now)
         if now >= self._recheck_at and self._rechecking is None:
@@ -152,23 +151,9 @@ def _date() -> bytes:
     return format_datetime(datetime.now(UTC), usegmt=True).encode()
 
 
-class _Allowance:
-    """So many a second, and how many went over it."""
-
-    def __init__(self, per_second: int) -> None:
-        self._per_second = per_second
-        self._second, self._taken, self._over = -1, 0, 0
-
-    def take(self, now: float) -> bool:
-        if int(now) != self._second:
-            self._second, self._taken = int(now), 0
-        self._taken += 1
-        if self._taken <= self._per_second:
-            return True
-        self._over += 1
-        return False
-
-    def suppressed(self) -> int:
-        """How many were held back since the last call."""
-        over, self._over = self._over, 0
-        return over
+def _request_ids(prefix: bytes) -> Iterator[bytes]:
+    """Identifiers that no other request has, on this worker or, by the prefix, on any other: numbers in hexadecimal."""
+    for number in itertools.count():
+        front = b"%b%04x" % (prefix, number)
+        for last in _LAST_DIGITS:
+            yield front + last

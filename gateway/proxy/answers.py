@@ -2,8 +2,8 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from http import HTTPStatus
-from typing import cast
 
 from gateway.guard import Refused
 from gateway.http1 import Field, Malformed, RequestHead
@@ -91,14 +91,13 @@ def render(
 
     `fields` are whole lines that belong to the connection or to this one answer; `bodiless` answers HEAD.
     """
-    if page is None:
-        if refused.rendered is None:
-            refused.rendered = _json_of(refused)
-        head, before, after = cast("tuple[bytes, bytes, bytes]", refused.rendered)
-        body = before + request_id + after
-    else:
-        head, body = _page_of(refused, request_id, page)
-    lines = b"".join([line + b"\r\n" for line in fields]) if fields else b""
+    if not (fields or page or bodiless):  # the common case
+        known = refused.rendered
+        if not isinstance(known, _Rendered) or known.date is not date or known.id_length != len(request_id):
+            known = refused.rendered = _Rendered.of(refused, date, len(request_id))
+        return b"".join((known.head, request_id, known.between, request_id, known.end))
+    head, body = _json_of(refused, request_id) if page is None else _page_of(refused, request_id, page)
+    lines = b"".join([line + b"\r\n" for line in fields])
     return b"%bDate: %b\r\nX-Request-Id: %b\r\n%bContent-Length: %d\r\n\r\n%b" % (
         head,
         date,
@@ -107,6 +106,27 @@ def render(
         len(body),
         b"" if bodiless else body,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Rendered:
+    """A refusal's bytes before, between and behind the request's identifiers: of one second, for one length of these.
+
+    Refusals recur, and a flood of them must cost less than what it asks for.
+    """
+
+    date: bytes
+    id_length: int
+    head: bytes
+    between: bytes
+    end: bytes
+
+    @classmethod
+    def of(cls, refused: Refused, date: bytes, id_length: int) -> "_Rendered":
+        head, body = _json_of(refused, b"")
+        front = b"%bDate: %b\r\nX-Request-Id: " % (head, date)
+        between = b"\r\nContent-Length: %d\r\n\r\n%b" % (len(body) + id_length, body[:-2])
+        return cls(date, id_length, front, between, body[-2:])
 
 
 def _page_of(refused: Refused, request_id: bytes, page: RefusalPage) -> tuple[bytes, bytes]:
@@ -120,13 +140,12 @@ def _page_of(refused: Refused, request_id: bytes, page: RefusalPage) -> tuple[by
     return _head_of(refused) + own, body
 
 
-def _json_of(refused: Refused) -> tuple[bytes, bytes, bytes]:
-    """The head of a JSON refusal, and its body before and behind the request's identifier; refusals recur."""
+def _json_of(refused: Refused, request_id: bytes) -> tuple[bytes, bytes]:
+    """The head and the body of a refusal for programs; the request's identifier is the body's last member."""
     members = {"error": refused.error or _ERRORS.get(refused.status, "unauthorized")}
-    members |= {"error_description": refused.description, "request_id": ""}
-    body = json.dumps(members).encode()
+    members |= {"error_description": refused.description, "request_id": request_id.decode()}
     head = _head_of(refused) + b"Content-Type: application/json\r\nX-Content-Type-Options: nosniff\r\n"
-    return head, body[:-2], body[-2:]
+    return head, json.dumps(members).encode()
 
 
 def _head_of(refused: Refused) -> bytes:

@@ -273,7 +273,7 @@ class Front(asyncio.BufferedProtocol):
 
     def usual(self, head: RequestHead) -> bool:
         """Whether an answer's head looks the same to the next request like this one."""
-        return head.minor_version == 1 and not self.closing
+        return head.minor_version == 1 and self.keep_alive and not self.proxy.draining
 
     def persistence(self, head: RequestHead | None) -> tuple[bytes, ...]:
         """The Connection field of an answer, if it needs one."""

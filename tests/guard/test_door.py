@@ -126,6 +126,18 @@ async def test_short_way_takes_what_is_plain_and_nothing_else(world: World) -> N
             assert await at_the_door(worker.guard, other) is None, other
 
 
+async def test_good_tokens_get_in_between_invented_ones_at_the_same_door(world: World) -> None:
+    async with world.worker() as worker:
+        good = await world.token("read")
+        await worker.holds(good)
+        door = worker.guard.door(world.call("Bearer x"))
+        assert door is not None
+        for _ in range(3):
+            for name, kind in ((INVENTED, Refused), (INVENTED, Refused), (good.access_token, Allowed)):
+                assert isinstance(worker.guard.enter(door, f"Bearer {name}".encode()), kind)
+        assert worker.guard.enter(door, b"Bearer unknown") is None  # another issuer's may be, so it is asked about
+
+
 async def test_door_closes_when_the_token_is_revoked_or_ends_though_it_was_made_before(world: World) -> None:
     async with world.worker() as worker:
         ended, revoked = await world.token("read", ttl=30.0), await world.token("read")
