@@ -19,6 +19,7 @@ The lease bounds what is not known: it counts from the moment in which the last 
 
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from math import inf
 from typing import Final
 
@@ -31,9 +32,8 @@ _MARKS: Final = 5
 _KINDS: Final = frozenset(("token", "family", "grant", "client", "user"))
 
 
-def since_boot() -> float:
-    """Seconds that never go back and that pass while the machine sleeps: a lease does not outlive a suspension."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
+# Seconds that never go back and that pass while the machine sleeps: a lease does not outlive a suspension.
+since_boot: Final[Callable[[], float]] = partial(time.clock_gettime, time.CLOCK_BOOTTIME)
 
 
 def _mark(kind: str, key: str) -> int:

@@ -14,9 +14,8 @@ must wait is parked and calls back.
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from enum import Enum
 from math import inf
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from gateway.errors import StoreUnavailable
 from gateway.guard import Allowed, BodyAwaited, Refused, Verdict
@@ -36,15 +35,8 @@ if TYPE_CHECKING:
 _log = get_logger("gateway.proxy")
 
 
-class State(Enum):
-    """Where an exchange stands; the diagram is at the head of this file."""
-
-    JUDGING = "judging"
-    HOLDING = "holding"
-    CONNECTING = "connecting"
-    SENDING = "sending"
-    RELAYING = "relaying"
-    OVER = "over"
+State = Literal["judging", "holding", "connecting", "sending", "relaying", "over"]
+"""Where an exchange stands; the diagram is at the head of this file."""
 
 
 class Exchange:
@@ -78,7 +70,7 @@ class Exchange:
         self.request_complete = complete
         self.pump: Pump | None = None  # while the rest of a large body passes in the kernel
         self.deadline = inf
-        self.state = State.JUDGING
+        self.state: State = "judging"
         self._front = front
         self._proxy = front.proxy
         self._allowed: Allowed | None = None
@@ -128,7 +120,7 @@ class Exchange:
             self._checked = CheckedBody(verdict, self, self._proxy.limits.buffer)
             here, self._held = self._held, b""
             self._permitted(None)
-            if here and self.state is State.HOLDING:
+            if here and self.state == "holding":
                 self._checked.data(here)
                 self._checked.end()
 
@@ -138,7 +130,7 @@ class Exchange:
         if length is not None and length > self._plan.route.max_body:
             self._front.refuse(self, too_large(self._plan.route.max_body))
         elif length is None or (checked is not None and checked.holds(length)):
-            self.state = State.HOLDING
+            self.state = "holding"
             if self.head.expects_continue:
                 self._front.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             self._front.advance()
@@ -149,7 +141,7 @@ class Exchange:
 
     def judge(self, verdict: Awaitable[Verdict], then: Callable[[Verdict], None]) -> None:
         """Wait for the guard once more; the body waits too."""
-        self.state = State.JUDGING
+        self.state = "judging"
         self._park(verdict, then)
 
     def release(self, allowed: Allowed, held: bytes) -> None:
@@ -169,7 +161,7 @@ class Exchange:
         if done.cancelled():
             return
         fault = done.exception()
-        if self.state is State.OVER:
+        if self.state == "over":
             if fault is None and isinstance(late := done.result(), UpstreamConnection):
                 late.release()
         elif fault is None:
@@ -192,7 +184,7 @@ class Exchange:
     @property
     def wants_body(self) -> bool:
         """Whether the next part of the request's body has somewhere to go."""
-        if self.state is State.HOLDING:
+        if self.state == "holding":
             return True
         upstream = self._upstream
         return upstream is not None and upstream.writable
@@ -204,7 +196,7 @@ class Exchange:
             self.fail(too_large(self._plan.route.max_body))
         elif self._checked is not None:
             self._checked.data(data)
-        elif self.state is State.HOLDING:
+        elif self.state == "holding":
             self._held += data
             if self._front.reader.first_chunk_seen or len(self._held) >= self._proxy.limits.buffer:
                 self._connect()
@@ -217,9 +209,9 @@ class Exchange:
         self._request_trailers = end.trailers
         if self._checked is not None:
             self._checked.end()
-        elif self.state is State.HOLDING:
+        elif self.state == "holding":
             self._connect()
-        elif self.state is not State.CONNECTING:
+        elif self.state != "connecting":
             self._send_end()
 
     def _connect(self) -> None:
@@ -230,7 +222,7 @@ class Exchange:
             self._connect_anew()
 
     def _connect_anew(self) -> None:
-        self.state = State.CONNECTING
+        self.state = "connecting"
         self.deadline = inf  # the connecting has its own
         self._park(self._proxy.upstreams.connect(self._plan.route), self._connected)
 
@@ -240,16 +232,16 @@ class Exchange:
             return
         head, plan, allowed = self.head, self._plan, self._allowed
         self._upstream = upstream
-        self.state = State.SENDING
+        self.state = "sending"
         identity = b"" if allowed is None else identity_fields(allowed.principal)
         if plan.passes_authorization:
             identity += b"".join(b"Authorization: " + value + b"\r\n" for value in head.authorization)
         held, self._held = self._held, b""
         top = plan.head.removesuffix(EXPECT) if held else plan.head  # what is held has been continued
-        data = b"%bX-Request-Id: %b\r\n%b%b" % (top, self.request_id, identity, plan.last)
-        if held:
-            data += held if head.length is not None else b"%x\r\n%b\r\n" % (len(held), held)
-        upstream.ask(self, head, data)
+        if held and head.length is None:
+            held = b"%x\r\n%b\r\n" % (len(held), held)
+        data = (top, b"X-Request-Id: ", self.request_id, b"\r\n", identity, plan.last, held)
+        upstream.ask(self, head, b"".join(data))
         if self.request_complete:
             self._send_end()
         else:
@@ -280,12 +272,12 @@ class Exchange:
     def _send_end(self) -> None:
         if self._upstream is not None and self.head.length is None:
             self._upstream.write(last_chunk(self._request_trailers))
-        if self.state is State.SENDING:
+        if self.state == "sending":
             self.deadline = self._proxy.clock + self._plan.route.timeout
 
     def await_response(self) -> None:
         """The upstream's time runs while it is the upstream's turn, not while the client is slow to send its body."""
-        if self.state is State.SENDING:
+        if self.state == "sending":
             asked = self.head.expects_continue and self._body_size == 0
             its_turn = self.request_complete or asked or not self.wants_body
             self.deadline = self._proxy.clock + self._plan.route.timeout if its_turn else inf
@@ -305,7 +297,7 @@ class Exchange:
             return
         head, body = whole
         if head.rendered is not None and self._relay is None and self._front.usual(self.head):  # the common case
-            self._front.write(b"%bX-Request-Id: %b\r\n\r\n%b" % (head.rendered, self.request_id, body))
+            self._front.write(b"".join((head.rendered, b"X-Request-Id: ", self.request_id, b"\r\n\r\n", body)))
             self._over(head)
         else:
             relay = self._relaying()
@@ -328,7 +320,7 @@ class Exchange:
                     self._end(relay, event)
                     return
                 elif event.status >= 200:
-                    self.state = State.RELAYING
+                    self.state = "relaying"
                     relay.begin(event)
                 elif event.status == 101:
                     self._change_protocol(upstream, event)
@@ -340,7 +332,7 @@ class Exchange:
             self.fail(refusal(502, "The upstream's answer is malformed.", cause=fault.description))
             return
         relay.flush()
-        if self.state is State.RELAYING:
+        if self.state == "relaying":
             self.renew_deadline()
             if not self._front.writable:
                 self.client_writable(False)
@@ -349,7 +341,7 @@ class Exchange:
 
     def upstream_closed(self) -> None:
         upstream = self._upstream
-        if self.state is State.OVER or upstream is None:
+        if self.state == "over" or upstream is None:
             return
         if upstream.reused and self._unread and self._plan.repeatable:
             # It had been idle, and died without a word: the upstream has most likely not even seen the request.
@@ -376,7 +368,7 @@ class Exchange:
         upstream = self._upstream
         if self.request_complete and response.keep_alive and upstream is not None:
             self._upstream = None
-            self.state = State.OVER
+            self.state = "over"
             self.deadline = inf
             upstream.give_back(self._proxy.clock)
         else:
@@ -389,7 +381,7 @@ class Exchange:
             self.fail(refusal(502, "The upstream changed the protocol within a request.", cause="101 too early"))
             return
         self._relaying().switch(head)
-        self.state = State.OVER
+        self.state = "over"
         self._upstream = None
         tunnel = Tunnel(self._front, upstream, self._proxy.now, self._proxy.limits, self._allowed)
         self._front.become_tunnel(tunnel, upstream.reader.unread())
@@ -414,11 +406,11 @@ class Exchange:
 
     def expire(self) -> None:
         """Its deadline has passed."""
-        self.fail(refusal(504, "The upstream did not answer in time.", cause=f"timed out while {self.state.value}"))
+        self.fail(refusal(504, "The upstream did not answer in time.", cause=f"timed out while {self.state}"))
 
     def fail(self, refused: Refused) -> None:
         """Refuse if no byte of an answer has gone out, else break it off so that it cannot look complete."""
-        if self.state is State.OVER:
+        if self.state == "over":
             return
         self._finish()
         if self._relay is not None and self._relay.response is not None:
@@ -432,9 +424,9 @@ class Exchange:
         self._finish()
 
     def _finish(self) -> None:
-        if self._parked is not None and self.state is State.CONNECTING:
+        if self._parked is not None and self.state == "connecting":
             self._parked.cancel()  # a question to the guard runs to its end: half-asked, it costs a connection
-        self.state = State.OVER
+        self.state = "over"
         self.deadline = inf
         if self.pump is not None:
             self.pump.close()

@@ -12,7 +12,7 @@ from gateway.guard import Refused, Verdict
 from gateway.http1 import End, Malformed, RequestHead, RequestReader
 from gateway.proxy.answers import malformed, prefers_html, refusal, render
 from gateway.proxy.dispatch import Peer, Plan
-from gateway.proxy.exchange import Exchange, State
+from gateway.proxy.exchange import Exchange
 from gateway.proxy.pump import Upload
 from gateway.proxy.tunnel import Tunnel
 
@@ -294,7 +294,7 @@ class Front(asyncio.BufferedProtocol):
         if not (exchange.request_complete or self._rest_is_small(exchange.head)):
             self.keep_alive = False
         self._answer(refused, exchange.head, exchange.request_id)
-        exchange.state = State.OVER
+        exchange.state = "over"
         self.exchange_over(exchange)
 
     def _answer(self, refused: Refused, head: RequestHead | None, request_id: bytes) -> None:
