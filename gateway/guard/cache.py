@@ -49,6 +49,7 @@ class Cache:
         self._size = size
         self._held: dict[bytes, Held] = {}
         self._queue: deque[Held] = deque()
+        self.find = self._held.get  # by digest, whether it counts now or not
         self._principals: dict[tuple[object, ...], Principal] = {}
         self._scopes: dict[frozenset[str], frozenset[str]] = {}
         self.size = 0  # bytes, as estimated
@@ -63,17 +64,19 @@ class Cache:
     def get(self, digest: bytes) -> Held | None:
         """The token, if what is known of it counts now."""
         held = self._held.get(digest)
-        if held is None:
-            return None
+        return held if held is not None and self.counts(held) else None
+
+    def counts(self, held: Held) -> bool:
+        """Whether what is known of a token that was held once counts now."""
         ledger = self._ledger
         if held.position != ledger.position:
             if not ledger.untouched(held.marks, held.position):
-                return None
+                return False
             held.position = ledger.position
         if ledger.elapsed() >= ledger.holds_until:
-            return None
+            return False
         held.used = True
-        return held
+        return True
 
     def made(self, token: AccessToken, as_of: int) -> Held:
         """An entry for what was verified as of a position; it is not in the cache yet."""

@@ -91,7 +91,8 @@ class Guard:
         self._store = store
         self._ledger = Ledger(stale_for=settings.config.tokens.stale_for, elapsed=elapsed)
         self._tokens = Tokens(store, self._ledger)
-        self._cached = self._tokens.cache.get
+        cache = self._tokens.cache
+        self._cached, self._held, self._counts = cache.get, cache.find, cache.counts
         self._is_invented = settings.keyring.is_invented
         self._is_forged = settings.keyring.is_forged
         self._mac = settings.config.mac
@@ -153,16 +154,19 @@ class Guard:
         """
         if not (door.bearer and authorization.startswith(b"Bearer ")):
             return None if door.signed is None else self._enter_signed(door, door.signed, authorization)
-        token = authorization[7:]
-        if door.besieged and self._is_forged(token):  # none of these is ever in the cache
-            return door.forged
-        held = self._cached(sha256(token).digest())
-        if held is None:
-            door.besieged = self._is_forged(token)
-            return door.forged if door.besieged else None
-        door.besieged = False
-        if held.token is not None:
-            return None
+        held = door.held
+        if held is None or authorization is not door.authorization or not self._counts(held):
+            token = authorization[7:]
+            if door.besieged and self._is_forged(token):  # none of these is ever in the cache
+                return door.forged
+            held = self._held(sha256(token).digest())
+            if held is None or not self._counts(held):
+                door.besieged = self._is_forged(token)
+                return door.forged if door.besieged else None
+            door.besieged = False
+            if held.token is not None:
+                return None
+            door.authorization, door.held = authorization, held
         principal = held.principal
         if door.scopes <= principal.scopes and not principal.audience and held.ends_at > self._now():
             return held

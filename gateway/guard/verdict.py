@@ -4,11 +4,15 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from math import inf
+from typing import TYPE_CHECKING
 
 from gateway.credentials.components import Fields
 from gateway.credentials.signed import BodyCheck
 from gateway.model import Identity
 from gateway.routing import Route
+
+if TYPE_CHECKING:
+    from gateway.guard.cache import Held
 
 
 @dataclass(slots=True, kw_only=True)
@@ -101,7 +105,8 @@ class Refused:
 class Door:
     """What lets credentials in at once at calls like one: the scopes they need, and what else is known beforehand.
 
-    `besieged` is the guard's: the last one had an invented token, so the next is most likely invented too.
+    The rest is the guard's: `held` is what it knows of the token in `authorization`, the last field that got in, and
+    whether that still counts is looked at each time; `besieged`: the last token was invented, so the next may be too.
     """
 
     call: Call  # its Authorization says nothing here
@@ -109,6 +114,8 @@ class Door:
     bearer: bool  # tokens get in
     forged: Refused  # the answer to forged ones
     signed: bytes | None  # what a MAC without ext covers behind its nonce; None: none gets in at once
+    authorization: bytes = b""
+    held: "Held | None" = None
     besieged: bool = False
 
 

@@ -9,7 +9,9 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+from gateway.crypto import digest
 from gateway.guard import Allowed, BodyAwaited, Call, Guard, Refused, Verdict
+from gateway.guard.ledger import since_boot
 from gateway.store.records import IssuedTokens
 from tests.counts import scaled
 from tests.guard.conftest import Worker, World, new_client
@@ -154,6 +156,43 @@ async def test_door_closes_when_the_token_is_revoked_or_ends_though_it_was_made_
         late = worker.guard.enter(door, f"Bearer {ended.access_token}".encode())
         assert isinstance(late, Refused)
         assert (late.status, late.error) == (401, "invalid_token")
+
+
+async def test_door_that_the_same_field_opens_again_and_again_closes_as_soon(world: World) -> None:
+    async with world.worker() as worker:
+        ended, revoked = await world.token("read", ttl=30.0), await world.token("read")
+        fields = {}
+        for tokens in (ended, revoked):
+            await worker.holds(tokens)
+            door = worker.guard.door(world.call("Bearer x"))
+            assert door is not None
+            fields[tokens.access_token] = door, f"Bearer {tokens.access_token}".encode()
+            for _ in range(3):
+                entered = worker.guard.enter(*fields[tokens.access_token])
+                assert isinstance(entered, Allowed)
+                assert entered.digest == digest(tokens.access_token)
+        door, field = fields[revoked.access_token]
+        assert isinstance(worker.guard.enter(door, fields[ended.access_token][1]), Allowed)
+        assert isinstance(worker.guard.enter(door, field), Allowed)
+        await world.store.revoke_token(revoked.access_token, None)
+        await worker.refuses(revoked, within=5)
+        assert worker.guard.enter(door, field) is None  # to be asked about
+        world.clock.offset = 31.0
+        late = worker.guard.enter(*fields[ended.access_token])
+        assert isinstance(late, Refused)
+        assert (late.status, late.error) == (401, "invalid_token")
+
+
+async def test_door_that_the_same_field_opens_again_and_again_closes_with_the_lease(world: World) -> None:
+    lapsed = 0.0
+    async with world.worker(elapsed=lambda: since_boot() + lapsed) as worker:
+        good = await world.token("read")
+        await worker.holds(good)
+        door, field = worker.guard.door(world.call("Bearer x")), f"Bearer {good.access_token}".encode()
+        assert door is not None
+        assert isinstance(worker.guard.enter(door, field), Allowed)
+        lapsed = 3600.0
+        assert worker.guard.enter(door, field) is None
 
 
 async def test_short_way_of_signed_calls_says_what_the_long_way_says(world: World) -> None:
