@@ -46,7 +46,8 @@ class Pump(ABC):
         self._reader = reader
         self._transports = (source, sink)
         self._piped = 0
-        self._blocked = False
+        self._blocked = False  # by the sink, else it is the source that is waited for
+        self._waiting = False  # what is here already is moved without
         self._loop = asyncio.get_running_loop()
         self._fds: tuple[int, ...] = ()
         self._starting: asyncio.Handle | None = self._loop.call_soon(self._start)
@@ -64,12 +65,7 @@ class Pump(ABC):
         """Move nothing any more, and say nothing."""
         if self._starting is not None:
             self._starting.cancel()
-        elif self._fds:
-            source, sink, *_ = self._fds
-            if self._blocked:
-                self._loop.remove_writer(sink)
-            else:
-                self._loop.remove_reader(source)
+        self._wait_no_more()
         for fd in self._fds:
             os.close(fd)
         self._fds = ()
@@ -86,7 +82,7 @@ class Pump(ABC):
         except OSError:  # there are no more descriptors to be had
             self._stopped()
             return
-        self._loop.add_reader(self._fds[0], self._move)
+        self._move()
 
     def _move(self) -> None:
         """Move what can be moved, then wait for the side that holds it up."""
@@ -119,18 +115,26 @@ class Pump(ABC):
 
     def _wait(self, moved: int) -> None:
         blocked = self._piped > 0
-        if blocked != self._blocked:
-            self._blocked = blocked
+        turned = blocked != self._blocked
+        if turned or not self._waiting:
+            self._wait_no_more()
+            self._blocked, self._waiting = blocked, True
             source, sink, *_ = self._fds
             if blocked:
-                self._loop.remove_reader(source)
                 self._loop.add_writer(sink, self._move)
             else:
-                self._loop.remove_writer(sink)
                 self._loop.add_reader(source, self._move)
-        elif not moved:
-            return
-        self._paced(blocked)
+        if turned or moved:
+            self._paced(blocked)
+
+    def _wait_no_more(self) -> None:
+        if self._waiting:
+            self._waiting = False
+            source, sink, *_ = self._fds
+            if self._blocked:
+                self._loop.remove_writer(sink)
+            else:
+                self._loop.remove_reader(source)
 
 
 class Upload(Pump):
