@@ -10,6 +10,7 @@ from typing import IO, Any, Final
 import click
 
 from gateway import __version__
+from gateway.cli.usage import Noun
 from gateway.errors import OperatorError, StoreUnavailable
 
 _NOUNS: Final = {
@@ -36,7 +37,7 @@ class Refusal(click.ClickException):
             click.echo(f"gateway: {line}", file=file, err=file is None)
 
 
-class _Nouns(click.Group):
+class _Nouns(Noun):
     """The root of all commands: it knows their names and summaries, and imports a noun only when it is used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:

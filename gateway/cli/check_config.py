@@ -7,10 +7,11 @@ import click
 
 from gateway import config
 from gateway.cli.session import note, with_config, with_json
+from gateway.cli.usage import Verb
 from gateway.config import ConfigError
 
 
-@click.command(epilog="Example: gateway check-config --config /etc/gateway/config.toml")
+@click.command(cls=Verb, epilog="Example: gateway check-config --config /etc/gateway/config.toml")
 @click.option("--schema", is_flag=True, help="Print the JSON Schema of the file, for editors, and do nothing else.")
 @with_config
 @with_json

@@ -19,6 +19,7 @@ from gateway.cli.session import (
     with_config,
     with_json,
 )
+from gateway.cli.usage import Noun
 from gateway.config import Mac, Settings
 from gateway.config.values import Duration, Name
 from gateway.errors import OperatorError
@@ -72,7 +73,7 @@ def _properties(function: Callable[..., None]) -> Callable[..., None]:
     return function
 
 
-@click.group()
+@click.group(cls=Noun)
 def command() -> None:
     """Register and manage OAuth clients."""
 
@@ -140,7 +141,7 @@ def update(*, client_id: str, path: Path, as_json: bool, **given: Any) -> None:
     """
     asked = Asked(**given)
     if asked.is_empty:
-        raise click.UsageError("Say what is to change, for instance --name NAME.")
+        raise click.UsageError("no option says what is to change: give one, such as --name NAME")
 
     async def act(store: Store, settings: Settings) -> tuple[Client | None, str | None]:
         before = _known(client_id, await store.client(client_id))

@@ -26,6 +26,7 @@ from urllib.parse import quote, urlencode
 import click
 
 from gateway.cli.session import in_store, note, value
+from gateway.cli.usage import Verb
 from gateway.cli.user import generated_password
 from gateway.config import Settings
 from gateway.config.addresses import split_listen
@@ -111,7 +112,7 @@ class Place:
         return f"{self.issuer}/callback"
 
 
-@click.command(epilog="Example: gateway demo --listen 127.0.0.1:8080 --dir /tmp/gateway-demo")
+@click.command(cls=Verb, epilog="Example: gateway demo --listen 127.0.0.1:8080 --dir /tmp/gateway-demo")
 @click.option("--listen", metavar="HOST:PORT", help=f"[default: {_LISTEN}, or a free port if that is taken]")
 @click.option(
     "--dir", "folder", type=click.Path(path_type=Path, file_okay=False),

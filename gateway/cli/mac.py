@@ -13,6 +13,7 @@ import click
 
 from gateway.cli import mac_report, mac_verify
 from gateway.cli.session import with_config, with_json
+from gateway.cli.usage import Noun
 from gateway.credentials import Malformed, mac
 from gateway.credentials.variations import ELEMENTS
 from gateway.errors import OperatorError
@@ -78,7 +79,7 @@ def request_options(function: Callable[..., None]) -> Callable[..., None]:
     return function
 
 
-@click.group()
+@click.group(cls=Noun)
 def command() -> None:
     """Sign requests with a MAC token (draft-ietf-oauth-v2-http-mac), and explain refusals."""
 
@@ -119,9 +120,9 @@ def sign(
     """
     content = body_of(body, body_file)
     if draft == "00" and ts is not None:
-        raise click.UsageError("--ts belongs to draft 01; draft 00 has the age in its nonce.")
+        raise click.UsageError(f"--ts {ts!r}: belongs to draft 01; leave it out, draft 00 has the age in its nonce")
     if draft == "01" and ext is not None and content is not None:
-        raise click.UsageError("The body's hash goes into ext in draft 01: give --ext or --body.")
+        raise click.UsageError("--ext, --body: give one of them, since the body's hash goes into ext in draft 01")
     secret, covered = needed_key_of(key, from_stdin=key_stdin), covered_by(url, method.upper())
     bodyhash = None if content is None else mac.body_hash(algorithm, content)
     if draft == "01" and bodyhash is not None:
@@ -222,7 +223,7 @@ def key_of(key: str | None, *, from_stdin: bool) -> bytes | None:
     """The key that the options name, if they do."""
     source = click.get_current_context().get_parameter_source("key")
     if from_stdin and key is not None and source is click.core.ParameterSource.COMMANDLINE:
-        raise click.UsageError("Give --key or --key-stdin, not both.")
+        raise click.UsageError("--key, --key-stdin: give one of them, not both")
     if from_stdin:
         key = sys.stdin.read().removesuffix("\n").removesuffix("\r")
     if key is None:
@@ -236,7 +237,7 @@ def needed_key_of(key: str | None, *, from_stdin: bool) -> bytes:
     """The same, where there must be one."""
     secret = key_of(key, from_stdin=from_stdin)
     if secret is None:
-        raise click.UsageError("The key is missing: give --key-stdin, $GATEWAY_MAC_KEY or --key.")
+        raise click.UsageError("--key: must be given, better by --key-stdin or $GATEWAY_MAC_KEY")
     return secret
 
 
@@ -245,7 +246,7 @@ def body_of(text: str | None, file: Path | None) -> bytes | None:
     if file is None:
         return None if text is None else text.encode("utf-8", "surrogateescape")
     if text is not None:
-        raise click.UsageError("Give --body or --body-file, not both.")
+        raise click.UsageError("--body, --body-file: give one of them, not both")
     try:
         return file.read_bytes()
     except OSError as exc:

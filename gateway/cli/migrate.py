@@ -10,13 +10,14 @@ import click
 
 from gateway import config
 from gateway.cli.session import show, show_all, with_config, with_json
+from gateway.cli.usage import Verb
 from gateway.config import Settings
 from gateway.store import migrations
 from gateway.supervisor import embedded
 from gateway.supervisor.keys import with_master_key
 
 
-@click.command(epilog="Example: gateway migrate --status")
+@click.command(cls=Verb, epilog="Example: gateway migrate --status")
 @click.option("--status", is_flag=True, help="Only show what is applied and what is missing.")
 @with_config
 @with_json

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from gateway.cli.session import done, in_store, show, show_all, value, with_config, with_json
+from gateway.cli.usage import Noun
 from gateway.config import Settings
 from gateway.config.values import Description, ScopeName
 from gateway.errors import OperatorError
@@ -12,7 +13,7 @@ from gateway.model import Scope
 from gateway.store import Conflict, Store
 
 
-@click.group()
+@click.group(cls=Noun)
 def command() -> None:
     """Define what a token may be good for."""
 

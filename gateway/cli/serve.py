@@ -5,9 +5,10 @@ from pathlib import Path
 import click
 
 from gateway.cli.session import with_config
+from gateway.cli.usage import Verb
 
 
-@click.command(epilog="Example: gateway serve --config /etc/gateway/config.toml --workers 4")
+@click.command(cls=Verb, epilog="Example: gateway serve --config /etc/gateway/config.toml --workers 4")
 @with_config
 @click.option("--workers", type=click.IntRange(1, 256), help="Processes that serve; wins over server.workers.")
 @click.option(

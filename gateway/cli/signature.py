@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from gateway.cli.mac import body_of, covered_by, needed_key_of, request_options
+from gateway.cli.usage import Noun
 from gateway.credentials import Malformed, content_digest, signatures, structured
 from gateway.credentials.components import Fields, Message, authority, signature_base
 from gateway.credentials.structured import InnerList, Item
@@ -22,7 +23,7 @@ _LONGEST = 4096  # bytes of all components to cover
 _LABEL = re.compile(r"[a-z*][a-z0-9_.*-]*", re.ASCII)  # a key of a dictionary (RFC 9651, section 3.1.2)
 
 
-@click.group()
+@click.group(cls=Noun)
 def command() -> None:
     """Sign requests by HTTP Message Signatures with a MAC token (RFC 9421, hmac-sha256)."""
 
@@ -93,7 +94,7 @@ def _message(method: str, url: str, body: bytes | None, fields: Fields) -> tuple
     digest = None if body is None else content_digest.render(body)
     if digest is not None:
         if any(name == content_digest.FIELD for name, _, _ in fields):
-            raise click.UsageError("Content-Digest is made from the body: give --field or --body.")
+            raise click.UsageError("--field, --body: Content-Digest is made from the body; leave one of them out")
         fields = (*fields, (content_digest.FIELD, b"Content-Digest", digest.encode("ascii")))
     message = Message(
         method=method,

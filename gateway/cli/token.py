@@ -6,6 +6,7 @@ from typing import cast
 import click
 
 from gateway.cli.session import done, in_store, require_scopes, show, standard_input, value, with_config, with_json
+from gateway.cli.usage import Noun
 from gateway.config import Settings
 from gateway.config.values import Duration
 from gateway.errors import OperatorError
@@ -14,7 +15,7 @@ from gateway.store import Store
 from gateway.store.records import IssuedTokens
 
 
-@click.group()
+@click.group(cls=Noun)
 def command() -> None:
     """Issue, inspect and revoke tokens."""
 
@@ -86,7 +87,9 @@ def revoke(token: str | None, username: str | None, client_id: str | None, path:
     TOKEN may be `-` to read it from standard input, where no process list shows it.
     """
     if [token, username, client_id].count(None) != 2:
-        raise click.UsageError("Give one of TOKEN, --user and --client.")
+        none = token is username is client_id is None
+        mend = "one of them must be given" if none else "give one of them, not several"
+        raise click.UsageError(f"TOKEN, --user, --client: {mend}")
     if token is not None:
         token = _given(token)
 

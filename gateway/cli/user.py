@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from gateway.cli.session import done, in_store, show, show_all, standard_input, value, with_config, with_json
+from gateway.cli.usage import Noun
 from gateway.config import Settings
 from gateway.config.values import Name
 from gateway.crypto import hash_password
@@ -20,7 +21,7 @@ _LONGEST_PASSWORD = 1024
 _GENERATED = 20  # characters of 62: 119 bits
 
 
-@click.group()
+@click.group(cls=Noun)
 def command() -> None:
     """Create and manage the people who sign in."""
 
@@ -40,7 +41,8 @@ def generated_password() -> str:
 
 def _chosen_password(*, password_stdin: bool, generate_password: bool) -> str:
     if password_stdin == generate_password:
-        raise click.UsageError("Give either --password-stdin or --generate-password.")
+        mend = "give one of them, not both" if password_stdin else "one of them must be given"
+        raise click.UsageError(f"--password-stdin, --generate-password: {mend}")
     password = standard_input("password") if password_stdin else generated_password()
     if not 0 < len(password) <= _LONGEST_PASSWORD or "\0" in password:
         raise OperatorError(f"--password-stdin: a password of 1 to {_LONGEST_PASSWORD} characters is wanted there")

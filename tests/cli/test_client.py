@@ -109,7 +109,8 @@ def test_create_refuses_what_cannot_be_and_writes_nothing(gateway: Terminal, opt
 def test_wrong_usage_is_exit_2(gateway: Terminal, arguments: Sequence[str]) -> None:
     done = gateway("client", *arguments)
     assert (done.code, done.out) == (2, "")
-    assert "Error: " in done.err
+    assert done.err.startswith("gateway: ")
+    assert done.err.count("\n") == 1
 
 
 @pytest.mark.parametrize(

@@ -122,9 +122,9 @@ def test_url_is_signed_byte_for_byte(url: str, lines: list[str]) -> None:
         (["--key", ""], 1, "--key"),
         (["--draft", "03"], 2, "--draft"),
         (["--algorithm", "md5"], 2, "--algorithm"),
-        (["--draft", "00", "--ts", "1"], 2, "--ts belongs to draft 01"),
+        (["--draft", "00", "--ts", "1"], 2, "--ts '1': belongs to draft 01"),
         (["--draft", "00", "--nonce", "no-age"], 1, "AGE:RANDOM"),
-        (["--ext", "a", "--body", "b"], 2, "--ext or --body"),
+        (["--ext", "a", "--body", "b"], 2, "--ext, --body: give one"),
         (["--key-stdin"], 2, "not both"),
     ],
 )
@@ -145,4 +145,4 @@ def test_bad_input_is_told_without_a_traceback(changes: list[str], code: int, sa
 def test_absent_key_is_a_usage_fault() -> None:
     result = _run("--id", "a", "--url", "http://x/", env={"GATEWAY_MAC_KEY": None})
     assert result.exit_code == 2
-    assert "The key is missing" in result.stderr
+    assert "--key: must be given" in result.stderr

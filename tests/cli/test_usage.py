@@ -1,0 +1,146 @@
+"""Wrong usage: one line on stderr that names what was given and what would be right, and exit code 2."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+from gateway.cli import root
+from tests.serving import ROOT
+
+EVERY = "demo, serve, check-config, migrate, client, user, scope, token, mac, signature"
+GRANTS = "'authorization_code', 'refresh_token', 'client_credentials'"
+CREATE = ("client", "create", "--name", "An app")
+SIGN = ("mac", "sign", "--id", "t", "--url", "http://a.example/")
+SIGNATURE = ("signature", "sign", "--keyid", "t", "--url", "http://a.example/", "--key", "k")
+VERIFY = ("mac", "verify", "--authorization", "MAC x", "--url", "http://a.example/")
+
+WRONG: list[tuple[Sequence[str], str]] = [
+    # no command
+    ((), f"a command is wanted: {EVERY}; see 'gateway --help'"),
+    (("scope",), "scope: a command is wanted: create, delete, list; see 'gateway scope --help'"),
+    (("client", "--"), "client: a command is wanted: create, delete, "),
+    # unknown commands
+    (("clinet",), "'clinet': is no command of 'gateway'; did you mean client?"),
+    (("check_config",), "'check_config': is no command of 'gateway'; did you mean check-config?"),
+    (("",), "'': is no command of 'gateway'; the commands are demo, serve, "),
+    (("frobnicate",), "'frobnicate': is no command of 'gateway'; the commands are demo, serve, "),
+    (("client", "creat"), "'creat': is no command of 'gateway client'; did you mean create?"),
+    (("user", "passwd"), "'passwd': is no command of 'gateway user'; "),
+    (("scope", "show"), "'show': is no command of 'gateway scope'; the commands are create, delete, list"),
+    (("mac", "check"), "'check': is no command of 'gateway mac'; the commands are sign, verify"),
+    # unknown options
+    ((*CREATE, "--redirect", "x"), "--redirect: is no option of 'gateway client create'; did you mean --redirect-uri?"),
+    ((*CREATE, "--nme=x"), "--nme: is no option of 'gateway client create'; did you mean --name?"),
+    (("user", "list", "-x"), "-x: is no option of 'gateway user list'; see 'gateway user list --help'"),
+    (("serve", "--zz"), "--zz: is no option of 'gateway serve'; see 'gateway serve --help'"),
+    (("--config", "x", "serve"), "--config: is no option of 'gateway'; options stand after the command; see "),
+    (("token", "--json", "list"), "--json: is no option of 'gateway token'; options stand after the command; see "),
+    (("--versoin",), "--versoin: is no option of 'gateway'; did you mean --version?"),
+    # what must be given
+    (("client", "create"), "--name: must be given; see 'gateway client create --help'"),
+    (("client", "show"), "CLIENT_ID: must be given; see 'gateway client show --help'"),
+    (("scope", "create", "notes:read"), "--description: must be given; see 'gateway scope create --help'"),
+    (("scope", "create", "--description", "x"), "NAME: must be given; see 'gateway scope create --help'"),
+    (("user", "create"), "--username: must be given; see 'gateway user create --help'"),
+    (("token", "issue"), "--client: must be given; see 'gateway token issue --help'"),
+    (("token", "inspect"), "TOKEN: must be given; see 'gateway token inspect --help'"),
+    (("mac", "sign"), "--id: must be given; see 'gateway mac sign --help'"),
+    (("mac", "verify"), "--authorization: must be given; see 'gateway mac verify --help'"),
+    (SIGN, "--key: must be given, better by --key-stdin or $GATEWAY_MAC_KEY; see 'gateway mac sign --help'"),
+    (("client", "update", "c"), "no option says what is to change: give one, such as --name NAME; see "),
+    # what options take
+    (("client", "create", "--name"), "--name: requires an argument; see 'gateway client create --help'"),
+    (("serve", "--config"), "--config: requires an argument; see 'gateway serve --help'"),
+    ((*CREATE, "--public=1"), "--public: does not take a value; see 'gateway client create --help'"),
+    # values
+    ((*CREATE, "--grant-type", "implicit"), f"--grant-type: 'implicit' is not one of {GRANTS}; see "),
+    ((*CREATE, "--token-type", "jwt"), "--token-type: 'jwt' is not one of 'bearer', 'mac'; see "),
+    ((*CREATE, "--mac-algorithm", "md5"), "--mac-algorithm: 'md5' is not one of 'hmac-sha-256', 'hmac-sha-1'; see "),
+    ((*CREATE, "--mac-draft", "04"), "--mac-draft: '04': drafts 03 to 05 are not accepted, "),
+    (("serve", "--workers", "0"), "--workers: 0 is no whole number from 1 to 256; see 'gateway serve --help'"),
+    (("serve", "--workers", "257"), "--workers: 257 is no whole number from 1 to 256; see "),
+    (("serve", "--workers", "two"), "--workers: 'two' is no whole number from 1 to 256; see "),
+    (("serve", "--workers", ""), "--workers: '' is no whole number from 1 to 256; see "),
+    (("serve", "--log-level", "loud"), "--log-level: 'loud' is not one of 'debug', 'info', 'warning', 'error'; see "),
+    ((*SIGNATURE, "--created", "now"), "--created: 'now' is not a valid integer; see "),
+    ((*SIGNATURE, "--field", "X"), "--field: NAME: VALUE is wanted, not 'X'; see "),
+    ((*VERIFY, "--body-file", "/"), "--body-file: File '/' is a directory; see 'gateway mac verify --help'"),
+    (("demo", "--dir", __file__), f"--dir: Directory '{__file__}' is a file; see 'gateway demo --help'"),
+    # what does not go together
+    (("user", "create", "--username", "u"), "--password-stdin, --generate-password: one of them must be given; see "),
+    (("user", "set-password", "u", "--password-stdin", "--generate-password"),
+     "--password-stdin, --generate-password: give one of them, not both; see 'gateway user set-password --help'"),
+    (("token", "revoke"), "TOKEN, --user, --client: one of them must be given; see 'gateway token revoke --help'"),
+    (("token", "revoke", "t", "--user", "u"), "TOKEN, --user, --client: give one of them, not several; see "),
+    ((*SIGN, "--key", "k", "--draft", "00", "--ts", "5"), "--ts '5': belongs to draft 01; leave it out, "),
+    ((*SIGN, "--key", "k", "--ext", "e", "--body", "b"), "--ext, --body: give one of them, since the body's hash "),
+    ((*SIGN, "--key", "k", "--key-stdin"), "--key, --key-stdin: give one of them, not both; see "),
+    ((*SIGN, "--key", "k", "--body", "b", "--body-file", "f"), "--body, --body-file: give one of them, not both; see "),
+    ((*SIGNATURE, "--body", "b", "--field", "Content-Digest: x"), "--field, --body: Content-Digest is made from "),
+    # arguments too many
+    (("client", "show", "a", "b", "c"), "'b': is one argument too many; see 'gateway client show --help'"),
+    (("serve", "now"), "'now': is one argument too many; see 'gateway serve --help'"),
+    (("check-config", "config.toml"), "'config.toml': is one argument too many; see 'gateway check-config --help'"),
+    (("migrate", "x"), "'x': is one argument too many; see 'gateway migrate --help'"),
+    (("demo", "x"), "'x': is one argument too many; see 'gateway demo --help'"),
+    # what would make more lines, or act on the terminal
+    (("two\nlines",), r"'two\nlines': is no command of 'gateway'; "),
+    (("client", "show", "a", "\x1b[2J\r\nb"), r"'\x1b[2J\r\nb': is one argument too many; "),
+    ((*CREATE, "--a\nb"), r"--a\nb: is no option of 'gateway client create'; "),
+    ((*CREATE, "--token-type", "a\u2028b"), r"--token-type: 'a\u2028b' is not one of "),
+    (("user", "list", "\udcff"), r"'\udcff': is one argument too many; "),
+]  # fmt: skip
+
+
+def _typed(*arguments: str) -> Result:
+    return CliRunner().invoke(root, arguments, prog_name="gateway", env={"GATEWAY_MAC_KEY": None})
+
+
+@pytest.mark.parametrize(("arguments", "line"), WRONG)
+def test_wrong_usage_is_one_line_that_names_the_mend(arguments: Sequence[str], line: str) -> None:
+    done = _typed(*arguments)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"gateway: {line}")
+    assert done.stderr.endswith("\n")
+    assert done.stderr[:-1].isprintable()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [(), (b"clinet",), (b"client", b"create"), (b"serve", b"--workers", b"0"), (b"user", b"show", b"a", b"\xff\n")],
+)
+def test_program_tells_wrong_usage_in_one_line_too(arguments: Sequence[bytes]) -> None:
+    command = [os.fsencode(sys.executable), b"-m", b"gateway", *arguments]
+    done = subprocess.run(command, capture_output=True, cwd=ROOT, check=False)
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert done.stderr.startswith(b"gateway: ")
+    assert done.stderr.count(b"\n") == 1
+
+
+def _every_command(group: click.Group, *path: str) -> Iterator[tuple[str, ...]]:
+    ctx = click.Context(group)
+    for name in group.list_commands(ctx):
+        command = group.get_command(ctx, name)
+        assert command is not None
+        yield (*path, name)
+        if isinstance(command, click.Group):
+            yield from _every_command(command, *path, name)
+
+
+@pytest.mark.parametrize("path", [(), *_every_command(root)])
+def test_help_is_printed_on_stdout(path: Sequence[str]) -> None:
+    done = _typed(*path, "--help")
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert done.stdout.startswith(" ".join(["Usage: gateway", *path]))
+
+
+@pytest.mark.parametrize("path", [*_every_command(root)])
+def test_every_command_refuses_an_unknown_option_in_one_line(path: Sequence[str]) -> None:
+    done = _typed(*path, "--no-such")
+    assert (done.exit_code, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert done.stderr.startswith(f"gateway: --no-such: is no option of 'gateway {' '.join(path)}'; ")
