@@ -215,6 +215,12 @@ def test_parsed_configuration_is_resolved_like_a_file(tmp_path: Path) -> None:
     assert config.resolve(config.parse(SMALLEST), path) == config.load(path)
 
 
+_NOTES = (
+    '[[routes]]\nname = "notes"\npath = "/notes"\nhosts = ["notes.example"]\nauth = {}\n'
+    'upstreams = ["http://127.0.0.1:9000"]\n'
+)
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -224,6 +230,20 @@ def test_parsed_configuration_is_resolved_like_a_file(tmp_path: Path) -> None:
             MINIMAL + '[[routes]]\nname = "r"\npath = "/"\nauth = "none"\nupstreams = ["http://127.0.0.1:1"]',
             "shares the host api.example.com",
         ),
+        ('[server]\npublic_url = "https://0.0.0.0"', "server.public_url: 0.0.0.0 is an address to listen on"),
+        ('[server]\npublic_url = "https://[::]"', "server.public_url: [::] is an address to listen on"),
+        (MINIMAL + 'trusted_proxies = ["0.0.0.0/0"]', "server.trusted_proxies: 0.0.0.0/0 is everybody"),
+        (MINIMAL + 'trusted_proxies = ["::/0", "10.0.0.0/8"]', "server.trusted_proxies: ::/0 is everybody"),
+        (MINIMAL + '[tokens]\naccess_ttl = "1h"\nrefresh_ttl = "1h"', "tokens.refresh_ttl: is no longer than"),
+        (MINIMAL + '[tokens]\ntype = "mac"\n' + _NOTES.format('["bearer"]'), 'takes "bearer" only; add "mac"'),
+        (
+            MINIMAL + '[mac]\nalgorithms = ["hmac-sha-1", "hmac-sha-256"]\n' + _NOTES.format('["signature"]'),
+            'clients get "hmac-sha-1", the first, unless created with another',
+        ),
+        *[
+            (MINIMAL + f'listen = "{listen}"\n' + _NOTES.format('["bearer"]'), "leads back to server.listen")
+            for listen in ("127.0.0.1:9000", "0.0.0.0:9000", "localhost:9000", "[::]:9000")
+        ],
     ],
 )
 def test_what_works_but_should_be_known_is_a_warning(tmp_path: Path, text: str, words: str) -> None:

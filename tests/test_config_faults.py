@@ -87,7 +87,8 @@ _SINGLE: list[tuple[dict[str, Any], str, str]] = [
         ({"server": SERVER | {"listen": value}}, "server.listen", "HOST:PORT")
         for value in (
             8080, "8080", ":8080", "127.0.0.1", "127.0.0.1:", "127.0.0.1:x", "127.0.0.1:65536", "::1:8080",
-            "[::1]", "[127.0.0.1]:80", "[fe80::1%eth0]:80", "http://x:80", "*:80", "a b:80", "127.0.0.1:٨٠",
+            "[::1]", "999.1.1.1:80", "[127.0.0.1]:80", "[fe80::1%eth0]:80", "http://x:80", "*:80", "a b:80",
+            "127.0.0.1:٨٠",
         )
     ],
     *[
@@ -95,7 +96,7 @@ _SINGLE: list[tuple[dict[str, Any], str, str]] = [
         for value in (
             "", "api.example.com", "ftp://x", "HTTPS://x", "https://", "https://x/y", "https://x?", "https://x#",
             "https://x:0", "https://x:65536", "https://x:", "https://x:80:90", "https://ä.example", "https://a b",
-            "https://[::g]", "https://x/\n", "//x", 3,
+            "https://[::g]", "https://x/\n", "//x", 3, "http://127.1", "http://1.2.3.04", "http://x.5",
         )
     ],
     ({"server": {"public_url": "https://u:confidential@x"}}, "server.public_url", "no user and no password"),
@@ -104,6 +105,7 @@ _SINGLE: list[tuple[dict[str, Any], str, str]] = [
         for value, said in [
             ("10.0.0.5/8", '"10.0.0.0/8" is wanted, not "10.0.0.5/8"'), ("proxy", "network such as"), (3, "such as"),
             ("10.0.0.0/33", "network such as"), ("", "network such as"), ("10.0.0.1:80", "network such as"),
+            ("::ffff:10.0.0.0/104", '"10.0.0.0/8" is wanted'), ("::ffff:192.0.2.1", '"192.0.2.1/32" is wanted'),
         ]
     ],
     *[
@@ -114,17 +116,20 @@ _SINGLE: list[tuple[dict[str, Any], str, str]] = [
         (_route(hosts=[value]), "routes[0].hosts[0]", "a host name such as")
         for value in ("", "http://x", "x:80", "x/y", "*.x", "-x", "x..y", "a" * 254, "[x]", "[fe80::1%eth0]", "x\n", 3)
     ],
-    (_route(methods=["get"]), "routes[0].methods[0]", 'methods are case-sensitive: "GET" is wanted, not "get"'),
+    (_route(methods=["get"]), "routes[0].methods[0]", 'methods are judged in upper case: "GET" is wanted, not "get"'),
+    (_route(methods=["purge"]), "routes[0].methods[0]", 'methods are judged in upper case: "PURGE" is wanted'),
     (_route(methods=["CONNECT"]), "routes[0].methods[0]", "CONNECT is never forwarded"),
     (_route(methods=["G T"]), "routes[0].methods[0]", 'a method such as "GET" is wanted'),
     *[
         (_route(upstreams=[value]), "routes[0].upstreams[0]", "is wanted, not")
         for value in ("127.0.0.1:9000", "http://x/path", "http://x?q", "unix:/x", "http://", "http://x:0", 9000)
     ],
+    (_route(upstreams=["http://1.2.3.256"]), "routes[0].upstreams[0]", 'is wanted, not "http://1.2.3.256"'),
+    *[(_route(hosts=[v]), "routes[0].hosts[0]", "a host name such as") for v in ("a" * 64 + ".example", "300.1.1.1")],
     (_route(upstreams=["http://u:confidential@x"]), "routes[0].upstreams[0]", "no user and no password"),
     *[
         (_route(upstream_host=value), "routes[0].upstream_host", "HOST or HOST:PORT")
-        for value in ("", "a b", "x\r\ny", "http://x", "x:99999", "x/y", 1)
+        for value in ("", "a b", "x\r\ny", "http://x", "x:99999", "x:0", "x/y", 1)
     ],
     *[(_route(name=v), "routes[0].name", "a name of up to 64") for v in ("", " a", "a b", "-a", "a" * 65, "ä", 1)],
     (_route(auth="bearer"), "routes[0].auth", 'write ["bearer"]'),
@@ -148,6 +153,8 @@ _SINGLE: list[tuple[dict[str, Any], str, str]] = [
     *[({"branding": {key: ""}}, f"branding.{key}", "the name of a file") for key in ("logo", "stylesheet")],
     ({"branding": {"help": "a\tb"}}, "branding.help", "text of 1 to 500"),
     ({"database": {"data_dir": "a\0b"}}, "database.data_dir", "the name of a file is wanted"),
+    ({"database": {"data_dir": f"a/{'b' * 256}"}}, "database.data_dir", "of at most 255 bytes a part, not"),
+    ({"keys": {"master": {"file": "\u00e4" * 128}}}, "keys.master.file", "of at most 255 bytes a part, not text"),
     ({"database": {"url": 3}}, "database.url", '"embedded", "postgresql://…" or a reference is wanted, not a number'),
     ({"database": {"url": {}}}, "database.url", 'one place is wanted: { file = "…" } or { env = "…" }'),
     ({"keys": {"master": {"file": "a", "env": "B"}}}, "keys.master", "one place is wanted"),
@@ -199,6 +206,41 @@ _CONFLICTS: list[tuple[dict[str, Any], str, str]] = [
         ({"server": SERVER | {"oauth_prefix": prefix}}, "server.oauth_prefix", "a folder of its own")
         for prefix in ("/", "/.well-known", "/.well-known/oauth")
     ],
+    ({"server": {"public_url": "http://[0:0::1]"}}, "server.public_url", 'clients write its host as "[::1]"; write it'),
+    *[
+        (
+            _route(auth=auth) | {"mac": {"algorithms": ["hmac-sha-1"]}},
+            "routes[0].auth",
+            '"signature" needs "hmac-sha-256", which is not among mac.algorithms',
+        )
+        for auth in (["signature"], ["bearer", "mac", "signature"])
+    ],
+    *[
+        (
+            {"routes": [ROUTE | first, ROUTE | {"name": "s"} | first | second, ROUTE | {"name": "t"} | third]},
+            "routes[2]",
+            "is never reached: routes[0], routes[1] before it",
+        )
+        for first, second, third in [
+            ({"hosts": ["a.example"]}, {"hosts": ["b.example"]}, {"hosts": ["b.example", "a.example"]}),
+            ({"methods": ["GET"]}, {"methods": ["PUT"]}, {"methods": ["PUT", "GET"]}),
+            (
+                {"hosts": ["a.example"], "methods": ["GET", "PUT"]},
+                {"hosts": ["b.example"]},
+                {"hosts": ["a.example", "b.example"], "methods": ["GET"]},
+            ),
+        ]
+    ],
+    (
+        {"routes": [ROUTE | {"hosts": ["a.example", "b.example"]}, ROUTE | {"name": "s", "hosts": ["a.example"]}]},
+        "routes[1]",
+        'is never reached: routes[0] before it, with path "/r" too, takes all its hosts and methods; put it first',
+    ),
+    (
+        {"routes": [ROUTE | {"hosts": ["[::1]"]}, ROUTE | {"name": "s", "hosts": ["[0:0::1]"]}]},
+        "routes[1]",
+        "duplicates routes[0]",
+    ),
     (_route(path="/a;b"), "routes[0].path", 'not "/a;b"'),
     *[
         (
@@ -225,6 +267,11 @@ _CONFLICTS: list[tuple[dict[str, Any], str, str]] = [
             ("0.0.0.0:8080", "127.0.0.1:8080"),
             ("[::1]:8080", "[::]:8080"),
             ("localhost:8080", "localhost:8080"),
+            ("localhost:8080", "127.0.0.1:8080"),
+            ("0.0.0.0:8080", "LOCALHOST:8080"),
+            ("[::1]:8080", "[0:0:0:0:0:0:0:1]:8080"),
+            ("0.0.0.0:8080", "[::]:8080"),
+            ("[::]:8080", "127.0.0.1:8080"),
         ]
     ],
 ]
@@ -242,6 +289,22 @@ def test_conflict_between_keys_is_one_plain_line(tables: dict[str, Any], path: s
 )
 def test_listeners_apart_are_no_conflict(one: str, two: str) -> None:
     config.parse({"server": SERVER | {"listen": one}, "admin": {"listen": two}})
+
+
+_APART = [
+    ({"hosts": ["a.example", "b.example"]}, {"hosts": ["b.example", "c.example"]}),
+    ({"hosts": ["a.example"]}, {}),
+    ({}, {"hosts": ["a.example"]}),
+    ({}, {"methods": ["GET"]}),
+    ({"hosts": ["a.example"]}, {"hosts": ["a.example"], "methods": ["GET"]}),
+    ({"methods": ["GET", "PUT"]}, {"methods": ["GET", "POST"]}),
+    ({"methods": ["GET"]}, {"methods": ["GET"], "path": "/r/s"}),
+]
+
+
+@pytest.mark.parametrize(("one", "two"), _APART)
+def test_routes_that_some_request_tells_apart_are_no_conflict(one: dict[str, Any], two: dict[str, Any]) -> None:
+    config.parse({"server": SERVER, "routes": [ROUTE | one, ROUTE | {"name": "s"} | two]})
 
 
 def test_scopes_without_a_table_are_left_to_the_database() -> None:

@@ -1,10 +1,10 @@
 """Addresses as the configuration writes them, and what they consist of."""
 
 import re
-from ipaddress import IPv6Address
+from ipaddress import IPv4Address, IPv6Address
 
-_LABELS = r"[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?(?:\.[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?)*"
-_HOST_NAME = re.compile(rf"(?=.{{1,253}}\Z){_LABELS}")
+_LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
+_HOST_NAME = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(?:\.{_LABEL})*")
 LISTEN = re.compile(r"(\[[^\[\]]*\]|[^:\[\]]+):([0-9]{1,5})")
 ORIGIN = re.compile(r"(https?)://(\[[^\[\]]*\]|[^:/?#@\[\]]+)(?::([0-9]{1,5}))?/?")
 
@@ -14,12 +14,19 @@ class Wanted(ValueError):
 
 
 def is_host(host: str) -> bool:
-    if not host.startswith("["):
-        return _HOST_NAME.fullmatch(host.lower()) is not None
     try:
-        return IPv6Address(host[1:-1]).scope_id is None
+        if host.startswith("["):
+            return IPv6Address(host[1:-1]).scope_id is None
+        if host.rpartition(".")[2].isdecimal():  # no name ends in a number: browsers and resolvers see an address
+            return str(IPv4Address(host)) == host
     except ValueError:
         return False
+    return _HOST_NAME.fullmatch(host.lower()) is not None
+
+
+def usual(host: str) -> str:
+    """A host as clients write it: in lower case, an IPv6 address in its shortest form (RFC 5952)."""
+    return f"[{IPv6Address(host[1:-1])}]" if host.startswith("[") else host.lower()
 
 
 def split_listen(text: str) -> tuple[str, int]:

@@ -169,6 +169,7 @@ class Draft:
     admin: Readable
     database: Readable
     keys: Readable
+    mac: Readable
     branding: Readable
     scopes: frozenset[str]
     routes: tuple[Readable, ...]
@@ -177,7 +178,7 @@ class Draft:
     def of(cls, tables: Mapping[str, Any]) -> "Draft":
         """The readable parts of the tables of a file."""
         fields = Config.model_fields
-        names = ("server", "admin", "database", "keys", "branding")
+        names = ("server", "admin", "database", "keys", "mac", "branding")
         parts = {name: _readable(cast("type[Table]", fields[name].annotation), tables.get(name, {})) for name in names}
         scopes, routes = tables.get("scopes"), tables.get("routes")
         route = cast("type[Table]", table_within(fields["routes"].annotation))
@@ -195,6 +196,7 @@ class Draft:
             admin=vars(config.admin),
             database=vars(config.database),
             keys=vars(config.keys),
+            mac=vars(config.mac),
             branding=vars(config.branding),
             scopes=frozenset(config.scopes),
             routes=tuple(map(vars, config.routes)),

@@ -1,26 +1,34 @@
 """What tables that are each well-formed may not say together."""
 
 from collections.abc import Iterator, Mapping
+from ipaddress import ip_address
+from itertools import product
 from typing import Final
 
-from gateway.config.addresses import split_listen
+from gateway.config.addresses import split_listen, split_origin, usual
 from gateway.config.faults import Draft, Fault, Readable, dotted, shown
 from gateway.config.settings import Config, scopes_of
 from gateway.model import ISSUER_METADATA, RESOURCE_METADATA
 
 _SIGNED: Final = frozenset({"mac", "signature"})
-_WILDCARDS: Final = {"0.0.0.0": ".", "::": ":"}  # by what addresses of the family hold
+_SIGNATURE_ALGORITHM: Final = "hmac-sha-256"
+_WILDCARDS: Final = {"0.0.0.0": ".", "::": ""}  # by what the addresses hold that it takes too: "::" takes all
+_UNSPECIFIED: Final = ("0.0.0.0", "[::]")
+_LOOPBACK: Final = ("127.0.0.1", "::1")
 
 
 def conflicts(draft: Draft) -> Iterator[Fault]:
     """Every fault that lies between keys, as far as they can be read."""
     yield from _listeners(draft)
+    yield from _public_url(draft)
     yield from _prefix(draft)
     yield from _twice(draft)
+    yield from _hidden(draft)
     for index, route in enumerate(draft.routes):
         yield from _path(index, route, draft)
         yield from _scopes(index, route, draft)
         yield from _body_hash(index, route)
+        yield from _signature(index, route, draft)
 
 
 def warnings(config: Config) -> Iterator[str]:
@@ -35,9 +43,44 @@ def warnings(config: Config) -> Iterator[str]:
             )
     if not server.secure and not _is_loopback(server.host):
         yield "server.public_url: is http, so passwords and tokens travel in the clear; use https"
+    if server.host in _UNSPECIFIED:
+        yield f"server.public_url: {server.host} is an address to listen on, not one to call; name the host to call"
+    for network in server.trusted_proxies:
+        if network.prefixlen == 0:
+            yield f"server.trusted_proxies: {network} is everybody, who may then claim any address; name the proxies"
+    yield from _circles(config)
+    yield from _unused(config)
     url = config.database.url
     if isinstance(url, str) and ":" in url.partition("://")[2].rpartition("@")[0]:
         yield 'database.url: holds a password in the open; name a place for it, { file = "…" } or { env = "…" }'
+
+
+def _circles(config: Config) -> Iterator[str]:
+    """An upstream that is this gateway."""
+    host, port = config.server.address
+    for index, route in enumerate(config.routes):
+        for number, upstream in enumerate(route.upstreams):
+            _, other, other_port = split_origin(upstream)
+            if port == other_port and _overlap(host, other.strip("[]")):
+                yield (
+                    f"routes[{index}].upstreams[{number}]: {upstream} leads back to server.listen = "
+                    f"{config.server.listen}, so calls may go round in circles; name the API's own address"
+                )
+
+
+def _unused(config: Config) -> Iterator[str]:
+    """Credentials that are given out and accepted nowhere, or hardly."""
+    tokens, schemes = config.tokens, {scheme for route in config.routes for scheme in route.schemes}
+    if tokens.type == "mac" and schemes == {"bearer"}:
+        yield 'tokens.type: is "mac", but every route takes "bearer" only; add "mac" to their auth, or leave it out'
+    first = config.mac.algorithms[0]
+    if "signature" in schemes and first != _SIGNATURE_ALGORITHM:
+        yield (
+            f'mac.algorithms: clients get "{first}", the first, unless created with another, and cannot call by '
+            f'"signature" then; put "{_SIGNATURE_ALGORITHM}" first'
+        )
+    if tokens.refresh_ttl <= tokens.access_ttl:
+        yield "tokens.refresh_ttl: is no longer than tokens.access_ttl, so refresh tokens end unused; lengthen it"
 
 
 def _is_loopback(host: str) -> bool:
@@ -49,14 +92,34 @@ def _listeners(draft: Draft) -> Iterator[Fault]:
     if public is None or admin is None:
         return
     (host, port), (other, other_port) = split_listen(public), split_listen(admin)
-    overlap = host == other or _covers(host, other) or _covers(other, host)
-    if port == other_port != 0 and overlap:
+    if port == other_port != 0 and _overlap(host, other):
         yield Fault("admin.listen", f"{shown(admin)} is taken by server.listen = {shown(public)}; choose another port")
+
+
+def _overlap(host: str, other: str) -> bool:
+    """Whether one port cannot be had on both; "localhost" may be either loopback address."""
+    pairs = list(product(_addresses(host), _addresses(other)))
+    return any(one == two or _covers(one, two) or _covers(two, one) for one, two in pairs)
+
+
+def _addresses(host: str) -> tuple[str, ...]:
+    if host.lower() == "localhost":
+        return _LOOPBACK
+    try:
+        return (str(ip_address(host)),)
+    except ValueError:
+        return (host.lower(),)
 
 
 def _covers(wildcard: str, host: str) -> bool:
     mark = _WILDCARDS.get(wildcard)
     return mark is not None and mark in host
+
+
+def _public_url(draft: Draft) -> Iterator[Fault]:
+    url = draft.server.get("public_url")
+    if url is not None and (host := split_origin(url)[1]) != usual(host):
+        yield Fault("server.public_url", f'clients write its host as "{usual(host)}"; write it so, not {shown(url)}')
 
 
 def _prefix(draft: Draft) -> Iterator[Fault]:
@@ -85,6 +148,30 @@ def _twice(draft: Draft) -> Iterator[Fault]:
             )
 
 
+def _hidden(draft: Draft) -> Iterator[Fault]:
+    """Routes that no request reaches: of two that name alike, the first in the file gets what both take."""
+    taken: dict[tuple[str, bool, bool], dict[tuple[str, str], int]] = {}
+    for index, route in enumerate(draft.routes):
+        if not {"hosts", "path", "methods"} <= route.keys():
+            continue
+        hosts, methods = route["hosts"], route["methods"]
+        before = taken.setdefault((route["path"], bool(hosts), bool(methods)), {})
+        own = list(product(hosts or ("",), methods or ("",)))
+        first = [before.setdefault(one, index) for one in own]
+        same = any(_takes(draft.routes[other]) == _takes(route) for other in first if other != index)
+        if index not in first and not same:  # those that agree are told as duplicates
+            others = ", ".join(f"routes[{other}]" for other in sorted(set(first)))
+            yield Fault(
+                f"routes[{index}]",
+                f"is never reached: {others} before it, with path {shown(route['path'])} too, takes all its hosts and "
+                "methods; put it first, or remove it",
+            )
+
+
+def _takes(route: Readable) -> tuple[frozenset[str], frozenset[str]]:
+    return frozenset(route["hosts"]), frozenset(route["methods"])
+
+
 def _path(index: int, route: Readable, draft: Draft) -> Iterator[Fault]:
     path, strip = route.get("path"), route.get("strip_prefix")
     if path is None:
@@ -111,6 +198,17 @@ def _body_hash(index: int, route: Readable) -> Iterator[Fault]:
     auth = route.get("auth")
     if route.get("mac_body_hash") and auth is not None and not _SIGNED.intersection(auth):
         yield Fault(f"routes[{index}].mac_body_hash", 'is for signed calls only; add "mac" to auth, or leave it out')
+
+
+def _signature(index: int, route: Readable, draft: Draft) -> Iterator[Fault]:
+    """HTTP Message Signatures are hmac-sha256 only, by tokens whose algorithm is hmac-sha-256."""
+    algorithms, auth = draft.mac.get("algorithms"), route.get("auth")
+    if algorithms is not None and _SIGNATURE_ALGORITHM not in algorithms and auth is not None and "signature" in auth:
+        yield Fault(
+            f"routes[{index}].auth",
+            f'"signature" needs "{_SIGNATURE_ALGORITHM}", which is not among mac.algorithms, so that no call could '
+            "pass by it; add it there, or leave out the scheme",
+        )
 
 
 def _scopes(index: int, route: Readable, draft: Draft) -> Iterator[Fault]:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final, cast
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
-from gateway.config.addresses import LISTEN, ORIGIN, Wanted, is_host, split_listen, split_origin
+from gateway.config.addresses import LISTEN, ORIGIN, Wanted, is_host, split_listen, split_origin, usual
 from gateway.config.settings import AUTH_SCHEMES, AuthScheme, Network
 from gateway.model import is_scope_token
 
@@ -27,7 +27,9 @@ _METHOD = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}")  # RFC 9110, section 
 _ROUTE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _COLOUR = re.compile(r"#(?:[0-9a-fA-F]{3}|[0-9a-fA-F]{6})")
 _ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_USUAL_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
+_MAPPED: Final = 96  # bits before the IPv4 address in an IPv4-mapped one (RFC 4291, section 2.5.5.2)
+_LONGEST_PART: Final = 255  # bytes of a name in a folder, and of a whole path below
+_LONGEST_PATH: Final = 4095
 
 
 def _text(value: object, wanted: str) -> str:
@@ -83,13 +85,13 @@ def _host_name(value: object) -> str:
     lowered = _text(value, wanted).lower().removesuffix(".")
     if not is_host(lowered):
         raise Wanted(wanted)
-    return lowered
+    return usual(lowered)
 
 
 def _authority(value: object) -> str:
     wanted = 'HOST or HOST:PORT such as "internal.example:8000" is wanted'
     found = _AUTHORITY.fullmatch(_text(value, wanted))
-    if found is None or not is_host(found[1]) or int(found[2] or 1) > 65535:
+    if found is None or not is_host(found[1]) or not 1 <= int(found[2] or 1) <= 65535:
         raise Wanted(wanted)
     return found[0]
 
@@ -98,9 +100,15 @@ def _network(value: object) -> Network:
     wanted = 'an address or a network such as "10.0.0.0/8" is wanted'
     text = _text(value, wanted)
     try:
-        return ip_network(text)
+        network = ip_network(text)
     except ValueError:
         pass
+    else:
+        mapped = getattr(network.network_address, "ipv4_mapped", None)
+        if mapped is not None and network.prefixlen >= _MAPPED:
+            meant = ip_network((mapped, network.prefixlen - _MAPPED))
+            raise Wanted(f'IPv4 addresses are judged as themselves: "{meant}" is wanted')
+        return network
     try:
         meant = ip_network(text, strict=False)
     except ValueError as exc:
@@ -124,8 +132,8 @@ def _method(value: object) -> str:
     text = _text(value, wanted)
     if _METHOD.fullmatch(text) is None:
         raise Wanted(wanted)
-    if text.upper() != text and text.upper() in _USUAL_METHODS:
-        raise Wanted(f'methods are case-sensitive: "{text.upper()}" is wanted')
+    if text.upper() != text:
+        raise Wanted(f'methods are judged in upper case: "{text.upper()}" is wanted')
     if text == "CONNECT":
         raise ValueError("CONNECT is never forwarded; leave it out")
     return text
@@ -180,6 +188,9 @@ def _file_name(value: object) -> str:
     text = _text(value, wanted)
     if not text or "\0" in text:
         raise Wanted(wanted)
+    name = text.encode("utf-8", "surrogateescape")
+    if len(name) > _LONGEST_PATH or any(len(part) > _LONGEST_PART for part in name.split(b"/")):
+        raise Wanted(f"{wanted}, of at most {_LONGEST_PART} bytes a part")
     return text
 
 
