@@ -147,6 +147,78 @@ def test_secret_in_the_open_is_refused_and_not_repeated(tmp_path: Path, text: st
     assert "confidential" not in str(faults)
 
 
+@pytest.mark.parametrize(
+    ("key", "name", "said"),
+    [
+        ("logo", "folder.svg", "there is no readable file"),
+        ("logo", "logo.txt", "is no image; name a file that ends in .svg, .png"),
+        ("logo", "logo", "is no image"),
+        ("stylesheet", "folder.svg", "there is no readable file"),
+        ("stylesheet", "/dev/zero", "there is no readable file /dev/zero"),
+    ],
+)
+def test_branding_file_of_another_kind_is_a_fault(tmp_path: Path, key: str, name: str, said: str) -> None:
+    _folder(tmp_path / "folder.svg")
+    _short(tmp_path / "logo.txt")
+    _short(tmp_path / "logo")
+    faults = _load(tmp_path, f'{MINIMAL}[branding]\n{key} = "{name}"\n')
+    assert faults.keys() == {f"branding.{key}"}
+    assert said in faults[f"branding.{key}"]
+
+
+def test_first_start_needs_a_folder_for_the_master_key(tmp_path: Path) -> None:
+    _short(tmp_path / "file")
+    faults = _load(tmp_path, MINIMAL + '[keys]\nmaster = { file = "file/below/master.key" }\n')
+    assert faults == {
+        "keys.master": f"{tmp_path}/file is no folder; name a file in a folder, where the first start makes the key"
+    }
+
+
+def test_first_key_within_the_database_is_left_to_the_start(tmp_path: Path) -> None:
+    _short(tmp_path / "file")
+    text = '[database]\ndata_dir = "file/data"\n[keys]\nmaster = { file = "file/data/master.key" }\n'
+    (tmp_path / "config.toml").write_text(MINIMAL + text)
+    assert config.load(tmp_path / "config.toml").keyring is None
+
+
+@pytest.mark.parametrize("plain", [True, False])
+def test_database_url_is_judged_wherever_it_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plain: bool
+) -> None:
+    url = "postgresql://ada:confidential@db.example:99999/gateway"
+    monkeypatch.setenv("TEST_DATABASE_URL", url)
+    (tmp_path / "m.key").write_text(new_master_key())
+    stated = f'"{url}"' if plain else '{ env = "TEST_DATABASE_URL" }'
+    faults = _load(tmp_path, MINIMAL + f'[database]\nurl = {stated}\n[keys]\nmaster = {{ file = "m.key" }}\n')
+    assert faults.keys() == {"database.url"}
+    assert "a port is a number from 1 to 65535" in faults["database.url"]
+    assert ("TEST_DATABASE_URL" in faults["database.url"]) is not plain
+    assert "confidential" not in str(faults)
+
+
+@pytest.mark.parametrize("name", ["sslrootcert", "sslcert", "sslkey", "sslcrl", "passfile"])
+def test_files_that_the_database_url_names_must_be_there(tmp_path: Path, name: str) -> None:
+    (tmp_path / "m.key").write_text(new_master_key())
+    url = f"postgresql://db.example/gateway?sslmode=require&{name}={tmp_path}/absent"
+    faults = _load(tmp_path, f'{MINIMAL}[database]\nurl = "{url}"\n[keys]\nmaster = {{ file = "m.key" }}\n')
+    assert faults == {"database.url": f"there is no readable file {tmp_path}/absent, which its {name} names"}
+
+
+def test_certificate_is_not_verified_without_an_authority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("PGSSLROOTCERT", raising=False)
+    (tmp_path / "m.key").write_text(new_master_key())
+    text = (
+        f'{MINIMAL}[database]\nurl = "postgresql://db.example/gateway?sslmode=verify-full"\n'
+        '[keys]\nmaster = { file = "m.key" }\n'
+    )
+    faults = _load(tmp_path, text)
+    assert "add sslrootcert=FILE" in faults["database.url"]
+    (tmp_path / ".postgresql").mkdir()
+    _short(tmp_path / ".postgresql" / "root.crt")
+    config.load(tmp_path / "config.toml")
+
+
 def test_branding_files_must_be_there(tmp_path: Path) -> None:
     faults = _load(tmp_path, MINIMAL + '[branding]\nlogo = "no.svg"\nstylesheet = "no.css"\n')
     assert faults.keys() == {"branding.logo", "branding.stylesheet"}

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from gateway.config import database_url
 from gateway.config.faults import ConfigError, Draft, Fault, judged
 from gateway.config.rules import conflicts, warnings
-from gateway.config.settings import Config, SecretReference, Settings
+from gateway.config.settings import IMAGE_TYPES, Config, SecretReference, Settings
 from gateway.crypto import Keyring, parse_master_key
 from gateway.errors import OperatorError
 
@@ -94,25 +95,27 @@ class _Found:
         found.database_url = None if url == "embedded" else found._url(url)
         found.keyring = found._keys(draft, embedded=url == "embedded")
         for key in ("logo", "stylesheet"):
-            name = draft.branding.get(key)
-            if name is not None and not os.access(base / name, os.R_OK):
-                found.faults.append(Fault(f"branding.{key}", f"there is no readable file {base / name}"))
+            if (name := draft.branding.get(key)) is not None and (fault := _file_fault(key, base / name)) is not None:
+                found.faults.append(Fault(f"branding.{key}", fault))
         return found
 
     def _url(self, url: str | SecretReference) -> str | None:
-        if isinstance(url, str):
-            return url
-        value = self._secret("database.url", url, "put postgresql://USER@HOST/DATABASE there")
-        if value is not None and not value.startswith(("postgresql://", "postgres://")):
-            mend = "postgresql://USER@HOST/DATABASE is wanted"
-            self.faults.append(Fault("database.url", f"what stands in {_place(url, self.base)} is no address; {mend}"))
+        if isinstance(url, str):  # judged with the tables, but for the files
+            value, place = url, ""
+        else:
+            secret = self._secret("database.url", url, "put postgresql://USER@HOST/DATABASE there")
+            if secret is None:
+                return None
+            value, place = secret, f"what stands in {_place(url, self.base)} cannot be used: "
+        if (fault := _fault_of(value) or _absent_file(value)) is not None:
+            self.faults.append(Fault("database.url", place + fault))
         return value
 
     def _keys(self, draft: Draft, *, embedded: bool) -> Keyring | None:
         references = dict(_key_references(draft))
         first_start = embedded and self._is_first_start(draft)
         if first_start:
-            references.pop("keys.master", None)
+            self._judge_new_key(references.pop("keys.master").path(self.base), self.base / draft.database["data_dir"])
         keys = [self._key(path, reference) for path, reference in references.items()]
         if first_start or "keys.master" not in references or None in keys:
             return None
@@ -124,7 +127,17 @@ class _Found:
         master, data_dir = draft.keys.get("master"), draft.database.get("data_dir")
         if master is None or master.file is None or data_dir is None:
             return False
-        return not master.path(self.base).exists() and not (self.base / data_dir / "postgres").exists()
+        return not os.path.lexists(master.path(self.base)) and not (self.base / data_dir / "postgres").exists()
+
+    def _judge_new_key(self, path: Path, data_dir: Path) -> None:
+        """The key that the first start will make needs a folder, or a place for one.
+
+        Within the database's own folder that is for the start to say, which knows what stands in its way.
+        """
+        folder = next(parent for parent in path.parents if os.path.lexists(parent))
+        if not folder.is_dir() and not path.is_relative_to(data_dir):
+            mend = "name a file in a folder, where the first start makes the key"
+            self.faults.append(Fault("keys.master", f"{folder} is no folder; {mend}"))
 
     def _key(self, path: str, reference: SecretReference) -> bytes | None:
         value = self._secret(path, reference, "restore it, or for a new database make one: openssl rand -base64 32")
@@ -142,6 +155,36 @@ class _Found:
         except OperatorError as exc:
             self.faults.append(Fault(path, f"{exc}; {mend}"))
             return None
+
+
+def _fault_of(url: str) -> str | None:
+    if not url.startswith(database_url.SCHEMES):
+        return "postgresql://USER@HOST/DATABASE is wanted"
+    return database_url.fault_of(url)
+
+
+def _absent_file(url: str) -> str | None:
+    """Which file that the address needs is not there; asyncpg looks for it where the program was started."""
+    for name, file in database_url.files_of(url).items():
+        if not _is_readable(Path(file)):
+            return f"there is no readable file {Path(file).absolute()}, which its {name} names"
+    if database_url.wants_authority(url) and "PGSSLROOTCERT" not in os.environ:
+        usual = Path("~/.postgresql/root.crt").expanduser()
+        if not _is_readable(usual):
+            return f"sslmode=verify-… needs the authority's certificate: add sslrootcert=FILE, or make {usual}"
+    return None
+
+
+def _file_fault(key: str, path: Path) -> str | None:
+    if not _is_readable(path):
+        return f"there is no readable file {path}"
+    if key == "logo" and path.suffix.lower() not in IMAGE_TYPES:
+        return f"{path} is no image; name a file that ends in {', '.join(IMAGE_TYPES)}"
+    return None
+
+
+def _is_readable(path: Path) -> bool:
+    return path.is_file() and os.access(path, os.R_OK)
 
 
 def _key_references(draft: Draft) -> Iterator[tuple[str, SecretReference]]:

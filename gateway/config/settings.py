@@ -17,6 +17,17 @@ from gateway.model import MacAlgorithm, MacDraft, TokenType
 AuthScheme = Literal["bearer", "mac", "signature"]
 Network = IPv4Network | IPv6Network
 
+# What a logo may be, by how its file's name ends: the machine's own table may lack some.
+IMAGE_TYPES: Final = {
+    ".svg": "image/svg+xml",
+    ".png": "image/png",
+    ".jpg": "image/jpeg",
+    ".jpeg": "image/jpeg",
+    ".webp": "image/webp",
+    ".gif": "image/gif",
+    ".avif": "image/avif",
+    ".ico": "image/vnd.microsoft.icon",
+}
 AUTH_SCHEMES: Final[tuple[AuthScheme, ...]] = ("bearer", "mac", "signature")
 
 

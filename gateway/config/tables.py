@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
-from gateway.config import settings
+from gateway.config import database_url, settings
 from gateway.config.addresses import Wanted
 from gateway.config.settings import AUTH_SCHEMES
 from gateway.config.values import (
@@ -113,8 +113,12 @@ class Admin(Table):
 
 
 def _plain_database_url(value: object) -> object:
-    if value != "embedded" and not str(value).startswith(("postgresql://", "postgres://")):
+    if not isinstance(value, str) or value == "embedded":
+        return value
+    if not value.startswith(database_url.SCHEMES):
         raise ValueError('"embedded" or "postgresql://USER@HOST/DATABASE" is wanted')  # may hold a password
+    if (fault := database_url.fault_of(value)) is not None:
+        raise ValueError(fault)
     return value
 
 

@@ -5,13 +5,13 @@ good and never ask another host for anything.
 """
 
 import hashlib
-import mimetypes
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import Final
 
 from gateway.config import Settings
+from gateway.config.settings import IMAGE_TYPES
 from gateway.errors import OperatorError
 from gateway.resources import folder
 from gateway.web import colour
@@ -109,7 +109,7 @@ def _read(path: Path, key: str) -> bytes:
 
 
 def _image_type(path: Path) -> str:
-    found = mimetypes.guess_type(path.name)[0] or ""
-    if not found.startswith("image/"):
-        raise OperatorError(f"branding.logo: {path} is no image; name an .svg, .png, .jpg, .webp or .gif file")
+    found = IMAGE_TYPES.get(path.suffix.lower())
+    if found is None:
+        raise OperatorError(f"branding.logo: {path} is no image; name a file that ends in {', '.join(IMAGE_TYPES)}")
     return found
