@@ -5,7 +5,7 @@ for people     authorize, login, logout, account            a page; never CORS, 
 neither        no such path                                 what the request prefers
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from http import HTTPStatus
 from typing import Final
 
@@ -64,14 +64,23 @@ def json(content: object, *, status: int = 200, headers: dict[str, str] | None =
     return web.json_response(content, status=status, headers=_NO_STORE | (headers or {}))
 
 
-async def preflight(_request: web.Request) -> web.Response:
-    """What a browser may send to the endpoints for programs: never cookies (Fetch, section 3.3)."""
-    allowed = {
-        "Access-Control-Allow-Methods": "GET, POST, OPTIONS",
+def options(methods: Sequence[str]) -> Handler:
+    """What OPTIONS answers where there are `methods` (RFC 9110, section 9.3.7).
+
+    Where programs call, it is a preflight's answer too: scripts of any site may send these, never with cookies (Fetch,
+    section 3.3).
+    """
+    allow = ", ".join(methods)
+    to_scripts = {
+        "Access-Control-Allow-Methods": allow,
         "Access-Control-Allow-Headers": "Authorization, Content-Type",
         "Access-Control-Max-Age": "7200",
     }
-    return web.Response(status=204, headers=allowed)
+
+    async def answer(request: web.Request) -> web.Response:
+        return web.Response(status=204, headers={"Allow": allow, **(to_scripts if is_for_programs(request) else {})})
+
+    return answer
 
 
 def _turned_away(request: web.Request) -> web.Response | None:

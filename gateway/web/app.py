@@ -41,19 +41,24 @@ def create_app(settings: Settings, store: Store) -> web.Application:
     app[PLANE] = plane = build(settings, store)
     aiohttp_jinja2.setup(app, default_helpers=False, **pages.environment_options())
     prefix = plane.prefix
-    add = app.router.add_route
     for path, (shown, posted) in _PAGES.items():
-        add("GET", f"{prefix}/{path}", shown)
-        add("POST", f"{prefix}/{path}", posted)
+        _add(app, f"{prefix}/{path}", GET=shown, POST=posted)
     for path, endpoint in _ENDPOINTS.items():
-        add("POST", f"{prefix}/{path}", endpoint)
-        add("OPTIONS", f"{prefix}/{path}", answers.preflight)
+        _add(app, f"{prefix}/{path}", POST=endpoint)
     for path, document in _DOCUMENTS.items():
-        app.router.add_get(f"{answers.WELL_KNOWN}{path}", document)
-        add("OPTIONS", f"{answers.WELL_KNOWN}{path}", answers.preflight)
-    app.router.add_get(f"{prefix}/static/{{name}}", _asset)
+        _add(app, f"{answers.WELL_KNOWN}{path}", GET=document)
+    _add(app, f"{prefix}/static/{{name}}", GET=_asset)
     app.on_cleanup.append(_close)
     return app
+
+
+def _add(app: web.Application, path: str, **handlers: answers.Handler) -> None:
+    """A resource: what it does by method. HEAD is answered as GET is, but for the body (RFC 9110, section 9.3.2)."""
+    if "GET" in handlers:
+        handlers["HEAD"] = handlers["GET"]
+    handlers["OPTIONS"] = answers.options(sorted((*handlers, "OPTIONS")))
+    for method, handler in handlers.items():
+        app.router.add_route(method, path, handler)
 
 
 def create_runner(app: web.Application) -> web.AppRunner:
