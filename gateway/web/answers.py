@@ -17,7 +17,7 @@ from gateway.model import RESOURCE_METADATA
 from gateway.oauth.authorize import PageError, RedirectError
 from gateway.web import pages
 from gateway.web.browser import FormRefused
-from gateway.web.plane import host_of, plane_of, request_id_of
+from gateway.web.plane import concerned, host_of, plane_of, request_id_of
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -26,6 +26,8 @@ _API: Final = frozenset({"token", "revoke", "introspect"})
 _PAGES: Final = frozenset({"authorize", "login", "logout", "account"})
 _NO_STORE: Final = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 _RETRY_AFTER: Final = 1  # seconds; the database is back or it is not
+_DATABASE: Final = "see that the database of database.url runs and takes connections; calls go on by themselves then"
+_FAULT: Final = "this is a fault of the gateway, and the request was answered 500: report it with this line"
 _TITLES: Final = {
     400: "That request does not work",
     403: "That form cannot be used",
@@ -105,28 +107,30 @@ def _comes_from_elsewhere(request: web.Request, own_origin: str) -> bool:
 
 
 def _refusal(request: web.Request, exc: Exception) -> web.Response:
+    whom = concerned(request)
     match exc:
         case RedirectError():
-            log.info("authorization refused", path=request.path, error=exc.error.error, cause=exc.error.cause)
+            said = exc.error.cause or exc.error.description
+            log.info("authorization refused", **whom, error=exc.error.error, cause=said)
             return pages.redirect(exc.location(plane_of(request).issuer))
         case PageError():
-            log.info("authorization request refused", path=request.path, cause=str(exc))
+            log.info("authorization request refused", **whom, cause=str(exc))
             return _page(request, 400, f"{exc.text} Nothing was shared with it. Go back to it and try again.")
         case FormRefused():
-            log.warning("form refused", path=request.path, cause=str(exc))
+            log.warning("form refused", **whom, cause=str(exc))
             text = "It was not meant for this browser, or it is out of date. Nothing was done. Go back and try again."
             return _page(request, 403, text)
         case OAuthError():
-            log.info("request refused", path=request.path, error=exc.error, cause=exc.cause or exc.description)
+            log.info("request refused", **whom, error=exc.error, cause=exc.cause or exc.description)
             return _oauth(request, exc)
         case StoreUnavailable():
-            log.error("database unavailable", path=request.path, cause=str(exc))
+            log.error("database unavailable", **whom, cause=str(exc), mend=_DATABASE)
             return _plain(request, 503)
         case ConnectionResetError():  # the store's are StoreUnavailable, so this is the client's
-            log.info("client left before its request was complete", path=request.path)
+            log.info("client left before its request was complete", **whom)
             return _plain(request, 400)
         case _:
-            log.error("unexpected failure", path=request.path, exc_info=exc)
+            log.error("unexpected failure", **whom, exc_info=exc, mend=_FAULT)
             return _plain(request, 500)
 
 

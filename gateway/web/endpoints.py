@@ -9,7 +9,7 @@ from gateway.oauth.forms import Form
 from gateway.oauth.grants import ClientCredentialsGrant, CodeGrant, RefreshGrant
 from gateway.store import IssuedTokens
 from gateway.web.answers import json
-from gateway.web.plane import Plane, host_of, plane_of, query_of
+from gateway.web.plane import Plane, claimed_by, host_of, plane_of, query_of
 
 
 async def token(request: web.Request) -> web.Response:
@@ -77,6 +77,7 @@ async def _body(request: web.Request) -> Form:
 
 async def _authenticated(request: web.Request, plane: Plane, form: Form) -> Client:
     claim = client_authentication.parse(request.headers.getall("Authorization", []), form, query_of(request))
+    claimed_by(request, claim.client_id)
     if claim.secret is not None:
         client = await plane.store.authenticate_client(claim.client_id, claim.secret)
     else:

@@ -32,7 +32,7 @@ from gateway.oauth.forms import Form
 from gateway.store import Flow, FlowRequest
 from gateway.web import browser, pages, sign_in
 from gateway.web.browser import FormRefused
-from gateway.web.plane import Plane, plane_of, query_of, raw_query
+from gateway.web.plane import Plane, claimed_by, plane_of, query_of, raw_query
 from gateway.web.sign_in import NotSignedIn, SignedIn
 
 _PAGE: Final = "authorize"
@@ -42,6 +42,7 @@ _CONSENT_FIELDS: Final = frozenset({"csrf_token", "decision", "scope"})
 async def show(request: web.Request) -> web.Response:
     """GET: a client's request, or a flow that goes on."""
     plane, query = plane_of(request), query_of(request)
+    claimed_by(request, query.get("client_id"))
     session = await plane.session(request)
     if "flow" in query.names and "client_id" not in query.names:
         return await _resume(request, query, session)
@@ -70,7 +71,9 @@ async def posted(request: web.Request) -> Form:
 async def _sign_in(request: web.Request, form: Form) -> web.Response:
     plane = plane_of(request)
     pending = sign_in.pending_of(request, _PAGE, form)
-    asked = await _judged(plane, forms.parse(pending))
+    query = forms.parse(pending)
+    claimed_by(request, query.get("client_id"))
+    asked = await _judged(plane, query)
     outcome = await sign_in.attempt(request, form)
     if isinstance(outcome, NotSignedIn):
         return _sign_in_page(request, asked, pending, refused=outcome, username=form.get("username"))
@@ -92,6 +95,7 @@ async def _decide(request: web.Request, form: Form) -> web.Response:
         raise FormRefused("consent without a session")
     flow_id = browser.open_form(plane.keyring, _PAGE, session.session_id, form.get("csrf_token"))
     flow, _ = await _open_flow(plane, flow_id, session)
+    claimed_by(request, flow.request.client_id)
     decision, scopes = _shown_fields(form, flow.request)
     if decision == "deny":
         return await _deny(plane, flow, session)

@@ -8,6 +8,7 @@ from gateway.config import Settings, compile_routes
 from gateway.crypto import Keyring, random_text
 from gateway.model import Session
 from gateway.oauth import forms
+from gateway.oauth.authorize import is_identifier
 from gateway.oauth.forms import Form
 from gateway.routing import Route
 from gateway.store import Store
@@ -53,6 +54,7 @@ class Plane:
 
 PLANE: web.AppKey[Plane] = web.AppKey("plane", Plane)
 REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
+_CLIENT_ID: web.RequestKey[str] = web.RequestKey("client_id", str)
 
 
 def build(settings: Settings, store: Store) -> Plane:
@@ -83,6 +85,19 @@ def request_id_of(request: web.Request) -> str:
         good = 0 < len(given) <= 128 and given.isascii() and given.isprintable()
         request[REQUEST_ID] = given if good else random_text(12)
     return request[REQUEST_ID]
+
+
+def claimed_by(request: web.Request, client_id: str | None) -> None:
+    """Keep which client a request says that it is of, proven or not, for the log."""
+    if client_id is not None and is_identifier(client_id):
+        request[_CLIENT_ID] = client_id
+
+
+def concerned(request: web.Request) -> dict[str, str]:
+    """Whom a line of the log concerns: what was asked for, from which address, and of which client, if it said so."""
+    address = request.headers.get("X-Forwarded-For") or request.remote or "unknown"
+    found = {"method": request.method, "path": request.path, "client": address}
+    return found | ({"client_id": request[_CLIENT_ID]} if _CLIENT_ID in request else {})
 
 
 def query_of(request: web.Request) -> Form:

@@ -18,11 +18,12 @@ from gateway.store import SignInCandidate
 from gateway.web import browser, pages
 from gateway.web.browser import FormRefused, KnownBrowser
 from gateway.web.passwords import Busy
-from gateway.web.plane import Plane, plane_of
+from gateway.web.plane import Plane, concerned, plane_of
 
 _LONGEST_LOGIN = 320  # an e-mail address (RFC 3696, section 3)
 _FIELDS = frozenset({"username", "password", "csrf_token"})
 _BUSY_SECONDS = 2
+_MORE_WORKERS = "raise server.workers where cores and memory are to spare; a flood of sign-ins may be an attack"
 
 log = observe.get_logger("gateway.web")
 
@@ -63,7 +64,7 @@ async def attempt(request: web.Request, form: Form) -> SignedIn | NotSignedIn:
     try:
         return await _judged(request, plane, candidate, account, known, password)
     except Busy:
-        log.warning("sign-in refused: too many password checks wait")
+        log.warning("sign-in refused: too many password checks wait", **concerned(request), mend=_MORE_WORKERS)
         return NotSignedIn(503, "Many people are signing in right now. Please try again in a moment.", _BUSY_SECONDS)
 
 
@@ -76,17 +77,18 @@ async def _judged(
     password: str,
 ) -> SignedIn | NotSignedIn:
     allowance = known.allowance_for(account)
+    subject = "unknown" if candidate is None else candidate.user.subject
     wait = await plane.store.sign_in_wait(account, allowance)
     if wait > 0:
-        return _too_many(wait)
+        return _too_many(request, subject, wait)
     right = await plane.passwords.matches(None if candidate is None else candidate.password_hash, password)
     if candidate is None or not right:
         await plane.store.sign_in_failed(account, allowance)
-        log.info("sign-in failed", subject="unknown" if candidate is None else candidate.user.subject)
+        log.info("sign-in failed", **concerned(request), subject=subject)
         return NotSignedIn(400, "The user name or the password is not right.")
     wait = await plane.store.sign_in_wait(account, allowance)
     if wait > 0:
-        return _too_many(wait)
+        return _too_many(request, subject, wait)
     token = browser.new_session_token()
     session = await plane.store.start_session(
         candidate.user.subject, token, browser.SESSION_LIFETIME, password_hash=candidate.password_hash
@@ -96,7 +98,7 @@ async def _judged(
     old = plane.session_token(request)
     if old is not None:
         await plane.store.end_session(old)
-    log.info("signed in", subject=session.user.subject)
+    log.info("signed in", **concerned(request), subject=subject)
     return SignedIn(session, token, known.with_account(session.user.subject))
 
 
@@ -141,8 +143,9 @@ def pending_of(request: web.Request, page: str, form: Form) -> bytes:
     return browser.open_request(plane.keyring, page, plane.cookies.form_secret(request), form.get("csrf_token"))
 
 
-def _too_many(wait: float) -> NotSignedIn:
+def _too_many(request: web.Request, subject: str, wait: float) -> NotSignedIn:
     seconds = math.ceil(wait)
+    log.warning("sign-in held back: too many attempts", **concerned(request), subject=subject, retry_after=seconds)
     when = "a minute" if seconds <= 60 else f"{math.ceil(seconds / 60)} minutes"
     return NotSignedIn(429, f"There were too many attempts to sign in. Please try again in {when}.", seconds)
 

@@ -1,0 +1,91 @@
+"""What the authorization plane's log says of a refusal: what happened, whom it concerns, and what to do."""
+
+import json
+from typing import Any
+
+import pytest
+
+from gateway.model import Client
+from tests.web.conftest import Registered
+from tests.web.rig import Answer, Browser, Plane, authorize_path, basic
+
+FROM = {"X-Forwarded-For": "192.0.2.7"}  # as our own front says it
+
+
+def _lines(capsys: pytest.CaptureFixture[str], event: str) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines() if line.startswith("{")]
+    return [line for line in lines if line["event"] == event]
+
+
+async def test_a_wrong_secret_names_the_client_and_the_address(
+    browser: Browser, client: Client, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sent = basic(client.client_id, "obviously-wrong") | FROM
+    await browser.send("POST", "/oauth2/token", [("grant_type", "client_credentials")], sent)
+    (line,) = _lines(capsys, "request refused")
+    assert line["client_id"] == client.client_id
+    assert (line["method"], line["path"], line["client"]) == ("POST", "/oauth2/token", "192.0.2.7")
+    assert (line["error"], line["cause"]) == ("invalid_client", "unknown client or wrong secret")
+    assert "obviously-wrong" not in str(line)
+
+
+async def test_a_secret_sent_as_the_client_id_is_not_logged(
+    browser: Browser, register: Registered, capsys: pytest.CaptureFixture[str]
+) -> None:
+    client, secret = await register()
+    await browser.send("POST", "/oauth2/token", [("grant_type", "x")], basic(secret, client.client_id))
+    (line,) = _lines(capsys, "request refused")
+    assert secret not in str(line)
+
+
+@pytest.mark.parametrize(
+    ("changes", "event"),
+    [
+        ({"redirect_uri": "https://evil.example/"}, "authorization request refused"),
+        ({"response_type": "token"}, "authorization refused"),
+    ],
+)
+async def test_a_refused_request_names_its_client(
+    browser: Browser, client: Client, capsys: pytest.CaptureFixture[str], changes: dict[str, str], event: str
+) -> None:
+    await browser.get(authorize_path(client, **changes), FROM)
+    (line,) = _lines(capsys, event)
+    assert (line["client_id"], line["client"], line["method"]) == (client.client_id, "192.0.2.7", "GET")
+    assert line["cause"]
+
+
+async def test_what_is_no_identifier_is_not_logged_as_one(browser: Browser, capsys: pytest.CaptureFixture[str]) -> None:
+    await browser.get("/oauth2/authorize?client_id=a%0d%0aforged")
+    (line,) = _lines(capsys, "authorization request refused")
+    assert "client_id" not in line
+
+
+async def test_guessing_at_a_password_names_the_account_and_the_address_and_when_it_is_held_back(
+    plane: Plane, browser: Browser, ada: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    form = (await browser.get("/oauth2/login")).form
+    answers: list[Answer] = []
+    while not answers or answers[-1].status == 400:
+        fields = form.filled(username="ada", password="obviously-wrong")
+        answers.append(await browser.send("POST", "/oauth2/login", fields, FROM))
+    assert answers[-1].status == 429
+    told = capsys.readouterr().err
+    lines = [json.loads(line) for line in told.splitlines() if '"sign-in' in line]
+    failed, held = lines[:-1], lines[-1]
+    assert {(line["event"], line["subject"], line["client"]) for line in failed} == {
+        ("sign-in failed", ada, "192.0.2.7")
+    }
+    assert (held["event"], held["level"]) == ("sign-in held back: too many attempts", "warning")
+    assert (held["subject"], held["client"]) == (ada, "192.0.2.7")
+    assert held["retry_after"] == int(answers[-1].headers["Retry-After"])
+    assert "obviously-wrong" not in told
+
+
+async def test_an_outage_says_what_to_do(
+    plane: Plane, browser: Browser, client: Client, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await plane.store.close()
+    assert (await browser.get(authorize_path(client), FROM)).status == 503
+    (line,) = _lines(capsys, "database unavailable")
+    assert (line["client_id"], line["client"]) == (client.client_id, "192.0.2.7")
+    assert "the database of database.url" in line["mend"]
