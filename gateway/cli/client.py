@@ -73,7 +73,7 @@ def _properties(function: Callable[..., None]) -> Callable[..., None]:
     return function
 
 
-@click.group(cls=Noun)
+@click.group(cls=Noun, epilog="Example: gateway client list")
 def command() -> None:
     """Register and manage OAuth clients."""
 

@@ -79,7 +79,7 @@ def request_options(function: Callable[..., None]) -> Callable[..., None]:
     return function
 
 
-@click.group(cls=Noun)
+@click.group(cls=Noun, epilog="Example: gateway mac verify --help")
 def command() -> None:
     """Sign requests with a MAC token (draft-ietf-oauth-v2-http-mac), and explain refusals."""
 

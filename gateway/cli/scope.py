@@ -13,7 +13,7 @@ from gateway.model import Scope
 from gateway.store import Conflict, Store
 
 
-@click.group(cls=Noun)
+@click.group(cls=Noun, epilog="Example: gateway scope list")
 def command() -> None:
     """Define what a token may be good for."""
 

@@ -38,8 +38,7 @@ def with_config(command: Command) -> Command:
         type=click.Path(path_type=Path),
         envvar="GATEWAY_CONFIG",
         default=Path("config.toml"),
-        show_default="$GATEWAY_CONFIG, else ./config.toml",
-        help="The configuration file.",
+        help="The configuration file.  [default: $GATEWAY_CONFIG, else ./config.toml]",
     )
 
     @functools.wraps(command)

@@ -23,7 +23,7 @@ _LONGEST = 4096  # bytes of all components to cover
 _LABEL = re.compile(r"[a-z*][a-z0-9_.*-]*", re.ASCII)  # a key of a dictionary (RFC 9651, section 3.1.2)
 
 
-@click.group(cls=Noun)
+@click.group(cls=Noun, epilog="Example: gateway signature sign --help")
 def command() -> None:
     """Sign requests by HTTP Message Signatures with a MAC token (RFC 9421, hmac-sha256)."""
 

@@ -15,7 +15,7 @@ from gateway.store import Store
 from gateway.store.records import IssuedTokens
 
 
-@click.group(cls=Noun)
+@click.group(cls=Noun, epilog="Example: gateway token revoke --user ada")
 def command() -> None:
     """Issue, inspect and revoke tokens."""
 
@@ -23,9 +23,16 @@ def command() -> None:
 @command.command(epilog="Example: gateway token issue --client c4jzq2mkd7xw5a3b --user ada --scope notes:read --ttl 1h")
 @click.option("--client", "client_id", required=True, metavar="ID", help="The client that will use it.")
 @click.option("--user", "username", metavar="U", help="The person it stands for; else it is the client's own.")
-@click.option("--scope", multiple=True, metavar="SCOPE", help="Repeatable.  [default: all that the client may ask for]")
+@click.option(
+    "--scope",
+    multiple=True,
+    metavar="SCOPE",
+    help="What it may be used for; repeatable.  [default: all that the client may ask for]",
+)
 @click.option("--ttl", metavar="DURATION", help='How long it lives, such as "1h".  [default: tokens.access_ttl]')
-@click.option("--type", "token_type", type=click.Choice(["bearer", "mac"]), help="[default: the client's]")
+@click.option(
+    "--type", "token_type", type=click.Choice(["bearer", "mac"]), help="The token's kind.  [default: the client's]"
+)
 @with_config
 @with_json
 def issue(

@@ -6,10 +6,12 @@ Commands are `Verb`s and groups of them are `Noun`s, so that none of click's own
 import contextlib
 import difflib
 from collections.abc import Iterable, Iterator
-from typing import IO, Any
+from typing import IO, Any, Final
 
 import click
 from click.exceptions import NoArgsIsHelpError
+
+_LONGEST_SUMMARY: Final = 200
 
 
 class WrongUsage(click.ClickException):
@@ -61,6 +63,13 @@ class Noun(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         with _told(ctx):
             return super().invoke(ctx)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Each command with its whole first sentence, where click would cut it off."""
+        found = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        rows = [(name, verb.get_short_help_str(_LONGEST_SUMMARY)) for name, verb in found if verb is not None]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
 
 
 @contextlib.contextmanager

@@ -21,7 +21,7 @@ _LONGEST_PASSWORD = 1024
 _GENERATED = 20  # characters of 62: 119 bits
 
 
-@click.group(cls=Noun)
+@click.group(cls=Noun, epilog="Example: gateway user list")
 def command() -> None:
     """Create and manage the people who sign in."""
 

@@ -137,6 +137,9 @@ def test_help_is_printed_on_stdout(path: Sequence[str]) -> None:
     done = _typed(*path, "--help")
     assert (done.exit_code, done.stderr) == (0, "")
     assert done.stdout.startswith(" ".join(["Usage: gateway", *path]))
+    assert f"Example: {' '.join(['gateway', *path])}" in done.stdout
+    assert "..." not in done.stdout.removeprefix("Usage:").partition("\n")[2]  # nothing is cut off
+    assert "[default: (" not in done.stdout
 
 
 @pytest.mark.parametrize("path", [*_every_command(root)])
