@@ -174,6 +174,26 @@ def test_first_start_needs_a_folder_for_the_master_key(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("text", "faults"),
+    [
+        ('[database]\ndata_dir = "{}"\n', set()),
+        ('[branding]\nlogo = "{}/a.svg"\n', {"branding.logo"}),
+        ('[keys]\nmaster = {{ file = "{}" }}\n', set()),
+        ('[database]\nurl = "postgresql://h/d?sslmode=require&sslrootcert={}"\n', {"database.url", "keys.master"}),
+    ],
+)
+def test_path_that_only_the_folder_makes_too_long_is_no_traceback(tmp_path: Path, text: str, faults: set[str]) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text(MINIMAL + text.format("/".join(["x" * 200] * 20)))
+    found = set[str]()
+    try:
+        config.load(path)
+    except ConfigError as exc:
+        found = {fault.path for fault in exc.faults}
+    assert found == faults
+
+
 def test_first_key_within_the_database_is_left_to_the_start(tmp_path: Path) -> None:
     _short(tmp_path / "file")
     text = '[database]\ndata_dir = "file/data"\n[keys]\nmaster = { file = "file/data/master.key" }\n'
