@@ -10,11 +10,8 @@ from gateway.store.database import is_outage
 
 REFUSED = [
     # no host
-    ("postgresql://", "it names no host"),
-    ("postgres://", "it names no host"),
-    ("postgresql:///gateway", "or ?host=/run/postgresql for a socket there"),
-    ("postgresql://ada@/gateway?sslmode=disable", "it names no host"),
-    ("postgresql://ada:hunter2@/gateway?host=", "it names no host"),
+    ("postgresql://", "it names no database"),
+    ("postgres://", "it names no database"),
     ("postgresql://a,,b/gateway", "a host is missing"),
     ("postgresql://a,/gateway", "a host is missing"),
     ("postgresql://,/gateway", "a host is missing"),
@@ -110,3 +107,8 @@ def test_default_ports_and_services_are_accepted() -> None:
     for url in ("postgresql://db/gateway", "postgresql://db:/gateway", "postgresql://[::1]/gateway"):
         assert fault_of(url) is None
     assert fault_of("postgresql:///?service=gateway") is None
+
+
+def test_an_address_without_a_host_means_the_sockets_of_this_machine() -> None:
+    assert fault_of("postgresql:///gateway") is None
+    assert fault_of("postgresql://ada@/gateway?sslmode=disable") is None

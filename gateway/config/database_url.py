@@ -37,6 +37,8 @@ _LIBPQ: Final = frozenset({
 
 def fault_of(url: str) -> str | None:
     """What is wrong with an address that begins with one of SCHEMES, and the mend."""
+    if url in SCHEMES:
+        return "it names no database; postgresql://USER@HOST/DATABASE is wanted, or postgresql:///DATABASE here"
     if not url.isprintable() or " " in url or "%00" in url:
         return f"holds a blank or a control character; take it out, or {_MARKS}"
     if "#" in url:
@@ -81,8 +83,7 @@ def _hosts(netloc: str, query: Mapping[str, str]) -> Iterator[str]:
     if netloc and "port" in query:
         yield "a port behind ?port= would be overlooked; write it behind the host, as in HOST:5432"
     if not netloc and not {"host", "service"} & query.keys():
-        yield "it names no host; postgresql://USER@HOST/DATABASE is wanted, or ?host=/run/postgresql for a socket there"
-        return
+        return  # the usual sockets of this machine
     stated = netloc or query.get("host", "")
     hosts = stated.split(",") if stated else []
     for host in hosts:

@@ -23,7 +23,7 @@ from gateway.web.plane import Plane, concerned, plane_of
 _LONGEST_LOGIN = 320  # an e-mail address (RFC 3696, section 3)
 _FIELDS = frozenset({"username", "password", "csrf_token"})
 _BUSY_SECONDS = 2
-_MORE_WORKERS = "raise server.workers where cores and memory are to spare; a flood of sign-ins may be an attack"
+_MORE_WORKERS = "raise server.authorization_workers where there is room; a flood of sign-ins may be an attack"
 
 log = observe.get_logger("gateway.web")
 
