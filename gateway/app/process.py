@@ -42,7 +42,7 @@ def run(serving: Serving, listener: int, control: int) -> None:
     try:
         _run(_obey(serving, socket.socket(fileno=listener), socket.socket(fileno=control)))
     except Exception as exc:  # a line of the log, as all that it says
-        log.critical("the worker cannot go on", exc_info=exc)
+        log.critical("the worker cannot go on and ends; another is started", exc_info=exc)
         sys.exit(1)
 
 
@@ -104,7 +104,7 @@ async def _listen(channel: Channel, ending: asyncio.Future[float]) -> None:
     while (message := await channel.receive()) is not None:
         if isinstance(message, Drain):
             _end(ending, message.seconds)
-    log.error("the supervisor is gone")
+    log.error("the supervisor is gone, so this worker ends")
     sys.stderr.flush()
     os._exit(1)
 
@@ -112,7 +112,7 @@ async def _listen(channel: Channel, ending: asyncio.Future[float]) -> None:
 def _end_deaf(done: "asyncio.Task[None]", ending: "asyncio.Future[float]") -> None:
     """A process that cannot hear the supervisor any more ends, so that another takes its place."""
     if not done.cancelled() and (fault := done.exception()) is not None:
-        log.error("the control channel failed", exc_info=fault)
+        log.error("the control channel failed, so this worker ends and is replaced", exc_info=fault)
         _end(ending, _DRAIN)
 
 

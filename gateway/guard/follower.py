@@ -30,7 +30,7 @@ async def follow(store: Store, ledger: Ledger) -> Never:
     while True:
         held_until = ledger.holds_until
         try:
-            await _follow_one_connection(store, ledger)
+            await _follow_one_connection(store, ledger, lost=told)
         except StoreUnavailable as exc:
             cause: Exception = exc
         except Exception as exc:  # a fault of ours must cost speed only
@@ -43,7 +43,7 @@ async def follow(store: Store, ledger: Ledger) -> Never:
         await asyncio.sleep(random.uniform(*_PAUSE))  # noqa: S311 -- a pause, no secret
 
 
-async def _follow_one_connection(store: Store, ledger: Ledger) -> Never:
+async def _follow_one_connection(store: Store, ledger: Ledger, *, lost: bool) -> Never:
     hinted = asyncio.Event()
     async with store.change_feed(hinted.set) as feed:
         while True:
@@ -55,6 +55,9 @@ async def _follow_one_connection(store: Store, ledger: Ledger) -> Never:
                 store.renew_lookups()
             ledger.apply(reading.changes)
             ledger.renew(sent_at)
+            if lost:
+                lost = False
+                _log.info("the change log is followed again; tokens that were seen before pass without a query")
             with suppress(TimeoutError):
                 async with asyncio.timeout(_BEAT * random.uniform(0.8, 1.0)):  # noqa: S311 -- as above
                     await hinted.wait()

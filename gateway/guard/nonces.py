@@ -182,7 +182,7 @@ class Nonces:
             except StoreUnavailable:
                 pass
             except Exception as exc:  # requests move the floor too, where they must
-                _log.error("the nonces' floor cannot be kept", exc_info=exc)
+                _log.error("the nonces' floor cannot be kept; signed calls may be refused until it is", exc_info=exc)
             await asyncio.sleep(_EVERY * random.uniform(0.8, 1.2))  # noqa: S311 -- so that workers do not all come at once
 
     async def _raised(self, found: FoundTerms, known: NonceTerms | None, now: float) -> NonceTerms:
@@ -295,7 +295,7 @@ class _Lane(Generic[Item]):
             _fail(batch, "closed")
             raise
         except Exception as exc:  # a fault of ours passes nothing
-            _log.error("nonces cannot be spent", exc_info=exc)
+            _log.error("nonces cannot be spent; signed calls that wait are refused", exc_info=exc)
             _fail(batch, f"{type(exc).__name__}")
         else:
             _tell(batch, outcomes)

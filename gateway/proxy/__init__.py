@@ -14,7 +14,7 @@ from gateway.guard import Guard, Refused
 from gateway.http1 import RequestHead
 from gateway.observe import get_logger
 from gateway.proxy.answers import RefusalPage
-from gateway.proxy.dispatch import Dispatcher, Peer
+from gateway.proxy.dispatch import Dispatcher, Peer, Plan
 from gateway.proxy.front import Front
 from gateway.proxy.limits import DEFAULT, Limits
 from gateway.proxy.tunnel import Tunnel
@@ -109,6 +109,7 @@ class Proxy:
             error=refused.error,
             cause=refused.cause or refused.description,
             client=peer.address,
+            route=head.plan.route.name if head is not None and isinstance(head.plan, Plan) else None,
             method=head.method.decode("latin-1") if head is not None else None,
             path=head.target.partition(b"?")[0].decode("latin-1") if head is not None else None,
             suppressed=suppressed,
@@ -143,7 +144,7 @@ class Proxy:
     def _rechecked(self, done: asyncio.Task[None]) -> None:
         self._rechecking = None
         if not done.cancelled() and (fault := done.exception()) is not None:
-            _log.warning("tunnels unconfirmed", cause=str(fault))
+            _log.warning("tunnels are not confirmed; those that go unconfirmed for long are closed", cause=str(fault))
 
 
 def _date() -> bytes:

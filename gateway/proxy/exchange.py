@@ -168,7 +168,7 @@ class Exchange:
             try:
                 then(done.result())
             except Exception as exc:  # nobody above would hear of it, and the client would wait for ever
-                _log.error("fault", request_id=self.request_id.decode(), exc_info=exc)
+                self._log_fault(exc)
                 self.fail(refusal(500, "The gateway failed.", cause=repr(exc)))
         elif isinstance(fault, UpstreamUnreachable):
             description = "The upstream is busy." if fault.status == 503 else "The upstream cannot be reached."
@@ -176,8 +176,17 @@ class Exchange:
         elif isinstance(fault, StoreUnavailable):
             self._front.refuse(self, refusal(503, "Tokens cannot be checked at the moment.", cause=str(fault)))
         else:
-            _log.error("fault", request_id=self.request_id.decode(), exc_info=fault)
+            self._log_fault(fault)
             self._front.refuse(self, refusal(500, "The gateway failed.", cause=repr(fault)))
+
+    def _log_fault(self, fault: BaseException) -> None:
+        _log.error(
+            "unexpected failure, the call gets 500 or ends",
+            request_id=self.request_id.decode(),
+            route=self._plan.route.name,
+            method=self.head.method.decode("latin-1"),
+            exc_info=fault,
+        )
 
     # -- the request, upwards -------------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ from collections.abc import Awaitable
 from contextlib import suppress
 
 import pytest
+import structlog
 
 from gateway.crypto import Keyring
 from gateway.errors import StoreUnavailable
@@ -115,6 +116,13 @@ async def test_killed_listener_is_replaced_and_what_was_cached_is_asked_anew(wor
 async def test_revocation_while_nothing_can_connect_is_known_when_something_can_again(
     world: World, relay: Relay
 ) -> None:
+    with structlog.testing.capture_logs() as lines:
+        await _revoked_while_nothing_can_connect(world, relay)
+    said = [line["event"] for line in lines if "change log" in line["event"]]
+    assert [text.partition(";")[0] for text in said] == ["the change log is lost", "the change log is followed again"]
+
+
+async def _revoked_while_nothing_can_connect(world: World, relay: Relay) -> None:
     async with world.worker(relay.dsn) as worker:
         tokens = await world.token()
         await worker.holds(tokens)
