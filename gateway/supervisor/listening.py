@@ -38,9 +38,17 @@ def listen(addresses: dict[str, tuple[str, int]]) -> list[socket.socket]:
 
 
 def listen_privately(path: Path) -> socket.socket:
-    """A listening unix socket that only this user can open; its folder is private, so nobody comes in before that."""
-    sock = _listening(socket.socket(socket.AF_UNIX), str(path))
-    path.chmod(0o600)
+    """A listening unix socket that only this user can open; its folder is private, so nobody comes in before that.
+
+    Raises OperatorError, as when something that tidies up has removed the folder.
+    """
+    try:
+        sock = _listening(socket.socket(socket.AF_UNIX), str(path))
+        path.chmod(0o600)
+    except OSError as exc:
+        raise OperatorError(
+            f"the socket {path} cannot be made ({exc.strerror}); mend that, or restart, which makes a new folder"
+        ) from exc
     return sock
 
 

@@ -169,10 +169,10 @@ class _Supervisor:
             require_reloadable(self._settings, settings)
             if cast("Keyring", settings.keyring).key_ids != cast("Keyring", self._settings.keyring).key_ids:
                 await self._open_store(dsn, settings)
+            fresh = begin(settings)
         except OperatorError as exc:
             log.error("reload refused, the configuration before stays in force", faults=str(exc).splitlines())
             return
-        fresh = begin(settings)
         await first_of(fresh.wait_ready(), fresh.wait_stumbled(), self._ending.wait())
         if not fresh.was_ready:
             fresh.kill()

@@ -3,7 +3,9 @@
 import asyncio
 import base64
 import json
+import shutil
 import signal
+import tempfile
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -236,6 +238,20 @@ async def test_a_faulty_file_changes_nothing_and_each_fault_is_named(
             await reloaded(gateway)
             assert await connection.status() == 404
     assert "hunter2" not in gateway.log_text
+
+
+async def test_a_reload_without_the_private_folder_is_refused_and_calls_pass_on(
+    tmp_path: Path, database: str, upstream: SlowUpstream
+) -> None:
+    """Whatever tidies up a folder for temporary files may have removed it."""
+    with tempfile.TemporaryDirectory(prefix="gwt-") as short:
+        environment = {"TMPDIR": short}
+        async with serving(tmp_path, dsn=database, routes=[upstream.route()], environment=environment) as gateway:
+            [folder] = Path(short).glob("gateway-run-*")
+            shutil.rmtree(folder)
+            [fault] = await refused(gateway)
+            assert str(folder) in fault
+            assert await gateway.status("/") == 200
 
 
 async def test_a_generation_that_cannot_start_says_so(tmp_path: Path, database: str) -> None:
