@@ -72,8 +72,7 @@ class Proxy:
         self.draining = True
         deadline = self.now() + timeout
         for front in list(self.fronts):
-            if front.idle:
-                front.close()
+            front.drain()
         self._drained.clear()
         if self.fronts:
             with suppress(TimeoutError):

@@ -374,6 +374,16 @@ class Front(asyncio.BufferedProtocol):
         self.resume()
         self._deadline = self.proxy.clock + self.proxy.limits.linger
 
+    def drain(self) -> None:
+        """End the connection if it rests. A new one was taken for its request, which no other worker can answer."""
+        if not self.idle or self._lingering:
+            return
+        if self._head_begun:
+            self._head_begun = False
+            self._deadline = self.proxy.clock + self.proxy.limits.newcomer
+        else:
+            self.close()
+
     def close(self) -> None:
         """End the connection once what was written has gone out."""
         if self._transport is not None:

@@ -324,6 +324,8 @@ async def test_draining_lets_exchanges_end_and_closes_idle_connections(public: R
 
     public.upstream.handler = wait
     idle, busy = await public.connect(), await public.connect()
+    await idle.send(b"OPTIONS / HTTP/1.1\r\nHost: a\r\nMax-Forwards: 0\r\n\r\n")  # answered by the proxy itself
+    assert (await idle.reply()).status == 501
     await busy.send(GET)
     await eventually(lambda: public.upstream.connections == 1 and len(public.proxy.fronts) == 2)
     draining = asyncio.create_task(public.proxy.drain(5))
@@ -336,6 +338,28 @@ async def test_draining_lets_exchanges_end_and_closes_idle_connections(public: R
     await asyncio.wait_for(draining, 2)
     assert not public.proxy.fronts
     idle.close()
+
+
+async def test_draining_answers_the_first_request_of_a_connection_taken_before(public: Rig) -> None:
+    """Where workers change, a client must not pay for having come to an old one: nobody else has its connection."""
+    connection = await public.connect()
+    await eventually(lambda: len(public.proxy.fronts) == 1)
+    draining = asyncio.create_task(public.proxy.drain(5))
+    await eventually(lambda: public.proxy.draining)
+    await connection.send(GET)
+    reply = await connection.reply()
+    assert (reply.status, reply.one("connection")) == (200, "close")
+    connection.close()
+    await asyncio.wait_for(draining, 3)
+
+
+async def test_draining_does_not_wait_long_for_a_connection_that_brings_nothing(public: Rig) -> None:
+    connection = await public.connect()
+    await eventually(lambda: len(public.proxy.fronts) == 1)
+    draining = asyncio.create_task(public.proxy.drain(30))
+    assert await connection.closed(within=2)
+    await asyncio.wait_for(draining, 2)
+    connection.close()
 
 
 async def test_a_tunnel_that_idles_is_closed_on_both_sides(quick: Rig) -> None:
