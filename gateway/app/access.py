@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
 
-from gateway.app.process import Draining, store_of
+from gateway.app.process import Plane, store_of
 from gateway.config import compile_routes
 from gateway.guard import Guard
 from gateway.proxy import Proxy
@@ -18,7 +18,7 @@ _CONNECTIONS: Final = 4  # for what is seldom asked; tokens, nonces and the chan
 
 
 @asynccontextmanager
-async def serving(start: Start, listener: socket.socket) -> AsyncIterator[Draining]:
+async def serving(start: Start, listener: socket.socket) -> AsyncIterator[Plane]:
     """Serve the routes, and lead our own paths to the authorization plane."""
     config = start.settings.config
     async with AsyncExitStack() as stack:
@@ -35,10 +35,12 @@ async def serving(start: Start, listener: socket.socket) -> AsyncIterator[Draini
             refusal_page=refusal_page(start.settings),
         )
         stack.callback(proxy.close)
-        server = await asyncio.get_running_loop().create_server(proxy.front, sock=listener, backlog=BACKLOG)
+        server = await asyncio.get_running_loop().create_server(
+            proxy.front, sock=listener, backlog=BACKLOG, start_serving=False
+        )
 
         async def drain(seconds: float) -> None:
             server.close()
             await proxy.drain(seconds)
 
-        yield drain
+        yield Plane(server.start_serving, drain)

@@ -12,7 +12,7 @@ from typing import Final
 from aiohttp import web
 
 from gateway import observe
-from gateway.app.process import Draining, store_of
+from gateway.app.process import Plane, store_of
 from gateway.errors import StoreUnavailable
 from gateway.store import Store
 from gateway.supervisor.channel import Start
@@ -27,7 +27,7 @@ log = observe.get_logger("gateway.worker")
 
 
 @asynccontextmanager
-async def serving(start: Start, listener: socket.socket) -> AsyncIterator[Draining]:
+async def serving(start: Start, listener: socket.socket) -> AsyncIterator[Plane]:
     """Serve the pages and endpoints. The supervisor drains the access plane first, which then asks no more."""
     async with AsyncExitStack() as stack:
         store = store_of(start, _CONNECTIONS)
@@ -36,10 +36,10 @@ async def serving(start: Start, listener: socket.socket) -> AsyncIterator[Draini
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
         # As any socket: what is made for unix sockets would remove the path, which others listen on too.
-        await web.SockSite(runner, listener, backlog=BACKLOG).start()
+        site = web.SockSite(runner, listener, backlog=BACKLOG)
         sweeping = asyncio.create_task(_sweep(store))
         stack.callback(sweeping.cancel)
-        yield _nothing_to_drain
+        yield Plane(site.start, _nothing_to_drain)
 
 
 async def _nothing_to_drain(_seconds: float) -> None:

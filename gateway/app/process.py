@@ -1,7 +1,8 @@
 """What every serving process does: it is told what to be, serves, drains and ends.
 
-The supervisor says what to be (`channel.Start`). A process never ends because the database does: it answers 503 and
-recovers. It ends on SIGTERM or when told to drain, after what is in flight; and at once when the supervisor is gone.
+The supervisor says what to be (`channel.Start`) and when to accept connections. A process never ends because the
+database does: it answers 503 and recovers. It ends on SIGTERM or when told to drain, after what is in flight; and at
+once when the supervisor is gone.
 """
 
 import asyncio
@@ -15,19 +16,27 @@ import socket
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from typing import Any, Final, cast
 
 from gateway import observe
 from gateway.crypto import Keyring
 from gateway.store import Store
-from gateway.supervisor.channel import Channel, Drain, Ready, Start
+from gateway.supervisor.channel import Channel, Drain, Ready, Serve, Start
 from gateway.supervisor.lifeline import die_with_parent, is_child_of
 
-Draining = Callable[[float], Awaitable[None]]
-"""Accept no more, and let what is in flight end, for so many seconds."""
 
-Serving = Callable[[Start, socket.socket], AbstractAsyncContextManager[Draining]]
-"""A plane: while it is entered, it serves on the listening socket."""
+@dataclass(frozen=True, slots=True)
+class Plane:
+    """What serves, once it is told to. `accept` begins to take connections; `drain` takes no more, and lets what is in
+    flight end, for so many seconds."""
+
+    accept: Callable[[], Awaitable[None]]
+    drain: Callable[[float], Awaitable[None]]
+
+
+Serving = Callable[[Start, socket.socket], AbstractAsyncContextManager[Plane]]
+"""Makes a plane over a listening socket, which is there while the context is entered."""
 
 _DRAIN: Final = 30.0  # seconds, when ended by SIGTERM instead of the supervisor
 
@@ -75,15 +84,19 @@ async def _obey(serving: Serving, listener: socket.socket, control: socket.socke
     if not isinstance(start, Start) or not is_child_of(start.supervisor):
         return
     observe.start(start.name, start.level)
+    accepting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     ending: asyncio.Future[float] = asyncio.get_running_loop().create_future()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, _end, ending, _DRAIN)
-    listening = asyncio.create_task(_listen(channel, ending))
+    listening = asyncio.create_task(_listen(channel, accepting, ending))
     listening.add_done_callback(lambda done: _end_deaf(done, ending))
     try:
-        async with serving(start, listener) as drain:
+        async with serving(start, listener) as plane:
             _settle()
             channel.send(Ready())
-            await drain(await ending)
+            await asyncio.wait((accepting, ending), return_when=asyncio.FIRST_COMPLETED)
+            if not ending.done():
+                await plane.accept()
+            await plane.drain(await ending)
     finally:
         listening.cancel()
         channel.close()
@@ -99,11 +112,13 @@ def _settle() -> None:
     gc.set_threshold(50_000, 20, 50)
 
 
-async def _listen(channel: Channel, ending: asyncio.Future[float]) -> None:
+async def _listen(channel: Channel, accepting: asyncio.Future[None], ending: asyncio.Future[float]) -> None:
     """Follow the supervisor; when it is gone, nothing is left to do."""
     while (message := await channel.receive()) is not None:
         if isinstance(message, Drain):
             _end(ending, message.seconds)
+        elif isinstance(message, Serve) and not accepting.done():
+            accepting.set_result(None)
     log.error("the supervisor is gone, so this worker ends")
     sys.stderr.flush()
     os._exit(1)

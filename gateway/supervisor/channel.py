@@ -2,8 +2,9 @@
 
     supervisor → worker    Start   once, first: all that a worker needs, so that it reads no secret that has changed
                                    since, and none stands in its arguments or environment
+                           Serve   accept connections
                            Drain   finish what is in flight and end
-    worker → supervisor    Ready   once: it accepts connections
+    worker → supervisor    Ready   once: it can serve
 
 The end of the channel is news too: the other one is gone. A message is its length and its pickle; both ends are
 one program, and nobody else has the socket.
@@ -39,7 +40,12 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """The worker accepts connections."""
+    """The worker can serve."""
+
+
+@dataclass(frozen=True, slots=True)
+class Serve:
+    """Accept connections from now on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +55,7 @@ class Drain:
     seconds: float
 
 
-Message = Start | Ready | Drain
+Message = Start | Ready | Serve | Drain
 
 
 class Channel:

@@ -1,6 +1,6 @@
 """All workers that serve one configuration, and how one set takes over from another.
 
-    starting ──both planes ready──→ serving ──drain──→ access drains ──→ authorization drains ──→ ended
+    starting ──serve──→ serving ──drain──→ access drains ──→ authorization drains ──→ ended
         └── stumbled: the generation before goes on
 
 A new configuration gets new workers, as a new release would: nothing of the old one is left in a process, be it a
@@ -77,6 +77,11 @@ class Generation:
     def was_ready(self) -> bool:
         """Whether all workers of both planes have been ready."""
         return self.access.were_ready and self.authorization.were_ready
+
+    def serve(self) -> None:
+        """Let all accept connections, as soon as each is ready."""
+        self.authorization.serve()
+        self.access.serve()
 
     def drain(self, seconds: float) -> None:
         """Let all finish what is in flight; who has not ended by then is killed."""

@@ -151,6 +151,7 @@ class _Supervisor:
                 return generation
 
             self._generation, self._starting = begin(self._settings), None
+            self._generation.serve()
             announcing = lives.create_task(self._announce(self._generation, on_ready))
             while not self._ending.is_set():
                 await first_of(self._ending.wait(), self._reload_asked.wait())
@@ -181,6 +182,7 @@ class _Supervisor:
                 log.error("reload refused, the configuration before stays in force", faults=[fault])
             return
         before, self._generation, self._settings = cast("Generation", self._generation), fresh, settings
+        fresh.serve()  # not before all of them can: one that is refused must have taken no connection
         before.drain(DRAIN)
         log.info("reloaded", config=str(settings.path), workers=fresh.access.count)
         await self._warn(settings)

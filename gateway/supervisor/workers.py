@@ -1,7 +1,7 @@
 """The workers of a plane: processes of this program that are replaced when they die, however often.
 
-    Starting ──Ready──→ Ready ──drain──→ Draining ──→ ended
-        └──── death ────┴─→ Starting again: at once if it had been ready, else after a growing pause
+    Starting ──Ready──→ Ready ──serve──→ Serving ──drain──→ Draining ──→ ended
+        └──── death ────┴──────────────────┴─→ Starting again: at once if it had been ready, else after a growing pause
 
 A worker that dies before it was ever ready would most likely die again, so only then is there a pause.
 """
@@ -14,12 +14,13 @@ import subprocess
 import sys
 from asyncio.subprocess import Process
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import gateway
 from gateway.observe import get_logger
-from gateway.supervisor.channel import Channel, Drain, Plane, Ready, Start
+from gateway.supervisor.channel import Channel, Drain, Plane, Ready, Serve, Start
 
 _FIRST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 5.0
@@ -84,6 +85,9 @@ class _Worker:
         finally:
             self._channel.close()
 
+    def serve(self) -> None:
+        self._channel.send(Serve())
+
     def drain(self, seconds: float) -> None:
         self._channel.send(Drain(seconds))
 
@@ -99,6 +103,7 @@ class Workers:
         self._plane: Plane = plane
         self._count, self._listener, self._make_start = count, listener, make_start
         self._workers: dict[int, _Worker] = {}
+        self._serving = False
         self._ending = asyncio.Event()
         self._all_ready = asyncio.Event()
         self._stumbled = asyncio.Event()
@@ -109,7 +114,7 @@ class Workers:
 
     @property
     def ready(self) -> int:
-        """How many accept connections now."""
+        """How many can accept connections now."""
         return sum(worker.ready for worker in self._workers.values())
 
     @property
@@ -130,6 +135,13 @@ class Workers:
     async def wait_stumbled(self) -> None:
         """Until a worker ended before it was ever ready."""
         await self._stumbled.wait()
+
+    def serve(self) -> None:
+        """Let all accept connections, as soon as each is ready."""
+        self._serving = True
+        for worker in self._workers.values():
+            if worker.ready:
+                worker.serve()
 
     def drain(self, seconds: float) -> None:
         """Let all finish what is in flight; who has not ended by then is killed."""
@@ -168,7 +180,7 @@ class Workers:
         self._workers[number] = worker
         if self._ending.is_set():  # while it was spawned
             worker.kill()
-        code = await worker.live(self._on_ready)
+        code = await worker.live(partial(self._on_ready, worker))
         del self._workers[number]
         if not self._ending.is_set():
             log.error("worker ended and is replaced", worker=start.name, ended_pid=worker.pid, how=_how(code))
@@ -176,7 +188,9 @@ class Workers:
             self._stumbled.set()
         return worker.was_ready
 
-    def _on_ready(self) -> None:
+    def _on_ready(self, worker: _Worker) -> None:
+        if self._serving:
+            worker.serve()
         if self.ready == self._count:
             self._all_ready.set()
 

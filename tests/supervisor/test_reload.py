@@ -254,6 +254,28 @@ async def test_a_reload_without_the_private_folder_is_refused_and_calls_pass_on(
             assert await gateway.status("/") == 200
 
 
+async def test_a_generation_takes_no_connection_before_it_is_told_to(tmp_path: Path, database: str) -> None:
+    """One that is given up must leave those that come to the generation that goes on."""
+    path, _, _ = write_config(tmp_path, tmp_path, dsn=database)
+    [listener] = listen({"server.listen": ("127.0.0.1", 0)})
+    socket = tmp_path / "authorization.sock"
+    generation = Generation(config.load(path), workers=1, listener=listener, path=socket, dsn=database, level="error")
+    running = asyncio.create_task(generation.run())
+    reader, writer = await asyncio.open_connection(*listener.getsockname())
+    writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    try:
+        await asyncio.wait_for(generation.wait_ready(), 30)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(reader.readline(), 0.5)
+        generation.serve()
+        assert b" 404 " in await asyncio.wait_for(reader.readline(), 5)
+    finally:
+        writer.close()
+        generation.kill()
+        await asyncio.wait_for(running, 30)
+        listener.close()
+
+
 async def test_a_generation_that_cannot_start_says_so(tmp_path: Path, database: str) -> None:
     path, _, _ = write_config(tmp_path, tmp_path, dsn=database)
     settings = config.load(path)
