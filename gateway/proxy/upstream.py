@@ -223,7 +223,7 @@ class Pool:
             self._idle[0].close()  # not fresh enough for this request: the oldest makes room
         if len(self._open) >= self._limits.upstream_connections:
             if len(self._waiting) >= self._limits.upstream_waiting:
-                raise UpstreamUnreachable(f"too many wait for {self.origin.host}:{self.origin.port}", 503)
+                raise UpstreamUnreachable(f"too many wait for {self.origin}", 503)
             waiter: asyncio.Future[UpstreamConnection | None] = self._loop.create_future()
             self._waiting.append(waiter)
             given = await self._awaited(waiter)
@@ -298,15 +298,14 @@ class Upstreams:
         fault = UpstreamUnreachable("no upstream", 502)
         for step in range(len(pools)):
             pool = pools[(turn + step) % len(pools)]
-            at = f"{pool.origin.host}:{pool.origin.port}"
             try:
                 return await pool.connect()
             except UpstreamUnreachable as exc:
                 fault = exc
             except TimeoutError:
-                fault = UpstreamUnreachable(f"{at} did not take the connection", 504)
+                fault = UpstreamUnreachable(f"{pool.origin} did not take the connection", 504)
             except OSError as exc:  # an SSLError is one
-                fault = UpstreamUnreachable(f"{at}: {exc}", 502)
+                fault = UpstreamUnreachable(f"{pool.origin}: {exc}", 502)
         raise fault
 
     def close_idle(self, before: float) -> None:

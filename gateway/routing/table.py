@@ -15,6 +15,10 @@ class Origin:
     tls: bool = False
     path: str | None = None
 
+    def __str__(self) -> str:
+        """What the operator knows it by."""
+        return self.path or f"{self.host}:{self.port}"
+
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Route:

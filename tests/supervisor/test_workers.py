@@ -141,6 +141,18 @@ async def test_a_dead_authorization_worker_holds_up_no_call(
         assert await page == 200
 
 
+async def test_a_page_that_the_authorization_plane_refuses_names_its_socket_in_the_log(
+    tmp_path: Path, database: str
+) -> None:
+    with tempfile.TemporaryDirectory(prefix="gwt-") as short:
+        async with serving(tmp_path, dsn=database, environment={"TMPDIR": short}) as gateway:
+            [sock] = Path(short).glob("gateway-run-*/authorization-*.sock")
+            sock.unlink()
+            assert await gateway.status("/oauth2/login") == 502
+            [line] = [line for line in gateway.logs if line["event"] == "refused"]
+            assert line["cause"].startswith(str(sock))
+
+
 async def test_there_are_as_many_authorization_workers_as_the_file_says(tmp_path: Path, database: str) -> None:
     async with serving(tmp_path, dsn=database, workers=1, server={"authorization_workers": 2}) as gateway:
         assert (len(gateway.workers), len(gateway.authorization_workers)) == (1, 2)
