@@ -415,7 +415,8 @@ class Exchange:
 
     def expire(self) -> None:
         """Its deadline has passed."""
-        self.fail(refusal(504, "The upstream did not answer in time.", cause=f"timed out while {self.state}"))
+        waited = "awaiting the answer" if self.state == "sending" and self.request_complete else self.state
+        self.fail(refusal(504, "The upstream did not answer in time.", cause=f"timed out while {waited}"))
 
     def fail(self, refused: Refused) -> None:
         """Refuse if no byte of an answer has gone out, else break it off so that it cannot look complete."""

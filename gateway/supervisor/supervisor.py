@@ -13,6 +13,7 @@ import contextlib
 import itertools
 import signal
 import socket
+from asyncio import FIRST_COMPLETED
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -36,6 +37,7 @@ from gateway.supervisor.listening import listen
 from gateway.supervisor.reload import require_reloadable
 
 DRAIN: Final = 30.0  # seconds for what is in flight
+_GENERATIONS: Final = 3  # at a time, for each takes memory and connections; a further reload waits until one has ended
 _PROBE: Final = 2.2  # so that /readyz answers within 2.5 s whatever the database does
 
 log = get_logger("gateway.supervisor")
@@ -64,7 +66,8 @@ class _Supervisor:
     ) -> None:
         self._settings, self._count, self._level, self._reload = settings, count, level, reload
         self._generation: Generation | None = None
-        self._generations: set[Generation] = set()  # also those that drain
+        self._lives: dict[Generation, asyncio.Task[None]] = {}  # also of those that drain
+        self._announcing: asyncio.Task[None] | None = None
         self._store: Store | None = None
         self._ending, self._reload_asked = asyncio.Event(), asyncio.Event()
         self._starting: asyncio.Task[None] | None = None
@@ -146,21 +149,26 @@ class _Supervisor:
 
             def begin(settings: Settings) -> Generation:
                 generation = next_generation(settings)
-                self._generations.add(generation)
-                lives.create_task(generation.run()).add_done_callback(lambda _: self._generations.discard(generation))
+                self._lives[generation] = life = lives.create_task(generation.run())
+                life.add_done_callback(lambda _: self._lives.pop(generation))
                 return generation
 
             self._generation, self._starting = begin(self._settings), None
             self._generation.serve()
-            announcing = lives.create_task(self._announce(self._generation, on_ready))
+            self._announcing = lives.create_task(self._announce(self._generation, on_ready))
             while not self._ending.is_set():
                 await first_of(self._ending.wait(), self._reload_asked.wait())
+                if len(self._lives) >= _GENERATIONS:
+                    await first_of(self._ending.wait(), asyncio.wait(self._lives.values(), return_when=FIRST_COMPLETED))
                 if self._reload_asked.is_set() and not self._ending.is_set():
                     self._reload_asked.clear()
                     await self._renew(begin, dsn)
-            announcing.cancel()
+                    if not self._announcing.done():  # what has taken over was ready before the first
+                        self._announcing.cancel()
+                        self._announcing = lives.create_task(self._announce(self._generation, on_ready))
+            self._announcing.cancel()
             listener.close()
-            for generation in self._generations:
+            for generation in self._lives:
                 generation.drain(DRAIN)
 
     async def _renew(self, begin: Callable[[Settings], Generation], dsn: str) -> None:
@@ -168,6 +176,10 @@ class _Supervisor:
         try:
             settings = cast("Callable[[], Settings]", self._reload)()
             require_reloadable(self._settings, settings)
+            if not await self._database_answers():
+                raise OperatorError(
+                    "database.url: does not answer, and new workers know no token yet; reload when it does"
+                )
             if cast("Keyring", settings.keyring).key_ids != cast("Keyring", self._settings.keyring).key_ids:
                 await self._open_store(dsn, settings)
             fresh = begin(settings)
@@ -207,9 +219,9 @@ class _Supervisor:
             self._ending.set()
             if self._starting is not None:  # a start may wait long, for a lock or a recovery
                 self._starting.cancel()
-        elif self._generations:
+        elif self._lives:
             log.warning("stopping at once", signal=signal.Signals(signum).name)
-            for generation in self._generations:
+            for generation in self._lives:
                 generation.kill()
 
     async def _health(self) -> Health:

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import contextlib
 import json
 import shutil
 import signal
@@ -26,7 +27,7 @@ from gateway.supervisor.generation import Generation
 from gateway.supervisor.listening import listen
 from tests.counts import scaled
 from tests.guard.conftest import new_client
-from tests.serving import Gateway, serving, until, write_config
+from tests.serving import PROGRAM, ROOT, Gateway, serving, until, write_config
 from tests.supervisor.conftest import SlowUpstream, is_gone
 
 GUARDED = {"name": "notes", "path": "/notes", "upstreams": ["http://127.0.0.1:9"], "auth": ["bearer"]}
@@ -335,6 +336,63 @@ async def test_a_new_master_key_is_taken_with_the_old_one_as_previous_and_never_
         await reloaded(gateway)
         async with kept(gateway.url, "/notes", f"Authorization: Bearer {token}") as connection:
             assert await connection.status() == PASSES
+
+
+async def test_a_reload_while_the_database_is_away_is_refused(tmp_path: Path) -> None:
+    """New workers know no token yet, while those that serve may go on for `tokens.stale_for`."""
+    async with serving(tmp_path) as gateway:
+        database = [child for child in gateway.children if child.name() == "postgres"]
+        for process in database:
+            process.suspend()
+        try:
+            [fault] = await refused(gateway)
+        finally:
+            for process in database:
+                process.resume()
+        assert fault.startswith("database.url: does not answer")
+        await until(gateway.is_ready)
+        await reloaded(gateway)
+
+
+async def test_reloads_that_come_faster_than_workers_drain_wait(
+    tmp_path: Path, database: str, upstream: SlowUpstream
+) -> None:
+    async with serving(tmp_path, dsn=database, workers=1, routes=[upstream.route()]) as gateway:
+        async with kept(gateway.url, "/slow") as one, kept(gateway.url, "/slow") as other:
+            calls = list[asyncio.Task[int]]()
+            for count, connection in enumerate((one, other), 1):
+                calls.append(asyncio.create_task(connection.status()))
+                await until(lambda count=count: upstream.waiting.total() == count)  # type: ignore[misc]
+                gateway.process.send_signal(signal.SIGHUP)
+                await logged(gateway, "reloaded", count - 1)
+            gateway.process.send_signal(signal.SIGHUP)
+            assert (await gateway.status("/x"), len(gateway.workers)) == (200, 3)
+            assert len(events(gateway, "reloaded")) == 2
+            upstream.release.set()
+            assert await asyncio.gather(*calls) == [200, 200]
+        await logged(gateway, "reloaded", 2)
+        await until(lambda: len(gateway.workers) == 1)
+
+
+async def test_a_reload_before_the_first_workers_are_ready_is_a_start_all_the_same(
+    tmp_path: Path, database: str
+) -> None:
+    path, _, _ = write_config(tmp_path, tmp_path, dsn=database)
+    log = tmp_path / "stderr.log"
+    with log.open("wb") as stderr:
+        process = await asyncio.create_subprocess_exec(
+            *PROGRAM, "serve", "--config", str(path), stderr=stderr, cwd=ROOT
+        )
+    try:
+        await until(lambda: psutil.Process(process.pid).children())
+        process.send_signal(signal.SIGHUP)
+        await until(lambda: '"serving"' in log.read_text() and '"reloaded"' in log.read_text())
+        process.terminate()
+        assert await process.wait() == 0
+        assert log.read_text().count('"serving"') == 1
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
 
 
 @pytest.mark.parametrize("signals", [(signal.SIGHUP, signal.SIGTERM), (signal.SIGHUP,) * 3 + (signal.SIGTERM,)])
