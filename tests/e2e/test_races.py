@@ -18,7 +18,7 @@ AT_ONCE = 100
 
 @pytest.fixture
 async def gateway(tmp_path: Path, database: str) -> AsyncIterator[Gateway]:
-    async with serving(tmp_path, dsn=database, workers=2) as running:
+    async with serving(tmp_path, dsn=database, workers=2, server={"authorization_workers": 2}) as running:
         yield running
 
 
