@@ -135,20 +135,17 @@ class _Supervisor:
         """Serve with one generation after another, until it is to end; then let the last ones finish."""
         numbers = itertools.count(1)
 
-        def next_generation(settings: Settings) -> Generation:
-            return Generation(
-                settings,
-                workers=self._count or settings.config.server.workers,
-                listener=listener,
-                path=folder / f"authorization-{next(numbers)}.sock",
-                dsn=dsn,
-                level=self._level,
-            )
-
         async with asyncio.TaskGroup() as lives:
 
             def begin(settings: Settings) -> Generation:
-                generation = next_generation(settings)
+                generation = Generation(
+                    settings,
+                    workers=self._count or settings.config.server.workers,
+                    listener=listener,
+                    path=folder / f"authorization-{next(numbers)}.sock",
+                    dsn=dsn,
+                    level=self._level,
+                )
                 self._lives[generation] = life = lives.create_task(generation.run())
                 life.add_done_callback(lambda _: self._lives.pop(generation))
                 return generation
