@@ -3,7 +3,8 @@
 
 PYTHON ?= python3
 VENV ?= .venv
-JOBS ?= auto
+# Tests wait for a third of their time.
+JOBS ?= $(shell echo $$((($$(nproc) * 3 + 1) / 2)))
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -23,10 +24,10 @@ demo: $(VENV)/.demo
 	@exec $(BIN)/gateway demo $(DEMO)
 
 test: lint chromium
-	$(BIN)/pytest -n $(JOBS) --maxprocesses 4
+	$(BIN)/pytest -n $(JOBS) --maxprocesses 6
 
 test-long: lint chromium
-	GATEWAY_TEST_LONG=1 $(BIN)/pytest -n $(JOBS) --maxprocesses 4 --timeout 3600
+	GATEWAY_TEST_LONG=1 $(BIN)/pytest -n $(JOBS) --maxprocesses 6 --timeout 3600
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check

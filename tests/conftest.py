@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import asyncpg
+import hypothesis
 import pytest
 
 from gateway.crypto import Keyring
@@ -36,6 +37,11 @@ def new_data_dir() -> Path:
     folder = Path(tempfile.mkdtemp(prefix="gwt-", dir="/tmp"))
     folder.chmod(0o711)
     return folder
+
+
+# How long an example takes, or is in the making, says what else the machine does; what a test may take is pytest's.
+hypothesis.settings.register_profile("gateway", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("gateway")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -429,7 +429,7 @@ def test_first_difference_is_the_first(client: bytes, gateway: bytes) -> None:
     assert gateway[before : before + 1].decode("latin-1") == difference.gateway
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.text(max_size=200)
     | st.text(max_size=40).map(lambda text: f'MAC id="{text}", ts="1", nonce="{text}", mac="AAAA"'),

@@ -180,7 +180,7 @@ SEGMENT = st.from_regex(rb"\A(?:[a-z.;~]|%[0-9a-fA-F]{2}){1,6}\Z")
 TABLE = RouteTable([route("/"), route("/a"), route("/a/b"), route("/b/a;b")])
 
 
-@settings(max_examples=scaled(50_000), deadline=None)
+@settings(max_examples=scaled(50_000))
 @given(st.lists(SEGMENT, min_size=1, max_size=4), st.sampled_from([b"", b"?", b"?x=%zz", b"?//.."]))
 def test_the_path_that_was_matched_is_the_path_that_is_forwarded(segments: list[bytes], query: bytes) -> None:
     raw = b"/" + b"/".join(segments) + query
