@@ -72,7 +72,8 @@ class Front(asyncio.BufferedProtocol):
         self._transport.set_write_buffer_limits(high=self.proxy.limits.buffer)
         name = transport.get_extra_info("peername")
         self.peer = self.proxy.dispatcher.peer(str(name[0]) if isinstance(name, tuple) else "unix")
-        self._deadline = self.proxy.clock + self.proxy.limits.head
+        limits = self.proxy.limits
+        self._deadline = self.proxy.clock + (limits.newcomer if self.proxy.draining else limits.head)
         self.proxy.fronts.add(self)
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002  # the protocol's signature

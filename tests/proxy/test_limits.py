@@ -353,6 +353,21 @@ async def test_draining_answers_the_first_request_of_a_connection_taken_before(p
     await asyncio.wait_for(draining, 3)
 
 
+async def test_draining_answers_a_connection_that_was_taken_but_not_told_of_yet(public: Rig) -> None:
+    """The loop takes a connection in one turn and tells its protocol in a later one; draining may begin in between."""
+    front = public.proxy.front()
+    draining = asyncio.create_task(public.proxy.drain(5))
+    await asyncio.sleep(0)
+    ours, theirs = socket.socketpair()
+    transport, _ = await asyncio.get_running_loop().connect_accepted_socket(lambda: front, theirs)
+    reader, writer = await asyncio.open_connection(sock=ours)
+    writer.write(GET)
+    assert (await asyncio.wait_for(reader.readline(), 3)).startswith(b"HTTP/1.1 200 ")
+    await asyncio.wait_for(draining, 5)
+    assert transport.is_closing()
+    writer.close()
+
+
 async def test_draining_does_not_wait_long_for_a_connection_that_brings_nothing(public: Rig) -> None:
     connection = await public.connect()
     await eventually(lambda: len(public.proxy.fronts) == 1)
