@@ -49,7 +49,6 @@ class Cache:
         self._size = size
         self._held: dict[bytes, Held] = {}
         self._queue: deque[Held] = deque()
-        self.find = self._held.get  # by digest, whether it counts now or not
         self._principals: dict[tuple[object, ...], Principal] = {}
         self._scopes: dict[frozenset[str], frozenset[str]] = {}
         self.size = 0  # bytes, as estimated

@@ -92,7 +92,7 @@ class Guard:
         self._ledger = Ledger(stale_for=settings.config.tokens.stale_for, elapsed=elapsed)
         self._tokens = Tokens(store, self._ledger)
         cache = self._tokens.cache
-        self._cached, self._held, self._counts = cache.get, cache.find, cache.counts
+        self._cached, self._counts = cache.get, cache.counts
         self._is_invented = settings.keyring.is_invented
         self._is_forged = settings.keyring.is_forged
         self._mac = settings.config.mac
@@ -159,8 +159,8 @@ class Guard:
             token = authorization[7:]
             if door.besieged and self._is_forged(token):  # none of these is ever in the cache
                 return door.forged
-            held = self._held(sha256(token).digest())
-            if held is None or not self._counts(held):
+            held = self._cached(sha256(token).digest())
+            if held is None:
                 door.besieged = self._is_forged(token)
                 return door.forged if door.besieged else None
             door.besieged = False

@@ -67,7 +67,6 @@ class _Supervisor:
         self._settings, self._count, self._level, self._reload = settings, count, level, reload
         self._generation: Generation | None = None
         self._lives: dict[Generation, asyncio.Task[None]] = {}  # also of those that drain
-        self._announcing: asyncio.Task[None] | None = None
         self._store: Store | None = None
         self._ending, self._reload_asked = asyncio.Event(), asyncio.Event()
         self._starting: asyncio.Task[None] | None = None
@@ -152,7 +151,7 @@ class _Supervisor:
 
             self._generation, self._starting = begin(self._settings), None
             self._generation.serve()
-            self._announcing = lives.create_task(self._announce(self._generation, on_ready))
+            announcing = lives.create_task(self._announce(self._generation, on_ready))
             while not self._ending.is_set():
                 await first_of(self._ending.wait(), self._reload_asked.wait())
                 if len(self._lives) >= _GENERATIONS:
@@ -160,10 +159,10 @@ class _Supervisor:
                 if self._reload_asked.is_set() and not self._ending.is_set():
                     self._reload_asked.clear()
                     await self._renew(begin, dsn)
-                    if not self._announcing.done():  # what has taken over was ready before the first
-                        self._announcing.cancel()
-                        self._announcing = lives.create_task(self._announce(self._generation, on_ready))
-            self._announcing.cancel()
+                    if not announcing.done():  # what has taken over was ready before the first
+                        announcing.cancel()
+                        announcing = lives.create_task(self._announce(self._generation, on_ready))
+            announcing.cancel()
             listener.close()
             for generation in self._lives:
                 generation.drain(DRAIN)

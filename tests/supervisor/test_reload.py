@@ -112,6 +112,13 @@ async def issued(store: Store, client: Client) -> str:
     return (await store.issue_token(client.client_id, None, frozenset({"read"}), 3600, None)).access_token
 
 
+@pytest.fixture
+async def token(store: Store) -> str:
+    """A token that passes."""
+    client, _ = await store.create_client(new_client())
+    return await issued(store, client)
+
+
 async def test_a_reload_is_seen_on_connections_that_are_kept(
     tmp_path: Path, database: str, upstream: SlowUpstream
 ) -> None:
@@ -217,11 +224,7 @@ FAULTS = {
 }
 
 
-async def test_a_faulty_file_changes_nothing_and_each_fault_is_named(
-    tmp_path: Path, store: Store, database: str
-) -> None:
-    client, _ = await store.create_client(new_client())
-    token = await issued(store, client)
+async def test_a_faulty_file_changes_nothing_and_each_fault_is_named(tmp_path: Path, token: str, database: str) -> None:
     async with serving(tmp_path, dsn=database, routes=[GUARDED]) as gateway:
         workers = {worker.pid for worker in gateway.workers}
         good = gateway.config.read_text()
@@ -320,10 +323,8 @@ async def test_what_was_revoked_before_a_reload_is_refused_after_it(
 
 
 async def test_a_new_master_key_is_taken_with_the_old_one_as_previous_and_never_without(
-    tmp_path: Path, store: Store, database: str
+    tmp_path: Path, token: str, database: str
 ) -> None:
-    client, _ = await store.create_client(new_client())
-    token = await issued(store, client)
     async with serving(tmp_path, dsn=database, routes=[GUARDED]) as gateway:
         key = tmp_path / "master.key"
         old = tmp_path / "old.key"
