@@ -39,8 +39,4 @@ async def serving(start: Start, listener: socket.socket) -> AsyncIterator[Plane]
             proxy.front, sock=listener, backlog=BACKLOG, start_serving=False
         )
 
-        async def drain(seconds: float) -> None:
-            server.close()
-            await proxy.drain(seconds)
-
-        yield Plane(server.start_serving, drain)
+        yield Plane(server.start_serving, server.close, proxy.drain)

@@ -7,9 +7,9 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Final
+from typing import Final, cast
 
-from aiohttp import web
+from aiohttp.web import Server
 
 from gateway import observe
 from gateway.app.process import Plane, store_of
@@ -36,10 +36,13 @@ async def serving(start: Start, listener: socket.socket) -> AsyncIterator[Plane]
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
         # As any socket: what is made for unix sockets would remove the path, which others listen on too.
-        site = web.SockSite(runner, listener, backlog=BACKLOG)
+        server = await asyncio.get_running_loop().create_server(
+            cast("Server", runner.server), sock=listener, backlog=BACKLOG, start_serving=False
+        )
+        stack.callback(server.close)
         sweeping = asyncio.create_task(_sweep(store))
         stack.callback(sweeping.cancel)
-        yield Plane(site.start, _nothing_to_drain)
+        yield Plane(server.start_serving, server.close, _nothing_to_drain)
 
 
 async def _nothing_to_drain(_seconds: float) -> None:

@@ -22,16 +22,17 @@ from typing import Any, Final, cast
 from gateway import observe
 from gateway.crypto import Keyring
 from gateway.store import Store
-from gateway.supervisor.channel import Channel, Drain, Ready, Serve, Start
+from gateway.supervisor.channel import Channel, Closed, Drain, Ready, Serve, Start
 from gateway.supervisor.lifeline import die_with_parent, is_child_of
 
 
 @dataclass(frozen=True, slots=True)
 class Plane:
-    """What serves, once it is told to. `accept` begins to take connections; `drain` takes no more, and lets what is in
-    flight end, for so many seconds."""
+    """What serves, once it is told to. `accept` begins to take connections, `close` takes no more, and `drain` lets
+    what is in flight end, for so many seconds."""
 
     accept: Callable[[], Awaitable[None]]
+    close: Callable[[], None]
     drain: Callable[[float], Awaitable[None]]
 
 
@@ -96,7 +97,10 @@ async def _obey(serving: Serving, listener: socket.socket, control: socket.socke
             await asyncio.wait((accepting, ending), return_when=asyncio.FIRST_COMPLETED)
             if not ending.done():
                 await plane.accept()
-            await plane.drain(await ending)
+            seconds = await ending
+            plane.close()
+            channel.send(Closed())
+            await plane.drain(seconds)
     finally:
         listening.cancel()
         channel.close()

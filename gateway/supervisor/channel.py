@@ -5,6 +5,7 @@
                            Serve   accept connections
                            Drain   finish what is in flight and end
     worker → supervisor    Ready   once: it can serve
+                           Closed  once: it accepts no more, whoever told it to
 
 The end of the channel is news too: the other one is gone. A message is its length and its pickle; both ends are
 one program, and nobody else has the socket.
@@ -44,6 +45,11 @@ class Ready:
 
 
 @dataclass(frozen=True, slots=True)
+class Closed:
+    """The worker accepts no connection any more; what it has taken before, it finishes."""
+
+
+@dataclass(frozen=True, slots=True)
 class Serve:
     """Accept connections from now on."""
 
@@ -55,7 +61,7 @@ class Drain:
     seconds: float
 
 
-Message = Start | Ready | Serve | Drain
+Message = Start | Ready | Closed | Serve | Drain
 
 
 class Channel:

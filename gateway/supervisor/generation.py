@@ -87,6 +87,10 @@ class Generation:
         """Let all finish what is in flight; who has not ended by then is killed."""
         self.access.drain(seconds)
 
+    async def wait_closed(self) -> None:
+        """Once drained: until no connection that comes from now on is taken by this generation."""
+        await self.access.wait_closed()
+
     def kill(self) -> None:
         """End all workers at once."""
         self.access.kill()

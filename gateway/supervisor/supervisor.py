@@ -192,8 +192,10 @@ class _Supervisor:
         before, self._generation, self._settings = cast("Generation", self._generation), fresh, settings
         fresh.serve()  # not before all of them can: one that is refused must have taken no connection
         before.drain(DRAIN)
-        log.info("reloaded", config=str(settings.path), workers=fresh.access.count)
-        await self._warn(settings)
+        await first_of(before.wait_closed(), self._ending.wait())
+        if not self._ending.is_set():
+            log.info("reloaded", config=str(settings.path), workers=fresh.access.count)
+            await self._warn(settings)
 
     async def _announce(self, generation: Generation, on_ready: Callable[[], None] | None) -> None:
         await generation.wait_ready()

@@ -1,6 +1,6 @@
 """The workers of a plane: processes of this program that are replaced when they die, however often.
 
-    Starting ──Ready──→ Ready ──serve──→ Serving ──drain──→ Draining ──→ ended
+    Starting ──Ready──→ Ready ──serve──→ Serving ──drain──→ Draining ──Closed──→ Closed ──→ ended
         └──── death ────┴──────────────────┴─→ Starting again: at once if it had been ready, else after a growing pause
 
 A worker that dies before it was ever ready would most likely die again, so only then is there a pause.
@@ -20,11 +20,12 @@ from typing import Final
 
 import gateway
 from gateway.observe import get_logger
-from gateway.supervisor.channel import Channel, Drain, Plane, Ready, Serve, Start
+from gateway.supervisor.channel import Channel, Closed, Drain, Plane, Ready, Serve, Start
 
 _FIRST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 5.0
 _LONGEST_START: Final = 60.0
+_LONGEST_CLOSE: Final = 10.0
 _GRACE: Final = 2.0  # beyond the drain, before a worker that should have ended is killed
 
 log = get_logger("gateway.supervisor")
@@ -42,6 +43,7 @@ class _Worker:
     def __init__(self, process: Process, channel: Channel) -> None:
         self._process, self._channel = process, channel
         self.ready = self.was_ready = False
+        self.closed = asyncio.Event()
 
     @classmethod
     async def spawn(cls, plane: Plane, listener: socket.socket, start: Start) -> "_Worker":
@@ -75,14 +77,18 @@ class _Worker:
             if message == Ready():
                 self.ready = self.was_ready = True
                 on_ready()
-                await self._channel.receive()
+                closed = await self._channel.receive() == Closed()
                 self.ready = False
+                self.closed.set()
+                if closed:
+                    await self._channel.receive()
             async with asyncio.timeout(_GRACE):
                 return await self._process.wait()
         except TimeoutError:  # it does not start, or hung up and lives on: it cannot be steered any more
             self.kill()
             return await self._process.wait()
         finally:
+            self.closed.set()
             self._channel.close()
 
     def serve(self) -> None:
@@ -149,11 +155,21 @@ class Workers:
             return
         self._ending.set()
         for worker in self._workers.values():
-            if worker.ready:
+            if worker.was_ready:
                 worker.drain(seconds)
             else:
                 worker.kill()
         asyncio.get_running_loop().call_later(seconds + _GRACE, self.kill)
+
+    async def wait_closed(self) -> None:
+        """Until those that were told to drain accept no more; one that does not in time hangs, and is killed."""
+        for worker in list(self._workers.values()):
+            try:
+                async with asyncio.timeout(_LONGEST_CLOSE):
+                    await worker.closed.wait()
+            except TimeoutError:
+                worker.kill()
+                await worker.closed.wait()
 
     def kill(self) -> None:
         """End all workers at once."""

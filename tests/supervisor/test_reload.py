@@ -212,6 +212,40 @@ async def test_what_is_in_flight_ends_by_the_rules_it_began_with(
         assert await connection.status() == 404
 
 
+async def test_a_reload_is_told_of_once_no_new_connection_is_judged_by_the_old_rules(
+    tmp_path: Path, database: str, upstream: SlowUpstream
+) -> None:
+    """A worker of the old generation that has not yet heard of it may still take a connection."""
+    async with serving(tmp_path, dsn=database, routes=[{**upstream.route(), "path": "/old"}]) as gateway:
+        slow = gateway.workers
+        for worker in slow:
+            worker.suspend()
+        try:
+            rewrite(gateway, '"/old"', '"/new"')
+            gateway.process.send_signal(signal.SIGHUP)
+            await until(lambda: len(gateway.workers) > len(slow))
+            await until(lambda: _answers(gateway, "/new"))
+            assert not events(gateway, "reloaded")
+        finally:
+            for worker in slow:
+                worker.resume()
+        await until(lambda: events(gateway, "reloaded"))
+        assert await gateway.status("/old") == 404
+
+
+async def _answers(gateway: Gateway, path: str) -> bool:
+    return await gateway.status(path) == 200
+
+
+async def test_an_old_worker_that_hangs_does_not_hold_up_a_reload(tmp_path: Path, database: str) -> None:
+    async with serving(tmp_path, dsn=database) as gateway:
+        hung, *_ = gateway.workers
+        hung.suspend()
+        gateway.process.send_signal(signal.SIGHUP)
+        await until(lambda: events(gateway, "reloaded"))
+        await until(lambda: is_gone(hung))
+
+
 # What is changed in the file, and the key that is named then; {public} and {admin} are where it listens.
 FAULTS = {
     "[admin]": ("[[admin", "config.toml"),
