@@ -14,7 +14,7 @@ import time
 from contextlib import ExitStack
 from datetime import UTC, datetime
 
-from bench import machine, report
+from bench import loopback, machine, report
 from bench.client import Wrong
 from bench.loads import CONNECTIONS, IDLE, LOADS, WAITING, Load, Outcome, measure, prepare
 from bench.machine import LOAD_CORE, PROXY_CORE
@@ -51,7 +51,7 @@ def main() -> int:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     try:
-        text = _run(given)
+        text = _run(given, loopback.settle())
     except CannotStart as exc:
         print(f"bench: {exc}", file=sys.stderr)
         return 1
@@ -82,7 +82,7 @@ def _arguments() -> argparse.Namespace:
     return given
 
 
-def _run(given: argparse.Namespace) -> str:
+def _run(given: argparse.Namespace, control: str) -> str:
     count, idle = (_QUICK_TOKENS, _QUICK_IDLE) if given.quick else (_TOKENS, IDLE)
     with open_site(count) as site, ExitStack() as stack:
         contenders, skipped = [], []
@@ -104,7 +104,7 @@ def _run(given: argparse.Namespace) -> str:
         for number in range(given.rounds):
             for load in loads if number == 0 else (load for load in loads if load.kind != "idle"):
                 _measure_all(load, number, contenders, site, results, given.seconds, idle)
-        return "\n\n".join([_circumstances(given, contenders, skipped, count, idle), report.figures(results)])
+        return "\n\n".join([_circumstances(given, contenders, skipped, count, idle, control), report.figures(results)])
 
 
 def _prepare(load: Load, contenders: list[Contender]) -> None:
@@ -134,7 +134,7 @@ def _brief(outcome: Outcome) -> str:
 
 
 def _circumstances(
-    given: argparse.Namespace, contenders: list[Contender], skipped: list[str], count: int, idle: int
+    given: argparse.Namespace, contenders: list[Contender], skipped: list[str], count: int, idle: int, control: str
 ) -> str:
     command = "make bench" + (" QUICK=1" if given.quick else "")
     wrk = machine.output("wrk", "--version").splitlines()[0].partition(" Copyright")[0]
@@ -145,6 +145,7 @@ def _circumstances(
         f"the proxy on core {PROXY_CORE}; {wrk}, our own client and the upstream on core {LOAD_CORE}",
         f"{CONNECTIONS} connections ({WAITING} for MAC, 8 for 1 MiB, 2 for 64 MiB), {idle:,} idle connections",
         f"{count:,} tokens",
+        f"TCP's congestion control: {control}",
         *(f"{contender.peer.title}: {contender.version}" for contender in contenders),
         *skipped,
     ]
