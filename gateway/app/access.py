@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
 
-from gateway.app.process import Plane, store_of
+from gateway.app.process import Service, store_of
 from gateway.config import compile_routes
 from gateway.guard import Guard
 from gateway.proxy import Proxy
@@ -18,7 +18,7 @@ _CONNECTIONS: Final = 4  # for what is seldom asked; tokens, nonces and the chan
 
 
 @asynccontextmanager
-async def serving(start: Start, listener: socket.socket) -> AsyncIterator[Plane]:
+async def serving(start: Start, listener: socket.socket) -> AsyncIterator[Service]:
     """Serve the routes, and lead our own paths to the authorization plane."""
     config = start.settings.config
     async with AsyncExitStack() as stack:
@@ -39,4 +39,4 @@ async def serving(start: Start, listener: socket.socket) -> AsyncIterator[Plane]
             proxy.front, sock=listener, backlog=BACKLOG, start_serving=False
         )
 
-        yield Plane(server.start_serving, server.close, proxy.drain)
+        yield Service(server.start_serving, server.close, proxy.drain)

@@ -12,7 +12,7 @@ from typing import Final, cast
 from aiohttp.web import Server
 
 from gateway import observe
-from gateway.app.process import Plane, store_of
+from gateway.app.process import Service, store_of
 from gateway.errors import StoreUnavailable
 from gateway.store import Store
 from gateway.supervisor.channel import Start
@@ -27,7 +27,7 @@ log = observe.get_logger("gateway.worker")
 
 
 @asynccontextmanager
-async def serving(start: Start, listener: socket.socket) -> AsyncIterator[Plane]:
+async def serving(start: Start, listener: socket.socket) -> AsyncIterator[Service]:
     """Serve the pages and endpoints. The supervisor drains the access plane first, which then asks no more."""
     async with AsyncExitStack() as stack:
         store = store_of(start, _CONNECTIONS)
@@ -42,7 +42,7 @@ async def serving(start: Start, listener: socket.socket) -> AsyncIterator[Plane]
         stack.callback(server.close)
         sweeping = asyncio.create_task(_sweep(store))
         stack.callback(sweeping.cancel)
-        yield Plane(server.start_serving, server.close, _nothing_to_drain)
+        yield Service(server.start_serving, server.close, _nothing_to_drain)
 
 
 async def _nothing_to_drain(_seconds: float) -> None:

@@ -22,22 +22,22 @@ from typing import Any, Final, cast
 from gateway import observe
 from gateway.crypto import Keyring
 from gateway.store import Store
-from gateway.supervisor.channel import Channel, Closed, Drain, Ready, Serve, Start
+from gateway.supervisor.channel import HEARTBEAT, Alive, Channel, Closed, Drain, Ready, Serve, Start
 from gateway.supervisor.lifeline import die_with_parent, is_child_of
 
 
 @dataclass(frozen=True, slots=True)
-class Plane:
-    """What serves, once it is told to. `accept` begins to take connections, `close` takes no more, and `drain` lets
-    what is in flight end, for so many seconds."""
+class Service:
+    """What a plane does with its listener when it is told to. `accept` begins to take connections, `close` takes no
+    more, and `drain` lets what is in flight end, for so many seconds."""
 
     accept: Callable[[], Awaitable[None]]
     close: Callable[[], None]
     drain: Callable[[float], Awaitable[None]]
 
 
-Serving = Callable[[Start, socket.socket], AbstractAsyncContextManager[Plane]]
-"""Makes a plane over a listening socket, which is there while the context is entered."""
+Serving = Callable[[Start, socket.socket], AbstractAsyncContextManager[Service]]
+"""Makes what a plane serves over a listening socket, which is there while the context is entered."""
 
 _DRAIN: Final = 30.0  # seconds, when ended by SIGTERM instead of the supervisor
 
@@ -91,16 +91,18 @@ async def _obey(serving: Serving, listener: socket.socket, control: socket.socke
     listening = asyncio.create_task(_listen(channel, accepting, ending))
     listening.add_done_callback(lambda done: _end_deaf(done, ending))
     try:
-        async with serving(start, listener) as plane:
+        async with serving(start, listener) as service:
             _settle()
             channel.send(Ready())
+            beating = asyncio.create_task(_beat(channel))
             await asyncio.wait((accepting, ending), return_when=asyncio.FIRST_COMPLETED)
             if not ending.done():
-                await plane.accept()
+                await service.accept()
             seconds = await ending
-            plane.close()
+            service.close()
             channel.send(Closed())
-            await plane.drain(seconds)
+            await service.drain(seconds)
+            beating.cancel()
     finally:
         listening.cancel()
         channel.close()
@@ -114,6 +116,13 @@ def _settle() -> None:
         ctypes.CDLL(None).malloc_trim(0)
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
+
+
+async def _beat(channel: Channel) -> None:
+    """Let the supervisor know that this loop turns."""
+    while True:
+        await asyncio.sleep(HEARTBEAT)
+        channel.send(Alive())
 
 
 async def _listen(channel: Channel, accepting: asyncio.Future[None], ending: asyncio.Future[float]) -> None:

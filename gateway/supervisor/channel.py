@@ -5,6 +5,7 @@
                            Serve   accept connections
                            Drain   finish what is in flight and end
     worker → supervisor    Ready   once: it can serve
+                           Alive   every HEARTBEAT seconds
                            Closed  once: it accepts no more, whoever told it to
 
 The end of the channel is news too: the other one is gone. A message is its length and its pickle; both ends are
@@ -20,9 +21,10 @@ from typing import Final, Literal, cast
 from gateway.config import Settings
 from gateway.observe import Level
 
-Plane = Literal["access", "authorization"]
+PlaneName = Literal["access", "authorization"]
 """What a worker serves: the public listener, or the private socket that those of the first kind ask."""
 
+HEARTBEAT: Final = 2.0
 _LENGTH: Final = 4
 
 
@@ -45,6 +47,11 @@ class Ready:
 
 
 @dataclass(frozen=True, slots=True)
+class Alive:
+    """The worker's loop turns."""
+
+
+@dataclass(frozen=True, slots=True)
 class Closed:
     """The worker accepts no connection any more; what it has taken before, it finishes."""
 
@@ -61,7 +68,7 @@ class Drain:
     seconds: float
 
 
-Message = Start | Ready | Closed | Serve | Drain
+Message = Start | Ready | Alive | Closed | Serve | Drain
 
 
 class Channel:

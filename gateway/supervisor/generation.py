@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from gateway.config import Settings
 from gateway.observe import Level
-from gateway.supervisor.channel import Plane, Start
+from gateway.supervisor.channel import PlaneName, Start
 from gateway.supervisor.listening import listen_privately
 from gateway.supervisor.workers import Workers
 
@@ -38,7 +38,7 @@ class Generation:
         self.access = self._workers("access", workers, listener)
         self.authorization = self._workers("authorization", authorization, self._private)
 
-    def _workers(self, plane: Plane, count: int, listener: socket.socket) -> Workers:
+    def _workers(self, plane: PlaneName, count: int, listener: socket.socket) -> Workers:
         def start(number: int) -> Start:
             return Start(
                 settings=self.settings,

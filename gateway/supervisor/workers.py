@@ -3,7 +3,8 @@
     Starting ──Ready──→ Ready ──serve──→ Serving ──drain──→ Draining ──Closed──→ Closed ──→ ended
         └──── death ────┴──────────────────┴─→ Starting again: at once if it had been ready, else after a growing pause
 
-A worker that dies before it was ever ready would most likely die again, so only then is there a pause.
+A worker that dies before it was ever ready would most likely die again, so only then is there a pause. One whose loop
+stands still is not ready, and is killed if that lasts.
 """
 
 import asyncio
@@ -20,12 +21,14 @@ from typing import Final
 
 import gateway
 from gateway.observe import get_logger
-from gateway.supervisor.channel import Channel, Closed, Drain, Plane, Ready, Serve, Start
+from gateway.supervisor.channel import HEARTBEAT, Channel, Closed, Drain, PlaneName, Ready, Serve, Start
 
 _FIRST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 5.0
 _LONGEST_START: Final = 60.0
 _LONGEST_CLOSE: Final = 10.0
+_SILENCE: Final = 3 * HEARTBEAT
+_SILENCES: Final = 4  # in a row: it hangs
 _GRACE: Final = 2.0  # beyond the drain, before a worker that should have ended is killed
 
 log = get_logger("gateway.supervisor")
@@ -40,13 +43,15 @@ def _interpreter() -> list[str]:
 class _Worker:
     """One process and the channel to it."""
 
-    def __init__(self, process: Process, channel: Channel) -> None:
-        self._process, self._channel = process, channel
-        self.ready = self.was_ready = False
+    def __init__(self, name: str, process: Process, channel: Channel) -> None:
+        self._name, self._process, self._channel = name, process, channel
+        self.was_ready = False
         self.closed = asyncio.Event()
+        self._heard = False  # since it was looked at last
+        self._silences = 0
 
     @classmethod
-    async def spawn(cls, plane: Plane, listener: socket.socket, start: Start) -> "_Worker":
+    async def spawn(cls, plane: PlaneName, listener: socket.socket, start: Start) -> "_Worker":
         ours, theirs = socket.socketpair()
         try:
             process = await asyncio.create_subprocess_exec(
@@ -63,7 +68,7 @@ class _Worker:
             theirs.close()
         channel = await Channel.over(ours)
         channel.send(start)
-        return cls(process, channel)
+        return cls(start.name, process, channel)
 
     @property
     def pid(self) -> int:
@@ -75,13 +80,9 @@ class _Worker:
             async with asyncio.timeout(_LONGEST_START):
                 message = await self._channel.receive()
             if message == Ready():
-                self.ready = self.was_ready = True
+                self.was_ready = True
                 on_ready()
-                closed = await self._channel.receive() == Closed()
-                self.ready = False
-                self.closed.set()
-                if closed:
-                    await self._channel.receive()
+                await self._listen()
             async with asyncio.timeout(_GRACE):
                 return await self._process.wait()
         except TimeoutError:  # it does not start, or hung up and lives on: it cannot be steered any more
@@ -90,6 +91,32 @@ class _Worker:
         finally:
             self.closed.set()
             self._channel.close()
+
+    @property
+    def ready(self) -> bool:
+        """Whether it can accept connections now, or could if it were told to."""
+        return self.was_ready and not self._silences and not self.closed.is_set()
+
+    async def _listen(self) -> None:
+        """Hear of it until the channel ends."""
+        watching = asyncio.create_task(self._watch())
+        try:
+            while (message := await self._channel.receive()) is not None:
+                self._heard = True
+                if message == Closed():
+                    self.closed.set()
+        finally:
+            watching.cancel()
+            self.closed.set()
+
+    async def _watch(self) -> None:
+        """Count how often in a row nothing is heard of it, and kill it if that goes on; once may be our fault."""
+        while self._silences < _SILENCES:
+            await asyncio.sleep(_SILENCE)
+            self._silences = 0 if self._heard else self._silences + 1
+            self._heard = False
+        log.error("worker hangs and is killed", worker=self._name, hung_pid=self.pid)
+        self.kill()
 
     def serve(self) -> None:
         self._channel.send(Serve())
@@ -105,8 +132,10 @@ class _Worker:
 class Workers:
     """All workers of one plane. `make_start` gives what the worker of a number is to be."""
 
-    def __init__(self, plane: Plane, count: int, listener: socket.socket, make_start: Callable[[int], Start]) -> None:
-        self._plane: Plane = plane
+    def __init__(
+        self, plane: PlaneName, count: int, listener: socket.socket, make_start: Callable[[int], Start]
+    ) -> None:
+        self._plane: PlaneName = plane
         self._count, self._listener, self._make_start = count, listener, make_start
         self._workers: dict[int, _Worker] = {}
         self._serving = False
@@ -120,7 +149,7 @@ class Workers:
 
     @property
     def ready(self) -> int:
-        """How many can accept connections now."""
+        """How many can accept connections now; the rest starts, ends or hangs."""
         return sum(worker.ready for worker in self._workers.values())
 
     @property
@@ -146,7 +175,7 @@ class Workers:
         """Let all accept connections, as soon as each is ready."""
         self._serving = True
         for worker in self._workers.values():
-            if worker.ready:
+            if worker.was_ready:
                 worker.serve()
 
     def drain(self, seconds: float) -> None:
@@ -163,11 +192,12 @@ class Workers:
 
     async def wait_closed(self) -> None:
         """Until those that were told to drain accept no more; one that does not in time hangs, and is killed."""
-        for worker in list(self._workers.values()):
-            try:
-                async with asyncio.timeout(_LONGEST_CLOSE):
-                    await worker.closed.wait()
-            except TimeoutError:
+        workers = list(self._workers.values())
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LONGEST_CLOSE):
+                await asyncio.gather(*(worker.closed.wait() for worker in workers))
+        for worker in workers:
+            if not worker.closed.is_set():
                 worker.kill()
                 await worker.closed.wait()
 
@@ -207,7 +237,7 @@ class Workers:
     def _on_ready(self, worker: _Worker) -> None:
         if self._serving:
             worker.serve()
-        if self.ready == self._count:
+        if sum(worker.was_ready for worker in self._workers.values()) == self._count:
             self._all_ready.set()
 
     async def _pause(self, seconds: float) -> None:

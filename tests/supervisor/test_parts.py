@@ -4,21 +4,24 @@ import asyncio
 import contextlib
 import os
 import socket
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
+import psutil
 import pytest
 
 from gateway import config
 from gateway.config import Settings
 from gateway.errors import OperatorError
-from gateway.supervisor.channel import Channel, Drain, Message, Ready, Start
+from gateway.supervisor.channel import HEARTBEAT, Channel, Drain, Message, Ready, Start
 from gateway.supervisor.keys import with_master_key
-from gateway.supervisor.listening import listen
+from gateway.supervisor.listening import listen, listen_privately
 from gateway.supervisor.workers import Workers
-from tests.serving import data_folder, until, write_config
+from tests.serving import PATIENCE, data_folder, until, write_config
+from tests.supervisor.conftest import is_gone
 
 
 def settings_of(folder: Path, dsn: str) -> Settings:
@@ -114,6 +117,44 @@ async def test_workers_that_were_never_ready_do_not_hold_up_the_end(tmp_path: Pa
     workers.drain(60.0)
     await asyncio.wait_for(running, 5)
     listener.close()
+
+
+@pytest.fixture
+async def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Workers]:
+    """One worker that is ready, and looked at often."""
+    monkeypatch.setattr("gateway.supervisor.workers._SILENCE", 1.25 * HEARTBEAT)
+    settings = settings_of(tmp_path, "postgresql://h/d")
+    listener = listen_privately(tmp_path / "authorization.sock")
+    workers = Workers("authorization", 1, listener, lambda number: start_of(settings, str(tmp_path), number))
+    running = asyncio.create_task(workers.run())
+    await asyncio.wait_for(workers.wait_ready(), PATIENCE)
+    yield workers
+    workers.kill()
+    await running
+    listener.close()
+
+
+def the_worker() -> psutil.Process:
+    [found] = [child for child in psutil.Process().children() if {"worker", "authorization"} <= {*child.cmdline()}]
+    return found
+
+
+async def test_a_worker_whose_loop_stands_still_is_not_ready_and_then_replaced(watched: Workers) -> None:
+    hung = the_worker()
+    hung.suspend()
+    await until(lambda: watched.ready == 0)
+    assert not is_gone(hung)
+    await until(lambda: is_gone(hung))
+    await until(lambda: watched.ready == 1)
+
+
+async def test_a_worker_that_was_silent_for_a_moment_goes_on(watched: Workers) -> None:
+    slow = the_worker()
+    slow.suspend()
+    await until(lambda: watched.ready == 0)
+    slow.resume()
+    await until(lambda: watched.ready == 1)
+    assert the_worker() == slow
 
 
 def test_two_first_starts_at_once_use_one_key(tmp_path: Path) -> None:

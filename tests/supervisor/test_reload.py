@@ -4,6 +4,7 @@ import asyncio
 import base64
 import contextlib
 import json
+import os
 import shutil
 import signal
 import tempfile
@@ -290,6 +291,28 @@ async def test_a_reload_without_the_private_folder_is_refused_and_calls_pass_on(
             [fault] = await refused(gateway)
             assert str(folder) in fault
             assert await gateway.status("/") == 200
+
+
+async def test_a_configuration_from_a_pipe_cannot_be_read_again(tmp_path: Path, database: str) -> None:
+    """A shell's `<(…)` is one; who opens it anew waits for whoever writes."""
+    path, *_ = write_config(tmp_path, tmp_path, dsn=database)
+    pipe, log = tmp_path / "pipe.toml", tmp_path / "stderr.log"
+    os.mkfifo(pipe)
+    with log.open("wb") as stderr:
+        process = await asyncio.create_subprocess_exec(
+            *PROGRAM, "serve", "--config", str(pipe), stderr=stderr, cwd=ROOT
+        )
+    try:
+        await asyncio.to_thread(pipe.write_text, path.read_text())
+        await until(lambda: '"serving"' in log.read_text())
+        process.send_signal(signal.SIGHUP)
+        await until(lambda: "reload refused" in log.read_text())
+        assert "is a pipe" in log.read_text()
+        process.terminate()
+        assert await process.wait() == 0
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
 
 
 async def test_a_generation_takes_no_connection_before_it_is_told_to(tmp_path: Path, database: str) -> None:
