@@ -1,5 +1,6 @@
 """What is wrong with a configuration file and with the files and secrets that it names: every fault at once."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -50,6 +51,23 @@ def test_absent_file_says_how_to_name_one(tmp_path: Path) -> None:
         config.load(tmp_path / "absent.toml")
     with pytest.raises(ConfigError, match=r"cannot be read \(Is a directory\)"):
         config.load(tmp_path)
+
+
+@pytest.mark.parametrize("piped", ["config.toml", "m.key"])
+def test_who_reads_again_waits_for_no_pipe(tmp_path: Path, piped: str) -> None:
+    (tmp_path / "config.toml").write_text(MINIMAL + '[keys]\nmaster = { file = "m.key" }\n')
+    (tmp_path / "m.key").write_text(new_master_key())
+    config.load(tmp_path / "config.toml", again=True)
+    (tmp_path / piped).unlink()
+    os.mkfifo(tmp_path / piped)
+    with pytest.raises(ConfigError, match=rf"{piped}.* cannot be read \(it is a pipe, which can be read only once\)"):
+        config.load(tmp_path / "config.toml", again=True)
+
+
+def test_who_reads_again_is_told_what_cannot_be_looked_at(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").symlink_to("x" * 300)
+    with pytest.raises(ConfigError, match=r"config\.toml: cannot be read \(File name too long\)"):
+        config.load(tmp_path / "config.toml", again=True)
 
 
 def _absent(_: Path) -> None: ...

@@ -1,5 +1,6 @@
 """`gateway serve`."""
 
+from functools import partial
 from pathlib import Path
 
 import click
@@ -24,13 +25,8 @@ def command(path: Path, workers: int | None, log_level: str) -> None:
     SIGHUP reads the configuration again: new workers take over, and no connection is refused meanwhile.
     """
     from gateway import config
-    from gateway.errors import OperatorError
     from gateway.observe import LEVELS
     from gateway.supervisor.supervisor import serve
 
-    def reload() -> config.Settings:
-        if path.is_fifo():  # which would be waited for, and nothing else would be done meanwhile
-            raise OperatorError(f"{path}: is a pipe, which can be read only once; start with a file")
-        return config.load(path)
-
+    reload = partial(config.load, path, again=True)
     serve(config.load(path), workers=workers, level=LEVELS[LEVELS.index(log_level)], reload=reload)

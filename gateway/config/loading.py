@@ -3,6 +3,7 @@
 Loading has no side effect, and never looks at ports, locks or the database.
 """
 
+import errno
 import os
 import re
 import tomllib
@@ -19,17 +20,21 @@ from gateway.crypto import Keyring, parse_master_key
 from gateway.errors import OperatorError
 
 _LONGEST_SECRET: Final = 64 * 1024  # bytes
+_PIPE: Final = "it is a pipe, which can be read only once"
 _TOML_PLACE = re.compile(r" \(at (line \d+, column \d+|end of document)\)\Z")
 _TOML_TWICE = re.compile(r"Cannot (?:overwrite a value|declare .* twice|mutate .*)")
 
 
-def load(path: Path) -> Settings:
-    """Read and judge a configuration file. Raises ConfigError with every fault that it has."""
+def load(path: Path, *, again: bool = False) -> Settings:
+    """Read and judge a configuration file. Raises ConfigError with every fault that it has.
+
+    Who reads it `again` has more to do than to wait for whoever writes into a pipe: then one is a fault.
+    """
     path = path.absolute()
-    tables = _read(path)
+    tables = _read(path, again=again)
     draft = Draft.of(tables)
     config, faults = judged(tables)
-    found = _Found.by(draft, path.parent)
+    found = _Found.by(draft, path.parent, again=again)
     faults += [*conflicts(draft), *found.faults]
     if config is None or faults:
         raise ConfigError(faults)
@@ -53,8 +58,10 @@ def resolve(config: Config, path: Path) -> Settings:
     return Settings(config, path, found.database_url, found.keyring, tuple(warnings(config)))
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path, *, again: bool) -> dict[str, Any]:
     try:
+        if again:
+            _require_no_pipe(path)
         return tomllib.loads(path.read_bytes().decode("utf-8-sig"))
     except OSError as exc:
         mend = "name a file with --config or $GATEWAY_CONFIG"
@@ -65,6 +72,11 @@ def _read(path: Path) -> dict[str, Any]:
         raise ConfigError([Fault("", f"{path}: is not TOML: it is nested too deeply")]) from exc
     except ValueError as exc:  # TOMLDecodeError, and numbers that are too long
         raise ConfigError([Fault("", f"{path}: {_toml_fault(str(exc))}")]) from exc
+
+
+def _require_no_pipe(path: Path) -> None:
+    if path.is_fifo():
+        raise OSError(errno.ESPIPE, _PIPE)
 
 
 def _toml_fault(text: str) -> str:
@@ -84,13 +96,14 @@ class _Found:
     """The secrets that a configuration names, and what is wrong with them."""
 
     base: Path
+    again: bool
     faults: list[Fault]
     database_url: str | None = None
     keyring: Keyring | None = None
 
     @classmethod
-    def by(cls, draft: Draft, base: Path) -> "_Found":
-        found = cls(base, [])
+    def by(cls, draft: Draft, base: Path, *, again: bool = False) -> "_Found":
+        found = cls(base, again, [])
         url = draft.database.get("url", "embedded")
         found.database_url = None if url == "embedded" else found._url(url)
         found.keyring = found._keys(draft, embedded=url == "embedded")
@@ -151,7 +164,7 @@ class _Found:
 
     def _secret(self, path: str, reference: SecretReference, mend: str) -> str | None:
         try:
-            return read_secret(reference, self.base)
+            return read_secret(reference, self.base, again=self.again)
         except OperatorError as exc:
             self.faults.append(Fault(path, f"{exc}; {mend}"))
             return None
@@ -198,8 +211,8 @@ def _place(reference: SecretReference, base: Path) -> str:
     return f"${reference.env}" if reference.env is not None else str(reference.path(base))
 
 
-def read_secret(reference: SecretReference, base: Path) -> str:
-    """The secret that a reference leads to, without outer whitespace.
+def read_secret(reference: SecretReference, base: Path, *, again: bool = False) -> str:
+    """The secret that a reference leads to, without outer whitespace; with `again` not through a pipe, as in `load`.
 
     Raises OperatorError that names the place when there is none.
     """
@@ -210,6 +223,8 @@ def read_secret(reference: SecretReference, base: Path) -> str:
         return value
     path = reference.path(base)
     try:
+        if again:
+            _require_no_pipe(path)
         with path.open("rb") as file:
             content = file.read(_LONGEST_SECRET + 1)
         value = content.decode("utf-8-sig").strip()

@@ -38,6 +38,7 @@ from gateway.supervisor.reload import require_reloadable
 
 DRAIN: Final = 30.0  # seconds for what is in flight
 _GENERATIONS: Final = 3  # at a time, for each takes memory and connections; a further reload waits until one has ended
+_REFUSED: Final = "reload refused, the configuration before stays in force"
 _PROBE: Final = 2.2  # so that /readyz answers within 2.5 s whatever the database does
 
 log = get_logger("gateway.supervisor")
@@ -180,14 +181,17 @@ class _Supervisor:
                 await self._open_store(dsn, settings)
             fresh = begin(settings)
         except OperatorError as exc:
-            log.error("reload refused, the configuration before stays in force", faults=str(exc).splitlines())
+            log.error(_REFUSED, faults=str(exc).splitlines())
+            return
+        except Exception as exc:  # a fault of ours ends the reload, not what serves
+            log.error(_REFUSED, exc_info=exc)
             return
         await first_of(fresh.wait_ready(), fresh.wait_stumbled(), self._ending.wait())
         if not fresh.was_ready:
             fresh.kill()
             if not self._ending.is_set():
-                fault = "a worker could not start with it: its own line says why"
-                log.error("reload refused, the configuration before stays in force", faults=[fault])
+                fault = "a worker ended before it was ready: the lines before this one say why"
+                log.error(_REFUSED, faults=[fault])
             return
         before, self._generation, self._settings = cast("Generation", self._generation), fresh, settings
         fresh.serve()  # not before all of them can: one that is refused must have taken no connection

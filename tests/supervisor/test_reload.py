@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator
@@ -313,6 +314,48 @@ async def test_a_configuration_from_a_pipe_cannot_be_read_again(tmp_path: Path, 
     finally:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
+
+
+async def test_a_file_that_cannot_be_looked_at_or_a_secret_from_a_pipe_ends_nothing(
+    tmp_path: Path, database: str
+) -> None:
+    async with serving(tmp_path, dsn=database, workers=1) as gateway:
+        good, key = gateway.config.read_text(), tmp_path / "master.key"
+        gateway.config.unlink()
+        gateway.config.symlink_to("x" * 300)
+        [fault] = await refused(gateway)
+        assert "File name too long" in fault
+        gateway.config.unlink()
+        gateway.config.write_text(good)
+        secret = key.read_text()
+        key.unlink()
+        os.mkfifo(key)
+        [fault] = await refused(gateway)
+        assert fault.startswith("keys.master")
+        assert "is a pipe" in fault
+        key.unlink()
+        key.write_text(secret)
+        await reloaded(gateway)
+
+
+_FAULTY = """
+import sys
+from pathlib import Path
+from gateway import config
+from gateway.supervisor.supervisor import serve
+serve(config.load(Path(sys.argv[-1])), reload=lambda: 1 / 0)
+"""
+
+
+async def test_a_fault_of_the_program_in_a_reload_ends_nothing(tmp_path: Path, database: str) -> None:
+    async with serving(tmp_path, dsn=database, workers=1, program=(sys.executable, "-c", _FAULTY)) as gateway:
+        workers = gateway.workers
+        for count in range(2):
+            gateway.process.send_signal(signal.SIGHUP)
+            await logged(gateway, "reload refused", count)
+        assert "ZeroDivisionError" in events(gateway, "reload refused")[-1]["exception"]
+        assert gateway.workers == workers
+        assert await gateway.is_ready()
 
 
 async def test_a_generation_takes_no_connection_before_it_is_told_to(tmp_path: Path, database: str) -> None:
