@@ -115,14 +115,18 @@ class _Worker:
             await asyncio.sleep(_SILENCE)
             self._silences = 0 if self._heard else self._silences + 1
             self._heard = False
-        log.error("worker hangs and is killed", worker=self._name, hung_pid=self.pid)
-        self.kill()
+        self.kill_hung()
 
     def serve(self) -> None:
         self._channel.send(Serve())
 
     def drain(self, seconds: float) -> None:
         self._channel.send(Drain(seconds))
+
+    def kill_hung(self) -> None:
+        """End one that said nothing in time, and with it what it had in flight, which nothing else tells of."""
+        log.error("worker hangs and is killed", worker=self._name, hung_pid=self.pid)
+        self.kill()
 
     def kill(self) -> None:
         with contextlib.suppress(ProcessLookupError):
@@ -198,7 +202,7 @@ class Workers:
                 await asyncio.gather(*(worker.closed.wait() for worker in workers))
         for worker in workers:
             if not worker.closed.is_set():
-                worker.kill()
+                worker.kill_hung()
                 await worker.closed.wait()
 
     def kill(self) -> None:

@@ -246,6 +246,7 @@ async def test_an_old_worker_that_hangs_does_not_hold_up_a_reload(tmp_path: Path
         gateway.process.send_signal(signal.SIGHUP)
         await until(lambda: events(gateway, "reloaded"))
         await until(lambda: is_gone(hung))
+        assert [line["hung_pid"] for line in events(gateway, "worker hangs")] == [hung.pid]
 
 
 # What is changed in the file, and the key that is named then; {public} and {admin} are where it listens.
