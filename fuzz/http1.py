@@ -11,7 +11,7 @@ from fuzz.invariants import INVARIANTS
 from fuzz.sockets import gateway
 from gateway.observe import start
 
-SLOWER = 100  # times: what goes through sockets gets a hundredth of the inputs
+SLOWER = 100  # times: what goes through sockets gets a hundredth of what each other target gets
 
 
 def fuzz(name: str, count: int, seed: int) -> None:
@@ -26,6 +26,12 @@ def fuzz(name: str, count: int, seed: int) -> None:
             raise
 
 
+def shares(names: Sequence[str], count: int) -> dict[str, int]:
+    """How many of `count` inputs each target gets."""
+    weights = {name: 1 if name == "gateway" else SLOWER for name in names}
+    return {name: -(-count * weight // sum(weights.values())) for name, weight in weights.items()}
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Share `--count` among the targets."""
     parser = argparse.ArgumentParser(description="Feed mutated bytes to everything that reads them off the wire.")
@@ -36,12 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     given = parser.parse_args(arguments)
     start("fuzz", "error")  # the refusals are the point
-    names = given.target or [*INVARIANTS, "gateway"]
-    for name in names:
+    for name, count in shares(given.target or [*INVARIANTS, "gateway"], given.count).items():
         began = time.monotonic()
-        count = max(1, given.count // len(names))
         if name == "gateway":
-            count = max(1, count // SLOWER)
             asyncio.run(gateway(count, given.seed))
         else:
             fuzz(name, count, given.seed)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fuzz.http1 import fuzz
+from fuzz.http1 import fuzz, shares
 from fuzz.invariants import INVARIANTS, Events, read_requests, read_responses
 from fuzz.mutation import bytewise
 from tests.counts import scaled
@@ -181,3 +181,11 @@ def test_only_the_response_reader_s_own_error_escapes(data: bytes, method: bytes
 @pytest.mark.parametrize("name", sorted(INVARIANTS))
 def test_a_short_run_of_the_fuzzer_finds_nothing(name: str) -> None:
     fuzz(name, scaled(20_000), seed=1)
+
+
+def test_the_fuzzer_shares_all_of_its_inputs_out() -> None:
+    shared = shares([*INVARIANTS, "gateway"], 1_000_000)
+    assert shared.keys() == {*INVARIANTS, "gateway"}
+    assert sum(shared.values()) >= 1_000_000
+    assert shared["gateway"] < shared["requests"] / 50
+    assert shares(["gateway"], 7) == {"gateway": 7}
