@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from collections.abc import Awaitable
 from contextlib import suppress
 
@@ -16,12 +17,30 @@ from gateway.store import Store
 from gateway.store.records import IssuedTokens
 from gateway.supervisor import embedded
 from tests.counts import scaled
-from tests.guard.conftest import Offset, World
+from tests.guard.conftest import Offset, Worker, World
 from tests.guard.relay import Relay
 from tests.serving import until
 from tests.store.rig import fetch
 
+TOKENS = 25  # that are revoked while the channel is lost once; of each way to lose it 500 in all
+
 # -- a channel that is lost ----------------------------------------------------------------------------------
+
+
+async def _held(world: World, worker: Worker) -> list[IssuedTokens]:
+    held = [await world.token() for _ in range(TOKENS)]
+    for tokens in held:
+        await worker.holds(tokens)
+    return held
+
+
+async def _revoked_and_refused(world: World, worker: Worker, held: list[IssuedTokens], within: float) -> None:
+    for tokens in held:
+        assert await world.store.revoke_token(tokens.access_token, None)
+    revoked_at = time.monotonic()
+    for tokens in held:
+        await worker.refuses(tokens, within)
+    assert time.monotonic() - revoked_at < 5
 
 
 @pytest.mark.long
@@ -29,10 +48,7 @@ async def test_lost_notifications_make_revocation_slower_and_nothing_else(world:
     relay.deaf = True
     async with world.worker(relay.dsn) as worker:
         for _ in range(scaled(20)):
-            tokens = await world.token()
-            await worker.holds(tokens)
-            assert await world.store.revoke_token(tokens.access_token, None)
-            await worker.refuses(tokens, LEASE)
+            await _revoked_and_refused(world, worker, await _held(world, worker), LEASE)
         assert relay.notifications > 0
 
 
@@ -53,11 +69,9 @@ async def test_where_nothing_can_listen_the_log_is_read_at_every_beat(world: Wor
 async def test_hung_channel_passes_no_revoked_token_beyond_the_lease(world: World, relay: Relay) -> None:
     async with world.worker(relay.dsn) as worker:
         for _ in range(scaled(20)):
-            tokens = await world.token()
-            await worker.holds(tokens)
+            held = await _held(world, worker)
             relay.hold("gateway-listen")
-            assert await world.store.revoke_token(tokens.access_token, None)
-            await worker.refuses(tokens, LEASE + 0.5)
+            await _revoked_and_refused(world, worker, held, LEASE + 0.5)
             relay.release("gateway-listen")
             await until(worker.follows, 5)
 
@@ -100,14 +114,12 @@ async def test_channel_that_hangs_ends_even_a_long_stale_for(world: World, relay
 async def test_killed_listener_is_replaced_and_what_was_cached_is_asked_anew(world: World) -> None:
     async with world.worker() as worker:
         for _ in range(scaled(20)):
-            tokens, other = await world.token(), await world.token()
-            await worker.holds(tokens)
+            held, other = await _held(world, worker), await world.token()
             await worker.holds(other)
             position = worker.ledger.position
             (pid,) = await _listeners(world.database)
             await fetch(world.database, "select pg_terminate_backend($1, 2000)", pid)
-            assert await world.store.revoke_token(tokens.access_token, None)
-            await worker.refuses(tokens, 1)
+            await _revoked_and_refused(world, worker, held, 1)
             await worker.moves(position, 2)
             assert worker.at_once(other) is None
             await worker.holds(other)
