@@ -169,19 +169,22 @@ class Whimsical:
 
     def __init__(self) -> None:
         self._dice = random.Random(20)
-        self.posted: list[bytes] = []
+        self.posted: list[bytes] = []  # paths, of every head of a POST that came
+        self.bodies: list[tuple[bytes, bytes]] = []  # paths, and the bodies behind them
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while True:
             head = await reader.readuntil(b"\r\n\r\n")
             mark = head.split(b" ")[1]
             whim = self._dice.random()
+            if head.startswith(b"POST"):
+                self.posted.append(mark)
             answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(mark), mark)
             if whim < 0.04:
                 writer.write(answer if whim < 0.02 else b"")  # early, or without a word; the body is never read
                 return
             if head.startswith(b"POST"):
-                self.posted.append(await reader.readexactly(len(mark)))
+                self.bodies.append((mark, await reader.readexactly(len(mark))))
             if whim < 0.08:
                 writer.write(answer[: self._dice.randrange(1, len(answer))])
                 return
@@ -226,6 +229,8 @@ async def test_no_answer_is_crossed_torn_or_doubled_over_upstreams_that_misbehav
         asked = await asyncio.gather(*(ask(running, client, scaled(200_000) // clients) for client in range(clients)))
     statuses = [status for each in asked for status in each]
     assert len(upstream.posted) == len(set(upstream.posted))
+    assert len(upstream.bodies) > len(statuses) * 0.4
+    assert all(mark == body for mark, body in upstream.bodies)
     assert statuses.count(200) > len(statuses) * 0.9
     assert set(statuses) <= {0, 200, 502}
 
