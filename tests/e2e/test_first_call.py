@@ -238,7 +238,7 @@ async def test_64_mib_pass_up_and_down_byte_for_byte_in_little_memory(world: Wor
     data = echoed.json()["data"]  # httpbin echoes binary data as a data: URL of some 86 MiB
     received = base64.b64decode(data.partition("base64,")[2])
     assert hashlib.sha256(received).digest() == hashlib.sha256(body).digest()
-    assert growth < 16 * 1024 * 1024
+    assert growth < 8 * 1024 * 1024
 
 
 def _rss(process: psutil.Process) -> int:

@@ -23,7 +23,7 @@ PRIVATE = 30 * MB  # what one more of them costs the machine, which is 25
 AUTHORIZATION = 65 * MB  # of the worker that shows pages and issues tokens, which is 59
 
 PASSES = 502  # nothing listens behind the route
-IDLE = 4608  # bytes of an idle connection after its first answer, which are 3,900
+IDLE = 4096  # bytes of an idle connection after its first answer, which are 3,600
 
 # What starts, judges a configuration, draws for people, or comes along where it is installed for something else; and
 # what is imported when something is sealed or a password is checked.
