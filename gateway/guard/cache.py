@@ -12,29 +12,30 @@ in which they came, but one that was used since it was last looked at goes to th
 import sys
 from collections import deque
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, cast
 
 from gateway.guard.ledger import Ledger
+from gateway.guard.signing import Signer
 from gateway.guard.verdict import Allowed, Principal
-from gateway.model import AccessToken
+from gateway.model import AccessToken, MacAlgorithm, MacDraft
 
 ENTRIES: Final = 100_000
 BYTES: Final = 38_000_000
 _CHANCES: Final = 64  # entries that one eviction may pass over
-_SHARED: Final = 4096  # principals that are remembered for the next token like them
+_SETS: Final = 4096  # of scopes, that are remembered for the next token with them
 
 # What things take, as measured; a test compares the sum with what is really taken.
 _ENTRY: Final = 320  # its objects, digest, and places in dict and queue
-_SIGNING: Final = 850  # the token behind a MAC, with its key
-_PRINCIPAL: Final = 420
+_SIGNER: Final = 160
+_PRINCIPAL: Final = 520  # its place in the dict of them included
 _CHARACTER: Final = 3  # of names and scopes: once as they are, once as the engine renders them
 
 
 @dataclass(slots=True, kw_only=True)
 class Held(Allowed):
-    """A token in the cache. `token` is kept for MACs only, which need its key."""
+    """A token in the cache; one of the MAC scheme with its `signer`."""
 
-    token: AccessToken | None
+    signer: Signer | None
     marks: int
     position: int  # up to which the marks are known to be untouched
     used: bool = False
@@ -49,8 +50,9 @@ class Cache:
         self._size = size
         self._held: dict[bytes, Held] = {}
         self._queue: deque[Held] = deque()
-        self._principals: dict[tuple[object, ...], Principal] = {}
+        self._principals: dict[Principal, Principal] = {}  # those that have holders
         self._scopes: dict[frozenset[str], frozenset[str]] = {}
+        self._drafts: dict[tuple[MacDraft, ...], tuple[MacDraft, ...]] = {}
         self.size = 0  # bytes, as estimated
 
     def __len__(self) -> int:
@@ -83,7 +85,7 @@ class Cache:
             principal=self._principal(token),
             digest=token.digest,
             ends_at=token.expires_at.timestamp(),
-            token=token if token.mac_key is not None else None,
+            signer=self._signer(token),
             marks=self._ledger.marks(token),
             position=as_of,
         )
@@ -94,7 +96,10 @@ class Cache:
         self._queue.append(held)
         principal = held.principal
         principal.holders += 1
-        self.size += _size_of(held) + (_size_of_principal(principal) if principal.holders == 1 else 0)
+        self.size += _size_of(held)
+        if principal.holders == 1:
+            self._principals.setdefault(principal, principal)
+            self.size += _size_of_principal(principal)
         while len(self._queue) > self._entries or self.size > self._size:
             self._drop(self._next_to_go())
 
@@ -112,26 +117,32 @@ class Cache:
             del self._held[held.digest]
         principal = held.principal
         principal.holders -= 1
-        self.size -= _size_of(held) + (_size_of_principal(principal) if principal.holders == 0 else 0)
+        self.size -= _size_of(held)
+        if principal.holders == 0:
+            self.size -= _size_of_principal(principal)
+            if self._principals.get(principal) is principal:  # two may have come at once that are alike
+                del self._principals[principal]
 
     def _principal(self, token: AccessToken) -> Principal:
-        key = (token.identity, token.scopes, token.token_type, token.audience)
-        found = self._principals.get(key)
-        if found is None:
-            if len(self._principals) >= _SHARED:
-                self._principals.clear()
-                self._scopes.clear()
-            found = self._principals[key] = Principal(
-                identity=replace(token.identity, client_id=sys.intern(token.identity.client_id)),
-                scopes=self._scopes.setdefault(token.scopes, token.scopes),
-                token_type=sys.intern(token.token_type),
-                audience=token.audience,
-            )
-        return found
+        if len(self._scopes) >= _SETS:
+            self._scopes.clear()
+        fresh = Principal(
+            identity=replace(token.identity, client_id=sys.intern(token.identity.client_id)),
+            scopes=self._scopes.setdefault(token.scopes, token.scopes),
+            token_type=sys.intern(token.token_type),
+            audience=token.audience,
+        )
+        return self._principals.get(fresh, fresh)
+
+    def _signer(self, token: AccessToken) -> Signer | None:
+        if token.mac_key is None or token.mac_algorithm is None:
+            return None
+        drafts = self._drafts.setdefault(token.mac_drafts, token.mac_drafts)
+        return Signer(token.mac_key, cast("MacAlgorithm", sys.intern(token.mac_algorithm)), drafts)
 
 
 def _size_of(held: Held) -> int:
-    return _ENTRY if held.token is None else _ENTRY + _SIGNING
+    return _ENTRY if held.signer is None else _ENTRY + _SIGNER
 
 
 def _size_of_principal(principal: Principal) -> int:

@@ -32,7 +32,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache, partial
 from hashlib import sha256
-from typing import Final, TypeVar, cast
+from typing import Final, TypeVar
 
 from gateway.config import Settings
 from gateway.credentials import Malformed, bearer, in_query, mac, signatures, split
@@ -49,10 +49,11 @@ from gateway.guard.ledger import Ledger, since_boot
 from gateway.guard.nonces import Nonces, Outcome, Spending, key_of
 from gateway.guard.tokens import Tokens
 from gateway.guard.verdict import Allowed, BodyAwaited, Call, Door, Principal, Refused, Verdict
-from gateway.model import AccessToken, format_scope
+from gateway.model import format_scope
 from gateway.routing import Route
 from gateway.store import Store
 
+_BEARER: Final = "bearer"
 _DEADLINE: Final = 2.1  # seconds for all database work of one call, so that its 503 is out within 2.5 s
 _REFUSALS: Final = 1024  # refusals that are kept rendered: a flood of them must cost less than what it asks for
 
@@ -164,7 +165,7 @@ class Guard:
                 door.besieged = self._is_forged(token)
                 return door.forged if door.besieged else None
             door.besieged = False
-            if held.token is not None:
+            if held.principal.token_type != _BEARER:
                 return None
             door.authorization, door.held = authorization, held
         principal = held.principal
@@ -181,11 +182,11 @@ class Guard:
             return None
         token, ts, nonce, stated = found
         held = self._cached(sha256(token).digest())
-        if held is None or held.token is None:
+        if held is None or held.signer is None:
             return None
         created = int(ts)
         if (
-            signing.is_right(b"%b\n%b\n%b" % (ts, nonce, covered), stated, created, held.token, self._mac, self._now())
+            signing.is_right(b"%b\n%b\n%b" % (ts, nonce, covered), stated, created, held.signer, self._mac, self._now())
             and self._out_of_bounds(door.call, held) is None
         ):
             try:
@@ -287,16 +288,15 @@ class Guard:
 
     def _signed_rightly(self, call: Call, held: Held, signed: Signed) -> Refused | BodyCheck | None:
         """Checks 8 to 13; what the body is to be held against where it has to be."""
-        if held.token is None:
+        if held.signer is None:
             return self._invalid(call, signing.FORGED, "a MAC token whose key is lost")
-        judged = signing.judge(call, signed, held.token, self._mac, self._now())
+        judged = signing.judge(call, signed, held.signer, self._mac, self._now())
         if isinstance(judged, signing.Fault):
             return self._invalid(call, *judged)
         return self._out_of_bounds(call, held) or judged
 
     def _spend(self, call: Call, held: Held, signed: Signed) -> "Refused | asyncio.Future[Verdict]":
         """Check 15, the last one: what fails before it leaves the nonce unspent."""
-        token = cast("AccessToken", held.token)  # by whose key the signature is right
         allowed: Allowed = held
         if signed.scheme != held.principal.token_type:
             principal = held.principal
@@ -304,7 +304,7 @@ class Guard:
                 principal.by_signature = replace(principal, token_type=signed.scheme, rendered=None, holders=0)
             allowed = Allowed(principal=principal.by_signature, digest=held.digest, ends_at=held.ends_at)
         try:
-            return self._nonces.spend_for(token, signed, partial(self._answer, call, allowed))
+            return self._nonces.spend_for(held, signed, partial(self._answer, call, allowed))
         except StoreUnavailable as exc:
             return _no_answer(exc)
 

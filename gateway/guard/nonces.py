@@ -29,10 +29,11 @@ from datetime import datetime, timedelta
 from enum import Enum
 from itertools import chain
 from math import inf
-from typing import Any, Final, Generic, Never, TypeVar
+from typing import Any, Final, Generic, Never, TypeVar, cast
 
 from gateway.credentials.signed import Signed
 from gateway.errors import OperatorError, StoreUnavailable
+from gateway.guard.verdict import Allowed
 from gateway.model import AccessToken
 from gateway.observe import get_logger
 from gateway.store import FoundTerms, NonceTerms, Store
@@ -71,6 +72,7 @@ class Spending(Enum):
 
 
 Outcome = Spending | StoreUnavailable
+Token = AccessToken | Allowed  # by whose key a request is signed
 # What is asked, who waits for it, what that gets of the outcome, and when it came, in seconds of the loop's time.
 Waiting = tuple[Item, "asyncio.Future[Any]", Callable[[Outcome], Any], float]
 
@@ -106,16 +108,15 @@ class Nonces:
         await self._timed.close()
         await self._lasting.close()
 
-    def spend(self, token: AccessToken, signed: Signed) -> "asyncio.Future[Spending]":
+    def spend(self, token: Token, signed: Signed) -> "asyncio.Future[Spending]":
         """Spend the nonce of a request whose signature is right and fresh. Raises StoreUnavailable, also awaited."""
         return self.spend_for(token, signed, _or_raised)
 
-    def spend_for(
-        self, token: AccessToken, signed: Signed, answer: Callable[[Outcome], Answer]
-    ) -> "asyncio.Future[Answer]":
+    def spend_for(self, token: Token, signed: Signed, answer: Callable[[Outcome], Answer]) -> "asyncio.Future[Answer]":
         """The same; the future gets what `answer` makes of the outcome, or raises."""
         if signed.created is None:
-            return self._lasting.add((key(token, signed), token.expires_at + timedelta(seconds=_MARGIN)), answer)
+            ends_at = cast("datetime", token.expires_at)
+            return self._lasting.add((key(token, signed), ends_at + timedelta(seconds=_MARGIN)), answer)
         return self.spend_timed(key(token, signed), signed.created, answer)
 
     def spend_timed(self, key: bytes, created: int, answer: Callable[[Outcome], Answer]) -> "asyncio.Future[Answer]":
@@ -218,7 +219,7 @@ def _once(key: bytes, spent: set[bytes]) -> Spending:
     return Spending.FIRST
 
 
-def key(token: AccessToken, signed: Signed) -> bytes:
+def key(token: Token, signed: Signed) -> bytes:
     """16 bytes that stand for (token, created, nonce), or for draft 00 for (token, nonce)."""
     created = "" if signed.created is None else str(signed.created)
     return key_of(

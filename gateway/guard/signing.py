@@ -3,15 +3,25 @@
 The signature is judged first: what a client is told of its algorithm, draft, clock or body hash, a forger is not.
 """
 
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from gateway.config import Mac
 from gateway.credentials import mac
 from gateway.credentials.signed import BodyCheck, Signed
 from gateway.guard.verdict import Call
-from gateway.model import AccessToken, MacAlgorithm
+from gateway.model import MacAlgorithm, MacDraft
 
 FORGED = "The MAC token is unknown, expired or revoked, or its signature does not fit the request."
+
+
+@dataclass(frozen=True, slots=True)
+class Signer:
+    """What a MAC token proves requests by: its key, and how its client may sign."""
+
+    key: bytes = field(repr=False)
+    algorithm: MacAlgorithm
+    drafts: tuple[MacDraft, ...]
 
 
 class Fault(NamedTuple):
@@ -21,35 +31,32 @@ class Fault(NamedTuple):
     cause: str
 
 
-def judge(call: Call, signed: Signed, token: AccessToken, rules: Mac, now: float) -> Fault | BodyCheck | None:
+def judge(call: Call, signed: Signed, signer: Signer, rules: Mac, now: float) -> Fault | BodyCheck | None:
     """The first fault, or what the body is to be held against if a hash of it is stated.
 
     `now` is in seconds since 1970. The algorithm is the token's: a request cannot choose one.
     """
-    key, algorithm = token.mac_key, token.mac_algorithm
-    if key is None or algorithm is None or not signed.proven_by(key, algorithm):
+    algorithm = signer.algorithm
+    if not signed.proven_by(signer.key, algorithm):
         return Fault(FORGED, "wrong MAC")
     if algorithm not in rules.algorithms:
         return Fault(f"The algorithm {algorithm} is not accepted.", "algorithm is not in mac.algorithms")
-    return _of_draft(signed, token, rules) or _of_time(signed, rules, now) or _of_body_hash(call, signed, algorithm)
+    return _of_draft(signed, signer, rules) or _of_time(signed, rules, now) or _of_body_hash(call, signed, algorithm)
 
 
-def is_right(text: bytes, stated: bytes, created: int, token: AccessToken, rules: Mac, now: float) -> bool:
+def is_right(text: bytes, stated: bytes, created: int, signer: Signer, rules: Mac, now: float) -> bool:
     """Whether `judge` finds no fault with a call without ext, signed by draft 01: `stated` is the mac of `text`."""
-    key, algorithm = token.mac_key, token.mac_algorithm
     return (
-        key is not None
-        and algorithm is not None
-        and mac.proves(key, algorithm, text, stated)
-        and algorithm in rules.algorithms
-        and "01" in token.mac_drafts
+        mac.proves(signer.key, signer.algorithm, text, stated)
+        and signer.algorithm in rules.algorithms
+        and "01" in signer.drafts
         and "01" in rules.drafts
         and abs(int(now) - created) <= rules.skew
     )
 
 
-def _of_draft(signed: Signed, token: AccessToken, rules: Mac) -> Fault | None:
-    accepted = [draft for draft in token.mac_drafts if draft in rules.drafts]
+def _of_draft(signed: Signed, signer: Signer, rules: Mac) -> Fault | None:
+    accepted = [draft for draft in signer.drafts if draft in rules.drafts]
     if signed.draft is None or signed.draft in accepted:
         return None
     description = f"Draft {signed.draft} is not accepted; accepted: {', '.join(accepted) or 'none'}."

@@ -35,9 +35,11 @@ class Call:
     has_body: bool = False  # it comes in chunks, or is longer than nothing
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, unsafe_hash=True)
 class Principal:
     """On whose behalf a call is made and how far that reaches; tokens that agree in all of it share one.
+
+    What it is compared and hashed by is never altered.
 
     `identity` is None on a public route. `audience` is what the tokens are limited to (RFC 8707); empty for any
     route. `rendered` is for the engine, which hangs there what it makes of the rest, to make it once.

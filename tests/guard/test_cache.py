@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.guard.cache import BYTES, ENTRIES, Cache
+from gateway.guard.cache import Cache
 from gateway.guard.ledger import Ledger
 from gateway.model import AccessToken, Identity
 from tests.guard.test_ledger import TOKEN
@@ -85,7 +85,8 @@ def test_flood_evicts_in_bounded_steps_when_all_are_in_use() -> None:
     assert sum(held.used for held in cache._queue) >= 900  # not all of them were looked at
 
 
-@pytest.mark.parametrize(("users", "signs"), [(None, False), (None, True), (5000, False), (50, False)])
+@pytest.mark.parametrize("signs", [False, True])
+@pytest.mark.parametrize("users", [None, 50, 1000, 5000])
 def test_bytes_are_bounded_and_what_is_counted_is_what_is_taken(users: int | None, signs: bool) -> None:
     count = 5000
     tracemalloc.start()
@@ -103,12 +104,27 @@ def test_bytes_are_bounded_and_what_is_counted_is_what_is_taken(users: int | Non
     assert 0.7 * cache.size < taken < 1.02 * cache.size  # a dict's table is now half full, now full
 
 
-def test_hundred_thousand_tokens_fit_into_forty_megabytes() -> None:
-    assert ENTRIES >= 100_000
-    assert BYTES <= 40_000_000
+@pytest.mark.parametrize("users", [None, 5000])
+def test_hundred_thousand_tokens_fit_into_forty_megabytes(users: int | None) -> None:
     cache = Cache(ledger())
-    fill(cache, *map(token, range(1000)))
-    assert cache.size * 100 <= BYTES
+    for number in range(100_000):
+        fill(cache, token(number, user=None if users is None else number % users))
+    assert len(cache) == 100_000
+    assert cache.size <= 40_000_000
+
+
+def test_principal_goes_with_the_last_token_that_shares_it() -> None:
+    cache = Cache(ledger(), entries=3)
+    one, alike = cache.made(token(1, user=1), 0), cache.made(token(2, user=1), 0)  # neither is held yet
+    for held in (one, alike, cache.made(token(3, user=1), 0)):
+        cache.put(held)
+    assert alike.principal is not one.principal
+    assert [*cache._principals] == [one.principal]
+    fill(cache, *(token(number, user=2) for number in range(4, 7)))
+    [left] = cache._principals
+    assert left.identity is not None
+    assert left.identity.subject == token(4, user=2).identity.subject
+    assert left.holders == 3
 
 
 def test_bytes_run_out_before_entries_where_tokens_are_large() -> None:

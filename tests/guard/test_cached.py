@@ -101,6 +101,18 @@ async def test_what_is_held_for_one_route_does_not_open_another(world: World) ->
         assert worker.at_once(tokens, method="POST") is low  # made once
 
 
+async def test_held_mac_token_whose_key_is_lost_is_no_bearer_token(world: World) -> None:
+    tokens = await world.token(kind="mac")
+    await fetch(world.database, "update access_tokens set mac_key = decode('00', 'hex') || mac_key")
+    async with world.worker() as worker:
+        await worker.holds(await world.token())
+        for _ in range(2):  # the second time it is in the cache
+            for call in (world.signed(tokens), world.call(f"Bearer {tokens.access_token}")):
+                verdict = await world.check(call, worker.guard)
+                assert isinstance(verdict, Refused)
+                assert (verdict.status, verdict.error) == (401, "invalid_token")
+
+
 async def test_refusals_of_a_flood_are_made_once(world: World) -> None:
     one, two = (world.guard.check(world.call(f"Bearer gwa_{number}")) for number in range(2))
     assert isinstance(one, Refused)
