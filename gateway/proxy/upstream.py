@@ -9,6 +9,7 @@ import asyncio
 import select
 import ssl
 from collections import deque
+from contextlib import suppress
 from functools import cache
 from typing import Protocol, cast
 
@@ -168,9 +169,14 @@ class UpstreamUnreachable(Exception):
         self.status = status
 
 
+Waiter = asyncio.Future["UpstreamConnection | None"]
+"""Who waits gets a connection, or None as leave to open one."""
+
+
 class Pool:
     """The connections to one upstream: idle ones, the newest last, and who waits for one.
 
+    Those who wait are served route by route in turn, so that a flood on one holds up no other.
     What comes in on any of them is received in one place, `received`, and copied from there before anything else is.
     """
 
@@ -181,7 +187,7 @@ class Pool:
         self.received = received
         self._idle: list[UpstreamConnection] = []
         self._open: set[UpstreamConnection] = set()
-        self._waiting: deque[asyncio.Future[UpstreamConnection | None]] = deque()
+        self._waiting: dict[Route, deque[Waiter]] = {}  # of each as many as one route may have; next the first route
 
     def idle(self, *, fresh: bool) -> UpstreamConnection | None:
         """An idle connection; with `fresh` only one that was in use a moment ago."""
@@ -211,22 +217,22 @@ class Pool:
     def _wake(self, connection: UpstreamConnection | None) -> bool:
         """Give the one who has waited longest a connection, or with None leave to open one; False if nobody waits."""
         while self._waiting:
-            waiter = self._waiting.popleft()
+            route, queue = next(iter(self._waiting.items()))
+            waiter = queue.popleft()
+            del self._waiting[route]
+            if queue:
+                self._waiting[route] = queue  # behind the others
             if not waiter.done():
                 waiter.set_result(connection)
                 return True
         return False
 
-    async def connect(self) -> UpstreamConnection:
+    async def connect(self, route: Route) -> UpstreamConnection:
         """A new connection, or one that is given back meanwhile. Raises OSError, TimeoutError, UpstreamUnreachable."""
         if self._idle and len(self._open) >= self._limits.upstream_connections:
             self._idle[0].close()  # not fresh enough for this request: the oldest makes room
         if len(self._open) >= self._limits.upstream_connections:
-            if len(self._waiting) >= self._limits.upstream_waiting:
-                raise UpstreamUnreachable(f"too many wait for {self.origin}", 503)
-            waiter: asyncio.Future[UpstreamConnection | None] = self._loop.create_future()
-            self._waiting.append(waiter)
-            given = await self._awaited(waiter)
+            given = await self._wait_turn(route)
             if given is not None and not given.closed:
                 return given
         connection = UpstreamConnection(self, self._limits)
@@ -240,11 +246,20 @@ class Pool:
             raise
         return connection
 
-    async def _awaited(self, waiter: "asyncio.Future[UpstreamConnection | None]") -> UpstreamConnection | None:
+    async def _wait_turn(self, route: Route) -> UpstreamConnection | None:
+        """A connection that another exchange gives back, or leave to open one. Raises TimeoutError, and
+        UpstreamUnreachable where too many of the route wait."""
+        queue = self._waiting.get(route, deque())
+        if len(queue) >= self._limits.upstream_waiting:
+            raise UpstreamUnreachable(f"too many wait for {self.origin}", 503)
+        waiter: Waiter = self._loop.create_future()
+        queue.append(waiter)
+        self._waiting[route] = queue
         try:
             async with asyncio.timeout(self._limits.upstream_wait):
                 return await waiter
         except BaseException:
+            self._leave(route, waiter)
             if (
                 waiter.done() and not waiter.cancelled()
             ):  # its turn came in the moment of giving up: the next one has it
@@ -254,6 +269,14 @@ class Pool:
                 else:
                     self.take_back(given)
             raise
+
+    def _leave(self, route: Route, waiter: "Waiter") -> None:
+        """Wait no more, and take nobody's place in the queue."""
+        queue = self._waiting.get(route, deque())
+        with suppress(ValueError):
+            queue.remove(waiter)
+        if not queue:
+            self._waiting.pop(route, None)
 
     async def _open_transport(self, connection: UpstreamConnection) -> None:
         origin = self.origin
@@ -299,7 +322,7 @@ class Upstreams:
         for step in range(len(pools)):
             pool = pools[(turn + step) % len(pools)]
             try:
-                return await pool.connect()
+                return await pool.connect(route)
             except UpstreamUnreachable as exc:
                 fault = exc
             except TimeoutError:

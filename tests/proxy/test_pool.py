@@ -7,8 +7,6 @@ from pathlib import Path
 import pytest
 
 from gateway.proxy import Limits
-from gateway.proxy.upstream import Pool
-from gateway.routing import Origin
 from gateway.store import Store
 from tests.counts import scaled
 from tests.proxy.rig import RawUpstream, Rig, eventually, rig
@@ -233,22 +231,3 @@ async def test_no_answer_is_crossed_torn_or_doubled_over_upstreams_that_misbehav
     assert all(mark == body for mark, body in upstream.bodies)
     assert statuses.count(200) > len(statuses) * 0.9
     assert set(statuses) <= {0, 200, 502}
-
-
-async def test_leave_to_open_a_connection_is_passed_on_by_who_gives_up() -> None:
-    upstream = RawUpstream()
-    persistent(upstream)
-    async with upstream.serving():
-        pool = Pool(
-            Origin("127.0.0.1", upstream.port),
-            Limits(upstream_connections=1, upstream_wait=5),
-            memoryview(bytearray(64 * 1024)),
-        )
-        taken = await pool.connect()
-        gives_up, waits = asyncio.create_task(pool.connect()), asyncio.create_task(pool.connect())
-        await asyncio.sleep(0)
-        taken.release()
-        gives_up.cancel()
-        connection = await asyncio.wait_for(waits, 2)
-        assert not connection.closed
-        connection.release()
