@@ -90,11 +90,11 @@ async def _obey(serving: Serving, listener: socket.socket, control: socket.socke
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, _end, ending, _DRAIN)
     listening = asyncio.create_task(_listen(channel, accepting, ending))
     listening.add_done_callback(lambda done: _end_deaf(done, ending))
+    beating = asyncio.create_task(_beat(channel))
     try:
         async with serving(start, listener) as service:
             _settle()
             channel.send(Ready())
-            beating = asyncio.create_task(_beat(channel))
             await asyncio.wait((accepting, ending), return_when=asyncio.FIRST_COMPLETED)
             if not ending.done():
                 await service.accept()
@@ -102,8 +102,8 @@ async def _obey(serving: Serving, listener: socket.socket, control: socket.socke
             service.close()
             channel.send(Closed())
             await service.drain(seconds)
-            beating.cancel()
     finally:
+        beating.cancel()
         listening.cancel()
         channel.close()
 

@@ -21,7 +21,7 @@ from typing import Final
 
 import gateway
 from gateway.observe import get_logger
-from gateway.supervisor.channel import HEARTBEAT, Channel, Closed, Drain, PlaneName, Ready, Serve, Start
+from gateway.supervisor.channel import HEARTBEAT, Alive, Channel, Closed, Drain, PlaneName, Ready, Serve, Start
 
 _FIRST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 5.0
@@ -78,7 +78,8 @@ class _Worker:
         """Follow it to its end; gives its exit code, negative for a signal."""
         try:
             async with asyncio.timeout(_LONGEST_START):
-                message = await self._channel.receive()
+                while (message := await self._channel.receive()) == Alive():
+                    pass
             if message == Ready():
                 self.was_ready = True
                 on_ready()
@@ -110,9 +111,13 @@ class _Worker:
             self.closed.set()
 
     async def _watch(self) -> None:
-        """Count how often in a row nothing is heard of it, and kill it if that goes on; once may be our fault."""
+        """Count how often in a row nothing is heard of it, and kill it if that goes on."""
+        loop = asyncio.get_running_loop()
         while self._silences < _SILENCES:
+            looked_at = loop.time()
             await asyncio.sleep(_SILENCE)
+            if loop.time() - looked_at > _SILENCE + HEARTBEAT:
+                continue  # it is we who stood still, and what it said meanwhile is yet to be read
             self._silences = 0 if self._heard else self._silences + 1
             self._heard = False
         self.kill_hung()

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import socket
+import time
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -155,6 +156,19 @@ async def test_a_worker_that_was_silent_for_a_moment_goes_on(watched: Workers) -
     slow.resume()
     await until(lambda: watched.ready == 1)
     assert the_worker() == slow
+
+
+async def test_a_supervisor_that_stood_still_holds_it_against_no_worker(
+    watched: Workers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.supervisor.workers._SILENCES", 1)
+    worker = the_worker()
+    time.sleep(3 * HEARTBEAT)  # noqa: ASYNC251  # as if this process had been stopped
+    ends = time.monotonic() + 2 * HEARTBEAT
+    while time.monotonic() < ends:
+        assert watched.ready == 1
+        await asyncio.sleep(0.01)
+    assert the_worker() == worker
 
 
 def test_two_first_starts_at_once_use_one_key(tmp_path: Path) -> None:
