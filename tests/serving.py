@@ -10,6 +10,8 @@ import signal
 import socket
 import sys
 import tempfile
+import time
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -41,13 +43,55 @@ async def until(condition: Callable[[], object | Awaitable[object]], patience: f
             await asyncio.sleep(0.02)
 
 
+async def holds_within(seconds: float, condition: Callable[[], Awaitable[object]]) -> None:
+    """Ask until `condition` holds. It must where it is asked after so many seconds, however long the answer takes.
+
+    So it is bounded what may still happen then, and not how soon a busy machine lets the test hear of it.
+    """
+    ends = time.monotonic() + seconds
+    while True:
+        asked = time.monotonic()
+        if await condition():
+            return
+        assert asked < ends, f"not even after {asked - ends + seconds:.2f} s"
+        await asyncio.sleep(0.002)
+
+
+_MOST_HELD = 200
+_held: deque[socket.socket] = deque()  # the latest of the ports that were given out
+
+
 def free_ports(count: int) -> list[int]:
-    """Ports on which nothing listens at this moment."""
-    with contextlib.ExitStack() as stack:
-        socks = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for sock in socks:
-            sock.bind(("127.0.0.1", 0))
-        return [sock.getsockname()[1] for sock in socks]
+    """Ports on which nothing listens, for programs that are told where to.
+
+    A socket that is bound and does not listen keeps the system from giving them to anybody else until they are used:
+    Linux lets others who set SO_REUSEADDR, as servers do, listen there all the same.
+    """
+    socks = [socket.socket() for _ in range(count)]
+    for sock in socks:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(("127.0.0.1", 0))
+    _held.extend(socks)
+    while len(_held) > _MOST_HELD:
+        _held.popleft().close()
+    return [sock.getsockname()[1] for sock in socks]
+
+
+@contextlib.contextmanager
+def hung(postmaster: psutil.Process) -> Iterator[None]:
+    """A database that hangs: its processes live, hold their connections, and answer nothing."""
+    postmaster.suspend()  # first: from then on there are no new ones
+    processes = [postmaster]
+    for backend in postmaster.children():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            backend.suspend()
+            processes.append(backend)
+    try:
+        yield
+    finally:
+        for process in processes:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.resume()
 
 
 def toml(tables: Mapping[str, object]) -> str:
@@ -85,7 +129,10 @@ class Gateway:
     @property
     def logs(self) -> list[dict[str, Any]]:
         """The lines on stderr; it fails when one is not JSON."""
-        return [json.loads(line) for line in self.log_text.splitlines()]
+        text = self.log_text
+        if self.process.returncode is None:  # the last one may be on its way
+            text = text[: text.rfind("\n") + 1]
+        return [json.loads(line) for line in text.splitlines()]
 
     @property
     def children(self) -> list[psutil.Process]:
@@ -110,7 +157,16 @@ class Gateway:
     @property
     def postgres(self) -> psutil.Process:
         """The embedded server."""
-        return next(child for child in self.children if _name(child) == "postgres" and "-D" in _command_line(child))
+        [server] = self.postgres_if_any
+        return server
+
+    @property
+    def postgres_if_any(self) -> list[psutil.Process]:
+        """The same; nothing while there is none."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            children = psutil.Process(self.process.pid).children()
+            return [child for child in children if _name(child) == "postgres" and "-D" in _command_line(child)]
+        return []
 
     async def run(self, *arguments: str, text: str | None = None) -> Any:
         """What a command answers with --json; it fails unless the command succeeds."""
@@ -130,7 +186,7 @@ class Gateway:
         """The status that a fresh connection gets for a GET; 0 when there is no answer."""
         with contextlib.suppress(aiohttp.ClientError, TimeoutError):
             async with (
-                aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session,
+                aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=PATIENCE)) as session,
                 session.get((self.admin_url if admin else self.url) + path, allow_redirects=False) as answer,
             ):
                 return answer.status
