@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from tests.counts import scaled
-from tests.serving import PROGRAM, ROOT, Gateway, data_folder, serving, until, write_config
+from tests.serving import PATIENCE, PROGRAM, ROOT, Gateway, data_folder, serving, until, write_config
 
 LONGEST_START = 2.0  # seconds, in which the moment is drawn
 
@@ -50,11 +50,11 @@ async def test_a_start_that_is_broken_off_leaves_no_process_and_the_next_one_suc
             )
             await asyncio.sleep(moments.uniform(0.0, LONGEST_START))
             process.send_signal(signum)
-            _, said = await asyncio.wait_for(process.communicate(), 60)
+            _, said = await asyncio.wait_for(process.communicate(), PATIENCE)
             assert b"Traceback" not in said
             if signum is signal.SIGTERM:  # before it listens to signals it has nothing to end
                 assert process.returncode in (0, -signal.SIGTERM), said.decode()
-            await until(partial(nothing_is_left, data_dir), 20)
+            await until(partial(nothing_is_left, data_dir))
         keys = {"master": {"file": str(data_dir / "master.key")}}
         async with serving(tmp_path, database={"data_dir": str(data_dir)}, keys=keys) as gateway:
             assert await gateway.status("/.well-known/oauth-authorization-server") == 200
@@ -77,6 +77,6 @@ async def test_a_start_that_waits_is_alive_and_ends_at_a_signal(tmp_path: Path) 
             await until(is_alive)
             assert await waiting.status("/readyz", admin=True) == 503
             process.terminate()
-            _, said = await asyncio.wait_for(process.communicate(), 10)
+            _, said = await asyncio.wait_for(process.communicate(), PATIENCE)
         assert process.returncode == 0
         assert [json.loads(line)["event"] for line in said.splitlines()] == ["stopping", "stopped"]

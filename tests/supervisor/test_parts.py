@@ -21,7 +21,7 @@ from gateway.supervisor.channel import HEARTBEAT, Channel, Drain, Message, Ready
 from gateway.supervisor.keys import with_master_key
 from gateway.supervisor.listening import listen, listen_privately
 from gateway.supervisor.workers import Workers
-from tests.serving import PATIENCE, data_folder, until, write_config
+from tests.serving import PATIENCE, data_folder, free_ports, until, write_config
 from tests.supervisor.conftest import is_gone
 
 
@@ -116,7 +116,7 @@ async def test_workers_that_were_never_ready_do_not_hold_up_the_end(tmp_path: Pa
     running = asyncio.create_task(workers.run())
     await asyncio.sleep(0)
     workers.drain(60.0)
-    await asyncio.wait_for(running, 5)
+    await asyncio.wait_for(running, 50)
     listener.close()
 
 
@@ -199,10 +199,8 @@ def test_any_kind_of_address_can_be_listened_on(host: str) -> None:
 
 
 def test_a_fault_at_one_address_leaves_no_other_open() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken, socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        free = probe.getsockname()[1]
-        probe.close()
+    [free] = free_ports(1)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
         with pytest.raises(OperatorError, match=r"^admin\.listen: .* in use"):
             listen({"server.listen": ("127.0.0.1", free), "admin.listen": ("127.0.0.1", taken.getsockname()[1])})
         listen({"server.listen": ("127.0.0.1", free)})[0].close()

@@ -29,7 +29,7 @@ from gateway.supervisor.generation import Generation
 from gateway.supervisor.listening import listen
 from tests.counts import scaled
 from tests.guard.conftest import new_client
-from tests.serving import PROGRAM, ROOT, Gateway, serving, until, write_config
+from tests.serving import PATIENCE, PROGRAM, ROOT, Gateway, hung, serving, until, write_config
 from tests.supervisor.conftest import SlowUpstream, is_gone
 
 GUARDED = {"name": "notes", "path": "/notes", "upstreams": ["http://127.0.0.1:9"], "auth": ["bearer"]}
@@ -77,10 +77,13 @@ class Kept:
         lines = [f"GET {path} HTTP/1.1", f"Host: {address.netloc}", *fields]
         self._request = ("\r\n".join(lines) + "\r\n\r\n").encode()
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+        self._ended = False
 
     async def status(self) -> int:
         """The status of the next answer; a request whose connection was closed unanswered is sent once more."""
         for _ in range(2):
+            if self._ended:
+                break
             if self._streams is None:
                 self._streams = await asyncio.open_connection(self._host, self._port)
             reader, writer = self._streams
@@ -88,7 +91,7 @@ class Kept:
                 writer.write(self._request)
                 head = await reader.readuntil(b"\r\n\r\n")
             except (asyncio.IncompleteReadError, ConnectionError):
-                self.close()
+                self._close()
                 continue
             [length] = [line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
             await reader.readexactly(int(length.partition(b":")[2]))
@@ -96,6 +99,11 @@ class Kept:
         raise AssertionError("closed twice without an answer")
 
     def close(self) -> None:
+        """For good: a call that waits opens no other connection, which would outlive a test that failed."""
+        self._ended = True
+        self._close()
+
+    def _close(self) -> None:
         if self._streams is not None:
             self._streams[1].close()
             self._streams = None
@@ -139,11 +147,12 @@ async def test_a_reload_is_seen_on_connections_that_are_kept(
 
 
 async def last_pass(connection: Kept, ends: asyncio.Event) -> float:
-    """Call for as long as `ends` is not set; gives the moment at which a call passed last."""
+    """Call for as long as `ends` is not set; gives the moment at which the last call began that passed."""
     passed = 0.0
     while not ends.is_set():
+        began = time.monotonic()
         if await connection.status() == 200:
-            passed = time.monotonic()
+            passed = began
     connection.close()
     return passed
 
@@ -369,15 +378,15 @@ async def test_a_generation_takes_no_connection_before_it_is_told_to(tmp_path: P
     reader, writer = await asyncio.open_connection(*listener.getsockname())
     writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
     try:
-        await asyncio.wait_for(generation.wait_ready(), 30)
+        await asyncio.wait_for(generation.wait_ready(), PATIENCE)
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(reader.readline(), 0.5)
         generation.serve()
-        assert b" 404 " in await asyncio.wait_for(reader.readline(), 5)
+        assert b" 404 " in await asyncio.wait_for(reader.readline(), PATIENCE)
     finally:
         writer.close()
         generation.kill()
-        await asyncio.wait_for(running, 30)
+        await asyncio.wait_for(running, PATIENCE)
         listener.close()
 
 
@@ -390,10 +399,10 @@ async def test_a_generation_that_cannot_start_says_so(tmp_path: Path, database: 
     socket = tmp_path / "authorization.sock"
     generation = Generation(settings, workers=1, listener=listener, path=socket, dsn=database, level="error")
     running = asyncio.create_task(generation.run())
-    await asyncio.wait_for(generation.wait_stumbled(), 30)
+    await asyncio.wait_for(generation.wait_stumbled(), PATIENCE)
     assert not generation.was_ready
     generation.kill()
-    await asyncio.wait_for(running, 30)
+    await asyncio.wait_for(running, PATIENCE)
     listener.close()
     assert not socket.exists()
 
@@ -443,14 +452,8 @@ async def test_a_new_master_key_is_taken_with_the_old_one_as_previous_and_never_
 async def test_a_reload_while_the_database_is_away_is_refused(tmp_path: Path) -> None:
     """New workers know no token yet, while those that serve may go on for `tokens.stale_for`."""
     async with serving(tmp_path) as gateway:
-        database = [child for child in gateway.children if child.name() == "postgres"]
-        for process in database:
-            process.suspend()
-        try:
+        with hung(gateway.postgres):
             [fault] = await refused(gateway)
-        finally:
-            for process in database:
-                process.resume()
         assert fault.startswith("database.url: does not answer")
         await until(gateway.is_ready)
         await reloaded(gateway)

@@ -12,7 +12,7 @@ import asyncpg
 import pytest
 
 from gateway.crypto import new_master_key
-from tests.serving import PROGRAM, ROOT, data_folder, free_ports, serving, write_config
+from tests.serving import PATIENCE, PROGRAM, ROOT, data_folder, free_ports, serving, write_config
 
 
 async def refused(config: Path, environment: Mapping[str, str] | None = None) -> list[str]:
@@ -25,7 +25,7 @@ async def refused(config: Path, environment: Mapping[str, str] | None = None) ->
         env={**os.environ, **(environment or {})},
         cwd=ROOT,
     )
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE):
         out, err = await process.communicate()
     assert process.returncode == 1, err.decode()
     assert out == b""

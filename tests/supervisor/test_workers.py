@@ -15,6 +15,7 @@ import aiohttp
 import psutil
 import pytest
 
+from gateway.supervisor.supervisor import DRAIN
 from tests.counts import scaled
 from tests.serving import Gateway, serving, until
 from tests.supervisor.conftest import SlowUpstream, is_gone, worker_of
@@ -78,10 +79,10 @@ async def test_a_killed_worker_takes_only_its_own_requests_with_it(
         requests = await slow_requests_on_every_worker(gateway, upstream)
         doomed, spared = gateway.workers
         doomed.kill()
-        killed_at = time.monotonic()
-        await until(lambda: {spared.pid} < {worker.pid for worker in gateway.workers} != {doomed.pid, spared.pid})
-        assert time.monotonic() - killed_at < 1
+        killed_at = time.time()
         await gateway.replaced(doomed)
+        [successor] = [worker for worker in gateway.workers if worker != spared]
+        assert successor.create_time() - killed_at < 1
         upstream.release.set()
         answers = await asyncio.gather(*requests, return_exceptions=True)
         whole = [answer for answer in answers if not isinstance(answer, BaseException)]
@@ -179,10 +180,11 @@ async def test_nothing_is_left_after_the_supervisor_is_killed_and_the_next_start
     for _ in range(2):  # the second finds what the first left behind
         async with serving(tmp_path) as gateway:
             family = [psutil.Process(gateway.process.pid), *gateway.children]
-            assert len([process for process in family if process.name() == "postgres"]) > 1
+            assert gateway.postgres in family
+            assert gateway.postgres.children()
             gateway.process.kill()
             await gateway.process.wait()
-            await until(partial(are_gone, family), 5)
+            await until(partial(are_gone, family))
 
 
 async def test_a_stopped_worker_does_not_outlive_a_killed_supervisor(tmp_path: Path, database: str) -> None:
@@ -191,7 +193,7 @@ async def test_a_stopped_worker_does_not_outlive_a_killed_supervisor(tmp_path: P
         workers[0].suspend()
         gateway.process.kill()
         await gateway.process.wait()
-        await until(partial(are_gone, workers), 5)
+        await until(partial(are_gone, workers))
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
@@ -237,7 +239,7 @@ async def test_a_second_signal_does_not_wait(tmp_path: Path, database: str, upst
         gateway.process.terminate()
         await until(lambda: any(line["event"] == "stopping" for line in gateway.logs))
         gateway.process.terminate()
-        assert await asyncio.wait_for(gateway.process.wait(), 5) == 0
+        assert await asyncio.wait_for(gateway.process.wait(), DRAIN / 2) == 0
         answers = await asyncio.gather(*requests, return_exceptions=True)
         assert all(isinstance(answer, aiohttp.ClientError) for answer in answers)
 
