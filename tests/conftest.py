@@ -92,7 +92,7 @@ def template(server: str) -> str:
 
 async def _rename(connection: asyncpg.Connection) -> None:
     """Give the migrated database its name once the migration's own connection has gone."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while True:
             with contextlib.suppress(asyncpg.ObjectInUseError):
                 await connection.execute(f"alter database {_TEMPLATE}_new rename to {_TEMPLATE}")

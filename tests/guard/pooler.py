@@ -53,7 +53,7 @@ async def pooling(dsn: str, *, prepared: int = 200, swallowed: str = "") -> Asyn
     with (folder / "log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(PROGRAM, str(config), stdout=log, stderr=log)
     try:
-        await until(lambda: _listens(listen), 10)
+        await until(lambda: _listens(listen))
         yield f"postgresql://gateway@127.0.0.1:{listen}/{name}"
     finally:
         process.kill()  # asked to end, it would wait for its clients

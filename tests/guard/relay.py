@@ -49,7 +49,7 @@ class Relay:
 
     async def more_answers(self, use: str, than: int) -> None:
         """Wait until the server has said more on the connections of that use, held back or not."""
-        await until(lambda: self.answers[use] > than, 2)
+        await until(lambda: self.answers[use] > than)
 
     def cut(self, use: str) -> None:
         """End the connections of that use."""

@@ -55,7 +55,7 @@ async def test_token_follows_the_drafts_of_its_client_also_where_it_is_cached(wo
         assert (await passes("01", "a"), await passes("00", "a")) == (True, False)
         position = worker.ledger.position
         await world.store.update_client(client.client_id, replace(new, mac_drafts=("00",)))
-        await worker.moves(position, 5)
+        await worker.moves(position)
         assert (await passes("01", "b"), await passes("00", "b")) == (False, True)
 
 

@@ -5,7 +5,6 @@ one that does not, as older ones and others are.
 """
 
 import asyncio
-import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -211,9 +210,7 @@ async def test_gateway_serves_through_a_pooler(database: str, tmp_path: Path) ->
             for caller in found:
                 assert (await caller.call(token))[0] == 502  # it passed: nothing listens behind the route
             await gateway.run("token", "revoke", token)
-            started = time.monotonic()
             await asyncio.gather(*(caller.refused(token, 5) for caller in found))
-            assert time.monotonic() - started < 5
         assert await gateway.is_ready()
     assert [line for line in gateway.logs if line["level"] in ("error", "critical")] == []
 

@@ -30,17 +30,22 @@ NEW_CLIENT = NewClient(
 
 
 class MovableClock(Clock):
-    """The real time plus what a test adds to it."""
+    """The real time plus what a test adds to it; or a moment at which it stands still but for that."""
 
     def __init__(self) -> None:
         super().__init__()
         self._ahead = timedelta()
+        self._stopped_at: datetime | None = None
 
     def advance(self, seconds: float) -> None:
         self._ahead += timedelta(seconds=seconds)
 
+    def stop(self) -> None:
+        """Let what a test does from now on take none of the time that it judges."""
+        self._stopped_at = super().__call__()
+
     def __call__(self) -> datetime:
-        return super().__call__() + self._ahead
+        return (self._stopped_at or super().__call__()) + self._ahead
 
 
 @dataclass

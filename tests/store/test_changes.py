@@ -16,7 +16,7 @@ from gateway.store import ChangeFeed, Store, changes
 from gateway.store.records import IssuedTokens
 from gateway.supervisor import embedded
 from tests.counts import scaled
-from tests.serving import until
+from tests.serving import PATIENCE, until
 from tests.store.rig import NEW_CLIENT, PASSWORD_HASH, MovableClock, Rig, fetch, outcome
 
 DAY = 86400
@@ -127,7 +127,7 @@ async def test_what_ends_no_token_writes_nothing_and_tells_nobody(rig: Rig, stor
         assert (await opened.read()).changes == ()
         assert told == []
         assert await store.revoke_token(tokens.access_token, None)
-        await until(lambda: told, 2)
+        await until(lambda: told)
 
 
 async def test_sweep_of_what_is_dead_writes_nothing(rig: Rig, store: Store, database: str, clock: MovableClock) -> None:
@@ -185,7 +185,7 @@ async def test_reader_misses_nothing_of_many_writers_that_overlap(
                     for number, one in enumerate(tokens[start : start + 12])
                 )
             )
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             await reading
     assert sorted(seen) == sorted(digest(one.access_token).hex() for one in tokens)
 
@@ -321,7 +321,7 @@ async def test_restarted_server_is_noticed_and_the_feed_ends(durable_server: emb
         before = (await opened.read()).server
         assert durable_server.pid is not None
         os.kill(durable_server.pid, signal.SIGKILL)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             await ended.wait()
         with pytest.raises(StoreUnavailable):
             await opened.read()
@@ -333,7 +333,7 @@ async def test_restarted_server_is_noticed_and_the_feed_ends(durable_server: emb
         except StoreUnavailable:
             return False
 
-    await until(another_server, 10)
+    await until(another_server)
     await store.close()
 
 
@@ -359,5 +359,5 @@ async def test_feed_that_is_terminated_hints_at_once(store: Store, database: str
             database, "select pg_terminate_backend(pid) from pg_stat_activity "
             "where application_name = 'gateway-listen' and datname = current_database()",
         )  # fmt: skip
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(PATIENCE):
             await hinted.wait()

@@ -189,7 +189,7 @@ async def test_nonce_that_comes_while_its_slot_is_emptied_is_told_of_the_floor(
     async with session(database) as emptying:
         assert await emptying.fetchval("select empty_nonce_slot($1)", second // MINUTE % SLOTS)
         replay = asyncio.create_task(store.spend_nonces([key], [second], terms))
-        await until(lambda: is_blocked(database), 2)
+        await until(lambda: is_blocked(database))
     spent, same = await replay
     assert list(spent) == [key]  # it was forgotten
     assert not same  # so it does not count
@@ -269,7 +269,7 @@ async def test_slots_are_emptied_by_one_at_a_time(store: Store, database: str, t
         await other.execute("select pg_advisory_xact_lock($1)", LOCK)
         assert await store.empty_nonce_slots() == 0
         raising = asyncio.create_task(store.raise_nonce_floor(terms.floor + MINUTE))
-        await until(lambda: is_blocked(database), 2)
+        await until(lambda: is_blocked(database))
         assert not raising.done()
     await raising
     assert await store.empty_nonce_slots() == SLOTS - WINDOW // MINUTE
@@ -333,7 +333,7 @@ async def test_nonce_that_an_older_release_is_about_to_spend_is_waited_for(
         assert sorted(await older(other, one, two)) == sorted([one, two])
         waiting = asyncio.create_task(store.spend_nonces([one], [int(time.time())], terms))
         lasting = asyncio.create_task(store.spend_token_nonces([(two, store.now() + timedelta(minutes=2))]))
-        await until(lambda: is_blocked(database), 2)
+        await until(lambda: is_blocked(database))
         await asyncio.sleep(0)
         assert not waiting.done()
         assert not lasting.done()
@@ -352,7 +352,7 @@ async def test_older_release_waits_for_who_is_about_to_spend_here(
         now = int(time.time())
         await spending.fetchval("select spend_nonces($1, $2, $3, $4)", [key], [now], terms.floor, terms.timeline)
         waiting = asyncio.create_task(older(connection, key))
-        await until(lambda: is_blocked(database), 2)
+        await until(lambda: is_blocked(database))
     assert await waiting == []
     await connection.close()
 

@@ -78,7 +78,7 @@ async def test_deadline_ends_the_statement_and_its_connection(opened: Opened, da
         started = time.monotonic()
         with pytest.raises(StoreUnavailable):
             await opened.line.value("nonces_floor_raise", 1)
-        assert DEADLINE - 0.1 < time.monotonic() - started < DEADLINE + 0.4
+        assert DEADLINE - 0.1 < time.monotonic() - started < DEADLINE + 0.5
     await other.close()
     assert await opened.line.value("ping") == 1
     assert opened.count == 2
@@ -95,7 +95,7 @@ async def test_deadline_counts_from_the_statement_not_from_those_before_it(opene
 async def test_nothing_watches_over_what_is_idle(opened: Opened) -> None:
     assert await opened.line.value("ping") == 1
     assert opened.line._watch is not None
-    await until(lambda: opened.line._watch is None, DEADLINE + 1)
+    await until(lambda: opened.line._watch is None)
 
 
 async def test_connection_on_which_a_statement_failed_is_not_used_again(opened: Opened, database: str) -> None:
@@ -110,7 +110,7 @@ async def test_connection_of_who_gave_up_is_not_used_again(opened: Opened, datab
     async with other.transaction():
         await other.execute("lock table nonce_floor in access exclusive mode")
         asked = asyncio.create_task(opened.line.value("nonces_floor_raise", 1))
-        await until(lambda: opened.line._watch is not None, 5)
+        await until(lambda: opened.line._watch is not None)
         asked.cancel()
         with pytest.raises(asyncio.CancelledError):
             await asked
@@ -129,7 +129,7 @@ async def test_connection_that_the_server_ended_is_replaced(opened: Opened, data
         except StoreUnavailable:
             return False
 
-    await until(answers, 5)
+    await until(answers)
     assert opened.count == 2
 
 
@@ -137,7 +137,7 @@ async def test_closed_line_answers_nothing_and_leaves_no_connection(opened: Open
     assert await opened.line.value("ping") == 1
     opened.may_end.clear()
     opening = asyncio.create_task(opened.lines.lasting.value("ping"))
-    await until(lambda: opened.count == 2, 5)
+    await until(lambda: opened.count == 2)
     await opened.lines.close()
     opened.may_end.set()
     for attempt in (opening, opened.line.value("ping"), opened.line.value("ping")):
@@ -147,4 +147,4 @@ async def test_closed_line_answers_nothing_and_leaves_no_connection(opened: Open
     async def is_gone() -> bool:
         return await backends(database) == 0
 
-    await until(is_gone, 5)
+    await until(is_gone)

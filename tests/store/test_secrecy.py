@@ -11,6 +11,7 @@ from gateway.crypto import Keyring, random_text
 from gateway.errors import StoreUnavailable
 from gateway.store import Store
 from gateway.supervisor import embedded
+from tests.serving import PATIENCE
 from tests.store.rig import NEW_CLIENT, VERIFIER, Rig, everything, outcome
 
 
@@ -37,7 +38,7 @@ async def test_dump_shows_no_secret_in_any_form(store: Store, database: str) -> 
 
 async def back(store: Store, server: embedded.Server, killed: int) -> None:
     """Wait until a database that was killed answers again, from a new process."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while True:
             try:
                 await store.ping()  # what a dying backend still says does not count
