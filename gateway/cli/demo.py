@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -36,8 +36,10 @@ from gateway.errors import OperatorError
 from gateway.model import GrantType, TokenType
 from gateway.store import NewClient, Store
 from gateway.supervisor import embedded
+from gateway.supervisor.listening import listen as listen_at
 
 _LISTEN: Final = "127.0.0.1:8080"
+_ADMIN: Final = ("127.0.0.1", 9901)
 _FOLDER: Final = "gateway-demo"
 _FOLDER_OF_ROOT: Final = Path("/var/lib/gateway-demo")
 _MARK: Final = "# Written by `gateway demo`, and again whenever it starts: copy it to keep your changes.\n"
@@ -132,10 +134,15 @@ def command(listen: str | None, folder: Path | None, as_json: bool) -> None:
     folder = _usable_folder(folder)
     if not as_json:
         click.echo(f"Starting in {folder} …", err=True)
-    with _alone_in(folder), sample_api.serving() as port:
-        place = _write(folder, address, f"http://127.0.0.1:{port}")
+    with (
+        _alone_in(folder),
+        sample_api.serving() as port,
+        _listening(address, asked_for=listen is not None) as (public, admin),
+    ):
+        place = _write(folder, (address[0], _port_of(public)), _port_of(admin), f"http://127.0.0.1:{port}")
         announcement = _Announcement(place, started, as_json=as_json)
-        serve(config.load(place.config), level="error", on_ready=announcement.begin)
+        settings = config.load(place.config)
+        serve(settings, level="error", on_ready=announcement.begin, listeners=(public, admin))
         announcement.end()
     if not as_json:
         click.echo("Stopped.", err=True)
@@ -173,39 +180,26 @@ class _Announcement:
 
 
 def _address(listen: str | None) -> tuple[str, int]:
-    """Where to listen: as asked, else at the usual place or a free port beside it."""
-    host, port = split_listen(value("--listen", listen or _LISTEN, ListenAddress))
-    if port != 0 and (listen is not None or _is_free(host, port)):
-        return host, port
-    return host, _free_port(host)
+    """Where to listen, as it was asked for or usual."""
+    return split_listen(value("--listen", listen or _LISTEN, ListenAddress))
 
 
-def _is_free(host: str, port: int) -> bool:
+@contextmanager
+def _listening(address: tuple[str, int], *, asked_for: bool) -> Iterator[tuple[socket.socket, socket.socket]]:
+    """The sockets of both listeners, each at its usual place or at a free port beside it, the first as asked for.
+
+    They are open from here on, so that nobody else, such as another demo, gets what was free a moment ago.
+    """
+    [public] = listen_at({"--listen": address}) if asked_for else [_beside("--listen", *address)]
+    with public, _beside("admin.listen", *_ADMIN) as admin:
+        yield public, admin
+
+
+def _beside(key: str, host: str, port: int) -> socket.socket:
     try:
-        _bind(host, port).close()
-    except OSError:
-        return False
-    return True
-
-
-def _free_port(host: str) -> int:
-    try:
-        with closing(_bind(host, 0)) as sock:
-            port: int = sock.getsockname()[1]
-            return port
-    except OSError as exc:
-        raise OperatorError(f"--listen: {host} is no address of this machine ({exc.strerror or exc})") from exc
-
-
-def _bind(host: str, port: int) -> socket.socket:
-    family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    sock = socket.socket(family, kind)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind(address)
-    except OSError:
-        sock.close()
-        raise
+        [sock] = listen_at({key: (host, port)})
+    except OperatorError:
+        [sock] = listen_at({key: (host, 0)})
     return sock
 
 
@@ -242,12 +236,17 @@ def _alone_in(folder: Path) -> Iterator[None]:
         os.close(lock)
 
 
-def _write(folder: Path, address: tuple[str, int], upstream: str) -> Place:
+def _port_of(sock: socket.socket) -> int:
+    port: int = sock.getsockname()[1]
+    return port
+
+
+def _write(folder: Path, address: tuple[str, int], admin_port: int, upstream: str) -> Place:
     """The configuration of this run. Raises OperatorError rather than overwrite a file that is not the demo's."""
     host, port = address
     bare = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # what a browser can open
     issuer = f"http://{_bracketed(bare)}:{port}"
-    admin = f"127.0.0.1:{9901 if _is_free('127.0.0.1', 9901) else _free_port('127.0.0.1')}"
+    admin = f"{_ADMIN[0]}:{admin_port}"
     place = Place(folder / "config.toml", f"{_bracketed(host)}:{port}", admin, issuer)
     try:
         if place.config.exists() and not place.config.read_text(errors="replace").startswith(_MARK):

@@ -51,21 +51,29 @@ def serve(
     level: Level = "info",
     on_ready: Callable[[], None] | None = None,
     reload: Callable[[], Settings] | None = None,
+    listeners: tuple[socket.socket, socket.socket] | None = None,
 ) -> None:
     """Serve until a signal ends it. `on_ready` is called once, when all workers were ready; `reload` reads the
-    configuration anew on SIGHUP, which is one more signal to end where nothing is to be read.
+    configuration anew on SIGHUP, which is one more signal to end where nothing is to be read. `listeners` are the
+    public and the admin socket where they are open already.
 
     To be called from the main thread. Raises OperatorError for what the operator can mend before it serves.
     """
     observe.start("supervisor", level)
-    asyncio.run(_Supervisor(settings, workers, level, reload).run(on_ready))
+    asyncio.run(_Supervisor(settings, workers, level, reload, listeners).run(on_ready))
 
 
 class _Supervisor:
     def __init__(
-        self, settings: Settings, count: int | None, level: Level, reload: Callable[[], Settings] | None
+        self,
+        settings: Settings,
+        count: int | None,
+        level: Level,
+        reload: Callable[[], Settings] | None,
+        listeners: tuple[socket.socket, socket.socket] | None,
     ) -> None:
         self._settings, self._count, self._level, self._reload = settings, count, level, reload
+        self._listeners = listeners
         self._generation: Generation | None = None
         self._lives: dict[Generation, asyncio.Task[None]] = {}  # also of those that drain
         self._store: Store | None = None
@@ -88,7 +96,9 @@ class _Supervisor:
 
     async def _serve(self, on_ready: Callable[[], None] | None) -> None:
         config = self._settings.config
-        listener, admin = listen({"server.listen": config.server.address, "admin.listen": config.admin.address})
+        listener, admin = self._listeners or listen(
+            {"server.listen": config.server.address, "admin.listen": config.admin.address}
+        )
         async with AsyncExitStack() as stack:
             stack.callback(listener.close)
             await stack.enter_async_context(_served(admin, self._health))
