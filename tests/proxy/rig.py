@@ -20,7 +20,7 @@ from gateway.store import Store
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 KEYRING = Keyring(b"obviously-a-fake-key-for-tests!!")
-DEADLINE = 10.0
+DEADLINE = 30.0  # below what a gateway's own limits are where a test does not shorten them
 
 
 @dataclass

@@ -13,13 +13,14 @@ import pytest
 
 from gateway.proxy import Limits
 from gateway.store import Store
-from tests.proxy.rig import RawUpstream, Rig, eventually, rig
+from tests.proxy.rig import DEADLINE, RawUpstream, Rig, eventually, rig
 
 QUICK = Limits(
     head=0.3, keep_alive=0.6, body_idle=0.3, slow_reader=0.3, linger=0.3, connect=0.3, stream_idle=0.4, tick=0.05
 )
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 MIB = 1024 * 1024
+LONG = 3 * DEADLINE  # seconds for what is in flight, which nobody must need
 
 
 @pytest.fixture
@@ -40,14 +41,15 @@ async def test_a_silent_connection_is_closed_within_ten_seconds(public: Rig) -> 
 
 async def test_a_head_that_drips_is_refused_in_time(quick: Rig) -> None:
     connection = await quick.connect()
-    began = time.monotonic()
-    for index in range(200):
-        await connection.send(GET[index % 10 : index % 10 + 1] or b"x")
-        await asyncio.sleep(0.01)
-        if connection.reader.at_eof() or len(quick.proxy.fronts) == 0:
-            break
+
+    async def drip() -> None:
+        while True:
+            await connection.send(b"x")
+            await asyncio.sleep(0.01)
+
+    dripping = asyncio.create_task(drip())
     assert (await connection.reply()).status == 408
-    assert time.monotonic() - began < 3
+    dripping.cancel()
     assert not quick.upstream.requests
     connection.close()
 
@@ -56,7 +58,7 @@ async def test_an_idle_connection_is_closed_and_says_nothing(quick: Rig) -> None
     connection = await quick.connect()
     await connection.send(GET)
     assert (await connection.reply()).status == 200
-    assert await connection.closed(within=2)
+    assert await connection.closed()
     connection.close()
 
 
@@ -120,7 +122,7 @@ async def test_a_reader_that_takes_nothing_is_closed_and_memory_stays_flat(quick
     await asyncio.get_running_loop().sock_connect(client, ("127.0.0.1", quick.port))
     await asyncio.get_running_loop().sock_sendall(client, GET)
     before = memory().rss
-    await eventually(lambda: quick.upstream.ended == 1, within=5)
+    await eventually(lambda: quick.upstream.ended == 1)
     assert memory().rss - before < 8 * MIB
     assert not quick.proxy.fronts
     client.close()
@@ -146,7 +148,7 @@ async def test_an_upstream_that_does_not_answer_is_a_504_with_the_request_id(qui
     began = time.monotonic()
     reply = await quick.talk(GET)
     assert reply.status == 504
-    assert 0.9 < time.monotonic() - began < 3
+    assert 0.9 < time.monotonic() - began < 10  # and not what a route has without a timeout of its own
     assert reply.one("x-request-id").encode() in reply.body
     await eventually(lambda: quick.upstream.ended == 1)
 
@@ -328,14 +330,14 @@ async def test_draining_lets_exchanges_end_and_closes_idle_connections(public: R
     assert (await idle.reply()).status == 501
     await busy.send(GET)
     await eventually(lambda: public.upstream.connections == 1 and len(public.proxy.fronts) == 2)
-    draining = asyncio.create_task(public.proxy.drain(5))
-    assert await idle.closed(within=1)
+    draining = asyncio.create_task(public.proxy.drain(LONG))
+    assert await idle.closed()
     assert not draining.done()
     release.set()
     reply = await busy.reply()
     assert (reply.body, reply.one("connection")) == (b"ok", "close")
     busy.close()
-    await asyncio.wait_for(draining, 2)
+    await asyncio.wait_for(draining, DEADLINE)
     assert not public.proxy.fronts
     idle.close()
 
@@ -344,26 +346,26 @@ async def test_draining_answers_the_first_request_of_a_connection_taken_before(p
     """Where workers change, a client must not pay for having come to an old one: nobody else has its connection."""
     connection = await public.connect()
     await eventually(lambda: len(public.proxy.fronts) == 1)
-    draining = asyncio.create_task(public.proxy.drain(5))
+    draining = asyncio.create_task(public.proxy.drain(LONG))
     await eventually(lambda: public.proxy.draining)
     await connection.send(GET)
     reply = await connection.reply()
     assert (reply.status, reply.one("connection")) == (200, "close")
     connection.close()
-    await asyncio.wait_for(draining, 3)
+    await asyncio.wait_for(draining, DEADLINE)
 
 
 async def test_draining_answers_a_connection_that_was_taken_but_not_told_of_yet(public: Rig) -> None:
     """The loop takes a connection in one turn and tells its protocol in a later one; draining may begin in between."""
     front = public.proxy.front()
-    draining = asyncio.create_task(public.proxy.drain(5))
+    draining = asyncio.create_task(public.proxy.drain(LONG))
     await asyncio.sleep(0)
     ours, theirs = socket.socketpair()
     transport, _ = await asyncio.get_running_loop().connect_accepted_socket(lambda: front, theirs)
     reader, writer = await asyncio.open_connection(sock=ours)
     writer.write(GET)
-    assert (await asyncio.wait_for(reader.readline(), 3)).startswith(b"HTTP/1.1 200 ")
-    await asyncio.wait_for(draining, 5)
+    assert (await asyncio.wait_for(reader.readline(), DEADLINE)).startswith(b"HTTP/1.1 200 ")
+    await asyncio.wait_for(draining, DEADLINE)
     assert transport.is_closing()
     writer.close()
 
@@ -371,9 +373,9 @@ async def test_draining_answers_a_connection_that_was_taken_but_not_told_of_yet(
 async def test_draining_does_not_wait_long_for_a_connection_that_brings_nothing(public: Rig) -> None:
     connection = await public.connect()
     await eventually(lambda: len(public.proxy.fronts) == 1)
-    draining = asyncio.create_task(public.proxy.drain(30))
-    assert await connection.closed(within=2)
-    await asyncio.wait_for(draining, 2)
+    draining = asyncio.create_task(public.proxy.drain(LONG))
+    assert await connection.closed()
+    await asyncio.wait_for(draining, DEADLINE)
     connection.close()
 
 
@@ -387,7 +389,7 @@ async def test_a_tunnel_that_idles_is_closed_on_both_sides(quick: Rig) -> None:
     connection = await quick.connect()
     await connection.send(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n")
     assert b"101" in await connection.reader.readuntil(b"\r\n\r\n")
-    assert await connection.closed(within=3)
+    assert await connection.closed()
     await eventually(lambda: quick.upstream.ended == 1)
     connection.close()
 

@@ -9,7 +9,7 @@ import pytest
 from gateway.proxy import Limits
 from gateway.store import Store
 from tests.counts import scaled
-from tests.proxy.rig import RawUpstream, Rig, eventually, rig
+from tests.proxy.rig import DEADLINE, RawUpstream, Rig, eventually, rig
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi"
@@ -116,7 +116,7 @@ async def test_a_connection_that_was_paused_for_a_slow_client_serves_the_next(pu
 async def test_more_exchanges_than_connections_wait_their_turn_and_no_longer_than_said(
     tmp_path: Path, no_database: Store
 ) -> None:
-    limits = Limits(upstream_connections=2, upstream_waiting=3, upstream_wait=0.5)
+    limits = Limits(upstream_connections=2, upstream_waiting=3, upstream_wait=2.0)
     async with rig(tmp_path, no_database, limits=limits) as running:
         release = asyncio.Event()
 
@@ -136,7 +136,7 @@ async def test_more_exchanges_than_connections_wait_their_turn_and_no_longer_tha
 
         release.clear()
         asking = [asyncio.create_task(running.talk(GET)) for _ in range(3)]
-        done, _ = await asyncio.wait(asking, timeout=3, return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait(asking, timeout=DEADLINE, return_when=asyncio.FIRST_COMPLETED)
         assert [task.result().status for task in done] == [504]
         release.set()
         await asyncio.wait(asking)
@@ -145,7 +145,7 @@ async def test_more_exchanges_than_connections_wait_their_turn_and_no_longer_tha
 async def test_idle_connections_that_are_not_fresh_make_room_for_what_is_sent_once(
     tmp_path: Path, no_database: Store
 ) -> None:
-    limits = Limits(upstream_connections=2, upstream_wait=0.5, fresh=0.0)
+    limits = Limits(upstream_connections=2, upstream_wait=5.0, fresh=0.0)
     async with rig(tmp_path, no_database, limits=limits) as running:
         persistent(running.upstream)
         for _ in range(3):
@@ -159,7 +159,7 @@ async def test_an_idle_connection_is_closed_after_a_while(tmp_path: Path, no_dat
     async with rig(tmp_path, no_database, limits=Limits(upstream_idle=0.2, recheck=0.1, tick=0.05)) as running:
         persistent(running.upstream)
         await running.talk(GET)
-        await eventually(lambda: running.upstream.ended == 1, within=3)
+        await eventually(lambda: running.upstream.ended == 1)
 
 
 class Whimsical:

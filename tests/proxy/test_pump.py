@@ -30,7 +30,7 @@ from tests.proxy.bulk import (
     head_of,
     wanting,
 )
-from tests.proxy.rig import Connection, Rig, eventually, rig
+from tests.proxy.rig import DEADLINE, Connection, Rig, eventually, rig
 from tests.proxy.signing import MAC, Signer, bytes_of
 
 pytestmark = both_loops
@@ -220,14 +220,14 @@ async def test_drained_gateway_ends_a_connection_with_its_pumped_answer(vast: Ri
     connection = await vast.connect()
     await connection.send(wanting(MIB))
     await eventually(lambda: spliced.moved > 0)
-    draining = asyncio.create_task(vast.proxy.drain(8))
+    draining = asyncio.create_task(vast.proxy.drain(3 * DEADLINE))
     await asyncio.sleep(0)
     go.set()
     reply = await connection.reply()
     assert (reply.body, reply.complete) == (contents(MIB), True)
-    assert await connection.closed(within=2)
+    assert await connection.closed()
     connection.close()
-    await asyncio.wait_for(draining, 2)
+    await asyncio.wait_for(draining, DEADLINE)
 
 
 # -- what must be seen is read -------------------------------------------------------------------------------
@@ -339,11 +339,11 @@ async def test_body_that_comes_in_small_parts_is_pumped_as_it_comes(
     tmp_path: Path, no_database: Store, spliced: Spliced
 ) -> None:
     # Longer in all than a pause may be: each part renews the time.
-    async with rig(tmp_path, no_database, routes=ROUTES, limits=Limits(body_idle=0.5, tick=0.05)) as running:
+    async with rig(tmp_path, no_database, routes=ROUTES, limits=Limits(body_idle=1.5, tick=0.05)) as running:
         running.upstream.handler = depot
         connection, body = await running.connect(), contents(MIB)
         await connection.send(head_of(len(body)))
-        await dribble(connection, body, parts=40, pause=0.03)
+        await dribble(connection, body, parts=40, pause=0.05)
         assert (await connection.reply()).body == digest(body)
         assert spliced.moved > 512 * KIB
         connection.close()

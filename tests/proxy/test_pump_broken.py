@@ -35,7 +35,7 @@ SIZE = 16 * MIB  # more than the kernel holds on its own
 ROUTES: list[dict[str, Any]] = [
     {"name": "all", "path": "/", "auth": "none", "max_body": "64MiB", "timeout": "1s"},
 ]
-QUICK = Limits(body_idle=0.4, slow_reader=0.6, linger=0.3, stream_idle=0.5, tick=0.05)
+QUICK = Limits(body_idle=1.0, slow_reader=1.0, linger=0.5, stream_idle=1.0, tick=0.05)
 
 
 @pytest.fixture
@@ -45,6 +45,7 @@ async def vast(tmp_path: Path, no_database: Store) -> AsyncIterator[Rig]:
     Afterwards no descriptor is left open.
     """
     before = descriptors()
+    contents(SIZE)  # made now, and not while a deadline runs
     async with rig(tmp_path, no_database, routes=ROUTES, limits=QUICK) as running:
         running.upstream.handler = depot
         yield running
@@ -188,7 +189,7 @@ async def test_protocol_is_not_changed_in_the_middle_of_a_large_body(vast: Rig, 
     reply = await connection.reply()
     assert (reply.status, reply.complete) == (502, True)
     assert spliced.moved > 0
-    await eventually(lambda: vast.upstream.ended == 1, within=1)
+    await eventually(lambda: vast.upstream.ended == 1)
     connection.close()
 
 
@@ -262,7 +263,7 @@ async def test_reader_that_takes_nothing_is_closed_and_the_upstream_held_back(va
     contents(64 * KIB)
     before, began = memory().rss, time.monotonic()
     slow = await Slow.to(vast, wanting(1))
-    await eventually(lambda: vast.upstream.ended == 1, within=5)
+    await eventually(lambda: vast.upstream.ended == 1)
     assert time.monotonic() - began > QUICK.slow_reader - QUICK.tick  # which counts from the last tick
     assert memory().rss - before < 8 * MIB
     assert given < 32 * MIB
@@ -275,7 +276,7 @@ async def test_reader_that_takes_its_time_is_served_to_the_end(
     tmp_path: Path, no_database: Store, spliced: Spliced
 ) -> None:
     # It is slower than the upstream from the first byte to the last, for longer than a reader may take nothing.
-    limits, size = Limits(slow_reader=0.7, tick=0.05), 24 * MIB
+    limits, size = Limits(slow_reader=1.1, tick=0.05), 24 * MIB
     async with rig(tmp_path, no_database, routes=ROUTES, limits=limits) as running:
         running.upstream.handler = depot
         slow = await Slow.to(running, b"", window=64 * KIB)
@@ -301,7 +302,7 @@ async def test_sender_that_stalls_is_given_up_on_both_sides(vast: Rig, spliced: 
     reply = await connection.reply()
     assert (reply.status, reply.one("connection")) == (408, "close")
     assert spliced.moved > 0
-    await eventually(lambda: vast.upstream.ended == 1, within=1)
+    await eventually(lambda: vast.upstream.ended == 1)
     assert await connection.closed()
     connection.close()
 
@@ -312,7 +313,7 @@ async def test_upstream_that_takes_no_more_of_a_large_body_has_its_time_only(vas
     connection.writer.write(head_of(32 * MIB) + contents(SIZE) + contents(SIZE))
     began = time.monotonic()
     assert (await connection.reply()).status == 504
-    assert 0.9 < time.monotonic() - began < 4
+    assert 0.9 < time.monotonic() - began < 10  # and not what a route has without a timeout of its own
     assert spliced.moved > 0
     await eventually(lambda: not vast.proxy.fronts)
     connection.close()
@@ -346,4 +347,4 @@ async def test_answer_that_stalls_half_way_is_broken_off(vast: Rig, spliced: Spl
     assert (reply.status, reply.complete, reply.body) == (200, False, contents(MIB))
     assert spliced.moved > 0
     assert refusals == [504]
-    await eventually(lambda: vast.upstream.ended == 1, within=1)
+    await eventually(lambda: vast.upstream.ended == 1)
