@@ -246,5 +246,5 @@ async def test_a_client_that_leaves_amid_its_body_is_no_failure(
         said += capsys.readouterr().err
         return "client left" in said
 
-    await until(told, patience=5)
+    await until(told)
     assert '"level": "error"' not in said

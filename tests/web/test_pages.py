@@ -1,6 +1,5 @@
 """The pages in Chromium: the way back to the client, what axe-core finds, keyboard, width, and who is asked."""
 
-import asyncio
 import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -18,6 +17,7 @@ from gateway.model import Client
 from gateway.store import FlowRequest, Store
 from gateway.web.refusal import refusal_page
 from tests.browser import chromium as a_chromium
+from tests.serving import until
 from tests.web.conftest import Registered
 from tests.web.rig import PASSWORD, Plane, authorize_path, serving
 
@@ -204,29 +204,34 @@ async def test_a_script_on_our_host_cannot_fetch_a_page(
 
 
 async def _shots(page: Page, plane: Plane, client: Client) -> AsyncIterator[str]:
-    """Every page in turn."""
+    """Every page in turn, when it is there."""
     base = plane.url
     await page.goto(base + authorize_path(client))
     yield "sign-in"
     await page.get_by_label("User name").fill("ada")
     await page.get_by_label("Password").fill("wrong")
-    await page.get_by_role("button", name="Sign in").click()
+    async with page.expect_navigation():
+        await page.get_by_role("button", name="Sign in").click()
     yield "sign-in refused"
-    await sign_in(page)
+    async with page.expect_navigation():
+        await sign_in(page)
     yield "consent"
     for box in await page.get_by_role("checkbox").all():
         await box.uncheck()
-    await page.get_by_role("button", name="Allow", exact=True).click()
+    async with page.expect_navigation():
+        await page.get_by_role("button", name="Allow", exact=True).click()
     yield "consent with nothing ticked"
     await page.goto(f"{base}/oauth2/account")
     yield "account"
-    await page.get_by_role("button", name="Withdraw").first.click()
+    async with page.expect_navigation():
+        await page.get_by_role("button", name="Withdraw").first.click()
     yield "account after a withdrawal"
     await page.goto(f"{base}/oauth2/login")
     yield "sign-in of somebody who is signed in"
     await page.goto(f"{base}/oauth2/logout")
     yield "sign-out"
-    await page.get_by_role("button", name="Sign out").click()
+    async with page.expect_navigation():
+        await page.get_by_role("button", name="Sign out").click()
     yield "signed out"
     await page.goto(f"{base}/oauth2/authorize")
     yield "error"
@@ -339,7 +344,5 @@ async def test_pages_come_without_any_script(plane: Plane, ada: str, register: R
         await page.fill("#password", PASSWORD)
         await page.click("button")
         await page.click("button[value=allow]")
-        async with asyncio.timeout(10):
-            while not came:
-                await asyncio.sleep(0.01)
+        await until(lambda: came)
         assert came[0].startswith("/cb?code=")
