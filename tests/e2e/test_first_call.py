@@ -24,7 +24,7 @@ from requests_oauthlib import OAuth2Session
 
 from tests.browser import chromium
 from tests.counts import scaled
-from tests.serving import Gateway, free_ports, serving, until
+from tests.serving import PATIENCE, Gateway, free_ports, holds_within, serving, until
 
 REDIRECT_URI = "http://127.0.0.1/callback"  # a loopback client: the port is its own (RFC 8252, section 7.3)
 PASSWORD = "correct horse battery staple"
@@ -129,7 +129,7 @@ async def authorize(page: Page, url: str, *, untick: str | None = None) -> str:
     if untick is not None:
         await page.uncheck(f"input[name=scope][value='{untick}']")
     await page.click("button[name=decision][value=allow]")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         url = await sent_back
     return str(url)
 
@@ -192,7 +192,9 @@ async def test_a_person_allows_a_client_one_scope_and_its_token_opens_just_that(
     async def refused_everywhere() -> bool:
         return (await asyncio.to_thread(session.get, f"{gateway.url}/bearer/get")).status_code == 401
 
-    await until(refused_everywhere, 1)  # the other worker may have it in its cache, and has a second to hear of it
+    await holds_within(
+        1, refused_everywhere
+    )  # the other worker may have it in its cache, and has a second to hear of it
     for secret in (token["access_token"], token["refresh_token"], fresh["access_token"], answer["code"][0], PASSWORD):
         assert secret not in gateway.log_text
 
@@ -224,14 +226,15 @@ async def test_64_mib_pass_up_and_down_byte_for_byte_in_little_memory(world: Wor
     bearer = {"Authorization": f"Bearer {token['access_token']}", "Content-Type": "application/octet-stream"}
     for _ in range(4):
         await asyncio.to_thread(requests.post, f"{gateway.url}/bearer/post", data=b"warm", headers=bearer)
-    before = {worker.pid: worker.memory_info().rss for worker in gateway.workers}
+    workers = gateway.workers
+    before = {worker.pid: worker.memory_info().rss for worker in workers}
     body = os.urandom(SIZE)
     posting = asyncio.create_task(
         asyncio.to_thread(requests.post, f"{gateway.url}/bearer/post", data=body, headers=bearer, timeout=110)
     )
     growth = 0
     while not posting.done():
-        growth = max(growth, *(_rss(worker) - before[worker.pid] for worker in gateway.workers))
+        growth = max(growth, *(_rss(worker) - before[worker.pid] for worker in workers))
         await asyncio.wait([posting], timeout=0.02)
     echoed = await posting
     assert echoed.status_code == 200

@@ -30,10 +30,27 @@ async def post(session: aiohttp.ClientSession, rig: Rig, gateway: Gateway, form:
         return answer.status, answer.headers["X-Request-Id"][:16]
 
 
+class Rounds:
+    """What became of each round: one of all got it; where some met the database's deadline, at most one."""
+
+    def __init__(self) -> None:
+        self.cut_off = 0
+
+    def add(self, statuses: list[int]) -> None:
+        found = Counter(statuses)
+        if found[503]:  # a stalled machine; the one that wins may be among them
+            self.cut_off += 1
+            assert found[200] <= 1
+            assert found.keys() <= {200, 400, 503}
+        else:
+            assert found == {200: 1, 400: AT_ONCE - 1}
+        assert self.cut_off <= 2
+
+
 @pytest.mark.long
 @pytest.mark.timeout(600)
 async def test_of_a_hundred_redemptions_of_one_code_one_succeeds(gateway: Gateway, store: Store) -> None:
-    rig, workers = await Rig.build(store), set[str]()
+    rig, rounds, workers = await Rig.build(store), Rounds(), set[str]()
     connector = aiohttp.TCPConnector(limit=AT_ONCE, force_close=True)
     async with aiohttp.ClientSession(connector=connector) as session:
         for _ in range(scaled(200)):
@@ -44,7 +61,7 @@ async def test_of_a_hundred_redemptions_of_one_code_one_succeeds(gateway: Gatewa
                 "code_verifier": VERIFIER,
             }
             answers = await asyncio.gather(*(post(session, rig, gateway, form) for _ in range(AT_ONCE)))
-            assert Counter(status for status, _ in answers) == {200: 1, 400: AT_ONCE - 1}
+            rounds.add([status for status, _ in answers])
             workers |= {worker for _, worker in answers}
     assert len(workers) == 2
 
@@ -52,10 +69,10 @@ async def test_of_a_hundred_redemptions_of_one_code_one_succeeds(gateway: Gatewa
 @pytest.mark.long
 @pytest.mark.timeout(600)
 async def test_of_a_hundred_uses_of_one_refresh_token_one_succeeds(gateway: Gateway, store: Store) -> None:
-    rig = await Rig.build(store)
+    rig, rounds = await Rig.build(store), Rounds()
     connector = aiohttp.TCPConnector(limit=AT_ONCE, force_close=True)
     async with aiohttp.ClientSession(connector=connector) as session:
         for _ in range(scaled(100)):
             form = {"grant_type": "refresh_token", "refresh_token": (await rig.tokens()).refresh_token or ""}
             answers = await asyncio.gather(*(post(session, rig, gateway, form) for _ in range(AT_ONCE)))
-            assert Counter(status for status, _ in answers) == {200: 1, 400: AT_ONCE - 1}
+            rounds.add([status for status, _ in answers])

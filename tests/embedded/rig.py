@@ -106,7 +106,7 @@ def is_gone(pid: int) -> bool:
 
 
 async def nothing_left(folder: Path) -> None:
-    await until(lambda: not left(folder), 20)
+    await until(lambda: not left(folder))
 
 
 async def fetch(dsn: str, query: str) -> object:
