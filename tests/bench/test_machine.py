@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 
 from bench.machine import Tree, Usage, peak, resident
+from tests.serving import PATIENCE
 
 # More than is waited for: the kernel tells of a process in ticks of 10 ms, and rounds down.
 _BURN = "import time\nwhile time.process_time() < 0.5: pass\n"
@@ -13,7 +14,7 @@ _PARENT = f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {_BURN
 
 
 def _until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)

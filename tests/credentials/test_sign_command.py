@@ -52,7 +52,7 @@ def test_time_and_nonce_are_made_anew() -> None:
     args = ["--id", "a", "--key", KEY, "--url", "https://api.example.com/notes"]
     one, two = _attributes(_run(*args)), _attributes(_run(*args))
     assert one.ts is not None
-    assert abs(int(one.ts) - time.time()) < 5
+    assert abs(int(one.ts) - time.time()) < 60
     assert one.nonce != two.nonce
     covered = mac.Covered(method="GET", target=b"/notes", host="api.example.com", port=443)
     text = mac.normalized_string(covered, ts=one.ts, nonce=one.nonce)

@@ -15,7 +15,7 @@ from gateway.errors import StoreUnavailable
 from gateway.store import Conflict, NonceTerms, Store
 from gateway.store.database import DEADLINE, Database, connect, is_outage
 from gateway.supervisor import embedded
-from tests.serving import PATIENCE, until
+from tests.serving import PATIENCE, holds_within, until
 from tests.store.rig import PASSWORD_HASH, fetch
 
 NAME = "gateway-test-database"
@@ -212,7 +212,7 @@ async def test_store_recovers_by_itself_when_the_database_returns(
     os.kill(killed, signal.SIGKILL)
     # The backends of a killed postmaster outlive it for a moment, and answer; how long it is away is for nobody to see.
     await until(lambda: durable_server.pid not in (None, killed))
-    await until(answers, 5)
+    await holds_within(5, answers)
     await store.create_user("ada", None, None, PASSWORD_HASH)
     await store.close()
 

@@ -54,7 +54,7 @@ async def converse(
     methods: Sequence[str],
     *,
     ends: bool = False,
-    patience: float = 10.0,
+    patience: float = 30.0,
 ) -> Conversation:
     """Send each step's pieces, then wait until so many answers are there in all.
 

@@ -42,7 +42,7 @@ class Played:
 
 
 async def play(
-    row: Row, way: str, port: int, recorder: Recorder, *, patience: float = 10.0, eager: bool = False
+    row: Row, way: str, port: int, recorder: Recorder, *, patience: float = 30.0, eager: bool = False
 ) -> Played:
     """Send a row one of the four ways, and a good request on a fresh connection afterwards.
 

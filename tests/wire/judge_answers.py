@@ -24,7 +24,7 @@ class Heard:
     faults: list[str]
 
 
-async def hear(answer: Answer, way: str, port: int, recorder: Recorder, *, patience: float = 10.0) -> Heard:
+async def hear(answer: Answer, way: str, port: int, recorder: Recorder, *, patience: float = 30.0) -> Heard:
     """Let the upstream give an answer one of the four ways, then ask for the next on this and a fresh connection."""
     recorder.reset()
     pieces = dripped(answer.data) if way == "byte by byte" else [answer.data]
