@@ -152,7 +152,7 @@ class Gateway:
         return self._workers("authorization")
 
     def _workers(self, plane: str) -> list[psutil.Process]:
-        return [child for child in self.children if {"worker", plane} <= {*_command_line(child)}]
+        return [child for child in self.children if {"worker", plane} <= {*command_line(child)}]
 
     @property
     def postgres(self) -> psutil.Process:
@@ -165,7 +165,7 @@ class Gateway:
         """The same; nothing while there is none."""
         with contextlib.suppress(psutil.NoSuchProcess):
             children = psutil.Process(self.process.pid).children()
-            return [child for child in children if _name(child) == "postgres" and "-D" in _command_line(child)]
+            return [child for child in children if _name(child) == "postgres" and "-D" in command_line(child)]
         return []
 
     async def run(self, *arguments: str, text: str | None = None) -> Any:
@@ -221,7 +221,8 @@ class Gateway:
             raise
 
 
-def _command_line(process: psutil.Process) -> list[str]:
+def command_line(process: psutil.Process) -> list[str]:
+    """Its arguments; none of one that has ended."""
     with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
         return process.cmdline()
     return []

@@ -21,7 +21,7 @@ from gateway.supervisor.channel import HEARTBEAT, Channel, Drain, Message, Ready
 from gateway.supervisor.keys import with_master_key
 from gateway.supervisor.listening import listen, listen_privately
 from gateway.supervisor.workers import Workers
-from tests.serving import PATIENCE, data_folder, free_ports, until, write_config
+from tests.serving import PATIENCE, command_line, data_folder, free_ports, until, write_config
 from tests.supervisor.conftest import is_gone
 
 
@@ -136,7 +136,7 @@ async def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
 
 
 def the_worker() -> psutil.Process:
-    [found] = [child for child in psutil.Process().children() if {"worker", "authorization"} <= {*child.cmdline()}]
+    [found] = [child for child in psutil.Process().children() if {"worker", "authorization"} <= {*command_line(child)}]
     return found
 
 
