@@ -230,7 +230,7 @@ async def test_64_mib_pass_up_and_down_byte_for_byte_in_little_memory(world: Wor
     before = {worker.pid: worker.memory_info().rss for worker in workers}
     body = os.urandom(SIZE)
     posting = asyncio.create_task(
-        asyncio.to_thread(requests.post, f"{gateway.url}/bearer/post", data=body, headers=bearer, timeout=110)
+        asyncio.to_thread(requests.post, f"{gateway.url}/bearer/post", data=body, headers=bearer, timeout=290)
     )
     growth = 0
     while not posting.done():
