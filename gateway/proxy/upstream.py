@@ -215,7 +215,7 @@ class Pool:
         self._wake(None)
 
     def _wake(self, connection: UpstreamConnection | None) -> bool:
-        """Give the one who has waited longest a connection, or with None leave to open one; False if nobody waits."""
+        """Give the one whose turn it is a connection, or with None leave to open one; False if nobody waits."""
         while self._waiting:
             route, queue = next(iter(self._waiting.items()))
             waiter = queue.popleft()
