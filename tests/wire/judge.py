@@ -46,7 +46,9 @@ async def play(
 ) -> Played:
     """Send a row one of the four ways, and a good request on a fresh connection afterwards.
 
-    With `eager` a second answer ends it even where the connection should: for proxies that may read it otherwise.
+    With `eager`, for proxies that may read it otherwise or close without waiting for the client: a second answer ends
+    it even where the connection should, and what is behind the row comes with its last byte, because a closed
+    connection answers later bytes with a reset, which may overtake the row's answer.
     """
     recorder.reset()
     hidden = b"" if row.ends else HIDDEN
@@ -60,8 +62,13 @@ async def play(
         steps, methods = [([GOOD], 1), ([data], wanted + 1)], ["GET", *methods]
     elif way == "pipelined":
         steps, methods = [([GOOD + data], wanted + 1)], ["GET", *methods]
+    elif way == "whole":
+        steps = [([data], wanted)]
+    elif eager:
+        *pieces, last = dripped(row.data)
+        steps = [([*pieces, last + hidden], wanted)]
     else:
-        steps = [(dripped(data) if way == "byte by byte" else [data], wanted)]
+        steps = [(dripped(data), wanted)]
     said = await converse(port, steps, methods, ends=row.ends, patience=patience)
     after = await converse(port, [([GOOD], 1)], ["GET"], patience=patience)
     # Its last bytes may still be on their way to an upstream that has been told to forget it.
