@@ -4,10 +4,11 @@ import asyncio
 import os
 import signal
 import stat
+import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -17,7 +18,8 @@ import pytest
 
 from gateway.supervisor.supervisor import DRAIN
 from tests.counts import scaled
-from tests.serving import Gateway, serving, until
+from tests.proxy.rig import RawUpstream
+from tests.serving import Gateway, free_ports, serving, until
 from tests.supervisor.conftest import SlowUpstream, is_gone, worker_of
 
 
@@ -309,6 +311,34 @@ def _site_folders() -> list[str]:
     import sysconfig
 
     return [sysconfig.get_paths()["purelib"], sysconfig.get_paths()["platlib"]]
+
+
+async def test_proxy_variables_are_ignored(tmp_path: Path, database: str, upstream: SlowUpstream) -> None:
+    async with RawUpstream(answer=b"HTTP/1.1 418 Trapped\r\nContent-Length: 0\r\n\r\n").serving() as trap:
+        url = f"http://127.0.0.1:{trap.port}"
+        variables = {"HTTP_PROXY": url, "HTTPS_PROXY": url, "ALL_PROXY": url, "NO_PROXY": ""}
+        variables |= {name.lower(): value for name, value in variables.items()}
+        closed = f"https://127.0.0.1:{free_ports(1)[0]}"
+        encrypted = {**upstream.route(), "name": "tls", "path": "/tls", "upstreams": [closed]}
+        routes = [upstream.route(), encrypted]
+        async with serving(tmp_path, dsn=database, routes=routes, environment=variables) as gateway:
+            assert variables.items() <= gateway.workers[0].environ().items()
+            assert (await fresh_post(gateway.url))[:2] == (200, "whole answer")
+            assert await gateway.status("/oauth2/login") == 200
+            assert await gateway.status("/tls") == 502
+            assert trap.connections == 0
+            # Who heeds them does fall into it.
+            assert "418" in await _heeding(gateway.environment, upstream.url)
+            assert [request.target for request in trap.requests] == [f"{upstream.url}/"]
+
+
+async def _heeding(environment: Mapping[str, str], url: str) -> str:
+    """What a program says that takes proxies from its environment, as most do."""
+    program = "import sys, urllib.request; urllib.request.urlopen(sys.argv[1])"
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", program, f"{url}/"), stderr=asyncio.subprocess.PIPE, env=dict(environment)
+    )
+    return (await process.communicate())[1].decode()
 
 
 async def test_every_line_on_stderr_is_json_without_a_secret(

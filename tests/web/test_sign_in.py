@@ -63,6 +63,24 @@ async def test_a_wrong_half_signs_nobody_in_and_says_not_which(
 
 
 @pytest.mark.parametrize("page", ["login", "authorize"])
+async def test_a_form_sent_from_another_site_signs_nobody_in(
+    plane: Plane, browser: Browser, ada: str, client: Client, page: str
+) -> None:
+    form = (await browser.get(LOGIN if page == "login" else authorize_path(client))).form
+    fields = form.filled(username="ada", password=PASSWORD)
+    for headers in (
+        {"Origin": "https://evil.example"},
+        {"Origin": f"{plane.url}.evil.example"},
+        {"Origin": plane.url, "Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+    ):
+        assert (await browser.send("POST", form.action, fields, headers)).status == 403
+        assert "gateway_session" not in browser.cookies
+    assert (await browser.send("POST", form.action, fields, {"Origin": plane.url})).status == 303
+    assert "gateway_session" in browser.cookies
+
+
+@pytest.mark.parametrize("page", ["login", "authorize"])
 async def test_a_refused_form_keeps_the_user_name_and_not_the_password(
     browser: Browser, ada: str, client: Client, page: str
 ) -> None:
