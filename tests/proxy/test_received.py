@@ -219,7 +219,7 @@ async def test_upstream_by_tls_that_takes_no_more_holds_the_client_back(
 
         task = asyncio.ensure_future(sending())
         assert (await connection.reply()).status == 504
-        assert memory().rss - before < 20 * MIB
+        assert memory().rss - before < 8 * MIB
         task.cancel()
         connection.close()
         await eventually(lambda: not running.proxy.fronts)
