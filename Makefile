@@ -5,11 +5,13 @@ PYTHON ?= python3
 VENV ?= .venv
 # Tests wait for a third of their time.
 JOBS ?= $(shell echo $$((($$(nproc) * 3 + 1) / 2)))
+# Inputs of `make fuzz` in all.
+COUNT ?= 1000000
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long lint format bench venv chromium clean
+.PHONY: help demo test test-long lint format fuzz bench venv chromium clean
 .SUFFIXES:
 
 help:
@@ -17,6 +19,7 @@ help:
 	@echo "make test       every check and test (under 12 minutes)"
 	@echo "make test-long  the same with the repeated tests at their full counts (up to 90 minutes)"
 	@echo "make lint       the checks alone; make format puts the code in form"
+	@echo "make fuzz       a million hostile inputs for all that reads off the wire (4 to 10 minutes); make fuzz COUNT=50000"
 	@echo "make bench      beside other proxies, 16 minutes; make bench QUICK=1 in one"
 	@echo "make clean      remove $(VENV) and what the tools left"
 
@@ -38,6 +41,9 @@ lint: $(VENV)/.test
 format: $(VENV)/.test
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+fuzz: $(VENV)/.test
+	@$(BIN)/python -m fuzz.http1 --count $(COUNT) $(FUZZ)
 
 # Written in Python or had from there, the peers live in a folder of their own; others are found or left out.
 bench: $(VENV)/.demo

@@ -1,4 +1,4 @@
-"""The nightly form: `python -m fuzz.http1 --count 1000000 --seed 1`."""
+"""The nightly form: `make fuzz`, which is `python -m fuzz.http1 --count 1000000 --seed 1`."""
 
 import argparse
 import asyncio
@@ -8,22 +8,25 @@ import time
 from collections.abc import Sequence
 
 from fuzz.invariants import INVARIANTS
+from fuzz.memory import MIB, Memory
 from fuzz.sockets import gateway
 from gateway.observe import start
 
 SLOWER = 100  # times: what goes through sockets gets a hundredth of what each other target gets
 
 
-def fuzz(name: str, count: int, seed: int) -> None:
+def fuzz(name: str, count: int, seed: int) -> Memory:
     """Feed one reader `count` inputs. An input that breaks an invariant is printed, and the error goes on."""
-    check = INVARIANTS[name]
+    check, memory = INVARIANTS[name], Memory(count)
     for number in range(count):
         chance = random.Random(f"{name}/{seed}/{number}")
         try:
             check(chance)
-        except BaseException:
-            print(f"{name}: input {number} of seed {seed} breaks an invariant", file=sys.stderr)
+            memory.look()
+        except Exception as fault:
+            print(f"{name}: input {number} of seed {seed} breaks an invariant: {fault!r}", file=sys.stderr)
             raise
+    return memory
 
 
 def shares(names: Sequence[str], count: int) -> dict[str, int]:
@@ -44,11 +47,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     start("fuzz", "error")  # the refusals are the point
     for name, count in shares(given.target or [*INVARIANTS, "gateway"], given.count).items():
         began = time.monotonic()
-        if name == "gateway":
-            asyncio.run(gateway(count, given.seed))
-        else:
-            fuzz(name, count, given.seed)
-        print(f"{name}: {count} inputs in {time.monotonic() - began:.1f} s")
+        memory = asyncio.run(gateway(count, given.seed)) if name == "gateway" else fuzz(name, count, given.seed)
+        took = time.monotonic() - began
+        print(f"{name}: {count} inputs in {took:.1f} s; the peak of memory grew by {memory.grown / MIB:.1f} MiB")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,11 @@
 """The gateway as a whole under mutated bytes: what reaches an upstream is the same to every reader."""
 
 import random
+import sys
 import tempfile
 from pathlib import Path
 
+from fuzz.memory import Memory
 from fuzz.mutation import REQUEST_SEEDS, mutated
 from tests.wire.conversation import converse
 from tests.wire.judge import GOOD, own_answer
@@ -34,10 +36,16 @@ async def forwarded_alike(rig: WireRig, data: bytes) -> None:
         assert arrived.judge(unreadable) == [], (data, arrived.raw)
 
 
-async def gateway(count: int, seed: int) -> None:
+async def gateway(count: int, seed: int) -> Memory:
     """Feed the gateway so many mutated inputs."""
-    chance = random.Random(seed)
+    chance, memory = random.Random(seed), Memory(count)
     with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
         async with wire_rig(Path(folder)) as rig:
-            for _ in range(count):
-                await forwarded_alike(rig, mutated(chance, REQUEST_SEEDS, most=3))
+            for number in range(count):
+                try:
+                    await forwarded_alike(rig, mutated(chance, REQUEST_SEEDS, most=3))
+                    memory.look()
+                except Exception as fault:
+                    print(f"gateway: input {number} of seed {seed} breaks an invariant: {fault!r}", file=sys.stderr)
+                    raise
+    return memory

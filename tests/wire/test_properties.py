@@ -1,5 +1,8 @@
 """Invariants of the readers: no cut matters, and what h11 and llhttp also take means the same to all."""
 
+import subprocess
+import sys
+
 import h11
 import httptools
 import pytest
@@ -10,6 +13,7 @@ from fuzz.http1 import fuzz, shares
 from fuzz.invariants import INVARIANTS, Events, read_requests, read_responses
 from fuzz.mutation import bytewise
 from tests.counts import scaled
+from tests.serving import ROOT
 from tests.wire.recorder import read_by_h11, read_by_llhttp, read_plainly
 
 TOKEN = st.from_regex(rb"\A[A-Za-z0-9!#$%&'*+.^`|~-]{1,8}\Z")
@@ -181,6 +185,28 @@ def test_only_the_response_reader_s_own_error_escapes(data: bytes, method: bytes
 @pytest.mark.parametrize("name", sorted(INVARIANTS))
 def test_a_short_run_of_the_fuzzer_finds_nothing(name: str) -> None:
     fuzz(name, scaled(20_000), seed=1)
+
+
+LEAKING = """
+import sys
+from fuzz import http1
+kept = []
+http1.INVARIANTS["targets"] = lambda chance: kept.append(b"x" * int(sys.argv[1]))
+http1.main(["--target", "targets", "--count", "3000"])
+"""
+
+
+@pytest.mark.parametrize(
+    ("kept", "said"),
+    [(10_000, "breaks an invariant: AssertionError('the peak of memory grew by 8"), (0, "targets: 3000 inputs")],
+)
+def test_the_fuzzer_fails_where_memory_grows(kept: int, said: str) -> None:
+    # In a process of its own: the peak of this one may be anywhere.
+    done = subprocess.run(
+        [sys.executable, "-c", LEAKING, str(kept)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert said in done.stdout + done.stderr
+    assert done.returncode == (1 if kept else 0)
 
 
 def test_the_fuzzer_shares_all_of_its_inputs_out() -> None:
