@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
 
+from gateway import memory
 from gateway.app.process import Service, store_of
 from gateway.config import compile_routes
 from gateway.guard import Guard
@@ -20,6 +21,7 @@ _CONNECTIONS: Final = 4  # for what is seldom asked; tokens, nonces and the chan
 @asynccontextmanager
 async def serving(start: Start, listener: socket.socket) -> AsyncIterator[Service]:
     """Serve the routes, and lead our own paths to the authorization plane."""
+    memory.let_go_of_files()  # before a connection by name starts a thread
     config = start.settings.config
     async with AsyncExitStack() as stack:
         store = store_of(start, _CONNECTIONS)

@@ -11,13 +11,13 @@ from typing import Final, cast
 
 from aiohttp.web import Server
 
-from gateway import observe
+from gateway import memory, observe
 from gateway.app.process import Service, store_of
 from gateway.errors import StoreUnavailable
 from gateway.store import Store
 from gateway.supervisor.channel import Start
 from gateway.supervisor.listening import BACKLOG
-from gateway.web.app import create_app, create_runner
+from gateway.web.app import create_app, create_runner, load
 
 _CONNECTIONS: Final = 10
 _SWEEP_EVERY: Final = 10.0
@@ -32,7 +32,10 @@ async def serving(start: Start, listener: socket.socket) -> AsyncIterator[Servic
     async with AsyncExitStack() as stack:
         store = store_of(start, _CONNECTIONS)
         stack.push_async_callback(store.close)
-        runner = create_runner(create_app(start.settings, store))
+        app = create_app(start.settings, store)
+        load(app)
+        memory.let_go_of_files()  # before a connection by name starts a thread
+        runner = create_runner(app)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
         # As any socket: what is made for unix sockets would remove the path, which others listen on too.

@@ -7,7 +7,6 @@ once when the supervisor is gone.
 
 import asyncio
 import contextlib
-import ctypes
 import gc
 import os
 import resource
@@ -19,7 +18,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
-from gateway import observe
+from gateway import memory, observe
 from gateway.crypto import Keyring
 from gateway.store import Store
 from gateway.supervisor.channel import HEARTBEAT, Alive, Channel, Closed, Drain, Ready, Serve, Start
@@ -112,8 +111,7 @@ def _settle() -> None:
     """Give back what the start took, spare the collector what lives as long as the process, and let it look seldom:
     a request leaves no cycles."""
     gc.collect()
-    with contextlib.suppress(AttributeError):  # only glibc keeps what is free until it is asked
-        ctypes.CDLL(None).malloc_trim(0)
+    memory.give_back()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
 

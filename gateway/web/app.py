@@ -61,6 +61,17 @@ def _add(app: web.Application, path: str, **handlers: answers.Handler) -> None:
         app.router.add_route(method, path, handler)
 
 
+def load(app: web.Application) -> None:
+    """Do now what the first pages would do: compile the templates, and load what seals a form.
+
+    Nobody waits for it then, and what it leaves behind goes when the process gives back what its start took.
+    """
+    templates = aiohttp_jinja2.get_env(app)
+    for name in templates.list_templates(extensions=["html"]):
+        templates.get_template(name)
+    app[PLANE].keyring.seal("nothing", "", b"")
+
+
 def create_runner(app: web.Application) -> web.AppRunner:
     """A runner that writes no access log and none of aiohttp's error lines, which hold what the client sent.
 

@@ -197,18 +197,23 @@ class Plane:
 
     async def client(self, **changes: Any) -> tuple[Client, str]:
         """A new client and its secret; a public one has none ("")."""
-        values: dict[str, Any] = {
-            "name": "Notes Desktop",
-            "confidential": True,
-            "redirect_uris": (REDIRECT,),
-            "grant_types": frozenset(GRANT_TYPES),
-            "scopes": frozenset(SCOPES),
-            "token_type": "bearer",
-            "mac_drafts": ("01",),
-            "mac_algorithm": "hmac-sha-256",
-        }
-        client, secret = await self.store.create_client(NewClient(**(values | changes)))
-        return client, secret or ""
+        return await new_client(self.store, **changes)
+
+
+async def new_client(store: Store, **changes: Any) -> tuple[Client, str]:
+    """A new client and its secret; a public one has none ("")."""
+    values: dict[str, Any] = {
+        "name": "Notes Desktop",
+        "confidential": True,
+        "redirect_uris": (REDIRECT,),
+        "grant_types": frozenset(GRANT_TYPES),
+        "scopes": frozenset(SCOPES),
+        "token_type": "bearer",
+        "mac_drafts": ("01",),
+        "mac_algorithm": "hmac-sha-256",
+    }
+    client, secret = await store.create_client(NewClient(**(values | changes)))
+    return client, secret or ""
 
 
 def settings_for(url: str, keyring: Keyring, folder: Path, **tables: Any) -> Settings:
