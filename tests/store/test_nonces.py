@@ -105,15 +105,17 @@ async def test_batches_in_any_order_over_two_stores_never_deadlock_and_pass_once
     stores: tuple[Store, Store] = (await another(), await another())
     for one in stores:  # as many at once as a deadlock wants
         one._spends.seldom._slots = asyncio.Semaphore(8)
+    at_once = asyncio.Semaphore(16)  # who waited for the others within the store might meet its deadline
     now, later, shuffled = int(time.time()), store.now() + timedelta(minutes=2), random.Random(4)
     for _ in range(scaled(10)):
         seconds = {key: now - n % 90 for n, key in enumerate(keys(200))}
 
         async def spend(number: int, seconds: dict[bytes, int] = seconds) -> list[bytes]:
-            batch = shuffled.sample(list(seconds), len(seconds))
-            if lasting:
-                return list(await stores[number % 2].spend_token_nonces([(key, later) for key in batch]))
-            spent, same = await stores[number % 2].spend_nonces(batch, [seconds[key] for key in batch], terms)
+            batch, spender = shuffled.sample(list(seconds), len(seconds)), stores[number % 2]
+            async with at_once:
+                if lasting:
+                    return list(await spender.spend_token_nonces([(key, later) for key in batch]))
+                spent, same = await spender.spend_nonces(batch, [seconds[key] for key in batch], terms)
             assert same
             return list(spent)
 
