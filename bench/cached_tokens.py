@@ -3,6 +3,7 @@
 import gc
 import multiprocessing
 import os
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -31,7 +32,10 @@ def _filled(users: int, signs: bool) -> tuple[int, int, int]:
     cache, before = Cache(Ledger()), _resident()
     for number in range(ENTRIES):
         held = cache.made(_token(number, number % users if users else None, signs=signs), 0)
-        held.principal.rendered = held.principal.rendered or bytes(_RENDERED)
+        principal = held.principal
+        principal.rendered = principal.rendered or bytes(_RENDERED)
+        if signs and principal.by_signature is None:  # as where it signs by RFC 9421 too
+            principal.by_signature = replace(principal, rendered=bytes(_RENDERED), holders=0)
         cache.put(held)
     return len(cache), cache.size, _resident() - before
 

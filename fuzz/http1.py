@@ -23,8 +23,8 @@ def fuzz(name: str, count: int, seed: int) -> Memory:
         try:
             check(chance)
             memory.look()
-        except Exception as fault:
-            print(f"{name}: input {number} of seed {seed} breaks an invariant: {fault!r}", file=sys.stderr)
+        except BaseException as fault:  # one that hangs is ended from the keyboard
+            print(f"{name}: stopped at input {number} of seed {seed}: {fault!r}", file=sys.stderr)
             raise
     return memory
 

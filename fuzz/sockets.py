@@ -45,7 +45,7 @@ async def gateway(count: int, seed: int) -> Memory:
                 try:
                     await forwarded_alike(rig, mutated(chance, REQUEST_SEEDS, most=3))
                     memory.look()
-                except Exception as fault:
-                    print(f"gateway: input {number} of seed {seed} breaks an invariant: {fault!r}", file=sys.stderr)
+                except BaseException as fault:
+                    print(f"gateway: stopped at input {number} of seed {seed}: {fault!r}", file=sys.stderr)
                     raise
     return memory

@@ -1,6 +1,6 @@
 """What a process holds of the machine's memory beyond what it uses, and how that goes back.
 
-This is for Linux and glibc. Where they are not, nothing happens and nothing but memory is lost.
+`let_go_of_files` is for Linux, the others are for glibc. Elsewhere nothing happens, and nothing but memory is lost.
 """
 
 import contextlib
@@ -13,7 +13,7 @@ _ARENA_MAX: Final = -8  # mallopt(3): M_ARENA_MAX
 _DONTNEED: Final = 4  # madvise(2): MADV_DONTNEED
 # A range that is mapped of a file and cannot be written, and the lines about it (proc_pid_smaps(5)).
 _OF_FILES: Final = re.compile(r"^([0-9a-f]+)-([0-9a-f]+) r-[x-]p \S+ \S+ [1-9]\d* .*\n((?:[A-Z].*\n)*)", re.MULTILINE)
-_CHANGED: Final = re.compile(r"^(?:Anonymous|Swap): +[1-9]", re.MULTILINE)
+_UNCHANGED: Final = re.compile(r"^Anonymous: +0 kB\n(?:.*\n)*?Swap: +0 kB$", re.MULTILINE)
 
 
 def use_one_heap() -> None:
@@ -39,8 +39,9 @@ def let_go_of_files() -> None:
     with contextlib.suppress(OSError, AttributeError):
         if len([*Path("/proc/self/task").iterdir()]) > 1:
             return
+        madvise = ctypes.CDLL(None).madvise
         mapped = Path("/proc/self/smaps").read_text(encoding="utf-8", errors="surrogateescape")
         for first, end, about in _OF_FILES.findall(mapped):
-            if _CHANGED.search(about) is None:
+            if _UNCHANGED.search(about) is not None:
                 start, length = int(first, 16), int(end, 16) - int(first, 16)
-                ctypes.CDLL(None).madvise(ctypes.c_void_p(start), ctypes.c_size_t(length), _DONTNEED)
+                madvise(ctypes.c_void_p(start), ctypes.c_size_t(length), _DONTNEED)

@@ -21,6 +21,7 @@ from gateway.model import AccessToken, MacAlgorithm, MacDraft
 
 ENTRIES: Final = 100_000
 BYTES: Final = 38_000_000
+_MAC: Final = "mac"
 _CHANCES: Final = 64  # entries that one eviction may pass over
 _SETS: Final = 4096  # of scopes, that are remembered for the next token with them
 
@@ -29,6 +30,7 @@ _ENTRY: Final = 320  # its objects, digest, and places in dict and queue
 _SIGNER: Final = 160
 _PRINCIPAL: Final = 520  # its place in the dict of them included
 _CHARACTER: Final = 3  # of names and scopes: once as they are, once as the engine renders them
+_TWIN: Final = 240  # of a principal that may also sign by RFC 9421, rendered once more
 
 
 @dataclass(slots=True, kw_only=True)
@@ -150,4 +152,5 @@ def _size_of_principal(principal: Principal) -> int:
     identity = principal.identity
     if identity is not None:
         texts += [identity.subject, identity.client_id, identity.username or "", identity.email or ""]
-    return _PRINCIPAL + _CHARACTER * sum(map(len, texts))
+    characters = sum(map(len, texts))
+    return _PRINCIPAL + _CHARACTER * characters + (_TWIN + characters if principal.token_type == _MAC else 0)

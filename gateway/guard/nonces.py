@@ -72,7 +72,7 @@ class Spending(Enum):
 
 
 Outcome = Spending | StoreUnavailable
-Token = AccessToken | Allowed  # by whose key a request is signed
+Token = AccessToken | Allowed  # one that signs, of which the digest and the end are of interest
 # What is asked, who waits for it, what that gets of the outcome, and when it came, in seconds of the loop's time.
 Waiting = tuple[Item, "asyncio.Future[Any]", Callable[[Outcome], Any], float]
 

@@ -188,6 +188,7 @@ class Pool:
         self._idle: list[UpstreamConnection] = []
         self._open: set[UpstreamConnection] = set()
         self._waiting: dict[Route, deque[Waiter]] = {}  # of each as many as one route may have; next the first route
+        self._leaves = 0  # to open a connection, given to who has not come to it yet
 
     def idle(self, *, fresh: bool) -> UpstreamConnection | None:
         """An idle connection; with `fresh` only one that was in use a moment ago."""
@@ -223,17 +224,20 @@ class Pool:
             if queue:
                 self._waiting[route] = queue  # behind the others
             if not waiter.done():
+                self._leaves += connection is None
                 waiter.set_result(connection)
                 return True
         return False
 
     async def connect(self, route: Route) -> UpstreamConnection:
         """A new connection, or one that is given back meanwhile. Raises OSError, TimeoutError, UpstreamUnreachable."""
-        if self._idle and len(self._open) >= self._limits.upstream_connections:
+        if self._idle and self._is_full:
             self._idle[0].close()  # not fresh enough for this request: the oldest makes room
-        if len(self._open) >= self._limits.upstream_connections:
+        while self._is_full:
             given = await self._wait_turn(route)
-            if given is not None and not given.closed:
+            if given is None:
+                break
+            if not given.closed:
                 return given
         connection = UpstreamConnection(self, self._limits)
         self._open.add(connection)
@@ -246,6 +250,10 @@ class Pool:
             raise
         return connection
 
+    @property
+    def _is_full(self) -> bool:
+        return len(self._open) + self._leaves >= self._limits.upstream_connections
+
     async def _wait_turn(self, route: Route) -> UpstreamConnection | None:
         """A connection that another exchange gives back, or leave to open one. Raises TimeoutError, and
         UpstreamUnreachable where too many of the route wait."""
@@ -257,20 +265,24 @@ class Pool:
         self._waiting[route] = queue
         try:
             async with asyncio.timeout(self._limits.upstream_wait):
-                return await waiter
+                given = await waiter
         except BaseException:
             self._leave(route, waiter)
-            if (
-                waiter.done() and not waiter.cancelled()
-            ):  # its turn came in the moment of giving up: the next one has it
-                given = waiter.result()
-                if given is None or given.closed:
-                    self._wake(None)
-                else:
-                    self.take_back(given)
+            if waiter.done() and not waiter.cancelled():
+                self._pass_on(waiter.result())  # its turn came in the moment of giving up
             raise
+        self._leaves -= given is None
+        return given
 
-    def _leave(self, route: Route, waiter: "Waiter") -> None:
+    def _pass_on(self, given: UpstreamConnection | None) -> None:
+        """Let the next one have what was given to one who has gone."""
+        if given is None:
+            self._leaves -= 1
+            self._wake(None)
+        elif not given.closed:
+            self.take_back(given)
+
+    def _leave(self, route: Route, waiter: Waiter) -> None:
         """Wait no more, and take nobody's place in the queue."""
         queue = self._waiting.get(route, deque())
         with suppress(ValueError):

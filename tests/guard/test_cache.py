@@ -97,6 +97,8 @@ def test_bytes_are_bounded_and_what_is_counted_is_what_is_taken(users: int | Non
             fill(cache, token(number, user=None if users is None else number % users, signs=signs))
             principal = cache._queue[-1].principal
             principal.rendered = principal.rendered or bytes(190 if users is None else 230)
+            if signs and principal.by_signature is None:
+                principal.by_signature = replace(principal, rendered=bytes(236), holders=0)
         taken = tracemalloc.get_traced_memory()[0] - before
     finally:
         tracemalloc.stop()

@@ -123,3 +123,19 @@ async def test_leave_to_open_a_connection_is_passed_on_by_who_gives_up(busy: Bus
     connection = await asyncio.wait_for(waits, DEADLINE)
     assert not connection.closed
     connection.release()
+
+
+async def test_leave_to_open_a_connection_is_nobody_else_s(busy: Busy) -> None:
+    busy.let(1)
+    await asyncio.gather(*await busy.ask("flood"))
+    [pool], [route] = busy.rig.proxy.upstreams._pools.values(), busy.rig.proxy.upstreams._of_route
+    taken = await pool.connect(route)
+    waits = asyncio.create_task(pool.connect(route))
+    await eventually(lambda: busy.waiting == 1)
+    newcomer = asyncio.create_task(pool.connect(route))  # its turn of the loop comes first
+    taken.release()
+    for _ in range(5):
+        await asyncio.sleep(0)
+        assert len(pool._open) <= LIMITS.upstream_connections
+    (await waits).release()
+    (await newcomer).release()

@@ -198,7 +198,7 @@ http1.main(["--target", "targets", "--count", "3000"])
 
 @pytest.mark.parametrize(
     ("kept", "said"),
-    [(10_000, "breaks an invariant: AssertionError('the peak of memory grew by 8"), (0, "targets: 3000 inputs")],
+    [(10_000, "the peak of memory grew by 8"), (0, "targets: 3000 inputs")],
 )
 def test_the_fuzzer_fails_where_memory_grows(kept: int, said: str) -> None:
     # In a process of its own: the peak of this one may be anywhere.
