@@ -23,9 +23,12 @@ from tests.serving import ROOT, Gateway, serving, until
 from tests.web.rig import PASSWORD_HASH, SCOPES, Browser, authorize_path, basic, code_fields, code_for, new_client
 
 MB = 1_000_000
-ACCESS = 47 * MB  # all that is resident of a worker that has done everything once, which is 41 (43 on Python 3.13)
+# All that is resident differs by some 4 MB, by how large the pieces are in which the system's cache holds libraries: a
+# piece is mapped whole.
+ACCESS = 50 * MB  # of a worker that has done everything once, which is 41 to 45
 OWN = 30 * MB  # what one more of them costs the machine, which is 25
-AUTHORIZATION = 50 * MB  # of the worker that shows pages and issues tokens, which is 46 (48 on Python 3.13)
+AUTHORIZATION = 54 * MB  # of the worker that shows pages and issues tokens, which is 46 to 51
+AUTHORIZATION_OWN = 37 * MB  # which is 34
 CHECK = 20 * MB  # a password check, while it is under way
 CHECKS = 2 * MB  # what checks a password, once it is loaded
 
@@ -76,7 +79,9 @@ async def test_worker_stays_small(tmp_path: Path, database: str) -> None:
         resident, own = memory(access)
         assert resident <= ACCESS
         assert own <= OWN
-        assert memory(authorization)[0] <= AUTHORIZATION
+        resident, own = memory(authorization)
+        assert resident <= AUTHORIZATION
+        assert own <= AUTHORIZATION_OWN
 
 
 @pytest.mark.long
@@ -86,11 +91,13 @@ async def test_worker_that_shows_pages_stays_small(tmp_path: Path, database: str
         browser = Browser(gateway.url)
         stack.push_async_callback(browser.close)
         await _show_everything(browser, store, times=scaled(100))
-        assert memory(worker)[0] <= AUTHORIZATION
+        resident, own = memory(worker)
+        assert resident <= AUTHORIZATION
+        assert own <= AUTHORIZATION_OWN
         await asyncio.gather(*(browser.sign_in() for _ in range(AT_ONCE + WAITING)))
         assert memory(worker)[0] <= AUTHORIZATION + CHECKS + AT_ONCE * CHECK
         await browser.sign_in()
-        await until(lambda: memory(worker)[0] <= AUTHORIZATION + CHECKS)
+        await until(lambda: memory(worker)[1] <= AUTHORIZATION_OWN + CHECKS)
 
 
 @pytest.mark.long
