@@ -5,9 +5,9 @@ import multiprocessing
 import os
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Final
 
+from bench import machine
 from gateway.guard.cache import ENTRIES, Cache
 from gateway.guard.ledger import Ledger
 from gateway.model import AccessToken, Identity
@@ -31,7 +31,7 @@ def _filled(users: int, signs: bool) -> tuple[int, int, int]:
     """How many tokens are held of so many, and their bytes, as counted and as resident."""
     cache, before = Cache(Ledger()), _resident()
     for number in range(ENTRIES):
-        held = cache.made(_token(number, number % users if users else None, signs=signs), 0)
+        held = cache.made(token(number, user=number % users if users else None, signs=signs), 0)
         principal = held.principal
         principal.rendered = principal.rendered or bytes(_RENDERED)
         if signs and principal.by_signature is None:  # as where it signs by RFC 9421 too
@@ -40,8 +40,8 @@ def _filled(users: int, signs: bool) -> tuple[int, int, int]:
     return len(cache), cache.size, _resident() - before
 
 
-def _token(number: int, user: int | None, *, signs: bool) -> AccessToken:
-    """With strings of its own, as they come out of a database row."""
+def token(number: int, *, user: int | None = None, signs: bool = False) -> AccessToken:
+    """A token with strings of its own, as they come out of a database row."""
     client = f"c{0:016d}"
     return AccessToken(
         digest=number.to_bytes(32, "big"),
@@ -66,8 +66,7 @@ def _token(number: int, user: int | None, *, signs: bool) -> AccessToken:
 
 def _resident() -> int:
     gc.collect()
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
+    return machine.status(os.getpid(), "VmRSS:")
 
 
 if __name__ == "__main__":

@@ -121,13 +121,14 @@ def forget_peak(tree: Tree) -> None:
 
 
 def _memory(tree: Tree, field: str) -> Memory:
-    sizes = {process.pid: _status(process.pid, field) for process in tree.processes() if not process.is_database}
+    sizes = {process.pid: status(process.pid, field) for process in tree.processes() if not process.is_database}
     workers = [pid for pid in sizes if pid != tree.root]
     largest = max(workers or sizes, key=lambda pid: sizes[pid])
     return Memory(sum(sizes.values()), sizes[largest])
 
 
-def _status(pid: int, field: str) -> int:
+def status(pid: int, field: str) -> int:
+    """What a line of /proc/PID/status says, which is in kB, in bytes; 0 where there is none."""
     for line in (_PROC / str(pid) / "status").read_text().splitlines():
         if line.startswith(field):
             return int(line.split()[1]) * 1024

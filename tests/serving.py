@@ -43,6 +43,11 @@ async def until(condition: Callable[[], object | Awaitable[object]], patience: f
             await asyncio.sleep(0.02)
 
 
+def is_past(moment: float) -> bool:
+    """Whether that moment of the monotonic clock is over."""
+    return time.monotonic() > moment
+
+
 async def holds_within(seconds: float, condition: Callable[[], Awaitable[object]]) -> None:
     """Ask until `condition` holds. It must where it is asked after so many seconds, however long the answer takes.
 

@@ -25,9 +25,7 @@ __all__ = ["Limits", "Proxy"]
 
 REFUSAL_LINES_PER_SECOND = 50
 _FAULTS = (500, 502, 503, 504)  # ours, the database's or the upstream's; others are the client's
-_TAKEN = (
-    0.05  # seconds, until the loop has told the front of a connection that it took just before it was to take no more
-)
+_TAKEN = 0.05  # seconds, until the loop has told the front of a connection that it took just before it took no more
 _LAST_DIGITS = tuple(b"%02x" % number for number in range(256))
 
 _log = get_logger("gateway.proxy")

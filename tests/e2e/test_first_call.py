@@ -192,9 +192,8 @@ async def test_a_person_allows_a_client_one_scope_and_its_token_opens_just_that(
     async def refused_everywhere() -> bool:
         return (await asyncio.to_thread(session.get, f"{gateway.url}/bearer/get")).status_code == 401
 
-    await holds_within(
-        1, refused_everywhere
-    )  # the other worker may have it in its cache, and has a second to hear of it
+    # The other worker may have it in its cache, and has a second to hear of it.
+    await holds_within(1, refused_everywhere)
     for secret in (token["access_token"], token["refresh_token"], fresh["access_token"], answer["code"][0], PASSWORD):
         assert secret not in gateway.log_text
 

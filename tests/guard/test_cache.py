@@ -1,20 +1,16 @@
 """The cache of tokens: bounded by entries and by bytes, and what is used stays."""
 
-import os
 import tracemalloc
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bench.cached_tokens import token
 from gateway.guard.cache import Cache
 from gateway.guard.ledger import Ledger
-from gateway.model import AccessToken, Identity
-from tests.guard.test_ledger import TOKEN
-
-NOW = datetime.now(UTC)
+from gateway.model import AccessToken
 
 
 def ledger() -> Ledger:
@@ -22,30 +18,6 @@ def ledger() -> Ledger:
     made.forget(1.0)
     made.renew(made.elapsed() + 3600)
     return made
-
-
-def token(number: int, *, user: int | None = None, signs: bool = False) -> AccessToken:
-    """A token with strings of its own, as they come out of a database row."""
-    client = f"c{0:016d}"
-    person = None if user is None else f"u{user:016d}"
-    return replace(
-        TOKEN,
-        digest=number.to_bytes(32, "big"),
-        identity=Identity(
-            subject=person or client,
-            client_id=client,
-            username=None if user is None else f"username-{user}",
-            email=None if user is None else f"username-{user}@example.com",
-        ),
-        scopes=frozenset(f"notes:{verb}" for verb in ("read", "write")),
-        token_type="mac" if signs else "bearer",
-        mac_key=os.urandom(43) if signs else None,
-        mac_algorithm="hmac-sha-256" if signs else None,
-        mac_drafts=("01",),
-        family_id=f"t{number:016d}",
-        grant_id=f"g{number:016d}",
-        expires_at=NOW + timedelta(seconds=number % 3600),
-    )
 
 
 def fill(cache: Cache, *tokens: AccessToken) -> None:

@@ -16,7 +16,7 @@ from gateway.model import Client
 from gateway.store import Store
 from tests.counts import scaled
 from tests.guard.conftest import new_client
-from tests.serving import PATIENCE, Gateway, holds_within, serving, until
+from tests.serving import PATIENCE, Gateway, holds_within, is_past, serving, until
 
 ROUTE = {"name": "notes", "path": "/notes", "upstreams": ["http://127.0.0.1:9"], "auth": ["bearer"]}
 PASSES, REFUSED = 502, 401
@@ -62,10 +62,6 @@ async def callers(gateway: Gateway) -> AsyncIterator[list[Caller]]:
         yield list(found.values())
 
 
-def _is_past(moment: float) -> bool:
-    return time.monotonic() > moment
-
-
 async def issued(store: Store, client: Client) -> str:
     tokens = await store.issue_token(client.client_id, None, frozenset({"read"}), 3600, None)
     return tokens.access_token
@@ -104,7 +100,7 @@ async def test_worker_that_was_stopped_passes_nothing_that_was_revoked_meanwhile
             lapses_at = time.monotonic() + LEASE
             try:
                 assert await store.revoke_token(token, None)
-                await until(partial(_is_past, lapses_at))
+                await until(partial(is_past, lapses_at))
                 asked = asyncio.create_task(caller.call(token))
                 await asyncio.sleep(0)
             finally:

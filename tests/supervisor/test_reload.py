@@ -29,7 +29,7 @@ from gateway.supervisor.generation import Generation
 from gateway.supervisor.listening import listen
 from tests.counts import scaled
 from tests.guard.conftest import new_client
-from tests.serving import PATIENCE, PROGRAM, ROOT, Gateway, hung, serving, until, write_config
+from tests.serving import PATIENCE, PROGRAM, ROOT, Gateway, hung, is_past, serving, until, write_config
 from tests.supervisor.conftest import SlowUpstream, is_gone
 
 GUARDED = {"name": "notes", "path": "/notes", "upstreams": ["http://127.0.0.1:9"], "auth": ["bearer"]}
@@ -170,13 +170,9 @@ async def test_no_call_passes_by_the_old_rules_a_second_after_a_reload(
             await logged(gateway, "reloaded", done)
             told = time.monotonic()
             assert await gateway.status(new) == 200
-            await until(partial(_is_past, told + 1.2))
+            await until(partial(is_past, told + 1.2))
             ends.set()
             assert max(await asyncio.gather(*calls)) < told + 1
-
-
-def _is_past(moment: float) -> bool:
-    return time.monotonic() > moment
 
 
 @pytest.mark.long
