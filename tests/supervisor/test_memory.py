@@ -27,8 +27,8 @@ MB = 1_000_000
 # piece is mapped whole.
 ACCESS = 50 * MB  # of a worker that has done everything once, which is 41 to 45
 OWN = 30 * MB  # what one more of them costs the machine, which is 25
-AUTHORIZATION = 54 * MB  # of the worker that shows pages and issues tokens, which is 46 to 51
-AUTHORIZATION_OWN = 37 * MB  # which is 34
+AUTHORIZATION = 50 * MB  # of the worker that shows pages and issues tokens, which is 44 to 48
+AUTHORIZATION_OWN = 34 * MB  # which is 31
 CHECK = 20 * MB  # a password check, while it is under way
 CHECKS = 2 * MB  # what checks a password, once it is loaded
 
@@ -47,15 +47,19 @@ NEVER = frozenset((
 ))
 OF_THE_OTHER_PLANE = {
     "access": {"aiohttp", "aiohttp_jinja2", "jinja2", "gateway.web.app", "gateway.app.authorization"},
-    "authorization": {"gateway.guard", "gateway.proxy", "gateway.http1", "gateway.app.access", "http_sf"},
+    "authorization": {
+        "aiohttp.client", "aiohttp.connector", "argparse", "gateway.guard", "gateway.proxy", "gateway.http1",
+        "gateway.app.access", "http_sf", "urllib.request",
+    },
 }
 # fmt: on
 PROGRAM = """
 import json, os, ssl, sys
 from gateway import worker
 before = dict(os.environ)
+worker._MISSING += tuple(sys.argv[2:])
 worker.program(sys.argv[1])
-left = [name for name, module in sys.modules.items() if module is None]
+left = [name for name, module in sys.modules.items() if module is None or isinstance(module, worker._Empty)]
 print(json.dumps({"modules": [*sys.modules], "unchanged": dict(os.environ) == before, "left": left,
                   "certificates": ssl.create_default_context().cert_store_stats()["x509_ca"]}))
 """
@@ -172,9 +176,10 @@ async def _do_everything(gateway: Gateway, times: int) -> None:
                     assert answer.status == status
 
 
-def _started(plane: str, **environment: str) -> dict[str, object]:
+def _started(plane: str, *missing: str, **environment: str) -> dict[str, object]:
+    """What a worker's process has loaded, where those modules are missing besides."""
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, plane],
+        [sys.executable, "-c", PROGRAM, plane, *missing],
         capture_output=True,
         cwd=ROOT,
         env={**os.environ, **environment},
@@ -200,3 +205,15 @@ def test_what_is_kept_from_a_worker_s_start_is_there_afterwards(plane: str, stat
     assert found["unchanged"]
     assert found["left"] == []
     assert found["certificates"] == ssl.create_default_context().cert_store_stats()["x509_ca"]
+
+
+def test_worker_starts_with_all_where_a_library_needs_what_was_kept_out() -> None:
+    modules = _started("authorization", "aiohttp.hdrs")["modules"]
+    assert isinstance(modules, list)
+    assert {"gateway.app.authorization", "aiohttp.hdrs", "aiohttp.client"}.issubset(modules)
+
+
+def test_what_is_kept_out_of_a_worker_is_never_made_by_mistake() -> None:
+    program = "from gateway import worker; worker.program('authorization'); import aiohttp; aiohttp.ClientSession()"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False, cwd=ROOT, text=True)
+    assert "ImportError: this is kept out of a worker" in done.stderr
