@@ -28,16 +28,25 @@ def main() -> None:
 
 
 def _filled(users: int, signs: bool) -> tuple[int, int, int]:
-    """How many tokens are held of so many, and their bytes, as counted and as resident."""
-    cache, before = Cache(Ledger()), _resident()
+    """How many tokens are held of so many, each used once, and their bytes, as counted and as resident."""
+    ledger = Ledger()
+    ledger.renew(ledger.elapsed() + 3600)
+    cache, before = Cache(ledger), _resident()
     for number in range(ENTRIES):
-        held = cache.made(token(number, user=number % users if users else None, signs=signs), 0)
-        principal = held.principal
-        principal.rendered = principal.rendered or bytes(_RENDERED)
-        if signs and principal.by_signature is None:  # as where it signs by RFC 9421 too
-            principal.by_signature = replace(principal, rendered=bytes(_RENDERED), holders=0)
-        cache.put(held)
+        put(cache, token(number, user=number % users if users else None, signs=signs))
     return len(cache), cache.size, _resident() - before
+
+
+def put(cache: Cache, token: AccessToken, as_of: int = 0) -> None:
+    """Hold a token, and use it as the engine does."""
+    cache.put(cache.made(token, as_of))
+    held = cache.get(bytes(bytearray(token.digest)))  # another object, as it is of another call
+    if held is None:
+        raise ValueError("the token does not count")
+    principal = held.principal
+    principal.rendered = principal.rendered or bytes(_RENDERED)
+    if held.signer is not None and principal.by_signature is None:  # as where it signs by RFC 9421 too
+        principal.by_signature = replace(principal, rendered=bytes(_RENDERED))
 
 
 def token(number: int, *, user: int | None = None, signs: bool = False) -> AccessToken:

@@ -301,7 +301,7 @@ class Guard:
         if signed.scheme != held.principal.token_type:
             principal = held.principal
             if principal.by_signature is None:
-                principal.by_signature = replace(principal, token_type=signed.scheme, rendered=None, holders=0)
+                principal.by_signature = replace(principal, token_type=signed.scheme, rendered=None)
             allowed = Allowed(principal=principal.by_signature, digest=held.digest, ends_at=held.ends_at)
         try:
             return self._nonces.spend_for(held, signed, partial(self._answer, call, allowed))

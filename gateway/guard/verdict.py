@@ -51,7 +51,6 @@ class Principal:
     audience: tuple[str, ...] = ()
     rendered: bytes | None = field(default=None, compare=False, repr=False)
     by_signature: "Principal | None" = field(default=None, compare=False, repr=False)  # the same, for RFC 9421 calls
-    holders: int = field(default=0, compare=False, repr=False)  # the cache's count of tokens that share it
 
 
 @dataclass(slots=True, kw_only=True)

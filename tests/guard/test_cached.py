@@ -327,11 +327,12 @@ async def test_rendering_is_shared_and_gone_when_the_person_changes(world: World
     rig = await Rig.build(world.store)
     one, two = await rig.tokens(), await rig.tokens()
     async with world.worker() as worker:
-        verdict = await worker.check(one)
+        await worker.holds(one)
+        await worker.holds(two)
+        verdict, other = worker.at_once(one), worker.at_once(two)
         assert isinstance(verdict, Allowed)
-        verdict.principal.rendered = b"X-Auth-Subject: ada"
-        other = await worker.check(two)
         assert isinstance(other, Allowed)
+        verdict.principal.rendered = b"X-Auth-Subject: ada"
         assert other.principal.rendered == b"X-Auth-Subject: ada"
         await fetch(world.database, "update users set username = 'lovelace'")
 
