@@ -6,6 +6,7 @@ dies unread under a request may have met the upstream's idle timeout; who asked 
 """
 
 import asyncio
+import os
 import select
 import ssl
 from collections import deque
@@ -139,10 +140,23 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         self._end()
         return self.tunnelled  # a tunnel may go on the other way
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the protocol's signature
+    def connection_lost(self, exc: Exception | None) -> None:
         self.closed = True
+        if isinstance(exc, ConnectionError) and self.owner is not None and self._reading and not self.encrypted:
+            self._read_what_is_left()
         self._end()
         self._pool.forget(self)
+
+    def _read_what_is_left(self) -> None:
+        """An upstream that refuses a body answers, leaves, and resets what still comes up: a writing that fails ends
+        the transport, and the answer may lie unread in its socket, which is closed behind `connection_lost`."""
+        transport = cast("asyncio.Transport", self._transport)
+        try:
+            size = os.readv(transport.get_extra_info("socket").fileno(), [self._pool.received])
+        except OSError:
+            return
+        if size:
+            self.buffer_updated(size)
 
     def pause_writing(self) -> None:
         self.writable = False

@@ -222,18 +222,23 @@ async def test_answer_that_comes_before_the_large_body_is_up_arrives(
     assert spliced.moved > 0
 
 
+@pytest.mark.parametrize("pumped", [True, False])
 async def test_answer_is_read_although_the_upstream_has_reset_the_connection_behind_it(
-    tmp_path: Path, no_database: Store, spliced: Spliced
+    pumped: bool, tmp_path: Path, no_database: Store, spliced: Spliced
 ) -> None:
     loop = asyncio.get_running_loop()
+    request = head_of(SIZE) + contents(MIB)
+    if not pumped:
+        request = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n100000\r\n" + contents(100 * KIB)
     with socket.create_server(("127.0.0.1", 0)) as listening:
         listening.setblocking(False)
         routes = [{**ROUTES[0], "upstreams": [f"http://127.0.0.1:{listening.getsockname()[1]}"]}]
         async with rig(tmp_path, no_database, routes=routes, limits=QUICK) as running:
-            client = await Slow.to(running, head_of(SIZE) + contents(MIB), window=256 * KIB)
+            client = await Slow.to(running, request, window=256 * KIB)
             upstream, _ = await loop.sock_accept(listening)
             upstream.setblocking(False)
-            await eventually(lambda: spliced.moved > 512 * KIB)
+            if pumped:
+                await eventually(lambda: spliced.moved > 512 * KIB)
             assert b"POST / " in await loop.sock_recv(upstream, 1000)
             # All in one turn of the loop: more of the body, the answer, and the end, with most of the body unread.
             client.socket.send(b"x" * 1000)
@@ -241,6 +246,7 @@ async def test_answer_is_read_although_the_upstream_has_reset_the_connection_beh
             upstream.close()
             assert (await client.read(1000)).startswith(b"HTTP/1.1 413 ")
             client.close()
+            assert pumped == (spliced.moved > 0)
 
 
 # -- sides that are slow -------------------------------------------------------------------------------------
