@@ -278,7 +278,7 @@ def test_route_is_compiled_for_the_access_plane() -> None:
         )
     )
     assert (route.path, route.strip_prefix) == (b"/api/notes", b"/api")
-    assert route.hosts == {b"notes.example"}
+    assert route.host == b"notes.example"
     assert route.methods == {b"GET", b"POST"}
     assert route.upstreams == (Origin("127.0.0.1", 9000), Origin("::1", 443, tls=True), Origin("backend", 80))
     assert (route.upstream_host, route.schemes) == (b"internal.example:8000", ("bearer", "mac"))
@@ -288,22 +288,24 @@ def test_route_is_compiled_for_the_access_plane() -> None:
 
 
 @pytest.mark.parametrize(
-    ("public_url", "hosts", "path", "resource"),
+    ("public_url", "hosts", "path", "resources"),
     [
-        ("https://api.example.com", [], "/api/notes", "https://api.example.com/api/notes"),
-        ("https://api.example.com/", [], "/api/notes", "https://api.example.com/api/notes"),
-        ("https://api.example.com", [], "/", "https://api.example.com"),
-        ("https://api.example.com", ["b.example", "a.example"], "/", "https://b.example"),
-        ("https://api.example.com:8443", ["b.example"], "/x", "https://b.example:8443/x"),
-        ("https://api.example.com:443", ["b.example"], "/x", "https://b.example/x"),
-        ("http://127.0.0.1:8080", ["notes.localhost"], "/x", "http://notes.localhost:8080/x"),
-        ("http://api.example.com", ["[::1]"], "/x", "http://[::1]/x"),
+        ("https://api.example.com", [], "/api/notes", ["https://api.example.com/api/notes"]),
+        ("https://api.example.com/", [], "/api/notes", ["https://api.example.com/api/notes"]),
+        ("https://api.example.com", [], "/", ["https://api.example.com"]),
+        ("https://api.example.com", ["b.example", "a.example"], "/", ["https://b.example", "https://a.example"]),
+        ("https://api.example.com:8443", ["b.example"], "/x", ["https://b.example:8443/x"]),
+        ("https://api.example.com:443", ["b.example"], "/x", ["https://b.example/x"]),
+        ("http://127.0.0.1:8080", ["notes.localhost"], "/x", ["http://notes.localhost:8080/x"]),
+        ("http://api.example.com", ["[::1]"], "/x", ["http://[::1]/x"]),
     ],
 )
-def test_resource_is_where_clients_reach_the_route(public_url: str, hosts: list[str], path: str, resource: str) -> None:
+def test_resource_is_where_clients_reach_the_route(
+    public_url: str, hosts: list[str], path: str, resources: list[str]
+) -> None:
     route = {"name": "r", "path": path, "hosts": hosts, "upstreams": ["http://127.0.0.1:9000"], "auth": "none"}
-    (compiled,) = config.compile_routes(config.parse({"server": {"public_url": public_url}, "routes": [route]}))
-    assert compiled.resource == resource
+    compiled = config.compile_routes(config.parse({"server": {"public_url": public_url}, "routes": [route]}))
+    assert [one.resource for one in compiled] == resources
 
 
 def test_one_list_of_scopes_counts_for_all_methods() -> None:

@@ -165,7 +165,7 @@ def _address(asked: Asked, settings: Settings | None, route: Route | NoRoute | N
     if settings is None:
         return asked.called.host, asked.called.port
     server = settings.config.server
-    own = isinstance(route, Route) and bool(route.hosts)
+    own = isinstance(route, Route) and route.host is not None
     return asked.called.host if own else server.host, server.port
 
 

@@ -13,16 +13,17 @@ def compile_routes(config: Config) -> tuple[CompiledRoute, ...]:
     """The routes in the order of the file, with their addresses, byte paths and resource identifiers.
 
     A resource identifier (RFC 8707, RFC 9728 section 2) is the origin under which clients reach the route and its
-    path; a route for "/" has the origin alone.
+    path; a route for "/" has the origin alone. So one that names several hosts is several resources, and as many
+    routes here: a client may not use what it is told at one host of another one (RFC 9728, section 3.3).
     """
-    return tuple(_compiled(route, config.server) for route in config.routes)
+    return tuple(_compiled(route, host, config.server) for route in config.routes for host in route.hosts or (None,))
 
 
-def _compiled(route: Route, server: Server) -> CompiledRoute:
+def _compiled(route: Route, host: str | None, server: Server) -> CompiledRoute:
     return CompiledRoute(
         name=route.name,
         path=route.path.encode("ascii"),
-        hosts=frozenset(host.encode("ascii") for host in route.hosts),
+        host=None if host is None else host.encode("ascii"),
         methods=frozenset(method.encode("ascii") for method in route.methods),
         upstreams=tuple(map(_upstream, route.upstreams)),
         upstream_host=None if route.upstream_host is None else route.upstream_host.encode("ascii"),
@@ -32,7 +33,7 @@ def _compiled(route: Route, server: Server) -> CompiledRoute:
         timeout=route.timeout,
         max_body=route.max_body,
         forward_authorization=route.forward_authorization,
-        resource=_resource(route, server),
+        resource=_resource(route.path, host, server),
         mac_body_hash=route.mac_body_hash,
     )
 
@@ -48,9 +49,9 @@ def _scopes_by_method(route: Route) -> Mapping[str, frozenset[str]]:
     return MappingProxyType({"*": frozenset(route.scopes)})
 
 
-def _resource(route: Route, server: Server) -> str:
+def _resource(path: str, host: str | None, server: Server) -> str:
     origin = server.origin
-    if route.hosts:
+    if host is not None:
         scheme, port = ("https", 443) if server.secure else ("http", 80)
-        origin = f"{scheme}://{route.hosts[0]}" + ("" if server.port == port else f":{server.port}")
-    return origin if route.path == "/" else origin + route.path
+        origin = f"{scheme}://{host}" + ("" if server.port == port else f":{server.port}")
+    return origin if path == "/" else origin + path

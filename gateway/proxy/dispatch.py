@@ -129,7 +129,7 @@ class Dispatcher:
             (own or route.forward_authorization) and b"authorization" not in head.connection,
             any(name in signatures.FIELDS for name, _, _ in head.fields),
             head.method.decode(),
-            (host if route.hosts else self._public_host).decode(),
+            (route.host or self._public_host).decode(),
             self._forwarded_head(head, route, own, route.forwarded(target.path) + target.query, authority, peer),
             b"\r\n".join([*_connection_fields(head), b"", b""]),
             _request_id(head, peer),
@@ -207,7 +207,7 @@ def _authorization_route(path: bytes, socket: str) -> Route:
     return Route(
         name="authorization",
         path=path,
-        hosts=frozenset(),
+        host=None,
         methods=frozenset(),
         upstreams=(Origin("localhost", 80, path=socket),),
         upstream_host=None,

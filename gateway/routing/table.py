@@ -30,7 +30,7 @@ class Route:
 
     name: str
     path: bytes
-    hosts: frozenset[bytes]
+    host: bytes | None  # the one host that it answers on, in lower case; None for any
     methods: frozenset[bytes]
     upstreams: tuple[Origin, ...]
     upstream_host: bytes | None
@@ -76,7 +76,7 @@ class RouteTable:
 
     def __init__(self, routes: Iterable[Route]) -> None:
         self._by_path: dict[bytes, list[Route]] = {}
-        for route in sorted(routes, key=lambda route: (not route.hosts, not route.methods)):
+        for route in sorted(routes, key=lambda route: (route.host is None, not route.methods)):
             self._by_path.setdefault(route.path, []).append(route)
 
     def match(self, host: bytes, method: bytes, path: bytes) -> Route | NoRoute:
@@ -97,7 +97,7 @@ class RouteTable:
         prefix = path
         while True:
             for route in self._by_path.get(prefix, ()):
-                if (route.hosts and host not in route.hosts) or (route.exact and prefix != path):
+                if route.host not in (None, host) or (route.exact and prefix != path):
                     continue
                 if not route.methods or method in route.methods:
                     return route

@@ -53,12 +53,8 @@ async def protected_resource(request: web.Request) -> web.Response:
     plane = plane_of(request)
     path = request.rel_url.raw_path.removeprefix(RESOURCE_METADATA).encode("utf-8", "surrogateescape")
     host = host_of(request)
-    own = host == plane.settings.config.server.host
-    found = [
-        route
-        for route in plane.routes
-        if route.path == (path or b"/") and path != b"/" and (host.encode() in route.hosts or (not route.hosts and own))
-    ]
+    hosts = (host.encode(), None) if host == plane.settings.config.server.host else (host.encode(),)
+    found = [route for route in plane.routes if route.path == (path or b"/") and path != b"/" and route.host in hosts]
     if not found:
         raise web.HTTPNotFound
     scopes = {name for route in found for names in route.scopes.values() for name in names}

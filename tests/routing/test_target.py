@@ -11,12 +11,12 @@ from gateway.routing import NoRoute, Origin, Route, RouteTable, TargetError, can
 
 
 def route(
-    path: str, *, hosts: tuple[str, ...] = (), methods: tuple[str, ...] = (), strip: str = "", exact: bool = False
+    path: str, *, host: str | None = None, methods: tuple[str, ...] = (), strip: str = "", exact: bool = False
 ) -> Route:
     return Route(
         name=path,
         path=path.encode(),
-        hosts=frozenset(host.encode() for host in hosts),
+        host=None if host is None else host.encode(),
         methods=frozenset(method.encode() for method in methods),
         upstreams=(Origin("127.0.0.1", 9),),
         upstream_host=None,
@@ -118,7 +118,7 @@ def test_escapes_that_change_no_route_pass(path: bytes) -> None:
 
 
 def test_a_route_that_names_the_host_or_the_method_goes_first() -> None:
-    any_route, hosted = route("/a"), route("/a", hosts=("h",))
+    any_route, hosted = route("/a"), route("/a", host="h")
     posted = route("/a", methods=("POST",))
     table = RouteTable([any_route, posted, hosted])
     assert table.match(b"h", b"POST", b"/a") is hosted
