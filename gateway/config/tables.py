@@ -188,7 +188,7 @@ class Route(Table):
     path: URLPath
     """Whole segments: /api/notes matches /api/notes and /api/notes/…, never /api/notesx; the longest match wins."""
     hosts: Annotated[tuple[HostName, ...], array(), ONCE] = ()
-    """The hosts that it answers on; empty for any."""
+    """The hosts that it answers on, a resource of its own at each; empty for any."""
     methods: Annotated[tuple[Method, ...], array(), ONCE] = ()
     """The methods that it answers; empty for any."""
     upstreams: Annotated[tuple[OriginURL, ...], array(minimum=1)]
