@@ -89,6 +89,39 @@ async def test_all_of_a_batch_are_spent(store: Store, database: str, terms: Nonc
     assert await count(database, "nonces") == 100
 
 
+async def test_batch_with_one_that_was_spent_spends_all_others(store: Store, database: str, terms: NonceTerms) -> None:
+    given, now = keys(100), int(time.time())
+    seconds = [now - n for n in range(100)]
+    for at in (0, 50, 99):  # wherever it stands in the batch
+        first, rest = sorted(given)[at], [key for key in given if key != sorted(given)[at]]
+        assert await store.spend_nonces([first], [seconds[given.index(first)]], terms) == ([first], True)
+        spent, same = await store.spend_nonces(given, seconds, terms)
+        assert same
+        assert sorted(spent) == sorted(rest)
+        assert await count(database, "nonces") == 100
+        assert await store.spend_nonces(given, seconds, terms) == ([], True)
+        await fetch(database, "truncate nonces")
+
+
+@pytest.mark.parametrize("committed", [True, False], ids=["committed", "undone"])
+async def test_batch_waits_for_what_becomes_of_one_that_another_worker_spends(
+    store: Store, database: str, terms: NonceTerms, committed: bool
+) -> None:
+    given, now = sorted(keys(3)), int(time.time())
+    other = await asyncpg.connect(database)
+    transaction = other.transaction()
+    await transaction.start()
+    await other.fetchval("select spend_nonces($1, $2, $3, $4)", given[1:2], [now], terms.floor, terms.timeline)
+    waiting = asyncio.create_task(store.spend_nonces(given, [now] * 3, terms))
+    await until(lambda: is_blocked(database))
+    assert not waiting.done()
+    await (transaction.commit() if committed else transaction.rollback())
+    await other.close()
+    spent, same = await waiting
+    assert same
+    assert sorted(spent) == ([given[0], given[2]] if committed else given)
+
+
 async def test_nonce_of_a_token_is_spent_once(store: Store) -> None:
     later = store.now() + timedelta(minutes=2)
     one, two = keys(2)
