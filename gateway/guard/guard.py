@@ -46,7 +46,7 @@ from gateway.guard.batches import Overloaded
 from gateway.guard.cache import Held
 from gateway.guard.follower import follow
 from gateway.guard.ledger import Ledger, since_boot
-from gateway.guard.nonces import Nonces, Outcome, Spending, key_of
+from gateway.guard.nonces import Nonces, Outcome, Pending, Spending, key_of
 from gateway.guard.tokens import Tokens
 from gateway.guard.verdict import Allowed, BodyAwaited, Call, Door, Principal, Refused, Verdict
 from gateway.model import format_scope
@@ -147,7 +147,7 @@ class Guard:
         forged = self._invalid(call, _DEAD, "invented token")
         return Door(call=call, scopes=route.scopes_for(call.method), bearer=bearer, forged=forged, signed=signed)
 
-    def enter(self, door: Door, authorization: bytes) -> "Verdict | asyncio.Future[Verdict] | None":
+    def enter(self, door: Door, authorization: bytes) -> Verdict | Pending[Verdict] | None:
         """What `check` says of a call with this one Authorization field, where that is plain to see; else None.
 
         The common case of all checks: a token in the cache, which was read from such a field before, one that was
@@ -173,9 +173,7 @@ class Guard:
             return held
         return self._out_of_bounds(door.call, held) or held
 
-    def _enter_signed(
-        self, door: Door, covered: bytes, authorization: bytes
-    ) -> "Verdict | asyncio.Future[Verdict] | None":
+    def _enter_signed(self, door: Door, covered: bytes, authorization: bytes) -> Verdict | Pending[Verdict] | None:
         """Checks 4 to 13 at once; whatever fails is left to be looked at anew, for its cause. Then check 15."""
         found = mac.usual(authorization)
         if found is None:
@@ -247,7 +245,7 @@ class Guard:
 
     def _judged(
         self, call: Call, found: Held | None, presented: str | Signed, seconds: float
-    ) -> "Verdict | BodyAwaited | asyncio.Future[Verdict]":
+    ) -> Verdict | BodyAwaited | Pending[Verdict]:
         """Checks 6 to 15; those of a body that is yet to come are for the engine, within so many seconds."""
         held = self._fits_scheme(call, found, presented)
         if isinstance(held, Refused):
@@ -295,7 +293,7 @@ class Guard:
             return self._invalid(call, *judged)
         return self._out_of_bounds(call, held) or judged
 
-    def _spend(self, call: Call, held: Held, signed: Signed) -> "Refused | asyncio.Future[Verdict]":
+    def _spend(self, call: Call, held: Held, signed: Signed) -> Refused | Pending[Verdict]:
         """Check 15, the last one: what fails before it leaves the nonce unspent."""
         allowed: Allowed = held
         if signed.scheme != held.principal.token_type:

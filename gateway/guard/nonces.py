@@ -23,12 +23,13 @@ A plain crash of Postgres moves nothing: what was spent is on the disk.
 import asyncio
 import hashlib
 import random
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from enum import Enum
 from itertools import chain
 from math import inf
+from time import monotonic
 from typing import Any, Final, Generic, Never, TypeVar, cast
 
 from gateway.credentials.signed import Signed
@@ -73,8 +74,57 @@ class Spending(Enum):
 
 Outcome = Spending | StoreUnavailable
 Token = AccessToken | Allowed  # one that signs, of which the digest and the end are of interest
-# What is asked, who waits for it, what that gets of the outcome, and when it came, in seconds of the loop's time.
-Waiting = tuple[Item, "asyncio.Future[Any]", Callable[[Outcome], Any], float]
+
+
+class Pending(Generic[Answer]):
+    """One nonce that waits, and the answer that is made of its outcome: awaited, or told to one callable.
+
+    No future: each of those takes a callback of the loop's own, and all of a batch are told in one.
+    """
+
+    __slots__ = ("_make", "_outcome", "_tell", "came_at", "item", "wanted")
+
+    def __init__(self, item: object, make: Callable[[Outcome], Answer]) -> None:
+        self.item: Any = item
+        self.came_at = monotonic()
+        self.wanted = True  # until there is an outcome, or nobody waits any more
+        self._make = make
+        self._outcome: Outcome | None = None
+        self._tell: Callable[[Pending[Answer]], None] | None = None
+
+    def then(self, tell: Callable[["Pending[Answer]"], None]) -> None:
+        """Have `tell` called with this, when the answer is there."""
+        if self._outcome is None:
+            self._tell = tell
+        else:
+            tell(self)
+
+    def result(self) -> Answer:
+        """The answer, which must be there. Raises what is raised in its stead."""
+        assert self._outcome is not None  # noqa: S101 -- it was told
+        return self._make(self._outcome)
+
+    def drop(self) -> None:
+        """Nobody waits any more: what has not been sent keeps its nonce."""
+        self.wanted = False
+
+    def settle(self, outcome: Outcome) -> None:
+        """This is what became of it; the first time counts."""
+        if self.wanted:
+            self.wanted, self._outcome = False, outcome
+            if self._tell is not None:
+                self._tell(self)
+
+    def __await__(self) -> Generator[Any, None, Answer]:
+        if self._outcome is None:
+            told: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self.then(lambda _: None if told.done() else told.set_result(None))
+            try:
+                yield from told
+            except asyncio.CancelledError:
+                self.drop()
+                raise
+        return self.result()
 
 
 class Nonces:
@@ -108,18 +158,18 @@ class Nonces:
         await self._timed.close()
         await self._lasting.close()
 
-    def spend(self, token: Token, signed: Signed) -> "asyncio.Future[Spending]":
+    def spend(self, token: Token, signed: Signed) -> Pending[Spending]:
         """Spend the nonce of a request whose signature is right and fresh. Raises StoreUnavailable, also awaited."""
         return self.spend_for(token, signed, _or_raised)
 
-    def spend_for(self, token: Token, signed: Signed, answer: Callable[[Outcome], Answer]) -> "asyncio.Future[Answer]":
-        """The same; the future gets what `answer` makes of the outcome, or raises."""
+    def spend_for(self, token: Token, signed: Signed, answer: Callable[[Outcome], Answer]) -> Pending[Answer]:
+        """The same, for what `answer` makes of the outcome, or raises."""
         if signed.created is None:
             ends_at = cast("datetime", token.expires_at)
             return self._lasting.add((key(token, signed), ends_at + timedelta(seconds=_MARGIN)), answer)
         return self.spend_timed(key(token, signed), signed.created, answer)
 
-    def spend_timed(self, key: bytes, created: int, answer: Callable[[Outcome], Answer]) -> "asyncio.Future[Answer]":
+    def spend_timed(self, key: bytes, created: int, answer: Callable[[Outcome], Answer]) -> Pending[Answer]:
         """The same, of a request that was signed at `created`; `key` is `key_of` what it claims."""
         return self._timed.add((key, created), answer)
 
@@ -243,24 +293,23 @@ class _Lane(Generic[Item]):
 
     def __init__(self, send: Callable[[Sequence[Item]], Awaitable[Sequence[Spending]]]) -> None:
         self._send = send
-        self._waiting: list[Waiting[Item]] = []
-        self._flying: Sequence[Waiting[Item]] = ()
+        self._waiting: list[Pending[Any]] = []
+        self._flying: Sequence[Pending[Any]] = ()
         self._running: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
 
-    def add(self, item: Item, answer: Callable[[Outcome], Answer]) -> "asyncio.Future[Answer]":
+    def add(self, item: Item, answer: Callable[[Outcome], Answer]) -> Pending[Answer]:
         """Have it sent with all that come in the same turn of the loop, or after what is in flight."""
         if self._closed or len(self._waiting) >= _MOST_WAITING:
             raise StoreUnavailable("closed" if self._closed else f"{_MOST_WAITING} nonces wait already")
-        loop = asyncio.get_running_loop()
-        answered: asyncio.Future[Answer] = loop.create_future()
-        self._waiting.append((item, answered, answer, loop.time()))
+        pending = Pending(item, answer)
+        self._waiting.append(pending)
         if self._running is None:
-            self._running = loop.create_task(self._run())
+            self._running = asyncio.create_task(self._run())
         if self._timer is None:
-            self._timer = loop.call_later(_PATIENCE, self._lose_patience, loop)
-        return answered
+            self._timer = asyncio.get_running_loop().call_later(_PATIENCE, self._lose_patience)
+        return pending
 
     async def close(self) -> None:
         """Break off what is in flight; all that wait get StoreUnavailable."""
@@ -276,9 +325,8 @@ class _Lane(Generic[Item]):
     async def _run(self) -> None:
         try:
             while self._waiting:
-                batch = self._waiting[:_LARGEST]
+                batch = [pending for pending in self._waiting[:_LARGEST] if pending.wanted]
                 self._waiting = self._waiting[_LARGEST:]
-                batch = [entry for entry in batch if not entry[1].done()]  # who has gone keeps the nonce
                 if batch:
                     self._flying = batch
                     await self._answer(batch)
@@ -287,9 +335,9 @@ class _Lane(Generic[Item]):
         finally:
             self._running, self._flying = None, ()
 
-    async def _answer(self, batch: Sequence[Waiting[Item]]) -> None:
+    async def _answer(self, batch: Sequence[Pending[Any]]) -> None:
         try:
-            outcomes = await self._send([entry[0] for entry in batch])
+            outcomes = await self._send([pending.item for pending in batch])
         except StoreUnavailable as exc:
             _fail(batch, str(exc))
         except asyncio.CancelledError:
@@ -301,15 +349,15 @@ class _Lane(Generic[Item]):
         else:
             _tell(batch, outcomes)
 
-    def _lose_patience(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _lose_patience(self) -> None:
         """Let nobody wait any longer who has waited for so long; the timer is set for the next one, if any."""
         self._timer = None
-        late = loop.time() - _PATIENCE
-        for entry in chain(self._flying, self._waiting):  # in the order in which they came
-            if entry[3] > late:
-                self._timer = loop.call_at(entry[3] + _PATIENCE, self._lose_patience, loop)
+        now = monotonic()
+        for pending in chain(self._flying, self._waiting):  # in the order in which they came
+            if (left := pending.came_at + _PATIENCE - now) > 0:
+                self._timer = asyncio.get_running_loop().call_later(left, self._lose_patience)
                 break
-            _fail([entry], "no answer in time")
+            _fail([pending], "no answer in time")
 
 
 async def _some_turns() -> None:
@@ -318,14 +366,13 @@ async def _some_turns() -> None:
         await asyncio.sleep(0)
 
 
-def _fail(batch: Sequence[Waiting[Item]], cause: str) -> None:
+def _fail(batch: Sequence[Pending[Any]], cause: str) -> None:
     _tell(batch, [StoreUnavailable(cause) for _ in batch])
 
 
-def _tell(batch: Iterable[Waiting[Item]], outcomes: Iterable[Outcome]) -> None:
-    for (_, waiting, answer, _), outcome in zip(batch, outcomes, strict=True):
-        if not waiting.done():
-            try:
-                waiting.set_result(answer(outcome))
-            except Exception as exc:  # also one that `answer` raises to have it told
-                waiting.set_exception(exc)
+def _tell(batch: Iterable[Pending[Any]], outcomes: Iterable[Outcome]) -> None:
+    for pending, outcome in zip(batch, outcomes, strict=True):
+        try:
+            pending.settle(outcome)
+        except Exception as exc:  # a fault of one who waits is none of the others'
+            _log.error("a signed call could not be told what became of its nonce", exc_info=exc)

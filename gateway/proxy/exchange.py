@@ -18,7 +18,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from gateway.errors import StoreUnavailable
-from gateway.guard import Allowed, BodyAwaited, Refused, Verdict
+from gateway.guard import Allowed, BodyAwaited, Pending, Refused, Verdict
 from gateway.http1 import END, End, Field, Malformed, RequestHead, ResponseHead
 from gateway.observe import get_logger
 from gateway.proxy.answers import last_chunk, refusal, too_large
@@ -85,7 +85,7 @@ class Exchange:
 
     # -- judging ------------------------------------------------------------------------------------------------
 
-    def start(self, verdict: Verdict | Awaitable[Verdict] | None, body: bytes) -> None:
+    def start(self, verdict: Verdict | Pending[Verdict] | None, body: bytes) -> None:
         """Take the request where its plan says, past the guard if that has not given its verdict yet.
 
         `body` is what is here of a whole request's.
@@ -108,8 +108,19 @@ class Exchange:
             self._permitted(judged)
         elif isinstance(judged, Refused | BodyAwaited):
             self._judged(judged)
+        elif isinstance(judged, Pending):
+            judged.then(self._told)
         else:
             self._park(judged, self._judged)
+
+    def _told(self, pending: Pending[Verdict]) -> None:
+        """What became of the nonce, while many others are told too."""
+        if self.state == "over":
+            return
+        try:
+            self._judged(pending.result())
+        except Exception as exc:
+            self._failed(exc)
 
     def _judged(self, verdict: Verdict | BodyAwaited) -> None:
         if isinstance(verdict, Refused):
@@ -167,9 +178,8 @@ class Exchange:
         elif fault is None:
             try:
                 then(done.result())
-            except Exception as exc:  # nobody above would hear of it, and the client would wait for ever
-                self._log_fault(exc)
-                self.fail(refusal(500, "The gateway failed.", cause=repr(exc)))
+            except Exception as exc:
+                self._failed(exc)
         elif isinstance(fault, UpstreamUnreachable):
             description = "The upstream is busy." if fault.status == 503 else "The upstream cannot be reached."
             self._front.refuse(self, refusal(fault.status, description, cause=str(fault)))
@@ -178,6 +188,11 @@ class Exchange:
         else:
             self._log_fault(fault)
             self._front.refuse(self, refusal(500, "The gateway failed.", cause=repr(fault)))
+
+    def _failed(self, fault: Exception) -> None:
+        """Nobody above would hear of a fault of ours, and the client would wait for ever."""
+        self._log_fault(fault)
+        self.fail(refusal(500, "The gateway failed.", cause=repr(fault)))
 
     def _log_fault(self, fault: BaseException) -> None:
         _log.error(

@@ -4,11 +4,10 @@ While an exchange is under way, what the client sends ahead waits in the reader,
 """
 
 import asyncio
-from collections.abc import Awaitable
 from math import inf
 from typing import TYPE_CHECKING, cast
 
-from gateway.guard import Refused, Verdict
+from gateway.guard import Pending, Refused, Verdict
 from gateway.http1 import End, Malformed, RequestHead, RequestReader
 from gateway.proxy.answers import malformed, prefers_html, refusal, render
 from gateway.proxy.dispatch import Peer, Plan
@@ -191,8 +190,8 @@ class Front(asyncio.BufferedProtocol):
         exchange.start(verdict, body or b"")
         return self.exchange is not exchange or not exchange.request_complete
 
-    def _seen_at_once(self, head: RequestHead) -> Verdict | Awaitable[Verdict] | None:
-        """The guard's verdict where it is plain to see, or to be awaited for a nonce only."""
+    def _seen_at_once(self, head: RequestHead) -> Verdict | Pending[Verdict] | None:
+        """The guard's verdict where it is plain to see, or waits for a nonce only."""
         plan = head.plan or self.proxy.dispatcher.plan(head, self.peer, self.proxy.guard)
         if not isinstance(plan, Plan) or plan.door is None or len(head.authorization) != 1:
             return None

@@ -11,7 +11,7 @@ import asyncpg
 import pytest
 
 from gateway.credentials import mac
-from gateway.guard import Allowed, BodyAwaited, Call, Guard, Refused, Verdict
+from gateway.guard import Allowed, BodyAwaited, Call, Guard, Pending, Refused, Verdict
 from gateway.store.records import IssuedTokens
 from tests.serving import until
 
@@ -30,8 +30,8 @@ def _is_at_once(guard: Guard, call: Call) -> bool:
     door = guard.door(call)
     found = None if door is None else guard.enter(door, *call.authorization)
     if found is not None:
-        assert isinstance(found, asyncio.Future)
-        found.cancel()
+        assert isinstance(found, Pending)
+        found.drop()
     return found is not None
 
 

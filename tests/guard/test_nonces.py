@@ -25,7 +25,7 @@ from gateway.credentials.signed import Signed, SignedScheme
 from gateway.crypto import Keyring
 from gateway.errors import OperatorError, StoreUnavailable
 from gateway.guard import nonces as guard_nonces
-from gateway.guard.nonces import MOST_SKEW, Nonces, Spending
+from gateway.guard.nonces import MOST_SKEW, Nonces, Pending, Spending
 from gateway.model import AccessToken, Identity, MacDraft
 from gateway.store import FoundTerms, NonceTerms, Store
 from gateway.store.migrations import migrate
@@ -110,6 +110,10 @@ async def worker(database: str, keyring: Keyring) -> AsyncIterator[Callable[...,
 
 
 Make = Callable[..., Worker]
+
+
+def _signed(worker: Worker, nonce: str) -> Signed:
+    return Signed(scheme="mac", token="t", nonce=nonce, proofs=(), draft="01", created=worker.now)
 
 
 async def execute(database: str, statement: str) -> None:
@@ -232,6 +236,7 @@ async def test_who_gives_up_costs_nobody_else_an_answer(worker: Make, database: 
         flying = [one.spend(f"a{n}") for n in range(3)]
         await until(lambda: len(one.store.batches) > 1)
         waiting = [one.spend(f"b{n}") for n in range(3)]
+        await asyncio.sleep(0)  # until each of them waits
         for outcome in (flying[0], waiting[0]):
             outcome.cancel()
     found = await asyncio.gather(*flying, *waiting, return_exceptions=True)
@@ -239,6 +244,44 @@ async def test_who_gives_up_costs_nobody_else_an_answer(worker: Make, database: 
     assert {*found[1:3], *found[4:6]} == {FIRST}
     assert await one.spend("b0") is FIRST  # who has gone before it was sent keeps the nonce
     assert await one.spend("a0") is REPLAYED
+
+
+async def test_all_of_a_batch_are_told_at_once_whatever_one_of_them_makes_of_it(worker: Make) -> None:
+    one, told = worker(), list[int]()
+    await one.spend("warm")
+
+    def tell(number: int, pending: Pending[Spending]) -> None:
+        asyncio.get_running_loop().call_soon(told.append, -1)  # a turn of the loop later
+        told.append(number)
+        if number == 1:
+            raise ValueError("a fault of its own")
+
+    pending = [one.nonces.spend(token(), _signed(one, f"n{number}")) for number in range(4)]
+    for number, each in enumerate(pending):
+        each.then(partial(tell, number))
+    await until(lambda: len(told) == 8)
+    assert told == [0, 1, 2, 3, -1, -1, -1, -1]
+    assert [each.result() for each in pending] == [FIRST] * 4
+    pending[0].then(partial(tell, 5))  # who comes late
+    assert told[-1] == 5
+    assert await pending[0] is FIRST
+
+
+async def test_who_has_gone_is_not_told(worker: Make, database: str) -> None:
+    one, told = worker(), list[Spending]()
+    await one.spend("warm")
+    async with locked(database):
+        flying = one.nonces.spend(token(), _signed(one, "flying"))
+        await until(lambda: len(one.store.batches) > 1)
+        waiting = one.nonces.spend(token(), _signed(one, "waiting"))
+        last = one.spend("last")
+        for each in (flying, waiting):
+            each.then(lambda pending: told.append(pending.result()))
+            each.drop()
+    assert await last is FIRST
+    assert not told
+    assert await one.spend("waiting") is FIRST
+    assert await one.spend("flying") is REPLAYED
 
 
 async def test_too_many_that_wait_are_refused_at_once(
