@@ -171,7 +171,7 @@ class Guard:
         principal = held.principal
         if door.scopes <= principal.scopes and not principal.audience and held.ends_at > self._now():
             return held
-        return self._out_of_bounds(door.call, held) or held
+        return self._out_of_bounds(door.call, held, door.scopes) or held
 
     def _enter_signed(self, door: Door, covered: bytes, authorization: bytes) -> Verdict | Pending[Verdict] | None:
         """Checks 4 to 13 at once; whatever fails is left to be looked at anew, for its cause. Then check 15."""
@@ -185,7 +185,7 @@ class Guard:
         created = int(ts)
         if (
             signing.is_right(b"%b\n%b\n%b" % (ts, nonce, covered), stated, created, held.signer, self._mac, self._now())
-            and self._out_of_bounds(door.call, held) is None
+            and self._out_of_bounds(door.call, held, door.scopes) is None
         ):
             try:
                 key = key_of(held.digest, b"01", ts, nonce)
@@ -251,7 +251,7 @@ class Guard:
         if isinstance(held, Refused):
             return held
         if isinstance(presented, str):
-            return self._out_of_bounds(call, held) or held
+            return self._out_of_bounds(call, held, call.route.scopes_for(call.method)) or held
         judged = self._signed_rightly(call, held, presented)
         if isinstance(judged, Refused):
             return judged
@@ -291,7 +291,7 @@ class Guard:
         judged = signing.judge(call, signed, held.signer, self._mac, self._now())
         if isinstance(judged, signing.Fault):
             return self._invalid(call, *judged)
-        return self._out_of_bounds(call, held) or judged
+        return self._out_of_bounds(call, held, call.route.scopes_for(call.method)) or judged
 
     def _spend(self, call: Call, held: Held, signed: Signed) -> Refused | Pending[Verdict]:
         """Check 15, the last one: what fails before it leaves the nonce unspent."""
@@ -330,14 +330,13 @@ class Guard:
         )
         return signatures.from_message(message)
 
-    def _out_of_bounds(self, call: Call, held: Held) -> Refused | None:
+    def _out_of_bounds(self, call: Call, held: Held, needed: frozenset[str]) -> Refused | None:
         """Its time, and checks 12 and 13: why a good token does not open this route."""
         if held.ends_at <= self._now():
             return self._invalid(call, _DEAD, "expired token")
         principal = held.principal
         if principal.audience and call.route.resource not in principal.audience:
             return self._invalid(call, "The access token is meant for another resource.", "audience")
-        needed = call.route.scopes_for(call.method)
         if needed <= principal.scopes:
             return None
         lacking = format_scope(needed - principal.scopes)
