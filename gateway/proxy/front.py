@@ -99,6 +99,7 @@ class Front(asyncio.BufferedProtocol):
             self._tunnel.client_ended()
             return True
         if self._lingering or self.exchange is None or self._discarding:
+            self.close()
             return False
         self._half_closed_until = self.proxy.clock + self.proxy.limits.half_closed
         return True
@@ -368,7 +369,7 @@ class Front(asyncio.BufferedProtocol):
             self.exchange.cancel()
             self.exchange = None
         if self._half_closed_until != inf or not transport.can_write_eof():
-            transport.close()
+            self.close()
             return
         transport.write_eof()
         self.resume()
@@ -385,8 +386,11 @@ class Front(asyncio.BufferedProtocol):
             self.close()
 
     def close(self) -> None:
-        """End the connection once what was written has gone out."""
-        if self._transport is not None:
+        """End the connection once what was written has gone out, or the client has not taken it for so long."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._lingering = True
+            self._tunnel = None
+            self._deadline = self.proxy.clock + self.proxy.limits.slow_reader
             self._transport.close()
 
     def abort(self) -> None:
@@ -399,7 +403,7 @@ class Front(asyncio.BufferedProtocol):
         if self._lingering or self._transport is None:
             return
         self._lingering = True
-        (self._transport.close if looks_broken else self._transport.abort)()
+        (self.close if looks_broken else self.abort)()
 
     @property
     def idle(self) -> bool:
@@ -426,9 +430,10 @@ class Front(asyncio.BufferedProtocol):
             self.reader.forget()
 
     def _overdue(self) -> None:
-        if self._lingering or self.idle:
+        if self._transport is not None and self._transport.is_closing():
+            self.abort()
+        elif self._lingering or self.idle:
             self.close()
-            self._deadline = inf
         elif self.exchange is None:
             self.keep_alive = False
             self.refuse(None, refusal(408, "The request's head did not come in time."))

@@ -110,11 +110,14 @@ class UpstreamConnection(asyncio.BufferedProtocol):
             self._transport.abort()
 
     def close(self) -> None:
-        """End the connection once what was written has gone out."""
+        """End the connection once what was written has gone out, or the upstream has not taken it for so long."""
         self.owner = None
         self._pool.forget(self)
-        if self._transport is not None:
-            self._transport.close()
+        transport = self._transport
+        if transport is not None and not transport.is_closing():
+            transport.close()
+            if transport.get_write_buffer_size():
+                asyncio.get_running_loop().call_later(self._limits.slow_reader, transport.abort)
 
     # -- asyncio.Protocol ---------------------------------------------------------------------------------------
 
