@@ -251,6 +251,9 @@ class Exchange:
         self._park(self._proxy.upstreams.connect(self._plan.route), self._connected)
 
     def _connected(self, upstream: UpstreamConnection) -> None:
+        if upstream.closed and upstream.reused:
+            self._connect_anew()  # given back by another exchange, it ended before anything of this one went out
+            return
         if upstream.closed:
             self.fail(refusal(502, "The upstream closed the connection.", cause="closed at once"))
             return

@@ -9,6 +9,7 @@ import pytest
 from gateway.proxy import Limits
 from gateway.store import Store
 from tests.counts import scaled
+from tests.proxy.bulk import both_loops
 from tests.proxy.rig import DEADLINE, RawUpstream, Rig, eventually, rig
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -86,6 +87,18 @@ async def test_only_what_is_safe_is_sent_again_when_a_connection_dies_unread(
     assert (await public.talk(GET)).status == 200
     assert (await public.talk(request_bytes)).status == status
     assert len(public.upstream.requests) == 1 + sent
+
+
+@both_loops
+@pytest.mark.parametrize("request_bytes", [GET, POST])
+async def test_connection_that_ends_in_the_hands_of_who_waited_for_it_costs_no_answer(
+    request_bytes: bytes, tmp_path: Path, no_database: Store
+) -> None:
+    async with rig(tmp_path, no_database, limits=Limits(upstream_connections=1)) as running:
+        persistent(running.upstream, per_connection=1)  # it ends each right after the answer, without saying so
+        replies = await asyncio.gather(*(running.talk(request_bytes) for _ in range(20)))
+        assert {reply.status for reply in replies} == {200}
+        assert len(running.upstream.requests) == 20
 
 
 async def test_what_died_after_its_first_byte_is_not_sent_again(public: Rig) -> None:
