@@ -117,6 +117,7 @@ class Proxy:
         )
 
     def _tick(self) -> None:
+        self._ticking = self._loop.call_later(self.limits.tick, self._tick)  # whatever happens in this one
         before, now = self.clock, self.now()
         self.clock = now
         self.date = _date()
@@ -131,7 +132,6 @@ class Proxy:
             if guarded:
                 self._rechecking = self._loop.create_task(self._recheck(guarded))
                 self._rechecking.add_done_callback(self._rechecked)
-        self._ticking = self._loop.call_later(self.limits.tick, self._tick)
 
     async def _recheck(self, tunnels: list[Tunnel]) -> None:
         """End the tunnels whose tokens were revoked meanwhile; one query for all of them."""

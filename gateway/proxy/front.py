@@ -4,6 +4,7 @@ While an exchange is under way, what the client sends ahead waits in the reader,
 """
 
 import asyncio
+from contextlib import suppress
 from math import inf
 from typing import TYPE_CHECKING, cast
 
@@ -251,7 +252,8 @@ class Front(asyncio.BufferedProtocol):
 
     def write_eof(self) -> None:
         if self._transport is not None and self._transport.can_write_eof():
-            self._transport.write_eof()
+            with suppress(OSError):  # asyncio's own loop tells so that the client has gone, as it will once more
+                self._transport.write_eof()
 
     def pause(self) -> None:
         if self._reading and self._transport is not None:
@@ -371,7 +373,7 @@ class Front(asyncio.BufferedProtocol):
         if self._half_closed_until != inf or not transport.can_write_eof():
             self.close()
             return
-        transport.write_eof()
+        self.write_eof()
         self.resume()
         self._deadline = self.proxy.clock + self.proxy.limits.linger
 

@@ -71,7 +71,8 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         """End our side; False where that cannot be done alone (TLS)."""
         if self._transport is None or self.closed or not self._transport.can_write_eof():
             return False
-        self._transport.write_eof()
+        with suppress(OSError):  # as for a client
+            self._transport.write_eof()
         return True
 
     def pause(self) -> None:

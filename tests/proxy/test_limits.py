@@ -15,7 +15,7 @@ import pytest
 from gateway.http1 import RequestHead
 from gateway.proxy import Limits
 from gateway.store import Store
-from tests.proxy.bulk import both_loops
+from tests.proxy.bulk import both_loops, hold_back
 from tests.proxy.rig import DEADLINE, RawUpstream, Rig, eventually, rig
 
 QUICK = Limits(
@@ -254,6 +254,24 @@ async def test_a_client_that_is_gone_cancels_the_upstream_within_a_second(public
         (connection.writer.transport.abort if abruptly else connection.close)()
         await eventually(lambda: public.upstream.ended == 1, within=1)
     await eventually(lambda: not public.proxy.fronts)
+
+
+@both_loops
+async def test_a_client_that_went_while_it_was_not_read_leaves_nothing_behind(quick: Rig) -> None:
+    quick.upstream.handler = hold_back
+    connection = await quick.connect()
+    await connection.send(b"POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 65536\r\n\r\n")
+    await eventually(lambda: quick.upstream.connections == 1)
+    [front], [pool] = quick.proxy.fronts, quick.proxy.upstreams._pools.values()
+    [upstream] = pool._open
+    upstream.pause_writing()  # as if it took no more
+    connection.writer.write(bytes(65536) + GET)
+    await eventually(lambda: not front._reading)
+    connection.writer.transport.abort()  # so that the answer meets a reset
+    silent = await quick.connect()
+    await eventually(lambda: front not in quick.proxy.fronts)  # when the upstream's time is over
+    assert await silent.closed()  # as everybody's time still ends
+    silent.close()
 
 
 async def test_a_client_that_only_ends_its_side_still_gets_a_quick_answer(public: Rig) -> None:
