@@ -50,6 +50,8 @@ class Tunnel:
             self._client.write(from_upstream)
         if from_client:
             self._upstream.write(from_client)
+        if not self._upstream.writable:  # since before, so that it will not say so again
+            self._client.pause()
 
     def client_received(self, data: bytes) -> None:
         self._idle_since = self._now()

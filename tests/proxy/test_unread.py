@@ -105,3 +105,30 @@ async def test_upstream_that_does_not_read_from_a_tunnel_is_ended(quick: Rig) ->
     await eventually(lambda: not quick.proxy.fronts)
     assert upstream.transport is not None
     await eventually(lambda: upstream.closed)
+
+
+@both_loops
+async def test_upstream_that_is_behind_with_the_request_is_waited_for_in_its_tunnel(public: Rig) -> None:
+    behind = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        await behind.wait()
+        writer.write(SWITCHES)
+        await reader.readexactly(10)
+        writer.write(b"got it")
+
+    public.upstream.handler = serve
+    connection = await public.connect()
+    await connection.send(UPGRADE)
+    await eventually(lambda: public.upstream.connections == 1)
+    [pool], [front] = public.proxy.upstreams._pools.values(), public.proxy.fronts
+    [upstream] = pool._open
+    upstream.pause_writing()  # as if it took no more
+    behind.set()
+    assert b"101" in await connection.reader.readuntil(b"\r\n\r\n")
+    assert not front._reading
+    await connection.send(b"ten bytes!")
+    upstream.resume_writing()
+    assert await connection.reader.readexactly(6) == b"got it"
+    connection.close()
