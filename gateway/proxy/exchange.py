@@ -250,12 +250,17 @@ class Exchange:
         self.deadline = inf  # the connecting has its own
         self._park(self._proxy.upstreams.connect(self._plan.route), self._connected)
 
+    def _connect_again(self, lost: UpstreamConnection) -> None:
+        """In the place of a connection that had been kept, and ended before it was of use."""
+        lost.disappoint()
+        self._connect_anew()
+
     def _connected(self, upstream: UpstreamConnection) -> None:
-        if upstream.closed and upstream.reused:
-            self._connect_anew()  # given back by another exchange, it ended before anything of this one went out
-            return
         if upstream.closed:
-            self.fail(refusal(502, "The upstream closed the connection.", cause="closed at once"))
+            if upstream.reused:  # by another exchange, and it ended before anything of this one went out
+                self._connect_again(upstream)
+            else:
+                self.fail(refusal(502, "The upstream closed the connection.", cause="closed at once"))
             return
         head, plan, allowed = self.head, self._plan, self._allowed
         self._upstream = upstream
@@ -372,9 +377,8 @@ class Exchange:
             return
         if upstream.reused and self._unread and self._plan.repeatable:
             # It had been idle, and died without a word: the upstream has most likely not even seen the request.
-            upstream.release()
             self._upstream = None
-            self._connect_anew()
+            self._connect_again(upstream)
             return
         try:
             self._end(self._relaying(), upstream.reader.closed())

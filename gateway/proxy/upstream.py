@@ -12,6 +12,7 @@ import ssl
 from collections import deque
 from contextlib import suppress
 from functools import cache
+from math import inf
 from typing import Protocol, cast
 
 from gateway.http1 import RequestHead, ResponseReader
@@ -110,6 +111,11 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         if self._transport is not None:
             self._transport.abort()
 
+    def disappoint(self) -> None:
+        """The upstream had kept the connection, but not for whoever came next."""
+        self._pool.distrust()
+        self.release()
+
     def close(self) -> None:
         """End the connection once what was written has gone out, or the upstream has not taken it for so long."""
         self.owner = None
@@ -206,6 +212,7 @@ class Pool:
         self._idle: list[UpstreamConnection] = []
         self._open: set[UpstreamConnection] = set()
         self._waiting: dict[Route, deque[Waiter]] = {}  # of each as many as one route may have; next the first route
+        self._distrusted_until = -inf
         self._leaves = 0  # to open a connection, given to who has not come to it yet
 
     def idle(self, *, fresh: bool) -> UpstreamConnection | None:
@@ -221,8 +228,16 @@ class Pool:
 
     def take_back(self, connection: UpstreamConnection) -> None:
         """Keep a connection for the next exchange, or give it to whoever waits."""
-        if not self._waiting or not self._wake(connection):
+        if not self._waiting:
             self._idle.append(connection)
+        elif self._loop.time() < self._distrusted_until:
+            connection.close()  # who waits opens one
+        elif not self._wake(connection):
+            self._idle.append(connection)
+
+    def distrust(self) -> None:
+        """Let nobody who waits lose the turn, for a while, to a connection that the upstream may end once more."""
+        self._distrusted_until = self._loop.time() + self._limits.upstream_wait
 
     def forget(self, connection: UpstreamConnection) -> None:
         """A connection has ended; the next one waiting may open another."""
@@ -257,6 +272,7 @@ class Pool:
                 break
             if not given.closed:
                 return given
+            self.distrust()
         connection = UpstreamConnection(self, self._limits)
         self._open.add(connection)
         try:

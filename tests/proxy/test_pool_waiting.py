@@ -9,6 +9,7 @@ import pytest
 
 from gateway.proxy import Limits
 from gateway.store import Store
+from tests.proxy.bulk import both_loops
 from tests.proxy.rig import DEADLINE, Reply, Rig, eventually, rig
 
 ROUTES = [{"name": name, "path": f"/{name}", "auth": "none"} for name in ("flood", "calm")]
@@ -108,6 +109,20 @@ async def test_client_that_goes_away_while_it_waits_takes_no_place(busy: Busy) -
         await eventually(lambda: busy.waiting == 0)
     busy.let(1)
     assert (await asyncio.wait_for(held, DEADLINE)).status == 200
+
+
+@both_loops
+async def test_turn_is_lost_but_once_to_an_upstream_that_ends_what_it_said_it_would_keep(busy: Busy) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        busy.asked.append((await busy.rig.upstream.read_request(reader)).target.strip("/"))
+        await busy.release.acquire()
+        writer.write(busy.rig.upstream.answer)
+
+    busy.rig.upstream.handler = serve
+    asking = await busy.ask("flood", "calm", "flood", "calm", "flood", "calm")
+    busy.let(6)
+    assert {(await task).status for task in asking} == {200}
+    assert busy.asked == ["flood", "flood", "calm", "flood", "calm", "calm"]
 
 
 async def test_leave_to_open_a_connection_is_passed_on_by_who_gives_up(busy: Busy) -> None:
