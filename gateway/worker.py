@@ -19,10 +19,8 @@ _EMPTY: Final = (
     *("argparse", "netrc", "urllib.request", "aiohttp.client", "aiohttp.client_middleware_digest_auth"),
     *("aiohttp.client_middlewares", "aiohttp.connector", "aiohttp.cookiejar", "aiohttp.resolver", "aiohttp.tracing"),
 )
-_SETTINGS: Final = {
-    "SSL_CERT_FILE": os.devnull,  # aiohttp reads all of the system's certificates for a client of its own
-    "FROZENLIST_NO_EXTENSIONS": "1",  # the C++ library for the sake of a few lists that nobody changes
-}
+# In C++, whose library would come along for the sake of a few lists that nobody changes.
+_IN_PYTHON: Final = "FROZENLIST_NO_EXTENSIONS"
 _WHOLE: Final = "GATEWAY_WORKER_WHOLE"  # in the environment of a worker that does not load otherwise
 
 
@@ -58,17 +56,17 @@ def _nothing_needless() -> Iterator[None]:
     """While this holds, what no worker needs seems not to be there, or to be there and is empty."""
     hidden: dict[str, ModuleType | None] = dict.fromkeys(_MISSING) | {name: _Empty(name) for name in _EMPTY}
     hidden = {name: module for name, module in hidden.items() if name not in sys.modules}
-    stated = {name: os.environ[name] for name in _SETTINGS if name in os.environ}
+    stated = os.environ.get(_IN_PYTHON)
     sys.modules.update(hidden)  # type: ignore[arg-type]  # None, so that the import fails (sys.modules)
-    os.environ.update(_SETTINGS)
+    os.environ[_IN_PYTHON] = "1"
     try:
         yield
     finally:
         for name in hidden:
             del sys.modules[name]
-        for name in _SETTINGS:
-            del os.environ[name]
-        os.environ.update(stated)
+        del os.environ[_IN_PYTHON]
+        if stated is not None:
+            os.environ[_IN_PYTHON] = stated
 
 
 class _Empty(ModuleType):

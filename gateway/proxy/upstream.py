@@ -106,7 +106,7 @@ class UpstreamConnection(asyncio.BufferedProtocol):
 
     def release(self) -> None:
         """The exchange is over, or given up: the connection ends, whatever is still on its way."""
-        self.owner = None
+        self.owner, self.closed = None, True  # also for whoever it has just been given to
         self._pool.forget(self)
         if self._transport is not None:
             self._transport.abort()
@@ -279,7 +279,6 @@ class Pool:
             async with asyncio.timeout(self._limits.connect):
                 await self._open_transport(connection)
         except BaseException:
-            connection.closed = True
             connection.release()
             raise
         return connection

@@ -101,6 +101,32 @@ async def test_connection_that_ends_in_the_hands_of_who_waited_for_it_costs_no_a
         assert len(running.upstream.requests) == 20
 
 
+@both_loops
+@pytest.mark.parametrize("turns", range(8))
+async def test_bytes_that_nobody_asked_for_cost_who_waited_no_answer(
+    turns: int, tmp_path: Path, no_database: Store
+) -> None:
+    async with rig(tmp_path, no_database, limits=Limits(upstream_connections=1)) as running:
+        asked_for = list[int]()
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            number = len(asked_for)
+            asked_for.append(0)
+            while True:
+                await running.upstream.read_request(reader)
+                asked_for[number] += 1
+                writer.write(running.upstream.answer)
+                if number == 0:  # and in some later turn of the loop, about when the next request gets the connection
+                    for _ in range(turns):
+                        await asyncio.sleep(0)
+                    writer.write(b"more")
+
+        running.upstream.handler = serve
+        replies = await asyncio.gather(*(running.talk(POST) for _ in range(2)))
+        if asked_for[0] == 1:  # else they are the beginning of the second answer
+            assert [reply.status for reply in replies] == [200, 200]
+
+
 async def test_what_died_after_its_first_byte_is_not_sent_again(public: Rig) -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await public.upstream.read_request(reader)
