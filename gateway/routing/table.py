@@ -82,10 +82,11 @@ class RouteTable:
     def match(self, host: bytes, method: bytes, path: bytes) -> Route | NoRoute:
         """The route for a lower-case host, a method and a canonical path.
 
+        A dot behind the host's name changes nothing: upstreams that know their hosts by name take it off.
         Raises TargetError where escapes or path parameters hide another route's path: an upstream that resolves
         them would be entered by the wrong door.
         """
-        method = method.upper()
+        host, method = host.removesuffix(b"."), method.upper()
         found = self._match(host, method, path)
         for reading in readings(path):
             if self._match(host, method, reading) != found:

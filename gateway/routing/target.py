@@ -26,6 +26,7 @@ _AMBIGUOUS = re.compile(
     rb"|%(?![0-9a-fA-F]{2})"
 )
 _PARAMETERS: Final = re.compile(rb";[^/]*")
+_EMPTY_SEGMENTS: Final = re.compile(rb"//+")
 
 
 class TargetError(GatewayError):
@@ -63,6 +64,10 @@ def canonical(raw: bytes) -> Target:
 
 
 def readings(path: bytes) -> tuple[bytes, ...]:
-    """The other paths that an upstream could take this one for: escapes resolved, path parameters dropped."""
-    decoded = unquote_to_bytes(path) if b"%" in path else path
-    return tuple({path, decoded, _PARAMETERS.sub(b"", decoded)} - {path}) if b"%" in path or b";" in path else ()
+    """The other paths that an upstream could take this one for: escapes resolved, path parameters dropped, and also
+    the segments that are empty without theirs, so that `/;/admin` is `/admin`."""
+    if b"%" not in path and b";" not in path:
+        return ()
+    decoded = unquote_to_bytes(path)
+    bare = _PARAMETERS.sub(b"", decoded)
+    return tuple({decoded, bare, _EMPTY_SEGMENTS.sub(b"/", bare)} - {path})

@@ -170,6 +170,31 @@ async def test_the_authorization_plane_answers_on_the_issuer_s_host_only(
 
 
 @pytest.mark.parametrize(
+    ("target", "host", "status"),
+    [
+        ("/shut", "a", 401),
+        ("/;/shut", "a", 400),
+        ("/;x=1/shut/in", "a", 400),
+        ("/", "shut.test", 401),
+        ("/", "shut.test.", 401),
+        ("/", "Shut.Test.:80", 401),
+    ],
+)
+async def test_no_other_spelling_of_a_path_or_host_leads_around_its_route(
+    target: str, host: str, status: int, tmp_path: Path, no_database: Store
+) -> None:
+    routes: list[dict[str, Any]] = [
+        {"name": "open", "path": "/", "auth": "none"},
+        {"name": "shut-path", "path": "/shut", "auth": ["bearer"]},
+        {"name": "shut-host", "path": "/", "hosts": ["shut.test"], "auth": ["bearer"]},
+    ]
+    async with rig(tmp_path, no_database, routes=routes) as running:
+        reply = await running.talk(f"GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+        assert reply.status == status
+        assert not running.upstream.connections
+
+
+@pytest.mark.parametrize(
     ("set_cookie", "name"),
     [
         (b"a=b", b"a"),

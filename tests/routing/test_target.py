@@ -103,15 +103,19 @@ def test_whole_segments_match_and_the_longest_path_wins(path: bytes, name: str) 
 
 
 @pytest.mark.parametrize(
-    "path", [b"/ap%69/x", b"/%61pi", b"/api%3bx/y", b"/api;x/y", b"/api;/", b"/ap%69;x", b"/api/note%73/1"]
-)
+    "path",
+    [
+        b"/ap%69/x", b"/%61pi", b"/api%3bx/y", b"/api;x/y", b"/api;/", b"/ap%69;x", b"/api/note%73/1",
+        b"/;/api", b"/;x/api", b"/%3b/api/x", b"/;/;x;y/ap%69", b"/api/;/notes", b"/api/;x=1/notes/1",
+    ],
+)  # fmt: skip
 def test_a_path_that_hides_another_route_s_is_refused(path: bytes) -> None:
     table = RouteTable([route("/"), route("/api"), route("/api/notes")])
     with pytest.raises(TargetError):
         table.match(b"h", b"GET", path)
 
 
-@pytest.mark.parametrize("path", [b"/api/a%69", b"/api/a;x=1", b"/a%20b", b"/api/%7Euser"])
+@pytest.mark.parametrize("path", [b"/api/a%69", b"/api/a;x=1", b"/a%20b", b"/api/%7Euser", b"/api/;x=1", b"/;x"])
 def test_escapes_that_change_no_route_pass(path: bytes) -> None:
     table = RouteTable([route("/"), route("/api"), route("/api/notes")])
     assert isinstance(table.match(b"h", b"GET", path), Route)
@@ -124,6 +128,13 @@ def test_a_route_that_names_the_host_or_the_method_goes_first() -> None:
     assert table.match(b"h", b"POST", b"/a") is hosted
     assert table.match(b"x", b"POST", b"/a") is posted
     assert table.match(b"x", b"GET", b"/a") is any_route
+
+
+@pytest.mark.parametrize("host", [b"h", b"h."])
+def test_a_dot_behind_the_host_leads_past_no_route_that_names_it(host: bytes) -> None:
+    """nginx takes it off and serves the host: `h.` must not enter by a laxer door than `h`."""
+    any_route, hosted = route("/"), route("/", hosts=("h",))
+    assert RouteTable([any_route, hosted]).match(host, b"GET", b"/a") is hosted
 
 
 @pytest.mark.parametrize("method", [b"post", b"Post", b"pOST"])
@@ -214,6 +225,7 @@ def test_the_path_that_was_matched_is_the_path_that_is_forwarded() -> None:
         by_route[found.name] += 1
         assert found.forwarded(target.path) + target.query == raw
         assert TABLE.match(b"h", b"GET", resolved) is found, raw  # that upstream is entered by the same door
+        assert TABLE.match(b"h", b"GET", re.sub(rb"//+", b"/", resolved)) is found, raw  # and one that joins slashes
         assert not dotted, raw
         assert not re.search(rb"[\x00-\x1f\x7f\\]", resolved), raw
     assert len(refused) > 10_000
