@@ -78,6 +78,7 @@ class RouteTable:
         self._by_path: dict[bytes, list[Route]] = {}
         for route in sorted(routes, key=lambda route: (route.host is None, not route.methods)):
             self._by_path.setdefault(route.path, []).append(route)
+        self._longest = max(map(len, self._by_path), default=0)
 
     def match(self, host: bytes, method: bytes, path: bytes) -> Route | NoRoute:
         """The route for a lower-case host, a method and a canonical path.
@@ -96,6 +97,8 @@ class RouteTable:
     def _match(self, host: bytes, method: bytes, path: bytes) -> Route | NoRoute:
         allow: dict[bytes, None] = {}
         prefix = path
+        if len(path) > self._longest:  # nothing longer can match, and a path of a thousand segments must cost no more
+            prefix = path[: path.rfind(b"/", 0, self._longest + 1)] or b"/"
         while True:
             for route in self._by_path.get(prefix, ()):
                 if route.host not in (None, host) or (route.exact and prefix != path):

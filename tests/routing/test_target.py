@@ -2,6 +2,7 @@
 
 import random
 import re
+import timeit
 from collections import Counter
 from urllib.parse import unquote_to_bytes
 
@@ -135,6 +136,32 @@ def test_a_dot_behind_the_host_leads_past_no_route_that_names_it(host: bytes) ->
     """nginx takes it off and serves the host: `h.` must not enter by a laxer door than `h`."""
     any_route, hosted = route("/"), route("/", hosts=("h",))
     assert RouteTable([any_route, hosted]).match(host, b"GET", b"/a") is hosted
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        (b"/a/b/c", "/a/b"),
+        (b"/a/b/", "/a/b"),
+        (b"/a/bc", "/"),
+        (b"/a/bc/d", "/"),
+        (b"/abcdef", "/"),
+        (b"/abc/d", "/"),
+    ],
+)
+def test_a_path_longer_than_any_route_s_is_matched_by_whole_segments_too(path: bytes, name: str) -> None:
+    assert named(RouteTable([route("/"), route("/a/b")]).match(b"h", b"GET", path)) == name
+    assert named(RouteTable([route("/a/b")]).match(b"h", b"GET", path)) == (None if name == "/" else name)
+    assert named(RouteTable([route("/")]).match(b"h", b"GET", path)) == "/"
+
+
+def test_a_path_of_a_thousand_segments_costs_no_more_than_one_of_few() -> None:
+    table = RouteTable([route("/"), route("/api")])
+
+    def cost(path: bytes) -> float:
+        return min(timeit.repeat(lambda: table.match(b"h", b"GET", path), number=5, repeat=5))
+
+    assert cost(b"/api/%61;" + b"/a" * 4000) < 20 * cost(b"/api/%61;" + b"aa" * 4000)
 
 
 @pytest.mark.parametrize("method", [b"post", b"Post", b"pOST"])
