@@ -121,6 +121,10 @@ class Slow:
     async def read(self, size: int) -> bytes:
         return await asyncio.get_running_loop().sock_recv(self.socket, size)
 
+    def end(self) -> None:
+        """Send nothing more."""
+        self.socket.shutdown(socket.SHUT_WR)
+
     def close(self) -> None:
         self.socket.close()
 
