@@ -373,8 +373,8 @@ class Exchange:
 
     def upstream_closed(self) -> None:
         upstream = self._upstream
-        if self.state == "over" or upstream is None:
-            return
+        if self.state == "over" or upstream is None or isinstance(self.pump, Download):
+            return  # or what came before the end is still being pumped, which comes to it by itself
         if upstream.reused and self._unread and self._plan.repeatable:
             # It had been idle, and died without a word: the upstream has most likely not even seen the request.
             self._upstream = None

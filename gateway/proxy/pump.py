@@ -185,6 +185,8 @@ class Download(Pump):
             self._front.resume_writing()
         if not self._reader.unarrived:
             self._exchange.upstream_received(b"")
+        elif self._upstream.closed:
+            self._exchange.upstream_closed()
         elif self._front.writable:
             self._upstream.resume()
 

@@ -28,7 +28,7 @@ from tests.proxy.bulk import (
     hold_back,
     wanting,
 )
-from tests.proxy.rig import Rig, eventually, rig
+from tests.proxy.rig import DEADLINE, Rig, eventually, rig
 
 pytestmark = both_loops
 SIZE = 16 * MIB  # more than the kernel holds on its own
@@ -247,6 +247,43 @@ async def test_answer_is_read_although_the_upstream_has_reset_the_connection_beh
             assert (await client.read(1000)).startswith(b"HTTP/1.1 413 ")
             client.close()
             assert pumped == (spliced.moved > 0)
+
+
+async def test_answer_is_pumped_to_its_end_although_the_upstream_has_reset_the_connection_behind_it(
+    vast: Rig, spliced: Spliced, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answered, taken, splice = asyncio.Event(), asyncio.Event(), os.splice
+
+    def held_back(source: int, sink: int, size: int, flags: int = 0) -> int:
+        if os.fstat(sink).st_mode & 0o010000 or taken.is_set():
+            return splice(source, sink, size, flags=flags)
+        raise BlockingIOError  # the client takes nothing yet
+
+    async def hasty(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (256 * KIB) + contents(256 * KIB))
+        await writer.drain()
+        await answered.wait()
+        reset(writer)
+
+    monkeypatch.setattr(os, "splice", held_back)
+    vast.upstream.handler = hasty
+    connection = await vast.connect()
+    await connection.send(head_of(3 * KIB) + contents(KIB))
+    await eventually(lambda: spliced.moved > 0)
+    answered.set()
+    (front,) = vast.proxy.fronts
+    assert front.exchange is not None
+    upstream = front.exchange._upstream
+    assert upstream is not None
+    async with asyncio.timeout(DEADLINE):
+        while not upstream.closed:
+            await connection.send(b"x")  # until the writing of it fails
+            await asyncio.sleep(0.01)
+    taken.set()
+    reply = await connection.reply()
+    assert (reply.complete, reply.body == contents(256 * KIB)) == (True, True)
+    connection.close()
 
 
 # -- sides that are slow -------------------------------------------------------------------------------------
