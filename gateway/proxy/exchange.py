@@ -6,10 +6,11 @@
                                               └────────────┴──► aborted: the client sees a broken message
 
 JUDGING waits for the guard; HOLDING for the first chunk of a chunked body, since nothing of a request whose
-beginning is bad may reach an upstream, or for a body whose hash was signed (`proxy.checked`: JUDGING follows once
-more); SENDING for the answer's head while the body goes up; RELAYING passes the answer down, and the rest of the body
-up. Each side's pace is the other's: what one does not take, the other is not asked for. Nothing here awaits; what
-must wait is parked and calls back.
+beginning is bad may reach an upstream, for a whole form to the authorization plane, whose few connections nobody may
+keep by sending slowly, or for a body whose hash was signed (`proxy.checked`: JUDGING follows once more); SENDING for
+the answer's head while the body goes up; RELAYING passes the answer down, and the rest of the body up. Each side's
+pace is the other's: what one does not take, the other is not asked for. Nothing here awaits; what must wait is parked
+and calls back.
 """
 
 import asyncio
@@ -138,9 +139,10 @@ class Exchange:
     def _permitted(self, allowed: Allowed | None) -> None:
         self._allowed = allowed
         length, checked = self.head.length, self._checked
+        form_to_come = self._plan.own and not self.request_complete
         if length is not None and length > self._plan.route.max_body:
             self._front.refuse(self, too_large(self._plan.route.max_body))
-        elif length is None or (checked is not None and checked.holds(length)):
+        elif length is None or form_to_come or (checked is not None and checked.holds(length)):
             self.state = "holding"
             if self.head.expects_continue:
                 self._front.write(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -222,7 +224,8 @@ class Exchange:
             self._checked.data(data)
         elif self.state == "holding":
             self._held += data
-            if self._front.reader.first_chunk_seen or len(self._held) >= self._proxy.limits.buffer:
+            enough = self._front.reader.first_chunk_seen or len(self._held) >= self._proxy.limits.buffer
+            if enough and not self._plan.own:
                 self._connect()
         else:
             self.send_body(data)

@@ -94,6 +94,34 @@ async def test_a_body_that_stalls_is_given_up_on_both_sides(quick: Rig) -> None:
     connection.close()
 
 
+async def test_clients_that_are_slow_with_their_forms_keep_nobody_from_the_authorization_plane(
+    tmp_path: Path, no_database: Store
+) -> None:
+    head = b"POST /oauth2/token HTTP/1.1\r\nHost: gateway.test\r\n"
+    slow = {
+        b"Content-Length: 4\r\n\r\na=": b"bc",
+        b"Content-Length: 4\r\nExpect: 100-continue\r\n\r\n": b"a=bc",
+        b"Transfer-Encoding: chunked\r\n\r\n2\r\na=\r\n": b"2\r\nbc\r\n0\r\nX-Sum: 4\r\n\r\n",
+        b"Transfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n1\r\na\r\n3": b"\r\n=bc\r\n0\r\n\r\n",
+    }
+    limits = Limits(upstream_connections=1, upstream_wait=1)
+    async with rig(tmp_path, no_database, limits=limits) as running:
+        connections = [await running.connect() for _ in slow]
+        for connection, beginning in zip(connections, slow, strict=True):
+            await connection.send(head + beginning)
+        await eventually(lambda: sum(front.exchange is not None for front in running.proxy.fronts) == len(slow))
+        assert (await running.talk(b"GET /oauth2/login HTTP/1.1\r\nHost: gateway.test\r\n\r\n")).status == 200
+        assert [request.target for request in running.plane.requests] == ["/oauth2/login"]
+        for connection, rest in zip(connections, slow.values(), strict=True):
+            await connection.send(rest)
+            assert (await connection.reply()).status == 200
+            connection.close()
+        forms = running.plane.requests[1:]
+        assert [(form.body, form.complete, form.all("expect")) for form in forms] == [(b"a=bc", True, [])] * len(slow)
+        assert [form.trailers for form in forms] == [[], [], [("x-sum", "4")], []]
+        assert [connection.interim for connection in connections] == [[], [100], [], [100]]
+
+
 async def test_a_client_that_is_slow_with_its_body_does_not_use_up_the_upstream_s_time(
     tmp_path: Path, no_database: Store
 ) -> None:
