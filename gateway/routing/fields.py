@@ -44,6 +44,9 @@ _DECEIVING: Final = IDENTITY | frozenset(
     )
 )
 _DECEIVING_PREFIX: Final = b"x-forwarded-"
+# Some servers make "_" of all else in a variable's name (RFC 3875, section 4.1.18), so that `x.auth.subject` is to them
+# what x-auth-subject is.
+_AS_VARIABLES: Final = bytes(byte if chr(byte).isalnum() and byte < 0x80 else ord("-") for byte in range(256))
 
 # The framing is written anew for the next hop, and Host by the route's rule.
 _REWRITTEN: Final = frozenset((b"content-length", b"host", b"expect"))
@@ -96,7 +99,8 @@ def to_upstream(
     """
     kept = []
     for lower, name, value in fields:
-        if lower in _TO_UPSTREAM_NEVER or lower.startswith(_DECEIVING_PREFIX) or lower in connection:
+        read = lower.translate(_AS_VARIABLES)
+        if read in _TO_UPSTREAM_NEVER or read.startswith(_DECEIVING_PREFIX) or lower in connection:
             continue
         if lower == b"cookie" and own_cookies:
             value = without_cookies(value, own_cookies)
@@ -127,7 +131,9 @@ def trailers(fields: Iterable[Field]) -> list[tuple[bytes, bytes]]:
     return [
         (name, value)
         for lower, name, value in fields
-        if lower not in _NO_TRAILER and not lower.startswith(_DECEIVING_PREFIX) and b"_" not in lower
+        if (read := lower.translate(_AS_VARIABLES)) not in _NO_TRAILER
+        and not read.startswith(_DECEIVING_PREFIX)
+        and b"_" not in lower
     ]
 
 

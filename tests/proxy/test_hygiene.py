@@ -24,6 +24,11 @@ SPOOFED = [
     "X-Auth-Client-Id: evil",
     "X-Auth-Scope: everything",
     "X-Auth-Token-Type: bearer",
+    "X.Auth.Subject: evil",
+    "x-auth+subject: evil",
+    "X~Forwarded-User: evil",
+    "X-Forwarded.For: 6.6.6.6",
+    "X!Original!URL: /evil",
     "X-Request-Id: evil",
     "X-Real-IP: 6.6.6.6",
     "X-Original-URL: /evil",
@@ -75,6 +80,12 @@ async def test_fields_named_by_connection_stay_on_their_hop(public: Rig) -> None
     assert (request.one("te"), request.one("connection")) == ("trailers", "TE")
     assert (reply.all("x-private"), reply.all("keep-alive"), reply.all("proxy-authenticate")) == ([], [], [])
     assert reply.one("x-public") == "1"
+
+
+async def test_a_name_that_only_looks_odd_passes(public: Rig) -> None:
+    await public.talk(b"GET / HTTP/1.1\r\nHost: a\r\nX.Auth: 1\r\nx!forwarded: 2\r\n!#$%&'*+-.^`|~: 3\r\n\r\n")
+    (request,) = public.upstream.requests
+    assert [request.one(name) for name in ("x.auth", "x!forwarded", "!#$%&'*+-.^`|~")] == ["1", "2", "3"]
 
 
 async def test_our_cookies_stay_here_and_the_others_keep_every_byte(public: Rig) -> None:

@@ -88,6 +88,7 @@ FORBIDDEN_TRAILERS = [
     b"Content-Length", b"Transfer-Encoding", b"Host", b"Connection", b"TE", b"Upgrade", b"Expect", b"Content-Encoding",
     b"Content-Type", b"Content-Range", b"Range", b"Authorization", b"Proxy-Authorization", b"Cookie", b"Set-Cookie",
     b"Max-Forwards", b"Cache-Control", b"Trailer", b"X-Forwarded-For", b"x-forwarded-user", b"X-Forwarded-Anything",
+    b"X.Auth.Subject", b"x-forwarded+user",
     b"Forwarded", b"X-Auth-Subject", b"X-AUTH-SCOPE", b"X-Auth-Client-Id", b"X-Auth-Token-Type", b"X-Request-Id",
     b"X-Original-URL", b"X-HTTP-Method-Override", b"Keep-Alive", b"Proxy-Connection", b"X_Forwarded_For", b"X_Sum",
 ]  # fmt: skip
