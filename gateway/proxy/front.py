@@ -360,6 +360,9 @@ class Front(asyncio.BufferedProtocol):
         self._deadline = inf
         self.resume()
         tunnel.start(self.reader.unread(), from_upstream)
+        if self._half_closed_until != inf:  # the upstream has to be told
+            self._half_closed_until = inf
+            tunnel.client_ended()
 
     def linger(self) -> None:
         """End the connection so that the client can still read the answer (RFC 9112, section 9.6)."""

@@ -2,13 +2,14 @@
 
 import asyncio
 import gzip
+from math import inf
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gateway.store import Store
-from tests.proxy.rig import RawUpstream, Received, Rig, eventually, rig
+from tests.proxy.rig import DEADLINE, RawUpstream, Received, Rig, eventually, rig
 
 
 def get(path: str = "/", *fields: str, method: str = "GET") -> bytes:
@@ -275,6 +276,22 @@ async def test_an_upgrade_becomes_a_tunnel(public: Rig) -> None:
     assert await connection.closed()
     await eventually(lambda: len(public.upstream.requests) == 1)
     assert "Upgrade: echo/1\r\nConnection: Upgrade" in public.upstream.requests[0].target
+    connection.close()
+
+
+async def test_a_client_that_ended_its_side_before_the_upgrade_leaves_no_tunnel_behind(public: Rig) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        (front,) = public.proxy.fronts
+        await eventually(lambda: front._half_closed_until < inf)
+        await tunnelled(public.upstream, reader, writer)
+
+    public.upstream.handler = serve
+    connection = await public.connect()
+    await connection.send(get("/", "Connection: Upgrade", "Upgrade: echo/1") + b"early")
+    connection.writer.write_eof()
+    assert (await connection.reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101")
+    assert await asyncio.wait_for(connection.reader.read(), DEADLINE) == b">EARLY"
+    await eventually(lambda: public.upstream.ended == 1 and not public.proxy.fronts)
     connection.close()
 
 
