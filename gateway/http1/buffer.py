@@ -83,10 +83,11 @@ class Memo(dict[bytes, Head], Generic[Head]):
     __slots__ = ()
     LIMIT = 8  # heads
     LONGEST = 4096  # bytes of one
+    ALTOGETHER = 8192  # bytes; what is made of them takes up to ten times as much
 
     def remember(self, raw: bytes, head: Head) -> None:
         if len(raw) <= self.LONGEST:
-            if len(self) >= self.LIMIT:
+            if len(self) >= self.LIMIT or len(raw) + sum(map(len, self)) > self.ALTOGETHER:
                 self.clear()
             self[raw] = head
 

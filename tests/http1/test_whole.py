@@ -267,3 +267,27 @@ def test_what_a_connection_remembers_is_bounded_and_an_idle_one_remembers_nothin
         tracemalloc.stop()
     assert remembered < 20 * 200_000
     assert forgotten < 20 * 3_000
+
+
+def test_long_heads_of_many_fields_are_remembered_few_at_a_time() -> None:
+    """What is made of a head takes ten times as much: nobody may fill the memory with a few requests on each of many
+    connections. Heads as they are in use stay, all of them."""
+    long = b"".join(b"X-%04d-%s: %s\r\n" % (number, b"a" * 10, b"b" * 15) for number in range(95))
+
+    def used(reader: RequestReader, fields: bytes) -> None:
+        for number in range(8):
+            taken(reader, b"GET /%d HTTP/1.1\r\nHost: a\r\n%b\r\n" % (number, fields))
+
+    used(RequestReader(), long)
+    tracemalloc.start()
+    try:
+        readers = [RequestReader() for _ in range(20)]
+        for reader in readers:
+            used(reader, long)
+        remembered = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert remembered < 20 * 80_000
+    reader = RequestReader()
+    used(reader, b"X-Usual: %b\r\n" % (b"c" * 900))
+    assert reader.whole(b"GET /0 HTTP/1.1\r\nHost: a\r\nX-Usual: %b\r\n\r\n" % (b"c" * 900)) is not None
