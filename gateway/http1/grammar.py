@@ -21,7 +21,8 @@ _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"  # RFC 9110, section 5.6.2
 _VALUE = rb"[\t\x20-\x7e\x80-\xff]*"  # RFC 9110, section 5.5, without its controls
 _QUOTED = rb'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*+"'  # RFC 9110, section 5.6.4
 
-TOKEN: Final = re.compile(_TOKEN + rb"+")
+# RFC 9110, section 7.8: protocol-name ["/" protocol-version]
+PROTOCOL: Final = re.compile(rb"(" + _TOKEN + rb"++)(?:/" + _TOKEN + rb"++)?")
 
 # RFC 9112, section 3: method SP request-target SP HTTP-version
 REQUEST_LINE: Final = re.compile(rb"(" + _TOKEN + rb"{1,32}+) ([\x21-\x7e\x80-\xff]++) HTTP/(\d)\.(\d)\r\n")

@@ -22,8 +22,8 @@ from gateway.http1.buffer import Buffer, HeadLines, Memo
 from gateway.http1.grammar import (
     CONTENT_LENGTH,
     HOST,
+    PROTOCOL,
     REQUEST_LINE,
-    TOKEN,
     Field,
     Malformed,
     list_members,
@@ -323,9 +323,8 @@ def _upgrade(offers: list[bytes], connection: set[bytes], old: bool) -> bytes | 
     """RFC 9110, section 7.8: the one protocol offered; HTTP itself (h2c) and several at once are not relayed."""
     if old or b"upgrade" not in connection or len(offers) != 1:
         return None
-    offer = offers[0]
-    name = offer.partition(b"/")[0]
-    return offer if TOKEN.fullmatch(name) and name not in (b"h2c", b"http", b"h2", b"tls") else None
+    found = PROTOCOL.fullmatch(offers[0])
+    return offers[0] if found is not None and found[1] not in (b"h2c", b"http", b"h2", b"tls") else None
 
 
 def _expects_continue(values: list[bytes], old: bool) -> bool:

@@ -295,6 +295,8 @@ def test_request_reader_waits_for_the_owner_before_the_next_request() -> None:
         (b"Connection: keep-alive, upgrade\r\nUpgrade: WebSocket\r\n", b"websocket"),
         (b"Upgrade: websocket\r\n", None),
         (b"Connection: Upgrade\r\nUpgrade: h2c\r\n", None),
+        (b"Connection: Upgrade\r\nUpgrade: websocket/13 h2c\r\n", None),
+        (b"Connection: Upgrade\r\nUpgrade: websocket/\r\n", None),
         (b"Connection: Upgrade\r\nUpgrade: HTTP/2.0\r\n", None),
         (b"Connection: Upgrade\r\nUpgrade: websocket, h2c\r\n", None),
         (b"Connection: Upgrade\r\n", None),
