@@ -63,9 +63,30 @@ async def test_client_that_does_not_read_before_it_ends_its_side_is_ended(quick:
     client = await never_reading(quick, GET)
     [front] = quick.proxy.fronts
     await eventually(lambda: front.exchange is None and bool(quick.upstream.requests))
-    client.socket.shutdown(socket.SHUT_WR)
+    client.end()
     await eventually(lambda: not quick.proxy.fronts)
     client.close()
+
+
+@both_loops
+@pytest.mark.parametrize("end", ["idle", "asked for", "half-closed"])
+async def test_client_that_is_slow_with_its_last_answer_gets_it(end: str, tmp_path: Path, no_database: Store) -> None:
+    limits = Limits(keep_alive=0.2, half_closed=0.2, linger=0.1, tick=0.02)
+    async with rig(tmp_path, no_database, limits=limits) as running:
+        running.upstream.answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(BODY) + BODY
+        client = await never_reading(running, CLOSE if end == "asked for" else GET)
+        [front] = running.proxy.fronts
+        await eventually(lambda: front.exchange is None and bool(running.upstream.requests))
+        if end == "half-closed":
+            client.end()
+        await eventually(lambda: front.transport is not None and front.transport.is_closing())
+        closing_since = running.proxy.clock
+        await eventually(lambda: running.proxy.clock > closing_since + 0.5)  # all limits but `slow_reader`
+        answer = b""
+        while part := await client.read(1 << 20):
+            answer += part
+        assert answer.endswith(b"\r\n\r\n" + BODY)
+        client.close()
 
 
 @both_loops
