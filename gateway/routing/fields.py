@@ -53,8 +53,11 @@ _REWRITTEN: Final = frozenset((b"content-length", b"host", b"expect"))
 _TO_UPSTREAM_NEVER: Final = HOP_BY_HOP | _DECEIVING | _REWRITTEN
 _TO_CLIENT_NEVER: Final = HOP_BY_HOP | {b"content-length", b"x-request-id"}
 
-# An upstream's answer on the issuer's host must not reach into its pages.
-_TAKES_OVER_ORIGIN: Final = frozenset((b"service-worker-allowed", b"clear-site-data"))
+# An upstream's answer on the issuer's host must not reach into its pages, nor hear of them: the last three have
+# browsers report the addresses of the origin (Reporting API, Network Error Logging), alt-svc leads them elsewhere.
+_TAKES_OVER_ORIGIN: Final = frozenset(
+    (b"service-worker-allowed", b"clear-site-data", b"alt-svc", b"nel", b"report-to", b"reporting-endpoints")
+)
 
 # RFC 9110, section 6.5.1: fields that are needed before the body, or that say who asks, are no trailers
 _NO_TRAILER: Final = (

@@ -134,7 +134,7 @@ def test_a_route_that_names_the_host_or_the_method_goes_first() -> None:
 @pytest.mark.parametrize("host", [b"h", b"h."])
 def test_a_dot_behind_the_host_leads_past_no_route_that_names_it(host: bytes) -> None:
     """nginx takes it off and serves the host: `h.` must not enter by a laxer door than `h`."""
-    any_route, hosted = route("/"), route("/", hosts=("h",))
+    any_route, hosted = route("/"), route("/", host="h")
     assert RouteTable([any_route, hosted]).match(host, b"GET", b"/a") is hosted
 
 
