@@ -101,8 +101,7 @@ class Pending(Generic[Answer]):
 
     def result(self) -> Answer:
         """The answer, which must be there. Raises what is raised in its stead."""
-        assert self._outcome is not None  # noqa: S101 -- it was told
-        return self._make(self._outcome)
+        return self._make(cast("Outcome", self._outcome))
 
     def drop(self) -> None:
         """Nobody waits any more: what has not been sent keeps its nonce."""
