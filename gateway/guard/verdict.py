@@ -37,7 +37,7 @@ class Call:
 
 @dataclass(slots=True, kw_only=True, unsafe_hash=True)
 class Principal:
-    """On whose behalf a call is made and how far that reaches; tokens that agree in all of it share one.
+    """On whose behalf a call is made and how far that reaches; tokens in use that agree in all of it share one.
 
     What it is compared and hashed by is never altered.
 
