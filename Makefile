@@ -1,4 +1,5 @@
-# Gateway: `make demo` shows it, `make test` runs every check. Both need Python 3.11 or newer, `make test` Chromium too.
+# Gateway: `make demo` shows it, `make test` runs every check. Both need Python 3.11 or newer. `make test` brings the
+# system's Chromium and PgBouncer when root runs it on Debian or Ubuntu, and says what is missing elsewhere.
 # PYTHON names the interpreter (make test PYTHON=/usr/bin/python3), VENV the folder that is installed into.
 
 PYTHON ?= python3
@@ -11,7 +12,7 @@ BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long lint format fuzz bench venv chromium clean
+.PHONY: help demo test test-long lint format fuzz bench venv chromium programs clean
 .SUFFIXES:
 
 help:
@@ -26,10 +27,10 @@ help:
 demo: $(VENV)/.demo
 	@exec $(BIN)/gateway demo $(DEMO)
 
-test: lint chromium
+test: lint chromium programs
 	$(BIN)/pytest -n $(JOBS) --maxprocesses 6
 
-test-long: lint chromium
+test-long: lint chromium programs
 	GATEWAY_TEST_LONG=1 $(BIN)/pytest -n $(JOBS) --maxprocesses 6 --timeout 3600
 
 lint: $(VENV)/.test
@@ -76,16 +77,28 @@ $(VENV)/.test: pyproject.toml constraints.txt | venv
 	@$(BIN)/python -m pip install -q -c constraints.txt -e '.[test]'
 	@touch $@ $(VENV)/.demo
 
+# Shell: install the system's package $1, where this user may. RUNLEVEL=1 keeps what is installed from being started.
+define install
+if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+  echo "installing the package $(1)"; \
+  { apt-get -q update && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get -q -y install --no-install-recommends $(1); } \
+    >$(VENV)/packages.log 2>&1 || { tail -n 5 $(VENV)/packages.log >&2; false; }; \
+else false; fi
+endef
+
 # The pages are tested in a real browser, the system's own.
 chromium:
 	@for name in chromium chromium-browser google-chrome; do command -v $$name >/dev/null && exit 0; done; \
-	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	  echo "installing the package chromium, in which the pages are tested"; \
-	  { apt-get -q update && DEBIAN_FRONTEND=noninteractive apt-get -q -y install --no-install-recommends chromium; } \
-	    >$(VENV)/chromium.log 2>&1 && exit 0; \
-	  tail -n 5 $(VENV)/chromium.log >&2; \
-	fi; \
-	echo "make: Chromium is missing, in which the pages are tested: install the package chromium" >&2; exit 1
+	$(call install,chromium) || { \
+	  echo "make: Chromium is missing, in which the pages are tested: install the package chromium" >&2; exit 1; }
+
+# Single tests drive these; without one they are left out, and the last lines of the tests say so.
+programs: export PATH := $(PATH):/usr/sbin:/usr/local/sbin
+programs:
+	@for name in pgbouncer curl openssl; do \
+	  command -v $$name >/dev/null || { $(call install,$$name); } \
+	    || echo "make: the tests that need $$name are left out: install the package $$name" >&2; \
+	done
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -27,7 +27,7 @@ from tests.guard.test_workers import ROUTE, callers
 from tests.serving import serving
 from tests.store.rig import Rig, count, fetch, outcome
 
-pytestmark = pytest.mark.skipif(PROGRAM is None, reason="there is no pgbouncer: apt-get install pgbouncer")
+pytestmark = pytest.mark.skipif(PROGRAM is None, reason="pgbouncer is not installed: install the package pgbouncer")
 
 KEPT = 200
 SETTINGS = (

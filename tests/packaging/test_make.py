@@ -66,3 +66,25 @@ def test_a_missing_browser_is_named(tmp_path: Path) -> None:
     code, said = make("chromium", path=tmp_path)
     assert code != 0
     assert "install the package chromium" in said
+
+
+def test_missing_programs_are_named_and_the_tests_go_on(tmp_path: Path) -> None:
+    for tool in ("id", "sh"):
+        (tmp_path / tool).symlink_to(shutil.which(tool) or "")
+    code, said = make("programs", "PATH=" + str(tmp_path), path=tmp_path)
+    assert code == 0
+    for name in ("pgbouncer", "curl", "openssl"):
+        assert f"the tests that need {name} are left out: install the package {name}" in said
+
+
+def test_root_gets_missing_programs_by_the_systems_packages_without_starting_them(tmp_path: Path) -> None:
+    (tmp_path / "sh").symlink_to(shutil.which("sh") or "")
+    for name, does in (("id", "echo 0"), ("apt-get", f'echo "$RUNLEVEL $@" >>{tmp_path}/calls')):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{does}\n")
+        (tmp_path / name).chmod(0o755)
+    code, said = make("programs", f"VENV={tmp_path}", "PATH=" + str(tmp_path), path=tmp_path)
+    assert code == 0
+    assert "left out" not in said
+    installed = [line for line in (tmp_path / "calls").read_text().splitlines() if "install" in line]
+    wanted = ("pgbouncer", "curl", "openssl")
+    assert installed == [f"1 -q -y install --no-install-recommends {name}" for name in wanted]
