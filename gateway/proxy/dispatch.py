@@ -9,7 +9,7 @@ from gateway.config import Config
 from gateway.credentials import signatures
 from gateway.guard import Call, Door, Guard, Principal, Refused
 from gateway.http1 import Malformed, RequestHead, list_members, parse_host
-from gateway.model import ISSUER_METADATA, OWN_COOKIES, RESOURCE_METADATA, format_scope
+from gateway.model import ISSUER_METADATA, RESOURCE_METADATA, format_scope
 from gateway.proxy.answers import malformed, prefers_html, refusal
 from gateway.routing import NoRoute, Origin, Route, RouteTable, TargetError, canonical
 from gateway.routing.fields import to_upstream
@@ -25,7 +25,6 @@ _REQUEST_ID = re.compile(rb"[A-Za-z0-9_.-]{1,64}")
 _CONTROLS = re.compile(rb"[\x00-\x1f\x7f]")
 
 EXPECT = b"Expect: 100-continue\r\n"
-OWN_COOKIE_NAMES = frozenset(name.encode() for name in OWN_COOKIES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +159,7 @@ class Dispatcher:
         self, head: RequestHead, route: Route, own: bool, target: bytes, authority: bytes, peer: Peer
     ) -> bytes:
         """The head that the upstream receives, framing and hygiene included."""
-        fields = to_upstream(head.fields, head.connection, () if own else OWN_COOKIE_NAMES)
+        fields = to_upstream(head.fields, head.connection, own=own)
         if "signature" in route.schemes and not route.forward_authorization:  # they are the credential, token and all
             fields = [(name, value) for name, value in fields if name.lower() not in signatures.FIELDS]
         if (forwards := _max_forwards(head)) is not None:

@@ -4,7 +4,6 @@ from typing import TYPE_CHECKING
 
 from gateway.http1 import End, RequestHead, ResponseHead
 from gateway.proxy.answers import last_chunk, reason_of
-from gateway.proxy.dispatch import OWN_COOKIE_NAMES
 from gateway.routing.fields import to_client
 
 if TYPE_CHECKING:
@@ -91,7 +90,7 @@ class Relay:
 
     def _passing(self, head: ResponseHead) -> list[bytes]:
         """The status line and the fields that pass."""
-        fields = to_client(head.fields, head.connection, () if self._own else OWN_COOKIE_NAMES)
+        fields = to_client(head.fields, head.connection, own=self._own)
         lines = [b"HTTP/1.1 %d %b" % (head.status, head.reason or reason_of(head.status))]
         lines += [name + b": " + value for name, value in fields]
         return lines

@@ -5,11 +5,12 @@ are taken away; who asks and how it reached us is put in their place. To the cli
 could take over the issuer's origin, are taken away.
 """
 
-import re
 from collections.abc import Collection, Iterable
 from typing import Final
 
 from gateway.http1 import Field
+from gateway.model import OWN_COOKIES
+from gateway.routing import cookies
 
 # RFC 9110, section 7.6.1, with the ones that are hop-by-hop although Connection may not name them
 HOP_BY_HOP: Final = frozenset(
@@ -88,42 +89,37 @@ _NO_TRAILER: Final = (
     )
 )
 
-_COOKIE_PAIR = re.compile(rb"[^;]+")
+
+_OWN_COOKIES: Final = frozenset(name.encode() for name in OWN_COOKIES)
+_mentions_ours: Final = cookies.mentioning(_OWN_COOKIES)
 
 
-def to_upstream(
-    fields: Iterable[Field],
-    connection: Collection[bytes],
-    own_cookies: Collection[bytes],
-) -> list[tuple[bytes, bytes]]:
+def to_upstream(fields: Iterable[Field], connection: Collection[bytes], *, own: bool) -> list[tuple[bytes, bytes]]:
     """A request's end-to-end fields but Authorization, in their order, with what must not pass taken out.
 
-    `connection` are the names that the Connection field nominates; `own_cookies` the names of our cookies.
+    `connection` are the names that the Connection field nominates; `own` says that it goes to our own pages, which
+    alone see our cookies.
     """
     kept = []
     for lower, name, value in fields:
         read = lower.translate(_AS_VARIABLES)
         if read in _TO_UPSTREAM_NEVER or read.startswith(_DECEIVING_PREFIX) or lower in connection:
             continue
-        if lower == b"cookie" and own_cookies:
-            value = without_cookies(value, own_cookies)
+        if lower == b"cookie" and not own:
+            value = cookies.without(value, _OWN_COOKIES)
             if not value:
                 continue
         kept.append((name, value))
     return kept
 
 
-def to_client(
-    fields: Iterable[Field], connection: Collection[bytes], own_cookies: Collection[bytes]
-) -> list[tuple[bytes, bytes]]:
-    """A response's end-to-end fields. With `own_cookies`, those that could take over our pages are taken out."""
+def to_client(fields: Iterable[Field], connection: Collection[bytes], *, own: bool) -> list[tuple[bytes, bytes]]:
+    """A response's end-to-end fields. Unless it is `own`, of our pages, what could take those over is taken out."""
     kept = []
     for lower, name, value in fields:
         if lower in _TO_CLIENT_NEVER or lower in connection:
             continue
-        if own_cookies and (
-            lower in _TAKES_OVER_ORIGIN or (lower == b"set-cookie" and cookie_name(value) in own_cookies)
-        ):
+        if not own and (lower in _TAKES_OVER_ORIGIN or (lower == b"set-cookie" and _mentions_ours(value))):
             continue
         kept.append((name, value))
     return kept
@@ -138,21 +134,3 @@ def trailers(fields: Iterable[Field]) -> list[tuple[bytes, bytes]]:
         and not read.startswith(_DECEIVING_PREFIX)
         and b"_" not in lower
     ]
-
-
-def cookie_name(set_cookie: bytes) -> bytes:
-    """The name in a Set-Cookie value, as RFC 6265, section 5.2 reads it; b"" for a nameless cookie."""
-    pair = set_cookie.split(b";", 1)[0]
-    name, equals, value = pair.partition(b"=")
-    name = name.strip(b" \t")
-    # A browser sends a nameless cookie as its bare value, which a server may read as name and value.
-    return name or (value if equals else pair).partition(b"=")[0].strip(b" \t")
-
-
-def without_cookies(cookie: bytes, names: Collection[bytes]) -> bytes:
-    """A Cookie value without the cookies of these names; the others keep every byte."""
-    pairs = _COOKIE_PAIR.findall(cookie)
-    kept = [pair for pair in pairs if pair.partition(b"=")[0].strip(b" \t") not in names]
-    if len(kept) == len(pairs):
-        return cookie
-    return b";".join(kept).strip(b" \t")

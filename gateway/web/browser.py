@@ -20,6 +20,7 @@ from aiohttp import web
 from gateway.crypto import Keyring, UnsealError, random_text
 from gateway.errors import GatewayError
 from gateway.model import FORM_COOKIE, KNOWN_BROWSER_COOKIE, SESSION_COOKIE
+from gateway.routing import cookies
 
 SESSION_LIFETIME: Final = 12 * 3600.0
 _KNOWN_LIFETIME: Final = 365 * 86400
@@ -87,7 +88,8 @@ class BrowserCookies:
         return f"__Host-{name}" if self._secure else name
 
     def _read(self, request: web.Request, name: str) -> str | None:
-        return request.cookies.get(self._name(name))
+        fields = (value for field, value in request.raw_headers if field.lower() == b"cookie")
+        return cookies.read(fields, self._name(name).encode())
 
     def _write(self, response: web.Response, name: str, value: str, max_age: int | None) -> None:
         response.set_cookie(

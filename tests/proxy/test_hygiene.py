@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 
-from gateway.routing.fields import cookie_name, without_cookies
 from gateway.store import Store
 from tests.proxy.rig import Rig, rig
 
@@ -204,38 +203,3 @@ async def test_no_other_spelling_of_a_path_or_host_leads_around_its_route(
         reply = await running.talk(f"GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
         assert reply.status == status
         assert not running.upstream.connections
-
-
-@pytest.mark.parametrize(
-    ("set_cookie", "name"),
-    [
-        (b"a=b", b"a"),
-        (b" a =b; Path=/", b"a"),
-        (b"=a=b", b"a"),
-        (b"a", b"a"),
-        (b"=a", b"a"),
-        (b"", b""),
-        (b"a=b=c", b"a"),
-    ],
-)
-def test_a_cookie_s_name_is_what_a_browser_and_a_server_make_of_it(set_cookie: bytes, name: bytes) -> None:
-    # RFC 6265, section 5.2
-    assert cookie_name(set_cookie) == name
-
-
-@pytest.mark.parametrize(
-    ("cookie", "kept"),
-    [
-        (b"a=1", b"a=1"),
-        (b"x=1", b""),
-        (b"x", b""),
-        (b"a=1; x=1", b"a=1"),
-        (b"x=1; a=1", b"a=1"),
-        (b" x =1;a=1", b"a=1"),
-        (b"ax=1; xa=1", b"ax=1; xa=1"),
-        (b"a=x=1", b"a=x=1"),
-        (b"", b""),
-    ],
-)
-def test_cookies_are_taken_out_by_their_whole_name(cookie: bytes, kept: bytes) -> None:
-    assert without_cookies(cookie, {b"x"}) == kept

@@ -140,6 +140,7 @@ HYGIENE = [
     ("X-Request-Id", "INTERFACES", b"X-Request-Id: evil", (), True),
     ("our cookie", "THREATS", b"Set-Cookie: gateway_session=evil\r\nSet-Cookie: a=1", ("gateway_session",), True),
     ("our __Host- cookie", "THREATS", b"Set-Cookie: __Host-gateway_session=evil; Secure", ("gateway_session",), True),
+    ("our cookie in another's", "THREATS", b"Set-Cookie: a=1 gateway_session=evil", ("gateway_session",), True),
     ("Clear-Site-Data", "THREATS", b'Clear-Site-Data: "*"', ("clear-site-data",), True),
     ("Service-Worker-Allowed", "THREATS", b"Service-Worker-Allowed: /", ("service-worker-allowed",), True),
     ("a redirect", "THREATS", b"Location: http://other.test/?a=%zz#b", (), False),

@@ -60,6 +60,8 @@ COOKIES = [
     (b"a=gateway_session=evil", b"a=gateway_session=evil"),
     (b"xgateway_session=1", b"xgateway_session=1"),
     (b'a=1;  b="2"; c=3=4', b'a=1;  b="2"; c=3=4'),
+    (b'a="; gateway_session=evil; b="', b'a="; b="'),
+    (b"a=b gateway_session=evil", b"a=b gateway_session=evil"),
     (b"gateway_session=evil", None),
     (b"gateway_session", None),
     (b" gateway_session =evil", None),
