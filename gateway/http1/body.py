@@ -60,14 +60,15 @@ class UntilCloseBody:
 class ChunkedBody:
     """A chunked body. What complete chunks hold is joined, so that tiny chunks do not cost an event each.
 
-    `whole_chunks` counts the chunks that were read to their end, the last one included.
+    `left` is what the chunk under way has yet to bring; `whole_chunks` counts the chunks that were read to their end,
+    the last one included.
     """
 
-    __slots__ = ("_extensions", "_fault", "_left", "_state", "_trailers", "whole_chunks")
+    __slots__ = ("_extensions", "_fault", "_state", "_trailers", "left", "whole_chunks")
 
     def __init__(self) -> None:
         self.whole_chunks = 0
-        self._left = 0
+        self.left = 0
         self._extensions = 0
         self._state = "size"  # size → data → data end → size … → trailers
         self._trailers = HeadLines(None, LINE_LIMIT)
@@ -99,11 +100,11 @@ class ChunkedBody:
             case "size":
                 return self._read_size(buffer)
             case "data":
-                data = buffer.take(self._left)
+                data = buffer.take(self.left)
                 if data:
                     parts.append(data)
-                    self._left -= len(data)
-                if self._left:
+                    self.left -= len(data)
+                if self.left:
                     return False
                 self._state = "data end"
                 return True
@@ -125,9 +126,9 @@ class ChunkedBody:
         if self._extensions > CHUNK_EXTENSIONS_LIMIT:
             raise Malformed(400, "There are too many chunk extensions.")
         buffer.skip(end)
-        self._left = int(found[1], 16)
-        self._state = "data" if self._left else "trailers"
-        if not self._left:
+        self.left = int(found[1], 16)
+        self._state = "data" if self.left else "trailers"
+        if not self.left:
             self.whole_chunks += 1
         return True
 

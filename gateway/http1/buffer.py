@@ -1,6 +1,7 @@
 """Bytes that arrived and are not read yet."""
 
-from typing import Generic, TypeVar
+from collections.abc import Callable, Iterable
+from typing import Generic, Protocol, TypeVar
 
 from gateway.http1.grammar import (
     FIELD_LIMIT,
@@ -92,18 +93,33 @@ class Memo(dict[bytes, Head], Generic[Head]):
             self[raw] = head
 
 
+class Judge(Protocol):
+    """What a head's lines mean, heard in their order; made with the start line. Both raise Malformed."""
+
+    def add(self, fields: Iterable[Field]) -> None:
+        """The next fields."""
+
+
 class HeadLines:
     """Takes a head or a trailer section off a buffer: a start line (where there is one) and fields.
 
-    A fault is raised at the first byte that shows it, so that a head that comes byte by byte and one that comes
-    whole end alike. While a head is incomplete, each of its complete lines is judged once.
+    A fault is raised with the first line that shows it, so that a head that comes byte by byte and one that comes
+    whole end alike, and none waits for a rest that cannot mend it. While a head is incomplete, each of its complete
+    lines is judged once: its grammar here, its meaning by a judge that `judge` makes of the start line.
     """
 
-    __slots__ = ("_checked", "_limit", "_lines", "_searched", "_start_line_status")
+    __slots__ = ("_checked", "_judge", "_judging", "_limit", "_lines", "_searched", "_start_line_status")
 
-    def __init__(self, start_line_status: int | None, limit: int = HEAD_LIMIT) -> None:
+    def __init__(
+        self,
+        start_line_status: int | None,
+        limit: int = HEAD_LIMIT,
+        judge: Callable[[bytes], Judge] | None = None,
+    ) -> None:
         self._start_line_status = start_line_status  # of an over-long start line; None: there is no start line
         self._limit = limit
+        self._judge = judge
+        self._judging: Judge | None = None  # of the head under way, once its start line was complete before its end
         self._checked = self._searched = self._lines = 0
 
     def read(self, buffer: Buffer) -> tuple[bytes, tuple[Field, ...]] | None:
@@ -130,6 +146,7 @@ class HeadLines:
 
     def restart(self) -> None:
         """Begin with the next section."""
+        self._judging = None
         self._checked = self._searched = self._lines = 0
 
     def _end(self, buffer: Buffer) -> int:
@@ -152,11 +169,15 @@ class HeadLines:
             is_start_line = self._lines == 0 and self._start_line_status is not None
             if line == b"\r\n" and not is_start_line:
                 return
-            if not is_start_line:
-                parse_field(line)
+            if is_start_line:
+                self._judging = self._judge(line) if self._judge is not None else None
+            else:
+                field = parse_field(line)
+                if self._lines - (self._start_line_status is not None) >= FIELD_LIMIT:
+                    raise Malformed(431, f"There are more than {FIELD_LIMIT} header fields.")
+                if self._judging is not None:
+                    self._judging.add((field,))
             self._lines += 1
-            if self._lines - (self._start_line_status is not None) > FIELD_LIMIT:
-                raise Malformed(431, f"There are more than {FIELD_LIMIT} header fields.")
             self._checked = end
         self._check_size(len(buffer))
 

@@ -14,7 +14,7 @@ After a request that asks for an upgrade the reader stays COMPLETE: what follows
 the server agrees (`unread()`), or to the next request.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from gateway.http1.body import EMPTY_BODY, ChunkedBody, End, LengthBody
@@ -76,7 +76,7 @@ class RequestReader(MessageReader):
 
     def __init__(self) -> None:
         super().__init__()
-        self._head_lines = HeadLines(414)
+        self._head_lines = HeadLines(414, judge=_Judge)
         self._memo = Memo[RequestHead]()
         self._started = False  # the empty line that may precede a request line was skipped, or cannot come
         self._fault: Malformed | None = None
@@ -88,6 +88,11 @@ class RequestReader(MessageReader):
     def first_chunk_seen(self) -> bool:
         """Whether nothing can be wrong with the beginning of the body any more."""
         return not isinstance(self._body, ChunkedBody) or self._body.whole_chunks > 0
+
+    @property
+    def announced(self) -> int:
+        """How many bytes the chunk under way has yet to bring, by its size line."""
+        return self._body.left if isinstance(self._body, ChunkedBody) else 0
 
     def whole(self, data: bytes) -> tuple[RequestHead, bytes] | None:
         """The request that `data` is, if it is a remembered head with its whole body and nothing else waits.
@@ -202,7 +207,10 @@ class RequestReader(MessageReader):
         read = self._head_lines.read(buffer)
         if read is None:
             return None
-        head = _judge(*read)
+        line, fields = read
+        judge = _Judge(line)
+        judge.add(fields)
+        head = judge.head()
         if raw is not None:
             self._remember(raw, head)
         return head
@@ -231,81 +239,127 @@ def _is_plain(credential: bytes) -> bool:
     )
 
 
-def _judge(line: bytes, fields: tuple[Field, ...]) -> RequestHead:
-    found = REQUEST_LINE.fullmatch(line)
-    if found is None:
-        raise Malformed(400, "The request line is malformed.")
-    method, target, major, minor = found.groups()
-    if major != b"1" or minor not in b"01":
-        raise Malformed(505, "Only HTTP/1.1 and HTTP/1.0 are spoken here.")
-    if method == b"CONNECT":
-        raise Malformed(405, "CONNECT is not served here.")
-    authorization, others = list[bytes](), list[Field]()
-    connection, host, upgrade = set[bytes](), list[bytes](), list[bytes]()
-    lengths, codings, expectations = list[bytes](), list[bytes](), list[bytes]()
-    collected = {b"content-length": lengths, b"transfer-encoding": codings, b"expect": expectations, b"host": host}
-    for field in fields:
-        lower, _, value = field
-        if lower == b"authorization":
-            authorization.append(value)
-            continue
-        others.append(field)
-        if lower in collected:
-            collected[lower].append(value)
-        elif lower == b"connection":
-            connection.update(list_members(value))
-        elif lower == b"upgrade":
-            upgrade.extend(list_members(value))
-        elif b"_" in lower:
-            # Some servers read "_" as "-" (CGI variables), so that such a name could forge a field of ours.
-            raise Malformed(400, "A header field's name holds an underscore.")
-    old = minor == b"0"
-    return RequestHead(
-        method,
-        target,
-        int(minor),
-        tuple(others),
-        tuple(authorization),
-        _body_length(lengths, codings, old),
-        _host(host, old),
-        b"close" not in connection and (not old or b"keep-alive" in connection),
-        frozenset(connection),
-        _upgrade(upgrade, connection, old),
-        _expects_continue(expectations, old),
+_CODINGS = "The only transfer coding understood is chunked."
+_HEARD = frozenset((b"host", b"connection", b"content-length", b"transfer-encoding", b"upgrade", b"expect"))
+
+
+class _Judge:
+    """Hears a head's lines in their order, as they come or all at once, and refuses with the first that is wrong.
+
+    What is wrong therefore never hangs on how the bytes were cut. What is missing shows at the end, and so does what is
+    well-formed and only not understood here.
+    """
+
+    __slots__ = (
+        "_authorization",
+        "_coding",
+        "_connection",
+        "_expectations",
+        "_fields",
+        "_host",
+        "_length",
+        "_method",
+        "_old",
+        "_target",
+        "_upgrade",
     )
 
+    def __init__(self, line: bytes) -> None:
+        found = REQUEST_LINE.fullmatch(line)
+        if found is None:
+            raise Malformed(400, "The request line is malformed.")
+        self._method, self._target, major, minor = found.groups()
+        if major != b"1" or minor not in b"01":
+            raise Malformed(505, "Only HTTP/1.1 and HTTP/1.0 are spoken here.")
+        if self._method == b"CONNECT":
+            raise Malformed(405, "CONNECT is not served here.")
+        self._old = minor == b"0"
+        self._authorization, self._fields = list[bytes](), list[Field]()
+        self._connection, self._upgrade = set[bytes](), list[bytes]()
+        self._length: bytes | None = None
+        self._coding: bytes | None = None
+        self._expectations = list[bytes]()
+        self._host: bytes | None = None
 
-def _body_length(lengths: list[bytes], codings: list[bytes], old: bool) -> int | None:
-    """RFC 9112, section 6.3: the body's length, or None when it is chunked."""
-    if codings:
-        if lengths:
+    def add(self, fields: Iterable[Field]) -> None:
+        for field in fields:
+            lower, _, value = field
+            if lower == b"authorization":
+                self._authorization.append(value)
+                continue
+            self._fields.append(field)
+            if lower in _HEARD:
+                self._hear(lower, value)
+            elif b"_" in lower:
+                # Some servers read "_" as "-" (CGI variables), so that such a name could forge a field of ours.
+                raise Malformed(400, "A header field's name holds an underscore.")
+
+    def head(self) -> RequestHead:
+        """The head, when all its lines have been heard."""
+        old, connection = self._old, self._connection
+        if self._coding not in (None, b"chunked"):
+            raise Malformed(501, _CODINGS)  # RFC 9112, section 6.1
+        if self._host is None and not old:
+            raise Malformed(400, "Exactly one Host field is needed.")  # RFC 9112, section 3.2
+        if self._expectations not in ([], [b"100-continue"]) and not old:
+            raise Malformed(417, "The only expectation understood is 100-continue.")  # RFC 9110, section 10.1.1
+        return RequestHead(
+            self._method,
+            self._target,
+            0 if old else 1,
+            tuple(self._fields),
+            tuple(self._authorization),
+            None if self._coding is not None else int(self._length or 0),
+            self._host or b"",
+            b"close" not in connection and (not old or b"keep-alive" in connection),
+            frozenset(connection),
+            _upgrade(self._upgrade, connection, old),
+            bool(self._expectations) and not old,
+        )
+
+    def _hear(self, lower: bytes, value: bytes) -> None:
+        match lower:
+            case b"host":
+                self._hear_host(value)
+            case b"connection":
+                self._connection.update(list_members(value))
+            case b"content-length":
+                self._hear_length(value)
+            case b"transfer-encoding":
+                self._hear_coding(value)
+            case b"upgrade":
+                self._upgrade.extend(list_members(value))
+            case _:
+                self._expectations.append(value.lower())
+
+    def _hear_host(self, value: bytes) -> None:
+        """RFC 9112, section 3.2: exactly one Host, and a valid one."""
+        if self._host is not None:
+            raise Malformed(400, "Exactly one Host field is needed.")
+        parse_host(value)
+        self._host = value
+
+    def _hear_length(self, value: bytes) -> None:
+        """RFC 9112, section 6.3."""
+        if self._coding is not None:
             raise Malformed(400, "Content-Length and Transfer-Encoding exclude each other.")
-        if old:
+        if self._length is not None:
+            raise Malformed(400, "Content-Length is repeated.")
+        if CONTENT_LENGTH.fullmatch(value) is None:
+            raise Malformed(400, "Content-Length is malformed.")
+        self._length = value
+
+    def _hear_coding(self, value: bytes) -> None:
+        """RFC 9112, section 6.1."""
+        if self._length is not None:
+            raise Malformed(400, "Content-Length and Transfer-Encoding exclude each other.")
+        if self._old:
             raise Malformed(400, "HTTP/1.0 has no Transfer-Encoding.")
-        if len(codings) > 1:
+        if self._coding is not None:
             raise Malformed(400, "Transfer-Encoding is repeated.")
-        if codings[0].lower() != b"chunked":
-            # RFC 9112, section 6.1: 501 for a coding that is not understood
-            known_end = list_members(codings[0])[-1:] == [b"chunked"] and codings[0].lower().count(b"chunked") == 1
-            raise Malformed(501 if known_end else 400, "The only transfer coding understood is chunked.")
-        return None
-    if not lengths:
-        return 0
-    if len(lengths) > 1:
-        raise Malformed(400, "Content-Length is repeated.")
-    if CONTENT_LENGTH.fullmatch(lengths[0]) is None:
-        raise Malformed(400, "Content-Length is malformed.")
-    return int(lengths[0])
-
-
-def _host(values: list[bytes], old: bool) -> bytes:
-    """RFC 9112, section 3.2: exactly one Host, and a valid one."""
-    if not values and old:
-        return b""
-    if len(values) != 1:
-        raise Malformed(400, "Exactly one Host field is needed.")
-    parse_host(values[0])
-    return values[0]
+        if list_members(value)[-1:] != [b"chunked"] or value.lower().count(b"chunked") != 1:
+            raise Malformed(400, _CODINGS)
+        self._coding = value.lower()
 
 
 def parse_host(value: bytes) -> tuple[bytes, int | None]:
@@ -325,12 +379,3 @@ def _upgrade(offers: list[bytes], connection: set[bytes], old: bool) -> bytes | 
         return None
     found = PROTOCOL.fullmatch(offers[0])
     return offers[0] if found is not None and found[1] not in (b"h2c", b"http", b"h2", b"tls") else None
-
-
-def _expects_continue(values: list[bytes], old: bool) -> bool:
-    """RFC 9110, section 10.1.1."""
-    if not values or old:
-        return False
-    if len(values) > 1 or values[0].lower() != b"100-continue":
-        raise Malformed(417, "The only expectation understood is 100-continue.")
-    return True

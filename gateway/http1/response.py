@@ -14,6 +14,7 @@
 `closed()` says what the end of the connection means: the End of a body that lasts as long as it, or a fault.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from gateway.http1.body import Body, ChunkedBody, End, LengthBody, UntilCloseBody
@@ -63,7 +64,7 @@ class ResponseReader(MessageReader):
 
     def __init__(self, method: bytes = b"GET", upgrade: bytes | None = None) -> None:
         super().__init__()
-        self._head_lines = HeadLines(400)
+        self._head_lines = HeadLines(400, judge=_Judge)
         self._memo = Memo[ResponseHead]()
         self._raw = b"\r\n"  # the bytes of the last head that was read whole; no head begins like this
         self._last: ResponseHead | None = None  # what they mean
@@ -126,7 +127,10 @@ class ResponseReader(MessageReader):
             read = self._head_lines.read(self._buffer)
             if read is None:
                 return None
-            head = self._judge(*read)
+            line, fields = read
+            judge = _Judge(line)
+            judge.add(fields)
+            head = judge.head(self._method, self._upgrade)
             if raw is not None and not head.interim:
                 self._memo.remember(raw, head)
         if head.interim:
@@ -139,37 +143,54 @@ class ResponseReader(MessageReader):
         self._body = _body_of(head)
         return head
 
-    def _judge(self, line: bytes, fields: tuple[Field, ...]) -> ResponseHead:
+
+class _Judge:
+    """Hears a head's lines in their order, as they come or all at once, and refuses with the first that is wrong."""
+
+    __slots__ = ("_codings", "_connection", "_fields", "_lengths", "_minor", "_reason", "_status", "_upgrades")
+
+    def __init__(self, line: bytes) -> None:
         found = STATUS_LINE.fullmatch(line)
         if found is None:
             raise Malformed(400, "The status line is malformed.")
-        major, minor, status, reason = int(found[1]), int(found[2]), int(found[3]), found[4] or b""
-        if major != 1 or minor > 1 or not 100 <= status <= 599:
+        self._minor, self._status, self._reason = int(found[2]), int(found[3]), found[4] or b""
+        if found[1] != b"1" or self._minor > 1 or not 100 <= self._status <= 599:
             raise Malformed(400, "The status line names an unknown version or status.")
-        connection, lengths, codings, upgrades = set[bytes](), list[bytes](), list[bytes](), list[bytes]()
-        for lower, _, value in fields:
+        self._fields = list[Field]()
+        self._connection, self._upgrades = set[bytes](), list[bytes]()
+        self._lengths, self._codings = list[bytes](), list[bytes]()
+
+    def add(self, fields: Iterable[Field]) -> None:
+        for field in fields:
+            lower, _, value = field
+            self._fields.append(field)
             if lower == b"content-length":
-                lengths.append(value)
+                self._lengths.append(value)
+                _judge_framing(self._lengths, self._codings, self._minor == 0)
             elif lower == b"transfer-encoding":
-                codings.append(value)
+                self._codings.append(value)
+                _judge_framing(self._lengths, self._codings, self._minor == 0)
             elif lower == b"connection":
-                connection.update(list_members(value))
+                self._connection.update(list_members(value))
             elif lower == b"upgrade":
-                upgrades.extend(list_members(value))
-        if status == 101 and (self._upgrade is None or upgrades != [self._upgrade]):
+                self._upgrades.extend(list_members(value))
+
+    def head(self, method: bytes, upgrade: bytes | None) -> ResponseHead:
+        """The head of an answer to a request of this method, when all its lines have been heard."""
+        status, minor, connection = self._status, self._minor, self._connection
+        if status == 101 and (upgrade is None or self._upgrades != [upgrade]):
             raise Malformed(400, "The protocol was changed to one that nobody asked for.")
-        stated, chunked = _framing(lengths, codings, minor == 0)
-        bodiless = self._method == b"HEAD" or status < 200 or status in (204, 304)
-        keep_alive = b"close" not in connection and (minor == 1 or b"keep-alive" in connection)
+        stated, chunked = int(self._lengths[0]) if self._lengths else None, bool(self._codings)
+        bodiless = method == b"HEAD" or status < 200 or status in (204, 304)
         return ResponseHead(
             status,
-            reason,
+            self._reason,
             minor,
-            fields,
+            tuple(self._fields),
             0 if bodiless else None if chunked else stated,
             stated,
             chunked and not bodiless,
-            keep_alive,
+            b"close" not in connection and (minor == 1 or b"keep-alive" in connection),
             frozenset(connection),
         )
 
@@ -180,10 +201,9 @@ def _body_of(head: ResponseHead) -> Body:
     return ChunkedBody() if head.chunked else UntilCloseBody()
 
 
-def _framing(lengths: list[bytes], codings: list[bytes], old: bool) -> tuple[int | None, bool]:
-    """RFC 9112, section 6.3: the stated length, and whether the body is chunked. A lie is no response."""
+def _judge_framing(lengths: list[bytes], codings: list[bytes], old: bool) -> None:
+    """RFC 9112, section 6.3. A lie is no response."""
     if codings and (lengths or old or [coding.lower() for coding in codings] != [b"chunked"]):
         raise Malformed(400, "The framing of the response is ambiguous.")
     if len(lengths) > 1 or any(CONTENT_LENGTH.fullmatch(value) is None for value in lengths):
         raise Malformed(400, "The Content-Length of the response is malformed.")
-    return int(lengths[0]) if lengths else None, bool(codings)

@@ -218,9 +218,9 @@ class Exchange:
     def request_data(self, data: bytes) -> None:
         """The next part of the request's body."""
         self._body_size += len(data)
-        if self._body_size > self._plan.route.max_body:
-            self.fail(too_large(self._plan.route.max_body))
-        elif self._checked is not None:
+        if self.request_announced():
+            return
+        if self._checked is not None:
             self._checked.data(data)
         elif self.state == "holding":
             self._held += data
@@ -229,6 +229,14 @@ class Exchange:
                 self._connect()
         else:
             self.send_body(data)
+
+    def request_announced(self) -> bool:
+        """Whether the body goes beyond its route's bound, by what has come and what its chunk announces: refused."""
+        limit = self._plan.route.max_body
+        if self._body_size + self._front.reader.announced <= limit:
+            return False
+        self.fail(too_large(limit))
+        return True
 
     def request_end(self, end: End) -> None:
         """The request is complete."""

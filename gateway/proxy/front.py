@@ -163,6 +163,8 @@ class Front(asyncio.BufferedProtocol):
             return False
         if event is None:
             self._hungry = True
+            if exchange is not None and not self._discarding:
+                exchange.request_announced()
             return False
         if exchange is None:
             return self._begin(cast("RequestHead", event))

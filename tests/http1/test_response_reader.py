@@ -107,6 +107,24 @@ def test_response_reader_finds_the_end_of_the_body(
     assert read(bytewise(data), method, closed=not self_delimiting) == events
 
 
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"HTTP/1.1 OK\r\n",
+        b"HTTP/2.0 200 OK\r\n",
+        b"HTTP/1.1 600 OK\r\n",
+        b"HTTP/1.1 200 OK\n",
+        b"HTTP/1.1 200 OK\r\nX\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n",
+        b"HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n",
+    ],
+)
+def test_response_reader_judges_a_line_as_soon_as_it_is_complete(data: bytes) -> None:
+    for parts in ([data], bytewise(data)):
+        assert read(parts, closed=False) == ["fault"]
+
+
 def test_response_reader_gives_what_follows_an_upgrade_to_the_new_protocol() -> None:
     reader = ResponseReader(b"GET", b"websocket")
     reader.receive(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n\x81\x00")

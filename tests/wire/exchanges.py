@@ -37,8 +37,27 @@ LIMITS = [
     refuse("a Cookie of 9000 bytes", LIMIT, request(b"Cookie: " + b"a" * 9000), 431, lenient=Pass()),
     refuse("a body over the route's limit", LIMIT, post(b"Content-Length: 2000000"), 413, own=True),
     refuse("a body of 18 digits", LIMIT, post(b"Content-Length: 999999999999999999"), 413, own=True),
+    refuse("a chunk over the route's limit", LIMIT, chunked(b"200000\r\n" + b"a" * 1_100_000), 413, own=True),
+    refuse("a chunk-size line over the route's limit", LIMIT, chunked(b"100001\r\n"), 413, own=True),
+    refuse("a chunk-size line of 4 GiB", LIMIT, chunked(b"100000000\r\n"), 413, own=True),
+    refuse("a chunk-size line of 4 GiB with an extension", LIMIT, chunked(b"100000000;a=b\r\n"), 413, own=True),
+    refuse("a chunk-size line of 15 digits", LIMIT, chunked(b"FFFFFFFFFFFFFFF\r\n"), 413, own=True),
+    refuse("a chunk of 4 GiB that begins", LIMIT, chunked(b"100000000\r\nhello"), 413, own=True),
     refuse(
-        "a chunk over the route's limit", LIMIT, chunked(b"200000\r\n" + b"a" * 1_100_000), 413, begun=True, own=True
+        "a chunk-size line of 4 GiB behind a chunk",
+        LIMIT,
+        chunked(b"5\r\nhello\r\n100000000\r\n"),
+        413,
+        begun=True,
+        own=True,
+    ),
+    refuse(
+        "two chunks that are over the route's limit together",
+        LIMIT,
+        chunked(b"80000\r\n%b\r\n80001\r\n" % (b"a" * 0x80000)),
+        413,
+        begun=True,
+        own=True,
     ),
     passes("100 fields", LIMIT, request(*[b"X: a"] * 99), Pass()),
     passes(
@@ -54,6 +73,12 @@ LIMITS = [
         "a body at the route's limit",
         LIMIT,
         post(b"Content-Length: 1048576", body=b"a" * 1048576),
+        posted(b"a" * 1048576),
+    ),
+    passes(
+        "a chunk at the route's limit",
+        LIMIT,
+        chunked(b"100000\r\n%b\r\n0\r\n\r\n" % (b"a" * 1048576)),
         posted(b"a" * 1048576),
     ),
 ]

@@ -129,3 +129,46 @@ async def test_a_request_that_is_not_finished_in_time_ends_the_connection(tmp_pa
         for (name, _, begun), heard in zip(UNFINISHED, said, strict=True):
             assert ([reply.status for reply in heard.replies], heard.ended) == ([408] if begun else [], True), name
         assert not [arrived for arrived in rig.recorder.arrived if arrived.reading is not None]
+
+
+POST = b"POST /row HTTP/1.1\r\nHost: a\r\n"
+AT_ONCE = [  # bytes behind which nothing comes, and that nothing could mend
+    ("a request line without a version", b"GET /x\r\n", 400),
+    ("a request line of one word", b"GET\r\n", 400),
+    ("a second empty line", b"\r\n\r\n", 400),
+    ("a request line that ends in a bare LF", b"GET /x HTTP/1.1\n", 400),
+    ("an unknown version", b"GET /x HTTP/2.0\r\n", 505),
+    ("a version that is none", b"GET /x HTTP/1.x\r\n", 400),
+    ("CONNECT", b"CONNECT a:443 HTTP/1.1\r\n", 405),
+    ("a method that is no token", b"G(T /x HTTP/1.1\r\n", 400),
+    ("a method of 33 characters", b"M" * 33 + b" /x HTTP/1.1\r\n", 400),
+    ("a request line of 8 KiB and a byte", b"GET /" + b"a" * (8 * 1024), 414),
+    ("a field of 8 KiB and a byte", POST + b"X: " + b"a" * (8 * 1024), 431),
+    ("101 fields", POST + b"X: a\r\n" * 100, 431),
+    ("a field without a colon", POST + b"X\r\n", 400),
+    ("a folded field", POST + b"X: a\r\n b\r\n", 400),
+    ("a field name with an underscore", POST + b"X_A: a\r\n", 400),
+    ("a second Host", POST + b"Host: a\r\n", 400),
+    ("a malformed Host", b"GET /x HTTP/1.1\r\nHost: a/b\r\n", 400),
+    ("a malformed length", POST + b"Content-Length: 5x\r\n", 400),
+    ("a second length", POST + b"Content-Length: 5\r\nContent-Length: 5\r\n", 400),
+    ("a length beside a coding", POST + b"Transfer-Encoding: chunked\r\nContent-Length: 5\r\n", 400),
+    ("a coding that does not end in chunked", POST + b"Transfer-Encoding: gzip\r\n", 400),
+    ("a coding on HTTP/1.0", b"POST /row HTTP/1.0\r\nTransfer-Encoding: chunked\r\n", 400),
+    ("a chunk size that is none", chunked(b"x\r\n"), 400),
+    ("a chunk size of 1 MiB and a byte", chunked(b"100001\r\n"), 413),
+    ("a chunk size of 4 GiB", chunked(b"100000000\r\n"), 413),
+    ("a chunk size of 4 GiB behind a chunk", chunked(b"5\r\nhello\r\n100000000\r\n"), 413),
+    ("a trailer without a colon", chunked(b"0\r\nX\r\n"), 400),
+]
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_line_that_cannot_be_mended_is_refused_as_soon_as_it_is_complete(tmp_path: Path) -> None:
+    # RFC 9112, sections 3 and 7.1: no deadline of a head or a body plays a part, for they are an hour away.
+    limits = Limits(head=3600, body_idle=3600, tick=0.05, linger=0.2)
+    async with wire_rig(tmp_path, limits) as rig:
+        said = await asyncio.gather(*(converse(rig.port, [([data], 1)], ["GET"]) for _, data, _ in AT_ONCE))
+        for (name, _, status), heard in zip(AT_ONCE, said, strict=True):
+            assert [reply.status for reply in heard.replies] == [status], name
+        assert not [arrived for arrived in rig.recorder.arrived if arrived.reading is not None]
