@@ -35,6 +35,7 @@ def _compiled(route: Route, host: str | None, server: Server) -> CompiledRoute:
         forward_authorization=route.forward_authorization,
         resource=_resource(route.path, host, server),
         mac_body_hash=route.mac_body_hash,
+        trust_request_id=route.trust_request_id,
     )
 
 

@@ -41,6 +41,12 @@ def warnings(config: Config) -> Iterator[str]:
                 "of that upstream runs in their origin; give the routes a host of their own where upstreams serve "
                 "what others wrote"
             )
+    for index, route in enumerate(config.routes):
+        if route.trust_request_id and not server.trusted_proxies:
+            yield (
+                f"routes[{index}].trust_request_id: has no effect, as it is for the X-Request-Id of trusted proxies; "
+                "name them in server.trusted_proxies, or leave this out"
+            )
     if not server.secure and not _is_loopback(server.host):
         yield "server.public_url: is http, so passwords and tokens travel in the clear; use https"
     if server.host in _UNSPECIFIED:

@@ -156,6 +156,7 @@ class Route:
     max_body: int
     forward_authorization: bool
     mac_body_hash: bool = False
+    trust_request_id: bool = False
 
     @property
     def schemes(self) -> tuple[AuthScheme, ...]:

@@ -100,7 +100,7 @@ class Server(Table):
     authorization_workers: Annotated[int, Field(ge=1, le=256)] | None = None
     """How many processes show the pages and issue tokens; one for every four workers unless stated."""
     trusted_proxies: Annotated[tuple[TrustedNetwork, ...], array(), ONCE] = ()
-    """Addresses or networks of the proxies in front; only these may set X-Forwarded-* fields."""
+    """Addresses or networks of the proxies in front; only they are asked who the client is (X-Forwarded-For)."""
     oauth_prefix: URLPath = "/oauth2"
     """The path under which the endpoints and pages of the authorization server stand."""
 
@@ -217,6 +217,8 @@ class Route(Table):
     """Whether the upstream gets the Authorization field, or the fields of the signature."""
     mac_body_hash: bool = False
     """Whether a signed call with a body must state the body's hash; one that is stated is always checked."""
+    trust_request_id: bool = False
+    """Whether the X-Request-Id of a trusted proxy is kept, instead of one of ours."""
 
 
 class Branding(Table):

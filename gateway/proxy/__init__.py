@@ -109,7 +109,7 @@ class Proxy:
             status=refused.status,
             error=refused.error,
             cause=refused.cause or refused.description,
-            client=peer.address,
+            client=peer.address if head is None else self.dispatcher.client(head, peer),
             route=head.plan.route.name if head is not None and isinstance(head.plan, Plan) else None,
             method=head.method.decode("latin-1") if head is not None else None,
             path=head.target.partition(b"?")[0].decode("latin-1") if head is not None else None,

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from gateway.config import Config
 from gateway.credentials import signatures
@@ -11,8 +10,9 @@ from gateway.guard import Call, Door, Guard, Principal, Refused
 from gateway.http1 import Malformed, RequestHead, list_members, parse_host
 from gateway.model import ISSUER_METADATA, RESOURCE_METADATA, format_scope
 from gateway.proxy.answers import malformed, prefers_html, refusal
-from gateway.routing import NoRoute, Origin, Route, RouteTable, TargetError, canonical
+from gateway.routing import NoRoute, Origin, Route, RouteTable, Target, TargetError, canonical
 from gateway.routing.fields import to_upstream
+from gateway.routing.forwarded import hops, is_trusted, parse_address
 
 METADATA = RESOURCE_METADATA.encode()  # RFC 9728: also asked for on a route's own host
 _METADATA_OF_ISSUER = tuple(path.encode() for path in ISSUER_METADATA)
@@ -41,7 +41,7 @@ class Plan:
 
     `door` is the guard's for calls like this one. `head` is what the upstream receives, but for the request's
     identifier, the caller's identity, Authorization where it passes, and `last`, the fields that hold for the next
-    hop only. `request_id` is a trusted proxy's.
+    hop only. `client` is the client's address; `request_id` a trusted proxy's, where the route takes it.
     """
 
     route: Route
@@ -54,6 +54,7 @@ class Plan:
     host: str  # what a MAC signature covers: ours to say, never the forwarding fields'
     head: bytes
     last: bytes
+    client: str
     request_id: bytes | None
     prefers_page: bool  # than JSON, where it is refused
     door: Door | None = None
@@ -77,14 +78,18 @@ class Dispatcher:
 
     def peer(self, address: str) -> Peer:
         """The peer at an address; one that is not an IP address (a unix socket's) is never trusted."""
-        return Peer(address, bool(self._trusted) and self._is_trusted(address))
+        ip = parse_address(address.partition("%")[0])
+        return Peer(address, False) if ip is None else Peer(str(ip), is_trusted(ip, self._trusted))
 
-    def _is_trusted(self, address: str) -> bool:
-        try:
-            ip = _unmapped(ip_address(address.partition("%")[0]))
-        except ValueError:
-            return False
-        return any(ip.version == network.version and ip in network for network in self._trusted)
+    def client(self, head: RequestHead, peer: Peer) -> str:
+        """The address of the client that a request is of, whichever trusted proxies brought it."""
+        return self._came_by(head, peer)[0]
+
+    def _came_by(self, head: RequestHead, peer: Peer) -> tuple[str, ...]:
+        """The addresses that a request came by: the client's first, the peer's last."""
+        if not peer.trusted:
+            return (peer.address,)
+        return (*hops(head.values(b"x-forwarded-for"), self._trusted), peer.address)
 
     def plan(self, head: RequestHead, peer: Peer, guard: Guard) -> Plan | Refused:
         """The plan for a request, or why there is none; the head remembers it for the next time."""
@@ -120,6 +125,8 @@ class Dispatcher:
             return refusal(501, "This method is not known here.")
         if own and not head.target.isascii():
             return refusal(400, "Percent-encode what is not ASCII in the request target.")
+        came_by = self._came_by(head, peer)
+        forwarding = self._forwarding_fields(head, peer, route, authority, came_by)
         return Plan(
             route,
             own,
@@ -129,9 +136,10 @@ class Dispatcher:
             any(name in signatures.FIELDS for name, _, _ in head.fields),
             head.method.decode(),
             (route.host or self._public_host).decode(),
-            self._forwarded_head(head, route, own, route.forwarded(target.path) + target.query, authority, peer),
+            self._forwarded_head(head, route, own, target, authority, forwarding),
             b"\r\n".join([*_connection_fields(head), b"", b""]),
-            _request_id(head, peer),
+            came_by[0],
+            _request_id(head) if peer.trusted and route.trust_request_id else None,
             prefers_html(head),
         )
 
@@ -156,7 +164,7 @@ class Dispatcher:
         )
 
     def _forwarded_head(
-        self, head: RequestHead, route: Route, own: bool, target: bytes, authority: bytes, peer: Peer
+        self, head: RequestHead, route: Route, own: bool, target: Target, authority: bytes, forwarding: list[bytes]
     ) -> bytes:
         """The head that the upstream receives, framing and hygiene included."""
         fields = to_upstream(head.fields, head.connection, own=own)
@@ -165,9 +173,10 @@ class Dispatcher:
         if (forwards := _max_forwards(head)) is not None:
             fields = [(name, value) for name, value in fields if name.lower() != b"max-forwards"]
             fields.append((b"Max-Forwards", b"%d" % (forwards - 1)))
-        lines = [b"%b %b HTTP/1.1" % (head.method, target), b"Host: " + (route.upstream_host or authority)]
+        forwarded = route.forwarded(target.path) + target.query
+        lines = [b"%b %b HTTP/1.1" % (head.method, forwarded), b"Host: " + (route.upstream_host or authority)]
         lines += [name + b": " + value for name, value in fields]
-        lines += self._forwarding_fields(head, authority, peer)
+        lines += forwarding
         if head.length is None:
             lines.append(b"Transfer-Encoding: chunked")
         elif head.length or any(name == b"content-length" for name, _, _ in head.fields):
@@ -176,29 +185,26 @@ class Dispatcher:
             return b"\r\n".join(lines) + b"\r\n" + EXPECT
         return b"\r\n".join(lines) + b"\r\n"
 
-    def _forwarding_fields(self, head: RequestHead, authority: bytes, peer: Peer) -> list[bytes]:
-        """X-Forwarded-*: what a trusted proxy told, else what we saw. Via, as RFC 9110, section 7.6.3 demands."""
-        client, scheme = peer.address.encode(), self._scheme
-        port = None
-        if peer.trusted:
-            chain = b", ".join(head.values(b"x-forwarded-for"))
-            client = chain + b", " + client if chain else client
-            scheme = _single(head, b"x-forwarded-proto", (b"http", b"https")) or scheme
-            authority = _single(head, b"x-forwarded-host") or authority
-            port = _single(head, b"x-forwarded-port")
-        if port is None:
-            try:
-                stated = parse_host(authority)[1]
-            except Malformed:
-                stated = None
-            port = b"%d" % (stated or (443 if scheme == b"https" else 80))
-        return [
-            b"X-Forwarded-For: " + client,
+    def _forwarding_fields(
+        self, head: RequestHead, peer: Peer, route: Route, authority: bytes, came_by: tuple[str, ...]
+    ) -> list[bytes]:
+        """How the request reached us. Only the scheme is a trusted proxy's to say: host and port are those of Host,
+        since a proxy that does not set X-Forwarded-Host passes on what the client wrote there.
+
+        Via is as RFC 9110, section 7.6.3 demands.
+        """
+        scheme = (_told_scheme(head) if peer.trusted else None) or self._scheme
+        port = parse_host(authority)[1] or (443 if scheme == b"https" else 80)
+        lines = [
+            b"X-Forwarded-For: " + ", ".join(came_by).encode(),
             b"X-Forwarded-Proto: " + scheme,
             b"X-Forwarded-Host: " + authority,
-            b"X-Forwarded-Port: " + port,
+            b"X-Forwarded-Port: %d" % port,
             b"Via: 1.%d gateway" % head.minor_version,
         ]
+        if route.strip_prefix:
+            lines.append(b"X-Forwarded-Prefix: " + route.strip_prefix)
+        return lines
 
 
 def _authorization_route(path: bytes, socket: str) -> Route:
@@ -221,9 +227,9 @@ def _authorization_route(path: bytes, socket: str) -> Route:
     )
 
 
-def _request_id(head: RequestHead, peer: Peer) -> bytes | None:
-    """The identifier that a trusted proxy gave the request, if it is a plain one."""
-    given = list(head.values(b"x-request-id")) if peer.trusted else []
+def _request_id(head: RequestHead) -> bytes | None:
+    """The identifier that the request came with, if it is a plain one."""
+    given = list(head.values(b"x-request-id"))
     return given[0] if len(given) == 1 and _REQUEST_ID.fullmatch(given[0]) else None
 
 
@@ -274,14 +280,7 @@ def _max_forwards(head: RequestHead) -> int | None:
     return int(values[0])
 
 
-def _single(head: RequestHead, name: bytes, known: tuple[bytes, ...] = ()) -> bytes | None:
-    """A trusted proxy's field, if it was sent once and, where the values are known, with one of them."""
-    values = list(head.values(name))
-    if len(values) != 1 or not values[0] or (known and values[0].lower() not in known):
-        return None
-    return values[0].lower() if known else values[0]
-
-
-def _unmapped(ip: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
-    """An IPv4 address that came through an IPv6 socket, as itself."""
-    return getattr(ip, "ipv4_mapped", None) or ip
+def _told_scheme(head: RequestHead) -> bytes | None:
+    """The scheme that X-Forwarded-Proto names, if it was sent once and with a known one."""
+    values = [value.lower() for value in head.values(b"x-forwarded-proto")]
+    return values[0] if values in ([b"http"], [b"https"]) else None

@@ -42,6 +42,7 @@ class Route:
     forward_authorization: bool
     resource: str
     mac_body_hash: bool = False  # a signed call with a body must state its hash
+    trust_request_id: bool = False  # a trusted proxy may say the request's identifier
     exact: bool = False  # the path alone, and nothing below it
 
     def scopes_for(self, method: str) -> frozenset[str]:

@@ -95,9 +95,13 @@ def claimed_by(request: web.Request, client_id: str | None) -> None:
 
 def concerned(request: web.Request) -> dict[str, str]:
     """Whom a line of the log concerns: what was asked for, from which address, and of which client, if it said so."""
-    address = request.headers.get("X-Forwarded-For") or request.remote or "unknown"
-    found = {"method": request.method, "path": request.path, "client": address}
+    found = {"method": request.method, "path": request.path, "client": address_of(request)}
     return found | ({"client_id": request[_CLIENT_ID]} if _CLIENT_ID in request else {})
+
+
+def address_of(request: web.Request) -> str:
+    """The client's address. The engine has cut X-Forwarded-For where trust ends, so that it begins with it."""
+    return request.headers.get("X-Forwarded-For", "").partition(",")[0] or request.remote or "unknown"
 
 
 def query_of(request: web.Request) -> Form:
@@ -111,6 +115,6 @@ def raw_query(request: web.Request) -> bytes:
 
 def host_of(request: web.Request) -> str:
     """The host that the request is for, in lower case and without a port; the engine has checked its form."""
-    host = (request.headers.get("X-Forwarded-Host") or request.headers.get("Host") or "").lower()
+    host = request.headers.get("Host", "").lower()
     name, colon, port = host.rpartition(":")
     return name if colon and port.isdecimal() else host

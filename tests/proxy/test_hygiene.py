@@ -1,5 +1,6 @@
 """What must not pass, both ways, and what the gateway says instead."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -120,21 +121,65 @@ async def test_authorization_passes_where_the_route_says_so(tmp_path: Path, no_d
     assert shut.all("authorization") == []
 
 
-async def test_only_a_trusted_proxy_may_say_whom_it_speaks_for(tmp_path: Path, no_database: Store) -> None:
-    request = (
-        b"GET / HTTP/1.1\r\nHost: inner\r\nX-Forwarded-For: 203.0.113.9\r\nX-Forwarded-Proto: https\r\n"
-        b"X-Forwarded-Host: api.example\r\nX-Forwarded-Port: 443\r\n"
-        b"X-Request-Id: outer-1\r\nX-Forwarded-User: root\r\n\r\n"
-    )
-    async with rig(tmp_path, no_database, server={"trusted_proxies": ["127.0.0.0/8"]}) as running:
-        await running.talk(request)
+SPOKEN_FOR = (
+    b"X-Forwarded-For: 203.0.113.9\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: evil.example\r\n"
+    b"X-Forwarded-Port: 666\r\nX-Forwarded-Prefix: /evil\r\nX-Request-Id: outer-1\r\nX-Forwarded-User: root\r\n"
+)
+FORWARDING = [f"x-forwarded-{name}" for name in ("for", "proto", "host", "port", "prefix", "user")]
+
+
+@pytest.mark.parametrize(
+    ("trusted", "host", "told"),
+    [
+        (["127.0.0.0/8"], "a.example", ["203.0.113.9, 127.0.0.1", "https", "a.example", "443"]),
+        (["127.0.0.1"], "a.example:8443", ["203.0.113.9, 127.0.0.1", "https", "a.example:8443", "8443"]),
+        (["10.0.0.0/8"], "a.example", ["127.0.0.1", "http", "a.example", "80"]),
+        ([], "a.example:8080", ["127.0.0.1", "http", "a.example:8080", "8080"]),
+    ],
+)
+async def test_a_trusted_proxy_says_the_client_and_the_scheme_but_host_and_port_are_those_of_host(
+    trusted: list[str], host: str, told: list[str], tmp_path: Path, no_database: Store
+) -> None:
+    async with rig(tmp_path, no_database, server={"trusted_proxies": trusted}) as running:
+        reply = await running.talk(b"GET / HTTP/1.1\r\nHost: %b\r\n%b\r\n" % (host.encode(), SPOKEN_FOR))
         (seen,) = running.upstream.requests
-    assert seen.one("x-forwarded-for") == "203.0.113.9, 127.0.0.1"
-    assert seen.one("x-forwarded-proto") == "https"
-    assert seen.one("x-forwarded-host") == "api.example"
-    assert seen.one("x-forwarded-port") == "443"
-    assert seen.one("x-request-id") == "outer-1"
-    assert seen.all("x-forwarded-user") == []
+        raw = bytes(running.upstream.raw)
+    assert [value for name in FORWARDING for value in seen.all(name)] == told
+    assert [word for word in (b"evil", b"666", b"root", b"outer-1") if word in raw] == []
+    assert seen.one("x-request-id") == reply.one("x-request-id")
+
+
+@pytest.mark.parametrize(
+    ("trusted", "trusts", "kept"), [(True, True, True), (True, False, False), (False, True, False)]
+)
+async def test_an_identifier_is_taken_from_a_trusted_proxy_where_the_route_says_so(
+    trusted: bool, trusts: bool, kept: bool, tmp_path: Path, no_database: Store
+) -> None:
+    routes = [{"name": "all", "path": "/", "auth": "none", "trust_request_id": trusts}]
+    server = {"trusted_proxies": ["127.0.0.1"] if trusted else []}
+    async with rig(tmp_path, no_database, server=server, routes=routes) as running:
+        for given in ("outer-1", "a b", "x" * 65):
+            reply = await running.talk(f"GET / HTTP/1.1\r\nHost: a\r\nX-Request-Id: {given}\r\n\r\n".encode())
+            seen = running.upstream.requests.pop()
+            assert (seen.one("x-request-id") == given) is (kept and given == "outer-1")
+            assert reply.one("x-request-id") == seen.one("x-request-id")
+
+
+@pytest.mark.parametrize("path", ["/nowhere", "/a"])
+async def test_the_client_is_the_same_in_the_field_and_in_the_log(
+    path: str, tmp_path: Path, no_database: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The first address from the right that is not trusted, also where there is no route to say so to."""
+    routes: list[dict[str, Any]] = [{"name": "a", "path": "/a", "auth": "none", "max_body": "1KiB"}]
+    server = {"trusted_proxies": ["127.0.0.1", "10.0.0.0/8"]}
+    chain = b"X-Forwarded-For: 6.6.6.6, 203.0.113.9\r\nX-Forwarded-For: 10.0.0.2\r\n"
+    async with rig(tmp_path, no_database, server=server, routes=routes) as running:
+        await running.talk(b"POST %b HTTP/1.1\r\nHost: a\r\n%bContent-Length: 2000\r\n\r\n" % (path.encode(), chain))
+        await running.talk(b"GET /a HTTP/1.1\r\nHost: a\r\n%b\r\n" % chain)
+        (seen,) = running.upstream.requests
+    (line,) = [json.loads(line) for line in capsys.readouterr().err.splitlines() if '"refused"' in line]
+    assert line["client"] == "203.0.113.9"
+    assert seen.one("x-forwarded-for") == "203.0.113.9, 10.0.0.2, 127.0.0.1"
 
 
 async def test_the_authorization_plane_gets_cookies_and_authorization_but_no_spoofed_origin(public: Rig) -> None:

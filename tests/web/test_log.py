@@ -9,7 +9,7 @@ from gateway.model import Client
 from tests.web.conftest import Registered
 from tests.web.rig import Answer, Browser, Plane, authorize_path, basic
 
-FROM = {"X-Forwarded-For": "192.0.2.7"}  # as our own front says it
+FROM = {"X-Forwarded-For": "192.0.2.7, 10.0.0.2"}  # as our own front says it: the client first, then trusted proxies
 
 
 def _lines(capsys: pytest.CaptureFixture[str], event: str) -> list[dict[str, Any]]:

@@ -1,0 +1,46 @@
+"""Who the client is where proxies that we trust stand between it and us: X-Forwarded-For, read from the right.
+
+Each trusted hop vouches for the address before it and for nothing beyond, so the first that is not trusted is the
+client, and what stands left of it is what the client says of itself: it is dropped. So is all that lies behind an
+entry which is no address.
+"""
+
+from collections.abc import Iterable, Sequence
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from typing import Final
+
+Network = IPv4Network | IPv6Network
+
+_MOST_HOPS: Final = 32  # trusted proxies before ours; nobody has so many, and each costs time
+
+
+def parse_address(text: str) -> IPv4Address | IPv6Address | None:
+    """An IP address without a zone, and an IPv4 one that came through an IPv6 socket as itself; None for no address."""
+    try:
+        ip = ip_address(text)
+    except ValueError:
+        return None
+    if isinstance(ip, IPv4Address):
+        return ip
+    return None if ip.scope_id is not None else ip.ipv4_mapped or ip
+
+
+def is_trusted(ip: IPv4Address | IPv6Address, trusted: Iterable[Network]) -> bool:
+    """Whether an address lies in one of the networks."""
+    return any(ip.version == network.version and ip in network for network in trusted)
+
+
+def hops(values: Iterable[bytes], trusted: Sequence[Network]) -> tuple[str, ...]:
+    """The addresses that a trusted peer says a request came by, the client first; none where it says nothing usable.
+
+    `values` are those of all X-Forwarded-For fields, in their order.
+    """
+    found: list[str] = []
+    for entry in reversed(b",".join(values).split(b",")):
+        ip = parse_address(entry.strip(b" \t").decode("latin-1"))
+        if ip is None or len(found) == _MOST_HOPS:
+            break
+        found.append(str(ip))
+        if not is_trusted(ip, trusted):
+            break
+    return tuple(reversed(found))
