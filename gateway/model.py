@@ -57,6 +57,32 @@ def format_scope(names: frozenset[str]) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Owner:
+    """The person who answers for a client."""
+
+    subject: str
+    username: str
+    name: str | None
+
+    @property
+    def shown(self) -> str:
+        """The name that people are shown."""
+        return self.name or self.username
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class About:
+    """What people are shown of a client besides its name (RFC 7591, section 2). `logo` is a picture's name."""
+
+    description: str | None = None
+    owner: Owner | None = None
+    homepage: str | None = None
+    privacy: str | None = None
+    terms: str | None = None
+    logo: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Client:
     """A registered OAuth client (RFC 6749, section 2). `confidential` means it holds a secret."""
 
@@ -74,6 +100,7 @@ class Client:
     verified: bool  # registered by an operator, not by itself
     created_at: datetime
     disabled_at: datetime | None
+    about: About
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +134,7 @@ class Grant:
     scopes: frozenset[str]
     created_at: datetime
     updated_at: datetime
+    about: About
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import click
 
+from gateway.cli import client_about
 from gateway.cli.mac import ALGORITHM, DRAFT
 from gateway.cli.session import (
     done,
@@ -49,6 +50,12 @@ class Asked:
     public: bool | None
     pkce: bool | None
     first_party: bool | None
+    description: str | None
+    owner: str | None
+    homepage: str | None
+    privacy: str | None
+    terms: str | None
+    logo: str | None
 
     @property
     def is_empty(self) -> bool:
@@ -70,7 +77,7 @@ def _properties(function: Callable[..., None]) -> Callable[..., None]:
     ]
     for option in reversed(options):
         function = option(function)
-    return function
+    return client_about.options(function)
 
 
 @click.group(cls=Noun, epilog="Example: gateway client list")
@@ -134,7 +141,8 @@ def show_(client_id: str, path: Path, as_json: bool) -> None:
 @with_config
 @with_json
 def update(*, client_id: str, path: Path, as_json: bool, **given: Any) -> None:
-    """Change a client; what no option mentions stays. A repeatable option replaces the whole list.
+    """Change a client; what no option mentions stays. A repeatable option replaces the whole list, and an empty
+    --description, --owner, --homepage, --privacy, --terms or --logo removes what was there.
 
     One that becomes confidential gets its client_secret, which is printed this once. Tokens that it has keep their
     kind and the MAC algorithm that they came with; --mac-draft holds for them too, at once.
@@ -234,8 +242,7 @@ async def _new_client(asked: Asked, store: Store, settings: Settings) -> NewClie
 
 
 async def _changed(asked: Asked, client: Client, store: Store, settings: Settings) -> NewClient:
-    start = NewClient(**{name: getattr(client, name) for name in NewClient.__dataclass_fields__})
-    return await _judged(_merged(asked, start), asked, store, settings)
+    return await _judged(_merged(asked, NewClient.like(client)), asked, store, settings)
 
 
 def _merged(asked: Asked, start: NewClient) -> NewClient:
@@ -266,11 +273,19 @@ async def _judged(client: NewClient, asked: Asked, store: Store, settings: Setti
     for uri in asked.redirect_uri:
         if (fault := redirect_uris.registration_fault(uri)) is not None:
             raise OperatorError(f"--redirect-uri {uri!r}: {fault}")
+    about, logo = await client_about.changed(
+        client.about,
+        store,
+        description=asked.description,
+        owner=asked.owner,
+        links={"homepage": asked.homepage, "privacy": asked.privacy, "terms": asked.terms},
+        logo_file=asked.logo,
+    )
     await require_scopes("--scope", asked.scope, store, settings)
     _require_mac(asked, client, settings.config.mac)
     if (fault := _conflict(client)) is not None:
         raise OperatorError(fault)
-    return client
+    return replace(client, about=about, logo=logo)
 
 
 def _require_mac(asked: Asked, client: NewClient, mac: Mac) -> None:
@@ -338,6 +353,7 @@ def record(client: Client) -> dict[str, object]:
         "pkce_required": client.pkce_required,
         "first_party": client.first_party,
         "verified": client.verified,
+        **client_about.record(client.about),
         "created_at": client.created_at,
         "disabled_at": client.disabled_at,
     }

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from gateway.cli.session import done, in_store, show, show_all, standard_input, value, with_config, with_json
+from gateway.cli.session import done, in_store, note, show, show_all, standard_input, value, with_config, with_json
 from gateway.cli.usage import Noun
 from gateway.config import Settings
 from gateway.config.values import Name
@@ -144,8 +144,17 @@ def enable(username: str, path: Path, as_json: bool) -> None:
 @with_json
 def delete(username: str, path: Path, as_json: bool) -> None:
     """Remove a person with all that was issued for them; the subject is never given to anybody else."""
-    if not in_store(path, lambda store, _: store.delete_user(username)):
+
+    async def act(store: Store, _: Settings) -> tuple[bool, list[str]]:
+        user = await store.user(username)
+        owned = [] if user is None else await store.clients_of_owner(user.subject)
+        return await store.delete_user(username), owned
+
+    deleted, owned = in_store(path, act)
+    if not deleted:
         raise _unknown(username)
+    for client_id in owned:
+        note(f"client {client_id} has no owner now; `gateway client update {client_id} --owner USER` names one")
     done({"username": username, "deleted": True}, f"user {username} deleted", as_json=as_json)
 
 

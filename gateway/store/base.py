@@ -33,6 +33,8 @@ _CHECKS: Final = {
     "clients_name_check": "name: must not be empty",
     "clients_first_party_check": "first_party: only a confidential client may skip consent",
     "clients_pkce_check": "pkce: a public client always uses it",
+    "clients_description_check": "description: must not be empty",
+    "clients_owner_fkey": "owner: there is no such user",
     "scopes_name_check": "scope: printable ASCII without spaces, quotes or backslashes is wanted",
     "scopes_description_check": "description: must not be empty",
 }
@@ -50,7 +52,7 @@ def judged() -> Iterator[None]:
         if exc.constraint_name in _UNIQUE:
             raise Conflict(_UNIQUE[exc.constraint_name]) from exc
         raise
-    except asyncpg.CheckViolationError as exc:
+    except (asyncpg.CheckViolationError, asyncpg.ForeignKeyViolationError) as exc:
         if exc.constraint_name in _CHECKS:
             raise OperatorError(_CHECKS[exc.constraint_name]) from exc
         raise

@@ -5,10 +5,10 @@ from datetime import timedelta
 from typing import Final
 
 from gateway.crypto import digest, new_identifier, random_text
-from gateway.model import Client, Scope
+from gateway.model import About, Client, Owner, Scope
 from gateway.store.base import Base, judged, storable
-from gateway.store.database import ACT_DEADLINE, Row
-from gateway.store.records import NewClient
+from gateway.store.database import ACT_DEADLINE, Row, Statements
+from gateway.store.records import Logo, NewClient
 
 # A secret has 192 random bits, so guessing is hopeless and only counted: were a client locked for it, anybody who
 # knows its public identifier could shut it out.
@@ -32,10 +32,27 @@ def client_of(row: Row) -> Client:
         verified=row["verified"],
         created_at=row["created_at"],
         disabled_at=row["disabled_at"],
+        about=about_of(row),
+    )
+
+
+def about_of(row: Row) -> About:
+    """What people are shown of the client in a row that carries its owner's columns too."""
+    owner = None
+    if row["owner_username"] is not None:
+        owner = Owner(subject=row["owner"], username=row["owner_username"], name=row["owner_name"])
+    return About(
+        description=row["description"],
+        owner=owner,
+        homepage=row["homepage"],
+        privacy=row["privacy"],
+        terms=row["terms"],
+        logo=row["logo"],
     )
 
 
 def _columns(client: NewClient) -> tuple[object, ...]:
+    about = client.about
     return (
         client.name,
         client.confidential,
@@ -48,11 +65,24 @@ def _columns(client: NewClient) -> tuple[object, ...]:
         client.pkce_required,
         client.first_party,
         client.verified,
+        about.description,
+        None if about.owner is None else about.owner.subject,
+        about.homepage,
+        about.privacy,
+        about.terms,
     )
 
 
 def _new_secret() -> str:
     return "gws_" + random_text()
+
+
+async def _with_logo(statements: Statements, client_id: str, logo: Logo | None) -> Client:
+    if logo is not None:
+        await statements.row("client_logo_set", client_id, logo.name, logo.content)
+    row = await statements.row("client_find", client_id)
+    assert row is not None  # noqa: S101  # it was written in this transaction
+    return client_of(row)
 
 
 class Clients(Base):
@@ -63,12 +93,13 @@ class Clients(Base):
 
         Raises OperatorError for one that cannot be, such as a first-party client without a secret.
         """
-        secret = _new_secret() if client.confidential else None
+        client_id, secret = new_identifier("c"), _new_secret() if client.confidential else None
         hashed = None if secret is None else digest(secret)
         with judged():
-            row = await self._database.row("client_create", new_identifier("c"), *_columns(client), self.now(), hashed)
-        assert row is not None  # noqa: S101  # the statement inserts one row or raises
-        return client_of(row), secret
+            async with self._database.transaction() as statements:
+                await statements.row("client_create", client_id, *_columns(client), self.now(), hashed)
+                made = await _with_logo(statements, client_id, client.logo)
+        return made, secret
 
     async def clients(self) -> list[Client]:
         """Every client, the oldest first."""
@@ -79,14 +110,25 @@ class Clients(Base):
         row = await self._database.row("client_find", client_id) if storable(client_id) else None
         return None if row is None else client_of(row)
 
+    async def clients_of_owner(self, subject: str) -> list[str]:
+        """The client_ids of the clients that a user answers for, the oldest first."""
+        return [row["client_id"] for row in await self._database.rows("clients_owned", subject)]
+
     async def update_client(self, client_id: str, changes: NewClient) -> Client | None:
         """What the client is from now on, None if unknown.
 
         One that becomes public loses its secrets; one that becomes confidential gets its first by `rotate_secret`.
         """
+        kept = changes.about.logo
         with judged():
-            row = await self._database.row("client_update", client_id, *_columns(changes), self.now())
-        return None if row is None else client_of(row)
+            async with self._database.transaction() as statements:
+                found = await statements.value("client_update", client_id, *_columns(changes), kept, self.now())
+                return None if found is None else await _with_logo(statements, client_id, changes.logo)
+
+    async def logo(self, name: str) -> bytes | None:
+        """The picture that clients have under that name."""
+        found: bytes | None = await self._database.value("client_logo_find", name)
+        return found
 
     async def rotate_secret(self, client_id: str, overlap: float = 0.0) -> str | None:
         """A new secret; the ones before end after `overlap` seconds. None if there is no such confidential client."""

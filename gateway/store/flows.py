@@ -12,6 +12,7 @@ from datetime import timedelta
 from gateway.crypto import digest, new_identifier
 from gateway.model import Grant
 from gateway.store.base import Base, storable
+from gateway.store.clients import about_of
 from gateway.store.database import Row
 from gateway.store.records import Flow, FlowRequest
 
@@ -43,6 +44,7 @@ def _grant_of(row: Row) -> Grant:
         scopes=frozenset(row["scopes"]),
         created_at=row["created_at"],
         updated_at=row["updated_at"],
+        about=about_of(row),
     )
 
 

@@ -1,9 +1,17 @@
 """What goes into the store and comes out of it where `model` has no noun of its own."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
-from gateway.model import GrantType, MacAlgorithm, MacDraft, TokenType, User
+from gateway.model import About, Client, GrantType, MacAlgorithm, MacDraft, TokenType, User
+
+
+@dataclass(frozen=True, slots=True)
+class Logo:
+    """A client's picture, and the name that its content gives it (`oauth.client_metadata.logo_name`)."""
+
+    name: str
+    content: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +29,13 @@ class NewClient:
     pkce_required: bool = True
     first_party: bool = False
     verified: bool = True
+    about: About = field(default_factory=About)
+    logo: Logo | None = None  # a new one; `about` has its name
+
+    @classmethod
+    def like(cls, client: Client) -> "NewClient":
+        """A client that is there already, to be changed."""
+        return cls(**{name: getattr(client, name) for name in cls.__dataclass_fields__ if name != "logo"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,13 +7,14 @@ import aiohttp_jinja2
 from aiohttp import web
 
 from gateway.config import Settings
+from gateway.oauth import client_metadata
 from gateway.store import Store
 from gateway.web import account, answers, endpoints, flow, pages
 from gateway.web.plane import PLANE, build, plane_of
 
 _LARGEST_BODY: Final = 64 * 1024
 _FOR_GOOD: Final = "public, max-age=31536000, immutable"
-# A file of the operator's (an SVG logo) that is opened by itself must not run as a page of ours.
+# A file that is not of our making (an SVG logo) and is opened by itself must not run as a page of ours.
 _ASSET_POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; sandbox"
 
 _PAGES: Final[dict[str, tuple[answers.Handler, answers.Handler]]] = {
@@ -48,6 +49,7 @@ def create_app(settings: Settings, store: Store) -> web.Application:
     for path, document in _DOCUMENTS.items():
         _add(app, f"{answers.WELL_KNOWN}{path}", GET=document)
     _add(app, f"{prefix}/static/{{name}}", GET=_asset)
+    _add(app, f"{prefix}/logo/{{name}}", GET=_logo)
     app.on_cleanup.append(_close)
     return app
 
@@ -86,13 +88,27 @@ async def _asset(request: web.Request) -> web.Response:
     asset = plane_of(request).branding.assets.get(request.match_info["name"])
     if asset is None:
         raise web.HTTPNotFound
+    return _file(asset.content, asset.content_type)
+
+
+async def _logo(request: web.Request) -> web.Response:
+    """A client's logo, from here and never from the client's own host, which would learn who looks at it."""
+    name = request.match_info["name"]
+    content_type = client_metadata.logo_type(name)
+    content = None if content_type is None else await plane_of(request).store.logo(name)
+    if content is None or content_type is None:
+        raise web.HTTPNotFound
+    return _file(content, content_type)
+
+
+def _file(content: bytes, content_type: str) -> web.Response:
     headers = {
         "Cache-Control": _FOR_GOOD,
         "Content-Security-Policy": _ASSET_POLICY,
         "Cross-Origin-Resource-Policy": "same-origin",
         "X-Content-Type-Options": "nosniff",
     }
-    return web.Response(body=asset.content, content_type=asset.content_type, headers=headers)
+    return web.Response(body=content, content_type=content_type, headers=headers)
 
 
 async def _close(app: web.Application) -> None:

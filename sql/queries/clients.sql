@@ -1,44 +1,69 @@
 -- name: client_create
--- A new client; $14 is the digest of its secret, null for a public one.
+-- A new client; $19 is the digest of its secret, null for a public one.
 with created as (
     insert into clients (
         client_id, name, confidential, redirect_uris, grant_types, scopes, token_type, mac_drafts, mac_algorithm,
-        pkce_required, first_party, verified, created_at
+        pkce_required, first_party, verified, description, owner, homepage, privacy, terms, created_at
     )
-    values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+    values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
     returning *
 ), secret as (
     insert into client_secrets (digest, client_id, created_at)
-    select $14, client_id, $13 from created where $14::bytea is not null
+    select $19, client_id, $18 from created where $19::bytea is not null
 ), recorded as (
     insert into events (at, kind, client_id, detail)
-    select $13, 'client.created', client_id, jsonb_build_object('name', name) from created
+    select $18, 'client.created', client_id, jsonb_build_object('name', name) from created
 )
-select * from created;
+select client_id from created;
 
 -- name: clients_list
 -- Every client, the oldest first.
-select * from clients order by created_at, client_id;
+select c.*, l.name as logo, o.username as owner_username, o.name as owner_name
+from clients c
+left join client_logos l on l.client_id = c.client_id
+left join users o on o.subject = c.owner
+order by c.created_at, c.client_id;
 
 -- name: client_find
 -- One client, also a disabled one.
-select * from clients where client_id = $1;
+select c.*, l.name as logo, o.username as owner_username, o.name as owner_name
+from clients c
+left join client_logos l on l.client_id = c.client_id
+left join users o on o.subject = c.owner
+where c.client_id = $1;
+
+-- name: clients_owned
+-- The clients that a person answers for.
+select client_id from clients where owner = $1 order by created_at, client_id;
 
 -- name: client_update
--- What a client is, anew; one that became public loses its secrets.
+-- What a client is, anew; one that became public loses its secrets, and $18 is the name of the only logo that stays.
 with changed as (
     update clients set
         name = $2, confidential = $3, redirect_uris = $4, grant_types = $5, scopes = $6, token_type = $7,
-        mac_drafts = $8, mac_algorithm = $9, pkce_required = $10, first_party = $11, verified = $12
+        mac_drafts = $8, mac_algorithm = $9, pkce_required = $10, first_party = $11, verified = $12,
+        description = $13, owner = $14, homepage = $15, privacy = $16, terms = $17
     where client_id = $1
-    returning *
+    returning client_id, confidential
 ), dropped as (
     delete from client_secrets using changed
     where client_secrets.client_id = changed.client_id and not changed.confidential
+), bare as (
+    delete from client_logos using changed
+    where client_logos.client_id = changed.client_id and client_logos.name is distinct from $18
 ), recorded as (
-    insert into events (at, kind, client_id) select $13, 'client.updated', client_id from changed
+    insert into events (at, kind, client_id) select $19, 'client.updated', client_id from changed
 )
-select * from changed;
+select client_id from changed;
+
+-- name: client_logo_set
+-- A client's logo, in place of the one that it had.
+insert into client_logos (client_id, name, content) values ($1, $2, $3)
+on conflict (client_id) do update set name = $2, content = $3;
+
+-- name: client_logo_find
+-- The picture of that name; clients with the same picture have the same name for it.
+select content from client_logos where name = $1 limit 1;
 
 -- name: client_lock
 -- A confidential client whose secrets are about to change, one at a time.
@@ -87,9 +112,11 @@ select client_id from gone;
 
 -- name: client_authenticate
 -- The live client whose secret has this digest.
-select c.*
+select c.*, l.name as logo, o.username as owner_username, o.name as owner_name
 from clients c
 join client_secrets s on s.client_id = c.client_id
+left join client_logos l on l.client_id = c.client_id
+left join users o on o.subject = c.owner
 where c.client_id = $1 and s.digest = $2 and (s.expires_at is null or s.expires_at > $3) and c.disabled_at is null;
 
 -- name: secret_failed

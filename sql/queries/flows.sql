@@ -114,9 +114,13 @@ select scopes from grants where subject = $1 and client_id = $2 and revoked_at i
 
 -- name: grants_list
 -- The applications that a person has allowed something, by name.
-select g.grant_id, g.subject, g.client_id, c.name as client_name, g.scopes, g.created_at, g.updated_at
+select g.grant_id, g.subject, g.client_id, c.name as client_name, g.scopes, g.created_at, g.updated_at,
+    c.description, c.owner, c.homepage, c.privacy, c.terms,
+    l.name as logo, o.username as owner_username, o.name as owner_name
 from grants g
 join clients c on c.client_id = g.client_id
+left join client_logos l on l.client_id = c.client_id
+left join users o on o.subject = c.owner
 where g.subject = $1 and g.revoked_at is null
 order by lower(c.name), g.client_id;
 

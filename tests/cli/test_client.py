@@ -1,6 +1,7 @@
 """`gateway client`: every verb, and everything that it refuses."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
@@ -146,6 +147,7 @@ _CHANGES = [
     (("--token-type", "mac"), {"token_type": "mac"}),
     (("--no-pkce",), {"pkce_required": False}),
     (("--first-party",), {"first_party": True}),
+    (("--description", "Notes"), {"description": "Notes"}),
 ]
 
 
@@ -311,3 +313,101 @@ def test_list_is_a_table_for_people(gateway: Terminal) -> None:
     assert header.split()[:2] == ["CLIENT_ID", "NAME"]
     assert row.startswith(client_id)
     assert row.index("An app") == header.index("NAME")
+
+
+# -- what people are told of a client --------------------------------------------------------------------------
+
+_LOGO = b'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 8 8"><circle cx="4" cy="4" r="4"/></svg>'
+
+
+@pytest.fixture
+def logo(tmp_path: Path) -> str:
+    file = tmp_path / "logo.svg"
+    file.write_bytes(_LOGO)
+    return str(file)
+
+
+def test_create_takes_what_people_are_told_and_show_tells_it(gateway: Terminal, logo: str) -> None:
+    gateway.user("ada")
+    made = gateway.client(
+        *("--description", "Notes for your desk", "--owner", "ADA", "--homepage", "https://app.example.com/#top"),
+        *("--privacy", "https://app.example.com/privacy", "--terms", "http://localhost/terms", "--logo", logo),
+    )
+    shown = gateway("client", "show", made["client_id"], "--json").json
+    told = {name: shown[name] for name in ("description", "owner", "homepage", "privacy", "terms")}
+    assert told == {
+        "description": "Notes for your desk",
+        "owner": "ada",
+        "homepage": "https://app.example.com/#top",
+        "privacy": "https://app.example.com/privacy",
+        "terms": "http://localhost/terms",
+    }
+    assert matches(r"^[0-9a-f]{32}\.svg$", shown["logo"])
+    assert "Notes for your desk" in gateway("client", "show", made["client_id"]).out
+    assert gateway("client", "list", "--json").json == [shown]
+
+
+def test_an_empty_value_removes_what_people_were_told_and_nothing_else(gateway: Terminal, logo: str) -> None:
+    gateway.user("ada")
+    given = {
+        "description": "Notes",
+        "owner": "ada",
+        "homepage": "https://app.example.com/",
+        "privacy": "https://app.example.com/p",
+        "terms": "https://app.example.com/t",
+        "logo": logo,
+    }
+    options = [part for name, text in given.items() for part in (f"--{name}", text)]
+    made = gateway.client(*options)
+    secret = made.pop("client_secret")
+    for name, text in given.items():
+        after = gateway("client", "update", made["client_id"], f"--{name}", "", "--json").json
+        assert after == made | {name: None}
+        made = gateway("client", "update", made["client_id"], f"--{name}", text, "--json").json
+        assert made == after | {name: made[name]}
+        assert made[name]
+    assert secret not in str(made)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--description", " "), "--description: text of 1 to 200 printable characters"),
+        (("--description", "x" * 201), "--description: text of 1 to 200"),
+        (("--description", "two\nlines"), "--description: "),
+        (("--description", "\x1b[31mred"), "--description: "),
+        (("--description", "free\u202egpj.exe"), "--description: "),
+        (("--owner", "nobody"), "--owner 'nobody': no such user; `gateway user list` shows all"),
+        (("--owner", "ada@example.com"), "--owner "),
+        (("--homepage", "http://app.example/"), "--homepage 'http://app.example/': write it as https://HOST/PATH"),
+        (("--privacy", "javascript:alert(1)"), "--privacy 'javascript:alert.1.': write it as"),
+        (("--terms", "https://u:p@app.example/"), "--terms .*without user name"),
+        (("--terms", "terms"), "--terms 'terms': write it as"),
+        (("--logo", "/nowhere/logo.png"), "--logo '/nowhere/logo.png': cannot be read .No such file"),
+        (("--logo", "/"), "--logo '/': cannot be read"),
+        (("--logo", "/dev/null"), "--logo '/dev/null': is not a picture"),
+        (("--logo", "/dev/zero"), "--logo '/dev/zero': is larger than 256 KiB"),
+        (("--logo", __file__), "--logo .*: is not a picture that browsers show; use PNG, JPEG, GIF, WebP or SVG"),
+    ],
+)
+def test_what_people_cannot_be_told_is_refused_and_nothing_is_written(
+    gateway: Terminal, options: Sequence[str], told: str
+) -> None:
+    assert matches(told, gateway("client", "create", "--name", "An app", *options).fault)
+    assert gateway("client", "list", "--json").json == []
+    made = gateway.client()
+    assert matches(told, gateway("client", "update", made["client_id"], "--name", "New", *options).fault)
+    assert gateway("client", "list", "--json").json[0]["name"] == "An app"
+
+
+def test_a_client_outlives_its_owner_and_whoever_deletes_the_owner_is_told(gateway: Terminal) -> None:
+    gateway.user("ada")
+    client_id = gateway.client("--owner", "ada")["client_id"]
+    done = gateway("user", "delete", "ada")
+    assert done.code == 0
+    assert (
+        f"client {client_id} has no owner now; `gateway client update {client_id} --owner USER` names one" in done.err
+    )
+    assert gateway("client", "show", client_id, "--json").json["owner"] is None
+    gateway.user("ada")
+    assert gateway("client", "show", client_id, "--json").json["owner"] is None, "another person of the same name"

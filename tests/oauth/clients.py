@@ -4,7 +4,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from gateway.model import GRANT_TYPES, Client
+from gateway.model import GRANT_TYPES, About, Client
 
 REDIRECT = "https://app.example/cb"
 SCOPES = frozenset({"notes:read", "notes:write"})
@@ -25,6 +25,7 @@ CONFIDENTIAL = Client(
     verified=True,
     created_at=datetime(2026, 1, 1, tzinfo=UTC),
     disabled_at=None,
+    about=About(),
 )
 PUBLIC = replace(CONFIDENTIAL, client_id="c_app", confidential=False)
 

@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 
 from gateway.errors import OperatorError
-from gateway.store import Conflict, Store
+from gateway.model import About, Owner
+from gateway.store import Conflict, NewClient, Store
+from gateway.store.records import Logo
 from tests.store.rig import NEW_CLIENT, MovableClock, Rig, count, fetch
 
 PUBLIC = replace(NEW_CLIENT, confidential=False)
@@ -206,3 +208,53 @@ async def test_malformed_scope_is_refused(store: Store, name: str, description: 
 @pytest.mark.parametrize("name", ["!", "#", "[", "]", "~", "https://example.com/notes.read", "a:b.c-d_e/f"])
 async def test_scope_of_every_allowed_character_is_taken(store: Store, name: str) -> None:
     assert (await store.create_scope(name, "x")).name == name
+
+
+LOGO = Logo("0" * 32 + ".png", b"\x89PNG one")
+OTHER_LOGO = Logo("1" * 32 + ".png", b"\x89PNG two")
+
+
+async def test_what_people_are_told_comes_back_and_is_seen_wherever_the_client_is(rig: Rig, store: Store) -> None:
+    owner = Owner(subject=rig.user.subject, username=rig.user.username, name=rig.user.name)
+    about = About(
+        description="Notes", owner=owner, homepage="https://a.example", privacy="https://a.example/p", logo=LOGO.name
+    )
+    made, secret = await store.create_client(replace(NEW_CLIENT, about=about, logo=LOGO))
+    assert made.about == about
+    assert await store.authenticate_client(made.client_id, secret or "") == made
+    assert await store.clients_of_owner(rig.user.subject) == [made.client_id]
+    request = replace(rig.request(), client_id=made.client_id)
+    await store.issue_code(rig.session_id, request, 60, remember=True)
+    (grant,) = await store.grants(rig.user.subject)
+    assert grant.about == about
+    await store.delete_user(rig.user.username)
+    found = await store.client(made.client_id)
+    assert found == replace(made, about=replace(about, owner=None))
+
+
+async def test_owner_who_does_not_exist_is_refused(store: Store) -> None:
+    about = About(owner=Owner(subject="u-nobody", username="nobody", name=None))
+    with pytest.raises(OperatorError, match=r"^owner: "):
+        await store.create_client(replace(NEW_CLIENT, about=about))
+    assert await store.clients() == []
+
+
+async def test_logo_is_replaced_kept_and_removed_with_its_client(store: Store, database: str) -> None:
+    one, _ = await store.create_client(replace(NEW_CLIENT, about=About(logo=LOGO.name), logo=LOGO))
+    two, _ = await store.create_client(replace(NEW_CLIENT, about=About(logo=LOGO.name), logo=LOGO))
+    assert await store.logo(LOGO.name) == LOGO.content
+    kept = await store.update_client(one.client_id, replace(NewClient.like(one), name="Other"))
+    assert kept is not None
+    assert kept.about == one.about
+    changes = replace(NewClient.like(one), about=About(logo=OTHER_LOGO.name), logo=OTHER_LOGO)
+    replaced = await store.update_client(one.client_id, changes)
+    assert replaced is not None
+    assert replaced.about.logo == OTHER_LOGO.name
+    assert await store.logo(LOGO.name) == LOGO.content, "the other client has it still"
+    bare = await store.update_client(one.client_id, replace(changes, about=About(), logo=None))
+    assert bare is not None
+    assert bare.about.logo is None
+    assert await store.logo(OTHER_LOGO.name) is None
+    await store.delete_client(two.client_id)
+    assert await store.logo(LOGO.name) is None
+    assert await count(database, "client_logos") == 0

@@ -1,7 +1,7 @@
 """The consent form: what it shows, and what becomes of an answer that was not asked for."""
 
 import asyncio
-from dataclasses import fields
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -19,8 +19,7 @@ async def codes(database: str) -> int:
 
 def changed(client: Client, **changes: Any) -> NewClient:
     """What an operator makes of a client."""
-    values = {field.name: getattr(client, field.name) for field in fields(NewClient)}
-    return NewClient(**(values | changes))
+    return replace(NewClient.like(client), **changes)
 
 
 async def consent(browser: Browser, client: Client, **changes: str | None) -> Answer:

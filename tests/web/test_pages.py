@@ -13,8 +13,10 @@ from aiohttp import web
 from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, Request, async_playwright, expect
 
 from gateway.crypto import Keyring
-from gateway.model import Client
+from gateway.model import About, Client
+from gateway.oauth.client_metadata import logo_name
 from gateway.store import FlowRequest, Store
+from gateway.store.records import Logo
 from gateway.web.refusal import refusal_page
 from tests.browser import chromium as a_chromium
 from tests.serving import until
@@ -333,6 +335,24 @@ async def test_the_engines_refusal_is_a_page_that_axe_likes(
         assert await _found_by_axe(page) == []
         assert seen.complaints == []
         await runner.cleanup()
+
+
+async def test_a_logo_is_drawn_and_never_runs(plane: Plane, ada: str, register: Registered, chromium: Browser) -> None:
+    picture = (
+        b'<svg xmlns="http://www.w3.org/2000/svg" width="8" height="8"><script>document.title="ran"</script></svg>'
+    )
+    logo = Logo(logo_name(picture) or "", picture)
+    client, _ = await register(about=About(logo=logo.name), logo=logo)
+    page = await chromium.new_page()
+    seen = Seen.of(page)
+    await page.goto(plane.url + authorize_path(client))
+    await sign_in(page)
+    await expect(page.locator("img.logo")).to_be_visible()
+    assert await page.evaluate("document.querySelector('img.logo').naturalWidth") == 8
+    assert seen.hosts == {urlsplit(plane.url).netloc}
+    assert seen.complaints == []
+    await page.goto(f"{plane.url}/oauth2/logo/{logo.name}")
+    assert await page.title() != "ran"
 
 
 async def test_pages_come_without_any_script(plane: Plane, ada: str, register: Registered, chromium: Browser) -> None:
