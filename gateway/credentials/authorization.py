@@ -33,6 +33,11 @@ def split(value: bytes) -> tuple[str, bytes]:
     return found[1].decode("ascii").lower(), found[2]
 
 
+def scheme_of(value: bytes) -> str:
+    """The scheme that a value begins with, in lower case, whatever stands behind it; "" where there is none."""
+    return value.partition(b" ")[0].decode("latin-1").lower()
+
+
 def in_query(target: bytes) -> bool:
     """Whether a request target carries a token in its query, which is refused (RFC 6750, section 2.3; RFC 9700).
 

@@ -1,11 +1,13 @@
 """WWW-Authenticate: one challenge for each scheme of a route (RFC 6750 section 3, RFC 9728 section 5.1).
 
 A request that sent no credential, or one of a scheme that the route does not know, gets no `error` (RFC 6750,
-section 3.1). Values are written so that nothing in them can end a quoted string or a header line.
+section 3.1). Of several challenges only that of a scheme that was used has one: a client that reads the others learns
+what it may use, and not that it used it wrongly. Values are written so that nothing in them can end a quoted string
+or a header line.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from urllib.parse import urlsplit
 
 from gateway.model import RESOURCE_METADATA
@@ -30,8 +32,9 @@ def challenges(
     error: str | None = None,
     description: str | None = None,
     scope: str | None = None,
+    used: Collection[str] = (),
 ) -> tuple[bytes, ...]:
-    """One WWW-Authenticate value for each scheme, in the order of the route."""
+    """One WWW-Authenticate value for each scheme, in the order of the route; the error is at those that were `used`."""
     given = {
         "realm": realm,
         "error": error,
@@ -39,8 +42,13 @@ def challenges(
         "scope": scope,
         "resource_metadata": metadata_url(resource),
     }
+    usual = {name: value for name, value in given.items() if not name.startswith("error")}
+    return tuple(_challenge(scheme, given if scheme in used else usual) for scheme in schemes)
+
+
+def _challenge(scheme: str, given: Mapping[str, str | None]) -> bytes:
     attributes = ", ".join(f"{name}={_quoted(value)}" for name, value in given.items() if value is not None)
-    return tuple(f"{_NAMES.get(scheme, scheme)} {attributes}".encode("ascii") for scheme in schemes)
+    return f"{_NAMES.get(scheme, scheme)} {attributes}".encode("ascii")
 
 
 def _quoted(text: str) -> str:

@@ -30,13 +30,12 @@ import time
 from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
 from dataclasses import replace
-from functools import lru_cache, partial
+from functools import partial
 from hashlib import sha256
 from typing import Final, TypeVar
 
 from gateway.config import Settings
-from gateway.credentials import Malformed, bearer, in_query, mac, signatures, split
-from gateway.credentials.challenges import challenges
+from gateway.credentials import Malformed, bearer, in_query, mac, scheme_of, signatures, split
 from gateway.credentials.components import Message, authority
 from gateway.credentials.signed import BodyCheck, Signed, from_mac
 from gateway.crypto import digest
@@ -47,6 +46,7 @@ from gateway.guard.cache import Held
 from gateway.guard.follower import follow
 from gateway.guard.ledger import Ledger, since_boot
 from gateway.guard.nonces import Nonces, Outcome, Pending, Spending, key_of
+from gateway.guard.refusing import Refusing, no_answer
 from gateway.guard.tokens import Tokens
 from gateway.guard.verdict import Allowed, BodyAwaited, Call, Door, Principal, Refused, Verdict
 from gateway.model import format_scope
@@ -55,7 +55,6 @@ from gateway.store import Store
 
 _BEARER: Final = "bearer"
 _DEADLINE: Final = 2.1  # seconds for all database work of one call, so that its 503 is out within 2.5 s
-_REFUSALS: Final = 1024  # refusals that are kept rendered: a flood of them must cost less than what it asks for
 
 _PUBLIC: Final = Allowed(principal=Principal(identity=None, scopes=frozenset(), token_type=""), digest=b"")
 _ONE_CREDENTIAL: Final = "Send one credential, in one Authorization field; the query is no place for a token."
@@ -65,7 +64,6 @@ _NO_SIGNATURE: Final = "This resource needs a signed request (RFC 9421), with an
 _NO_CREDENTIAL_OR_SIGNATURE: Final = (
     "This resource needs an access token in the Authorization field, or as the keyid of a signature (RFC 9421)."
 )
-_NO_ANSWER: Final = "The token cannot be checked at the moment; try again."
 _DEAD: Final = "The access token is unknown, expired or revoked."
 _MISFIT: Final = "The body is not the one whose hash was signed."
 
@@ -98,13 +96,12 @@ class Guard:
         self._is_forged = settings.keyring.is_forged
         self._mac = settings.config.mac
         self._nonces = Nonces(store, self._mac.skew, self._now)
-        self._realm = settings.config.server.host
         self._scheme = "https" if settings.config.server.secure else "http"
         self._clock = clock
         self._elapsed = elapsed
         self._latest = 0.0
         self._following: asyncio.Task[None] | None = None
-        self._rendered = lru_cache(maxsize=_REFUSALS)(self._render)
+        self._refused = Refusing(settings.config.server.host)
 
     async def start(self) -> None:
         """Follow the change log and keep the nonces' floor from now on, also if the database is not there yet."""
@@ -144,7 +141,7 @@ class Guard:
                 signed = mac.covered_lines(_covered(call)) + b"\n"
         if not (bearer or signed) or call.signature_fields or in_query(call.target):
             return None
-        forged = self._invalid(call, _DEAD, "invented token")
+        forged = self._invalid(call, _BEARER, _DEAD, "invented token")
         return Door(call=call, scopes=route.scopes_for(call.method), bearer=bearer, forged=forged, signed=signed)
 
     def enter(self, door: Door, authorization: bytes) -> Verdict | Pending[Verdict] | None:
@@ -171,7 +168,7 @@ class Guard:
         principal = held.principal
         if door.scopes <= principal.scopes and not principal.audience and held.ends_at > self._now():
             return held
-        return self._out_of_bounds(door.call, held, door.scopes) or held
+        return self._out_of_bounds(door.call, held, door.scopes, _BEARER) or held
 
     def _enter_signed(self, door: Door, covered: bytes, authorization: bytes) -> Verdict | Pending[Verdict] | None:
         """Checks 4 to 13 at once; whatever fails is left to be looked at anew, for its cause. Then check 15."""
@@ -185,13 +182,13 @@ class Guard:
         created = int(ts)
         if (
             signing.is_right(b"%b\n%b\n%b" % (ts, nonce, covered), stated, created, held.signer, self._mac, self._now())
-            and self._out_of_bounds(door.call, held, door.scopes) is None
+            and self._out_of_bounds(door.call, held, door.scopes, "mac") is None
         ):
             try:
                 key = key_of(held.digest, b"01", ts, nonce)
                 return self._nonces.spend_timed(key, created, partial(self._answer, door.call, held))
             except StoreUnavailable as exc:
-                return _no_answer(exc)
+                return no_answer(exc, held.identity)
         return None
 
     async def still_live(self, digests: Collection[bytes]) -> frozenset[bytes]:
@@ -207,7 +204,7 @@ class Guard:
         query = in_query(call.target)
         if query or len(call.authorization) + call.signature_fields > 1:
             cause = "token in the query" if query else "more than one credential"
-            return self._refused(call, 400, "invalid_request", _ONE_CREDENTIAL, cause)
+            return self._refused(call, 400, "invalid_request", _ONE_CREDENTIAL, cause, used=_used(call))
         if not call.authorization and not call.signature_fields:
             return self._refused(call, 401, "", _wanted(route), "no credential")
         try:
@@ -217,12 +214,13 @@ class Guard:
             presented = self._presented(call, scheme, rest)
         except mac.OtherDraft as exc:
             told = f"{exc} {mac.accepted(self._mac.drafts, self._mac.algorithms)}"
-            return self._invalid(call, told, "a MAC credential of drafts 03 to 05")
+            return self._invalid(call, "mac", told, "a MAC credential of drafts 03 to 05")
         except Malformed as exc:
-            return self._refused(call, 400, "invalid_request", str(exc), f"malformed credential: {exc}")
+            cause = f"malformed credential: {exc}"
+            return self._refused(call, 400, "invalid_request", str(exc), cause, used=_used(call))
         token = presented if isinstance(presented, str) else presented.token
         if self._is_invented(token, "gwa_"):
-            return self._invalid(call, _unproven(presented), "invented token")
+            return self._invalid(call, scheme, _unproven(presented), "invented token")
         held = self._cached(digest(token))
         if held is not None:
             return self._judged(call, held, presented, _DEADLINE)
@@ -234,7 +232,7 @@ class Guard:
             async with asyncio.timeout(seconds):
                 return await judge()
         except (StoreUnavailable, Overloaded, TimeoutError) as exc:
-            return _no_answer(exc)
+            return no_answer(exc)
 
     async def _judge(self, call: Call, presented: str | Signed) -> Verdict | BodyAwaited:
         """Checks 6 to 15, of a token that is not in the cache."""
@@ -251,13 +249,13 @@ class Guard:
         if isinstance(held, Refused):
             return held
         if isinstance(presented, str):
-            return self._out_of_bounds(call, held, call.route.scopes_for(call.method)) or held
+            return self._out_of_bounds(call, held, call.route.scopes_for(call.method), _BEARER) or held
         judged = self._signed_rightly(call, held, presented)
         if isinstance(judged, Refused):
             return judged
         if judged is None:
             return self._spend(call, held, presented)
-        misfit = self._invalid(call, _MISFIT, "the body does not fit its hash")
+        misfit = self._invalid(call, presented.scheme, _MISFIT, "the body does not fit its hash", held)
         if not call.has_body:
             return self._spend(call, held, presented) if judged.fits() else misfit
         spend = partial(self._bounded, partial(self._judge_anew, call, presented), seconds)
@@ -276,22 +274,22 @@ class Guard:
 
     def _fits_scheme(self, call: Call, held: Held | None, presented: str | Signed) -> Held | Refused:
         """Checks 6 and 7."""
-        scheme = "bearer" if isinstance(presented, str) else presented.scheme
+        scheme = _BEARER if isinstance(presented, str) else presented.scheme
         if held is None or held.ends_at <= self._now():
-            return self._invalid(call, _unproven(presented), "unknown, expired or revoked token")
-        if held.principal.token_type != ("bearer" if scheme == "bearer" else "mac"):
+            return self._invalid(call, scheme, _unproven(presented), "unknown, expired or revoked token", held)
+        if held.principal.token_type != (_BEARER if scheme == _BEARER else "mac"):
             cause = f"a {held.principal.token_type} token presented as {scheme}"
-            return self._invalid(call, _unproven(presented), cause)
+            return self._invalid(call, scheme, _unproven(presented), cause, held)
         return held
 
     def _signed_rightly(self, call: Call, held: Held, signed: Signed) -> Refused | BodyCheck | None:
         """Checks 8 to 13; what the body is to be held against where it has to be."""
         if held.signer is None:
-            return self._invalid(call, signing.FORGED, "a MAC token whose key is lost")
+            return self._invalid(call, signed.scheme, signing.FORGED, "a MAC token whose key is lost", held)
         judged = signing.judge(call, signed, held.signer, self._mac, self._now())
         if isinstance(judged, signing.Fault):
-            return self._invalid(call, *judged)
-        return self._out_of_bounds(call, held, call.route.scopes_for(call.method)) or judged
+            return self._invalid(call, signed.scheme, *judged, held)
+        return self._out_of_bounds(call, held, call.route.scopes_for(call.method), signed.scheme) or judged
 
     def _spend(self, call: Call, held: Held, signed: Signed) -> Refused | Pending[Verdict]:
         """Check 15, the last one: what fails before it leaves the nonce unspent."""
@@ -304,15 +302,16 @@ class Guard:
         try:
             return self._nonces.spend_for(held, signed, partial(self._answer, call, allowed))
         except StoreUnavailable as exc:
-            return _no_answer(exc)
+            return no_answer(exc, held.identity)
 
     def _answer(self, call: Call, allowed: Allowed, outcome: Outcome) -> Verdict:
         """What became of the nonce, as a verdict."""
         if outcome is Spending.FIRST:
             return allowed
         if isinstance(outcome, Spending):
-            return self._invalid(call, outcome.value, f"{outcome.name.lower()} nonce")
-        return _no_answer(outcome)
+            cause = f"{outcome.name.lower()} nonce"
+            return self._invalid(call, allowed.token_type, outcome.value, cause, allowed)
+        return no_answer(outcome, allowed.identity)
 
     def _presented(self, call: Call, scheme: str, rest: bytes) -> str | Signed:
         """The bearer token, or what is signed. Raises Malformed, also where the request itself cannot be signed."""
@@ -330,18 +329,27 @@ class Guard:
         )
         return signatures.from_message(message)
 
-    def _out_of_bounds(self, call: Call, held: Held, needed: frozenset[str]) -> Refused | None:
+    def _out_of_bounds(self, call: Call, held: Held, needed: frozenset[str], scheme: str) -> Refused | None:
         """Its time, and checks 12 and 13: why a good token does not open this route."""
         if held.ends_at <= self._now():
-            return self._invalid(call, _DEAD, "expired token")
+            return self._invalid(call, scheme, _DEAD, "expired token", held)
         principal = held.principal
         if principal.audience and call.route.resource not in principal.audience:
-            return self._invalid(call, "The access token is meant for another resource.", "audience")
+            return self._invalid(call, scheme, "The access token is meant for another resource.", "audience", held)
         if needed <= principal.scopes:
             return None
         lacking = format_scope(needed - principal.scopes)
         description = f"The access token lacks the scope {lacking}."
-        return self._refused(call, 403, "insufficient_scope", description, f"lacks {lacking}", format_scope(needed))
+        return self._refused(
+            call,
+            403,
+            "insufficient_scope",
+            description,
+            f"lacks {lacking}",
+            used=(scheme,),
+            identity=principal.identity,
+            scope=format_scope(needed),
+        )
 
     def _now(self) -> float:
         """Seconds since 1970 that never run backwards within a process: a clock set back revives no signature."""
@@ -352,35 +360,10 @@ class Guard:
 
     # -- refusals -------------------------------------------------------------------------------------------
 
-    def _invalid(self, call: Call, description: str, cause: str) -> Refused:
-        return self._refused(call, 401, "invalid_token", description, cause)
-
-    def _refused(
-        self, call: Call, status: int, error: str, description: str, cause: str, scope: str | None = None
-    ) -> Refused:
-        return self._rendered(call.route, status, error, description, cause, scope, call.has_body)
-
-    def _render(
-        self, route: Route, status: int, error: str, description: str, cause: str, scope: str | None, has_body: bool
-    ) -> Refused:
-        """A refusal with its challenges. Without an error, 401 says only what is wanted (RFC 6750, section 3.1)."""
-        offered = challenges(
-            route.schemes,
-            realm=self._realm,
-            resource=route.resource,
-            error=error or None,
-            description=description,
-            scope=scope,
-        )
-        accepted = signatures.accepted(has_body=has_body).encode("ascii") if "signature" in route.schemes else b""
-        return Refused(
-            status=status,
-            error=error or "unauthorized",
-            description=description,
-            challenges=offered,
-            accept_signature=accepted,
-            cause=cause,
-        )
+    def _invalid(self, call: Call, scheme: str, description: str, cause: str, found: Allowed | None = None) -> Refused:
+        """The refusal of a credential of that scheme; `found` is what is known of its token."""
+        identity = None if found is None else found.identity
+        return self._refused(call, 401, "invalid_token", description, cause, used=(scheme,), identity=identity)
 
 
 def _wanted(route: Route) -> str:
@@ -394,9 +377,14 @@ def _covered(call: Call) -> mac.Covered:
     return mac.Covered(method=call.method, target=call.target, host=call.host, port=call.port)
 
 
-def _no_answer(exc: Exception) -> Refused:
-    cause = f"store: {type(exc).__name__}: {exc}"
-    return Refused(status=503, error="temporarily_unavailable", description=_NO_ANSWER, cause=cause)
+def _used(call: Call) -> tuple[str, ...]:
+    """The schemes of a call whose credential is malformed, stands at the wrong place, or is not the only one."""
+    schemes = {scheme_of(value) for value in call.authorization}
+    if in_query(call.target):
+        schemes.add(_BEARER)
+    if call.signature_fields:
+        schemes.add("signature")
+    return tuple(sorted(schemes.intersection(call.route.schemes)))
 
 
 def _unproven(presented: str | Signed) -> str:

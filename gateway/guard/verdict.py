@@ -89,7 +89,8 @@ class Refused:
     """The call may not pass: the answer's status, error and challenges, and the cause for the log alone.
 
     Calls may get one and the same refusal: it must not be altered. A 503 is worth another try after a moment
-    (Retry-After).
+    (Retry-After). For the log too are `mend`, what to do about it, and as far as they are known `identity`, on whose
+    behalf the call was made, and `upstream`.
     `accept_signature` is the field that says what to sign, where a route takes signatures (RFC 9421, section 5.1).
     """
 
@@ -99,6 +100,9 @@ class Refused:
     challenges: tuple[bytes, ...] = ()  # WWW-Authenticate values, one for each scheme
     accept_signature: bytes = b""
     cause: str = ""
+    mend: str = ""
+    identity: Identity | None = None
+    upstream: str = ""
     rendered: object = field(default=None, compare=False, repr=False)  # for the engine, as a principal's
 
 

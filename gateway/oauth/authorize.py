@@ -22,11 +22,14 @@ LONGEST_IDENTIFIER: Final = 255
 
 
 class PageError(GatewayError):
-    """A request that must never be redirected: the person is told, and nobody else (RFC 6749, section 4.1.2.1)."""
+    """A request that must never be redirected: the person is told, and nobody else (RFC 6749, section 4.1.2.1).
 
-    def __init__(self, text: str, cause: str = "") -> None:
+    `redirect_uri` is the one that is not registered, for the log.
+    """
+
+    def __init__(self, text: str, cause: str = "", redirect_uri: str | None = None) -> None:
         super().__init__(cause or text)
-        self.text = text
+        self.text, self.redirect_uri = text, redirect_uri
 
 
 class RedirectError(GatewayError):
@@ -186,6 +189,7 @@ def _proven(query: Form, client: Client | None) -> tuple[Client, str]:
         raise PageError(
             "The address that the application wants you sent back to is not one it has registered.",
             "unregistered redirect_uri",
+            redirect_uri,
         )
     return client, redirect_uri
 

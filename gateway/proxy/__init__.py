@@ -12,6 +12,7 @@ from math import inf
 from gateway.config import Config
 from gateway.guard import Guard, Refused
 from gateway.http1 import RequestHead
+from gateway.model import Identity
 from gateway.observe import get_logger
 from gateway.proxy.answers import RefusalPage
 from gateway.proxy.dispatch import Dispatcher, Peer, Plan
@@ -19,12 +20,11 @@ from gateway.proxy.front import Front
 from gateway.proxy.limits import DEFAULT, Limits
 from gateway.proxy.tunnel import Tunnel
 from gateway.proxy.upstream import Upstreams
+from gateway.refusals import Refusals
 from gateway.routing import Route
 
 __all__ = ["Limits", "Proxy"]
 
-REFUSAL_LINES_PER_SECOND = 50
-_FAULTS = (500, 502, 503, 504)  # ours, the database's or the upstream's; others are the client's
 _TAKEN = 0.05  # seconds, until the loop has told the front of a connection that it took just before it took no more
 _LAST_DIGITS = tuple(b"%02x" % number for number in range(256))
 
@@ -58,8 +58,7 @@ class Proxy:
         self.clock = self.now()  # the time of the last tick, for deadlines, which are looked at then
         self.new_request_id = _request_ids(secrets.token_hex(8).encode()).__next__
         self.date = _date()  # the Date field's value, made anew with each tick
-        self._lines_left = REFUSAL_LINES_PER_SECOND
-        self._lines_suppressed = 0  # since the last line
+        self.refusals = Refusals(_log, self.now)
         self._recheck_at = 0.0
         self._rechecking: asyncio.Task[None] | None = None
         self._ticking = self._loop.call_later(self.limits.tick, self._tick)
@@ -94,35 +93,37 @@ class Proxy:
         for front in list(self.fronts):
             front.abort()
         self.upstreams.close_idle(inf)
+        self.refusals.tell()
 
-    def log_refusal(self, peer: Peer, request_id: bytes, head: RequestHead | None, refused: Refused) -> None:
-        """One line for the operator; a flood of refusals is counted instead of written."""
-        if not self._lines_left:
-            self._lines_suppressed += 1
+    def log_refusal(
+        self,
+        peer: Peer,
+        request_id: bytes,
+        head: RequestHead | None,
+        refused: Refused,
+        identity: Identity | None = None,
+    ) -> None:
+        """One line for the operator, or one more in the count of a flood; `identity` is whose call it was."""
+        cause = refused.cause or refused.description
+        if not self.refusals.admits(refused.status, cause):
             return
-        suppressed, self._lines_suppressed = self._lines_suppressed, 0
-        self._lines_left -= 1
-        fault = refused.status in _FAULTS
-        (_log.warning if fault else _log.info)(
-            "refused",
-            request_id=request_id.decode(),
-            status=refused.status,
-            error=refused.error,
-            cause=refused.cause or refused.description,
-            client=peer.address if head is None else self.dispatcher.client(head, peer),
-            route=head.plan.route.name if head is not None and isinstance(head.plan, Plan) else None,
-            method=head.method.decode("latin-1") if head is not None else None,
-            path=head.target.partition(b"?")[0].decode("latin-1") if head is not None else None,
-            suppressed=suppressed,
-        )
+        identity = refused.identity or identity
+        fields: dict[str, str | None] = {
+            "request_id": request_id.decode(),
+            "error": refused.error,
+            "cause": cause,
+            "mend": refused.mend,
+            "address": peer.address if head is None else self.dispatcher.client(head, peer),
+            "client_id": None if identity is None else identity.client_id,
+            "subject": None if identity is None else identity.subject,
+            "upstream": refused.upstream,
+        }
+        self.refusals.write("refused", refused.status, {**fields, **_described(head)})
 
     def _tick(self) -> None:
         self._ticking = self._loop.call_later(self.limits.tick, self._tick)  # whatever happens in this one
-        before, now = self.clock, self.now()
-        self.clock = now
+        self.clock = now = self.now()
         self.date = _date()
-        if int(now) != int(before):
-            self._lines_left = REFUSAL_LINES_PER_SECOND
         for front in list(self.fronts):
             front.tick(now)
         if now >= self._recheck_at and self._rechecking is None:
@@ -146,6 +147,18 @@ class Proxy:
         self._rechecking = None
         if not done.cancelled() and (fault := done.exception()) is not None:
             _log.warning("tunnels are not confirmed; those that go unconfirmed for long are closed", cause=str(fault))
+
+
+def _described(head: RequestHead | None) -> dict[str, str]:
+    """A request for the log; there is none where its head never came, or could not be read."""
+    if head is None:
+        return {}
+    found = {
+        "method": head.method.decode("latin-1"),
+        "host": head.host.decode("latin-1"),
+        "path": head.target.partition(b"?")[0].decode("latin-1"),
+    }
+    return found | ({"route": head.plan.route.name} if isinstance(head.plan, Plan) else {})
 
 
 def _date() -> bytes:

@@ -31,9 +31,40 @@ _ERRORS = {
 }
 
 
-def refusal(status: int, description: str, *, error: str = "", cause: str = "") -> Refused:
-    """A refusal of the proxy's own; its error code follows from the status unless one is given."""
-    return Refused(status=status, error=error or _ERRORS[status], description=description, cause=cause)
+NO_DATABASE = "see that the database of database.url runs and takes connections; calls go on by themselves then"
+
+# What the operator may do, where whoever refuses says nothing nearer to it.
+_MENDS = {
+    400: "have the client's author correct the request: the cause says what is wrong with it",
+    404: "correct the client's address, or write a route whose path, hosts and methods take it",
+    405: "have the client use another method, or add this one to the route's methods",
+    408: "see why the client or the network is so slow",
+    413: "have the client send less, or raise the route's max_body",
+    414: "have the client send a shorter address",
+    417: "have the client send no Expect but 100-continue",
+    421: "have the client call the host of server.public_url; a proxy in front must pass Host on as it came",
+    431: "have the client send fewer or shorter header fields; cookies are the usual cause",
+    500: "this is a fault of the gateway: report it with the lines of this request_id",
+    501: "have the client do without; the gateway does not do this",
+    502: "see that the upstream runs, that the route names its address, and what it says in its own log",
+    503: "see why the upstream is slow, or raise its capacity; the client may try again",
+    504: "see why the upstream is slow; the route's timeout is how long it may take",
+    505: "have the client speak HTTP/1.1",
+}
+
+
+def refusal(
+    status: int, description: str, *, error: str = "", cause: str = "", mend: str = "", upstream: str = ""
+) -> Refused:
+    """A refusal of the proxy's own; its error code and mend follow from the status unless others are given."""
+    return Refused(
+        status=status,
+        error=error or _ERRORS[status],
+        description=description,
+        cause=cause,
+        mend=mend or _MENDS[status],
+        upstream=upstream,
+    )
 
 
 def malformed(fault: Malformed) -> Refused:
@@ -44,6 +75,12 @@ def malformed(fault: Malformed) -> Refused:
 def too_large(limit: int) -> Refused:
     """The refusal of a body that is longer than its route takes."""
     return refusal(413, f"The body is larger than {limit} bytes.")
+
+
+def too_slow(upstream: str, did_not: str, seconds: float, limit: str) -> Refused:
+    """The refusal where an upstream did not do something in the time that `limit` gives it."""
+    cause = f"{upstream} {did_not} in {seconds:g}s ({limit})"
+    return refusal(504, "The upstream did not answer in time.", cause=cause, upstream=upstream)
 
 
 def reason_of(status: int) -> bytes:

@@ -119,7 +119,9 @@ class Dispatcher:
             return refusal(501, "The request may be forwarded no further, and the gateway has no answer of its own.")
         own = self._own.get(route.path) is route
         if own and host != self._public_host and route.path != METADATA:
-            return refusal(421, f"Sign-in and tokens are served at {self._public_authority.decode()} only.")
+            public = self._public_authority.decode()
+            mend = f"have the client call {public}; a proxy in front of the gateway must pass Host on as it came"
+            return refusal(421, f"Sign-in and tokens are served at {public} only.", mend=mend)
         # The authorization plane's own parser would refuse these too, in an answer that is none of ours.
         if own and head.method not in _FORM_METHODS:
             return refusal(501, "This method is not known here.")

@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from gateway.errors import StoreUnavailable
 from gateway.guard import Allowed, BodyAwaited, Pending, Refused, Verdict
 from gateway.http1 import END, End, Field, Malformed, RequestHead, ResponseHead
+from gateway.model import Identity
 from gateway.observe import get_logger
-from gateway.proxy.answers import last_chunk, refusal, too_large
+from gateway.proxy.answers import NO_DATABASE, last_chunk, refusal, too_large, too_slow
 from gateway.proxy.checked import CheckedBody
 from gateway.proxy.dispatch import EXPECT, Plan, identity_fields
 from gateway.proxy.pump import Download, Pump, Upload, worthwhile
@@ -184,9 +185,10 @@ class Exchange:
                 self._failed(exc)
         elif isinstance(fault, UpstreamUnreachable):
             description = "The upstream is busy." if fault.status == 503 else "The upstream cannot be reached."
-            self._front.refuse(self, refusal(fault.status, description, cause=str(fault)))
+            self._front.refuse(self, refusal(fault.status, description, cause=str(fault), upstream=fault.upstream))
         elif isinstance(fault, StoreUnavailable):
-            self._front.refuse(self, refusal(503, "Tokens cannot be checked at the moment.", cause=str(fault)))
+            said = "Tokens cannot be checked at the moment."
+            self._front.refuse(self, refusal(503, said, cause=str(fault), mend=NO_DATABASE))
         else:
             self._log_fault(fault)
             self._front.refuse(self, refusal(500, "The gateway failed.", cause=repr(fault)))
@@ -271,7 +273,7 @@ class Exchange:
             if upstream.reused:  # by another exchange, and it ended before anything of this one went out
                 self._connect_again(upstream)
             else:
-                self.fail(refusal(502, "The upstream closed the connection.", cause="closed at once"))
+                self._failed_upstream("The upstream closed the connection.", "closed at once", upstream)
             return
         head, plan, allowed = self.head, self._plan, self._allowed
         self._upstream = upstream
@@ -372,7 +374,7 @@ class Exchange:
                     self.await_response()
                     relay.interim(event)
         except Malformed as fault:
-            self.fail(refusal(502, "The upstream's answer is malformed.", cause=fault.description))
+            self._failed_upstream("The upstream's answer is malformed.", fault.description, upstream)
             return
         relay.flush()
         if self.state == "relaying":
@@ -394,7 +396,7 @@ class Exchange:
         try:
             self._end(self._relaying(), upstream.reader.closed())
         except Malformed as fault:
-            self.fail(refusal(502, "The upstream's answer is incomplete.", cause=fault.description))
+            self._failed_upstream("The upstream's answer is incomplete.", fault.description, upstream)
 
     def upstream_writable(self, writable: bool) -> None:
         self.await_response()
@@ -420,7 +422,7 @@ class Exchange:
     def _change_protocol(self, upstream: UpstreamConnection, head: ResponseHead) -> None:
         """From here on the connection belongs to the new protocol."""
         if not self.request_complete:
-            self.fail(refusal(502, "The upstream changed the protocol within a request.", cause="101 too early"))
+            self._failed_upstream("The upstream changed the protocol within a request.", "101 too early", upstream)
             return
         self._relaying().switch(head)
         self.state = "over"
@@ -448,8 +450,23 @@ class Exchange:
 
     def expire(self) -> None:
         """Its deadline has passed."""
-        waited = "awaiting the answer" if self.state == "sending" and self.request_complete else self.state
-        self.fail(refusal(504, "The upstream did not answer in time.", cause=f"timed out while {waited}"))
+        place = "" if self._upstream is None else self._upstream.place
+        if self.state == "sending":
+            did_not = "gave no answer" if self.request_complete else "took no more of the body"
+            route = self._plan.route
+            self.fail(too_slow(place, did_not, route.timeout, f"timeout of route {route.name}"))
+        else:
+            self.fail(
+                too_slow(place, "sent no more of its answer", self._proxy.limits.stream_idle, "no route's timeout")
+            )
+
+    def _failed_upstream(self, description: str, cause: str, upstream: UpstreamConnection) -> None:
+        self.fail(refusal(502, description, cause=cause, upstream=upstream.place))
+
+    @property
+    def identity(self) -> Identity | None:
+        """On whose behalf the call is made, once that is known."""
+        return None if self._allowed is None else self._allowed.identity
 
     def fail(self, refused: Refused) -> None:
         """Refuse if no byte of an answer has gone out, else break it off so that it cannot look complete."""
@@ -457,7 +474,7 @@ class Exchange:
             return
         self._finish()
         if self._relay is not None and self._relay.response is not None:
-            self._proxy.log_refusal(self._front.peer, self.request_id, self.head, refused)
+            self._proxy.log_refusal(self._front.peer, self.request_id, self.head, refused, self.identity)
             self._relay.break_off()
         else:
             self._front.refuse(self, refused)

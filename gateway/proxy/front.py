@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, cast
 
 from gateway.guard import Pending, Refused, Verdict
 from gateway.http1 import End, Malformed, RequestHead, RequestReader
+from gateway.model import Identity
 from gateway.proxy.answers import malformed, prefers_html, refusal, render
 from gateway.proxy.dispatch import Peer, Plan
 from gateway.proxy.exchange import Exchange
@@ -298,11 +299,13 @@ class Front(asyncio.BufferedProtocol):
             return
         if not (exchange.request_complete or self._rest_is_small(exchange.head)):
             self.keep_alive = False
-        self._answer(refused, exchange.head, exchange.request_id)
+        self._answer(refused, exchange.head, exchange.request_id, exchange.identity)
         exchange.state = "over"
         self.exchange_over(exchange)
 
-    def _answer(self, refused: Refused, head: RequestHead | None, request_id: bytes) -> None:
+    def _answer(
+        self, refused: Refused, head: RequestHead | None, request_id: bytes, identity: Identity | None = None
+    ) -> None:
         proxy = self.proxy
         plan = None if head is None else head.plan
         if isinstance(plan, Plan):
@@ -313,7 +316,7 @@ class Front(asyncio.BufferedProtocol):
         fields = () if head is not None and self.usual(head) else self.persistence(head)
         if refused.status == 405 and head is not None:
             fields += proxy.dispatcher.allowed_methods(head)
-        proxy.log_refusal(self.peer, request_id, head, refused)
+        proxy.log_refusal(self.peer, request_id, head, refused, identity)
         page = proxy.refusal_page if prefers_page else None
         bodiless = head is not None and head.method == b"HEAD"
         self.write(render(refused, request_id, proxy.date, fields, page, bodiless=bodiless))

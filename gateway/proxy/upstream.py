@@ -90,6 +90,11 @@ class UpstreamConnection(asyncio.BufferedProtocol):
     def transport(self) -> asyncio.Transport | None:
         return self._transport
 
+    @property
+    def place(self) -> str:
+        """Where it leads, as the operator knows it."""
+        return str(self._pool.origin)
+
     def give_back(self, now: float) -> None:
         """The answer has ended and the upstream keeps the connection: so do we, if nothing is left on it."""
         transport = self._transport
@@ -186,11 +191,12 @@ class UpstreamConnection(asyncio.BufferedProtocol):
 
 
 class UpstreamUnreachable(Exception):
-    """No upstream of the route took a connection; `status` is what the client is told (502, 503 or 504)."""
+    """No upstream of the route took a connection; `status` is what the client is told (502, 503 or 504), and `upstream`
+    the last one that was tried."""
 
-    def __init__(self, cause: str, status: int) -> None:
+    def __init__(self, cause: str, status: int, upstream: str) -> None:
         super().__init__(cause)
-        self.status = status
+        self.status, self.upstream = status, upstream
 
 
 Waiter = asyncio.Future["UpstreamConnection | None"]
@@ -292,7 +298,7 @@ class Pool:
         UpstreamUnreachable where too many of the route wait."""
         queue = self._waiting.get(route, deque())
         if len(queue) >= self._limits.upstream_waiting:
-            raise UpstreamUnreachable(f"too many wait for {self.origin}", 503)
+            raise UpstreamUnreachable(f"too many wait for {self.origin}", 503, str(self.origin))
         waiter: Waiter = self._loop.create_future()
         queue.append(waiter)
         self._waiting[route] = queue
@@ -363,7 +369,7 @@ class Upstreams:
         """A connection to the first upstream of the route that takes one. Raises UpstreamUnreachable."""
         pools = self._of_route.get(route) or self._make_pools(route)
         turn = self._turn(route)
-        fault = UpstreamUnreachable("no upstream", 502)
+        fault = UpstreamUnreachable("no upstream", 502, "")
         for step in range(len(pools)):
             pool = pools[(turn + step) % len(pools)]
             try:
@@ -371,9 +377,9 @@ class Upstreams:
             except UpstreamUnreachable as exc:
                 fault = exc
             except TimeoutError:
-                fault = UpstreamUnreachable(f"{pool.origin} did not take the connection", 504)
+                fault = UpstreamUnreachable(f"{pool.origin} did not take the connection", 504, str(pool.origin))
             except OSError as exc:  # an SSLError is one
-                fault = UpstreamUnreachable(f"{pool.origin}: {exc}", 502)
+                fault = UpstreamUnreachable(f"{pool.origin}: {exc}", 502, str(pool.origin))
         raise fault
 
     def close_idle(self, before: float) -> None:

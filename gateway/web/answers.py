@@ -28,6 +28,28 @@ _NO_STORE: Final = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 _RETRY_AFTER: Final = 1  # seconds; the database is back or it is not
 _DATABASE: Final = "see that the database of database.url runs and takes connections; calls go on by themselves then"
 _FAULT: Final = "this is a fault of the gateway, and the request was answered 500: report it with this line"
+_REQUEST: Final = "have the client's author correct the request: the cause says what is wrong with it"
+_MENDS: Final = {  # by status or error code, for the operator
+    400: _REQUEST,
+    404: "correct the address; the metadata of the server names all that there are",
+    405: "have the client use a method that Allow names",
+    413: "have the client send less: no form or request here is that long",
+    "invalid_request": _REQUEST,
+    "invalid_client": "correct the client's secret: `gateway client rotate-secret ID` makes a new one; "
+    "`gateway client show ID` says whether there is such a client",
+    "invalid_grant": "have the client begin anew: it sends the person to authorize again",
+    "invalid_scope": "`gateway client show ID` says what it may ask for, `client update ID --scope …` changes it",
+    "invalid_target": "have the client ask for a resource that is a route of this gateway (RFC 8707)",
+    "unauthorized_client": "`gateway client update ID --grant-type …` says what the client may use",
+}
+_MENDS_OF_REQUESTS: Final = {  # by cause, where nobody may be sent back to the client
+    "unknown client_id": "`gateway client list` shows all clients",
+    "disabled client": "`gateway client enable ID` ends that",
+    "unregistered redirect_uri": "if it is the client's own, `gateway client update ID --redirect-uri …` with all "
+    "that it has; if not, somebody may be fishing for codes",
+}
+# A credential that comes a second time was copied, by a fault of the client or by a thief.
+_ALARMING: Final = ("reused refresh token", "replayed code")
 _TITLES: Final = {
     400: "That request does not work",
     403: "That form cannot be used",
@@ -48,6 +70,7 @@ async def every_answer(request: web.Request, handler: Handler) -> web.StreamResp
         try:
             response = _turned_away(request) or await handler(request)
         except web.HTTPException as exc:
+            _tell(request, "request refused", exc.status, exc.reason)
             response = _plain(request, exc.status, dict(_kept(exc)))
         except Exception as exc:
             response = _refusal(request, exc)
@@ -88,15 +111,38 @@ def options(methods: Sequence[str]) -> Handler:
 def _turned_away(request: web.Request) -> web.Response | None:
     server = plane_of(request).settings.config.server
     if host_of(request) != server.host and not request.path.startswith(RESOURCE_METADATA):
+        mend = f"have the client call {server.host}; a proxy in front of the gateway must pass Host on as it came"
+        _tell(request, "request refused", 421, "another host than that of server.public_url", mend=mend)
         return _plain(request, 421)
     if _endpoint(request) not in _PAGES:
         return None
     # A script of the same origin could fetch a page and post its form; a person's own navigation is a document.
     if request.headers.get("Sec-Fetch-Dest", "document") != "document":
+        _tell(request, "request refused", 403, "a page in a frame, or fetched by a script")
         return _page(request, 403, "This page opens in a window of its own, not inside another page or a script.")
     if request.method == "POST" and _comes_from_elsewhere(request, server.origin):
+        _tell(request, "form refused", 403, "sent from another site", alarming=True)
         return _page(request, 403, "This form was sent from another site, so nothing was done.")
     return None
+
+
+def _tell(
+    request: web.Request,
+    event: str,
+    status: int,
+    cause: str,
+    *,
+    error: str | None = None,
+    mend: str | None = None,
+    alarming: bool = False,
+    **more: object,
+) -> None:
+    """The operator's line on a refusal, unless it is one of a flood."""
+    refusals = plane_of(request).refusals
+    if refusals.admits(status, cause):
+        mend = mend or _MENDS.get(error or status)
+        fields = concerned(request, error=error, cause=cause, mend=mend, **more)
+        refusals.write(event, status, fields, alarming=alarming)
 
 
 def _comes_from_elsewhere(request: web.Request, own_origin: str) -> bool:
@@ -107,30 +153,31 @@ def _comes_from_elsewhere(request: web.Request, own_origin: str) -> bool:
 
 
 def _refusal(request: web.Request, exc: Exception) -> web.Response:
-    whom = concerned(request)
     match exc:
-        case RedirectError():
-            said = exc.error.cause or exc.error.description
-            log.info("authorization refused", **whom, error=exc.error.error, cause=said)
+        case RedirectError(error=error):
+            _tell(request, "authorization refused", 303, error.cause or error.description, error=error.error)
             return pages.redirect(exc.location(plane_of(request).issuer))
-        case PageError():
-            log.info("authorization request refused", **whom, cause=str(exc))
+        case PageError(redirect_uri=uri):
+            mend = _MENDS_OF_REQUESTS.get(str(exc))
+            _tell(request, "authorization request refused", 400, str(exc), mend=mend, redirect_uri=uri)
             return _page(request, 400, f"{exc.text} Nothing was shared with it. Go back to it and try again.")
         case FormRefused():
-            log.warning("form refused", **whom, cause=str(exc))
+            _tell(request, "form refused", 403, str(exc), alarming=True)
             text = "It was not meant for this browser, or it is out of date. Nothing was done. Go back and try again."
             return _page(request, 403, text)
         case OAuthError():
-            log.info("request refused", **whom, error=exc.error, cause=exc.cause or exc.description)
+            cause = exc.cause or exc.description
+            alarming = cause.startswith(_ALARMING)
+            _tell(request, "request refused", exc.status, cause, error=exc.error, alarming=alarming)
             return _oauth(request, exc)
         case StoreUnavailable():
-            log.error("database unavailable", **whom, cause=str(exc), mend=_DATABASE)
+            log.error("database unavailable", **concerned(request, status=503, cause=str(exc), mend=_DATABASE))
             return _plain(request, 503)
         case ConnectionResetError():  # the store's are StoreUnavailable, so this is the client's
-            log.info("client left before its request was complete", **whom)
+            _tell(request, "request refused", 400, "the client left before its request was complete")
             return _plain(request, 400)
         case _:
-            log.error("unexpected failure", **whom, exc_info=exc, mend=_FAULT)
+            log.error("unexpected failure", **concerned(request, status=500, mend=_FAULT), exc_info=exc)
             return _plain(request, 500)
 
 

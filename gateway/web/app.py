@@ -113,3 +113,4 @@ def _file(content: bytes, content_type: str) -> web.Response:
 
 async def _close(app: web.Application) -> None:
     app[PLANE].passwords.close()
+    app[PLANE].refusals.tell()

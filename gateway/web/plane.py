@@ -4,12 +4,14 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from gateway import observe
 from gateway.config import Settings, compile_routes
 from gateway.crypto import Keyring, random_text
 from gateway.model import Session
 from gateway.oauth import forms
 from gateway.oauth.authorize import is_identifier
 from gateway.oauth.forms import Form
+from gateway.refusals import Refusals
 from gateway.routing import Route
 from gateway.store import Store
 from gateway.web.branding import Branding
@@ -29,6 +31,7 @@ class Plane:
     passwords: PasswordChecks
     routes: tuple[Route, ...]  # those that need a credential
     resources: frozenset[str]
+    refusals: Refusals
 
     @property
     def issuer(self) -> str:
@@ -45,7 +48,10 @@ class Plane:
     async def session(self, request: web.Request) -> Session | None:
         """Who is signed in in this browser."""
         token = self.session_token(request)
-        return None if token is None else await self.store.session(token)
+        session = None if token is None else await self.store.session(token)
+        if session is not None:
+            request[_SUBJECT] = session.user.subject
+        return session
 
     def session_token(self, request: web.Request) -> str | None:
         token = self.cookies.session(request)
@@ -55,6 +61,7 @@ class Plane:
 PLANE: web.AppKey[Plane] = web.AppKey("plane", Plane)
 REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
 _CLIENT_ID: web.RequestKey[str] = web.RequestKey("client_id", str)
+_SUBJECT: web.RequestKey[str] = web.RequestKey("subject", str)
 
 
 def build(settings: Settings, store: Store) -> Plane:
@@ -71,6 +78,7 @@ def build(settings: Settings, store: Store) -> Plane:
         passwords=PasswordChecks(),
         routes=routes,
         resources=frozenset(route.resource for route in routes),
+        refusals=Refusals(observe.get_logger("gateway.web")),
     )
 
 
@@ -93,10 +101,18 @@ def claimed_by(request: web.Request, client_id: str | None) -> None:
         request[_CLIENT_ID] = client_id
 
 
-def concerned(request: web.Request) -> dict[str, str]:
-    """Whom a line of the log concerns: what was asked for, from which address, and of which client, if it said so."""
-    found = {"method": request.method, "path": request.path, "client": address_of(request)}
-    return found | ({"client_id": request[_CLIENT_ID]} if _CLIENT_ID in request else {})
+def concerned(request: web.Request, **more: object) -> dict[str, object]:
+    """Whom a line of the log concerns: what was asked for, from which address, of which client, if it said so, and who
+    is signed in, if that was looked at. `more` wins over it. The names are those of the access plane's lines."""
+    found: dict[str, object] = {
+        "method": request.method,
+        "host": host_of(request),
+        "path": request.path,
+        "route": "authorization",
+        "address": address_of(request),
+    }
+    known = {"client_id": request.get(_CLIENT_ID), "subject": request.get(_SUBJECT)}
+    return found | {name: value for name, value in known.items() if value is not None} | more
 
 
 def address_of(request: web.Request) -> str:

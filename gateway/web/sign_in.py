@@ -64,7 +64,7 @@ async def attempt(request: web.Request, form: Form) -> SignedIn | NotSignedIn:
     try:
         return await _judged(request, plane, candidate, account, known, password)
     except Busy:
-        log.warning("sign-in refused: too many password checks wait", **concerned(request), mend=_MORE_WORKERS)
+        log.warning("sign-in refused: too many password checks wait", **concerned(request, mend=_MORE_WORKERS))
         return NotSignedIn(503, "Many people are signing in right now. Please try again in a moment.", _BUSY_SECONDS)
 
 
@@ -84,7 +84,7 @@ async def _judged(
     right = await plane.passwords.matches(None if candidate is None else candidate.password_hash, password)
     if candidate is None or not right:
         await plane.store.sign_in_failed(account, allowance)
-        log.info("sign-in failed", **concerned(request), subject=subject)
+        log.info("sign-in failed", **concerned(request, subject=subject))
         return NotSignedIn(400, "The user name or the password is not right.")
     wait = await plane.store.sign_in_wait(account, allowance)
     if wait > 0:
@@ -98,7 +98,7 @@ async def _judged(
     old = plane.session_token(request)
     if old is not None:
         await plane.store.end_session(old)
-    log.info("signed in", **concerned(request), subject=subject)
+    log.info("signed in", **concerned(request, subject=subject))
     return SignedIn(session, token, known.with_account(session.user.subject))
 
 
@@ -145,7 +145,7 @@ def pending_of(request: web.Request, page: str, form: Form) -> bytes:
 
 def _too_many(request: web.Request, subject: str, wait: float) -> NotSignedIn:
     seconds = math.ceil(wait)
-    log.warning("sign-in held back: too many attempts", **concerned(request), subject=subject, retry_after=seconds)
+    log.warning("sign-in held back: too many attempts", **concerned(request, subject=subject, retry_after=seconds))
     when = "a minute" if seconds <= 60 else f"{math.ceil(seconds / 60)} minutes"
     return NotSignedIn(429, f"There were too many attempts to sign in. Please try again in {when}.", seconds)
 

@@ -25,9 +25,24 @@ def test_challenge_stands_for_each_scheme_in_order() -> None:
 
 def test_challenge_names_error_and_scope() -> None:
     (value,) = challenges(
-        ["bearer"], realm="x", resource=RESOURCE, error="insufficient_scope", description="No.", scope="a b"
+        ["bearer"],
+        realm="x",
+        resource=RESOURCE,
+        error="insufficient_scope",
+        description="No.",
+        scope="a b",
+        used=("bearer",),
     )
     assert value.startswith(b'Bearer realm="x", error="insufficient_scope", error_description="No.", scope="a b", ')
+
+
+def test_only_the_challenge_of_a_scheme_that_was_used_has_the_error() -> None:
+    """RFC 6750, section 3.1: what was not used was not used wrongly."""
+    told = {"realm": "x", "resource": RESOURCE, "error": "invalid_token", "description": "No.", "scope": "a"}
+    first, second = challenges(["bearer", "mac"], **told, used=("mac",))
+    assert (b"error" in first, b"error" in second) == (False, True)
+    assert b'scope="a"' in first
+    assert not any(b"error" in value for value in challenges(["bearer", "mac"], **told))
 
 
 def test_description_without_error_is_left_out() -> None:
@@ -51,7 +66,13 @@ def test_metadata_stands_at_the_inserted_path(resource: str, url: str) -> None:
 @given(st.text(max_size=40), st.text(max_size=40), st.text(max_size=40))
 def test_no_value_breaks_out_of_its_quotes(realm: str, description: str, scope: str) -> None:
     for value in challenges(
-        ["bearer", "mac"], realm=realm, resource=RESOURCE, error="invalid_token", description=description, scope=scope
+        ["bearer", "mac"],
+        realm=realm,
+        resource=RESOURCE,
+        error="invalid_token",
+        description=description,
+        scope=scope,
+        used=("bearer", "mac"),
     ):
         assert _CHALLENGE.fullmatch(value)
         names = re.findall(rb'([a-z_]+)="(?:[^"\\]|\\.)*"', value)

@@ -108,27 +108,38 @@ async def test_scheme_that_the_route_does_not_accept_is_not_read(world: World) -
 
 
 @pytest.mark.parametrize(
-    "authorization",
+    ("authorization", "used"),
     [
-        (b"Bearer a", b"Bearer a"),
-        (b"Bearer a", b"MAC id"),
-        (b"Bearer a", b"Basic b"),
-        (b"",),
-        (b"Bearer",),
-        (b"Bearer ",),
-        (b"Bearer a b",),
-        (b"Bearer a,b",),
-        (b"Bearer a, Bearer b",),
-        (b'Bearer "a"',),
-        (b'Bearer a, MAC id="a"',),
-        (b"Bearer \xc3\xa4",),
-        (b"Bearer a\x00",),
-        (b"Bearer " + b"a" * 5000,),
+        ((b"Bearer a", b"Bearer a"), {b"Bearer"}),
+        ((b"Bearer a", b"MAC id"), {b"Bearer", b"MAC"}),
+        ((b"Bearer a", b"Basic b"), {b"Bearer"}),
+        ((b"",), set()),
+        ((b"Bearer",), {b"Bearer"}),
+        ((b"Bearer ",), {b"Bearer"}),
+        ((b"Bearer a b",), {b"Bearer"}),
+        ((b"Bearer a,b",), {b"Bearer"}),
+        ((b"Bearer a, Bearer b",), {b"Bearer"}),
+        ((b'Bearer "a"',), {b"Bearer"}),
+        ((b'Bearer a, MAC id="a"',), {b"Bearer"}),
+        ((b"Bearer \xc3\xa4",), {b"Bearer"}),
+        ((b"Bearer a\x00",), {b"Bearer"}),
+        ((b"Bearer " + b"a" * 5000,), {b"Bearer"}),
+        ((b"MAC",), {b"MAC"}),
+        ((b"mac id=",), {b"MAC"}),
     ],
 )
-async def test_malformed_credential_is_refused_at_once(world: World, authorization: tuple[bytes, ...]) -> None:
+async def test_malformed_credential_is_refused_at_once(
+    world: World, authorization: tuple[bytes, ...], used: set[bytes]
+) -> None:
+    """And only the challenge of a scheme that was used has the error (RFC 6750, section 3)."""
     refused = _is_refused(world.guard.check(world.call(authorization=authorization)), 400, "invalid_request")
-    assert all(b'error="invalid_request"' in challenge for challenge in refused.challenges)
+    assert {challenge.partition(b" ")[0] for challenge in refused.challenges} == {b"Bearer", b"MAC"}
+    assert _told(refused, b'error="invalid_request"') == used
+
+
+def _told(refused: Refused, what: bytes) -> set[bytes]:
+    """The schemes whose challenge says that."""
+    return {challenge.partition(b" ")[0] for challenge in refused.challenges if what in challenge}
 
 
 @pytest.mark.parametrize("query", [b"access_token=", b"a=1&access_token=x", b"%61ccess_token=x"])
@@ -170,7 +181,7 @@ async def test_dead_tokens_read_like_unknown_ones(world: World) -> None:
         return _is_refused(await world.check(world.call(f"Bearer {token}")), 401, "invalid_token")
 
     unknown = await refusal(world.keyring.new_token("gwa_"))
-    assert all(b'error="invalid_token"' in challenge for challenge in unknown.challenges)
+    assert _told(unknown, b'error="invalid_token"') == {b"Bearer"}
 
     revoked = (await world.token()).access_token
     await world.store.revoke_token(revoked, None)
@@ -217,9 +228,8 @@ async def test_low_scope_is_named(world: World, method: str) -> None:
     verdict = await world.check(world.call(f"Bearer {tokens.access_token}", method=method))
     refused = _is_refused(verdict, 403, "insufficient_scope")
     assert "write" in refused.description
-    for challenge in refused.challenges:
-        assert b'error="insufficient_scope"' in challenge
-        assert b'scope="write"' in challenge
+    assert _told(refused, b'error="insufficient_scope"') == {b"Bearer"}
+    assert _told(refused, b'scope="write"') == {b"Bearer", b"MAC"}
 
 
 # -- the database is gone ------------------------------------------------------------------------------------

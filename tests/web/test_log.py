@@ -1,5 +1,6 @@
 """What the authorization plane's log says of a refusal: what happened, whom it concerns, and what to do."""
 
+import asyncio
 import json
 from typing import Any
 
@@ -7,7 +8,7 @@ import pytest
 
 from gateway.model import Client
 from tests.web.conftest import Registered
-from tests.web.rig import Answer, Browser, Plane, authorize_path, basic
+from tests.web.rig import Answer, Browser, Plane, authorize_path, basic, code_fields, code_for
 
 FROM = {"X-Forwarded-For": "192.0.2.7, 10.0.0.2"}  # as our own front says it: the client first, then trusted proxies
 
@@ -24,7 +25,7 @@ async def test_a_wrong_secret_names_the_client_and_the_address(
     await browser.send("POST", "/oauth2/token", [("grant_type", "client_credentials")], sent)
     (line,) = _lines(capsys, "request refused")
     assert line["client_id"] == client.client_id
-    assert (line["method"], line["path"], line["client"]) == ("POST", "/oauth2/token", "192.0.2.7")
+    assert (line["method"], line["path"], line["address"]) == ("POST", "/oauth2/token", "192.0.2.7")
     assert (line["error"], line["cause"]) == ("invalid_client", "unknown client or wrong secret")
     assert "obviously-wrong" not in str(line)
 
@@ -50,7 +51,7 @@ async def test_a_refused_request_names_its_client(
 ) -> None:
     await browser.get(authorize_path(client, **changes), FROM)
     (line,) = _lines(capsys, event)
-    assert (line["client_id"], line["client"], line["method"]) == (client.client_id, "192.0.2.7", "GET")
+    assert (line["client_id"], line["address"], line["method"]) == (client.client_id, "192.0.2.7", "GET")
     assert line["cause"]
 
 
@@ -72,11 +73,11 @@ async def test_guessing_at_a_password_names_the_account_and_the_address_and_when
     told = capsys.readouterr().err
     lines = [json.loads(line) for line in told.splitlines() if '"sign-in' in line]
     failed, held = lines[:-1], lines[-1]
-    assert {(line["event"], line["subject"], line["client"]) for line in failed} == {
+    assert {(line["event"], line["subject"], line["address"]) for line in failed} == {
         ("sign-in failed", ada, "192.0.2.7")
     }
     assert (held["event"], held["level"]) == ("sign-in held back: too many attempts", "warning")
-    assert (held["subject"], held["client"]) == (ada, "192.0.2.7")
+    assert (held["subject"], held["address"]) == (ada, "192.0.2.7")
     assert held["retry_after"] == int(answers[-1].headers["Retry-After"])
     assert "obviously-wrong" not in told
 
@@ -87,5 +88,80 @@ async def test_an_outage_says_what_to_do(
     await plane.store.close()
     assert (await browser.get(authorize_path(client), FROM)).status == 503
     (line,) = _lines(capsys, "database unavailable")
-    assert (line["client_id"], line["client"]) == (client.client_id, "192.0.2.7")
+    assert (line["client_id"], line["address"]) == (client.client_id, "192.0.2.7")
     assert "the database of database.url" in line["mend"]
+
+
+NAMES = {"method", "host", "path", "route", "address", "status", "cause", "mend"}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "fields", "status", "mend"),
+    [
+        ("GET", "/oauth2/authorize", {"Host": "other.example"}, 421, "must pass Host on as it came"),
+        ("GET", "/oauth2/nothing", {}, 404, "correct the address"),
+        ("PUT", "/oauth2/token", {}, 405, "a method that Allow names"),
+    ],
+)
+async def test_every_refusal_is_logged_with_its_host_and_what_to_do(
+    browser: Browser,
+    capsys: pytest.CaptureFixture[str],
+    method: str,
+    path: str,
+    fields: dict[str, str],
+    status: int,
+    mend: str,
+) -> None:
+    answer = await browser.send(method, path, None, FROM | fields)
+    assert answer.status == status
+    (line,) = _lines(capsys, "request refused")
+    assert line.keys() >= NAMES
+    assert (line["status"], line["route"], line["address"]) == (status, "authorization", "192.0.2.7")
+    assert mend in line["mend"]
+    assert line["host"] == fields.get("Host", line["host"])
+
+
+async def test_an_unregistered_redirect_uri_is_logged_with_what_to_do(
+    browser: Browser, client: Client, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await browser.get(authorize_path(client, redirect_uri="https://app.example/callback?code=obviously-fake"), FROM)
+    (line,) = _lines(capsys, "authorization request refused")
+    assert line["redirect_uri"].startswith("https://app.example/callback?")
+    assert "obviously-fake" not in str(line)
+    assert "gateway client update ID --redirect-uri" in line["mend"]
+
+
+async def test_a_reused_refresh_token_is_a_warning(
+    signed_in: Browser, register: Registered, capsys: pytest.CaptureFixture[str]
+) -> None:
+    client, secret = await register()
+    proof = basic(client.client_id, secret) | FROM
+    fields = code_fields(await code_for(signed_in, client, ["notes:read"]), client)
+    token = (await signed_in.send("POST", "/oauth2/token", fields, proof)).json["refresh_token"]
+    for _ in range(2):
+        form = [("grant_type", "refresh_token"), ("refresh_token", token)]
+        answer = await signed_in.send("POST", "/oauth2/token", form, proof)
+    assert answer.status == 400
+    (line,) = _lines(capsys, "request refused")
+    assert (line["level"], line["client_id"], line["error"]) == ("warning", client.client_id, "invalid_grant")
+    assert line["cause"] == "reused refresh token; its family is revoked"
+    assert line["mend"]
+
+
+async def test_a_flood_of_one_cause_hides_no_other_and_all_are_counted(
+    browser: Browser, client: Client, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for _ in range(60):
+        await browser.send("POST", "/oauth2/token", [("grant_type", "x")], basic(client.client_id, "wrong"))
+    await browser.get("/oauth2/nothing")
+    told = capsys.readouterr().err
+    async with asyncio.timeout(30):
+        while "no line of their own" not in told:  # with nothing coming after the flood
+            await asyncio.sleep(0.05)
+            told += capsys.readouterr().err
+    lines = [json.loads(line) for line in told.splitlines()]
+    refused = [line for line in lines if line["event"] == "request refused"]
+    counts = [line for line in lines if "count" in line]
+    assert [line["status"] for line in refused if line["status"] == 404] == [404]
+    assert len(refused) - 1 + sum(line["count"] for line in counts) == 60
+    assert {(line["status"], line["cause"]) for line in counts} == {(401, "unknown client or wrong secret")}

@@ -1,0 +1,126 @@
+"""The guard's refusals: what the client is told, the challenges beside it, and what the operator may do about it.
+
+Refusals recur, and a flood of them must cost less than what it asks for: each is made once.
+"""
+
+from functools import lru_cache
+from typing import Final
+
+from gateway.credentials import signatures
+from gateway.credentials.challenges import challenges
+from gateway.guard.verdict import Call, Refused
+from gateway.model import Identity
+from gateway.routing import Route
+
+_KEPT: Final = 1024
+_NO_ANSWER: Final = "The token cannot be checked at the moment; try again."
+_DATABASE: Final = "see that the database of database.url runs and takes connections; calls go on by themselves then"
+_EXPLAIN: Final = "`gateway mac verify --explain` shows what the client signed beside what the gateway makes"
+
+# What to do, by how the cause begins.
+_MENDS: Final = {
+    "token in the query": "have the client send its token in the Authorization field: a query ends up in logs",
+    "more than one credential": "have the client send one Authorization field, or one signature, and nothing beside it",
+    "no credential": "the client has to get a token and send it; a browser's preflight (OPTIONS) carries none and "
+    'needs a route of its own with auth = "none"',
+    "a scheme that the route": "have the client use a scheme of the route, or add the one it uses to the route's auth",
+    "a MAC credential of drafts": "have the client sign by a draft that stands in mac.drafts; see docs/signing.md",
+    "malformed credential": "have the client's author correct what it sends in Authorization",
+    "invented token": "this gateway never issued it: see where the client got it, and that it sends all of it",
+    "unknown, expired or revoked": "`gateway token inspect TOKEN` says which; the client has to get a new one",
+    "expired token": "the client has to get a new one, with its refresh token for instance",
+    "a mac token presented": "have the client sign its requests, or give it bearer tokens: "
+    "`gateway client update ID --token-type bearer`",
+    "a bearer token presented": "have the client send the token by the scheme Bearer, or give it MAC tokens: "
+    "`gateway client update ID --token-type mac`",
+    "a MAC token whose key": "list the master key that it was sealed with under keys.previous, or have the client get "
+    "a new token",
+    "wrong MAC": _EXPLAIN,
+    "algorithm is not": "add the token's algorithm to mac.algorithms, or have the client get a new token",
+    "draft is not": "`gateway client update ID --mac-draft …`; what may be used stands in mac.drafts",
+    "timestamp": "set the client's clock, and this machine's; mac.skew is how far they may differ",
+    "signature expired": "have the client sign each request anew; compare its clock with this machine's",
+    "stale nonce": "set the client's clock, and this machine's; mac.skew is how far they may differ",
+    "no body hash": "have the client sign a hash of the body, or take mac_body_hash from the route",
+    "body hash": f"have the client hash by the token's algorithm; {_EXPLAIN}",
+    "the body does not fit": f"something between the client and here may have changed the body; {_EXPLAIN}",
+    "replayed nonce": "have the client sign each request anew, also a repeated one; else somebody replays its requests",
+    "audience": "have the client ask for a token with the resource of this route (RFC 8707)",
+    "lacks": "have the client ask for that scope; `gateway client show ID` says what it may ask for",
+}
+
+
+class Refusing:
+    """Makes refusals, in the name of one realm."""
+
+    def __init__(self, realm: str) -> None:
+        self._realm = realm
+        self._kept = lru_cache(maxsize=_KEPT)(self._made)
+
+    def __call__(
+        self,
+        call: Call,
+        status: int,
+        error: str,
+        description: str,
+        cause: str,
+        *,
+        used: tuple[str, ...] = (),
+        identity: Identity | None = None,
+        scope: str | None = None,
+    ) -> Refused:
+        """The refusal of a call that used these schemes, on behalf of `identity` if its token is known.
+
+        Without an `error`, it says only what is wanted (RFC 6750, section 3.1).
+        """
+        return self._kept(call.route, status, error, description, cause, used, identity, scope, call.has_body)
+
+    def _made(
+        self,
+        route: Route,
+        status: int,
+        error: str,
+        description: str,
+        cause: str,
+        used: tuple[str, ...],
+        identity: Identity | None,
+        scope: str | None,
+        has_body: bool,
+    ) -> Refused:
+        offered = challenges(
+            route.schemes,
+            realm=self._realm,
+            resource=route.resource,
+            error=error or None,
+            description=description,
+            scope=scope,
+            used=used,
+        )
+        accepted = signatures.accepted(has_body=has_body).encode("ascii") if "signature" in route.schemes else b""
+        return Refused(
+            status=status,
+            error=error or "unauthorized",
+            description=description,
+            challenges=offered,
+            accept_signature=accepted,
+            cause=cause,
+            mend=mend_of(cause),
+            identity=identity,
+        )
+
+
+def mend_of(cause: str) -> str:
+    """What the operator may do about a refusal of the guard's."""
+    return next((mend for beginning, mend in _MENDS.items() if cause.startswith(beginning)), "")
+
+
+def no_answer(exc: Exception, identity: Identity | None = None) -> Refused:
+    """The refusal of a call that nobody could judge."""
+    return Refused(
+        status=503,
+        error="temporarily_unavailable",
+        description=_NO_ANSWER,
+        cause=f"store: {type(exc).__name__}: {exc}",
+        mend=_DATABASE,
+        identity=identity,
+    )
