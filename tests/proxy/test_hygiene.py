@@ -178,7 +178,7 @@ async def test_the_client_is_the_same_in_the_field_and_in_the_log(
         await running.talk(b"GET /a HTTP/1.1\r\nHost: a\r\n%b\r\n" % chain)
         (seen,) = running.upstream.requests
     (line,) = [json.loads(line) for line in capsys.readouterr().err.splitlines() if '"refused"' in line]
-    assert line["client"] == "203.0.113.9"
+    assert line["address"] == "203.0.113.9"
     assert seen.one("x-forwarded-for") == "203.0.113.9, 10.0.0.2, 127.0.0.1"
 
 
