@@ -21,6 +21,7 @@ from base64 import b64decode
 from collections.abc import Mapping, MutableMapping
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any, Final, Literal, cast
 
 import structlog
@@ -34,6 +35,7 @@ _REMOVED: Final = "[removed]"
 _LONGEST_TEXT: Final = 1000
 _LONGEST_LINE: Final = 4096 - 1
 _MOST_FRAMES: Final = 12
+_MOST_ITEMS: Final = 50  # of a list or a table: more fit into no line
 
 # -- scrubbing -----------------------------------------------------------------------------------------------
 
@@ -60,39 +62,60 @@ def _spelled(names: frozenset[str]) -> str:
     return "|".join("".join(map(one, name)) for name in sorted(names, key=len, reverse=True))
 
 
+# What any of them looks like, so that few places are compared with all of them; and what stands before a value.
+_NAME: Final = r"[a-z%] [a-z0-9_%-]{2,60}+"
+_IS: Final = r"""(?: \\*+['"] \s*+ : \s*+ | ['"]? \s? = \s? )"""
+# Each of these looks at a character a bounded number of times, whatever the text: what they see, strangers chose.
+# An address with a password: what stands behind ":" up to the last "@" of the word.
+_ADDRESS: Final = re.compile(r"""(://[^\s/:@'"]*+:)(\S*+)""")
+# What says by its beginning that it is secret, so that it is seen also where the end is cut off.
 _SECRETS: Final = re.compile(
     rf"""
-      (?P<token> \b gw[a-z]_) [A-Za-z0-9_-]+                                        # our tokens and secrets
-    | (?P<user> :// [^\s/:@'"]* :) \S* (?=@)                                        # the password of a DSN or URL
-    | (?P<field> \b (?:(?:proxy-)?authorization | (?:set-)?cookie) \b ['"]? \s* [:=,] \s*) (?s:.*)
-    | (?P<scheme> \b (?:bearer|basic|dpop|token)) \s+ (?P<value> [A-Za-z0-9._~+/=-]{{4,}})
-    | (?P<mac> \b mac \s+) [a-z_]+ \s* = (?s:.*)                                   # a MAC credential's attributes
-    | (?P<cookie> \b __(?:Host|Secure)-[\w.-]+ =) [^\s;'"]*
-    | (?P<named> (?: [?&] (?:{_spelled(_SECRET_PARAMETERS)}) =
-                 | (?<![\w%.-]) ['"]? (?:{_spelled(_SECRET_NAMES)}) (?: \\*['"] \s* : \s* | ['"]? \s? = \s? )))
-      (?: \\*"[^"]*" | '[^']*' | [^\s&;,'")}}\]]* )
+      (?P<token> \b gw[a-z]_) [A-Za-z0-9_-]++                                       # our tokens and secrets
+    | (?P<field> \b (?:(?:proxy-)?authorization | (?:set-)?cookie) \b ['"]? \s*+ [:=,] \s*+) (?s:.*)
+    | (?P<mac> \b mac \s++ [a-z_]++ \s*+ =) (?s:.*)                                # a MAC credential's attributes
+    | (?<![\w.-]) (?P<cookie> __(?:Host|Secure)- [\w.-]++ =) [^\s;'"]*+
+    | (?P<named> (?: [?&] (?={_NAME} =) (?:{_spelled(_SECRET_PARAMETERS)}) =
+                 | (?<![\w%.-]) ['"]? (?={_NAME} {_IS}) (?:{_spelled(_SECRET_NAMES)}) {_IS}))
+      (?: \\*+"[^"]*+"? | '[^']*+'? | (?: \[removed\] | [^\s&;,'")}}\]] )*+ )
     """,
     re.VERBOSE | re.IGNORECASE,
 )
-# What no secret of the above fits into: most values of most lines, passed without the long pattern.
+# What may be a credential or the rest of a sentence.
+_SCHEMES: Final = re.compile(
+    r"((?:\b(?:bearer|basic|dpop|token)\s++)+)([A-Za-z0-9._~+/=-]++(?:\[removed\])?)", re.IGNORECASE
+)
+# What no secret of the above fits into: most values of most lines, passed without the long patterns.
 _HARMLESS: Final = re.compile(r"[A-Za-z0-9/.-]*|(?!gw._)[a-z]+_[a-z]+")
 
 
-def scrub(text: str) -> str:
-    """`text` without tokens, passwords, cookies, Authorization values and credentials of a query or form."""
-    return _SECRETS.sub(_without_secret, text)
+def scrub(text: str, *, cut: bool = False) -> str:
+    """`text` without tokens, passwords, cookies, Authorization values and credentials of a query or form.
+
+    With `cut` it is the beginning of a longer one, whose last word may be half a secret that shows by its end only.
+    """
+
+    def address(found: re.Match[str]) -> str:
+        front, rest = found.groups()
+        host = "" if cut and found.end() == len(text) else rest[rest.rfind("@") :] if "@" in rest else None
+        return found.group() if host is None else front + _REMOVED + host
+
+    def scheme(found: re.Match[str]) -> str:
+        schemes, value = found.groups()
+        half = cut and found.end() == len(found.string)
+        return schemes + _REMOVED if half or _is_credential(schemes.split()[-1], value) else found.group()
+
+    return _SCHEMES.sub(scheme, _SECRETS.sub(_without_secret, _ADDRESS.sub(address, text)))
 
 
 def _without_secret(found: re.Match[str]) -> str:
-    scheme = found["scheme"]
-    if scheme is None:
-        kept = cast("str", found.lastgroup)
-        return found[kept] + _REMOVED
-    return f"{scheme} {_REMOVED}" if _is_credential(scheme, found["value"]) else found.group()
+    return found[cast("str", found.lastgroup)] + _REMOVED
 
 
 def _is_credential(scheme: str, value: str) -> bool:
     """Whether the word after a scheme's name is a credential and not the rest of a sentence."""
+    if len(value) < 4:
+        return False
     if scheme.lower() == "basic":
         try:
             return b":" in b64decode(value + "=" * (-len(value) % 4))
@@ -110,14 +133,15 @@ def _clean(value: object, depth: int = 3) -> object:
         return value
     if isinstance(value, Mapping) and depth:
         return {
-            str(key): _REMOVED if str(key).lower() in _SECRET_NAMES else _clean(item, depth - 1)
-            for key, item in value.items()
+            str(_clean(str(key))): _REMOVED if str(key).lower() in _SECRET_NAMES else _clean(item, depth - 1)
+            for key, item in islice(value.items(), _MOST_ITEMS)
         }
     if isinstance(value, list | tuple | set | frozenset) and depth:
-        return [_clean(item, depth - 1) for item in value]
+        more = ["…"] if len(value) > _MOST_ITEMS else []
+        return [_clean(item, depth - 1) for item in islice(value, _MOST_ITEMS)] + more
     text = value if isinstance(value, str) else value.decode("latin-1") if isinstance(value, bytes) else repr(value)
-    text = scrub(text[: 8 * _LONGEST_TEXT])  # before the cut, so that no half of a secret escapes the pattern
-    return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}…"
+    # The cut comes first: what a stranger makes long must not cost more to read than what is written of it.
+    return scrub(text) if len(text) <= _LONGEST_TEXT else f"{scrub(text[:_LONGEST_TEXT], cut=True)}…"
 
 
 # -- rendering -----------------------------------------------------------------------------------------------
