@@ -69,7 +69,7 @@ def inspect(token: str, path: Path, as_json: bool) -> None:
     token = _given(token)
 
     async def act(store: Store, _: Settings) -> dict[str, object]:
-        answer = await store.introspect(token)
+        answer = await store.introspect(token, None)
         if not answer["active"]:
             return answer
         details: dict[str, object] = {"kind": "refresh_token"}

@@ -52,15 +52,21 @@ class TokenLookups(Base):
         rows = await self._database.rows("access_tokens_live", list(digests), self.now())
         return frozenset(row["digest"] for row in rows)
 
-    async def introspect(self, token: str) -> dict[str, object]:
-        """RFC 7662 members for an access or refresh token; {"active": False} for anything dead or unknown."""
+    async def introspect(self, token: str, client: Client | None) -> dict[str, object]:
+        """RFC 7662 members for an access token, or a refresh token of `client` (None: the operator asks, of any).
+
+        {"active": False} for anything else: dead, unknown, or a refresh token of another client, which whoever asks
+        could only take for an access token (RFC 7662, section 4).
+        """
         hashed, now = digest(token), self.now()
         row, token_type = None, None
         if self._may_be(token, "gwa_"):
             row = await self._database.row("access_token_find", hashed, now)
             token_type = None if row is None else row["token_type"]
         if row is None and self._may_be(token, "gwr_"):
-            row = await self._database.row("refresh_token_find", hashed, now)
+            row = await self._database.row(
+                "refresh_token_find", hashed, now, None if client is None else client.client_id
+            )
         return {"active": False} if row is None else _introspection(row, token_type)
 
     async def revoke_token(self, token: str, client: Client | None) -> bool:

@@ -31,12 +31,12 @@ async def revoke(request: web.Request) -> web.Response:
 
 
 async def introspect(request: web.Request) -> web.Response:
-    """RFC 7662, for clients that hold a secret."""
+    """RFC 7662, for clients that hold a secret: any access token, but refresh tokens of their own only."""
     plane, form = plane_of(request), await _body(request)
     client = await _authenticated(request, plane, form)
     if not client.confidential:
         raise invalid_client("introspection by a public client")
-    found = await plane.store.introspect(grants.token_of(form))
+    found = await plane.store.introspect(grants.token_of(form), client)
     return json(found | {"iss": plane.issuer} if found.get("active") is True else {"active": False})
 
 

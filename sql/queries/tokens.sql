@@ -111,11 +111,11 @@ order by issued_at desc
 limit $3;
 
 -- name: refresh_token_find
--- A live refresh token, judged in the same way.
+-- A live refresh token, judged in the same way; $3 is whose it must be, null for the operator.
 select f.client_id, f.subject, f.scopes, f.resource, r.issued_at, r.expires_at, f.username
 from refresh_tokens r
 join living_families f on f.family_id = r.family_id
-where r.digest = $1 and r.expires_at > $2 and r.spent_at is null;
+where r.digest = $1 and r.expires_at > $2 and r.spent_at is null and ($3::text is null or f.client_id = $3);
 
 -- name: token_revoke
 -- An access token ends by itself, a refresh token with its family; $2 is whose it must be, null for the operator.

@@ -34,9 +34,9 @@ async def test_token_dies_with_what_it_hangs_on(rig: Rig, store: Store, death: s
     await DEATHS[death](rig, tokens)
     assert await store.access_token(tokens.access_token) is None
     assert await store.live_access_tokens([found.digest]) == frozenset()
-    assert await store.introspect(tokens.access_token) == DEAD
+    assert await store.introspect(tokens.access_token, rig.client) == DEAD
     refresh_lives = death == "itself"
-    assert (await store.introspect(tokens.refresh_token or "") != DEAD) is refresh_lives
+    assert (await store.introspect(tokens.refresh_token or "", rig.client) != DEAD) is refresh_lives
     assert await outcome(rig.refresh(tokens.refresh_token)) == ("ok" if refresh_lives else "invalid_grant")
     assert await store.access_token(tokens.access_token) is None
 
@@ -50,14 +50,14 @@ async def test_token_expires_to_the_second(rig: Rig, store: Store, clock: Movabl
     assert await rig.lives(tokens)
     clock.advance(0.5)
     assert not await rig.lives(tokens)
-    assert await store.introspect(tokens.access_token) == DEAD
+    assert await store.introspect(tokens.access_token, rig.client) == DEAD
 
 
 async def test_introspection_of_an_access_token_has_the_members_of_rfc_7662(rig: Rig, store: Store) -> None:
     tokens = await rig.tokens(resource=(API,))
     found = await store.access_token(tokens.access_token)
     assert found is not None
-    assert await store.introspect(tokens.access_token) == {
+    assert await store.introspect(tokens.access_token, rig.client) == {
         "active": True,
         "scope": "read write",
         "client_id": rig.client.client_id,
@@ -72,18 +72,18 @@ async def test_introspection_of_an_access_token_has_the_members_of_rfc_7662(rig:
 
 async def test_introspection_of_a_refresh_token_has_no_token_type(rig: Rig, store: Store) -> None:
     tokens = await rig.tokens(resource=(API, "https://b.example"))
-    members = await store.introspect(tokens.refresh_token or "")
+    members = await store.introspect(tokens.refresh_token or "", rig.client)
     assert members["active"] is True
     assert members["sub"] == rig.user.subject
     assert members["aud"] == [API, "https://b.example"]
     assert "token_type" not in members
     await rig.refresh(tokens.refresh_token)
-    assert await store.introspect(tokens.refresh_token or "") == DEAD
+    assert await store.introspect(tokens.refresh_token or "", rig.client) == DEAD
 
 
 async def test_introspection_of_a_clients_own_token_names_no_user(rig: Rig, store: Store) -> None:
     tokens = await store.client_credentials(rig.client, frozenset(), (), store.now())
-    members = await store.introspect(tokens.access_token)
+    members = await store.introspect(tokens.access_token, rig.client)
     assert members["sub"] == rig.client.client_id
     assert members["scope"] == ""
     assert "username" not in members
@@ -93,7 +93,7 @@ async def test_introspection_of_a_clients_own_token_names_no_user(rig: Rig, stor
 @pytest.mark.parametrize("token", ["", "unknown", "\0", "\ud800", "gwa_", "gwa_" + "x" * 40, "gwr_x", "x" * 10_000])
 async def test_unknown_token_is_dead_everywhere(rig: Rig, store: Store, token: str) -> None:
     assert await store.access_token(token) is None
-    assert await store.introspect(token) == DEAD
+    assert await store.introspect(token, rig.client) == DEAD
     assert not await store.revoke_token(token, rig.client)
     assert not await store.revoke_token(token, None)
 
@@ -104,7 +104,7 @@ async def test_token_is_good_in_its_own_place_only(rig: Rig, store: Store, keyri
     for other in (tokens.refresh_token or "", code, tokens.access_token[:-1], tokens.access_token + "x"):
         assert await store.access_token(other) is None
     assert await store.access_token(keyring.new_token("gwa_")) is None
-    assert await store.introspect(code) == DEAD
+    assert await store.introspect(code, rig.client) == DEAD
     assert not await store.revoke_token(code, rig.client)
 
 
@@ -112,7 +112,7 @@ async def test_invented_token_costs_no_query(rig: Rig, store: Store) -> None:
     await store.close()
     for token in ("gwa_" + "x" * 40, "gwr_" + "x" * 40, "gwc_" + "x" * 40, ""):
         assert await store.access_token(token) is None
-        assert await store.introspect(token) == DEAD
+        assert await store.introspect(token, rig.client) == DEAD
         assert not await store.revoke_token(token, None)
 
 

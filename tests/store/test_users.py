@@ -95,7 +95,7 @@ async def test_disabled_user_is_nobody_and_stays_ended_when_enabled(rig: Rig, st
     for _ in ("disabled", "enabled again"):
         assert await store.session(rig.session_token) is None
         assert not await rig.lives(tokens)
-        assert await store.introspect(tokens.refresh_token or "") == {"active": False}
+        assert await store.introspect(tokens.refresh_token or "", rig.client) == {"active": False}
         assert await rig.store.start_flow(rig.session_id, rig.request()) is None
         await store.disable_user("ada", disabled=False)
     with pytest.raises(Exception, match="revoked code"):
@@ -118,7 +118,7 @@ async def test_deleted_user_is_gone_with_everything_and_the_name_is_another_pers
     assert await store.delete_user("ADA")
     assert not await store.delete_user("ada")
     assert not await rig.lives(tokens)
-    assert await store.introspect(tokens.access_token) == {"active": False}
+    assert await store.introspect(tokens.access_token, rig.client) == {"active": False}
     for table in ("users", "sessions", "flows", "grants", "families", "codes"):
         assert await count(database, table) == 0, table
     again = await store.create_user("ada", "ada@example.com", None, PASSWORD_HASH)

@@ -16,8 +16,9 @@ async def tokens_of(browser: Browser, client: Client, secret: str) -> dict[str, 
     return answer
 
 
-async def introspect(browser: Browser, token: str, client: Client, secret: str) -> Answer:
-    return await browser.send("POST", INTROSPECT, [("token", token)], basic(client.client_id, secret))
+async def introspect(browser: Browser, token: str, client: Client, secret: str, hint: str | None = None) -> Answer:
+    fields = [("token", token)] + ([] if hint is None else [("token_type_hint", hint)])
+    return await browser.send("POST", INTROSPECT, fields, basic(client.client_id, secret))
 
 
 @pytest.mark.parametrize("kind", ["access_token", "refresh_token"])
@@ -33,6 +34,22 @@ async def test_a_live_token_is_described(
     assert body["active"] is True
     assert (body["sub"], body["client_id"], body["iss"]) == (ada, client.client_id, plane.url)
     assert body["scope"] == "notes:read notes:write"
+
+
+@pytest.mark.parametrize("hint", [None, "access_token", "refresh_token", "nonsense"])
+async def test_a_refresh_token_is_active_for_its_own_client_only(
+    signed_in: Browser, register: Registered, public: Client, hint: str | None
+) -> None:
+    # RFC 7662, section 4: a resource server would take it for an access token
+    client, secret = await register()
+    other, others_secret = await register()
+    for tokens in (await tokens_of(signed_in, client, secret), await tokens_of(signed_in, public, "")):
+        refused = await introspect(signed_in, tokens["refresh_token"], other, others_secret, hint)
+        assert (refused.status, refused.json) == (200, {"active": False})
+        seen = await introspect(signed_in, tokens["access_token"], other, others_secret, hint)
+        assert seen.json["active"] is True
+    own = await tokens_of(signed_in, client, secret)
+    assert (await introspect(signed_in, own["refresh_token"], client, secret, hint)).json["active"] is True
 
 
 @pytest.mark.parametrize("token", ["gwa_" + "a" * 40, "x", "\0", "é", "gwc_" + "a" * 40])
