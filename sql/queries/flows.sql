@@ -4,34 +4,31 @@ insert into flows (
     flow_id, session_id, client_id, redirect_uri, scopes, state, code_challenge, resource, created_at, expires_at
 )
 select $1, s.session_id, c.client_id, $4, $5, $6, $7, $8, $9, $10
-from sessions s
-join users u on u.subject = s.subject
+from living_sessions s
 join clients c on c.client_id = $3
-where s.session_id = $2 and s.expires_at > $9 and u.disabled_at is null and c.disabled_at is null
+where s.session_id = $2 and s.expires_at > $9 and c.disabled_at is null
 returning *, (select subject from sessions where session_id = $2) as subject;
 
 -- name: flow_find
 -- A flow of this session that awaits a decision.
 select f.*, s.subject
 from flows f
-join sessions s on s.session_id = f.session_id
-join users u on u.subject = s.subject
+join living_sessions s on s.session_id = f.session_id
 join clients c on c.client_id = f.client_id
 where f.flow_id = $1 and f.session_id = $2 and f.decision is null and f.expires_at > $3 and s.expires_at > $3
-    and u.disabled_at is null and c.disabled_at is null;
+    and c.disabled_at is null;
 
 -- name: flow_allow
 -- AwaitingConsent → Granted → a code, once. Of the scopes that were asked for, the grant keeps those that were
 -- allowed now; of others, what it had.
 with decided as (
     update flows f set decision = 'granted'
-    from sessions s, users u, clients c
+    from living_sessions s, clients c
     where f.flow_id = $1 and f.session_id = $2 and f.decision is null and f.expires_at > $5 and $3::text[] <@ f.scopes
         and s.session_id = f.session_id and s.expires_at > $5
-        and u.subject = s.subject and u.disabled_at is null
         and c.client_id = f.client_id and c.disabled_at is null
     returning f.client_id, f.redirect_uri, f.scopes, f.resource, f.code_challenge,
-        s.subject, u.generation as user_generation, c.generation as client_generation
+        s.subject, s.user_generation, c.generation as client_generation
 ), granted as (
     insert into grants as g (grant_id, subject, client_id, scopes, created_at, updated_at)
     select $4, subject, client_id, $3, $5, $5 from decided
@@ -62,7 +59,7 @@ select 1 from issued;
 -- AwaitingConsent → Denied, once.
 with decided as (
     update flows f set decision = 'denied'
-    from sessions s
+    from living_sessions s
     where f.flow_id = $1 and f.session_id = $2 and f.decision is null and f.expires_at > $3
         and s.session_id = f.session_id and s.expires_at > $3
     returning f.client_id, s.subject
@@ -75,11 +72,10 @@ select 1 from decided;
 -- name: code_issue
 -- A code without asking: from a grant that covers it, or one that is written now ($11, a first-party client).
 with person as (
-    select s.subject, u.generation as user_generation, c.client_id, c.generation as client_generation
-    from sessions s
-    join users u on u.subject = s.subject
+    select s.subject, s.user_generation, c.client_id, c.generation as client_generation
+    from living_sessions s
     join clients c on c.client_id = $2
-    where s.session_id = $1 and s.expires_at > $8 and u.disabled_at is null and c.disabled_at is null
+    where s.session_id = $1 and s.expires_at > $8 and c.disabled_at is null
 ), written as (
     insert into grants as g (grant_id, subject, client_id, scopes, created_at, updated_at)
     select $10, subject, client_id, $4, $8, $8 from person where $11::boolean

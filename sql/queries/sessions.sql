@@ -23,13 +23,13 @@ select failures from counted;
 -- A live person's browser is signed in; the count of wrong passwords begins anew. $6 is the password hash that was
 -- checked, if the caller gives it: a password that changed meanwhile opens nothing.
 with person as (
-    select subject, username, email, name, created_at, disabled_at
+    select subject, username, email, name, created_at, disabled_at, session_generation
     from users
     where subject = $3 and disabled_at is null and ($6::text is null or password_hash = $6)
     for key share
 ), started as (
-    insert into sessions (session_id, token_digest, subject, signed_in_at, expires_at)
-    select $1, $2, subject, $4, $5 from person
+    insert into sessions (session_id, token_digest, subject, generation, signed_in_at, expires_at)
+    select $1, $2, subject, session_generation, $4, $5 from person
     returning session_id, signed_in_at, expires_at
 ), cleared as (
     delete from failed_attempts where account = $7 and exists (select from person)
@@ -40,11 +40,9 @@ select * from started, person;
 
 -- name: session_find
 -- The live session of a browser, with its live person.
-select s.session_id, s.signed_in_at, s.expires_at,
-    u.subject, u.username, u.email, u.name, u.created_at, u.disabled_at
-from sessions s
-join users u on u.subject = s.subject
-where s.token_digest = $1 and s.expires_at > $2 and u.disabled_at is null;
+select session_id, signed_in_at, expires_at, subject, username, email, name, created_at, disabled_at
+from living_sessions
+where token_digest = $1 and expires_at > $2;
 
 -- name: session_end
 -- Signed out: the session and its open flows are gone.

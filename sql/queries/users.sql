@@ -25,9 +25,12 @@ from users
 where (lower(username) = lower($1) or lower(email) = lower($1)) and disabled_at is null;
 
 -- name: user_set_password
--- A new password, which ends every session that began with the old one.
+-- A new password, which ends every session that began with the old one: those that begin at this moment by the
+-- generation that they saw.
 with changed as (
-    update users set password_hash = $2 where lower(username) = lower($1) returning subject
+    update users set password_hash = $2, session_generation = session_generation + 1
+    where lower(username) = lower($1)
+    returning subject
 ), ended as (
     delete from sessions using changed where sessions.subject = changed.subject
 ), recorded as (
@@ -38,7 +41,9 @@ select subject from changed;
 -- name: user_disable
 -- Nobody any more: sessions end at once, and what was issued is dead for good.
 with changed as (
-    update users set disabled_at = coalesce(disabled_at, $2), generation = generation + 1
+    update users set
+        disabled_at = coalesce(disabled_at, $2), generation = generation + 1,
+        session_generation = session_generation + 1
     where lower(username) = lower($1)
     returning subject
 ), ended as (
