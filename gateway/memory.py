@@ -13,7 +13,7 @@ _ARENA_MAX: Final = -8  # mallopt(3): M_ARENA_MAX
 _DONTNEED: Final = 4  # madvise(2): MADV_DONTNEED
 # A range that is mapped of a file and cannot be written, and the lines about it (proc_pid_smaps(5)).
 _OF_FILES: Final = re.compile(r"^([0-9a-f]+)-([0-9a-f]+) r-[x-]p \S+ \S+ [1-9]\d* .*\n((?:[A-Z].*\n)*)", re.MULTILINE)
-_UNCHANGED: Final = re.compile(r"^Anonymous: +0 kB\n(?:.*\n)*?Swap: +0 kB$", re.MULTILINE)
+_UNCHANGED: Final = re.compile(r"^Anonymous: +0 kB\n(?:(?!Anonymous:).*\n)*?Swap: +0 kB$", re.MULTILINE)
 
 
 def use_one_heap() -> None:

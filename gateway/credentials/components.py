@@ -43,7 +43,7 @@ _PARAMETERS: Final = 256  # of a query of which one is covered by itself
 _FIELD_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9a-z]+")
 _FIELD_VALUE = re.compile(rb"[\t\x20-\x7e]*")
 _DERIVED_VALUE = re.compile(rb"[\x21-\x7e]*")
-_ORIGIN = re.compile(rb"[A-Za-z]+://[^/?]*")
+_ORIGIN = re.compile(rb"(?:[A-Za-z]++://[^/?]*+)?")  # of the absolute form; the origin form has none
 # WHATWG URL, application/x-www-form-urlencoded percent-encode set: all but these
 _UNRESERVED: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789*-._")
 
@@ -121,7 +121,8 @@ class _Components:
     def __init__(self, message: Message, covered: frozenset[str]) -> None:
         self._message = message
         self._covered = covered
-        path, mark, query = _ORIGIN.sub(b"", message.target, count=1).partition(b"?")
+        origin = _ORIGIN.match(message.target)  # at its beginning only: a query may hold addresses too
+        path, mark, query = message.target[origin.end() if origin else 0 :].partition(b"?")
         self._path, self._query = path or b"/", mark + query
         self._fields: dict[bytes, list[bytes]] | None = None
         self._dictionaries: dict[str, dict[str, structured.Member]] = {}

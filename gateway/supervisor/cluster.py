@@ -29,6 +29,7 @@ DATABASE: Final = "gateway"
 PORT: Final = 5432
 LONGEST_SOCKET_PATH: Final = 90  # the kernel takes 107 bytes; other programs less
 _LONGEST_LOG: Final = 4 * 1024**2
+_FATAL: Final = re.compile(r"\b(?:FATAL|PANIC|error)\b")  # lines of Postgres that say why it is not running
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +146,7 @@ class Cluster:
         with contextlib.suppress(OSError), self.log.open("rb") as log:
             log.seek(offset)
             lines = [line for line in log.read()[-65536:].decode(errors="replace").splitlines() if line.strip()]
-            fatal = [line for line in lines if re.search(r"\b(FATAL|PANIC|error)\b", line)]
+            fatal = [line for line in lines if _FATAL.search(line)]
             if lines:
                 return " ".join((fatal or lines)[-1].split())
         return "it said nothing"
@@ -196,7 +197,7 @@ class Cluster:
         )
         if done.returncode != 0:
             said = [line.strip() for line in done.stderr.splitlines() if line.strip()]
-            told = [line for line in said if re.search(r"error|FATAL|PANIC", line)] or said or ["it said nothing"]
+            told = [line for line in said if _FATAL.search(line)] or said or ["it said nothing"]
             raise self.fault(f"{Path(argv[0]).name} failed there: {told[0]}")
 
     def _check_version(self, binaries: Path) -> None:

@@ -106,6 +106,11 @@ COMPONENTS: list[tuple[Message, Item, str]] = [
     (replace(_QUERY, target=b"/path?param=value&foo=bar&baz=bat%2Dman"), Item("@query", {}),
      "?param=value&foo=bar&baz=bat%2Dman"),
     (replace(_AT, target=b"/path?queryString"), Item("@query", {}), "?queryString"),
+    (replace(_AT, target=b"/path?next=http://a.test/b?c"), Item("@query", {}), "?next=http://a.test/b?c"),
+    (replace(_AT, target=b"/path?next=http://a.test/b"), Item("@target-uri", {}),
+     "https://www.example.com/path?next=http://a.test/b"),
+    (replace(_AT, target=b"http://b.test/path?next=http://a.test/b"), Item("@query", {}), "?next=http://a.test/b"),
+    (replace(_AT, target=b"/path/http://a.test/b"), Item("@path", {}), "/path/http://a.test/b"),
     (replace(_AT, target=b"/path?a?b"), Item("@query", {}), "?a?b"),
     (replace(_AT, target=b"/path"), Item("@query", {}), "?"),
     (_QUERY, Item("@query-param", {"name": "baz"}), "batman"),
@@ -222,7 +227,9 @@ def test_structured_fields_of_one_request_are_parsed_up_to_a_bound() -> None:
 
 _VALUES = st.text(alphabet=st.sampled_from('ab,:;="\\()@ '), max_size=6).map(lambda text: text.strip(" "))
 _PATHS = st.sampled_from([b"/", b"/a", b"/a/b", b"/%61", b"/a;b"])
-_QUERIES = st.sampled_from([b"", b"?", b"?a", b"?a=1&b", b"?b&a=1", b"?a=1&b&", b"?x: y".replace(b" ", b"%20")])
+_QUERIES = st.sampled_from(
+    [b"", b"?", b"?a", b"?a=1&b", b"?b&a=1", b"?a=1&b&", b"?x:%20y", b"?u=http://a/x", b"?u=http://b/x", b"?u=/x"]
+)
 _MESSAGES = st.builds(
     lambda method, path, query, scheme, host, lines: Message(
         method=method, target=path + query, scheme=scheme, authority=host,
