@@ -216,6 +216,11 @@ class Keyring:
         """A keyed check of `message` for one purpose, 43 characters (HMAC-SHA-256, base64url)."""
         return _sign(self._current.master, purpose, message)
 
+    def keyed_digest(self, purpose: str, message: str) -> bytes:
+        """What stands for `message` where it must not be found by trying all that people type: 32 bytes, of the
+        current key."""
+        return _keyed(self._current.master, purpose, message)
+
     def verify(self, purpose: str, message: str, signature: str) -> bool:
         """Whether `signature` was made by `sign` with any accepted key, in constant time for each."""
         given = signature.encode("utf-8", "surrogatepass")
@@ -228,9 +233,12 @@ def _check(keyed: "hashlib.blake2b", body: bytes) -> bytes:
     return b2a_base64(mac.digest(), newline=False).translate(_URLSAFE)
 
 
+def _keyed(master: bytes, purpose: str, message: str) -> bytes:
+    return hmac.digest(_derive(master, f"sign/{purpose}"), message.encode("utf-8", "surrogatepass"), "sha256")
+
+
 def _sign(master: bytes, purpose: str, message: str) -> str:
-    mac = hmac.digest(_derive(master, f"sign/{purpose}"), message.encode("utf-8", "surrogatepass"), "sha256")
-    return base64.urlsafe_b64encode(mac).decode().rstrip("=")
+    return base64.urlsafe_b64encode(_keyed(master, purpose, message)).decode().rstrip("=")
 
 
 # -- passwords -----------------------------------------------------------------------------------------------

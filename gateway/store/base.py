@@ -1,5 +1,6 @@
 """What all parts of the store share: the connections, the keys, the time, and how faults of the data are told."""
 
+import string
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -13,6 +14,9 @@ from gateway.errors import GatewayError, OperatorError
 from gateway.store.clock import Clock
 from gateway.store.database import Database
 from gateway.store.line import Lines
+from gateway.store.tally import Tally
+
+WAIT: Final = 900.0  # seconds after the last of too many wrong passwords
 
 
 class Conflict(GatewayError):
@@ -40,6 +44,9 @@ _CHECKS: Final = {
 }
 
 
+_SMALL: Final = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
+
+
 @contextmanager
 def judged() -> Iterator[None]:
     """Tell a fault that Postgres found in the data in our words, by the constraint's name, never its message.
@@ -63,6 +70,14 @@ def storable(text: str) -> bool:
     return "\0" not in text and len(text) <= 4096 and not any("\ud800" <= mark <= "\udfff" for mark in text)
 
 
+def folded(login: str) -> str:
+    """A user name or e-mail address as it is compared: with small letters for A to Z, and no others.
+
+    Postgres folds as we do, by `lower(… collate "C")`: of letters beyond ASCII no two libraries agree.
+    """
+    return login.translate(_SMALL)
+
+
 class Base:
     """One part of the store. `lookups` and `spends` are connections that nothing but the lookup of many tokens, and
     nothing but nonces, uses."""
@@ -84,6 +99,7 @@ class Base:
         self._keyring = keyring
         self._tokens = tokens
         self._clock = clock
+        self._tally = Tally(database, self.now, timedelta(seconds=WAIT))
 
     def now(self) -> datetime:
         """The time by which this store judges; it never goes back."""

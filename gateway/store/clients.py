@@ -2,17 +2,12 @@
 
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import Final
 
 from gateway.crypto import digest, new_identifier, random_text
 from gateway.model import About, Client, Owner, Scope
 from gateway.store.base import Base, judged, storable
 from gateway.store.database import ACT_DEADLINE, Row, Statements
 from gateway.store.records import Logo, NewClient
-
-# A secret has 192 random bits, so guessing is hopeless and only counted: were a client locked for it, anybody who
-# knows its public identifier could shut it out.
-_GUESSING_RESTS: Final = timedelta(minutes=15)
 
 
 def client_of(row: Row) -> Client:
@@ -151,16 +146,16 @@ class Clients(Base):
             return await statements.value("client_delete", client_id, self.now()) is not None
 
     async def authenticate_client(self, client_id: str, secret: str) -> Client | None:
-        """The live client whose secret this is; wrong ones are counted and never lock anybody out."""
+        """The live client whose secret this is; wrong ones are recorded and never lock it out."""
         if not storable(client_id):
             return None
-        now = self.now()
-        row = await self._database.row("client_authenticate", client_id, digest(secret), now)
-        if row is not None:
-            return client_of(row)
-        account = digest(f"client\0{client_id}")
-        await self._database.row("secret_failed", account, client_id, now, _GUESSING_RESTS)
-        return None
+        row = await self._database.row("client_authenticate", client_id, digest(secret), self.now())
+        if row is None:
+            return None
+        if not row["proven"]:
+            self._tally.note("client.secrets_guessed", client_id=client_id)
+            return None
+        return client_of(row)
 
     async def revoke_client(self, client_id: str) -> int | None:
         """End all tokens and codes of a client: how many access tokens and refresh families lived, None if unknown."""

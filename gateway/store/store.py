@@ -16,6 +16,7 @@ from gateway.store.clients import Clients
 from gateway.store.clock import Clock
 from gateway.store.database import Connection, Database, cannot_reach, connect
 from gateway.store.flows import Flows
+from gateway.store.guesses import Guesses
 from gateway.store.line import Lines
 from gateway.store.lookups import LANES, TokenLookups
 from gateway.store.migrations import require_current, require_server
@@ -28,7 +29,9 @@ from gateway.store.upkeep import Upkeep
 from gateway.store.users import Users
 
 
-class Store(Users, Clients, Sessions, Flows, TokenIssue, TokenLookups, SigningTokens, ChangeLog, SpentNonces, Upkeep):
+class Store(
+    Users, Clients, Sessions, Guesses, Flows, TokenIssue, TokenLookups, SigningTokens, ChangeLog, SpentNonces, Upkeep
+):
     """The one door to the database. Every method raises StoreUnavailable when no answer came in time."""
 
     @classmethod
@@ -93,7 +96,8 @@ class Store(Users, Clients, Sessions, Flows, TokenIssue, TokenLookups, SigningTo
         return cls(dsn, Database(another, size), lookups, spends, keyring, tokens or Tokens(), clock or Clock())
 
     async def close(self) -> None:
-        """End every connection."""
+        """Write what was counted, and end every connection."""
+        await self._tally.close()
         await asyncio.gather(self._database.close(), self._lookups.close(), self._spends.close())
 
     async def ping(self) -> None:

@@ -3,10 +3,9 @@
 from datetime import timedelta
 from typing import Final
 
-from gateway.store.base import Base
+from gateway.store.base import WAIT, Base
 from gateway.store.changes import CHANGES_KEPT
 from gateway.store.database import ACT_DEADLINE
-from gateway.store.sessions import WAIT
 
 _EVENTS_KEPT: Final = timedelta(days=90)
 _SWEEP_LOCK: Final = 0x73776570  # the advisory lock's key: "swep"

@@ -1,8 +1,8 @@
 """Signing in: the form, and one attempt with a user name and a password.
 
 An attempt, in order: who is meant → may it be tried now → is the password right → may it be tried *still*. The last
-question is why guesses that run side by side learn nothing beyond the limit. Whether the account exists changes
-neither the answer nor the time that it takes.
+question is why guesses that run side by side learn nothing beyond the limit: it is asked after a right password and
+after a wrong one. Whether the account exists changes neither the answer nor the time that it takes.
 """
 
 import math
@@ -59,10 +59,9 @@ async def attempt(request: web.Request, form: Form) -> SignedIn | NotSignedIn:
         return NotSignedIn(400, "Enter your user name and your password.")
     login = _storable(username)
     candidate = await plane.store.sign_in_candidate(login)
-    account = login.lower() if candidate is None else candidate.user.subject
     known = plane.cookies.known_browser(request)
     try:
-        return await _judged(request, plane, candidate, account, known, password)
+        return await _judged(request, plane, login, candidate, known, password)
     except Busy:
         log.warning("sign-in refused: too many password checks wait", **concerned(request, mend=_MORE_WORKERS))
         return NotSignedIn(503, "Many people are signing in right now. Please try again in a moment.", _BUSY_SECONDS)
@@ -71,30 +70,30 @@ async def attempt(request: web.Request, form: Form) -> SignedIn | NotSignedIn:
 async def _judged(
     request: web.Request,
     plane: Plane,
+    login: str,
     candidate: SignInCandidate | None,
-    account: str,
     known: KnownBrowser,
     password: str,
 ) -> SignedIn | NotSignedIn:
-    allowance = known.allowance_for(account)
-    subject = "unknown" if candidate is None else candidate.user.subject
-    wait = await plane.store.sign_in_wait(account, allowance)
-    if wait > 0:
-        return _too_many(request, subject, wait)
+    user = None if candidate is None else candidate.user
+    subject = "unknown" if user is None else user.subject
+    guess = plane.store.guess(login, user, known.allowance_for(subject))
+    if (before := await guess.standing()).wait > 0:
+        return _too_many(request, subject, before.wait)
     right = await plane.passwords.matches(None if candidate is None else candidate.password_hash, password)
-    if candidate is None or not right:
-        await plane.store.sign_in_failed(account, allowance)
-        log.info("sign-in failed", **concerned(request, subject=subject))
+    now = await guess.standing()
+    token, session = browser.new_session_token(), None
+    if candidate is not None and right and not now.wait and not now.barred:
+        session = await plane.store.start_session(
+            candidate.user.subject, token, browser.SESSION_LIFETIME, password_hash=candidate.password_hash
+        )  # None when the account was disabled or deleted a moment ago
+    if session is None:
+        guess.wrong()
+        if now.wait > 0:
+            return _too_many(request, subject, now.wait)
+        log.info("sign-in failed", **concerned(request, subject=subject, barred=now.barred))
         return NotSignedIn(400, "The user name or the password is not right.")
-    wait = await plane.store.sign_in_wait(account, allowance)
-    if wait > 0:
-        return _too_many(request, subject, wait)
-    token = browser.new_session_token()
-    session = await plane.store.start_session(
-        candidate.user.subject, token, browser.SESSION_LIFETIME, password_hash=candidate.password_hash
-    )
-    if session is None:  # disabled or deleted a moment ago
-        return NotSignedIn(400, "The user name or the password is not right.")
+    guess.right()
     old = plane.session_token(request)
     if old is not None:
         await plane.store.end_session(old)

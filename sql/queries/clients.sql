@@ -111,30 +111,14 @@ with gone as (
 select client_id from gone;
 
 -- name: client_authenticate
--- The live client whose secret has this digest.
-select c.*, l.name as logo, o.username as owner_username, o.name as owner_name
+-- A live client, and whether $2 is the digest of a secret of its own.
+select c.*, l.name as logo, o.username as owner_username, o.name as owner_name, s.digest is not null as proven
 from clients c
-join client_secrets s on s.client_id = c.client_id
+left join client_secrets s
+    on s.client_id = c.client_id and s.digest = $2 and (s.expires_at is null or s.expires_at > $3)
 left join client_logos l on l.client_id = c.client_id
 left join users o on o.subject = c.owner
-where c.client_id = $1 and s.digest = $2 and (s.expires_at is null or s.expires_at > $3) and c.disabled_at is null;
-
--- name: secret_failed
--- One more wrong secret for a client that exists; each hundredth is worth a record.
-with counted as (
-    insert into failed_attempts as a (account, browser, failures, last_failed_at)
-    select $1, '', 1, $3 from clients where client_id = $2
-    on conflict (account, browser) do update set
-        failures = case when a.last_failed_at <= $3 - $4::interval then 1 else a.failures + 1 end,
-        last_failed_at = greatest(a.last_failed_at, $3)
-    returning failures
-), recorded as (
-    insert into events (at, kind, client_id, detail)
-    select $3, 'client.secrets_guessed', $2, jsonb_build_object('failures', failures)
-    from counted
-    where failures % 100 = 0
-)
-select failures from counted;
+where c.client_id = $1 and c.disabled_at is null;
 
 -- name: client_revoke
 -- Ends every token and code of a client; counts the access tokens and families that lived.

@@ -1,27 +1,38 @@
 -- name: attempts_find
--- How many wrong passwords in a row an account had from a browser, and when the last was.
-select failures, last_failed_at from failed_attempts where account = $1 and browser = $2;
+-- How many wrong passwords in a row accounts had from a browser, and when the last was.
+select account, failures, last_failed_at from failed_attempts where account = any ($1::bytea[]) and browser = $2;
 
--- name: attempt_failed
--- One more in a row; a row that rested for $4 begins anew.
-with counted as (
-    insert into failed_attempts as a (account, browser, failures, last_failed_at)
-    values ($1, $2, 1, $3)
-    on conflict (account, browser) do update set
-        failures = case when a.last_failed_at <= $3 - $4::interval then 1 else a.failures + 1 end,
-        last_failed_at = greatest(a.last_failed_at, $3)
-    returning failures
-), recorded as (
-    insert into events (at, kind, subject, detail)
-    select $3, 'sign_in.failed', (select subject from users where subject = $5),
-        jsonb_build_object('failures', failures)
-    from counted
-)
-select failures from counted;
+-- name: attempts_add
+-- More wrong passwords of many accounts; a row that rested for $5 begins anew. Always in the same order, so that
+-- workers that write at the same time do not wait for each other in a circle.
+insert into failed_attempts as a (account, browser, failures, last_failed_at)
+select * from unnest($1::bytea[], $2::bytea[], $3::integer[], $4::timestamptz[]) as n (account, browser, failures, at)
+order by account, browser
+on conflict (account, browser) do update set
+    failures = excluded.failures
+        + case when a.last_failed_at <= excluded.last_failed_at - $5::interval then 0 else a.failures end,
+    last_failed_at = greatest(a.last_failed_at, excluded.last_failed_at)
+returning account, browser, failures, last_failed_at;
+
+-- name: attempts_clear
+-- Rows that begin anew.
+delete from failed_attempts
+where (account, browser) in (select * from unnest($1::bytea[], $2::bytea[]));
+
+-- name: failures_note
+-- More failures for the audit record: one event for a minute, a kind and an account, whoever writes.
+insert into events as e (at, minute, kind, subject, client_id, detail)
+select at, minute, kind, subject, client_id, jsonb_build_object('failures', failures)
+from unnest($1::timestamptz[], $2::timestamptz[], $3::text[], $4::text[], $5::text[], $6::integer[])
+    as n (at, minute, kind, subject, client_id, failures)
+order by minute, kind, subject, client_id
+on conflict (minute, kind, subject, client_id) where minute is not null do update set
+    detail = jsonb_build_object('failures',
+        (e.detail ->> 'failures')::integer + (excluded.detail ->> 'failures')::integer);
 
 -- name: session_start
--- A live person's browser is signed in; the count of wrong passwords begins anew. $6 is the password hash that was
--- checked, if the caller gives it: a password that changed meanwhile opens nothing.
+-- A live person's browser is signed in. $6 is the password hash that was checked, if the caller gives it: a password
+-- that changed meanwhile opens nothing.
 with person as (
     select subject, username, email, name, created_at, disabled_at, session_generation
     from users
@@ -31,8 +42,6 @@ with person as (
     insert into sessions (session_id, token_digest, subject, generation, signed_in_at, expires_at)
     select $1, $2, subject, session_generation, $4, $5 from person
     returning session_id, signed_in_at, expires_at
-), cleared as (
-    delete from failed_attempts where account = $7 and exists (select from person)
 ), recorded as (
     insert into events (at, kind, subject) select $4, 'sign_in.succeeded', subject from person
 )

@@ -12,24 +12,25 @@ select * from created;
 
 -- name: users_list
 -- Everybody, by name.
-select subject, username, email, name, created_at, disabled_at from users order by lower(username);
+select subject, username, email, name, created_at, disabled_at from users order by lower(username collate "C");
 
 -- name: user_find
 -- The person of that user name, whatever its letters' case.
-select subject, username, email, name, created_at, disabled_at from users where lower(username) = lower($1);
+select subject, username, email, name, created_at, disabled_at from users where lower(username collate "C") = lower($1 collate "C");
 
 -- name: user_candidate
 -- The live person whom a sign-in form means by a user name or an e-mail address; the two never look alike.
 select subject, username, email, name, created_at, disabled_at, password_hash
 from users
-where (lower(username) = lower($1) or lower(email) = lower($1)) and disabled_at is null;
+where (lower(username collate "C") = lower($1 collate "C") or lower(email collate "C") = lower($1 collate "C"))
+    and disabled_at is null;
 
 -- name: user_set_password
 -- A new password, which ends every session that began with the old one: those that begin at this moment by the
 -- generation that they saw.
 with changed as (
     update users set password_hash = $2, session_generation = session_generation + 1
-    where lower(username) = lower($1)
+    where lower(username collate "C") = lower($1 collate "C")
     returning subject
 ), ended as (
     delete from sessions using changed where sessions.subject = changed.subject
@@ -44,7 +45,7 @@ with changed as (
     update users set
         disabled_at = coalesce(disabled_at, $2), generation = generation + 1,
         session_generation = session_generation + 1
-    where lower(username) = lower($1)
+    where lower(username collate "C") = lower($1 collate "C")
     returning subject
 ), ended as (
     delete from sessions using changed where sessions.subject = changed.subject
@@ -56,7 +57,7 @@ select subject from changed;
 -- name: user_enable
 -- May sign in again; what was ended stays ended.
 with changed as (
-    update users set disabled_at = null where lower(username) = lower($1) returning subject
+    update users set disabled_at = null where lower(username collate "C") = lower($1 collate "C") returning subject
 ), recorded as (
     insert into events (at, kind, subject) select $2, 'user.enabled', subject from changed
 )
@@ -65,7 +66,7 @@ select subject from changed;
 -- name: user_delete
 -- Gone for good, with sessions, grants and all that hangs on them.
 with gone as (
-    delete from users where lower(username) = lower($1) returning subject, username
+    delete from users where lower(username collate "C") = lower($1 collate "C") returning subject, username
 ), recorded as (
     insert into events (at, kind, subject, detail)
     select $2, 'user.deleted', subject, jsonb_build_object('username', username) from gone
@@ -75,7 +76,7 @@ select subject from gone;
 -- name: user_revoke
 -- Ends every token and code of a person; counts the access tokens and families that lived.
 with ended as (
-    update users set generation = generation + 1 where lower(username) = lower($1) returning subject
+    update users set generation = generation + 1 where lower(username collate "C") = lower($1 collate "C") returning subject
 ), counted as (
     select
         (select count(*) from living_access_tokens t where t.subject = e.subject and t.expires_at > $2)

@@ -11,6 +11,7 @@ from gateway.errors import OAuthError, StoreUnavailable
 from gateway.model import Client, User
 from gateway.oauth import pkce
 from gateway.store import Clock, FlowRequest, IssuedTokens, NewClient, Store
+from tests.serving import until
 
 PASSWORD_HASH = hash_password("an obviously fake password")
 VERIFIER = "obviously-a-fake-verifier-of-43-characters.."
@@ -138,6 +139,11 @@ async def everything(dsn: str) -> dict[str, list[str]]:
         table: [row["line"] for row in await fetch(dsn, f"select t::text as line from {table} t order by t::text")]
         for (table,) in tables
     }
+
+
+async def counted(store: Store) -> None:
+    """Wait until the database has all that was counted."""
+    await until(lambda: store._tally._writer is None)
 
 
 async def outcome(attempt: Any) -> str:

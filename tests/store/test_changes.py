@@ -119,7 +119,7 @@ async def test_what_ends_no_token_writes_nothing_and_tells_nobody(rig: Rig, stor
         await store.create_scope("extra", "More")
         await store.delete_scope("extra")
         await store.client_credentials(rig.client, frozenset(), (), store.now())
-        await store.sign_in_failed("ada", None)
+        store.guess("ada", None, None).wrong()
         await store.end_session(rig.session_token)
         await store.revoke_token("unknown", None)
         assert await outcome(rig.refresh("gwr_invented")) == "invalid_grant"

@@ -3,13 +3,14 @@
 from dataclasses import replace
 from typing import Any
 
+import asyncpg
 import pytest
 
 from gateway.errors import OperatorError
 from gateway.model import About, Owner
 from gateway.store import Conflict, NewClient, Store
 from gateway.store.records import Logo
-from tests.store.rig import NEW_CLIENT, MovableClock, Rig, count, fetch
+from tests.store.rig import NEW_CLIENT, MovableClock, Rig, count, counted, fetch
 
 PUBLIC = replace(NEW_CLIENT, confidential=False)
 
@@ -76,15 +77,32 @@ async def test_secret_is_good_for_its_own_client_only(store: Store) -> None:
     assert await store.authenticate_client(two.client_id, secret) is None
 
 
-async def test_wrong_secrets_are_counted_and_lock_nobody_out(store: Store, database: str) -> None:
+async def test_wrong_secrets_are_one_event_a_minute_and_lock_nobody_out(
+    store: Store, database: str, clock: MovableClock
+) -> None:
+    clock.stop()
     client, secret = await store.create_client(NEW_CLIENT)
-    for _ in range(100):
+    for _ in range(150):
         assert await store.authenticate_client(client.client_id, "gws_wrong") is None
-    assert await store.authenticate_client(client.client_id, secret or "") == client
-    (event,) = await fetch(database, "select detail from events where kind = 'client.secrets_guessed'")
-    assert '"failures": 100' in event["detail"]
     await store.authenticate_client("c-unknown", "gws_wrong")
-    assert await count(database, "failed_attempts") == 1
+    assert await store.authenticate_client(client.client_id, secret or "") == client
+    await counted(store)
+    (event,) = await fetch(database, "select * from events where kind = 'client.secrets_guessed'")
+    assert (event["client_id"], event["detail"]) == (client.client_id, '{"failures": 150}')
+    assert await count(database, "failed_attempts") == 0
+
+
+async def test_a_wrong_secret_waits_for_no_count(store: Store, database: str) -> None:
+    client, secret = await store.create_client(NEW_CLIENT)
+    connection = await asyncpg.connect(database)
+    try:
+        async with connection.transaction():  # as others who count would hold it, for as long as they like
+            await connection.execute("lock table events, failed_attempts in exclusive mode")
+            for _ in range(20):
+                assert await store.authenticate_client(client.client_id, "gws_wrong") is None
+            assert await store.authenticate_client(client.client_id, secret or "") == client
+    finally:
+        await connection.close()
 
 
 async def test_rotated_secret_replaces_the_old_at_once(store: Store) -> None:

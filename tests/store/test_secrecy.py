@@ -7,12 +7,12 @@ import time
 from dataclasses import replace
 from datetime import timedelta
 
-from gateway.crypto import Keyring, random_text
+from gateway.crypto import Keyring, digest, random_text
 from gateway.errors import StoreUnavailable
 from gateway.store import Store
 from gateway.supervisor import embedded
 from tests.serving import PATIENCE
-from tests.store.rig import NEW_CLIENT, VERIFIER, Rig, everything, outcome
+from tests.store.rig import NEW_CLIENT, VERIFIER, Rig, count, counted, everything, outcome
 
 
 async def test_dump_shows_no_secret_in_any_form(store: Store, database: str) -> None:
@@ -22,7 +22,10 @@ async def test_dump_shows_no_secret_in_any_form(store: Store, database: str) -> 
     second = await rig.refresh(first.refresh_token)
     unspent = await rig.code()
     rotated = await store.rotate_secret(rig.client.client_id, overlap=60)
-    await store.sign_in_failed("hunter2-typed-as-a-name", "browser-of-ada")
+    for _ in range(2):
+        store.guess("hunter2-typed-as-a-name", None, "browser-of-ada").wrong()
+    await counted(store)
+    typed = {digest(text.format("hunter2-typed-as-a-name")).hex() for text in ("{}", "user\0{}")}
     secrets = [
         rig.secret, rotated, rig.session_token, code, unspent, VERIFIER, "hunter2", "browser-of-ada",
         first.access_token, first.refresh_token, first.mac_key, second.access_token, second.refresh_token,
@@ -30,6 +33,8 @@ async def test_dump_shows_no_secret_in_any_form(store: Store, database: str) -> 
     ]  # fmt: skip
     dump = "\n".join(line for lines in (await everything(database)).values() for line in lines)
     assert rig.user.subject in dump
+    assert await count(database, "failed_attempts") == 1
+    assert not any(plain in dump for plain in typed), "a plain digest of a password tells it to whoever guesses offline"
     for secret in secrets:
         assert secret
         for form in (secret, secret[4:], secret.encode().hex()):

@@ -6,7 +6,7 @@ import pytest
 
 from gateway.store import Store
 from gateway.store.database import connect
-from tests.store.rig import MovableClock, Rig, count, fetch, outcome
+from tests.store.rig import MovableClock, Rig, count, counted, fetch, outcome
 
 DAY = 86400
 
@@ -21,7 +21,9 @@ async def swept(store: Store, batch: int = 1000) -> int:
 async def test_sweep_takes_nothing_that_lives(rig: Rig, store: Store, database: str) -> None:
     tokens = await rig.tokens()
     await store.start_flow(rig.session_id, rig.request())
-    await store.sign_in_failed("nobody", None)
+    for _ in range(2):
+        store.guess("nobody", None, None).wrong()
+    await counted(store)
     await store.rotate_secret(rig.client.client_id, overlap=60)
     await store.spend_token_nonces([(b"k" * 16, store.now() + timedelta(minutes=1))])
     code = await rig.code()
@@ -37,7 +39,9 @@ async def test_sweep_leaves_nothing_that_expired(rig: Rig, store: Store, databas
         await rig.refresh(tokens.refresh_token)
         await rig.code()
         await store.client_credentials(rig.client, frozenset(), (), store.now())
-    await store.sign_in_failed("nobody", None)
+    for _ in range(2):
+        store.guess("nobody", None, None).wrong()
+    await counted(store)
     await store.rotate_secret(rig.client.client_id)
     await store.spend_token_nonces([(bytes([n]) * 16, store.now()) for n in range(5)])
     await store.withdraw(rig.user.subject, rig.client.client_id)
@@ -125,7 +129,8 @@ async def test_audit_names_what_happened_to_whom(rig: Rig, store: Store, databas
     await store.revoke_token(again.access_token, rig.client)
     await outcome(rig.refresh(tokens.refresh_token))
     await outcome(rig.redeem(code))
-    await store.sign_in_failed(rig.user.subject, None)
+    store.guess("ada", rig.user, None).wrong()
+    await counted(store)
     flow = await store.start_flow(rig.session_id, rig.request())
     assert flow is not None
     await store.deny(flow.flow_id, rig.session_id)

@@ -128,11 +128,47 @@ async def test_ten_wrong_passwords_stop_even_the_right_one(browser: Browser, ada
     assert "gateway_session" not in browser.cookies
 
 
-async def test_user_name_and_email_share_one_counter(browser: Browser, ada: str) -> None:
-    for number in range(10):
-        login = ("ada", "ada@example.org", "ADA")[number % 3]
-        assert (await attempt(browser, login, "wrong")).status == 400
-    assert (await attempt(browser, "ada@example.org", PASSWORD)).status == 429
+@pytest.mark.parametrize(("first", "second"), [("ada", "ada@example.org"), ("ADA@example.org", "Ada")])
+async def test_guesses_at_one_name_bar_the_other_and_tell_nobody(
+    browser: Browser, ada: str, first: str, second: str
+) -> None:
+    unknown, others = "nobody", "nobody@example.org"
+    for _ in range(10):
+        for login in (first, unknown):
+            assert (await attempt(browser, login, "wrong")).status == 400
+    for login in (first, unknown):
+        assert (await attempt(browser, login, PASSWORD)).status == 429
+    for number in range(10):  # the right password now and then
+        by_other = await attempt(browser, second, PASSWORD if number % 2 else "wrong")
+        by_nobody = await attempt(browser, others, PASSWORD)
+        assert (by_other.status, by_nobody.status) == (400, 400)
+        assert without_secrets(by_other.text).replace(second, "") == without_secrets(by_nobody.text).replace(others, "")
+    for login in (second, others):
+        assert (await attempt(browser, login, PASSWORD)).status == 429
+    assert "gateway_session" not in browser.cookies
+
+
+async def test_guesses_by_a_name_that_only_looks_alike_are_not_the_accounts(plane: Plane, browser: Browser) -> None:
+    await plane.user("ida")
+    for _ in range(10):
+        assert (await attempt(browser, "İda", "wrong")).status == 400
+    assert (await attempt(browser, "İda", PASSWORD)).status == 429
+    assert (await attempt(browser, "ida", PASSWORD)).status == 303
+
+
+async def test_a_barred_account_takes_the_time_of_any_other(browser: Browser, ada: str) -> None:
+    for _ in range(10):
+        await attempt(browser, "ada", "wrong")
+    checks = {name: float("inf") for name in ("ada@example.org", "eve@example.org")}
+    form = (await browser.get(LOGIN)).form
+    for _ in range(8):
+        for username, fastest in list(checks.items()):
+            started = time.process_time()
+            assert (await browser.submit(form, username=username, password=PASSWORD)).status == 400
+            checks[username] = min(fastest, time.process_time() - started)
+    started = time.process_time()
+    hash_password("x")
+    assert abs(checks["ada@example.org"] - checks["eve@example.org"]) < 0.7 * (time.process_time() - started)
 
 
 async def test_success_clears_the_count(browser: Browser, ada: str) -> None:
@@ -165,7 +201,8 @@ async def test_guesses_side_by_side_learn_no_more_than_in_a_row(plane: Plane, br
             guesses.append(asyncio.create_task(browser.submit(form, username="ada", password=password)))
             await until(lambda number=number: checks._pending == number)  # type: ignore[misc]
     *others, right = await asyncio.gather(*guesses)
-    assert {answer.status for answer in others} <= {400, 429}
+    assert [answer.status for answer in others].count(400) <= 10
+    assert {answer.status for answer in others} == {400, 429}, "a wrong one tells as little as the right one"
     assert right.status == 429
     assert "gateway_session" not in browser.cookies
 

@@ -1,0 +1,92 @@
+"""Guesses at passwords and client secrets: what is counted, and when no more are heard.
+
+A wrong password counts for the account and for the name that was typed. Ten in a row for a name, and the name is told
+"too many", whoever has it, if anybody: the answers say nothing of who has an account. Ten in a row for an account, by
+whichever of its names, and every attempt is refused as a wrong one, also a right one: else its other name would bring
+ten guesses more, or tell that it is the same person's.
+
+A browser that signed in to the account before has an allowance of its own: strangers' guesses never lock a person out
+of the browser they use. Signing in clears the allowance that it was done by, and no other.
+
+A client's secret has 192 random bits, so guessing is hopeless and only recorded: were a client locked for it, anybody
+who knows its public identifier could shut it out.
+
+What people type may be a password in the wrong field, so the database holds keyed digests. After a rotation of the
+master key the counts begin anew.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from gateway.crypto import Keyring
+from gateway.model import User
+from gateway.store.base import WAIT, Base, folded
+from gateway.store.tally import Tally
+
+WRONG_PASSWORDS: Final = 10  # in a row, for one name or one account, from one allowance
+_NAME_WRITTEN_FROM: Final = 2  # names that are typed once, which anybody can invent, write no row each
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Whether a guess is heard: `wait` is for how many seconds the name is told "too many", 0 if it is not; of a
+    `barred` account every attempt is a wrong one."""
+
+    wait: float
+    barred: bool
+
+
+class Guess:
+    """One attempt to sign in, by a name, to an account if somebody has that name."""
+
+    def __init__(self, tally: Tally, keyring: Keyring, login: str, user: User | None, browser: str | None) -> None:
+        self._tally = tally
+        self._subject = None if user is None else user.subject
+        self._browser = b"" if browser is None else keyring.keyed_digest("guessing-browser", browser)
+        self._name = name_digest(keyring, login)
+        nobodys = f"{login}\0"  # so that as many are looked for, whoever has the name
+        self._account = account_digest(keyring, "" if user is None else user.subject)
+        names = (login, nobodys) if user is None else (user.username, user.email or nobodys)
+        self._names = {name_digest(keyring, name) for name in names}
+
+    async def standing(self) -> Standing:
+        """Whether it is heard, by all that is written and what this process has counted since."""
+        await self._tally.read(self._browser, [self._account, *self._names | {self._name}])
+        name = (self._name, self._browser)
+        locked = self._tally.failures(name) >= WRONG_PASSWORDS
+        wait = WAIT - self._tally.rested(name).total_seconds() if locked else 0.0
+        return Standing(min(WAIT, wait), self._barred())
+
+    def wrong(self) -> None:
+        """It was refused. What a barred account is tried with counts for the name alone, so that the bar ends."""
+        self._tally.count((self._name, self._browser), written_from=_NAME_WRITTEN_FROM)
+        if self._subject is not None and not self._barred():
+            self._tally.count((self._account, self._browser))
+        self._tally.note("sign_in.failed", subject=self._subject)
+
+    def right(self) -> None:
+        """It signed somebody in: the account and all its names begin anew."""
+        for key in (self._account, self._name, *self._names):
+            self._tally.clear((key, self._browser))
+
+    def _barred(self) -> bool:
+        return self._subject is not None and (self._tally.failures((self._account, self._browser)) >= WRONG_PASSWORDS)
+
+
+def name_digest(keyring: Keyring, login: str) -> bytes:
+    """The account under which what was typed as a name is counted."""
+    return keyring.keyed_digest("guessed-name", folded(login))
+
+
+def account_digest(keyring: Keyring, subject: str) -> bytes:
+    """The account under which a person is counted, by whichever name."""
+    return keyring.keyed_digest("guessed-account", subject)
+
+
+class Guesses(Base):
+    """Attempts to sign in."""
+
+    def guess(self, login: str, user: User | None, browser: str | None) -> Guess:
+        """An attempt by `login`, which is `user`'s name if it is anybody's; `browser` is the identifier of a browser
+        that signed in to this account before."""
+        return Guess(self._tally, self._keyring, login, user, browser)

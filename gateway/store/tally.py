@@ -1,0 +1,214 @@
+"""Failures, counted in memory and written now and then, so that no request waits for a count.
+
+    count ──▶ fresh ──▶ sending ──▶ written        one writer for the process; a failed write goes back to fresh
+                 clear ──▶ to be deleted ──▶ gone
+
+Nothing that a stranger can call for free takes a row lock: were it so, all who fail on one account would queue for its
+row, and fill the connections that others need. A request only reads, which waits for nobody, and adds what this
+process has not written yet.
+
+Several workers see each other's counts as soon as they are written: the first failure is written at once, what comes
+meanwhile `_PAUSE` seconds later. So all workers together let through what one would, and what fails within a pause
+elsewhere. A worker that dies takes what it counted within its last pause along, no more.
+
+A reading that may or may not hold what is being written is not used: what was last known and what was counted since
+are. The version of a count, raised when it is sent, has arrived or is cleared, tells.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from datetime import datetime, timedelta
+from itertools import islice
+from typing import Final
+
+from gateway import observe
+from gateway.errors import StoreUnavailable
+from gateway.store.database import Database, Row
+
+Key = tuple[bytes, bytes]  # account and browser, as `failed_attempts` knows them
+_Note = tuple[datetime, str, str | None, str | None]  # minute, kind of event, subject, client_id
+
+_PAUSE: Final = 0.2  # seconds between two writes, and after one that failed
+_MOST: Final = 10_000  # counts that are held
+_AT_ONCE: Final = 1000  # counts in one statement
+
+log = observe.get_logger("gateway.store")
+
+
+class _Count:
+    """What is known of one row: what it held when it was last read or written, and what is not in it yet."""
+
+    __slots__ = ("fresh", "last_failed_at", "sending", "version", "written")
+
+    def __init__(self) -> None:
+        self.written = self.sending = self.fresh = self.version = 0
+        self.last_failed_at: datetime | None = None
+
+    def total(self) -> int:
+        return self.written + self.sending + self.fresh
+
+    def learn(self, row: Row | None, since: datetime) -> None:
+        """What the row holds, unless it rested since then: the next write replaces it."""
+        self.written = 0
+        if row is not None and row["last_failed_at"] > since:
+            self.written = row["failures"]
+            self.last_failed_at = max(self.last_failed_at or row["last_failed_at"], row["last_failed_at"])
+
+
+class Tally:
+    """The counts of one process over `failed_attempts`, and the events that stand for many failures each.
+
+    A row that rested for `rest` begins anew.
+    """
+
+    def __init__(self, database: Database, now: Callable[[], datetime], rest: timedelta) -> None:
+        self._database, self._now, self._rest = database, now, rest
+        self._counts: dict[Key, _Count] = {}  # the one that was touched last stands last
+        self._due: set[Key] = set()
+        self._clears: set[Key] = set()
+        self._notes: dict[_Note, tuple[int, datetime]] = {}
+        self._writer: asyncio.Task[None] | None = None
+        self._closing = asyncio.Event()
+
+    async def read(self, browser: bytes, accounts: Sequence[bytes]) -> None:
+        """Look what others have written; `failures` and `rested` answer by it."""
+        keys = [(account, browser) for account in accounts]
+        versions = {key: self._counts[key].version if key in self._counts else 0 for key in keys}
+        rows = await self._database.rows("attempts_find", list(accounts), browser)
+        found = {row["account"]: row for row in rows}
+        for key in keys:
+            if key[0] in found and key not in self._counts:
+                self._touch(key)
+            count = self._counts.get(key)
+            if count is None or count.sending or count.version != versions[key] or key in self._clears:
+                continue
+            count.learn(found.get(key[0]), self._now() - self._rest)
+
+    def failures(self, key: Key) -> int:
+        """How many failures in a row there were; 0 once they rested."""
+        count = self._counts.get(key)
+        return 0 if count is None or self.rested(key) >= self._rest else count.total()
+
+    def rested(self, key: Key) -> timedelta:
+        """How long ago the last failure was."""
+        count = self._counts.get(key)
+        return self._rest if count is None or count.last_failed_at is None else self._now() - count.last_failed_at
+
+    def count(self, key: Key, *, written_from: int = 1) -> None:
+        """One more failure; fewer than `written_from` are not worth a row yet."""
+        rested = self.rested(key) >= self._rest
+        count = self._touch(key)
+        if rested:
+            count.written = count.fresh = 0
+        count.fresh += 1
+        count.last_failed_at = self._now()
+        if count.total() >= written_from:
+            self._due.add(key)
+            self._write_soon()
+
+    def clear(self, key: Key) -> None:
+        """What was counted no longer counts."""
+        count = self._counts.get(key)
+        if count is None:
+            return
+        if count.written or count.sending:
+            self._clears.add(key)
+            self._write_soon()
+        self._due.discard(key)
+        count.written = count.sending = count.fresh = 0
+        count.version += 1
+
+    def note(self, kind: str, *, subject: str | None = None, client_id: str | None = None) -> None:
+        """One more failure for the audit record, in which each minute and account has one event."""
+        now = self._now()
+        note = (now.replace(second=0, microsecond=0), kind, subject, client_id)
+        times, first = self._notes.get(note, (0, now))
+        self._notes[note] = times + 1, first
+        self._write_soon()
+
+    async def close(self) -> None:
+        """Write what is left, once; a database that is away then loses it."""
+        self._closing.set()
+        if self._writer is not None:
+            await self._writer
+
+    # -- the writer -----------------------------------------------------------------------------------------
+
+    def _touch(self, key: Key) -> _Count:
+        count = self._counts.pop(key, None) or _Count()
+        self._counts[key] = count
+        while len(self._counts) > _MOST:
+            oldest = next(iter(self._counts))
+            del self._counts[oldest]
+            self._due.discard(oldest)
+        return count
+
+    def _write_soon(self) -> None:
+        if self._writer is None:
+            self._writer = asyncio.create_task(self._write(), name="store-tally")
+
+    async def _write(self) -> None:
+        while self._due or self._clears or self._notes:
+            try:
+                await self._delete()
+                await self._add()
+                await self._record()
+            except Exception as exc:
+                if not isinstance(exc, StoreUnavailable):  # which is told by those who ask for something
+                    log.error("failures could not be counted; it is tried again", exc_info=exc)
+                if self._closing.is_set():
+                    break
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_PAUSE):
+                    await self._closing.wait()
+        self._writer = None
+
+    async def _delete(self) -> None:
+        if not self._clears:
+            return
+        keys = list(islice(self._clears, _AT_ONCE))
+        await self._database.row("attempts_clear", [account for account, _ in keys], [browser for _, browser in keys])
+        self._clears.difference_update(keys)
+        for key in keys:
+            if key in self._counts:
+                self._counts[key].version += 1
+
+    async def _add(self) -> None:
+        keys = list(islice(self._due, _AT_ONCE))
+        sent = {key: self._counts[key] for key in keys}
+        if not sent:
+            return
+        self._due.difference_update(sent)
+        for count in sent.values():
+            count.sending, count.fresh = count.fresh, 0
+            count.version += 1
+        versions = {key: count.version for key, count in sent.items()}
+        arguments = [(*key, count.sending, count.last_failed_at) for key, count in sent.items()]
+        rows: list[Row] | None = None
+        try:
+            rows = await self._database.rows("attempts_add", *map(list, zip(*arguments, strict=True)), self._rest)
+        finally:
+            found = {(row["account"], row["browser"]): row for row in rows or ()}
+            for key, count in sent.items():
+                sending, count.sending = count.sending, 0
+                if count.version != versions[key]:  # cleared meanwhile
+                    continue
+                count.version += 1
+                if rows is not None:
+                    count.learn(found.get(key), self._now() - self._rest)
+                elif self._counts.get(key) is count:
+                    count.fresh += sending
+                    self._due.add(key)
+
+    async def _record(self) -> None:
+        notes, self._notes = self._notes, {}
+        if not notes:
+            return
+        arguments = [(first, *note, times) for note, (times, first) in notes.items()]
+        try:
+            await self._database.row("failures_note", *map(list, zip(*arguments, strict=True)))
+        except BaseException:
+            for note, (times, first) in notes.items():
+                self._notes[note] = times + self._notes.get(note, (0, first))[0], first
+            raise
