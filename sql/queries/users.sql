@@ -16,7 +16,8 @@ select subject, username, email, name, created_at, disabled_at from users order 
 
 -- name: user_find
 -- The person of that user name, whatever its letters' case.
-select subject, username, email, name, created_at, disabled_at from users where lower(username collate "C") = lower($1 collate "C");
+select subject, username, email, name, created_at, disabled_at from users
+where lower(username collate "C") = lower($1 collate "C");
 
 -- name: user_candidate
 -- The live person whom a sign-in form means by a user name or an e-mail address; the two never look alike.
@@ -57,7 +58,9 @@ select subject from changed;
 -- name: user_enable
 -- May sign in again; what was ended stays ended.
 with changed as (
-    update users set disabled_at = null where lower(username collate "C") = lower($1 collate "C") returning subject
+    update users set disabled_at = null
+    where lower(username collate "C") = lower($1 collate "C")
+    returning subject
 ), recorded as (
     insert into events (at, kind, subject) select $2, 'user.enabled', subject from changed
 )
@@ -76,7 +79,9 @@ select subject from gone;
 -- name: user_revoke
 -- Ends every token and code of a person; counts the access tokens and families that lived.
 with ended as (
-    update users set generation = generation + 1 where lower(username collate "C") = lower($1 collate "C") returning subject
+    update users set generation = generation + 1
+    where lower(username collate "C") = lower($1 collate "C")
+    returning subject
 ), counted as (
     select
         (select count(*) from living_access_tokens t where t.subject = e.subject and t.expires_at > $2)
