@@ -1,0 +1,96 @@
+"""What a stranger's bytes may cost: 8 KiB of them hold a worker for 5 ms at most, whatever they are.
+
+The worst is looked for by climbing: of two inputs the one that takes longer is changed further. Inputs are a beginning,
+a piece that is repeated, and an end, since it is repetition that makes a reader go back. Time is that of this thread's
+processor, and an input that takes too long is given more chances, so that a busy machine decides nothing.
+"""
+
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+SIZE: Final = 8 * 1024  # bytes of an input
+BOUND: Final = 0.005  # seconds of the processor for so many
+CHANCES: Final = 40  # times the bound that an input which seems slow is run again for; the fastest run counts
+
+Take = Callable[[bytes], object]
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """An input of `SIZE` bytes: how it begins, what is repeated, how it ends."""
+
+    front: bytes
+    unit: bytes
+    end: bytes
+
+    def data(self) -> bytes:
+        room = max(0, SIZE - len(self.front) - len(self.end))
+        return self.front + (self.unit * (room // max(1, len(self.unit)) + 1))[:room] + self.end
+
+
+def seconds(take: Take, data: bytes) -> float:
+    """The processor's time that `take` needs for `data`."""
+    began = time.thread_time()
+    take(data)
+    return time.thread_time() - began
+
+
+def steady(take: Take, data: bytes, bound: float = BOUND) -> float:
+    """The same at its fastest, looked at until it is within the bound."""
+    fastest = spent = seconds(take, data)
+    while fastest > bound and spent < CHANCES * bound:
+        spent += (took := seconds(take, data))
+        fastest = min(fastest, took)
+    return fastest
+
+
+class Climb:
+    """Looks for the input that `take` needs longest for, from pieces that mean something to it."""
+
+    def __init__(self, take: Take, pieces: Sequence[bytes], bound: float = BOUND) -> None:
+        self._take, self._pieces, self._bound = take, pieces, bound
+        self._best: list[tuple[float, Shape]] = []
+        self.worst = 0.0
+
+    def step(self, chance: random.Random) -> bytes:
+        """Try one more input. Raises AssertionError where it takes longer than the bound."""
+        shape = self._changed(chance)
+        data = shape.data()
+        took = seconds(self._take, data)
+        if not self._best or took > self._best[-1][0]:
+            took = min(took, steady(self._take, data, self._bound))
+            assert took <= self._bound, f"{took * 1000:.1f} ms for {len(data)} bytes: {shape}"
+            self._best = sorted([*self._best, (took, shape)], key=lambda found: -found[0])[:_KEPT]
+            self.worst = self._best[0][0]
+        return data
+
+    def _changed(self, chance: random.Random) -> Shape:
+        if len(self._best) < _KEPT or chance.random() < 0.3:
+            picked = [chance.choice(self._pieces) for _ in range(chance.randint(1, 3))]
+            return Shape(
+                chance.choice((b"", *self._pieces)), b"".join(picked), chance.choice((b"", b"\0", *self._pieces))
+            )
+        shape = chance.choice(self._best)[1]
+        part = chance.choice(("front", "unit", "unit", "unit", "end"))
+        return replace(shape, **{part: _altered(chance, getattr(shape, part), self._pieces)})
+
+
+_KEPT: Final = 4  # of the slowest
+
+
+def _altered(chance: random.Random, text: bytes, pieces: Sequence[bytes]) -> bytes:
+    start = chance.randint(0, len(text))
+    end = min(len(text), start + chance.choice((0, 1, 1, 2, 4)))
+    match chance.randrange(5):
+        case 0:
+            middle = b""
+        case 1:
+            middle = text[start:end] * 2
+        case 2:
+            middle = bytes((chance.randrange(256),))
+        case _:
+            middle = chance.choice(pieces)
+    return text[:start] + middle + text[end:]
