@@ -11,7 +11,14 @@ class GatewayError(Exception):
 
 
 class OperatorError(GatewayError):
-    """A fault that the operator can mend: one line that names the key, the value and the mend."""
+    """A fault that the operator can mend: one line that names the key, the value and the mend.
+
+    `statements` are SQL that mends it, each a line that can be pasted.
+    """
+
+    def __init__(self, message: str, *, statements: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.statements = statements
 
 
 @dataclass(eq=False)

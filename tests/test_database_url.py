@@ -6,7 +6,7 @@ import asyncpg
 import pytest
 
 from gateway.config.database_url import fault_of
-from gateway.store.database import is_outage
+from gateway.store.outages import is_outage
 
 REFUSED = [
     # no host

@@ -4,7 +4,6 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Final
 
 from gateway import memory
 from gateway.app.process import Service, store_of
@@ -12,10 +11,9 @@ from gateway.config import compile_routes
 from gateway.guard import Guard
 from gateway.proxy import Proxy
 from gateway.supervisor.channel import Start
+from gateway.supervisor.connections import ACCESS_POOL
 from gateway.supervisor.listening import BACKLOG
 from gateway.web.refusal import refusal_page
-
-_CONNECTIONS: Final = 4  # for what is seldom asked; tokens, nonces and the change log have connections of their own
 
 
 @asynccontextmanager
@@ -24,7 +22,7 @@ async def serving(start: Start, listener: socket.socket) -> AsyncIterator[Servic
     memory.let_go_of_files()  # before a connection by name starts a thread
     config = start.settings.config
     async with AsyncExitStack() as stack:
-        store = store_of(start, _CONNECTIONS)
+        store = store_of(start, ACCESS_POOL)
         stack.push_async_callback(store.close)
         guard = Guard(store, start.settings)
         await guard.start()

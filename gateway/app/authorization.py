@@ -16,10 +16,10 @@ from gateway.app.process import Service, store_of
 from gateway.errors import StoreUnavailable
 from gateway.store import Store
 from gateway.supervisor.channel import Start
+from gateway.supervisor.connections import AUTHORIZATION_POOL
 from gateway.supervisor.listening import BACKLOG
 from gateway.web.app import create_app, create_runner, load
 
-_CONNECTIONS: Final = 10
 _SWEEP_EVERY: Final = 10.0
 _SWEEP_BATCH: Final = 1000
 
@@ -30,7 +30,7 @@ log = observe.get_logger("gateway.worker")
 async def serving(start: Start, listener: socket.socket) -> AsyncIterator[Service]:
     """Serve the pages and endpoints. The supervisor drains the access plane first, which then asks no more."""
     async with AsyncExitStack() as stack:
-        store = store_of(start, _CONNECTIONS)
+        store = store_of(start, AUTHORIZATION_POOL)
         stack.push_async_callback(store.close)
         app = create_app(start.settings, store)
         load(app)

@@ -32,9 +32,15 @@ class Refusal(click.ClickException):
 
     exit_code = 1
 
+    def __init__(self, message: str, statements: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.statements = statements
+
     def show(self, file: IO[Any] | None = None) -> None:
         for line in self.message.splitlines():
             click.echo(f"gateway: {line}", file=file, err=file is None)
+        for statement in self.statements:  # as they are, so that they can be pasted
+            click.echo(statement, file=file, err=file is None)
 
 
 class _Nouns(Noun):
@@ -60,9 +66,9 @@ class _Nouns(Noun):
         try:
             return super().invoke(ctx)
         except StoreUnavailable as exc:
-            raise Refusal("database.url: the database does not answer; start it, or correct the address") from exc
+            raise Refusal(f"database.url: {exc}") from exc
         except OperatorError as exc:
-            raise Refusal(str(exc)) from exc
+            raise Refusal(str(exc), exc.statements) from exc
 
 
 @click.group(

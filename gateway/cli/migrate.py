@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import datetime
 from pathlib import Path
 
 import click
@@ -12,7 +11,8 @@ from gateway import config
 from gateway.cli.session import show, show_all, with_config, with_json
 from gateway.cli.usage import Verb
 from gateway.config import Settings
-from gateway.store import migrations
+from gateway.errors import OperatorError
+from gateway.store import migrations, privileges
 from gateway.supervisor import embedded
 from gateway.supervisor.keys import with_master_key
 
@@ -22,23 +22,38 @@ from gateway.supervisor.keys import with_master_key
 @with_config
 @with_json
 def command(status: bool, path: Path, as_json: bool) -> None:
-    """Apply the migrations that a database is missing; an embedded one does that by itself."""
+    """Apply the migrations that a database is missing; an embedded one does that by itself.
+
+    It is for the role that owns the tables. With --status, as the role that serves, it also prints the GRANTs that
+    this role lacks, and then ends with 1.
+    """
     settings = config.load(path)
-
-    async def act() -> tuple[list[str], list[tuple[str, datetime | None]]]:
-        async with _dsn(settings) as dsn:
-            if status:
-                return [], await migrations.status(dsn)
-            return await migrations.migrate(dsn), []
-
-    applied, all_of_them = asyncio.run(act())
     if status:
-        rows = [{"name": name, "applied_at": applied_at} for name, applied_at in all_of_them]
-        show_all(rows, ("name", "applied_at"), as_json=as_json)
-    elif as_json or applied:
+        asyncio.run(_show_status(settings, as_json=as_json))
+        return
+
+    async def act() -> list[str]:
+        async with _dsn(settings) as dsn:
+            return await migrations.migrate(dsn)
+
+    applied = asyncio.run(act())
+    if as_json or applied:
         show({"applied": applied}, as_json=as_json)
     else:
         click.echo("nothing to apply: the database is up to date")
+
+
+async def _show_status(settings: Settings, *, as_json: bool) -> None:
+    async with _dsn(settings) as dsn:
+        lacking = await privileges.lacking(dsn)
+        try:
+            found = await migrations.status(dsn)
+        except OperatorError as exc:
+            raise exc if lacking is None else lacking.fault() from exc
+    rows = [{"name": name, "applied_at": applied_at} for name, applied_at in found]
+    show_all(rows, ("name", "applied_at"), as_json=as_json)
+    if lacking is not None:
+        raise lacking.fault()
 
 
 @asynccontextmanager

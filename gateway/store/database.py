@@ -20,6 +20,7 @@ import asyncpg
 
 from gateway.errors import OperatorError, StoreUnavailable
 from gateway.store import poolers, queries
+from gateway.store.outages import is_outage, why
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 Row: TypeAlias = asyncpg.Record
@@ -32,29 +33,6 @@ IDLE_LIMIT: Final = 60.0  # a connection silent for longer may have been dropped
 
 _HOST: Final = re.compile(r"(?:[A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]+)?")
 
-# What no answer, or none of use, looks like. Everything else that asyncpg raises is a fault of ours.
-_UNAVAILABLE: Final = (
-    OSError,  # TimeoutError is one
-    asyncpg.PostgresConnectionError,
-    asyncpg.OperatorInterventionError,  # shutdown, start-up, cancelled by a timeout
-    asyncpg.InsufficientResourcesError,
-    asyncpg.TransactionRollbackError,  # deadlock, serialisation
-    asyncpg.ObjectNotInPrerequisiteStateError,  # a lock was not had in time
-    asyncpg.ReadOnlySQLTransactionError,  # demoted to a standby
-    asyncpg.IdleInTransactionSessionTimeoutError,
-    asyncpg.InvalidAuthorizationSpecificationError,
-    asyncpg.InvalidCatalogNameError,
-    asyncpg.InternalClientError,
-    asyncpg.FatalPostgresError,
-)
-
-
-def is_outage(exc: BaseException) -> bool:
-    """Whether an exception means that the database gave no answer of use."""
-    if isinstance(exc, asyncpg.InterfaceError):
-        return not isinstance(exc, ValueError)  # those are arguments that do not fit
-    return isinstance(exc, _UNAVAILABLE)
-
 
 @asynccontextmanager
 async def answering(deadline: float) -> AsyncIterator[None]:
@@ -64,8 +42,14 @@ async def answering(deadline: float) -> AsyncIterator[None]:
             yield
     except Exception as exc:
         if is_outage(exc):
-            raise StoreUnavailable(f"the database gave no answer: {type(exc).__name__}") from exc
+            raise no_answer(exc) from exc
         raise
+
+
+def no_answer(exc: Exception) -> StoreUnavailable:
+    """What an outage is told as: with the database's own reason, and the mend."""
+    reason, mend = why(exc)
+    return StoreUnavailable(f"the database gave no answer: {reason}; {mend}")
 
 
 async def connect(dsn: str, name: str, *, statement_timeout: float = DEADLINE, **settings: str) -> Connection:
@@ -112,15 +96,8 @@ def cannot_reach(dsn: str, exc: BaseException) -> OperatorError:
             f"database.url: the address of {where} cannot be read; write it as postgresql://USER:PASSWORD@HOST:PORT/"
             "DATABASE with special characters percent-encoded"
         )
-    if isinstance(exc, TimeoutError):
-        reason = "no answer in time"
-    elif isinstance(exc, OSError):
-        reason = exc.strerror or "the connection failed"
-    elif isinstance(exc, asyncpg.PostgresError):
-        reason = str(exc.args[0])
-    else:
-        reason = "no server there can take writes"
-    return OperatorError(f"database.url: {where} cannot be used: {reason}; start the database, or name another")
+    reason, mend = why(exc)
+    return OperatorError(f"database.url: {where} cannot be used: {reason}; {mend}")
 
 
 class Statements:

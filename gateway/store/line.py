@@ -16,9 +16,12 @@ from asyncpg.prepared_stmt import PreparedStatement
 
 from gateway.errors import StoreUnavailable
 from gateway.store import poolers, queries
-from gateway.store.database import DEADLINE, IDLE_LIMIT, Connection, Database, Statements, answering, is_outage
+from gateway.store.database import DEADLINE, IDLE_LIMIT, Connection, Database, Statements, answering, no_answer
+from gateway.store.outages import is_outage
 
 _NEVER: Final = float("inf")
+_SELDOM: Final = 2
+MOST: Final = 2 + _SELDOM  # connections of `Lines`
 
 
 class Line:
@@ -53,7 +56,7 @@ class Line:
         except BaseException as exc:
             self._terminate()
             if isinstance(exc, Exception) and is_outage(exc):
-                raise StoreUnavailable(f"the database gave no answer: {type(exc).__name__}") from exc
+                raise no_answer(exc) from exc
             raise
         finally:
             self._ends_at = _NEVER
@@ -115,7 +118,7 @@ class Lines:
     """What nonces are spent on: a line for those with a timestamp, one for those of a token, and what is seldom."""
 
     def __init__(self, connect_one: Callable[[], Awaitable[Connection]]) -> None:
-        self.seldom = Database(connect_one, 2)
+        self.seldom = Database(connect_one, _SELDOM)
         self.timed = Line(connect_one, self.seldom)
         self.lasting = Line(connect_one, self.seldom)
 

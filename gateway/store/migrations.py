@@ -21,7 +21,8 @@ import asyncpg
 
 from gateway.errors import OperatorError
 from gateway.resources import folder
-from gateway.store.database import Connection, cannot_reach, connect, is_outage
+from gateway.store.database import Connection, cannot_reach, connect
+from gateway.store.outages import is_outage
 
 OLDEST_SERVER: Final = 15
 _FILE: Final = re.compile(r"\d{4}_[a-z0-9_]+\.sql")
@@ -104,6 +105,11 @@ async def migrate(dsn: str) -> list[str]:
     try:
         while (name := await _apply_next(connection, dsn)) is not None:
             applied.append(name)
+    except asyncpg.InsufficientPrivilegeError as exc:
+        raise OperatorError(
+            f"database.url: this role may not change the schema ({exc.args[0]}); run `gateway migrate` as the owner of "
+            "the tables, or for the first time of the database (docs/database.md)"
+        ) from exc
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as exc:
         if is_outage(exc):
             raise cannot_reach(dsn, exc) from exc
@@ -176,7 +182,8 @@ async def _apply_next(connection: Connection, dsn: str) -> str | None:
                 await connection.execute(f"set local lock_timeout = '{_LOCK_TIMEOUT}'")
                 await connection.execute("set local idle_in_transaction_session_timeout = 0")
                 await connection.execute("select pg_advisory_xact_lock($1)", _LOCK)
-                await connection.execute(_TABLE)
+                if not await _has_table(connection):
+                    await connection.execute(_TABLE)
                 left = pending(migrations(), await _applied(connection))
                 if not left:
                     return None

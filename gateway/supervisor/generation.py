@@ -18,10 +18,10 @@ from typing import Any, Final
 from gateway.config import Settings
 from gateway.observe import Level
 from gateway.supervisor.channel import PlaneName, Start
+from gateway.supervisor.connections import authorization_workers, needed
 from gateway.supervisor.listening import listen_privately
 from gateway.supervisor.workers import Workers
 
-_WORKERS_EACH: Final = 4  # access workers that one of the authorization plane is enough for
 _LAST_ANSWERS: Final = 2.0  # seconds; whoever asked has gone by then
 
 
@@ -34,9 +34,9 @@ class Generation:
         self.settings = settings
         self._path, self._dsn, self._level = path, dsn, level
         self._private = listen_privately(path)
-        authorization = settings.config.server.authorization_workers or -(-workers // _WORKERS_EACH)
+        self.connections = needed(settings, workers)  # to the database, at most
         self.access = self._workers("access", workers, listener)
-        self.authorization = self._workers("authorization", authorization, self._private)
+        self.authorization = self._workers("authorization", authorization_workers(settings, workers), self._private)
 
     def _workers(self, plane: PlaneName, count: int, listener: socket.socket) -> Workers:
         def start(number: int) -> Start:

@@ -28,7 +28,9 @@ from gateway.errors import OperatorError, StoreUnavailable
 from gateway.observe import Level, get_logger
 from gateway.store import Store
 from gateway.store.migrations import migrate
+from gateway.store.privileges import require_privileges
 from gateway.supervisor.admin import Health, create_app
+from gateway.supervisor.connections import GENERATIONS, max_connections, needed, require_room, room_in
 from gateway.supervisor.embedded import Server
 from gateway.supervisor.folder import private_folder
 from gateway.supervisor.generation import Generation, first_of
@@ -37,7 +39,6 @@ from gateway.supervisor.listening import listen
 from gateway.supervisor.reload import require_reloadable
 
 DRAIN: Final = 30.0  # seconds for what is in flight
-_GENERATIONS: Final = 3  # at a time, for each takes memory and connections; a further reload waits until one has ended
 _REFUSED: Final = "reload refused, the configuration before stays in force"
 _PROBE: Final = 2.2  # so that /readyz answers within 2.5 s whatever the database does
 
@@ -79,6 +80,7 @@ class _Supervisor:
         self._store: Store | None = None
         self._ending, self._reload_asked = asyncio.Event(), asyncio.Event()
         self._starting: asyncio.Task[None] | None = None
+        self._started_for = 0  # connections of the embedded database
 
     async def run(self, on_ready: Callable[[], None] | None) -> None:
         loop = asyncio.get_running_loop()
@@ -103,7 +105,8 @@ class _Supervisor:
             stack.callback(listener.close)
             await stack.enter_async_context(_served(admin, self._health))
             self._settings = with_master_key(self._settings)
-            dsn = await stack.enter_async_context(_database(self._settings))
+            self._started_for = max_connections(self._settings, self._workers_of(self._settings))
+            dsn = await stack.enter_async_context(_database(self._settings, self._started_for))
             stack.push_async_callback(self._close_store)
             await self._open_store(dsn, self._settings)
             await self._warn(self._settings)
@@ -150,7 +153,7 @@ class _Supervisor:
             def begin(settings: Settings) -> Generation:
                 generation = Generation(
                     settings,
-                    workers=self._count or settings.config.server.workers,
+                    workers=self._workers_of(settings),
                     listener=listener,
                     path=folder / f"authorization-{next(numbers)}.sock",
                     dsn=dsn,
@@ -165,7 +168,7 @@ class _Supervisor:
             announcing = lives.create_task(self._announce(self._generation, on_ready))
             while not self._ending.is_set():
                 await first_of(self._ending.wait(), self._reload_asked.wait())
-                if len(self._lives) >= _GENERATIONS:
+                if len(self._lives) >= GENERATIONS:  # each takes memory and connections
                     await first_of(self._ending.wait(), asyncio.wait(self._lives.values(), return_when=FIRST_COMPLETED))
                 if self._reload_asked.is_set() and not self._ending.is_set():
                     self._reload_asked.clear()
@@ -183,6 +186,8 @@ class _Supervisor:
         try:
             settings = cast("Callable[[], Settings]", self._reload)()
             require_reloadable(self._settings, settings)
+            if settings.config.database.embedded:
+                await self._make_room(settings)
             if not await self._database_answers():
                 raise OperatorError(
                     "database.url: does not answer, and new workers know no token yet; reload when it does"
@@ -210,6 +215,23 @@ class _Supervisor:
         if not self._ending.is_set():
             log.info("reloaded", config=str(settings.path), workers=fresh.access.count)
             await self._warn(settings)
+
+    def _workers_of(self, settings: Settings) -> int:
+        """How many workers of the access plane these settings ask for, unless the command line did."""
+        return self._count or settings.config.server.workers
+
+    async def _make_room(self, settings: Settings) -> None:
+        """Wait until the embedded database has connections for workers of these settings beside those that are there.
+
+        Raises OperatorError if it never will.
+        """
+        workers = self._workers_of(settings)
+        require_room(settings, workers, self._started_for)
+        room = room_in(self._started_for) - needed(settings, workers)
+        while (
+            len(self._lives) > 1 and not self._ending.is_set() and sum(each.connections for each in self._lives) > room
+        ):
+            await first_of(self._ending.wait(), asyncio.wait(self._lives.values(), return_when=FIRST_COMPLETED))
 
     async def _announce(self, generation: Generation, on_ready: Callable[[], None] | None) -> None:
         await generation.wait_ready()
@@ -258,13 +280,15 @@ class _Supervisor:
 
 
 @asynccontextmanager
-async def _database(settings: Settings) -> AsyncIterator[str]:
+async def _database(settings: Settings, connections: int) -> AsyncIterator[str]:
     """The DSN to use: an external one as it is, or the embedded server's, started and migrated."""
     if settings.database_url is not None:
+        await require_privileges(settings.database_url)
         yield settings.database_url
         return
     server = Server(
         settings.data_dir,
+        options=(f"max_connections={connections}",),
         on_death=lambda status: log.error("the embedded database ended and is started again", status=status),
         on_failure=lambda exc: log.error("the embedded database cannot be started again yet", cause=str(exc)),
         on_ready=lambda pid: log.debug("the embedded database is ready", database_pid=pid),

@@ -13,7 +13,8 @@ import pytest
 from gateway.crypto import Keyring
 from gateway.errors import StoreUnavailable
 from gateway.store import Conflict, NonceTerms, Store
-from gateway.store.database import DEADLINE, Database, connect, is_outage
+from gateway.store.database import DEADLINE, Database, connect
+from gateway.store.outages import is_outage
 from gateway.supervisor import embedded
 from tests.serving import PATIENCE, holds_within, until
 from tests.store.rig import PASSWORD_HASH, fetch

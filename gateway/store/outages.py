@@ -1,0 +1,74 @@
+"""Why a database gave no answer of use: its own reason, and what the operator may do about that one."""
+
+import socket
+from typing import Final, NamedTuple
+
+import asyncpg
+
+_GRANTS: Final = "`gateway migrate --status` prints the GRANTs that are missing"
+_START: Final = "start the database, or correct host and port"
+
+# What no answer, or none of use, looks like. Everything else that asyncpg raises is a fault of ours.
+_UNAVAILABLE: Final = (
+    OSError,  # TimeoutError is one
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,  # shutdown, start-up, cancelled by a timeout
+    asyncpg.InsufficientResourcesError,
+    asyncpg.InsufficientPrivilegeError,
+    asyncpg.TransactionRollbackError,  # deadlock, serialisation
+    asyncpg.ObjectNotInPrerequisiteStateError,  # a lock was not had in time
+    asyncpg.ReadOnlySQLTransactionError,  # demoted to a standby
+    asyncpg.IdleInTransactionSessionTimeoutError,
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
+    asyncpg.InternalClientError,
+    asyncpg.FatalPostgresError,
+)
+
+# The first that fits.
+_MENDS: Final[tuple[tuple[type[Exception], str], ...]] = (
+    (asyncpg.InvalidPasswordError, "correct the password in database.url, or give the role that one: ALTER ROLE"),
+    (asyncpg.InvalidAuthorizationSpecificationError, "create the role, or let pg_hba.conf let it in from here"),
+    (asyncpg.InvalidCatalogNameError, "create it (CREATE DATABASE …) and run `gateway migrate`, or name another"),
+    (asyncpg.InsufficientPrivilegeError, _GRANTS),
+    (asyncpg.TooManyConnectionsError, "raise max_connections there, or serve with fewer workers"),
+    (asyncpg.CannotConnectNowError, "it is starting or stopping; try again in a moment"),
+    (asyncpg.ReadOnlySQLTransactionError, "name the primary: no writing is done on a standby"),
+    (asyncpg.InternalClientError, "name the primary: no server there can take writes"),
+    (socket.gaierror, "correct the host's name, or see that it can be resolved here"),
+    (TimeoutError, "see that the server runs, and that nothing on the way drops what is sent to it"),
+    (ConnectionRefusedError, _START),
+    (FileNotFoundError, "start the database, or correct the folder of its socket"),
+    (PermissionError, "run this as somebody who may use the server's socket"),
+    (OSError, _START),
+)
+
+
+class Why(NamedTuple):
+    """The reason in one phrase, and the mend."""
+
+    reason: str
+    mend: str
+
+
+def is_outage(exc: BaseException) -> bool:
+    """Whether an exception means that the database gave no answer of use."""
+    if isinstance(exc, asyncpg.InterfaceError):
+        return not isinstance(exc, ValueError)  # those are arguments that do not fit
+    return isinstance(exc, _UNAVAILABLE)
+
+
+def why(exc: BaseException) -> Why:
+    """What to tell the operator of an outage; the words of the database itself, where it said some."""
+    mend = next((mend for kind, mend in _MENDS if isinstance(exc, kind)), "start the database, or name another")
+    if isinstance(exc, TimeoutError):
+        reason = "no answer in time"
+    elif isinstance(exc, OSError):
+        reason = exc.strerror or "the connection failed"
+    elif isinstance(exc, asyncpg.PostgresError):
+        reason = str(exc.args[0]) if exc.args else type(exc).__name__
+    elif isinstance(exc, asyncpg.InternalClientError):
+        reason = "no server there can take writes"
+    else:
+        reason = f"the connection ended ({type(exc).__name__})"
+    return Why(reason, mend)

@@ -1,0 +1,58 @@
+"""How many connections to the database the processes hold at most, and how many an embedded one is started for.
+
+    worker access           a pool, the lookup of many tokens, the lines that nonces are spent on, the change log
+    worker authorization    a pool
+    others                  the supervisor, commands under way, what Postgres keeps for superusers, a backup
+
+While a configuration is taken over, as many workers start again before the former ones have ended; and a third time
+where these still finish what is in flight when it changes once more.
+"""
+
+from typing import Final
+
+from gateway.config import Settings
+from gateway.errors import OperatorError
+from gateway.store.line import MOST as _NONCES
+from gateway.store.lookups import LANES
+
+GENERATIONS: Final = 3  # of workers, at a time
+ACCESS_POOL: Final = 4  # for what is seldom asked
+AUTHORIZATION_POOL: Final = 10
+_ACCESS: Final = ACCESS_POOL + LANES + _NONCES + 1
+_OTHERS: Final = 40
+_FEWEST: Final = 200  # so that a few more workers need no restart
+_WORKERS_EACH: Final = 4  # access workers that one of the authorization plane is enough for
+
+
+def authorization_workers(settings: Settings, workers: int) -> int:
+    """How many workers of the authorization plane stand beside so many of the access plane."""
+    return settings.config.server.authorization_workers or -(-workers // _WORKERS_EACH)
+
+
+def needed(settings: Settings, workers: int) -> int:
+    """What one generation of workers holds at most; `workers` are those of the access plane."""
+    return workers * _ACCESS + authorization_workers(settings, workers) * AUTHORIZATION_POOL
+
+
+def max_connections(settings: Settings, workers: int) -> int:
+    """What an embedded database is started for, whose first generation is this one."""
+    return max(_FEWEST, GENERATIONS * needed(settings, workers) + _OTHERS)
+
+
+def room_in(started_for: int) -> int:
+    """What is left for workers of a database that was started for so many connections."""
+    return started_for - _OTHERS
+
+
+def require_room(settings: Settings, workers: int, started_for: int) -> None:
+    """Pass if so many workers fit twice, as the next reload will want. Raises OperatorError."""
+    room = room_in(started_for)
+    if 2 * needed(settings, workers) <= room:
+        return
+    most = max((count for count in range(1, workers) if 2 * needed(settings, count) <= room), default=0)
+    mend = f"restart, or ask for at most {most}" if most else "restart"
+    raise OperatorError(
+        f"server.workers: {workers} (with {authorization_workers(settings, workers)} for authorization) may hold "
+        f"{needed(settings, workers)} connections, twice while a reload is under way, and the embedded database was "
+        f"started for {started_for}; {mend}"
+    )
