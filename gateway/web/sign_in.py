@@ -18,7 +18,7 @@ from gateway.store import SignInCandidate
 from gateway.web import browser, pages
 from gateway.web.browser import FormRefused, KnownBrowser
 from gateway.web.passwords import Busy
-from gateway.web.plane import Plane, concerned, plane_of
+from gateway.web.plane import Plane, address_of, concerned, plane_of
 
 _LONGEST_LOGIN = 320  # an e-mail address (RFC 3696, section 3)
 _FIELDS = frozenset({"username", "password", "csrf_token"})
@@ -80,7 +80,8 @@ async def _judged(
     guess = plane.store.guess(login, user, known.allowance_for(subject))
     if (before := await guess.standing()).wait > 0:
         return _too_many(request, subject, before.wait)
-    right = await plane.passwords.matches(None if candidate is None else candidate.password_hash, password)
+    password_hash = None if candidate is None else candidate.password_hash
+    right = await plane.passwords.matches(password_hash, password, address_of(request))
     now = await guess.standing()
     token, session = browser.new_session_token(), None
     if candidate is not None and right and not now.wait and not now.barred:

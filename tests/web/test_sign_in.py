@@ -16,7 +16,7 @@ from gateway.crypto import Keyring, hash_password
 from gateway.model import OWN_COOKIES, Client
 from gateway.store import Store
 from gateway.web.browser import KnownBrowser
-from gateway.web.passwords import AT_ONCE, WAITING, Busy, PasswordChecks
+from gateway.web.passwords import AT_ONCE, WAITING, Busy, PasswordChecks, neighbourhood
 from gateway.web.plane import PLANE
 from tests.serving import PATIENCE, until
 from tests.web.rig import PASSWORD, PASSWORD_HASH, Answer, Browser, Plane, authorize_path, serving, without_secrets
@@ -401,12 +401,12 @@ async def test_busy_checks_are_told_so_and_nobody_is_counted(plane: Plane, brows
 async def test_no_more_than_two_run_and_sixteen_wait() -> None:
     checks = PasswordChecks()
     try:
-        running = [asyncio.create_task(checks.matches(None, "x")) for _ in range(AT_ONCE + WAITING)]
+        running = [asyncio.create_task(checks.matches(None, "x", "192.0.2.1")) for _ in range(AT_ONCE + WAITING)]
         await asyncio.sleep(0)
         with pytest.raises(Busy):
-            await checks.matches(PASSWORD_HASH, PASSWORD)
+            await checks.matches(PASSWORD_HASH, PASSWORD, "192.0.2.1")
         assert await asyncio.gather(*running) == [False] * (AT_ONCE + WAITING)
-        assert await checks.matches(PASSWORD_HASH, PASSWORD)
+        assert await checks.matches(PASSWORD_HASH, PASSWORD, "192.0.2.1")
     finally:
         checks.close()
 
@@ -415,7 +415,7 @@ async def test_a_check_whose_caller_went_away_frees_its_place() -> None:
     checks = PasswordChecks()
     try:
         for _ in range(3):
-            tasks = [asyncio.create_task(checks.matches(None, "x")) for _ in range(AT_ONCE + WAITING)]
+            tasks = [asyncio.create_task(checks.matches(None, "x", "192.0.2.1")) for _ in range(AT_ONCE + WAITING)]
             await asyncio.sleep(0)
             for task in tasks:
                 task.cancel()
@@ -423,12 +423,89 @@ async def test_a_check_whose_caller_went_away_frees_its_place() -> None:
             async with asyncio.timeout(PATIENCE):
                 while True:
                     try:
-                        assert await checks.matches(PASSWORD_HASH, PASSWORD)
+                        assert await checks.matches(PASSWORD_HASH, PASSWORD, "192.0.2.1")
                         break
                     except Busy:
                         await asyncio.sleep(0.01)
     finally:
         checks.close()
+
+
+async def test_an_address_that_floods_gives_way_to_others() -> None:
+    checks, done = PasswordChecks(), list[str]()
+
+    async def check(address: str) -> None:
+        try:
+            await checks.matches(None, "x", address)
+            done.append(address)
+        except Busy:
+            done.append("busy")
+
+    flood, others = "192.0.2.1", [f"198.51.100.{number}" for number in range(8)]
+    try:
+        with held(checks):
+            tasks = [asyncio.create_task(check(flood)) for _ in range(24)]
+            await until(lambda: done == ["busy"] * 6)
+            tasks += [asyncio.create_task(check(other)) for other in others]
+            await until(lambda: done == ["busy"] * 14)  # of the flood: each of the others has a place
+            assert checks._pending == AT_ONCE + WAITING
+        await asyncio.gather(*tasks)
+    finally:
+        checks.close()
+    assert Counter(done) == Counter({"busy": 14, flood: 10, **dict.fromkeys(others, 1)})
+    begun = done[14:]
+    assert set(others) <= set(begun[: AT_ONCE + 1 + 8 + AT_ONCE]), "they take turns with the flood"
+    assert begun[-4:] == [flood] * 4
+
+
+async def test_a_flood_from_everywhere_is_told_that_it_is_busy() -> None:
+    checks = PasswordChecks()
+    try:
+        with held(checks):
+            room = [asyncio.create_task(checks.matches(None, "x", f"192.0.2.{n}")) for n in range(AT_ONCE + WAITING)]
+            await until(lambda: checks._pending == AT_ONCE + WAITING)
+            with pytest.raises(Busy):
+                await checks.matches(None, "x", "198.51.100.1")
+        await asyncio.gather(*room)
+    finally:
+        checks.close()
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "shared"),
+    [
+        ("192.0.2.1", "192.0.2.2", False),
+        ("2001:db8::1", "2001:db8::ffff:2", True),
+        ("2001:db8::1", "2001:DB8:0:0:1::1", True),
+        ("2001:db8::1", "2001:db8:0:1::1", False),
+        ("::ffff:192.0.2.1", "192.0.2.1", True),
+        ("::ffff:192.0.2.1", "::ffff:192.0.2.2", False),
+        ("fe80::1%eth0", "fe80::2", True),
+        ("unknown", "unknown", True),
+        ("", "\0", False),
+    ],
+)
+def test_who_shares_places(one: str, other: str, shared: bool) -> None:
+    assert (neighbourhood(one) == neighbourhood(other)) is shared
+
+
+async def test_a_flood_of_sign_ins_shuts_nobody_else_out(plane: Plane, browser: Browser, ada: str) -> None:
+    form, room = (await browser.get(LOGIN)).form, AT_ONCE + WAITING
+    checks = plane.app[PLANE].passwords
+    with held(checks):
+        flood = [
+            asyncio.create_task(browser.submit(form, username=f"user{number}", password="wrong"))
+            for number in range(room + 6)
+        ]
+        await until(lambda: sum(task.done() for task in flood) == 6)
+        fields = form.filled(username="ada", password=PASSWORD)
+        elsewhere = [
+            asyncio.create_task(browser.send("POST", LOGIN, fields, {"X-Forwarded-For": f"2001:db8:{number}::1"}))
+            for number in range(5)
+        ]
+        await until(lambda: sum(task.done() for task in flood) == 11)
+    assert [answer.status for answer in await asyncio.gather(*elsewhere)] == [303] * 5
+    assert Counter(answer.status for answer in await asyncio.gather(*flood)) == {400: room - 5, 503: 11}
 
 
 def test_a_known_browser_remembers_a_few_accounts() -> None:
