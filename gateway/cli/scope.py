@@ -62,13 +62,20 @@ def list_(path: Path, as_json: bool) -> None:
 @with_config
 @with_json
 def delete(name: str, path: Path, as_json: bool) -> None:
-    """Offer a scope no longer; tokens that carry it keep it until they end."""
+    """Offer a scope no longer, take it out of what people allowed, and end every token that carries it.
+
+    One that is offered by the configuration is removed there; this ends what was issued with it afterwards.
+    """
 
     async def act(store: Store, settings: Settings) -> None:
-        if await store.delete_scope(name):
-            return
+        deleted = await store.delete_scope(name)
         if name in settings.config.scopes:
+            if deleted:  # the configuration goes on to offer it
+                return
             raise OperatorError(f"scope {name!r}: stands under [scopes] in {settings.path}; remove it there")
+        ended = await store.end_scope(name)
+        if deleted or ended:
+            return
         raise OperatorError(f"scope {name!r}: there is none; `gateway scope list` shows all")
 
     in_store(path, act)

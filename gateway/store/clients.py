@@ -2,12 +2,15 @@
 
 from collections.abc import Mapping
 from datetime import timedelta
+from typing import Final
 
 from gateway.crypto import digest, new_identifier, random_text
 from gateway.model import About, Client, Owner, Scope
 from gateway.store.base import Base, judged, storable
 from gateway.store.database import ACT_DEADLINE, Row, Statements
 from gateway.store.records import Logo, NewClient
+
+_BATCH: Final = 1000  # grants or tokens that one transaction takes a scope from
 
 
 def client_of(row: Row) -> Client:
@@ -179,5 +182,21 @@ class Clients(Base):
         return {scope.name: scope.description for scope in await self.scopes()} | dict(configured)
 
     async def delete_scope(self, name: str) -> bool:
-        """No longer offered; tokens that carry it keep it until they end."""
+        """No longer offered, which ends nothing that was issued with it; see `end_scope`."""
         return await self._database.value("scope_delete", name, self.now()) is not None
+
+    async def end_scope(self, name: str) -> bool:
+        """Take a scope that is not offered any more out of every grant, and end all that was issued with it.
+
+        It goes in batches, so that nobody waits long for the change log; what an outage leaves is done by another
+        call. False when nothing carried it.
+        """
+        found, now = False, self.now()
+        while True:
+            async with self._database.transaction(ACT_DEADLINE) as statements:
+                grants = [row["grant_id"] for row in await statements.rows("scope_leave_grants", name, _BATCH)]
+                await statements.row("grants_end_beyond", grants, now)
+                tokens = await statements.value("scope_end_tokens", name, now, _BATCH)
+            found = found or bool(grants or tokens)
+            if max(len(grants), tokens) < _BATCH:
+                return found

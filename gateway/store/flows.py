@@ -84,22 +84,25 @@ class Flows(Base):
         """AwaitingConsent → Granted → a code, once; records the grant.
 
         None when the flow is not open, or `scopes` go beyond what was asked for. Scopes that were asked for and
-        not allowed leave the grant, others stay in it.
+        not allowed leave the grant, others stay in it; whatever was issued with one that left ends.
         """
         if not storable(flow_id):
             return None
         code, now = self._keyring.new_token("gwc_"), self.now()
-        issued = await self._database.value(
-            "flow_allow",
-            flow_id,
-            session_id,
-            sorted(scopes),
-            new_identifier("g"),
-            now,
-            digest(code),
-            now + timedelta(seconds=code_ttl),
-        )
-        return None if issued is None else code
+        async with self._database.transaction() as statements:
+            grant_id = await statements.value(
+                "flow_allow",
+                flow_id,
+                session_id,
+                sorted(scopes),
+                new_identifier("g"),
+                now,
+                digest(code),
+                now + timedelta(seconds=code_ttl),
+            )
+            if grant_id is not None:
+                await statements.row("grants_end_beyond", [grant_id], now)
+        return None if grant_id is None else code
 
     async def deny(self, flow_id: str, session_id: str) -> bool:
         """AwaitingConsent → Denied, once; False when the flow is not open."""

@@ -20,7 +20,7 @@ where f.flow_id = $1 and f.session_id = $2 and f.decision is null and f.expires_
 
 -- name: flow_allow
 -- AwaitingConsent → Granted → a code, once. Of the scopes that were asked for, the grant keeps those that were
--- allowed now; of others, what it had.
+-- allowed now; of others, what it had. The grant is locked from here on.
 with decided as (
     update flows f set decision = 'granted'
     from living_sessions s, clients c
@@ -53,7 +53,20 @@ with decided as (
     insert into events (at, kind, subject, client_id, detail)
     select $5, 'consent.given', subject, client_id, jsonb_build_object('scopes', $3::text[]) from decided
 )
-select 1 from issued;
+select grant_id from granted where exists (select from issued);
+
+-- name: grants_end_beyond
+-- What came from these grants and goes beyond what they allow now ends for good. They were locked by the statement
+-- before: who redeems a code holds its grant, so that no family is overlooked.
+with unspent as (
+    update codes k set expires_at = least(k.expires_at, $2)
+    from grants g
+    where k.grant_id = g.grant_id and g.grant_id = any ($1::text[]) and k.spent_at is null
+        and not k.scopes <@ g.scopes
+)
+update families f set revoked_at = $2
+from grants g
+where f.grant_id = g.grant_id and g.grant_id = any ($1::text[]) and f.revoked_at is null and not f.scopes <@ g.scopes;
 
 -- name: flow_deny
 -- AwaitingConsent → Denied, once.

@@ -13,10 +13,32 @@ select * from created;
 select name, description from scopes order by name;
 
 -- name: scope_delete
--- No longer offered; tokens that carry it keep it until they end.
+-- No longer offered.
 with gone as (
     delete from scopes where name = $1 returning name
 ), recorded as (
     insert into events (at, kind, detail) select $2, 'scope.deleted', jsonb_build_object('name', name) from gone
 )
 select name from gone;
+
+-- name: scope_leave_grants
+-- At most $2 grants allow a scope no longer, and are locked from here on.
+update grants set scopes = array_remove(scopes, $1)
+where grant_id = any (array(
+    select grant_id from grants where $1 = any (scopes) and revoked_at is null order by grant_id limit $2
+    for no key update
+))
+returning grant_id;
+
+-- name: scope_end_tokens
+-- At most $3 access tokens that carry a scope and come from no grant end: how many.
+with ended as (
+    update access_tokens set revoked_at = $2
+    where digest = any (array(
+        select digest from access_tokens
+        where $1 = any (scopes) and family_id is null and revoked_at is null and expires_at > $2
+        order by digest limit $3 for update
+    ))
+    returning 1
+)
+select count(*) from ended;

@@ -1,15 +1,17 @@
 -- name: code_lock
--- An authorization code with all that it hangs on, locked until the transaction ends.
+-- An authorization code with all that it hangs on, locked until the transaction ends; and its grant, which does not
+-- shrink meanwhile. The grant first, as who shrinks it does, or the two could wait for each other.
 select k.redirect_uri, k.scopes, k.resource, k.code_challenge, k.expires_at, k.spent_at, k.family_id,
     k.client_generation, k.user_generation, g.client_id, g.subject,
     g.revoked_at is not null or c.disabled_at is not null or u.disabled_at is not null
-        or c.generation <> k.client_generation or u.generation <> k.user_generation as revoked
+        or c.generation <> k.client_generation or u.generation <> k.user_generation
+        or not k.scopes <@ g.scopes as revoked
 from codes k
 join grants g on g.grant_id = k.grant_id
 join clients c on c.client_id = g.client_id
 join users u on u.subject = g.subject
 where k.digest = $1
-for update of k;
+for share of g for update of k;
 
 -- name: refresh_lock
 -- A refresh token with all that it hangs on, locked until the transaction ends.

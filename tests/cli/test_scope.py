@@ -54,3 +54,16 @@ def test_what_cannot_be_is_refused_and_nothing_is_written(
 @pytest.mark.parametrize("arguments", [("create", "a"), ("create", "--description", "x"), ("delete",)])
 def test_wrong_usage_is_exit_2(gateway: Terminal, arguments: Sequence[str]) -> None:
     assert gateway("scope", *arguments).code == 2
+
+
+def test_delete_ends_what_carries_the_scope(gateway: Terminal) -> None:
+    gateway("scope", "create", "mail:send", "--description", "Send mail for you")
+    client_id = gateway.client("--scope", "mail:send", "--scope", "notes:read")["client_id"]
+    issued = [
+        gateway("token", "issue", "--client", client_id, "--scope", scope, "--json").json["access_token"]
+        for scope in ("mail:send", "notes:read")
+    ]
+    gateway("scope", "delete", "mail:send")
+    active = [gateway("token", "inspect", token, "--json").json["active"] for token in issued]
+    assert active == [False, True]
+    assert "there is none" in gateway("scope", "delete", "mail:send").fault

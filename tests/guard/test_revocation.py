@@ -42,6 +42,8 @@ ENDINGS: dict[str, Ending] = {
     "token revoked": lambda rig, tokens: rig.store.revoke_token(tokens.access_token, rig.client),
     "refresh token revoked": lambda rig, tokens: rig.store.revoke_token(tokens.refresh_token or "", rig.client),
     "grant withdrawn": lambda rig, _: rig.store.withdraw(rig.user.subject, rig.client.client_id),
+    "scope un-ticked": lambda rig, _: rig.code(scopes=frozenset({"read"})),
+    "scope deleted": lambda rig, _: rig.store.end_scope("write"),
     "client disabled": lambda rig, _: rig.store.disable_client(rig.client.client_id),
     "client revoked": lambda rig, _: rig.store.revoke_client(rig.client.client_id),
     "client deleted": lambda rig, _: rig.store.delete_client(rig.client.client_id),
