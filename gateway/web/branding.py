@@ -5,6 +5,7 @@ good and never ask another host for anything.
 """
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -71,10 +72,10 @@ def stylesheet(accent: str | None) -> str:
 
 
 def accent_tokens(accent: Colour) -> str:
-    """The accent as tokens that hold their contrast on light and on dark surfaces, whatever colour it is."""
-    dark = _tokens(accent, _DARK_SURFACE)
+    """The accent as tokens that can be seen and read on light and on dark surfaces, whatever colour it is."""
     return (
-        f":root {{ {_tokens(accent, _LIGHT_SURFACE)} }}\n@media (prefers-color-scheme: dark) {{ :root {{ {dark} }} }}\n"
+        f":root {{ {_tokens(_on_light(accent))} }}\n"
+        f"@media (prefers-color-scheme: dark) {{ :root {{ {_tokens(_on_dark(accent))} }} }}\n"
     )
 
 
@@ -89,12 +90,35 @@ def _icon(name: str, accent: str | None) -> str:
     )
 
 
-def _tokens(accent: Colour, surface: Colour) -> str:
-    fill = colour.readable(accent, surface, colour.SHAPE_CONTRAST)
-    ink = colour.readable(accent, surface, 1.15 * colour.TEXT_CONTRAST)  # it stands on the page's tint too
-    on = colour.text_on(fill)
-    named = (("accent", fill), ("on-accent", on), ("accent-ink", ink))
-    return " ".join(f"--{name}: {colour.render(value)};" for name, value in named)
+def _on_light(accent: Colour) -> dict[str, str]:
+    """Buttons keep the accent as it is. Where it is too light to be seen, an edge is, and words are in ink: made dark
+    enough to be read, a yellow would be an olive."""
+    visible = colour.contrast(accent, _LIGHT_SURFACE) >= colour.SHAPE_CONTRAST
+    return {
+        "accent": colour.render(accent),
+        "on-accent": colour.render(colour.text_on(accent)),
+        "accent-edge": colour.render(accent) if visible else "var(--edge)",
+        "accent-ink": _readable_ink(accent, _LIGHT_SURFACE) if visible else "var(--ink)",
+    }
+
+
+def _on_dark(accent: Colour) -> dict[str, str]:
+    """A colour can be made lighter and stays what it is."""
+    fill = colour.readable(accent, _DARK_SURFACE, colour.SHAPE_CONTRAST)
+    return {
+        "accent": colour.render(fill),
+        "on-accent": colour.render(colour.text_on(fill)),
+        "accent-edge": colour.render(fill),
+        "accent-ink": _readable_ink(accent, _DARK_SURFACE),
+    }
+
+
+def _readable_ink(accent: Colour, surface: Colour) -> str:
+    return colour.render(colour.readable(accent, surface, 1.15 * colour.TEXT_CONTRAST))  # on the page's tint too
+
+
+def _tokens(named: Mapping[str, str]) -> str:
+    return " ".join(f"--{name}: {value};" for name, value in named.items())
 
 
 def _asset(stem: str, suffix: str, content: bytes, content_type: str) -> Asset:

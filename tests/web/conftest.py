@@ -4,11 +4,20 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
+from playwright.async_api import Browser as Chromium
+from playwright.async_api import async_playwright
 
 from gateway.crypto import Keyring
 from gateway.model import Client
 from gateway.store import Store
+from tests.browser import chromium as a_chromium
 from tests.web.rig import Browser, Plane, serving
+
+
+@pytest.fixture
+async def chromium() -> AsyncIterator[Chromium]:
+    async with async_playwright() as playwright, a_chromium(playwright) as browser:
+        yield browser
 
 
 @pytest.fixture

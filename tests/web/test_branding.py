@@ -25,15 +25,42 @@ def test_contrast_is_that_of_wcag(one: str, other: str, ratio: float) -> None:
     assert colour.contrast(colour.parse(one), colour.parse(other)) == pytest.approx(ratio, abs=0.01)
 
 
+def tokens(accent: colour.Colour) -> tuple[dict[str, str], dict[str, str]]:
+    """The tokens of light and of dark pages, with those of the style sheet that they refer to."""
+    base = branding.stylesheet(None)
+    light, dark = branding.accent_tokens(accent).split("@media")
+    found = list[dict[str, str]]()
+    for css, mode in ((light, 0), (dark, 1)):
+        named: dict[str, str] = dict(re.findall(r"--([a-z-]+): ([^;]+);", css))
+        plain: dict[str, str] = {
+            f"var(--{name})": re.findall(rf"--{name}: (#[0-9a-f]{{6}})", base)[mode] for name in ("ink", "edge")
+        }
+        found.append({name: plain.get(value, value) for name, value in named.items()})
+    return found[0], found[1]
+
+
 @given(ACCENTS)
 def test_any_accent_reads_on_light_and_on_dark(accent: colour.Colour) -> None:
-    light, dark = branding.accent_tokens(accent).split("@media")
-    for css, surface, page in ((light, "#ffffff", "#f4f5f7"), (dark, "#1d1f24", "#131519")):
-        token = {name: colour.parse(value) for name, value in re.findall(r"--([a-z-]+): (#[0-9a-f]{6})", css)}
-        assert colour.contrast(token["on-accent"], token["accent"]) >= colour.TEXT_CONTRAST
-        assert colour.contrast(token["accent"], colour.parse(surface)) >= colour.SHAPE_CONTRAST
+    for token, surface, page in zip(tokens(accent), ("#ffffff", "#1d1f24"), ("#f4f5f7", "#131519"), strict=True):
+        seen = {name: colour.parse(value) for name, value in token.items()}
+        assert colour.contrast(seen["on-accent"], seen["accent"]) >= colour.TEXT_CONTRAST
+        assert colour.contrast(seen["accent-edge"], colour.parse(surface)) >= colour.SHAPE_CONTRAST
         for under in (surface, page):
-            assert colour.contrast(token["accent-ink"], colour.parse(under)) >= colour.TEXT_CONTRAST
+            assert colour.contrast(seen["accent-ink"], colour.parse(under)) >= colour.TEXT_CONTRAST
+
+
+@given(ACCENTS)
+def test_a_light_page_has_the_accent_itself(accent: colour.Colour) -> None:
+    assert tokens(accent)[0]["accent"] == colour.render(accent)
+
+
+@pytest.mark.parametrize("accent", ["#ffe600", "#ffcc00", "#ff9900", "#00ff88"])
+def test_a_light_accent_is_never_darkened_to_another_colour(accent: str) -> None:
+    light, _ = tokens(colour.parse(accent))
+    assert light["accent"] == accent
+    for name in ("accent-ink", "accent-edge"):
+        parts = colour.parse(light[name])
+        assert max(parts) - min(parts) < 40, "a grey, since words in olive or brown are no longer the operator's colour"
 
 
 def test_the_surfaces_are_those_of_the_style_sheet() -> None:

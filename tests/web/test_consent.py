@@ -32,7 +32,7 @@ async def test_it_says_who_asks_for_what_and_where_that_leads(signed_in: Browser
     page = await consent(signed_in, client)
     for words in (
         "Notes Desktop",
-        "Verified",
+        "Registered by Example",
         "Read your notes",
         "Change your notes",
         "app.example",
@@ -45,12 +45,27 @@ async def test_it_says_who_asks_for_what_and_where_that_leads(signed_in: Browser
     assert {value for name, value in page.form.buttons if name == "decision"} == {"allow", "deny"}
 
 
-async def test_an_application_that_registered_itself_is_shown_as_unverified(
-    signed_in: Browser, register: Registered
+@pytest.mark.parametrize(
+    ("kind", "said", "unsaid"),
+    [
+        ({}, ["Registered by Example"], ["confirm", "registered itself"]),
+        # Anybody can pose as a public client (RFC 6749, section 10.2).
+        (
+            {"confidential": False},
+            ["Example can’t confirm that this is really <bdi>Notes Desktop</bdi>", "only if you just started it"],
+            ["Registered by", "registered itself"],
+        ),
+        ({"verified": False}, ["Not verified", "registered itself"], ["Registered by", "confirm"]),
+        ({"verified": False, "confidential": False}, ["Not verified"], ["Registered by"]),
+    ],
+)
+async def test_it_says_no_more_about_who_asks_than_is_known(
+    signed_in: Browser, register: Registered, kind: dict[str, Any], said: list[str], unsaid: list[str]
 ) -> None:
-    client, _ = await register(verified=False)
+    client, _ = await register(**kind)
     page = await consent(signed_in, client)
-    assert "Not verified" in page.text
+    assert all(words in page.text for words in said)
+    assert not any(words in page.text for words in [*unsaid, ">Verified<"])
 
 
 @pytest.mark.parametrize(

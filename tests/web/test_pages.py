@@ -1,38 +1,27 @@
-"""The pages in Chromium: the way back to the client, what axe-core finds, keyboard, width, and who is asked."""
+"""The pages in Chromium: the way back to the client, keyboard, and who is asked."""
 
 import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import axe_core_python  # type: ignore[import-untyped]  # only its axe.min.js is used
 import pytest
 from aiohttp import web
-from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, Request, async_playwright, expect
+from playwright.async_api import Browser, ConsoleMessage, Page, Request, expect
 
 from gateway.crypto import Keyring
 from gateway.model import About, Client
 from gateway.oauth.client_metadata import logo_name
-from gateway.store import FlowRequest, Store
 from gateway.store.records import Logo
 from gateway.web.refusal import refusal_page
-from tests.browser import chromium as a_chromium
 from tests.serving import until
 from tests.web.conftest import Registered
-from tests.web.rig import PASSWORD, Plane, authorize_path, serving
+from tests.web.pages import found_by_axe, sign_in
+from tests.web.rig import PASSWORD, Plane, authorize_path
 
 pytestmark = pytest.mark.browser
-
-_AXE = (Path(str(axe_core_python.__path__[0])) / "axe.min.js").read_text()
-_LONG = "Wörterbuchverlagsauslieferungsgesellschaft" * 3
-
-
-@pytest.fixture
-async def chromium() -> AsyncIterator[Browser]:
-    async with async_playwright() as playwright, a_chromium(playwright) as browser:
-        yield browser
 
 
 @dataclass
@@ -75,12 +64,6 @@ async def client_at(host: str, family: socket.AddressFamily = socket.AF_INET) ->
         await web.SockSite(runner, sock).start()
         yield sock.getsockname()[1], came
         await runner.cleanup()
-
-
-async def sign_in(page: Page, username: str = "ada") -> None:
-    await page.get_by_label("User name").fill(username)
-    await page.get_by_label("Password").fill(PASSWORD)
-    await page.get_by_role("button", name="Sign in").click()
 
 
 @pytest.mark.parametrize(
@@ -205,112 +188,6 @@ async def test_a_script_on_our_host_cannot_fetch_a_page(
         assert await page.evaluate(script) == 403
 
 
-async def _shots(page: Page, plane: Plane, client: Client) -> AsyncIterator[str]:
-    """Every page in turn, when it is there."""
-    base = plane.url
-    await page.goto(base + authorize_path(client))
-    yield "sign-in"
-    await page.get_by_label("User name").fill("ada")
-    await page.get_by_label("Password").fill("wrong")
-    async with page.expect_navigation():
-        await page.get_by_role("button", name="Sign in").click()
-    yield "sign-in refused"
-    async with page.expect_navigation():
-        await sign_in(page)
-    yield "consent"
-    for box in await page.get_by_role("checkbox").all():
-        await box.uncheck()
-    async with page.expect_navigation():
-        await page.get_by_role("button", name="Allow", exact=True).click()
-    yield "consent with nothing ticked"
-    await page.goto(f"{base}/oauth2/account")
-    yield "account"
-    async with page.expect_navigation():
-        await page.get_by_role("button", name="Withdraw").first.click()
-    yield "account after a withdrawal"
-    await page.goto(f"{base}/oauth2/login")
-    yield "sign-in of somebody who is signed in"
-    await page.goto(f"{base}/oauth2/logout")
-    yield "sign-out"
-    async with page.expect_navigation():
-        await page.get_by_role("button", name="Sign out").click()
-    yield "signed out"
-    await page.goto(f"{base}/oauth2/authorize")
-    yield "error"
-
-
-async def _context(chromium: Browser, width: int, scheme: str) -> BrowserContext:
-    dark = scheme == "dark"
-    return await chromium.new_context(
-        viewport={"width": width, "height": 800}, color_scheme="dark" if dark else "light"
-    )
-
-
-async def _found_by_axe(page: Page) -> list[str]:
-    await page.evaluate(_AXE)
-    found = await page.evaluate("axe.run()")
-    return [f"{rule['id']}: {node['html']}" for rule in found["violations"] for node in rule["nodes"]]
-
-
-async def _with_grants(plane: Plane, ada: str, names: Sequence[str]) -> Client:
-    """Applications that ada has allowed; the first asks again."""
-    clients = [(await plane.client(name=name, confidential=False, verified=False))[0] for name in names]
-    session = await plane.store.start_session(ada, "B" * 43, 60)
-    assert session is not None
-    for client in clients:
-        request = FlowRequest(
-            client_id=client.client_id,
-            redirect_uri=client.redirect_uris[0],
-            scopes=client.scopes,
-            state=None,
-            code_challenge=None,
-        )
-        await plane.store.issue_code(session.session_id, request, 60, remember=True)
-    return clients[0]
-
-
-@pytest.mark.parametrize("width", [390, 1280])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-async def test_axe_finds_nothing_and_no_other_host_is_asked(
-    plane: Plane, ada: str, chromium: Browser, width: int, scheme: str
-) -> None:
-    client = await _with_grants(plane, ada, ["Notes", "Other notes"])
-    page = await (await _context(chromium, width, scheme)).new_page()
-    seen, shown = Seen.of(page), 0
-    async for name in _shots(page, plane, client):
-        assert await _found_by_axe(page) == [], name
-        shown += 1
-    assert shown == 10
-    assert seen.hosts == {urlsplit(plane.url).netloc}
-    assert seen.complaints == []
-
-
-@pytest.mark.parametrize("accent", ["#ffe600", "#0b0b0b"])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-async def test_axe_finds_nothing_whatever_the_accent(
-    store: Store, keyring: Keyring, tmp_path: Path, chromium: Browser, accent: str, scheme: str
-) -> None:
-    async with serving(store, keyring, tmp_path, branding={"name": "Ä", "accent": accent}) as plane:
-        client = await _with_grants(plane, await plane.user(), ["Notes"])
-        page = await (await _context(chromium, 800, scheme)).new_page()
-        async for name in _shots(page, plane, client):
-            assert await _found_by_axe(page) == [], name
-
-
-@pytest.mark.parametrize("width", [320, 1280])
-async def test_no_page_scrolls_sideways_however_long_the_names(
-    store: Store, keyring: Keyring, tmp_path: Path, chromium: Browser, width: int
-) -> None:
-    words = {"notes:read": _LONG[:200], "notes:write": "Change your notes"}
-    async with serving(store, keyring, tmp_path, scopes=words, branding={"name": _LONG[:100]}) as plane:
-        ada = await plane.user("ada", _LONG)
-        client = await _with_grants(plane, ada, [_LONG, _LONG + "2"])
-        page = await (await _context(chromium, width, "light")).new_page()
-        async for name in _shots(page, plane, client):
-            wide = await page.evaluate("document.documentElement.scrollWidth")
-            assert wide <= width, name
-
-
 async def test_the_engines_refusal_is_a_page_that_axe_likes(
     keyring: Keyring, tmp_path: Path, plane: Plane, chromium: Browser
 ) -> None:
@@ -332,7 +209,7 @@ async def test_the_engines_refusal_is_a_page_that_axe_likes(
         await page.goto(f"http://127.0.0.1:{sock.getsockname()[1]}/api")
         background = await page.evaluate("getComputedStyle(document.querySelector('main')).backgroundColor")
         assert background == "rgb(255, 255, 255)"  # the style sheet inside it is in force
-        assert await _found_by_axe(page) == []
+        assert await found_by_axe(page) == []
         assert seen.complaints == []
         await runner.cleanup()
 

@@ -1,0 +1,77 @@
+"""Every page in Chromium, for tests that judge how pages look and read."""
+
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import axe_core_python  # type: ignore[import-untyped]  # only its axe.min.js is used
+from playwright.async_api import Page
+
+from gateway.model import Client
+from gateway.store import FlowRequest
+from tests.web.rig import PASSWORD, Plane, authorize_path
+
+_AXE = (Path(str(axe_core_python.__path__[0])) / "axe.min.js").read_text()
+
+
+async def sign_in(page: Page, username: str = "ada") -> None:
+    await page.get_by_label("User name").fill(username)
+    await page.get_by_label("Password").fill(PASSWORD)
+    await page.get_by_role("button", name="Sign in").click()
+
+
+async def shots(page: Page, plane: Plane, client: Client) -> AsyncIterator[str]:
+    """Every page in turn, when it is there."""
+    base = plane.url
+    await page.goto(base + authorize_path(client))
+    yield "sign-in"
+    await page.get_by_label("User name").fill("ada")
+    await page.get_by_label("Password").fill("wrong")
+    async with page.expect_navigation():
+        await page.get_by_role("button", name="Sign in").click()
+    yield "sign-in refused"
+    async with page.expect_navigation():
+        await sign_in(page)
+    yield "consent"
+    for box in await page.get_by_role("checkbox").all():
+        await box.uncheck()
+    async with page.expect_navigation():
+        await page.get_by_role("button", name="Allow", exact=True).click()
+    yield "consent with nothing ticked"
+    await page.goto(f"{base}/oauth2/account")
+    yield "account"
+    async with page.expect_navigation():
+        await page.get_by_role("button", name="Withdraw").first.click()
+    yield "account after a withdrawal"
+    await page.goto(f"{base}/oauth2/login")
+    yield "sign-in of somebody who is signed in"
+    await page.goto(f"{base}/oauth2/logout")
+    yield "sign-out"
+    async with page.expect_navigation():
+        await page.get_by_role("button", name="Sign out").click()
+    yield "signed out"
+    await page.goto(f"{base}/oauth2/authorize")
+    yield "error"
+
+
+async def found_by_axe(page: Page) -> list[str]:
+    await page.evaluate(_AXE)
+    found = await page.evaluate("axe.run()")
+    return [f"{rule['id']}: {node['html']}" for rule in found["violations"] for node in rule["nodes"]]
+
+
+async def with_grants(plane: Plane, ada: str, names: Sequence[str], **of_all: Any) -> Client:
+    """Applications that ada has allowed; the first asks again."""
+    clients = [(await plane.client(name=name, confidential=False, verified=False, **of_all))[0] for name in names]
+    session = await plane.store.start_session(ada, "B" * 43, 60)
+    assert session is not None
+    for client in clients:
+        request = FlowRequest(
+            client_id=client.client_id,
+            redirect_uri=client.redirect_uris[0],
+            scopes=client.scopes,
+            state=None,
+            code_challenge=None,
+        )
+        await plane.store.issue_code(session.session_id, request, 60, remember=True)
+    return clients[0]
