@@ -12,6 +12,10 @@
     any         raises Malformed                              FAULTY
 
 `closed()` says what the end of the connection means: the End of a body that lasts as long as it, or a fault.
+
+Some upstreams send a body behind an answer that has none, to HEAD or with 204 or 304 (RFC 9112, section 6.3, rule 1).
+If it is late, it would be read as the answer to the next request: so there is none on that connection where the head
+speaks of a body.
 """
 
 from collections.abc import Iterable
@@ -110,11 +114,14 @@ class ResponseReader(MessageReader):
         self._state = "complete"
         return head, data[len(raw) :]
 
-    def closed(self) -> End:
-        """The end of the connection while a body was awaited. Raises Malformed when it came too early."""
+    def closed(self, *, cut: bool = False) -> End:
+        """The end of the connection while a body was awaited. Raises Malformed when it came too early, as does one that
+        cut it off: a body that lasts as long as the connection is whole if that ended well (RFC 9112, section 8)."""
         if self._state != "body":
             raise Malformed(400, "The connection ended before the response did.")
         end = self._body.closed()
+        if cut:
+            raise Malformed(400, "The connection broke before the response ended.")
         self._state = "complete"
         return end
 
@@ -190,9 +197,20 @@ class _Judge:
             0 if bodiless else None if chunked else stated,
             stated,
             chunked and not bodiless,
-            b"close" not in connection and (minor == 1 or b"keep-alive" in connection),
+            self._persists(bodiless and self._speaks_of_body(method)),
             frozenset(connection),
         )
+
+    def _persists(self, deceptive: bool) -> bool:
+        """RFC 9112, section 9.3."""
+        connection = self._connection
+        return not deceptive and b"close" not in connection and (self._minor == 1 or b"keep-alive" in connection)
+
+    def _speaks_of_body(self, method: bytes) -> bool:
+        """Whether the head reads as if a body followed; one to HEAD also where it leaves that open."""
+        if self._lengths:
+            return int(self._lengths[0]) > 0
+        return bool(self._codings) or (method == b"HEAD" and self._status not in (204, 304))
 
 
 def _body_of(head: ResponseHead) -> Body:

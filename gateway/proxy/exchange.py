@@ -27,7 +27,7 @@ from gateway.proxy.answers import NO_DATABASE, last_chunk, refusal, too_large, t
 from gateway.proxy.checked import CheckedBody
 from gateway.proxy.dispatch import EXPECT, Plan, identity_fields
 from gateway.proxy.pump import Download, Pump, Upload, worthwhile
-from gateway.proxy.relay import Relay
+from gateway.proxy.relay import ANSWER_BEGINS, Relay
 from gateway.proxy.tunnel import Tunnel
 from gateway.proxy.upstream import UpstreamConnection, UpstreamUnreachable
 
@@ -394,7 +394,7 @@ class Exchange:
             self._connect_again(upstream)
             return
         try:
-            self._end(self._relaying(), upstream.reader.closed())
+            self._end(self._relaying(), upstream.reader.closed(cut=upstream.cut))
         except Malformed as fault:
             self._failed_upstream("The upstream's answer is incomplete.", fault.description, upstream)
 
@@ -433,6 +433,11 @@ class Exchange:
     def renew_deadline(self) -> None:
         """Something of the answer has passed."""
         self.deadline = self._proxy.clock + self._proxy.limits.stream_idle
+
+    @property
+    def ahead(self) -> bytes:
+        """What the next writing to the client begins with in any case, so that it can go first."""
+        return ANSWER_BEGINS if self._relay is None else self._relay.ahead
 
     # -- the client, and the end ------------------------------------------------------------------------------------
 

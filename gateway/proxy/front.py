@@ -4,7 +4,6 @@ While an exchange is under way, what the client sends ahead waits in the reader,
 """
 
 import asyncio
-from contextlib import suppress
 from math import inf
 from typing import TYPE_CHECKING, cast
 
@@ -14,6 +13,7 @@ from gateway.model import Identity
 from gateway.proxy.answers import malformed, prefers_html, refusal, render
 from gateway.proxy.dispatch import Peer, Plan
 from gateway.proxy.exchange import Exchange
+from gateway.proxy.outlet import Outlet
 from gateway.proxy.pump import Upload
 from gateway.proxy.tunnel import Tunnel
 
@@ -21,10 +21,7 @@ if TYPE_CHECKING:
     from gateway.proxy import Proxy
 
 
-_WORTH_JOINING = 16 * 1024  # bytes; larger parts are handed over as they are
-
-
-class Front(asyncio.BufferedProtocol):
+class Front(Outlet, asyncio.BufferedProtocol):
     """One client connection."""
 
     __slots__ = (
@@ -32,12 +29,10 @@ class Front(asyncio.BufferedProtocol):
         "_blocked_until",
         "_deadline",
         "_discarding",
-        "_half_closed_until",
+        "_ended",
         "_head_begun",
         "_hungry",
         "_lingering",
-        "_reading",
-        "_transport",
         "_tunnel",
         "exchange",
         "keep_alive",
@@ -48,6 +43,7 @@ class Front(asyncio.BufferedProtocol):
     )
 
     def __init__(self, proxy: "Proxy") -> None:
+        super().__init__()
         self.proxy = proxy
         self.reader = RequestReader()
         self.peer = Peer("", False)
@@ -55,16 +51,14 @@ class Front(asyncio.BufferedProtocol):
         self.writable = True
         self.exchange: Exchange | None = None
         self._tunnel: Tunnel | None = None
-        self._transport: asyncio.Transport | None = None
         self._discarding = False  # the answer has gone out, the rest of a small request is read and dropped
         self._lingering = False  # the connection is ending; what still comes is dropped
         self._advancing = False
-        self._reading = True
         self._hungry = True  # what is here is not enough for the next event
         self._head_begun = True  # a new connection has to bring one
         self._deadline = inf
         self._blocked_until = inf
-        self._half_closed_until = inf
+        self._ended = False  # the client has ended its side, and all that it sent is here
 
     # -- asyncio.Protocol ---------------------------------------------------------------------------------------
 
@@ -96,14 +90,18 @@ class Front(asyncio.BufferedProtocol):
         self.advance()
 
     def eof_received(self) -> bool:
-        """The client has ended its side. One that is gone looks the same, so that answers get a moment only."""
+        """The client has ended its side: what it is owed still goes to it, if it is there."""
         if self._tunnel is not None:
             self._tunnel.client_ended()
             return True
-        if self._lingering or self.exchange is None or self._discarding:
+        owed = self.exchange is not None or not self.writable
+        if self._lingering or self._discarding or not owed:
             self.close()
             return False
-        self._half_closed_until = self.proxy.clock + self.proxy.limits.half_closed
+        self._ended = True
+        self.advance()
+        if self.exchange is not None:
+            self.knock(self.proxy.clock, self.exchange.ahead)
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the protocol's signature
@@ -114,8 +112,8 @@ class Front(asyncio.BufferedProtocol):
             self.exchange.cancel()
             self.exchange = None
         if self._tunnel is not None:
-            self._tunnel.close()
-            self._tunnel = None
+            tunnel, self._tunnel = self._tunnel, None
+            tunnel.reset()
 
     def pause_writing(self) -> None:
         self.writable = False
@@ -216,6 +214,9 @@ class Front(asyncio.BufferedProtocol):
         """Let the kernel hold what nobody wants yet, and see to the deadline of what is awaited."""
         if self._lingering or self._tunnel is not None:
             return
+        if self._ended and self._hungry:
+            self._cut_short()
+            return
         if not self._hungry and self.reader.buffered >= self.proxy.limits.buffer:
             self.pause()
         elif not self._reading and (self.exchange is None or not isinstance(self.exchange.pump, Upload)):
@@ -227,6 +228,14 @@ class Front(asyncio.BufferedProtocol):
             self._deadline = inf
         else:
             self._deadline = self.proxy.clock + self.proxy.limits.body_idle
+
+    def _cut_short(self) -> None:
+        """The client has ended its side within a request."""
+        if self.exchange is None or self._discarding:
+            self.linger()
+        else:
+            self.keep_alive = False
+            self.exchange.fail(refusal(400, "The connection ended before the request did."))
 
     def _await_head(self) -> None:
         """A head has its time from its first byte on, however it drips; before it, the connection may rest."""
@@ -240,37 +249,6 @@ class Front(asyncio.BufferedProtocol):
             self._deadline = self.proxy.clock + self.proxy.limits.keep_alive
 
     # -- writing --------------------------------------------------------------------------------------------------
-
-    def write(self, data: bytes) -> None:
-        if self._transport is not None:
-            self._transport.write(data)
-
-    def write_all(self, parts: list[bytes]) -> None:
-        if self._transport is None:
-            return
-        if len(parts[-1]) < _WORTH_JOINING:
-            self._transport.write(b"".join(parts))
-        else:
-            self._transport.writelines(parts)
-
-    def write_eof(self) -> None:
-        if self._transport is not None and self._transport.can_write_eof():
-            with suppress(OSError):  # asyncio's own loop tells so that the client has gone, as it will once more
-                self._transport.write_eof()
-
-    def pause(self) -> None:
-        if self._reading and self._transport is not None:
-            self._reading = False
-            self._transport.pause_reading()
-
-    def resume(self) -> None:
-        if not self._reading and self._transport is not None:
-            self._reading = True
-            self._transport.resume_reading()
-
-    @property
-    def transport(self) -> asyncio.Transport | None:
-        return self._transport
 
     @property
     def closing(self) -> bool:
@@ -340,7 +318,7 @@ class Front(asyncio.BufferedProtocol):
     def _next(self) -> None:
         self.exchange = None
         self._discarding = False
-        ends = self._half_closed_until != inf or self.proxy.draining  # unless something is here already
+        ends = self._ended or self.proxy.draining  # unless something is here already
         if not self.keep_alive or (ends and not self.reader.buffered):
             self.linger()
             return
@@ -365,8 +343,7 @@ class Front(asyncio.BufferedProtocol):
         self._deadline = inf
         self.resume()
         tunnel.start(self.reader.unread(), from_upstream)
-        if self._half_closed_until != inf:  # the upstream has to be told
-            self._half_closed_until = inf
+        if self._ended:  # the upstream has to be told
             tunnel.client_ended()
 
     def linger(self) -> None:
@@ -378,7 +355,7 @@ class Front(asyncio.BufferedProtocol):
         if self.exchange is not None:
             self.exchange.cancel()
             self.exchange = None
-        if self._half_closed_until != inf or not transport.can_write_eof():
+        if self._ended or not transport.can_write_eof():
             self.close()
             return
         self.write_eof()
@@ -403,17 +380,13 @@ class Front(asyncio.BufferedProtocol):
             self._deadline = self.proxy.clock + self.proxy.limits.slow_reader
             self._transport.close()
 
-    def abort(self) -> None:
-        """End the connection at once, whatever is still on its way."""
-        if self._transport is not None:
-            self._transport.abort()
-
     def break_off(self, *, looks_broken: bool) -> None:
-        """End an answer that cannot be finished. Where only the connection's end would end it, with a reset."""
+        """End an answer that cannot be finished. Where only the connection's end would end it, with a reset, and where
+        a zero went ahead, which with the end behind it some take for the last chunk."""
         if self._lingering or self._transport is None:
             return
         self._lingering = True
-        (self.close if looks_broken else self.abort)()
+        (self.close if looks_broken and not self._ahead else self.abort)()
 
     @property
     def idle(self) -> bool:
@@ -429,15 +402,21 @@ class Front(asyncio.BufferedProtocol):
         if self._tunnel is not None:
             if self._tunnel.expired(now) or now >= self._blocked_until:
                 self._tunnel.close()
-        elif now >= self._blocked_until or now >= self._half_closed_until:
+        elif now >= self._blocked_until:
             self.abort()
         elif now >= self._deadline:
             self._overdue()
         elif self.exchange is not None:
             if now >= self.exchange.deadline:
                 self.exchange.expire()
+            elif self._ended or self._unread(self.exchange):
+                self.look(now, self.exchange.ahead)
         elif self._deadline - now < self.proxy.limits.keep_alive - self.proxy.limits.remember:
             self.reader.forget()
+
+    def _unread(self, exchange: Exchange) -> bool:
+        """Whether nobody would see the client end its side."""
+        return not self._reading and (exchange.request_complete or not exchange.wants_body)
 
     def _overdue(self) -> None:
         if self._transport is not None and self._transport.is_closing():

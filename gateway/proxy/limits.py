@@ -12,7 +12,6 @@ class Limits:
     remember: float = 5.0  # how long an idle connection keeps the heads that it has seen
     body_idle: float = 60.0  # between two parts of a request's body
     slow_reader: float = 60.0  # a client that takes nothing while its buffer is full; who leaves the last of it unread
-    half_closed: float = 0.5  # a client that has ended its side may be gone
     newcomer: float = 1.0  # for a new connection to bring its request when the worker drains: it may be on its way
     linger: float = 2.0  # for the client to read the last answer
     connect: float = 5.0  # until an upstream takes the connection

@@ -1,6 +1,6 @@
 """An answer on its way down: which fields pass, its framing written anew, all that was read at once in one write."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from gateway.http1 import End, RequestHead, ResponseHead
 from gateway.proxy.answers import last_chunk, reason_of
@@ -8,6 +8,9 @@ from gateway.routing.fields import to_client
 
 if TYPE_CHECKING:
     from gateway.proxy.front import Front
+
+
+ANSWER_BEGINS: Final = b"HTTP/1.1 "  # whatever the answer, and whoever gives it
 
 
 class Relay:
@@ -67,6 +70,13 @@ class Relay:
             self._front.write_all(self._waiting)
             self._waiting = []
 
+    @property
+    def ahead(self) -> bytes:
+        """What the next writing may begin with: the status line, or a chunk's size, with a zero before it."""
+        if self.response is None:
+            return ANSWER_BEGINS
+        return b"0" if self._chunked else b""
+
     def break_off(self) -> None:
         """The rest will not come, and what has gone out must not look complete."""
         self.flush()
@@ -91,6 +101,6 @@ class Relay:
     def _passing(self, head: ResponseHead) -> list[bytes]:
         """The status line and the fields that pass."""
         fields = to_client(head.fields, head.connection, own=self._own)
-        lines = [b"HTTP/1.1 %d %b" % (head.status, head.reason or reason_of(head.status))]
+        lines = [ANSWER_BEGINS + b"%d %b" % (head.status, head.reason or reason_of(head.status))]
         lines += [name + b": " + value for name, value in fields]
         return lines

@@ -21,10 +21,12 @@ class ClientSide(Protocol):
     def pause(self) -> None: ...
     def resume(self) -> None: ...
     def close(self) -> None: ...
+    def abort(self) -> None: ...
 
 
 class Tunnel:
-    """Joins the two connections of an upgraded exchange. A side that ends is ended towards the other one."""
+    """Joins the two connections of an upgraded exchange. A side that ends is ended towards the other one, and so is one
+    that breaks: what passed cannot look whole on one side only."""
 
     def __init__(
         self,
@@ -70,6 +72,9 @@ class Tunnel:
         self._client.write(data)
 
     def upstream_closed(self) -> None:
+        if self._upstream.cut:
+            self.reset()
+            return
         if self._upstream.closed or self._client_ended:
             self.close()
             return
@@ -88,3 +93,8 @@ class Tunnel:
         """End both sides; what was written goes out first."""
         self._upstream.close()
         self._client.close()
+
+    def reset(self) -> None:
+        """Break off both sides."""
+        self._upstream.reset()
+        self._client.abort()

@@ -7,7 +7,6 @@ dies unread under a request may have met the upstream's idle timeout; who asked 
 
 import asyncio
 import os
-import select
 import ssl
 from collections import deque
 from contextlib import suppress
@@ -17,6 +16,7 @@ from typing import Protocol, cast
 
 from gateway.http1 import RequestHead, ResponseReader
 from gateway.proxy.limits import Limits
+from gateway.proxy.sockets import ended_well, holds_more, reset
 from gateway.routing import Origin, Route
 
 
@@ -27,7 +27,7 @@ class Owner(Protocol):
         """Bytes came in."""
 
     def upstream_closed(self) -> None:
-        """Nothing more will come."""
+        """Nothing more will come; the connection's `cut` says whether that is an end that was meant."""
 
     def upstream_writable(self, writable: bool) -> None:
         """The write buffer fell below its low mark, or rose above its high one."""
@@ -41,11 +41,13 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         self.reader = ResponseReader()
         self.tunnelled = False
         self.closed = False
+        self.cut = True  # until an end that was meant: what came last may not be all
         self.writable = True
         self.reused = False
         self.encrypted = False
         self.overtaken = False  # something may be here behind what was read last
         self._reading = True
+        self._lost = False
         self.idle_since = 0.0
         self._pool = pool
         self._limits = limits
@@ -101,7 +103,7 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         if self.closed or transport is None or self.reader.buffered or transport.get_write_buffer_size():
             self.release()
             return
-        if self.overtaken and (self.encrypted or _holds_more(transport)):
+        if self.overtaken and (self.encrypted or holds_more(transport)):
             self.release()
             return
         if not self._reading:
@@ -116,6 +118,12 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         if self._transport is not None:
             self._transport.abort()
 
+    def reset(self) -> None:
+        """End the connection so that it looks broken, whatever is still on its way."""
+        if self._transport is not None and not self._lost:
+            reset(self._transport)
+        self.release()
+
     def disappoint(self) -> None:
         """The upstream had kept the connection, but not for whoever came next."""
         self._pool.distrust()
@@ -129,7 +137,7 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         if transport is not None and not transport.is_closing():
             transport.close()
             if transport.get_write_buffer_size():
-                asyncio.get_running_loop().call_later(self._limits.slow_reader, transport.abort)
+                asyncio.get_running_loop().call_later(self._limits.slow_reader, self.reset)
 
     # -- asyncio.Protocol ---------------------------------------------------------------------------------------
 
@@ -152,6 +160,7 @@ class UpstreamConnection(asyncio.BufferedProtocol):
 
     def eof_received(self) -> bool:
         self.closed = not self.tunnelled
+        self.cut = not ended_well(cast("asyncio.Transport", self._transport))
         self._end()
         return self.tunnelled  # a tunnel may go on the other way
 
@@ -159,7 +168,9 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         self.closed = True
         if isinstance(exc, ConnectionError) and self.owner is not None and self._reading and not self.encrypted:
             self._read_what_is_left()
+        self.cut = self.cut or exc is not None  # uvloop tells an end that TLS did not announce as this, without a fault
         self._end()
+        self._lost = True
         self._pool.forget(self)
 
     def _read_what_is_left(self) -> None:
@@ -398,13 +409,6 @@ class Upstreams:
             self._pools.setdefault(origin, Pool(origin, self._limits, self._received))
         self._of_route[route] = tuple(self._pools[origin] for origin in route.upstreams)
         return self._of_route[route]
-
-
-def _holds_more(transport: asyncio.Transport) -> bool:
-    """Whether the kernel has something of a connection, its end included, that nobody has read."""
-    waiting = select.poll()
-    waiting.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
-    return bool(waiting.poll(0))
 
 
 @cache

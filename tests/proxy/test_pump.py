@@ -106,7 +106,7 @@ async def test_answer_to_head_is_never_pumped(vast: Rig, spliced: Spliced) -> No
         await connection.send(b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n")
         reply = await connection.reply("HEAD")
         assert (reply.complete, reply.one("content-length")) == (True, "9999999")
-    assert (spliced.calls, vast.upstream.connections) == (0, 1)
+    assert spliced.calls == 0
     connection.close()
 
 

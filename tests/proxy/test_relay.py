@@ -2,7 +2,6 @@
 
 import asyncio
 import gzip
-from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -282,7 +281,7 @@ async def test_an_upgrade_becomes_a_tunnel(public: Rig) -> None:
 async def test_a_client_that_ended_its_side_before_the_upgrade_leaves_no_tunnel_behind(public: Rig) -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         (front,) = public.proxy.fronts
-        await eventually(lambda: front._half_closed_until < inf)
+        await eventually(lambda: front._ended)
         await tunnelled(public.upstream, reader, writer)
 
     public.upstream.handler = serve

@@ -12,7 +12,7 @@ from gateway.store import Store
 from tests.proxy.bulk import Slow, both_loops
 from tests.proxy.rig import Rig, eventually, rig
 
-QUICK = Limits(keep_alive=0.5, half_closed=0.2, slow_reader=0.5, linger=0.2, stream_idle=0.5, tick=0.05)
+QUICK = Limits(keep_alive=0.5, slow_reader=0.5, linger=0.2, stream_idle=0.5, tick=0.05)
 BODY = b"x" * 50_000  # more than the kernel takes from us here, and less than our own buffer
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 CLOSE = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
@@ -71,7 +71,7 @@ async def test_client_that_does_not_read_before_it_ends_its_side_is_ended(quick:
 @both_loops
 @pytest.mark.parametrize("end", ["idle", "asked for", "half-closed"])
 async def test_client_that_is_slow_with_its_last_answer_gets_it(end: str, tmp_path: Path, no_database: Store) -> None:
-    limits = Limits(keep_alive=0.2, half_closed=0.2, linger=0.1, tick=0.02)
+    limits = Limits(keep_alive=0.2, linger=0.1, tick=0.02)
     async with rig(tmp_path, no_database, limits=limits) as running:
         running.upstream.answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(BODY) + BODY
         client = await never_reading(running, CLOSE if end == "asked for" else GET)

@@ -15,7 +15,7 @@ ROUTES: list[dict[str, Any]] = [
     {"name": "all", "path": "/", "auth": "none"},
     {"name": "open", "path": "/open", "auth": "none", "forward_authorization": True},
 ]
-LIMITS = Limits(half_closed=0.15, tick=0.05, linger=0.5)
+LIMITS = Limits(tick=0.05, linger=0.5)
 
 
 @dataclass

@@ -3,7 +3,6 @@
 import asyncio
 import random
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,7 @@ from tests.wire.answers import Answer
 from tests.wire.conversation import converse
 from tests.wire.judge import WAYS, judge, own_answer, play
 from tests.wire.judge_answers import hear, judge_answer
-from tests.wire.rig import LIMITS, WireRig, wire_rig
+from tests.wire.rig import WireRig, wire_rig
 from tests.wire.rows import Pass, Row, chunked, post
 from tests.wire.table import ANSWERS, REQUESTS
 
@@ -26,13 +25,6 @@ from tests.wire.table import ANSWERS, REQUESTS
 async def wire(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[WireRig]:
     """One gateway for all rows of a process."""
     async with wire_rig(tmp_path_factory.mktemp("wire")) as running:
-        yield running
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def unhurried(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[WireRig]:
-    """The same with the usual time for who has ended their side, which on a busy machine an answer may need."""
-    async with wire_rig(tmp_path_factory.mktemp("wire"), replace(LIMITS, half_closed=Limits().half_closed)) as running:
         yield running
 
 
@@ -46,10 +38,9 @@ def test_the_table_has_distinct_rows() -> None:
 
 @pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("row", REQUESTS, ids=[row.name for row in REQUESTS])
-async def test_a_request_means_the_same_on_both_sides(row: Row, wire: WireRig, unhurried: WireRig) -> None:
-    rig = unhurried if row.ends and isinstance(row.verdict, Pass) else wire
+async def test_a_request_means_the_same_on_both_sides(row: Row, wire: WireRig) -> None:
     for way in WAYS:
-        assert judge(row, await play(row, way, rig.port, rig.recorder)) == [], way
+        assert judge(row, await play(row, way, wire.port, wire.recorder)) == [], way
 
 
 @pytest.mark.asyncio(loop_scope="module")

@@ -1,0 +1,92 @@
+"""The way out to a client: what is written, whether more is read, and whether anybody is there.
+
+A client that has ended its side awaits its answer, or is gone; one whose upload nobody takes waits, or is gone, and the
+end of its side lies behind what has not been read. All these are alike until something is written. So the beginning of
+the answer, which is known before there is one, is written byte by byte, ever more rarely (`knock`): who is gone replies
+with a reset, which the next look finds, and who is there has lost nothing.
+"""
+
+import asyncio
+from contextlib import suppress
+from math import inf
+from typing import Final
+
+from gateway.proxy.sockets import is_gone, reset
+
+_WORTH_JOINING: Final = 16 * 1024  # bytes; larger parts are handed over as they are
+_PATIENCE: Final = (
+    0.5  # seconds before the first knock at a client that is kept waiting; before each other twice as many
+)
+
+
+class Outlet:
+    """A client connection as those use it who answer on it."""
+
+    __slots__ = ("_ahead", "_knock_at", "_reading", "_transport")
+
+    def __init__(self) -> None:
+        self._transport: asyncio.Transport | None = None
+        self._reading = True
+        self._knock_at = inf
+        self._ahead = b""  # what was written before its time, and is not to be written again
+
+    @property
+    def transport(self) -> asyncio.Transport | None:
+        return self._transport
+
+    def write(self, data: bytes) -> None:
+        if self._transport is not None:
+            self._transport.write(self._rest_of(data) if self._ahead else data)
+
+    def write_all(self, parts: list[bytes]) -> None:
+        if self._transport is None:
+            return
+        if self._ahead:
+            parts[0] = self._rest_of(parts[0])
+        if len(parts[-1]) < _WORTH_JOINING:
+            self._transport.write(b"".join(parts))
+        else:
+            self._transport.writelines(parts)
+
+    def write_eof(self) -> None:
+        if self._transport is not None and self._transport.can_write_eof():
+            with suppress(OSError):  # asyncio's own loop tells so that the client has gone, as it will once more
+                self._transport.write_eof()
+
+    def pause(self) -> None:
+        if self._reading and self._transport is not None:
+            self._reading = False
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        if not self._reading and self._transport is not None:
+            self._reading, self._knock_at = True, inf
+            self._transport.resume_reading()
+
+    def look(self, now: float, beginning: bytes) -> None:
+        """See whether a client is there that cannot tell, and from time to time write another byte of `beginning`, with
+        which whatever is written next begins in any case."""
+        if self._transport is None:
+            return
+        if is_gone(self._transport):
+            self.abort()
+        elif now >= self._knock_at:
+            self.knock(now, beginning)
+        elif self._knock_at == inf:
+            self._knock_at = now + _PATIENCE
+
+    def knock(self, now: float, beginning: bytes) -> None:
+        written = len(self._ahead)
+        if written < len(beginning) and self._transport is not None:
+            self._transport.write(beginning[written : written + 1])
+            self._ahead = beginning[: written + 1]
+            self._knock_at = now + _PATIENCE * 2**written
+
+    def abort(self) -> None:
+        """End the connection at once so that it looks broken, whatever is still on its way."""
+        if self._transport is not None:
+            reset(self._transport)
+
+    def _rest_of(self, data: bytes) -> bytes:
+        ahead, self._ahead, self._knock_at = self._ahead, b"", inf
+        return data.removeprefix(ahead)

@@ -1,0 +1,52 @@
+"""What a transport does not say of its socket, and does not do with it."""
+
+import asyncio
+import select
+import socket
+import ssl
+import struct
+from contextlib import suppress
+from typing import Final
+
+_DROP_ALL: Final = struct.pack("ii", 1, 0)  # SO_LINGER: on, for no time
+
+
+def reset(transport: asyncio.Transport) -> None:
+    """End a connection at once with RST, so that nobody takes what has come for a whole message.
+
+    An abort alone ends it with FIN where nothing is unread, which is how a body without a length ends well. The
+    transport's `connection_lost` has not been called yet: behind it, another may have its descriptor.
+    """
+    with suppress(OSError):  # whose other side went first
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _DROP_ALL)
+    transport.abort()
+
+
+def is_gone(transport: asyncio.Transport) -> bool:
+    """Whether a connection is over, by a reset for instance, also where what came before has not been read."""
+    return bool(_poll(transport, 0) & (select.POLLHUP | select.POLLERR))
+
+
+def holds_more(transport: asyncio.Transport) -> bool:
+    """Whether the kernel has something of a connection, its end included, that nobody has read."""
+    return bool(_poll(transport, select.POLLIN))
+
+
+def ended_well(transport: asyncio.Transport) -> bool:
+    """Whether the end that was just received is one that the other side meant: with TLS anybody on the way can make
+    an end of TCP's, and only a close_notify counts (RFC 9112, section 9.8)."""
+    tls = transport.get_extra_info("ssl_object")
+    if tls is None:
+        return True
+    try:
+        return not tls.read(1)
+    except ssl.SSLZeroReturnError:
+        return True
+    except ssl.SSLError:  # more is wanted, and none will come
+        return False
+
+
+def _poll(transport: asyncio.Transport, events: int) -> int:
+    polled = select.poll()
+    polled.register(transport.get_extra_info("socket").fileno(), events)
+    return next((found for _, found in polled.poll(0)), 0)
