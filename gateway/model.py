@@ -125,12 +125,13 @@ class Scope:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grant:
-    """What one person allowed one client: the unit of revocation and of the connected-applications page."""
+    """What one person allowed one client at the resources in `resource` (RFC 8707), which are all where it is empty."""
 
     grant_id: str
     subject: str
     client_id: str
     client_name: str
+    resource: tuple[str, ...]
     scopes: frozenset[str]
     created_at: datetime
     updated_at: datetime

@@ -9,15 +9,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final
-from urllib.parse import urlencode
+from urllib.parse import quote
 
 from gateway.errors import GatewayError, OAuthError, invalid_request, unauthorized_client
-from gateway.model import Client, format_scope
-from gateway.oauth import pkce, redirect_uris
+from gateway.model import Client
+from gateway.oauth import forms, pkce, redirect_uris
 from gateway.oauth.forms import Form
 from gateway.oauth.grants import REPEATABLE, requested_resources, requested_scopes
 
-_PROMPTS: Final = frozenset({"none", "login", "consent", "select_account"})
+_ABOUT_THE_ACCOUNT: Final = frozenset({"login", "select_account"})
+_PROMPTS: Final = _ABOUT_THE_ACCOUNT | {"none", "consent"}
+_PRINTABLE: Final = "".join(map(chr, range(0x21, 0x7F)))
 LONGEST_IDENTIFIER: Final = 255
 
 
@@ -67,6 +69,7 @@ class Step(Enum):
     """What comes next for a request that holds."""
 
     SIGN_IN = auto()
+    CHOOSE_ACCOUNT = auto()
     ASK = auto()
     ISSUE = auto()
 
@@ -127,17 +130,19 @@ def judge(
 
 
 def next_step(request: AuthorizationRequest, *, signed_in: bool, granted: frozenset[str]) -> Step:
-    """Whether the person signs in, is asked, or the code is issued at once.
+    """Whether the person signs in, chooses an account, is asked, or the code is issued at once.
 
-    `signed_in` is False too where the client wants a fresh sign-in that has not happened. Consent is remembered for
-    confidential clients only, since anybody can pose as a public one (RFC 6749, section 10.2). Raises RedirectError
-    where `prompt=none` forbids the page that would be needed (OpenID Connect Core, section 3.1.2.6).
+    `granted` are the scopes of the grant for just these resources. Consent is remembered for confidential clients only,
+    since anybody can pose as a public one (RFC 6749, section 10.2). Raises RedirectError where `prompt=none` forbids
+    the page that would be needed (OpenID Connect Core, section 3.1.2.6).
     """
     silent = "none" in request.prompt
-    if not signed_in:
+    if not signed_in or "login" in request.prompt:
         if silent:
             raise request.refusal("login_required", "The person is not signed in.")
         return Step.SIGN_IN
+    if "select_account" in request.prompt:
+        return Step.CHOOSE_ACCOUNT
     if _consent_stands(request, granted):
         return Step.ISSUE
     if silent:
@@ -145,36 +150,20 @@ def next_step(request: AuthorizationRequest, *, signed_in: bool, granted: frozen
     return Step.ASK
 
 
-def wants_sign_in(request: AuthorizationRequest) -> bool:
-    """Whether the client asks for a fresh sign-in although somebody is signed in."""
-    return bool(request.prompt & {"login", "select_account"})
+def after_sign_in(prompt: frozenset[str]) -> frozenset[str]:
+    """What is left of `prompt` when somebody has signed in, or chosen the account."""
+    return prompt - _ABOUT_THE_ACCOUNT
 
 
-def query_again(
-    client_id: str,
-    redirect_uri: str,
-    scopes: frozenset[str],
-    state: bytes | None,
-    code_challenge: str | None,
-    resource: tuple[str, ...],
-) -> bytes:
-    """A request's query, made anew from what a flow remembers, for a person who changes the account.
+def with_prompt(query: bytes, prompt: frozenset[str]) -> str:
+    """A request's query as it came, byte for byte, but for its `prompt`; in ASCII, so that it can stand in an address.
 
-    It asks for consent, so that another account is never used unseen.
+    By it a request goes on: what has been done is taken out of `prompt`, what a person must not miss is put in.
     """
-    members: list[tuple[str, str | bytes]] = [
-        ("response_type", "code"),
-        ("client_id", client_id),
-        ("redirect_uri", redirect_uri),
-        ("scope", format_scope(scopes)),
-        ("prompt", "consent"),
-    ]
-    if state is not None:
-        members.append(("state", state))
-    if code_challenge is not None:
-        members += [("code_challenge", code_challenge), ("code_challenge_method", "S256")]
-    members += [("resource", value) for value in resource]
-    return urlencode(members).encode()
+    kept = [part for part in query.split(b"&") if part and forms.decode(part.partition(b"=")[0]) != "prompt"]
+    if prompt:
+        kept.append(b"prompt=" + b"%20".join(sorted(value.encode() for value in prompt)))
+    return quote(b"&".join(kept), safe=_PRINTABLE)
 
 
 def _proven(query: Form, client: Client | None) -> tuple[Client, str]:

@@ -7,6 +7,7 @@ from http import HTTPStatus
 
 from gateway.guard import Refused
 from gateway.http1 import Field, Malformed, RequestHead
+from gateway.http1.accept import prefers
 from gateway.routing.fields import trailers
 
 RefusalPage = Callable[[int, str, str, str], tuple[dict[str, str], bytes]]
@@ -92,27 +93,7 @@ def reason_of(status: int) -> bytes:
 
 def prefers_html(head: RequestHead | None) -> bool:
     """Whether the request would rather have a page than JSON (RFC 9110, section 12.5.1): a browser's navigation."""
-    accepted = [] if head is None else list(head.values(b"accept"))
-    if not any(b"text/html" in value.lower() for value in accepted):
-        return False
-    weights = {b"text/html": 0.0, b"application/json": 0.0}
-    for value in accepted:
-        for member in value.lower().split(b","):
-            media, _, parameters = member.partition(b";")
-            if media.strip() in weights:
-                weights[media.strip()] = max(weights[media.strip()], _quality(parameters))
-    return weights[b"text/html"] > weights[b"application/json"]
-
-
-def _quality(parameters: bytes) -> float:
-    for parameter in parameters.split(b";"):
-        name, _, value = parameter.partition(b"=")
-        if name.strip() == b"q":
-            try:
-                return float(value)
-            except ValueError:
-                return 0.0
-    return 1.0
+    return head is not None and prefers(head.values(b"accept"), b"text/html", over=b"application/json")
 
 
 def render(

@@ -3,21 +3,25 @@
     AwaitingConsent ──allow──▶ Granted(scopes) ──▶ a code, once
                     ──deny───▶ Denied
 
-A flow belongs to the session in which it began, and each transition stands guarded in its statement, so that of two
-answers that come at once one counts. Two tabs are two flows.
+A flow belongs to the person in whose session it began. Each transition stands guarded in its statement, so that of two
+answers that come at once one counts; the flow keeps it, with its code sealed, for the other to be told the same. Two
+tabs are two flows.
 """
 
 from datetime import timedelta
+from typing import Final
 
-from gateway.crypto import digest, new_identifier
+from gateway.crypto import Keyring, UnsealError, digest, new_identifier
 from gateway.model import Grant
 from gateway.store.base import Base, storable
 from gateway.store.clients import about_of
 from gateway.store.database import Row
 from gateway.store.records import Flow, FlowRequest
 
+_ANSWER: Final = "flow-answer"  # the purpose that a flow's code is sealed for
 
-def _flow_of(row: Row) -> Flow:
+
+def _flow_of(row: Row, keyring: Keyring) -> Flow:
     request = FlowRequest(
         client_id=row["client_id"],
         redirect_uri=row["redirect_uri"],
@@ -28,11 +32,21 @@ def _flow_of(row: Row) -> Flow:
     )
     return Flow(
         flow_id=row["flow_id"],
-        session_id=row["session_id"],
         subject=row["subject"],
         request=request,
         expires_at=row["expires_at"],
+        decision=row["decision"],
+        allowed=frozenset(row["allowed"] or ()),
+        code=_opened(row, keyring) if row["usable"] else None,
+        spent=row["spent"],
     )
+
+
+def _opened(row: Row, keyring: Keyring) -> str | None:
+    try:
+        return keyring.unseal(_ANSWER, row["flow_id"], row["sealed_code"]).decode()
+    except UnsealError:  # its master key is gone
+        return None
 
 
 def _grant_of(row: Row) -> Grant:
@@ -41,6 +55,7 @@ def _grant_of(row: Row) -> Grant:
         subject=row["subject"],
         client_id=row["client_id"],
         client_name=row["client_name"],
+        resource=tuple(row["resource"]),
         scopes=frozenset(row["scopes"]),
         created_at=row["created_at"],
         updated_at=row["updated_at"],
@@ -67,18 +82,18 @@ class Flows(Base):
             now,
             now + timedelta(seconds=lifetime),
         )
-        return None if row is None else _flow_of(row)
+        return None if row is None else _flow_of(row, self._keyring)
 
     async def flow(self, flow_id: str, session_id: str) -> Flow | None:
-        """A flow that still awaits a decision, if it belongs to this session."""
+        """A flow of the person who is signed in by this session, answered or not."""
         if not storable(flow_id):
             return None
         row = await self._database.row("flow_find", flow_id, session_id, self.now())
-        return None if row is None else _flow_of(row)
+        return None if row is None else _flow_of(row, self._keyring)
 
-    async def granted_scopes(self, subject: str, client_id: str) -> frozenset[str]:
-        """What the user has allowed the client and not withdrawn."""
-        return frozenset(await self._database.value("grant_scopes", subject, client_id) or ())
+    async def granted_scopes(self, subject: str, client_id: str, resource: tuple[str, ...] = ()) -> frozenset[str]:
+        """What the user has allowed the client at just these resources and not withdrawn; the order is free."""
+        return frozenset(await self._database.value("grant_scopes", subject, client_id, list(resource)) or ())
 
     async def allow(self, flow_id: str, session_id: str, scopes: frozenset[str], code_ttl: float) -> str | None:
         """AwaitingConsent → Granted → a code, once; records the grant.
@@ -99,6 +114,7 @@ class Flows(Base):
                 now,
                 digest(code),
                 now + timedelta(seconds=code_ttl),
+                self._keyring.seal(_ANSWER, flow_id, code.encode()),
             )
             if grant_id is not None:
                 await statements.row("grants_end_beyond", [grant_id], now)
@@ -134,11 +150,11 @@ class Flows(Base):
         return None if issued is None else code
 
     async def grants(self, subject: str) -> list[Grant]:
-        """The user's connected applications, by name."""
+        """What the user has allowed, by the applications' names: one for each set of resources."""
         return [_grant_of(row) for row in await self._database.rows("grants_list", subject)]
 
     async def withdraw(self, subject: str, client_id: str) -> bool:
-        """Ends the grant and everything that was issued from it; False when there is none."""
+        """Ends the client's grants and everything that was issued from them; False when there is none."""
         if not storable(client_id):
             return False
         return await self._database.value("grant_withdraw", subject, client_id, self.now()) is not None

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Literal
 
 from gateway.model import About, Client, GrantType, MacAlgorithm, MacDraft, TokenType, User
 
@@ -63,13 +64,19 @@ class FlowRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flow:
-    """An authorization request after sign-in, waiting for the person's decision."""
+    """An authorization request after sign-in, and the answer that it got, once it has one.
+
+    `code` is the one that the answer held, for as long as it can be redeemed; `spent` says that it was.
+    """
 
     flow_id: str
-    session_id: str
     subject: str
     request: FlowRequest
     expires_at: datetime
+    decision: Literal["granted", "denied"] | None = None
+    allowed: frozenset[str] = frozenset()
+    code: str | None = field(default=None, repr=False)
+    spent: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

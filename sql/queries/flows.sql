@@ -1,38 +1,42 @@
 -- name: flow_start
--- A request waits for a person's decision, in a live session and for a live client.
+-- A request waits for a person's decision: of somebody who is signed in, and for a live client.
 insert into flows (
-    flow_id, session_id, client_id, redirect_uri, scopes, state, code_challenge, resource, created_at, expires_at
+    flow_id, subject, client_id, redirect_uri, scopes, state, code_challenge, resource, created_at, expires_at
 )
-select $1, s.session_id, c.client_id, $4, $5, $6, $7, $8, $9, $10
+select $1, s.subject, c.client_id, $4, $5, $6, $7, $8, $9, $10
 from living_sessions s
 join clients c on c.client_id = $3
 where s.session_id = $2 and s.expires_at > $9 and c.disabled_at is null
-returning *, (select subject from sessions where session_id = $2) as subject;
+returning *, false as spent, false as usable;
 
 -- name: flow_find
--- A flow of this session that awaits a decision.
-select f.*, s.subject
+-- A flow of the person whose session this is, with the answer that it got, if it got one. A code is `usable` until it
+-- is spent, expires or is revoked.
+select f.*, k.spent_at is not null as spent,
+    coalesce(k.spent_at is null and k.expires_at > $3 and g.revoked_at is null
+        and k.user_generation = s.user_generation and k.client_generation = c.generation, false) as usable
 from flows f
-join living_sessions s on s.session_id = f.session_id
+join living_sessions s on s.subject = f.subject
 join clients c on c.client_id = f.client_id
-where f.flow_id = $1 and f.session_id = $2 and f.decision is null and f.expires_at > $3 and s.expires_at > $3
-    and c.disabled_at is null;
+left join codes k on k.digest = f.code_digest
+left join grants g on g.grant_id = k.grant_id
+where f.flow_id = $1 and s.session_id = $2 and f.expires_at > $3 and s.expires_at > $3 and c.disabled_at is null;
 
 -- name: flow_allow
 -- AwaitingConsent → Granted → a code, once. Of the scopes that were asked for, the grant keeps those that were
 -- allowed now; of others, what it had. The grant is locked from here on.
 with decided as (
-    update flows f set decision = 'granted'
+    update flows f set decision = 'granted', allowed = $3, code_digest = $6, sealed_code = $8
     from living_sessions s, clients c
-    where f.flow_id = $1 and f.session_id = $2 and f.decision is null and f.expires_at > $5 and $3::text[] <@ f.scopes
-        and s.session_id = f.session_id and s.expires_at > $5
+    where f.flow_id = $1 and s.session_id = $2 and f.decision is null and f.expires_at > $5 and $3::text[] <@ f.scopes
+        and s.subject = f.subject and s.expires_at > $5
         and c.client_id = f.client_id and c.disabled_at is null
     returning f.client_id, f.redirect_uri, f.scopes, f.resource, f.code_challenge,
-        s.subject, s.user_generation, c.generation as client_generation
+        f.subject, s.user_generation, c.generation as client_generation
 ), granted as (
-    insert into grants as g (grant_id, subject, client_id, scopes, created_at, updated_at)
-    select $4, subject, client_id, $3, $5, $5 from decided
-    on conflict (subject, client_id) where revoked_at is null do update set
+    insert into grants as g (grant_id, subject, client_id, resource, scopes, created_at, updated_at)
+    select $4, subject, client_id, array(select unnest(resource) order by 1), $3, $5, $5 from decided
+    on conflict (subject, client_id, resource) where revoked_at is null do update set
         scopes = array(
             (select unnest(g.scopes) except select unnest(d.scopes) from decided d)
             union select unnest(excluded.scopes)
@@ -51,7 +55,8 @@ with decided as (
     returning digest
 ), recorded as (
     insert into events (at, kind, subject, client_id, detail)
-    select $5, 'consent.given', subject, client_id, jsonb_build_object('scopes', $3::text[]) from decided
+    select $5, 'consent.given', subject, client_id, jsonb_build_object('scopes', $3::text[], 'resource', resource)
+    from decided
 )
 select grant_id from granted where exists (select from issued);
 
@@ -73,9 +78,9 @@ where f.grant_id = g.grant_id and g.grant_id = any ($1::text[]) and f.revoked_at
 with decided as (
     update flows f set decision = 'denied'
     from living_sessions s
-    where f.flow_id = $1 and f.session_id = $2 and f.decision is null and f.expires_at > $3
-        and s.session_id = f.session_id and s.expires_at > $3
-    returning f.client_id, s.subject
+    where f.flow_id = $1 and s.session_id = $2 and f.decision is null and f.expires_at > $3
+        and s.subject = f.subject and s.expires_at > $3
+    returning f.client_id, f.subject
 ), recorded as (
     insert into events (at, kind, subject, client_id)
     select $3, 'consent.denied', subject, client_id from decided
@@ -90,9 +95,10 @@ with person as (
     join clients c on c.client_id = $2
     where s.session_id = $1 and s.expires_at > $8 and c.disabled_at is null
 ), written as (
-    insert into grants as g (grant_id, subject, client_id, scopes, created_at, updated_at)
-    select $10, subject, client_id, $4, $8, $8 from person where $11::boolean
-    on conflict (subject, client_id) where revoked_at is null do update set
+    insert into grants as g (grant_id, subject, client_id, resource, scopes, created_at, updated_at)
+    select $10, subject, client_id, array(select unnest($5::text[]) order by 1), $4, $8, $8
+    from person where $11::boolean
+    on conflict (subject, client_id, resource) where revoked_at is null do update set
         scopes = array(select unnest(g.scopes) union select unnest(excluded.scopes) order by 1),
         updated_at = $8
     returning g.grant_id
@@ -100,7 +106,8 @@ with person as (
     select g.grant_id
     from grants g
     join person p on p.subject = g.subject and p.client_id = g.client_id
-    where g.revoked_at is null and $4::text[] <@ g.scopes and not $11
+    where g.revoked_at is null and g.resource = array(select unnest($5::text[]) order by 1)
+        and $4::text[] <@ g.scopes and not $11
 ), issued as (
     insert into codes (
         digest, grant_id, redirect_uri, scopes, resource, code_challenge, client_generation, user_generation,
@@ -118,12 +125,14 @@ with person as (
 select 1 from issued;
 
 -- name: grant_scopes
--- What a person has allowed a client.
-select scopes from grants where subject = $1 and client_id = $2 and revoked_at is null;
+-- What a person has allowed a client at just these resources.
+select scopes
+from grants
+where subject = $1 and client_id = $2 and revoked_at is null and resource = array(select unnest($3::text[]) order by 1);
 
 -- name: grants_list
 -- The applications that a person has allowed something, by name.
-select g.grant_id, g.subject, g.client_id, c.name as client_name, g.scopes, g.created_at, g.updated_at,
+select g.grant_id, g.subject, g.client_id, c.name as client_name, g.resource, g.scopes, g.created_at, g.updated_at,
     c.description, c.owner, c.homepage, c.privacy, c.terms,
     l.name as logo, o.username as owner_username, o.name as owner_name
 from grants g
@@ -131,16 +140,16 @@ join clients c on c.client_id = g.client_id
 left join client_logos l on l.client_id = c.client_id
 left join users o on o.subject = c.owner
 where g.subject = $1 and g.revoked_at is null
-order by lower(c.name), g.client_id;
+order by lower(c.name), g.client_id, g.resource;
 
 -- name: grant_withdraw
--- Ends a grant, and by the join all that was issued from it.
+-- Ends what a person allowed a client, for whatever resource, and by the join all that was issued from it.
 with ended as (
     update grants set revoked_at = $3
     where subject = $1 and client_id = $2 and revoked_at is null
     returning subject, client_id
 ), recorded as (
     insert into events (at, kind, subject, client_id)
-    select $3, 'grant.withdrawn', subject, client_id from ended
+    select distinct $3::timestamptz, 'grant.withdrawn', subject, client_id from ended
 )
-select 1 from ended;
+select 1 from ended limit 1;

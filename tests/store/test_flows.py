@@ -1,12 +1,13 @@
 """Requests that wait for a decision, the decision, once, and the grant that remembers it."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
 from gateway.crypto import random_text
 from gateway.store import Store
-from tests.store.rig import MovableClock, Rig, count, outcome
+from tests.store.rig import API, MovableClock, Rig, count, everything, fetch, outcome
 
 BOTH = frozenset({"read", "write"})
 READ = frozenset({"read"})
@@ -29,15 +30,24 @@ async def test_flow_tells_an_absent_state_from_an_empty_one(rig: Rig, store: Sto
     assert flow.request.state == state
 
 
-async def test_flow_belongs_to_its_session(rig: Rig, store: Store) -> None:
+async def test_flow_belongs_to_its_person(rig: Rig, store: Store) -> None:
     flow = await store.start_flow(rig.session_id, rig.request())
-    other = await store.start_session(rig.user.subject, random_text(), 60)
+    other = await Rig.build(store, username="eve")
     assert flow is not None
-    assert other is not None
     assert await store.flow(flow.flow_id, other.session_id) is None
     assert await store.allow(flow.flow_id, other.session_id, BOTH, 60) is None
     assert not await store.deny(flow.flow_id, other.session_id)
     assert await store.flow(flow.flow_id, rig.session_id) == flow
+
+
+async def test_flow_goes_on_in_another_session_of_its_person(rig: Rig, store: Store) -> None:
+    flow = await store.start_flow(rig.session_id, rig.request())
+    other = await store.start_session(rig.user.subject, random_text(), 60)
+    assert flow is not None
+    assert other is not None
+    await store.end_session(rig.session_token)
+    assert await store.flow(flow.flow_id, other.session_id) == flow
+    assert await store.allow(flow.flow_id, other.session_id, BOTH, 60) is not None
 
 
 @pytest.mark.parametrize("flow_id", ["", "unknown", "f\0", "\ud800"])
@@ -57,14 +67,15 @@ async def test_flow_is_over_when_it_expires(rig: Rig, store: Store, clock: Movab
     assert await store.grants(rig.user.subject) == []
 
 
-async def test_flow_ends_with_its_session(rig: Rig, store: Store, database: str) -> None:
+async def test_flow_cannot_be_answered_without_a_session(rig: Rig, store: Store) -> None:
     flow = await store.start_flow(rig.session_id, rig.request())
     assert flow is not None
     await store.end_session(rig.session_token)
+    assert await store.flow(flow.flow_id, rig.session_id) is None
     assert await store.allow(flow.flow_id, rig.session_id, BOTH, 60) is None
+    assert not await store.deny(flow.flow_id, rig.session_id)
     assert await store.start_flow(rig.session_id, rig.request()) is None
     assert await store.issue_code(rig.session_id, rig.request(), 60, remember=True) is None
-    assert await count(database, "flows") == 0
 
 
 async def test_flow_is_answered_once(rig: Rig, store: Store, database: str) -> None:
@@ -73,8 +84,59 @@ async def test_flow_is_answered_once(rig: Rig, store: Store, database: str) -> N
     answers = await asyncio.gather(*(store.allow(flow.flow_id, rig.session_id, BOTH, 60) for _ in range(8)))
     assert sum(answer is not None for answer in answers) == 1
     assert not await store.deny(flow.flow_id, rig.session_id)
-    assert await store.flow(flow.flow_id, rig.session_id) is None
     assert await count(database, "codes") == 1
+
+
+async def test_flow_keeps_its_answer_while_the_code_is_good(rig: Rig, store: Store, clock: MovableClock) -> None:
+    flow = await store.start_flow(rig.session_id, rig.request())
+    assert flow is not None
+    code = await store.allow(flow.flow_id, rig.session_id, READ, 60)
+    answered = replace(flow, decision="granted", allowed=READ, code=code)
+    assert code is not None
+    assert await store.flow(flow.flow_id, rig.session_id) == answered
+    assert code not in repr(answered)
+    clock.advance(60)
+    assert await store.flow(flow.flow_id, rig.session_id) == replace(answered, code=None)
+
+
+@pytest.mark.parametrize("end", ["spent", "withdrawn", "disabled client"])
+async def test_code_that_is_worth_nothing_is_no_answer(rig: Rig, store: Store, end: str) -> None:
+    flow = await store.start_flow(rig.session_id, rig.request())
+    assert flow is not None
+    code = await store.allow(flow.flow_id, rig.session_id, BOTH, 60)
+    assert code is not None
+    if end == "spent":
+        await rig.redeem(code)
+    elif end == "withdrawn":
+        await store.withdraw(rig.user.subject, rig.client.client_id)
+    else:
+        await store.disable_client(rig.client.client_id)
+    found = await store.flow(flow.flow_id, rig.session_id)
+    if end == "disabled client":
+        assert found is None
+    else:
+        assert found == replace(flow, decision="granted", allowed=BOTH, spent=end == "spent")
+
+
+async def test_denied_flow_says_so(rig: Rig, store: Store) -> None:
+    flow = await store.start_flow(rig.session_id, rig.request())
+    assert flow is not None
+    await store.deny(flow.flow_id, rig.session_id)
+    assert await store.flow(flow.flow_id, rig.session_id) == replace(flow, decision="denied")
+
+
+async def test_answer_is_kept_sealed(rig: Rig, store: Store, database: str) -> None:
+    code = await rig.code()
+    rows = [line for lines in (await everything(database)).values() for line in lines]
+    assert not [line for line in rows if code in line or code.encode().hex() in line]
+
+
+async def test_answer_sealed_with_a_key_that_is_gone_is_none(rig: Rig, store: Store, database: str) -> None:
+    flow = await store.start_flow(rig.session_id, rig.request())
+    assert flow is not None
+    await store.allow(flow.flow_id, rig.session_id, BOTH, 60)
+    await fetch(database, "update flows set sealed_code = set_byte(sealed_code, 0, get_byte(sealed_code, 0) # 1)")
+    assert await store.flow(flow.flow_id, rig.session_id) == replace(flow, decision="granted", allowed=BOTH)
 
 
 async def test_of_allow_and_deny_at_once_one_counts(rig: Rig, store: Store, database: str) -> None:
@@ -177,3 +239,49 @@ async def test_grants_of_consents_at_once_are_one(rig: Rig, store: Store) -> Non
     )
     assert None not in codes
     assert len(await store.grants(rig.user.subject)) == 1
+
+
+OTHER = f"{API}/other"
+
+
+# RFC 8707, section 2.2: what was allowed at one resource says nothing of another.
+@pytest.mark.parametrize(
+    ("allowed", "asked", "covered"),
+    [
+        ((), (), True),
+        ((API,), (API,), True),
+        ((API, OTHER), (OTHER, API), True),
+        ((API,), (OTHER,), False),
+        ((API,), (), False),
+        ((), (API,), False),
+        ((API, OTHER), (API,), False),
+        ((API,), (API, OTHER), False),
+    ],
+)
+async def test_grant_covers_the_resources_that_were_asked_for(
+    rig: Rig, store: Store, allowed: tuple[str, ...], asked: tuple[str, ...], covered: bool
+) -> None:
+    await rig.code(resource=allowed)
+    granted = await store.granted_scopes(rig.user.subject, rig.client.client_id, asked)
+    assert granted == (BOTH if covered else frozenset())
+    code = await store.issue_code(rig.session_id, rig.request(resource=asked), 60, remember=False)
+    assert (code is not None) == covered
+
+
+async def test_one_more_resource_is_a_grant_of_its_own(rig: Rig, store: Store) -> None:
+    await rig.code(scopes=BOTH, resource=(API,))
+    flow = await store.start_flow(rig.session_id, rig.request(resource=(OTHER,)))
+    assert flow is not None
+    await store.allow(flow.flow_id, rig.session_id, READ, 60)
+    await store.issue_code(rig.session_id, rig.request(resource=(OTHER, API)), 60, remember=True)
+    found = {grant.resource: grant.scopes for grant in await store.grants(rig.user.subject)}
+    assert found == {(API,): BOTH, (OTHER,): READ, (API, OTHER): BOTH}
+
+
+async def test_withdrawal_ends_the_grants_for_all_resources(rig: Rig, store: Store, database: str) -> None:
+    tokens = [await rig.tokens(resource=resource) for resource in ((), (API,), (OTHER,))]
+    assert await store.withdraw(rig.user.subject, rig.client.client_id)
+    assert [await rig.lives(token) for token in tokens] == [False] * 3
+    assert await store.grants(rig.user.subject) == []
+    events = await fetch(database, "select from events where kind = 'grant.withdrawn'")
+    assert len(events) == 1

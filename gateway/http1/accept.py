@@ -1,0 +1,25 @@
+"""What a client would rather have, by its Accept fields (RFC 9110, section 12.5.1)."""
+
+from collections.abc import Iterable
+
+
+def prefers(accepted: Iterable[bytes], media: bytes, over: bytes) -> bool:
+    """Whether `media` is named, and with a greater weight than `over`; a range such as */* names neither."""
+    weights = {media: 0.0, over: 0.0}
+    for value in accepted:
+        for member in value.lower().split(b","):
+            name, _, parameters = member.partition(b";")
+            if name.strip() in weights:
+                weights[name.strip()] = max(weights[name.strip()], _quality(parameters))
+    return weights[media] > weights[over]
+
+
+def _quality(parameters: bytes) -> float:
+    for parameter in parameters.split(b";"):
+        name, _, value = parameter.partition(b"=")
+        if name.strip() == b"q":
+            try:
+                return float(value)
+            except ValueError:
+                return 0.0
+    return 1.0
