@@ -26,12 +26,14 @@ LONGEST_IDENTIFIER: Final = 255
 class PageError(GatewayError):
     """A request that must never be redirected: the person is told, and nobody else (RFC 6749, section 4.1.2.1).
 
-    `redirect_uri` is the one that is not registered, for the log.
+    `redirect_uri` is the one that is not registered, for the log; `error` is for a client that asked for JSON.
     """
 
-    def __init__(self, text: str, cause: str = "", redirect_uri: str | None = None) -> None:
+    def __init__(
+        self, text: str, cause: str = "", redirect_uri: str | None = None, error: str = "invalid_request"
+    ) -> None:
         super().__init__(cause or text)
-        self.text, self.redirect_uri = text, redirect_uri
+        self.text, self.redirect_uri, self.error = text, redirect_uri, error
 
 
 class RedirectError(GatewayError):
@@ -168,9 +170,13 @@ def with_prompt(query: bytes, prompt: frozenset[str]) -> str:
 
 def _proven(query: Form, client: Client | None) -> tuple[Client, str]:
     if client is None:
-        raise PageError("We do not know the application that sent you here.", "unknown client_id")
+        raise PageError(
+            "We do not know the application that sent you here.", "unknown client_id", error="unauthorized_client"
+        )
     if client.disabled_at is not None:
-        raise PageError("The application that sent you here has been switched off.", "disabled client")
+        raise PageError(
+            "The application that sent you here has been switched off.", "disabled client", error="unauthorized_client"
+        )
     redirect_uri = query.get("redirect_uri")
     if redirect_uri is None:
         raise PageError("The application's request does not say where to send you back.", "no redirect_uri")

@@ -1,16 +1,18 @@
 """Pages of a person's own: sign in without an application, connected applications, sign out."""
 
 import re
+from itertools import groupby
 from typing import Final
 
 from aiohttp import web
 
+from gateway.model import Grant
 from gateway.oauth.authorize import is_identifier
 from gateway.oauth.forms import Form
 from gateway.web import browser, pages, sign_in
 from gateway.web.browser import FormRefused
 from gateway.web.flow import posted
-from gateway.web.plane import Plane, plane_of, query_of
+from gateway.web.plane import Plane, plane_of, query_of, target_of
 from gateway.web.sign_in import NotSignedIn
 
 # A path of this site: one slash at the start, not two, and nothing that a browser reads as another host.
@@ -21,19 +23,26 @@ _LONGEST_PATH: Final = 1000
 async def show_login(request: web.Request) -> web.Response:
     """GET login: the form, also for somebody who is signed in and wants another account."""
     plane, query = plane_of(request), query_of(request)
-    pending = _next_path(plane, query).encode()
     session = await plane.session(request)
-    return sign_in.form_page(request, "login", pending, session=session, username=query.get("login_hint") or "")
+    return sign_in.form_page(
+        request,
+        "login",
+        target_of(request),
+        session=session,
+        continue_to=None if session is None else _next_path(plane, query),
+        username=query.get("login_hint") or "",
+    )
 
 
 async def login(request: web.Request) -> web.Response:
     """POST login: a session, and on to where the person was going."""
-    form = await posted(request)
-    pending = sign_in.pending_of(request, "login", form)
+    plane, form = plane_of(request), await posted(request)
+    sign_in.require_ours(request, "login", form)
     outcome = await sign_in.attempt(request, form)
     if isinstance(outcome, NotSignedIn):
-        return sign_in.form_page(request, "login", pending, refused=outcome, username=form.get("username") or "")
-    return outcome.tell(plane_of(request), pages.redirect(pending.decode()))
+        username = form.get("username") or ""
+        return sign_in.form_page(request, "login", target_of(request), refused=outcome, username=username)
+    return outcome.tell(plane, pages.redirect(_next_path(plane, query_of(request))))
 
 
 async def show_logout(request: web.Request) -> web.Response:
@@ -66,7 +75,8 @@ async def show_account(request: web.Request) -> web.Response:
         return pages.redirect(f"{plane.prefix}/login?next={plane.prefix}/account")
     context = {
         "session": session,
-        "grants": await plane.store.grants(session.user.subject),
+        "applications": _applications(await plane.store.grants(session.user.subject)),
+        "places": {route.resource: route.name for route in plane.routes},
         "words": await plane.scopes(),
         "withdrawn": "withdrawn" in query_of(request).names,
         "csrf_token": browser.form_token(plane.keyring, "account", session.session_id),
@@ -85,6 +95,11 @@ async def withdraw(request: web.Request) -> web.Response:
         raise FormRefused("a malformed client_id")
     await plane.store.withdraw(session.user.subject, client_id)
     return pages.redirect(f"{plane.prefix}/account?withdrawn")
+
+
+def _applications(grants: list[Grant]) -> list[list[Grant]]:
+    """The grants of each application together, in their order."""
+    return [list(of_one) for _, of_one in groupby(grants, key=lambda grant: grant.client_id)]
 
 
 def _next_path(plane: Plane, query: Form) -> str:

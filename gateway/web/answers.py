@@ -1,7 +1,7 @@
 """One place where every refusal becomes an answer, and where a request is turned away before any handler.
 
 for programs   token, revoke, introspect, the metadata      JSON (RFC 6749, section 5.2), CORS `*`
-for people     authorize, login, logout, account            a page; never CORS, never in a frame
+for people     authorize, login, logout, account            a page, or JSON where that is preferred; never CORS
 neither        no such path                                 what the request prefers
 """
 
@@ -17,7 +17,8 @@ from gateway.model import RESOURCE_METADATA
 from gateway.oauth.authorize import PageError, RedirectError
 from gateway.web import pages
 from gateway.web.browser import FormRefused
-from gateway.web.plane import concerned, host_of, plane_of, request_id_of
+from gateway.web.pages import Link
+from gateway.web.plane import concerned, host_of, plane_of, prefers_json, request_id_of, target_of
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -25,6 +26,8 @@ WELL_KNOWN: Final = "/.well-known/"
 _API: Final = frozenset({"token", "revoke", "introspect"})
 _PAGES: Final = frozenset({"authorize", "login", "logout", "account"})
 _NO_STORE: Final = {"Cache-Control": "no-store", "Pragma": "no-cache"}
+_ERRORS: Final = {403: "access_denied", 413: "invalid_request", 500: "server_error", 503: "temporarily_unavailable"}
+_EXPIRED: Final = "Nothing was done. Open it again to go on; if that keeps happening, let this site use cookies."
 _RETRY_AFTER: Final = 1  # seconds; the database is back or it is not
 _DATABASE: Final = "see that the database of database.url runs and takes connections; calls go on by themselves then"
 _FAULT: Final = "this is a fault of the gateway, and the request was answered 500: report it with this line"
@@ -52,7 +55,7 @@ _MENDS_OF_REQUESTS: Final = {  # by cause, where nobody may be sent back to the 
 _ALARMING: Final = ("reused refresh token", "replayed code")
 _TITLES: Final = {
     400: "That request does not work",
-    403: "That form cannot be used",
+    403: "This page can’t be used here",
     404: "There is nothing here",
     405: "That is not how this page is used",
     413: "That is too much",
@@ -160,11 +163,10 @@ def _refusal(request: web.Request, exc: Exception) -> web.Response:
         case PageError(redirect_uri=uri):
             mend = _MENDS_OF_REQUESTS.get(str(exc))
             _tell(request, "authorization request refused", 400, str(exc), mend=mend, redirect_uri=uri)
-            return _page(request, 400, f"{exc.text} Nothing was shared with it. Go back to it and try again.")
+            return _oauth(request, OAuthError(exc.error, exc.text))
         case FormRefused():
             _tell(request, "form refused", 403, str(exc), alarming=True)
-            text = "It was not meant for this browser, or it is out of date. Nothing was done. Go back and try again."
-            return _page(request, 403, text)
+            return _page(request, 403, _EXPIRED, title="This page has expired", retry=True)
         case OAuthError():
             cause = exc.cause or exc.description
             alarming = cause.startswith(_ALARMING)
@@ -182,7 +184,7 @@ def _refusal(request: web.Request, exc: Exception) -> web.Response:
 
 
 def _oauth(request: web.Request, error: OAuthError) -> web.Response:
-    if not is_for_programs(request):
+    if not (is_for_programs(request) or prefers_json(request)):
         return _page(request, error.status, error.description)
     headers = dict[str, str]()
     if error.status == 401:
@@ -198,21 +200,34 @@ def _plain(request: web.Request, status: int, headers: dict[str, str] | None = N
     if status == 503:
         headers["Retry-After"] = str(_RETRY_AFTER)
     if _wants_page(request):
-        response = _page(request, status, _text(status))
+        response = _page(request, status, _text(status), retry=status >= 500)
         response.headers.update(headers)
         return response
-    code = {413: "invalid_request", 503: "temporarily_unavailable", 500: "server_error"}.get(status)
+    return _json(request, status, f"{HTTPStatus(status).phrase}.", headers)
+
+
+def _json(request: web.Request, status: int, text: str, headers: dict[str, str] | None = None) -> web.Response:
     phrase = HTTPStatus(status).phrase
     members = {
-        "error": code or phrase.lower().replace(" ", "_"),
-        "error_description": f"{phrase}.",
+        "error": _ERRORS.get(status, phrase.lower().replace(" ", "_")),
+        "error_description": text,
         "request_id": request_id_of(request),
     }
     return json(members, status=status, headers=headers)
 
 
-def _page(request: web.Request, status: int, text: str) -> web.Response:
-    return pages.error_page(request, status, _TITLES.get(status, "Something went wrong"), text)
+def told(request: web.Request, status: int, title: str, text: str, links: Sequence[Link]) -> web.Response:
+    """What went wrong, as a page with its ways out, or as JSON for a client that would rather have that."""
+    if prefers_json(request):
+        return _json(request, status, f"{title}. {text}")
+    return pages.error_page(request, status, title, text, links)
+
+
+def _page(request: web.Request, status: int, text: str, *, title: str = "", retry: bool = False) -> web.Response:
+    """A page for people; with `retry` it leads to the address that it has, where every form of ours begins anew."""
+    again = (Link("Try again", target_of(request)),) if retry else ()
+    account = Link("Go to your account", f"{plane_of(request).prefix}/account")
+    return told(request, status, title or _TITLES.get(status, "Something went wrong"), text, (*again, account))
 
 
 def _text(status: int) -> str:
@@ -221,7 +236,7 @@ def _text(status: int) -> str:
         405: "Go back and follow the link or press the button again.",
         413: "What was sent is larger than any form here.",
         421: "This host name does not lead to the sign-in pages.",
-        503: "We cannot answer right now. Nothing was lost, and nothing was done.",
+        503: "We can’t answer right now. Please try again in a moment.",
     }.get(status, "It is our fault, not yours. Please try again.")
 
 
@@ -231,7 +246,7 @@ def _endpoint(request: web.Request) -> str:
 
 
 def _wants_page(request: web.Request) -> bool:
-    if is_for_programs(request):
+    if is_for_programs(request) or prefers_json(request):
         return False
     return _endpoint(request) in _PAGES or "text/html" in request.headers.get("Accept", "")
 

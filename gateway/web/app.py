@@ -64,7 +64,7 @@ def _add(app: web.Application, path: str, **handlers: answers.Handler) -> None:
 
 
 def load(app: web.Application) -> None:
-    """Do now what the first pages would do: compile the templates, and load what seals a form.
+    """Do now what the first pages would do: compile the templates, and load what seals a code.
 
     Nobody waits for it then, and what it leaves behind goes when the process gives back what its start took.
     """

@@ -5,6 +5,7 @@ good and never ask another host for anything.
 """
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
@@ -18,6 +19,7 @@ from gateway.resources import folder
 from gateway.web import colour
 from gateway.web.colour import Colour
 
+_ADDRESS: Final = re.compile(r"(?:https?://|mailto:)[\x21-\x7e]+", re.IGNORECASE)
 _DEFAULT_ACCENT: Final = "#2f55c8"
 # The card surfaces of gateway.css, against which the accent must be seen.
 _LIGHT_SURFACE: Final[Colour] = (255, 255, 255)
@@ -58,6 +60,11 @@ class Branding:
             None if logo is None else _asset("logo", logo.suffix, _read(logo, "branding.logo"), _image_type(logo)),
             _asset("icon", ".svg", _icon(branding.name, branding.accent).encode(), "image/svg+xml"),
         )
+
+    @property
+    def help_url(self) -> str | None:
+        """The help where it is an address rather than a sentence."""
+        return self.help if self.help is not None and _ADDRESS.fullmatch(self.help) else None
 
     @property
     def assets(self) -> dict[str, Asset]:

@@ -1,23 +1,21 @@
 """What ties a browser to what it may do: its cookies, and the `csrf_token` of every form.
 
     form          csrf_token                                            bound to
-    sign-in       the pending request, sealed                           the form cookie, set before sign-in
-    consent       the flow's identifier, signed                         the session
+    sign-in       a signature                                           the form cookie and the page
+    consent       the flow's identifier, signed                         the form cookie; the flow to its person
     account, …    a signature                                           the session and the page
 
-A token is worth nothing in another browser, for another page or for another flow, and the pending request inside
-it can be neither read nor altered, so that a visit before sign-in writes nothing on the server.
+A token is worth nothing in another browser, for another page or for another flow. Sign-in and consent are bound to the
+browser rather than to its session, which another tab may have changed meanwhile.
 """
 
-import base64
-import binascii
 import re
 from dataclasses import dataclass
 from typing import Final
 
 from aiohttp import web
 
-from gateway.crypto import Keyring, UnsealError, random_text
+from gateway.crypto import Keyring, random_text
 from gateway.errors import GatewayError
 from gateway.model import FORM_COOKIE, KNOWN_BROWSER_COOKIE, SESSION_COOKIE
 from gateway.routing import cookies
@@ -73,8 +71,10 @@ class BrowserCookies:
         secret = self._read(request, FORM_COOKIE)
         return secret if secret is not None and _FORM_SECRET.fullmatch(secret) else None
 
-    def set_form_secret(self, response: web.Response, secret: str) -> None:
-        self._write(response, FORM_COOKIE, secret, None)
+    def keep_form_secret(self, request: web.Request, response: web.Response, secret: str) -> None:
+        """Give the browser the secret that a form of this answer is bound to, unless it has it."""
+        if self.form_secret(request) != secret:
+            self._write(response, FORM_COOKIE, secret, None)
 
     def known_browser(self, request: web.Request) -> KnownBrowser:
         """The browser as we remember it; a new one where it shows nothing of ours."""
@@ -109,35 +109,18 @@ def is_session_token(text: str) -> bool:
     return _SESSION_TOKEN.fullmatch(text) is not None
 
 
-def seal_request(keyring: Keyring, page: str, form_secret: str, pending: bytes) -> str:
-    """The `csrf_token` of a sign-in form that carries the pending request."""
-    sealed = keyring.seal(f"sign-in/{page}", form_secret, pending)
-    return base64.urlsafe_b64encode(sealed).decode()
+def form_token(keyring: Keyring, page: str, bound: str, row: str = "") -> str:
+    """The `csrf_token` of a form, bound to a session or to a form cookie; `row` is named in it."""
+    return f"{row}.{keyring.sign('form', _message(page, bound, row))}"
 
 
-def open_request(keyring: Keyring, page: str, form_secret: str | None, csrf_token: str | None) -> bytes:
-    """The pending request of a sign-in form. Raises FormRefused unless it was given to this browser for this page."""
-    if form_secret is None or csrf_token is None:
-        raise FormRefused("no csrf_token, or no form cookie")
-    try:
-        sealed = base64.b64decode(csrf_token.encode("ascii"), altchars=b"-_", validate=True)
-        return keyring.unseal(f"sign-in/{page}", form_secret, sealed)
-    except (UnicodeEncodeError, binascii.Error, UnsealError) as exc:
-        raise FormRefused("foreign csrf_token") from exc
-
-
-def form_token(keyring: Keyring, page: str, session_id: str, row: str = "") -> str:
-    """The `csrf_token` of a form for somebody who is signed in; `row` is named in it."""
-    return f"{row}.{keyring.sign('form', _bound(page, session_id, row))}"
-
-
-def open_form(keyring: Keyring, page: str, session_id: str, csrf_token: str | None) -> str:
-    """The row that a form is about. Raises FormRefused unless the form was given to this session for this page."""
+def open_form(keyring: Keyring, page: str, bound: str | None, csrf_token: str | None) -> str:
+    """The row that a form is about. Raises FormRefused unless it was given to this session or browser for this page."""
     row, dot, signature = (csrf_token or "").rpartition(".")
-    if not dot or not keyring.verify("form", _bound(page, session_id, row), signature):
+    if bound is None or not dot or not keyring.verify("form", _message(page, bound, row), signature):
         raise FormRefused("missing or foreign csrf_token")
     return row
 
 
-def _bound(page: str, session_id: str, row: str) -> str:
-    return f"{page}\0{session_id}\0{row}"
+def _message(page: str, bound: str, row: str) -> str:
+    return f"{page}\0{bound}\0{row}"

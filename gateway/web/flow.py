@@ -1,64 +1,85 @@
 """The authorization endpoint: from a client's request to a code, through sign-in and consent.
 
-                 GET authorize?client_id=…
-                        │ client or redirect URI unproven ─────────────▶ 400 page, never a redirect
-                        │ any other fault ─────────────────────────────▶ 303 to the client: error, state, iss
-                        ▼
-      signed in? ──no──▶ SIGN-IN (request sealed in the form; nothing is written)
-          │                 │ POST username, password      wrong: the same form; too often: 429; busy: 503
-          │                 ▼
-          │             session begins; the flow's row begins, bound to session and user
-          │                 │ 303 to authorize?flow=…
-          ▼                 ▼
-      consent stands? ──no──▶ AWAITING CONSENT ──POST decision=deny───▶ Denied ──▶ 303 error=access_denied
-          │ yes                 │    ▲   │
-          │                     │    └───┘ nothing ticked: asked again
-          │                     │ POST decision=allow, scope=…
-          ▼                     ▼
-        code ◀────────────── Granted(scopes)                                     ──▶ 303 code, state, iss
+          GET authorize?client_id=…  ◀──────────────────────────────────────────────────────────────┐
+                 │ client or redirect URI unproven ─────▶ 400 page, never a redirect                │
+                 │ any other fault ─────────────────────▶ 303 to the client: error, state, iss      │
+                 ▼                                                                                  │
+      signed in? ──no, or prompt=login──▶ SIGN-IN (nothing is written)                              │
+          │                                  │ POST decision=deny ──────▶ 303 error=access_denied   │
+          │ prompt=select_account            │ POST username, password   wrong: the same form       │
+          ├───▶ SIGN-IN, or “Continue as” ───┴──▶ 303 ──────────────────────────────────────────────┤
+          ▼                                                                                         │
+      consent stands? ──no──▶ CONSENT (the flow's row begins, bound to the person)                  │
+          │ yes                  │ POST select=…, or nothing ticked: the form again                 │
+          │                      │ POST decision=deny ───▶ Denied ──────▶ 303 error=access_denied   │
+          ▼                      │ POST decision=allow                                              │
+        code ◀────────── Granted(scopes) ─────────────────▶ 303 code, state, iss                    │
+                                 │ signed out, or another person, or the row is gone: 303 ──────────┘
 
-Each arrow out of AWAITING CONSENT is one guarded statement in the store, so a decision counts once. Two tabs are two
-flows. A form that is not this session's, or that differs from what was shown, is 403 and moves nothing.
+The request stays in the address all the way. Every form posts to the address that shows it, and opening that address
+goes on with the request: by Enter, reload or Back, in a second tab, or when the session was lost. Sessions may change
+meanwhile: the flow is the person's, and the form's token the browser's. For another person consent is asked anew.
+
+Each arrow out of CONSENT is one guarded statement in the store, so a decision counts once, and what comes later hears
+of it:
+
+      the same again, its code unspent     the same redirect
+      the same again, its code spent       409: it was allowed already; a client that gets a code twice loses both
+      another decision, other scopes       409: what was decided, and the ways on
+      the same again, its code expired     303 to the address: asked anew
+
+A form that was not given to this browser, or that differs from what was shown, is 403 and moves nothing. A client that
+would rather have JSON gets a page's error as JSON, and `login_required`, `account_selection_required` or
+`consent_required` (OpenID Connect Core, section 3.1.2.6) for a page that a person would have to see.
 """
 
+from dataclasses import replace
 from typing import Final
 
 from aiohttp import web
 
-from gateway.model import Client, Session
+from gateway.errors import OAuthError
+from gateway.model import Session
 from gateway.oauth import authorize, forms, redirect_uris
 from gateway.oauth.authorize import AuthorizationRequest, PageError, Step
 from gateway.oauth.forms import Form
 from gateway.store import Flow, FlowRequest
-from gateway.web import browser, pages, sign_in
+from gateway.web import answers, browser, consent, pages, sign_in
 from gateway.web.browser import FormRefused
-from gateway.web.plane import Plane, claimed_by, plane_of, query_of, raw_query
-from gateway.web.sign_in import NotSignedIn, SignedIn
+from gateway.web.consent import Choice
+from gateway.web.pages import Link
+from gateway.web.plane import Plane, claimed_by, plane_of, prefers_json, query_of, raw_query
+from gateway.web.sign_in import NotSignedIn
 
 _PAGE: Final = "authorize"
-_CONSENT_FIELDS: Final = frozenset({"csrf_token", "decision", "scope"})
+_CONSENT: Final = "consent"
 
 
 async def show(request: web.Request) -> web.Response:
-    """GET: a client's request, or a flow that goes on."""
-    plane, query = plane_of(request), query_of(request)
-    claimed_by(request, query.get("client_id"))
+    """GET: a client's request, and whatever its next step is."""
+    plane = plane_of(request)
+    asked = await _judged(request)
     session = await plane.session(request)
-    if "flow" in query.names and "client_id" not in query.names:
-        return await _resume(request, query, session)
-    asked = await _judged(plane, query)
-    step = await _next_step(plane, asked, None if authorize.wants_sign_in(asked) else session)
-    if session is None or step is Step.SIGN_IN:
-        return _sign_in_page(request, asked, raw_query(request), session=session)
-    if step is Step.ISSUE:
+    granted = await _granted(plane, asked, session)
+    step = authorize.next_step(asked, signed_in=session is not None, granted=granted)
+    if session is not None and step is Step.ISSUE:
         return await _issue(plane, asked, session)
-    return await _consent_page(request, await _begin(plane, asked, session), asked.client, session)
+    if prefers_json(request):
+        raise _person_needed(step)
+    if session is not None and step is Step.ASK:
+        flow = await plane.store.start_flow(session.session_id, _flow_request(asked))
+        if flow is None:  # signed out a moment ago
+            return _go_on(request, asked)
+        ticked = granted & asked.scopes if granted else asked.scopes
+        return await _consent_page(request, flow, asked, session, ticked=ticked)
+    return _sign_in_page(request, asked, session=session, choosing=step is Step.CHOOSE_ACCOUNT)
 
 
 async def answer(request: web.Request) -> web.Response:
     """POST: the sign-in form or the consent form comes back."""
     form = await posted(request)
-    return await (_decide(request, form) if "decision" in form.names else _sign_in(request, form))
+    decides = form.names & {"decision", "select"} and "password" not in form.names
+    return await (_decide(request, form) if decides else _sign_in(request, form))
 
 
 async def posted(request: web.Request) -> Form:
@@ -70,148 +91,190 @@ async def posted(request: web.Request) -> Form:
 
 async def _sign_in(request: web.Request, form: Form) -> web.Response:
     plane = plane_of(request)
-    pending = sign_in.pending_of(request, _PAGE, form)
-    query = forms.parse(pending)
-    claimed_by(request, query.get("client_id"))
-    asked = await _judged(plane, query)
+    sign_in.require_ours(request, _PAGE, form)
+    asked = await _judged(request)
+    if form.get("decision") == "deny":
+        raise authorize.denied(asked.redirect_uri, asked.state)
     outcome = await sign_in.attempt(request, form)
     if isinstance(outcome, NotSignedIn):
-        return _sign_in_page(request, asked, pending, refused=outcome, username=form.get("username"))
-    return outcome.tell(plane, await _after_sign_in(plane, asked, outcome))
-
-
-async def _after_sign_in(plane: Plane, asked: AuthorizationRequest, signed_in: SignedIn) -> web.Response:
-    session = signed_in.session
-    if await _next_step(plane, asked, session) is Step.ISSUE:
-        return await _issue(plane, asked, session)
-    flow = await _begin(plane, asked, session)
-    return pages.redirect(f"{plane.prefix}/{_PAGE}?flow={flow.flow_id}")
+        return _sign_in_page(request, asked, refused=outcome, username=form.get("username"))
+    asked = replace(asked, prompt=authorize.after_sign_in(asked.prompt))
+    granted = await _granted(plane, asked, outcome.session)
+    if authorize.next_step(asked, signed_in=True, granted=granted) is Step.ISSUE:
+        return outcome.tell(plane, await _issue(plane, asked, outcome.session))
+    return outcome.tell(plane, pages.redirect(_address(request, asked.prompt)))
 
 
 async def _decide(request: web.Request, form: Form) -> web.Response:
-    plane = plane_of(request)
+    plane, choice = plane_of(request), consent.choice_of(form)
+    secret = plane.cookies.form_secret(request)
+    flow_id = browser.open_form(plane.keyring, _CONSENT, secret, form.get("csrf_token"))
+    asked = await _judged(request)  # anew: an operator may have taken from the client what it asks for
     session = await plane.session(request)
-    if session is None:
-        raise FormRefused("consent without a session")
-    flow_id = browser.open_form(plane.keyring, _PAGE, session.session_id, form.get("csrf_token"))
-    flow, _ = await _open_flow(plane, flow_id, session)
-    claimed_by(request, flow.request.client_id)
-    decision, scopes = _shown_fields(form, flow.request)
-    if decision == "deny":
-        return await _deny(plane, flow, session)
-    if flow.request.scopes and not scopes:
-        return await _resume(request, Form((("flow", flow_id),)), session, nothing_ticked=True)
-    code = await plane.store.allow(flow_id, session.session_id, scopes, plane.settings.config.tokens.code_ttl)
-    return _code_redirect(plane, flow.request, code)
+    flow = None if session is None else await plane.store.flow(flow_id, session.session_id)
+    if session is None or flow is None:
+        return _go_on(request, asked)
+    if flow.request != _flow_request(asked) or not choice.scopes <= asked.scopes:
+        raise FormRefused("another request, or scopes that were not shown")
+    if flow.decision is not None:
+        return _answered(request, flow, choice, asked)
+    if choice.select is not None:
+        ticked = consent.selected(choice, asked.scopes)
+        return await _consent_page(request, flow, asked, session, ticked=ticked, pressed=choice.select)
+    if choice.decision == "allow" and asked.scopes and not choice.scopes:
+        return await _consent_page(request, flow, asked, session, ticked=frozenset(), nothing_ticked=True)
+    return await _decided(request, flow, choice, asked, session)
 
 
-def _shown_fields(form: Form, shown: FlowRequest) -> tuple[str, frozenset[str]]:
-    """The decision and the ticked scopes. Raises FormRefused for fields that differ from what was shown."""
-    decision, scopes = form.get("decision"), frozenset(form.all("scope"))
-    if form.names - _CONSENT_FIELDS or form.repeated(but=frozenset({"scope"})) is not None:
-        raise FormRefused("fields that the consent form does not have")
-    if decision not in ("allow", "deny") or not scopes <= shown.scopes:
-        raise FormRefused("a decision or scopes that were not shown")
-    return decision, scopes
-
-
-async def _deny(plane: Plane, flow: Flow, session: Session) -> web.Response:
-    if not await plane.store.deny(flow.flow_id, session.session_id):
-        raise _ended()
-    error = authorize.denied(flow.request.redirect_uri, flow.request.state)
-    return pages.redirect(error.location(plane.issuer))
-
-
-async def _resume(
-    request: web.Request, query: Form, session: Session | None, *, nothing_ticked: bool = False
+async def _decided(
+    request: web.Request, flow: Flow, choice: Choice, asked: AuthorizationRequest, session: Session
 ) -> web.Response:
+    """The decision, if none came before it; else what that one was answered."""
     plane = plane_of(request)
-    if session is None:
-        raise _ended()
-    flow, asked = await _open_flow(plane, query.get("flow") or "", session)
-    if query.get("prompt") == "login":
-        return _sign_in_page(request, asked, _query_of(flow.request), session=session)
-    return await _consent_page(request, flow, asked.client, session, nothing_ticked=nothing_ticked)
+    if choice.decision == "deny":
+        if await plane.store.deny(flow.flow_id, session.session_id):
+            raise authorize.denied(asked.redirect_uri, asked.state)
+    else:
+        ttl = plane.settings.config.tokens.code_ttl
+        code = await plane.store.allow(flow.flow_id, session.session_id, choice.scopes, ttl)
+        if code is not None:
+            return _code_redirect(plane, asked, code)
+    decided = await plane.store.flow(flow.flow_id, session.session_id)
+    if decided is None or decided.decision is None:  # signed out, switched off or over, a moment ago
+        return _go_on(request, asked)
+    return _answered(request, decided, choice, asked)
 
 
-async def _judged(plane: Plane, query: Form) -> AuthorizationRequest:
+def _answered(request: web.Request, flow: Flow, choice: Choice, asked: AuthorizationRequest) -> web.Response:
+    """What a flow that was decided already answers."""
+    denied = flow.decision == "denied"
+    same = (choice.decision == "deny") if denied else (choice.decision == "allow" and choice.scopes == flow.allowed)
+    if not same or flow.spent:
+        return _decided_before(request, asked, denied=denied)
+    if denied:
+        raise authorize.denied(asked.redirect_uri, asked.state)
+    return _go_on(request, asked) if flow.code is None else _code_redirect(plane_of(request), asked, flow.code)
+
+
+def _decided_before(request: web.Request, asked: AuthorizationRequest, *, denied: bool) -> web.Response:
+    plane, name = plane_of(request), asked.client.name
+    if denied:
+        title, text = f"You’ve already declined {name}", "Nothing was shared with it this time."
+    else:
+        title = f"You’ve already allowed {name}"
+        text = "You can go back to it. To take its access away, remove it from your connected applications."
+    links = (
+        Link("Decide again", _address(request, asked.prompt | {"consent"})),
+        Link("Connected applications", f"{plane.prefix}/account"),
+    )
+    return answers.told(request, 409, title, text, links)
+
+
+def _go_on(request: web.Request, asked: AuthorizationRequest) -> web.Response:
+    """To the request's address, as if it were opened: whoever is signed in by now is asked."""
+    return pages.redirect(_address(request, authorize.after_sign_in(asked.prompt) | {"consent"}))
+
+
+def _address(request: web.Request, prompt: frozenset[str]) -> str:
+    """Where the request goes on, as it came but for its `prompt`."""
+    return f"{plane_of(request).prefix}/{_PAGE}?{authorize.with_prompt(raw_query(request), prompt)}"
+
+
+async def _judged(request: web.Request) -> AuthorizationRequest:
+    plane, query = plane_of(request), query_of(request)
+    claimed_by(request, query.get("client_id"))
     client = await plane.store.client(authorize.client_id_of(query))
     return authorize.judge(query, client, frozenset(await plane.scopes()), plane.resources)
 
 
-async def _next_step(plane: Plane, asked: AuthorizationRequest, session: Session | None) -> Step:
-    granted = frozenset[str]()
-    if session is not None and asked.client.confidential:
-        granted = await plane.store.granted_scopes(session.user.subject, asked.client.client_id)
-    return authorize.next_step(asked, signed_in=session is not None, granted=granted)
-
-
-async def _begin(plane: Plane, asked: AuthorizationRequest, session: Session) -> Flow:
-    flow = await plane.store.start_flow(session.session_id, _flow_request(asked))
-    if flow is None:
-        raise _ended()
-    return flow
-
-
-async def _open_flow(plane: Plane, flow_id: str, session: Session) -> tuple[Flow, AuthorizationRequest]:
-    """A flow that awaits its decision, judged anew: an operator may have taken from the client what it asks for."""
-    usable = authorize.is_identifier(flow_id)
-    flow = await plane.store.flow(flow_id, session.session_id) if usable else None
-    if flow is None:
-        raise _ended()
-    return flow, await _judged(plane, forms.parse(_query_of(flow.request)))
+async def _granted(plane: Plane, asked: AuthorizationRequest, session: Session | None) -> frozenset[str]:
+    """The scopes that the person allowed the client before, at the resources that it asks for now."""
+    if session is None:
+        return frozenset()
+    return await plane.store.granted_scopes(session.user.subject, asked.client.client_id, asked.resource)
 
 
 async def _issue(plane: Plane, asked: AuthorizationRequest, session: Session) -> web.Response:
     request, ttl = _flow_request(asked), plane.settings.config.tokens.code_ttl
     code = await plane.store.issue_code(session.session_id, request, ttl, remember=asked.client.first_party)
-    return _code_redirect(plane, request, code)
-
-
-def _code_redirect(plane: Plane, request: FlowRequest, code: str | None) -> web.Response:
     if code is None:
-        raise _ended()
-    return pages.redirect(authorize.success_location(request.redirect_uri, code, request.state, plane.issuer))
+        raise PageError("Your sign-in or your consent ended a moment ago.", "session, grant or client ended meanwhile")
+    return _code_redirect(plane, asked, code)
+
+
+def _code_redirect(plane: Plane, asked: AuthorizationRequest, code: str) -> web.Response:
+    return pages.redirect(authorize.success_location(asked.redirect_uri, code, asked.state, plane.issuer))
+
+
+def _person_needed(step: Step) -> OAuthError:
+    """Why a program gets no further: there is something that only a person can do."""
+    match step:
+        case Step.ASK:
+            return OAuthError("consent_required", "A person has to allow this: open the address in a browser.")
+        case Step.CHOOSE_ACCOUNT:
+            return OAuthError(
+                "account_selection_required", "A person has to choose an account: open the address in a browser."
+            )
+        case _:
+            return OAuthError("login_required", "A person has to sign in: open the address in a browser.")
 
 
 def _sign_in_page(
     request: web.Request,
     asked: AuthorizationRequest,
-    pending: bytes,
     *,
     session: Session | None = None,
+    choosing: bool = False,
     refused: NotSignedIn | None = None,
     username: str | None = None,
 ) -> web.Response:
     return sign_in.form_page(
         request,
         _PAGE,
-        pending,
+        _address(request, asked.prompt),
         client=asked.client,
         redirect_uri=asked.redirect_uri,
         username=username or asked.login_hint or "",
         session=session,
+        continue_to=_address(request, authorize.after_sign_in(asked.prompt)) if choosing else None,
         refused=refused,
     )
 
 
 async def _consent_page(
-    request: web.Request, flow: Flow, client: Client, session: Session, *, nothing_ticked: bool = False
+    request: web.Request,
+    flow: Flow,
+    asked: AuthorizationRequest,
+    session: Session,
+    *,
+    ticked: frozenset[str],
+    pressed: str | None = None,
+    nothing_ticked: bool = False,
 ) -> web.Response:
     plane = plane_of(request)
-    words, uri = await plane.scopes(), flow.request.redirect_uri
+    granted = await _granted(plane, asked, session)
+    permissions = consent.permissions_of(await plane.scopes(), asked.scopes, ticked, granted)
+    touched = None if pressed is None else pressed.partition(":")[2]
+    secret = plane.cookies.form_secret(request) or browser.new_form_secret()
     context = {
-        "client": client,
-        "client_host": redirect_uris.shown_host(uri),
-        "loopback": redirect_uris.is_loopback(uri),
-        "private": redirect_uris.is_private(uri),
+        "client": asked.client,
+        "client_host": redirect_uris.shown_host(asked.redirect_uri),
+        "loopback": redirect_uris.is_loopback(asked.redirect_uri),
+        "private": redirect_uris.is_private(asked.redirect_uri),
         "session": session,
-        "scopes": [(name, words.get(name, name)) for name in sorted(flow.request.scopes)],
+        "permissions": permissions,
+        "groups": consent.groups_of(permissions, touched),
+        "pressed": pressed,
+        "places": consent.places_of(plane, flow.request),
         "nothing_ticked": nothing_ticked,
-        "flow_id": flow.flow_id,
-        "csrf_token": browser.form_token(plane.keyring, _PAGE, session.session_id, flow.flow_id),
+        "action": _address(request, asked.prompt),
+        "other_account": _address(request, asked.prompt | {"consent", "select_account"}),
+        "csrf_token": browser.form_token(plane.keyring, _CONSENT, secret, flow.flow_id),
     }
-    return pages.page(request, "consent.html", context, status=400 if nothing_ticked else 200, redirect_uri=uri)
+    status = 400 if nothing_ticked else 200
+    response = pages.page(request, "consent.html", context, status=status, redirect_uri=asked.redirect_uri)
+    plane.cookies.keep_form_secret(request, response, secret)
+    return response
 
 
 def _flow_request(asked: AuthorizationRequest) -> FlowRequest:
@@ -223,13 +286,3 @@ def _flow_request(asked: AuthorizationRequest) -> FlowRequest:
         code_challenge=asked.code_challenge,
         resource=asked.resource,
     )
-
-
-def _query_of(asked: FlowRequest) -> bytes:
-    return authorize.query_again(
-        asked.client_id, asked.redirect_uri, asked.scopes, asked.state, asked.code_challenge, asked.resource
-    )
-
-
-def _ended() -> PageError:
-    return PageError("The application's request has been answered already, or it has waited too long.", "no open flow")

@@ -1,6 +1,7 @@
 """How a page leaves: rendered, never stored, never framed, and talking to nobody but this host."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import aiohttp_jinja2
@@ -38,18 +39,27 @@ def page(
     shared = {"brand": plane.branding, "prefix": plane.prefix, "static": f"{plane.prefix}/static"}
     text = aiohttp_jinja2.render_string(template, request, {**shared, **context})
     more = {} if retry_after is None else {"Retry-After": str(retry_after)}
+    in_popup = request.path == f"{plane.prefix}/authorize"
     return web.Response(
         text=text,
         status=status,
         content_type="text/html",
         charset="utf-8",
-        headers={**headers(policy(redirect_uri=redirect_uri)), **more},
+        headers={**headers(policy(redirect_uri=redirect_uri), has_opener=in_popup), **more},
     )
 
 
-def error_page(request: web.Request, status: int, title: str, text: str) -> web.Response:
-    """A page that says what went wrong, and the request id that an operator asks for."""
-    context = {"title": title, "text": text, "request_id": request_id_of(request)}
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A way out of a page that says what went wrong."""
+
+    text: str
+    href: str
+
+
+def error_page(request: web.Request, status: int, title: str, text: str, links: Sequence[Link]) -> web.Response:
+    """A page that says what went wrong, where to go from here, and the request id that an operator asks for."""
+    context = {"title": title, "text": text, "links": links, "request_id": request_id_of(request)}
     return page(request, "error.html", context, status=status)
 
 

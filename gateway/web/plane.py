@@ -1,12 +1,15 @@
 """What every handler of the authorization plane stands on, in one frozen place, and how it reads a request."""
 
 from dataclasses import dataclass
+from typing import Final
+from urllib.parse import quote
 
 from aiohttp import web
 
 from gateway import observe
 from gateway.config import Settings, compile_routes
 from gateway.crypto import Keyring, random_text
+from gateway.http1.accept import prefers
 from gateway.model import Session
 from gateway.oauth import forms
 from gateway.oauth.authorize import is_identifier
@@ -57,6 +60,8 @@ class Plane:
         token = self.cookies.session(request)
         return token if token is not None and is_session_token(token) else None
 
+
+_PRINTABLE: Final = "".join(map(chr, range(0x21, 0x7F)))
 
 PLANE: web.AppKey[Plane] = web.AppKey("plane", Plane)
 REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
@@ -127,6 +132,17 @@ def query_of(request: web.Request) -> Form:
 
 def raw_query(request: web.Request) -> bytes:
     return request.raw_path.partition("?")[2].encode("utf-8", "surrogateescape")
+
+
+def target_of(request: web.Request) -> str:
+    """The request's own path and query, in ASCII: where a form posts back to, and a link opens the page again."""
+    return quote(request.raw_path.encode("utf-8", "surrogateescape"), safe=_PRINTABLE)
+
+
+def prefers_json(request: web.Request) -> bool:
+    """Whether the request names JSON in its Accept fields, and would rather have it than a page."""
+    accepted = (value.encode("utf-8", "surrogateescape") for value in request.headers.getall("Accept", []))
+    return prefers(accepted, b"application/json", over=b"text/html")
 
 
 def host_of(request: web.Request) -> str:

@@ -6,7 +6,6 @@ from gateway.oauth import redirect_uris
 
 _HEADERS: Final = {
     "Cache-Control": "no-store",
-    "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
@@ -14,7 +13,7 @@ _HEADERS: Final = {
 }
 
 
-def policy(style: str = "'self'", redirect_uri: str | None = None) -> str:
+def policy(style: str = "'self'", image: str = "'self'", redirect_uri: str | None = None) -> str:
     """The pages' Content-Security-Policy.
 
     `form-action` names where the answer to a form may redirect to, since Chromium applies it to the whole chain:
@@ -22,10 +21,17 @@ def policy(style: str = "'self'", redirect_uri: str | None = None) -> str:
     """
     targets = "'self'" if redirect_uri is None else f"'self' {redirect_uris.form_action_source(redirect_uri)}"
     return (
-        f"default-src 'none'; style-src {style}; img-src 'self'; form-action {targets}; "
+        f"default-src 'none'; style-src {style}; img-src {image}; form-action {targets}; "
         "base-uri 'none'; frame-ancestors 'none'"
     )
 
 
-def headers(content_security_policy: str) -> dict[str, str]:
-    return {**_HEADERS, "Content-Security-Policy": content_security_policy}
+def headers(content_security_policy: str, *, has_opener: bool = False) -> dict[str, str]:
+    """A page's header fields.
+
+    Cross-Origin-Opener-Policy parts a page from the window that opened it, which, if it showed something on our own
+    host, could press its buttons. `has_opener` is for the authorization pages alone: a client may open them in a popup,
+    and the popup comes back to its window with the code. There a host of its own for the sign-in pages does the same.
+    """
+    opener = {} if has_opener else {"Cross-Origin-Opener-Policy": "same-origin"}
+    return {**_HEADERS, **opener, "Content-Security-Policy": content_security_policy}

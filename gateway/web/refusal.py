@@ -1,6 +1,7 @@
 """The access plane's own refusals as a page: whole in itself, since it may stand on a route's host.
 
-Five blanks are all there is to fill, so that the process that checks tokens needs no template engine.
+A few blanks are all there is to fill, so that the process that checks tokens needs no template engine. It looks as the
+authorization plane's pages do: their style sheet, the operator's own one and the logo all stand inside it.
 """
 
 import base64
@@ -11,7 +12,8 @@ from string import Template
 
 from gateway.config import Settings
 from gateway.resources import folder
-from gateway.web import branding, policy
+from gateway.web import policy
+from gateway.web.branding import Branding
 
 RefusalPage = Callable[[int, str, str, str], tuple[dict[str, str], bytes]]
 
@@ -19,17 +21,42 @@ RefusalPage = Callable[[int, str, str, str], tuple[dict[str, str], bytes]]
 def refusal_page(settings: Settings) -> RefusalPage:
     """What makes a page of (status, title, text, request id): its header fields and its body in UTF-8.
 
-    The style sheet stands inside it and is let through by its hash; the page asks for nothing else, from nowhere.
+    The style sheets are let through by their hashes; the page asks for nothing else, from nowhere. Its links lead to
+    the person's account and to help. Raises OperatorError for a branding file that cannot be used.
     """
-    brand, style = settings.config.branding, branding.stylesheet(settings.config.branding.accent)
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    csp = policy.policy(style=f"'sha256-{digest}'")
+    brand, server = Branding.load(settings), settings.config.server
+    sheets = (asset.content for asset in (brand.stylesheet, brand.own_stylesheet) if asset is not None)
+    styles = [sheet.decode("utf-8", "replace").replace("</", r"<\/") for sheet in sheets]
+    csp = policy.policy(style=" ".join(map(_hash_source, styles)), image="data:" if brand.logo else "'none'")
     fixed = {**policy.headers(csp), "Content-Type": "text/html; charset=utf-8"}
     blank = Template((folder("templates") / "refusal.html").read_text(encoding="utf-8"))
-    always = {"style": style, "brand_name": escape(brand.name), "mark": escape(brand.name[0].upper())}
+    always = {
+        "styles": "".join(f"<style>{style}</style>" for style in styles),
+        "brand_name": escape(brand.name),
+        "mark": _mark(brand),
+        "account": escape(f"{server.origin}{server.oauth_prefix}/account"),
+        "help": _help(brand),
+    }
 
     def page(status: int, title: str, text: str, request_id: str) -> tuple[dict[str, str], bytes]:
         said = {"title": escape(title), "text": escape(text), "request_id": escape(request_id)}
         return dict(fixed), blank.substitute(always, status=status, **said).encode("utf-8", "replace")
 
     return page
+
+
+def _hash_source(style: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()}'"
+
+
+def _mark(brand: Branding) -> str:
+    if brand.logo is None:
+        return f'<span class="mark" aria-hidden="true">{escape(brand.name[0].upper())}</span>'
+    content = base64.b64encode(brand.logo.content).decode()
+    return f'<img src="data:{brand.logo.content_type};base64,{content}" alt="">'
+
+
+def _help(brand: Branding) -> str:
+    if brand.help_url is not None:
+        return f'<p><a href="{escape(brand.help_url)}">Get help</a></p>'
+    return "" if brand.help is None else f"<p>{escape(brand.help)}</p>"

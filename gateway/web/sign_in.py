@@ -15,13 +15,13 @@ from gateway.model import Client, Session
 from gateway.oauth import redirect_uris
 from gateway.oauth.forms import Form
 from gateway.store import SignInCandidate
-from gateway.web import browser, pages
+from gateway.web import answers, browser, pages
 from gateway.web.browser import FormRefused, KnownBrowser
 from gateway.web.passwords import Busy
-from gateway.web.plane import Plane, address_of, concerned, plane_of
+from gateway.web.plane import Plane, address_of, concerned, plane_of, prefers_json, request_id_of
 
 _LONGEST_LOGIN = 320  # an e-mail address (RFC 3696, section 3)
-_FIELDS = frozenset({"username", "password", "csrf_token"})
+_FIELDS = frozenset({"username", "password", "csrf_token", "decision"})
 _BUSY_SECONDS = 2
 _MORE_WORKERS = "raise server.authorization_workers where there is room; a flood of sign-ins may be an attack"
 
@@ -105,42 +105,56 @@ async def _judged(
 def form_page(
     request: web.Request,
     page: str,
-    pending: bytes,
+    action: str,
     *,
     client: Client | None = None,
     redirect_uri: str | None = None,
     username: str = "",
     session: Session | None = None,
+    continue_to: str | None = None,
     refused: NotSignedIn | None = None,
 ) -> web.Response:
-    """The sign-in form of `page` (authorize or login), with the pending request sealed in it."""
+    """The sign-in form of `page` (authorize or login), which posts to `action`, the address that shows it.
+
+    `continue_to` is where somebody who is signed in already may go on as who they are.
+    """
+    if refused is not None and prefers_json(request):
+        return _as_json(request, refused)
     plane = plane_of(request)
-    secret = plane.cookies.form_secret(request)
-    form_secret = secret or browser.new_form_secret()
+    secret = plane.cookies.form_secret(request) or browser.new_form_secret()
     context = {
         "page": page,
+        "action": action,
         "client": client,
         "client_host": None if redirect_uri is None else redirect_uris.shown_host(redirect_uri),
         "username": _storable(username),
         "session": session,
+        "continue_to": continue_to,
         "refused": refused,
-        "csrf_token": browser.seal_request(plane.keyring, page, form_secret, pending),
+        "csrf_token": browser.form_token(plane.keyring, f"sign-in/{page}", secret),
     }
     status, retry_after = (200, None) if refused is None else (refused.status, refused.retry_after)
     response = pages.page(
         request, "sign_in.html", context, status=status, redirect_uri=redirect_uri, retry_after=retry_after
     )
-    if secret is None:
-        plane.cookies.set_form_secret(response, form_secret)
+    plane.cookies.keep_form_secret(request, response, secret)
     return response
 
 
-def pending_of(request: web.Request, page: str, form: Form) -> bytes:
-    """The request that a posted sign-in form carries. Raises FormRefused unless this browser was given it."""
-    if form.names - _FIELDS or form.repeated() is not None:
+def require_ours(request: web.Request, page: str, form: Form) -> None:
+    """Raises FormRefused unless this browser was given the sign-in form that it posts."""
+    if form.names - _FIELDS or form.repeated() is not None or form.get("decision") not in (None, "deny"):
         raise FormRefused("fields that the sign-in form does not have")
     plane = plane_of(request)
-    return browser.open_request(plane.keyring, page, plane.cookies.form_secret(request), form.get("csrf_token"))
+    secret = plane.cookies.form_secret(request)
+    browser.open_form(plane.keyring, f"sign-in/{page}", secret, form.get("csrf_token"))
+
+
+def _as_json(request: web.Request, refused: NotSignedIn) -> web.Response:
+    error = "access_denied" if refused.retry_after is None else "temporarily_unavailable"
+    headers = {} if refused.retry_after is None else {"Retry-After": str(refused.retry_after)}
+    members = {"error": error, "error_description": refused.text, "request_id": request_id_of(request)}
+    return answers.json(members, status=refused.status, headers=headers)
 
 
 def _too_many(request: web.Request, subject: str, wait: float) -> NotSignedIn:

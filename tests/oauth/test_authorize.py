@@ -1,5 +1,6 @@
 """The authorization endpoint's decisions (RFC 6749, section 4.1)."""
 
+from dataclasses import replace
 from urllib.parse import parse_qs, parse_qsl, quote_from_bytes, urlsplit
 
 import pytest
@@ -204,25 +205,36 @@ def test_prompt_none_shows_no_page(by: Client, signed_in: bool, granted: frozens
     assert refused.value.error.error == error
 
 
+# OpenID Connect Core, section 3.1.2.1
 @pytest.mark.parametrize(
-    ("prompt", "fresh"), [("", False), ("consent", False), ("login", True), ("select_account", True)]
+    ("prompt", "step"),
+    [
+        ("", Step.ISSUE),
+        ("consent", Step.ASK),
+        ("login", Step.SIGN_IN),
+        ("select_account", Step.CHOOSE_ACCOUNT),
+        ("select_account%20consent", Step.CHOOSE_ACCOUNT),
+        ("select_account%20login", Step.SIGN_IN),
+    ],
 )
-def test_a_fresh_sign_in_is_wanted_only_when_asked_for(prompt: str, fresh: bool) -> None:
-    assert authorize.wants_sign_in(judge(f"{GOOD}&prompt={prompt}")) is fresh
+def test_a_client_can_ask_for_a_page_that_nothing_else_needs(prompt: str, step: Step) -> None:
+    asked = judge(f"{GOOD}&prompt={prompt}", CONFIDENTIAL)
+    assert authorize.next_step(asked, signed_in=True, granted=SCOPES) is step
+    done = replace(asked, prompt=authorize.after_sign_in(asked.prompt))
+    assert authorize.next_step(done, signed_in=True, granted=SCOPES) in (Step.ISSUE, Step.ASK)
 
 
-def test_a_query_made_anew_asks_the_same_and_for_consent() -> None:
-    asked = judge(f"{without('state')}&state=%ff%00+&resource={RESOURCE}")
-    again = judge(
-        authorize.query_again(
-            asked.client.client_id,
-            asked.redirect_uri,
-            asked.scopes,
-            asked.state,
-            asked.code_challenge,
-            asked.resource,
-        )
-    )
-    assert again.prompt == {"consent"}
-    for name in ("client", "redirect_uri", "scopes", "state", "code_challenge", "resource"):
-        assert getattr(again, name) == getattr(asked, name)
+@pytest.mark.parametrize(
+    ("query", "prompt", "goes_on"),
+    [
+        (b"a=1&b=%ff%00+", frozenset(), "a=1&b=%ff%00+"),
+        (b"a=1&prompt=login&b=2", frozenset(), "a=1&b=2"),
+        (b"pr%6fmpt=login&a=1&prompt", frozenset(), "a=1"),
+        (b"a=1&prompt=login", frozenset({"consent", "select_account"}), "a=1&prompt=consent%20select_account"),
+        ("a=ü".encode(), frozenset(), "a=%C3%BC"),
+        (b"a=\xff\"<> '", frozenset(), "a=%FF\"<>%20'"),
+        (b"", frozenset(), ""),
+    ],
+)
+def test_a_request_goes_on_as_it_came_but_for_its_prompt(query: bytes, prompt: frozenset[str], goes_on: str) -> None:
+    assert authorize.with_prompt(query, prompt) == goes_on

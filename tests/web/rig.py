@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import html
 import json
 import re
 import socket
@@ -116,6 +117,15 @@ class Answer:
     def members(self) -> dict[str, str]:
         """The parameters that a redirect carries."""
         return dict(parse_qsl(urlsplit(self.location).query, strict_parsing=True))
+
+    @property
+    def ways(self) -> dict[str, list[str]]:
+        """Where the links lead, by their words."""
+        found = dict[str, list[str]]()
+        for href, words in re.findall(r'<a [^>]*href="([^"]*)"[^>]*>(.*?)</a>', self.text, re.DOTALL):
+            text = html.unescape(re.sub(r"<[^>]*>", "", words)).strip()
+            found.setdefault(text, []).append(html.unescape(href))
+        return found
 
     @property
     def forms(self) -> list[Form]:

@@ -10,7 +10,7 @@ from gateway.model import Client
 from gateway.oauth.redirect_uris import form_action_source
 from gateway.store import NewClient
 from tests.web.conftest import Registered
-from tests.web.rig import PASSWORD, REDIRECT, Answer, Browser, Plane, authorize_path, code_fields, row_counts
+from tests.web.rig import PASSWORD, REDIRECT, Answer, Browser, Plane, authorize_path, basic, code_fields, row_counts
 
 
 async def codes(database: str) -> int:
@@ -169,14 +169,14 @@ async def test_a_form_of_another_person_is_refused(
     await stranger.sign_in("eve")
     page = await consent(signed_in, client)
     assert (await stranger.submit(page.form, decision="allow")).status == 403
-    assert (await Browser.send(stranger, "GET", f"/oauth2/authorize?flow={_flow(page)}")).status == 400
     assert await codes(database) == 0
 
 
-async def test_a_form_is_refused_after_sign_out(signed_in: Browser, client: Client, database: str) -> None:
+async def test_a_form_decides_nothing_after_sign_out(signed_in: Browser, client: Client, database: str) -> None:
     page = await consent(signed_in, client)
     await signed_in.submit((await signed_in.get("/oauth2/logout")).form)
-    assert (await signed_in.submit(page.form, decision="allow")).status == 403
+    answer = await signed_in.submit(page.form, decision="allow")
+    assert (answer.status, answer.location) == (303, authorize_path(client, prompt="consent"))
     assert await codes(database) == 0
 
 
@@ -191,22 +191,74 @@ async def test_a_token_of_another_page_is_refused(signed_in: Browser, client: Cl
     assert answer.status == 403
 
 
-@pytest.mark.parametrize(("first", "second"), [("allow", "allow"), ("allow", "deny"), ("deny", "allow")])
-async def test_a_decision_counts_once(
-    signed_in: Browser, client: Client, database: str, first: str, second: str
+@pytest.mark.parametrize(
+    ("first", "second", "said"),
+    [
+        ("allow", "deny", "already allowed Notes Desktop"),
+        ("deny", "allow", "Nothing was shared"),
+    ],
+)
+async def test_a_decision_counts_once_and_another_one_is_told_of_it(
+    signed_in: Browser, client: Client, database: str, first: str, second: str, said: str
 ) -> None:
     page = await consent(signed_in, client)
     assert (await signed_in.submit(page.form, decision=first)).status == 303
     again = await signed_in.submit(page.form, decision=second)
-    assert (again.status, "Location" in again.headers) == (400, False)
+    assert (again.status, "Location" in again.headers) == (409, False)
+    assert said in again.text
+    assert ("Nothing was shared" in again.text) == (first == "deny")
     assert await codes(database) == (1 if first == "allow" else 0)
+    (anew,) = again.ways["Decide again"]
+    assert "code" in (await signed_in.submit((await signed_in.get(anew)).form, decision="allow")).members
 
 
-async def test_of_decisions_at_once_one_counts(signed_in: Browser, client: Client, database: str) -> None:
+@pytest.mark.parametrize("decision", ["allow", "deny"])
+async def test_a_second_click_gets_the_same_answer(
+    signed_in: Browser, client: Client, database: str, decision: str
+) -> None:
+    page = await consent(signed_in, client)
+    answers = [await signed_in.submit(page.form, decision=decision) for _ in range(2)]
+    assert answers[0].status == answers[1].status == 303
+    assert answers[0].location == answers[1].location
+    assert await codes(database) == (1 if decision == "allow" else 0)
+
+
+async def test_clicks_at_once_get_one_answer(signed_in: Browser, client: Client, database: str) -> None:
     page = await consent(signed_in, client)
     answers = await asyncio.gather(*(signed_in.submit(page.form, decision="allow") for _ in range(8)))
-    assert sorted(answer.status for answer in answers) == [303] + [400] * 7
+    assert {answer.status for answer in answers} == {303}
+    assert len({answer.location for answer in answers}) == 1
     assert await codes(database) == 1
+
+
+async def test_other_ticks_are_another_decision(signed_in: Browser, client: Client, database: str) -> None:
+    page = await consent(signed_in, client)
+    await signed_in.submit(page.form, decision="allow")
+    again = await signed_in.submit(page.form, decision="allow", scope=["notes:read"])
+    assert (again.status, await codes(database)) == (409, 1)
+
+
+async def test_a_code_that_was_redeemed_is_not_given_again(signed_in: Browser, register: Registered) -> None:
+    """A client that gets it twice redeems it twice, which revokes what it has (RFC 6749, section 4.1.2)."""
+    client, secret = await register()
+    page = await consent(signed_in, client)
+    answer = await signed_in.submit(page.form, decision="allow")
+    fields, by = code_fields(answer.members["code"], client), basic(client.client_id, secret)
+    tokens = (await signed_in.send("POST", "/oauth2/token", fields, by)).json
+    again = await signed_in.submit(page.form, decision="allow")
+    assert again.status == 409
+    assert "already allowed Notes Desktop" in again.text
+    assert "Nothing was shared" not in again.text
+    found = await signed_in.send("POST", "/oauth2/introspect", [("token", tokens["access_token"])], by)
+    assert found.json["active"] is True
+
+
+async def test_back_after_a_decision_asks_anew_and_claims_nothing(signed_in: Browser, public: Client) -> None:
+    page = await consent(signed_in, public)
+    await signed_in.submit(page.form, decision="allow")
+    back = await consent(signed_in, public)
+    assert "Nothing was shared" not in back.text
+    assert "code" in (await signed_in.submit(back.form, decision="allow")).members
 
 
 async def test_a_form_sent_from_another_site_is_refused(signed_in: Browser, client: Client, database: str) -> None:
@@ -244,7 +296,8 @@ async def test_the_account_can_be_changed_without_losing_the_request(
     await plane.user("bob", "Bob")
     before = signed_in.cookies["gateway_session"]
     page = await consent(signed_in, client, state="keep me", resource=f"{plane.url}/api/notes")
-    sign_in = await signed_in.get(f"/oauth2/authorize?flow={_flow(page)}&prompt=login")
+    (another,) = page.ways["Use another account"]
+    sign_in = await signed_in.get(another)
     assert sign_in.status == 200
     assert "Ada Lovelace" in sign_in.text
     assert form_action_source(REDIRECT) in sign_in.headers["Content-Security-Policy"]
@@ -271,12 +324,9 @@ async def test_a_flow_that_nobody_has_is_a_page(signed_in: Browser) -> None:
 async def test_a_disabled_user_decides_nothing(plane: Plane, signed_in: Browser, client: Client, database: str) -> None:
     page = await consent(signed_in, client)
     await plane.store.disable_user("ada")
-    assert (await signed_in.submit(page.form, decision="allow")).status == 403
+    answer = await signed_in.submit(page.form, decision="allow")
+    assert (answer.status, answer.location) == (303, authorize_path(client, prompt="consent"))
     assert await codes(database) == 0
-
-
-def _flow(page: Answer) -> str:
-    return page.form.value("csrf_token").partition(".")[0]
 
 
 @pytest.mark.parametrize("decision", ["allow", "deny"])

@@ -1,0 +1,115 @@
+"""The consent form: what it shows, which of it is ticked, and what comes back.
+
+    button                            field                       does
+    Don’t allow, Allow                decision=deny, allow        answers, with the ticked `scope` fields
+    Select all, Select none           select=all, none            ticks, and shows the form again
+    those of one group                select=all:notes, …         likewise
+
+A scope that the person allowed this client before, at the same resources, is ticked; what goes beyond is marked as new
+and left to the person. Where nothing was allowed before, everything is ticked.
+"""
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from gateway.oauth.forms import Form
+from gateway.store import FlowRequest
+from gateway.web.browser import FormRefused
+from gateway.web.plane import Plane
+
+_FIELDS: Final = frozenset({"csrf_token", "decision", "select", "scope"})
+_MANY: Final = 7  # permissions that a person can take in as one list
+_OTHERS: Final = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What came back: a decision, or a button that ticks (`select`), and the scopes that were ticked."""
+
+    decision: str | None
+    select: str | None
+    scopes: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Permission:
+    """One scope, in plain words."""
+
+    name: str
+    words: str
+    ticked: bool
+    new: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The scopes whose names begin alike, up to the colon; `open` where the person should see each of them."""
+
+    name: str
+    permissions: tuple[Permission, ...]
+    open: bool
+
+    @property
+    def ticked(self) -> int:
+        return sum(permission.ticked for permission in self.permissions)
+
+    @property
+    def new(self) -> int:
+        return sum(permission.new for permission in self.permissions)
+
+
+def choice_of(form: Form) -> Choice:
+    """What a consent form says. Raises FormRefused for fields that it does not have."""
+    decision, select = form.get("decision"), form.get("select")
+    if form.names - _FIELDS or form.repeated(but=frozenset({"scope"})) is not None:
+        raise FormRefused("fields that the consent form does not have")
+    if (decision is None) == (select is None) or decision not in (None, "allow", "deny"):
+        raise FormRefused("a decision that was not shown")
+    return Choice(decision, select, frozenset(form.all("scope")))
+
+
+def selected(choice: Choice, asked: Iterable[str]) -> frozenset[str]:
+    """What is ticked after the button was pressed. Raises FormRefused for a button that was not shown."""
+    verb, _, group = (choice.select or "").partition(":")
+    meant = frozenset(name for name in asked if not group or group_of(name) == group)
+    if verb not in ("all", "none") or not meant:
+        raise FormRefused("a selection that was not shown")
+    return choice.scopes | meant if verb == "all" else choice.scopes - meant
+
+
+def group_of(scope: str) -> str:
+    """The part of a scope's name before its first colon."""
+    group, colon, _ = scope.partition(":")
+    return group if colon and group else _OTHERS
+
+
+def permissions_of(
+    words: Mapping[str, str], asked: frozenset[str], ticked: frozenset[str], granted: frozenset[str]
+) -> list[Permission]:
+    """The scopes that are asked for, in the configuration's order."""
+    ordered = [name for name in words if name in asked]
+    new = asked - granted if granted else frozenset[str]()
+    return [Permission(name, words[name], name in ticked, name in new) for name in ordered]
+
+
+def groups_of(permissions: Collection[Permission], touched: str | None) -> list[Group]:
+    """More permissions than one list can hold, in groups; none where they are few.
+
+    A group is open where its ticks differ, so that no tick that matters is out of sight, and where it was `touched`.
+    """
+    if len(permissions) <= _MANY:
+        return []
+    names = list(dict.fromkeys(group_of(permission.name) for permission in permissions))
+    groups = list[Group]()
+    for name in names:
+        members = tuple(permission for permission in permissions if group_of(permission.name) == name)
+        mixed = 0 < sum(permission.ticked for permission in members) < len(members)
+        groups.append(Group(name, members, mixed or name == touched))
+    return groups
+
+
+def places_of(plane: Plane, request: FlowRequest) -> list[tuple[str, str]]:
+    """The resources that the client limits itself to: each route's name, and its address (RFC 8707)."""
+    names = {route.resource: route.name for route in plane.routes}
+    return [(names.get(resource, resource), resource) for resource in request.resource]
