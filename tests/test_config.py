@@ -43,6 +43,7 @@ def test_smallest_file_gives_the_documented_defaults() -> None:
     assert (read.mac.skew, read.mac.algorithms, read.mac.drafts) == (60, ("hmac-sha-256",), ("01",))
     assert (read.scopes, read.routes, read.branding.name) == ({}, (), "Gateway")
     assert read.tokens == Tokens()
+    assert read.passwords.min_length == 8
 
 
 def test_program_knows_the_keys_of_the_file_and_no_others() -> None:

@@ -2,11 +2,13 @@
 
 import secrets
 import string
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
 
+from gateway import password_rules
 from gateway.cli.session import done, in_store, note, show, show_all, standard_input, value, with_config, with_json
 from gateway.cli.usage import Noun
 from gateway.config import Settings
@@ -17,7 +19,6 @@ from gateway.model import User
 from gateway.store import Conflict, Store
 
 _COLUMNS = ("username", "email", "name", "subject", "disabled_at")
-_LONGEST_PASSWORD = 1024
 _GENERATED = 20  # characters of 62: 119 bits
 
 
@@ -43,10 +44,13 @@ def _chosen_password(*, password_stdin: bool, generate_password: bool) -> str:
     if password_stdin == generate_password:
         mend = "give one of them, not both" if password_stdin else "one of them must be given"
         raise click.UsageError(f"--password-stdin, --generate-password: {mend}")
-    password = standard_input("password") if password_stdin else generated_password()
-    if not 0 < len(password) <= _LONGEST_PASSWORD or "\0" in password:
-        raise OperatorError(f"--password-stdin: a password of 1 to {_LONGEST_PASSWORD} characters is wanted there")
-    return password
+    return standard_input("password") if password_stdin else generated_password()
+
+
+def _require_good(password: str, settings: Settings, *names: str | None) -> None:
+    fault = password_rules.fault_of(password, settings.config.passwords.min_length, filter(None, names))
+    if fault is not None:
+        raise OperatorError(f"--password-stdin: {fault}")
 
 
 @command.command(epilog="Example: gateway user create --username ada --email ada@example.com --generate-password")
@@ -71,14 +75,10 @@ def create(
     if name is not None:
         value("--name", name, Name)
 
-    async def act(store: Store, _: Settings) -> User:
-        try:
+    async def act(store: Store, settings: Settings) -> User:
+        _require_good(password, settings, username, email)
+        with _told(username, email):
             return await store.create_user(username, email, name, hash_password(password))
-        except Conflict as exc:
-            taken = {"username": username, "email": email}.get(exc.field)
-            raise OperatorError(f"--{exc.field} {taken!r}: another user has it; choose another") from exc
-        except OperatorError as exc:
-            raise OperatorError(f"--{exc}, not {email if str(exc).startswith('email') else username!r}") from exc
 
     shown = record(in_store(path, act))
     show(shown | {"password": password} if generate_password else shown, as_json=as_json)
@@ -104,15 +104,66 @@ def show_(username: str, path: Path, as_json: bool) -> None:
     show(record(found), as_json=as_json)
 
 
+@command.command(epilog="Example: gateway user update ada --email ada@example.org")
+@click.argument("username")
+@click.option("--username", "new_username", metavar="U", help="What the person signs in with from now on.")
+@click.option("--email", help="Signs the person in as well; empty for none.")
+@click.option("--name", help="The person's name, for pages; empty for none.")
+@with_config
+@with_json
+def update(
+    *, username: str, new_username: str | None, email: str | None, name: str | None, path: Path, as_json: bool
+) -> None:
+    """Change what a person is called; what no option mentions stays.
+
+    The subject stays the same, and so do password, sessions and tokens. Upstreams get the new user name and email
+    address with the next call after a second at most.
+    """
+    if new_username is None and email is None and name is None:
+        raise click.UsageError("no option says what is to change: give one, such as --email ada@example.org")
+    if name:
+        value("--name", name, Name)
+
+    async def act(store: Store, _: Settings) -> User | None:
+        with _told(new_username, email):
+            return await store.update_user(username, new_username, email, name)
+
+    changed = in_store(path, act)
+    if changed is None:
+        raise _unknown(username)
+    show(record(changed), as_json=as_json)
+
+
+@command.command(epilog="Example: gateway user unlock ada")
+@click.argument("username")
+@with_config
+@with_json
+def unlock(username: str, path: Path, as_json: bool) -> None:
+    """Let a person try again at once who, or whose name, had too many wrong passwords."""
+    if not in_store(path, lambda store, _: store.unlock_user(username)):
+        raise _unknown(username)
+    done({"username": username, "unlocked": True}, f"user {username} may try again", as_json=as_json)
+
+
 @command.command("set-password", epilog="Example: gateway user set-password ada --generate-password")
 @click.argument("username")
 @_password_options
 @with_config
 @with_json
 def set_password(username: str, password_stdin: bool, generate_password: bool, path: Path, as_json: bool) -> None:
-    """Give a person a new password; every browser that is signed in has to sign in again."""
+    """Give a person a new password, with which they may sign in at once, however many wrong ones there were before.
+
+    Every browser that is signed in has to sign in again.
+    """
     password = _chosen_password(password_stdin=password_stdin, generate_password=generate_password)
-    if not in_store(path, lambda store, _: store.set_password(username, hash_password(password))):
+
+    async def act(store: Store, settings: Settings) -> bool:
+        if (found := await store.user(username)) is None:
+            return False
+        _require_good(password, settings, found.username, found.email)
+        return await store.set_password(username, hash_password(password))
+
+    if not in_store(path, act):
         raise _unknown(username)
     if generate_password:
         show({"username": username, "password": password}, as_json=as_json)
@@ -175,6 +226,18 @@ def record(user: User) -> dict[str, object]:
         "created_at": user.created_at,
         "disabled_at": user.disabled_at,
     }
+
+
+@contextmanager
+def _told(username: str | None, email: str | None) -> Iterator[None]:
+    """Name the option whose value the database refused."""
+    given = {"username": username, "email": email}
+    try:
+        yield
+    except Conflict as exc:
+        raise OperatorError(f"--{exc.field} {given[exc.field]!r}: another user has it; choose another") from exc
+    except OperatorError as exc:
+        raise OperatorError(f"--{exc}, not {given['email' if str(exc).startswith('email') else 'username']!r}") from exc
 
 
 def _unknown(username: str) -> OperatorError:

@@ -177,6 +177,13 @@ def scopes_of(scopes: tuple[str, ...] | Mapping[str, tuple[str, ...]]) -> frozen
 
 
 @dataclass(frozen=True, kw_only=True)
+class Passwords:
+    """What people's passwords must be."""
+
+    min_length: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Branding:
     """What people see on the pages."""
 
@@ -199,6 +206,7 @@ class Config:
     mac: Mac
     scopes: dict[str, str]
     routes: tuple[Route, ...]
+    passwords: Passwords
     branding: Branding
 
 

@@ -221,6 +221,13 @@ class Route(Table):
     """Whether the X-Request-Id of a trusted proxy is kept, instead of one of ours."""
 
 
+class Passwords(Table):
+    """What people's passwords must be."""
+
+    min_length: Annotated[int, Field(ge=8, le=128)] = 8
+    """The fewest characters of a new password; 15 is NIST's advice where a password is all that is asked for."""
+
+
 class Branding(Table):
     """What people see on the pages."""
 
@@ -249,6 +256,7 @@ class Config(Table):
     """Scopes and the plain words that the consent page says for them; more may be made by `gateway scope create`."""
     routes: Annotated[tuple[Route, ...], array()] = ()
     """The parts of the API; what no route matches is answered 404."""
+    passwords: Passwords = Passwords()
     branding: Branding = Branding()
 
 

@@ -3,7 +3,8 @@
 from gateway.crypto import new_identifier
 from gateway.model import User
 from gateway.store.base import Base, judged, storable
-from gateway.store.database import ACT_DEADLINE, Row
+from gateway.store.database import ACT_DEADLINE, Row, Statements
+from gateway.store.guesses import account_digest, name_digest
 from gateway.store.records import SignInCandidate
 
 
@@ -43,10 +44,37 @@ class Users(Base):
         row = await self._database.row("user_find", username) if storable(username) else None
         return None if row is None else user_of(row)
 
-    async def set_password(self, username: str, password_hash: str) -> bool:
-        """Also ends every session of the user. False when there is no such user."""
+    async def update_user(
+        self, username: str, new_username: str | None, email: str | None, name: str | None
+    ) -> User | None:
+        """The user with another user name, e-mail address or name; None keeps one, and an empty one is removed.
+
+        None when there is no such user. The subject stays, with all that was issued. Raises as `create_user` does.
+        """
         with judged():
-            return await self._database.value("user_set_password", username, password_hash, self.now()) is not None
+            row = await self._database.row("user_update", username, new_username, email, name, self.now())
+        return None if row is None else user_of(row)
+
+    async def set_password(self, username: str, password_hash: str) -> bool:
+        """Also ends every session of the user, and forgets the wrong passwords. False when there is no such user."""
+        with judged():
+            async with self._database.transaction() as statements:
+                return await self._forget(
+                    await statements.row("user_set_password", username, password_hash, self.now()), statements
+                )
+
+    async def unlock_user(self, username: str) -> bool:
+        """Forget the wrong passwords for the user, by whichever name and browser. False when there is no such user."""
+        async with self._database.transaction() as statements:
+            return await self._forget(await statements.row("user_unlock", username, self.now()), statements)
+
+    async def _forget(self, person: Row | None, statements: Statements) -> bool:
+        if person is not None:
+            names = [name for name in (person["username"], person["email"]) if name is not None]
+            accounts = [account_digest(self._keyring, person["subject"])]
+            accounts += [name_digest(self._keyring, name) for name in names]
+            await statements.row("attempts_forget", accounts)
+        return person is not None
 
     async def disable_user(self, username: str, disabled: bool = True) -> bool:
         """Sign-in is refused; sessions and tokens end for good, so that enabling again revives none of them."""

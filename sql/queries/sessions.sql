@@ -19,6 +19,10 @@ returning account, browser, failures, last_failed_at;
 delete from failed_attempts
 where (account, browser) in (select * from unnest($1::bytea[], $2::bytea[]));
 
+-- name: attempts_forget
+-- Nothing was ever wrong for these accounts, from whichever browser.
+delete from failed_attempts where account = any ($1::bytea[]);
+
 -- name: failures_note
 -- More failures for the audit record: one event for a minute, a kind and an account, whoever writes.
 insert into events as e (at, minute, kind, subject, client_id, detail)

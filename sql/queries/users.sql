@@ -26,19 +26,43 @@ from users
 where (lower(username collate "C") = lower($1 collate "C") or lower(email collate "C") = lower($1 collate "C"))
     and disabled_at is null;
 
+-- name: user_update
+-- What a person is called anew; null keeps it, and an empty e-mail address or name is none.
+with changed as (
+    update users set
+        username = coalesce($2, username),
+        email = case when $3::text is null then email else nullif($3, '') end,
+        name = case when $4::text is null then name else nullif($4, '') end
+    where lower(username collate "C") = lower($1 collate "C")
+    returning subject, username, email, name, created_at, disabled_at
+), recorded as (
+    insert into events (at, kind, subject, detail)
+    select $5, 'user.updated', subject, jsonb_build_object('username', username) from changed
+)
+select * from changed;
+
 -- name: user_set_password
 -- A new password, which ends every session that began with the old one: those that begin at this moment by the
 -- generation that they saw.
 with changed as (
     update users set password_hash = $2, session_generation = session_generation + 1
     where lower(username collate "C") = lower($1 collate "C")
-    returning subject
+    returning subject, username, email
 ), ended as (
     delete from sessions using changed where sessions.subject = changed.subject
 ), recorded as (
     insert into events (at, kind, subject) select $3, 'user.password_changed', subject from changed
 )
-select subject from changed;
+select * from changed;
+
+-- name: user_unlock
+-- A person whose wrong passwords are about to be forgotten.
+with person as (
+    select subject, username, email from users where lower(username collate "C") = lower($1 collate "C")
+), recorded as (
+    insert into events (at, kind, subject) select $2, 'user.unlocked', subject from person
+)
+select * from person;
 
 -- name: user_disable
 -- Nobody any more: sessions end at once, and what was issued is dead for good.

@@ -15,7 +15,7 @@ from gateway.errors import StoreUnavailable
 from gateway.guard import Allowed, follower
 from gateway.store.records import IssuedTokens
 from tests.counts import scaled
-from tests.guard.conftest import Offset, World, new_client
+from tests.guard.conftest import Offset, Worker, World, new_client
 from tests.guard.relay import Relay
 from tests.serving import holds_within, until
 from tests.store.rig import Rig, fetch, outcome
@@ -66,6 +66,28 @@ async def test_every_way_to_end_a_token_ends_it_on_all_workers(world: World, end
         await asyncio.gather(one.refuses(tokens, 1), other.refuses(tokens, 1))
         for worker in (one, other):
             await worker.still_holds(bystander)
+
+
+async def test_upstreams_get_a_persons_new_names_from_every_worker_within_a_second(world: World) -> None:
+    rig = await Rig.build(world.store)
+    tokens = await rig.tokens()
+    async with world.worker() as one, world.worker() as other:
+        for worker in (one, other):
+            await worker.holds(tokens)
+        assert await world.store.update_user("ada", "countess", "countess@example.org", None)
+
+        async def is_renamed(worker: Worker) -> bool:
+            verdict = await worker.check(tokens)
+            assert isinstance(verdict, Allowed), "what was issued goes on"
+            identity = verdict.identity
+            assert identity is not None
+            assert identity.subject == rig.user.subject
+            return (identity.username, identity.email) == ("countess", "countess@example.org")
+
+        for worker in (one, other):
+            await holds_within(1, lambda worker=worker: is_renamed(worker))  # type: ignore[misc]
+        await rig.refresh(tokens.refresh_token)
+        assert await world.store.session(rig.session_token) is not None
 
 
 async def test_replayed_code_and_reused_refresh_token_end_what_is_cached(world: World) -> None:

@@ -116,6 +116,29 @@ async def test_known_browser_has_an_allowance_of_its_own(rig: Rig, store: Store)
     assert await standing(store, "ada", rig.user, "another") == (False, False)
 
 
+@pytest.mark.parametrize("act", ["unlock", "password"])
+async def test_operator_lets_a_person_try_again_whichever_worker_they_meet(
+    rig: Rig, store: Store, another: Callable[..., Any], act: str
+) -> None:
+    await wrong(store, "ada", rig.user)
+    await wrong(store, EMAIL, rig.user)
+    await wrong(store, "ada", rig.user, "known")
+    await wrong(store, "eve", None)
+    await counted(store)
+    operator = await another()
+    if act == "unlock":
+        assert await operator.unlock_user("ADA")
+    else:
+        assert await operator.set_password("ADA", "$argon2id$fake")
+    for worker in (store, operator):
+        for login, browser in (("ada", None), (EMAIL, None), ("ada", "known")):
+            assert await standing(worker, login, rig.user, browser) == (False, False)
+        assert await standing(worker, "eve", None) == (True, False)
+    assert not await operator.unlock_user("nobody")
+    kinds = {row["kind"] for row in await fetch(store._dsn, "select kind from events")}
+    assert {"unlock": "user.unlocked", "password": "user.password_changed"}[act] in kinds
+
+
 async def test_guesses_on_several_workers_are_counted_together(rig: Rig, another: Callable[..., Any]) -> None:
     workers = [await another() for _ in range(3)]
     for number in range(WRONG_PASSWORDS):
