@@ -67,6 +67,8 @@ _SINGLE: list[tuple[dict[str, Any], str, str]] = [
     ({"server": SERVER | {"workers": 1000}}, "server.workers", "at most 256 is wanted, not 1000"),
     (_route(forward_authorization="yes"), "routes[0].forward_authorization", "true or false, without quotes, is"),
     (_route(mac_body_hash="yes"), "routes[0].mac_body_hash", "true or false, without quotes, is"),
+    (_route(encoded_slashes="pass"), "routes[0].encoded_slashes", '"refuse" or "keep" is wanted, not "pass"'),
+    (_route(encoded_slashes=True), "routes[0].encoded_slashes", '"refuse" or "keep" is wanted'),
     (_route(trust_request_id="yes"), "routes[0].trust_request_id", "true or false, without quotes, is"),
     ({"tokens": {"type": "jwt"}}, "tokens.type", '"bearer" or "mac" is wanted, not "jwt"'),
     ({"mac": {"drafts": ["03"]}}, "mac.drafts[0]", '"00" or "01" is wanted, not "03"'),

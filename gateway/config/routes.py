@@ -36,6 +36,7 @@ def _compiled(route: Route, host: str | None, server: Server) -> CompiledRoute:
         resource=_resource(route.path, host, server),
         mac_body_hash=route.mac_body_hash,
         trust_request_id=route.trust_request_id,
+        keeps_slashes=route.encoded_slashes == "keep",
     )
 
 

@@ -157,6 +157,7 @@ class Route:
     forward_authorization: bool
     mac_body_hash: bool = False
     trust_request_id: bool = False
+    encoded_slashes: Literal["refuse", "keep"] = "refuse"
 
     @property
     def schemes(self) -> tuple[AuthScheme, ...]:

@@ -219,6 +219,8 @@ class Route(Table):
     """Whether a signed call with a body must state the body's hash; one that is stated is always checked."""
     trust_request_id: bool = False
     """Whether the X-Request-Id of a trusted proxy is kept, instead of one of ours."""
+    encoded_slashes: Literal["refuse", "keep"] = "refuse"
+    """Whether paths with encoded slashes (%2F) or empty segments (//) are refused, or passed as they came."""
 
 
 class Passwords(Table):

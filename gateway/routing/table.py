@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from gateway.routing.target import TargetError, readings
+from gateway.routing.target import TargetError, has_slashes_of_its_own, is_plain, readings
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,7 @@ class Route:
     resource: str
     mac_body_hash: bool = False  # a signed call with a body must state its hash
     trust_request_id: bool = False  # a trusted proxy may say the request's identifier
+    keeps_slashes: bool = False  # encoded slashes and empty segments pass as they came
     exact: bool = False  # the path alone, and nothing below it
 
     def scopes_for(self, method: str) -> frozenset[str]:
@@ -85,12 +86,18 @@ class RouteTable:
         """The route for a lower-case host, a method and a canonical path.
 
         A dot behind the host's name changes nothing: upstreams that know their hosts by name take it off.
-        Raises TargetError where escapes or path parameters hide another route's path: an upstream that resolves
-        them would be entered by the wrong door.
+        Raises TargetError for encoded slashes and empty segments where the route does not keep them, and where escapes,
+        path parameters or slashes hide another route's path: an upstream that resolves them would be entered by the
+        wrong door.
         """
         host, method = host.removesuffix(b"."), method.upper()
         found = self._match(host, method, path)
-        for reading in readings(path):
+        if is_plain(path):
+            return found
+        route = found if isinstance(found, Route) else None
+        if has_slashes_of_its_own(path) and not (route is not None and route.keeps_slashes):
+            raise TargetError("The path holds an empty segment or an encoded slash.")
+        for reading in readings(path, b"" if route is None else route.strip_prefix):
             if self._match(host, method, reading) != found:
                 raise TargetError("The path reads as another route's when its escapes are resolved.")
         return found

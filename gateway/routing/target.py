@@ -1,8 +1,9 @@
 """The one canonical target: what is matched is what is forwarded, byte for byte.
 
 Nothing is ever rewritten. A target that two readers could understand differently is refused instead: dot segments,
-empty segments, encoded slashes, backslashes and controls, malformed escapes. Legal but suspicious ones pass as they
-were sent, unless their escapes or path parameters would lead to another route (see `RouteTable.match`).
+backslashes and controls, malformed escapes, and on routes that do not keep them empty segments and encoded slashes.
+Legal but suspicious ones pass as they were sent, unless some reading of them leads to another route (see
+`RouteTable.match`).
 """
 
 import re
@@ -16,15 +17,15 @@ from gateway.errors import GatewayError
 _TARGET = re.compile(rb"[\x21\x22\x24-\x7e\x80-\xff]+")
 # RFC 9110, section 4.2 and RFC 9112, section 3.2.2: absolute-form
 _ABSOLUTE = re.compile(rb"(?i:https?)://([^/?#@]+)((?:[/?].*)?)", re.DOTALL)
-# One of: an empty segment, a dot segment (also before path parameters), a backslash, or an escape of what no path
-# may hide: "/", "\\", a control or DEL. Then anything that is no escape at all.
+# One of: a dot segment (also between encoded slashes, and before path parameters), a backslash, or an escape of what no
+# path may hide: "\\", a control or DEL. Then anything that is no escape at all.
 _AMBIGUOUS = re.compile(
-    rb"//"
-    rb"|/(?:\.|%2[eE]){1,2}(?=[/;]|%3[bB]|\Z)"
+    rb"(?:/|%2[fF])(?:\.|%2[eE]){1,2}(?=[/;]|%2[fF]|%3[bB]|\Z)"
     rb"|\\"
-    rb"|%(?:2[fF]|5[cC]|[01][0-9a-fA-F]|7[fF])"
+    rb"|%(?:5[cC]|[01][0-9a-fA-F]|7[fF])"
     rb"|%(?![0-9a-fA-F]{2})"
 )
+_SLASHES: Final = re.compile(rb"//|%2[fF]")
 _PARAMETERS: Final = re.compile(rb";[^/]*")
 _EMPTY_SEGMENTS: Final = re.compile(rb"//+")
 
@@ -46,7 +47,7 @@ class Target:
 
 
 def canonical(raw: bytes) -> Target:
-    """Split a request target without changing a byte of it. Raises TargetError for what is refused."""
+    """Split a request target without changing a byte of it. Raises TargetError for what no route takes."""
     if _TARGET.fullmatch(raw) is None:
         raise TargetError("The request target holds a character that no target may.")
     authority = None
@@ -59,15 +60,37 @@ def canonical(raw: bytes) -> Target:
             raw = b"/" + raw  # RFC 9112, section 3.2.1: an empty path is sent as "/"
     path, mark, query = raw.partition(b"?")
     if _AMBIGUOUS.search(path):
-        raise TargetError("The path holds an empty or dot segment, a backslash, or an escape that hides one.")
+        raise TargetError("The path holds a dot segment, a backslash, or an escape that hides one.")
     return Target(path, mark + query, authority)
 
 
-def readings(path: bytes) -> tuple[bytes, ...]:
-    """The other paths that an upstream could take this one for: escapes resolved, path parameters dropped, and also
-    the segments that are empty without theirs, so that `/;/admin` is `/admin`."""
-    if b"%" not in path and b";" not in path:
-        return ()
-    decoded = unquote_to_bytes(path)
-    bare = _PARAMETERS.sub(b"", decoded)
-    return tuple({decoded, bare, _EMPTY_SEGMENTS.sub(b"/", bare)} - {path})
+def is_plain(path: bytes) -> bool:
+    """Whether everybody reads a path alike: it has no escapes, no path parameters and no empty segments."""
+    return b"%" not in path and b";" not in path and b"//" not in path
+
+
+def has_slashes_of_its_own(path: bytes) -> bool:
+    """Whether a path has empty segments or encoded slashes, which only some routes keep."""
+    return _SLASHES.search(path) is not None
+
+
+def readings(path: bytes, prefix: bytes) -> set[bytes]:
+    """The other paths that an upstream could take this one for, which gets it without `prefix`.
+
+    Path parameters are dropped, before escapes are resolved or behind that, or both; where what the upstream gets
+    begins with an empty segment, the next is taken for an authority (`//host/path`: RFC 3986, section 4.2); and empty
+    segments are left out, also those that are so only without their parameters, so that `/;/admin` is `/admin`. A
+    reader that does so with some of them finds itself between two of these, and so at the same route.
+    """
+    found = {path}
+    found |= {_PARAMETERS.sub(b"", path)}
+    found |= {unquote_to_bytes(one) for one in found}
+    found |= {_PARAMETERS.sub(b"", one) for one in found}
+    found |= {prefix + _without_authority(one[len(prefix) :]) for one in found if one.startswith(prefix + b"//")}
+    found |= {_EMPTY_SEGMENTS.sub(b"/", one) for one in found}
+    return found - {path}
+
+
+def _without_authority(reference: bytes) -> bytes:
+    end = reference.find(b"/", 2)
+    return b"/" if end < 0 else reference[end:]

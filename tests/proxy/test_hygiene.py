@@ -248,3 +248,39 @@ async def test_no_other_spelling_of_a_path_or_host_leads_around_its_route(
         reply = await running.talk(f"GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
         assert reply.status == status
         assert not running.upstream.connections
+
+
+async def test_the_upstream_is_told_what_was_stripped_and_gets_kept_slashes_as_they_came(
+    tmp_path: Path, no_database: Store
+) -> None:
+    routes: list[dict[str, Any]] = [
+        {"name": "files", "path": "/api/files", "auth": "none", "strip_prefix": "/api", "encoded_slashes": "keep"},
+        {"name": "shut", "path": "/api/files/shut", "auth": ["bearer"], "strip_prefix": "/api"},
+        {"name": "whole", "path": "/whole", "auth": "none", "encoded_slashes": "keep"},
+        {"name": "strict", "path": "/strict", "auth": "none", "strip_prefix": "/strict"},
+    ]
+    async with rig(tmp_path, no_database, routes=routes) as running:
+        for target, status, got, prefix in (
+            ("/api/files/a%2Fb//c?d=%2F//", 200, "/files/a%2Fb//c?d=%2F//", ["/api"]),
+            ("/api/files//%2f%2Fa%20b/", 200, "/files//%2f%2Fa%20b/", ["/api"]),
+            ("/whole//a%2Fb", 200, "/whole//a%2Fb", []),
+            ("/strict/a", 200, "/a", ["/strict"]),
+            ("/strict/a%2Fb", 400, None, []),
+            ("/strict//a", 400, None, []),
+            ("/api/files/..%2Fx", 400, None, []),
+            ("/api/files/a%2F%2e%2e/x", 400, None, []),
+            ("/api/files/a%5Cb", 400, None, []),
+            ("/api/files%2Fshut", 400, None, []),
+            ("/api/files/%2Fshut", 400, None, []),
+            ("/api/files//shut", 400, None, []),
+            ("/api//files/shut", 400, None, []),
+            ("/whole%2f..%2fapi", 400, None, []),
+            ("/whole%2F", 400, None, []),
+        ):
+            reply = await running.talk(
+                f"GET {target} HTTP/1.1\r\nHost: a\r\nX-Forwarded-Prefix: /evil\r\n\r\n".encode()
+            )
+            assert reply.status == status, target
+            seen = [(request.target, request.all("x-forwarded-prefix")) for request in running.upstream.requests]
+            assert seen == ([(got, prefix)] if got is not None else []), target
+            running.upstream.requests.clear()

@@ -12,7 +12,13 @@ from gateway.routing import NoRoute, Origin, Route, RouteTable, TargetError, can
 
 
 def route(
-    path: str, *, host: str | None = None, methods: tuple[str, ...] = (), strip: str = "", exact: bool = False
+    path: str,
+    *,
+    host: str | None = None,
+    methods: tuple[str, ...] = (),
+    strip: str = "",
+    exact: bool = False,
+    keeps: bool = False,
 ) -> Route:
     return Route(
         name=path,
@@ -29,15 +35,17 @@ def route(
         forward_authorization=False,
         resource="",
         exact=exact,
+        keeps_slashes=keeps,
     )
 
 
 REFUSED = [
     b"", b"*", b"a", b"a/b", b"http:/a", b"ftp://a/", b"http://u@a/", b"http://",
     b"/a b", b"/a#b", b"/a\tb", b"/a\x00b", b"/a\x7fb", b"/?a b", b"/?a#b",
-    b"//", b"//a", b"/a//b", b"/a//", b"/.", b"/..", b"/a/.", b"/a/..", b"/a/../b", b"/./a",
+    b"/.", b"/..", b"/a/.", b"/a/..", b"/a/../b", b"/./a",
     b"/%2e", b"/%2E%2e/a", b"/.%2e/a", b"/%2e./a", b"/a/%2e%2e", b"/..;/a", b"/a/.;x/b", b"/..;", b"/..%3b/a",
-    b"/a%2fb", b"/a%2Fb", b"/a%5cb", b"/a%5Cb", b"/a\\b", b"/..\\a", b"/a%00", b"/a%0a", b"/a%0D%0A", b"/a%7f",
+    b"/a%2f..%2fb", b"/..%2fa", b"/a%2F.", b"/a%2f%2E%2e", b"/%2f../a", b"/a%2F.%3bx", b"/a%2F..;x", b"/.%2Fa", b"//..",
+    b"/a%5cb", b"/a%5Cb", b"/a%2f%5c", b"/a\\b", b"/..\\a", b"/a%00", b"/a%0a", b"/a%0D%0A", b"/a%7f",
     b"/a%1b",
     b"/a%", b"/a%2", b"/a%zz", b"/a%2x", b"/%u002e",
 ]  # fmt: skip
@@ -76,6 +84,79 @@ def test_an_absolute_target_is_split(raw: bytes, authority: bytes, forwarded: by
     # RFC 9112, section 3.2.2
     target = canonical(raw)
     assert (target.authority, target.path + target.query) == (authority, forwarded)
+
+
+SLASHES = [b"//", b"//a", b"/a//b", b"/a//", b"/a%2fb", b"/a%2Fb", b"/%2f", b"/a%2F%2F", b"/a;x//b", b"/%2fa", b"///a"]
+
+
+@pytest.mark.parametrize("path", SLASHES)
+def test_empty_segments_and_encoded_slashes_pass_where_the_route_keeps_them(path: bytes) -> None:
+    assert canonical(path).path == path
+    for table in (RouteTable([route("/")]), RouteTable([]), RouteTable([route("/", methods=("PUT",), keeps=True)])):
+        with pytest.raises(TargetError):
+            table.match(b"h", b"GET", path)
+    keeping = route("/", keeps=True)
+    assert RouteTable([keeping]).match(b"h", b"GET", path) is keeping
+    assert keeping.forwarded(path) == path
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        b"/files%2Fa", b"/files%2fshut", b"/files/shut%2Fa", b"/files/a%2F%2e.%2Fshut", b"/files%2Fshut/a",
+        b"/%2Ffiles/a",
+        b"//files/a", b"/files//shut", b"/files//shut/a", b"/files/%2Fshut", b"/files/;%2Fshut", b"/files/;/%2fshut/a",
+        b"//evil/files", b"//evil/files/shut", b"///files", b"/%2Fevil/files", b"//;x/files", b"/;x//files",
+        b"/x;a%2Fb/../files", b"/files/;x%2Fb/%73hut", b"/stripped//evil/shut", b"/stripped/%2Fevil/shut",
+        b"/stripped//shut", b"/stripped%2Fshut",
+    ],
+)  # fmt: skip
+def test_a_kept_slash_leads_to_no_other_route_however_an_upstream_reads_it(path: bytes) -> None:
+    table = RouteTable(
+        [
+            route("/", keeps=True),
+            route("/files", keeps=True),
+            route("/files/shut", keeps=True),
+            route("/stripped", strip="/stripped", keeps=True),
+            route("/stripped/shut", strip="/stripped", keeps=True),
+        ]
+    )
+    with pytest.raises(TargetError):
+        table.match(b"h", b"GET", canonical(path).path)
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        (b"/files/a%2Fb", "/files"),
+        (b"/files//a", "/files"),
+        (b"/files/a//", "/files"),
+        (b"/files/%2Fa", "/files"),
+        (b"/files/shutter%2Fa", "/files"),
+        (b"/stripped//evil/x", "/stripped"),
+        (b"/a%2Ffiles", "/"),
+        (b"/@scope%2Fname", "/"),
+    ],
+)
+def test_a_kept_slash_that_hides_no_route_passes(path: bytes, name: str) -> None:
+    table = RouteTable(
+        [
+            route("/", keeps=True),
+            route("/files", keeps=True),
+            route("/files/shut"),
+            route("/stripped", strip="/stripped", keeps=True),
+            route("/stripped/shut", strip="/stripped"),
+        ]
+    )
+    assert named(table.match(b"h", b"GET", path)) == name
+
+
+def test_a_route_beside_one_that_keeps_slashes_still_refuses_them() -> None:
+    table = RouteTable([route("/a", keeps=True), route("/a", methods=("PUT",)), route("/a", host="strict")])
+    assert named(table.match(b"h", b"GET", b"/a/b%2Fc")) == "/a"
+    for host, method in ((b"h", b"PUT"), (b"strict", b"GET")):
+        with pytest.raises(TargetError):
+            table.match(host, method, b"/a/b%2Fc")
 
 
 def named(found: Route | NoRoute) -> str | None:
@@ -251,9 +332,64 @@ def test_the_path_that_was_matched_is_the_path_that_is_forwarded() -> None:
         assert isinstance(found, Route), raw
         by_route[found.name] += 1
         assert found.forwarded(target.path) + target.query == raw
-        assert TABLE.match(b"h", b"GET", resolved) is found, raw  # that upstream is entered by the same door
-        assert TABLE.match(b"h", b"GET", re.sub(rb"//+", b"/", resolved)) is found, raw  # and one that joins slashes
+        assert TABLE._match(b"h", b"GET", resolved) is found, raw  # that upstream is entered by the same door
+        assert TABLE._match(b"h", b"GET", re.sub(rb"//+", b"/", resolved)) is found, raw  # and one that joins slashes
         assert not dotted, raw
         assert not re.search(rb"[\x00-\x1f\x7f\\]", resolved), raw
     assert len(refused) > 10_000
     assert min(by_route[path] for path in ("/", "/a", "/a/b")) > 1000
+
+
+KEEPING = RouteTable(
+    [
+        route("/", keeps=True),
+        route("/a", keeps=True),
+        route("/a/b", keeps=True),
+        route("/s", strip="/s", keeps=True),
+        route("/s/a", strip="/s", keeps=True),
+    ]
+)
+
+
+def read(path: bytes, chance: random.Random) -> bytes:
+    """A path as some upstream reads it: some of its escapes, parameters, empty segments and authorities resolved."""
+    for _ in range(6):
+        match chance.randrange(5):
+            case 0:
+                path = re.sub(rb"%(?:2[fF]|61|62)", lambda found: unquote_to_bytes(found[0]), path)
+            case 1:
+                path = unquote_to_bytes(path)
+            case 2:
+                path = re.sub(rb";[^/]*", b"", path)
+            case 3:
+                path = re.sub(rb"//+", b"/", path)
+            case _:
+                path = re.sub(rb"%2[fF]", b"/", path)
+    return path
+
+
+def test_whoever_reads_a_path_with_kept_slashes_is_at_the_same_route() -> None:
+    chance = random.Random("slashes")
+    passed = Counter[str]()
+    refused = 0
+    while passed.total() < 20_000:
+        pieces = chance.choices((b"/", b"/", b"a", b"b", b"s", b"x", b"%2F", b"%2f", b";", b"%61", b"%62", b"."), k=8)
+        raw = chance.choice((b"/", b"/a/", b"/s/", b"/a/b/")) + b"".join(pieces)
+        try:
+            found = KEEPING.match(b"h", b"GET", canonical(raw).path)
+        except TargetError:
+            refused += 1
+            continue
+        assert isinstance(found, Route)
+        passed[found.name] += 1
+        assert found.forwarded(raw) == (raw.removeprefix(found.strip_prefix) or b"/")
+        for _ in range(4):
+            reading = read(raw, chance)
+            assert KEEPING._match(b"h", b"GET", reading) is found, (raw, reading)
+            assert not {b".", b".."} & set(reading.split(b"/")), (raw, reading)
+        inner = found.forwarded(raw)
+        if inner.startswith(b"//"):  # urlsplit, as Node's URL, takes what follows for an authority
+            authority, _, rest = inner[2:].partition(b"/")
+            assert KEEPING._match(b"h", b"GET", found.strip_prefix + b"/" + rest) is found, (raw, authority)
+    assert refused > 5_000
+    assert min(passed[name] for name in ("/", "/a", "/a/b", "/s")) > 300
