@@ -235,7 +235,10 @@ _NOTES = (
         ('[server]\npublic_url = "https://[::]"', "server.public_url: [::] is an address to listen on"),
         (MINIMAL + 'trusted_proxies = ["0.0.0.0/0"]', "server.trusted_proxies: 0.0.0.0/0 is everybody"),
         (MINIMAL + 'trusted_proxies = ["::/0", "10.0.0.0/8"]', "server.trusted_proxies: ::/0 is everybody"),
-        (MINIMAL + _NOTES.format('"none"') + "trust_request_id = true", "routes[0].trust_request_id: has no effect"),
+        (
+            MINIMAL + _NOTES.format('"none"') + "trust_request_id = true",
+            '_id (route "notes"): has no effect',
+        ),
         (MINIMAL + '[tokens]\naccess_ttl = "1h"\nrefresh_ttl = "1h"', "tokens.refresh_ttl: is no longer than"),
         (MINIMAL + '[tokens]\ntype = "mac"\n' + _NOTES.format('["bearer"]'), 'takes "bearer" only; add "mac"'),
         (

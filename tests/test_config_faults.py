@@ -181,8 +181,8 @@ def test_absent_server_is_one_fault() -> None:
 
 
 _CONFLICTS: list[tuple[dict[str, Any], str, str]] = [
-    ({"routes": [ROUTE, ROUTE | {"path": "/s"}]}, "routes[1].name", '"r" is the name of routes[0] too'),
-    ({"routes": [ROUTE, ROUTE | {"name": "s"}]}, "routes[1]", 'duplicates routes[0]: hosts, path "/r" and methods'),
+    ({"routes": [ROUTE, ROUTE | {"path": "/s"}]}, "routes[1].name", '"r" is the name of routes[0] (route "r") too'),
+    ({"routes": [ROUTE, ROUTE | {"name": "s"}]}, "routes[1]", 'duplicates routes[0] (route "r"): hosts, path "/r" and'),
     (
         {
             "routes": [
@@ -222,7 +222,7 @@ _CONFLICTS: list[tuple[dict[str, Any], str, str]] = [
         (
             {"routes": [ROUTE | first, ROUTE | {"name": "s"} | first | second, ROUTE | {"name": "t"} | third]},
             "routes[2]",
-            "is never reached: routes[0], routes[1] before it",
+            'is never reached: routes[0] (route "r"), routes[1] (route "s") before it',
         )
         for first, second, third in [
             ({"hosts": ["a.example"]}, {"hosts": ["b.example"]}, {"hosts": ["b.example", "a.example"]}),
@@ -237,7 +237,7 @@ _CONFLICTS: list[tuple[dict[str, Any], str, str]] = [
     (
         {"routes": [ROUTE | {"hosts": ["a.example", "b.example"]}, ROUTE | {"name": "s", "hosts": ["a.example"]}]},
         "routes[1]",
-        'is never reached: routes[0] before it, with path "/r" too, takes all its hosts and methods; put it first',
+        'is never reached: routes[0] (route "r") before it, with path "/r" too, takes all its hosts and methods',
     ),
     (
         {"routes": [ROUTE | {"hosts": ["[::1]"]}, ROUTE | {"name": "s", "hosts": ["[0:0::1]"]}]},
@@ -285,6 +285,23 @@ def test_conflict_between_keys_is_one_plain_line(tables: dict[str, Any], path: s
     faults = _faults(tables)
     assert faults.keys() == {path}
     assert said in faults[path]
+
+
+@pytest.mark.parametrize(
+    ("tables", "line"),
+    [
+        (_route(timeout="0s"), 'routes[0].timeout (route "r"): '),
+        (_route(scopes={"GET": ["a b"]}), 'routes[0].scopes.GET[0] (route "r"): '),
+        ({"routes": [ROUTE, ROUTE | {"name": "s", "path": "s"}]}, 'routes[1].path (route "s"): '),
+        (_route(name=7), "routes[0].name: "),
+        (_route(name=...), "routes[0].name: "),
+    ],
+)
+def test_a_fault_in_a_route_names_the_route(tables: dict[str, Any], line: str) -> None:
+    with pytest.raises(config.ConfigError) as raised:
+        config.parse({"server": SERVER} | tables)
+    assert str(raised.value).startswith(line)
+    assert len(raised.value.faults) == 1
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,10 @@
 """What is wrong with a configuration file and with the files and secrets that it names: every fault at once."""
 
+import contextlib
 import os
-from collections.abc import Callable
+import pwd
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -44,6 +47,45 @@ def test_broken_toml_is_one_line_with_its_place(tmp_path: Path, text: str | byte
     assert faults[""].startswith(f"{tmp_path}/config.toml: ")
     assert said in faults[""]
     assert "\n" not in faults[""]
+
+
+@contextlib.contextmanager
+def _unprivileged() -> Iterator[str]:
+    """As somebody who is not root, whom no permission binds."""
+    if os.geteuid() != 0:
+        yield pwd.getpwuid(os.geteuid()).pw_name
+        return
+    os.seteuid(pwd.getpwnam("nobody").pw_uid)
+    try:
+        yield "nobody"
+    finally:
+        os.seteuid(0)
+
+
+def test_a_file_that_may_not_be_read_is_told_with_whose_it_is_and_who_we_are() -> None:
+    """The file, a secret that it names, and a folder on the way."""
+    owner = pwd.getpwuid(os.geteuid()).pw_name
+    with tempfile.TemporaryDirectory(prefix="gwt-", dir="/tmp") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        inner = folder / "inner"
+        inner.mkdir()
+        (inner / "key").write_text(new_master_key())
+        (inner / "key").chmod(0o000)
+        named = MINIMAL + f'[keys]\nmaster = {{ file = "{inner}/key" }}\n[database]\nurl = "postgresql://db/x"\n'
+        (folder / "config.toml").write_text(named)
+        with _unprivileged() as me, pytest.raises(ConfigError) as raised:
+            config.load(folder / "config.toml")
+        assert f"it belongs to {owner} (mode 0000), and we are {me}" in str(raised.value)
+        inner.chmod(0o000)
+        with _unprivileged() as me, pytest.raises(ConfigError) as raised:
+            config.load(folder / "config.toml")
+        assert f"the folder {inner} belongs to {owner} (mode 0000), and we are {me}" in str(raised.value)
+        inner.chmod(0o755)
+        (folder / "config.toml").chmod(0o000)
+        with _unprivileged() as me, pytest.raises(ConfigError) as raised:
+            config.load(folder / "config.toml")
+        assert f"(Permission denied: it belongs to {owner} (mode 0000), and we are {me})" in str(raised.value)
 
 
 def test_absent_file_says_how_to_name_one(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ def command(schema: bool, path: Path, as_json: bool) -> None:
     except ConfigError as exc:
         if not as_json:
             raise
-        faults = [{"path": fault.path, "message": fault.message} for fault in exc.faults]
+        faults = [{"path": fault.path, "route": fault.route, "message": fault.message} for fault in exc.faults]
         click.echo(json.dumps({"valid": False, "faults": faults, "warnings": []}))
         raise SystemExit(1) from None
     if as_json:

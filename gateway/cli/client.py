@@ -360,7 +360,7 @@ def record(client: Client) -> dict[str, object]:
 
 
 def _unknown(client_id: str) -> OperatorError:
-    return OperatorError(f"client {client_id!r}: there is none; `gateway client list` shows all")
+    return OperatorError(f"no client {client_id!r}; `gateway client list` shows all")
 
 
 def _known(client_id: str, found: Client | None) -> Client:

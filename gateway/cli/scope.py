@@ -76,7 +76,7 @@ def delete(name: str, path: Path, as_json: bool) -> None:
         ended = await store.end_scope(name)
         if deleted or ended:
             return
-        raise OperatorError(f"scope {name!r}: there is none; `gateway scope list` shows all")
+        raise OperatorError(f"no scope {name!r}; `gateway scope list` shows all")
 
     in_store(path, act)
     done({"name": name, "deleted": True}, f"scope {name} deleted", as_json=as_json)

@@ -103,15 +103,15 @@ def revoke(token: str | None, username: str | None, client_id: str | None, path:
     async def act(store: Store, _: Settings) -> int:
         if username is not None:
             ended = await store.revoke_user(username)
-            subject = f"user {username!r}"
+            fault = f"no user {username!r}; `gateway user list` shows all"
         elif client_id is not None:
             ended = await store.revoke_client(client_id)
-            subject = f"client {client_id!r}"
+            fault = f"no client {client_id!r}; `gateway client list` shows all"
         else:
             ended = 1 if await store.revoke_token(cast("str", token), None) else None
-            subject = "TOKEN"
+            fault = "TOKEN: it is not alive, so nothing was revoked; `gateway token inspect` says why"
         if ended is None:
-            raise OperatorError(f"{subject}: there is no live one of that value; nothing was revoked")
+            raise OperatorError(fault)
         return ended
 
     count = in_store(path, act)
@@ -124,7 +124,7 @@ def _given(token: str) -> str:
 
 def _usable(client_id: str, found: Client | None) -> Client:
     if found is None:
-        raise OperatorError(f"--client {client_id!r}: there is none; `gateway client list` shows all")
+        raise OperatorError(f"--client: no client {client_id!r}; `gateway client list` shows all")
     return found
 
 

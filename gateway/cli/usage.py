@@ -4,12 +4,13 @@ Commands are `Verb`s and groups of them are `Noun`s, so that none of click's own
 """
 
 import contextlib
-import difflib
 from collections.abc import Iterable, Iterator
 from typing import IO, Any, Final
 
 import click
 from click.exceptions import NoArgsIsHelpError
+
+from gateway.spelling import near
 
 _LONGEST_SUMMARY: Final = 200
 
@@ -121,8 +122,8 @@ def _why(exc: click.BadParameter, param: click.Parameter) -> str:
 
 
 def _meant(given: str, names: Iterable[str]) -> str | None:
-    close = difflib.get_close_matches(given, list(names), n=1)
-    return f"did you mean {close[0]}?" if close else None
+    meant = near(given, names)
+    return None if meant is None else f"did you mean {meant}?"
 
 
 def _name(param: click.Parameter) -> str:

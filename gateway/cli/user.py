@@ -241,4 +241,4 @@ def _told(username: str | None, email: str | None) -> Iterator[None]:
 
 
 def _unknown(username: str) -> OperatorError:
-    return OperatorError(f"user {username!r}: there is none; `gateway user list` shows all")
+    return OperatorError(f"no user {username!r}; `gateway user list` shows all")

@@ -3,12 +3,13 @@
 What is said names a part of the address and never repeats it, since it may hold a password.
 """
 
-import difflib
 import re
 from collections.abc import Iterator, Mapping
 from ipaddress import IPv6Address
 from typing import Final
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
+
+from gateway.spelling import near
 
 SCHEMES: Final = ("postgresql://", "postgres://")
 
@@ -125,5 +126,5 @@ def _parameters(query: Mapping[str, str]) -> Iterator[str]:
     for name in sorted(query.keys() - set(_KNOWN)):
         if name in _LIBPQ:
             yield f"{name} is for other programs, and the server would refuse it; leave it out"
-        elif meant := difflib.get_close_matches(name, _KNOWN, n=1, cutoff=0.8):
-            yield f"one of its parameters is not known; did you mean {meant[0]}?"
+        elif (meant := near(name, _KNOWN)) is not None:
+            yield f"one of its parameters is not known; did you mean {meant}?"

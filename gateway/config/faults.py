@@ -3,10 +3,9 @@
 Values are shown, save where a secret may stand: nothing below `keys` and at `database.url` is ever repeated.
 """
 
-import difflib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
@@ -17,12 +16,14 @@ from gateway.config import settings
 from gateway.config.addresses import Wanted
 from gateway.config.tables import AS_ARRAY, AS_TABLE, AS_TEXT, Config, Table, settled, table_within
 from gateway.errors import OperatorError
+from gateway.spelling import near
 
 _MARKS: Final = frozenset({AS_TEXT, AS_ARRAY, AS_TABLE, "[key]"})
 _SECRETS: Final = (("keys",), ("database", "url"))
 _LONGEST: Final = 80
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
+_ROUTE: Final = re.compile(r"routes\[(\d{1,6})\](?:\.[A-Za-z0-9_*-]+|\[\d+\])*")
 
 # What must be stated, and how it looks.
 _EXAMPLES: Final = {
@@ -55,9 +56,11 @@ class Fault:
 
     path: str
     message: str
+    route: str | None = None  # the name of the route that it lies in
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.message}" if self.path else self.message
+        where = self.path if self.route is None else f"{self.path} (route {shown(self.route)})"
+        return f"{where}: {self.message}" if where else self.message
 
 
 class ConfigError(OperatorError):
@@ -75,6 +78,37 @@ def judged(tables: Mapping[str, Any]) -> tuple[settings.Config | None, list[Faul
     except ValidationError as exc:
         faults = [_fault(error) for error in exc.errors(include_url=False) if not _is_echo(error)]
         return None, list(dict.fromkeys(faults))
+
+
+class RouteNames:
+    """How people know the routes of a file, who would have to count them otherwise."""
+
+    def __init__(self, tables: Mapping[str, Any]) -> None:
+        routes = tables.get("routes")
+        names = [route.get("name") if isinstance(route, Mapping) else None for route in _listed(routes)]
+        self._names = [name if isinstance(name, str) and name else None for name in names]
+
+    def told(self, fault: Fault) -> Fault:
+        """The fault with the names of its route, and of the others that its message is about."""
+        found = _ROUTE.match(fault.path)
+        name = None if found is None else self._name(found)
+        return Fault(fault.path, self.within(fault.message), name)
+
+    def within(self, text: str) -> str:
+        """`text` with a name behind each place in a route."""
+        return _ROUTE.sub(lambda found: found[0] + self._mark(self._name(found)), text)
+
+    def _name(self, found: re.Match[str]) -> str | None:
+        index = int(found[1])
+        return self._names[index] if index < len(self._names) else None
+
+    @staticmethod
+    def _mark(name: str | None) -> str:
+        return "" if name is None else f" (route {shown(name)})"
+
+
+def _listed(routes: object) -> Sequence[object]:
+    return routes if isinstance(routes, list | tuple) else ()
 
 
 def _is_echo(error: ErrorDetails) -> bool:
@@ -149,8 +183,8 @@ def _known_keys(location: tuple[str | int, ...]) -> str:
         if isinstance(part, str) and part in table.model_fields:
             table = table_within(table.model_fields[part].annotation) or table
     names = list(table.model_fields)
-    close = difflib.get_close_matches(str(location[-1]), names, n=1)
-    return f"did you mean {close[0]}?" if close else f"the keys here are {', '.join(names)}"
+    meant = near(str(location[-1]), names)
+    return f"the keys here are {', '.join(names)}" if meant is None else f"did you mean {meant}?"
 
 
 # -- what can be read of a broken file -----------------------------------------------------------------------
@@ -185,7 +219,7 @@ class Draft:
         return cls(
             **parts,
             scopes=frozenset(scopes if isinstance(scopes, Mapping) else ()),
-            routes=tuple(_readable(route, given) for given in (routes if isinstance(routes, list | tuple) else ())),
+            routes=tuple(_readable(route, given) for given in _listed(routes)),
         )
 
     @classmethod

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from gateway.config import database_url
-from gateway.config.faults import ConfigError, Draft, Fault, judged
+from gateway.config import barred, database_url
+from gateway.config.faults import ConfigError, Draft, Fault, RouteNames, judged
 from gateway.config.rules import conflicts, warnings
 from gateway.config.settings import IMAGE_TYPES, Config, SecretReference, Settings
 from gateway.crypto import Keyring, parse_master_key
@@ -36,9 +36,10 @@ def load(path: Path, *, again: bool = False) -> Settings:
     config, faults = judged(tables)
     found = _Found.by(draft, path.parent, again=again)
     faults += [*conflicts(draft), *found.faults]
+    names = RouteNames(tables)
     if config is None or faults:
-        raise ConfigError(faults)
-    return Settings(config, path, found.database_url, found.keyring, tuple(warnings(config)))
+        raise ConfigError([*map(names.told, faults)])
+    return Settings(config, path, found.database_url, found.keyring, tuple(map(names.within, warnings(config))))
 
 
 def parse(tables: Mapping[str, Any]) -> Config:
@@ -46,7 +47,7 @@ def parse(tables: Mapping[str, Any]) -> Config:
     config, faults = judged(tables)
     faults += conflicts(Draft.of(tables))
     if config is None or faults:
-        raise ConfigError(faults)
+        raise ConfigError([*map(RouteNames(tables).told, faults)])
     return config
 
 
@@ -65,7 +66,7 @@ def _read(path: Path, *, again: bool) -> dict[str, Any]:
         return tomllib.loads(path.read_bytes().decode("utf-8-sig"))
     except OSError as exc:
         mend = "name a file with --config or $GATEWAY_CONFIG"
-        raise ConfigError([Fault("", f"{path}: cannot be read ({exc.strerror}); {mend}")]) from exc
+        raise ConfigError([Fault("", f"{path}: cannot be read ({barred.reason(exc, path)}); {mend}")]) from exc
     except UnicodeDecodeError as exc:
         raise ConfigError([Fault("", f"{path}: is not UTF-8 (at byte {exc.start}); save it as UTF-8")]) from exc
     except RecursionError as exc:
@@ -180,7 +181,7 @@ def _absent_file(url: str) -> str | None:
     """Which file that the address needs is not there; asyncpg looks for it where the program was started."""
     for name, file in database_url.files_of(url).items():
         if not _is_readable(Path(file)):
-            return f"there is no readable file {Path(file).absolute()}, which its {name} names"
+            return f"there is no readable file {_named(Path(file).absolute())}, which its {name} names"
     if database_url.wants_authority(url) and "PGSSLROOTCERT" not in os.environ:
         usual = Path(os.path.expanduser("~/.postgresql/root.crt"))  # noqa: PTH111  # Path raises where there is no home
         if not _is_readable(usual):
@@ -190,10 +191,15 @@ def _absent_file(url: str) -> str | None:
 
 def _file_fault(key: str, path: Path) -> str | None:
     if not _is_readable(path):
-        return f"there is no readable file {path}"
+        return f"there is no readable file {_named(path)}"
     if key == "logo" and path.suffix.lower() not in IMAGE_TYPES:
         return f"{path} is no image; name a file that ends in {', '.join(IMAGE_TYPES)}"
     return None
+
+
+def _named(path: Path) -> str:
+    """A file that cannot be read, with whose it is if it is there."""
+    return f"{path} ({barred.whose(path)})" if os.path.lexists(path) else str(path)
 
 
 def _is_readable(path: Path) -> bool:
@@ -229,7 +235,7 @@ def read_secret(reference: SecretReference, base: Path, *, again: bool = False) 
             content = file.read(_LONGEST_SECRET + 1)
         value = content.decode("utf-8-sig").strip()
     except (OSError, UnicodeDecodeError) as exc:
-        reason = exc.strerror if isinstance(exc, OSError) else "it is not text"
+        reason = barred.reason(exc, path) if isinstance(exc, OSError) else "it is not text"
         raise OperatorError(f"the file {path} cannot be read ({reason})") from exc
     if not value or len(content) > _LONGEST_SECRET:
         raise OperatorError(f"the file {path} is {'too long' if value else 'empty'}")

@@ -37,7 +37,7 @@ def warnings(config: Config) -> Iterator[str]:
     for index, route in enumerate(config.routes):
         if not route.hosts or server.host in route.hosts:
             yield (
-                f'routes[{index}]: "{route.name}" shares the host {server.host} with the sign-in pages, so a script '
+                f"routes[{index}]: shares the host {server.host} with the sign-in pages, so a script "
                 "of that upstream runs in their origin; give the routes a host of their own where upstreams serve "
                 "what others wrote"
             )

@@ -128,7 +128,7 @@ def test_wrong_usage_is_exit_2(gateway: Terminal, arguments: Sequence[str]) -> N
 )
 def test_an_unknown_client_is_named_with_the_mend(gateway: Terminal, arguments: Sequence[str]) -> None:
     fault = gateway("client", *arguments).fault
-    assert f"client {arguments[1]!r}: there is none; `gateway client list` shows all" in fault
+    assert f"no client {arguments[1]!r}; `gateway client list` shows all" in fault
 
 
 @pytest.mark.parametrize("text", ["\udc80", "a\x00b"])

@@ -106,7 +106,7 @@ def test_every_command_has_help_with_an_example(gateway: Terminal, arguments: Se
 def test_an_error_is_one_line_without_a_traceback_from_the_program_itself(gateway: Terminal) -> None:
     done = gateway.program("client", "show", "nobody")
     assert (done.code, done.out) == (1, "")
-    assert done.err == "gateway: client 'nobody': there is none; `gateway client list` shows all\n"
+    assert done.err == "gateway: no client 'nobody'; `gateway client list` shows all\n"
     assert gateway.program("client", "list", "--json").json == []
 
 

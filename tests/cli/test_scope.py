@@ -38,7 +38,7 @@ def test_a_scope_that_was_created_can_be_given_to_a_client(gateway: Terminal) ->
         (("create", "a", "--description", " "), "--description: "),
         (("create", "a", "--description", "one\ntwo"), "--description: "),
         (("create", "a", "--description", "x" * 201), "--description: "),
-        (("delete", "nothing"), "scope 'nothing': there is none; `gateway scope list` shows all"),
+        (("delete", "nothing"), "no scope 'nothing'; `gateway scope list` shows all"),
         (("delete", "notes:read"), "scope 'notes:read': stands under [scopes] in"),
     ],
 )

@@ -41,8 +41,8 @@ def test_issue_obeys_scope_and_ttl(gateway: Terminal) -> None:
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (("--client", "nobody"), "--client 'nobody': there is none; `gateway client list`"),
-        (("--user", "eve"), "user 'eve': there is none; `gateway user list` shows all"),
+        (("--client", "nobody"), "--client: no client 'nobody'; `gateway client list`"),
+        (("--user", "eve"), "no user 'eve'; `gateway user list` shows all"),
         (("--user", "bob"), "user 'bob': is disabled; `gateway user enable bob` ends that"),
         (("--scope", "nobody:knows"), "--scope: nobody defined the scope 'nobody:knows'"),
         (("--ttl", "soon"), "--ttl: a duration .* is wanted, not 'soon'"),
@@ -113,9 +113,9 @@ def test_revoke_ends_all_of_a_user_and_all_of_a_client(gateway: Terminal) -> Non
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (("--user", "eve"), "user 'eve': "),
-        (("--client", "nobody"), "client 'nobody': "),
-        (("gwa_invented",), "TOKEN: there is no live one"),
+        (("--user", "eve"), "no user 'eve'; `gateway user list` shows all"),
+        (("--client", "nobody"), "no client 'nobody'; `gateway client list` shows all"),
+        (("gwa_invented",), "TOKEN: it is not alive, so nothing was revoked; `gateway token inspect` says why"),
     ],
 )
 def test_revoke_of_what_is_not_there_is_told(gateway: Terminal, arguments: Sequence[str], told: str) -> None:

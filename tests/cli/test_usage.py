@@ -32,6 +32,10 @@ WRONG: list[tuple[Sequence[str], str]] = [
     (("client", "creat"), "'creat': is no command of 'gateway client'; did you mean create?"),
     (("user", "passwd"), "'passwd': is no command of 'gateway user'; "),
     (("scope", "show"), "'show': is no command of 'gateway scope'; the commands are create, delete, list"),
+    (("client", "remove"), "'remove': is no command of 'gateway client'; the commands are "),
+    (("status",), "'status': is no command of 'gateway'; the commands are "),
+    (("config",), "'config': is no command of 'gateway'; did you mean check-config?"),
+    (("user", "del"), "'del': is no command of 'gateway user'; did you mean delete?"),
     (("mac", "check"), "'check': is no command of 'gateway mac'; the commands are sign, verify"),
     # unknown options
     ((*CREATE, "--redirect", "x"), "--redirect: is no option of 'gateway client create'; did you mean --redirect-uri?"),

@@ -126,7 +126,7 @@ def test_wrong_usage_is_exit_2_and_writes_nothing(gateway: Terminal, arguments: 
 )  # fmt: skip
 def test_an_unknown_user_is_named_with_the_mend(gateway: Terminal, arguments: Sequence[str]) -> None:
     fault = gateway("user", *arguments).fault
-    assert f"user {arguments[1]!r}: there is none; `gateway user list` shows all" in fault
+    assert f"no user {arguments[1]!r}; `gateway user list` shows all" in fault
 
 
 def test_set_password_replaces_the_old_one(gateway: Terminal) -> None:

@@ -227,7 +227,7 @@ async def test_operator_is_told_whom_there_is_not(
     if user == "disabled":
         user = "ada"
         await store.disable_user(user)
-    with pytest.raises(OperatorError, match=r"^(client|user) '.*': (there is none|is disabled); `gateway"):
+    with pytest.raises(OperatorError, match=r"^(no (client|user) '.*'|(client|user) '.*': is disabled); `gateway"):
         await store.issue_token(client or rig.client.client_id, user, frozenset(), 60, None)
     assert await count(database, "access_tokens") == 0
 

@@ -1,0 +1,37 @@
+"""Why a file cannot be read, for whoever is to mend that: what bars the way, whose it is, and who we are."""
+
+import os
+import pwd
+import stat
+from pathlib import Path
+
+
+def reason(exc: OSError, path: Path) -> str:
+    """The reason for which `path` could not be read or made."""
+    said = exc.strerror or type(exc).__name__
+    return f"{said}: {whose(path)}" if isinstance(exc, PermissionError) else said
+
+
+def whose(path: Path) -> str:
+    """What bars the way to `path`, whose that is, and who we are: `it belongs to root (mode 0600), and we are ada`."""
+    me = name_of(os.geteuid())
+    for place in (*reversed(path.absolute().parents), path.absolute()):
+        try:
+            known = place.stat()
+        except OSError:
+            break
+        folder = stat.S_ISDIR(known.st_mode)
+        if not os.access(place, os.X_OK if folder else os.R_OK, effective_ids=True):
+            what = f"the folder {place}" if place != path.absolute() else "it"
+            return (
+                f"{what} belongs to {name_of(known.st_uid)} (mode {stat.S_IMODE(known.st_mode):04o}), and we are {me}"
+            )
+    return f"we are {me}"
+
+
+def name_of(uid: int) -> str:
+    """A system user by name, or by number where it has none."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)

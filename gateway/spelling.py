@@ -1,0 +1,21 @@
+"""What somebody may have meant who wrote a name that there is not."""
+
+import difflib
+from collections.abc import Iterable
+from typing import Final
+
+_NEAR: Final = 0.75  # of 1: a letter or two; what is farther off is another word, which was not meant
+_WORD: Final = 3  # letters that tell a name by its beginning
+
+
+def near(given: str, names: Iterable[str]) -> str | None:
+    """The name that `given` is nearly, begins, or is a word of; None where it may as well be something else."""
+    names = list(names)
+    close = difflib.get_close_matches(given, names, n=1, cutoff=_NEAR)
+    if close:
+        return close[0]
+    bare = given.lstrip("-")
+    if len(bare) < _WORD:
+        return None
+    begun = [name for name in names if name.lstrip("-").startswith(bare) or bare in name.lstrip("-").split("-")]
+    return begun[0] if len(begun) == 1 else None
