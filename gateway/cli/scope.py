@@ -1,16 +1,22 @@
 """`gateway scope`: define what a token may be good for (RFC 6749, section 3.3)."""
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Final
 
 import click
 
-from gateway.cli.session import done, in_store, show, show_all, value, with_config, with_json
+from gateway.cli.session import done, in_store, note, show, show_all, value, with_config, with_json
 from gateway.cli.usage import Noun
 from gateway.config import Settings
 from gateway.config.values import Description, ScopeName
 from gateway.errors import OperatorError
 from gateway.model import Scope
 from gateway.store import Conflict, Store
+
+_MOST: Final = 10
+_TAKE_AWAY: Final = "were it defined again, they could have it; `gateway client update ID --scope …` takes it from them"
+_CLOSED: Final = "no token opens them until it is defined again, or their scopes are changed"
 
 
 @click.group(cls=Noun, epilog="Example: gateway scope list")
@@ -67,16 +73,29 @@ def delete(name: str, path: Path, as_json: bool) -> None:
     One that is offered by the configuration is removed there; this ends what was issued with it afterwards.
     """
 
-    async def act(store: Store, settings: Settings) -> None:
+    async def act(store: Store, settings: Settings) -> list[str]:
         deleted = await store.delete_scope(name)
         if name in settings.config.scopes:
             if deleted:  # the configuration goes on to offer it
-                return
+                return []
             raise OperatorError(f"scope {name!r}: stands under [scopes] in {settings.path}; remove it there")
         ended = await store.end_scope(name)
-        if deleted or ended:
-            return
-        raise OperatorError(f"no scope {name!r}; `gateway scope list` shows all")
+        if not (deleted or ended):
+            raise OperatorError(f"no scope {name!r}; `gateway scope list` shows all")
+        clients = [f"{one.client_id} ({one.name})" for one in await store.clients() if name in one.scopes]
+        routes = [f"route {route.name}" for route in settings.config.routes if name in route.all_scopes]
+        return [
+            *_still(clients, "clients may still ask for it", _TAKE_AWAY),
+            *_still(routes, "still asked for", _CLOSED),
+        ]
 
-    in_store(path, act)
+    for line in in_store(path, act):
+        note(line)
     done({"name": name, "deleted": True}, f"scope {name} deleted", as_json=as_json)
+
+
+def _still(holders: Sequence[str], what: str, mend: str) -> Iterator[str]:
+    """The line on those whose definition still names a scope that has gone, if there are any."""
+    if holders:
+        more = f" and {len(holders) - _MOST} more" if len(holders) > _MOST else ""
+        yield f"{what}: {', '.join(holders[:_MOST])}{more}; {mend}"

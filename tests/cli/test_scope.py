@@ -63,7 +63,9 @@ def test_delete_ends_what_carries_the_scope(gateway: Terminal) -> None:
         gateway("token", "issue", "--client", client_id, "--scope", scope, "--json").json["access_token"]
         for scope in ("mail:send", "notes:read")
     ]
-    gateway("scope", "delete", "mail:send")
+    deleted = gateway("scope", "delete", "mail:send")
+    assert f"gateway: clients may still ask for it: {client_id} (An app); " in deleted.err
+    assert "`gateway client update ID --scope …`" in deleted.err
     active = [gateway("token", "inspect", token, "--json").json["active"] for token in issued]
     assert active == [False, True]
-    assert "there is none" in gateway("scope", "delete", "mail:send").fault
+    assert "no scope 'mail:send'" in gateway("scope", "delete", "mail:send").fault
