@@ -40,9 +40,18 @@ async def shots(page: Page, plane: Plane, client: Client) -> AsyncIterator[str]:
     yield "consent with nothing ticked"
     await page.goto(f"{base}/oauth2/account")
     yield "account"
+    await page.locator("details.remove summary").first.click()
+    yield "account before a withdrawal"
     async with page.expect_navigation():
-        await page.get_by_role("button", name="Withdraw").first.click()
+        await page.locator("details.remove").first.get_by_role("button").click()
     yield "account after a withdrawal"
+    await page.goto(base + authorize_path(client, prompt="select_account"))
+    yield "choice of an account"
+    await page.goto(base + authorize_path(client))
+    await page.evaluate("document.querySelector('input[name=csrf_token]').value = 'x'")
+    async with page.expect_navigation():
+        await page.get_by_role("button", name="Allow", exact=True).click()
+    yield "a form that is out of date"
     await page.goto(f"{base}/oauth2/login")
     yield "sign-in of somebody who is signed in"
     await page.goto(f"{base}/oauth2/logout")

@@ -61,7 +61,7 @@ MEASURE: Final = """() => {
 
 # Every target that is smaller than 44 by 44 CSS pixels, or than 24 high where it stands in a sentence or a list of
 # links (WCAG 2.2, section 2.5.8, allows less there).
-SMALL: Final = """() => [...document.querySelectorAll("a, button, input:not([type=hidden]), label.choice")]
+SMALL: Final = """() => [...document.querySelectorAll("a, button, summary, input:not([type=hidden]), label.choice")]
   .filter(element => element.getClientRects().length && !element.closest(".choice input"))
   .map(element => [element, element.getBoundingClientRect(), element.closest("p, .links") ? 24 : 44])
   .filter(([, box, wanted]) => box.height < wanted || box.width < wanted)

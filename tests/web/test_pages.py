@@ -1,5 +1,6 @@
 """The pages in Chromium: the way back to the client, keyboard, and who is asked."""
 
+import re
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,12 +15,13 @@ from playwright.async_api import Browser, ConsoleMessage, Page, Request, expect
 from gateway.crypto import Keyring
 from gateway.model import About, Client
 from gateway.oauth.client_metadata import logo_name
+from gateway.store import Store
 from gateway.store.records import Logo
 from gateway.web.refusal import refusal_page
 from tests.serving import until
 from tests.web.conftest import Registered
-from tests.web.pages import found_by_axe, sign_in
-from tests.web.rig import PASSWORD, Plane, authorize_path
+from tests.web.pages import found_by_axe, sign_in, with_grants
+from tests.web.rig import PASSWORD, Plane, authorize_path, serving
 
 pytestmark = pytest.mark.browser
 
@@ -47,16 +49,22 @@ class Seen:
 
 
 @asynccontextmanager
-async def client_at(host: str, family: socket.AddressFamily = socket.AF_INET) -> AsyncIterator[tuple[int, list[str]]]:
+async def client_at(
+    host: str, family: socket.AddressFamily = socket.AF_INET, popup: str = "", opener: str = ""
+) -> AsyncIterator[tuple[int, list[str]]]:
     """A client's own web server: its port, and the targets that browsers bring."""
     came = list[str]()
 
     async def callback(request: web.Request) -> web.Response:
         came.append(request.raw_path)
-        return web.Response(text="<title>Back</title>back at the client", content_type="text/html")
+        return web.Response(text=f"<title>Back</title>back<script>{popup}</script>", content_type="text/html")
+
+    async def start(_request: web.Request) -> web.Response:
+        return web.Response(text=f"<title>Client</title><script>{opener}</script>", content_type="text/html")
 
     app = web.Application()
     app.router.add_get("/cb", callback)
+    app.router.add_get("/", start)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     with socket.socket(family) as sock:
@@ -139,10 +147,12 @@ async def test_the_person_can_change_who_is_signed_in(
     await sign_in(page)
     await page.get_by_role("link", name="Use another account").click()
     await sign_in(page, "bob")
-    await expect(page.get_by_text("Bob")).to_be_visible()
+    await expect(page.get_by_text("Bob", exact=True)).to_be_visible()
 
 
-async def test_enter_never_allows(plane: Plane, ada: str, register: Registered, chromium: Browser) -> None:
+async def test_enter_in_a_check_box_decides_nothing(
+    plane: Plane, ada: str, register: Registered, chromium: Browser
+) -> None:
     async with client_at("127.0.0.1") as (port, came):
         client, _ = await register(redirect_uris=(f"http://127.0.0.1:{port}/cb",))
         page = await chromium.new_page()
@@ -154,8 +164,21 @@ async def test_enter_never_allows(plane: Plane, ada: str, register: Registered, 
         await page.keyboard.press("Enter")
         await page.get_by_role("checkbox").first.focus()
         await page.keyboard.press("Enter")
-        await expect(page).to_have_title("Back")
-        assert came[0].startswith("/cb?error=access_denied")
+        await page.keyboard.press("Space")
+        await expect(page.get_by_role("checkbox").first).not_to_be_checked()
+        assert came == []
+
+
+async def _tab_stops(page: Page, last: str) -> list[str]:
+    """What the Tab key reaches, each with an outline to see it by, up to `last`."""
+    reached = list[str]()
+    while last not in reached:
+        assert len(reached) < 40, reached
+        await page.keyboard.press("Tab")
+        script = "() => { const at = document.activeElement; return (at.value || at.textContent).trim() }"
+        reached.append(await page.evaluate(script))
+        assert await page.evaluate("() => getComputedStyle(document.activeElement).outlineStyle") != "none"
+    return reached
 
 
 async def test_everything_can_be_reached_with_the_keyboard(
@@ -165,14 +188,127 @@ async def test_everything_can_be_reached_with_the_keyboard(
     await page.goto(plane.url + authorize_path(client))
     await sign_in(page)
     await expect(page.get_by_role("button", name="Allow", exact=True)).to_be_visible()
-    reached = list[str]()
-    for _ in range(6):
-        await page.keyboard.press("Tab")
-        script = "() => { const at = document.activeElement; return (at.value || at.textContent).trim() }"
-        reached.append(await page.evaluate(script))
-        outline = await page.evaluate("() => getComputedStyle(document.activeElement).outlineStyle")
-        assert outline != "none"
+    reached = await _tab_stops(page, "connected applications")
     assert reached == ["notes:read", "notes:write", "Use another account", "deny", "allow", "connected applications"]
+
+
+MANY = {f"{group}:{verb}": f"{verb} your {group}" for group in ("mail", "notes", "files", "tasks") for verb in "abcd"}
+
+
+async def test_many_permissions_come_in_groups_with_few_stops(
+    store: Store, keyring: Keyring, tmp_path: Path, chromium: Browser
+) -> None:
+    async with serving(store, keyring, tmp_path, scopes=MANY, routes=[]) as plane, client_at("127.0.0.1") as (port, _):
+        ada = await plane.user()
+        client, _ = await plane.client(redirect_uris=(f"http://127.0.0.1:{port}/cb",), scopes=frozenset(MANY))
+        page = await (await chromium.new_context(java_script_enabled=True)).new_page()
+        seen = Seen.of(page)
+        await page.goto(plane.url + authorize_path(client, scope=None))
+        await sign_in(page)
+        await expect(page.get_by_text("4 of 4 selected")).to_have_count(4)
+        stops = await _tab_stops(page, "connected applications")
+        assert len(stops) == 10, stops  # account, all, none, four groups, deny, allow, and where it can be taken back
+        assert await found_by_axe(page) == []
+        text = await page.inner_text("main")
+        assert text.index("Ada Lovelace") < text.index("127.0.0.1") < text.index("a your mail")
+        await page.get_by_role("button", name="Select none").click()
+        await expect(page.get_by_text("0 of 4 selected")).to_have_count(4)
+        await expect(page.get_by_role("button", name="Select none")).to_be_focused()
+        await page.get_by_text("notes", exact=True).first.click()
+        await page.get_by_role("button", name="All of these").locator("visible=true").click()
+        await expect(page.get_by_text("4 of 4 selected")).to_have_count(1)
+        await page.get_by_role("checkbox", name="c your notes").uncheck()
+        await page.get_by_role("button", name="Allow", exact=True).click()
+        await expect(page).to_have_title("Back")
+        (grant,) = await plane.store.grants(ada)
+        assert grant.scopes == {"notes:a", "notes:b", "notes:d"}
+        assert seen.complaints == []
+
+
+async def test_a_client_s_popup_brings_the_code_back_to_its_window(
+    plane: Plane, ada: str, register: Registered, chromium: Browser
+) -> None:
+    script = "opener.postMessage(location.search, location.origin); document.title = 'Sent'"
+    opener = "onmessage = event => { document.title = 'Got ' + event.data }"
+    async with client_at("127.0.0.1", popup=script, opener=opener) as (port, _):
+        client, _ = await register(confidential=False, redirect_uris=(f"http://127.0.0.1:{port}/cb",))
+        window = await chromium.new_page()
+        await window.goto(f"http://127.0.0.1:{port}/")
+        async with window.expect_popup() as opened:
+            await window.evaluate(f"void open({plane.url + authorize_path(client)!r}, '', 'popup,width=480')")
+        popup = await opened.value
+        await popup.get_by_label("Password").fill("wrong")
+        await popup.get_by_label("User name").fill("ada")
+        await popup.get_by_role("button", name="Sign in").click()
+        await sign_in(popup)
+        await popup.get_by_role("button", name="Allow", exact=True).click()
+        await expect(window).to_have_title(re.compile(r"Got \?code=gwc_"))
+
+
+async def test_a_second_click_on_allow_is_no_harm(
+    plane: Plane, ada: str, register: Registered, chromium: Browser
+) -> None:
+    async with client_at("127.0.0.1") as (port, came):
+        client, _ = await register(confidential=False, redirect_uris=(f"http://127.0.0.1:{port}/cb",))
+        page = await chromium.new_page()
+        await page.goto(plane.url + authorize_path(client))
+        await sign_in(page)
+        await page.get_by_role("button", name="Allow", exact=True).dblclick(no_wait_after=True)
+        await expect(page).to_have_title("Back")
+        assert len(set(came)) == 1
+        assert came[0].startswith("/cb?code=gwc_")
+        assert len(await plane.store.grants(ada)) == 1
+
+
+async def test_back_from_the_client_goes_on_with_the_request(
+    plane: Plane, ada: str, register: Registered, chromium: Browser
+) -> None:
+    async with client_at("127.0.0.1") as (port, came):
+        client, _ = await register(confidential=False, redirect_uris=(f"http://127.0.0.1:{port}/cb",))
+        page = await chromium.new_page()
+        await page.goto(plane.url + authorize_path(client))
+        await sign_in(page)
+        await page.get_by_role("button", name="Allow", exact=True).click()
+        await expect(page).to_have_title("Back")
+        await page.go_back()
+        await expect(page.get_by_role("button", name="Allow", exact=True)).to_be_visible()
+        assert "Nothing was shared" not in await page.inner_text("main")
+        await page.get_by_role("button", name="Allow", exact=True).click()
+        await expect(page).to_have_title("Back")
+        assert all(target.startswith("/cb?code=gwc_") for target in came)
+
+
+async def test_enter_in_the_address_bar_after_a_mistake_goes_on(
+    plane: Plane, ada: str, client: Client, chromium: Browser
+) -> None:
+    page = await chromium.new_page()
+    await page.goto(plane.url + authorize_path(client))
+    await page.get_by_label("User name").fill("ada")
+    await page.get_by_label("Password").fill("wrong")
+    await page.get_by_role("button", name="Sign in").click()
+    await expect(page.get_by_role("alert")).to_be_visible()
+    await page.goto(page.url)
+    await sign_in(page)
+    for box in await page.get_by_role("checkbox").all():
+        await box.uncheck()
+    await page.get_by_role("button", name="Allow", exact=True).click()
+    await expect(page.get_by_role("alert")).to_be_visible()
+    await page.goto(page.url)
+    await expect(page.get_by_role("button", name="Allow", exact=True)).to_be_visible()
+
+
+async def test_removing_an_application_asks_once(plane: Plane, ada: str, chromium: Browser) -> None:
+    await with_grants(plane, ada, ["Notes"])
+    page = await (await chromium.new_context(java_script_enabled=False)).new_page()
+    await page.goto(f"{plane.url}/oauth2/login")
+    await sign_in(page)
+    await page.goto(f"{plane.url}/oauth2/account")
+    button = page.locator("details.remove").get_by_role("button")
+    await expect(button).to_be_hidden()
+    await page.locator("details.remove summary").click()
+    await button.click()
+    await expect(page.locator("details.remove")).to_have_count(0)
+    assert await plane.store.grants(ada) == []
 
 
 async def test_a_script_on_our_host_cannot_fetch_a_page(
