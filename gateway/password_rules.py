@@ -17,7 +17,7 @@ _MOST_USED: Final = 10_000
 def fault_of(password: str, least: int, names: Iterable[str] = ()) -> str | None:
     """What is wrong with a new password of a person with these names, None if nothing is. `least` is in characters."""
     if not least <= len(password) <= LONGEST or "\0" in password:
-        return f"a password of {least} to {LONGEST} characters is wanted (passwords.min_length)"
+        return f"a password must be {least} to {LONGEST} characters long (passwords.min_length)"
     folded = password.casefold()
     if folded in {part for name in names for part in (name.casefold(), name.casefold().partition("@")[0])}:
         return "it is the person's own name or email address, which is guessed first; choose another"

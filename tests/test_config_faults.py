@@ -50,32 +50,32 @@ _SINGLE: list[tuple[dict[str, Any], str, str]] = [
     (_route(path=...), "routes[0].path", 'must be stated, such as "/api/notes"'),
     (_route(upstreams=...), "routes[0].upstreams", 'must be stated, such as ["http://127.0.0.1:9000"]'),
     # tables and arrays of the wrong kind
-    ({"admin": 3}, "admin", "a table is wanted, not 3"),
-    ({"tokens": "x"}, "tokens", 'a table is wanted, not "x"'),
-    ({"scopes": ["a"]}, "scopes", "a table is wanted, not an array"),
+    ({"admin": 3}, "admin", "must be a table, not 3"),
+    ({"tokens": "x"}, "tokens", 'must be a table, not "x"'),
+    ({"scopes": ["a"]}, "scopes", "must be a table, not an array"),
     ({"routes": ROUTE}, "routes", "write [[routes]], not [routes]"),
-    ({"routes": 1}, "routes", "an array in [ ] is wanted, not 1"),
-    ({"routes": [1]}, "routes[0]", "a table is wanted, not 1"),
-    (_route(upstreams="http://x"), "routes[0].upstreams", 'an array in [ ] is wanted, not "http://x"'),
-    (_route(upstreams=[]), "routes[0].upstreams", "at least one entry is wanted"),
-    (_route(hosts={"a": 1}), "routes[0].hosts", "an array in [ ] is wanted, not a table"),
+    ({"routes": 1}, "routes", "must be an array in [ ], not 1"),
+    ({"routes": [1]}, "routes[0]", "must be a table, not 1"),
+    (_route(upstreams="http://x"), "routes[0].upstreams", 'must be an array in [ ], not "http://x"'),
+    (_route(upstreams=[]), "routes[0].upstreams", "needs at least one entry"),
+    (_route(hosts={"a": 1}), "routes[0].hosts", "must be an array in [ ], not a table"),
     # scalars
-    ({"server": SERVER | {"workers": True}}, "server.workers", "a whole number, without quotes, is wanted, not true"),
-    ({"server": SERVER | {"workers": "2"}}, "server.workers", 'a whole number, without quotes, is wanted, not "2"'),
-    ({"server": SERVER | {"workers": 2.0}}, "server.workers", "a whole number, without quotes, is wanted, not 2.0"),
-    ({"server": SERVER | {"workers": 0}}, "server.workers", "at least 1 is wanted, not 0"),
-    ({"server": SERVER | {"workers": 1000}}, "server.workers", "at most 256 is wanted, not 1000"),
-    (_route(forward_authorization="yes"), "routes[0].forward_authorization", "true or false, without quotes, is"),
-    (_route(mac_body_hash="yes"), "routes[0].mac_body_hash", "true or false, without quotes, is"),
-    (_route(encoded_slashes="pass"), "routes[0].encoded_slashes", '"refuse" or "keep" is wanted, not "pass"'),
-    (_route(encoded_slashes=True), "routes[0].encoded_slashes", '"refuse" or "keep" is wanted'),
-    (_route(trust_request_id="yes"), "routes[0].trust_request_id", "true or false, without quotes, is"),
-    ({"tokens": {"type": "jwt"}}, "tokens.type", '"bearer" or "mac" is wanted, not "jwt"'),
-    ({"mac": {"drafts": ["03"]}}, "mac.drafts[0]", '"00" or "01" is wanted, not "03"'),
-    ({"mac": {"algorithms": ["md5"]}}, "mac.algorithms[0]", '"hmac-sha-256" or "hmac-sha-1" is wanted, not "md5"'),
-    ({"mac": {"algorithms": []}}, "mac.algorithms", "at least one entry is wanted"),
+    ({"server": SERVER | {"workers": True}}, "server.workers", "must be a whole number, without quotes, not true"),
+    ({"server": SERVER | {"workers": "2"}}, "server.workers", 'must be a whole number, without quotes, not "2"'),
+    ({"server": SERVER | {"workers": 2.0}}, "server.workers", "must be a whole number, without quotes, not 2.0"),
+    ({"server": SERVER | {"workers": 0}}, "server.workers", "must be at least 1, not 0"),
+    ({"server": SERVER | {"workers": 1000}}, "server.workers", "must be at most 256, not 1000"),
+    (_route(forward_authorization="yes"), "routes[0].forward_authorization", "must be true or false, without quotes"),
+    (_route(mac_body_hash="yes"), "routes[0].mac_body_hash", "must be true or false, without quotes"),
+    (_route(encoded_slashes="pass"), "routes[0].encoded_slashes", 'must be "refuse" or "keep", not "pass"'),
+    (_route(encoded_slashes=True), "routes[0].encoded_slashes", 'must be "refuse" or "keep"'),
+    (_route(trust_request_id="yes"), "routes[0].trust_request_id", "must be true or false, without quotes"),
+    ({"tokens": {"type": "jwt"}}, "tokens.type", 'must be "bearer" or "mac", not "jwt"'),
+    ({"mac": {"drafts": ["03"]}}, "mac.drafts[0]", 'must be "00" or "01", not "03"'),
+    ({"mac": {"algorithms": ["md5"]}}, "mac.algorithms[0]", 'must be "hmac-sha-256" or "hmac-sha-1", not "md5"'),
+    ({"mac": {"algorithms": []}}, "mac.algorithms", "needs at least one entry"),
     *[
-        ({"tokens": {"access_ttl": value}}, "tokens.access_ttl", f"is wanted, not {shown}")
+        ({"tokens": {"access_ttl": value}}, "tokens.access_ttl", f"not {shown}")
         for value, shown in [
             ("0s", '"0s"'), ("1", '"1"'), (3600, "3600"), ("1.5h", '"1.5h"'), ("-1s", '"-1s"'), ("3651d", '"3651d"'),
             ("1w", '"1w"'), ("", '""'), ("\uff11s", '"\\uff11s"'), (dt.date(2020, 1, 1), "a date or a time"),
@@ -95,7 +95,7 @@ _SINGLE: list[tuple[dict[str, Any], str, str]] = [
         )
     ],
     *[
-        ({"server": {"public_url": value}}, "server.public_url", "is wanted, not")
+        ({"server": {"public_url": value}}, "server.public_url", "must be ")
         for value in (
             "", "api.example.com", "ftp://x", "HTTPS://x", "https://", "https://x/y", "https://x?", "https://x#",
             "https://x:0", "https://x:65536", "https://x:", "https://x:80:90", "https://ä.example", "https://a b",
@@ -106,9 +106,9 @@ _SINGLE: list[tuple[dict[str, Any], str, str]] = [
     *[
         ({"server": SERVER | {"trusted_proxies": [value]}}, "server.trusted_proxies[0]", said)
         for value, said in [
-            ("10.0.0.5/8", '"10.0.0.0/8" is wanted, not "10.0.0.5/8"'), ("proxy", "network such as"), (3, "such as"),
+            ("10.0.0.5/8", 'write "10.0.0.0/8", not "10.0.0.5/8"'), ("proxy", "network such as"), (3, "such as"),
             ("10.0.0.0/33", "network such as"), ("", "network such as"), ("10.0.0.1:80", "network such as"),
-            ("::ffff:10.0.0.0/104", '"10.0.0.0/8" is wanted'), ("::ffff:192.0.2.1", '"192.0.2.1/32" is wanted'),
+            ("::ffff:10.0.0.0/104", 'write "10.0.0.0/8"'), ("::ffff:192.0.2.1", 'write "192.0.2.1/32"'),
         ]
     ],
     *[
@@ -119,15 +119,15 @@ _SINGLE: list[tuple[dict[str, Any], str, str]] = [
         (_route(hosts=[value]), "routes[0].hosts[0]", "a host name such as")
         for value in ("", "http://x", "x:80", "x/y", "*.x", "-x", "x..y", "a" * 254, "[x]", "[fe80::1%eth0]", "x\n", 3)
     ],
-    (_route(methods=["get"]), "routes[0].methods[0]", 'methods are judged in upper case: "GET" is wanted, not "get"'),
-    (_route(methods=["purge"]), "routes[0].methods[0]", 'methods are judged in upper case: "PURGE" is wanted'),
+    (_route(methods=["get"]), "routes[0].methods[0]", 'methods are judged in upper case: write "GET", not "get"'),
+    (_route(methods=["purge"]), "routes[0].methods[0]", 'methods are judged in upper case: write "PURGE"'),
     (_route(methods=["CONNECT"]), "routes[0].methods[0]", "CONNECT is never forwarded"),
-    (_route(methods=["G T"]), "routes[0].methods[0]", 'a method such as "GET" is wanted'),
+    (_route(methods=["G T"]), "routes[0].methods[0]", 'must be a method such as "GET"'),
     *[
-        (_route(upstreams=[value]), "routes[0].upstreams[0]", "is wanted, not")
+        (_route(upstreams=[value]), "routes[0].upstreams[0]", "must be ")
         for value in ("127.0.0.1:9000", "http://x/path", "http://x?q", "unix:/x", "http://", "http://x:0", 9000)
     ],
-    (_route(upstreams=["http://1.2.3.256"]), "routes[0].upstreams[0]", 'is wanted, not "http://1.2.3.256"'),
+    (_route(upstreams=["http://1.2.3.256"]), "routes[0].upstreams[0]", 'not "http://1.2.3.256"'),
     *[(_route(hosts=[v]), "routes[0].hosts[0]", "a host name such as") for v in ("a" * 64 + ".example", "300.1.1.1")],
     (_route(upstreams=["http://u:confidential@x"]), "routes[0].upstreams[0]", "no user and no password"),
     *[
@@ -136,33 +136,33 @@ _SINGLE: list[tuple[dict[str, Any], str, str]] = [
     ],
     *[(_route(name=v), "routes[0].name", "a name of up to 64") for v in ("", " a", "a b", "-a", "a" * 65, "ä", 1)],
     (_route(auth="bearer"), "routes[0].auth", 'write ["bearer"]'),
-    (_route(auth="basic"), "routes[0].auth", '"none", or an array such as ["bearer"], is wanted, not "basic"'),
-    (_route(auth=True), "routes[0].auth", '"none" or an array such as ["bearer", "mac"] is wanted, not true'),
-    (_route(auth=[]), "routes[0].auth", "at least one entry is wanted"),
+    (_route(auth="basic"), "routes[0].auth", 'must be "none", or an array such as ["bearer"], not "basic"'),
+    (_route(auth=True), "routes[0].auth", 'must be "none" or an array such as ["bearer", "mac"], not true'),
+    (_route(auth=[]), "routes[0].auth", "needs at least one entry"),
     (_route(auth=["none"]), "routes[0].auth[0]", 'write auth = "none", without brackets'),
-    (_route(auth=["bearer", "Basic"]), "routes[0].auth[1]", '"bearer", "mac" or "signature" is wanted, not "Basic"'),
+    (_route(auth=["bearer", "Basic"]), "routes[0].auth[1]", 'must be "bearer", "mac" or "signature", not "Basic"'),
     (_route(scopes="read"), "routes[0].scopes", 'an array such as ["notes:read"], or a table of them by method'),
     (_route(scopes=["a b"]), "routes[0].scopes[0]", "a scope name of printable ASCII"),
-    (_route(scopes={"GET": "read"}), "routes[0].scopes.GET", 'an array in [ ] is wanted, not "read"'),
+    (_route(scopes={"GET": "read"}), "routes[0].scopes.GET", 'must be an array in [ ], not "read"'),
     (_route(scopes={"GET": [3]}), "routes[0].scopes.GET[0]", "a scope name of printable ASCII"),
     (_route(scopes={"*": [""]}), 'routes[0].scopes."*"[0]', "a scope name of printable ASCII"),
-    (_route(scopes={"get": []}), "routes[0].scopes.get", '"GET" is wanted, not "get"'),
+    (_route(scopes={"get": []}), "routes[0].scopes.get", 'write "GET", not "get"'),
     ({"scopes": {"a b": "Text"}}, 'scopes."a b"', "a scope name of printable ASCII"),
-    ({"scopes": {"(as text)": "Text"}}, "scopes", 'is wanted, not "(as text)"'),
+    ({"scopes": {"(as text)": "Text"}}, "scopes", 'not "(as text)"'),
     ({"scopes": {"a": ""}}, "scopes.a", "text of 1 to 200 printable characters"),
-    ({"scopes": {"a": 3}}, "scopes.a", "is wanted, not 3"),
+    ({"scopes": {"a": 3}}, "scopes.a", "not 3"),
     *[({"branding": {"name": v}}, "branding.name", "text of 1 to") for v in ("", " ", "a\nb", "\x1b[1m", "a" * 101)],
     *[({"branding": {"accent": v}}, "branding.accent", "a colour such as") for v in ("red", "#12345", "#gggggg", 1)],
     *[({"branding": {key: ""}}, f"branding.{key}", "the name of a file") for key in ("logo", "stylesheet")],
     ({"branding": {"help": "a\tb"}}, "branding.help", "text of 1 to 500"),
-    ({"database": {"data_dir": "a\0b"}}, "database.data_dir", "the name of a file is wanted"),
+    ({"database": {"data_dir": "a\0b"}}, "database.data_dir", "must be the name of a file"),
     ({"database": {"data_dir": f"a/{'b' * 256}"}}, "database.data_dir", "of at most 255 bytes a part, not"),
     ({"keys": {"master": {"file": "\u00e4" * 128}}}, "keys.master.file", "of at most 255 bytes a part, not text"),
-    ({"database": {"url": 3}}, "database.url", '"embedded", "postgresql://…" or a reference is wanted, not a number'),
-    ({"database": {"url": {}}}, "database.url", 'one place is wanted: { file = "…" } or { env = "…" }'),
-    ({"keys": {"master": {"file": "a", "env": "B"}}}, "keys.master", "one place is wanted"),
+    ({"database": {"url": 3}}, "database.url", 'must be "embedded", "postgresql://…" or a reference, not a number'),
+    ({"database": {"url": {}}}, "database.url", 'name one place: { file = "…" } or { env = "…" }'),
+    ({"keys": {"master": {"file": "a", "env": "B"}}}, "keys.master", "name one place"),
     ({"keys": {"master": {"env": "A=B"}}}, "keys.master.env", "the name of an environment variable"),
-    ({"keys": {"previous": {"file": "a"}}}, "keys.previous", "an array in [ ] is wanted, not a table"),
+    ({"keys": {"previous": {"file": "a"}}}, "keys.previous", "must be an array in [ ], not a table"),
 ]  # fmt: skip
 
 

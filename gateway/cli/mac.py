@@ -32,7 +32,7 @@ class _Draft(click.Choice[str]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         if value in ("03", "04", "05"):
-            said = "drafts 03 to 05 are not accepted, since no two implementations agree; 01 or 00 is wanted."
+            said = "drafts 03 to 05 are not accepted, since no two implementations agree; use 01 or 00."
             self.fail(f"{value!r}: {said}", param, ctx)
         return super().convert("01" if value == "02" else value, param, ctx)
 
@@ -229,7 +229,7 @@ def key_of(key: str | None, *, from_stdin: bool) -> bytes | None:
     if key is None:
         return None
     if _KEY.fullmatch(key) is None:
-        raise OperatorError("--key: the mac_key of the token answer is wanted: printable characters without blanks")
+        raise OperatorError("--key: must be the mac_key of the token answer: printable characters without blanks")
     return key.encode("ascii")
 
 
@@ -258,7 +258,7 @@ def covered_by(url: str, method: str, option: str = "--url") -> mac.Covered:
     found = _URL.fullmatch(url)
     port = 0 if found is None else int(found[3] or _PORTS[found[1]])
     if found is None or not 1 <= port <= 65535:
-        raise OperatorError(f"{option}: http[s]://HOST[:PORT][/PATH][?QUERY] without a fragment is wanted, not {url!r}")
+        raise OperatorError(f"{option}: must be http[s]://HOST[:PORT][/PATH][?QUERY] without a fragment, not {url!r}")
     target = found[4] or "/"
     if target.startswith("?"):
         target = f"/{target}"

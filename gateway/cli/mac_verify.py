@@ -224,9 +224,7 @@ def moment_of(text: str) -> float:
             continue
         if 0 <= read < 10**12:
             return read
-    raise OperatorError(
-        f"--at: seconds since 1970, or a time as in a Date field or a log line, is wanted, not {text!r}"
-    )
+    raise OperatorError(f"--at: must be seconds since 1970, or a time as in a Date field or a log line, not {text!r}")
 
 
 def skew_of(text: str) -> float:

@@ -66,7 +66,7 @@ def sign(
     secret = needed_key_of(key, from_stdin=key_stdin)
     if _LABEL.fullmatch(label) is None:
         raise OperatorError(
-            f"--label: small letters, digits and _-.* are wanted, a letter or * first, such as sig, not {label!r}"
+            f"--label: must be small letters, digits and _-.*, a letter or * first, such as sig, not {label!r}"
         )
     message, digest = _message(method.upper(), url, body_of(body, body_file), _fields(lines))
     parameters: structured.Parameters = {"created": int(time.time()) if created is None else created}
@@ -112,7 +112,7 @@ def _fields(lines: tuple[str, ...]) -> Fields:
     for line in lines:
         name, colon, value = line.encode("utf-8", "surrogateescape").partition(b":")
         if not colon or not name:
-            raise click.UsageError(f"--field: NAME: VALUE is wanted, not {line!r}")
+            raise click.UsageError(f"--field: must be NAME: VALUE, not {line!r}")
         fields.append((name.lower(), name, value.strip(b" \t")))
     return tuple(fields)
 

@@ -103,7 +103,7 @@ def _missing_command(ctx: click.Context) -> str:
     group = ctx.command
     names = group.list_commands(ctx) if isinstance(group, click.Group) else []
     noun = "" if ctx.parent is None else f"{ctx.info_name}: "
-    return f"{noun}a command is wanted: {', '.join(names)}; {_see(ctx)}"
+    return f"{noun}name a command: {', '.join(names)}; {_see(ctx)}"
 
 
 def _unknown_option(exc: click.NoSuchOption, ctx: click.Context) -> str:

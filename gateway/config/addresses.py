@@ -33,7 +33,7 @@ def split_listen(text: str) -> tuple[str, int]:
     """Host, without brackets, and port of HOST:PORT."""
     found = LISTEN.fullmatch(text)
     if found is None or not is_host(found[1]) or int(found[2]) > 65535:
-        raise Wanted('HOST:PORT such as "127.0.0.1:8080" or "[::1]:8080" (all addresses: "0.0.0.0:8080") is wanted')
+        raise Wanted('must be HOST:PORT such as "127.0.0.1:8080" or "[::1]:8080" (all addresses: "0.0.0.0:8080")')
     return found[1].strip("[]"), int(found[2])
 
 
@@ -44,5 +44,5 @@ def split_origin(text: str) -> tuple[str, str, int]:
     found = ORIGIN.fullmatch(text)
     port = 0 if found is None else int(found[3] or (443 if found[1] == "https" else 80))
     if found is None or not is_host(found[2]) or not 1 <= port <= 65535:
-        raise Wanted('"http://HOST[:PORT]" or "https://HOST[:PORT]", without a path or query, is wanted')
+        raise Wanted('must be "http://HOST[:PORT]" or "https://HOST[:PORT]", without a path or query')
     return found[1], found[2].lower(), port

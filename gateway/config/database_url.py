@@ -39,7 +39,7 @@ _LIBPQ: Final = frozenset({
 def fault_of(url: str) -> str | None:
     """What is wrong with an address that begins with one of SCHEMES, and the mend."""
     if url in SCHEMES:
-        return "it names no database; postgresql://USER@HOST/DATABASE is wanted, or postgresql:///DATABASE here"
+        return "it names no database; write postgresql://USER@HOST/DATABASE, or postgresql:///DATABASE for one here"
     if not url.isprintable() or " " in url or "%00" in url:
         return f"holds a blank or a control character; take it out, or {_MARKS}"
     if "#" in url:
@@ -53,7 +53,7 @@ def fault_of(url: str) -> str | None:
     try:
         query = _query(parts)
     except ValueError:
-        return f'behind its "?", NAME=VALUE is wanted, several separated by "&"; {_MARKS}'
+        return f'behind its "?", write NAME=VALUE, several separated by "&"; {_MARKS}'
     return next(_faults(parts.netloc.rpartition("@")[2], query), None)
 
 
@@ -93,7 +93,7 @@ def _hosts(netloc: str, query: Mapping[str, str]) -> Iterator[str]:
     if not all(map(_is_port, ports)):
         yield "a port is a number from 1 to 65535"
     if len(ports) > 1 and hosts and len(ports) != len(hosts):
-        yield f"it names {len(ports)} ports for {len(hosts)} hosts; one for all of them, or one for each, is wanted"
+        yield f"it names {len(ports)} ports for {len(hosts)} hosts; give one for all of them, or one for each"
 
 
 def _host(text: str) -> Iterator[str]:

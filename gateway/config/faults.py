@@ -37,16 +37,16 @@ _EXAMPLES: Final = {
 
 # pydantic's own findings in our words.
 _WANTED: Final = {
-    "string_type": "text in quotes is wanted",
-    "bool_type": "true or false, without quotes, is wanted",
-    "int_type": "a whole number, without quotes, is wanted",
-    "tuple_type": "an array in [ ] is wanted",
-    "dict_type": "a table is wanted",
-    "model_type": "a table is wanted",
-    "too_short": "at least one entry is wanted",
-    "greater_than_equal": "at least {ge} is wanted",
-    "less_than_equal": "at most {le} is wanted",
-    "literal_error": "{expected} is wanted",
+    "string_type": "must be text in quotes",
+    "bool_type": "must be true or false, without quotes",
+    "int_type": "must be a whole number, without quotes",
+    "tuple_type": "must be an array in [ ]",
+    "dict_type": "must be a table",
+    "model_type": "must be a table",
+    "too_short": "needs at least one entry",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than_equal": "must be at most {le}",
+    "literal_error": "must be {expected}",
 }
 
 
@@ -167,7 +167,7 @@ def _fault(error: ErrorDetails) -> Fault:
     if location == ("routes",) and isinstance(value, Mapping):
         return Fault(path, "each route has a table of its own: write [[routes]], not [routes]")
     if any(location[: len(secret)] == secret for secret in _SECRETS):
-        message = 'a reference is wanted: { file = "…" } or { env = "…" }' if kind == "model_type" else message
+        message = 'must be a reference: { file = "…" } or { env = "…" }' if kind == "model_type" else message
         return Fault(path, f"{message}, not {_kind(value)}")
     return Fault(path, message if kind == "too_short" else f"{message}, not {shown(value)}")
 

@@ -173,7 +173,7 @@ class _Found:
 
 def _fault_of(url: str) -> str | None:
     if not url.startswith(database_url.SCHEMES):
-        return "postgresql://USER@HOST/DATABASE is wanted"
+        return "must be postgresql://USER@HOST/DATABASE"
     return database_url.fault_of(url)
 
 

@@ -131,7 +131,7 @@ def _public_url(draft: Draft) -> Iterator[Fault]:
 def _prefix(draft: Draft) -> Iterator[Fault]:
     prefix = draft.server.get("oauth_prefix", "/oauth2")
     if prefix == "/" or _within(prefix, "/.well-known"):
-        yield Fault("server.oauth_prefix", f'a folder of its own such as "/oauth2" is wanted, not {shown(prefix)}')
+        yield Fault("server.oauth_prefix", f'must be a folder of its own such as "/oauth2", not {shown(prefix)}')
 
 
 def _twice(draft: Draft) -> Iterator[Fault]:

@@ -84,7 +84,7 @@ class SecretReference(Table):
     @classmethod
     def _one_place(cls, value: object) -> object:
         if isinstance(value, Mapping) and not set(value) - {"file", "env"} and len(value) != 1:
-            raise ValueError('one place is wanted: { file = "…" } or { env = "…" }')
+            raise ValueError('name one place: { file = "…" } or { env = "…" }')
         return value
 
 
@@ -116,7 +116,7 @@ def _plain_database_url(value: object) -> object:
     if not isinstance(value, str) or value == "embedded":
         return value
     if not value.startswith(database_url.SCHEMES):
-        raise ValueError('"embedded" or "postgresql://USER@HOST/DATABASE" is wanted')  # may hold a password
+        raise ValueError('must be "embedded" or "postgresql://USER@HOST/DATABASE"')  # may hold a password
     if (fault := database_url.fault_of(value)) is not None:
         raise ValueError(fault)
     return value
@@ -127,7 +127,7 @@ class Database(Table):
 
     url: Annotated[
         Annotated[str, BeforeValidator(_plain_database_url), Tag(AS_TEXT)] | Annotated[SecretReference, Tag(AS_TABLE)],
-        _by_shape('"embedded", "postgresql://…" or a reference is wanted'),
+        _by_shape('must be "embedded", "postgresql://…" or a reference'),
         Field(repr=False),
     ] = "embedded"
     """"embedded" for a Postgres of its own in data_dir, else postgresql://… (several hosts allowed)."""
@@ -176,7 +176,7 @@ def _none(value: object) -> object:
     if value in AUTH_SCHEMES:
         raise ValueError(f'schemes stand in an array, also one alone: write ["{value}"]')
     if value != "none":
-        raise Wanted('"none", or an array such as ["bearer"], is wanted')
+        raise Wanted('must be "none", or an array such as ["bearer"]')
     return value
 
 
@@ -200,13 +200,13 @@ class Route(Table):
     auth: Annotated[
         Annotated[Literal["none"], BeforeValidator(_none), Tag(AS_TEXT)]
         | Annotated[tuple[Scheme, ...], array(minimum=1), ONCE, Tag(AS_ARRAY)],
-        _by_shape('"none" or an array such as ["bearer", "mac"] is wanted'),
+        _by_shape('must be "none" or an array such as ["bearer", "mac"]'),
     ]
     """The credentials that it accepts, or "none" for a public route."""
     scopes: Annotated[
         Annotated[tuple[ScopeName, ...], array(), ONCE, Tag(AS_ARRAY)]
         | Annotated[dict[MethodOrStar, Annotated[tuple[ScopeName, ...], array(), ONCE]], Tag(AS_TABLE)],
-        _by_shape('an array such as ["notes:read"], or a table of them by method, is wanted'),
+        _by_shape('must be an array such as ["notes:read"], or a table of them by method'),
     ] = ()
     """The scopes that a call needs: one list for all methods, or lists by method with "*" for the others."""
     timeout: Duration = written("15s")

@@ -52,7 +52,7 @@ def _duration(least: str, most: str) -> Callable[[object], float]:
     def check(value: object) -> float:
         seconds = _seconds(value) if isinstance(value, str) else None
         if seconds is None or not lowest <= seconds <= highest:
-            raise Wanted(f'a duration from "{least}" to "{most}", such as "90s", "15m", "1h" or "14d", is wanted')
+            raise Wanted(f'must be a duration from "{least}" to "{most}", such as "90s", "15m", "1h" or "14d"')
         return seconds
 
     return check
@@ -61,7 +61,7 @@ def _duration(least: str, most: str) -> Callable[[object], float]:
 def _size(value: object) -> int:
     found = _SIZE.fullmatch(value) if isinstance(value, str) else None
     if found is None:
-        raise Wanted('a size such as "64KiB" or "1MiB" is wanted')
+        raise Wanted('must be a size such as "64KiB" or "1MiB"')
     return int(found[1]) * _BYTES[found[2]]
 
 
@@ -69,19 +69,19 @@ def _size(value: object) -> int:
 
 
 def _listen(value: object) -> str:
-    text = _text(value, 'HOST:PORT such as "127.0.0.1:8080" is wanted')
+    text = _text(value, 'must be HOST:PORT such as "127.0.0.1:8080"')
     split_listen(text)
     return text
 
 
 def _origin(value: object) -> str:
-    text = _text(value, 'text such as "https://api.example.com" is wanted')
+    text = _text(value, 'must be text such as "https://api.example.com"')
     split_origin(text)
     return text
 
 
 def _host_name(value: object) -> str:
-    wanted = 'a host name such as "api.example.com", without scheme, port or path, is wanted'
+    wanted = 'must be a host name such as "api.example.com", without scheme, port or path'
     lowered = _text(value, wanted).lower().removesuffix(".")
     if not is_host(lowered):
         raise Wanted(wanted)
@@ -89,7 +89,7 @@ def _host_name(value: object) -> str:
 
 
 def _authority(value: object) -> str:
-    wanted = 'HOST or HOST:PORT such as "internal.example:8000" is wanted'
+    wanted = 'must be HOST or HOST:PORT such as "internal.example:8000"'
     found = _AUTHORITY.fullmatch(_text(value, wanted))
     if found is None or not is_host(found[1]) or not 1 <= int(found[2] or 1) <= 65535:
         raise Wanted(wanted)
@@ -97,7 +97,7 @@ def _authority(value: object) -> str:
 
 
 def _network(value: object) -> Network:
-    wanted = 'an address or a network such as "10.0.0.0/8" is wanted'
+    wanted = 'must be an address or a network such as "10.0.0.0/8"'
     text = _text(value, wanted)
     try:
         network = ip_network(text)
@@ -107,20 +107,20 @@ def _network(value: object) -> Network:
         mapped = getattr(network.network_address, "ipv4_mapped", None)
         if mapped is not None and network.prefixlen >= _MAPPED:
             meant = ip_network((mapped, network.prefixlen - _MAPPED))
-            raise Wanted(f'IPv4 addresses are judged as themselves: "{meant}" is wanted')
+            raise Wanted(f'IPv4 addresses are judged as themselves: write "{meant}"')
         return network
     try:
         meant = ip_network(text, strict=False)
     except ValueError as exc:
         raise Wanted(wanted) from exc
-    raise Wanted(f'a network has no bits set beyond its prefix: "{meant}" is wanted')
+    raise Wanted(f'a network has no bits set beyond its prefix: write "{meant}"')
 
 
 # -- routes --------------------------------------------------------------------------------------------------
 
 
 def _path(value: object) -> str:
-    wanted = 'a path of whole, plain segments such as "/api/notes", without escapes or a slash at its end, is wanted'
+    wanted = 'must be a path of whole, plain segments such as "/api/notes", without escapes or a slash at its end'
     text = _text(value, wanted)
     if _PATH.fullmatch(text) is None or any(part in (".", "..") for part in text.split("/")):
         raise Wanted(wanted)
@@ -128,12 +128,12 @@ def _path(value: object) -> str:
 
 
 def _method(value: object) -> str:
-    wanted = 'a method such as "GET" is wanted'
+    wanted = 'must be a method such as "GET"'
     text = _text(value, wanted)
     if _METHOD.fullmatch(text) is None:
         raise Wanted(wanted)
     if text.upper() != text:
-        raise Wanted(f'methods are judged in upper case: "{text.upper()}" is wanted')
+        raise Wanted(f'methods are judged in upper case: write "{text.upper()}"')
     if text == "CONNECT":
         raise ValueError("CONNECT is never forwarded; leave it out")
     return text
@@ -144,7 +144,7 @@ def _method_or_star(value: object) -> str:
 
 
 def _route_name(value: object) -> str:
-    wanted = 'a name of up to 64 letters, digits, ".", "_" and "-", such as "notes", is wanted'
+    wanted = 'must be a name of up to 64 letters, digits, ".", "_" and "-", such as "notes"'
     text = _text(value, wanted)
     if _ROUTE_NAME.fullmatch(text) is None:
         raise Wanted(wanted)
@@ -152,7 +152,7 @@ def _route_name(value: object) -> str:
 
 
 def _scope_name(value: object) -> str:
-    wanted = 'a scope name of printable ASCII without blanks, quotes or backslashes, such as "notes:read", is wanted'
+    wanted = 'must be a scope name of printable ASCII without blanks, quotes or backslashes, such as "notes:read"'
     text = _text(value, wanted)
     if not is_scope_token(text):
         raise Wanted(wanted)
@@ -163,7 +163,7 @@ def _auth_scheme(value: object) -> object:
     if value == "none":
         raise ValueError('is no scheme; write auth = "none", without brackets, for a public route')
     if value not in AUTH_SCHEMES:
-        raise Wanted('"bearer", "mac" or "signature" is wanted')
+        raise Wanted('must be "bearer", "mac" or "signature"')
     return value
 
 
@@ -171,7 +171,7 @@ def _auth_scheme(value: object) -> object:
 
 
 def _words(longest: int, *, lines: bool = False) -> Callable[[object], str]:
-    wanted = f"text of 1 to {longest} printable characters{'' if lines else ' on one line'} is wanted"
+    wanted = f"must be text of 1 to {longest} printable characters{'' if lines else ' on one line'}"
 
     def check(value: object) -> str:
         text = _text(value, wanted)
@@ -184,7 +184,7 @@ def _words(longest: int, *, lines: bool = False) -> Callable[[object], str]:
 
 
 def _file_name(value: object) -> str:
-    wanted = "the name of a file is wanted"
+    wanted = "must be the name of a file"
     text = _text(value, wanted)
     if not text or "\0" in text:
         raise Wanted(wanted)
@@ -196,12 +196,12 @@ def _file_name(value: object) -> str:
 
 def _environment_name(value: object) -> str:
     if not isinstance(value, str) or _ENVIRONMENT_NAME.fullmatch(value) is None:
-        raise ValueError('the name of an environment variable is wanted, such as "GATEWAY_MASTER_KEY"')
+        raise ValueError('must be the name of an environment variable, such as "GATEWAY_MASTER_KEY"')
     return value
 
 
 def _colour(value: object) -> str:
-    wanted = 'a colour such as "#0a7" or "#00aa77" is wanted'
+    wanted = 'must be a colour such as "#0a7" or "#00aa77"'
     text = _text(value, wanted)
     if _COLOUR.fullmatch(text) is None:
         raise Wanted(wanted)

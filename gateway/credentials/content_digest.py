@@ -31,10 +31,10 @@ def parse(values: Sequence[bytes]) -> tuple[BodyDigest, ...]:
             continue
         digest = member.value if isinstance(member, structured.Item) else None
         if not isinstance(digest, bytes) or len(digest) != hashlib.new(name).digest_size:
-            raise Malformed(f"The {algorithm} of Content-Digest is no such digest: {algorithm}=:BASE64: is wanted.")
+            raise Malformed(f"The {algorithm} of Content-Digest is malformed; send {algorithm}=:BASE64:.")
         found.append(BodyDigest(digest, name))
     if not found:
-        raise Malformed("Content-Digest states no known digest: sha-256 or sha-512 is wanted.")
+        raise Malformed("Content-Digest states no known digest; send sha-256 or sha-512.")
     return tuple(found)
 
 

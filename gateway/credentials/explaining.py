@@ -238,7 +238,7 @@ def _of_time(ts: str | None, at: float, skew: float, remarks: list[str]) -> Iter
         return
     said = f"The client's clock is {off}; {skew:g} s are accepted."
     if ahead > _MILLISECONDS:
-        said = f"The client's ts counts milliseconds, it seems ({off}); seconds since 1970 are wanted."
+        said = f"The client's ts counts milliseconds, it seems ({off}); use seconds since 1970."
     elif ahead < 0:
         said = f"The client's clock is {off}, or the request is that old; {skew:g} s are accepted."
     yield Cause(name="clock", said=said)

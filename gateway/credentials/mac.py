@@ -52,12 +52,12 @@ _GRAMMAR: Final = {
     "mac": re.compile(_BASE64, re.ASCII),
 }
 _WANTED: Final = {
-    "id": "the access token is wanted",
-    "ts": "a positive number of seconds since 1970, without leading zeros, is wanted",
-    "nonce": "printable ASCII without quotes and backslashes is wanted",
-    "bodyhash": "base64 is wanted",
-    "ext": "printable ASCII without quotes and backslashes is wanted",
-    "mac": "base64 is wanted",
+    "id": "must be the access token",
+    "ts": "must be a positive number of seconds since 1970, without leading zeros",
+    "nonce": "must be printable ASCII without quotes and backslashes",
+    "bodyhash": "must be base64",
+    "ext": "must be printable ASCII without quotes and backslashes",
+    "mac": "must be base64",
 }
 # Draft 01 as nearly all clients write it, in one step. Whatever has another form is none the worse for it: see `parse`.
 _USUAL = re.compile(
@@ -220,7 +220,7 @@ def _check_attribute(name: str, value: str | None) -> None:
     if len(value) > MAXIMUM[name]:
         raise Malformed(f"The attribute {name} is longer than {MAXIMUM[name]} characters: shorten it.")
     if not value or _GRAMMAR[name].fullmatch(value) is None:
-        raise Malformed(f"The attribute {name} is malformed: {_WANTED[name]}.")
+        raise Malformed(f"The attribute {name} is malformed: it {_WANTED[name]}.")
 
 
 def _check_covered(covered: Covered) -> None:

@@ -171,13 +171,13 @@ def _check_parameters(parameters: structured.Parameters) -> None:
         if value is None:
             raise Malformed(f"The parameter {name} is missing.")
         if type(value) is not str or not value:
-            raise Malformed(f"The parameter {name} is malformed: a quoted string is wanted.")
+            raise Malformed(f"The parameter {name} is malformed: it must be a quoted string.")
         if len(value) > longest:
             raise Malformed(f"The parameter {name} is longer than {longest} characters: shorten it.")
     _check_times(parameters)
     for name in ("alg", "tag"):
         if type(parameters.get(name, "")) is not str:
-            raise Malformed(f"The parameter {name} is malformed: a quoted string is wanted.")
+            raise Malformed(f"The parameter {name} is malformed: it must be a quoted string.")
     if parameters.get("alg", ALGORITHM) != ALGORITHM:
         raise Malformed(f'The parameter alg is "{ALGORITHM}", or left out.')
 
@@ -188,7 +188,7 @@ def _check_times(parameters: structured.Parameters) -> None:
         raise Malformed("The parameter created is missing.")
     for name in ("created", "expires"):
         if _seconds(parameters.get(name, created)) <= 0:
-            raise Malformed(f"The parameter {name} is malformed: whole seconds since 1970 are wanted.")
+            raise Malformed(f"The parameter {name} is malformed: it must be whole seconds since 1970.")
     if _seconds(parameters.get("expires", created)) < _seconds(created):
         raise Malformed("The parameter expires lies before created.")
 

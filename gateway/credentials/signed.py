@@ -122,7 +122,7 @@ def _digests(credentials: mac.Credentials) -> tuple[BodyDigest, ...]:
         raise Malformed("The hash of the body is stated twice.")
     digest = _decoded(stated[0], "The hash of the body")
     if len(digest) not in _SIZES:
-        raise Malformed("The hash of the body is of no known length: 20 bytes (SHA-1) or 32 (SHA-256) are wanted.")
+        raise Malformed("The hash of the body has the wrong length; it is 20 bytes (SHA-1) or 32 (SHA-256).")
     return (BodyDigest(digest),)
 
 

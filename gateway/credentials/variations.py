@@ -154,11 +154,11 @@ def _unpadded(text: str) -> bytes:
     return base64.b64decode(text.rstrip("=") + "=" * (-len(text.rstrip("=")) % 4), validate=True)
 
 
-_AS_DIGEST: Final = "the base64 of the HMAC's bytes is wanted"
+_AS_DIGEST: Final = "send the base64 of the HMAC's bytes"
 _SPELLINGS: Final[tuple[tuple[str | None, str, Callable[[str], bytes]], ...]] = (
     (None, "", lambda text: base64.b64decode(text, validate=True)),
     ("padding", f"base64 without its padding; {_AS_DIGEST}", _unpadded),
-    ("url", "base64url, with - and _; base64 with + and / is wanted", _url_safe),
+    ("url", "base64url, with - and _; use base64, with + and /", _url_safe),
     ("hex", f"hexadecimal; {_AS_DIGEST}", bytes.fromhex),
     ("hex", f"the base64 of hexadecimal text; {_AS_DIGEST}", _hex_in_base64),
 )

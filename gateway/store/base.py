@@ -30,16 +30,16 @@ class Conflict(GatewayError):
 _UNIQUE: Final = {"users_username_key": "username", "users_email_key": "email", "scopes_pkey": "scope"}
 
 _CHECKS: Final = {
-    "users_username_check": "username: 1 to 64 letters, digits, dots, hyphens or underscores are wanted, the first a "
+    "users_username_check": "username: must be 1 to 64 letters, digits, dots, hyphens or underscores, the first a "
     "letter or digit",
-    "users_email_check": "email: an address such as ada@example.com is wanted",
-    "users_password_hash_check": "password: an argon2id hash is wanted",
+    "users_email_check": "email: must be an address such as ada@example.com",
+    "users_password_hash_check": "password: must be an argon2id hash",
     "clients_name_check": "name: must not be empty",
     "clients_first_party_check": "first_party: only a confidential client may skip consent",
     "clients_pkce_check": "pkce: a public client always uses it",
     "clients_description_check": "description: must not be empty",
     "clients_owner_fkey": "owner: there is no such user",
-    "scopes_name_check": "scope: printable ASCII without spaces, quotes or backslashes is wanted",
+    "scopes_name_check": "scope: must be printable ASCII without spaces, quotes or backslashes",
     "scopes_description_check": "description: must not be empty",
 }
 

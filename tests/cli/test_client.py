@@ -82,7 +82,7 @@ def test_a_client_without_redirect_uri_may_only_use_what_the_operator_issues(gat
         (("--grant-type", "refresh_token"), "--grant-type refresh_token: .*add --grant-type authorization_code"),
         (("--mac-draft", "00"), r"--mac-draft 00: is not among \[mac\] drafts = ..01..; add it there"),
         (("--mac-algorithm", "hmac-sha-1"), r"--mac-algorithm hmac-sha-1: is not among \[mac\] algorithms"),
-        (("--name", ""), "--name: .*printable characters.* is wanted, not ''"),
+        (("--name", ""), "--name: must be .*printable characters.*, not ''"),
         (("--name", "  "), "--name: "),
         (("--name", "two\nlines"), "--name: "),
         (("--name", "\x1b[31mred"), "--name: "),
@@ -218,7 +218,7 @@ def test_update_changes_how_a_client_signs(gateway: Terminal) -> None:
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (("--mac-draft", "03"), "no two implementations agree; 01 or 00 is wanted"),
+        (("--mac-draft", "03"), "no two implementations agree; use 01 or 00"),
         (("--mac-draft", "05"), "drafts 03 to 05 are not accepted"),
         (("--mac-draft", "1"), "is not one of '00', '01'"),
         (("--mac-draft", ""), "is not one of '00', '01'"),
@@ -288,7 +288,7 @@ def test_rotate_secret_prints_another_one(gateway: Terminal) -> None:
 def test_rotate_secret_refuses_a_bad_overlap_and_keeps_the_secret(gateway: Terminal, overlap: str) -> None:
     made = gateway.client("--redirect-uri", URI)
     fault = gateway("client", "rotate-secret", made["client_id"], "--overlap", overlap).fault
-    assert matches("--overlap: a duration .* is wanted, not", fault)
+    assert matches("--overlap: must be a duration .*, not", fault)
 
 
 def test_a_public_client_has_no_secret_to_rotate(gateway: Terminal) -> None:

@@ -193,13 +193,13 @@ def test_sign_shows_what_it_signed() -> None:
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (("--at", "yesterday"), "--at: seconds since 1970, or a time"),
+        (("--at", "yesterday"), "--at: must be seconds since 1970, or a time"),
         (("--at", "-5"), "--at: "),
         (("--at", "nan"), "--at: "),
-        (("--skew", "1"), "--skew: a duration"),
-        (("--skew", "11m"), "--skew: a duration"),
-        (("--public-url", "example.com"), "--public-url: http"),
-        (("--url", "example.com"), "--url: http"),
+        (("--skew", "1"), "--skew: must be a duration"),
+        (("--skew", "11m"), "--skew: must be a duration"),
+        (("--public-url", "example.com"), "--public-url: must be http"),
+        (("--url", "example.com"), "--url: must be http"),
         (("--body-file", "/nowhere/body"), "--body-file '/nowhere/body': No such file"),
         (("--key", "two words"), "--key: "),
         (("--config", "/nowhere/config.toml"), "No such file"),

@@ -45,7 +45,7 @@ def test_issue_obeys_scope_and_ttl(gateway: Terminal) -> None:
         (("--user", "eve"), "no user 'eve'; `gateway user list` shows all"),
         (("--user", "bob"), "user 'bob': is disabled; `gateway user enable bob` ends that"),
         (("--scope", "nobody:knows"), "--scope: nobody defined the scope 'nobody:knows'"),
-        (("--ttl", "soon"), "--ttl: a duration .* is wanted, not 'soon'"),
+        (("--ttl", "soon"), "--ttl: must be a duration .*, not 'soon'"),
         (("--ttl", "0s"), "--ttl: a duration"),
         (("--ttl", "-1h"), "--ttl: a duration"),
         (("--ttl", "99999d"), "--ttl: a duration"),

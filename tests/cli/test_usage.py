@@ -21,9 +21,9 @@ VERIFY = ("mac", "verify", "--authorization", "MAC x", "--url", "http://a.exampl
 
 WRONG: list[tuple[Sequence[str], str]] = [
     # no command
-    ((), f"a command is wanted: {EVERY}; see 'gateway --help'"),
-    (("scope",), "scope: a command is wanted: create, delete, list; see 'gateway scope --help'"),
-    (("client", "--"), "client: a command is wanted: create, delete, "),
+    ((), f"name a command: {EVERY}; see 'gateway --help'"),
+    (("scope",), "scope: name a command: create, delete, list; see 'gateway scope --help'"),
+    (("client", "--"), "client: name a command: create, delete, "),
     # unknown commands
     (("clinet",), "'clinet': is no command of 'gateway'; did you mean client?"),
     (("check_config",), "'check_config': is no command of 'gateway'; did you mean check-config?"),
@@ -72,7 +72,7 @@ WRONG: list[tuple[Sequence[str], str]] = [
     (("serve", "--workers", ""), "--workers: '' is no whole number from 1 to 256; see "),
     (("serve", "--log-level", "loud"), "--log-level: 'loud' is not one of 'debug', 'info', 'warning', 'error'; see "),
     ((*SIGNATURE, "--created", "now"), "--created: 'now' is not a valid integer; see "),
-    ((*SIGNATURE, "--field", "X"), "--field: NAME: VALUE is wanted, not 'X'; see "),
+    ((*SIGNATURE, "--field", "X"), "--field: must be NAME: VALUE, not 'X'; see "),
     ((*VERIFY, "--body-file", "/"), "--body-file: File '/' is a directory; see 'gateway mac verify --help'"),
     (("demo", "--dir", __file__), f"--dir: Directory '{__file__}' is a file; see 'gateway demo --help'"),
     # what does not go together

@@ -62,20 +62,20 @@ def test_password_stdin_drops_one_line_end(gateway: Terminal, text: str, passwor
             b"not a secret",
             "--email 'ada@example.com': another user has it",
         ),
-        (("--username", ""), b"no secret", "--username: 1 to 64 letters"),
-        (("--username", "a b"), b"no secret", "--username: 1 to 64 letters"),
-        (("--username", "a@b"), b"no secret", "--username: 1 to 64 letters"),
-        (("--username", "x" * 65), b"no secret", "--username: 1 to 64 letters"),
-        (("--username", "-rf"), b"no secret", "--username: 1 to 64 letters"),
+        (("--username", ""), b"no secret", "--username: must be 1 to 64 letters"),
+        (("--username", "a b"), b"no secret", "--username: must be 1 to 64 letters"),
+        (("--username", "a@b"), b"no secret", "--username: must be 1 to 64 letters"),
+        (("--username", "x" * 65), b"no secret", "--username: must be 1 to 64 letters"),
+        (("--username", "-rf"), b"no secret", "--username: must be 1 to 64 letters"),
         (
             ("--username", "eve", "--email", "nonsense"),
             b"not a secret",
-            "--email: an address such as ada@example.com is wanted",
+            "--email: must be an address such as ada@example.com",
         ),
         (("--username", "eve", "--name", ""), b"no secret", "--name: "),
         (("--username", "eve", "--name", "a\x1bb"), b"no secret", "--name: "),
         *[
-            (("--username", "eve"), text, "--password-stdin: a password of 8 to 1024 characters is wanted")
+            (("--username", "eve"), text, "--password-stdin: a password must be 8 to 1024 characters long")
             for text in (b"", b"\n", b"seven..", "sieben\u00fc".encode(), b"x" * 1025, b"with\0NUL within")
         ],
         *[
@@ -143,7 +143,7 @@ def test_shortest_password_is_configured(gateway: Terminal, least: int, good: st
     gateway.rewrite({"passwords": {"min_length": least}})
     gateway.user()
     fault = gateway("user", "set-password", "ada", "--password-stdin", text=good[1:]).fault
-    assert f"a password of {least} to 1024 characters is wanted (passwords.min_length)" in fault
+    assert f"a password must be {least} to 1024 characters long (passwords.min_length)" in fault
     assert gateway("user", "set-password", "ada", "--password-stdin", text=good).code == 0
 
 
@@ -189,9 +189,9 @@ def test_update_changes_what_is_given_and_nothing_else(gateway: Terminal) -> Non
     [
         (("--username", "EVE"), "--username 'EVE': another user has it; choose another"),
         (("--email", "eve@example.COM"), "--email 'eve@example.COM': another user has it; choose another"),
-        (("--username", ""), "--username: 1 to 64 letters"),
-        (("--username", "a@b"), "--username: 1 to 64 letters"),
-        (("--email", "nonsense"), "--email: an address such as ada@example.com is wanted"),
+        (("--username", ""), "--username: must be 1 to 64 letters"),
+        (("--username", "a@b"), "--username: must be 1 to 64 letters"),
+        (("--email", "nonsense"), "--email: must be an address such as ada@example.com"),
         (("--name", "a\x1bb"), "--name: "),
         (("--name", "Ada", "--username", "eve"), "--username 'eve': another user has it"),
     ],

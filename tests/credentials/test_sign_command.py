@@ -101,7 +101,7 @@ def test_url_is_signed_byte_for_byte(url: str, lines: list[str]) -> None:
 @pytest.mark.parametrize(
     ("changes", "code", "said"),
     [
-        (["--url", "example.com/a"], 1, "--url: http[s]://HOST"),
+        (["--url", "example.com/a"], 1, "--url: must be http[s]://HOST"),
         (["--url", "ftp://x/"], 1, "--url"),
         (["--url", "http://x/#fragment"], 1, "without a fragment"),
         (["--url", "http://u:p@x/"], 1, "--url"),
@@ -116,7 +116,7 @@ def test_url_is_signed_byte_for_byte(url: str, lines: list[str]) -> None:
         (["--nonce", "a" * 129], 1, "longer than 128"),
         (["--ext", ""], 1, "ext is malformed"),
         (["--id", ""], 1, "id is malformed"),
-        (["--ts", "-1"], 1, "ts is malformed: a positive number of seconds"),
+        (["--ts", "-1"], 1, "ts is malformed: it must be a positive number of seconds"),
         (["--ts", "now"], 1, "ts is malformed"),
         (["--key", "two words"], 1, "--key"),
         (["--key", ""], 1, "--key"),

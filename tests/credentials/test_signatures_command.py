@@ -88,14 +88,14 @@ def test_key_comes_from_standard_input_too() -> None:
         (("--cover", '"@query-param"'), "takes one parameter"),
         (("--cover", '"x'), "--cover is no well-formed structured field"),
         (("--cover", "\udcff"), "--cover is no well-formed structured field"),  # a byte that is no UTF-8
-        (("--label", "Sig"), "--label: small letters, digits"),
+        (("--label", "Sig"), "--label: must be small letters, digits"),
         (("--label", ""), "such as sig, not ''"),
         (("--nonce", ""), "nonce is malformed"),
         (("--nonce", "n" * 129), "nonce is longer than 128 characters"),
         (("--nonce", "\xe4"), "characters"),
         (("--created", "-1"), "created is malformed"),
         (("--created", "1700000000", "--expires", "1"), "expires lies before created"),
-        (("--url", "example.com"), "--url: http[s]://HOST"),
+        (("--url", "example.com"), "--url: must be http[s]://HOST"),
         (("--url", "https://api.example.com/\xe4"), "not ASCII: percent-encode it"),
     ],
 )

@@ -127,14 +127,14 @@ def test_ext_without_a_body_hash_states_none(ext: str | None) -> None:
             )
         ],
         *[
-            ({"ext": f"body_hash={base64.b64encode(b'x' * size).decode()}"}, "of no known length")
+            ({"ext": f"body_hash={base64.b64encode(b'x' * size).decode()}"}, "wrong length")
             for size in (1, 16, 19, 21, 31, 33, 48, 64)
         ],
         ({"ext": f"body_hash={STATED}&body_hash={STATED}"}, "stated twice"),
         ({"ext": f"body_hash={STATED},body%5Fhash={STATED}"}, "stated twice"),
         ({"ext": f"body_hash=&body_hash={STATED}"}, "stated twice"),
         ({"nonce": "1:n", "bodyhash": STATED, "ext": f"body_hash={STATED}"}, "stated twice"),
-        ({"nonce": "1:n", "bodyhash": "AAAA"}, "of no known length"),
+        ({"nonce": "1:n", "bodyhash": "AAAA"}, "wrong length"),
         ({"nonce": "1:n", "bodyhash": STATED[:-2] + "B="}, "is no base64"),
     ],
 )  # fmt: skip
