@@ -100,8 +100,6 @@ class Front(Outlet, asyncio.BufferedProtocol):
             return False
         self._ended = True
         self.advance()
-        if self.exchange is not None:
-            self.knock(self.proxy.clock, self.exchange.ahead)
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the protocol's signature

@@ -1,9 +1,9 @@
 """The way out to a client: what is written, whether more is read, and whether anybody is there.
 
 A client that has ended its side awaits its answer, or is gone; one whose upload nobody takes waits, or is gone, and the
-end of its side lies behind what has not been read. All these are alike until something is written. So the beginning of
-the answer, which is known before there is one, is written byte by byte, ever more rarely (`knock`): who is gone replies
-with a reset, which the next look finds, and who is there has lost nothing.
+end of its side may lie behind what has not been read. They are alike until something is written. So the beginning of
+the answer, which is known before there is one, is written byte by byte, ever more rarely: who is gone replies with a
+reset, which the next look finds, and who is there has lost nothing.
 """
 
 import asyncio
@@ -11,23 +11,22 @@ from contextlib import suppress
 from math import inf
 from typing import Final
 
-from gateway.proxy.sockets import is_gone, reset
+from gateway.proxy.sockets import other_side, reset
 
 _WORTH_JOINING: Final = 16 * 1024  # bytes; larger parts are handed over as they are
-_PATIENCE: Final = (
-    0.5  # seconds before the first knock at a client that is kept waiting; before each other twice as many
-)
+_PATIENCE: Final = 0.5  # seconds before the first such byte, where no end is seen; before each other twice as many
 
 
 class Outlet:
     """A client connection as those use it who answer on it."""
 
-    __slots__ = ("_ahead", "_knock_at", "_reading", "_transport")
+    __slots__ = ("_ahead", "_end_seen", "_knock_at", "_reading", "_transport")
 
     def __init__(self) -> None:
         self._transport: asyncio.Transport | None = None
         self._reading = True
         self._knock_at = inf
+        self._end_seen = False
         self._ahead = b""  # what was written before its time, and is not to be written again
 
     @property
@@ -68,17 +67,19 @@ class Outlet:
         which whatever is written next begins in any case."""
         if self._transport is None:
             return
-        if is_gone(self._transport):
+        side = other_side(self._transport)
+        if side == "gone":
             self.abort()
-        elif now >= self._knock_at:
-            self.knock(now, beginning)
+        elif now >= self._knock_at or (side == "ended" and not self._end_seen):
+            self._end_seen = side == "ended"
+            self._knock(self._transport, now, beginning)
         elif self._knock_at == inf:
             self._knock_at = now + _PATIENCE
 
-    def knock(self, now: float, beginning: bytes) -> None:
+    def _knock(self, transport: asyncio.Transport, now: float, beginning: bytes) -> None:
         written = len(self._ahead)
-        if written < len(beginning) and self._transport is not None:
-            self._transport.write(beginning[written : written + 1])
+        if written < len(beginning):
+            transport.write(beginning[written : written + 1])
             self._ahead = beginning[: written + 1]
             self._knock_at = now + _PATIENCE * 2**written
 

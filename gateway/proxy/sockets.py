@@ -6,7 +6,7 @@ import socket
 import ssl
 import struct
 from contextlib import suppress
-from typing import Final
+from typing import Final, Literal
 
 _DROP_ALL: Final = struct.pack("ii", 1, 0)  # SO_LINGER: on, for no time
 
@@ -22,9 +22,12 @@ def reset(transport: asyncio.Transport) -> None:
     transport.abort()
 
 
-def is_gone(transport: asyncio.Transport) -> bool:
-    """Whether a connection is over, by a reset for instance, also where what came before has not been read."""
-    return bool(_poll(transport, 0) & (select.POLLHUP | select.POLLERR))
+def other_side(transport: asyncio.Transport) -> Literal["open", "ended", "gone"]:
+    """How the other side of a connection stands, also where what it sent has not been read; "gone" after a reset."""
+    events = _poll(transport, select.POLLRDHUP)
+    if events & (select.POLLHUP | select.POLLERR):
+        return "gone"
+    return "ended" if events & select.POLLRDHUP else "open"
 
 
 def holds_more(transport: asyncio.Transport) -> bool:

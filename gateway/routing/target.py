@@ -82,6 +82,9 @@ def readings(path: bytes, prefix: bytes) -> set[bytes]:
     segments are left out, also those that are so only without their parameters, so that `/;/admin` is `/admin`. A
     reader that does so with some of them finds itself between two of these, and so at the same route.
     """
+    decoded = unquote_to_bytes(path)
+    if b";" not in decoded and b"//" not in decoded:  # nearly always
+        return {decoded} - {path}
     found = {path}
     found |= {_PARAMETERS.sub(b"", path)}
     found |= {unquote_to_bytes(one) for one in found}

@@ -297,7 +297,7 @@ async def test_a_client_that_ends_its_side_gets_the_answer_of_a_slow_upstream(
     await eventually(lambda: brisk.upstream.connections == 1)
     connection.writer.write_eof()
     began = brisk.proxy.clock
-    await eventually(lambda: brisk.proxy.clock > began + 1.2)  # past several knocks
+    await eventually(lambda: brisk.proxy.clock > began + 0.7)  # past two knocks
     moment.set()
     reply = await connection.reply()
     assert (reply.complete, reply.body) == (True, body)
@@ -388,6 +388,22 @@ async def test_a_client_that_goes_while_its_upload_is_blocked_is_noticed(
     sending.cancel()
     close(client, abruptly=abruptly)
     await eventually(lambda: not brisk.proxy.fronts and not pool._open, within=3)  # not with the route's time
+
+
+@both_loops
+async def test_an_end_that_lies_unread_is_seen(brisk: Rig) -> None:
+    """Between two knocks, however far they are apart."""
+    brisk.upstream.handler = hold_back
+    connection = await brisk.connect()
+    await connection.send(head_of(65536))
+    await eventually(lambda: brisk.upstream.connections == 1)
+    [front], [pool] = brisk.proxy.fronts, brisk.proxy.upstreams._pools.values()
+    [upstream] = pool._open
+    upstream.pause_writing()  # as if it took no more
+    await connection.send(bytes(65536) + GET)
+    await eventually(lambda: front._ahead == b"HT" and brisk.proxy.clock < front._knock_at - 0.8)
+    connection.close()
+    await eventually(lambda: not brisk.proxy.fronts and not pool._open, within=0.7)
 
 
 @both_loops
