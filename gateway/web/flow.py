@@ -41,7 +41,7 @@ from aiohttp import web
 from gateway.errors import OAuthError
 from gateway.model import Session
 from gateway.oauth import authorize, forms, redirect_uris
-from gateway.oauth.authorize import AuthorizationRequest, PageError, Step
+from gateway.oauth.authorize import AuthorizationRequest, Step
 from gateway.oauth.forms import Form
 from gateway.store import Flow, FlowRequest
 from gateway.web import answers, browser, consent, pages, sign_in
@@ -63,7 +63,7 @@ async def show(request: web.Request) -> web.Response:
     granted = await _granted(plane, asked, session)
     step = authorize.next_step(asked, signed_in=session is not None, granted=granted)
     if session is not None and step is Step.ISSUE:
-        return await _issue(plane, asked, session)
+        return await _issue(request, asked, session)
     if prefers_json(request):
         raise _person_needed(step)
     if session is not None and step is Step.ASK:
@@ -101,7 +101,7 @@ async def _sign_in(request: web.Request, form: Form) -> web.Response:
     asked = replace(asked, prompt=authorize.after_sign_in(asked.prompt))
     granted = await _granted(plane, asked, outcome.session)
     if authorize.next_step(asked, signed_in=True, granted=granted) is Step.ISSUE:
-        return outcome.tell(plane, await _issue(plane, asked, outcome.session))
+        return outcome.tell(plane, await _issue(request, asked, outcome.session))
     return outcome.tell(plane, pages.redirect(_address(request, asked.prompt)))
 
 
@@ -194,12 +194,15 @@ async def _granted(plane: Plane, asked: AuthorizationRequest, session: Session |
     return await plane.store.granted_scopes(session.user.subject, asked.client.client_id, asked.resource)
 
 
-async def _issue(plane: Plane, asked: AuthorizationRequest, session: Session) -> web.Response:
-    request, ttl = _flow_request(asked), plane.settings.config.tokens.code_ttl
-    code = await plane.store.issue_code(session.session_id, request, ttl, remember=asked.client.first_party)
-    if code is None:
-        raise PageError("Your sign-in or your consent ended a moment ago.", "session, grant or client ended meanwhile")
-    return _code_redirect(plane, asked, code)
+async def _issue(request: web.Request, asked: AuthorizationRequest, session: Session) -> web.Response:
+    plane, client = plane_of(request), asked.client
+    ttl = plane.settings.config.tokens.code_ttl
+    code = await plane.store.issue_code(session.session_id, _flow_request(asked), ttl, remember=client.first_party)
+    if code is not None:
+        return _code_redirect(plane, asked, code)
+    if "none" in asked.prompt:
+        raise asked.refusal("interaction_required", "The person's sign-in or consent ended a moment ago.")
+    return _go_on(request, asked)  # the session, the grant or the client ended a moment ago
 
 
 def _code_redirect(plane: Plane, asked: AuthorizationRequest, code: str) -> web.Response:
