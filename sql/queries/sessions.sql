@@ -58,7 +58,7 @@ from living_sessions
 where token_digest = $1 and expires_at > $2;
 
 -- name: session_end
--- Signed out: the session and its open flows are gone.
+-- Signed out: the session is gone.
 with gone as (
     delete from sessions where token_digest = $1 returning subject
 ), recorded as (

@@ -15,7 +15,7 @@ select master_key_id from settings;
 select pg_try_advisory_xact_lock($1);
 
 -- name: sweep_sessions
--- Sessions that ended, and their flows.
+-- Sessions that ended.
 with gone as (
     delete from sessions where session_id = any (array(
         select session_id from sessions where expires_at <= $1 order by expires_at limit $2 for update skip locked

@@ -10,7 +10,17 @@ from gateway.model import Client
 from gateway.oauth.redirect_uris import form_action_source
 from gateway.store import NewClient
 from tests.web.conftest import Registered
-from tests.web.rig import PASSWORD, REDIRECT, Answer, Browser, Plane, authorize_path, basic, code_fields, row_counts
+from tests.web.rig import (
+    PASSWORD,
+    REDIRECT,
+    Answer,
+    Browser,
+    Plane,
+    authorize_path,
+    basic,
+    code_fields,
+    row_counts,
+)
 
 
 async def codes(database: str) -> int:
