@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
 
@@ -127,8 +128,18 @@ def list_(path: Path, as_json: bool) -> None:
 @with_config
 @with_json
 def show_(client_id: str, path: Path, as_json: bool) -> None:
-    """Show all that is known about a client, but for its secret, which nobody knows."""
-    show(record(_known(client_id, in_store(path, lambda store, _: store.client(client_id)))), as_json=as_json)
+    """Show all that is known about a client, but for its secret, which nobody knows.
+
+    After `rotate-secret --overlap` also until when the one before still counts.
+    """
+
+    async def act(store: Store, _: Settings) -> tuple[Client | None, list[tuple[datetime, datetime | None]]]:
+        return await store.client(client_id), await store.client_secrets(client_id)
+
+    found, secrets = in_store(path, act)
+    overlapping = [until for _, until in secrets if until is not None]
+    more = {"old_secret_expires_at": max(overlapping)} if overlapping else {}
+    show(record(_known(client_id, found)) | more, as_json=as_json)
 
 
 @command.command(epilog="Example: gateway client update c4jzq2mkd7xw5a3b --redirect-uri https://app.example.com/new")

@@ -1,5 +1,6 @@
 """`gateway token`: the operator's own acts on tokens."""
 
+from datetime import datetime
 from pathlib import Path
 from typing import cast
 
@@ -62,24 +63,25 @@ def issue(
 @with_config
 @with_json
 def inspect(token: str, path: Path, as_json: bool) -> None:
-    """Show what introspection answers about a token (RFC 7662), and what else an operator wants to know.
+    """Show what introspection answers about a token (RFC 7662), and what else an operator wants to know: of one that
+    is dead, why.
 
     TOKEN may be `-` to read it from standard input, where no process list shows it.
     """
     token = _given(token)
 
     async def act(store: Store, _: Settings) -> dict[str, object]:
-        answer = await store.introspect(token, None)
+        answer, explained = await store.introspect(token, None), await store.explain_token(token)
+        known = {name: _iso(item) for name, item in explained.known.items()}
         if not answer["active"]:
-            return answer
-        details: dict[str, object] = {"kind": "refresh_token"}
+            return {"active": False, "why": explained.why_dead or "it ended just now", **known}
         access = await store.access_token(token)
-        if access is not None:
-            details = _details(access)
-        client = await store.client(str(answer["client_id"]))
-        return {**answer, **details, "client_name": None if client is None else client.name}
+        return {**answer, **known, **({} if access is None else _details(access))}
 
-    show(in_store(path, act), as_json=as_json)
+    told = in_store(path, act)
+    if not as_json:  # issued_at and expires_at say it in words
+        told = {name: item for name, item in told.items() if name not in ("iat", "exp")}
+    show(told, as_json=as_json)
 
 
 @command.command(epilog="Example: gateway token revoke --user ada")
@@ -126,6 +128,10 @@ def _usable(client_id: str, found: Client | None) -> Client:
     if found is None:
         raise OperatorError(f"--client: no client {client_id!r}; `gateway client list` shows all")
     return found
+
+
+def _iso(item: object) -> object:
+    return f"{item:%Y-%m-%dT%H:%M:%SZ}" if isinstance(item, datetime) else item
 
 
 def _details(token: AccessToken) -> dict[str, object]:

@@ -1,7 +1,7 @@
 """Clients, their secrets, and the scopes they may ask for."""
 
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 from gateway.crypto import digest, new_identifier, random_text
@@ -137,6 +137,11 @@ class Clients(Base):
             await statements.row("secrets_retire", client_id, now + timedelta(seconds=overlap))
             await statements.row("secret_add", digest(secret), client_id, now)
         return secret
+
+    async def client_secrets(self, client_id: str) -> list[tuple[datetime, datetime | None]]:
+        """Since when and until when (None: no end) each secret of a client counts; the one without an end first."""
+        rows = await self._database.rows("secrets_list", client_id, self.now())
+        return [(row["created_at"], row["expires_at"]) for row in rows]
 
     async def disable_client(self, client_id: str, disabled: bool = True) -> bool:
         """Requests are refused; tokens end for good, so that enabling again revives none of them."""

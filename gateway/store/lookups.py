@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 from gateway.crypto import TokenPrefix, UnsealError, digest
@@ -24,6 +25,14 @@ class FoundTokens:
 
     server: float | None
     tokens: Mapping[bytes, AccessToken]
+
+
+@dataclass(frozen=True, slots=True)
+class ExplainedToken:
+    """Why a token is dead (None: it lives), and what there is of it."""
+
+    why_dead: str | None
+    known: Mapping[str, object]
 
 
 class TokenLookups(Base):
@@ -69,6 +78,16 @@ class TokenLookups(Base):
             )
         return {"active": False} if row is None else _introspection(row, token_type)
 
+    async def explain_token(self, token: str) -> ExplainedToken:
+        """What an operator wants to know of a token, and why it is dead if it is."""
+        if not (self._may_be(token, "gwa_") or self._may_be(token, "gwr_")):
+            return ExplainedToken("it was never issued here, or something of it is missing: its check does not fit", {})
+        row = await self._database.row("token_explain", digest(token))
+        if row is None:
+            return ExplainedToken("it is unknown: never issued here, or it ended so long ago that it was removed", {})
+        names = ("kind", "client_id", "client_name", "subject", "username", "issued_at", "expires_at")
+        return ExplainedToken(_end_of(row, self.now()), {name: row[name] for name in names})
+
     async def revoke_token(self, token: str, client: Client | None) -> bool:
         """RFC 7009 for `client`, or the operator's act with None. A refresh token takes its family with it.
 
@@ -110,6 +129,28 @@ class TokenLookups(Base):
             family_id=row["family_id"],
             grant_id=row["grant_id"],
         )
+
+
+def _end_of(row: Row, now: datetime) -> str | None:
+    """What ended a token; the operator's and the person's acts before what time does by itself."""
+    beyond = frozenset(row["scopes"]) - frozenset(row["scopes"] if row["granted"] is None else row["granted"])
+    ends: tuple[tuple[object, str], ...] = (
+        (row["revoked_at"], "it was revoked at {at}"),
+        (row["client_disabled_at"], "its client was disabled at {at}"),
+        (row["client_ended"], "all tokens of its client were ended"),
+        (row["user_disabled_at"], "its user was disabled at {at}"),
+        (row["user_ended"], "all tokens of its user were ended, as by a new password"),
+        (row["grant_ended_at"], "the user took the client's access away at {at}"),
+        (row["family_ended_at"], "what was issued from its sign-in ended at {at}, as by a refresh token used twice"),
+        (beyond, f"the user's consent no longer covers {format_scope(beyond)}"),
+        (row["spent_at"], "it was used at {at}, and the one that came for it has taken its place"),
+        (row["expires_at"] if row["expires_at"] <= now else None, "it expired at {at}"),
+    )
+    return next((said.format(at=_iso(value)) for value, said in ends if value), None)
+
+
+def _iso(value: object) -> str:
+    return f"{value:%Y-%m-%dT%H:%M:%SZ}" if isinstance(value, datetime) else ""
 
 
 def _introspection(row: Row, token_type: str | None) -> dict[str, object]:

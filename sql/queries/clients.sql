@@ -73,6 +73,12 @@ select client_id from clients where client_id = $1 and confidential for update;
 -- The secrets that a newer one replaces end at $2, unless they end before.
 update client_secrets set expires_at = least(expires_at, $2) where client_id = $1;
 
+-- name: secrets_list
+-- The secrets of a client that count, the newest first: since when, and until when where a newer one takes over.
+select created_at, expires_at from client_secrets
+where client_id = $1 and (expires_at is null or expires_at > $2)
+order by expires_at desc nulls first;
+
 -- name: secret_add
 -- The secret that replaces them.
 with added as (

@@ -119,6 +119,30 @@ from refresh_tokens r
 join living_families f on f.family_id = r.family_id
 where r.digest = $1 and r.expires_at > $2 and r.spent_at is null and ($3::text is null or f.client_id = $3);
 
+-- name: token_explain
+-- All that there is of a token, dead or alive, and all that may have ended it: for an operator.
+with found as (
+    select 'access_token' as kind, t.client_id, t.subject, t.scopes, t.issued_at, t.expires_at, t.revoked_at,
+        null::timestamptz as spent_at, t.client_generation, t.user_generation, t.family_id
+    from access_tokens t
+    where t.digest = $1
+    union all
+    select 'refresh_token', g.client_id, g.subject, f.scopes, r.issued_at, r.expires_at, null, r.spent_at,
+        f.client_generation, f.user_generation, f.family_id
+    from refresh_tokens r
+    join families f on f.family_id = r.family_id
+    join grants g on g.grant_id = f.grant_id
+    where r.digest = $1
+)
+select t.*, c.name as client_name, u.username, c.disabled_at as client_disabled_at, u.disabled_at as user_disabled_at,
+    c.generation <> t.client_generation as client_ended, u.generation <> t.user_generation as user_ended,
+    f.revoked_at as family_ended_at, g.revoked_at as grant_ended_at, g.scopes as granted
+from found t
+join clients c on c.client_id = t.client_id
+left join users u on u.subject = t.subject
+left join families f on f.family_id = t.family_id
+left join grants g on g.grant_id = f.grant_id;
+
 -- name: token_revoke
 -- An access token ends by itself, a refresh token with its family; $2 is whose it must be, null for the operator.
 with access as (

@@ -1,6 +1,7 @@
 """`gateway client`: every verb, and everything that it refuses."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -282,6 +283,19 @@ def test_rotate_secret_prints_another_one(gateway: Terminal) -> None:
         rotated = gateway("client", "rotate-secret", made["client_id"], *overlap, "--json").json
         assert set(rotated) == {"client_id", "client_secret"}
         assert rotated["client_secret"] != made["client_secret"]
+
+
+def test_show_tells_of_a_secret_that_still_counts_beside_the_new_one(gateway: Terminal) -> None:
+    client_id = gateway.client()["client_id"]
+    assert "old_secret_expires_at" not in gateway("client", "show", client_id, "--json").json
+    assert "old_secret_expires_at" not in gateway("client", "show", client_id).out
+    gateway("client", "rotate-secret", client_id, "--overlap", "1h")
+    after = gateway("client", "show", client_id, "--json").json
+    left = datetime.fromisoformat(after["old_secret_expires_at"]) - datetime.now(UTC)
+    assert timedelta(minutes=55) < left <= timedelta(hours=1)
+    assert "old_secret_expires_at" in gateway("client", "show", client_id).out
+    gateway("client", "rotate-secret", client_id)
+    assert "old_secret_expires_at" not in gateway("client", "show", client_id, "--json").json
 
 
 @pytest.mark.parametrize("overlap", ["1", "1w", "-1s", "", "0s"])

@@ -1,10 +1,14 @@
 """`gateway token`: every verb, and everything that it refuses."""
 
+import asyncio
+import re
 from collections.abc import Sequence
+from datetime import datetime
 
 import pytest
 
 from tests.cli.conftest import Terminal, matches
+from tests.cli.direct import in_database
 
 
 def test_issue_answers_with_the_token_endpoints_names(gateway: Terminal) -> None:
@@ -84,14 +88,47 @@ def test_inspect_tells_what_introspection_says_and_more(gateway: Terminal) -> No
 
 @pytest.mark.parametrize("token", ["gwa_" + "A" * 40, "nonsense", "gwr_x", ""])
 def test_inspect_of_anything_else_is_inactive(gateway: Terminal, token: str) -> None:
-    assert gateway("token", "inspect", token, "--json").json == {"active": False}
+    told = gateway("token", "inspect", token, "--json").json
+    assert (told.keys(), told["active"]) == ({"active", "why"}, False)
+    assert "never issued here" in told["why"]
+
+
+_ENDS = [
+    ("update access_tokens set revoked_at = '2026-01-02T03:04:05Z'", "it was revoked at 2026-01-02T03:04:05Z"),
+    ("update access_tokens set expires_at = '2026-01-02T03:04:05Z'", "it expired at 2026-01-02T03:04:05Z"),
+    ("update clients set disabled_at = '2026-01-02T03:04:05Z'", "its client was disabled at 2026-01-02T03:04:05Z"),
+    ("update clients set generation = generation + 1", "all tokens of its client were ended"),
+    ("update users set disabled_at = '2026-01-02T03:04:05Z'", "its user was disabled at 2026-01-02T03:04:05Z"),
+    ("update users set generation = generation + 1", "all tokens of its user were ended, as by a new password"),
+]
+
+
+@pytest.mark.parametrize(("end", "why"), _ENDS)
+def test_inspect_says_why_a_token_is_dead(gateway: Terminal, end: str, why: str) -> None:
+    client_id = gateway.client()["client_id"]
+    gateway.user()
+    token = gateway("token", "issue", "--client", client_id, "--user", "ada", "--json").json["access_token"]
+    asyncio.run(in_database(gateway, end))
+    told = gateway("token", "inspect", token, "--json").json
+    assert (told["active"], told["why"], told["client_id"], told["username"]) == (False, why, client_id, "ada")
+    assert re.search(f"^why +{re.escape(why)}$", gateway("token", "inspect", token).out, re.MULTILINE)
+
+
+def test_inspect_gives_times_as_people_write_them(gateway: Terminal) -> None:
+    client_id = gateway.client()["client_id"]
+    token = gateway("token", "issue", "--client", client_id, "--json").json["access_token"]
+    told = gateway("token", "inspect", token, "--json").json
+    for name, seconds in (("issued_at", "iat"), ("expires_at", "exp")):
+        assert datetime.fromisoformat(told[name]).timestamp() == told[seconds]
+        assert told[name] in gateway("token", "inspect", token).out
+    assert str(told["exp"]) not in gateway("token", "inspect", token).out
 
 
 def test_revoke_ends_one_token_and_no_other(gateway: Terminal) -> None:
     client_id = gateway.client()["client_id"]
     one, other = (gateway("token", "issue", "--client", client_id, "--json").json["access_token"] for _ in range(2))
     assert gateway("token", "revoke", one, "--json").json == {"revoked": 1}
-    assert gateway("token", "inspect", one, "--json").json == {"active": False}
+    assert gateway("token", "inspect", one, "--json").json["active"] is False
     assert gateway("token", "inspect", other, "--json").json["active"] is True
     fault = gateway("token", "revoke", one).fault
     assert "nothing was revoked" in fault
@@ -104,10 +141,10 @@ def test_revoke_ends_all_of_a_user_and_all_of_a_client(gateway: Terminal) -> Non
     theirs = gateway("token", "issue", "--client", client_id, "--user", "ada", "--json").json["access_token"]
     its_own = gateway("token", "issue", "--client", client_id, "--json").json["access_token"]
     assert gateway("token", "revoke", "--user", "ada", "--json").json == {"revoked": 1}
-    assert gateway("token", "inspect", theirs, "--json").json == {"active": False}
+    assert gateway("token", "inspect", theirs, "--json").json["active"] is False
     assert gateway("token", "inspect", its_own, "--json").json["active"] is True
     assert gateway("token", "revoke", "--client", client_id, "--json").json == {"revoked": 1}
-    assert gateway("token", "inspect", its_own, "--json").json == {"active": False}
+    assert gateway("token", "inspect", its_own, "--json").json["active"] is False
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 from gateway.crypto import Keyring
 from gateway.store import IssuedTokens, Store
 from gateway.store.database import connect
-from tests.store.rig import API, NEW_CLIENT, MovableClock, Rig, everything, outcome
+from tests.store.rig import API, NEW_CLIENT, MovableClock, Rig, everything, fetch, outcome
 
 DEAD = {"active": False}
 
@@ -170,3 +170,32 @@ async def test_mac_key_of_a_lost_master_key_opens_nothing(rig: Rig, store: Store
     await connection.execute("update access_tokens set mac_key = set_byte(mac_key, 0, 255 - get_byte(mac_key, 0))")
     await connection.close()
     assert not await rig.lives(tokens)
+
+
+async def test_what_ended_a_refresh_token_is_told(rig: Rig, store: Store, database: str) -> None:
+    """Of what an operator wants to know, the nearest cause: what was done goes before what time does."""
+
+    async def why(token: str | None) -> str:
+        return (await store.explain_token(token or "")).why_dead or "it lives"
+
+    first = await rig.tokens()
+    assert await why(first.refresh_token) == "it lives"
+    second = await rig.refresh(first.refresh_token)
+    assert (await why(first.refresh_token)).startswith("it was used at 2")
+    assert await why(second.refresh_token) == "it lives"
+    assert await outcome(rig.refresh(first.refresh_token)) == "invalid_grant"
+    for token in (second.refresh_token, second.access_token):
+        assert (await why(token)).endswith("as by a refresh token used twice")
+    third = await rig.tokens()
+    await fetch(database, "update grants set scopes = '{read}'")
+    for token in (third.refresh_token, third.access_token):
+        assert await why(token) == "the user's consent no longer covers write"
+    await store.withdraw(rig.user.subject, rig.client.client_id)
+    assert (await why(third.refresh_token)).startswith("the user took the client's access away at 2")
+
+
+async def test_the_explanation_of_a_token_agrees_with_introspection(rig: Rig, store: Store, keyring: Keyring) -> None:
+    tokens = await rig.tokens()
+    for token in (tokens.access_token, tokens.refresh_token or "", keyring.new_token("gwa_"), "gwa_x", "", "x"):
+        explained, told = await store.explain_token(token), await store.introspect(token, rig.client)
+        assert (explained.why_dead is None) is told["active"], token
