@@ -16,6 +16,7 @@ class Limits:
     linger: float = 2.0  # for the client to read the last answer
     connect: float = 5.0  # until an upstream takes the connection
     upstream_connections: int = 100  # to one upstream, by each worker
+    plane_connections: int = 500  # to the authorization plane, which knows better than a queue whose turn it is
     upstream_waiting: int = 1000  # exchanges of a route that wait for one of them
     upstream_wait: float = 10.0
     upstream_idle: float = 60.0  # an unused connection to an upstream

@@ -224,6 +224,7 @@ class Pool:
     def __init__(self, origin: Origin, limits: Limits, received: memoryview) -> None:
         self.origin = origin
         self._limits = limits
+        self._most = limits.upstream_connections if origin.path is None else limits.plane_connections
         self._loop = asyncio.get_running_loop()
         self.received = received
         self._idle: list[UpstreamConnection] = []
@@ -302,7 +303,7 @@ class Pool:
 
     @property
     def _is_full(self) -> bool:
-        return len(self._open) + self._leaves >= self._limits.upstream_connections
+        return len(self._open) + self._leaves >= self._most
 
     async def _wait_turn(self, route: Route) -> UpstreamConnection | None:
         """A connection that another exchange gives back, or leave to open one. Raises TimeoutError, and

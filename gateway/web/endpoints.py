@@ -9,7 +9,8 @@ from gateway.oauth.forms import Form
 from gateway.oauth.grants import ClientCredentialsGrant, CodeGrant, RefreshGrant
 from gateway.store import IssuedTokens
 from gateway.web.answers import json
-from gateway.web.plane import Plane, claimed_by, host_of, plane_of, query_of
+from gateway.web.passwords import neighbourhood
+from gateway.web.plane import Plane, address_of, claimed_by, host_of, plane_of, query_of
 
 
 async def token(request: web.Request) -> web.Response:
@@ -74,12 +75,13 @@ async def _body(request: web.Request) -> Form:
 async def _authenticated(request: web.Request, plane: Plane, form: Form) -> Client:
     claim = client_authentication.parse(request.headers.getall("Authorization", []), form, query_of(request))
     claimed_by(request, claim.client_id)
-    if claim.secret is not None:
-        client = await plane.store.authenticate_client(claim.client_id, claim.secret)
-    else:
-        client = await plane.store.client(claim.client_id)
-        if client is not None and (client.confidential or client.disabled_at is not None):
-            raise invalid_client("no secret from a confidential client, or a disabled one")
+    async with plane.authentications.turn(neighbourhood(address_of(request)), claim.client_id):
+        if claim.secret is not None:
+            client = await plane.store.authenticate_client(claim.client_id, claim.secret)
+        else:
+            client = await plane.store.client(claim.client_id)
+    if client is not None and claim.secret is None and (client.confidential or client.disabled_at is not None):
+        raise invalid_client("no secret from a confidential client, or a disabled one")
     if client is None:
         raise invalid_client("unknown client or wrong secret")
     return client

@@ -20,6 +20,7 @@ from gateway.store import Store
 from gateway.web.branding import Branding
 from gateway.web.browser import BrowserCookies, is_session_token
 from gateway.web.passwords import PasswordChecks
+from gateway.web.turns import Turns
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -32,6 +33,7 @@ class Plane:
     cookies: BrowserCookies
     branding: Branding
     passwords: PasswordChecks
+    authentications: Turns  # of clients
     routes: tuple[Route, ...]  # those that need a credential
     resources: frozenset[str]
     refusals: Refusals
@@ -61,6 +63,8 @@ class Plane:
         return token if token is not None and is_session_token(token) else None
 
 
+# Fewer than the connections to the database, so that a flood of wrong secrets leaves some to what others do.
+_AUTHENTICATIONS: Final = 4
 _PRINTABLE: Final = "".join(map(chr, range(0x21, 0x7F)))
 
 PLANE: web.AppKey[Plane] = web.AppKey("plane", Plane)
@@ -81,6 +85,7 @@ def build(settings: Settings, store: Store) -> Plane:
         cookies=BrowserCookies(settings.keyring, secure=settings.config.server.secure),
         branding=Branding.load(settings),
         passwords=PasswordChecks(),
+        authentications=Turns(_AUTHENTICATIONS),
         routes=routes,
         resources=frozenset(route.resource for route in routes),
         refusals=Refusals(observe.get_logger("gateway.web")),

@@ -1,0 +1,97 @@
+"""Turns: who floods waits for himself."""
+
+import asyncio
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.store import Store
+from gateway.web.plane import PLANE
+from gateway.web.turns import Turns
+from tests.serving import until
+from tests.web.conftest import Registered
+from tests.web.rig import Browser, Plane, basic
+
+FORM = b"grant_type=client_credentials"
+
+
+async def served(at_once: int, asked: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """In which order those who ask while all turns are taken are served."""
+    turns, order, release = Turns(at_once), list[tuple[str, str]](), asyncio.Event()
+
+    async def hold() -> None:
+        async with turns.turn("holder", ""):
+            await release.wait()
+
+    async def ask(place: str, name: str) -> None:
+        async with turns.turn(place, name):
+            order.append((place, name))
+            await asyncio.sleep(0)
+
+    tasks = [asyncio.create_task(hold()) for _ in range(at_once)]
+    await asyncio.sleep(0)
+    tasks += [asyncio.create_task(ask(*one)) for one in asked]
+    await asyncio.sleep(0)
+    release.set()
+    await asyncio.gather(*tasks)
+    assert turns._free == at_once
+    assert not turns._waiting
+    return order
+
+
+async def test_places_and_then_names_take_turns() -> None:
+    flood, same_place, elsewhere = ("a", "x"), ("a", "y"), ("b", "x")
+    order = await served(1, [*[flood] * 5, same_place, elsewhere, elsewhere])
+    assert order == [flood, elsewhere, same_place, elsewhere, *[flood] * 4]
+
+
+@given(st.integers(1, 4), st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("xyz")), max_size=30))
+def test_everybody_is_served_once(at_once: int, asked: list[tuple[str, str]]) -> None:
+    assert sorted(asyncio.run(served(at_once, asked))) == sorted(asked)
+
+
+@pytest.mark.parametrize("served_first", [False, True])
+async def test_who_gives_up_takes_no_turn_along(served_first: bool) -> None:
+    turns = Turns(1)
+    async with turns.turn("a", "x"):
+        waiting = asyncio.create_task(turns._wait("a", "x"))
+        await asyncio.sleep(0)
+        if not served_first:
+            waiting.cancel()
+    if served_first:  # the turn has come, and the task has not heard of it yet
+        waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    async with asyncio.timeout(5), turns.turn("b", "y"):
+        pass
+
+
+async def test_a_flood_for_one_client_makes_no_other_wait(
+    plane: Plane, browser: Browser, stranger: Browser, register: Registered, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    victim, right = await register(name="Victim")
+    other, secret = await register(name="Other")
+    turns, release, looked = plane.app[PLANE].authentications, asyncio.Event(), list[str]()
+    look = Store.authenticate_client
+
+    async def slowly(store: Store, client_id: str, given: str) -> object:
+        looked.append(client_id)
+        await release.wait()
+        return await look(store, client_id, given)
+
+    monkeypatch.setattr(Store, "authenticate_client", slowly)
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}
+
+    def ask(one: Browser, client_id: str, given: str, address: str = "192.0.2.1") -> asyncio.Task[object]:
+        fields = {**headers, **basic(client_id, given), "X-Forwarded-For": address}
+        return asyncio.create_task(one.send("POST", "/oauth2/token", FORM, fields))
+
+    flood = [ask(browser, victim.client_id, "gws_wrong") for _ in range(30)]
+    await until(lambda: sum(map(len, turns._waiting.get("192.0.2.1", {}).values())) == 26)
+    others = [ask(stranger, other.client_id, secret), ask(stranger, victim.client_id, right, "192.0.2.2")]
+    await until(lambda: sum(len(names) for names in turns._waiting.values()) == 3)
+    release.set()
+    assert [answer.status for answer in await asyncio.gather(*others)] == [200, 200]  # type: ignore[attr-defined]
+    await asyncio.gather(*flood)
+    assert other.client_id in looked[:7], "it had the next turn but one"
