@@ -1,11 +1,12 @@
 """Why a database gave no answer of use: its own reason, and what the operator may do about that one."""
 
+import os
 import socket
 from typing import Final, NamedTuple
 
 import asyncpg
 
-_GRANTS: Final = "`gateway migrate --status` prints the GRANTs that are missing"
+_GRANTS: Final = "`gateway migrate --status` prints the GRANTs that are missing, once the role may CONNECT"
 _START: Final = "start the database, or correct host and port"
 
 # What no answer, or none of use, looks like. Everything else that asyncpg raises is a fault of ours.
@@ -58,13 +59,20 @@ def is_outage(exc: BaseException) -> bool:
     return isinstance(exc, _UNAVAILABLE)
 
 
+def _system_words(exc: OSError) -> str:
+    """asyncio's own words name a call and an address that the operator knows already; a resolver's are its own."""
+    if exc.errno is None or isinstance(exc, socket.gaierror):
+        return exc.strerror or "the connection failed"
+    return os.strerror(exc.errno)
+
+
 def why(exc: BaseException) -> Why:
     """What to tell the operator of an outage; the words of the database itself, where it said some."""
     mend = next((mend for kind, mend in _MENDS if isinstance(exc, kind)), "start the database, or name another")
     if isinstance(exc, TimeoutError):
         reason = "no answer in time"
     elif isinstance(exc, OSError):
-        reason = exc.strerror or "the connection failed"
+        reason = _system_words(exc)
     elif isinstance(exc, asyncpg.PostgresError):
         reason = str(exc.args[0]) if exc.args else type(exc).__name__
     elif isinstance(exc, asyncpg.InternalClientError):

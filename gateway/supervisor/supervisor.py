@@ -40,6 +40,7 @@ from gateway.supervisor.reload import require_reloadable
 
 DRAIN: Final = 30.0  # seconds for what is in flight
 _REFUSED: Final = "reload refused, the configuration before stays in force"
+_CLIENTS_NAMED: Final = 10
 _PROBE: Final = 2.2  # so that /readyz answers within 2.5 s whatever the database does
 
 log = get_logger("gateway.supervisor")
@@ -139,6 +140,18 @@ class _Supervisor:
                         scope=name,
                         mend=f"gateway scope create {name} --description …, or describe it under [scopes]",
                     )
+            holders: dict[str, list[str]] = {}
+            for client in await cast("Store", self._store).clients():
+                for name in client.scopes - defined:
+                    holders.setdefault(name, []).append(client.client_id)
+            for name in sorted(holders):
+                log.warning(
+                    "undefined scope that clients may ask for",
+                    scope=name,
+                    clients=holders[name][:_CLIENTS_NAMED],
+                    count=len(holders[name]),
+                    mend="define it again, or take it from each by gateway client update ID --scope …",
+                )
 
     # -- generations of workers ---------------------------------------------------------------------------------
 

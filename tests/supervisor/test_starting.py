@@ -1,6 +1,7 @@
 """What keeps `gateway serve` from serving: each fault is one clear line that names the key and the mend, exit 1."""
 
 import asyncio
+import base64
 import os
 import socket
 import subprocess
@@ -11,8 +12,10 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from gateway.crypto import new_master_key
-from tests.serving import PATIENCE, PROGRAM, ROOT, data_folder, free_ports, serving, write_config
+from gateway.crypto import Keyring, new_master_key
+from gateway.store import Store
+from tests.serving import MASTER_KEY, PATIENCE, PROGRAM, ROOT, data_folder, free_ports, serving, write_config
+from tests.web.rig import new_client
 
 
 async def refused(config: Path, environment: Mapping[str, str] | None = None) -> list[str]:
@@ -166,7 +169,13 @@ async def test_a_lost_key_of_an_embedded_database_is_never_made_anew(tmp_path: P
 
 async def test_a_scope_that_nobody_defined_is_told_at_the_start(tmp_path: Path, database: str) -> None:
     route = {"name": "notes", "path": "/notes", "upstreams": ["http://127.0.0.1:9"], "auth": ["bearer"]}
+    store = await Store.open(database, Keyring(base64.b64decode(MASTER_KEY)), name="gateway-test")
+    client, _ = await new_client(store, scopes=frozenset({"notes:gone"}))
+    await store.close()
     async with serving(tmp_path, routes=[{**route, "scopes": ["notes:read"]}], dsn=database) as gateway:
         (line,) = [line for line in gateway.logs if line["event"] == "undefined scope"]
+        (held,) = [line for line in gateway.logs if line["event"] == "undefined scope that clients may ask for"]
     assert (line["level"], line["route"], line["scope"]) == ("warning", "notes", "notes:read")
     assert "gateway scope create notes:read" in line["mend"]
+    assert (held["level"], held["scope"], held["clients"]) == ("warning", "notes:gone", [client.client_id])
+    assert "gateway client update ID --scope" in held["mend"]
