@@ -12,7 +12,8 @@ from fuzz.memory import MIB, Memory
 from fuzz.sockets import gateway
 from gateway.observe import start
 
-SLOWER = 100  # times: what goes through sockets gets a hundredth of what each other target gets
+SHARE = 100  # of the inputs, for all but
+SHARES = {"gateway": 1, "files": 5, "slowness": 10, "lines": 50}  # what is slower: sockets, files, long inputs
 
 
 def fuzz(name: str, count: int, seed: int) -> Memory:
@@ -31,7 +32,7 @@ def fuzz(name: str, count: int, seed: int) -> Memory:
 
 def shares(names: Sequence[str], count: int) -> dict[str, int]:
     """How many of `count` inputs each target gets."""
-    weights = {name: 1 if name == "gateway" else SLOWER for name in names}
+    weights = {name: SHARES.get(name, SHARE) for name in names}
     return {name: -(-count * weight // sum(weights.values())) for name, weight in weights.items()}
 
 

@@ -2,12 +2,13 @@
 
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 import h11
 
 from fuzz.mutation import CREDENTIAL_SEEDS, REQUEST_SEEDS, RESPONSE_SEEDS, TARGET_SEEDS, bytewise, cut, mutated
+from fuzz.parsers import PARSERS, slowness
 from gateway.credentials import mac
 from gateway.credentials.authorization import Malformed as MalformedCredential
 from gateway.http1 import End, Malformed, RequestHead, RequestReader, ResponseHead, ResponseReader
@@ -225,10 +226,12 @@ def credentials(chance: random.Random) -> bytes:
     return raw
 
 
-INVARIANTS = {
+INVARIANTS: dict[str, Callable[[random.Random], bytes]] = {
     "requests": requests,
     "responses": responses,
     "repetitions": repetitions,
     "targets": targets,
     "credentials": credentials,
+    **{name: parser.invariant for name, parser in PARSERS.items()},
+    "slowness": slowness,
 }

@@ -8,6 +8,7 @@ import re
 import re._parser as parser
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from re import _constants as ops
 from typing import Any, Final
@@ -15,7 +16,7 @@ from typing import Any, Final
 import gateway
 
 USES: Final = frozenset(("fullmatch", "match", "search", "sub", "split", "findall", "finditer"))
-PIECES: Final = 60
+PIECES: Final = 50
 LONGEST: Final = 64  # bytes of one
 
 
@@ -42,23 +43,27 @@ class Found:
         """Texts that it or a part of it fits, and single characters that it knows."""
         chance = random.Random(self.name)
         tree = list(parser.parse(self.pattern.pattern, self.pattern.flags))
-        parts = [tree, *_inner(tree)]
         found = {b" ", b"a", b"0"}
         for _ in range(PIECES):
-            part = chance.choice((tree, chance.choice(parts)))
+            part = tree
+            while (within := _within(part)) and chance.random() < 0.7:
+                part = chance.choice(within)
             start = chance.choice((0, chance.randrange(len(part))))
             text = "".join(_fitting(chance, part[start : chance.randint(start, len(part)) + 1]))
             found.add(text.encode("latin-1", "replace")[:LONGEST])
         return sorted(found - {b""})
 
 
-def modules() -> Iterator[tuple[str, Any, ast.Module]]:
+@cache
+def modules() -> list[tuple[str, Any, ast.Module]]:
     """Every module of the gateway: its name, itself and its text."""
+    found = []
     for module in pkgutil.walk_packages(gateway.__path__, "gateway."):
         if module.name == "gateway.__main__":
             continue
         loaded = importlib.import_module(module.name)
-        yield module.name, loaded, ast.parse(Path(str(loaded.__file__)).read_text())
+        found.append((module.name, loaded, ast.parse(Path(str(loaded.__file__)).read_text())))
+    return found
 
 
 def patterns() -> list[Found]:
@@ -124,14 +129,11 @@ def _uses(tree: ast.Module) -> Iterator[tuple[str, str]]:
                 yield base.attr, node.attr
 
 
-def _inner(items: Sequence[Any]) -> Iterator[list[Any]]:
-    """The parts of a pattern's tree that stand in groups, branches and repetitions."""
-    for _, value in items:
-        for inner in value if isinstance(value, tuple | list) else (value,):
-            for part in inner if isinstance(inner, list) else (inner,):
-                if isinstance(part, parser.SubPattern) and len(part):
-                    yield list(part)
-                    yield from _inner(list(part))
+def _within(items: Sequence[Any]) -> list[list[Any]]:
+    """The parts of a pattern's tree that stand in the groups, branches and repetitions of a part."""
+    values = [value if isinstance(value, tuple) else (value,) for _, value in items]
+    inner = [part for value in values for one in value for part in (one if isinstance(one, list) else (one,))]
+    return [list(part) for part in inner if isinstance(part, parser.SubPattern) and len(part)]
 
 
 def _fitting(chance: random.Random, items: Any) -> Iterator[str]:

@@ -77,7 +77,7 @@ _SECRETS: Final = re.compile(
     | (?<![\w.-]) (?P<cookie> __(?:Host|Secure)- [\w.-]++ =) [^\s;'"]*+
     | (?P<named> (?: [?&] (?={_NAME} =) (?:{_spelled(_SECRET_PARAMETERS)}) =
                  | (?<![\w%.-]) ['"]? (?={_NAME} {_IS}) (?:{_spelled(_SECRET_NAMES)}) {_IS}))
-      (?: \\*+"[^"]*+"? | '[^']*+'? | (?: \[removed\] | [^\s&;,'")}}\]] )*+ )
+      (?: \\*+"[^"]*+"? | '[^']*+'? | \[removed\] | (?: \[removed\] | [^\s&;,'")}}\]] )*+ )
     """,
     re.VERBOSE | re.IGNORECASE,
 )

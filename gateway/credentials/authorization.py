@@ -47,4 +47,8 @@ def in_query(target: bytes) -> bool:
     if not mark or (_QUERY_TOKEN not in query and b"%" not in query):
         return False
     names = (pair.partition(b"=")[0] for pair in query.split(b"&"))
-    return any(unquote_to_bytes(name) == _QUERY_TOKEN for name in names)
+    # What is shorter is too short, and what is longer is longer also where each of its bytes is an escape.
+    return any(
+        len(_QUERY_TOKEN) <= len(name) <= 3 * len(_QUERY_TOKEN) and unquote_to_bytes(name) == _QUERY_TOKEN
+        for name in names
+    )

@@ -1,0 +1,311 @@
+"""Each parser of ours by itself: what must hold for any bytes, and what they may cost.
+
+Nothing but a parser's own error escapes, and what it takes means the same when it is written down and read again.
+"""
+
+import io
+import json
+import os
+import random
+from collections.abc import Sequence
+from contextlib import redirect_stderr, suppress
+from dataclasses import dataclass
+from ipaddress import ip_address, ip_network
+from pathlib import Path
+from typing import Final
+from urllib.parse import quote_from_bytes
+
+from fuzz.mutation import CREDENTIAL_SEEDS, REQUEST_SEEDS, RESPONSE_SEEDS, TARGET_SEEDS, mutated
+from fuzz.slowness import BOUND, SIZE, Climb, Take
+from gateway import observe
+from gateway.config import ConfigError, load
+from gateway.credentials import Malformed as MalformedCredential
+from gateway.credentials import content_digest, in_query, mac, signatures, split, structured
+from gateway.credentials.components import Message
+from gateway.errors import OAuthError
+from gateway.http1 import Malformed, RequestHead, RequestReader, ResponseReader, parse_host
+from gateway.model import OWN_COOKIES, parse_scope
+from gateway.oauth import client_authentication, forms, redirect_uris
+from gateway.proxy.answers import prefers_html
+from gateway.routing import NoRoute, RouteTable, TargetError, canonical, cookies
+from gateway.routing.forwarded import hops, is_trusted
+
+SESSION: Final = b"__Host-gateway_session"
+TRUSTED: Final = (ip_network("10.0.0.0/8"), ip_network("fd00::/8"))
+_MENTIONS: Final = cookies.mentioning([name.encode() for name in OWN_COOKIES])
+_NO_ROUTES: Final = RouteTable(())
+_log = observe.get_logger("fuzz")
+
+
+@dataclass(frozen=True, slots=True)
+class Parser:
+    """A parser with what it is fed: `check` holds for any bytes, `take` is what may take `bound` seconds for 8 KiB."""
+
+    seeds: Sequence[bytes]
+    take: Take
+    check: Take | None = None
+    bound: float = BOUND
+
+    def invariant(self, chance: random.Random) -> bytes:
+        """Let mutated bytes show that what must hold does not."""
+        data = mutated(chance, self.seeds)
+        (self.check or self.take)(data)
+        return data
+
+    def climb(self) -> Climb:
+        """A search for what takes it longest."""
+        pieces = [piece for seed in self.seeds for piece in (seed, *seed.replace(b";", b"=").split(b"=")) if piece]
+        return Climb([*pieces, *TOKENS], self.bound)
+
+
+TOKENS: Final = (
+    *(bytes((byte,)) for byte in b" \t\r\n;,=&?%:/.\\\"'()[]{}#@*+-_~a0A\x00\x7f\xff"),
+    b"%61", b"a=", b"://a:", b"//", b"/a", b"/;", b"/..", b"a.", b";a", b'"a"', b"a:b@", b"x-a: b\r\n", b"k=1\n",
+    b"[[routes]]\n",
+)  # fmt: skip
+
+# -- cookies ------------------------------------------------------------------------------------------------
+
+COOKIES: Final = [
+    b"__Host-gateway_session=abc; theme=dark", b"a=1; __Host-gateway_session=x; __Host-gateway_session=y",
+    b'a="; __Host-gateway_session=x; b="', b"x=y __Host-gateway_session=EVIL", b" __Host-gateway_session = x ",
+    b"__Host-gateway_session", b"=__Host-gateway_session=x", b"a,__Host-gateway_session=x", b";;a;=;",
+]  # fmt: skip
+
+
+def cookies_taken(data: bytes) -> None:
+    cookies.read([data], SESSION)
+    cookies.without(data, (SESSION,))
+    _MENTIONS(data)
+
+
+def cookies_checked(data: bytes) -> None:
+    value = cookies.read([data], SESSION)
+    kept = cookies.without(data, (SESSION,))
+    assert cookies.read([kept], SESSION) is None, data
+    assert value is None or (value.isascii() and not set(value) & set(' ";,\\')), data
+    assert value is None or cookies.read([b"a=1", data], SESSION) == value, data
+    assert cookies.read([data, data], SESSION) is None, data
+    assert SESSION not in data or _MENTIONS(data) or data.strip(b" \t") != SESSION, data
+
+
+# -- forms, queries, scopes, redirect URIs -------------------------------------------------------------------
+
+FORMS: Final = [
+    b"grant_type=authorization_code&code=gwc_a&redirect_uri=https%3A%2F%2Fa.test%2Fcb", b"scope=a+b&scope=c",
+    b"a&=b&&=", b"client_id=x&state=%ff%00%zz%", b"%61ccess_token=x", b"a=b=c&d=%26%3D%2B",
+    b"resource=https://a.test/x&resource=",
+]  # fmt: skip
+
+
+def form_taken(data: bytes) -> None:
+    with suppress(OAuthError):
+        form = forms.parse(data)
+        form.repeated(but=frozenset(("resource",)))
+        form.all("resource")
+
+
+def form_checked(data: bytes) -> None:
+    try:
+        form = forms.parse(data)
+    except OAuthError:
+        return
+    pairs = ([text.encode("utf-8", "surrogateescape") for text in pair] for pair in form.fields)
+    written = b"&".join(b"=".join(quote_from_bytes(part, safe="").encode() for part in pair) for pair in pairs)
+    assert forms.parse(written) == form, data
+    assert "access_token" not in form.names or in_query(b"/?" + data), data
+
+
+def client_taken(data: bytes) -> None:
+    with suppress(OAuthError):
+        client_authentication.parse([data.decode("latin-1")], forms.Form(), forms.Form())
+
+
+URIS: Final = [b"https://a.test/cb", b"http://127.0.0.1:4711/cb?x", b"http://[::1]/", b"com.example:/cb", b"a.b-c:%41/"]
+
+
+def uri_taken(data: bytes) -> None:
+    text = data.decode("latin-1")
+    redirect_uris.is_registered(("http://127.0.0.1/cb", "https://a.test/cb"), text)
+    redirect_uris.shown_host(text)
+    redirect_uris.form_action_source(text)
+    with suppress(ValueError):
+        parse_scope(text)
+
+
+# -- hosts and the forwarded chain ---------------------------------------------------------------------------
+
+HOSTS: Final = [b"a.example:8443", b"[::1]:80", b"[2001:db8::1]", b"a", b"127.0.0.1:", b"A_b~!$&'()*+,;=.", b"a:65536"]
+
+
+def host_taken(data: bytes) -> None:
+    with suppress(Malformed):
+        parse_host(data)
+
+
+def host_checked(data: bytes) -> None:
+    with suppress(Malformed):
+        host, port = parse_host(data)
+        assert port is None or 0 <= port <= 65535, data
+        again = host if port is None else b"%b:%d" % (host, port)
+        assert parse_host(again) == (host, port), data
+        assert host == host.lower(), data
+        assert not set(host) & set(b"/?#@\\ "), data
+
+
+CHAINS: Final = [
+    b"203.0.113.7, 10.0.0.1", b"::ffff:203.0.113.7,fd00::1 ,\t10.1.2.3", b"6.6.6.6, x, 10.0.0.1", b"[::1]:80",
+    b"fe80::1%1", b"10.0.0.1," * 3, b"1.2.3.4:5",
+]  # fmt: skip
+
+
+def chain_checked(data: bytes) -> None:
+    found = hops([data], TRUSTED)
+    read = [ip_address(text) for text in found]
+    assert [str(ip) for ip in read] == list(found), data
+    assert all(is_trusted(ip, TRUSTED) for ip in read[1:]), data
+    assert len(found) <= data.count(b",") + 1, data
+
+
+# -- signature fields ------------------------------------------------------------------------------------------
+
+INPUTS: Final = [
+    b'sig=("@method" "@target-uri");created=1618884473;nonce="n";keyid="gwa_a"',
+    b'a=("@method" "@authority" "@path" "@query");created=1;nonce="n";keyid="gwa_a", b=();keyid="x"',
+    b'sig=("x-a";sf "x-a";key="k" "x-a";bs "@query-param";name="q");created=1;nonce="n";keyid="a"',
+    b'sig=("content-digest" "@method" "@target-uri");alg="hmac-sha256";expires=2;created=1;nonce="n";keyid="a";tag="t"',
+    b'sig=:YWJj:;a=?1, b=@1618884473, c=%"x", d=1.5, e=*tok/en:x, f', b"a=1, a=2",
+]  # fmt: skip
+
+
+def signed_by(data: bytes) -> Message:
+    """A request whose fields and query all are these bytes."""
+    labels = b"sig=:YWJj:" if data.startswith(b"sig") else b"a=:YWJj:, b=:YWJj:"
+    lines = ((b"signature-input", data), (b"signature", labels), (b"x-a", data), (b"priority", data))
+    fields = tuple((name, name, value) for name, value in lines)
+    return Message(method="GET", target=b"/p?q=" + data, scheme="https", authority="a.test", fields=fields)
+
+
+def signature_taken(data: bytes) -> None:
+    for part in (data, data[:4000], data[:1000]):  # fields are refused beyond their bounds
+        with suppress(MalformedCredential):
+            signatures.from_message(signed_by(part))
+    with suppress(MalformedCredential):
+        content_digest.parse([data[:1000]])
+
+
+def signature_checked(data: bytes) -> None:
+    signature_taken(data)
+    with suppress(MalformedCredential):
+        members = structured.dictionary([data], field="any", longest=SIZE)
+        written = ", ".join(f"{key}={structured.serialised(member)}" for key, member in members.items())
+        assert structured.dictionary([written.encode()], field="any", longest=2 * SIZE) == members, data
+
+
+def credential_taken(data: bytes) -> None:
+    with suppress(MalformedCredential):
+        split(data)
+    with suppress(MalformedCredential):
+        mac.parse(data)
+    mac.usual(data)
+
+
+# -- heads, targets, the log -----------------------------------------------------------------------------------
+
+
+def request_taken(data: bytes) -> None:
+    reader = RequestReader()
+    reader.receive(data)
+    with suppress(Malformed):
+        while (event := reader.next_event()) is not None:
+            if isinstance(event, RequestHead):
+                prefers_html(event)
+            elif not isinstance(event, bytes):
+                reader.next_request()
+
+
+def response_taken(data: bytes) -> None:
+    reader = ResponseReader()
+    reader.receive(data)
+    with suppress(Malformed):
+        while (event := reader.next_event()) is not None:
+            del event
+
+
+def target_taken(data: bytes) -> None:
+    with suppress(TargetError):
+        target = canonical(data)
+        assert isinstance(_NO_ROUTES.match(b"a", b"GET", target.path), NoRoute)
+
+
+LOGGED: Final = [
+    b"postgresql://u:p@h/db", b"__Host-a=b; c", b"Authorization: Bearer x", b"?code=a&token=b",
+    b'{"client_secret": "a"}',
+    b"bearer basic token mac id=a", b"gwa_a", b"__Host-", b"://a:", b"%63%6f%64%65=a", b'\\"password\\": \\"x',
+]  # fmt: skip
+
+
+def logged_taken(data: bytes) -> str:
+    text, written = data.decode("latin-1"), io.StringIO()
+    with redirect_stderr(written):
+        _log.error("refused", path=text, host=text)
+    return written.getvalue()
+
+
+def logged_checked(data: bytes) -> None:
+    written, text = logged_taken(data), data.decode("latin-1")
+    assert written.isascii(), data
+    assert (written.count("\n"), written[-2:]) == (1, "}\n"), data
+    assert len(written) <= 4096, data
+    assert json.loads(written)["event"] == "refused", data
+    once = observe.scrub(text)
+    assert observe.scrub(once) == once, data
+
+
+# -- the file --------------------------------------------------------------------------------------------------
+
+FILES: Final = [
+    b'[server]\npublic_url = "https://a.test"\nlisten = "127.0.0.1:0"\n',
+    b'[[routes]]\nname = "a"\npath = "/a"\nauth = "none"\nupstreams = ["http://127.0.0.1:1"]\nhosts = ["a", "b"]\n',
+    b'[database]\nurl = "postgresql://a:b@c/d"\n', b'[scopes]\nread = "Read"\n[tokens]\naccess = "1h"\n',
+    b"a.b.c = 1\n", b"x = [[[{a = 1}]]]\n", b'"\\u0061" = """\nx"""\n', b"d = 1979-05-27\n",
+]  # fmt: skip
+
+
+FILE: Final = os.memfd_create("gateway.toml")
+
+
+def file_taken(data: bytes) -> None:
+    os.ftruncate(FILE, 0)
+    os.pwrite(FILE, data, 0)
+    with suppress(ConfigError):
+        load(Path(f"/proc/self/fd/{FILE}"))
+
+
+PARSERS: Final = {
+    "cookies": Parser(COOKIES, cookies_taken, cookies_checked),
+    "forms": Parser(FORMS, form_taken, form_checked),
+    "queries": Parser(FORMS, lambda data: in_query(b"/?" + data)),
+    "clients": Parser([b"Basic YTpi", b"basic  YQ==", b"Basic JTQxOiUyMg=="], client_taken),
+    "addresses": Parser(URIS, uri_taken),
+    "hosts": Parser(HOSTS, host_taken, host_checked),
+    "chains": Parser(CHAINS, lambda data: hops([data], TRUSTED), chain_checked),
+    "signatures": Parser(INPUTS, signature_taken, signature_checked),
+    "schemes": Parser([b"Bearer gwa_a", b"MAC " + CREDENTIAL_SEEDS[0], *CREDENTIAL_SEEDS], credential_taken),
+    "heads": Parser(REQUEST_SEEDS, request_taken),
+    "answers": Parser(RESPONSE_SEEDS, response_taken),
+    "paths": Parser(TARGET_SEEDS, target_taken),
+    "lines": Parser(LOGGED, logged_taken, logged_checked),
+    "files": Parser(FILES, file_taken, bound=0.5),  # an operator's, and read at a start and a reload
+}
+
+
+def slowness(chance: random.Random) -> bytes:
+    """One more step of the search for what takes one of the parsers longest."""
+    name = chance.choice(sorted(PARSERS))
+    if name not in _climbs:
+        _climbs[name] = PARSERS[name].climb()
+    return _climbs[name].step(PARSERS[name].take, chance)
+
+
+_climbs: dict[str, Climb] = {}
