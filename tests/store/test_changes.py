@@ -97,7 +97,7 @@ TYPED: list[tuple[str, str]] = [
     ("delete from users", "user"),
     ("delete from clients", "client"),
     ("truncate access_tokens", "all"),
-    ("truncate users, grants, families, codes, sessions, flows", "all"),
+    ("truncate users, grants, families, codes, sessions, flows cascade", "all"),
 ]
 
 
