@@ -6,7 +6,7 @@ What must be done now and then for all, whoever does it, is done here too, where
 import asyncio
 import socket
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Final, cast
 
 from aiohttp.web import Server
@@ -32,6 +32,8 @@ async def serving(start: Start, listener: socket.socket) -> AsyncIterator[Servic
     async with AsyncExitStack() as stack:
         store = store_of(start, AUTHORIZATION_POOL)
         stack.push_async_callback(store.close)
+        with suppress(StoreUnavailable):  # the sweep looks again when the database is back
+            await store.compare_clocks()
         app = create_app(start.settings, store)
         load(app)
         memory.let_go_of_files()  # before a connection by name starts a thread

@@ -26,7 +26,6 @@ Where the database gives no answer: 503, never a pass.
 """
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
 from dataclasses import replace
@@ -44,7 +43,7 @@ from gateway.guard import signing
 from gateway.guard.batches import Overloaded
 from gateway.guard.cache import Held
 from gateway.guard.follower import follow
-from gateway.guard.ledger import Ledger, since_boot
+from gateway.guard.ledger import Ledger
 from gateway.guard.nonces import Nonces, Outcome, Pending, Spending, key_of
 from gateway.guard.refusing import Refusing, no_answer
 from gateway.guard.tokens import Tokens
@@ -52,6 +51,7 @@ from gateway.guard.verdict import Allowed, BodyAwaited, Call, Door, Principal, R
 from gateway.model import format_scope
 from gateway.routing import Route
 from gateway.store import Store
+from gateway.store.clock import since_boot
 
 _BEARER: Final = "bearer"
 _DEADLINE: Final = 2.1  # seconds for all database work of one call, so that its 503 is out within 2.5 s
@@ -73,8 +73,8 @@ Found = TypeVar("Found")
 class Guard:
     """Judges calls by what the store knows now, or knew within the lease of the change log (`guard.ledger`).
 
-    `clock` gives seconds since 1970, `elapsed` seconds that never go back. Between `start` and `close` the change
-    log is followed and tokens are cached; without, the database is asked each time.
+    `clock` gives seconds since 1970, the store's unless another is given; `elapsed` seconds that never go back. Between
+    `start` and `close` the change log is followed and tokens are cached; without, the database is asked each time.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Guard:
         store: Store,
         settings: Settings,
         *,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] | None = None,
         elapsed: Callable[[], float] = since_boot,
     ) -> None:
         if settings.keyring is None:
@@ -95,11 +95,10 @@ class Guard:
         self._is_invented = settings.keyring.is_invented
         self._is_forged = settings.keyring.is_forged
         self._mac = settings.config.mac
+        self._now = store.seconds if clock is None else _never_back(clock)
         self._nonces = Nonces(store, self._mac.skew, self._now)
         self._scheme = "https" if settings.config.server.secure else "http"
-        self._clock = clock
         self._elapsed = elapsed
-        self._latest = 0.0
         self._following: asyncio.Task[None] | None = None
         self._refused = Refusing(settings.config.server.host)
 
@@ -351,19 +350,24 @@ class Guard:
             scope=format_scope(needed),
         )
 
-    def _now(self) -> float:
-        """Seconds since 1970 that never run backwards within a process: a clock set back revives no signature."""
-        now = self._clock()
-        if now > self._latest:
-            self._latest = now
-        return self._latest
-
     # -- refusals -------------------------------------------------------------------------------------------
 
     def _invalid(self, call: Call, scheme: str, description: str, cause: str, found: Allowed | None = None) -> Refused:
         """The refusal of a credential of that scheme; `found` is what is known of its token."""
         identity = None if found is None else found.identity
         return self._refused(call, 401, "invalid_token", description, cause, used=(scheme,), identity=identity)
+
+
+def _never_back(clock: Callable[[], float]) -> Callable[[], float]:
+    """The same clock, except that one which is set back revives no token and no signature."""
+    latest = 0.0
+
+    def now() -> float:
+        nonlocal latest
+        latest = max(latest, clock())
+        return latest
+
+    return now
 
 
 def _wanted(route: Route) -> str:

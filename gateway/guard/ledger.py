@@ -17,23 +17,18 @@ token that it did not concern one more query, and a hundred thousand cached toke
 The lease bounds what is not known: it counts from the moment in which the last successful reading was *sent*.
 """
 
-import time
 from collections.abc import Callable, Iterable
-from functools import partial
 from math import inf
 from typing import Final
 
 from gateway.model import AccessToken
+from gateway.store.clock import since_boot
 
 LEASE: Final = 2.0  # seconds
 _BITS: Final = 16
 _MASK: Final = (1 << _BITS) - 1
 _MARKS: Final = 5
 _KINDS: Final = frozenset(("token", "family", "grant", "client", "user"))
-
-
-# Seconds that never go back and that pass while the machine sleeps: a lease does not outlive a suspension.
-since_boot: Final[Callable[[], float]] = partial(time.clock_gettime, time.CLOCK_BOOTTIME)
 
 
 def _mark(kind: str, key: str) -> int:

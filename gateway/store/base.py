@@ -99,11 +99,9 @@ class Base:
         self._keyring = keyring
         self._tokens = tokens
         self._clock = clock
+        self.seconds = clock.seconds  # since 1970: what `now` says
         self._tally = Tally(database, self.now, timedelta(seconds=WAIT))
 
     def now(self) -> datetime:
-        """The time by which this store judges; it never goes back."""
+        """The time by which this store judges; it does not go back, nor leap ahead by itself (`store.clock`)."""
         return self._clock()
-
-    def _in(self, seconds: float) -> datetime:
-        return self._clock() + timedelta(seconds=seconds)

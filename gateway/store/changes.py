@@ -23,6 +23,7 @@ from typing import Final
 import asyncpg
 
 from gateway.store.base import Base
+from gateway.store.clock import Clock
 from gateway.store.database import DEADLINE, Connection, Row, Statements, answering, connect
 
 CHANGES_KEPT: Final = timedelta(hours=1)
@@ -45,8 +46,9 @@ class Reading:
 class ChangeFeed:
     """A place in the log, and the connection that reads on from there."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, clock: Clock) -> None:
         self._statements = Statements(connection)
+        self._clock = clock
         self._history: tuple[float, str] | None = None
         self._last = 0
 
@@ -55,6 +57,7 @@ class ChangeFeed:
         async with answering(DEADLINE):
             row = await self._statements.row("changes_read", self._last, _MOST)
         assert row is not None  # noqa: S101 -- the statement has no condition
+        self._clock.compare(row["now"])
         history = (row["server"], row["timeline"])
         gapless = history == self._history and self._joins(row)
         self._history, self._last = history, row["newest"]
@@ -86,7 +89,7 @@ class ChangeLog(Base):
             async with answering(DEADLINE):
                 with suppress(asyncpg.PostgresError):  # what cannot listen is asked at every beat
                     await connection.add_listener(_CHANNEL, hinted)
-            yield ChangeFeed(connection)
+            yield ChangeFeed(connection, self._clock)
         finally:
             connection.remove_termination_listener(hinted)
             connection.terminate()

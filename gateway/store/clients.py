@@ -134,7 +134,7 @@ class Clients(Base):
         async with self._database.transaction() as statements:
             if await statements.value("client_lock", client_id) is None:
                 return None
-            await statements.row("secrets_retire", client_id, now + timedelta(seconds=overlap))
+            await statements.row("secrets_retire", client_id, now, timedelta(seconds=overlap))
             await statements.row("secret_add", digest(secret), client_id, now)
         return secret
 

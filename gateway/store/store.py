@@ -63,6 +63,7 @@ class Store(
 
         store = cls.over(dsn, keyring, size=size, name=name, tokens=tokens, clock=clock)
         try:
+            await store.compare_clocks()
             await cls._require_key(store)
         except StoreUnavailable as exc:
             raise cannot_reach(dsn, exc.__cause__ or exc) from exc

@@ -3,39 +3,61 @@
 from datetime import timedelta
 from typing import Final
 
+from gateway.observe import get_logger
 from gateway.store.base import WAIT, Base
 from gateway.store.changes import CHANGES_KEPT
-from gateway.store.database import ACT_DEADLINE
+from gateway.store.clock import LEAP
+from gateway.store.database import ACT_DEADLINE, Statements
 
-_EVENTS_KEPT: Final = timedelta(days=90)
 _SWEEP_LOCK: Final = 0x73776570  # the advisory lock's key: "swep"
+_EXPIRED: Final = (
+    "sweep_sessions",
+    "sweep_flows",
+    "sweep_codes",
+    "sweep_access_tokens",
+    "sweep_refresh_tokens",
+    "sweep_families",
+    "sweep_grants",
+    "sweep_secrets",
+    "sweep_token_nonces",
+    "sweep_mac_nonces",
+)
+_KEPT: Final = {
+    "sweep_attempts": timedelta(seconds=WAIT),
+    "sweep_events": timedelta(days=90),
+    "sweep_changes": CHANGES_KEPT,
+}
+
+_log = get_logger("gateway.store")
 
 
 class Upkeep(Base):
     """What no person and no client asks for by name."""
 
+    async def compare_clocks(self) -> None:
+        """Look at the database's clock, so that no leap of ours counts: before anything is judged or written."""
+        self._clock.compare(await self._database.value("clock_read"))
+
     async def sweep(self, batch: int = 1000) -> int:
         """Remove what expired, at most `batch` rows of each kind, by whichever worker holds the advisory lock.
 
-        How many rows went: 0 when nothing was left to do or another worker is at it.
+        How many rows went: 0 when nothing was left to do, another worker is at it, or its clock and the database's
+        differ by more than a minute: what one of them takes for dead may live.
         """
-        now = self.now()
-        cutoffs = {
-            "sweep_sessions": now,
-            "sweep_flows": now,
-            "sweep_codes": now,
-            "sweep_access_tokens": now,
-            "sweep_refresh_tokens": now,
-            "sweep_families": now,
-            "sweep_grants": now,
-            "sweep_secrets": now,
-            "sweep_token_nonces": now,
-            "sweep_mac_nonces": now,
-            "sweep_attempts": now - timedelta(seconds=WAIT),
-            "sweep_events": now - _EVENTS_KEPT,
-            "sweep_changes": now - CHANGES_KEPT,
-        }
         async with self._database.transaction(ACT_DEADLINE) as statements:
-            if not await statements.value("sweep_lock", _SWEEP_LOCK):
+            row = await statements.row("sweep_lock", _SWEEP_LOCK)
+            assert row is not None  # noqa: S101 -- the statement has no condition
+            self._clock.compare(row["now"])
+            if not row["locked"]:
                 return 0
-            return sum([await statements.value(name, cutoff, batch) for name, cutoff in cutoffs.items()])
+            apart = self.now().timestamp() - row["now"]
+            if abs(apart) > LEAP:
+                _log.warning("nothing is removed: the clocks of worker and database differ", seconds=round(apart))
+                return 0
+            return await self._sweep(statements, batch)
+
+    async def _sweep(self, statements: Statements, batch: int) -> int:
+        now = self.now()
+        gone = [await statements.value(name, now, batch) for name in _EXPIRED]
+        gone += [await statements.value(name, now, batch, kept) for name, kept in _KEPT.items()]
+        return sum(gone)

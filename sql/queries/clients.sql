@@ -70,8 +70,8 @@ select content from client_logos where name = $1 limit 1;
 select client_id from clients where client_id = $1 and confidential for update;
 
 -- name: secrets_retire
--- The secrets that a newer one replaces end at $2, unless they end before.
-update client_secrets set expires_at = least(expires_at, $2) where client_id = $1;
+-- The secrets that a newer one replaces end $3 after $2, which is no later than now, unless they end before.
+update client_secrets set expires_at = least(expires_at, least($2, now()) + $3::interval) where client_id = $1;
 
 -- name: secrets_list
 -- The secrets of a client that count, the newest first: since when, and until when where a newer one takes over.

@@ -2,6 +2,10 @@
 -- Whether the database answers.
 select 1;
 
+-- name: clock_read
+-- The database's time, in seconds since 1970.
+select extract(epoch from clock_timestamp())::double precision;
+
 -- name: master_key_note
 -- The master key that first wrote here.
 insert into settings (master_key_id) values ($1) on conflict do nothing;
@@ -11,14 +15,16 @@ insert into settings (master_key_id) values ($1) on conflict do nothing;
 select master_key_id from settings;
 
 -- name: sweep_lock
--- Whether this worker is the one that sweeps now; the lock ends with the transaction.
-select pg_try_advisory_xact_lock($1);
+-- Whether this worker is the one that sweeps now, and the database's time; the lock ends with the transaction.
+select pg_try_advisory_xact_lock($1) as locked, extract(epoch from now())::double precision as now;
 
 -- name: sweep_sessions
--- Sessions that ended.
+-- Sessions that ended. Here and below the earlier of the worker's clock and ours counts: one that is
+-- ahead must end nothing that lives.
 with gone as (
     delete from sessions where session_id = any (array(
-        select session_id from sessions where expires_at <= $1 order by expires_at limit $2 for update skip locked
+        select session_id from sessions
+        where expires_at <= least($1, now()) order by expires_at limit $2 for update skip locked
     ))
     returning 1
 )
@@ -28,7 +34,8 @@ select count(*) from gone;
 -- Requests that nobody answers any more.
 with gone as (
     delete from flows where flow_id = any (array(
-        select flow_id from flows where expires_at <= $1 order by expires_at limit $2 for update skip locked
+        select flow_id from flows
+        where expires_at <= least($1, now()) order by expires_at limit $2 for update skip locked
     ))
     returning 1
 )
@@ -39,7 +46,7 @@ select count(*) from gone;
 with gone as (
     delete from codes where digest = any (array(
         select digest from codes
-        where expires_at <= $1 and spent_at is null
+        where expires_at <= least($1, now()) and spent_at is null
         order by expires_at limit $2 for update skip locked
     ))
     returning 1
@@ -50,7 +57,8 @@ select count(*) from gone;
 -- Access tokens that expired.
 with gone as (
     delete from access_tokens where digest = any (array(
-        select digest from access_tokens where expires_at <= $1 order by expires_at limit $2 for update skip locked
+        select digest from access_tokens
+        where expires_at <= least($1, now()) order by expires_at limit $2 for update skip locked
     ))
     returning 1
 )
@@ -60,7 +68,8 @@ select count(*) from gone;
 -- Refresh tokens that expired, spent or not.
 with gone as (
     delete from refresh_tokens where digest = any (array(
-        select digest from refresh_tokens where expires_at <= $1 order by expires_at limit $2 for update skip locked
+        select digest from refresh_tokens
+        where expires_at <= least($1, now()) order by expires_at limit $2 for update skip locked
     ))
     returning 1
 )
@@ -70,7 +79,8 @@ select count(*) from gone;
 -- Families of which nothing lives, with the codes that they began with.
 with gone as (
     delete from families where family_id = any (array(
-        select family_id from families where expires_at <= $1 order by expires_at limit $2 for update skip locked
+        select family_id from families
+        where expires_at <= least($1, now()) order by expires_at limit $2 for update skip locked
     ))
     returning 1
 )
@@ -81,7 +91,7 @@ select count(*) from gone;
 with gone as (
     delete from grants where grant_id = any (array(
         select grant_id from grants g
-        where revoked_at <= $1
+        where revoked_at <= least($1, now())
             and not exists (select from families f where f.grant_id = g.grant_id)
             and not exists (select from codes k where k.grant_id = g.grant_id)
         order by revoked_at limit $2 for update skip locked
@@ -94,28 +104,38 @@ select count(*) from gone;
 -- Client secrets whose overlap is over.
 with gone as (
     delete from client_secrets where digest = any (array(
-        select digest from client_secrets where expires_at <= $1 limit $2 for update skip locked
+        select digest from client_secrets
+        where expires_at <= least($1, now()) limit $2 for update skip locked
     ))
     returning 1
 )
 select count(*) from gone;
 
 -- name: sweep_attempts
--- Counts of wrong passwords that no longer count.
+-- Counts of wrong passwords that no longer count, and those that a clock which was ahead dated: nobody waits for them.
 with gone as (
     delete from failed_attempts where (account, browser) in (
         select account, browser from failed_attempts
-        where last_failed_at <= $1 order by last_failed_at limit $2 for update skip locked
+        where last_failed_at <= least($1, now()) - $3::interval or last_failed_at > now() + interval '1 minute'
+        order by last_failed_at limit $2 for update skip locked
     )
     returning 1
 )
 select count(*) from gone;
 
 -- name: sweep_events
--- Audit records past their time, from the oldest on.
-with gone as (
+-- Audit records past their time, from the oldest on. What a clock that was ahead dated is from now at the latest, or
+-- it would stand before what comes after it.
+with redated as (
+    update events set at = now()
+    where event_id in (
+        select event_id from (select event_id, at from events order by event_id limit $2) as oldest
+        where at > now() + interval '1 minute'
+    )
+), gone as (
     delete from events where event_id = any (array(
-        select event_id from (select event_id, at from events order by event_id limit $2) as oldest where at <= $1
+        select event_id from (select event_id, at from events order by event_id limit $2) as oldest
+        where at <= least($1, now()) - $3::interval
     ))
     returning 1
 )

@@ -15,10 +15,11 @@ from gateway.config import Settings
 from gateway.credentials import mac
 from gateway.crypto import Keyring
 from gateway.guard import Allowed, BodyAwaited, Call, Guard, Refused, Verdict
-from gateway.guard.ledger import Ledger, since_boot
+from gateway.guard.ledger import Ledger
 from gateway.model import Client, TokenType
 from gateway.routing import Route
 from gateway.store import NewClient, Store
+from gateway.store.clock import since_boot
 from gateway.store.records import IssuedTokens
 from tests.guard.relay import Relay, relaying
 from tests.serving import holds_within, until

@@ -11,7 +11,7 @@ from typing import Any
 
 from gateway.crypto import digest
 from gateway.guard import Allowed, BodyAwaited, Call, Guard, Refused, Verdict
-from gateway.guard.ledger import since_boot
+from gateway.store.clock import since_boot
 from gateway.store.records import IssuedTokens
 from tests.counts import scaled
 from tests.guard.conftest import Worker, World, new_client

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.guard.ledger import LEASE, Ledger, since_boot
+from gateway.guard.ledger import LEASE, Ledger
 from gateway.model import AccessToken, Identity
+from gateway.store.clock import since_boot
 
 TOKEN = AccessToken(
     digest=b"d" * 32,

@@ -132,6 +132,19 @@ async def count(dsn: str, table: str) -> int:
     return int(rows[0]["n"])
 
 
+async def aged(dsn: str, seconds: float) -> None:
+    """Let so much time have passed since everything that the database holds."""
+    columns = await fetch(
+        dsn,
+        "select table_name, string_agg(format('%1$I = %1$I - $1::interval', column_name), ', ') as shifts "
+        "from information_schema.columns join information_schema.tables using (table_schema, table_name) "
+        "where table_schema = 'public' and table_type = 'BASE TABLE' and data_type = 'timestamp with time zone' "
+        "group by table_name",
+    )
+    for table, shifts in columns:
+        await fetch(dsn, f"update {table} set {shifts}", timedelta(seconds=seconds))
+
+
 async def everything(dsn: str) -> dict[str, list[str]]:
     """Every row of every table, as text: what a plain dump holds."""
     tables = await fetch(dsn, "select tablename from pg_tables where schemaname = 'public'")

@@ -12,7 +12,7 @@ import pytest
 
 from gateway.crypto import Keyring, digest
 from gateway.errors import StoreUnavailable
-from gateway.store import ChangeFeed, Store, changes
+from gateway.store import ChangeFeed, Clock, Store, changes
 from gateway.store.records import IssuedTokens
 from gateway.supervisor import embedded
 from tests.counts import scaled
@@ -344,7 +344,7 @@ async def test_ordinary_role_may_read_the_log(store: Store, database: str, rig: 
     await connection.execute(f"create role {role}")
     try:
         await connection.execute(f"grant select on changes to {role}; set role {role}")
-        opened = ChangeFeed(connection)
+        opened = ChangeFeed(connection, Clock())
         await opened.read()
         assert (await opened.read()).gapless
     finally:

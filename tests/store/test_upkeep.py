@@ -1,12 +1,18 @@
 """Tables do not grow with history, and nothing goes that is still needed."""
 
+import os
+import time
+from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
-from gateway.store import Store
-from gateway.store.database import connect
-from tests.store.rig import MovableClock, Rig, count, counted, fetch, outcome
+from gateway.store import Clock, Store
+from gateway.store.database import Statements, connect
+from gateway.store.upkeep import _EXPIRED, _KEPT
+from tests.store.rig import MovableClock, Rig, aged, count, counted, everything, fetch, outcome
 
 DAY = 86400
 
@@ -33,7 +39,7 @@ async def test_sweep_takes_nothing_that_lives(rig: Rig, store: Store, database: 
     assert await store.session(rig.session_token) is not None
 
 
-async def test_sweep_leaves_nothing_that_expired(rig: Rig, store: Store, database: str, clock: MovableClock) -> None:
+async def test_sweep_leaves_nothing_that_expired(rig: Rig, store: Store, database: str) -> None:
     for _ in range(3):
         tokens = await rig.tokens()
         await rig.refresh(tokens.refresh_token)
@@ -45,7 +51,7 @@ async def test_sweep_leaves_nothing_that_expired(rig: Rig, store: Store, databas
     await store.rotate_secret(rig.client.client_id)
     await store.spend_token_nonces([(bytes([n]) * 16, store.now()) for n in range(5)])
     await store.withdraw(rig.user.subject, rig.client.client_id)
-    clock.advance(100 * DAY)
+    await aged(database, 100 * DAY)
     assert await swept(store, batch=4) > 40
     for table in (
         "sessions", "flows", "codes", "families", "access_tokens", "refresh_tokens", "grants", "token_nonces",
@@ -56,11 +62,90 @@ async def test_sweep_leaves_nothing_that_expired(rig: Rig, store: Store, databas
         assert await count(database, table) == 1, table
 
 
-async def test_sweep_keeps_what_people_granted(rig: Rig, store: Store, clock: MovableClock) -> None:
+async def test_sweep_keeps_what_people_granted(rig: Rig, store: Store, database: str) -> None:
     await rig.tokens()
-    clock.advance(100 * DAY)
+    await aged(database, 100 * DAY)
     await swept(store)
     assert len(await store.grants(rig.user.subject)) == 1
+
+
+async def full(rig: Rig, database: str) -> None:
+    """A row of every kind that expires."""
+    store = rig.store
+    tokens = await rig.tokens()
+    await rig.refresh(tokens.refresh_token)
+    await rig.code()
+    await store.start_flow(rig.session_id, rig.request())
+    await store.issue_token(rig.client.client_id, "ada", frozenset({"read"}), 60, "mac")
+    for _ in range(2):
+        store.guess("nobody", None, None).wrong()
+    await counted(store)
+    await store.rotate_secret(rig.client.client_id, overlap=60)
+    await store.spend_token_nonces([(os.urandom(16), store.now() + timedelta(minutes=1))])
+    await fetch(database, "insert into mac_nonces values ($1, now() + interval '1 minute')", os.urandom(16))
+    other = await Rig.build(store, username=f"friend-of-{rig.user.username}")
+    await other.code()
+    await store.withdraw(other.user.subject, other.client.client_id)
+
+
+@pytest.mark.parametrize("seconds", [100 * DAY, 61, -61, -100 * DAY])
+async def test_worker_whose_clock_is_wrong_removes_nothing_and_says_so(
+    rig: Rig, store: Store, database: str, clock: MovableClock, seconds: float
+) -> None:
+    await full(rig, database)
+    await aged(database, 30)
+    before = await everything(database)
+    clock.advance(seconds)
+    with capture_logs() as lines:
+        assert await store.sweep() == 0
+    assert await everything(database) == before
+    (line,) = [line for line in lines if line["event"].startswith("nothing is removed")]
+    assert (line["log_level"], abs(line["seconds"] - seconds) <= 1) == ("warning", True)
+
+
+async def test_no_statement_of_the_sweep_believes_a_clock_that_is_ahead(rig: Rig, store: Store, database: str) -> None:
+    await full(rig, database)
+    before, ahead = await everything(database), store.now() + timedelta(days=1000)
+    connection = await connect(database, "gateway-test")
+    statements = Statements(connection)
+    for name in _EXPIRED:
+        assert await statements.value(name, ahead, 1000) == 0, name
+    for name, kept in _KEPT.items():
+        assert await statements.value(name, ahead, 1000, kept) == 0, name
+    await connection.close()
+    assert await everything(database) == before
+
+
+async def test_worker_whose_clock_leaps_sweeps_and_writes_by_the_time_that_it_is(
+    rig: Rig, database: str, another: Callable[..., Any]
+) -> None:
+    leap = 0.0
+    leapt = await another(clock=Clock(system=lambda: time.time() + leap))
+    await full(rig, database)
+    before = await everything(database)
+    leap = 100 * DAY
+    assert await leapt.sweep() == 0
+    assert await everything(database) == before
+    assert await leapt.session(rig.session_token) is not None
+    later = await Rig.build(leapt, username="eve")
+    await full(later, database)
+    for table, column in (("sessions", "expires_at"), ("access_tokens", "expires_at"), ("events", "at")):
+        (row,) = await fetch(database, f"select max({column}) < now() + interval '1 day' as near from {table}")
+        assert row["near"], table
+
+
+async def test_what_a_clock_that_was_ahead_dated_stands_in_nobody_s_way(rig: Rig, store: Store, database: str) -> None:
+    for _ in range(2):
+        store.guess("nobody", None, None).wrong()
+    await counted(store)
+    await aged(database, -100 * DAY)
+    await swept(store, batch=4)
+    assert await count(database, "failed_attempts") == 0
+    for _ in range(10):
+        await swept(store, batch=4)
+    await aged(database, 91 * DAY)
+    await swept(store, batch=4)
+    assert await count(database, "events") == 0
 
 
 async def test_sweep_takes_a_bounded_batch(rig: Rig, store: Store, clock: MovableClock) -> None:
@@ -70,12 +155,12 @@ async def test_sweep_takes_a_bounded_batch(rig: Rig, store: Store, clock: Movabl
 
 
 async def test_spent_code_outlives_its_time_so_that_a_replay_still_revokes(
-    rig: Rig, store: Store, clock: MovableClock
+    rig: Rig, store: Store, database: str
 ) -> None:
     code = await rig.code(ttl=60)
     tokens = await rig.redeem(code)
     for _ in range(10):
-        clock.advance(7 * DAY)
+        await aged(database, 7 * DAY)
         tokens = await rig.refresh(tokens.refresh_token)
         await swept(store)
     assert await rig.lives(tokens)
@@ -84,11 +169,11 @@ async def test_spent_code_outlives_its_time_so_that_a_replay_still_revokes(
     assert await outcome(rig.refresh(tokens.refresh_token)) == "invalid_grant"
 
 
-async def test_reuse_of_an_old_refresh_token_is_seen_after_a_sweep(rig: Rig, store: Store, clock: MovableClock) -> None:
+async def test_reuse_of_an_old_refresh_token_is_seen_after_a_sweep(rig: Rig, store: Store, database: str) -> None:
     first = await rig.tokens()
-    clock.advance(7 * DAY)
+    await aged(database, 7 * DAY)
     second = await rig.refresh(first.refresh_token)
-    clock.advance(6 * DAY)
+    await aged(database, 6 * DAY)
     await swept(store)
     assert await outcome(rig.refresh(first.refresh_token)) == "invalid_grant"
     assert await outcome(rig.refresh(second.refresh_token)) == "invalid_grant"
@@ -103,23 +188,6 @@ async def test_one_sweeps_at_a_time(rig: Rig, store: Store, database: str, clock
         assert await store.sweep() == 0
     await holder.close()
     assert await store.sweep() == 1
-
-
-async def test_clock_never_goes_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    from datetime import UTC, datetime
-
-    from gateway.store import Clock, clock
-
-    class Broken:
-        times = iter([10, 20, 5, 15, 30])
-
-        @classmethod
-        def now(cls, _: object) -> datetime:
-            return datetime.fromtimestamp(next(cls.times), UTC)
-
-    monkeypatch.setattr(clock, "datetime", Broken)
-    time = Clock()
-    assert [time().timestamp() for _ in range(4)] == [20, 20, 20, 30]
 
 
 async def test_audit_names_what_happened_to_whom(rig: Rig, store: Store, database: str) -> None:
