@@ -17,6 +17,7 @@ from gateway.routing.forwarded import hops, is_trusted, parse_address
 METADATA = RESOURCE_METADATA.encode()  # RFC 9728: also asked for on a route's own host
 _METADATA_OF_ISSUER = tuple(path.encode() for path in ISSUER_METADATA)
 _FORM_LIMIT = 64 * 1024
+_MOST_SEGMENTS = 100  # of a path of the authorization plane, whose router takes the square of their number in time
 _AUTHORIZATION_TIMEOUT = 30.0
 _IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"))
 _FORM_METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"))
@@ -125,6 +126,8 @@ class Dispatcher:
         # The authorization plane's own parser would refuse these too, in an answer that is none of ours.
         if own and head.method not in _FORM_METHODS:
             return refusal(501, "This method is not known here.")
+        if own and target.path.count(b"/") > _MOST_SEGMENTS:
+            return refusal(404, "Nothing is served at this path.")
         if own and not head.target.isascii():
             return refusal(400, "Percent-encode what is not ASCII in the request target.")
         came_by = self._came_by(head, peer)

@@ -23,6 +23,13 @@ OF_THE_PLANE = ((PAGE, b'name="password"'), (METADATA, b'"authorization_endpoint
 BATCH = 20
 
 
+async def test_a_path_of_thousands_of_segments_never_reaches_the_pages(public: Rig) -> None:
+    for start in ("/oauth2", "/.well-known/oauth-protected-resource"):
+        reply = await public.talk(f"GET {start}{'/a' * 3900} HTTP/1.1\r\nHost: gateway.test\r\n\r\n".encode())
+        assert reply.status == 404
+    assert public.plane.connections == 0
+
+
 @pytest.fixture
 async def both(tmp_path: Path, store: Store, keyring: Keyring) -> AsyncIterator[Rig]:
     """A public route, and the real authorization plane on its unix socket."""
