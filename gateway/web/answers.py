@@ -18,7 +18,7 @@ from gateway.oauth.authorize import PageError, RedirectError
 from gateway.web import pages
 from gateway.web.browser import FormRefused
 from gateway.web.pages import Link
-from gateway.web.plane import concerned, host_of, plane_of, prefers_json, request_id_of, target_of
+from gateway.web.plane import concerned, host_of, plane_of, prefers_json, request_id_of, target_of, tell_refusal
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -140,12 +140,9 @@ def _tell(
     alarming: bool = False,
     **more: object,
 ) -> None:
-    """The operator's line on a refusal, unless it is one of a flood."""
-    refusals = plane_of(request).refusals
-    if refusals.admits(status, cause):
-        mend = mend or _MENDS.get(error or status)
-        fields = concerned(request, error=error, cause=cause, mend=mend, **more)
-        refusals.write(event, status, fields, alarming=alarming)
+    """The operator's line, with what is usually to be done about such a refusal."""
+    mend = mend or _MENDS.get(error or status)
+    tell_refusal(request, event, status, cause, mend=mend, alarming=alarming, error=error, **more)
 
 
 def _comes_from_elsewhere(request: web.Request, own_origin: str) -> bool:

@@ -125,6 +125,22 @@ def concerned(request: web.Request, **more: object) -> dict[str, object]:
     return found | {name: value for name, value in known.items() if value is not None} | more
 
 
+def tell_refusal(
+    request: web.Request,
+    event: str,
+    status: int,
+    cause: str,
+    *,
+    mend: str | None,
+    alarming: bool = False,
+    **more: object,
+) -> None:
+    """The operator's line on a refusal, unless it is one of a flood, which is counted."""
+    refusals = plane_of(request).refusals
+    if refusals.admits(status, cause):
+        refusals.write(event, status, concerned(request, cause=cause, mend=mend, **more), alarming=alarming)
+
+
 def address_of(request: web.Request) -> str:
     """The client's address. The engine has cut X-Forwarded-For where trust ends, so that it begins with it."""
     return request.headers.get("X-Forwarded-For", "").partition(",")[0] or request.remote or "unknown"

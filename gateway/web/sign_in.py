@@ -18,11 +18,14 @@ from gateway.store import SignInCandidate
 from gateway.web import answers, browser, pages
 from gateway.web.browser import FormRefused, KnownBrowser
 from gateway.web.passwords import Busy
-from gateway.web.plane import Plane, address_of, concerned, plane_of, prefers_json, request_id_of
+from gateway.web.plane import Plane, address_of, concerned, plane_of, prefers_json, request_id_of, tell_refusal
 
 _LONGEST_LOGIN = 320  # an e-mail address (RFC 3696, section 3)
 _FIELDS = frozenset({"username", "password", "csrf_token", "decision"})
 _BUSY_SECONDS = 2
+_ACCOUNTS = "`gateway user list` shows all accounts; many such names from one address are somebody's guesses"
+_PASSWORDS = "`gateway user set-password NAME` gives a new one to somebody who has forgotten theirs"
+_UNLOCK = "`gateway user unlock NAME` lets them try again at once; from many addresses it may be an attack"
 _MORE_WORKERS = "raise server.authorization_workers where there is room; a flood of sign-ins may be an attack"
 
 log = observe.get_logger("gateway.web")
@@ -63,7 +66,8 @@ async def attempt(request: web.Request, form: Form) -> SignedIn | NotSignedIn:
     try:
         return await _judged(request, plane, login, candidate, known, password)
     except Busy:
-        log.warning("sign-in refused: too many password checks wait", **concerned(request, mend=_MORE_WORKERS))
+        cause = "too many password checks wait"
+        tell_refusal(request, "sign-in refused", 503, cause, mend=_MORE_WORKERS)
         return NotSignedIn(503, "Many people are signing in right now. Please try again in a moment.", _BUSY_SECONDS)
 
 
@@ -92,7 +96,9 @@ async def _judged(
         guess.wrong()
         if now.wait > 0:
             return _too_many(request, subject, now.wait)
-        log.info("sign-in failed", **concerned(request, subject=subject, barred=now.barred))
+        cause = "no such account" if user is None else "wrong password"
+        mend = _ACCOUNTS if user is None else _PASSWORDS
+        tell_refusal(request, "sign-in failed", 400, cause, mend=mend, subject=subject, barred=now.barred)
         return NotSignedIn(400, "The user name or the password is not right.")
     guess.right()
     old = plane.session_token(request)
@@ -159,7 +165,16 @@ def _as_json(request: web.Request, refused: NotSignedIn) -> web.Response:
 
 def _too_many(request: web.Request, subject: str, wait: float) -> NotSignedIn:
     seconds = math.ceil(wait)
-    log.warning("sign-in held back: too many attempts", **concerned(request, subject=subject, retry_after=seconds))
+    tell_refusal(
+        request,
+        "sign-in held back: too many attempts",
+        429,
+        "too many attempts",
+        mend=_UNLOCK,
+        alarming=True,
+        subject=subject,
+        retry_after=seconds,
+    )
     when = "a minute" if seconds <= 60 else f"{math.ceil(seconds / 60)} minutes"
     return NotSignedIn(429, f"There were too many attempts to sign in. Please try again in {when}.", seconds)
 

@@ -77,7 +77,10 @@ async def test_guessing_at_a_password_names_the_account_and_the_address_and_when
         ("sign-in failed", ada, "192.0.2.7")
     }
     assert (held["event"], held["level"]) == ("sign-in held back: too many attempts", "warning")
-    assert (held["subject"], held["address"]) == (ada, "192.0.2.7")
+    assert (held["subject"], held["address"], held["status"]) == (ada, "192.0.2.7", 429)
+    assert "gateway user unlock" in held["mend"]
+    assert {(line["status"], line["cause"]) for line in failed} == {(400, "wrong password")}
+    assert all("gateway user set-password" in line["mend"] for line in failed)
     assert held["retry_after"] == int(answers[-1].headers["Retry-After"])
     assert "obviously-wrong" not in told
 
