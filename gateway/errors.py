@@ -21,6 +21,10 @@ class OperatorError(GatewayError):
         self.statements = statements
 
 
+class FaultyConfiguration(OperatorError):
+    """A fault of the configuration, which the next start would meet too; the exit code is 78 (EX_CONFIG)."""
+
+
 @dataclass(eq=False)
 class OAuthError(GatewayError):
     """A protocol error with its registered code (RFC 6749, section 5.2 and RFC 6750, section 3.1).

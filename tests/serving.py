@@ -253,6 +253,13 @@ def data_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(reachable, ignore_errors=True)
 
 
+def write_key(path: Path, text: str = MASTER_KEY) -> Path:
+    """A master key in a file that only its owner may read."""
+    path.touch(mode=0o600)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
 def write_config(
     folder: Path,
     data_dir: Path,
@@ -275,8 +282,7 @@ def write_config(
         "keys": {"master": {"file": str(data_dir / "master.key")}},
     }
     if dsn is not None:
-        key = folder / "master.key"
-        key.write_text(MASTER_KEY)
+        key = write_key(folder / "master.key")
         content["keys"] = {"master": {"file": str(key)}}
     for name, table in tables.items():
         content[name] = {**content.get(name, {}), **table}

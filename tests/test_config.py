@@ -18,6 +18,7 @@ from gateway.config import Config, Tokens, settings
 from gateway.config import tables as written
 from gateway.crypto import new_master_key
 from gateway.routing import Origin
+from tests.serving import write_key
 
 EXAMPLE = Path(__file__).parent.parent / "config.example.toml"
 
@@ -178,7 +179,7 @@ def test_first_start_of_an_embedded_database_has_no_keyring(tmp_path: Path) -> N
 def test_secrets_are_found_beside_the_file_and_in_the_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "old.key").write_text(f"\ufeff{new_master_key()}\r\n", encoding="utf-8")
+    write_key(tmp_path / "old.key", f"\ufeff{new_master_key()}\r\n")
     monkeypatch.setenv("TEST_MASTER_KEY", new_master_key())
     monkeypatch.setenv("TEST_DATABASE_URL", "postgresql://gateway@db.example/gateway")
     text = (
@@ -253,7 +254,7 @@ _NOTES = (
 )
 def test_what_works_but_should_be_known_is_a_warning(tmp_path: Path, text: str, words: str) -> None:
     (tmp_path / "gateway-data").mkdir()
-    (tmp_path / "gateway-data" / "master.key").write_text(new_master_key())
+    write_key(tmp_path / "gateway-data" / "master.key", new_master_key())
     (warning,) = config.load(_file(tmp_path, text)).warnings
     assert words in warning
 

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pwd
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +13,8 @@ import pytest
 from gateway import config
 from gateway.config import ConfigError
 from gateway.crypto import new_master_key
+from tests.serving import write_key
+from tests.system_users import as_root
 
 
 def _load(folder: Path, text: str | bytes) -> dict[str, str]:
@@ -98,7 +101,7 @@ def test_absent_file_says_how_to_name_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize("piped", ["config.toml", "m.key"])
 def test_who_reads_again_waits_for_no_pipe(tmp_path: Path, piped: str) -> None:
     (tmp_path / "config.toml").write_text(MINIMAL + '[keys]\nmaster = { file = "m.key" }\n')
-    (tmp_path / "m.key").write_text(new_master_key())
+    write_key(tmp_path / "m.key", new_master_key())
     config.load(tmp_path / "config.toml", again=True)
     (tmp_path / piped).unlink()
     os.mkfifo(tmp_path / piped)
@@ -142,7 +145,10 @@ def _endless(path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (_absent, "cannot be read (No such file or directory); restore it, or for a new database make one: openssl"),
+        (
+            _absent,
+            "cannot be read (No such file or directory); restore it, or for a new database make one: (umask 077; ",
+        ),
         (_empty, "is empty"),
         (_folder, "cannot be read (Is a directory)"),
         (_short, "is no key: a master key is base64 of 32 bytes, this one has 12"),
@@ -153,7 +159,7 @@ def _endless(path: Path) -> None:
 )
 def test_master_key_that_cannot_be_used_is_a_fault(tmp_path: Path, make: Callable[[Path], None], said: str) -> None:
     make(tmp_path / "m.key")
-    (tmp_path / "o.key").write_text(new_master_key())
+    write_key(tmp_path / "o.key", new_master_key())
     text = (
         '[database]\nurl = "postgresql://db.example/gateway"\n'
         '[keys]\nmaster = { file = "m.key" }\nprevious = [{ file = "o.key" }, { file = "m.key" }]\n'
@@ -177,7 +183,7 @@ def test_database_url_that_cannot_be_used_is_a_fault(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str
 ) -> None:
     monkeypatch.setenv("TEST_DATABASE_URL", value)
-    (tmp_path / "m.key").write_text(new_master_key())
+    write_key(tmp_path / "m.key", new_master_key())
     text = '[database]\nurl = { env = "TEST_DATABASE_URL" }\n[keys]\nmaster = { file = "m.key" }\n'
     faults = _load(tmp_path, MINIMAL + text)
     assert faults.keys() == {"database.url"}
@@ -267,7 +273,7 @@ def test_database_url_is_judged_wherever_it_stands(
 ) -> None:
     url = "postgresql://ada:confidential@db.example:99999/gateway"
     monkeypatch.setenv("TEST_DATABASE_URL", url)
-    (tmp_path / "m.key").write_text(new_master_key())
+    write_key(tmp_path / "m.key", new_master_key())
     stated = f'"{url}"' if plain else '{ env = "TEST_DATABASE_URL" }'
     faults = _load(tmp_path, MINIMAL + f'[database]\nurl = {stated}\n[keys]\nmaster = {{ file = "m.key" }}\n')
     assert faults.keys() == {"database.url"}
@@ -278,7 +284,7 @@ def test_database_url_is_judged_wherever_it_stands(
 
 @pytest.mark.parametrize("name", ["sslrootcert", "sslcert", "sslkey", "sslcrl", "passfile"])
 def test_files_that_the_database_url_names_must_be_there(tmp_path: Path, name: str) -> None:
-    (tmp_path / "m.key").write_text(new_master_key())
+    write_key(tmp_path / "m.key", new_master_key())
     url = f"postgresql://db.example/gateway?sslmode=require&{name}={tmp_path}/absent"
     faults = _load(tmp_path, f'{MINIMAL}[database]\nurl = "{url}"\n[keys]\nmaster = {{ file = "m.key" }}\n')
     assert faults == {"database.url": f"there is no readable file {tmp_path}/absent, which its {name} names"}
@@ -287,7 +293,7 @@ def test_files_that_the_database_url_names_must_be_there(tmp_path: Path, name: s
 def test_certificate_is_not_verified_without_an_authority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("PGSSLROOTCERT", raising=False)
-    (tmp_path / "m.key").write_text(new_master_key())
+    write_key(tmp_path / "m.key", new_master_key())
     text = (
         f'{MINIMAL}[database]\nurl = "postgresql://db.example/gateway?sslmode=verify-full"\n'
         '[keys]\nmaster = { file = "m.key" }\n'
@@ -371,3 +377,51 @@ def test_all_faults_are_reported_together(tmp_path: Path) -> None:
         "routes[2].path",
         "routes[2].max_body",
     }
+
+
+@pytest.mark.parametrize(
+    ("mode", "group", "refused"),
+    [
+        (0o600, None, False),
+        (0o400, None, False),
+        (0o644, None, True),
+        (0o604, None, True),
+        (0o640, None, True),
+        (0o602, None, True),
+        pytest.param(0o640, 1, False, marks=as_root),  # root's, for the group of a service
+        pytest.param(0o660, 1, True, marks=as_root),
+        pytest.param(0o644, 1, True, marks=as_root),
+    ],
+)
+def test_key_that_others_may_use_is_a_fault_with_its_mend(
+    tmp_path: Path, mode: int, group: int | None, refused: bool
+) -> None:
+    for name in ("m.key", "o.key"):
+        write_key(tmp_path / name, new_master_key())
+        if group is not None:
+            os.chown(tmp_path / name, 0, group)
+        (tmp_path / name).chmod(mode)
+    text = f'{MINIMAL}[keys]\nmaster = {{ file = "m.key" }}\nprevious = [{{ file = "o.key" }}]\n'
+    if not refused:
+        (tmp_path / "config.toml").write_text(text)
+        config.load(tmp_path / "config.toml")
+        return
+    faults = _load(tmp_path, text)
+    assert faults.keys() == {"keys.master", "keys.previous[0]"}
+    assert f"the file {tmp_path}/m.key can be used by others than its owner (mode {mode:04o}); chmod 600" in str(faults)
+
+
+def test_command_that_a_missing_key_is_told_with_makes_one_that_is_taken(tmp_path: Path) -> None:
+    text = f'{MINIMAL}[database]\nurl = "postgresql://db.example/gateway"\n[keys]\nmaster = {{ file = "new key" }}\n'
+    told = _load(tmp_path, text)["keys.master"]
+    subprocess.run(["sh", "-c", told[told.index("(umask") :]], check=True)
+    assert (tmp_path / "new key").stat().st_mode & 0o777 == 0o600
+    config.load(tmp_path / "config.toml")
+
+
+def test_master_key_lies_beside_the_data_unless_another_place_is_stated(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text(f'{MINIMAL}[database]\ndata_dir = "elsewhere/data"\n')
+    read = config.load(tmp_path / "config.toml")
+    assert read.master_key_file == tmp_path / "elsewhere" / "data" / "master.key"
+    (tmp_path / "config.toml").write_text(f"{MINIMAL}[keys]\nprevious = []\n[database]\ndata_dir = '{tmp_path}/data'\n")
+    assert config.load(tmp_path / "config.toml").master_key_file == tmp_path / "data" / "master.key"

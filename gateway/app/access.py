@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from gateway import memory
-from gateway.app.process import Service, store_of
+from gateway.app.process import Service, give_up_root, store_of
 from gateway.config import compile_routes
 from gateway.guard import Guard
 from gateway.proxy import Proxy
@@ -25,6 +25,8 @@ async def serving(start: Start, listener: socket.socket) -> AsyncIterator[Servic
         store = store_of(start, ACCESS_POOL)
         stack.push_async_callback(store.close)
         guard = Guard(store, start.settings)
+        page = refusal_page(start.settings)
+        give_up_root(start)
         await guard.start()
         stack.push_async_callback(guard.close)
         proxy = Proxy(
@@ -32,7 +34,7 @@ async def serving(start: Start, listener: socket.socket) -> AsyncIterator[Servic
             config=config,
             guard=guard,
             authorization_socket=start.authorization_socket,
-            refusal_page=refusal_page(start.settings),
+            refusal_page=page,
         )
         stack.callback(proxy.close)
         server = await asyncio.get_running_loop().create_server(

@@ -12,7 +12,7 @@ from typing import Final, cast
 from aiohttp.web import Server
 
 from gateway import memory, observe
-from gateway.app.process import Service, store_of
+from gateway.app.process import LATER, Service, give_up_root, store_of
 from gateway.errors import StoreUnavailable
 from gateway.store import Store
 from gateway.supervisor.channel import Start
@@ -36,6 +36,7 @@ async def serving(start: Start, listener: socket.socket) -> AsyncIterator[Servic
             await store.compare_clocks()
         app = create_app(start.settings, store)
         load(app)
+        give_up_root(start, (*LATER, "argon2"))
         memory.let_go_of_files()  # before a connection by name starts a thread
         runner = create_runner(app)
         await runner.setup()

@@ -8,21 +8,22 @@ once when the supervisor is gone.
 import asyncio
 import contextlib
 import gc
+import importlib
 import os
 import resource
 import signal
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
 from gateway import memory, observe
 from gateway.crypto import Keyring
-from gateway.store import Store
+from gateway.store import Store, queries
 from gateway.supervisor.channel import HEARTBEAT, Alive, Channel, Closed, Drain, Ready, Serve, Start
-from gateway.supervisor.lifeline import die_with_parent, is_child_of
+from gateway.supervisor.lifeline import become, die_with_parent, is_child_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,8 @@ Serving = Callable[[Start, socket.socket], AbstractAsyncContextManager[Service]]
 """Makes what a plane serves over a listening socket, which is there while the context is entered."""
 
 _DRAIN: Final = 30.0  # seconds, when ended by SIGTERM instead of the supervisor
+LATER: Final = ("cryptography.hazmat.primitives.ciphers.aead", "encodings.idna")
+"""What is otherwise imported by the first call that needs it, in any plane."""
 
 log = observe.get_logger("gateway.worker")
 
@@ -58,7 +61,23 @@ def run(serving: Serving, listener: int, control: int) -> None:
 def store_of(start: Start, connections: int) -> Store:
     """The store of a process, over a pool of its own of so many at most; it connects when it is asked something."""
     keyring = cast("Keyring", start.settings.keyring)  # the supervisor has made one by now
+    queries.load()  # as long as the process may read them
     return Store.over(start.dsn, keyring, size=connections, tokens=start.settings.config.tokens)
+
+
+def give_up_root(start: Start, later: Sequence[str] = LATER) -> None:
+    """Become the user that serves, where root has started this process: all files were read, no stranger was heard.
+
+    `later` are modules that a call may need yet, for one who could not read them any more.
+    """
+    if start.user is None:
+        return
+    if start.load_all:
+        for name in later:
+            importlib.import_module(name)
+    become(start.user)
+    if not is_child_of(start.supervisor):
+        sys.exit(1)
 
 
 def _run(main: Coroutine[Any, Any, None]) -> None:

@@ -1,21 +1,24 @@
 """The commands, one module a noun: `gateway/cli/<noun>.py` holds a click command or group named `command`.
 
 A noun's module is imported when the noun is used, so that `--help` and short commands start fast. What an
-operator can mend is one line on stderr a fault and exit 1; wrong usage is exit 2; neither shows a traceback.
+operator can mend is one line on stderr a fault and exit 1, or 78 where the configuration is faulty; wrong usage is exit
+2; none shows a traceback.
 """
 
 import importlib
+import os
 from typing import IO, Any, Final
 
 import click
 
 from gateway import __version__
 from gateway.cli.usage import Noun
-from gateway.errors import OperatorError, StoreUnavailable
+from gateway.errors import FaultyConfiguration, OperatorError, StoreUnavailable
 
 _NOUNS: Final = {
     "demo": "Try everything at once: a database, a sample API, a client, a user and routes.",
     "serve": "Run the production server.",
+    "reload": "Have the running server take over its changed configuration.",
     "check-config": "Report every fault of a configuration file.",
     "migrate": "Bring an external database to this release's schema.",
     "client": "Register and manage OAuth clients.",
@@ -28,7 +31,7 @@ _NOUNS: Final = {
 
 
 class Refusal(click.ClickException):
-    """What the operator can mend: its lines go to stderr as they are, and the exit code is 1."""
+    """What the operator can mend: its lines go to stderr as they are."""
 
     exit_code = 1
 
@@ -36,11 +39,22 @@ class Refusal(click.ClickException):
         super().__init__(message)
         self.statements = statements
 
+    @classmethod
+    def of(cls, exc: OperatorError | StoreUnavailable) -> "Refusal":
+        if isinstance(exc, StoreUnavailable):
+            return cls(f"database.url: {exc}")
+        kind = _FaultyConfiguration if isinstance(exc, FaultyConfiguration) else cls
+        return kind(str(exc), exc.statements)
+
     def show(self, file: IO[Any] | None = None) -> None:
         for line in self.message.splitlines():
             click.echo(f"gateway: {line}", file=file, err=file is None)
         for statement in self.statements:  # as they are, so that they can be pasted
             click.echo(statement, file=file, err=file is None)
+
+
+class _FaultyConfiguration(Refusal):
+    exit_code = os.EX_CONFIG
 
 
 class _Nouns(Noun):
@@ -65,10 +79,8 @@ class _Nouns(Noun):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except StoreUnavailable as exc:
-            raise Refusal(f"database.url: {exc}") from exc
-        except OperatorError as exc:
-            raise Refusal(str(exc), exc.statements) from exc
+        except (OperatorError, StoreUnavailable) as exc:
+            raise Refusal.of(exc) from exc
 
 
 @click.group(

@@ -9,6 +9,7 @@ from gateway import config
 from gateway.cli.session import note, with_config, with_json
 from gateway.cli.usage import Verb
 from gateway.config import ConfigError
+from gateway.errors import OperatorError
 
 
 @click.command(cls=Verb, epilog="Example: gateway check-config --config /etc/gateway/config.toml")
@@ -26,7 +27,7 @@ def command(schema: bool, path: Path, as_json: bool) -> None:
         settings = config.load(path)
     except ConfigError as exc:
         if not as_json:
-            raise
+            raise OperatorError(str(exc)) from exc  # what was asked for, so 1 and not 78
         faults = [{"path": fault.path, "route": fault.route, "message": fault.message} for fault in exc.faults]
         click.echo(json.dumps({"valid": False, "faults": faults, "warnings": []}))
         raise SystemExit(1) from None

@@ -1,7 +1,8 @@
 """`gateway demo`: everything at once, in one folder, ready to be tried with a browser and curl.
 
 It is `serve` with a written configuration, a sample API in a thread, and clients, a user and tokens that are made
-once the gateway is ready. A second run in the same folder finds its database again; secrets are new each time.
+once the gateway is ready. A second run in the same folder finds its database again; secrets and tokens are new each
+time, and those of the run before have ended.
 """
 
 import base64
@@ -25,7 +26,7 @@ from urllib.parse import quote, urlencode
 
 import click
 
-from gateway.cli.session import in_store, note, value
+from gateway.cli.session import in_store, note, takes_config, value
 from gateway.cli.usage import Verb
 from gateway.cli.user import generated_password
 from gateway.config import Settings
@@ -37,6 +38,7 @@ from gateway.model import GrantType, TokenType
 from gateway.store import NewClient, Store
 from gateway.supervisor import embedded
 from gateway.supervisor.listening import listen as listen_at
+from gateway.supervisor.users import SystemUser, give, make_folder, system_user_for
 
 _LISTEN: Final = "127.0.0.1:8080"
 _ADMIN: Final = ("127.0.0.1", 9901)
@@ -123,6 +125,7 @@ class Place:
     help=f"Where all of it lives.  [default: ./{_FOLDER}; for root {_FOLDER_OF_ROOT}, if the database cannot use that]",
 )  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object when it is ready, then stay up.")
+@takes_config
 def command(listen: str | None, folder: Path | None, as_json: bool) -> None:
     """Try everything: a database, a sample API, a client, a user, routes. Ctrl-C ends it all."""
     from gateway import config
@@ -212,18 +215,29 @@ def _usable_folder(asked: Path | None) -> Path:
     if folder.exists():
         return folder
     try:
-        folder.mkdir(parents=True)
-        folder.chmod(0o711 if os.geteuid() == 0 else 0o700)
+        make_folder(folder, _user_of(folder))
     except OSError as exc:
         raise OperatorError(f"--dir {str(folder)!r}: cannot be made ({exc.strerror}); choose another") from exc
     return folder
+
+
+def _user_of(folder: Path) -> SystemUser:
+    """Whose the demo is: ours, or for root the one who the database and the workers run as."""
+    return system_user_for(folder / "gateway-data")
+
+
+def _opened(path: Path, flags: int) -> int:
+    """A file of the demo, made if need be; never one that a link leads to, since root may be the caller."""
+    opened = os.open(path, flags | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    give(path, _user_of(path.parent))
+    return opened
 
 
 @contextmanager
 def _alone_in(folder: Path) -> Iterator[None]:
     """One demo a folder: a second one would give the first another configuration."""
     try:
-        lock = os.open(folder / ".demo.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        lock = _opened(folder / ".demo.lock", os.O_RDWR)
     except OSError as exc:
         raise OperatorError(f"--dir {str(folder)!r}: cannot be written ({exc.strerror}); choose another") from exc
     try:
@@ -252,7 +266,8 @@ def _write(folder: Path, address: tuple[str, int], admin_port: int, upstream: st
         if place.config.exists() and not place.config.read_text(errors="replace").startswith(_MARK):
             raise OperatorError(f"--dir {str(folder)!r}: its config.toml is not the demo's; choose another folder")
         text = _CONFIG.format(listen=place.listen, issuer=issuer, admin=admin, upstream=upstream)
-        place.config.write_text(text)
+        with os.fdopen(_opened(place.config, os.O_WRONLY | os.O_TRUNC), "w") as file:
+            file.write(text)
     except OSError as exc:
         raise OperatorError(f"--dir {str(folder)!r}: cannot be written ({exc.strerror}); choose another") from exc
     return place
@@ -315,9 +330,10 @@ def _wanted(settings: Settings, name: str, kind: TokenType, grants: tuple[GrantT
 
 
 async def _client(store: Store, wanted: NewClient) -> dict[str, str]:
-    """The client of that name, made now or at an earlier start, with a new secret."""
+    """The client of that name, made now or at an earlier start, with a new secret and none of its former tokens."""
     for found in await store.clients():
         if found.name == wanted.name and found.confidential:
+            await store.revoke_client(found.client_id)
             await store.update_client(found.client_id, wanted)
             await store.disable_client(found.client_id, disabled=False)
             return {"client_id": found.client_id, "client_secret": await store.rotate_secret(found.client_id) or ""}
@@ -367,7 +383,8 @@ def _told(made: dict[str, Any], seconds: float) -> Iterator[str]:
     basic = f"{client['client_id']}:{client['client_secret']}"
     signed = f"{issuer}/api/signed/notes"
     gateway = _this_program()
-    yield f"Ready after {seconds:.1f} s at {issuer} (Ctrl-C ends it). Secrets are new at each start.\n"
+    yield f"Ready after {seconds:.1f} s at {issuer} (Ctrl-C ends it)."
+    yield "Secrets and tokens are new at each start, and those of the start before have ended.\n"
     yield "1. Call the API with a token that was made for you; without one it is refused:"
     yield f"   curl -i {issuer}/api/notes"
     yield f"   curl -i -H {bearer} {issuer}/api/notes\n"

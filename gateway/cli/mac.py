@@ -12,7 +12,7 @@ from typing import Any, Final
 import click
 
 from gateway.cli import mac_report, mac_verify
-from gateway.cli.session import with_config, with_json
+from gateway.cli.session import takes_config, with_config, with_json
 from gateway.cli.usage import Noun
 from gateway.credentials import Malformed, mac
 from gateway.credentials.variations import ELEMENTS
@@ -96,6 +96,7 @@ def command() -> None:
 @click.option("--nonce", metavar="TEXT", help="The nonce; AGE:RANDOM in draft 00.  [default: random]")
 @click.option("--ext", metavar="TEXT", help="Application data that is signed too.")
 @click.option("--explain", is_flag=True, help="Print the string that is signed too, line by line.")
+@takes_config
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, with the field's value in `authorization`.")
 def sign(
     *,

@@ -62,5 +62,5 @@ async def _dsn(settings: Settings) -> AsyncIterator[str]:
     if settings.database_url is not None:
         yield settings.database_url
         return
-    async with embedded.running(with_master_key(settings).data_dir) as dsn:
+    async with embedded.running(with_master_key(settings).data_dir, user=settings.config.server.user) as dsn:
         yield dsn

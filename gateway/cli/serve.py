@@ -1,15 +1,40 @@
 """`gateway serve`."""
 
+import sys
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
 
+from gateway.cli import Refusal
 from gateway.cli.session import with_config
 from gateway.cli.usage import Verb
+from gateway.errors import OperatorError, StoreUnavailable
 
 
-@click.command(cls=Verb, epilog="Example: gateway serve --config /etc/gateway/config.toml --workers 4")
+class _Service(Verb):
+    """A command whose stderr is a log: what keeps it from starting is told there, a line of JSON for each fault.
+
+    At a terminal it is told as everywhere, and so is wrong usage.
+    """
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (OperatorError, StoreUnavailable) as exc:
+            if sys.stderr.isatty():
+                raise
+            from gateway.observe import get_logger
+
+            told, log = Refusal.of(exc), get_logger("gateway.supervisor")
+            mend = {"statements": told.statements} if told.statements else {}
+            for fault in told.message.splitlines():
+                log.critical("cannot start", fault=fault, exit_code=told.exit_code, **mend)
+            raise click.exceptions.Exit(told.exit_code) from exc
+
+
+@click.command(cls=_Service, epilog="Example: gateway serve --config /etc/gateway/config.toml --workers 4")
 @with_config
 @click.option("--workers", type=click.IntRange(1, 256), help="Processes that serve; wins over server.workers.")
 @click.option(
@@ -22,7 +47,8 @@ from gateway.cli.usage import Verb
 def command(path: Path, workers: int | None, log_level: str) -> None:
     """Run the production server until SIGTERM or Ctrl-C, which let requests in flight finish.
 
-    SIGHUP reads the configuration again: new workers take over, and no connection is refused meanwhile.
+    `gateway reload` or SIGHUP have the configuration read again: new workers take over, and no connection is refused
+    meanwhile. A configuration that is faulty at the start ends it with 78.
     """
     from gateway import config
     from gateway.observe import LEVELS

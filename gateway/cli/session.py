@@ -49,6 +49,14 @@ def with_config(command: Command) -> Command:
     return option(judged)
 
 
+def takes_config(command: Command) -> Command:
+    """Add `--config FILE` to a command that needs none, so that all can be called alike."""
+    option = click.option(
+        "--config", type=click.Path(path_type=Path), expose_value=False, help="For all commands; this one reads none."
+    )
+    return option(command)
+
+
 def _require_text(given: Mapping[str, object]) -> None:
     """Refuse what no database can store, wherever it stands: bytes that are no UTF-8 come as lone surrogates."""
     for name, item in given.items():
@@ -76,7 +84,7 @@ async def database(settings: Settings) -> AsyncIterator[tuple[Settings, str]]:
         yield settings, settings.database_url
         return
     settings = with_master_key(settings)
-    async with embedded.running(settings.data_dir) as dsn:
+    async with embedded.running(settings.data_dir, user=settings.config.server.user) as dsn:
         await migrate(dsn)
         yield settings, dsn
 

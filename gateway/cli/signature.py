@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from gateway.cli.mac import body_of, covered_by, needed_key_of, request_options
+from gateway.cli.session import takes_config
 from gateway.cli.usage import Noun
 from gateway.credentials import Malformed, content_digest, signatures, structured
 from gateway.credentials.components import Fields, Message, authority, signature_base
@@ -43,6 +44,7 @@ def command() -> None:
 @click.option("--nonce", metavar="TEXT", help="The nonce.  [default: random]")
 @click.option("--label", default=signatures.LABEL, show_default=True, help="The signature's label.")
 @click.option("--explain", is_flag=True, help="Print the signature base too.")
+@takes_config
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, with the values of the fields.")
 def sign(
     *,

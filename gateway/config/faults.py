@@ -15,7 +15,7 @@ from pydantic_core import ErrorDetails
 from gateway.config import settings
 from gateway.config.addresses import Wanted
 from gateway.config.tables import AS_ARRAY, AS_TABLE, AS_TEXT, Config, Table, settled, table_within
-from gateway.errors import OperatorError
+from gateway.errors import FaultyConfiguration
 from gateway.spelling import near
 
 _MARKS: Final = frozenset({AS_TEXT, AS_ARRAY, AS_TABLE, "[key]"})
@@ -63,7 +63,7 @@ class Fault:
         return f"{where}: {self.message}" if where else self.message
 
 
-class ConfigError(OperatorError):
+class ConfigError(FaultyConfiguration):
     """The configuration cannot be used; `faults` holds all that is wrong with it."""
 
     def __init__(self, faults: list[Fault]) -> None:

@@ -6,6 +6,8 @@ Loading has no side effect, and never looks at ports, locks or the database.
 import errno
 import os
 import re
+import shlex
+import stat
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -31,7 +33,7 @@ def load(path: Path, *, again: bool = False) -> Settings:
     Who reads it `again` has more to do than to wait for whoever writes into a pipe: then one is a fault.
     """
     path = path.absolute()
-    tables = _read(path, again=again)
+    tables = _with_key_beside_data(_read(path, again=again))
     draft = Draft.of(tables)
     config, faults = judged(tables)
     found = _Found.by(draft, path.parent, again=again)
@@ -44,6 +46,7 @@ def load(path: Path, *, again: bool = False) -> Settings:
 
 def parse(tables: Mapping[str, Any]) -> Config:
     """Judge the tables of a file, without its secrets. Raises ConfigError with every fault in them."""
+    tables = _with_key_beside_data(tables)
     config, faults = judged(tables)
     faults += conflicts(Draft.of(tables))
     if config is None or faults:
@@ -57,6 +60,14 @@ def resolve(config: Config, path: Path) -> Settings:
     if found.faults:
         raise ConfigError(found.faults)
     return Settings(config, path, found.database_url, found.keyring, tuple(warnings(config)))
+
+
+def _with_key_beside_data(tables: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The tables with the master key in data_dir where they name no place for it."""
+    keys, folder = tables.get("keys", {}), Draft.of(tables).database.get("data_dir")
+    if folder is None or not isinstance(keys, Mapping) or "master" in keys:
+        return tables
+    return {**tables, "keys": {**keys, "master": {"file": str(Path(folder, "master.key"))}}}
 
 
 def _read(path: Path, *, again: bool) -> dict[str, Any]:
@@ -154,7 +165,9 @@ class _Found:
             self.faults.append(Fault("keys.master", f"{folder} is no folder; {mend}"))
 
     def _key(self, path: str, reference: SecretReference) -> bytes | None:
-        value = self._secret(path, reference, "restore it, or for a new database make one: openssl rand -base64 32")
+        if reference.file is not None and (open_to := _open_to_others(reference.path(self.base))) is not None:
+            self.faults.append(Fault(path, open_to))
+        value = self._secret(path, reference, _mend_of(reference, self.base))
         if value is None:
             return None
         try:
@@ -206,11 +219,40 @@ def _is_readable(path: Path) -> bool:
     return os.path.isfile(path) and os.access(path, os.R_OK)  # noqa: PTH113  # where a path is too long, Path raises
 
 
+def _open_to_others(path: Path) -> str | None:
+    """What is wrong with the permissions of a key's file: nobody but its owner may read it.
+
+    One of root's may be given to a group of its own (0640), for a service that runs as an ordinary user.
+    """
+    try:
+        known = path.stat()
+    except (OSError, ValueError):
+        return None
+    if not stat.S_ISREG(known.st_mode):
+        return None
+    mode = stat.S_IMODE(known.st_mode)
+    for_group = stat.S_IRGRP if known.st_uid == 0 and known.st_gid != 0 else 0
+    if not mode & (stat.S_IRWXG | stat.S_IRWXO) & ~for_group:
+        return None
+    return (
+        f"the file {path} can be used by others than its owner (mode {mode:04o}); chmod 600 it, and replace the key "
+        "if somebody may have read it"
+    )
+
+
 def _key_references(draft: Draft) -> Iterator[tuple[str, SecretReference]]:
     if "master" in draft.keys:
         yield "keys.master", draft.keys["master"]
     for index, reference in enumerate(draft.keys.get("previous", ())):
         yield f"keys.previous[{index}]", reference
+
+
+def _mend_of(reference: SecretReference, base: Path) -> str:
+    """How a key is had that is not there; by a command that lets nobody else read it."""
+    made = "openssl rand -base64 32"
+    if reference.file is not None:
+        made = f"(umask 077; {made} > {shlex.quote(str(reference.path(base)))})"
+    return f"restore it, or for a new database make one: {made}"
 
 
 def _place(reference: SecretReference, base: Path) -> str:

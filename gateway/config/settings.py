@@ -53,6 +53,7 @@ class Server:
     authorization_workers: int | None
     trusted_proxies: tuple[Network, ...]
     oauth_prefix: str
+    user: str = ""
 
     @property
     def issuer(self) -> str:

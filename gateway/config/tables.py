@@ -36,6 +36,7 @@ from gateway.config.values import (
     Staleness,
     TrustedNetwork,
     URLPath,
+    UserName,
     array,
     written,
 )
@@ -103,6 +104,9 @@ class Server(Table):
     """Addresses or networks of the proxies in front; only they are asked who the client is (X-Forwarded-For)."""
     oauth_prefix: URLPath = "/oauth2"
     """The path under which the endpoints and pages of the authorization server stand."""
+    user: UserName = ""
+    """The system user that the workers and the embedded database run as where root starts them; the owner of data_dir
+    unless stated."""
 
 
 class Admin(Table):
@@ -139,7 +143,8 @@ class Keys(Table):
     """The master keys: they encrypt MAC keys, sign cookies and check tokens."""
 
     master: SecretReference = SecretReference(file="gateway-data/master.key")
-    """Base64 of 32 bytes; made on the first start of an embedded database."""
+    """Base64 of 32 bytes, in a file that nobody else may read; master.key in data_dir unless stated. The first start of
+    an embedded database makes it."""
     previous: Annotated[tuple[SecretReference, ...], array()] = ()
     """Older master keys, still accepted while rotating."""
 

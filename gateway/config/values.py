@@ -27,6 +27,7 @@ _METHOD = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}")  # RFC 9110, section 
 _ROUTE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _COLOUR = re.compile(r"#(?:[0-9a-fA-F]{3}|[0-9a-fA-F]{6})")
 _ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_USER_NAME = re.compile(r"(?:[A-Za-z_][A-Za-z0-9_.-]{0,31}\$?)?")
 _MAPPED: Final = 96  # bits before the IPv4 address in an IPv4-mapped one (RFC 4291, section 2.5.5.2)
 _LONGEST_PART: Final = 255  # bytes of a name in a folder, and of a whole path below
 _LONGEST_PATH: Final = 4095
@@ -200,6 +201,14 @@ def _environment_name(value: object) -> str:
     return value
 
 
+def _user_name(value: object) -> str:
+    wanted = 'the name of a system user such as "gateway" is wanted'
+    text = _text(value, wanted)
+    if _USER_NAME.fullmatch(text) is None:
+        raise Wanted(wanted)
+    return text
+
+
 def _colour(value: object) -> str:
     wanted = 'must be a colour such as "#0a7" or "#00aa77"'
     text = _text(value, wanted)
@@ -238,6 +247,7 @@ Description = Annotated[str, BeforeValidator(_words(200)), _TEXT_SCHEMA]
 HelpText = Annotated[str, BeforeValidator(_words(500, lines=True)), _TEXT_SCHEMA]
 FileName = Annotated[str, BeforeValidator(_file_name), _TEXT_SCHEMA]
 EnvironmentName = Annotated[str, BeforeValidator(_environment_name), _schema(_ENVIRONMENT_NAME)]
+UserName = Annotated[str, BeforeValidator(_user_name), _schema(_USER_NAME)]
 Colour = Annotated[str, BeforeValidator(_colour), _schema(_COLOUR)]
 
 

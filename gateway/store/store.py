@@ -10,7 +10,7 @@ import asyncpg
 
 from gateway.config import Tokens
 from gateway.crypto import Keyring
-from gateway.errors import OperatorError, StoreUnavailable
+from gateway.errors import FaultyConfiguration, StoreUnavailable
 from gateway.store.changes import ChangeLog
 from gateway.store.clients import Clients
 from gateway.store.clock import Clock
@@ -113,7 +113,7 @@ class Store(
             written = await self._database.value("master_key_find")
         if written not in self._keyring.key_ids:
             await self.close()
-            raise OperatorError(
+            raise FaultyConfiguration(
                 f"keys.master: the key {self._keyring.key_id.hex()} does not fit the data, which was written with the "
                 f"key {written.hex()}; restore that key, or list it under keys.previous"
             )

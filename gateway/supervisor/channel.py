@@ -20,6 +20,7 @@ from typing import Final, Literal, cast
 
 from gateway.config import Settings
 from gateway.observe import Level
+from gateway.supervisor.users import SystemUser
 
 PlaneName = Literal["access", "authorization"]
 """What a worker serves: the public listener, or the private socket that those of the first kind ask."""
@@ -30,8 +31,9 @@ _LENGTH: Final = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Start:
-    """What a worker is to be: `name` is what its log lines say, `authorization_socket` where that plane is asked, and
-    `supervisor` its parent's process id."""
+    """What a worker is to be: `name` is what its log lines say, `authorization_socket` where that plane is asked,
+    `supervisor` its parent's process id, and `user` whom it becomes where root has started it; with `load_all`, one who
+    cannot reach this program's files."""
 
     settings: Settings = field(repr=False)
     dsn: str = field(repr=False)
@@ -39,6 +41,8 @@ class Start:
     authorization_socket: str
     supervisor: int
     level: Level
+    user: SystemUser | None = None
+    load_all: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,6 @@ import contextlib
 import errno
 import importlib.metadata
 import os
-import pwd
 import re
 import shutil
 import signal
@@ -22,7 +21,8 @@ from pathlib import Path
 from typing import Final
 
 from gateway.errors import OperatorError
-from gateway.supervisor.programs import ENVIRONMENT, SystemUser, binaries_for, launcher, unreachable
+from gateway.supervisor.programs import ENVIRONMENT, binaries_for, launcher, unreachable
+from gateway.supervisor.users import SystemUser, fault_of, make_folder, system_user_for
 
 ROLE: Final = "gateway"
 DATABASE: Final = "gateway"
@@ -43,18 +43,21 @@ class Running:
 
 
 class Cluster:
-    """One data_dir. The caller holds the turn lock whenever it prepares or starts anything."""
+    """One data_dir, for Postgres to run as `user` (`server.user`) where root starts it.
 
-    def __init__(self, data_dir: Path) -> None:
+    The caller holds the turn lock whenever it prepares or starts anything.
+    """
+
+    def __init__(self, data_dir: Path, user: str = "") -> None:
         self.data_dir = Path(os.path.realpath(data_dir))
         self.folder = self.data_dir / "postgres"
         self.log = self.data_dir / "postgres.log"
-        self.user = _system_user(self.data_dir, self.folder)
+        self.user = system_user_for(self.data_dir, user)
         self._socket_dir: Path | None = None
 
     def fault(self, text: str) -> OperatorError:
         """What the operator can mend about this folder."""
-        return _fault(self.data_dir, text)
+        return fault_of(self.data_dir, text)
 
     # -- what is there ----------------------------------------------------------------------------------------
 
@@ -302,53 +305,22 @@ class Cluster:
 # -- the pieces ------------------------------------------------------------------------------------------------
 
 
-def _fault(data_dir: Path, text: str) -> OperatorError:
-    return OperatorError(f"database.data_dir = {str(data_dir)!r}: {text}")
-
-
-def system_user_for(data_dir: Path) -> SystemUser:
-    """As whom a Postgres in `data_dir` would run."""
-    real = Path(os.path.realpath(data_dir))
-    return _system_user(real, real / "postgres")
-
-
-def _system_user(data_dir: Path, folder: Path) -> SystemUser:
-    """The owner of the cluster; else, for root, the owner of data_dir, `postgres` or `nobody`; else ourselves."""
-    me = os.geteuid()
-    owners = [uid for uid in (_owner(folder), _owner(data_dir)) if uid]
-    if me != 0:
-        owner = _owner(folder)
-        if owner is None and not os.access(data_dir, os.X_OK) and _owner(data_dir) not in (None, me):
-            owner = _owner(data_dir)
-        if owner not in (None, me):
-            name = SystemUser.by_uid(owner).name
-            raise _fault(data_dir, f"the database belongs to the system user {name}; run this as {name} or as root")
-        return SystemUser.by_uid(me)
-    if owners:
-        return SystemUser.by_uid(owners[0])
-    for name in ("postgres", "nobody"):
-        with contextlib.suppress(KeyError):
-            return SystemUser.by_uid(pwd.getpwnam(name).pw_uid)
-    raise OperatorError(
-        'database.url = "embedded": Postgres does not run as root, and there is neither a system user postgres nor '
-        "nobody; run the gateway as an ordinary user"
-    )
-
-
 def make_data_dir(data_dir: Path, user: SystemUser) -> None:
-    """Make sure that data_dir is there and that `user` can enter it. Raises OperatorError naming what bars the way."""
+    """Make sure that data_dir is there, the user's own where it is new, and that they can enter it.
+
+    Raises OperatorError naming what bars the way.
+    """
     root = os.geteuid() == 0
     standing = next(path for path in (data_dir, *data_dir.parents) if path.exists())
     barred = unreachable(user, [standing]) if root else None
     if barred is None:
         try:
-            data_dir.parent.mkdir(parents=True, exist_ok=True)
-            data_dir.mkdir(mode=0o711 if root else 0o700, exist_ok=True)
+            make_folder(data_dir, user)
         except OSError as exc:
             raise _unwritable(data_dir, exc) from exc
         barred = unreachable(user, [data_dir]) if root else None
     if barred is not None:
-        raise _fault(
+        raise fault_of(
             data_dir,
             f"Postgres runs as the system user {user.name}, who cannot enter {barred}; "
             f"chmod o+x {barred} or choose a folder such as /var/lib/gateway",
@@ -356,7 +328,7 @@ def make_data_dir(data_dir: Path, user: SystemUser) -> None:
 
 
 def _unwritable(path: Path, exc: OSError) -> OperatorError:
-    return _fault(
+    return fault_of(
         path,
         f"{path} cannot be written ({exc.strerror}); "
         "make it writable for the user who runs the gateway or choose another folder",
@@ -384,13 +356,6 @@ def open_owned(path: Path, flags: int, user: SystemUser) -> int:
 
 def _socket_in(folder: Path) -> Path:
     return folder / f".s.PGSQL.{PORT}.lock"
-
-
-def _owner(path: Path) -> int | None:
-    try:
-        return path.stat().st_uid
-    except OSError:
-        return None
 
 
 def _is_alive(pid: int) -> bool:

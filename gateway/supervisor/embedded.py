@@ -29,8 +29,9 @@ from types import TracebackType
 from typing import Final, Self
 
 from gateway.errors import OperatorError
-from gateway.supervisor.cluster import Cluster, Running, make_data_dir, open_owned, system_user_for
+from gateway.supervisor.cluster import Cluster, Running, make_data_dir, open_owned
 from gateway.supervisor.programs import ENVIRONMENT, keeper, launcher, unreachable
+from gateway.supervisor.users import system_user_for
 
 _STEP: Final = 0.01
 _TURN_PATIENCE: Final = 120.0
@@ -110,11 +111,11 @@ async def _until(condition: Callable[[], object], patience: float) -> bool:
 class Use:
     """One use of the database in `data_dir`: `join` it, `leave` it. For commands and tests; see `running`.
 
-    `options` are NAME=VALUE settings of Postgres; they count for the one that starts it.
+    `options` are NAME=VALUE settings of Postgres; they count for the one that starts it. `user` is `server.user`.
     """
 
-    def __init__(self, data_dir: Path, *, options: Sequence[str] = ()) -> None:
-        self._cluster = Cluster(data_dir)
+    def __init__(self, data_dir: Path, *, user: str = "", options: Sequence[str] = ()) -> None:
+        self._cluster = Cluster(data_dir, user)
         self._options = tuple(options)
         self._locks: _Locks | None = None
 
@@ -184,12 +185,12 @@ class Use:
 
 
 @asynccontextmanager
-async def running(data_dir: Path, *, options: Sequence[str] = ()) -> AsyncIterator[str]:
+async def running(data_dir: Path, *, user: str = "", options: Sequence[str] = ()) -> AsyncIterator[str]:
     """The DSN of the database in `data_dir` for as long as a command needs it. Raises OperatorError.
 
     It joins the server that runs there or starts one; the last user stops it, unless `serve` owns it.
     """
-    use = Use(data_dir, options=options)
+    use = Use(data_dir, user=user, options=options)
     dsn = await use.join()
     try:
         yield dsn
@@ -230,12 +231,13 @@ class Server:
         self,
         data_dir: Path,
         *,
+        user: str = "",
         options: Sequence[str] = (),
         on_death: Callable[[int], object] = _nothing,
         on_ready: Callable[[int], object] = _nothing,
         on_failure: Callable[[Exception], object] = _nothing,
     ) -> None:
-        self._cluster = Cluster(data_dir)
+        self._cluster = Cluster(data_dir, user)
         self._options = tuple(options)
         self._on_death, self._on_ready, self._on_failure = on_death, on_ready, on_failure
         self._locks: _Locks | None = None

@@ -9,13 +9,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from gateway.supervisor.users import SystemUser
+
 _PREFIX: Final = "gateway-run-"
 _LONGEST: Final = 80  # a unix socket's path may have 107 bytes, and it needs a name in the folder
 
 
 @contextlib.contextmanager
-def private_folder() -> Iterator[Path]:
+def private_folder(workers: SystemUser | None = None) -> Iterator[Path]:
     """A folder that only this user can enter (0700), removed at the end.
+
+    Where root keeps it for workers that run as another user, they can reach what lies in it and change nothing (0710).
 
     Its owner holds a lock in it, so that what a killed gateway left behind is known as such and removed by the
     next one.
@@ -29,6 +33,9 @@ def private_folder() -> Iterator[Path]:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
         os.write(lock, f"{os.getpid()}\n".encode())
+        if workers is not None:
+            os.chown(folder, 0, workers.gid)
+            folder.chmod(0o710)
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)

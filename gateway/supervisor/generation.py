@@ -20,20 +20,34 @@ from gateway.observe import Level
 from gateway.supervisor.channel import PlaneName, Start
 from gateway.supervisor.connections import authorization_workers, needed
 from gateway.supervisor.listening import listen_privately
+from gateway.supervisor.programs import reaches_this_program
+from gateway.supervisor.users import SystemUser
 from gateway.supervisor.workers import Workers
 
 _LAST_ANSWERS: Final = 2.0  # seconds; whoever asked has gone by then
 
 
 class Generation:
-    """The workers of both planes for `settings`. `path` is where it may listen; it makes and removes that socket."""
+    """The workers of both planes for `settings`. `path` is where it may listen; it makes and removes that socket.
+
+    Where root starts them, they become `user`.
+    """
 
     def __init__(
-        self, settings: Settings, *, workers: int, listener: socket.socket, path: Path, dsn: str, level: Level
+        self,
+        settings: Settings,
+        *,
+        workers: int,
+        listener: socket.socket,
+        path: Path,
+        dsn: str,
+        level: Level,
+        user: SystemUser | None = None,
     ) -> None:
         self.settings = settings
-        self._path, self._dsn, self._level = path, dsn, level
-        self._private = listen_privately(path)
+        self._path, self._dsn, self._level, self._user = path, dsn, level, user
+        self._load_all = user is not None and not reaches_this_program(user)
+        self._private = listen_privately(path, user)
         self.connections = needed(settings, workers)  # to the database, at most
         self.access = self._workers("access", workers, listener)
         self.authorization = self._workers("authorization", authorization_workers(settings, workers), self._private)
@@ -47,6 +61,8 @@ class Generation:
                 authorization_socket=str(self._path),
                 supervisor=os.getpid(),
                 level=self._level,
+                user=self._user,
+                load_all=self._load_all,
             )
 
         return Workers(plane, count, listener, start)

@@ -8,8 +8,9 @@ from gateway import config
 from gateway.config import Settings
 from gateway.crypto import new_master_key
 from gateway.errors import OperatorError
-from gateway.supervisor.cluster import make_data_dir, system_user_for
+from gateway.supervisor.cluster import make_data_dir
 from gateway.supervisor.programs import find_binaries
+from gateway.supervisor.users import SystemUser, make_folder, system_user_for
 
 
 def with_master_key(settings: Settings) -> Settings:
@@ -22,10 +23,11 @@ def with_master_key(settings: Settings) -> Settings:
     if settings.keyring is not None or path is None:
         return settings
     find_binaries()
-    make_data_dir(settings.data_dir, system_user_for(settings.data_dir))
+    user = system_user_for(settings.data_dir, settings.config.server.user)
+    make_data_dir(settings.data_dir, user)
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _make(path)
+        make_folder(path.parent, user)
+        _make(path, user)
     except OSError as exc:
         raise OperatorError(
             f"keys.master: {path} cannot be written ({exc.strerror}); make its folder writable or name another file"
@@ -33,12 +35,13 @@ def with_master_key(settings: Settings) -> Settings:
     return config.resolve(settings.config, settings.path)
 
 
-def _make(path: Path) -> None:
+def _make(path: Path, user: SystemUser) -> None:
     file, draft = tempfile.mkstemp(prefix=".master-", dir=path.parent)  # 0600 from the start
     try:
         with os.fdopen(file, "w") as out:
             out.write(new_master_key() + "\n")
             out.flush()
+            os.fchown(out.fileno(), user.uid, user.gid)  # root may be the caller, and that user start it next time
             os.fsync(out.fileno())
         path.hardlink_to(draft)
     except FileExistsError:

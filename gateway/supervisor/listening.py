@@ -1,11 +1,13 @@
 """The listening sockets: opened once, by the supervisor, so that a fault shows at the start and in one line."""
 
 import errno
+import os
 import socket
 from pathlib import Path
 from typing import Any, Final
 
 from gateway.errors import OperatorError
+from gateway.supervisor.users import SystemUser
 
 BACKLOG: Final = 1024
 
@@ -37,14 +39,17 @@ def listen(addresses: dict[str, tuple[str, int]]) -> list[socket.socket]:
     return opened
 
 
-def listen_privately(path: Path) -> socket.socket:
-    """A listening unix socket that only this user can open; its folder is private, so nobody comes in before that.
+def listen_privately(path: Path, workers: SystemUser | None = None) -> socket.socket:
+    """A listening unix socket that only this user can open, or the one that root's workers run as; its folder is
+    private, so nobody comes in before that, nor puts anything else in its place.
 
     Raises OperatorError, as when something that tidies up has removed the folder.
     """
     try:
         sock = _listening(socket.socket(socket.AF_UNIX), str(path))
         path.chmod(0o600)
+        if workers is not None:
+            os.chown(path, workers.uid, workers.gid)
     except OSError as exc:
         raise OperatorError(
             f"the socket {path} cannot be made ({exc.strerror}); mend that, or restart, which makes a new folder"

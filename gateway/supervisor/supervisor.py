@@ -31,16 +31,19 @@ from gateway.store.migrations import migrate
 from gateway.store.privileges import require_privileges
 from gateway.supervisor.admin import Health, create_app
 from gateway.supervisor.connections import GENERATIONS, max_connections, needed, require_room, room_in
+from gateway.supervisor.control import Outcome, controlled
 from gateway.supervisor.embedded import Server
 from gateway.supervisor.folder import private_folder
 from gateway.supervisor.generation import Generation, first_of
 from gateway.supervisor.keys import with_master_key
 from gateway.supervisor.listening import listen
-from gateway.supervisor.reload import require_reloadable
+from gateway.supervisor.reload import changes, require_reloadable
+from gateway.supervisor.users import SystemUser, worker_user
 
 DRAIN: Final = 30.0  # seconds for what is in flight
 _REFUSED: Final = "reload refused, the configuration before stays in force"
 _CLIENTS_NAMED: Final = 10
+_ENDED: Final = Outcome(faults=["the gateway is stopping"])
 _PROBE: Final = 2.2  # so that /readyz answers within 2.5 s whatever the database does
 
 log = get_logger("gateway.supervisor")
@@ -79,7 +82,9 @@ class _Supervisor:
         self._generation: Generation | None = None
         self._lives: dict[Generation, asyncio.Task[None]] = {}  # also of those that drain
         self._store: Store | None = None
+        self._user: SystemUser | None = None  # of the workers, where that is not ours
         self._ending, self._reload_asked = asyncio.Event(), asyncio.Event()
+        self._askers = list[asyncio.Future[Outcome]]()  # who wait to hear how the reload went
         self._starting: asyncio.Task[None] | None = None
         self._started_for = 0  # connections of the embedded database
 
@@ -105,13 +110,16 @@ class _Supervisor:
         async with AsyncExitStack() as stack:
             stack.callback(listener.close)
             await stack.enter_async_context(_served(admin, self._health))
+            self._user = worker_user(self._settings.data_dir, config.server.user)
             self._settings = with_master_key(self._settings)
             self._started_for = max_connections(self._settings, self._workers_of(self._settings))
             dsn = await stack.enter_async_context(_database(self._settings, self._started_for))
             stack.push_async_callback(self._close_store)
             await self._open_store(dsn, self._settings)
             await self._warn(self._settings)
-            folder = stack.enter_context(private_folder())
+            folder = stack.enter_context(private_folder(self._user))
+            if self._reload is not None:
+                await stack.enter_async_context(controlled(self._settings.path, self._reload_for))
             await self._run_generations(listener, dsn, folder, on_ready)
 
     async def _open_store(self, dsn: str, settings: Settings) -> None:
@@ -171,6 +179,7 @@ class _Supervisor:
                     path=folder / f"authorization-{next(numbers)}.sock",
                     dsn=dsn,
                     level=self._level,
+                    user=self._user,
                 )
                 self._lives[generation] = life = lives.create_task(generation.run())
                 life.add_done_callback(lambda _: self._lives.pop(generation))
@@ -185,7 +194,10 @@ class _Supervisor:
                     await first_of(self._ending.wait(), asyncio.wait(self._lives.values(), return_when=FIRST_COMPLETED))
                 if self._reload_asked.is_set() and not self._ending.is_set():
                     self._reload_asked.clear()
-                    await self._renew(begin, dsn)
+                    askers, self._askers = self._askers, []
+                    outcome = await self._renew(begin, dsn)
+                    for asker in askers:
+                        asker.set_result(outcome)
                     if not announcing.done():  # what has taken over was ready before the first
                         announcing.cancel()
                         announcing = lives.create_task(self._announce(self._generation, on_ready))
@@ -194,7 +206,15 @@ class _Supervisor:
             for generation in self._lives:
                 generation.drain(DRAIN)
 
-    async def _renew(self, begin: Callable[[Settings], Generation], dsn: str) -> None:
+    async def _reload_for(self) -> Outcome:
+        """Reload, and what became of it, for a command that waits."""
+        asker: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self._askers.append(asker)
+        self._reload_asked.set()
+        await first_of(asyncio.wait([asker]), self._ending.wait())
+        return asker.result() if asker.done() else _ENDED
+
+    async def _renew(self, begin: Callable[[Settings], Generation], dsn: str) -> Outcome:
         """Go over to the configuration as it is written now, or stay with the one before and say why."""
         try:
             settings = cast("Callable[[], Settings]", self._reload)()
@@ -210,24 +230,26 @@ class _Supervisor:
             fresh = begin(settings)
         except OperatorError as exc:
             log.error(_REFUSED, faults=str(exc).splitlines())
-            return
+            return Outcome(faults=str(exc).splitlines())
         except Exception as exc:  # a fault of ours ends the reload, not what serves
             log.error(_REFUSED, exc_info=exc)
-            return
+            return Outcome(faults=[f"a fault of the gateway's own, {type(exc).__name__}; its log says more"])
         await first_of(fresh.wait_ready(), fresh.wait_stumbled(), self._ending.wait())
         if not fresh.was_ready:
             fresh.kill()
-            if not self._ending.is_set():
-                fault = "a worker ended before it was ready: the lines before this one say why"
-                log.error(_REFUSED, faults=[fault])
-            return
+            if self._ending.is_set():
+                return _ENDED
+            log.error(_REFUSED, faults=["a worker ended before it was ready: the lines before this one say why"])
+            return Outcome(faults=["a worker ended before it was ready; the gateway's log says why"])
+        changed = changes(self._settings, settings)
         before, self._generation, self._settings = cast("Generation", self._generation), fresh, settings
         fresh.serve()  # not before all of them can: one that is refused must have taken no connection
         before.drain(DRAIN)
         await first_of(before.wait_closed(), self._ending.wait())
         if not self._ending.is_set():
-            log.info("reloaded", config=str(settings.path), workers=fresh.access.count)
+            log.info("reloaded", config=str(settings.path), workers=fresh.access.count, changed=changed)
             await self._warn(settings)
+        return Outcome(changed=changed)
 
     def _workers_of(self, settings: Settings) -> int:
         """How many workers of the access plane these settings ask for, unless the command line did."""
@@ -255,6 +277,7 @@ class _Supervisor:
             public_url=config.server.public_url,
             admin=config.admin.listen,
             workers=generation.access.count,
+            user=self._user.name if self._user else None,
             database="embedded" if config.database.embedded else "external",
         )
         if on_ready is not None:
@@ -301,6 +324,7 @@ async def _database(settings: Settings, connections: int) -> AsyncIterator[str]:
         return
     server = Server(
         settings.data_dir,
+        user=settings.config.server.user,
         options=(f"max_connections={connections}",),
         on_death=lambda status: log.error("the embedded database ended and is started again", status=status),
         on_failure=lambda exc: log.error("the embedded database cannot be started again yet", cause=str(exc)),

@@ -19,6 +19,7 @@ def environment_options() -> dict[str, Any]:
     """What every template is rendered with; a missing value is a fault."""
     return {
         "loader": jinja2.FileSystemLoader(folder("templates")),
+        "auto_reload": False,  # they are read once, by a process that may not be able to a second time
         "undefined": jinja2.StrictUndefined,
         "trim_blocks": True,
         "lstrip_blocks": True,

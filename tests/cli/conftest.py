@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 from gateway.cli import root
 from gateway.crypto import new_master_key
-from tests.serving import ROOT, toml
+from tests.serving import ROOT, toml, write_key
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,11 @@ class Answer:
     @property
     def fault(self) -> str:
         """The one line of a command that was refused; it fails when there is anything else."""
-        assert self.code == 1, (self.code, self.out, self.err)
+        return self.refused_with(1)
+
+    def refused_with(self, code: int) -> str:
+        """The one line of a command that ended with this code; 78 tells of a faulty configuration."""
+        assert self.code == code, (self.code, self.out, self.err)
         assert self.out == ""
         lines = self.err.splitlines()
         assert len(lines) == 1, self.err
@@ -113,7 +117,7 @@ def gateway(database: str, tmp_path: Path) -> Terminal:
 
 
 def _terminal(dsn: str, folder: Path) -> Terminal:
-    (folder / "master.key").write_text(new_master_key())
+    write_key(folder / "master.key", new_master_key())
     (folder / "dsn").write_text(dsn)
     terminal = Terminal(folder / "config.toml")
     terminal.rewrite({})

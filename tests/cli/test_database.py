@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import socket
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ from gateway.store.migrations import migrations
 from gateway.supervisor import embedded
 from tests.cli.conftest import Terminal
 from tests.cli.direct import in_database
-from tests.serving import toml
+from tests.serving import toml, write_key
 
 NAMES = [migration.name for migration in migrations()]
 
@@ -52,8 +53,8 @@ def test_a_changed_migration_is_told(gateway: Terminal) -> None:
 
 def test_a_master_key_that_does_not_fit_the_data_is_told(gateway: Terminal) -> None:
     gateway.client()
-    gateway.config.with_name("master.key").write_text(new_master_key())
-    assert "keys.master" in gateway("client", "list").fault
+    write_key(gateway.config.with_name("master.key"), new_master_key())
+    assert "keys.master" in gateway("client", "list").refused_with(os.EX_CONFIG)
 
 
 # -- finding things ----------------------------------------------------------------------------------------------
@@ -72,7 +73,7 @@ def test_an_unreachable_database_is_told_without_its_password(gateway: Terminal)
 @pytest.mark.parametrize("arguments", [*COMMANDS, ("migrate",), ("check-config",)])
 def test_a_missing_configuration_is_told_with_the_mend(gateway: Terminal, arguments: Sequence[str]) -> None:
     gateway.config.unlink()
-    fault = gateway(*arguments).fault
+    fault = gateway(*arguments).refused_with(1 if arguments == ("check-config",) else os.EX_CONFIG)
     assert str(gateway.config) in fault
     assert "--config" in fault
 
@@ -191,7 +192,7 @@ def test_migrate_as_the_first_command_makes_database_and_key(alone: Terminal) ->
 async def test_commands_join_the_database_that_serve_runs(alone: Terminal, data_dir: Path) -> None:
     async with embedded.Server(data_dir) as server:
         pid = server.pid
-        (data_dir / "master.key").write_text(new_master_key())
+        write_key(data_dir / "master.key", new_master_key())
         made = await asyncio.to_thread(alone.program, "user", "create", "--username", "ada", "--generate-password")
         assert made.code == 0, made.err
         listed = await asyncio.to_thread(alone.program, "user", "list", "--json")

@@ -21,6 +21,7 @@ import pytest
 from gateway.cli import demo as demo_command
 from tests.cli.conftest import matches
 from tests.serving import PATIENCE, ROOT, free_ports
+from tests.system_users import ORDINARY, as_root
 
 CURL = shutil.which("curl")
 
@@ -181,11 +182,27 @@ async def test_a_second_run_in_the_same_folder_finds_its_clients_again(data_dir:
             answers.append(await running.answer())
             token = answers[-1]["token"]["access_token"]
             assert await get(answers[-1]["routes"][0]["url"], f"Bearer {token}") == 200
+            if len(answers) == 2:  # what the first one gave out, a day's token, has ended
+                assert await get(answers[1]["routes"][0]["url"], f"Bearer {answers[0]['token']['access_token']}") == 401
             assert (await running.end())[0] == 0
     first, second = answers
     assert first["client"]["client_id"] == second["client"]["client_id"]
     assert first["client"]["client_secret"] != second["client"]["client_secret"]
     assert first["user"]["password"] != second["user"]["password"]
+
+
+@as_root
+async def test_a_demo_of_root_lives_with_another_user_who_can_start_it_again(data_dir: Path) -> None:
+    """In a folder of somebody's, as after `sudo make demo` in a checkout, all of it is theirs."""
+    data_dir.mkdir()
+    shutil.chown(data_dir, ORDINARY)
+    async with demo(*place(data_dir / "demo"), "--json") as running:
+        answer = await running.answer()
+        assert await get(answer["routes"][0]["url"], f"Bearer {answer['token']['access_token']}") == 200
+        below = [process for process in psutil.Process(running.process.pid).children() if "worker" in process.cmdline()]
+        assert {process.username() for process in below} == {ORDINARY}
+        assert {path.owner() for path in data_dir.rglob("*") if not path.is_symlink()} == {ORDINARY}
+        assert (await running.end())[0] == 0
 
 
 async def test_a_demo_that_is_killed_leaves_no_process_and_starts_again(data_dir: Path) -> None:

@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 from gateway.cli import root
 from tests.serving import ROOT
 
-EVERY = "demo, serve, check-config, migrate, client, user, scope, token, mac, signature"
+EVERY = "demo, serve, reload, check-config, migrate, client, user, scope, token, mac, signature"
 GRANTS = "'authorization_code', 'refresh_token', 'client_credentials'"
 CREATE = ("client", "create", "--name", "An app")
 SIGN = ("mac", "sign", "--id", "t", "--url", "http://a.example/")
@@ -27,8 +27,8 @@ WRONG: list[tuple[Sequence[str], str]] = [
     # unknown commands
     (("clinet",), "'clinet': is no command of 'gateway'; did you mean client?"),
     (("check_config",), "'check_config': is no command of 'gateway'; did you mean check-config?"),
-    (("",), "'': is no command of 'gateway'; the commands are demo, serve, "),
-    (("frobnicate",), "'frobnicate': is no command of 'gateway'; the commands are demo, serve, "),
+    (("",), "'': is no command of 'gateway'; the commands are demo, serve, reload, "),
+    (("frobnicate",), "'frobnicate': is no command of 'gateway'; the commands are demo, serve, reload, "),
     (("client", "creat"), "'creat': is no command of 'gateway client'; did you mean create?"),
     (("user", "passwd"), "'passwd': is no command of 'gateway user'; "),
     (("scope", "show"), "'show': is no command of 'gateway scope'; the commands are create, delete, list"),
@@ -151,3 +151,23 @@ def test_every_command_refuses_an_unknown_option_in_one_line(path: Sequence[str]
     done = _typed(*path, "--no-such")
     assert (done.exit_code, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert done.stderr.startswith(f"gateway: --no-such: is no option of 'gateway {' '.join(path)}'; ")
+
+
+def test_every_command_takes_a_configuration_file_also_where_it_reads_none() -> None:
+    without = []
+    for path in _every_command(root):
+        command: click.Command = root
+        for name in path:
+            assert isinstance(command, click.Group)
+            found = command.get_command(click.Context(command), name)
+            assert found is not None
+            command = found
+        if not isinstance(command, click.Group) and "--config" not in {o for p in command.params for o in p.opts}:
+            without.append(path)
+    assert without == []
+    assert _typed(*SIGN, "--key", "k", "--config", "/nowhere.toml").exit_code == 0
+
+
+def test_faulty_configuration_ends_with_78_and_the_command_that_checks_it_with_1() -> None:
+    assert _typed("client", "list", "--config", "/nowhere.toml").exit_code == os.EX_CONFIG
+    assert _typed("check-config", "--config", "/nowhere.toml").exit_code == 1

@@ -12,20 +12,18 @@ import psutil
 import pytest
 
 from gateway.errors import OperatorError
-from gateway.supervisor import cluster, embedded, programs
+from gateway.supervisor import embedded, programs, users
 from gateway.supervisor.cluster import Cluster
 from tests.embedded.rig import OWNER, fetch, left, nothing_left
 from tests.serving import ROOT
-
-_ORDINARY = "nobody"
-
+from tests.system_users import ORDINARY, as_root
 
 # -- places and permissions ----------------------------------------------------------------------------------
 
 
 async def test_only_the_owner_can_enter_the_folders_of_the_socket_and_the_data(data_dir: Path) -> None:
     async with embedded.running(data_dir) as dsn:
-        owner = cluster.system_user_for(data_dir).uid
+        owner = users.system_user_for(data_dir).uid
         for folder in (data_dir / "postgres", data_dir / "socket"):
             assert (folder.stat().st_uid, folder.stat().st_mode & 0o777) == (owner, 0o700)
         for file in ("postgres.log", "postgres.turn.lock", "postgres.users.lock", "postgres.owner.lock"):
@@ -42,7 +40,7 @@ def _postmaster(data_dir: Path) -> int:
 
 async def test_the_datas_system_owner_is_a_superuser_by_peer(made: Path) -> None:
     async with embedded.running(made) as dsn:
-        name = cluster.system_user_for(made).name
+        name = users.system_user_for(made).name
         own = dsn.replace("//gateway@", f"//{name}@")
         assert await fetch(own, "select rolsuper from pg_roles where rolname = current_user") is True
 
@@ -112,12 +110,10 @@ def test_the_binaries_are_found_without_importing_their_package() -> None:
 
 # -- users ---------------------------------------------------------------------------------------------------
 
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can act for other users")
-
 
 def _python_for(user: str) -> str:
     """An interpreter that another system user can run; ours may lie in a home."""
-    account = programs.SystemUser.by_uid(pwd.getpwnam(user).pw_uid)
+    account = users.SystemUser.by_uid(pwd.getpwnam(user).pw_uid)
     if (closed := programs.unreachable(account, [ROOT, programs.find_binaries()])) is not None:
         pytest.skip(f"other users cannot go to {closed}, where the checkout or its packages are")
     for found in (sys.executable, shutil.which("python3", path="/usr/bin:/usr/local/bin")):
@@ -148,29 +144,26 @@ def _as(user: str, door: str, folder: Path) -> tuple[int, str]:
 @as_root
 async def test_roots_postgres_runs_as_the_owner_of_data_dir(data_dir: Path) -> None:
     data_dir.mkdir()
-    shutil.chown(data_dir, _ORDINARY)
+    shutil.chown(data_dir, ORDINARY)
     async with embedded.running(data_dir):
-        assert psutil.Process(_postmaster(data_dir)).username() == _ORDINARY
-        assert _as(_ORDINARY, "running", data_dir) == (0, "")  # its owner can join
+        assert psutil.Process(_postmaster(data_dir)).username() == ORDINARY
+        assert _as(ORDINARY, "running", data_dir) == (0, "")  # its owner can join
 
 
 @as_root
 @pytest.mark.parametrize("door", ["running", "Server"])
 async def test_an_ordinary_user_has_a_database_of_their_own(data_dir: Path, door: str) -> None:
     data_dir.mkdir()
-    shutil.chown(data_dir, _ORDINARY)
-    assert _as(_ORDINARY, door, data_dir) == (0, "")
-    assert (data_dir / "postgres").owner() == _ORDINARY
+    shutil.chown(data_dir, ORDINARY)
+    assert _as(ORDINARY, door, data_dir) == (0, "")
+    assert (data_dir / "postgres").owner() == ORDINARY
     await nothing_left(data_dir)
 
 
 @as_root
 async def test_another_system_user_is_told_whose_the_database_is(made: Path) -> None:
-    """`nobody` is not the owner: root made it, so it is the system user postgres's, where there is one."""
     owner = (made / "postgres").owner()
-    if owner == _ORDINARY:
-        pytest.skip("there is no system user postgres here")
-    code, said = _as(_ORDINARY, "running", made)
+    code, said = _as(ORDINARY, "running", made)
     assert code == 1
     assert f"belongs to the system user {owner}; run this as {owner} or as root" in said
 
@@ -217,7 +210,7 @@ async def test_a_link_in_place_of_the_log_is_not_followed(data_dir: Path, tmp_pa
     victim = tmp_path / "victim"
     victim.write_text("untouched")
     data_dir.mkdir()
-    shutil.chown(data_dir, _ORDINARY)
+    shutil.chown(data_dir, ORDINARY)
     (data_dir / "postgres.log").symlink_to(victim)
     with pytest.raises(OperatorError, match=r"postgres.log cannot be written"):
         async with embedded.running(data_dir):

@@ -29,7 +29,7 @@ from gateway.supervisor.generation import Generation
 from gateway.supervisor.listening import listen
 from tests.counts import scaled
 from tests.guard.conftest import new_client
-from tests.serving import PATIENCE, PROGRAM, ROOT, Gateway, hung, is_past, serving, until, write_config
+from tests.serving import PATIENCE, PROGRAM, ROOT, Gateway, hung, is_past, serving, until, write_config, write_key
 from tests.supervisor.conftest import SlowUpstream, is_gone
 
 GUARDED = {"name": "notes", "path": "/notes", "upstreams": ["http://127.0.0.1:9"], "auth": ["bearer"]}
@@ -340,7 +340,7 @@ async def test_a_file_that_cannot_be_looked_at_or_a_secret_from_a_pipe_ends_noth
         assert fault.startswith("keys.master")
         assert "is a pipe" in fault
         key.unlink()
-        key.write_text(secret)
+        write_key(key, secret)
         await reloaded(gateway)
 
 
@@ -434,7 +434,7 @@ async def test_a_new_master_key_is_taken_with_the_old_one_as_previous_and_never_
     async with serving(tmp_path, dsn=database, routes=[GUARDED]) as gateway:
         key = tmp_path / "master.key"
         old = tmp_path / "old.key"
-        old.write_text(key.read_text())
+        write_key(old, key.read_text())
         key.write_text(base64.b64encode(b"another-obviously-fake-test-key!").decode())
         [fault] = await refused(gateway)
         assert fault.startswith("keys.master")

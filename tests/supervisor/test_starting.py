@@ -1,8 +1,13 @@
-"""What keeps `gateway serve` from serving: each fault is one clear line that names the key and the mend, exit 1."""
+"""What keeps `gateway serve` from serving: each fault is a line of its log that names the key and the mend.
+
+Its exit code is 78 where the configuration is faulty, so that no service manager starts it again and again; else 1.
+"""
 
 import asyncio
 import base64
+import json
 import os
+import pty
 import socket
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -14,12 +19,12 @@ import pytest
 
 from gateway.crypto import Keyring, new_master_key
 from gateway.store import Store
-from tests.serving import MASTER_KEY, PATIENCE, PROGRAM, ROOT, data_folder, free_ports, serving, write_config
+from tests.serving import MASTER_KEY, PATIENCE, PROGRAM, ROOT, data_folder, free_ports, serving, write_config, write_key
 from tests.web.rig import new_client
 
 
-async def refused(config: Path, environment: Mapping[str, str] | None = None) -> list[str]:
-    """What `serve` says on stderr when it does not start; it fails when it does, or shows a traceback."""
+async def refused(config: Path, environment: Mapping[str, str] | None = None, *, code: int = 1) -> list[str]:
+    """What `serve` says in its log when it does not start; it fails when it does, or says anything else."""
     process = await asyncio.create_subprocess_exec(
         *(*PROGRAM, "serve", "--config", str(config)),
         stdin=subprocess.DEVNULL,
@@ -30,10 +35,12 @@ async def refused(config: Path, environment: Mapping[str, str] | None = None) ->
     )
     async with asyncio.timeout(PATIENCE):
         out, err = await process.communicate()
-    assert process.returncode == 1, err.decode()
+    assert process.returncode == code, err.decode()
     assert out == b""
-    assert b"Traceback" not in err
-    return err.decode().splitlines()
+    lines = [json.loads(line) for line in err.splitlines()]
+    lines = [line for line in lines if line["event"] not in ("configuration", "stopped")]
+    assert {(line["level"], line["event"], line["exit_code"]) for line in lines} == {("critical", "cannot start", code)}
+    return [f"gateway: {line['fault']}" for line in lines]
 
 
 @contextmanager
@@ -107,8 +114,8 @@ async def test_a_database_of_a_newer_version_is_refused(tmp_path: Path, database
 async def test_a_master_key_that_does_not_fit_the_data_is_refused(tmp_path: Path, database: str) -> None:
     async with serving(tmp_path, dsn=database):
         pass
-    (tmp_path / "master.key").write_text(new_master_key())
-    [line] = await refused(tmp_path / "config.toml")
+    write_key(tmp_path / "master.key", new_master_key())
+    [line] = await refused(tmp_path / "config.toml", code=os.EX_CONFIG)
     assert line.startswith("gateway: keys.master: ")
     assert "keys.previous" in line
 
@@ -125,12 +132,12 @@ async def test_a_second_gateway_on_one_data_dir_says_who_has_it(tmp_path: Path) 
 
 async def test_faults_of_the_configuration_are_reported_together(tmp_path: Path) -> None:
     config, _, _ = write_config(tmp_path, tmp_path / "data", server={"wrokers": 2}, tokens={"access_ttl": "soon"})
-    lines = await refused(config)
+    lines = await refused(config, code=os.EX_CONFIG)
     assert sorted(line.split(": ")[1] for line in lines) == ["server.wrokers", "tokens.access_ttl"]
 
 
 async def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
-    [line] = await refused(tmp_path / "nowhere.toml")
+    [line] = await refused(tmp_path / "nowhere.toml", code=os.EX_CONFIG)
     assert "nowhere.toml" in line
     assert "GATEWAY_CONFIG" in line
 
@@ -141,6 +148,19 @@ async def test_wrong_usage_exits_2(tmp_path: Path) -> None:
     )
     _, err = await process.communicate()
     assert (process.returncode, b"Traceback" in err) == (2, False)
+
+
+def test_a_fault_is_text_at_a_terminal(tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+    try:
+        done = subprocess.run(
+            [*PROGRAM, "serve", "--config", str(tmp_path / "nowhere.toml")], stderr=theirs, cwd=ROOT, check=False
+        )
+        assert done.returncode == os.EX_CONFIG
+        assert os.read(ours, 4096).decode().startswith("gateway: " + str(tmp_path))
+    finally:
+        os.close(ours)
+        os.close(theirs)
 
 
 async def test_the_first_start_of_an_embedded_database_makes_its_key_once(tmp_path: Path) -> None:
@@ -162,7 +182,7 @@ async def test_a_lost_key_of_an_embedded_database_is_never_made_anew(tmp_path: P
         keys = {"master": {"file": str(data_dir / "master.key")}}
         async with serving(tmp_path, database={"data_dir": str(data_dir)}, keys=keys):
             (data_dir / "master.key").unlink()
-        [line] = await refused(tmp_path / "config.toml")
+        [line] = await refused(tmp_path / "config.toml", code=os.EX_CONFIG)
         assert line.startswith("gateway: keys.master: ")
         assert not (data_dir / "master.key").exists()
 

@@ -1,0 +1,111 @@
+"""`gateway reload`: it waits until the new configuration is in force, or tells every fault for which it is not."""
+
+import asyncio
+import json
+import pwd
+import subprocess
+from pathlib import Path
+
+from gateway.supervisor.control import _ASKED, _name
+from tests.serving import PROGRAM, ROOT, Gateway, serving, until
+from tests.system_users import ORDINARY, as_root
+
+ROUTE = {"name": "notes", "path": "/notes", "upstreams": ["http://127.0.0.1:9"], "auth": "none"}
+PASSES = 502  # nothing listens behind the route
+
+# Asks as somebody else; prints what is answered.
+_STRANGER = """
+import os, socket, sys
+s = socket.socket(socket.AF_UNIX)
+s.connect(os.fsencode(sys.argv[1].replace("@", "\\0", 1)))
+try:
+    s.sendall(sys.argv[2].encode())
+    print(s.makefile().read(), end="")
+except ConnectionError:
+    pass
+"""
+
+
+async def reload(config: Path, *options: str) -> tuple[int, str, list[str]]:
+    """The exit code, what was printed, and the complaints."""
+    process = await asyncio.create_subprocess_exec(
+        *(*PROGRAM, "reload", "--config", str(config), *options),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=ROOT,
+    )
+    out, err = await process.communicate()
+    return process.returncode or 0, out.decode(), err.decode().splitlines()
+
+
+def rewrite(gateway: Gateway, *changes: tuple[str, str]) -> None:
+    text = gateway.config.read_text()
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    gateway.config.write_text(text)
+
+
+async def test_reload_waits_until_what_changed_is_in_force_and_tells_it(tmp_path: Path, database: str) -> None:
+    async with serving(tmp_path, dsn=database, workers=1, routes=[ROUTE], tokens={"access_ttl": "1h"}) as gateway:
+        assert (await reload(gateway.config))[1].endswith(": nothing changed\n")
+        route = '\n[[routes]]\nname = "more"\npath = "/more"\nupstreams = ["http://127.0.0.1:9"]\nauth = "none"\n'
+        rewrite(gateway, ('"/notes"', '"/others"'), ('"1h"', '"30m"'), ('"workers" = 1', '"workers" = 2'))
+        gateway.config.write_text(gateway.config.read_text() + route)
+        code, out, err = await reload(gateway.config, "--json")
+        assert (code, err) == (0, [])
+        assert json.loads(out) == {
+            "pid": gateway.process.pid,
+            "changed": [
+                "server.workers: 1 → 2",
+                "tokens.access_ttl: 3600s → 1800s",
+                "routes: notes.path: /notes → /others",
+                "routes: more added",
+            ],
+        }
+        assert [await gateway.status(path) for path in ("/notes", "/others", "/more")] == [404, PASSES, PASSES]
+        (line,) = [line for line in gateway.logs if line["event"] == "reloaded" and line["changed"]]
+        assert line["changed"] == json.loads(out)["changed"]
+
+
+async def test_reload_that_is_refused_fails_with_every_fault_and_changes_nothing(tmp_path: Path, database: str) -> None:
+    async with serving(tmp_path, dsn=database, workers=1, routes=[ROUTE]) as gateway:
+        good = gateway.config.read_text()
+        rewrite(gateway, ('"/notes"', '"/oauth2/x"'), ('"auth" = "none"', '"auht" = "none"'))
+        code, out, err = await reload(gateway.config)
+        assert (code, out) == (1, "")
+        assert [line.split(": ")[1] for line in err] == ["routes[0].auth", "routes[0].auht", "routes[0].path"]
+        gateway.config.write_text(f"[[{good}")  # that file names no place any more by which a gateway could be found
+        code, out, err = await reload(gateway.config)
+        assert (code, out, len(err)) == (1, "", 1)
+        assert "is not TOML" in err[0]
+        assert await gateway.status("/notes") == PASSES
+        gateway.config.write_text(good)
+        assert (await reload(gateway.config))[0] == 0
+
+
+async def test_reload_without_a_gateway_says_so(tmp_path: Path) -> None:
+    code, out, [line] = await reload(tmp_path / "config.toml")
+    assert (code, out) == (1, "")
+    assert line.startswith(f"gateway: no gateway serves {tmp_path}/config.toml")
+
+
+@as_root
+async def test_only_root_and_the_gateways_own_user_can_reload_it(tmp_path: Path, database: str) -> None:
+    account = pwd.getpwnam(ORDINARY)
+    async with serving(tmp_path, dsn=database, workers=1, routes=[ROUTE]) as gateway:
+        await until(lambda: any(line["event"] == "serving" for line in gateway.logs))
+        name = _name(gateway.config).replace("\0", "@")
+        asked = ["/usr/bin/python3", "-c", _STRANGER, name, _ASKED.decode()]
+        answers = [await asyncio.to_thread(_as, user, asked) for user in (account.pw_uid, 0)]
+        assert answers[0] == ""
+        assert json.loads(answers[1]) == {"changed": [], "faults": []}
+        assert len([line for line in gateway.logs if line["event"] == "reloaded"]) == 1
+
+
+def _as(user: int, command: list[str]) -> str:
+    """What a command prints that a user runs."""
+    done = subprocess.run(
+        command, check=True, capture_output=True, text=True, user=user, group=user, extra_groups=[], cwd="/"
+    )
+    return done.stdout
