@@ -38,8 +38,8 @@ def warnings(config: Config) -> Iterator[str]:
         if not route.hosts or server.host in route.hosts:
             yield (
                 f"routes[{index}]: shares the host {server.host} with the sign-in pages, so a script "
-                "of that upstream runs in their origin; give the routes a host of their own where upstreams serve "
-                "what others wrote"
+                "of that upstream runs in their origin and can press their buttons; give the routes a host of their "
+                "own where upstreams serve what others wrote"
             )
     for index, route in enumerate(config.routes):
         if route.trust_request_id and not server.trusted_proxies:
