@@ -141,7 +141,7 @@ async def test_select_account_offers_to_continue_as_who_is_signed_in(signed_in: 
     page = await signed_in.get(authorize_path(client, prompt="select_account"))
     assert page.status == 200
     assert "ada@example.org" in page.text
-    (href,) = page.ways["Continue as\xa0Ada Lovelace"]
+    (href,) = page.ways["Continue as Ada Lovelace"]
     assert "code" in (await signed_in.get(href)).members
 
 
@@ -160,7 +160,7 @@ async def test_a_fresh_sign_in_cannot_be_continued_past(signed_in: Browser, clie
 async def test_another_account_can_be_left_again(signed_in: Browser, client: Client) -> None:
     page = await signed_in.get(authorize_path(client))
     (another,) = page.ways["Use another account"]
-    (back,) = (await signed_in.get(another)).ways["Continue as\xa0Ada Lovelace"]
+    (back,) = (await signed_in.get(another)).ways["Continue as Ada Lovelace"]
     assert "code" in (await signed_in.submit((await signed_in.get(back)).form, decision="allow")).members
 
 
