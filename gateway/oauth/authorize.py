@@ -90,12 +90,17 @@ def client_id_of(query: Form) -> str:
     """The client that asks. Raises PageError when it is missing, cannot be one, or a parameter comes twice."""
     repeated = query.repeated(but=REPEATABLE)
     if repeated is not None:
-        raise PageError("The application's request repeats a parameter.", f"repeated parameter {repeated!r}")
+        raise PageError(
+            "The application’s request repeats a parameter. Please tell its developer.",
+            f"repeated parameter {repeated!r}",
+        )
     client_id = query.get("client_id")
     if client_id is None:
-        raise PageError("The application's request does not say which application it is.", "no client_id")
+        raise PageError(
+            "The application’s request doesn’t say which application it is. Please tell its developer.", "no client_id"
+        )
     if not is_identifier(client_id):
-        raise PageError("We do not know the application that sent you here.", "malformed client_id")
+        raise PageError("We don’t recognise this application. Please tell its developer.", "malformed client_id")
     return client_id
 
 
@@ -171,18 +176,24 @@ def with_prompt(query: bytes, prompt: frozenset[str]) -> str:
 def _proven(query: Form, client: Client | None) -> tuple[Client, str]:
     if client is None:
         raise PageError(
-            "We do not know the application that sent you here.", "unknown client_id", error="unauthorized_client"
+            "We don’t recognise this application. Please tell its developer.",
+            "unknown client_id",
+            error="unauthorized_client",
         )
     if client.disabled_at is not None:
         raise PageError(
-            "The application that sent you here has been switched off.", "disabled client", error="unauthorized_client"
+            "This application has been disabled. Please tell its developer.",
+            "disabled client",
+            error="unauthorized_client",
         )
     redirect_uri = query.get("redirect_uri")
     if redirect_uri is None:
-        raise PageError("The application's request does not say where to send you back.", "no redirect_uri")
+        raise PageError(
+            "The application’s request doesn’t say where to return to. Please tell its developer.", "no redirect_uri"
+        )
     if not redirect_uris.is_registered(client.redirect_uris, redirect_uri):
         raise PageError(
-            "The address that the application wants you sent back to is not one it has registered.",
+            "This application’s return address isn’t registered. Please tell its developer.",
             "unregistered redirect_uri",
             redirect_uri,
         )

@@ -127,7 +127,7 @@ def shown_host(uri: str) -> str:
     """What tells a person where `uri` leads: host and port, or the scheme of an app."""
     found = _WEB.fullmatch(uri)
     if found is None:
-        return uri.partition(":")[0] + ":"
+        return uri.partition(":")[0]
     return f"{found[2]}:{found[3]}" if found[3] else found[2]
 
 

@@ -10,8 +10,8 @@ from gateway.http1 import Field, Malformed, RequestHead
 from gateway.http1.accept import prefers
 from gateway.routing.fields import trailers
 
-RefusalPage = Callable[[int, str, str, str], tuple[dict[str, str], bytes]]
-"""(status, title, text, request id) → (fields, HTML)."""
+RefusalPage = Callable[[int, str], tuple[dict[str, str], bytes]]
+"""(status, request id) → (fields, HTML)."""
 
 _ERRORS = {
     400: "invalid_request",
@@ -149,7 +149,7 @@ class _Rendered:
 
 def _page_of(refused: Refused, request_id: bytes, page: RefusalPage) -> tuple[bytes, bytes]:
     """The head and the body of a refusal for people."""
-    fields, body = page(refused.status, reason_of(refused.status).decode(), refused.description, request_id.decode())
+    fields, body = page(refused.status, request_id.decode())
     own = b"".join(
         b"%b: %b\r\n" % (name.encode(), value.encode())
         for name, value in fields.items()

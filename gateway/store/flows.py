@@ -63,6 +63,9 @@ def _grant_of(row: Row) -> Grant:
     )
 
 
+_LATELY: Final = timedelta(minutes=5)
+
+
 class Flows(Base):
     """Flows, grants and codes."""
 
@@ -158,3 +161,9 @@ class Flows(Base):
         if not storable(client_id):
             return False
         return await self._database.value("grant_withdraw", subject, client_id, self.now()) is not None
+
+    async def withdrawn_lately(self, subject: str, client_id: str) -> str | None:
+        """The name of a client that the user withdrew everything from in the last minutes; None if it has a grant."""
+        since = self.now() - _LATELY
+        found: str | None = await self._database.value("grant_withdrawn", subject, client_id, since)
+        return found

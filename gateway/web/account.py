@@ -3,6 +3,7 @@
 import re
 from itertools import groupby
 from typing import Final
+from urllib.parse import urlencode
 
 from aiohttp import web
 
@@ -78,7 +79,7 @@ async def show_account(request: web.Request) -> web.Response:
         "applications": _applications(await plane.store.grants(session.user.subject)),
         "places": {route.resource: route.name for route in plane.routes},
         "words": await plane.scopes(),
-        "withdrawn": "withdrawn" in query_of(request).names,
+        "removed": await _removed(plane, session.user.subject, query_of(request).get("removed") or ""),
         "csrf_token": browser.form_token(plane.keyring, "account", session.session_id),
     }
     return pages.page(request, "account.html", context)
@@ -94,7 +95,12 @@ async def withdraw(request: web.Request) -> web.Response:
     if form.repeated() is not None or not is_identifier(client_id):
         raise FormRefused("a malformed client_id")
     await plane.store.withdraw(session.user.subject, client_id)
-    return pages.redirect(f"{plane.prefix}/account?withdrawn")
+    return pages.redirect(f"{plane.prefix}/account?{urlencode({'removed': client_id})}")
+
+
+async def _removed(plane: Plane, subject: str, client_id: str) -> str | None:
+    """The application whose access was removed a moment ago, whatever an address claims."""
+    return await plane.store.withdrawn_lately(subject, client_id) if is_identifier(client_id) else None
 
 
 def _applications(grants: list[Grant]) -> list[list[Grant]]:

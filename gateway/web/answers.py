@@ -15,7 +15,7 @@ from gateway import observe
 from gateway.errors import OAuthError, StoreUnavailable
 from gateway.model import RESOURCE_METADATA
 from gateway.oauth.authorize import PageError, RedirectError
-from gateway.web import pages
+from gateway.web import pages, words
 from gateway.web.browser import FormRefused
 from gateway.web.pages import Link
 from gateway.web.plane import concerned, host_of, plane_of, prefers_json, request_id_of, target_of, tell_refusal
@@ -27,7 +27,7 @@ _API: Final = frozenset({"token", "revoke", "introspect"})
 _PAGES: Final = frozenset({"authorize", "login", "logout", "account"})
 _NO_STORE: Final = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 _ERRORS: Final = {403: "access_denied", 413: "invalid_request", 500: "server_error", 503: "temporarily_unavailable"}
-_EXPIRED: Final = "Nothing was done. Open it again to go on; if that keeps happening, let this site use cookies."
+_EXPIRED: Final = "Nothing was changed. Try again; if this keeps happening, allow cookies for this site."
 _RETRY_AFTER: Final = 1  # seconds; the database is back or it is not
 _DATABASE: Final = "see that the database of database.url runs and takes connections; calls go on by themselves then"
 _FAULT: Final = "this is a fault of the gateway, and the request was answered 500: report it with this line"
@@ -53,15 +53,6 @@ _MENDS_OF_REQUESTS: Final = {  # by cause, where nobody may be sent back to the 
 }
 # A credential that comes a second time was copied, by a fault of the client or by a thief.
 _ALARMING: Final = ("reused refresh token", "replayed code")
-_TITLES: Final = {
-    400: "That request does not work",
-    403: "This page can’t be used here",
-    404: "There is nothing here",
-    405: "That is not how this page is used",
-    413: "That is too much",
-    421: "That is not our address",
-    503: "Please try again in a moment",
-}
 
 log = observe.get_logger("gateway.web")
 
@@ -122,10 +113,10 @@ def _turned_away(request: web.Request) -> web.Response | None:
     # A script of the same origin could fetch a page and post its form; a person's own navigation is a document.
     if request.headers.get("Sec-Fetch-Dest", "document") != "document":
         _tell(request, "request refused", 403, "a page in a frame, or fetched by a script")
-        return _page(request, 403, "This page opens in a window of its own, not inside another page or a script.")
+        return _page(request, 403, "This page can’t be shown inside another page. Open it in a window of its own.")
     if request.method == "POST" and _comes_from_elsewhere(request, server.origin):
         _tell(request, "form refused", 403, "sent from another site", alarming=True)
-        return _page(request, 403, "This form was sent from another site, so nothing was done.")
+        return _page(request, 403, "This form was sent from another site. Nothing was changed.")
     return None
 
 
@@ -156,7 +147,7 @@ def _refusal(request: web.Request, exc: Exception) -> web.Response:
     match exc:
         case RedirectError(error=error):
             _tell(request, "authorization refused", 303, error.cause or error.description, error=error.error)
-            return pages.redirect(exc.location(plane_of(request).issuer))
+            return pages.to_client(request, exc.location(plane_of(request).issuer))
         case PageError(redirect_uri=uri):
             mend = _MENDS_OF_REQUESTS.get(str(exc))
             _tell(request, "authorization request refused", 400, str(exc), mend=mend, redirect_uri=uri)
@@ -197,7 +188,7 @@ def _plain(request: web.Request, status: int, headers: dict[str, str] | None = N
     if status == 503:
         headers["Retry-After"] = str(_RETRY_AFTER)
     if _wants_page(request):
-        response = _page(request, status, _text(status), retry=status >= 500)
+        response = _page(request, status, words.of(status).text, retry=status >= 500)
         response.headers.update(headers)
         return response
     return _json(request, status, f"{HTTPStatus(status).phrase}.", headers)
@@ -224,17 +215,7 @@ def _page(request: web.Request, status: int, text: str, *, title: str = "", retr
     """A page for people; with `retry` it leads to the address that it has, where every form of ours begins anew."""
     again = (Link("Try again", target_of(request)),) if retry else ()
     account = Link("Go to your account", f"{plane_of(request).prefix}/account")
-    return told(request, status, title or _TITLES.get(status, "Something went wrong"), text, (*again, account))
-
-
-def _text(status: int) -> str:
-    return {
-        404: "The address may be mistyped, or the page has moved.",
-        405: "Go back and follow the link or press the button again.",
-        413: "What was sent is larger than any form here.",
-        421: "This host name does not lead to the sign-in pages.",
-        503: "We can’t answer right now. Please try again in a moment.",
-    }.get(status, "It is our fault, not yours. Please try again.")
+    return told(request, status, title or words.of(status).title, text, (*again, account))
 
 
 def _endpoint(request: web.Request) -> str:

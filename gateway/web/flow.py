@@ -138,7 +138,7 @@ async def _decided(
         ttl = plane.settings.config.tokens.code_ttl
         code = await plane.store.allow(flow.flow_id, session.session_id, choice.scopes, ttl)
         if code is not None:
-            return _code_redirect(plane, asked, code)
+            return _code_redirect(request, asked, code)
     decided = await plane.store.flow(flow.flow_id, session.session_id)
     if decided is None or decided.decision is None:  # signed out, switched off or over, a moment ago
         return _go_on(request, asked)
@@ -153,7 +153,7 @@ def _answered(request: web.Request, flow: Flow, choice: Choice, asked: Authoriza
         return _decided_before(request, asked, denied=denied)
     if denied:
         raise authorize.denied(asked.redirect_uri, asked.state)
-    return _go_on(request, asked) if flow.code is None else _code_redirect(plane_of(request), asked, flow.code)
+    return _go_on(request, asked) if flow.code is None else _code_redirect(request, asked, flow.code)
 
 
 def _decided_before(request: web.Request, asked: AuthorizationRequest, *, denied: bool) -> web.Response:
@@ -162,7 +162,7 @@ def _decided_before(request: web.Request, asked: AuthorizationRequest, *, denied
         title, text = f"You’ve already declined {name}", "Nothing was shared with it this time."
     else:
         title = f"You’ve already allowed {name}"
-        text = "You can go back to it. To take its access away, remove it from your connected applications."
+        text = "You can return to it. To end its access, remove it from your connected applications."
     links = (
         Link("Decide again", _address(request, asked.prompt | {"consent"})),
         Link("Connected applications", f"{plane.prefix}/account"),
@@ -199,14 +199,15 @@ async def _issue(request: web.Request, asked: AuthorizationRequest, session: Ses
     ttl = plane.settings.config.tokens.code_ttl
     code = await plane.store.issue_code(session.session_id, _flow_request(asked), ttl, remember=client.first_party)
     if code is not None:
-        return _code_redirect(plane, asked, code)
+        return _code_redirect(request, asked, code)
     if "none" in asked.prompt:
         raise asked.refusal("interaction_required", "The person's sign-in or consent ended a moment ago.")
     return _go_on(request, asked)  # the session, the grant or the client ended a moment ago
 
 
-def _code_redirect(plane: Plane, asked: AuthorizationRequest, code: str) -> web.Response:
-    return pages.redirect(authorize.success_location(asked.redirect_uri, code, asked.state, plane.issuer))
+def _code_redirect(request: web.Request, asked: AuthorizationRequest, code: str) -> web.Response:
+    issuer = plane_of(request).issuer
+    return pages.to_client(request, authorize.success_location(asked.redirect_uri, code, asked.state, issuer))
 
 
 def _person_needed(step: Step) -> OAuthError:

@@ -8,6 +8,7 @@ import aiohttp_jinja2
 import jinja2
 from aiohttp import web
 
+from gateway.oauth import redirect_uris
 from gateway.resources import folder
 from gateway.web.plane import plane_of, request_id_of
 from gateway.web.policy import headers, policy
@@ -62,6 +63,19 @@ def error_page(request: web.Request, status: int, title: str, text: str, links: 
     """A page that says what went wrong, where to go from here, and the request id that an operator asks for."""
     context = {"title": title, "text": text, "links": links, "request_id": request_id_of(request)}
     return page(request, "error.html", context, status=status)
+
+
+def to_client(request: web.Request, location: str) -> web.Response:
+    """Back to the client, with what it asked for or why not.
+
+    A browser that hands the address to an app keeps the page that it shows, with buttons that were pressed already. It
+    gets a page that leads there instead; a program that plays the browser gets the redirect.
+    """
+    if not redirect_uris.is_private(location) or request.headers.get("Sec-Fetch-Dest") != "document":
+        return redirect(location)
+    response = page(request, "returned.html", {"location": location})
+    response.headers["Refresh"] = f"0; url={location}"
+    return response
 
 
 def redirect(location: str) -> web.Response:

@@ -12,14 +12,14 @@ from string import Template
 
 from gateway.config import Settings
 from gateway.resources import folder
-from gateway.web import policy
+from gateway.web import policy, words
 from gateway.web.branding import Branding
 
-RefusalPage = Callable[[int, str, str, str], tuple[dict[str, str], bytes]]
+RefusalPage = Callable[[int, str], tuple[dict[str, str], bytes]]
 
 
 def refusal_page(settings: Settings) -> RefusalPage:
-    """What makes a page of (status, title, text, request id): its header fields and its body in UTF-8.
+    """What makes a page of (status, request id): its header fields and its body in UTF-8.
 
     The style sheets are let through by their hashes; the page asks for nothing else, from nowhere. Its links lead to
     the person's account and to help. Raises OperatorError for a branding file that cannot be used.
@@ -38,9 +38,10 @@ def refusal_page(settings: Settings) -> RefusalPage:
         "help": _help(brand),
     }
 
-    def page(status: int, title: str, text: str, request_id: str) -> tuple[dict[str, str], bytes]:
-        said = {"title": escape(title), "text": escape(text), "request_id": escape(request_id)}
-        return dict(fixed), blank.substitute(always, status=status, **said).encode("utf-8", "replace")
+    def page(status: int, request_id: str) -> tuple[dict[str, str], bytes]:
+        told = words.of(status)
+        said = {"title": escape(told.title), "text": escape(told.text), "request_id": escape(request_id)}
+        return dict(fixed), blank.substitute(always, **said).encode("utf-8", "replace")
 
     return page
 

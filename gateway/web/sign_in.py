@@ -59,7 +59,7 @@ async def attempt(request: web.Request, form: Form) -> SignedIn | NotSignedIn:
     plane = plane_of(request)
     username, password = form.get("username"), form.get("password")
     if username is None or password is None:
-        return NotSignedIn(400, "Enter your user name and your password.")
+        return NotSignedIn(400, "Enter your username and password.")
     login = _storable(username)
     candidate = await plane.store.sign_in_candidate(login)
     known = plane.cookies.known_browser(request)
@@ -68,7 +68,7 @@ async def attempt(request: web.Request, form: Form) -> SignedIn | NotSignedIn:
     except Busy:
         cause = "too many password checks wait"
         tell_refusal(request, "sign-in refused", 503, cause, mend=_MORE_WORKERS)
-        return NotSignedIn(503, "Many people are signing in right now. Please try again in a moment.", _BUSY_SECONDS)
+        return NotSignedIn(503, "Many people are signing in right now. Try again in a moment.", _BUSY_SECONDS)
 
 
 async def _judged(
@@ -99,7 +99,7 @@ async def _judged(
         cause = "no such account" if user is None else "wrong password"
         mend = _ACCOUNTS if user is None else _PASSWORDS
         tell_refusal(request, "sign-in failed", 400, cause, mend=mend, subject=subject, barred=now.barred)
-        return NotSignedIn(400, "The user name or the password is not right.")
+        return NotSignedIn(400, "Incorrect username or password.")
     guess.right()
     old = plane.session_token(request)
     if old is not None:
@@ -176,7 +176,7 @@ def _too_many(request: web.Request, subject: str, wait: float) -> NotSignedIn:
         retry_after=seconds,
     )
     when = "a minute" if seconds <= 60 else f"{math.ceil(seconds / 60)} minutes"
-    return NotSignedIn(429, f"There were too many attempts to sign in. Please try again in {when}.", seconds)
+    return NotSignedIn(429, f"Too many attempts. Try again in {when}.", seconds)
 
 
 def _storable(text: str) -> str:

@@ -153,3 +153,11 @@ with ended as (
     select distinct $3::timestamptz, 'grant.withdrawn', subject, client_id from ended
 )
 select 1 from ended limit 1;
+
+-- name: grant_withdrawn
+-- The name of a client from which a person withdrew what it had, at $3 or later, and which has nothing now.
+select c.name
+from clients c
+where c.client_id = $2
+    and exists (select from grants g where g.subject = $1 and g.client_id = $2 and g.revoked_at >= $3)
+    and not exists (select from grants g where g.subject = $1 and g.client_id = $2 and g.revoked_at is null);

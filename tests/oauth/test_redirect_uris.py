@@ -174,7 +174,7 @@ def test_state_comes_back_byte_for_byte(state: bytes) -> None:
         ("http://127.0.0.1:9/cb", "http://127.0.0.1:9", "127.0.0.1:9"),
         ("http://[::1]:9/cb", "http:", "[::1]:9"),
         ("https://[2001:db8::1]/cb", "https:", "[2001:db8::1]"),
-        ("com.example.app:/cb", "com.example.app:", "com.example.app:"),
+        ("com.example.app:/cb", "com.example.app:", "com.example.app"),
     ],
 )
 def test_the_way_back_is_a_valid_csp_source_and_can_be_shown(uri: str, source: str, shown: str) -> None:

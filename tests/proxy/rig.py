@@ -280,5 +280,5 @@ async def rig(
             proxy.close()
 
 
-def _page(status: int, title: str, text: str, request_id: str) -> tuple[dict[str, str], bytes]:
-    return {"Content-Type": "text/html; charset=utf-8"}, f"<h1>{status} {title}</h1>{text} {request_id}".encode()
+def _page(status: int, request_id: str) -> tuple[dict[str, str], bytes]:
+    return {"Content-Type": "text/html; charset=utf-8"}, f"<h1>{status}</h1>{request_id}".encode()

@@ -1,5 +1,6 @@
 """Connected applications and signing out."""
 
+import asyncpg
 import pytest
 
 from gateway.model import Client
@@ -27,11 +28,44 @@ async def test_withdrawing_ends_what_the_application_holds(signed_in: Browser, r
     ).json
     answer = await signed_in.submit((await signed_in.get(ACCOUNT)).form)
     page = await signed_in.follow(answer)
-    assert "Withdrawn" in page.text
+    assert "<bdi>Notes Desktop</bdi> no longer has access." in page.text
     assert page.forms == []
     for token in (tokens["access_token"], tokens["refresh_token"]):
         found = await signed_in.send("POST", "/oauth2/introspect", [("token", token)], basic(client.client_id, secret))
         assert found.json == {"active": False}
+
+
+async def test_since_is_when_the_application_was_first_allowed(
+    plane: Plane, signed_in: Browser, client: Client, database: str
+) -> None:
+    await code_for(signed_in, client)
+    connection = await asyncpg.connect(database)
+    await connection.execute("update grants set created_at = '2020-02-03'")
+    await connection.close()
+    await code_for(signed_in, client, prompt="consent")
+    assert "Since 3 Feb 2020" in (await signed_in.get(ACCOUNT)).text
+
+
+async def test_an_address_claims_no_removal_that_was_not(
+    plane: Plane, signed_in: Browser, stranger: Browser, client: Client, public: Client
+) -> None:
+    await code_for(signed_in, client)
+    claimed = [client.client_id, public.client_id, "nobody", "", "x" * 300, "%00", "%ff"]
+    for client_id in claimed:
+        assert "no longer has access" not in (await signed_in.get(f"{ACCOUNT}?removed={client_id}")).text
+    removed = await signed_in.submit((await signed_in.get(ACCOUNT)).form)
+    assert "no longer has access" in (await signed_in.get(removed.location)).text
+    await plane.user("eve")
+    await stranger.sign_in("eve")
+    assert "no longer has access" not in (await stranger.get(removed.location)).text
+    await code_for(signed_in, client)
+    assert "no longer has access" not in (await signed_in.get(removed.location)).text, "it has access again"
+
+
+async def test_an_account_without_applications_says_only_that(signed_in: Browser) -> None:
+    page = await signed_in.get(ACCOUNT)
+    assert "No applications have access to your Example account." in page.text
+    assert "These applications" not in page.text
 
 
 async def test_withdrawing_twice_does_no_harm(signed_in: Browser, client: Client) -> None:
@@ -90,7 +124,7 @@ async def test_a_get_of_logout_signs_nobody_out(signed_in: Browser) -> None:
 async def test_signing_out_ends_the_session_here_and_on_the_server(plane: Plane, signed_in: Browser) -> None:
     old = signed_in.cookies["gateway_session"]
     answer = await signed_in.submit((await signed_in.get(LOGOUT)).form)
-    assert "You are signed out" in (await signed_in.follow(answer)).text
+    assert "You’re signed out" in (await signed_in.follow(answer)).text
     assert "gateway_session" not in signed_in.cookies
     assert await plane.store.session(old) is None
 
@@ -106,4 +140,4 @@ async def test_signing_out_twice_is_no_fault(signed_in: Browser) -> None:
     form = (await signed_in.get(LOGOUT)).form
     await signed_in.submit(form)
     assert (await signed_in.submit(form)).status == 303
-    assert "You are signed out" in (await signed_in.get(LOGOUT)).text
+    assert "You’re signed out" in (await signed_in.get(LOGOUT)).text

@@ -161,7 +161,7 @@ async def test_without_the_database_programs_get_503_and_never_200(
 async def test_without_the_database_people_get_a_page(cut_off: Browser, path: str) -> None:
     answer = await cut_off.get(path, {"Cookie": f"gateway_session={'A' * 43}"})
     assert answer.status == 503
-    assert "try again" in answer.text
+    assert "Try again in a moment" in answer.text
     assert int(answer.headers["Retry-After"]) > 0
 
 

@@ -48,7 +48,7 @@ async def test_it_says_who_asks_for_what_and_where_that_leads(signed_in: Browser
         "app.example",
         "Ada Lovelace",
         "Use another account",
-        "withdraw",
+        "remove this access",
     ):
         assert words in page.text
     assert [value for name, value in page.form.fields if name == "scope"] == ["notes:read", "notes:write"]
@@ -83,7 +83,7 @@ async def test_it_says_no_more_about_who_asks_than_is_known(
     [
         ("http://127.0.0.1:8000/cb", "this computer"),
         ("http://[::1]:8000/cb", "this computer"),
-        ("com.example.app:/cb", "com.example.app:"),
+        ("com.example.app:/cb", ">com.example.app<"),
     ],
 )
 async def test_where_a_native_application_takes_the_person_is_said(
@@ -117,7 +117,8 @@ async def test_a_yes_to_nothing_is_asked_again(signed_in: Browser, client: Clien
     page = await consent(signed_in, client)
     again = await signed_in.submit(page.form, decision="allow", scope=None)
     assert again.status == 400
-    assert "Nothing is ticked" in again.text
+    assert "Select at least one permission" in again.text
+    assert "<title>Error: Allow Notes Desktop?" in again.text
     assert await codes(database) == 0
     assert "code" in (await signed_in.submit(again.form, decision="allow", scope="notes:read")).members
 
@@ -357,3 +358,19 @@ async def test_scopes_that_were_taken_from_the_client_meanwhile_are_not_allowed(
     await plane.store.update_client(client.client_id, changed(client, scopes=frozenset({"notes:read"})))
     assert (await signed_in.submit(page.form, decision="allow")).members["error"] == "invalid_scope"
     assert await codes(database) == 0
+
+
+async def test_a_browser_gets_a_page_to_an_app_and_a_program_the_redirect(
+    signed_in: Browser, register: Registered
+) -> None:
+    client, _ = await register(redirect_uris=("com.example.app:/cb",))
+    for decision in ("allow", "deny"):
+        page = await consent(signed_in, client, prompt="consent")
+        fields = page.form.filled(decision=decision)
+        shown = await signed_in.send("POST", page.form.action, fields, {"Sec-Fetch-Dest": "document"})
+        assert (shown.status, shown.forms) == (200, [])
+        assert shown.headers["Cache-Control"] == "no-store"
+        (href,) = shown.ways["Open the app"]
+        assert shown.headers["Refresh"] == f"0; url={href}"
+        sent = await signed_in.send("POST", page.form.action, fields)
+        assert (sent.status, sent.location) == (303, href)

@@ -78,7 +78,7 @@ async def test_head_decides_nothing(signed_in: Browser, client: Client, database
     consent = await signed_in.get(authorize_path(client))
     account = await signed_in.get("/oauth2/account")
     counts, cookies = await row_counts(database), signed_in.cookies
-    for path in ("/oauth2/login", "/oauth2/logout", "/oauth2/account", "/oauth2/account?withdrawn"):
+    for path in ("/oauth2/login", "/oauth2/logout", "/oauth2/account", "/oauth2/account?removed=x"):
         assert (await signed_in.send("HEAD", path)).status == 200
     assert (await row_counts(database), signed_in.cookies) == (counts, cookies)
     assert (await signed_in.get("/oauth2/account")).status == account.status == 200

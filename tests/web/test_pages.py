@@ -136,6 +136,29 @@ async def test_an_application_with_a_scheme_of_its_own_is_reached(
     async with page.expect_event("requestfailed", lambda request: request.url.startswith("com.example.app:")):
         await page.get_by_role("button", name="Allow", exact=True).click()
     assert not [text for text in seen.complaints if "Content Security Policy" in text]
+    await expect(page.get_by_role("heading", name="Return to the app")).to_be_visible()
+    assert await page.get_by_role("button").count() == 0, "nothing is left to be allowed or denied again"
+    href = await page.get_by_role("link", name="Open the app").get_attribute("href")
+    assert (href or "").startswith("com.example.app:/cb?code=gwc_")
+    assert await found_by_axe(page) == []
+
+
+async def test_what_went_wrong_is_where_the_keyboard_is(
+    plane: Plane, ada: str, client: Client, chromium: Browser
+) -> None:
+    page = await chromium.new_page()
+    await page.goto(plane.url + authorize_path(client))
+    await page.get_by_label("Username").fill("ada")
+    await page.get_by_label("Password").fill("wrong")
+    await page.get_by_role("button", name="Sign in").click()
+    await expect(page).to_have_title("Error: Sign in – Example")
+    await expect(page.get_by_label("Password")).to_be_focused()
+    await sign_in(page)
+    for box in await page.get_by_role("checkbox").all():
+        await box.uncheck()
+    await page.get_by_role("button", name="Allow", exact=True).click()
+    await expect(page).to_have_title("Error: Allow Notes Desktop? – Example")
+    await expect(page.get_by_role("alert")).to_be_focused()
 
 
 async def test_the_person_can_change_who_is_signed_in(
@@ -157,7 +180,7 @@ async def test_enter_in_a_check_box_decides_nothing(
         client, _ = await register(redirect_uris=(f"http://127.0.0.1:{port}/cb",))
         page = await chromium.new_page()
         await page.goto(plane.url + authorize_path(client))
-        await expect(page.get_by_label("User name")).to_be_focused()
+        await expect(page.get_by_label("Username")).to_be_focused()
         await page.keyboard.type("ada")
         await page.keyboard.press("Tab")
         await page.keyboard.type(PASSWORD)
@@ -238,7 +261,7 @@ async def test_a_client_s_popup_brings_the_code_back_to_its_window(
             await window.evaluate(f"void open({plane.url + authorize_path(client)!r}, '', 'popup,width=480')")
         popup = await opened.value
         await popup.get_by_label("Password").fill("wrong")
-        await popup.get_by_label("User name").fill("ada")
+        await popup.get_by_label("Username").fill("ada")
         await popup.get_by_role("button", name="Sign in").click()
         await sign_in(popup)
         await popup.get_by_role("button", name="Allow", exact=True).click()
@@ -283,7 +306,7 @@ async def test_enter_in_the_address_bar_after_a_mistake_goes_on(
 ) -> None:
     page = await chromium.new_page()
     await page.goto(plane.url + authorize_path(client))
-    await page.get_by_label("User name").fill("ada")
+    await page.get_by_label("Username").fill("ada")
     await page.get_by_label("Password").fill("wrong")
     await page.get_by_role("button", name="Sign in").click()
     await expect(page.get_by_role("alert")).to_be_visible()
@@ -330,7 +353,7 @@ async def test_the_engines_refusal_is_a_page_that_axe_likes(
     make = refusal_page(plane.settings)
 
     async def refuse(_request: web.Request) -> web.Response:
-        headers, body = make(502, "The service does not answer", "Please try again in a moment.", "req-1")
+        headers, body = make(502, "req-1")
         return web.Response(status=502, body=body, headers=headers)
 
     app = web.Application()

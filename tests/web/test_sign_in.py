@@ -59,7 +59,8 @@ async def test_a_wrong_half_signs_nobody_in_and_says_not_which(
     answer = await attempt(browser, username, password)
     assert answer.status == 400
     assert "gateway_session" not in browser.cookies
-    assert "The user name or the password is not right." in answer.text
+    assert "Incorrect username or password." in answer.text
+    assert "<title>Error: Sign in" in answer.text
 
 
 @pytest.mark.parametrize("page", ["login", "authorize"])

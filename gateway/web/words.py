@@ -1,0 +1,31 @@
+"""What people are told where they cannot go on, by the answer's status: the same words on either plane's pages."""
+
+from typing import Final, NamedTuple
+
+
+class Words(NamedTuple):
+    """What happened, and what to do about it."""
+
+    title: str
+    text: str
+
+
+_WORDS: Final = {
+    400: Words("This link doesn’t work", "Go back to where you came from and try again."),
+    401: Words("This page isn’t for browsers", "This address is for applications, not for browsers."),
+    403: Words("This page can’t be used here", "You don’t have access to this address."),
+    404: Words("Page not found", "Check the address, or go back to where you came from."),
+    405: Words("This page can’t be opened this way", "Go back and follow the link or press the button again."),
+    413: Words("That’s too large", "What you sent is larger than this address accepts."),
+    421: Words("Wrong address", "The service isn’t at this address. Check the first part of the address."),
+    429: Words("Too many requests", "Try again in a moment."),
+    500: Words("Something went wrong", "This is our fault, not yours. Try again."),
+    502: Words("The service isn’t responding", "Try again shortly."),
+    503: Words("The service isn’t available", "Try again in a moment."),
+    504: Words("The service isn’t responding", "It took too long to answer. Try again shortly."),
+}
+
+
+def of(status: int) -> Words:
+    """The words for a status; those of its class where it has none of its own."""
+    return _WORDS.get(status) or _WORDS[400 if status < 500 else 500]
