@@ -19,16 +19,26 @@ _MOST_NOTES = 100
 _LONGEST_NOTE = 1000
 
 _PAGE = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Demo application</title>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>{title} – Demo notes app</title>
 <style>
-:root {{ color-scheme: light dark }}
-body {{ font: 1rem/1.5 system-ui, sans-serif; max-width: 42rem; margin: 4rem auto; padding: 0 1rem }}
-pre {{ padding: 1rem; border: 1px solid; border-radius: .5rem; overflow-x: auto }}
+body {{ font: 1rem/1.5 system-ui, sans-serif; max-width: 42rem; margin: 10vh auto; padding: 0 1rem;
+  overflow-wrap: anywhere }}
+h1 {{ line-height: 1.2 }}
+pre {{ padding: 1rem; border: 1px solid; border-radius: .5rem; white-space: pre-wrap }}
 </style>
+</head>
+<body>
+<main>
 <h1>{title}</h1>
 <p>{words}</p>
-<pre tabindex="0">{text}</pre>
+<pre>{text}</pre>
+</main>
+</body>
 </html>
 """
 
@@ -75,12 +85,12 @@ async def _echo(request: web.Request) -> web.Response:
 async def _callback(request: web.Request) -> web.Response:
     if (code := request.query.get("code")) is not None:
         title, words = (
-            "You allowed it",
-            "Paste this into your terminal within a minute, then the curl line of the demo:",
+            "The demo notes app has its code",
+            "Within a minute, paste this line into your terminal, and then the curl line that the demo printed:",
         )
         text = f"CODE={code}"
     else:
-        title, words = "No code came", "This is what the gateway answered:"
+        title, words = "The demo notes app got no code", "The gateway answered:"
         text = "\n".join(f"{name}: {value}" for name, value in request.query.items()) or "nothing"
     page = _PAGE.format(title=title, words=words, text=html.escape(text))
     return web.Response(text=page, content_type="text/html", headers={"Cache-Control": "no-store"})

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.async_api import Browser, Page
 
+from gateway.cli import sample_api
 from gateway.crypto import Keyring
 from gateway.model import About, Owner
 from gateway.oauth.client_metadata import logo_name
@@ -171,3 +172,12 @@ async def test_allow_and_deny_never_look_alike(
         if name == "consent":
             script = "value => getComputedStyle(document.querySelector(`button[value=${value}]`)).backgroundColor"
             assert await page.evaluate(script, "allow") != await page.evaluate(script, "deny")
+
+
+@pytest.mark.parametrize("query", ["code=gwc_" + "x" * 60, "error=access_denied&error_description=" + LONG, ""])
+async def test_the_demos_own_page_is_one_that_axe_likes_and_keeps_to_its_width(chromium: Browser, query: str) -> None:
+    page = await chromium.new_page()
+    with sample_api.serving() as port:
+        await page.goto(f"http://127.0.0.1:{port}/callback?{query}")
+        assert await found_by_axe(page) == []
+        assert await measured(page) == []
