@@ -67,11 +67,16 @@ class Asked:
 def _properties(function: Callable[..., None]) -> Callable[..., None]:
     """The options that `create` and `update` share."""
     options = [
-        click.option("--redirect-uri", multiple=True, metavar="URI", help="Where answers may go; repeatable."),
         click.option(
-            "--grant-type", multiple=True, type=click.Choice(GRANT_TYPES), help="What it may use; repeatable."
+            "--redirect-uri", multiple=True, metavar="URI", help="An address that people may return to; repeatable."
         ),
-        click.option("--scope", multiple=True, metavar="SCOPE", help="What it may ask for; repeatable."),
+        click.option(
+            "--grant-type",
+            multiple=True,
+            type=click.Choice(GRANT_TYPES),
+            help="A grant type that it may use; repeatable.",
+        ),
+        click.option("--scope", multiple=True, metavar="SCOPE", help="A scope that it may ask for; repeatable."),
         click.option("--token-type", type=click.Choice(["bearer", "mac"]), help="The kind of its access tokens."),
         click.option("--mac-draft", multiple=True, type=DRAFT, help="The MAC draft that it signs by; repeatable."),
         click.option("--mac-algorithm", type=ALGORITHM, help="What its MAC tokens sign with."),
@@ -87,11 +92,11 @@ def command() -> None:
 
 
 @command.command(epilog=_CREATE_EXAMPLE)
-@click.option("--name", required=True, help="What people are shown when they are asked for consent.")
+@click.option("--name", required=True, help="Its name on the consent page.")
 @_properties
-@click.option("--public", is_flag=True, help="It cannot keep a secret: a mobile, desktop or browser app.")
-@click.option("--no-pkce", is_flag=True, help="Confidential clients only: PKCE is not demanded.")
-@click.option("--first-party", is_flag=True, help="Confidential clients only: people are not asked for consent.")
+@click.option("--public", is_flag=True, help="For apps that cannot keep a secret: mobile, desktop or browser.")
+@click.option("--no-pkce", is_flag=True, help="Do not require PKCE (confidential clients only).")
+@click.option("--first-party", is_flag=True, help="Do not ask people for consent (confidential clients only).")
 @with_config
 @with_json
 def create(*, path: Path, as_json: bool, no_pkce: bool, public: bool, first_party: bool, **given: Any) -> None:
@@ -128,7 +133,7 @@ def list_(path: Path, as_json: bool) -> None:
 @with_config
 @with_json
 def show_(client_id: str, path: Path, as_json: bool) -> None:
-    """Show all that is known about a client, but for its secret, which nobody knows.
+    """Show everything about a client except its secret, which is not stored.
 
     After `rotate-secret --overlap` also until when the one before still counts.
     """
@@ -144,11 +149,11 @@ def show_(client_id: str, path: Path, as_json: bool) -> None:
 
 @command.command(epilog="Example: gateway client update c4jzq2mkd7xw5a3b --redirect-uri https://app.example.com/new")
 @click.argument("client_id")
-@click.option("--name", help="What people are shown when they are asked for consent.")
+@click.option("--name", help="Its name on the consent page.")
 @_properties
-@click.option("--public/--confidential", default=None, help="Whether it cannot keep a secret.")
-@click.option("--pkce/--no-pkce", default=None, help="Whether PKCE is demanded.")
-@click.option("--first-party/--third-party", default=None, help="Whether people are not asked for consent.")
+@click.option("--public/--confidential", default=None, help="Whether the client can keep a secret.")
+@click.option("--pkce/--no-pkce", default=None, help="Whether PKCE is required.")
+@click.option("--first-party/--third-party", default=None, help="Whether people are asked for consent.")
 @with_config
 @with_json
 def update(*, client_id: str, path: Path, as_json: bool, **given: Any) -> None:
@@ -177,7 +182,7 @@ def update(*, client_id: str, path: Path, as_json: bool, **given: Any) -> None:
 
 @command.command("rotate-secret", epilog="Example: gateway client rotate-secret c4jzq2mkd7xw5a3b --overlap 1h")
 @click.argument("client_id")
-@click.option("--overlap", metavar="DURATION", help='How long the old one still counts, such as "1h".  [default: 0]')
+@click.option("--overlap", metavar="DURATION", help='How long the old secret still works, such as "1h".  [default: 0]')
 @with_config
 @with_json
 def rotate_secret(client_id: str, overlap: str | None, path: Path, as_json: bool) -> None:
@@ -200,7 +205,7 @@ def rotate_secret(client_id: str, overlap: str | None, path: Path, as_json: bool
 @with_config
 @with_json
 def disable(client_id: str, path: Path, as_json: bool) -> None:
-    """Refuse a client from now on; its tokens end for good."""
+    """Disable a client; its tokens end for good."""
     _switch(client_id, path, as_json=as_json, disabled=True)
 
 
@@ -209,7 +214,7 @@ def disable(client_id: str, path: Path, as_json: bool) -> None:
 @with_config
 @with_json
 def enable(client_id: str, path: Path, as_json: bool) -> None:
-    """Accept a disabled client again; it needs new tokens."""
+    """Enable a disabled client again; it needs new tokens."""
     _switch(client_id, path, as_json=as_json, disabled=False)
 
 
@@ -218,7 +223,7 @@ def enable(client_id: str, path: Path, as_json: bool) -> None:
 @with_config
 @with_json
 def delete(client_id: str, path: Path, as_json: bool) -> None:
-    """Remove a client with all that was issued to it."""
+    """Delete a client and everything that was issued to it."""
     if not in_store(path, lambda store, _: store.delete_client(client_id)):
         raise _unknown(client_id)
     done({"client_id": client_id, "deleted": True}, f"client {client_id} deleted", as_json=as_json)

@@ -22,8 +22,8 @@ from gateway.store.records import Logo
 def options(function: Callable[..., None]) -> Callable[..., None]:
     """The options that `create` and `update` share."""
     shown = [
-        click.option("--description", metavar="TEXT", help="What it is for; people see it when they are asked."),
-        click.option("--owner", metavar="USER", help="The user who answers for it; people see the name."),
+        click.option("--description", metavar="TEXT", help="What it is for, as the consent page says it."),
+        click.option("--owner", metavar="USER", help="The user who is responsible for it; pages show the name."),
         click.option("--homepage", metavar="URL", help="Its website."),
         click.option("--privacy", metavar="URL", help="Its privacy policy."),
         click.option("--terms", metavar="URL", help="Its terms of service."),

@@ -118,11 +118,13 @@ class Place:
 
 @click.command(cls=Verb, epilog="Example: gateway demo --listen 127.0.0.1:8080 --dir /tmp/gateway-demo")
 @click.option(
-    "--listen", metavar="HOST:PORT", help=f"Where it answers.  [default: {_LISTEN}, or a free port if that is taken]"
+    "--listen",
+    metavar="HOST:PORT",
+    help=f"The address to listen on.  [default: {_LISTEN}, or a free port if that is taken]",
 )
 @click.option(
     "--dir", "folder", type=click.Path(path_type=Path, file_okay=False),
-    help=f"Where all of it lives.  [default: ./{_FOLDER}; for root {_FOLDER_OF_ROOT}, if the database cannot use that]",
+    help=f"The folder for everything.  [default: ./{_FOLDER}; {_FOLDER_OF_ROOT} for root, where need be]",
 )  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object when it is ready, then stay up.")
 @takes_config

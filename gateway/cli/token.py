@@ -23,14 +23,16 @@ def command() -> None:
 
 @command.command(epilog="Example: gateway token issue --client c4jzq2mkd7xw5a3b --user ada --scope notes:read --ttl 1h")
 @click.option("--client", "client_id", required=True, metavar="ID", help="The client that will use it.")
-@click.option("--user", "username", metavar="U", help="The person it stands for; else it is the client's own.")
+@click.option(
+    "--user", "username", metavar="U", help="The person it acts for; without one, the token is the client's own."
+)
 @click.option(
     "--scope",
     multiple=True,
     metavar="SCOPE",
     help="What it may be used for; repeatable.  [default: all that the client may ask for]",
 )
-@click.option("--ttl", metavar="DURATION", help='How long it lives, such as "1h".  [default: tokens.access_ttl]')
+@click.option("--ttl", metavar="DURATION", help='How long it is valid, such as "1h".  [default: tokens.access_ttl]')
 @click.option(
     "--type", "token_type", type=click.Choice(["bearer", "mac"]), help="The token's kind.  [default: the client's]"
 )

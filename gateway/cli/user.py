@@ -28,7 +28,7 @@ def command() -> None:
 
 
 def _password_options(function: Callable[..., None]) -> Callable[..., None]:
-    generate = click.option("--generate-password", is_flag=True, help="Invent a password and print it, this once.")
+    generate = click.option("--generate-password", is_flag=True, help="Make up a password and print it once.")
     stdin = click.option(
         "--password-stdin", is_flag=True, help="Read it from standard input; one trailing line end is dropped."
     )
@@ -54,9 +54,9 @@ def _require_good(password: str, settings: Settings, *names: str | None) -> None
 
 
 @command.command(epilog="Example: gateway user create --username ada --email ada@example.com --generate-password")
-@click.option("--username", required=True, metavar="U", help="What the person signs in with.")
-@click.option("--email", help="Signs the person in as well.")
-@click.option("--name", help="The person's name, for pages.")
+@click.option("--username", required=True, metavar="U", help="The username to sign in with.")
+@click.option("--email", help="An email address, which signs the person in as well.")
+@click.option("--name", help="The person's name, as pages show it.")
 @_password_options
 @with_config
 @with_json
@@ -88,7 +88,7 @@ def create(
 @with_config
 @with_json
 def list_(path: Path, as_json: bool) -> None:
-    """List everybody."""
+    """List all accounts."""
     show_all([record(one) for one in in_store(path, lambda store, _: store.users())], _COLUMNS, as_json=as_json)
 
 
@@ -97,7 +97,7 @@ def list_(path: Path, as_json: bool) -> None:
 @with_config
 @with_json
 def show_(username: str, path: Path, as_json: bool) -> None:
-    """Show all that is known about a person."""
+    """Show everything about an account."""
     found = in_store(path, lambda store, _: store.user(username))
     if found is None:
         raise _unknown(username)
@@ -116,7 +116,7 @@ def update(
 ) -> None:
     """Change what a person is called; what no option mentions stays.
 
-    The subject stays the same, and so do password, sessions and tokens. Upstreams get the new user name and email
+    The subject stays the same, and so do password, sessions and tokens. Upstreams get the new username and email
     address with the next call after a second at most.
     """
     if new_username is None and email is None and name is None:
@@ -176,7 +176,7 @@ def set_password(username: str, password_stdin: bool, generate_password: bool, p
 @with_config
 @with_json
 def disable(username: str, path: Path, as_json: bool) -> None:
-    """Refuse a person from now on; sessions and tokens end for good."""
+    """Disable an account; its sessions and tokens end for good."""
     _switch(username, path, as_json=as_json, disabled=True)
 
 
@@ -185,7 +185,7 @@ def disable(username: str, path: Path, as_json: bool) -> None:
 @with_config
 @with_json
 def enable(username: str, path: Path, as_json: bool) -> None:
-    """Let a disabled person sign in again."""
+    """Enable a disabled account again."""
     _switch(username, path, as_json=as_json, disabled=False)
 
 
@@ -194,7 +194,7 @@ def enable(username: str, path: Path, as_json: bool) -> None:
 @with_config
 @with_json
 def delete(username: str, path: Path, as_json: bool) -> None:
-    """Remove a person with all that was issued for them; the subject is never given to anybody else."""
+    """Delete an account and everything that was issued for it; the subject is never given to anybody else."""
 
     async def act(store: Store, _: Settings) -> tuple[bool, list[str]]:
         user = await store.user(username)

@@ -50,7 +50,7 @@ def link_fault(url: str) -> str | None:
     if good and len(url) <= _LONGEST_LINK and _FRAGMENT.fullmatch(fragment):
         return None
     return (
-        f"write it as https://HOST/PATH, in plain ASCII of at most {_LONGEST_LINK} characters, without user name; "
+        f"write it as https://HOST/PATH, in plain ASCII of at most {_LONGEST_LINK} characters, without a username; "
         "http is only for loopback"
     )
 

@@ -69,7 +69,7 @@ def registration_fault(uri: str) -> str | None:
     if scheme not in ("http", "https"):
         return None if scheme == found[1] else "write the scheme in lower case"
     if _WEB.fullmatch(uri) is None or not _good_port(_WEB, uri, 3):
-        return "write it as https://HOST[:PORT]/PATH, in plain ASCII, without user name or wildcard"
+        return "write it as https://HOST[:PORT]/PATH, in plain ASCII, without a username or wildcard"
     if scheme == "http" and _LOOPBACK.fullmatch(uri) is None:
         return "http is only for loopback (127.0.0.1, [::1] or localhost); use https"
     return None

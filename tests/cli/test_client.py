@@ -72,7 +72,7 @@ def test_a_client_without_redirect_uri_may_only_use_what_the_operator_issues(gat
         (("--redirect-uri", "/cb"), "--redirect-uri '/cb': .*absolute"),
         (("--redirect-uri", ""), "--redirect-uri '': "),
         (("--redirect-uri", "https://*.example/cb"), "--redirect-uri .*wildcard"),
-        (("--redirect-uri", "https://u:p@app.example/cb"), "--redirect-uri .*without user name"),
+        (("--redirect-uri", "https://u:p@app.example/cb"), "--redirect-uri .*without a username"),
         (("--redirect-uri", URI, "--redirect-uri", "data:x"), "--redirect-uri 'data:x': "),
         (("--scope", "notes:delete"), "--scope: nobody defined the scope 'notes:delete'; .*gateway scope create"),
         (("--scope", "notes:read", "--scope", "a b"), "--scope: nobody defined the scope 'a b'"),
@@ -87,7 +87,7 @@ def test_a_client_without_redirect_uri_may_only_use_what_the_operator_issues(gat
         (("--name", "  "), "--name: "),
         (("--name", "two\nlines"), "--name: "),
         (("--name", "\x1b[31mred"), "--name: "),
-        (("--name", "x" * 101), "--name: text of 1 to 100"),
+        (("--name", "x" * 101), "--name: must be text of 1 to 100"),
     ],
 )
 def test_create_refuses_what_cannot_be_and_writes_nothing(gateway: Terminal, options: Sequence[str], told: str) -> None:
@@ -386,8 +386,8 @@ def test_an_empty_value_removes_what_people_were_told_and_nothing_else(gateway: 
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (("--description", " "), "--description: text of 1 to 200 printable characters"),
-        (("--description", "x" * 201), "--description: text of 1 to 200"),
+        (("--description", " "), "--description: must be text of 1 to 200 printable characters"),
+        (("--description", "x" * 201), "--description: must be text of 1 to 200"),
         (("--description", "two\nlines"), "--description: "),
         (("--description", "\x1b[31mred"), "--description: "),
         (("--description", "free\u202egpj.exe"), "--description: "),
@@ -395,7 +395,7 @@ def test_an_empty_value_removes_what_people_were_told_and_nothing_else(gateway: 
         (("--owner", "ada@example.com"), "--owner "),
         (("--homepage", "http://app.example/"), "--homepage 'http://app.example/': write it as https://HOST/PATH"),
         (("--privacy", "javascript:alert(1)"), "--privacy 'javascript:alert.1.': write it as"),
-        (("--terms", "https://u:p@app.example/"), "--terms .*without user name"),
+        (("--terms", "https://u:p@app.example/"), "--terms .*without a username"),
         (("--terms", "terms"), "--terms 'terms': write it as"),
         (("--logo", "/nowhere/logo.png"), "--logo '/nowhere/logo.png': cannot be read .No such file"),
         (("--logo", "/"), "--logo '/': cannot be read"),

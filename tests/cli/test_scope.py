@@ -34,7 +34,7 @@ def test_a_scope_that_was_created_can_be_given_to_a_client(gateway: Terminal) ->
         (("create", "", "--description", "x"), "NAME: "),
         (("create", 'a"b', "--description", "x"), "NAME: "),
         (("create", "ä", "--description", "x"), "NAME: "),
-        (("create", "a", "--description", ""), "--description: text of 1 to 200"),
+        (("create", "a", "--description", ""), "--description: must be text of 1 to 200"),
         (("create", "a", "--description", " "), "--description: "),
         (("create", "a", "--description", "one\ntwo"), "--description: "),
         (("create", "a", "--description", "x" * 201), "--description: "),
