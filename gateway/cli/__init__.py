@@ -42,7 +42,9 @@ class Refusal(click.ClickException):
     @classmethod
     def of(cls, exc: OperatorError | StoreUnavailable) -> "Refusal":
         if isinstance(exc, StoreUnavailable):
-            return cls(f"database.url: {exc}")
+            from gateway.observe import scrub
+
+            return cls(f"database.url: {scrub(str(exc))}")
         kind = _FaultyConfiguration if isinstance(exc, FaultyConfiguration) else cls
         return kind(str(exc), exc.statements)
 
