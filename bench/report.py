@@ -18,6 +18,11 @@ _OURS: Final = "gateway"
 
 # What the gateway is to reach, as ratios to nginx bare: floor and aim.
 GOALS: Final = {
+    "lifelike": (0.45, 0.55),
+    "lifelike-open": (0.48, 0.58),
+    "lifelike-post": (0.45, 0.55),
+    "lifelike-signed": (0.25, 0.33),
+    "cold": (0.15, 0.2),
     "open": (0.70, 0.90),
     "get": (0.65, 0.85),
     "tokens": (0.55, 0.80),
@@ -129,7 +134,7 @@ def _ratio(results: Results, load: str, peer: str) -> str:
 
 def _cpu(results: Results, load: str, peer: str) -> str:
     good = results.good(load, peer)
-    form = "{:.3f}" if load in ("open", "get", "tokens", "invented", "mac", "post") else "{:.1f}"
+    form = "{:.1f}" if load in ("up", "down", "large") else "{:.3f}"
     text = spread([outcome.cpu / outcome.requests * 10_000 for outcome in good], form)
     database = [outcome.database_cpu / outcome.requests * 10_000 for outcome in good]
     return text + (f" + {median(database):.3f} database" if database and median(database) >= 0.0005 else "")
