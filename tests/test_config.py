@@ -227,7 +227,7 @@ _NOTES = (
     ("text", "words"),
     [
         ('[server]\npublic_url = "http://api.example.com"', "travel in the clear"),
-        (MINIMAL + '[database]\nurl = "postgresql://a:b@h/d"', "password in the open"),
+        (MINIMAL + '[database]\nurl = "postgresql://a:b@h/d"', "password in plain text"),
         (
             MINIMAL + '[[routes]]\nname = "r"\npath = "/"\nauth = "none"\nupstreams = ["http://127.0.0.1:1"]',
             "shares the host api.example.com",

@@ -37,12 +37,12 @@ def _route(**changes: Any) -> dict[str, Any]:
 
 _SINGLE: list[tuple[dict[str, Any], str, str]] = [
     # unknown keys, with what was meant
-    ({"bogus": 1}, "bogus", "no known key; the keys here are server, admin"),
+    ({"bogus": 1}, "bogus", "not a known key; the keys here are server, admin"),
     ({"route": []}, "route", "did you mean routes?"),
     ({"admin": {"listn": "x"}}, "admin.listn", "did you mean listen?"),
     ({"keys": {"master": {"fil": "confidential"}}}, "keys.master.fil", "did you mean file?"),
     (_route(upstream=["http://x"]), "routes[0].upstream", "did you mean upstreams?"),
-    (_route(**{"a b\n": 1}), 'routes[0]."a b\\n"', "no known key"),
+    (_route(**{"a b\n": 1}), 'routes[0]."a b\\n"', "not a known key"),
     # absent keys, with how they look
     ({"server": {}}, "server.public_url", 'must be stated, such as "https://api.example.com"'),
     (_route(auth=...), "routes[0].auth", 'must be stated, such as ["bearer"], or "none" for a public route'),
@@ -102,7 +102,7 @@ _SINGLE: list[tuple[dict[str, Any], str, str]] = [
             "https://[::g]", "https://x/\n", "//x", 3, "http://127.1", "http://1.2.3.04", "http://x.5",
         )
     ],
-    ({"server": {"public_url": "https://u:confidential@x"}}, "server.public_url", "no user and no password"),
+    ({"server": {"public_url": "https://u:confidential@x"}}, "server.public_url", "not contain a user or a password"),
     *[
         ({"server": SERVER | {"trusted_proxies": [value]}}, "server.trusted_proxies[0]", said)
         for value, said in [
@@ -119,8 +119,8 @@ _SINGLE: list[tuple[dict[str, Any], str, str]] = [
         (_route(hosts=[value]), "routes[0].hosts[0]", "a host name such as")
         for value in ("", "http://x", "x:80", "x/y", "*.x", "-x", "x..y", "a" * 254, "[x]", "[fe80::1%eth0]", "x\n", 3)
     ],
-    (_route(methods=["get"]), "routes[0].methods[0]", 'methods are judged in upper case: write "GET", not "get"'),
-    (_route(methods=["purge"]), "routes[0].methods[0]", 'methods are judged in upper case: write "PURGE"'),
+    (_route(methods=["get"]), "routes[0].methods[0]", 'methods must be in upper case: write "GET", not "get"'),
+    (_route(methods=["purge"]), "routes[0].methods[0]", 'methods must be in upper case: write "PURGE"'),
     (_route(methods=["CONNECT"]), "routes[0].methods[0]", "CONNECT is never forwarded"),
     (_route(methods=["G T"]), "routes[0].methods[0]", 'must be a method such as "GET"'),
     *[
@@ -129,7 +129,7 @@ _SINGLE: list[tuple[dict[str, Any], str, str]] = [
     ],
     (_route(upstreams=["http://1.2.3.256"]), "routes[0].upstreams[0]", 'not "http://1.2.3.256"'),
     *[(_route(hosts=[v]), "routes[0].hosts[0]", "a host name such as") for v in ("a" * 64 + ".example", "300.1.1.1")],
-    (_route(upstreams=["http://u:confidential@x"]), "routes[0].upstreams[0]", "no user and no password"),
+    (_route(upstreams=["http://u:confidential@x"]), "routes[0].upstreams[0]", "must not contain a user or a password"),
     *[
         (_route(upstream_host=value), "routes[0].upstream_host", "HOST or HOST:PORT")
         for value in ("", "a b", "x\r\ny", "http://x", "x:99999", "x:0", "x/y", 1)
@@ -197,8 +197,8 @@ _CONFLICTS: list[tuple[dict[str, Any], str, str]] = [
         "routes[1]",
         "duplicates routes[0]",
     ),
-    (_route(path="/oauth2"), "routes[0].path", "lies under server.oauth_prefix"),
-    (_route(path="/oauth2/token"), "routes[0].path", "lies under server.oauth_prefix"),
+    (_route(path="/oauth2"), "routes[0].path", "is under server.oauth_prefix"),
+    (_route(path="/oauth2/token"), "routes[0].path", "is under server.oauth_prefix"),
     *[
         (_route(path=f"/.well-known/{name}"), "routes[0].path", "the gateway's own metadata")
         for name in (
@@ -257,15 +257,15 @@ _CONFLICTS: list[tuple[dict[str, Any], str, str]] = [
         )
         for auth in ("none", ["bearer"])
     ],
-    (_route(path="/a/b", strip_prefix="/b"), "routes[0].strip_prefix", 'is no front part of path = "/a/b"'),
-    (_route(path="/apiary", strip_prefix="/api"), "routes[0].strip_prefix", "is no front part"),
-    (_route(path="/a", strip_prefix="/a/b"), "routes[0].strip_prefix", "is no front part"),
-    (_route(auth="none", scopes=["read"]), "routes[0].scopes", 'a route with auth = "none" asks for no scopes'),
+    (_route(path="/a/b", strip_prefix="/b"), "routes[0].strip_prefix", 'is not the beginning of path = "/a/b"'),
+    (_route(path="/apiary", strip_prefix="/api"), "routes[0].strip_prefix", "is not the beginning"),
+    (_route(path="/a", strip_prefix="/a/b"), "routes[0].strip_prefix", "is not the beginning"),
+    (_route(auth="none", scopes=["read"]), "routes[0].scopes", 'a route with auth = "none" cannot require scopes'),
     (_route(methods=["GET"], scopes={"PUT": []}), "routes[0].scopes.PUT", "PUT is not among the route's methods"),
     (
         _route(scopes={"GET": ["read", "write"]}) | {"scopes": {"read": "Read"}},
         "routes[0].scopes",
-        '"write" is no known scope; describe it under [scopes]',
+        '"write" is not a known scope; describe it under [scopes]',
     ),
     *[
         ({"server": SERVER | {"listen": one}, "admin": {"listen": two}}, "admin.listen", "choose another port")

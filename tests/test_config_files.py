@@ -151,8 +151,8 @@ def _endless(path: Path) -> None:
         ),
         (_empty, "is empty"),
         (_folder, "cannot be read (Is a directory)"),
-        (_short, "is no key: a master key is base64 of 32 bytes, this one has 12"),
-        (_no_base64, "is no key: a master key is base64 of 32 bytes"),
+        (_short, "does not hold a key: a master key is base64 of 32 bytes, this one has 12"),
+        (_no_base64, "does not hold a key: a master key is base64 of 32 bytes"),
         (_binary, "cannot be read (it is not text)"),
         (_endless, "is too long"),
     ],
@@ -217,8 +217,8 @@ def test_secret_in_the_open_is_refused_and_not_repeated(tmp_path: Path, text: st
     ("key", "name", "said"),
     [
         ("logo", "folder.svg", "there is no readable file"),
-        ("logo", "logo.txt", "is no image; name a file that ends in .svg, .png"),
-        ("logo", "logo", "is no image"),
+        ("logo", "logo.txt", "is not an image; name a file that ends in .svg, .png"),
+        ("logo", "logo", "is not an image"),
         ("stylesheet", "folder.svg", "there is no readable file"),
         ("stylesheet", "/dev/zero", "there is no readable file /dev/zero"),
     ],
@@ -236,7 +236,7 @@ def test_first_start_needs_a_folder_for_the_master_key(tmp_path: Path) -> None:
     _short(tmp_path / "file")
     faults = _load(tmp_path, MINIMAL + '[keys]\nmaster = { file = "file/below/master.key" }\n')
     assert faults == {
-        "keys.master": f"{tmp_path}/file is no folder; name a file in a folder, where the first start makes the key"
+        "keys.master": f"{tmp_path}/file is not a folder; name a file in a folder, where the first start makes the key"
     }
 
 
@@ -287,7 +287,7 @@ def test_files_that_the_database_url_names_must_be_there(tmp_path: Path, name: s
     write_key(tmp_path / "m.key", new_master_key())
     url = f"postgresql://db.example/gateway?sslmode=require&{name}={tmp_path}/absent"
     faults = _load(tmp_path, f'{MINIMAL}[database]\nurl = "{url}"\n[keys]\nmaster = {{ file = "m.key" }}\n')
-    assert faults == {"database.url": f"there is no readable file {tmp_path}/absent, which its {name} names"}
+    assert faults == {"database.url": f"its {name} names {tmp_path}/absent, which is not a readable file"}
 
 
 def test_certificate_is_not_verified_without_an_authority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -408,7 +408,8 @@ def test_key_that_others_may_use_is_a_fault_with_its_mend(
         return
     faults = _load(tmp_path, text)
     assert faults.keys() == {"keys.master", "keys.previous[0]"}
-    assert f"the file {tmp_path}/m.key can be used by others than its owner (mode {mode:04o}); chmod 600" in str(faults)
+    said = f"the file {tmp_path}/m.key is accessible to users other than its owner (mode {mode:04o}); chmod 600"
+    assert said in str(faults)
 
 
 def test_command_that_a_missing_key_is_told_with_makes_one_that_is_taken(tmp_path: Path) -> None:

@@ -63,6 +63,6 @@ async def _sweep(store: Store) -> None:
         except StoreUnavailable:
             busy = False
         except Exception as exc:  # what expired can wait; requests cannot
-            log.error("what expired could not be removed; it is tried again", exc_info=exc)
+            log.error("expired data could not be removed; this is tried again", exc_info=exc)
             busy = False
         await asyncio.sleep(0.1 if busy else _SWEEP_EVERY)

@@ -54,7 +54,7 @@ def run(serving: Serving, listener: int, control: int) -> None:
     try:
         _run(_obey(serving, socket.socket(fileno=listener), socket.socket(fileno=control)))
     except Exception as exc:  # a line of the log, as all that it says
-        log.critical("the worker cannot go on and ends; another is started", exc_info=exc)
+        log.critical("the worker cannot go on and exits; another one is started", exc_info=exc)
         sys.exit(1)
 
 

@@ -113,7 +113,7 @@ def create(*, path: Path, as_json: bool, no_pkce: bool, public: bool, first_part
 
     made, secret = in_store(path, act)
     if not made.grant_types:
-        note("without --redirect-uri or --grant-type, it can use only what `gateway token issue` gives it")
+        note("without --redirect-uri or --grant-type, it can only use tokens from `gateway token issue`")
     shown = record(made)
     if secret is not None:
         shown = {"client_id": made.client_id, "client_secret": secret} | shown
@@ -165,7 +165,7 @@ def update(*, client_id: str, path: Path, as_json: bool, **given: Any) -> None:
     """
     asked = Asked(**given)
     if asked.is_empty:
-        raise click.UsageError("no option says what is to change: give one, such as --name NAME")
+        raise click.UsageError("nothing to change: give an option, such as --name NAME")
 
     async def act(store: Store, settings: Settings) -> tuple[Client | None, str | None]:
         before = _known(client_id, await store.client(client_id))
@@ -176,7 +176,7 @@ def update(*, client_id: str, path: Path, as_json: bool, **given: Any) -> None:
     changed, secret = in_store(path, act)
     shown = record(_known(client_id, changed))
     if asked.mac_algorithm is not None or asked.token_type is not None:
-        note(f"tokens that it has stay as they were issued; `gateway token revoke --client {client_id}` ends them")
+        note(f"its existing tokens stay as they were issued; `gateway token revoke --client {client_id}` ends them")
     show(shown if secret is None else {"client_id": client_id, "client_secret": secret} | shown, as_json=as_json)
 
 

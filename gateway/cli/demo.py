@@ -246,7 +246,9 @@ def _alone_in(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as exc:
-            raise OperatorError(f"--dir {str(folder)!r}: another demo runs there; stop it or choose another") from exc
+            raise OperatorError(
+                f"--dir {str(folder)!r}: another demo is running there; stop it or choose another folder"
+            ) from exc
         yield
     finally:
         os.close(lock)
@@ -385,12 +387,12 @@ def _told(made: dict[str, Any], seconds: float) -> Iterator[str]:
     basic = f"{client['client_id']}:{client['client_secret']}"
     signed = f"{issuer}/api/signed/notes"
     gateway = _this_program()
-    yield f"Ready after {seconds:.1f} s at {issuer} (Ctrl-C ends it)."
-    yield "Secrets and tokens are new at each start, and those of the start before have ended.\n"
+    yield f"Ready after {seconds:.1f} s at {issuer} (press Ctrl-C to stop)."
+    yield "Secrets and tokens are new at each start; those from the previous start no longer work.\n"
     yield "1. Call the API with a token that was made for you; without one it is refused:"
     yield f"   curl -i {issuer}/api/notes"
     yield f"   curl -i -H {bearer} {issuer}/api/notes\n"
-    yield "2. See what the API receives of a request:"
+    yield "2. See what the API receives:"
     yield f"   curl -s -H {bearer} {issuer}/api/echo\n"
     yield "3. The token may only read, so this is refused (403):"
     yield f"   curl -i -H {bearer} -d '{_NOTE}' {issuer}/api/notes\n"

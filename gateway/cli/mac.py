@@ -160,7 +160,7 @@ def sign(
 @click.option("--client-string", metavar="TEXT", help="What the client says that it signed, line ends as \\n.")
 @click.option("--at", metavar="TIME", help="When the request came, such as a Date field's value.  [default: now]")
 @click.option("--skew", metavar="DURATION", help="How far clocks may differ.  [default: mac.skew, else 60s]")
-@click.option("--explain", is_flag=True, help="Show what the client signed beside what the gateway makes, and why.")
+@click.option("--explain", is_flag=True, help="Show what the client signed beside what the gateway expects, and why.")
 @with_config
 @with_json
 def verify(
@@ -230,7 +230,7 @@ def key_of(key: str | None, *, from_stdin: bool) -> bytes | None:
     if key is None:
         return None
     if _KEY.fullmatch(key) is None:
-        raise OperatorError("--key: must be the mac_key of the token answer: printable characters without blanks")
+        raise OperatorError("--key: must be the mac_key from the token response: printable characters without spaces")
     return key.encode("ascii")
 
 
@@ -238,7 +238,7 @@ def needed_key_of(key: str | None, *, from_stdin: bool) -> bytes:
     """The same, where there must be one."""
     secret = key_of(key, from_stdin=from_stdin)
     if secret is None:
-        raise click.UsageError("--key: must be given, better by --key-stdin or $GATEWAY_MAC_KEY")
+        raise click.UsageError("--key: must be given; --key-stdin or $GATEWAY_MAC_KEY is safer")
     return secret
 
 

@@ -49,7 +49,7 @@ def as_text(explained: Explanation) -> str:
     difference = explained.difference
     if difference is not None:
         place = f"line {difference.line} ({element_at(explained, difference.line)}), character {difference.character}"
-        both = f"the client has {_shown(difference.client)}, the gateway {_shown(difference.gateway)}"
+        both = f"the client has {_shown(difference.client)}, the gateway has {_shown(difference.gateway)}"
         lines += ["", f"first difference: {place}: {both}"]
     return "\n".join(lines)
 
@@ -66,14 +66,14 @@ def words(name: str) -> str:
 
 def element_at(explained: Explanation, line: int) -> str:
     """What stands in a line, counted from 1, of the gateway's string."""
-    return explained.elements[line - 1] if line <= len(explained.elements) else "behind the last element"
+    return explained.elements[line - 1] if line <= len(explained.elements) else "after the last element"
 
 
 def _side_by_side(explained: Explanation, width: int) -> Iterator[str]:
     ours, theirs = _lines(explained.gateway), [] if explained.client is None else _lines(explained.client)
     columns = 1 if explained.client is None else 2
     cell = (width - _NAME - _GAP * (columns - 1)) // columns
-    headings = ("gateway makes",) if columns == 1 else ("client signed", "gateway makes")
+    headings = ("gateway expects",) if columns == 1 else ("client signed", "gateway expects")
     yield _row("", headings, cell)
     difference = explained.difference
     for index in range(max(len(ours), len(theirs))):

@@ -69,10 +69,10 @@ def judged(asked: Asked, path: Path, *, with_config: bool) -> Explanation:
         if presented is None:
             return _explained(asked, _Token(key=None, algorithm="hmac-sha-256"), settings)
         if settings.keyring.is_invented(presented, "gwa_"):
-            return _no_key("unknown_token", "The id is no token of this gateway: it was cut, altered or made up.")
+            return _no_key("unknown_token", "The id is not a token of this gateway: it was cut, altered or made up.")
         found = await store.signing_token(presented)
         if found is None:
-            return _no_key("unknown_token", "Nobody knows the token: it expired and was removed, or never was.")
+            return _no_key("unknown_token", "The token is unknown: it expired and was removed, or it never existed.")
         token = _from_store(found, asked)
         return token if isinstance(token, Explanation) else _explained(asked, token, settings)
 
@@ -101,7 +101,7 @@ def _dead(found: SigningToken, at: float) -> list[Cause]:
     if found.revoked_at is not None:
         return [Cause(name="revoked_token", said=f"The token was revoked at {_moment(found.revoked_at)}.")]
     if not found.living:
-        said = f"The client {found.client_id}, its person or their consent was disabled, revoked or deleted."
+        said = f"The client {found.client_id}, its user or the user's consent was disabled, revoked or deleted."
         return [Cause(name="revoked_token", said=said)]
     if found.expires_at.timestamp() <= at:
         return [Cause(name="expired_token", said=f"The token expired at {_moment(found.expires_at)}.")]
@@ -193,11 +193,11 @@ def _remarks(
     elif isinstance(route, Route) and "mac" not in route.schemes:
         remarks.append(f"The route {route.name} does not accept MAC tokens.")
     if asked.at is None and any(cause.name == "clock" for cause in explained.causes):
-        remarks.append("The time is judged as of now; --at says when the request came.")
+        remarks.append("The time was compared with now; use --at to say when the request came.")
     if any(cause.name == "another_key_or_string" for cause in explained.causes):
-        remarks.append("--client-string takes what the client says that it signed, --host other names of the gateway.")
+        remarks.append("Give what the client signed with --client-string, and other names of the gateway with --host.")
     if explained.verified:
-        remarks.append("A nonce passes once, and whether this one was used before is not judged here.")
+        remarks.append("A nonce works only once; whether this one was used before is not checked here.")
     return remarks
 
 

@@ -15,7 +15,7 @@ from gateway.model import Scope
 from gateway.store import Conflict, Store
 
 _MOST: Final = 10
-_TAKE_AWAY: Final = "were it defined again, they could have it; `gateway client update ID --scope …` takes it from them"
+_TAKE_AWAY: Final = "if it is defined again, they can have it; `gateway client update ID --scope …` takes it from them"
 _CLOSED: Final = "no token opens them until it is defined again, or their scopes are changed"
 
 
@@ -36,11 +36,13 @@ def create(name: str, description: str, path: Path, as_json: bool) -> None:
 
     async def act(store: Store, settings: Settings) -> Scope:
         if name in settings.config.scopes:
-            raise OperatorError(f"scope {name!r}: stands under [scopes] in {settings.path} already; change it there")
+            raise OperatorError(
+                f"scope {name!r}: is already defined under [scopes] in {settings.path}; change it there"
+            )
         try:
             return await store.create_scope(name, description)
         except Conflict as exc:
-            raise OperatorError(f"scope {name!r}: is defined already; `gateway scope list` shows all") from exc
+            raise OperatorError(f"scope {name!r}: is already defined; `gateway scope list` shows all") from exc
 
     made = in_store(path, act)
     show({"name": made.name, "description": made.description}, as_json=as_json)
@@ -78,7 +80,7 @@ def delete(name: str, path: Path, as_json: bool) -> None:
         if name in settings.config.scopes:
             if deleted:  # the configuration goes on to offer it
                 return []
-            raise OperatorError(f"scope {name!r}: stands under [scopes] in {settings.path}; remove it there")
+            raise OperatorError(f"scope {name!r}: is defined under [scopes] in {settings.path}; remove it there")
         ended = await store.end_scope(name)
         if not (deleted or ended):
             raise OperatorError(f"no scope {name!r}; `gateway scope list` shows all")

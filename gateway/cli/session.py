@@ -62,7 +62,7 @@ def _require_text(given: Mapping[str, object]) -> None:
     for name, item in given.items():
         for text in item if isinstance(item, tuple) else (item,):
             if isinstance(text, str) and not _is_unicode(text):
-                raise OperatorError(f"{name} {text!r}: is no UTF-8 text; check the terminal's locale")
+                raise OperatorError(f"{name} {text!r}: is not UTF-8 text; check the terminal's locale")
 
 
 def _is_unicode(text: str) -> bool:
@@ -112,8 +112,8 @@ async def require_scopes(option: str, names: Iterable[str], store: Store, settin
     for name in sorted(asked - known.keys()):
         there = ", ".join(sorted(known)) or "none"
         raise OperatorError(
-            f"{option}: nobody defined the scope {name!r}; make it with `gateway scope create` or under [scopes] "
-            f"(there is: {there})"
+            f"{option}: there is no scope {name!r}; define it with `gateway scope create` or under [scopes] "
+            f"(defined: {there})"
         )
     return asked
 
@@ -137,7 +137,7 @@ def standard_input(prompt: str) -> str:
     try:
         text = sys.stdin.buffer.read().decode()
     except UnicodeDecodeError as exc:
-        raise OperatorError(f"{prompt}: what came on standard input is not UTF-8") from exc
+        raise OperatorError(f"{prompt}: standard input is not UTF-8") from exc
     return text.removesuffix("\n").removesuffix("\r")
 
 

@@ -113,7 +113,7 @@ def revoke(token: str | None, username: str | None, client_id: str | None, path:
             fault = f"no client {client_id!r}; `gateway client list` shows all"
         else:
             ended = 1 if await store.revoke_token(cast("str", token), None) else None
-            fault = "TOKEN: it is not alive, so nothing was revoked; `gateway token inspect` says why"
+            fault = "TOKEN: is no longer valid, so nothing was revoked; `gateway token inspect` says why"
         if ended is None:
             raise OperatorError(fault)
         return ended

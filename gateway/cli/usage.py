@@ -58,7 +58,7 @@ class Noun(click.Group):
         name, names = args[0], self.list_commands(ctx)
         if name not in names and not ctx.resilient_parsing:
             meant = _meant(name, names) or f"the commands are {', '.join(names)}"
-            raise WrongUsage(f"{name!r}: is no command of '{ctx.command_path}'; {meant}")
+            raise WrongUsage(f"{name!r}: is not a command of '{ctx.command_path}'; {meant}")
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -111,13 +111,13 @@ def _unknown_option(exc: click.NoSuchOption, ctx: click.Context) -> str:
     mend = _meant(exc.option_name, [name for name in names if name.startswith("--")])
     if mend is None and isinstance(ctx.command, click.Group):
         mend = f"options stand after the command; {_see(ctx)}"
-    return f"{exc.option_name}: is no option of '{ctx.command_path}'; {mend or _see(ctx)}"
+    return f"{exc.option_name}: is not an option of '{ctx.command_path}'; {mend or _see(ctx)}"
 
 
 def _why(exc: click.BadParameter, param: click.Parameter) -> str:
     said, kind = exc.message.removesuffix("."), param.type
     if isinstance(kind, click.IntRange):
-        return f"{said.rpartition(' is not ')[0]} is no whole number from {kind.min} to {kind.max}"
+        return f"{said.rpartition(' is not ')[0]} is not a whole number from {kind.min} to {kind.max}"
     return said
 
 

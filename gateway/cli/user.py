@@ -120,7 +120,7 @@ def update(
     address with the next call after a second at most.
     """
     if new_username is None and email is None and name is None:
-        raise click.UsageError("no option says what is to change: give one, such as --email ada@example.org")
+        raise click.UsageError("nothing to change: give an option, such as --email ada@example.org")
     if name:
         value("--name", name, Name)
 

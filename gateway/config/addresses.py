@@ -40,7 +40,7 @@ def split_listen(text: str) -> tuple[str, int]:
 def split_origin(text: str) -> tuple[str, str, int]:
     """Scheme, host in lower case (an IPv6 literal keeps its brackets) and port of http[s]://HOST[:PORT][/]."""
     if "@" in text:
-        raise ValueError("a URL here holds no user and no password; take them out")
+        raise ValueError("a URL here must not contain a user or a password; take them out")
     found = ORIGIN.fullmatch(text)
     port = 0 if found is None else int(found[3] or (443 if found[1] == "https" else 80))
     if found is None or not is_host(found[2]) or not 1 <= port <= 65535:

@@ -13,7 +13,7 @@ from gateway.spelling import near
 
 SCHEMES: Final = ("postgresql://", "postgres://")
 
-_MARKS: Final = "percent-encode what a password holds of / ? # @ : and %"
+_MARKS: Final = "percent-encode / ? # @ : and % in a password"
 _HOST = re.compile(r"([^\s/?#@\[\]:,%]+|\[[^\[\]]+\])(?::([0-9]*))?")
 _PORT = re.compile(r"[0-9]{1,5}")
 
@@ -41,19 +41,19 @@ def fault_of(url: str) -> str | None:
     if url in SCHEMES:
         return "it names no database; write postgresql://USER@HOST/DATABASE, or postgresql:///DATABASE for one here"
     if not url.isprintable() or " " in url or "%00" in url:
-        return f"holds a blank or a control character; take it out, or {_MARKS}"
+        return f"contains a space or a control character; take it out, or {_MARKS}"
     if "#" in url:
-        return f'all that stands behind its "#" would be overlooked; {_MARKS}'
+        return f'everything after its "#" would be ignored; {_MARKS}'
     try:
         parts = urlsplit(url)
     except ValueError:
-        return f"an IPv6 host stands in brackets, such as [::1]; {_MARKS}"
+        return f"an IPv6 host must be in brackets, such as [::1]; {_MARKS}"
     if parts.netloc.count("@") > 1 or ("@" in parts.path and "@" not in parts.netloc):
-        return f'its "@" stands at the wrong place; {_MARKS}'
+        return f'its "@" is in the wrong place; {_MARKS}'
     try:
         query = _query(parts)
     except ValueError:
-        return f'behind its "?", write NAME=VALUE, several separated by "&"; {_MARKS}'
+        return f'after its "?", write NAME=VALUE, several separated by "&"; {_MARKS}'
     return next(_faults(parts.netloc.rpartition("@")[2], query), None)
 
 
@@ -80,9 +80,9 @@ def _faults(netloc: str, query: Mapping[str, str]) -> Iterator[str]:
 
 def _hosts(netloc: str, query: Mapping[str, str]) -> Iterator[str]:
     if netloc and "host" in query:
-        yield 'it names the host twice, before and behind its "?"; keep one'
+        yield 'it names the host twice, before and after its "?"; keep one'
     if netloc and "port" in query:
-        yield "a port behind ?port= would be overlooked; write it behind the host, as in HOST:5432"
+        yield "a port in ?port= would be ignored; write it after the host, as in HOST:5432"
     if not netloc and not {"host", "service"} & query.keys():
         return  # the usual sockets of this machine
     stated = netloc or query.get("host", "")
@@ -101,7 +101,7 @@ def _host(text: str) -> Iterator[str]:
         return
     found = _HOST.fullmatch(text)
     if not text or (found is None and text.startswith(":")):
-        yield "a host is missing before or behind a comma or a port"
+        yield "a host is missing before or after a comma or a port"
     elif found is None and _HOST.fullmatch(text.partition(":")[0]) is None:
         yield f"a host is a name, an address, [IPv6] in brackets, or the folder of a socket; {_MARKS}"
     elif found is None or (found[2] and not _is_port(found[2])):
@@ -110,7 +110,7 @@ def _host(text: str) -> Iterator[str]:
         try:
             IPv6Address(found[1][1:-1])
         except ValueError:
-            yield "what stands in brackets is no IPv6 address; correct it"
+            yield "the text in brackets is not an IPv6 address; correct it"
 
 
 def _is_port(text: str) -> bool:
@@ -122,9 +122,9 @@ def _parameters(query: Mapping[str, str]) -> Iterator[str]:
         if name in query and query[name] not in choices:
             yield f"{name} is one of {', '.join(choices)}"
     if query.get("sslnegotiation") == "direct" and query.get("sslmode") not in _CHOICES["sslmode"][3:]:
-        yield "sslnegotiation=direct goes with sslmode=require, verify-ca or verify-full; add one"
+        yield "sslnegotiation=direct needs sslmode=require, verify-ca or verify-full; add one"
     for name in sorted(query.keys() - set(_KNOWN)):
         if name in _LIBPQ:
             yield f"{name} is for other programs, and the server would refuse it; leave it out"
         elif (meant := near(name, _KNOWN)) is not None:
-            yield f"one of its parameters is not known; did you mean {meant}?"
+            yield f"one of its parameters is unknown; did you mean {meant}?"

@@ -155,7 +155,7 @@ def _fault(error: ErrorDetails) -> Fault:
     location = tuple(part for part in error["loc"] if part not in _MARKS)
     path, kind, value = dotted(location), error["type"], error.get("input")
     if kind == "extra_forbidden":
-        return Fault(path, f"is no known key; {_known_keys(location)}")
+        return Fault(path, f"is not a known key; {_known_keys(location)}")
     if kind == "missing":
         example = _EXAMPLES.get(str(location[-1]))
         return Fault(path, "must be stated" + (f", such as {example}" if example else ""))

@@ -131,7 +131,7 @@ class _Found:
             secret = self._secret("database.url", url, "put postgresql://USER@HOST/DATABASE there")
             if secret is None:
                 return None
-            value, place = secret, f"what stands in {_place(url, self.base)} cannot be used: "
+            value, place = secret, f"the address in {_place(url, self.base)} cannot be used: "
         if (fault := _fault_of(value) or _absent_file(value)) is not None:
             self.faults.append(Fault("database.url", place + fault))
         return value
@@ -162,7 +162,7 @@ class _Found:
         folder = next(parent for parent in path.parents if os.path.lexists(parent))
         if not folder.is_dir() and not path.is_relative_to(data_dir):
             mend = "name a file in a folder, where the first start makes the key"
-            self.faults.append(Fault("keys.master", f"{folder} is no folder; {mend}"))
+            self.faults.append(Fault("keys.master", f"{folder} is not a folder; {mend}"))
 
     def _key(self, path: str, reference: SecretReference) -> bytes | None:
         if reference.file is not None and (open_to := _open_to_others(reference.path(self.base))) is not None:
@@ -173,7 +173,7 @@ class _Found:
         try:
             return parse_master_key(value)
         except ValueError as exc:
-            self.faults.append(Fault(path, f"what stands in {_place(reference, self.base)} is no key: {exc}"))
+            self.faults.append(Fault(path, f"{_place(reference, self.base)} does not hold a key: {exc}"))
             return None
 
     def _secret(self, path: str, reference: SecretReference, mend: str) -> str | None:
@@ -194,7 +194,7 @@ def _absent_file(url: str) -> str | None:
     """Which file that the address needs is not there; asyncpg looks for it where the program was started."""
     for name, file in database_url.files_of(url).items():
         if not _is_readable(Path(file)):
-            return f"there is no readable file {_named(Path(file).absolute())}, which its {name} names"
+            return f"its {name} names {_named(Path(file).absolute())}, which is not a readable file"
     if database_url.wants_authority(url) and "PGSSLROOTCERT" not in os.environ:
         usual = Path(os.path.expanduser("~/.postgresql/root.crt"))  # noqa: PTH111  # Path raises where there is no home
         if not _is_readable(usual):
@@ -206,7 +206,7 @@ def _file_fault(key: str, path: Path) -> str | None:
     if not _is_readable(path):
         return f"there is no readable file {_named(path)}"
     if key == "logo" and path.suffix.lower() not in IMAGE_TYPES:
-        return f"{path} is no image; name a file that ends in {', '.join(IMAGE_TYPES)}"
+        return f"{path} is not an image; name a file that ends in {', '.join(IMAGE_TYPES)}"
     return None
 
 
@@ -235,8 +235,8 @@ def _open_to_others(path: Path) -> str | None:
     if not mode & (stat.S_IRWXG | stat.S_IRWXO) & ~for_group:
         return None
     return (
-        f"the file {path} can be used by others than its owner (mode {mode:04o}); chmod 600 it, and replace the key "
-        "if somebody may have read it"
+        f"the file {path} is accessible to users other than its owner (mode {mode:04o}); chmod 600 it, and replace "
+        "the key if somebody may have read it"
     )
 
 

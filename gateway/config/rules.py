@@ -39,7 +39,7 @@ def warnings(config: Config) -> Iterator[str]:
             yield (
                 f"routes[{index}]: shares the host {server.host} with the sign-in pages, so a script "
                 "of that upstream runs in their origin and can press their buttons; give the routes a host of their "
-                "own where upstreams serve what others wrote"
+                "own where upstreams serve other people's content"
             )
     for index, route in enumerate(config.routes):
         if route.trust_request_id and not server.trusted_proxies:
@@ -53,12 +53,12 @@ def warnings(config: Config) -> Iterator[str]:
         yield f"server.public_url: {server.host} is an address to listen on, not one to call; name the host to call"
     for network in server.trusted_proxies:
         if network.prefixlen == 0:
-            yield f"server.trusted_proxies: {network} is everybody, who may then claim any address; name the proxies"
+            yield f"server.trusted_proxies: {network} lets everybody claim any address; name the proxies"
     yield from _circles(config)
     yield from _unused(config)
     url = config.database.url
     if isinstance(url, str) and ":" in url.partition("://")[2].rpartition("@")[0]:
-        yield 'database.url: holds a password in the open; name a place for it, { file = "…" } or { env = "…" }'
+        yield 'database.url: contains a password in plain text; name a place for it, { file = "…" } or { env = "…" }'
 
 
 def _circles(config: Config) -> Iterator[str]:
@@ -82,11 +82,11 @@ def _unused(config: Config) -> Iterator[str]:
     first = config.mac.algorithms[0]
     if "signature" in schemes and first != _SIGNATURE_ALGORITHM:
         yield (
-            f'mac.algorithms: clients get "{first}", the first, unless created with another, and cannot call by '
-            f'"signature" then; put "{_SIGNATURE_ALGORITHM}" first'
+            f'mac.algorithms: clients get "{first}", the first, unless created with another, and then cannot use '
+            f'"signature"; put "{_SIGNATURE_ALGORITHM}" first'
         )
     if tokens.refresh_ttl <= tokens.access_ttl:
-        yield "tokens.refresh_ttl: is no longer than tokens.access_ttl, so refresh tokens end unused; lengthen it"
+        yield "tokens.refresh_ttl: is no longer than tokens.access_ttl, so refresh tokens expire unused; lengthen it"
 
 
 def _is_loopback(host: str) -> bool:
@@ -125,7 +125,7 @@ def _covers(wildcard: str, host: str) -> bool:
 def _public_url(draft: Draft) -> Iterator[Fault]:
     url = draft.server.get("public_url")
     if url is not None and (host := split_origin(url)[1]) != usual(host):
-        yield Fault("server.public_url", f'clients write its host as "{usual(host)}"; write it so, not {shown(url)}')
+        yield Fault("server.public_url", f'clients write its host as "{usual(host)}"; write that, not {shown(url)}')
 
 
 def _prefix(draft: Draft) -> Iterator[Fault]:
@@ -186,14 +186,12 @@ def _path(index: int, route: Readable, draft: Draft) -> Iterator[Fault]:
     if prefix != "/" and _within(path, prefix):
         yield Fault(
             f"routes[{index}].path",
-            f"{shown(path)} lies under server.oauth_prefix = {shown(prefix)}, which is the gateway's own; move one",
+            f"{shown(path)} is under server.oauth_prefix = {shown(prefix)}, which is the gateway's own; move one",
         )
     if path in ISSUER_METADATA or _within(path, RESOURCE_METADATA):
-        yield Fault(
-            f"routes[{index}].path", f"{shown(path)} is where the gateway's own metadata stands; choose another"
-        )
+        yield Fault(f"routes[{index}].path", f"{shown(path)} is where the gateway's own metadata is; choose another")
     if strip is not None and not _within(path, strip):
-        yield Fault(f"routes[{index}].strip_prefix", f"{shown(strip)} is no front part of path = {shown(path)}")
+        yield Fault(f"routes[{index}].strip_prefix", f"{shown(strip)} is not the beginning of path = {shown(path)}")
 
 
 def _within(path: str, folder: str) -> bool:
@@ -212,8 +210,8 @@ def _signature(index: int, route: Readable, draft: Draft) -> Iterator[Fault]:
     if algorithms is not None and _SIGNATURE_ALGORITHM not in algorithms and auth is not None and "signature" in auth:
         yield Fault(
             f"routes[{index}].auth",
-            f'"signature" needs "{_SIGNATURE_ALGORITHM}", which is not among mac.algorithms, so that no call could '
-            "pass by it; add it there, or leave out the scheme",
+            f'"signature" needs "{_SIGNATURE_ALGORITHM}", which is not among mac.algorithms, so no call could '
+            "use it; add it there, or leave out the scheme",
         )
 
 
@@ -222,7 +220,7 @@ def _scopes(index: int, route: Readable, draft: Draft) -> Iterator[Fault]:
     if scopes is None:
         return
     if route.get("auth") == "none" and scopes_of(scopes):
-        yield Fault(at, 'a route with auth = "none" asks for no scopes; state its schemes, or leave the scopes out')
+        yield Fault(at, 'a route with auth = "none" cannot require scopes; list its schemes, or leave the scopes out')
     if isinstance(scopes, Mapping) and methods:
         for method in scopes.keys() - {"*"} - set(methods):
             where = dotted(("routes", index, "scopes", method))
@@ -230,4 +228,4 @@ def _scopes(index: int, route: Readable, draft: Draft) -> Iterator[Fault]:
     # Without any under [scopes], all are made by `gateway scope create`: only the database knows them.
     if draft.scopes:
         for name in sorted(scopes_of(scopes) - draft.scopes):
-            yield Fault(at, f"{shown(name)} is no known scope; describe it under [scopes]")
+            yield Fault(at, f"{shown(name)} is not a known scope; describe it under [scopes]")

@@ -179,7 +179,7 @@ class Mac(Table):
 
 def _none(value: object) -> object:
     if value in AUTH_SCHEMES:
-        raise ValueError(f'schemes stand in an array, also one alone: write ["{value}"]')
+        raise ValueError(f'schemes must be in an array, even a single one: write ["{value}"]')
     if value != "none":
         raise Wanted('must be "none", or an array such as ["bearer"]')
     return value

@@ -108,13 +108,13 @@ def _network(value: object) -> Network:
         mapped = getattr(network.network_address, "ipv4_mapped", None)
         if mapped is not None and network.prefixlen >= _MAPPED:
             meant = ip_network((mapped, network.prefixlen - _MAPPED))
-            raise Wanted(f'IPv4 addresses are judged as themselves: write "{meant}"')
+            raise Wanted(f'an IPv4 address must be written as one: write "{meant}"')
         return network
     try:
         meant = ip_network(text, strict=False)
     except ValueError as exc:
         raise Wanted(wanted) from exc
-    raise Wanted(f'a network has no bits set beyond its prefix: write "{meant}"')
+    raise Wanted(f'a network must have no bits set beyond its prefix: write "{meant}"')
 
 
 # -- routes --------------------------------------------------------------------------------------------------
@@ -134,7 +134,7 @@ def _method(value: object) -> str:
     if _METHOD.fullmatch(text) is None:
         raise Wanted(wanted)
     if text.upper() != text:
-        raise Wanted(f'methods are judged in upper case: write "{text.upper()}"')
+        raise Wanted(f'methods must be in upper case: write "{text.upper()}"')
     if text == "CONNECT":
         raise ValueError("CONNECT is never forwarded; leave it out")
     return text
@@ -153,7 +153,7 @@ def _route_name(value: object) -> str:
 
 
 def _scope_name(value: object) -> str:
-    wanted = 'must be a scope name of printable ASCII without blanks, quotes or backslashes, such as "notes:read"'
+    wanted = 'must be a scope name of printable ASCII without spaces, quotes or backslashes, such as "notes:read"'
     text = _text(value, wanted)
     if not is_scope_token(text):
         raise Wanted(wanted)
@@ -162,7 +162,7 @@ def _scope_name(value: object) -> str:
 
 def _auth_scheme(value: object) -> object:
     if value == "none":
-        raise ValueError('is no scheme; write auth = "none", without brackets, for a public route')
+        raise ValueError('is not a scheme; write auth = "none", without brackets, for a public route')
     if value not in AUTH_SCHEMES:
         raise Wanted('must be "bearer", "mac" or "signature"')
     return value
@@ -202,7 +202,7 @@ def _environment_name(value: object) -> str:
 
 
 def _user_name(value: object) -> str:
-    wanted = 'the name of a system user such as "gateway" is wanted'
+    wanted = 'must be the name of a system user, such as "gateway"'
     text = _text(value, wanted)
     if _USER_NAME.fullmatch(text) is None:
         raise Wanted(wanted)

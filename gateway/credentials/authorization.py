@@ -29,7 +29,7 @@ def split(value: bytes) -> tuple[str, bytes]:
     if found is None:
         raise Malformed("The Authorization field names no scheme.")
     if found[2] is None:
-        raise Malformed("The Authorization field holds a scheme but no credential.")
+        raise Malformed("The Authorization field has a scheme but no credential.")
     return found[1].decode("ascii").lower(), found[2]
 
 

@@ -18,5 +18,5 @@ def parse(rest: bytes) -> str:
     if len(rest) > MAXIMUM:
         raise Malformed("The bearer token is too long.")
     if _B64TOKEN.fullmatch(rest) is None:
-        raise Malformed("The bearer token holds characters that no token has.")
+        raise Malformed("The bearer token contains characters that tokens never contain.")
     return rest.decode("ascii")

@@ -136,11 +136,11 @@ class _Components:
             raise _Unfit("is not named by a quoted string")
         if name == "@query-param":
             if parameters.keys() != {"name"}:
-                raise _Unfit("takes one parameter, the name of a parameter of the query")
+                raise _Unfit("takes one parameter: the name of a query parameter")
             return self._query_parameter(parameters["name"])
         if name.startswith("@"):
             if parameters:
-                raise _Unfit("has parameters that it cannot have")
+                raise _Unfit("has parameters that are not allowed there")
             return self._derived(name)
         if _FIELD_NAME.fullmatch(name) is None:
             raise _Unfit("is neither a field's name in lower case nor a derived component")
@@ -164,7 +164,7 @@ class _Components:
             return self._ascii(self._path)
         if name == "@query":
             if self._query == b"?" and self._covered.isdisjoint(("@target-uri", "@request-target")):
-                raise _Unfit('is an empty query, which reads like none: cover "@target-uri", or send no "?"')
+                raise _Unfit('is an empty query, which looks like none: cover "@target-uri", or send no "?"')
             return self._ascii(self._query or b"?")
         raise _Unfit("is not known for requests")
 
@@ -180,7 +180,7 @@ class _Components:
             self._parameters = _form(self._query[1:])
         found = self._parameters.get(name, []) if type(name) is str else []
         if len(found) != 1:
-            raise _Unfit("is not exactly one parameter of the query")
+            raise _Unfit("does not occur exactly once in the query")
         return found[0]
 
     # -- section 2.1 ----------------------------------------------------------------------------------------
@@ -194,7 +194,7 @@ class _Components:
         if not values:
             raise _Unfit("is a field that the request does not have")
         if any(name.encode("ascii") in list_members(options) for options in self._values("connection")):
-            raise _Unfit("is a field that ends here, since Connection names it")
+            raise _Unfit("is a field that is not forwarded, since Connection names it")
         if "bs" in parameters:
             if len(parameters) > 1:
                 raise _Unfit("has parameters that exclude each other")
@@ -203,7 +203,7 @@ class _Components:
             return self._dictionary_member(name, parameters["key"])
         if "sf" in parameters:
             if name not in _KINDS:
-                raise _Unfit("is no structured field that is known")
+                raise _Unfit("is not a known structured field")
             return structured.strict(self._counted(values), _KINDS[name], field="that is covered", longest=_PARSED)
         combined = b", ".join(values)
         if _FIELD_VALUE.fullmatch(combined) is None:

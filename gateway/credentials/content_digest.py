@@ -34,7 +34,7 @@ def parse(values: Sequence[bytes]) -> tuple[BodyDigest, ...]:
             raise Malformed(f"The {algorithm} of Content-Digest is malformed; send {algorithm}=:BASE64:.")
         found.append(BodyDigest(digest, name))
     if not found:
-        raise Malformed("Content-Digest states no known digest; send sha-256 or sha-512.")
+        raise Malformed("Content-Digest has no known digest; send sha-256 or sha-512.")
     return tuple(found)
 
 

@@ -24,10 +24,12 @@ _ALGORITHMS: Final[tuple[MacAlgorithm, ...]] = ("hmac-sha-256", "hmac-sha-1")
 _UNREMARKABLE: Final = 5  # seconds that clocks differ and requests take
 _MILLISECONDS: Final = 10**11  # seconds ahead: some 3,000 years
 _UNEXPLAINED: Final = (
-    "Most likely the key of another token; else the client signed what no usual mistake leads to, and the string that "
-    "it signed is needed to tell more."
+    "Most likely the client used the key of another token; if not, its mistake is an unusual one, and the string that "
+    "it signed is needed to find it."
 )
-_ANOTHER_KEY: Final = "The MAC is not over the client's string with this key: most likely the key of another token."
+_ANOTHER_KEY: Final = (
+    "This key and the client's string do not make the MAC: most likely the client used the key of another token."
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,7 +215,7 @@ def _of_difference(client_string: bytes, parts: Parts) -> list[Cause]:
     if difference is None:
         return []
     name = parts.order[min(difference.line, len(parts.order)) - 1]
-    said = f"The client signed another {name} than the gateway got: they part at character {difference.character}."
+    said = f"The client signed a different {name} from the gateway's: they differ at character {difference.character}."
     return [Cause(name=name.replace("-", "_"), said=said)]
 
 
@@ -234,13 +236,13 @@ def _of_time(ts: str | None, at: float, skew: float, remarks: list[str]) -> Iter
     off = f"{abs(ahead)} s {'ahead' if ahead > 0 else 'behind'}"
     if abs(ahead) <= skew:
         if abs(ahead) > _UNREMARKABLE:
-            remarks.append(f"The client's clock is {off}, or the request took so long; {skew:g} s are accepted.")
+            remarks.append(f"The client's clock is {off}, or the request took that long; up to {skew:g} s is accepted.")
         return
-    said = f"The client's clock is {off}; {skew:g} s are accepted."
+    said = f"The client's clock is {off}; up to {skew:g} s is accepted."
     if ahead > _MILLISECONDS:
-        said = f"The client's ts counts milliseconds, it seems ({off}); use seconds since 1970."
+        said = f"The client's ts seems to count milliseconds ({off}); use seconds since 1970."
     elif ahead < 0:
-        said = f"The client's clock is {off}, or the request is that old; {skew:g} s are accepted."
+        said = f"The client's clock is {off}, or the request is that old; up to {skew:g} s is accepted."
     yield Cause(name="clock", said=said)
 
 
@@ -250,18 +252,18 @@ def _of_body(request: Request, algorithm: MacAlgorithm, rules: Rules, remarks: l
     body = request.body
     if not digests:
         if body and rules.wants_body_hash:
-            yield Cause(name="body_hash", said="This route wants a hash of the body in what is signed; there is none.")
+            yield Cause(name="body_hash", said="This route requires a signed hash of the body; there is none.")
         elif body:
             remarks.append("No hash of the body is signed, so a change of the body would not be noticed.")
         return
     if not signed.BodyCheck(digests, algorithm).possible:
-        said = f"The hash of the body is not of the token's algorithm, {algorithm}."
+        said = f"The body was not hashed with the token's algorithm, {algorithm}."
         yield Cause(name="body_hash", said=said)
     elif body is None:
-        remarks.append("A hash of the body is signed; give the body too, to have it checked.")
+        remarks.append("A hash of the body is signed; give the body as well to have it checked.")
     elif not _has(digests, algorithm, body):
         why = next((said for said, other in _bodies(body) if _has(digests, algorithm, other)), "it was changed")
-        yield Cause(name="body_changed", said=f"The body that came does not have the hash that was signed: {why}.")
+        yield Cause(name="body_changed", said=f"The body that arrived does not match the signed hash: {why}.")
 
 
 def _has(digests: Sequence[signed.BodyDigest], algorithm: MacAlgorithm, body: bytes) -> bool:
@@ -274,8 +276,8 @@ def _bodies(body: bytes) -> Iterator[tuple[str, bytes]]:
     """Bodies that a client may have hashed in the place of the one that came."""
     yield "an empty body was hashed", b""
     for end in (b"\n", b"\r\n"):
-        yield "it was hashed with a line end behind it", body + end
-        yield "it was hashed without the line end behind it", body.removesuffix(end)
+        yield "it was hashed with a line end after it", body + end
+        yield "it was hashed without the line end after it", body.removesuffix(end)
     yield "it was hashed with other line ends", body.replace(b"\r\n", b"\n")
     yield "it was hashed with other line ends", body.replace(b"\n", b"\r\n")
     yield "it was hashed percent-decoded", unquote_to_bytes(body)
@@ -286,4 +288,4 @@ def _bodies(body: bytes) -> Iterator[tuple[str, bytes]]:
     for separators in ((",", ":"), (", ", ": ")):
         for ascii_only, in_order in itertools.product((True, False), repeat=2):
             text = json.dumps(content, separators=separators, ensure_ascii=ascii_only, sort_keys=in_order)
-            yield "its JSON was written anew", text.encode("utf-8", "surrogatepass")
+            yield "its JSON was written out again", text.encode("utf-8", "surrogatepass")

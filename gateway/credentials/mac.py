@@ -97,9 +97,9 @@ class Credentials:
         for name in _GRAMMAR:
             _check_attribute(name, getattr(self, name))
         if self.ts is not None and self.bodyhash is not None:
-            raise Malformed("The attribute bodyhash belongs to draft 00, ts to draft 01: one of them is too many.")
+            raise Malformed("The attribute bodyhash belongs to draft 00, ts to draft 01: leave one of them out.")
         if self.ts is None and _NONCE_00.fullmatch(self.nonce) is None:
-            raise Malformed("The attribute ts is missing, and the nonce is not AGE:RANDOM as draft 00 has it.")
+            raise Malformed("The attribute ts is missing, and the nonce is not AGE:RANDOM as in draft 00.")
 
     @property
     def draft(self) -> MacDraft:
@@ -155,7 +155,7 @@ def _attributes(text: str) -> dict[str, str]:
     while True:
         found = _ATTRIBUTE.match(text, at)
         if found is None:
-            raise Malformed('A MAC credential is a list of NAME="VALUE", separated by commas.')
+            raise Malformed('A MAC credential must be a list of NAME="VALUE", separated by commas.')
         name, value, at = found[1].lower(), found[2], found.end()
         if name not in _GRAMMAR:
             raise Malformed("The MAC credential has an unknown attribute; draft 01 has id, ts, nonce, ext and mac.")
@@ -166,7 +166,7 @@ def _attributes(text: str) -> dict[str, str]:
             break
         comma = _COMMA.match(text, at)
         if comma is None:
-            raise Malformed("The attributes of a MAC credential are separated by commas.")
+            raise Malformed("The attributes of a MAC credential must be separated by commas.")
         at = comma.end()
     for name in ("id", "nonce", "mac"):
         if name not in attributes:
@@ -225,11 +225,11 @@ def _check_attribute(name: str, value: str | None) -> None:
 
 def _check_covered(covered: Covered) -> None:
     if _METHOD.fullmatch(covered.method) is None:
-        raise Malformed("The method of a signed request is in upper case.")
+        raise Malformed("The method of a signed request must be in upper case.")
     if _TARGET.fullmatch(covered.target) is None:
-        raise Malformed("The target of a signed request holds no blanks or control characters.")
+        raise Malformed("The target of a signed request must not contain spaces or control characters.")
     if _HOST.fullmatch(covered.host) is None:
-        raise Malformed("The host of a signed request is in lower case and has no port.")
+        raise Malformed("The host of a signed request must be in lower case and without a port.")
 
 
 def sign(key: bytes, algorithm: MacAlgorithm, text: bytes) -> str:

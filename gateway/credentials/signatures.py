@@ -62,7 +62,7 @@ class Signature:
     def __post_init__(self) -> None:
         _check_parameters(self.input.parameters)
         if len(self.input.items) > _COMPONENTS:
-            raise Malformed(f"A signature covers {_COMPONENTS} components at most.")
+            raise Malformed(f"A signature may cover at most {_COMPONENTS} components.")
 
     @property
     def token(self) -> str:
@@ -94,15 +94,15 @@ def parse(inputs: Sequence[bytes], values: Sequence[bytes]) -> Signature:
     stated = structured.dictionary(inputs, field="Signature-Input", longest=_LONGEST)
     signatures = structured.dictionary(values, field="Signature", longest=_LONGEST)
     if stated.keys() != signatures.keys() or not stated:
-        raise Malformed("Each signature has its label in Signature-Input and in Signature.")
+        raise Malformed("Each signature needs its label in both Signature-Input and Signature.")
     if len(stated) > _LABELS:
-        raise Malformed(f"A request carries {_LABELS} signatures at most.")
+        raise Malformed(f"A request may carry at most {_LABELS} signatures.")
     label = _counting(stated)
     member, value = stated[label], signatures[label]
     if not isinstance(member, InnerList):
-        raise Malformed("A member of Signature-Input is a list of components in parentheses.")
+        raise Malformed("A member of Signature-Input must be a list of components in parentheses.")
     if not isinstance(value, Item) or not isinstance(value.value, bytes):
-        raise Malformed("A member of Signature is a byte sequence: base64 between colons.")
+        raise Malformed("A member of Signature must be a byte sequence: base64 between colons.")
     return Signature(label=label, input=member, value=value.value)
 
 
@@ -117,7 +117,7 @@ def from_message(message: Message) -> Signed:
     inputs = [value for name, _, value in message.fields if name == INPUT_FIELD]
     values = [value for name, _, value in message.fields if name == VALUE_FIELD]
     if not inputs or not values:
-        raise Malformed("A signature takes both fields, Signature-Input and Signature.")
+        raise Malformed("A signature needs both fields, Signature-Input and Signature.")
     signature = parse(inputs, values)
     _check_coverage(message, signature.input)
     stated = [value for name, _, value in message.fields if name == content_digest.FIELD]
@@ -155,7 +155,7 @@ def _counting(stated: dict[str, structured.Member]) -> str:
         return next(iter(stated))
     ours = [label for label, member in stated.items() if _is_ours(member.parameters.get("keyid"))]
     if len(ours) != 1:
-        raise Malformed("Of several signatures, exactly one has an access token as its keyid.")
+        raise Malformed("Of several signatures, exactly one must have an access token as its keyid.")
     return ours[0]
 
 
@@ -165,7 +165,7 @@ def _is_ours(keyid: object) -> bool:
 
 def _check_parameters(parameters: structured.Parameters) -> None:
     if len(parameters) > _PARAMETERS:
-        raise Malformed(f"A signature has {_PARAMETERS} parameters at most.")
+        raise Malformed(f"A signature may have at most {_PARAMETERS} parameters.")
     for name, longest in MAXIMUM.items():
         value = parameters.get(name)
         if value is None:
@@ -179,7 +179,7 @@ def _check_parameters(parameters: structured.Parameters) -> None:
         if type(parameters.get(name, "")) is not str:
             raise Malformed(f"The parameter {name} is malformed: it must be a quoted string.")
     if parameters.get("alg", ALGORITHM) != ALGORITHM:
-        raise Malformed(f'The parameter alg is "{ALGORITHM}", or left out.')
+        raise Malformed(f'The parameter alg must be "{ALGORITHM}" or left out.')
 
 
 def _check_times(parameters: structured.Parameters) -> None:
@@ -190,7 +190,7 @@ def _check_times(parameters: structured.Parameters) -> None:
         if _seconds(parameters.get(name, created)) <= 0:
             raise Malformed(f"The parameter {name} is malformed: it must be whole seconds since 1970.")
     if _seconds(parameters.get("expires", created)) < _seconds(created):
-        raise Malformed("The parameter expires lies before created.")
+        raise Malformed("The parameter expires is earlier than created.")
 
 
 def _seconds(value: object) -> int:
@@ -200,9 +200,9 @@ def _seconds(value: object) -> int:
 def _check_coverage(message: Message, signature_input: InnerList) -> None:
     bare = {item.value for item in signature_input.items if not item.parameters and type(item.value) is str}
     if "@method" not in bare or not any(target <= bare for target in _TARGETS):
-        raise Malformed('A signature covers "@method" and "@target-uri" at least (or "@authority", "@path", "@query").')
+        raise Malformed('A signature must cover "@method" and "@target-uri" (or "@authority", "@path", "@query").')
     if message.has_body and not any(map(_covers_body, signature_input.items)):
-        raise Malformed(f'The signature of a request with a body covers "{_DIGEST_FIELD}".')
+        raise Malformed(f'The signature of a request with a body must cover "{_DIGEST_FIELD}".')
 
 
 def _covers_body(item: Item) -> bool:

@@ -119,7 +119,7 @@ def _digests(credentials: mac.Credentials) -> tuple[BodyDigest, ...]:
     if not stated:
         return ()
     if len(stated) > 1:
-        raise Malformed("The hash of the body is stated twice.")
+        raise Malformed("The hash of the body is given twice.")
     digest = _decoded(stated[0], "The hash of the body")
     if len(digest) not in _SIZES:
         raise Malformed("The hash of the body has the wrong length; it is 20 bytes (SHA-1) or 32 (SHA-256).")
@@ -139,5 +139,5 @@ def _decoded(text: str, what: str) -> bytes:
     except ValueError:
         decoded = b""
     if not decoded or base64.b64encode(decoded).decode("ascii") != text:
-        raise Malformed(f"{what} is no base64.")
+        raise Malformed(f"{what} is not base64.")
     return decoded

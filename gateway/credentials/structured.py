@@ -76,14 +76,14 @@ def _parsed(values: Sequence[bytes], kind: Kind, field: str, longest: int) -> ob
     try:
         return http_sf.parse(whole, tltype=kind, on_duplicate_key=repeated)
     except ValueError as exc:
-        raise Malformed(f"The field {field} is no well-formed structured field (RFC 9651).") from exc
+        raise Malformed(f"The field {field} is not a well-formed structured field (RFC 9651).") from exc
 
 
 def _serialised(structure: object) -> str:
     try:
         return http_sf.ser(cast("http_sf.StructuredType", structure))
     except ValueError as exc:
-        raise Malformed("No structured field can be empty, or hold all of these characters (RFC 9651).") from exc
+        raise Malformed("A structured field cannot be empty or contain these characters (RFC 9651).") from exc
 
 
 def _member(member: object) -> Member:

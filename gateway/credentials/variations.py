@@ -194,7 +194,7 @@ def _told_address(host: str, port: str, other: str, number: str) -> tuple[str, s
         return "host_port", f"The client signed {other!r} as the host; the host is signed without its port."
     signed = other if number == port else f"{other}:{number}"
     covers = host if number == port else f"{host}:{port}"
-    why = "it calls the gateway by another name, or behind another proxy"
+    why = "it calls the gateway by another name, or through another proxy"
     return "host", f"The client signed the host {signed!r}, the gateway covers {covers!r} (public_url): {why}."
 
 
@@ -203,7 +203,7 @@ def _target(parts: Parts, hints: Hints) -> Iterator[Change]:
     path, mark, query = target.partition("?")
     seen = {target}
     for name, said, other in itertools.chain(
-        (("target", "The target was changed on its way, by a proxy in front.", one) for one in hints.targets),
+        (("target", "A proxy in front changed the target on its way.", one) for one in hints.targets),
         _queries(path, mark, query),
         _escapes(path, mark, query),
         _paths(path, mark + query),
@@ -230,7 +230,7 @@ def _queries(path: str, mark: str, query: str) -> Iterator[_Alternative]:
     if len(parameters) <= _MOST_ORDERED:
         orders += itertools.permutations(parameters)
     for order in orders:
-        yield "query_order", "The query's parameters were signed in another order.", f"{path}?{'&'.join(order)}"
+        yield "query_order", "The query's parameters were signed in a different order.", f"{path}?{'&'.join(order)}"
     for index, one in enumerate(parameters[:_MOST_DROPPED]):
         rest = parameters[:index] + parameters[index + 1 :]
         name = one.partition("=")[0]
@@ -247,7 +247,7 @@ def _escapes(path: str, mark: str, query: str) -> Iterator[_Alternative]:
     rest = mark + query
     for change in (str.upper, str.lower):
         other = _ESCAPE.sub(lambda found: change(found[0]), path + rest)  # noqa: B023  # used at once
-        yield "escapes", "The client signed the escapes in another case of letters.", other
+        yield "escapes", "The client signed the percent-encoding in a different letter case.", other
     decoded = "The client signed the {} percent-decoded; it is signed as it is sent."
     for what, other in (
         ("target", _decoded(path) + mark + _decoded(query)),
@@ -258,9 +258,9 @@ def _escapes(path: str, mark: str, query: str) -> Iterator[_Alternative]:
         yield "escapes", decoded.format(what), other
     for safe in ("/", "/~" + _SUB_DELIMITERS, "/" + _SUB_DELIMITERS.replace("+", "")):
         for encoded in (_encoded(path, safe), quote(path.encode("latin-1"), safe=safe)):
-            yield "escapes", "The client signed the path percent-encoded otherwise than it was sent.", encoded + rest
+            yield "escapes", "The client signed the path with a different percent-encoding.", encoded + rest
     for other in (query.replace("+", "%20"), query.replace("%20", "+"), _encoded(query, "/?=&~"), _form(query)):
-        yield "escapes", "The client signed the query percent-encoded otherwise than it was sent.", path + mark + other
+        yield "escapes", "The client signed the query with a different percent-encoding.", path + mark + other
 
 
 def _decoded(text: str) -> str:
@@ -296,7 +296,7 @@ def _absolute(target: str, parts: Parts) -> Iterator[_Alternative]:
     host, port = parts.elements["host"], parts.elements["port"]
     for scheme in ("https", "http"):
         for authority in (host, f"{host}:{port}"):
-            said = "The client signed the whole URL; only path and query are signed here, host and port further down."
+            said = "The client signed the whole URL; only path and query belong here, host and port follow."
             yield "whole_url", said, f"{scheme}://{authority}{target}"
 
 
@@ -318,8 +318,8 @@ def _key(parts: Parts, hints: Hints) -> Iterator[Change]:
 
     for label, key in hints.keys.items():
         yield other("key_of_another_token", f"The client signed with {label}.", key)
-    yield other("key", "The client signed with the access token; the mac_key is the key.", hints.token.encode())
-    as_issued = "the key is its characters as issued"
+    yield other("key", "The client signed with the access token; sign with the mac_key.", hints.token.encode())
+    as_issued = "use the characters of the key as issued"
     for how, decode in (("base64", _base64_of_any_kind), ("hexadecimal", _from_hex)):
         try:
             yield other("key_encoding", f"The client decoded the key from {how}; {as_issued}.", decode(parts.key))
@@ -327,10 +327,10 @@ def _key(parts: Parts, hints: Hints) -> Iterator[Change]:
             continue
     yield other("key_encoding", f"The client encoded the key in base64; {as_issued}.", base64.b64encode(parts.key))
     for how, key in (
-        ("with a line end behind the key", parts.key + b"\n"),
-        ("with a line end behind the key", parts.key + b"\r\n"),
+        ("with a line end after the key", parts.key + b"\n"),
+        ("with a line end after the key", parts.key + b"\r\n"),
         ("with quotes around the key", b'"' + parts.key + b'"'),
-        ('with OAuth 1\'s "&" behind the key', parts.key + b"&"),
+        ('with OAuth 1\'s "&" after the key', parts.key + b"&"),
         ("with an empty key", b""),
     ):
         yield other("key_encoding", f"The client signed {how}; {as_issued}.", key)
@@ -372,20 +372,20 @@ def _layout(parts: Parts, hints: Hints) -> Iterator[Change]:
         for first, second in ((age, random), (age, nonce), ("", nonce)):
             yield Change(told, _as_01(first, second))
     lost = "" if parts.elements.get(order[-1]) else f", or the empty line of an absent {order[-1]}"
-    line = Cause(name="line_ends", said=f"The client left out the line end behind the last element{lost}.")
+    line = Cause(name="line_ends", said=f"The client left out the line end after the last element{lost}.")
     yield Change(line, _with(last_line_end=False))
     crlf = Cause(name="line_ends", said="The client ended the lines with CR LF; they end with LF alone.")
     yield Change(crlf, _with(line_end="\r\n"))
     absent = tuple(name for name in order if parts.elements.get(name) or name not in ("ext", "bodyhash"))
-    said = "The client left out the lines of what is absent; an absent element is an empty line."
+    said = "The client left out the lines of absent elements; an absent element is an empty line."
     if absent != order:
         yield Change(Cause(name="empty_line", said=said), _with(order=absent))
         yield Change(Cause(name="empty_line", said=said), _with(order=absent, last_line_end=False))
-    longer = Cause(name="empty_line", said="The client signed one empty line more than the draft has.")
+    longer = Cause(name="empty_line", said="The client signed one more empty line than the draft has.")
     for more in ((*order[:-1], "bodyhash", order[-1]), (*order, "nothing")):
         yield Change(longer, _with(order=more))
     swapped = {"ts": "nonce", "nonce": "ts", "host": "host", "port": "port"}
-    mixed = Cause(name="order", said="The client signed the elements in another order.")
+    mixed = Cause(name="order", said="The client signed the elements in a different order.")
     yield Change(mixed, _with(order=tuple(swapped.get(name, name) for name in order)))
 
 
@@ -417,7 +417,7 @@ def _time(parts: Parts, hints: Hints) -> Iterator[Change]:
     del hints
     ts, nonce = parts.elements.get("ts", ""), parts.elements["nonce"]
     if ts.isdecimal() and len(ts) <= mac.MAXIMUM["ts"]:
-        twice = "The client signed another time than it sent: it asked its clock twice."
+        twice = "The client signed a different time from the one it sent: it read its clock twice."
         for off in (1, -1, 2, -2, 3, -3):
             yield _set("ts", twice, ts=str(int(ts) + off))
         for other in (f"{ts}000", ts[:-3], f"{ts}.0", ""):

@@ -57,7 +57,7 @@ _BEARER: Final = "bearer"
 _DEADLINE: Final = 2.1  # seconds for all database work of one call, so that its 503 is out within 2.5 s
 
 _PUBLIC: Final = Allowed(principal=Principal(identity=None, scopes=frozenset(), token_type=""), digest=b"")
-_ONE_CREDENTIAL: Final = "Send one credential, in one Authorization field; the query is no place for a token."
+_ONE_CREDENTIAL: Final = "Send one credential, in one Authorization field, and never put a token in the query."
 _NO_CREDENTIAL: Final = "This resource needs an access token in the Authorization field."
 _NO_MAC: Final = "This resource needs a request that is signed with a MAC token (the scheme MAC in Authorization)."
 _NO_SIGNATURE: Final = "This resource needs a signed request (RFC 9421), with an access token as the keyid."
@@ -65,7 +65,7 @@ _NO_CREDENTIAL_OR_SIGNATURE: Final = (
     "This resource needs an access token in the Authorization field, or as the keyid of a signature (RFC 9421)."
 )
 _DEAD: Final = "The access token is unknown, expired or revoked."
-_MISFIT: Final = "The body is not the one whose hash was signed."
+_MISFIT: Final = "The body does not match the signed hash."
 
 Found = TypeVar("Found")
 

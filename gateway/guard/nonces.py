@@ -65,8 +65,8 @@ class Spending(Enum):
     """What became of a nonce; true if this was its first time. The value says why not, for the client."""
 
     FIRST = ""
-    REPLAYED = "The nonce was used before; sign each request anew."
-    STALE = "The timestamp is too old to be checked; sign each request anew."
+    REPLAYED = "The nonce was used before; sign each request with a new one."
+    STALE = "The timestamp is too old to check; sign each request when you send it."
 
     def __bool__(self) -> bool:
         return self is Spending.FIRST
@@ -247,7 +247,7 @@ class Nonces:
     def _floor_after(self, found: FoundTerms, known: NonceTerms | None, now: float) -> int:
         floor = found.terms.floor
         if _is_another_history(found, known):
-            _log.warning("the database's history is another; what was signed before now is refused")
+            _log.warning("the database's history has changed; requests signed before now are refused")
             return max(floor, known.floor if known else 0, int(now) + 1)
         usual = int(now - self._skew - _MARGIN) // MINUTE * MINUTE  # the same for all workers within a minute
         if 0 < floor < usual - _UNKEPT:

@@ -14,38 +14,38 @@ from gateway.routing import Route
 
 _KEPT: Final = 1024
 _NO_ANSWER: Final = "The token cannot be checked at the moment; try again."
-_DATABASE: Final = "see that the database of database.url runs and takes connections; calls go on by themselves then"
-_EXPLAIN: Final = "`gateway mac verify --explain` shows what the client signed beside what the gateway makes"
+_DATABASE: Final = "check that the database of database.url is up and accepts connections; calls recover by themselves"
+_EXPLAIN: Final = "`gateway mac verify --explain` shows what the client signed beside what the gateway expects"
 
 # What to do, by how the cause begins.
 _MENDS: Final = {
-    "token in the query": "have the client send its token in the Authorization field: a query ends up in logs",
-    "more than one credential": "have the client send one Authorization field, or one signature, and nothing beside it",
-    "no credential": "the client has to get a token and send it; a browser's preflight (OPTIONS) carries none and "
+    "token in the query": "have the client send its token in the Authorization field: queries end up in logs",
+    "more than one credential": "have the client send one Authorization field, or one signature, and nothing else",
+    "no credential": "have the client get a token and send it; a browser's preflight (OPTIONS) carries none and "
     'needs a route of its own with auth = "none"',
-    "a scheme that the route": "have the client use a scheme of the route, or add the one it uses to the route's auth",
-    "a MAC credential of drafts": "have the client sign by a draft that stands in mac.drafts; see docs/signing.md",
-    "malformed credential": "have the client's author correct what it sends in Authorization",
-    "invented token": "this gateway never issued it: see where the client got it, and that it sends all of it",
-    "unknown, expired or revoked": "`gateway token inspect TOKEN` says which; the client has to get a new one",
-    "expired token": "the client has to get a new one, with its refresh token for instance",
+    "a scheme that the route": "have the client use a scheme of this route, or add the client's to the route's auth",
+    "a MAC credential of drafts": "have the client sign by a draft that mac.drafts lists; see docs/signing.md",
+    "malformed credential": "ask the client's developer to correct what it sends in Authorization",
+    "invented token": "this gateway never issued it: check where the client got it, and that it sends the whole token",
+    "unknown, expired or revoked": "`gateway token inspect TOKEN` says which; the client needs a new one",
+    "expired token": "the client needs a new one, for instance with its refresh token",
     "a mac token presented": "have the client sign its requests, or give it bearer tokens: "
     "`gateway client update ID --token-type bearer`",
-    "a bearer token presented": "have the client send the token by the scheme Bearer, or give it MAC tokens: "
+    "a bearer token presented": "have the client send the token with the scheme Bearer, or give it MAC tokens: "
     "`gateway client update ID --token-type mac`",
-    "a MAC token whose key": "list the master key that it was sealed with under keys.previous, or have the client get "
-    "a new token",
+    "a MAC token whose key": "add the master key that sealed it to keys.previous, or have the client get a new token",
     "wrong MAC": _EXPLAIN,
     "algorithm is not": "add the token's algorithm to mac.algorithms, or have the client get a new token",
-    "draft is not": "`gateway client update ID --mac-draft …`; what may be used stands in mac.drafts",
-    "timestamp": "set the client's clock, and this machine's; mac.skew is how far they may differ",
-    "signature expired": "have the client sign each request anew; compare its clock with this machine's",
-    "stale nonce": "set the client's clock, and this machine's; mac.skew is how far they may differ",
-    "no body hash": "have the client sign a hash of the body, or take mac_body_hash from the route",
-    "body hash": f"have the client hash by the token's algorithm; {_EXPLAIN}",
-    "the body does not fit": f"something between the client and here may have changed the body; {_EXPLAIN}",
-    "replayed nonce": "have the client sign each request anew, also a repeated one; else somebody replays its requests",
-    "audience": "have the client ask for a token with the resource of this route (RFC 8707)",
+    "draft is not": "`gateway client update ID --mac-draft …`; mac.drafts lists what may be used",
+    "timestamp": "correct the client's clock, or this machine's; they may differ by mac.skew",
+    "signature expired": "have the client sign each request when it sends it; compare its clock with this machine's",
+    "stale nonce": "correct the client's clock, or this machine's; they may differ by mac.skew",
+    "no body hash": "have the client sign a hash of the body, or remove mac_body_hash from the route",
+    "body hash": f"have the client hash with the token's algorithm; {_EXPLAIN}",
+    "the body does not fit": f"something between the client and the gateway may have changed the body; {_EXPLAIN}",
+    "replayed nonce": "have the client sign each request with a new nonce, also when it retries; "
+    "if it does so, somebody is replaying its requests",
+    "audience": "have the client ask for a token for this route's resource (RFC 8707)",
     "lacks": "have the client ask for that scope; `gateway client show ID` says what it may ask for",
 }
 

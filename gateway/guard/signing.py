@@ -12,7 +12,7 @@ from gateway.credentials.signed import BodyCheck, Signed
 from gateway.guard.verdict import Call
 from gateway.model import MacAlgorithm, MacDraft
 
-FORGED = "The MAC token is unknown, expired or revoked, or its signature does not fit the request."
+FORGED = "The MAC token is unknown, expired or revoked, or its signature does not match the request."
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +67,10 @@ def _of_time(signed: Signed, rules: Mac, now: float) -> Fault | None:
     if signed.created is not None:
         late = int(now) - signed.created
         if abs(late) > rules.skew:
-            description = f"The timestamp is more than {rules.skew:g} seconds off; compare the Date field."
+            description = f"The timestamp is more than {rules.skew:g} seconds off; compare your clock with Date."
             return Fault(description, f"timestamp {abs(late)} s {'behind' if late > 0 else 'ahead'}")
     if signed.expires is not None and now >= signed.expires:
-        return Fault("The signature has expired; compare the Date field.", "signature expired")
+        return Fault("The signature has expired; compare your clock with Date.", "signature expired")
     return None
 
 
@@ -78,7 +78,7 @@ def _of_body_hash(call: Call, signed: Signed, algorithm: MacAlgorithm) -> Fault 
     if not signed.digests:
         if not (call.has_body and call.route.mac_body_hash):
             return None
-        description = "This resource wants a hash of the body in what is signed."
+        description = "This resource requires a signed hash of the body."
         return Fault(description, "no body hash, and the route has mac_body_hash")
     check = BodyCheck(signed.digests, algorithm)
-    return check if check.possible else Fault("The hash of the body is not of the token's algorithm.", "body hash")
+    return check if check.possible else Fault("The body must be hashed with the token's algorithm.", "body hash")

@@ -270,9 +270,9 @@ class _Judge:
             raise Malformed(400, "The request line is malformed.")
         self._method, self._target, major, minor = found.groups()
         if major != b"1" or minor not in b"01":
-            raise Malformed(505, "Only HTTP/1.1 and HTTP/1.0 are spoken here.")
+            raise Malformed(505, "Only HTTP/1.1 and HTTP/1.0 are supported.")
         if self._method == b"CONNECT":
-            raise Malformed(405, "CONNECT is not served here.")
+            raise Malformed(405, "CONNECT is not supported.")
         self._old = minor == b"0"
         self._authorization, self._fields = list[bytes](), list[Field]()
         self._connection, self._upgrade = set[bytes](), list[bytes]()
@@ -292,7 +292,7 @@ class _Judge:
                 self._hear(lower, value)
             elif b"_" in lower:
                 # Some servers read "_" as "-" (CGI variables), so that such a name could forge a field of ours.
-                raise Malformed(400, "A header field's name holds an underscore.")
+                raise Malformed(400, "A header field's name contains an underscore.")
 
     def head(self) -> RequestHead:
         """The head, when all its lines have been heard."""

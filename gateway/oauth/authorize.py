@@ -209,9 +209,9 @@ def _check_response(query: Form, client: Client) -> None:
     if response_type is None:
         raise invalid_request("response_type is missing.")
     if response_type != "code":
-        raise OAuthError("unsupported_response_type", "The only response_type is code.")
+        raise OAuthError("unsupported_response_type", "response_type must be code.")
     if query.get("response_mode") not in (None, "query"):
-        raise invalid_request("The only response_mode is query.")
+        raise invalid_request("response_mode must be query.")
     if "authorization_code" not in client.grant_types:
         raise unauthorized_client("This client may not use the authorization code grant.")
 
@@ -220,23 +220,23 @@ def _code_challenge(query: Form, client: Client) -> str | None:
     challenge, method = query.get("code_challenge"), query.get("code_challenge_method")
     if challenge is None:
         if method is not None:
-            raise invalid_request("code_challenge_method comes without a code_challenge.")
+            raise invalid_request("code_challenge_method was sent without a code_challenge.")
         if client.pkce_required or not client.confidential:
             raise invalid_request("PKCE is required: send code_challenge with code_challenge_method=S256.")
         return None
     if method != "S256":
-        raise invalid_request("The only code_challenge_method is S256.")
+        raise invalid_request("code_challenge_method must be S256.")
     if not pkce.is_challenge(challenge):
-        raise invalid_request("code_challenge is not the base64url form of a SHA-256 digest.")
+        raise invalid_request("code_challenge must be a SHA-256 digest in base64url.")
     return challenge
 
 
 def _prompt(text: str | None) -> frozenset[str]:
     values = frozenset((text or "").split(" ")) - {""}
     if values - _PROMPTS:
-        raise invalid_request("prompt may hold none, login, consent and select_account.")
+        raise invalid_request("prompt may contain none, login, consent and select_account.")
     if "none" in values and len(values) > 1:
-        raise invalid_request("prompt=none stands alone.")
+        raise invalid_request("prompt=none cannot be combined with other values.")
     return values
 
 

@@ -54,7 +54,7 @@ def parse(authorization: Sequence[str], body: Form, query: Form) -> ClientClaim:
     """The client's claim. Raises OAuthError (invalid_request or invalid_client) as the table above says."""
     misplaced = sorted(query.names & _NEVER_IN_QUERY)
     if misplaced:
-        raise invalid_request("Parameters belong into the body, never into the URL.", f"in the query: {misplaced}")
+        raise invalid_request("Parameters belong in the body, never in the URL.", f"in the query: {misplaced}")
     if len(authorization) > 1:
         raise invalid_request("There is more than one Authorization field.")
     client_id, secret = body.get("client_id"), body.get("client_secret")

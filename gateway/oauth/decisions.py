@@ -122,7 +122,7 @@ def decide_code(record: CodeRecord | None, request: CodeRequest, now: datetime) 
     if record.client_id != request.client_id:
         return refuse_code("another client's code")
     if record.redirect_uri != request.redirect_uri:
-        return refuse_code("another redirect_uri than the authorization request had")
+        return refuse_code("a redirect_uri other than that of the authorization request")
     if not _verifier_fits(record.code_challenge, request.code_verifier):
         return refuse_code("missing, wrong or unexpected code_verifier")
     if record.spent_at is not None:

@@ -55,7 +55,7 @@ def parse(
     if grant_type is None:
         raise invalid_request("grant_type is missing.")
     if grant_type not in GRANT_TYPES:
-        raise unsupported_grant_type(f"The grant types are {', '.join(GRANT_TYPES)}.")
+        raise unsupported_grant_type(f"grant_type must be one of {', '.join(GRANT_TYPES)}.")
     if grant_type not in client.grant_types:
         raise unauthorized_client("This client may not use this grant type.")
     resource = requested_resources(form.all("resource"), known_resources)
@@ -65,7 +65,7 @@ def parse(
         scope = form.get("scope")
         return RefreshGrant(_needed(form, "refresh_token"), None if scope is None else _scope_names(scope), resource)
     if not client.confidential:
-        raise unauthorized_client("client_credentials is for clients that hold a secret.")
+        raise unauthorized_client("client_credentials is for clients that have a secret.")
     return ClientCredentialsGrant(requested_scopes(form.get("scope"), client, known_scopes), resource)
 
 
@@ -79,7 +79,7 @@ def requested_scopes(scope: str | None, client: Client, known_scopes: frozenset[
     names = _scope_names(scope)
     refused = sorted(names - (client.scopes & known_scopes))
     if refused:
-        raise invalid_scope("A scope is unknown or not open to this client.", f"refused scopes {refused!r}")
+        raise invalid_scope("A scope is unknown or not allowed for this client.", f"refused scopes {refused!r}")
     return names
 
 
@@ -87,9 +87,9 @@ def requested_resources(values: tuple[str, ...], known: frozenset[str]) -> tuple
     """The resource identifiers asked for, each one of ours. Raises OAuthError (invalid_target; RFC 8707, section 2)."""
     for value in values:
         if _ABSOLUTE_URI.fullmatch(value) is None:
-            raise invalid_target("resource is an absolute URI without a fragment.")
+            raise invalid_target("resource must be an absolute URI without a fragment.")
         if value not in known:
-            raise invalid_target("resource names no protected resource here.")
+            raise invalid_target("resource does not name a protected resource of this server.")
     return tuple(dict.fromkeys(values))
 
 
@@ -103,11 +103,11 @@ def body(content_type: str, raw: bytes) -> Form:
     each parameter once (RFC 6749, section 3.2).
     """
     if not forms.is_form(content_type):
-        raise invalid_request("The body is to be application/x-www-form-urlencoded.")
+        raise invalid_request("The body must be application/x-www-form-urlencoded.")
     form = forms.parse(raw)
     repeated = form.repeated(but=REPEATABLE)
     if repeated is not None:
-        raise invalid_request("A parameter comes more than once.", f"repeated parameter {repeated!r}")
+        raise invalid_request("A parameter is repeated.", f"repeated parameter {repeated!r}")
     return form
 
 
@@ -129,4 +129,4 @@ def _scope_names(scope: str) -> frozenset[str]:
     try:
         return parse_scope(scope)
     except ValueError as exc:
-        raise invalid_scope("scope is a list of names, each separated by one space.") from exc
+        raise invalid_scope("scope must be a list of names separated by single spaces.") from exc

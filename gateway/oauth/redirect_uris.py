@@ -57,15 +57,13 @@ _DANGEROUS: Final = frozenset(
 def registration_fault(uri: str) -> str | None:
     """Why `uri` may not be registered, in words that name the mend; None when it may (RFC 6749, section 3.1.2)."""
     if "#" in uri:
-        return "a redirect URI has no fragment; leave out the # and what follows it"
+        return "a redirect URI must have no fragment; leave out the # and what follows it"
     found = _URI.fullmatch(uri)
     if found is None or len(uri) > _LONGEST:
-        return (
-            f"a redirect URI is an absolute URI of at most {_LONGEST} ASCII characters, such as https://app.example/cb"
-        )
+        return f"a redirect URI must be absolute, at most {_LONGEST} ASCII characters, such as https://app.example/cb"
     scheme = found[1].lower()
     if scheme in _DANGEROUS:
-        return f"{scheme}: is no place to send a code to; use https, a loopback address or the scheme of an app"
+        return f"{scheme}: is not a safe place to send a code to; use https, a loopback address or the scheme of an app"
     if scheme not in ("http", "https"):
         return None if scheme == found[1] else "write the scheme in lower case"
     if _WEB.fullmatch(uri) is None or not _good_port(_WEB, uri, 3):

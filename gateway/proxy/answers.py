@@ -32,25 +32,25 @@ _ERRORS = {
 }
 
 
-NO_DATABASE = "see that the database of database.url runs and takes connections; calls go on by themselves then"
+NO_DATABASE = "check that the database of database.url is up and accepts connections; calls recover by themselves"
 
 # What the operator may do, where whoever refuses says nothing nearer to it.
 _MENDS = {
-    400: "have the client's author correct the request: the cause says what is wrong with it",
-    404: "correct the client's address, or write a route whose path, hosts and methods take it",
+    400: "ask the client's developer to correct the request: the cause says what is wrong with it",
+    404: "correct the address that the client calls, or add a route whose path, hosts and methods match it",
     405: "have the client use another method, or add this one to the route's methods",
     408: "see why the client or the network is so slow",
     413: "have the client send less, or raise the route's max_body",
     414: "have the client send a shorter address",
-    417: "have the client send no Expect but 100-continue",
-    421: "have the client call the host of server.public_url; a proxy in front must pass Host on as it came",
+    417: "have the client send no Expect other than 100-continue",
+    421: "have the client call the host of server.public_url; a proxy in front must pass Host on unchanged",
     431: "have the client send fewer or shorter header fields; cookies are the usual cause",
-    500: "this is a fault of the gateway: report it with the lines of this request_id",
-    501: "have the client do without; the gateway does not do this",
-    502: "see that the upstream runs, that the route names its address, and what it says in its own log",
-    503: "see why the upstream is slow, or raise its capacity; the client may try again",
+    500: "this is a bug in the gateway: report it with the log lines of this request_id",
+    501: "have the client do without this; the gateway does not support it",
+    502: "check that the upstream is running, that the route has its address, and what its own log says",
+    503: "see why the upstream is slow, or give it more capacity; the client may try again",
     504: "see why the upstream is slow; the route's timeout is how long it may take",
-    505: "have the client speak HTTP/1.1",
+    505: "have the client use HTTP/1.1",
 }
 
 

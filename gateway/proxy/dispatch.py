@@ -104,7 +104,7 @@ class Dispatcher:
             forwards = _max_forwards(head)
             target = canonical(head.target)
             if target.authority is not None and target.authority.lower() != head.host.lower():
-                return refusal(400, "The request target names another host than the Host field.")
+                return refusal(400, "The request target and the Host field name different hosts.")
             authority = head.host or self._public_authority
             host, _ = parse_host(authority)
             route = self._table.match(host, head.method, target.path)
@@ -114,22 +114,22 @@ class Dispatcher:
             return malformed(fault)
         if isinstance(route, NoRoute):
             if route.allow:
-                return refusal(405, "This path does not take that method.")
+                return refusal(405, "This path does not support that method.")
             return refusal(404, "Nothing is served at this path.")
         if forwards == 0:
-            return refusal(501, "The request may be forwarded no further, and the gateway has no answer of its own.")
+            return refusal(501, "The request may not be forwarded further, and the gateway has no answer of its own.")
         own = self._own.get(route.path) is route
         if own and host != self._public_host and route.path != METADATA:
             public = self._public_authority.decode()
-            mend = f"have the client call {public}; a proxy in front of the gateway must pass Host on as it came"
+            mend = f"have the client call {public}; a proxy in front of the gateway must pass Host on unchanged"
             return refusal(421, f"Sign-in and tokens are served at {public} only.", mend=mend)
         # The authorization plane's own parser would refuse these too, in an answer that is none of ours.
         if own and head.method not in _FORM_METHODS:
-            return refusal(501, "This method is not known here.")
+            return refusal(501, "The gateway does not know this method.")
         if own and target.path.count(b"/") > _MOST_SEGMENTS:
             return refusal(404, "Nothing is served at this path.")
         if own and not head.target.isascii():
-            return refusal(400, "Percent-encode what is not ASCII in the request target.")
+            return refusal(400, "Percent-encode any characters of the request target that are not ASCII.")
         came_by = self._came_by(head, peer)
         forwarding = self._forwarding_fields(head, peer, route, authority, came_by)
         return Plan(

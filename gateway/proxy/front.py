@@ -423,7 +423,7 @@ class Front(Outlet, asyncio.BufferedProtocol):
             self.close()
         elif self.exchange is None:
             self.keep_alive = False
-            self.refuse(None, refusal(408, "The request's head did not come in time."))
+            self.refuse(None, refusal(408, "The request's head did not arrive in time."))
         else:
             self.keep_alive = False
-            self.exchange.fail(refusal(408, "The request's body did not come in time."))
+            self.exchange.fail(refusal(408, "The request's body did not arrive in time."))

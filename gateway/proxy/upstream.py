@@ -310,7 +310,7 @@ class Pool:
         UpstreamUnreachable where too many of the route wait."""
         queue = self._waiting.get(route, deque())
         if len(queue) >= self._limits.upstream_waiting:
-            raise UpstreamUnreachable(f"too many wait for {self.origin}", 503, str(self.origin))
+            raise UpstreamUnreachable(f"too many requests are waiting for {self.origin}", 503, str(self.origin))
         waiter: Waiter = self._loop.create_future()
         queue.append(waiter)
         self._waiting[route] = queue

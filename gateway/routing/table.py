@@ -96,10 +96,10 @@ class RouteTable:
             return found
         route = found if isinstance(found, Route) else None
         if has_slashes_of_its_own(path) and not (route is not None and route.keeps_slashes):
-            raise TargetError("The path holds an empty segment or an encoded slash.")
+            raise TargetError("The path contains an empty segment or an encoded slash.")
         for reading in readings(path, b"" if route is None else route.strip_prefix):
             if self._match(host, method, reading) != found:
-                raise TargetError("The path reads as another route's when its escapes are resolved.")
+                raise TargetError("The path belongs to another route once its escapes are resolved.")
         return found
 
     def _match(self, host: bytes, method: bytes, path: bytes) -> Route | NoRoute:

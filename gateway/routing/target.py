@@ -49,7 +49,7 @@ class Target:
 def canonical(raw: bytes) -> Target:
     """Split a request target without changing a byte of it. Raises TargetError for what no route takes."""
     if _TARGET.fullmatch(raw) is None:
-        raise TargetError("The request target holds a character that no target may.")
+        raise TargetError("The request target contains a character that is not allowed.")
     authority = None
     if not raw.startswith(b"/"):
         found = _ABSOLUTE.fullmatch(raw)
@@ -60,7 +60,7 @@ def canonical(raw: bytes) -> Target:
             raw = b"/" + raw  # RFC 9112, section 3.2.1: an empty path is sent as "/"
     path, mark, query = raw.partition(b"?")
     if _AMBIGUOUS.search(path):
-        raise TargetError("The path holds a dot segment, a backslash, or an escape that hides one.")
+        raise TargetError("The path contains a dot segment, a backslash, or an escape that hides one.")
     return Target(path, mark + query, authority)
 
 

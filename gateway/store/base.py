@@ -71,7 +71,7 @@ def storable(text: str) -> bool:
 
 
 def folded(login: str) -> str:
-    """A user name or e-mail address as it is compared: with small letters for A to Z, and no others.
+    """A username or email address as it is compared: with small letters for A to Z, and no others.
 
     Postgres folds as we do, by `lower(… collate "C")`: of letters beyond ASCII no two libraries agree.
     """

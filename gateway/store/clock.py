@@ -21,7 +21,7 @@ from gateway.observe import get_logger
 
 LEAP: Final = 60.0  # seconds by which clocks may differ
 
-_MEND: Final = "see that the clocks of this machine and of the database are kept, by NTP for instance"
+_MEND: Final = "keep the clocks of this machine and the database in step, by NTP for instance"
 
 # Seconds that never go back and that pass while the machine sleeps.
 since_boot: Final[Callable[[], float]] = partial(time.clock_gettime, time.CLOCK_BOOTTIME)
@@ -72,7 +72,7 @@ class Clock:
             self._shift += expected - now
             leapt = round(-self._shift)
             if abs(leapt) > LEAP:
-                _log.warning("this machine's clock has leapt; time goes on as before", seconds=leapt, mend=_MEND)
+                _log.warning("this machine's clock has jumped; time goes on as before", seconds=leapt, mend=_MEND)
             else:
                 _log.info("this machine's clock is right again")
             now = expected
@@ -82,7 +82,7 @@ class Clock:
         self._shift = server - self._system()
         if abs(self._shift) <= LEAP:
             self._shift = 0.0
-        _log.warning("the time by which tokens live is put right", seconds=round(server - self._latest))
+        _log.warning("the clock that tokens are judged by is corrected", seconds=round(server - self._latest))
         self._latest = server
         self._base = server - self._elapsed()
 

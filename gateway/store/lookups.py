@@ -81,7 +81,7 @@ class TokenLookups(Base):
     async def explain_token(self, token: str) -> ExplainedToken:
         """What an operator wants to know of a token, and why it is dead if it is."""
         if not (self._may_be(token, "gwa_") or self._may_be(token, "gwr_")):
-            return ExplainedToken("it was never issued here, or something of it is missing: its check does not fit", {})
+            return ExplainedToken("it was never issued here, or part of it is missing: its checksum does not match", {})
         row = await self._database.row("token_explain", digest(token))
         if row is None:
             return ExplainedToken("it is unknown: never issued here, or it ended so long ago that it was removed", {})
@@ -139,11 +139,11 @@ def _end_of(row: Row, now: datetime) -> str | None:
         (row["client_disabled_at"], "its client was disabled at {at}"),
         (row["client_ended"], "all tokens of its client were ended"),
         (row["user_disabled_at"], "its user was disabled at {at}"),
-        (row["user_ended"], "all tokens of its user were ended, as by a new password"),
+        (row["user_ended"], "all tokens of its user were ended, as when a password changes"),
         (row["grant_ended_at"], "the user took the client's access away at {at}"),
-        (row["family_ended_at"], "what was issued from its sign-in ended at {at}, as by a refresh token used twice"),
+        (row["family_ended_at"], "all tokens of its sign-in ended at {at}, as when a refresh token is used twice"),
         (beyond, f"the user's consent no longer covers {format_scope(beyond)}"),
-        (row["spent_at"], "it was used at {at}, and the one that came for it has taken its place"),
+        (row["spent_at"], "it was used at {at}, and another one has taken its place"),
         (row["expires_at"] if row["expires_at"] <= now else None, "it expired at {at}"),
     )
     return next((said.format(at=_iso(value)) for value, said in ends if value), None)

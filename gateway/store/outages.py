@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 import asyncpg
 
-_GRANTS: Final = "`gateway migrate --status` prints the GRANTs that are missing, once the role may CONNECT"
+_GRANTS: Final = "once the role may CONNECT, `gateway migrate --status` prints the missing GRANTs"
 _START: Final = "start the database, or correct host and port"
 
 # What no answer, or none of use, looks like. Everything else that asyncpg raises is a fault of ours.
@@ -28,19 +28,19 @@ _UNAVAILABLE: Final = (
 
 # The first that fits.
 _MENDS: Final[tuple[tuple[type[Exception], str], ...]] = (
-    (asyncpg.InvalidPasswordError, "correct the password in database.url, or give the role that one: ALTER ROLE"),
-    (asyncpg.InvalidAuthorizationSpecificationError, "create the role, or let pg_hba.conf let it in from here"),
+    (asyncpg.InvalidPasswordError, "correct the password in database.url, or give the role that one (ALTER ROLE)"),
+    (asyncpg.InvalidAuthorizationSpecificationError, "create the role, or allow it in from here in pg_hba.conf"),
     (asyncpg.InvalidCatalogNameError, "create it (CREATE DATABASE …) and run `gateway migrate`, or name another"),
     (asyncpg.InsufficientPrivilegeError, _GRANTS),
-    (asyncpg.TooManyConnectionsError, "raise max_connections there, or serve with fewer workers"),
+    (asyncpg.TooManyConnectionsError, "raise the server's max_connections, or use fewer workers"),
     (asyncpg.CannotConnectNowError, "it is starting or stopping; try again in a moment"),
-    (asyncpg.ReadOnlySQLTransactionError, "name the primary: no writing is done on a standby"),
+    (asyncpg.ReadOnlySQLTransactionError, "name the primary: a standby takes no writes"),
     (asyncpg.InternalClientError, "name the primary: no server there can take writes"),
-    (socket.gaierror, "correct the host's name, or see that it can be resolved here"),
-    (TimeoutError, "see that the server runs, and that nothing on the way drops what is sent to it"),
+    (socket.gaierror, "correct the host's name, or make sure that this machine can resolve it"),
+    (TimeoutError, "check that the server is running, and that no firewall on the way drops packets to it"),
     (ConnectionRefusedError, _START),
     (FileNotFoundError, "start the database, or correct the folder of its socket"),
-    (PermissionError, "run this as somebody who may use the server's socket"),
+    (PermissionError, "run this as a user who may use the server's socket"),
     (OSError, _START),
 )
 

@@ -33,7 +33,7 @@ _UNFIT: Final = {
     "default_transaction_isolation": (
         ("repeatable read", "serializable"),
         "read committed",
-        "what is read behind a lock could be old",
+        "rows read under a lock could be out of date",
     ),
 }
 

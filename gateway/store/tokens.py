@@ -114,7 +114,7 @@ def _answer(outcome: IssuedTokens | OAuthError) -> IssuedTokens:
 
 def _unusable(kind: str, name: str, *, disabled: bool) -> str:
     if disabled:
-        return f"{kind} {name!r}: is disabled; `gateway {kind} enable {name}` ends that"
+        return f"{kind} {name!r}: is disabled; `gateway {kind} enable {name}` enables it again"
     return f"no {kind} {name!r}; `gateway {kind} list` shows all"
 
 

@@ -21,12 +21,12 @@ def user_of(row: Row) -> User:
 
 
 class Users(Base):
-    """Users, by user name, whatever its letters' case."""
+    """Users, by username, whatever its letters' case."""
 
     async def create_user(self, username: str, email: str | None, name: str | None, password_hash: str) -> User:
         """A new user with a subject that was never anybody's.
 
-        Raises Conflict for a user name or e-mail address that is taken, OperatorError for a malformed one.
+        Raises Conflict for a username or email address that is taken, OperatorError for a malformed one.
         """
         with judged():
             row = await self._database.row(
@@ -36,7 +36,7 @@ class Users(Base):
         return user_of(row)
 
     async def users(self) -> list[User]:
-        """Everybody, by user name."""
+        """Everybody, by username."""
         return [user_of(row) for row in await self._database.rows("users_list")]
 
     async def user(self, username: str) -> User | None:
@@ -47,7 +47,7 @@ class Users(Base):
     async def update_user(
         self, username: str, new_username: str | None, email: str | None, name: str | None
     ) -> User | None:
-        """The user with another user name, e-mail address or name; None keeps one, and an empty one is removed.
+        """The user with another username, email address or name; None keeps one, and an empty one is removed.
 
         None when there is no such user. The subject stays, with all that was issued. Raises as `create_user` does.
         """
@@ -82,7 +82,7 @@ class Users(Base):
         return await self._database.value(name, username, self.now()) is not None
 
     async def delete_user(self, username: str) -> bool:
-        """Gone with all that was theirs; the user name may then be another person's, with another subject."""
+        """Gone with all that was theirs; the username may then be another person's, with another subject."""
         async with self._database.transaction(ACT_DEADLINE) as statements:
             return await statements.value("user_delete", username, self.now()) is not None
 
@@ -93,6 +93,6 @@ class Users(Base):
             return ended
 
     async def sign_in_candidate(self, login: str) -> SignInCandidate | None:
-        """The live user with that user name or e-mail address."""
+        """The live user with that username or email address."""
         row = await self._database.row("user_candidate", login) if storable(login) else None
         return None if row is None else SignInCandidate(user=user_of(row), password_hash=row["password_hash"])

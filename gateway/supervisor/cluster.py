@@ -106,7 +106,7 @@ class Cluster:
         try:
             self._prepare()
         except OSError as exc:  # a full disk, a foreign file in the way
-            raise self.fault(f"it cannot be made ready ({exc.strerror}); mend that or choose another folder") from exc
+            raise self.fault(f"it cannot be prepared ({exc.strerror}); fix that or choose another folder") from exc
 
     def _prepare(self) -> None:
         binaries = self._binaries
@@ -208,7 +208,7 @@ class Cluster:
             made_by = (self.folder / "PG_VERSION").read_text().strip()
         except OSError as exc:
             raise self.fault(
-                f"{self.folder} is no PostgreSQL database "
+                f"{self.folder} is not a PostgreSQL database "
                 f"({exc.strerror}: PG_VERSION); move it away or choose another data_dir"
             ) from exc
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
@@ -255,7 +255,7 @@ class Cluster:
         deadline = time.monotonic() + patience
         while self.folder.exists() and (left := self.processes()):
             if time.monotonic() > deadline:
-                raise self.fault(f"a Postgres that this gateway did not start runs there (pid {left[0]}); stop it")
+                raise self.fault(f"a Postgres that the gateway did not start is running there (pid {left[0]}); stop it")
             time.sleep(0.02)
 
     # -- socket and binaries ----------------------------------------------------------------------------------
@@ -292,7 +292,7 @@ class Cluster:
     def _checked_socket_dir(self, path: Path) -> Path:
         found = path.lstat()
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != self.user.uid:
-            raise OSError(errno.EPERM, f"{path} is no folder of {self.user.name}")
+            raise OSError(errno.EPERM, f"{path} is not a folder of {self.user.name}")
         if stat.S_IMODE(found.st_mode) != 0o700:
             path.chmod(0o700)
         return path
@@ -346,7 +346,7 @@ def open_owned(path: Path, flags: int, user: SystemUser) -> int:
             known = os.fstat(found)
             if not stat.S_ISREG(known.st_mode) or known.st_nlink != 1 or known.st_uid not in (0, user.uid):
                 os.close(found)
-                raise OSError(errno.EPERM, f"it is no plain file of {user.name}") from None
+                raise OSError(errno.EPERM, f"it is not a plain file of {user.name}") from None
             return found
         os.fchown(made, user.uid, user.gid)
         return made

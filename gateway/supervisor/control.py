@@ -75,7 +75,7 @@ async def ask_to_reload(config: Path) -> tuple[Outcome, int]:
         reader, writer = await asyncio.open_unix_connection(_name(config), limit=_LONGEST)
     except OSError as exc:
         raise OperatorError(
-            f"no gateway serves {config}; name the file as `gateway serve` was told, or start that"
+            f"no gateway is running with {config}; name the same file as for `gateway serve`, or start it"
         ) from exc
     try:
         pid, user = _peer(writer.get_extra_info("socket"))

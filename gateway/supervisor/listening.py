@@ -13,7 +13,7 @@ BACKLOG: Final = 1024
 
 _MENDS: Final = {
     errno.EADDRINUSE: "port is in use; stop what listens there or choose another",
-    errno.EADDRNOTAVAIL: "is no address of this machine; choose one of its own, or 0.0.0.0 for all",
+    errno.EADDRNOTAVAIL: "is not an address of this machine; choose one of its own, or 0.0.0.0 for all",
     errno.EACCES: "ports below 1024 are for root; choose another, or grant CAP_NET_BIND_SERVICE",
     errno.EAFNOSUPPORT: "this machine has no such kind of address; choose another",
 }
@@ -29,7 +29,7 @@ def listen(addresses: dict[str, tuple[str, int]]) -> list[socket.socket]:
         try:
             opened.append(_listen(host, port))
         except OSError as exc:
-            reason = "is not known to the resolver; correct it" if isinstance(exc, socket.gaierror) else exc.strerror
+            reason = "cannot be resolved; correct it" if isinstance(exc, socket.gaierror) else exc.strerror
             shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
             faults.append(f"{key}: {shown}: {_MENDS.get(exc.errno or 0, reason)}")
     if faults:
@@ -52,7 +52,7 @@ def listen_privately(path: Path, workers: SystemUser | None = None) -> socket.so
             os.chown(path, workers.uid, workers.gid)
     except OSError as exc:
         raise OperatorError(
-            f"the socket {path} cannot be made ({exc.strerror}); mend that, or restart, which makes a new folder"
+            f"the socket {path} cannot be made ({exc.strerror}); fix that, or restart, which makes a new folder"
         ) from exc
     return sock
 

@@ -41,7 +41,7 @@ from gateway.supervisor.reload import changes, require_reloadable
 from gateway.supervisor.users import SystemUser, worker_user
 
 DRAIN: Final = 30.0  # seconds for what is in flight
-_REFUSED: Final = "reload refused, the configuration before stays in force"
+_REFUSED: Final = "reload refused, the previous configuration stays in force"
 _CLIENTS_NAMED: Final = 10
 _ENDED: Final = Outcome(faults=["the gateway is stopping"])
 _PROBE: Final = 2.2  # so that /readyz answers within 2.5 s whatever the database does
@@ -158,7 +158,7 @@ class _Supervisor:
                     scope=name,
                     clients=holders[name][:_CLIENTS_NAMED],
                     count=len(holders[name]),
-                    mend="define it again, or take it from each by gateway client update ID --scope …",
+                    mend="define it again, or take it from each with gateway client update ID --scope …",
                 )
 
     # -- generations of workers ---------------------------------------------------------------------------------

@@ -94,7 +94,7 @@ def _for_root(data_dir: Path, wanted: str, owner: int | None) -> SystemUser:
         if owner not in (None, user.uid):
             raise fault_of(
                 data_dir,
-                f'the database belongs to another system user than server.user = "{wanted}"; '
+                f'the database belongs to a system user other than server.user = "{wanted}"; '
                 f"chown -R {wanted} {data_dir} while nothing runs there, or name its owner",
             )
         return user
@@ -116,7 +116,7 @@ def _named(wanted: str) -> SystemUser:
             f'server.user = "{wanted}": there is no such system user; make it: useradd --system {wanted}'
         ) from None
     if user.uid == 0 or user.name == _SHARED:
-        why = "whom others share" if user.uid else "who may do anything"
+        why = "an account that others share" if user.uid else "the user who may do anything"
         raise FaultyConfiguration(f'server.user = "{wanted}": is {user.name}, {why}; name a user of the gateway\'s own')
     return user
 
@@ -125,7 +125,7 @@ def _unshared(folder: Path, user: SystemUser) -> SystemUser:
     if user.name == _SHARED:
         raise fault_of(
             folder,
-            f"it belongs to {_SHARED}, whom others share; chown -R it to a user of the gateway's own",
+            f"it belongs to {_SHARED}, an account that others share; chown -R it to a user of the gateway's own",
         )
     return user
 

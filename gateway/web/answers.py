@@ -29,27 +29,27 @@ _NO_STORE: Final = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 _ERRORS: Final = {403: "access_denied", 413: "invalid_request", 500: "server_error", 503: "temporarily_unavailable"}
 _EXPIRED: Final = "Nothing was changed. Try again; if this keeps happening, allow cookies for this site."
 _RETRY_AFTER: Final = 1  # seconds; the database is back or it is not
-_DATABASE: Final = "see that the database of database.url runs and takes connections; calls go on by themselves then"
-_FAULT: Final = "this is a fault of the gateway, and the request was answered 500: report it with this line"
-_REQUEST: Final = "have the client's author correct the request: the cause says what is wrong with it"
+_DATABASE: Final = "check that the database of database.url is up and accepts connections; calls recover by themselves"
+_FAULT: Final = "this is a bug in the gateway, and the request was answered 500: report it with this line"
+_REQUEST: Final = "ask the client's developer to correct the request: the cause says what is wrong with it"
 _MENDS: Final = {  # by status or error code, for the operator
     400: _REQUEST,
-    404: "correct the address; the metadata of the server names all that there are",
-    405: "have the client use a method that Allow names",
+    404: "correct the address; the server's metadata lists every endpoint",
+    405: "have the client use a method that Allow lists",
     413: "have the client send less: no form or request here is that long",
     "invalid_request": _REQUEST,
     "invalid_client": "correct the client's secret: `gateway client rotate-secret ID` makes a new one; "
-    "`gateway client show ID` says whether there is such a client",
-    "invalid_grant": "have the client begin anew: it sends the person to authorize again",
+    "`gateway client show ID` says whether the client exists",
+    "invalid_grant": "have the client start over: it sends the person to authorize again",
     "invalid_scope": "`gateway client show ID` says what it may ask for, `client update ID --scope …` changes it",
     "invalid_target": "have the client ask for a resource that is a route of this gateway (RFC 8707)",
     "unauthorized_client": "`gateway client update ID --grant-type …` says what the client may use",
 }
 _MENDS_OF_REQUESTS: Final = {  # by cause, where nobody may be sent back to the client
     "unknown client_id": "`gateway client list` shows all clients",
-    "disabled client": "`gateway client enable ID` ends that",
-    "unregistered redirect_uri": "if it is the client's own, `gateway client update ID --redirect-uri …` with all "
-    "that it has; if not, somebody may be fishing for codes",
+    "disabled client": "`gateway client enable ID` enables it again",
+    "unregistered redirect_uri": "if it belongs to the client, `gateway client update ID --redirect-uri …` with "
+    "all of its addresses; if not, somebody may be fishing for codes",
 }
 # A credential that comes a second time was copied, by a fault of the client or by a thief.
 _ALARMING: Final = ("reused refresh token", "replayed code")
@@ -105,8 +105,8 @@ def options(methods: Sequence[str]) -> Handler:
 def _turned_away(request: web.Request) -> web.Response | None:
     server = plane_of(request).settings.config.server
     if host_of(request) != server.host and not request.path.startswith(RESOURCE_METADATA):
-        mend = f"have the client call {server.host}; a proxy in front of the gateway must pass Host on as it came"
-        _tell(request, "request refused", 421, "another host than that of server.public_url", mend=mend)
+        mend = f"have the client call {server.host}; a proxy in front of the gateway must pass Host on unchanged"
+        _tell(request, "request refused", 421, "a host other than that of server.public_url", mend=mend)
         return _plain(request, 421)
     if _endpoint(request) not in _PAGES:
         return None

@@ -142,5 +142,5 @@ def _read(path: Path, key: str) -> bytes:
 def _image_type(path: Path) -> str:
     found = IMAGE_TYPES.get(path.suffix.lower())
     if found is None:
-        raise OperatorError(f"branding.logo: {path} is no image; name a file that ends in {', '.join(IMAGE_TYPES)}")
+        raise OperatorError(f"branding.logo: {path} is not an image; name a file that ends in {', '.join(IMAGE_TYPES)}")
     return found

@@ -1,4 +1,4 @@
-"""Signing in: the form, and one attempt with a user name and a password.
+"""Signing in: the form, and one attempt with a username and a password.
 
 An attempt, in order: who is meant → may it be tried now → is the password right → may it be tried *still*. The last
 question is why guesses that run side by side learn nothing beyond the limit: it is asked after a right password and
@@ -20,13 +20,13 @@ from gateway.web.browser import FormRefused, KnownBrowser
 from gateway.web.passwords import Busy
 from gateway.web.plane import Plane, address_of, concerned, plane_of, prefers_json, request_id_of, tell_refusal
 
-_LONGEST_LOGIN = 320  # an e-mail address (RFC 3696, section 3)
+_LONGEST_LOGIN = 320  # an email address (RFC 3696, section 3)
 _FIELDS = frozenset({"username", "password", "csrf_token", "decision"})
 _BUSY_SECONDS = 2
-_ACCOUNTS = "`gateway user list` shows all accounts; many such names from one address are somebody's guesses"
-_PASSWORDS = "`gateway user set-password NAME` gives a new one to somebody who has forgotten theirs"
-_UNLOCK = "`gateway user unlock NAME` lets them try again at once; from many addresses it may be an attack"
-_MORE_WORKERS = "raise server.authorization_workers where there is room; a flood of sign-ins may be an attack"
+_ACCOUNTS = "`gateway user list` shows all accounts; many unknown names from one address mean that somebody is guessing"
+_PASSWORDS = "`gateway user set-password NAME` sets a new one if they have forgotten theirs"
+_UNLOCK = "`gateway user unlock NAME` lets them try again at once; attempts from many addresses may be an attack"
+_MORE_WORKERS = "raise server.authorization_workers if the machine has room; a flood of sign-ins may be an attack"
 
 log = observe.get_logger("gateway.web")
 
@@ -66,7 +66,7 @@ async def attempt(request: web.Request, form: Form) -> SignedIn | NotSignedIn:
     try:
         return await _judged(request, plane, login, candidate, known, password)
     except Busy:
-        cause = "too many password checks wait"
+        cause = "too many password checks are waiting"
         tell_refusal(request, "sign-in refused", 503, cause, mend=_MORE_WORKERS)
         return NotSignedIn(503, "Many people are signing in right now. Try again in a moment.", _BUSY_SECONDS)
 

@@ -15,19 +15,19 @@ select * from created;
 select subject, username, email, name, created_at, disabled_at from users order by lower(username collate "C");
 
 -- name: user_find
--- The person of that user name, whatever its letters' case.
+-- The person of that username, whatever its letters' case.
 select subject, username, email, name, created_at, disabled_at from users
 where lower(username collate "C") = lower($1 collate "C");
 
 -- name: user_candidate
--- The live person whom a sign-in form means by a user name or an e-mail address; the two never look alike.
+-- The live person whom a sign-in form means by a username or an email address; the two never look alike.
 select subject, username, email, name, created_at, disabled_at, password_hash
 from users
 where (lower(username collate "C") = lower($1 collate "C") or lower(email collate "C") = lower($1 collate "C"))
     and disabled_at is null;
 
 -- name: user_update
--- What a person is called anew; null keeps it, and an empty e-mail address or name is none.
+-- What a person is called anew; null keeps it, and an empty email address or name is none.
 with changed as (
     update users set
         username = coalesce($2, username),

@@ -74,8 +74,8 @@ def test_a_client_without_redirect_uri_may_only_use_what_the_operator_issues(gat
         (("--redirect-uri", "https://*.example/cb"), "--redirect-uri .*wildcard"),
         (("--redirect-uri", "https://u:p@app.example/cb"), "--redirect-uri .*without a username"),
         (("--redirect-uri", URI, "--redirect-uri", "data:x"), "--redirect-uri 'data:x': "),
-        (("--scope", "notes:delete"), "--scope: nobody defined the scope 'notes:delete'; .*gateway scope create"),
-        (("--scope", "notes:read", "--scope", "a b"), "--scope: nobody defined the scope 'a b'"),
+        (("--scope", "notes:delete"), "--scope: there is no scope 'notes:delete'; .*gateway scope create"),
+        (("--scope", "notes:read", "--scope", "a b"), "--scope: there is no scope 'a b'"),
         (("--public", "--first-party", "--redirect-uri", URI), "--first-party: only a confidential client"),
         (("--public", "--no-pkce", "--redirect-uri", URI), "--no-pkce: a public client always needs PKCE"),
         (("--public", "--grant-type", "client_credentials"), "--grant-type client_credentials: a public client"),
@@ -135,7 +135,7 @@ def test_an_unknown_client_is_named_with_the_mend(gateway: Terminal, arguments: 
 @pytest.mark.parametrize("text", ["\udc80", "a\x00b"])
 def test_what_no_database_can_store_is_refused_anywhere(gateway: Terminal, text: str) -> None:
     for arguments in (("delete", text), ("show", text), ("create", "--name", "x", "--redirect-uri", text)):
-        assert "is no UTF-8 text" in gateway("client", *arguments).fault
+        assert "is not UTF-8 text" in gateway("client", *arguments).fault
 
 
 # -- update ----------------------------------------------------------------------------------------------------
@@ -181,7 +181,7 @@ def test_a_client_that_becomes_confidential_gets_a_secret_and_loses_it_as_a_publ
     ("options", "told"),
     [
         (("--redirect-uri", "http://app.example/"), "--redirect-uri"),
-        (("--scope", "nobody:knows"), "--scope: nobody defined"),
+        (("--scope", "nobody:knows"), "--scope: there is no scope"),
         (("--name", ""), "--name"),
         (("--public",), "--first-party: only a confidential client"),
         (("--grant-type", "refresh_token"), "--grant-type refresh_token"),

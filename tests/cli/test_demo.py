@@ -257,7 +257,7 @@ async def test_a_second_demo_in_one_folder_is_refused_and_the_first_goes_on(data
         answer = await first.answer()
         token = f"Bearer {answer['token']['access_token']}"
         before = (data_dir / "config.toml").read_text()
-        assert "another demo runs there; stop it or choose another" in await refused(*place(data_dir))
+        assert "another demo is running there; stop it or choose another folder" in await refused(*place(data_dir))
         assert (data_dir / "config.toml").read_text() == before
         assert await get(answer["routes"][0]["url"], token) == 200
         await first.end()

@@ -68,8 +68,8 @@ def test_both_strings_stand_side_by_side_with_the_first_difference() -> None:
     assert done.code == 1
     lines = done.out.splitlines()
     assert lines[0] == "does not verify (draft 01, hmac-sha-256)"
-    assert lines[1] == "  query order: The query's parameters were signed in another order."
-    at = lines.index("              client signed                               gateway makes")
+    assert lines[1] == "  query order: The query's parameters were signed in a different order."
+    at = lines.index("              client signed                               gateway expects")
     assert [line.split() for line in lines[at + 1 : at + 10]] == [
         ["ts", f"{NOW}\\n", f"{NOW}\\n"],
         ["nonce", "n1\\n", "n1\\n"],
@@ -83,7 +83,7 @@ def test_both_strings_stand_side_by_side_with_the_first_difference() -> None:
     ]
     uri, carets = lines[at + 4], lines[at + 5]
     assert [uri[index] for index, mark in enumerate(carets) if mark == "^"] == ["b", "a"]
-    assert lines[-1] == 'first difference: line 4 (request-uri), character 12: the client has "b", the gateway "a"'
+    assert lines[-1] == 'first difference: line 4 (request-uri), character 12: the client has "b", the gateway has "a"'
 
 
 def test_long_lines_are_wrapped_and_the_mark_stands_below_the_character() -> None:
@@ -120,18 +120,18 @@ def test_json_has_all_of_it() -> None:
 
 def test_without_explain_the_cause_is_one_line() -> None:
     fault = _verified(_signed(), url="https://api.example.com/api/notes?a=2&b=1").fault
-    assert fault.startswith("gateway: mac verify: The query's parameters were signed in another order.")
+    assert fault.startswith("gateway: mac verify: The query's parameters were signed in a different order.")
 
 
 @pytest.mark.parametrize(
     ("options", "name", "said"),
     [
-        (("--public-url", "http://gateway.internal:8080"), "host", "behind another proxy"),
+        (("--public-url", "http://gateway.internal:8080"), "host", "through another proxy"),
         (("--public-url", "http://api.example.com"), "port", "TLS ends"),
-        (("--target", "/gw/api/notes?b=1&a=2"), "target", "changed on its way"),
+        (("--target", "/gw/api/notes?b=1&a=2"), "target", "changed the target on its way"),
         (("--method", "POST"), "method", "signed GET, but POST was sent"),
         (("--method", "get"), "malformed", "upper case"),
-        (("--at", str(NOW - 4000)), "clock", "s ahead; 60 s are accepted"),
+        (("--at", str(NOW - 4000)), "clock", "s ahead; up to 60 s is accepted"),
         (("--at", formatdate(NOW + 4000, usegmt=True)), "clock", "s behind"),
         (("--at", "2031-01-01T00:00:00Z"), "clock", "s behind"),
         (("--algorithm", "hmac-sha-1"), "algorithm_mismatch", "signed with hmac-sha-256"),
@@ -358,7 +358,7 @@ def test_token_without_a_key_is_told(issuing: Terminal) -> None:
         ("", "malformed", "cannot read it (400)"),
         ('MAC kid="gwa_x", ts="1", seq-nr="1", mac="AAAA"', "draft_mismatch", "Accepted: draft 01"),
         ('MAC nonce="n", ts="1", mac="AAAA"', "malformed", "The attribute id is missing"),
-        ("MAC id=gwa_ä, nonce=n, mac=x", "unknown_token", "no token of this gateway"),
+        ("MAC id=gwa_ä, nonce=n, mac=x", "unknown_token", "not a token of this gateway"),
     ],
 )
 def test_credential_without_a_token_is_told_by_what_keeps_it_from_being_read(

@@ -25,15 +25,15 @@ ROWS: list[tuple[Sequence[str], str, str]] = [
     (("client", "create", "--name", "x", "--grant-type", "refresh_token"), "refresh_token", "add --grant-type"),
     (("client", "create", "--name", "x", "--owner", "eve"), "'eve'", "`gateway user list` shows all"),
     (("client", "create", "--name", "x", "--logo", "/nowhere.svg"), "No such file", "name a picture file"),
-    (("client", "remove", "x"), "'remove': is no command", "the commands are create, delete,"),
+    (("client", "remove", "x"), "'remove': is not a command", "the commands are create, delete,"),
     (("user", "create", "--username", "ada", "--generate-password"), "'ada': another user has it", "choose another"),
     (("user", "create", "--username", "a b", "--generate-password"), "'a b'", "letters, digits"),
     (("user", "create", "--username", "bob"), "--generate-password", "one of them must be given"),
     (("user", "create", "--username", "bob", "--email", "no", "--generate-password"), "'no'", "ada@example.com"),
     (("user", "show", "eve"), "no user 'eve'", "`gateway user list` shows all"),
     (("scope", "create", "a b", "--description", "x"), "'a b'", '"notes:read"'),
-    (("scope", "create", "notes:read", "--description", "x"), "'notes:read': stands under [scopes]", "change it there"),
-    (("scope", "delete", "notes:read"), "'notes:read': stands under [scopes]", "remove it there"),
+    (("scope", "create", "notes:read", "--description", "x"), "is already defined under [scopes]", "change it there"),
+    (("scope", "delete", "notes:read"), "'notes:read': is defined under [scopes]", "remove it there"),
     (("scope", "delete", "nope"), "no scope 'nope'", "`gateway scope list` shows all"),
     (("token", "issue", "--client", "nope"), "--client: no client 'nope'", "`gateway client list` shows all"),
     (("token", "issue", "--client", "{client}", "--user", "eve"), "no user 'eve'", "`gateway user list` shows all"),
@@ -44,7 +44,7 @@ ROWS: list[tuple[Sequence[str], str, str]] = [
     (("token", "revoke", "--user", "eve"), "no user 'eve'", "`gateway user list` shows all"),
     (("serve", "--workers", "0"), "--workers: 0", "from 1 to 256"),
     (("migrate", "now"), "'now'", "see 'gateway migrate --help'"),
-    (("chekc-config",), "'chekc-config': is no command", "did you mean check-config?"),
+    (("chekc-config",), "'chekc-config': is not a command", "did you mean check-config?"),
 ]
 
 
@@ -67,4 +67,4 @@ def test_what_is_disabled_is_told_with_the_command_that_ends_it(gateway: Termina
     name = {"client": client, "user": "ada"}[noun]
     gateway(noun, "disable", name)
     fault = gateway("token", "issue", "--client", client, "--user", "ada").fault
-    assert fault == f"gateway: {noun} {name!r}: is disabled; `gateway {noun} enable {name}` ends that"
+    assert fault == f"gateway: {noun} {name!r}: is disabled; `gateway {noun} enable {name}` enables it again"

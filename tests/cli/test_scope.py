@@ -28,8 +28,8 @@ def test_a_scope_that_was_created_can_be_given_to_a_client(gateway: Terminal) ->
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (("create", "notes:read", "--description", "x"), "scope 'notes:read': stands under [scopes] in"),
-        (("create", "mail:send", "--description", "x"), "scope 'mail:send': is defined already"),
+        (("create", "notes:read", "--description", "x"), "scope 'notes:read': is already defined under [scopes] in"),
+        (("create", "mail:send", "--description", "x"), "scope 'mail:send': is already defined"),
         (("create", "a b", "--description", "x"), "NAME: "),
         (("create", "", "--description", "x"), "NAME: "),
         (("create", 'a"b', "--description", "x"), "NAME: "),
@@ -39,7 +39,7 @@ def test_a_scope_that_was_created_can_be_given_to_a_client(gateway: Terminal) ->
         (("create", "a", "--description", "one\ntwo"), "--description: "),
         (("create", "a", "--description", "x" * 201), "--description: "),
         (("delete", "nothing"), "no scope 'nothing'; `gateway scope list` shows all"),
-        (("delete", "notes:read"), "scope 'notes:read': stands under [scopes] in"),
+        (("delete", "notes:read"), "scope 'notes:read': is defined under [scopes] in"),
     ],
 )
 def test_what_cannot_be_is_refused_and_nothing_is_written(

@@ -47,8 +47,8 @@ def test_issue_obeys_scope_and_ttl(gateway: Terminal) -> None:
     [
         (("--client", "nobody"), "--client: no client 'nobody'; `gateway client list`"),
         (("--user", "eve"), "no user 'eve'; `gateway user list` shows all"),
-        (("--user", "bob"), "user 'bob': is disabled; `gateway user enable bob` ends that"),
-        (("--scope", "nobody:knows"), "--scope: nobody defined the scope 'nobody:knows'"),
+        (("--user", "bob"), "user 'bob': is disabled; `gateway user enable bob` enables it again"),
+        (("--scope", "nobody:knows"), "--scope: there is no scope 'nobody:knows'"),
         (("--ttl", "soon"), "--ttl: must be a duration .*, not 'soon'"),
         (("--ttl", "0s"), "--ttl: must be a duration"),
         (("--ttl", "-1h"), "--ttl: must be a duration"),
@@ -66,7 +66,7 @@ def test_issue_refuses_a_disabled_client(gateway: Terminal) -> None:
     client_id = gateway.client()["client_id"]
     gateway("client", "disable", client_id)
     fault = gateway("token", "issue", "--client", client_id).fault
-    assert matches(f"client .*: is disabled; `gateway client enable {client_id}` ends that", fault)
+    assert matches(f"client .*: is disabled; `gateway client enable {client_id}` enables it again", fault)
 
 
 def test_inspect_tells_what_introspection_says_and_more(gateway: Terminal) -> None:
@@ -99,7 +99,7 @@ _ENDS = [
     ("update clients set disabled_at = '2026-01-02T03:04:05Z'", "its client was disabled at 2026-01-02T03:04:05Z"),
     ("update clients set generation = generation + 1", "all tokens of its client were ended"),
     ("update users set disabled_at = '2026-01-02T03:04:05Z'", "its user was disabled at 2026-01-02T03:04:05Z"),
-    ("update users set generation = generation + 1", "all tokens of its user were ended, as by a new password"),
+    ("update users set generation = generation + 1", "all tokens of its user were ended, as when a password changes"),
 ]
 
 
@@ -152,7 +152,7 @@ def test_revoke_ends_all_of_a_user_and_all_of_a_client(gateway: Terminal) -> Non
     [
         (("--user", "eve"), "no user 'eve'; `gateway user list` shows all"),
         (("--client", "nobody"), "no client 'nobody'; `gateway client list` shows all"),
-        (("gwa_invented",), "TOKEN: it is not alive, so nothing was revoked; `gateway token inspect` says why"),
+        (("gwa_invented",), "TOKEN: is no longer valid, so nothing was revoked; `gateway token inspect` says why"),
     ],
 )
 def test_revoke_of_what_is_not_there_is_told(gateway: Terminal, arguments: Sequence[str], told: str) -> None:

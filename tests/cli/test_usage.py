@@ -25,26 +25,29 @@ WRONG: list[tuple[Sequence[str], str]] = [
     (("scope",), "scope: name a command: create, delete, list; see 'gateway scope --help'"),
     (("client", "--"), "client: name a command: create, delete, "),
     # unknown commands
-    (("clinet",), "'clinet': is no command of 'gateway'; did you mean client?"),
-    (("check_config",), "'check_config': is no command of 'gateway'; did you mean check-config?"),
-    (("",), "'': is no command of 'gateway'; the commands are demo, serve, reload, "),
-    (("frobnicate",), "'frobnicate': is no command of 'gateway'; the commands are demo, serve, reload, "),
-    (("client", "creat"), "'creat': is no command of 'gateway client'; did you mean create?"),
-    (("user", "passwd"), "'passwd': is no command of 'gateway user'; "),
-    (("scope", "show"), "'show': is no command of 'gateway scope'; the commands are create, delete, list"),
-    (("client", "remove"), "'remove': is no command of 'gateway client'; the commands are "),
-    (("status",), "'status': is no command of 'gateway'; the commands are "),
-    (("config",), "'config': is no command of 'gateway'; did you mean check-config?"),
-    (("user", "del"), "'del': is no command of 'gateway user'; did you mean delete?"),
-    (("mac", "check"), "'check': is no command of 'gateway mac'; the commands are sign, verify"),
+    (("clinet",), "'clinet': is not a command of 'gateway'; did you mean client?"),
+    (("check_config",), "'check_config': is not a command of 'gateway'; did you mean check-config?"),
+    (("",), "'': is not a command of 'gateway'; the commands are demo, serve, reload, "),
+    (("frobnicate",), "'frobnicate': is not a command of 'gateway'; the commands are demo, serve, reload, "),
+    (("client", "creat"), "'creat': is not a command of 'gateway client'; did you mean create?"),
+    (("user", "passwd"), "'passwd': is not a command of 'gateway user'; "),
+    (("scope", "show"), "'show': is not a command of 'gateway scope'; the commands are create, delete, list"),
+    (("client", "remove"), "'remove': is not a command of 'gateway client'; the commands are "),
+    (("status",), "'status': is not a command of 'gateway'; the commands are "),
+    (("config",), "'config': is not a command of 'gateway'; did you mean check-config?"),
+    (("user", "del"), "'del': is not a command of 'gateway user'; did you mean delete?"),
+    (("mac", "check"), "'check': is not a command of 'gateway mac'; the commands are sign, verify"),
     # unknown options
-    ((*CREATE, "--redirect", "x"), "--redirect: is no option of 'gateway client create'; did you mean --redirect-uri?"),
-    ((*CREATE, "--nme=x"), "--nme: is no option of 'gateway client create'; did you mean --name?"),
-    (("user", "list", "-x"), "-x: is no option of 'gateway user list'; see 'gateway user list --help'"),
-    (("serve", "--zz"), "--zz: is no option of 'gateway serve'; see 'gateway serve --help'"),
-    (("--config", "x", "serve"), "--config: is no option of 'gateway'; options stand after the command; see "),
-    (("token", "--json", "list"), "--json: is no option of 'gateway token'; options stand after the command; see "),
-    (("--versoin",), "--versoin: is no option of 'gateway'; did you mean --version?"),
+    (
+        (*CREATE, "--redirect", "x"),
+        "--redirect: is not an option of 'gateway client create'; did you mean --redirect-uri?",
+    ),
+    ((*CREATE, "--nme=x"), "--nme: is not an option of 'gateway client create'; did you mean --name?"),
+    (("user", "list", "-x"), "-x: is not an option of 'gateway user list'; see 'gateway user list --help'"),
+    (("serve", "--zz"), "--zz: is not an option of 'gateway serve'; see 'gateway serve --help'"),
+    (("--config", "x", "serve"), "--config: is not an option of 'gateway'; options stand after the command; see "),
+    (("token", "--json", "list"), "--json: is not an option of 'gateway token'; options stand after the command; see "),
+    (("--versoin",), "--versoin: is not an option of 'gateway'; did you mean --version?"),
     # what must be given
     (("client", "create"), "--name: must be given; see 'gateway client create --help'"),
     (("client", "show"), "CLIENT_ID: must be given; see 'gateway client show --help'"),
@@ -55,8 +58,8 @@ WRONG: list[tuple[Sequence[str], str]] = [
     (("token", "inspect"), "TOKEN: must be given; see 'gateway token inspect --help'"),
     (("mac", "sign"), "--id: must be given; see 'gateway mac sign --help'"),
     (("mac", "verify"), "--authorization: must be given; see 'gateway mac verify --help'"),
-    (SIGN, "--key: must be given, better by --key-stdin or $GATEWAY_MAC_KEY; see 'gateway mac sign --help'"),
-    (("client", "update", "c"), "no option says what is to change: give one, such as --name NAME; see "),
+    (SIGN, "--key: must be given; --key-stdin or $GATEWAY_MAC_KEY is safer; see 'gateway mac sign --help'"),
+    (("client", "update", "c"), "nothing to change: give an option, such as --name NAME; see "),
     # what options take
     (("client", "create", "--name"), "--name: requires an argument; see 'gateway client create --help'"),
     (("serve", "--config"), "--config: requires an argument; see 'gateway serve --help'"),
@@ -66,10 +69,10 @@ WRONG: list[tuple[Sequence[str], str]] = [
     ((*CREATE, "--token-type", "jwt"), "--token-type: 'jwt' is not one of 'bearer', 'mac'; see "),
     ((*CREATE, "--mac-algorithm", "md5"), "--mac-algorithm: 'md5' is not one of 'hmac-sha-256', 'hmac-sha-1'; see "),
     ((*CREATE, "--mac-draft", "04"), "--mac-draft: '04': drafts 03 to 05 are not accepted, "),
-    (("serve", "--workers", "0"), "--workers: 0 is no whole number from 1 to 256; see 'gateway serve --help'"),
-    (("serve", "--workers", "257"), "--workers: 257 is no whole number from 1 to 256; see "),
-    (("serve", "--workers", "two"), "--workers: 'two' is no whole number from 1 to 256; see "),
-    (("serve", "--workers", ""), "--workers: '' is no whole number from 1 to 256; see "),
+    (("serve", "--workers", "0"), "--workers: 0 is not a whole number from 1 to 256; see 'gateway serve --help'"),
+    (("serve", "--workers", "257"), "--workers: 257 is not a whole number from 1 to 256; see "),
+    (("serve", "--workers", "two"), "--workers: 'two' is not a whole number from 1 to 256; see "),
+    (("serve", "--workers", ""), "--workers: '' is not a whole number from 1 to 256; see "),
     (("serve", "--log-level", "loud"), "--log-level: 'loud' is not one of 'debug', 'info', 'warning', 'error'; see "),
     ((*SIGNATURE, "--created", "now"), "--created: 'now' is not a valid integer; see "),
     ((*SIGNATURE, "--field", "X"), "--field: must be NAME: VALUE, not 'X'; see "),
@@ -93,9 +96,9 @@ WRONG: list[tuple[Sequence[str], str]] = [
     (("migrate", "x"), "'x': is one argument too many; see 'gateway migrate --help'"),
     (("demo", "x"), "'x': is one argument too many; see 'gateway demo --help'"),
     # what would make more lines, or act on the terminal
-    (("two\nlines",), r"'two\nlines': is no command of 'gateway'; "),
+    (("two\nlines",), r"'two\nlines': is not a command of 'gateway'; "),
     (("client", "show", "a", "\x1b[2J\r\nb"), r"'\x1b[2J\r\nb': is one argument too many; "),
-    ((*CREATE, "--a\nb"), r"--a\nb: is no option of 'gateway client create'; "),
+    ((*CREATE, "--a\nb"), r"--a\nb: is not an option of 'gateway client create'; "),
     ((*CREATE, "--token-type", "a\u2028b"), r"--token-type: 'a\u2028b' is not one of "),
     (("user", "list", "\udcff"), r"'\udcff': is one argument too many; "),
 ]  # fmt: skip
@@ -150,7 +153,7 @@ def test_help_is_printed_on_stdout(path: Sequence[str]) -> None:
 def test_every_command_refuses_an_unknown_option_in_one_line(path: Sequence[str]) -> None:
     done = _typed(*path, "--no-such")
     assert (done.exit_code, done.stdout, done.stderr.count("\n")) == (2, "", 1)
-    assert done.stderr.startswith(f"gateway: --no-such: is no option of 'gateway {' '.join(path)}'; ")
+    assert done.stderr.startswith(f"gateway: --no-such: is not an option of 'gateway {' '.join(path)}'; ")
 
 
 def test_every_command_takes_a_configuration_file_also_where_it_reads_none() -> None:

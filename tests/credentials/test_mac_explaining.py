@@ -89,7 +89,7 @@ def _target(target: str) -> mac.Covered:
         (_target("/n?a&b=1"), _target("/n?a=&b=1"), "query", 'without its "="'),
         (_target("/n"), _target("/n?"), "question_mark", 'without the "?"'),
         (_target("/n?"), _target("/n"), "question_mark", 'signed a "?" at the end'),
-        (_target("/n/%C3%A4"), _target("/n/%c3%a4"), "escapes", "another case"),
+        (_target("/n/%C3%A4"), _target("/n/%c3%a4"), "escapes", "a different letter case"),
         (_target("/n/ä"), _target("/n/%C3%A4"), "escapes", "decoded"),
         (_target("/n/%C3%A4"), _target("/n/ä"), "escapes", "encoded"),
         (_target("/n/~a"), _target("/n/%7Ea"), "escapes", "coded"),
@@ -176,7 +176,7 @@ def test_header_of_draft_00_over_the_string_of_draft_01_is_told() -> None:
         (b"gwa_token", "key", "access token"),
         (base64.urlsafe_b64decode(KEY), "key_encoding", "decoded the key from base64"),
         (base64.b64encode(KEY), "key_encoding", "encoded the key in base64"),
-        (KEY + b"\n", "key_encoding", "line end behind the key"),
+        (KEY + b"\n", "key_encoding", "line end after the key"),
         (b'"' + KEY + b'"', "key_encoding", "quotes"),
         (KEY + b"&", "key_encoding", "OAuth 1"),
         (b"nobody-knows-this-one", "another_key_or_string", "key of another token"),
@@ -243,9 +243,9 @@ def test_ext_that_was_not_signed_is_told() -> None:
         (-60, "note: 60 s behind"),
         (60, "note: 60 s ahead"),
         (3, ""),
-        (61, "61 s ahead; 60 s are accepted"),
+        (61, "61 s ahead; up to 60 s is accepted"),
         (-61, "61 s behind, or the request is that old"),
-        (NOW * 999, "counts milliseconds"),
+        (NOW * 999, "seems to count milliseconds"),
     ],
 )
 def test_clock_is_told(off: int, said: str) -> None:
@@ -264,12 +264,12 @@ def test_clock_is_told(off: int, said: str) -> None:
     ("hashed", "came", "said"),
     [
         (b"hello", b"hello\n", "without the line end"),
-        (b"hello\n", b"hello", "with a line end behind it"),
+        (b"hello\n", b"hello", "with a line end after it"),
         (b"a\r\nb", b"a\nb", "other line ends"),
         (b"", b"hello", "an empty body"),
         (b"hello", b"other", "it was changed"),
-        (b'{"a":1,"b":"\xc3\xa4"}', b'{"a": 1, "b": "\xc3\xa4"}', "JSON was written anew"),
-        (b'{"a": 1, "b": 2}', b'{"b": 2, "a": 1}', "JSON was written anew"),
+        (b'{"a":1,"b":"\xc3\xa4"}', b'{"a": 1, "b": "\xc3\xa4"}', "JSON was written out again"),
+        (b'{"a": 1, "b": 2}', b'{"b": 2, "a": 1}', "JSON was written out again"),
         (b"a b", b"a%20b", "percent-decoded"),
     ],
 )
@@ -281,7 +281,7 @@ def test_changed_body_is_told(draft: MacDraft, hashed: bytes, came: bytes, said:
     assert said in explained.causes[0].said
     assert explained.client == explained.gateway
     assert _explained(_sent(POST, draft, **extra), POST, body=hashed).verified
-    assert "give the body too" in " ".join(_explained(_sent(POST, draft, **extra), POST).remarks)
+    assert "give the body as well" in " ".join(_explained(_sent(POST, draft, **extra), POST).remarks)
 
 
 def test_body_hash_that_was_signed_but_not_sent_is_told() -> None:

@@ -86,15 +86,15 @@ def test_key_comes_from_standard_input_too() -> None:
         (("--cover", "@method"), "Component 3 of the signature is covered twice."),
         (("--cover", "@status"), "not known for requests"),
         (("--cover", '"@query-param"'), "takes one parameter"),
-        (("--cover", '"x'), "--cover is no well-formed structured field"),
-        (("--cover", "\udcff"), "--cover is no well-formed structured field"),  # a byte that is no UTF-8
+        (("--cover", '"x'), "--cover is not a well-formed structured field"),
+        (("--cover", "\udcff"), "--cover is not a well-formed structured field"),  # a byte that is no UTF-8
         (("--label", "Sig"), "--label: must be small letters, digits"),
         (("--label", ""), "such as sig, not ''"),
         (("--nonce", ""), "nonce is malformed"),
         (("--nonce", "n" * 129), "nonce is longer than 128 characters"),
         (("--nonce", "\xe4"), "characters"),
         (("--created", "-1"), "created is malformed"),
-        (("--created", "1700000000", "--expires", "1"), "expires lies before created"),
+        (("--created", "1700000000", "--expires", "1"), "expires is earlier than created"),
         (("--url", "example.com"), "--url: must be http[s]://HOST"),
         (("--url", "https://api.example.com/\xe4"), "not ASCII: percent-encode it"),
     ],

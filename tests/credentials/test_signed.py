@@ -120,7 +120,7 @@ def test_ext_without_a_body_hash_states_none(ext: str | None) -> None:
     ("attributes", "said"),
     [
         *[
-            ({"ext": f"body_hash={value}"}, "is no base64")
+            ({"ext": f"body_hash={value}"}, "is not base64")
             for value in (
                 "", "=", "abc", STATED[:-1], STATED + "=", STATED + STATED[:4], STATED[:-2] + "B=",
                 STATED.replace("=", "%3"), STATED.replace("=", "%253D"), "%ff" * 32, "x" * 42 + "!=", "-_" * 21 + "A=",
@@ -130,12 +130,12 @@ def test_ext_without_a_body_hash_states_none(ext: str | None) -> None:
             ({"ext": f"body_hash={base64.b64encode(b'x' * size).decode()}"}, "wrong length")
             for size in (1, 16, 19, 21, 31, 33, 48, 64)
         ],
-        ({"ext": f"body_hash={STATED}&body_hash={STATED}"}, "stated twice"),
-        ({"ext": f"body_hash={STATED},body%5Fhash={STATED}"}, "stated twice"),
-        ({"ext": f"body_hash=&body_hash={STATED}"}, "stated twice"),
-        ({"nonce": "1:n", "bodyhash": STATED, "ext": f"body_hash={STATED}"}, "stated twice"),
+        ({"ext": f"body_hash={STATED}&body_hash={STATED}"}, "given twice"),
+        ({"ext": f"body_hash={STATED},body%5Fhash={STATED}"}, "given twice"),
+        ({"ext": f"body_hash=&body_hash={STATED}"}, "given twice"),
+        ({"nonce": "1:n", "bodyhash": STATED, "ext": f"body_hash={STATED}"}, "given twice"),
         ({"nonce": "1:n", "bodyhash": "AAAA"}, "wrong length"),
-        ({"nonce": "1:n", "bodyhash": STATED[:-2] + "B="}, "is no base64"),
+        ({"nonce": "1:n", "bodyhash": STATED[:-2] + "B="}, "is not base64"),
     ],
 )  # fmt: skip
 def test_bad_hash_of_the_body_is_malformed(attributes: dict[str, str], said: str) -> None:
@@ -156,7 +156,7 @@ def test_mac_that_is_spelt_in_another_way_is_malformed() -> None:
     right = credentials()
     spelt = right.mac[:-2] + chr(ord(right.mac[-2]) + 1) + "="  # the same bytes, with bits set behind them
     assert base64.b64decode(spelt) == base64.b64decode(right.mac)
-    with pytest.raises(Malformed, match="mac is no base64"):
+    with pytest.raises(Malformed, match="mac is not base64"):
         from_mac(replace(right, mac=spelt), COVERED)
 
 

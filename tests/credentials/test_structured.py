@@ -93,7 +93,7 @@ def test_well_formed_field_is_read(lines: tuple[str, ...], expected: dict[str, s
 
 @pytest.mark.parametrize("lines", BAD)
 def test_field_that_is_not_well_formed_is_refused(lines: tuple[str, ...]) -> None:
-    with pytest.raises(Malformed, match=r"The field Test (is no well-formed structured field|has a \w+ twice)"):
+    with pytest.raises(Malformed, match=r"The field Test (is not a well-formed structured field|has a \w+ twice)"):
         _read(*lines)
 
 

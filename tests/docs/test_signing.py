@@ -79,9 +79,9 @@ def test_example_of_a_message_signature_is_right() -> None:
 def test_every_refusal_of_the_page_is_one_that_the_gateway_gives() -> None:
     code = "".join(file.read_text() for file in (ROOT / "gateway").rglob("*.py"))
     for said in (
-        "or its signature does not fit", "seconds off; compare the Date field", "The nonce was used before",
-        "is not accepted; accepted:", "The body is not the one whose hash was signed",
-        "This resource wants a hash of the body", "lacks the scope", "cannot be checked at the moment",
+        "or its signature does not match", "seconds off; compare your clock with Date",
+        "The nonce was used before", "is not accepted; accepted:", "The body does not match the signed hash",
+        "This resource requires a signed hash of the body", "lacks the scope", "cannot be checked at the moment",
     ):  # fmt: skip
         assert said in code, said
         words = said.replace("The ", "the ").replace("This ", "this ").partition("; compare")[0]

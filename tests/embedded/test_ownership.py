@@ -270,7 +270,7 @@ async def test_a_server_that_somebody_else_started_is_named_and_left_alone(
     foreign = _spawn(programs.launcher(found.user, found.command(())))
     try:
         await until(lambda: (running := found.running()) is not None and running.ready)
-        with pytest.raises(OperatorError, match=rf"did not start runs there \(pid {foreign.pid}\); stop it"):
+        with pytest.raises(OperatorError, match=rf"did not start is running there \(pid {foreign.pid}\); stop it"):
             async with embedded.running(made):
                 pass
         assert foreign.poll() is None

@@ -72,7 +72,7 @@ async def test_a_socket_path_that_is_too_long_everywhere_is_refused(
 async def test_a_folder_that_is_no_database_is_refused_and_left_alone(data_dir: Path) -> None:
     (data_dir / "postgres").mkdir(parents=True)
     (data_dir / "postgres" / "letter.txt").write_text("dear")
-    with pytest.raises(OperatorError, match=r"is no PostgreSQL database .*move it away"):
+    with pytest.raises(OperatorError, match=r"is not a PostgreSQL database .*move it away"):
         async with embedded.running(data_dir):
             pass
     assert (data_dir / "postgres" / "letter.txt").read_text() == "dear"

@@ -75,7 +75,7 @@ async def test_body_hash_of_draft_00_is_by_the_token_s_algorithm(world: World, a
     assert verdict.check.fits()
     other: MacAlgorithm = "hmac-sha-1" if algorithm == "hmac-sha-256" else "hmac-sha-256"
     call = hashed(world, tokens, nonce="2:n", algorithm=other)
-    refused(await world.check(call), said="not of the token's algorithm")
+    refused(await world.check(call), said="must be hashed with the token's algorithm")
     assert await world.nonces() == 0
 
 
@@ -84,7 +84,7 @@ async def test_another_body_is_refused_with_challenges_and_keeps_the_nonce(world
     verdict = await awaited(world, call)
     verdict.check.update(BODY + b"x")
     assert not verdict.check.fits()
-    refused(verdict.misfit, said="not the one whose hash was signed")
+    refused(verdict.misfit, said="does not match the signed hash")
     assert verdict.misfit.error == "invalid_token"
     assert [challenge.split(b" ")[0] for challenge in verdict.misfit.challenges] == [b"Bearer", b"MAC"]
     assert [b'error="invalid_token"' in challenge for challenge in verdict.misfit.challenges] == [False, True]
@@ -188,7 +188,7 @@ def demanding(world: World) -> World:
 async def test_route_demands_a_hash_of_signed_calls_with_a_body_only(demanding: World) -> None:
     tokens, bearer = await demanding.token("read", "write", kind="mac"), await demanding.token("write")
     bare = replace(demanding.signed(tokens, method="POST"), has_body=True)
-    verdict = refused(await verdict_of(demanding.guard, bare), said="wants a hash of the body")
+    verdict = refused(await verdict_of(demanding.guard, bare), said="requires a signed hash of the body")
     assert verdict.error == "invalid_token"
     assert await demanding.nonces() == 0
     await awaited(demanding, hashed(demanding, tokens))

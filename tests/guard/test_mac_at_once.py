@@ -121,7 +121,7 @@ async def test_usual_form_passes_once_whatever_the_order_of_its_attributes(world
             )
             assert [isinstance(verdict, Allowed) for verdict in found].count(True) == 1
             assert {each.description for each in found if isinstance(each, Refused)} == {
-                "The nonce was used before; sign each request anew."
+                "The nonce was used before; sign each request with a new one."
             }
 
 
@@ -183,7 +183,7 @@ async def test_demanded_body_hash_is_demanded_in_the_usual_form_too(world: World
         assert not _is_at_once(worker.guard, call)
         verdict = await verdict_of(worker.guard, call)
         assert isinstance(verdict, Refused)
-        assert "wants a hash of the body" in verdict.description
+        assert "requires a signed hash of the body" in verdict.description
 
 
 async def test_body_with_a_hash_is_awaited_at_once_where_the_token_is_held(world: World) -> None:

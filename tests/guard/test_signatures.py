@@ -227,7 +227,7 @@ async def test_body_of_another_hash_spends_none(signing: Signing) -> None:
     assert b'"content-digest"' in awaited.misfit.accept_signature
     stated = replace(signing.call(tokens), has_body=False)
     digest = (b"content-digest", b"", content_digest.render(b"x").encode())
-    await signing.refused(replace(stated, fields=(digest, *stated.fields)), said="not the one whose hash")
+    await signing.refused(replace(stated, fields=(digest, *stated.fields)), said="does not match the signed hash")
     assert await signing.world.nonces() == 0
 
 

@@ -129,7 +129,7 @@ def is_refused(reply: Reply) -> None:
     assert challenge.startswith("MAC realm=")
     assert 'error="invalid_token"' in challenge
     assert reply.all("date")
-    assert json.loads(reply.body)["error_description"] == "The body is not the one whose hash was signed."
+    assert json.loads(reply.body)["error_description"] == "The body does not match the signed hash."
 
 
 async def nonces(dsn: str) -> int:

@@ -183,7 +183,7 @@ async def test_route_that_demands_a_hash_refuses_a_signed_body_without(
     field, sent = framing(b"hello")
     reply = await guarded.talk(signer.head(None, field, target="/strict", nonce="once") + sent)
     assert reply.status == 401
-    assert "wants a hash of the body" in json.loads(reply.body)["error_description"]
+    assert "requires a signed hash of the body" in json.loads(reply.body)["error_description"]
     assert [challenge.split(" ")[0] for challenge in reply.all("www-authenticate")] == ["Bearer", "MAC"]
     assert guarded.upstream.connections == 0
     assert await nonces(database) == 0

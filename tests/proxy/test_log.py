@@ -72,7 +72,7 @@ async def test_a_fault_of_the_upstream_is_always_a_line(
     for line in lines:
         assert (line["level"], line["status"], line["route"]) == ("warning", 502, "shop")
         assert line["upstream"] == "127.0.0.1:1"
-        assert "see that the upstream runs" in line["mend"]
+        assert "check that the upstream is running" in line["mend"]
 
 
 async def test_what_was_counted_is_written_when_the_worker_ends(
@@ -111,10 +111,10 @@ async def test_a_refused_token_names_its_client_its_subject_and_what_to_do(
     ("request_", "status", "said"),
     [
         (_get("/oauth2/login", host="elsewhere.test"), 421, "call gateway.test; a proxy in front of the gateway must"),
-        (_get("/nowhere"), 404, "write a route"),
-        (_get("/api"), 401, "the client has to get a token"),
+        (_get("/nowhere"), 404, "add a route"),
+        (_get("/api"), 401, "have the client get a token"),
         (_get("/api", "Authorization: Bearer gwa_invented1234567890"), 401, "this gateway never issued it"),
-        (b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400, "have the client's author correct"),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400, "ask the client's developer to correct"),
     ],
 )
 async def test_every_refusal_says_what_to_do(

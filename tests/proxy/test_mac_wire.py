@@ -490,10 +490,10 @@ async def refused_and_logged(world: World, request: bytes) -> tuple[Reply, dict[
 async def test_client_is_told_the_class_and_the_operator_the_cause(world: World) -> None:
     stale = str(int(time.time()) + 500)
     for changes, said, cause in (
-        ({"key": "obviously-fake"}, "unknown, expired or revoked, or its signature does not fit", "wrong MAC"),
-        ({"attributes": {"id": "imported"}}, "its signature does not fit", "unknown, expired or revoked token"),
-        ({"attributes": {"id": "gwa_" + "A" * 40}}, "its signature does not fit", "invented token"),
-        ({"sign": {"ts": stale}}, "timestamp is more than 60 seconds off; compare the Date field", "timestamp"),
+        ({"key": "obviously-fake"}, "unknown, expired or revoked, or its signature does not match", "wrong MAC"),
+        ({"attributes": {"id": "imported"}}, "its signature does not match", "unknown, expired or revoked token"),
+        ({"attributes": {"id": "gwa_" + "A" * 40}}, "its signature does not match", "invented token"),
+        ({"sign": {"ts": stale}}, "timestamp is more than 60 seconds off; compare your clock", "timestamp"),
         ({"attributes": {"ts": "x"}}, "The attribute ts is malformed", "malformed credential"),
         ({"text": lambda _: 'MAC kid="a", mac="AAAA"'}, "Accepted: draft 01", "drafts 03 to 05"),
     ):

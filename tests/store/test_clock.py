@@ -39,7 +39,7 @@ def test_leap_of_the_machine_s_clock_is_not_followed_and_is_said_once(leap: floa
         assert [machine.after(1, compared=compared) for _ in range(3)] == [0, 0, 0]
     (line,) = lines
     assert (line["log_level"], line["seconds"]) == ("warning", leap)
-    assert "clock has leapt" in line["event"]
+    assert "clock has jumped" in line["event"]
     assert "NTP" in line["mend"]
 
 

@@ -185,7 +185,7 @@ async def test_what_ended_a_refresh_token_is_told(rig: Rig, store: Store, databa
     assert await why(second.refresh_token) == "it lives"
     assert await outcome(rig.refresh(first.refresh_token)) == "invalid_grant"
     for token in (second.refresh_token, second.access_token):
-        assert (await why(token)).endswith("as by a refresh token used twice")
+        assert (await why(token)).endswith("as when a refresh token is used twice")
     third = await rig.tokens()
     await fetch(database, "update grants set scopes = '{read}'")
     for token in (third.refresh_token, third.access_token):

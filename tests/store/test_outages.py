@@ -23,7 +23,7 @@ REASONS = [
         'password authentication failed for user "ada"',
         "correct the password in database.url",
     ),
-    ("//nobody_here@/gateway?", 'role "nobody_here" does not exist', "create the role, or let pg_hba.conf let it in"),
+    ("//nobody_here@/gateway?", 'role "nobody_here" does not exist', "create the role, or allow it in from here"),
     ("//gateway@/none?", 'database "none" does not exist', "create it (CREATE DATABASE"),
     (f"//ada:{SECRET}@/closed?", 'permission denied for database "closed"', "once the role may CONNECT"),
     (

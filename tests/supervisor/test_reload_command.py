@@ -91,7 +91,7 @@ async def test_reload_that_is_refused_fails_with_every_fault_and_changes_nothing
 async def test_reload_without_a_gateway_says_so(tmp_path: Path) -> None:
     code, out, [line] = await reload(tmp_path / "config.toml")
     assert (code, out) == (1, "")
-    assert line.startswith(f"gateway: no gateway serves {tmp_path}/config.toml")
+    assert line.startswith(f"gateway: no gateway is running with {tmp_path}/config.toml")
 
 
 @as_root

@@ -177,8 +177,8 @@ def test_what_a_command_of_root_makes_belongs_to_the_service(home: Path) -> None
     ("wanted", "said"),
     [
         ("no-such-user", r'server.user = "no-such-user": there is no such system user; make it: useradd'),
-        ("root", r'server.user = "root": is root, who may do anything'),
-        ("nobody", r'server.user = "nobody": is nobody, whom others share'),
+        ("root", r'server.user = "root": is root, the user who may do anything'),
+        ("nobody", r'server.user = "nobody": is nobody, an account that others share'),
     ],
 )
 def test_a_user_that_cannot_serve_is_named(tmp_path: Path, wanted: str, said: str) -> None:
@@ -192,14 +192,14 @@ def test_the_user_who_serves_is_the_stated_one_else_the_owner(home: Path, tmp_pa
     assert users.system_user_for(home, "bin").name == "bin"
     (home / "postgres").mkdir()
     shutil.chown(home / "postgres", ORDINARY)
-    with pytest.raises(OperatorError, match=r'belongs to another system user than server.user = "bin"; chown -R bin'):
+    with pytest.raises(OperatorError, match=r'belongs to a system user other than server.user = "bin"; chown -R bin'):
         users.system_user_for(home, "bin")
     assert users.system_user_for(tmp_path / "data").name in ("gateway", "postgres")
 
 
 def test_nobody_never_runs_the_database_of_root(home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     shutil.chown(home, "nobody")
-    with pytest.raises(OperatorError, match=r"belongs to nobody, whom others share; chown -R"):
+    with pytest.raises(OperatorError, match=r"belongs to nobody, an account that others share; chown -R"):
         users.system_user_for(home)
     monkeypatch.setattr(users, "_ACCOUNTS", ("gwt-no-such-account",))
     monkeypatch.setattr(users, "_NEW_ACCOUNT", ("no-such-program",))

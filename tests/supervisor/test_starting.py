@@ -69,7 +69,7 @@ async def test_both_ports_in_use_are_reported_together(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("address", "mend"),
-    [("192.0.2.1:8080", "no address of this machine"), ("no-such-host.invalid:8080", "not known to the resolver")],
+    [("192.0.2.1:8080", "not an address of this machine"), ("no-such-host.invalid:8080", "cannot be resolved")],
 )
 async def test_an_address_of_elsewhere_is_named(tmp_path: Path, address: str, mend: str) -> None:
     config, _, _ = write_config(tmp_path, tmp_path / "data", server={"listen": address})

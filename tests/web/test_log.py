@@ -101,9 +101,9 @@ NAMES = {"method", "host", "path", "route", "address", "status", "cause", "mend"
 @pytest.mark.parametrize(
     ("method", "path", "fields", "status", "mend"),
     [
-        ("GET", "/oauth2/authorize", {"Host": "other.example"}, 421, "must pass Host on as it came"),
+        ("GET", "/oauth2/authorize", {"Host": "other.example"}, 421, "must pass Host on unchanged"),
         ("GET", "/oauth2/nothing", {}, 404, "correct the address"),
-        ("PUT", "/oauth2/token", {}, 405, "a method that Allow names"),
+        ("PUT", "/oauth2/token", {}, 405, "a method that Allow lists"),
     ],
 )
 async def test_every_refusal_is_logged_with_its_host_and_what_to_do(
