@@ -44,11 +44,11 @@ _SINGLE: list[tuple[dict[str, Any], str, str]] = [
     (_route(upstream=["http://x"]), "routes[0].upstream", "did you mean upstreams?"),
     (_route(**{"a b\n": 1}), 'routes[0]."a b\\n"', "not a known key"),
     # absent keys, with how they look
-    ({"server": {}}, "server.public_url", 'must be stated, such as "https://api.example.com"'),
-    (_route(auth=...), "routes[0].auth", 'must be stated, such as ["bearer"], or "none" for a public route'),
-    (_route(name=...), "routes[0].name", 'must be stated, such as "notes"'),
-    (_route(path=...), "routes[0].path", 'must be stated, such as "/api/notes"'),
-    (_route(upstreams=...), "routes[0].upstreams", 'must be stated, such as ["http://127.0.0.1:9000"]'),
+    ({"server": {}}, "server.public_url", 'must be set, such as "https://api.example.com"'),
+    (_route(auth=...), "routes[0].auth", 'must be set, such as ["bearer"], or "none" for a public route'),
+    (_route(name=...), "routes[0].name", 'must be set, such as "notes"'),
+    (_route(path=...), "routes[0].path", 'must be set, such as "/api/notes"'),
+    (_route(upstreams=...), "routes[0].upstreams", 'must be set, such as ["http://127.0.0.1:9000"]'),
     # tables and arrays of the wrong kind
     ({"admin": 3}, "admin", "must be a table, not 3"),
     ({"tokens": "x"}, "tokens", 'must be a table, not "x"'),
@@ -180,7 +180,7 @@ def test_fault_is_one_plain_line_at_its_path(tables: dict[str, Any], path: str, 
 
 
 def test_absent_server_is_one_fault() -> None:
-    with pytest.raises(ConfigError, match=r"\Aserver: must be stated, such as a table \[server\] with public_url\Z"):
+    with pytest.raises(ConfigError, match=r"\Aserver: must be set, such as a table \[server\] with public_url\Z"):
         config.parse({})
 
 

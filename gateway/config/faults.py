@@ -25,7 +25,7 @@ _LONGEST: Final = 80
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 _ROUTE: Final = re.compile(r"routes\[(\d{1,6})\](?:\.[A-Za-z0-9_*-]+|\[\d+\])*")
 
-# What must be stated, and how it looks.
+# What must be set, and an example of it.
 _EXAMPLES: Final = {
     "server": "a table [server] with public_url",
     "public_url": '"https://api.example.com"',
@@ -158,7 +158,7 @@ def _fault(error: ErrorDetails) -> Fault:
         return Fault(path, f"is not a known key; {_known_keys(location)}")
     if kind == "missing":
         example = _EXAMPLES.get(str(location[-1]))
-        return Fault(path, "must be stated" + (f", such as {example}" if example else ""))
+        return Fault(path, "must be set" + (f", such as {example}" if example else ""))
     context = error.get("ctx", {})
     cause = context.get("error")
     if isinstance(cause, ValueError) and not isinstance(cause, Wanted):
