@@ -234,8 +234,8 @@ _NOTES = (
         ),
         ('[server]\npublic_url = "https://0.0.0.0"', "server.public_url: 0.0.0.0 is an address to listen on"),
         ('[server]\npublic_url = "https://[::]"', "server.public_url: [::] is an address to listen on"),
-        (MINIMAL + 'trusted_proxies = ["0.0.0.0/0"]', "server.trusted_proxies: 0.0.0.0/0 is everybody"),
-        (MINIMAL + 'trusted_proxies = ["::/0", "10.0.0.0/8"]', "server.trusted_proxies: ::/0 is everybody"),
+        (MINIMAL + 'trusted_proxies = ["0.0.0.0/0"]', "server.trusted_proxies: 0.0.0.0/0 lets everybody claim"),
+        (MINIMAL + 'trusted_proxies = ["::/0", "10.0.0.0/8"]', "server.trusted_proxies: ::/0 lets everybody claim"),
         (
             MINIMAL + _NOTES.format('"none"') + "trust_request_id = true",
             '_id (route "notes"): has no effect',

@@ -213,7 +213,11 @@ _CONFLICTS: list[tuple[dict[str, Any], str, str]] = [
         ({"server": SERVER | {"oauth_prefix": prefix}}, "server.oauth_prefix", "a folder of its own")
         for prefix in ("/", "/.well-known", "/.well-known/oauth")
     ],
-    ({"server": {"public_url": "http://[0:0::1]"}}, "server.public_url", 'clients write its host as "[::1]"; write it'),
+    (
+        {"server": {"public_url": "http://[0:0::1]"}},
+        "server.public_url",
+        'clients write its host as "[::1]"; write that',
+    ),
     *[
         (
             _route(auth=auth) | {"mac": {"algorithms": ["hmac-sha-1"]}},

@@ -205,8 +205,8 @@ async def test_time_is_kept_to_the_second(signing: Signing, changes: dict[str, i
 async def test_nothing_but_a_good_call_spends_a_nonce(signing: Signing) -> None:
     world, tokens = signing.world, await signing.world.token(kind="mac")
     await signing.refused(signing.call(tokens, method="POST", body=b""), 403, "insufficient_scope", "write")
-    await signing.refused(signing.call(tokens, key="x" * 43), said="does not fit")
-    await signing.refused(signing.call(tokens, created=signing.now - 61, key="x" * 43), said="does not fit")
+    await signing.refused(signing.call(tokens, key="x" * 43), said="does not match")
+    await signing.refused(signing.call(tokens, created=signing.now - 61, key="x" * 43), said="does not match")
     await signing.refused(signing.call(tokens, created=signing.now - 61), said="seconds off")
     await signing.refused(signing.call(tokens, expires=signing.now), said="expired")
     await signing.refused(replace(signing.call(tokens, route="any"), route=signing.routes["mac"]), error="unauthorized")
