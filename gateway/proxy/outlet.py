@@ -11,7 +11,7 @@ from contextlib import suppress
 from math import inf
 from typing import Final
 
-from gateway.proxy.sockets import other_side, reset
+from gateway.proxy.sockets import end_by_reset, other_side, reset
 
 _WORTH_JOINING: Final = 16 * 1024  # bytes; larger parts are handed over as they are
 _PATIENCE: Final = 0.5  # seconds before the first such byte, where no end is seen; before each other twice as many
@@ -79,6 +79,7 @@ class Outlet:
     def _knock(self, transport: asyncio.Transport, now: float, beginning: bytes) -> None:
         written = len(self._ahead)
         if written < len(beginning):
+            end_by_reset(transport, True)  # a chunk's first zero with a mere end behind it passes for the last chunk
             transport.write(beginning[written : written + 1])
             self._ahead = beginning[: written + 1]
             self._knock_at = now + _PATIENCE * 2**written
@@ -90,4 +91,6 @@ class Outlet:
 
     def _rest_of(self, data: bytes) -> bytes:
         ahead, self._ahead, self._knock_at = self._ahead, b"", inf
+        if self._transport is not None:
+            end_by_reset(self._transport, False)
         return data.removeprefix(ahead)

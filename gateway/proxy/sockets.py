@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import Final, Literal
 
 _DROP_ALL: Final = struct.pack("ii", 1, 0)  # SO_LINGER: on, for no time
+_AS_USUAL: Final = struct.pack("ii", 0, 0)
 
 
 def reset(transport: asyncio.Transport) -> None:
@@ -20,6 +21,13 @@ def reset(transport: asyncio.Transport) -> None:
     with suppress(OSError):  # whose other side went first
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _DROP_ALL)
     transport.abort()
+
+
+def end_by_reset(transport: asyncio.Transport, wanted: bool) -> None:
+    """Have the kernel end the connection with RST if this process dies, until that is not wanted any more."""
+    with suppress(OSError):
+        linger = _DROP_ALL if wanted else _AS_USUAL
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
 
 
 def other_side(transport: asyncio.Transport) -> Literal["open", "ended", "gone"]:

@@ -1,7 +1,9 @@
 """The routes as the access plane uses them, and the match of a request to one of them."""
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from gateway.routing.target import TargetError, has_slashes_of_its_own, is_plain, readings
 
@@ -68,6 +70,17 @@ class NoRoute:
     allow: tuple[bytes, ...] = ()
 
 
+# A host that everybody reads alike: names without empty labels, or an address.
+_PLAIN_HOST: Final = re.compile(rb"[a-z0-9_~-]+(?:\.[a-z0-9_~-]+)*|\[[0-9a-f:.]+\]")
+_SEPARATORS: Final = re.compile(rb"[,;]")
+
+
+def _host_readings(host: bytes) -> set[bytes]:
+    """The other hosts that an upstream could take a legal but odd one for: X-Forwarded-Host, which gets it too, is read
+    as a list by many, and dots behind a name are taken off."""
+    return {part.rstrip(b".") for part in (*_SEPARATORS.split(host), host)} - {host}
+
+
 class RouteTable:
     """Finds the route of a request: by whole path segments, the longest path first.
 
@@ -92,6 +105,10 @@ class RouteTable:
         """
         host, method = host.removesuffix(b"."), method.upper()
         found = self._match(host, method, path)
+        if _PLAIN_HOST.fullmatch(host) is None:
+            for reading in _host_readings(host):
+                if self._match(reading, method, path) != found:
+                    raise TargetError("The Host field reads as another route's to servers that take a list there.")
         if is_plain(path):
             return found
         route = found if isinstance(found, Route) else None

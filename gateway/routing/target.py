@@ -27,6 +27,7 @@ _AMBIGUOUS = re.compile(
 )
 _SLASHES: Final = re.compile(rb"//|%2[fF]")
 _PARAMETERS: Final = re.compile(rb";[^/]*")
+_QUERY_OR_FRAGMENT: Final = re.compile(rb"[?#].*", re.DOTALL)  # of a path that was decoded and is read once more
 _EMPTY_SEGMENTS: Final = re.compile(rb"//+")
 
 
@@ -79,16 +80,18 @@ def readings(path: bytes, prefix: bytes) -> set[bytes]:
 
     Path parameters are dropped, before escapes are resolved or behind that, or both; where what the upstream gets
     begins with an empty segment, the next is taken for an authority (`//host/path`: RFC 3986, section 4.2); and empty
-    segments are left out, also those that are so only without their parameters, so that `/;/admin` is `/admin`. A
+    segments are left out, also those that are so only without their parameters, so that `/;/admin` is `/admin`; what is
+    decoded may be read as a URL once more, where `?` and `#` end the path. A
     reader that does so with some of them finds itself between two of these, and so at the same route.
     """
     decoded = unquote_to_bytes(path)
-    if b";" not in decoded and b"//" not in decoded:  # nearly always
+    if not any(sign in decoded for sign in (b";", b"//", b"?", b"#")):  # nearly always
         return {decoded} - {path}
     found = {path}
     found |= {_PARAMETERS.sub(b"", path)}
     found |= {unquote_to_bytes(one) for one in found}
     found |= {_PARAMETERS.sub(b"", one) for one in found}
+    found |= {_QUERY_OR_FRAGMENT.sub(b"", one) for one in found}
     found |= {prefix + _without_authority(one[len(prefix) :]) for one in found if one.startswith(prefix + b"//")}
     found |= {_EMPTY_SEGMENTS.sub(b"/", one) for one in found}
     return found - {path}

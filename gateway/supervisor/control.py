@@ -25,6 +25,7 @@ from gateway.observe import get_logger
 
 _ASKED: Final = b"reload\n"
 _PATIENCE: Final = 5.0  # seconds, for the question
+_LONGEST_RELOAD: Final = 300.0  # seconds, for the answer: old workers have half a minute to let go of the listener
 _LONGEST: Final = 4 * 1024**2  # bytes of an answer
 _CREDENTIALS: Final = struct.Struct("iii")  # SO_PEERCRED, unix(7): process, user and group
 
@@ -83,14 +84,26 @@ async def ask_to_reload(config: Path) -> tuple[Outcome, int]:
             names = " or as ".join(dict.fromkeys((_user_name(user), "root")))
             raise OperatorError(f"the gateway runs as {_user_name(user)}; run this as {names}")
         writer.write(_ASKED)
-        answer = await reader.readline()
-    except ConnectionError:
+        answer = await asyncio.wait_for(reader.readline(), _LONGEST_RELOAD)
+    except (ConnectionError, TimeoutError, ValueError):
         answer = b""
     finally:
         writer.close()
     if not answer:
         raise OperatorError("the gateway ended before it had reloaded; its log says why")
-    return Outcome(**json.loads(answer)), pid
+    return _outcome(answer, pid), pid
+
+
+def _outcome(answer: bytes, pid: int) -> Outcome:
+    """What a gateway answered; whoever else took its name may say anything. Raises OperatorError."""
+    try:
+        said = json.loads(answer)
+        changed, faults = (said[name] for name in ("changed", "faults"))
+        lines = [[str(line) for line in lines] for lines in (changed, faults)]
+    except (ValueError, TypeError, KeyError) as exc:
+        raise OperatorError(f"process {pid} answered nothing that a gateway says; see which program that is") from exc
+    shown = [[line if line.isprintable() else ascii(line) for line in part] for part in lines]
+    return Outcome(*shown)
 
 
 def _name(config: Path) -> str:

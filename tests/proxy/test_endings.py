@@ -426,3 +426,28 @@ async def test_a_client_whose_upload_is_blocked_for_long_still_gets_its_answer(b
     await sending
     assert (reply.status, reply.body) == (200, b"ok")
     connection.close()
+
+
+async def test_a_gateway_that_dies_behind_an_early_zero_leaves_no_answer_that_looks_whole(brisk: Rig) -> None:
+    """What the kernel does with the connection when the process is killed: RST, until the rest has been written."""
+    moment = asyncio.Event()
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    brisk.upstream.handler = after(moment, head + b"2\r\nhi\r\n", b"4\r\nmore\r\n")
+    connection = await brisk.connect()
+    await connection.send(GET)
+    moment.set()
+    await asyncio.wait_for(connection.reader.readuntil(b"hi\r\n"), DEADLINE)
+    connection.writer.write_eof()
+    [front] = brisk.proxy.fronts
+    assert front.transport is not None
+    sock = front.transport.get_extra_info("socket")
+
+    def lingers() -> tuple[int, ...]:
+        return struct.unpack("ii", sock.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, 8))
+
+    await eventually(lambda: front._ahead == b"0")
+    assert lingers() == (1, 0)
+    moment.set()
+    await asyncio.wait_for(connection.reader.readuntil(b"more\r\n"), DEADLINE)
+    assert lingers()[0] == 0
+    connection.close()

@@ -190,6 +190,7 @@ def test_whole_segments_match_and_the_longest_path_wins(path: bytes, name: str) 
     [
         b"/ap%69/x", b"/%61pi", b"/api%3bx/y", b"/api;x/y", b"/api;/", b"/ap%69;x", b"/api/note%73/1",
         b"/;/api", b"/;x/api", b"/%3b/api/x", b"/;/;x;y/ap%69", b"/api/;/notes", b"/api/;x=1/notes/1",
+        b"/api%3f", b"/api%23", b"/api%3Fx=1/y", b"/ap%69%23x", b"/api/notes%3f", b"/;/api%23",
     ],
 )  # fmt: skip
 def test_a_path_that_hides_another_route_s_is_refused(path: bytes) -> None:
@@ -198,7 +199,9 @@ def test_a_path_that_hides_another_route_s_is_refused(path: bytes) -> None:
         table.match(b"h", b"GET", path)
 
 
-@pytest.mark.parametrize("path", [b"/api/a%69", b"/api/a;x=1", b"/a%20b", b"/api/%7Euser", b"/api/;x=1", b"/;x"])
+@pytest.mark.parametrize(
+    "path", [b"/api/a%69", b"/api/a;x=1", b"/a%20b", b"/api/%7Euser", b"/api/;x=1", b"/;x", b"/api/a%3fb", b"/a%23"]
+)
 def test_escapes_that_change_no_route_pass(path: bytes) -> None:
     table = RouteTable([route("/"), route("/api"), route("/api/notes")])
     assert isinstance(table.match(b"h", b"GET", path), Route)
@@ -218,6 +221,19 @@ def test_a_dot_behind_the_host_leads_past_no_route_that_names_it(host: bytes) ->
     """nginx takes it off and serves the host: `h.` must not enter by a laxer door than `h`."""
     any_route, hosted = route("/"), route("/", host="h")
     assert RouteTable([any_route, hosted]).match(host, b"GET", b"/a") is hosted
+
+
+@pytest.mark.parametrize("host", [b"h..", b"h,x", b"x,h", b"h;x", b"x;h.", b"h.,x"])
+def test_a_host_that_an_upstream_may_read_as_another_route_s_is_refused(host: bytes) -> None:
+    """X-Forwarded-Host gets what Host says, and many servers read a list there."""
+    table = RouteTable([route("/"), route("/", host="h")])
+    with pytest.raises(TargetError):
+        table.match(host, b"GET", b"/a")
+
+
+@pytest.mark.parametrize("host", [b"a!b", b"~a", b"a_b", b"x,y", b"[::1]", b"127.0.0.1"])
+def test_an_odd_host_that_hides_no_route_passes(host: bytes) -> None:
+    assert isinstance(RouteTable([route("/"), route("/", host="h")]).match(host, b"GET", b"/a"), Route)
 
 
 @pytest.mark.parametrize(

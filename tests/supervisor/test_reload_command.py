@@ -3,8 +3,13 @@
 import asyncio
 import json
 import pwd
+import socket
 import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
+
+import pytest
 
 from gateway.supervisor.control import _ASKED, _name
 from tests.serving import PROGRAM, ROOT, Gateway, serving, until
@@ -92,6 +97,49 @@ async def test_reload_without_a_gateway_says_so(tmp_path: Path) -> None:
     code, out, [line] = await reload(tmp_path / "config.toml")
     assert (code, out) == (1, "")
     assert line.startswith(f"gateway: no gateway is running with {tmp_path}/config.toml")
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (b"{}", "answered nothing that a gateway says"),
+        (b"[1]", "answered nothing that a gateway says"),
+        (b"no JSON", "answered nothing that a gateway says"),
+        (b'{"changed": 1, "faults": []}', "answered nothing that a gateway says"),
+        (b"", "ended before it had reloaded"),
+    ],
+)
+async def test_whoever_took_the_gateways_name_is_not_believed(tmp_path: Path, answer: bytes, said: str) -> None:
+    async with impostor(tmp_path / "config.toml", answer):
+        code, out, [line] = await reload(tmp_path / "config.toml")
+    assert (code, out) == (1, "")
+    assert said in line
+
+
+async def test_what_a_gateway_answers_moves_no_terminal(tmp_path: Path) -> None:
+    async with impostor(tmp_path / "config.toml", b'{"changed": ["\\u001b]0;title\\u0007"], "faults": []}'):
+        code, out, _ = await reload(tmp_path / "config.toml")
+    assert code == 0
+    assert "\x1b" not in out
+    assert "title" in out
+
+
+@asynccontextmanager
+async def impostor(config: Path, answer: bytes) -> AsyncIterator[None]:
+    """A program that took the name which the gateway of a configuration has."""
+
+    async def told(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readline()
+        writer.write(answer + b"\n" if answer else b"")
+        writer.close()
+
+    sock = socket.socket(socket.AF_UNIX)
+    sock.bind(_name(config))
+    server = await asyncio.start_unix_server(told, sock=sock)
+    try:
+        yield
+    finally:
+        server.close()
 
 
 @as_root
