@@ -113,7 +113,7 @@ def create(*, path: Path, as_json: bool, no_pkce: bool, public: bool, first_part
 
     made, secret = in_store(path, act)
     if not made.grant_types:
-        note("without --redirect-uri or --grant-type, it can only use tokens from `gateway token issue`")
+        note("warning: without --redirect-uri or --grant-type, it can only use tokens from `gateway token issue`")
     shown = record(made)
     if secret is not None:
         shown = {"client_id": made.client_id, "client_secret": secret} | shown

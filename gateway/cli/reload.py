@@ -2,12 +2,15 @@
 
 import asyncio
 from pathlib import Path
+from typing import Final
 
 import click
 
 from gateway.cli.session import show, with_config, with_json
 from gateway.cli.usage import Verb
 from gateway.errors import OperatorError
+
+_REFUSED: Final = "nothing has changed: the configuration before stays in force"
 
 
 @click.command(cls=Verb, epilog="Example: gateway reload --config /etc/gateway/config.toml")
@@ -23,7 +26,7 @@ def command(path: Path, as_json: bool) -> None:
 
     outcome, pid = asyncio.run(ask_to_reload(path.absolute()))
     if outcome.faults:
-        raise OperatorError("\n".join(outcome.faults))
+        raise OperatorError("\n".join([*outcome.faults, _REFUSED]))
     if as_json:
         show({"pid": pid, "changed": outcome.changed}, as_json=True)
         return

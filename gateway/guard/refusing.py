@@ -27,7 +27,7 @@ _MENDS: Final = {
     "a MAC credential of drafts": "have the client sign by a draft that mac.drafts lists; see docs/signing.md",
     "malformed credential": "ask the client's developer to correct what it sends in Authorization",
     "invented token": "this gateway never issued it: check where the client got it, and that it sends the whole token",
-    "unknown, expired or revoked": "`gateway token inspect TOKEN` says which; the client needs a new one",
+    "unknown, expired or revoked": "the client needs a new one; `gateway token inspect` says of its token which",
     "expired token": "the client needs a new one, for instance with its refresh token",
     "a mac token presented": "have the client sign its requests, or give it bearer tokens: "
     "`gateway client update ID --token-type bearer`",

@@ -83,6 +83,7 @@ async def test_reload_that_is_refused_fails_with_every_fault_and_changes_nothing
             "routes[0].auth",
             "routes[0].auht",
             "routes[0].path",
+            "nothing has changed",
         ]
         gateway.config.write_text(f"[[{good}")  # that file names no place any more by which a gateway could be found
         code, out, err = await reload(gateway.config)
