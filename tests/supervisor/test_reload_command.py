@@ -87,7 +87,7 @@ async def test_reload_that_is_refused_fails_with_every_fault_and_changes_nothing
         ]
         gateway.config.write_text(f"[[{good}")  # that file names no place any more by which a gateway could be found
         code, out, err = await reload(gateway.config)
-        assert (code, out, len(err)) == (1, "", 1)
+        assert (code, out, len(err)) == (1, "", 2)
         assert "is not TOML" in err[0]
         assert await gateway.status("/notes") == PASSES
         gateway.config.write_text(good)
