@@ -3,7 +3,6 @@
 import hashlib
 import re
 from typing import Final
-from xml.parsers import expat  # the XML is an operator's own file; expat bounds what entities may grow to
 
 from gateway.oauth import redirect_uris
 
@@ -57,6 +56,9 @@ def link_fault(url: str) -> str | None:
 
 def _is_svg(content: bytes) -> bool:
     """Whether the content is well-formed XML whose root is an SVG."""
+    # Only commands need it, a worker never; the XML is an operator's own, and expat bounds what entities may grow to.
+    from xml.parsers import expat
+
     roots = list[str]()
     parser = expat.ParserCreate(namespace_separator=" ")
     parser.StartElementHandler = lambda name, _: roots.append(name) if not roots else None

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
 
+from gateway.accept import prefers
 from gateway.guard import Refused
 from gateway.http1 import Field, Malformed, RequestHead
-from gateway.http1.accept import prefers
 from gateway.routing.fields import trailers
 
 RefusalPage = Callable[[int, str], tuple[dict[str, str], bytes]]

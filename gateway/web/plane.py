@@ -7,9 +7,9 @@ from urllib.parse import quote
 from aiohttp import web
 
 from gateway import observe
+from gateway.accept import prefers
 from gateway.config import Settings, compile_routes
 from gateway.crypto import Keyring, random_text
-from gateway.http1.accept import prefers
 from gateway.model import Session
 from gateway.oauth import forms
 from gateway.oauth.authorize import is_identifier

@@ -251,7 +251,7 @@ async def test_the_authorization_plane_s_socket_is_private_and_goes_with_the_gat
 ) -> None:
     async with serving(tmp_path, dsn=database, environment={"TMPDIR": str(short)}) as gateway:
         [folder] = short.glob("gateway-run-*")
-        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+        assert stat.S_IMODE(folder.stat().st_mode) == (0o700 if os.geteuid() else 0o710)  # root's workers are not root
         [sock] = folder.glob("*.sock")
         assert stat.S_IMODE(sock.stat().st_mode) == 0o600
         inode = sock.stat().st_ino
