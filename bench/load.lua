@@ -1,5 +1,7 @@
 -- One load for wrk whose every answer is checked. After "--" come NAME=VALUE pairs:
 --   status, body      what each answer must be (no body: any)
+--   begins            what each answer's body begins with
+--   whole             a file of whole requests, each ended by a zero byte, sent in turn; or
 --   method, path      what is asked for
 --   token             sent with every request, or
 --   tokens            a file of them, a line each, sent in turn, or
@@ -29,7 +31,17 @@ function init(args)
     local name, value = arg:match("^(%w+)=(.*)$")
     given[name] = value
   end
-  wanted = { status = tonumber(given.status), body = given.body }
+  wanted = { status = tonumber(given.status), body = given.body, begins = given.begins }
+  if given.whole then
+    for each in content(given.whole):gmatch("[^%z]+") do
+      table.insert(pending, each)
+    end
+    request = function()
+      turn = turn % #pending + 1
+      return pending[turn]
+    end
+    return
+  end
   local body = given.send and content(given.send)
   local function formed(token, scheme)
     local headers = { Host = wrk.headers["Host"], Authorization = token and (scheme or "Bearer ") .. token }
@@ -65,7 +77,10 @@ function init(args)
 end
 
 function response(status, headers, body)
-  if status ~= wanted.status or (wanted.body and body ~= wanted.body) then
+  if status ~= wanted.status
+    or (wanted.body and body ~= wanted.body)
+    or (wanted.begins and body:sub(1, #wanted.begins) ~= wanted.begins)
+  then
     wrong = wrong + 1
   end
 end

@@ -1,18 +1,20 @@
 """What is asked of each proxy, and what is measured while it answers."""
 
 import contextlib
+import random
 import re
 import signal
 import subprocess
 import zlib
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar, get_args
 
 import uvloop
 
-from bench import client, machine
+from bench import client, lifelike, machine
 from bench.client import Exchange, Wrong
 from bench.companion import received
 from bench.machine import LOAD_CORE, NOTHING, Memory, Usage, on_core
@@ -62,16 +64,19 @@ class Load:
     kind: Kind
     needs: Checks
     path: str
-    credential: Literal["none", "one", "turn", "invented", "signed"] = "one"
+    credential: Literal["none", "one", "turn", "unseen", "invented", "signed"] = "one"
     size: str = ""  # of what is sent
     answer: tuple[bytes, int] = (SMALL, 1)
     connections: int = CONNECTIONS
+    lifelike: bool = False  # no two requests are alike, below `path`; nor are the answers, which begin with `answer`
 
     def fits(self, contender: Contender) -> bool:
         """Whether this peer can carry it; the baseline, which checks nothing, carries every load."""
         peer = contender.peer
         if peer.loads is not None and self.name not in peer.loads:
             return False
+        if self.credential == "unseen" and not contender.tokens.unseen:
+            return peer.checks == "nothing"
         order = get_args(Checks)
         return peer.checks == "nothing" or order.index(peer.checks) >= order.index(self.needs)
 
@@ -83,10 +88,39 @@ def _uploaded(size: str) -> tuple[bytes, int]:
     return received(len(UPLOAD[size]), zlib.crc32(UPLOAD[size])), 1
 
 
+_THINGS: Final = (b'{"thing":"', 1)
+
 # In the order in which they are run: what memory grows by is looked at before much was ever used and freed again.
 LOADS: Final = (
     Load("large", "64 MiB down", "transfer", "one", "/api/64m", answer=(PART, 1024), connections=2),
     Load("idle", "idle", "idle", "one", "/api/small"),
+    Load("lifelike", "lifelike, bearer", "wrk", "many", "/api/things", "turn", answer=_THINGS, lifelike=True),
+    Load(
+        "lifelike-open", "lifelike, no check", "wrk", "nothing", "/open/things", "none", answer=_THINGS, lifelike=True
+    ),
+    Load(
+        "lifelike-post",
+        "lifelike, POST 2 KB",
+        "wrk",
+        "many",
+        "/up/things",
+        "turn",
+        "2k",
+        _uploaded("2k"),
+        lifelike=True,
+    ),
+    Load(
+        "lifelike-signed",
+        "lifelike, signed",
+        "wrk",
+        "signed",
+        "/signed/things",
+        "signed",
+        answer=_THINGS,
+        connections=WAITING,
+        lifelike=True,
+    ),
+    Load("cold", "tokens never seen before", "wrk", "many", "/api/small", "unseen"),
     Load("open", "GET, no check", "wrk", "nothing", "/open/small", "none"),
     Load("get", "GET, bearer", "wrk", "one", "/api/small"),
     Load("tokens", "many tokens in turn", "wrk", "many", "/api/small", "turn"),
@@ -124,9 +158,11 @@ def measure(load: Load, contender: Contender, site: Site, seconds: float, idle: 
             return Outcome(requests=idle, per_connection=_run_client(grown))
         if load.kind == "paced":
             return _latency(_run_client(client.paced(port, exchange, load.connections, RATE, seconds)))
-        if load.credential == "signed":
-            signed = _credentials(load, contender, int(PER_SECOND * seconds))
-            _signed(site).write_text("\n".join(map(str, signed)))
+        if load.lifelike:
+            _whole(site).write_bytes(b"".join(_lifelike(load, contender, int(PER_SECOND * seconds))))
+        elif load.credential in ("signed", "unseen"):
+            values = _credentials(load, contender, int(PER_SECOND * seconds))
+            _signed(site).write_text("\n".join(map(str, values)))
         before = Usage.of(tree)
         if load.kind == "wrk":
             requests, elapsed = _wrk(load, contender, site, seconds)
@@ -157,11 +193,34 @@ def _credentials(load: Load, contender: Contender, count: int) -> list[str | Non
         case "none":
             return [None] * count
         case "signed":
-            return [*tokens.signer.credentials(load.path, contender.running.port, count)]
+            path = f"{load.path}/1" if load.lifelike else load.path
+            return [*tokens.signer.credentials(path, contender.running.port, count)]
+        case "unseen":
+            taken = [tokens.unseen.pop() for _ in range(min(count, len(tokens.unseen)))]
+            return [f"Bearer {token}" for token in taken or [tokens.one] * count]
         case "invented":
             return ["Bearer " + tokens.invented().replace("NUMBER", "0123456789")] * count
         case _:
             return [f"Bearer {tokens.one}"] * count
+
+
+def _lifelike(load: Load, contender: Contender, count: int) -> Iterator[bytes]:
+    """So many whole requests, each ended by a zero byte."""
+    chance, port, tokens = random.Random(), contender.running.port, cycle(contender.tokens.values)
+    body = UPLOAD[load.size] if load.size else b""
+    for _ in range(count):
+        target = lifelike.target(chance, load.path)
+        if load.credential == "none":
+            credential = None
+        elif load.credential == "signed":
+            [credential] = contender.tokens.signer.credentials(target, port, 1)
+        else:
+            credential = f"Bearer {next(tokens)}"
+        yield lifelike.head(chance, f"127.0.0.1:{port}", target, credential, length=len(body)) + body + b"\0"
+
+
+def _whole(site: Site) -> Path:
+    return site.folder / "whole"
 
 
 def _signed(site: Site) -> Path:
@@ -170,13 +229,14 @@ def _signed(site: Site) -> Path:
 
 def _exchange(load: Load, contender: Contender, credential: str | None) -> Exchange:
     body = UPLOAD[load.size] if load.size else b""
-    lines = [f"{'POST' if body else 'GET'} {load.path} HTTP/1.1", f"Host: 127.0.0.1:{contender.running.port}"]
+    path = f"{load.path}/1" if load.lifelike else load.path
+    lines = [f"{'POST' if body else 'GET'} {path} HTTP/1.1", f"Host: 127.0.0.1:{contender.running.port}"]
     if credential is not None:
         lines.append(f"Authorization: {credential}")
     if body:
         lines.append(f"Content-Length: {len(body)}")
     status = load.status(contender)
-    part, repeat = load.answer if status == 200 else (None, 1)
+    part, repeat = load.answer if status == 200 and load.answer is not _THINGS else (None, 1)
     return Exchange("\r\n".join([*lines, "", ""]).encode() + body, status, part, repeat)
 
 
@@ -209,7 +269,9 @@ def _arguments(load: Load, contender: Contender, site: Site) -> list[str]:
     status = load.status(contender)
     given = {"method": "POST" if load.size else "GET", "path": load.path, "status": str(status)}
     if status == 200:
-        given["body"] = load.answer[0].decode()
+        given["begins" if load.answer is _THINGS else "body"] = load.answer[0].decode()
+    if load.lifelike:
+        return [f"{name}={value}" for name, value in (given | {"whole": str(_whole(site))}).items()]
     match load.credential:
         case "one":
             given["token"] = contender.tokens.one
@@ -217,7 +279,7 @@ def _arguments(load: Load, contender: Contender, site: Site) -> list[str]:
             given["tokens"] = str(contender.tokens.file)
         case "invented":
             given["invented"] = contender.tokens.invented()
-        case "signed":
+        case "signed" | "unseen":
             given["signed"] = str(_signed(site))
     if load.size:
         given["send"] = str(site.folder / f"up-{load.size}")

@@ -24,7 +24,7 @@ HERE: Final = Path(__file__).parent
 TEMPLATES: Final = HERE / "peers"
 SMALL: Final = b"{" + b"small answer " * 7 + b"abcdefg}"  # 100 bytes
 PART: Final = os.urandom(64 * 1024)
-UPLOAD: Final = {"10k": PART[: 10 * 1024], "1m": PART * 16}
+UPLOAD: Final = {"2k": b'{"text":"' + b"a" * 2037 + b'"}', "10k": PART[: 10 * 1024], "1m": PART * 16}
 _START_PATIENCE: Final = 30.0
 _STOP_PATIENCE: Final = 45.0
 
@@ -35,18 +35,19 @@ class CannotStart(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """Good tokens: the list, the file that has a line for each, where an invented one takes its number, and one that
-    signs."""
+    """Good tokens: the list, the file that has a line for each, one that signs, and those that were issued and never
+    sent, each of which is taken once."""
 
     values: tuple[str, ...]
     file: Path
     signer: Signer
+    unseen: list[str]
 
     @classmethod
-    def written(cls, values: list[str], file: Path, signer: Signer) -> Self:
+    def written(cls, values: list[str], file: Path, signer: Signer, unseen: list[str] | None = None) -> Self:
         file.write_text("".join(f"{value}\n" for value in values))
         file.chmod(0o644)
-        return cls(tuple(values), file, signer)
+        return cls(tuple(values), file, signer, unseen or [])
 
     @classmethod
     def random(cls, count: int, file: Path) -> Self:

@@ -9,11 +9,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
 
+import asyncpg
+
 from bench.machine import PROXY_CORE, free_port, on_core, output
 from bench.signing import Signer
 from bench.site import HERE, CannotStart, Running, Site, Tokens, program
 from gateway import config
 from gateway.cli.session import database
+from gateway.crypto import digest
 from gateway.store import NewClient, Store
 
 ROOT: Final = HERE.parent
@@ -200,9 +203,30 @@ async def _issue(path: Path, file: Path, count: int) -> Tokens:
 
             await asyncio.gather(*(some(count // 8 + 1) for _ in range(8)))
             signer = Signer(str(signs["access_token"]), str(signs["mac_key"]).encode())
-            return Tokens.written(values[:count], file, signer)
+            unseen = [settings.keyring.new_token("gwa_") for _ in range(_UNSEEN)]
+            await _insert(dsn, client.client_id, unseen)
+            return Tokens.written(values[:count], file, signer, unseen)
         finally:
             await store.close()
+
+
+async def _insert(dsn: str, client_id: str, tokens: list[str]) -> None:
+    """Tokens as the store would have issued them, at once."""
+    connection = await asyncpg.connect(dsn)
+    try:
+        await connection.execute(
+            """
+            insert into access_tokens (
+                digest, client_id, client_generation, scopes, resource, token_type, issued_at, expires_at
+            )
+            select digest, client_id, generation, '{bench}', '{}', 'bearer', now(), now() + interval '1 day'
+            from unnest($2::bytea[]) digest, clients where client_id = $1
+            """,
+            client_id,
+            [digest(token) for token in tokens],
+        )
+    finally:
+        await connection.close()
 
 
 def _gateway_version(found: str) -> str:
@@ -211,6 +235,8 @@ def _gateway_version(found: str) -> str:
     commit = output("git", "-C", str(ROOT), "describe", "--always", "--dirty")
     return f"{__version__} ({commit}), {_python_version('uvloop')(found)}"
 
+
+_UNSEEN: Final = 200_000  # tokens that no worker has seen; each is sent once
 
 BASELINE: Final = "nginx"
 

@@ -462,7 +462,9 @@ async def test_insufficient_scope_is_403_and_keeps_the_nonce(world: World) -> No
     same = {"ts": str(int(time.time()))}
     reply = await world.send(world.signed(method="DELETE", sign=same))
     assert reply.status == 403
-    assert all('error="insufficient_scope"' in challenge for challenge in reply.all("www-authenticate"))
+    used = [challenge.startswith("MAC ") for challenge in reply.all("www-authenticate")]
+    errors = ['error="insufficient_scope"' in challenge for challenge in reply.all("www-authenticate")]
+    assert errors == used  # RFC 6750, section 3: of the scheme that was used
     assert all('scope="write"' in challenge for challenge in reply.all("www-authenticate"))
     assert len(reply.all("date")) == 1
     assert (world.upstream.connections, await world.nonces()) == (0, 0)
