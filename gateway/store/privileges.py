@@ -26,7 +26,7 @@ from gateway.store.database import Connection, Row, cannot_reach, connect
 from gateway.store.migrations import migrations
 
 _MADE: Final = re.compile(
-    r"^\s*create (?:or replace )?(?:unlogged )?(?:table|view|function)(?: if not exists)? (\w+)", re.MULTILINE
+    r"^[ \t]*create (?:or replace )?(?:unlogged )?(?:table|view|function)(?: if not exists)? (\w+)", re.MULTILINE
 )
 
 _SCHEMA: Final = """
