@@ -39,6 +39,18 @@ def _text(value: object, wanted: str) -> str:
     return value
 
 
+def _matching(pattern: re.Pattern[str], wanted: str) -> Callable[[object], str]:
+    """A check for text that a pattern describes whole."""
+
+    def check(value: object) -> str:
+        text = _text(value, wanted)
+        if pattern.fullmatch(text) is None:
+            raise Wanted(wanted)
+        return text
+
+    return check
+
+
 # -- times and sizes -----------------------------------------------------------------------------------------
 
 
@@ -144,12 +156,7 @@ def _method_or_star(value: object) -> str:
     return "*" if value == "*" else _method(value)
 
 
-def _route_name(value: object) -> str:
-    wanted = 'must be a name of up to 64 letters, digits, ".", "_" and "-", such as "notes"'
-    text = _text(value, wanted)
-    if _ROUTE_NAME.fullmatch(text) is None:
-        raise Wanted(wanted)
-    return text
+_route_name = _matching(_ROUTE_NAME, 'must be a name of up to 64 letters, digits, ".", "_" and "-", such as "notes"')
 
 
 def _scope_name(value: object) -> str:
@@ -201,20 +208,10 @@ def _environment_name(value: object) -> str:
     return value
 
 
-def _user_name(value: object) -> str:
-    wanted = 'must be the name of a system user, such as "gateway"'
-    text = _text(value, wanted)
-    if _USER_NAME.fullmatch(text) is None:
-        raise Wanted(wanted)
-    return text
+_user_name = _matching(_USER_NAME, 'must be the name of a system user, such as "gateway"')
 
 
-def _colour(value: object) -> str:
-    wanted = 'must be a colour such as "#0a7" or "#00aa77"'
-    text = _text(value, wanted)
-    if _COLOUR.fullmatch(text) is None:
-        raise Wanted(wanted)
-    return text
+_colour = _matching(_COLOUR, 'must be a colour such as "#0a7" or "#00aa77"')
 
 
 def _schema(pattern: re.Pattern[str] | str, **more: Any) -> WithJsonSchema:

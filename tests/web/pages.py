@@ -14,9 +14,9 @@ from tests.web.rig import PASSWORD, Plane, authorize_path
 _AXE = (Path(str(axe_core_python.__path__[0])) / "axe.min.js").read_text()
 
 
-async def sign_in(page: Page, username: str = "ada") -> None:
+async def sign_in(page: Page, username: str = "ada", password: str = PASSWORD) -> None:
     await page.get_by_label("Username").fill(username)
-    await page.get_by_label("Password").fill(PASSWORD)
+    await page.get_by_label("Password").fill(password)
     await page.get_by_role("button", name="Sign in").click()
 
 
@@ -25,10 +25,8 @@ async def shots(page: Page, plane: Plane, client: Client) -> AsyncIterator[str]:
     base = plane.url
     await page.goto(base + authorize_path(client))
     yield "sign-in"
-    await page.get_by_label("Username").fill("ada")
-    await page.get_by_label("Password").fill("wrong")
     async with page.expect_navigation():
-        await page.get_by_role("button", name="Sign in").click()
+        await sign_in(page, password="wrong")
     yield "sign-in refused"
     async with page.expect_navigation():
         await sign_in(page)

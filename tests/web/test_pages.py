@@ -148,9 +148,7 @@ async def test_what_went_wrong_is_where_the_keyboard_is(
 ) -> None:
     page = await chromium.new_page()
     await page.goto(plane.url + authorize_path(client))
-    await page.get_by_label("Username").fill("ada")
-    await page.get_by_label("Password").fill("wrong")
-    await page.get_by_role("button", name="Sign in").click()
+    await sign_in(page, password="wrong")
     await expect(page).to_have_title("Error: Sign in – Example")
     await expect(page.get_by_label("Password")).to_be_focused()
     await sign_in(page)
@@ -306,9 +304,7 @@ async def test_enter_in_the_address_bar_after_a_mistake_goes_on(
 ) -> None:
     page = await chromium.new_page()
     await page.goto(plane.url + authorize_path(client))
-    await page.get_by_label("Username").fill("ada")
-    await page.get_by_label("Password").fill("wrong")
-    await page.get_by_role("button", name="Sign in").click()
+    await sign_in(page, password="wrong")
     await expect(page.get_by_role("alert")).to_be_visible()
     await page.goto(page.url)
     await sign_in(page)
