@@ -296,7 +296,7 @@ PARSERS: Final = {
     "answers": Parser(RESPONSE_SEEDS, response_taken),
     "paths": Parser(TARGET_SEEDS, target_taken),
     "lines": Parser(LOGGED, logged_taken, logged_checked),
-    "files": Parser(FILES, file_taken, bound=0.5),  # an operator's, and read at a start and a reload
+    "files": Parser(FILES, file_taken, bound=0.05),  # an operator's, and read at a start and a reload
 }
 
 

@@ -54,12 +54,15 @@ _SAFE_WORDS: Final = frozenset((  # what follows "bearer" or "token" in a senten
 
 
 def _spelled(names: frozenset[str]) -> str:
-    """A pattern for any of the names, each character as it is or percent-encoded."""
+    """A pattern for any of the names, each character as it is or percent-encoded, and compared once for all of them."""
 
     def one(character: str) -> str:
         return f"(?:{re.escape(character)}|%{ord(character):02x}|%{ord(character.upper()):02x})"
 
-    return "|".join("".join(map(one, name)) for name in sorted(names, key=len, reverse=True))
+    def after(first: str) -> str:
+        return one(first) + _spelled(frozenset(name[1:] for name in names if name[:1] == first)) if first else ""
+
+    return f"(?:{'|'.join(map(after, sorted({name[:1] for name in names}, reverse=True)))})"
 
 
 # What any of them looks like, so that few places are compared with all of them; and what stands before a value.
@@ -75,8 +78,8 @@ _SECRETS: Final = re.compile(
     | (?P<field> \b (?:(?:proxy-)?authorization | (?:set-)?cookie) \b ['"]? \s*+ [:=,] \s*+) (?s:.*)
     | (?P<mac> \b mac \s++ [a-z_]++ \s*+ =) (?s:.*)                                # a MAC credential's attributes
     | (?<![\w.-]) (?P<cookie> __(?:Host|Secure)- [\w.-]++ =) [^\s;'"]*+
-    | (?P<named> (?: [?&] (?={_NAME} =) (?:{_spelled(_SECRET_PARAMETERS)}) =
-                 | (?<![\w%.-]) ['"]? (?={_NAME} {_IS}) (?:{_spelled(_SECRET_NAMES)}) {_IS}))
+    | (?P<named> (?: [?&] (?={_NAME} =) {_spelled(_SECRET_PARAMETERS)} =
+                 | (?<![\w%.-]) ['"]? (?={_NAME} {_IS}) {_spelled(_SECRET_NAMES)} {_IS}))
       (?: \\*+"[^"]*+"? | '[^']*+'? | \[removed\] | (?: \[removed\] | [^\s&;,'")}}\]] )*+ )
     """,
     re.VERBOSE | re.IGNORECASE,

@@ -8,11 +8,12 @@ import os
 import re
 import shlex
 import stat
-import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+
+import tomli
 
 from gateway.config import barred, database_url
 from gateway.config.faults import ConfigError, Draft, Fault, RouteNames, judged
@@ -74,7 +75,8 @@ def _read(path: Path, *, again: bool) -> dict[str, Any]:
     try:
         if again:
             _require_no_pipe(path)
-        return tomllib.loads(path.read_bytes().decode("utf-8-sig"))
+        # Not the standard library's, which takes seconds for a key of very many parts.
+        return tomli.loads(path.read_bytes().decode("utf-8-sig"))
     except OSError as exc:
         mend = "name a file with --config or $GATEWAY_CONFIG"
         raise ConfigError([Fault("", f"{path}: cannot be read ({barred.reason(exc, path)}); {mend}")]) from exc

@@ -40,7 +40,7 @@ IDLE = 4096  # bytes of an idle connection after its first answer, which are 3,6
 NEVER = frozenset((
     "argon2", "brotli", "brotlicffi", "bz2", "click", "cryptography", "difflib", "greenlet", "lzma", "markdown_it",
     "multiprocessing", "prompt_toolkit", "pydantic", "pydantic_core", "pygments", "rich", "setuptools", "sqlite3",
-    "tkinter", "tomllib", "twisted", "unittest", "xml", "gateway.cli", "gateway.config.loading",
+    "tkinter", "tomli", "tomllib", "twisted", "unittest", "xml", "gateway.cli", "gateway.config.loading",
     "gateway.config.tables", "gateway.supervisor.cluster", "gateway.supervisor.embedded",
     "gateway.supervisor.supervisor",
 ))
