@@ -191,9 +191,7 @@ class Nonces:
                 return [Spending.FIRST] * len(batch)
             spent = set(found)
             if not same:
-                floor, older = await self._on_other_terms(terms, list(fresh))
-                lowest = max(lowest, floor)
-                spent -= older
+                lowest = max(lowest, await self._floor_on_other_terms(terms))
         return [_once(key, spent) if second >= lowest else Spending.STALE for key, second in batch]
 
     async def _terms_for(self, newest: int) -> NonceTerms:
@@ -205,15 +203,14 @@ class Nonces:
                 raise StoreUnavailable("no room for the timestamp")
         return terms
 
-    async def _on_other_terms(self, known: NonceTerms, keys: Sequence[bytes]) -> tuple[float, frozenset[bytes]]:
-        """After a batch that was spent on terms that no longer hold: what counts of it, from which timestamp on, and
-        which of it does not since an older release has spent it."""
-        found = await self._store.nonce_terms(keys)
+    async def _floor_on_other_terms(self, known: NonceTerms) -> float:
+        """After a batch that was spent on terms that no longer hold: from which timestamp on it counts."""
+        found = await self._store.nonce_terms()
         if _is_another_history(found, known):
             await self._raised(found, known, self._now())
-            return inf, found.older
+            return inf
         self._terms = found.terms
-        return found.terms.floor, found.older
+        return found.terms.floor
 
     # -- the floor --------------------------------------------------------------------------------------------
 

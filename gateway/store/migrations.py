@@ -43,7 +43,7 @@ create table if not exists schema_migrations (
 
 @dataclass(frozen=True, slots=True)
 class Migration:
-    """One file: `0001_people` and its text."""
+    """One file: `0001_users` and its text."""
 
     name: str
     sql: str
@@ -77,6 +77,12 @@ def pending(known: tuple[Migration, ...], applied: Mapping[str, str]) -> list[Mi
 
     Raises OperatorError when the history is not the beginning of what this version knows.
     """
+    if known and applied and known[0].name not in applied:
+        raise OperatorError(
+            "database.url: the database was made by an unreleased version, from before 0.1.0, which this one cannot "
+            "continue; nothing in it was changed; make a new database, or name another database.data_dir for an "
+            "embedded one"
+        )
     by_name = {migration.name: migration for migration in known}
     newest = known[-1].name if known else ""
     for name, checksum in sorted(applied.items()):

@@ -1,4 +1,4 @@
-"""Nonces of signed requests: each is spent once, whoever asks (`sql/migrations/0006_nonces.sql`).
+"""Nonces of signed requests: each is spent once, whoever asks (`sql/migrations/0005_nonces.sql`).
 
     with a timestamp       in a ring of partitions, one a minute, as long as the timestamp could be accepted
     without (draft 00)     in a table of their own, as long as their token
@@ -35,15 +35,11 @@ class NonceTerms:
 
 @dataclass(frozen=True, slots=True)
 class FoundTerms:
-    """The terms as the database has them; the timeline and the clock (since 1970) of the server that answered.
-
-    `older` are the keys asked for that a release before this one has spent.
-    """
+    """The terms as the database has them; the timeline and the clock (since 1970) of the server that answered."""
 
     terms: NonceTerms
     timeline: str
     now: float
-    older: frozenset[bytes]
 
 
 class SpentNonces(Base):
@@ -73,12 +69,11 @@ class SpentNonces(Base):
         spent: Collection[bytes] = await self._spends.lasting.value("token_nonces_spend", keys, expiries)
         return spent
 
-    async def nonce_terms(self, keys: Collection[bytes] = ()) -> FoundTerms:
-        """The terms now, and which of `keys` were spent by an older release."""
-        row = await self._spends.seldom.row("nonces_terms", list(keys))
+    async def nonce_terms(self) -> FoundTerms:
+        """The terms now."""
+        row = await self._spends.seldom.row("nonces_terms")
         assert row is not None  # noqa: S101 -- the migration put it there
-        terms = NonceTerms(row["floor"], row["timeline"])
-        return FoundTerms(terms, row["here"], row["now"], frozenset(row["older"]))
+        return FoundTerms(NonceTerms(row["floor"], row["timeline"]), row["here"], row["now"])
 
     async def raise_nonce_floor(self, floor: int) -> None:
         """Accept no timestamp below `floor` any more, for good; on the timeline of the server that answers."""

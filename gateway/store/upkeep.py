@@ -20,7 +20,6 @@ _EXPIRED: Final = (
     "sweep_grants",
     "sweep_secrets",
     "sweep_token_nonces",
-    "sweep_mac_nonces",
 )
 _KEPT: Final = {
     "sweep_attempts": timedelta(seconds=WAIT),

@@ -3,6 +3,12 @@
 create table clients (
     client_id text primary key,
     name text not null,
+    -- What people are shown of it besides its name, and who answers for it (RFC 7591, section 2).
+    description text,
+    owner text,
+    homepage text,
+    privacy text,
+    terms text,
     confidential boolean not null,
     redirect_uris text[] not null,
     grant_types text[] not null,
@@ -18,10 +24,14 @@ create table clients (
     created_at timestamptz not null,
     disabled_at timestamptz,
     constraint clients_name_check check (name <> ''),
+    constraint clients_description_check check (description <> ''),
     constraint clients_token_type_check check (token_type in ('bearer', 'mac')),
     constraint clients_first_party_check check (confidential or not first_party),
-    constraint clients_pkce_check check (confidential or pkce_required)
+    constraint clients_pkce_check check (confidential or pkce_required),
+    -- A client outlives its owner: the operator gives it another one.
+    constraint clients_owner_fkey foreign key (owner) references users on delete set null
 );
+create index clients_owner on clients (owner) where owner is not null;
 
 create table client_secrets (
     digest bytea primary key,
@@ -31,6 +41,15 @@ create table client_secrets (
     constraint client_secrets_client_id_fkey foreign key (client_id) references clients on delete cascade
 );
 create index client_secrets_client_id on client_secrets (client_id);
+
+-- Apart from the clients, which are read with every token: a logo is read only when a browser asks for it.
+create table client_logos (
+    client_id text primary key,
+    name text not null, -- holds the content's digest, so that a browser may keep it for good
+    content bytea not null,
+    constraint client_logos_client_id_fkey foreign key (client_id) references clients on delete cascade
+);
+create index client_logos_name on client_logos (name);
 
 create table scopes (
     name text not null,

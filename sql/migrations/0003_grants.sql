@@ -7,20 +7,25 @@ create table grants (
     subject text not null,
     client_id text not null,
     scopes text[] not null,
+    -- Consent covers the resources that were asked for (RFC 8707), sorted; none means every route. Another set of them
+    -- is another grant. So one person and one client may have several, which end together when the person withdraws.
+    resource text[] not null,
     created_at timestamptz not null,
     updated_at timestamptz not null,
     revoked_at timestamptz,
     constraint grants_subject_fkey foreign key (subject) references users on delete cascade,
     constraint grants_client_id_fkey foreign key (client_id) references clients on delete cascade
 );
-create unique index grants_live_key on grants (subject, client_id) where revoked_at is null;
+create unique index grants_live_key on grants (subject, client_id, resource) where revoked_at is null;
 create index grants_subject on grants (subject);
 create index grants_client_id on grants (client_id);
 create index grants_revoked_at on grants (revoked_at) where revoked_at is not null;
 
+-- A flow belongs to a person, not to one session: who signs in anew, in another tab say, goes on where they were. What
+-- was answered stays with the flow, so that a second click on the same button gets the same answer.
 create table flows (
     flow_id text primary key,
-    session_id text not null,
+    subject text not null,
     client_id text not null,
     redirect_uri text not null,
     scopes text[] not null,
@@ -30,11 +35,15 @@ create table flows (
     created_at timestamptz not null,
     expires_at timestamptz not null,
     decision text, -- null while the person's answer is awaited
-    constraint flows_session_id_fkey foreign key (session_id) references sessions on delete cascade,
+    allowed text[], -- what of `scopes` was allowed; set with the decision "granted"
+    code_digest bytea,
+    sealed_code bytea, -- worth something for as long as the code is
+    constraint flows_subject_fkey foreign key (subject) references users on delete cascade,
     constraint flows_client_id_fkey foreign key (client_id) references clients on delete cascade,
-    constraint flows_decision_check check (decision in ('granted', 'denied'))
+    constraint flows_decision_check check (decision in ('granted', 'denied')),
+    constraint flows_allowed_check check ((decision is not distinct from 'granted') = (allowed is not null))
 );
-create index flows_session_id on flows (session_id);
+create index flows_subject on flows (subject);
 create index flows_client_id on flows (client_id);
 create index flows_expires_at on flows (expires_at);
 
@@ -112,10 +121,13 @@ create index access_tokens_client_id on access_tokens (client_id);
 create index access_tokens_subject on access_tokens (subject) where subject is not null;
 create index access_tokens_expires_at on access_tokens (expires_at);
 
--- The one place that says what a token's life hangs on besides its time.
+-- The one place that says what a token's life hangs on besides its time. A row names that, so that it can be cached
+-- with it. A grant can shrink: somebody un-ticks a scope, or an operator deletes it. What came from the grant and goes
+-- beyond it is dead by the join, also what was being written meanwhile, and it stays so: whoever shrinks a grant ends
+-- the families beyond it too, or they would come alive when it grows again.
 create view living_access_tokens as
 select t.digest, t.client_id, t.subject, t.scopes, t.resource, t.token_type, t.mac_key, t.mac_algorithm, t.issued_at,
-    t.expires_at, c.mac_drafts, u.username, u.email
+    t.expires_at, c.mac_drafts, u.username, u.email, t.family_id, f.grant_id
 from access_tokens t
 join clients c on c.client_id = t.client_id
 left join users u on u.subject = t.subject
@@ -124,7 +136,8 @@ left join grants g on g.grant_id = f.grant_id
 where t.revoked_at is null
     and c.disabled_at is null and c.generation = t.client_generation
     and (t.subject is null or (u.disabled_at is null and u.generation = t.user_generation))
-    and (t.family_id is null or (f.revoked_at is null and g.grant_id is not null and g.revoked_at is null));
+    and (t.family_id is null
+        or (f.revoked_at is null and g.grant_id is not null and g.revoked_at is null and f.scopes <@ g.scopes));
 
 create view living_families as
 select f.family_id, f.scopes, f.resource, f.expires_at, g.client_id, g.subject, u.username
@@ -132,6 +145,6 @@ from families f
 join grants g on g.grant_id = f.grant_id
 join clients c on c.client_id = g.client_id
 join users u on u.subject = g.subject
-where f.revoked_at is null and g.revoked_at is null
+where f.revoked_at is null and g.revoked_at is null and f.scopes <@ g.scopes
     and c.disabled_at is null and c.generation = f.client_generation
     and u.disabled_at is null and u.generation = f.user_generation;

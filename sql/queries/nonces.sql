@@ -3,10 +3,9 @@
 select spend_nonces($1, $2, $3, $4);
 
 -- name: nonces_terms
--- The terms on which nonces are spent now, the server's own timeline and clock, and which of $1 an older release spent.
+-- The terms on which nonces are spent now, and the server's own timeline and clock.
 select floor, timeline, left(pg_walfile_name(pg_current_wal_lsn()), 8) as here,
-    extract(epoch from clock_timestamp())::double precision as now,
-    array(select key from mac_nonces where key = any ($1::bytea[])) as older
+    extract(epoch from clock_timestamp())::double precision as now
 from nonce_floor;
 
 -- name: nonces_lock
@@ -40,17 +39,6 @@ select spend_token_nonces($1, $2);
 with gone as (
     delete from token_nonces where key = any (array(
         select key from token_nonces
-        where expires_at <= least($1, now()) order by expires_at limit $2 for update skip locked
-    ))
-    returning 1
-)
-select count(*) from gone;
-
--- name: sweep_mac_nonces
--- Nonces that the release before this one spent, and that may be forgotten, by both clocks.
-with gone as (
-    delete from mac_nonces where key = any (array(
-        select key from mac_nonces
         where expires_at <= least($1, now()) order by expires_at limit $2 for update skip locked
     ))
     returning 1

@@ -51,6 +51,12 @@ def test_a_changed_migration_is_told(gateway: Terminal) -> None:
         assert f"{NAMES[0]}.sql was changed" in gateway(*arguments).fault
 
 
+def test_a_database_of_an_unreleased_version_is_told(gateway: Terminal) -> None:
+    asyncio.run(in_database(gateway, f"update schema_migrations set name = '0001_people' where name = '{NAMES[0]}'"))
+    for arguments in (("migrate",), ("migrate", "--status"), ("client", "list")):
+        assert "made by an unreleased version" in gateway(*arguments).fault
+
+
 def test_a_master_key_that_does_not_fit_the_data_is_told(gateway: Terminal) -> None:
     gateway.client()
     write_key(gateway.config.with_name("master.key"), new_master_key())

@@ -437,7 +437,7 @@ def test_every_fresh_timestamp_is_between_floor_and_ceiling(now: float, skew: fl
     now += 10**7
     nonces = Nonces(None, skew, lambda: now)  # type: ignore[arg-type]  # nothing is asked
     before = NonceTerms(int(now - skew - 61 - min(ago, 119)), "1")  # as it is where it is kept
-    floor = nonces._floor_after(FoundTerms(before, "1", now, frozenset()), before, now)
+    floor = nonces._floor_after(FoundTerms(before, "1", now), before, now)
     terms = NonceTerms(floor, "1")
     fresh = int(now + late * skew)
     assert terms.floor <= now - skew - 60
@@ -545,24 +545,6 @@ async def test_crash_of_the_database_that_forgets_nothing_moves_no_floor(worker:
 
     await until(is_answered)
     assert await one.spend("b", now - 30) is FIRST
-
-
-# -- beside an older release ---------------------------------------------------------------------------------
-
-
-async def test_nonces_of_an_older_release_are_no_more_spent_here(worker: Make, database: str) -> None:
-    one, now = worker(), int(time.time())
-    await one.spend("warm")
-    spent = guard_nonces.key(token(), Signed(scheme="mac", token="t", nonce="a", proofs=(), draft="01", created=now))
-    connection = await asyncpg.connect(database)
-    await connection.execute("insert into mac_nonces values ($1, now() + interval '2 minutes')", spent)
-    assert await one.spend("a", now) is REPLAYED
-    assert await one.spend("a", now) is REPLAYED
-    found = await asyncio.gather(*(one.spend(nonce, now) for nonce in "bcb"))
-    assert found == [FIRST, FIRST, REPLAYED]
-    await connection.execute("delete from mac_nonces")
-    assert await one.spend("d", now) is FIRST
-    await connection.close()
 
 
 # -- a day ---------------------------------------------------------------------------------------------------

@@ -7,8 +7,9 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from gateway.crypto import Keyring
 from gateway.errors import OperatorError
-from gateway.store import migrations
+from gateway.store import Store, migrations
 from gateway.store.migrations import Migration, migrate, pending, status
 from tests.store.rig import fetch
 
@@ -75,6 +76,7 @@ def test_pending_is_what_follows_the_applied(
         ((ONE,), applied(ONE, TWO), "newer than this version: 0002_step"),
         ((), applied(ONE), "newer than this version"),
         ((ONE, TWO, THREE), applied(ONE, THREE), "0002_step.sql comes before 0003_step"),
+        ((ONE, TWO), {"0001_people": "", "0014_client_metadata": ""}, "made by an unreleased version"),
     ],
 )
 def test_history_that_does_not_agree_stops(known: tuple[Migration, ...], done: dict[str, str], fault: str) -> None:
@@ -89,6 +91,20 @@ async def test_changed_file_is_told_by_migrate_and_status(empty_database: str, h
     for attempt in (migrate, status):
         with pytest.raises(OperatorError, match=r"0001_a\.sql was changed after it had been applied"):
             await attempt(empty_database)
+
+
+async def test_database_of_an_unreleased_version_is_told_and_left_as_it_is(
+    empty_database: str, keyring: Keyring, history: Callable[..., None], tmp_path: Path
+) -> None:
+    history(m0001_people="create table users (name text); insert into users values ('ada');")
+    await migrate(empty_database)
+    (tmp_path / "migrations" / "0001_people.sql").unlink()
+    history(m0001_users="create table users (subject text);")
+    for attempt in (migrate(empty_database), status(empty_database), Store.open(empty_database, keyring)):
+        with pytest.raises(OperatorError, match=r"made by an unreleased version, .* make a new database"):
+            await attempt
+    assert [row["name"] for row in await fetch(empty_database, "select name from users")] == ["ada"]
+    assert [row["name"] for row in await fetch(empty_database, "select * from schema_migrations")] == ["0001_people"]
 
 
 async def test_line_ends_of_a_checkout_are_no_change(empty_database: str, history: Callable[..., None]) -> None:

@@ -3,22 +3,18 @@
 import asyncio
 import os
 import random
-import shutil
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import asyncpg
 import pytest
 
 from gateway.errors import StoreUnavailable
-from gateway.resources import folder
-from gateway.store import NonceTerms, Store, migrations
+from gateway.store import NonceTerms, Store
 from gateway.store.database import connect
-from gateway.store.migrations import migrate
 from gateway.store.nonces import MINUTE, WINDOW
 from tests.counts import scaled
 from tests.serving import until
@@ -26,13 +22,6 @@ from tests.store.rig import count, fetch
 
 SLOTS = 32
 LOCK = 0x6E6F6E63
-
-# How the release before this one spends its nonces.
-OLDER = """
-insert into mac_nonces (key, expires_at)
-select key, expires_at from unnest($1::bytea[], $2::timestamptz[]) as given (key, expires_at) order by key
-on conflict do nothing
-returning key"""
 
 
 def keys(number: int = 1) -> list[bytes]:
@@ -327,134 +316,18 @@ async def test_what_is_emptied_leaves_no_trace(store: Store, database: str, term
     assert await size() == before
 
 
-# -- the release before this one -----------------------------------------------------------------------------
-
-
-async def older(connection: asyncpg.Connection, *given: bytes) -> list[bytes]:
-    """Spend nonces as the release before this one does."""
-    at = await connection.fetchval("select clock_timestamp() + interval '2 minutes'")
-    return [row["key"] for row in await connection.fetch(OLDER, list(given), [at] * len(given))]
-
-
-async def test_nonce_that_an_older_release_spent_is_told(store: Store, database: str, terms: NonceTerms) -> None:
-    one, two, three, four = keys(4)
-    now, later = int(time.time()), store.now() + timedelta(minutes=2)
-    connection = await asyncpg.connect(database)
-    assert sorted(await older(connection, one, two)) == sorted([one, two])
-    assert await older(connection, one) == []
-    spent, same = await store.spend_nonces([one, three], [now, now], terms)
-    assert not same
-    assert set(spent) - (await store.nonce_terms(spent)).older == {three}
-    assert await store.spend_token_nonces([(two, later), (four, later)]) == [four]
-    await connection.close()
-
-
-async def test_nonce_that_was_spent_here_is_refused_by_an_older_release(
-    store: Store, database: str, terms: NonceTerms
-) -> None:
-    one, two, three = keys(3)
-    await store.spend_nonces([one], [int(time.time())], terms)
-    await store.spend_token_nonces([(two, store.now() + timedelta(minutes=2))])
-    connection = await asyncpg.connect(database)
-    assert await older(connection, one, two, three) == [three]
-    await connection.close()
-
-
-async def test_nonce_that_an_older_release_is_about_to_spend_is_waited_for(
-    store: Store, database: str, terms: NonceTerms
-) -> None:
-    (one,), (two,) = keys(), keys()
-    async with session(database) as other:
-        assert sorted(await older(other, one, two)) == sorted([one, two])
-        waiting = asyncio.create_task(store.spend_nonces([one], [int(time.time())], terms))
-        lasting = asyncio.create_task(store.spend_token_nonces([(two, store.now() + timedelta(minutes=2))]))
-        await until(lambda: is_blocked(database))
-        await asyncio.sleep(0)
-        assert not waiting.done()
-        assert not lasting.done()
-    spent, same = await waiting
-    assert not same
-    assert set(spent) - (await store.nonce_terms(spent)).older == set()
-    assert await lasting == []
-
-
-async def test_older_release_waits_for_who_is_about_to_spend_here(
-    store: Store, database: str, terms: NonceTerms
-) -> None:
-    (key,) = keys()
-    connection = await asyncpg.connect(database)
-    async with session(database) as spending:
-        now = int(time.time())
-        await spending.fetchval("select spend_nonces($1, $2, $3, $4)", [key], [now], terms.floor, terms.timeline)
-        waiting = asyncio.create_task(older(connection, key))
-        await until(lambda: is_blocked(database))
-    assert await waiting == []
-    await connection.close()
-
-
-async def test_two_releases_at_once_pass_each_nonce_once_and_never_deadlock(
-    store: Store, database: str, terms: NonceTerms
-) -> None:
-    connections = [await asyncpg.connect(database) for _ in range(3)]
-    now, shuffled = int(time.time()), random.Random(5)
-
-    async def here(batch: list[bytes]) -> list[bytes]:
-        spent, _ = await store.spend_nonces(batch, [now] * len(batch), terms)
-        return [key for key in spent if key not in (await store.nonce_terms(batch)).older]
-
-    for _ in range(scaled(100)):
-        given = keys(20)
-        batches = [shuffled.sample(given, 20) for _ in range(6)]
-        passed = await asyncio.gather(
-            *(here(batch) for batch in batches[:3]),
-            *(older(connection, *batch) for connection, batch in zip(connections, batches[3:], strict=True)),
-        )
-        assert sorted(key for spent in passed for key in spent) == sorted(given)
-    await asyncio.gather(*(connection.close() for connection in connections))
-
-
-async def test_migration_loses_no_nonce_that_was_spent(
-    empty_database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keyring: Any
-) -> None:
-    shutil.copytree(folder("sql") / "migrations", tmp_path / "migrations")
-    for file in (tmp_path / "migrations").iterdir():
-        if file.name >= "0006":
-            file.unlink()
-    with monkeypatch.context() as patched:
-        patched.setattr(migrations, "folder", lambda _: tmp_path)
-        migrations.migrations.cache_clear()
-        await migrate(empty_database)
-    migrations.migrations.cache_clear()
-    (key,) = keys()
-    connection = await asyncpg.connect(empty_database)
-    assert await older(connection, key) == [key]
-    await migrate(empty_database)
-    assert await older(connection, key) == []  # it runs on, beside this one
-    await connection.close()
-    store = await Store.open(empty_database, keyring)
-    terms = await begun(store)
-    spent, same = await store.spend_nonces([key], [int(time.time())], terms)
-    assert not same
-    assert set(spent) <= (await store.nonce_terms(spent)).older
-    await store.close()
-
-
 # -- sweeping ------------------------------------------------------------------------------------------------
 
 
-async def test_nonces_of_ended_tokens_and_of_older_releases_are_swept(store: Store, database: str, clock: Any) -> None:
+async def test_nonces_of_ended_tokens_are_swept(store: Store, database: str, clock: Any) -> None:
     later = store.now() + timedelta(seconds=40)
     await store.spend_token_nonces([(key, later) for key in keys(5)])
-    connection = await asyncpg.connect(database)
-    await older(connection, *keys(3))
     assert await store.sweep() == 0
     clock.advance(50)
     assert await store.sweep() == 0  # this worker's clock is ahead: others still accept what it takes for ended
-    for table in ("token_nonces", "mac_nonces"):
-        await connection.execute(f"update {table} set expires_at = expires_at - interval '3 minutes'")
-    await connection.close()
-    assert await store.sweep() == 8
-    assert await count(database, "token_nonces") == await count(database, "mac_nonces") == 0
+    await fetch(database, "update token_nonces set expires_at = expires_at - interval '3 minutes'")
+    assert await store.sweep() == 5
+    assert await count(database, "token_nonces") == 0
 
 
 async def test_blocked_spend_ends_at_the_deadline_with_its_connection(

@@ -82,7 +82,6 @@ async def full(rig: Rig, database: str) -> None:
     await counted(store)
     await store.rotate_secret(rig.client.client_id, overlap=60)
     await store.spend_token_nonces([(os.urandom(16), store.now() + timedelta(minutes=1))])
-    await fetch(database, "insert into mac_nonces values ($1, now() + interval '1 minute')", os.urandom(16))
     other = await Rig.build(store, username=f"friend-of-{rig.user.username}")
     await other.code()
     await store.withdraw(other.user.subject, other.client.client_id)

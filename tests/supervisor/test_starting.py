@@ -111,6 +111,17 @@ async def test_a_database_of_a_newer_version_is_refused(tmp_path: Path, database
     assert "newer than this version" in line
 
 
+async def test_a_database_of_an_unreleased_version_is_refused(tmp_path: Path, empty_database: str) -> None:
+    connection = await asyncpg.connect(empty_database)
+    await connection.execute("create table schema_migrations (name text primary key, checksum text, applied_at date)")
+    await connection.execute("insert into schema_migrations values ('0001_people', 'x'), ('0002_clients', 'x')")
+    await connection.close()
+    config, _, _ = write_config(tmp_path, tmp_path / "data", dsn=empty_database)
+    [line] = await refused(config)
+    assert "made by an unreleased version" in line
+    assert "make a new database" in line
+
+
 async def test_a_master_key_that_does_not_fit_the_data_is_refused(tmp_path: Path, database: str) -> None:
     async with serving(tmp_path, dsn=database):
         pass

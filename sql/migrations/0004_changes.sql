@@ -61,7 +61,7 @@ execute function note_change('client');
 
 create constraint trigger grants_changed after update on grants
 deferrable initially deferred for each row
-when (old.revoked_at is distinct from new.revoked_at)
+when (old.revoked_at is distinct from new.revoked_at or not old.scopes <@ new.scopes)
 execute function note_change('grant');
 
 create constraint trigger families_changed after update on families
@@ -104,17 +104,3 @@ create trigger clients_emptied after truncate on clients execute function note_c
 create trigger grants_emptied after truncate on grants execute function note_change('all');
 create trigger families_emptied after truncate on families execute function note_change('all');
 create trigger access_tokens_emptied after truncate on access_tokens execute function note_change('all');
-
--- A token's answer says what its life hangs on, so that it can be cached with that.
-create or replace view living_access_tokens as
-select t.digest, t.client_id, t.subject, t.scopes, t.resource, t.token_type, t.mac_key, t.mac_algorithm, t.issued_at,
-    t.expires_at, c.mac_drafts, u.username, u.email, t.family_id, f.grant_id
-from access_tokens t
-join clients c on c.client_id = t.client_id
-left join users u on u.subject = t.subject
-left join families f on f.family_id = t.family_id
-left join grants g on g.grant_id = f.grant_id
-where t.revoked_at is null
-    and c.disabled_at is null and c.generation = t.client_generation
-    and (t.subject is null or (u.disabled_at is null and u.generation = t.user_generation))
-    and (t.family_id is null or (f.revoked_at is null and g.grant_id is not null and g.revoked_at is null));

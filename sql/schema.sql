@@ -1,0 +1,578 @@
+-- The schema that sql/migrations/ makes, told by pg_dump. Do not edit: `python -m tests.store.schema` writes it.
+-- Of the 32 partitions of `nonces` the first stands for all.
+
+CREATE FUNCTION public.empty_nonce_slot(slot integer) RETURNS boolean
+    LANGUAGE plpgsql
+    AS $$
+declare
+    patience text := set_config('lock_timeout', '50ms', true);
+begin
+    if exists (select from nonce_floor where (slot - floor / 60 % 32 + 32) % 32 < 24) then
+        return false;
+    end if;
+    execute format('truncate nonces_%s', slot);
+    return true;
+exception
+    when lock_not_available then
+        return false;
+end
+$$;
+
+CREATE FUNCTION public.note_change() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO '$user', 'public'
+    SET lock_timeout TO '1500ms'
+    AS $$
+declare
+    changed text := '';
+begin
+    case tg_argv[0]
+        when 'token' then changed := encode(old.digest, 'hex');
+        when 'family' then changed := old.family_id;
+        when 'grant' then changed := old.grant_id;
+        when 'client' then changed := old.client_id;
+        when 'user' then changed := old.subject;
+        when 'all' then null;
+    end case;
+    perform pg_advisory_xact_lock(1667788398);
+    insert into changes (kind, key) values (tg_argv[0], changed);
+    perform pg_notify('gateway_changes', '');
+    return null;
+end
+$$;
+
+CREATE FUNCTION public.spend_nonces(keys bytea[], seconds bigint[], known_floor bigint, known_timeline text) RETURNS bytea[]
+    LANGUAGE plpgsql
+    AS $$
+declare
+    spent bytea[]; -- null stands for all
+    written integer;
+    durable text := set_config('synchronous_commit', 'on', true);
+begin
+    if cardinality(keys) = 1 then -- without the subtransaction that undoing takes
+        insert into nonces (slot, key) values (seconds[1] / 60 % 32, keys[1]) on conflict do nothing;
+        get diagnostics written = row_count;
+        if written = 0 then
+            spent := '{}';
+        end if;
+    else
+        begin
+            insert into nonces (slot, key)
+            select second / 60 % 32, given.key from unnest(keys, seconds) as given (key, second) order by given.key;
+        exception when unique_violation then
+            with first as (
+                insert into nonces (slot, key)
+                select second / 60 % 32, given.key from unnest(keys, seconds) as given (key, second) order by given.key
+                on conflict do nothing
+                returning key
+            )
+            select coalesce(array_agg(key), '{}') into spent from first;
+        end;
+    end if;
+    if exists (select from nonce_floor where floor = known_floor and timeline = known_timeline)
+        and left(pg_walfile_name(pg_current_wal_lsn()), 8) = known_timeline
+    then
+        return spent;
+    end if;
+    return array_append(coalesce(spent, keys), null);
+end
+$$;
+
+CREATE FUNCTION public.spend_token_nonces(keys bytea[], expiries timestamp with time zone[]) RETURNS bytea[]
+    LANGUAGE plpgsql
+    AS $$
+declare
+    spent bytea[];
+    durable text := set_config('synchronous_commit', 'on', true);
+begin
+    with first as (
+        insert into token_nonces (key, expires_at)
+        select given.key, expiry from unnest(keys, expiries) as given (key, expiry) order by given.key
+        on conflict do nothing
+        returning key
+    )
+    select coalesce(array_agg(key), '{}') into spent from first;
+    return spent;
+end
+$$;
+
+CREATE TABLE public.access_tokens (
+    digest bytea NOT NULL,
+    client_id text NOT NULL,
+    subject text,
+    family_id text,
+    client_generation integer NOT NULL,
+    user_generation integer,
+    scopes text[] NOT NULL,
+    resource text[] NOT NULL,
+    token_type text NOT NULL,
+    mac_key bytea,
+    mac_algorithm text,
+    issued_at timestamp with time zone NOT NULL,
+    expires_at timestamp with time zone NOT NULL,
+    revoked_at timestamp with time zone,
+    CONSTRAINT access_tokens_mac_check CHECK ((((token_type = 'mac'::text) = (mac_key IS NOT NULL)) AND ((mac_key IS NULL) = (mac_algorithm IS NULL)))),
+    CONSTRAINT access_tokens_subject_check CHECK (((subject IS NULL) = (user_generation IS NULL)))
+);
+
+CREATE TABLE public.changes (
+    id bigint NOT NULL,
+    at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    kind text NOT NULL,
+    key text NOT NULL
+);
+
+ALTER TABLE public.changes ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME public.changes_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE public.client_logos (
+    client_id text NOT NULL,
+    name text NOT NULL,
+    content bytea NOT NULL
+);
+
+CREATE TABLE public.client_secrets (
+    digest bytea NOT NULL,
+    client_id text NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    expires_at timestamp with time zone
+);
+
+CREATE TABLE public.clients (
+    client_id text NOT NULL,
+    name text NOT NULL,
+    description text,
+    owner text,
+    homepage text,
+    privacy text,
+    terms text,
+    confidential boolean NOT NULL,
+    redirect_uris text[] NOT NULL,
+    grant_types text[] NOT NULL,
+    scopes text[] NOT NULL,
+    token_type text NOT NULL,
+    mac_drafts text[] NOT NULL,
+    mac_algorithm text NOT NULL,
+    pkce_required boolean NOT NULL,
+    first_party boolean NOT NULL,
+    verified boolean NOT NULL,
+    generation integer DEFAULT 0 NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    disabled_at timestamp with time zone,
+    CONSTRAINT clients_description_check CHECK ((description <> ''::text)),
+    CONSTRAINT clients_first_party_check CHECK ((confidential OR (NOT first_party))),
+    CONSTRAINT clients_name_check CHECK ((name <> ''::text)),
+    CONSTRAINT clients_pkce_check CHECK ((confidential OR pkce_required)),
+    CONSTRAINT clients_token_type_check CHECK ((token_type = ANY (ARRAY['bearer'::text, 'mac'::text])))
+);
+
+CREATE TABLE public.codes (
+    digest bytea NOT NULL,
+    grant_id text NOT NULL,
+    redirect_uri text NOT NULL,
+    scopes text[] NOT NULL,
+    resource text[] NOT NULL,
+    code_challenge text,
+    client_generation integer NOT NULL,
+    user_generation integer NOT NULL,
+    issued_at timestamp with time zone NOT NULL,
+    expires_at timestamp with time zone NOT NULL,
+    spent_at timestamp with time zone,
+    family_id text,
+    CONSTRAINT codes_spent_check CHECK (((spent_at IS NULL) = (family_id IS NULL)))
+);
+
+CREATE TABLE public.events (
+    event_id bigint NOT NULL,
+    at timestamp with time zone NOT NULL,
+    kind text NOT NULL,
+    subject text,
+    client_id text,
+    detail jsonb DEFAULT '{}'::jsonb NOT NULL,
+    minute timestamp with time zone
+);
+
+ALTER TABLE public.events ALTER COLUMN event_id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME public.events_event_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE public.failed_attempts (
+    account bytea NOT NULL,
+    browser bytea NOT NULL,
+    failures integer NOT NULL,
+    last_failed_at timestamp with time zone NOT NULL
+);
+
+CREATE TABLE public.families (
+    family_id text NOT NULL,
+    grant_id text NOT NULL,
+    scopes text[] NOT NULL,
+    resource text[] NOT NULL,
+    client_generation integer NOT NULL,
+    user_generation integer NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    expires_at timestamp with time zone NOT NULL,
+    revoked_at timestamp with time zone
+);
+
+CREATE TABLE public.flows (
+    flow_id text NOT NULL,
+    subject text NOT NULL,
+    client_id text NOT NULL,
+    redirect_uri text NOT NULL,
+    scopes text[] NOT NULL,
+    state bytea,
+    code_challenge text,
+    resource text[] NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    expires_at timestamp with time zone NOT NULL,
+    decision text,
+    allowed text[],
+    code_digest bytea,
+    sealed_code bytea,
+    CONSTRAINT flows_allowed_check CHECK (((NOT (decision IS DISTINCT FROM 'granted'::text)) = (allowed IS NOT NULL))),
+    CONSTRAINT flows_decision_check CHECK ((decision = ANY (ARRAY['granted'::text, 'denied'::text])))
+);
+
+CREATE TABLE public.grants (
+    grant_id text NOT NULL,
+    subject text NOT NULL,
+    client_id text NOT NULL,
+    scopes text[] NOT NULL,
+    resource text[] NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    updated_at timestamp with time zone NOT NULL,
+    revoked_at timestamp with time zone
+);
+
+CREATE TABLE public.users (
+    subject text NOT NULL,
+    username text NOT NULL,
+    email text,
+    name text,
+    password_hash text NOT NULL,
+    generation integer DEFAULT 0 NOT NULL,
+    session_generation integer DEFAULT 0 NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    disabled_at timestamp with time zone,
+    CONSTRAINT users_email_check CHECK ((email ~ '^[^@[:space:]]+@[^@[:space:]]+$'::text)),
+    CONSTRAINT users_password_hash_check CHECK ((password_hash ~~ '$argon2id$%'::text)),
+    CONSTRAINT users_username_check CHECK ((username ~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$'::text))
+);
+
+CREATE VIEW public.living_access_tokens AS
+ SELECT t.digest,
+    t.client_id,
+    t.subject,
+    t.scopes,
+    t.resource,
+    t.token_type,
+    t.mac_key,
+    t.mac_algorithm,
+    t.issued_at,
+    t.expires_at,
+    c.mac_drafts,
+    u.username,
+    u.email,
+    t.family_id,
+    f.grant_id
+   FROM ((((public.access_tokens t
+     JOIN public.clients c ON ((c.client_id = t.client_id)))
+     LEFT JOIN public.users u ON ((u.subject = t.subject)))
+     LEFT JOIN public.families f ON ((f.family_id = t.family_id)))
+     LEFT JOIN public.grants g ON ((g.grant_id = f.grant_id)))
+  WHERE ((t.revoked_at IS NULL) AND (c.disabled_at IS NULL) AND (c.generation = t.client_generation) AND ((t.subject IS NULL) OR ((u.disabled_at IS NULL) AND (u.generation = t.user_generation))) AND ((t.family_id IS NULL) OR ((f.revoked_at IS NULL) AND (g.grant_id IS NOT NULL) AND (g.revoked_at IS NULL) AND (f.scopes <@ g.scopes))));
+
+CREATE VIEW public.living_families AS
+ SELECT f.family_id,
+    f.scopes,
+    f.resource,
+    f.expires_at,
+    g.client_id,
+    g.subject,
+    u.username
+   FROM (((public.families f
+     JOIN public.grants g ON ((g.grant_id = f.grant_id)))
+     JOIN public.clients c ON ((c.client_id = g.client_id)))
+     JOIN public.users u ON ((u.subject = g.subject)))
+  WHERE ((f.revoked_at IS NULL) AND (g.revoked_at IS NULL) AND (f.scopes <@ g.scopes) AND (c.disabled_at IS NULL) AND (c.generation = f.client_generation) AND (u.disabled_at IS NULL) AND (u.generation = f.user_generation));
+
+CREATE TABLE public.sessions (
+    session_id text NOT NULL,
+    token_digest bytea NOT NULL,
+    subject text NOT NULL,
+    generation integer NOT NULL,
+    signed_in_at timestamp with time zone NOT NULL,
+    expires_at timestamp with time zone NOT NULL
+);
+
+CREATE VIEW public.living_sessions AS
+ SELECT s.session_id,
+    s.token_digest,
+    s.signed_in_at,
+    s.expires_at,
+    u.subject,
+    u.username,
+    u.email,
+    u.name,
+    u.created_at,
+    u.disabled_at,
+    u.generation AS user_generation
+   FROM (public.sessions s
+     JOIN public.users u ON ((u.subject = s.subject)))
+  WHERE ((u.disabled_at IS NULL) AND (u.session_generation = s.generation));
+
+CREATE TABLE public.nonce_floor (
+    singleton boolean DEFAULT true NOT NULL,
+    floor bigint NOT NULL,
+    timeline text NOT NULL,
+    CONSTRAINT nonce_floor_singleton_check CHECK (singleton)
+);
+
+CREATE TABLE public.nonces (
+    slot smallint NOT NULL,
+    key bytea NOT NULL
+)
+PARTITION BY LIST (slot);
+ALTER TABLE ONLY public.nonces ALTER COLUMN key SET STORAGE PLAIN;
+
+CREATE TABLE public.nonces_0 (
+    slot smallint CONSTRAINT nonces_slot_not_null NOT NULL,
+    key bytea CONSTRAINT nonces_key_not_null NOT NULL
+)
+WITH (autovacuum_enabled=off);
+ALTER TABLE ONLY public.nonces_0 ALTER COLUMN key SET STORAGE PLAIN;
+
+CREATE TABLE public.refresh_tokens (
+    digest bytea NOT NULL,
+    family_id text NOT NULL,
+    salt bytea NOT NULL,
+    issued_at timestamp with time zone NOT NULL,
+    expires_at timestamp with time zone NOT NULL,
+    spent_at timestamp with time zone,
+    successor bytea,
+    CONSTRAINT refresh_tokens_spent_check CHECK (((spent_at IS NULL) = (successor IS NULL)))
+);
+
+CREATE TABLE public.schema_migrations (
+    name text NOT NULL,
+    checksum text NOT NULL,
+    applied_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+);
+
+CREATE TABLE public.scopes (
+    name text NOT NULL,
+    description text NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    CONSTRAINT scopes_description_check CHECK ((description <> ''::text)),
+    CONSTRAINT scopes_name_check CHECK ((name ~ '^[\x21\x23-\x5b\x5d-\x7e]+$'::text))
+);
+
+CREATE TABLE public.settings (
+    singleton boolean DEFAULT true NOT NULL,
+    master_key_id bytea NOT NULL,
+    CONSTRAINT settings_singleton_check CHECK (singleton)
+);
+
+CREATE TABLE public.token_nonces (
+    key bytea NOT NULL,
+    expires_at timestamp with time zone NOT NULL
+);
+
+ALTER TABLE ONLY public.nonces ATTACH PARTITION public.nonces_0 FOR VALUES IN ('0');
+
+ALTER TABLE ONLY public.access_tokens
+    ADD CONSTRAINT access_tokens_pkey PRIMARY KEY (digest);
+
+ALTER TABLE ONLY public.changes
+    ADD CONSTRAINT changes_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY public.client_logos
+    ADD CONSTRAINT client_logos_pkey PRIMARY KEY (client_id);
+
+ALTER TABLE ONLY public.client_secrets
+    ADD CONSTRAINT client_secrets_pkey PRIMARY KEY (digest);
+
+ALTER TABLE ONLY public.clients
+    ADD CONSTRAINT clients_pkey PRIMARY KEY (client_id);
+
+ALTER TABLE ONLY public.codes
+    ADD CONSTRAINT codes_pkey PRIMARY KEY (digest);
+
+ALTER TABLE ONLY public.events
+    ADD CONSTRAINT events_pkey PRIMARY KEY (event_id);
+
+ALTER TABLE ONLY public.failed_attempts
+    ADD CONSTRAINT failed_attempts_pkey PRIMARY KEY (account, browser);
+
+ALTER TABLE ONLY public.families
+    ADD CONSTRAINT families_pkey PRIMARY KEY (family_id);
+
+ALTER TABLE ONLY public.flows
+    ADD CONSTRAINT flows_pkey PRIMARY KEY (flow_id);
+
+ALTER TABLE ONLY public.grants
+    ADD CONSTRAINT grants_pkey PRIMARY KEY (grant_id);
+
+ALTER TABLE ONLY public.nonce_floor
+    ADD CONSTRAINT nonce_floor_pkey PRIMARY KEY (singleton);
+
+ALTER TABLE ONLY public.nonces
+    ADD CONSTRAINT nonces_pkey PRIMARY KEY (key, slot);
+
+ALTER TABLE ONLY public.nonces_0
+    ADD CONSTRAINT nonces_0_pkey PRIMARY KEY (key, slot);
+
+ALTER TABLE ONLY public.refresh_tokens
+    ADD CONSTRAINT refresh_tokens_pkey PRIMARY KEY (digest);
+
+ALTER TABLE ONLY public.schema_migrations
+    ADD CONSTRAINT schema_migrations_pkey PRIMARY KEY (name);
+
+ALTER TABLE ONLY public.scopes
+    ADD CONSTRAINT scopes_pkey PRIMARY KEY (name);
+
+ALTER TABLE ONLY public.sessions
+    ADD CONSTRAINT sessions_pkey PRIMARY KEY (session_id);
+
+ALTER TABLE ONLY public.sessions
+    ADD CONSTRAINT sessions_token_digest_key UNIQUE (token_digest);
+
+ALTER TABLE ONLY public.settings
+    ADD CONSTRAINT settings_pkey PRIMARY KEY (singleton);
+
+ALTER TABLE ONLY public.token_nonces
+    ADD CONSTRAINT token_nonces_pkey PRIMARY KEY (key);
+
+ALTER TABLE ONLY public.users
+    ADD CONSTRAINT users_pkey PRIMARY KEY (subject);
+
+CREATE INDEX access_tokens_client_id ON public.access_tokens USING btree (client_id);
+
+CREATE INDEX access_tokens_expires_at ON public.access_tokens USING btree (expires_at);
+
+CREATE INDEX access_tokens_subject ON public.access_tokens USING btree (subject) WHERE (subject IS NOT NULL);
+
+CREATE INDEX changes_at ON public.changes USING btree (at);
+
+CREATE INDEX client_logos_name ON public.client_logos USING btree (name);
+
+CREATE INDEX client_secrets_client_id ON public.client_secrets USING btree (client_id);
+
+CREATE INDEX clients_owner ON public.clients USING btree (owner) WHERE (owner IS NOT NULL);
+
+CREATE INDEX codes_expires_at ON public.codes USING btree (expires_at) WHERE (spent_at IS NULL);
+
+CREATE INDEX codes_family_id ON public.codes USING btree (family_id) WHERE (family_id IS NOT NULL);
+
+CREATE INDEX codes_grant_id ON public.codes USING btree (grant_id);
+
+CREATE UNIQUE INDEX events_minute ON public.events USING btree (minute, kind, subject, client_id) NULLS NOT DISTINCT WHERE (minute IS NOT NULL);
+
+CREATE INDEX failed_attempts_last_failed_at ON public.failed_attempts USING btree (last_failed_at);
+
+CREATE INDEX families_expires_at ON public.families USING btree (expires_at);
+
+CREATE INDEX families_grant_id ON public.families USING btree (grant_id);
+
+CREATE INDEX flows_client_id ON public.flows USING btree (client_id);
+
+CREATE INDEX flows_expires_at ON public.flows USING btree (expires_at);
+
+CREATE INDEX flows_subject ON public.flows USING btree (subject);
+
+CREATE INDEX grants_client_id ON public.grants USING btree (client_id);
+
+CREATE UNIQUE INDEX grants_live_key ON public.grants USING btree (subject, client_id, resource) WHERE (revoked_at IS NULL);
+
+CREATE INDEX grants_revoked_at ON public.grants USING btree (revoked_at) WHERE (revoked_at IS NOT NULL);
+
+CREATE INDEX grants_subject ON public.grants USING btree (subject);
+
+CREATE INDEX refresh_tokens_expires_at ON public.refresh_tokens USING btree (expires_at);
+
+CREATE INDEX sessions_expires_at ON public.sessions USING btree (expires_at);
+
+CREATE INDEX sessions_subject ON public.sessions USING btree (subject);
+
+CREATE INDEX token_nonces_expires_at ON public.token_nonces USING btree (expires_at);
+
+CREATE UNIQUE INDEX users_email_key ON public.users USING btree (lower((email COLLATE "C")));
+
+CREATE UNIQUE INDEX users_username_key ON public.users USING btree (lower((username COLLATE "C")));
+
+ALTER INDEX public.nonces_pkey ATTACH PARTITION public.nonces_0_pkey;
+
+CREATE CONSTRAINT TRIGGER access_tokens_changed AFTER UPDATE ON public.access_tokens DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (((((((((((((old.digest IS DISTINCT FROM new.digest) OR (old.client_id IS DISTINCT FROM new.client_id)) OR (old.subject IS DISTINCT FROM new.subject)) OR (old.family_id IS DISTINCT FROM new.family_id)) OR (old.client_generation IS DISTINCT FROM new.client_generation)) OR (old.user_generation IS DISTINCT FROM new.user_generation)) OR (old.scopes IS DISTINCT FROM new.scopes)) OR (old.resource IS DISTINCT FROM new.resource)) OR (old.token_type IS DISTINCT FROM new.token_type)) OR (old.mac_algorithm IS DISTINCT FROM new.mac_algorithm)) OR (old.expires_at IS DISTINCT FROM new.expires_at)) OR (old.revoked_at IS DISTINCT FROM new.revoked_at))) EXECUTE FUNCTION public.note_change('token');
+
+CREATE TRIGGER access_tokens_emptied AFTER TRUNCATE ON public.access_tokens FOR EACH STATEMENT EXECUTE FUNCTION public.note_change('all');
+
+CREATE CONSTRAINT TRIGGER access_tokens_gone AFTER DELETE ON public.access_tokens DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (((old.revoked_at IS NULL) AND (old.expires_at > clock_timestamp()))) EXECUTE FUNCTION public.note_change('token');
+
+CREATE CONSTRAINT TRIGGER clients_changed AFTER UPDATE ON public.clients DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN ((((old.disabled_at IS DISTINCT FROM new.disabled_at) OR (old.generation IS DISTINCT FROM new.generation)) OR (old.mac_drafts IS DISTINCT FROM new.mac_drafts))) EXECUTE FUNCTION public.note_change('client');
+
+CREATE TRIGGER clients_emptied AFTER TRUNCATE ON public.clients FOR EACH STATEMENT EXECUTE FUNCTION public.note_change('all');
+
+CREATE CONSTRAINT TRIGGER clients_gone AFTER DELETE ON public.clients DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION public.note_change('client');
+
+CREATE CONSTRAINT TRIGGER families_changed AFTER UPDATE ON public.families DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (((old.revoked_at IS DISTINCT FROM new.revoked_at) OR (old.grant_id IS DISTINCT FROM new.grant_id))) EXECUTE FUNCTION public.note_change('family');
+
+CREATE TRIGGER families_emptied AFTER TRUNCATE ON public.families FOR EACH STATEMENT EXECUTE FUNCTION public.note_change('all');
+
+CREATE CONSTRAINT TRIGGER families_gone AFTER DELETE ON public.families DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (((old.revoked_at IS NULL) AND (old.expires_at > clock_timestamp()) AND (pg_trigger_depth() = 0))) EXECUTE FUNCTION public.note_change('family');
+
+CREATE CONSTRAINT TRIGGER grants_changed AFTER UPDATE ON public.grants DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (((old.revoked_at IS DISTINCT FROM new.revoked_at) OR (NOT (old.scopes <@ new.scopes)))) EXECUTE FUNCTION public.note_change('grant');
+
+CREATE TRIGGER grants_emptied AFTER TRUNCATE ON public.grants FOR EACH STATEMENT EXECUTE FUNCTION public.note_change('all');
+
+CREATE CONSTRAINT TRIGGER grants_gone AFTER DELETE ON public.grants DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (((old.revoked_at IS NULL) AND (pg_trigger_depth() = 0))) EXECUTE FUNCTION public.note_change('grant');
+
+CREATE CONSTRAINT TRIGGER users_changed AFTER UPDATE ON public.users DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (((((old.disabled_at IS DISTINCT FROM new.disabled_at) OR (old.generation IS DISTINCT FROM new.generation)) OR (old.username IS DISTINCT FROM new.username)) OR (old.email IS DISTINCT FROM new.email))) EXECUTE FUNCTION public.note_change('user');
+
+CREATE TRIGGER users_emptied AFTER TRUNCATE ON public.users FOR EACH STATEMENT EXECUTE FUNCTION public.note_change('all');
+
+CREATE CONSTRAINT TRIGGER users_gone AFTER DELETE ON public.users DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION public.note_change('user');
+
+ALTER TABLE ONLY public.client_logos
+    ADD CONSTRAINT client_logos_client_id_fkey FOREIGN KEY (client_id) REFERENCES public.clients(client_id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.client_secrets
+    ADD CONSTRAINT client_secrets_client_id_fkey FOREIGN KEY (client_id) REFERENCES public.clients(client_id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.clients
+    ADD CONSTRAINT clients_owner_fkey FOREIGN KEY (owner) REFERENCES public.users(subject) ON DELETE SET NULL;
+
+ALTER TABLE ONLY public.codes
+    ADD CONSTRAINT codes_family_id_fkey FOREIGN KEY (family_id) REFERENCES public.families(family_id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.codes
+    ADD CONSTRAINT codes_grant_id_fkey FOREIGN KEY (grant_id) REFERENCES public.grants(grant_id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.families
+    ADD CONSTRAINT families_grant_id_fkey FOREIGN KEY (grant_id) REFERENCES public.grants(grant_id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.flows
+    ADD CONSTRAINT flows_client_id_fkey FOREIGN KEY (client_id) REFERENCES public.clients(client_id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.flows
+    ADD CONSTRAINT flows_subject_fkey FOREIGN KEY (subject) REFERENCES public.users(subject) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.grants
+    ADD CONSTRAINT grants_client_id_fkey FOREIGN KEY (client_id) REFERENCES public.clients(client_id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.grants
+    ADD CONSTRAINT grants_subject_fkey FOREIGN KEY (subject) REFERENCES public.users(subject) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.sessions
+    ADD CONSTRAINT sessions_subject_fkey FOREIGN KEY (subject) REFERENCES public.users(subject) ON DELETE CASCADE;
