@@ -1,0 +1,54 @@
+"""What is installed is used, and pinned in constraints.txt: all of it, and nothing else."""
+
+import re
+import tomllib
+from collections.abc import Iterator
+from importlib.metadata import requires
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from tests.serving import ROOT
+
+PINNED = re.compile(r"([\w.-]+)==[\w.+!]+")
+_TEXT = (ROOT / "constraints.txt").read_text(encoding="utf-8")
+PINS = [line for line in _TEXT.splitlines() if not line.startswith("#")]
+
+
+def _required(name: str, extras: frozenset[str]) -> Iterator[tuple[str, frozenset[str]]]:
+    """What that package requires with these extras on this interpreter, each with its own extras."""
+    for line in requires(name) or ():
+        requirement = Requirement(line)
+        if requirement.marker is None or any(requirement.marker.evaluate({"extra": extra}) for extra in {"", *extras}):
+            yield canonicalize_name(requirement.name), frozenset(requirement.extras)
+
+
+def _installed() -> set[str]:
+    """All packages that Gateway's extra `test` leads to, Gateway itself left out."""
+    seen: set[tuple[str, frozenset[str]]] = set()
+    waiting: list[tuple[str, frozenset[str]]] = [("oauth2-gateway", frozenset({"test"}))]
+    while waiting:
+        asked = waiting.pop()
+        for found in _required(*asked):
+            if found not in seen:
+                seen.add(found)
+                waiting.append(found)
+    return {name for name, _ in seen} - {"oauth2-gateway"}
+
+
+def test_constraints_pin_exactly_what_is_installed() -> None:
+    pins = [PINNED.fullmatch(line) for line in PINS]
+    assert None not in pins
+    assert sorted(canonicalize_name(pin[1]) for pin in pins if pin) == sorted(_installed())
+
+
+def test_every_dependency_of_the_program_is_imported_by_it() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    source = "\n".join(file.read_text(encoding="utf-8") for file in (ROOT / "gateway").rglob("*.py"))
+    imported = set(re.findall(r'(?:\bimport |\bfrom |import_module\(")(\w+)', source))
+    modules = {Requirement(line).name.removesuffix("-cffi").replace("-", "_") for line in project["dependencies"]}
+    assert modules <= imported
+
+
+def test_constraints_are_in_the_order_of_the_alphabet() -> None:
+    assert sorted(PINS, key=lambda pin: pin.lower().partition("==")) == PINS
