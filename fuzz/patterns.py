@@ -5,12 +5,12 @@ import importlib
 import pkgutil
 import random
 import re
-import re._parser as parser
+import re._parser as parser  # type: ignore[import-not-found]  # private to CPython, so typeshed has no stub
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from re import _constants as ops
+from re import _constants as ops  # type: ignore[attr-defined]  # as above
 from typing import Any, Final
 
 import gateway

@@ -90,7 +90,7 @@ def _sized(size: int) -> bytes:
 
 
 def _line(size: int) -> bytes:
-    """The target that makes a GET's request line so many bytes long, its CRLF included."""
+    """The target that makes the request line of a GET so many bytes long, its CRLF included."""
     return b"/" + b"a" * (size - 16)
 
 
