@@ -55,7 +55,7 @@ class ChangeFeed:
     async def read(self) -> Reading:
         """What came since the last time. Raises StoreUnavailable, after which the feed is worth nothing more."""
         async with answering(DEADLINE):
-            row = await self._statements.row("changes_read", self._last, _MOST)
+            row = await self._statements.row("changes_read", after=self._last, most=_MOST)
         assert row is not None  # noqa: S101 -- the statement has no condition
         self._clock.compare(row["now"])
         history = (row["server"], row["timeline"])

@@ -49,26 +49,26 @@ def about_of(row: Row) -> About:
     )
 
 
-def _columns(client: NewClient) -> tuple[object, ...]:
+def _columns(client: NewClient) -> dict[str, object]:
     about = client.about
-    return (
-        client.name,
-        client.confidential,
-        list(client.redirect_uris),
-        sorted(client.grant_types),
-        sorted(client.scopes),
-        client.token_type,
-        list(client.mac_drafts),
-        client.mac_algorithm,
-        client.pkce_required,
-        client.first_party,
-        client.verified,
-        about.description,
-        None if about.owner is None else about.owner.subject,
-        about.homepage,
-        about.privacy,
-        about.terms,
-    )
+    return {
+        "name": client.name,
+        "confidential": client.confidential,
+        "redirect_uris": list(client.redirect_uris),
+        "grant_types": sorted(client.grant_types),
+        "scopes": sorted(client.scopes),
+        "token_type": client.token_type,
+        "mac_drafts": list(client.mac_drafts),
+        "mac_algorithm": client.mac_algorithm,
+        "pkce_required": client.pkce_required,
+        "first_party": client.first_party,
+        "verified": client.verified,
+        "description": about.description,
+        "owner": None if about.owner is None else about.owner.subject,
+        "homepage": about.homepage,
+        "privacy": about.privacy,
+        "terms": about.terms,
+    }
 
 
 def _new_secret() -> str:
@@ -77,8 +77,8 @@ def _new_secret() -> str:
 
 async def _with_logo(statements: Statements, client_id: str, logo: Logo | None) -> Client:
     if logo is not None:
-        await statements.row("client_logo_set", client_id, logo.name, logo.content)
-    row = await statements.row("client_find", client_id)
+        await statements.row("client_logo_set", client_id=client_id, name=logo.name, content=logo.content)
+    row = await statements.row("client_find", client_id=client_id)
     assert row is not None  # noqa: S101  # it was written in this transaction
     return client_of(row)
 
@@ -95,7 +95,9 @@ class Clients(Base):
         hashed = None if secret is None else digest(secret)
         with judged():
             async with self._database.transaction() as statements:
-                await statements.row("client_create", client_id, *_columns(client), self.now(), hashed)
+                await statements.row(
+                    "client_create", client_id=client_id, now=self.now(), secret_digest=hashed, **_columns(client)
+                )
                 made = await _with_logo(statements, client_id, client.logo)
         return made, secret
 
@@ -105,12 +107,12 @@ class Clients(Base):
 
     async def client(self, client_id: str) -> Client | None:
         """Also a disabled one; the caller looks at `disabled_at`."""
-        row = await self._database.row("client_find", client_id) if storable(client_id) else None
+        row = await self._database.row("client_find", client_id=client_id) if storable(client_id) else None
         return None if row is None else client_of(row)
 
     async def clients_of_owner(self, subject: str) -> list[str]:
         """The client_ids of the clients that a user answers for, the oldest first."""
-        return [row["client_id"] for row in await self._database.rows("clients_owned", subject)]
+        return [row["client_id"] for row in await self._database.rows("clients_owned", owner=subject)]
 
     async def update_client(self, client_id: str, changes: NewClient) -> Client | None:
         """What the client is from now on, None if unknown.
@@ -120,44 +122,48 @@ class Clients(Base):
         kept = changes.about.logo
         with judged():
             async with self._database.transaction() as statements:
-                found = await statements.value("client_update", client_id, *_columns(changes), kept, self.now())
+                found = await statements.value(
+                    "client_update", client_id=client_id, logo=kept, now=self.now(), **_columns(changes)
+                )
                 return None if found is None else await _with_logo(statements, client_id, changes.logo)
 
     async def logo(self, name: str) -> bytes | None:
         """The picture that clients have under that name."""
-        found: bytes | None = await self._database.value("client_logo_find", name)
+        found: bytes | None = await self._database.value("client_logo_find", name=name)
         return found
 
     async def rotate_secret(self, client_id: str, overlap: float = 0.0) -> str | None:
         """A new secret; the ones before end after `overlap` seconds. None if there is no such confidential client."""
         secret, now = _new_secret(), self.now()
         async with self._database.transaction() as statements:
-            if await statements.value("client_lock", client_id) is None:
+            if await statements.value("client_lock", client_id=client_id) is None:
                 return None
-            await statements.row("secrets_retire", client_id, now, timedelta(seconds=overlap))
-            await statements.row("secret_add", digest(secret), client_id, now)
+            await statements.row("secrets_retire", client_id=client_id, now=now, overlap=timedelta(seconds=overlap))
+            await statements.row("secret_add", secret_digest=digest(secret), client_id=client_id, now=now)
         return secret
 
     async def client_secrets(self, client_id: str) -> list[tuple[datetime, datetime | None]]:
         """Since when and until when (None: no end) each secret of a client counts; the one without an end first."""
-        rows = await self._database.rows("secrets_list", client_id, self.now())
+        rows = await self._database.rows("secrets_list", client_id=client_id, now=self.now())
         return [(row["created_at"], row["expires_at"]) for row in rows]
 
     async def disable_client(self, client_id: str, disabled: bool = True) -> bool:
         """Requests are refused; tokens end for good, so that enabling again revives none of them."""
         name = "client_disable" if disabled else "client_enable"
-        return await self._database.value(name, client_id, self.now()) is not None
+        return await self._database.value(name, client_id=client_id, now=self.now()) is not None
 
     async def delete_client(self, client_id: str) -> bool:
         """Gone with all that was issued to it."""
         async with self._database.transaction(ACT_DEADLINE) as statements:
-            return await statements.value("client_delete", client_id, self.now()) is not None
+            return await statements.value("client_delete", client_id=client_id, now=self.now()) is not None
 
     async def authenticate_client(self, client_id: str, secret: str) -> Client | None:
         """The live client whose secret this is; wrong ones are recorded and never lock it out."""
         if not storable(client_id):
             return None
-        row = await self._database.row("client_authenticate", client_id, digest(secret), self.now())
+        row = await self._database.row(
+            "client_authenticate", client_id=client_id, secret_digest=digest(secret), now=self.now()
+        )
         if row is None:
             return None
         if not row["proven"]:
@@ -168,13 +174,13 @@ class Clients(Base):
     async def revoke_client(self, client_id: str) -> int | None:
         """End all tokens and codes of a client: how many access tokens and refresh families lived, None if unknown."""
         async with self._database.transaction(ACT_DEADLINE) as statements:
-            ended: int | None = await statements.value("client_revoke", client_id, self.now())
+            ended: int | None = await statements.value("client_revoke", client_id=client_id, now=self.now())
             return ended
 
     async def create_scope(self, name: str, description: str) -> Scope:
         """A new scope. Raises Conflict when there is one of that name, OperatorError when it is malformed."""
         with judged():
-            await self._database.row("scope_create", name, description, self.now())
+            await self._database.row("scope_create", name=name, description=description, now=self.now())
         return Scope(name=name, description=description)
 
     async def scopes(self) -> list[Scope]:
@@ -188,7 +194,7 @@ class Clients(Base):
 
     async def delete_scope(self, name: str) -> bool:
         """No longer offered, which ends nothing that was issued with it; see `end_scope`."""
-        return await self._database.value("scope_delete", name, self.now()) is not None
+        return await self._database.value("scope_delete", name=name, now=self.now()) is not None
 
     async def end_scope(self, name: str) -> bool:
         """Take a scope that is not offered any more out of every grant, and end all that was issued with it.
@@ -199,9 +205,11 @@ class Clients(Base):
         found, now = False, self.now()
         while True:
             async with self._database.transaction(ACT_DEADLINE) as statements:
-                grants = [row["grant_id"] for row in await statements.rows("scope_leave_grants", name, _BATCH)]
-                await statements.row("grants_end_beyond", grants, now)
-                tokens = await statements.value("scope_end_tokens", name, now, _BATCH)
+                grants = [
+                    row["grant_id"] for row in await statements.rows("scope_leave_grants", scope=name, batch=_BATCH)
+                ]
+                await statements.row("grants_end_beyond", grant_ids=grants, now=now)
+                tokens = await statements.value("scope_end_tokens", scope=name, now=now, batch=_BATCH)
             found = found or bool(grants or tokens)
             if max(len(grants), tokens) < _BATCH:
                 return found

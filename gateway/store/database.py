@@ -101,29 +101,33 @@ def cannot_reach(dsn: str, exc: BaseException) -> OperatorError:
 
 
 class Statements:
-    """The named statements, on one connection."""
+    """The named statements, on one connection, each with its parameters as keywords.
+
+    Raises TypeError for a parameter that is missing or unknown.
+    """
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._sql = queries.load()
 
-    async def row(self, name: str, *args: object) -> Row | None:
+    async def row(self, name: str, /, **parameters: object) -> Row | None:
         """The first row, or None."""
-        return await self._ask(self._connection.fetchrow, name, args)
+        return await self._ask(self._connection.fetchrow, name, parameters)
 
-    async def rows(self, name: str, *args: object) -> list[Row]:
+    async def rows(self, name: str, /, **parameters: object) -> list[Row]:
         """All rows."""
-        return await self._ask(self._connection.fetch, name, args)
+        return await self._ask(self._connection.fetch, name, parameters)
 
-    async def value(self, name: str, *args: object) -> Any:
+    async def value(self, name: str, /, **parameters: object) -> Any:
         """The first column of the first row, or None."""
-        return await self._ask(self._connection.fetchval, name, args)
+        return await self._ask(self._connection.fetchval, name, parameters)
 
-    async def _ask(self, fetch: Callable[..., Awaitable[_Answer]], name: str, args: tuple[object, ...]) -> _Answer:
+    async def _ask(self, fetch: Callable[..., Awaitable[_Answer]], name: str, given: dict[str, object]) -> _Answer:
+        query = queries.load()[name]
+        arguments = query.arguments(given)
         if poolers.is_forgetful(self._connection) and not self._connection.is_in_transaction():
             async with self._connection.transaction():
-                return await fetch(self._sql[name], *args)
-        return await fetch(self._sql[name], *args)
+                return await fetch(query.sql, *arguments)
+        return await fetch(query.sql, *arguments)
 
 
 class Database:
@@ -136,20 +140,20 @@ class Database:
         self._lent: set[Connection] = set()
         self._closed = False
 
-    async def row(self, name: str, *args: object) -> Row | None:
+    async def row(self, name: str, /, **parameters: object) -> Row | None:
         """The first row of one statement that is a transaction by itself."""
         async with self._lend(DEADLINE) as connection:
-            return await Statements(connection).row(name, *args)
+            return await Statements(connection).row(name, **parameters)
 
-    async def rows(self, name: str, *args: object) -> list[Row]:
+    async def rows(self, name: str, /, **parameters: object) -> list[Row]:
         """All rows of one statement that is a transaction by itself."""
         async with self._lend(DEADLINE) as connection:
-            return await Statements(connection).rows(name, *args)
+            return await Statements(connection).rows(name, **parameters)
 
-    async def value(self, name: str, *args: object) -> Any:
+    async def value(self, name: str, /, **parameters: object) -> Any:
         """The first column of one statement that is a transaction by itself."""
         async with self._lend(DEADLINE) as connection:
-            return await Statements(connection).value(name, *args)
+            return await Statements(connection).value(name, **parameters)
 
     @asynccontextmanager
     async def transaction(self, deadline: float = DEADLINE) -> AsyncIterator[Statements]:

@@ -74,16 +74,16 @@ class Flows(Base):
         now = self.now()
         row = await self._database.row(
             "flow_start",
-            new_identifier("f"),
-            session_id,
-            request.client_id,
-            request.redirect_uri,
-            sorted(request.scopes),
-            request.state,
-            request.code_challenge,
-            list(request.resource),
-            now,
-            now + timedelta(seconds=lifetime),
+            flow_id=new_identifier("f"),
+            session_id=session_id,
+            client_id=request.client_id,
+            redirect_uri=request.redirect_uri,
+            scopes=sorted(request.scopes),
+            state=request.state,
+            code_challenge=request.code_challenge,
+            resource=list(request.resource),
+            now=now,
+            expires_at=now + timedelta(seconds=lifetime),
         )
         return None if row is None else _flow_of(row, self._keyring)
 
@@ -91,12 +91,15 @@ class Flows(Base):
         """A flow of the person who is signed in by this session, answered or not."""
         if not storable(flow_id):
             return None
-        row = await self._database.row("flow_find", flow_id, session_id, self.now())
+        row = await self._database.row("flow_find", flow_id=flow_id, session_id=session_id, now=self.now())
         return None if row is None else _flow_of(row, self._keyring)
 
     async def granted_scopes(self, subject: str, client_id: str, resource: tuple[str, ...] = ()) -> frozenset[str]:
         """What the user has allowed the client at just these resources and not withdrawn; the order is free."""
-        return frozenset(await self._database.value("grant_scopes", subject, client_id, list(resource)) or ())
+        return frozenset(
+            await self._database.value("grant_scopes", subject=subject, client_id=client_id, resource=list(resource))
+            or ()
+        )
 
     async def allow(self, flow_id: str, session_id: str, scopes: frozenset[str], code_ttl: float) -> str | None:
         """AwaitingConsent → Granted → a code, once; records the grant.
@@ -110,24 +113,26 @@ class Flows(Base):
         async with self._database.transaction() as statements:
             grant_id = await statements.value(
                 "flow_allow",
-                flow_id,
-                session_id,
-                sorted(scopes),
-                new_identifier("g"),
-                now,
-                digest(code),
-                now + timedelta(seconds=code_ttl),
-                self._keyring.seal(_ANSWER, flow_id, code.encode()),
+                flow_id=flow_id,
+                session_id=session_id,
+                allowed=sorted(scopes),
+                grant_id=new_identifier("g"),
+                now=now,
+                code=digest(code),
+                expires_at=now + timedelta(seconds=code_ttl),
+                sealed_code=self._keyring.seal(_ANSWER, flow_id, code.encode()),
             )
             if grant_id is not None:
-                await statements.row("grants_end_beyond", [grant_id], now)
+                await statements.row("grants_end_beyond", grant_ids=[grant_id], now=now)
         return None if grant_id is None else code
 
     async def deny(self, flow_id: str, session_id: str) -> bool:
         """AwaitingConsent → Denied, once; False when the flow is not open."""
         if not storable(flow_id):
             return False
-        return await self._database.value("flow_deny", flow_id, session_id, self.now()) is not None
+        return (
+            await self._database.value("flow_deny", flow_id=flow_id, session_id=session_id, now=self.now()) is not None
+        )
 
     async def issue_code(self, session_id: str, request: FlowRequest, code_ttl: float, *, remember: bool) -> str | None:
         """A code without asking: with `remember` the grant is written (a first-party client), without it a standing
@@ -138,32 +143,37 @@ class Flows(Base):
         code, now = self._keyring.new_token("gwc_"), self.now()
         issued = await self._database.value(
             "code_issue",
-            session_id,
-            request.client_id,
-            request.redirect_uri,
-            sorted(request.scopes),
-            list(request.resource),
-            request.code_challenge,
-            digest(code),
-            now,
-            now + timedelta(seconds=code_ttl),
-            new_identifier("g"),
-            remember,
+            session_id=session_id,
+            client_id=request.client_id,
+            redirect_uri=request.redirect_uri,
+            scopes=sorted(request.scopes),
+            resource=list(request.resource),
+            code_challenge=request.code_challenge,
+            code=digest(code),
+            now=now,
+            expires_at=now + timedelta(seconds=code_ttl),
+            grant_id=new_identifier("g"),
+            remember=remember,
         )
         return None if issued is None else code
 
     async def grants(self, subject: str) -> list[Grant]:
         """What the user has allowed, by the applications' names: one for each set of resources."""
-        return [_grant_of(row) for row in await self._database.rows("grants_list", subject)]
+        return [_grant_of(row) for row in await self._database.rows("grants_list", subject=subject)]
 
     async def withdraw(self, subject: str, client_id: str) -> bool:
         """Ends the client's grants and everything that was issued from them; False when there is none."""
         if not storable(client_id):
             return False
-        return await self._database.value("grant_withdraw", subject, client_id, self.now()) is not None
+        return (
+            await self._database.value("grant_withdraw", subject=subject, client_id=client_id, now=self.now())
+            is not None
+        )
 
     async def withdrawn_lately(self, subject: str, client_id: str) -> str | None:
         """The name of a client that the user withdrew everything from in the last minutes; None if it has a grant."""
         since = self.now() - _LATELY
-        found: str | None = await self._database.value("grant_withdrawn", subject, client_id, since)
+        found: str | None = await self._database.value(
+            "grant_withdrawn", subject=subject, client_id=client_id, since=since
+        )
         return found

@@ -8,7 +8,7 @@ over all statements: it runs on while they follow each other, and each of them c
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 import asyncpg
@@ -36,10 +36,10 @@ class Line:
         self._watch: asyncio.TimerHandle | None = None
         self._closed = False
 
-    async def value(self, name: str, *args: object) -> Any:
+    async def value(self, name: str, /, **parameters: object) -> Any:
         """The first column of one statement that is a transaction by itself. Raises StoreUnavailable on an outage."""
         if self._ends_at < _NEVER:
-            return await self._others.value(name, *args)
+            return await self._others.value(name, **parameters)
         now = asyncio.get_running_loop().time()
         self._ends_at = now + DEADLINE
         try:
@@ -48,11 +48,7 @@ class Line:
                 found = await self._opened()
             if self._watch is None:
                 self._look()
-            prepared = found.prepared.get(name)
-            if prepared is not None:
-                answer = await prepared.fetchval(*args)
-            else:
-                answer = await found.first(name, args)
+            answer = await found.value(queries.load()[name], parameters)
         except BaseException as exc:
             self._terminate()
             if isinstance(exc, Exception) and is_outage(exc):
@@ -106,12 +102,14 @@ class _Open:
         self.prepared: dict[str, PreparedStatement[asyncpg.Record]] = {}
         self._statements = Statements(connection)
 
-    async def first(self, name: str, args: tuple[object, ...]) -> Any:
-        """The answer to a statement that is asked for the first time on this connection, or through a pooler."""
+    async def value(self, query: queries.Query, parameters: Mapping[str, object]) -> Any:
+        """The first column of the first row of a statement's answer, or None."""
         if poolers.is_pooled(self.connection):
-            return await self._statements.value(name, *args)
-        prepared = self.prepared[name] = await self.connection.prepare(queries.load()[name])
-        return await prepared.fetchval(*args)
+            return await self._statements.value(query.name, **parameters)
+        prepared = self.prepared.get(query.name)
+        if prepared is None:
+            prepared = self.prepared[query.name] = await self.connection.prepare(query.sql)
+        return await prepared.fetchval(*query.arguments(parameters))
 
 
 class Lines:

@@ -46,19 +46,19 @@ class TokenLookups(Base):
         if not self._may_be(token, "gwa_"):
             return None
         hashed = digest(token)
-        row = await self._database.row("access_token_find", hashed, self.now())
+        row = await self._database.row("access_token_find", digest=hashed, now=self.now())
         return None if row is None else self._access_token_of(row, hashed)
 
     async def access_tokens(self, digests: Sequence[bytes]) -> FoundTokens:
         """Many at once, in one statement, on a connection kept for that: `LANES` such calls at a time."""
-        rows = await self._lookups.rows("access_tokens_find", digests)
+        rows = await self._lookups.rows("access_tokens_find", digests=digests)
         found = ((row["digest"], self._access_token_of(row, row["digest"])) for row in rows)
         server = rows[0]["server"] if rows else None
         return FoundTokens(server, {hashed: token for hashed, token in found if token is not None})
 
     async def live_access_tokens(self, digests: Collection[bytes]) -> frozenset[bytes]:
         """Which of the access tokens with these digests still live; for what outlasts the call that opened it."""
-        rows = await self._database.rows("access_tokens_live", list(digests), self.now())
+        rows = await self._database.rows("access_tokens_live", digests=list(digests), now=self.now())
         return frozenset(row["digest"] for row in rows)
 
     async def introspect(self, token: str, client: Client | None) -> dict[str, object]:
@@ -70,11 +70,11 @@ class TokenLookups(Base):
         hashed, now = digest(token), self.now()
         row, token_type = None, None
         if self._may_be(token, "gwa_"):
-            row = await self._database.row("access_token_find", hashed, now)
+            row = await self._database.row("access_token_find", digest=hashed, now=now)
             token_type = None if row is None else row["token_type"]
         if row is None and self._may_be(token, "gwr_"):
             row = await self._database.row(
-                "refresh_token_find", hashed, now, None if client is None else client.client_id
+                "refresh_token_find", digest=hashed, now=now, client_id=None if client is None else client.client_id
             )
         return {"active": False} if row is None else _introspection(row, token_type)
 
@@ -82,7 +82,7 @@ class TokenLookups(Base):
         """What an operator wants to know of a token, and why it is dead if it is."""
         if not (self._may_be(token, "gwa_") or self._may_be(token, "gwr_")):
             return ExplainedToken("it was never issued here, or part of it is missing: its checksum does not match", {})
-        row = await self._database.row("token_explain", digest(token))
+        row = await self._database.row("token_explain", digest=digest(token))
         if row is None:
             return ExplainedToken("it is unknown: never issued here, or it ended so long ago that it was removed", {})
         names = ("kind", "client_id", "client_name", "subject", "username", "issued_at", "expires_at")
@@ -96,7 +96,10 @@ class TokenLookups(Base):
         if not (self._may_be(token, "gwa_") or self._may_be(token, "gwr_")):
             return False
         whose = None if client is None else client.client_id
-        return await self._database.value("token_revoke", digest(token), whose, self.now()) is not None
+        return (
+            await self._database.value("token_revoke", digest=digest(token), client_id=whose, now=self.now())
+            is not None
+        )
 
     def _may_be(self, token: str, prefix: TokenPrefix) -> bool:
         """Whether a query is worth it: ours of that kind, or of another shape (imported from elsewhere)."""

@@ -56,7 +56,9 @@ class SpentNonces(Base):
         Gives the keys that were spent now, for the first time, and whether the terms are still the same. Where they
         are not, a key counts only if its timestamp is not below the floor that is found now.
         """
-        spent = await self._spends.timed.value("nonces_spend", keys, seconds, terms.floor, terms.timeline)
+        spent = await self._spends.timed.value(
+            "nonces_spend", keys=keys, seconds=seconds, floor=terms.floor, timeline=terms.timeline
+        )
         if spent is None:
             return keys, True
         if spent and spent[-1] is None:
@@ -66,7 +68,7 @@ class SpentNonces(Base):
     async def spend_token_nonces(self, nonces: Sequence[tuple[bytes, datetime]]) -> Collection[bytes]:
         """Spend nonces without a timestamp, each with when it may be forgotten; the keys that were spent now."""
         keys, expiries = zip(*nonces, strict=True)
-        spent: Collection[bytes] = await self._spends.lasting.value("token_nonces_spend", keys, expiries)
+        spent: Collection[bytes] = await self._spends.lasting.value("token_nonces_spend", keys=keys, expiries=expiries)
         return spent
 
     async def nonce_terms(self) -> FoundTerms:
@@ -78,15 +80,15 @@ class SpentNonces(Base):
     async def raise_nonce_floor(self, floor: int) -> None:
         """Accept no timestamp below `floor` any more, for good; on the timeline of the server that answers."""
         async with self._spends.seldom.transaction() as statements:
-            await statements.value("nonces_lock", _LOCK)
-            await statements.value("nonces_floor_raise", floor)
+            await statements.value("nonces_lock", lock=_LOCK)
+            await statements.value("nonces_floor_raise", floor=floor)
 
     async def empty_nonce_slots(self) -> int:
         """Empty the partitions that the floor has left behind; how many. What is locked is left for the next time."""
         emptied = 0
         for row in await self._spends.seldom.rows("nonces_left_behind"):
             async with self._spends.seldom.transaction() as statements:
-                if not await statements.value("nonces_try_lock", _LOCK):
+                if not await statements.value("nonces_try_lock", lock=_LOCK):
                     break  # another worker is at it
-                emptied += await statements.value("nonces_slot_empty", row["slot"])
+                emptied += await statements.value("nonces_slot_empty", slot=row["slot"])
         return emptied

@@ -1,14 +1,18 @@
 """The named statements of `sql/queries/*.sql`.
 
-A statement begins with `-- name: its_name`, then a comment that says what it does, then native SQL with `$1`:
+A statement begins with `-- name: its_name`, then a comment that says what it does, then native SQL with `$parameter`:
 
     -- name: user_find
     -- The user of that name, whatever its letters' case.
-    select … from users where lower(username) = lower($1);
+    select … from users where lower(username) = lower($username);
+
+Parameters are named in small letters and may stand in several places. Postgres itself knows numbers only: each name
+becomes `$1`, `$2`, … when the files are read, in the order in which the names come first.
 """
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -18,19 +22,56 @@ from gateway.resources import folder
 _NAME: Final = re.compile(r"^-- name: ([a-z][a-z0-9_]*)$", re.MULTILINE)
 _DESCRIPTION: Final = re.compile(r"\s*-- \S")
 
+# One piece of SQL (PostgreSQL 18, section 4.1): what a `$` in quotes or within a name is, is no parameter.
+_PIECE: Final = re.compile(
+    r"""
+    (?P<comment> (?: \s* --[^\n]* )+ )
+  | (?P<verbatim>
+        \b[eE]'(?: [^'\\] | \\. | '' )*+'       # a string with escapes
+      | '(?: [^'] | '' )*+'
+      | "(?: [^"] | "" )*+"
+      | \$(?P<tag> (?: [^\W\d]\w* )? )\$ .*? \$(?P=tag)\$
+      | [^\W\d][\w$]*                           # a word, which may have a dollar sign in it
+    )
+  | \$(?P<parameter> \w+ )
+  | (?P<unknown> ['"$] | /\* )                  # a quotation without an end, a lone dollar sign
+  | .
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+_PARAMETER: Final = re.compile(r"[a-z][a-z0-9_]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A statement as Postgres takes it, and the names of its parameters in the order of their numbers."""
+
+    name: str
+    sql: str
+    parameters: tuple[str, ...]
+    _names: frozenset[str] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_names", frozenset(self.parameters))
+
+    def arguments(self, given: Mapping[str, object]) -> list[object]:
+        """The values in their order. Raises TypeError that names what is missing or unknown."""
+        if given.keys() != self._names:
+            faults = [f"has no ${name}" for name in sorted(given.keys() - self._names)]
+            faults += [f"lacks ${name}" for name in self.parameters if name not in given]
+            raise TypeError(f"the statement {self.name} {' and '.join(faults)}")
+        return [given[name] for name in self.parameters]
+
 
 @cache
-def load() -> Mapping[str, str]:
+def load() -> Mapping[str, Query]:
     """Every statement by its name."""
     return parse(sorted((folder("sql") / "queries").glob("*.sql")))
 
 
-def parse(files: list[Path]) -> dict[str, str]:
-    """The statements of some files. Raises ValueError on a nameless, undescribed or doubled one.
-
-    The name stays in the text as a comment, so that `pg_stat_activity` shows it to an operator.
-    """
-    found: dict[str, str] = {}
+def parse(files: list[Path]) -> dict[str, Query]:
+    """The statements of some files. Raises ValueError on one that is nameless, undescribed, doubled or malformed."""
+    found: dict[str, Query] = {}
     for file in files:
         before, *parts = _NAME.split(file.read_text(encoding="utf-8"))
         if before.strip():
@@ -40,10 +81,38 @@ def parse(files: list[Path]) -> dict[str, str]:
                 raise ValueError(f"{file.name}: {name} is defined twice")
             if _DESCRIPTION.match(body) is None:
                 raise ValueError(f"{file.name}: {name} has no description")
-            found[name] = f"-- {name}\n{_statement(body)}"
+            try:
+                found[name] = compiled(name, body)
+            except ValueError as exc:
+                raise ValueError(f"{file.name}: {name}: {exc}") from exc
     return found
 
 
-def _statement(body: str) -> str:
-    lines = [line for line in body.splitlines() if line.strip() and not line.lstrip().startswith("--")]
-    return "\n".join(lines).rstrip().removesuffix(";")
+def compiled(name: str, text: str) -> Query:
+    """A statement with numbers for its parameters, without comments. Raises ValueError where it cannot be read.
+
+    The name stays in the text as a comment, so that `pg_stat_activity` shows it to an operator.
+    """
+    numbers: dict[str, int] = {}
+
+    def numbered(piece: re.Match[str]) -> str:
+        parameter = piece["parameter"]
+        if piece["comment"] is not None:
+            return ""
+        if piece["unknown"] is not None:
+            raise ValueError(f"what begins with {piece[0]} in {_line_of(piece)!r} is not understood, or has no end")
+        if parameter is None:
+            return piece[0]
+        if _PARAMETER.fullmatch(parameter) is None:
+            raise ValueError(f"${parameter}: a parameter is named in small letters, as $client_id is")
+        return f"${numbers.setdefault(parameter, len(numbers) + 1)}"
+
+    sql = _PIECE.sub(numbered, text).strip().removesuffix(";").rstrip()
+    return Query(name, f"-- {name}\n{sql}", tuple(numbers))
+
+
+def _line_of(piece: re.Match[str]) -> str:
+    """The line in which a piece begins."""
+    text, at = piece.string, piece.start()
+    end = text.find("\n", at)
+    return text[text.rfind("\n", 0, at) + 1 : end if end >= 0 else None].strip()

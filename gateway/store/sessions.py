@@ -32,20 +32,20 @@ class Sessions(Base):
         now = self.now()
         row = await self._database.row(
             "session_start",
-            new_identifier("s"),
-            digest(session_token),
-            subject,
-            now,
-            now + timedelta(seconds=lifetime),
-            password_hash,
+            session_id=new_identifier("s"),
+            digest=digest(session_token),
+            subject=subject,
+            now=now,
+            expires_at=now + timedelta(seconds=lifetime),
+            password_hash=password_hash,
         )
         return None if row is None else _session_of(row)
 
     async def session(self, session_token: str) -> Session | None:
         """The live session of a live user."""
-        row = await self._database.row("session_find", digest(session_token), self.now())
+        row = await self._database.row("session_find", digest=digest(session_token), now=self.now())
         return None if row is None else _session_of(row)
 
     async def end_session(self, session_token: str) -> bool:
         """Signed out; False when there was no such session."""
-        return await self._database.value("session_end", digest(session_token), self.now()) is not None
+        return await self._database.value("session_end", digest=digest(session_token), now=self.now()) is not None

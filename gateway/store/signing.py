@@ -38,10 +38,12 @@ class SigningTokens(Base):
     async def signing_token(self, token: str) -> SigningToken | None:
         """An access token by what the client presents; None if it is unknown."""
         hashed = digest(token)
-        row = await self._database.row("signing_token_find", hashed)
+        row = await self._database.row("signing_token_find", digest=hashed)
         if row is None:
             return None
-        others = await self._database.rows("signing_tokens_of_client", row["client_id"], hashed, _OTHERS)
+        others = await self._database.rows(
+            "signing_tokens_of_client", client_id=row["client_id"], digest=hashed, most=_OTHERS
+        )
         keys = ((other["issued_at"], self._key_of(other)) for other in others)
         return SigningToken(
             token_type=row["token_type"],

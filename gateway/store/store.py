@@ -109,7 +109,7 @@ class Store(
         """The data's sealed keys and keyed checks are worth nothing under another master key."""
         written = await self._database.value("master_key_find")
         if written is None:
-            await self._database.row("master_key_note", self._keyring.key_id)
+            await self._database.row("master_key_note", key_id=self._keyring.key_id)
             written = await self._database.value("master_key_find")
         if written not in self._keyring.key_ids:
             await self.close()

@@ -75,7 +75,7 @@ class Tally:
         """Look what others have written; `failures` and `rested` answer by it."""
         keys = [(account, browser) for account in accounts]
         versions = {key: self._counts[key].version if key in self._counts else 0 for key in keys}
-        rows = await self._database.rows("attempts_find", list(accounts), browser)
+        rows = await self._database.rows("attempts_find", accounts=list(accounts), browser=browser)
         found = {row["account"]: row for row in rows}
         for key in keys:
             if key[0] in found and key not in self._counts:
@@ -168,7 +168,9 @@ class Tally:
         if not self._clears:
             return
         keys = list(islice(self._clears, _AT_ONCE))
-        await self._database.row("attempts_clear", [account for account, _ in keys], [browser for _, browser in keys])
+        await self._database.row(
+            "attempts_clear", accounts=[account for account, _ in keys], browsers=[browser for _, browser in keys]
+        )
         self._clears.difference_update(keys)
         for key in keys:
             if key in self._counts:
@@ -184,10 +186,16 @@ class Tally:
             count.sending, count.fresh = count.fresh, 0
             count.version += 1
         versions = {key: count.version for key, count in sent.items()}
-        arguments = [(*key, count.sending, count.last_failed_at) for key, count in sent.items()]
         rows: list[Row] | None = None
         try:
-            rows = await self._database.rows("attempts_add", *map(list, zip(*arguments, strict=True)), self._rest)
+            rows = await self._database.rows(
+                "attempts_add",
+                accounts=[account for account, _ in sent],
+                browsers=[browser for _, browser in sent],
+                failures=[count.sending for count in sent.values()],
+                last_failed_at=[count.last_failed_at for count in sent.values()],
+                rest=self._rest,
+            )
         finally:
             found = {(row["account"], row["browser"]): row for row in rows or ()}
             for key, count in sent.items():
@@ -205,9 +213,18 @@ class Tally:
         notes, self._notes = self._notes, {}
         if not notes:
             return
-        arguments = [(first, *note, times) for note, (times, first) in notes.items()]
+        minutes, kinds, subjects, client_ids = zip(*notes, strict=True)
+        failures, firsts = zip(*notes.values(), strict=True)
         try:
-            await self._database.row("failures_note", *map(list, zip(*arguments, strict=True)))
+            await self._database.row(
+                "failures_note",
+                at=firsts,
+                minutes=minutes,
+                kinds=kinds,
+                subjects=subjects,
+                client_ids=client_ids,
+                failures=failures,
+            )
         except BaseException:
             for note, (times, first) in notes.items():
                 self._notes[note] = times + self._notes.get(note, (0, first))[0], first

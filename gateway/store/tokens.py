@@ -146,14 +146,14 @@ class TokenIssue(Base):
     async def _redeem(
         self, statements: Statements, client: Client, code: bytes, request: CodeRequest, now: datetime
     ) -> IssuedTokens | OAuthError:
-        row = await statements.row("code_lock", code)
+        row = await statements.row("code_lock", digest=code)
         if row is None:
             return refuse_code("unknown code").error
         match decide_code(_code_record(row), request, now):
             case Refuse(error):
                 return error
             case Replay(error):
-                await statements.row("family_revoke", row["family_id"], "code.replayed", now)
+                await statements.row("family_revoke", family_id=row["family_id"], why="code.replayed", now=now)
                 return error
             case Issue(scopes, resource):
                 origin = _origin_of(row, "authorization_code", new_identifier("t"), code=code)
@@ -190,18 +190,18 @@ class TokenIssue(Base):
         self, statements: Statements, client: Client, presented: str, request: RefreshRequest, now: datetime
     ) -> IssuedTokens | OAuthError:
         used = digest(presented)
-        row = await statements.row("refresh_lock", used)
+        row = await statements.row("refresh_lock", digest=used)
         if row is None:
             return refuse_refresh("unknown refresh token").error
         spent = row["successor"] is not None
-        successor_spent = spent and await statements.value("successor_find", row["successor"]) is not False
+        successor_spent = spent and await statements.value("successor_find", digest=row["successor"]) is not False
         record = _refresh_record(row, successor_spent=successor_spent)
         successors = self._keyring.successors(presented, row["salt"])
         match decide_refresh(record, request, now, self._tokens.refresh_grace):
             case Refuse(error):
                 return error
             case Replay(error):
-                await statements.row("family_revoke", row["family_id"], "refresh.reused", now)
+                await statements.row("family_revoke", family_id=row["family_id"], why="refresh.reused", now=now)
                 return error
             case Issue(scopes, resource):
                 origin = _origin_of(row, "refresh_token", row["family_id"], used=used)
@@ -228,10 +228,10 @@ class TokenIssue(Base):
 
         Raises OperatorError for an unknown or disabled client or user.
         """
-        found = await self._database.row("client_find", client_id)
+        found = await self._database.row("client_find", client_id=client_id)
         if found is None or found["disabled_at"] is not None:
             raise OperatorError(_unusable("client", client_id, disabled=found is not None))
-        person = None if username is None else await self._database.row("user_find", username)
+        person = None if username is None else await self._database.row("user_find", username=username)
         if username is not None and (person is None or person["disabled_at"] is not None):
             raise OperatorError(_unusable("user", username, disabled=person is not None))
         client, subject = client_of(found), None if person is None else person["subject"]
@@ -265,25 +265,25 @@ class TokenIssue(Base):
         new_refresh = None if refresh is None or not refresh.new else digest(refresh.token)
         written = await statements.value(
             "tokens_issue",
-            hashed,
-            client.client_id,
-            origin.subject,
-            origin.client_generation,
-            origin.user_generation,
-            sorted(access.scopes),
-            list(access.resource),
-            access.token_type,
-            None if mac_key is None else self._keyring.seal(MAC_KEY, hashed.hex(), mac_key.encode()),
-            mac_algorithm,
-            origin.family_id,
-            origin.code,
-            origin.by,
-            origin.refresh_token,
-            new_refresh,
-            secrets.token_bytes(_SALT_BYTES),
-            now,
-            now + timedelta(seconds=access.ttl),
-            None if new_refresh is None else now + timedelta(seconds=self._tokens.refresh_ttl),
+            access_token=hashed,
+            client_id=client.client_id,
+            subject=origin.subject,
+            client_generation=origin.client_generation,
+            user_generation=origin.user_generation,
+            scopes=sorted(access.scopes),
+            resource=list(access.resource),
+            token_type=access.token_type,
+            mac_key=None if mac_key is None else self._keyring.seal(MAC_KEY, hashed.hex(), mac_key.encode()),
+            mac_algorithm=mac_algorithm,
+            family_id=origin.family_id,
+            code=origin.code,
+            by=origin.by,
+            used=origin.refresh_token,
+            successor=new_refresh,
+            salt=secrets.token_bytes(_SALT_BYTES),
+            now=now,
+            access_expires_at=now + timedelta(seconds=access.ttl),
+            refresh_expires_at=None if new_refresh is None else now + timedelta(seconds=self._tokens.refresh_ttl),
         )
         if written is None:
             return invalid_client("the client or the user was disabled or deleted")

@@ -44,7 +44,7 @@ class Upkeep(Base):
         differ by more than a minute: what one of them takes for dead may live.
         """
         async with self._database.transaction(ACT_DEADLINE) as statements:
-            row = await statements.row("sweep_lock", _SWEEP_LOCK)
+            row = await statements.row("sweep_lock", lock=_SWEEP_LOCK)
             assert row is not None  # noqa: S101 -- the statement has no condition
             self._clock.compare(row["now"])
             if not row["locked"]:
@@ -57,6 +57,6 @@ class Upkeep(Base):
 
     async def _sweep(self, statements: Statements, batch: int) -> int:
         now = self.now()
-        gone = [await statements.value(name, now, batch) for name in _EXPIRED]
-        gone += [await statements.value(name, now, batch, kept) for name, kept in _KEPT.items()]
+        gone = [await statements.value(name, now=now, batch=batch) for name in _EXPIRED]
+        gone += [await statements.value(name, now=now, batch=batch, kept=kept) for name, kept in _KEPT.items()]
         return sum(gone)

@@ -30,7 +30,13 @@ class Users(Base):
         """
         with judged():
             row = await self._database.row(
-                "user_create", new_identifier("u"), username, email, name, password_hash, self.now()
+                "user_create",
+                subject=new_identifier("u"),
+                username=username,
+                email=email,
+                name=name,
+                password_hash=password_hash,
+                now=self.now(),
             )
         assert row is not None  # noqa: S101  # the statement inserts one row or raises
         return user_of(row)
@@ -41,7 +47,7 @@ class Users(Base):
 
     async def user(self, username: str) -> User | None:
         """Also a disabled one; the caller looks at `disabled_at`."""
-        row = await self._database.row("user_find", username) if storable(username) else None
+        row = await self._database.row("user_find", username=username) if storable(username) else None
         return None if row is None else user_of(row)
 
     async def update_user(
@@ -52,7 +58,9 @@ class Users(Base):
         None when there is no such user. The subject stays, with all that was issued. Raises as `create_user` does.
         """
         with judged():
-            row = await self._database.row("user_update", username, new_username, email, name, self.now())
+            row = await self._database.row(
+                "user_update", username=username, new_username=new_username, email=email, name=name, now=self.now()
+            )
         return None if row is None else user_of(row)
 
     async def set_password(self, username: str, password_hash: str) -> bool:
@@ -60,39 +68,44 @@ class Users(Base):
         with judged():
             async with self._database.transaction() as statements:
                 return await self._forget(
-                    await statements.row("user_set_password", username, password_hash, self.now()), statements
+                    await statements.row(
+                        "user_set_password", username=username, password_hash=password_hash, now=self.now()
+                    ),
+                    statements,
                 )
 
     async def unlock_user(self, username: str) -> bool:
         """Forget the wrong passwords for the user, by whichever name and browser. False when there is no such user."""
         async with self._database.transaction() as statements:
-            return await self._forget(await statements.row("user_unlock", username, self.now()), statements)
+            return await self._forget(
+                await statements.row("user_unlock", username=username, now=self.now()), statements
+            )
 
     async def _forget(self, person: Row | None, statements: Statements) -> bool:
         if person is not None:
             names = [name for name in (person["username"], person["email"]) if name is not None]
             accounts = [account_digest(self._keyring, person["subject"])]
             accounts += [name_digest(self._keyring, name) for name in names]
-            await statements.row("attempts_forget", accounts)
+            await statements.row("attempts_forget", accounts=accounts)
         return person is not None
 
     async def disable_user(self, username: str, disabled: bool = True) -> bool:
         """Sign-in is refused; sessions and tokens end for good, so that enabling again revives none of them."""
         name = "user_disable" if disabled else "user_enable"
-        return await self._database.value(name, username, self.now()) is not None
+        return await self._database.value(name, username=username, now=self.now()) is not None
 
     async def delete_user(self, username: str) -> bool:
         """Gone with all that was theirs; the username may then be another person's, with another subject."""
         async with self._database.transaction(ACT_DEADLINE) as statements:
-            return await statements.value("user_delete", username, self.now()) is not None
+            return await statements.value("user_delete", username=username, now=self.now()) is not None
 
     async def revoke_user(self, username: str) -> int | None:
         """End all tokens and codes of a user: how many access tokens and refresh families lived, None if unknown."""
         async with self._database.transaction(ACT_DEADLINE) as statements:
-            ended: int | None = await statements.value("user_revoke", username, self.now())
+            ended: int | None = await statements.value("user_revoke", username=username, now=self.now())
             return ended
 
     async def sign_in_candidate(self, login: str) -> SignInCandidate | None:
         """The live user with that username or email address."""
-        row = await self._database.row("user_candidate", login) if storable(login) else None
+        row = await self._database.row("user_candidate", login=login) if storable(login) else None
         return None if row is None else SignInCandidate(user=user_of(row), password_hash=row["password_hash"])

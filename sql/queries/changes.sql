@@ -1,22 +1,23 @@
 -- name: changes_read
--- What changed after $1, at most $2 of it, each as kind, space, key; the ends of the log in the same snapshot; and what
--- tells this server's history from another's. The timeline is that of the log's name, which an ordinary role may ask
--- for, and which a promotion changes at once, while that in the control file waits for a checkpoint. And the time.
+-- What changed after $after, at most $most of it, each as kind, space, key; the ends of the log in the same snapshot;
+-- and what tells this server's history from another's. The timeline is that of the log's name, which an ordinary role
+-- may ask for, and which a promotion changes at once, while that in the control file waits for a checkpoint. And the
+-- time.
 select
     extract(epoch from pg_postmaster_start_time())::double precision as server,
     left(pg_walfile_name(pg_current_wal_lsn()), 8) as timeline,
     extract(epoch from clock_timestamp())::double precision as now,
     (select coalesce(min(id), 0) from changes) as oldest,
     (select coalesce(max(id), 0) from changes) as newest,
-    array(select kind || ' ' || key from changes where id > $1 order by id limit $2) as changes;
+    array(select kind || ' ' || key from changes where id > $after order by id limit $most) as changes;
 
 -- name: sweep_changes
 -- Changes that everybody has read or will never ask for again; the newest stays, so that the log has an end.
 with gone as (
     delete from changes where id = any (array(
         select id from changes
-        where at <= least($1, now()) - $3::interval and id < (select max(id) from changes)
-        order by id limit $2 for update skip locked
+        where at <= least($now, now()) - $kept::interval and id < (select max(id) from changes)
+        order by id limit $batch for update skip locked
     ))
     returning 1
 )

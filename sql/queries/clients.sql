@@ -1,18 +1,21 @@
 -- name: client_create
--- A new client; $19 is the digest of its secret, null for a public one.
+-- A new client; $secret_digest is the digest of its secret, null for a public one.
 with created as (
     insert into clients (
         client_id, name, confidential, redirect_uris, grant_types, scopes, token_type, mac_drafts, mac_algorithm,
         pkce_required, first_party, verified, description, owner, homepage, privacy, terms, created_at
     )
-    values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
+    values (
+        $client_id, $name, $confidential, $redirect_uris, $grant_types, $scopes, $token_type, $mac_drafts,
+        $mac_algorithm, $pkce_required, $first_party, $verified, $description, $owner, $homepage, $privacy, $terms, $now
+    )
     returning *
 ), secret as (
     insert into client_secrets (digest, client_id, created_at)
-    select $19, client_id, $18 from created where $19::bytea is not null
+    select $secret_digest, client_id, $now from created where $secret_digest::bytea is not null
 ), recorded as (
     insert into events (at, kind, client_id, detail)
-    select $18, 'client.created', client_id, jsonb_build_object('name', name) from created
+    select $now, 'client.created', client_id, jsonb_build_object('name', name) from created
 )
 select client_id from created;
 
@@ -30,113 +33,116 @@ select c.*, l.name as logo, o.username as owner_username, o.name as owner_name
 from clients c
 left join client_logos l on l.client_id = c.client_id
 left join users o on o.subject = c.owner
-where c.client_id = $1;
+where c.client_id = $client_id;
 
 -- name: clients_owned
 -- The clients that a person answers for.
-select client_id from clients where owner = $1 order by created_at, client_id;
+select client_id from clients where owner = $owner order by created_at, client_id;
 
 -- name: client_update
--- What a client is, anew; one that became public loses its secrets, and $18 is the name of the only logo that stays.
+-- What a client is, anew; one that became public loses its secrets, and $logo is the name of the only logo that stays.
 with changed as (
     update clients set
-        name = $2, confidential = $3, redirect_uris = $4, grant_types = $5, scopes = $6, token_type = $7,
-        mac_drafts = $8, mac_algorithm = $9, pkce_required = $10, first_party = $11, verified = $12,
-        description = $13, owner = $14, homepage = $15, privacy = $16, terms = $17
-    where client_id = $1
+        name = $name, confidential = $confidential, redirect_uris = $redirect_uris, grant_types = $grant_types,
+        scopes = $scopes, token_type = $token_type, mac_drafts = $mac_drafts, mac_algorithm = $mac_algorithm,
+        pkce_required = $pkce_required, first_party = $first_party, verified = $verified,
+        description = $description, owner = $owner, homepage = $homepage, privacy = $privacy, terms = $terms
+    where client_id = $client_id
     returning client_id, confidential
 ), dropped as (
     delete from client_secrets using changed
     where client_secrets.client_id = changed.client_id and not changed.confidential
 ), bare as (
     delete from client_logos using changed
-    where client_logos.client_id = changed.client_id and client_logos.name is distinct from $18
+    where client_logos.client_id = changed.client_id and client_logos.name is distinct from $logo
 ), recorded as (
-    insert into events (at, kind, client_id) select $19, 'client.updated', client_id from changed
+    insert into events (at, kind, client_id) select $now, 'client.updated', client_id from changed
 )
 select client_id from changed;
 
 -- name: client_logo_set
 -- A client's logo, in place of the one that it had.
-insert into client_logos (client_id, name, content) values ($1, $2, $3)
-on conflict (client_id) do update set name = $2, content = $3;
+insert into client_logos (client_id, name, content) values ($client_id, $name, $content)
+on conflict (client_id) do update set name = $name, content = $content;
 
 -- name: client_logo_find
 -- The picture of that name; clients with the same picture have the same name for it.
-select content from client_logos where name = $1 limit 1;
+select content from client_logos where name = $name limit 1;
 
 -- name: client_lock
 -- A confidential client whose secrets are about to change, one at a time.
-select client_id from clients where client_id = $1 and confidential for update;
+select client_id from clients where client_id = $client_id and confidential for update;
 
 -- name: secrets_retire
--- The secrets that a newer one replaces end $3 after $2, which is no later than now, unless they end before.
-update client_secrets set expires_at = least(expires_at, least($2, now()) + $3::interval) where client_id = $1;
+-- The secrets that a newer one replaces end $overlap after $now, which is no later than now, unless they end before.
+update client_secrets set expires_at = least(expires_at, least($now, now()) + $overlap::interval)
+where client_id = $client_id;
 
 -- name: secrets_list
 -- The secrets of a client that count, the newest first: since when, and until when where a newer one takes over.
 select created_at, expires_at from client_secrets
-where client_id = $1 and (expires_at is null or expires_at > $2)
+where client_id = $client_id and (expires_at is null or expires_at > $now)
 order by expires_at desc nulls first;
 
 -- name: secret_add
 -- The secret that replaces them.
 with added as (
-    insert into client_secrets (digest, client_id, created_at) values ($1, $2, $3) returning client_id
+    insert into client_secrets (digest, client_id, created_at) values ($secret_digest, $client_id, $now)
+    returning client_id
 )
-insert into events (at, kind, client_id) select $3, 'client.secret_rotated', client_id from added;
+insert into events (at, kind, client_id) select $now, 'client.secret_rotated', client_id from added;
 
 -- name: client_disable
 -- Refused from now on; what was issued to it is dead for good.
 with changed as (
-    update clients set disabled_at = coalesce(disabled_at, $2), generation = generation + 1
-    where client_id = $1
+    update clients set disabled_at = coalesce(disabled_at, $now), generation = generation + 1
+    where client_id = $client_id
     returning client_id
 ), recorded as (
-    insert into events (at, kind, client_id) select $2, 'client.disabled', client_id from changed
+    insert into events (at, kind, client_id) select $now, 'client.disabled', client_id from changed
 )
 select client_id from changed;
 
 -- name: client_enable
 -- May ask again; what was ended stays ended.
 with changed as (
-    update clients set disabled_at = null where client_id = $1 returning client_id
+    update clients set disabled_at = null where client_id = $client_id returning client_id
 ), recorded as (
-    insert into events (at, kind, client_id) select $2, 'client.enabled', client_id from changed
+    insert into events (at, kind, client_id) select $now, 'client.enabled', client_id from changed
 )
 select client_id from changed;
 
 -- name: client_delete
 -- Gone for good, with its secrets, grants and all that hangs on them.
 with gone as (
-    delete from clients where client_id = $1 returning client_id, name
+    delete from clients where client_id = $client_id returning client_id, name
 ), recorded as (
     insert into events (at, kind, client_id, detail)
-    select $2, 'client.deleted', client_id, jsonb_build_object('name', name) from gone
+    select $now, 'client.deleted', client_id, jsonb_build_object('name', name) from gone
 )
 select client_id from gone;
 
 -- name: client_authenticate
--- A live client, and whether $2 is the digest of a secret of its own.
+-- A live client, and whether $secret_digest is the digest of a secret of its own.
 select c.*, l.name as logo, o.username as owner_username, o.name as owner_name, s.digest is not null as proven
 from clients c
 left join client_secrets s
-    on s.client_id = c.client_id and s.digest = $2 and (s.expires_at is null or s.expires_at > $3)
+    on s.client_id = c.client_id and s.digest = $secret_digest and (s.expires_at is null or s.expires_at > $now)
 left join client_logos l on l.client_id = c.client_id
 left join users o on o.subject = c.owner
-where c.client_id = $1 and c.disabled_at is null;
+where c.client_id = $client_id and c.disabled_at is null;
 
 -- name: client_revoke
 -- Ends every token and code of a client; counts the access tokens and families that lived.
 with ended as (
-    update clients set generation = generation + 1 where client_id = $1 returning client_id
+    update clients set generation = generation + 1 where client_id = $client_id returning client_id
 ), counted as (
     select
-        (select count(*) from living_access_tokens t where t.client_id = e.client_id and t.expires_at > $2)
-        + (select count(*) from living_families f where f.client_id = e.client_id and f.expires_at > $2) as n
+        (select count(*) from living_access_tokens t where t.client_id = e.client_id and t.expires_at > $now)
+        + (select count(*) from living_families f where f.client_id = e.client_id and f.expires_at > $now) as n
     from ended e
 ), recorded as (
     insert into events (at, kind, client_id, detail)
-    select $2, 'token.revoked', client_id, '{"all": true}' from ended
+    select $now, 'token.revoked', client_id, '{"all": true}' from ended
 )
 select n from counted;

@@ -3,59 +3,62 @@
 insert into flows (
     flow_id, subject, client_id, redirect_uri, scopes, state, code_challenge, resource, created_at, expires_at
 )
-select $1, s.subject, c.client_id, $4, $5, $6, $7, $8, $9, $10
+select $flow_id, s.subject, c.client_id, $redirect_uri, $scopes, $state, $code_challenge, $resource, $now, $expires_at
 from living_sessions s
-join clients c on c.client_id = $3
-where s.session_id = $2 and s.expires_at > $9 and c.disabled_at is null
+join clients c on c.client_id = $client_id
+where s.session_id = $session_id and s.expires_at > $now and c.disabled_at is null
 returning *, false as spent, false as usable;
 
 -- name: flow_find
 -- A flow of the person whose session this is, with the answer that it got, if it got one. A code is `usable` until it
 -- is spent, expires or is revoked.
 select f.*, k.spent_at is not null as spent,
-    coalesce(k.spent_at is null and k.expires_at > $3 and g.revoked_at is null
+    coalesce(k.spent_at is null and k.expires_at > $now and g.revoked_at is null
         and k.user_generation = s.user_generation and k.client_generation = c.generation, false) as usable
 from flows f
 join living_sessions s on s.subject = f.subject
 join clients c on c.client_id = f.client_id
 left join codes k on k.digest = f.code_digest
 left join grants g on g.grant_id = k.grant_id
-where f.flow_id = $1 and s.session_id = $2 and f.expires_at > $3 and s.expires_at > $3 and c.disabled_at is null;
+where f.flow_id = $flow_id and s.session_id = $session_id and f.expires_at > $now and s.expires_at > $now
+    and c.disabled_at is null;
 
 -- name: flow_allow
 -- AwaitingConsent → Granted → a code, once. Of the scopes that were asked for, the grant keeps those that were
 -- allowed now; of others, what it had. The grant is locked from here on.
 with decided as (
-    update flows f set decision = 'granted', allowed = $3, code_digest = $6, sealed_code = $8
+    update flows f set decision = 'granted', allowed = $allowed, code_digest = $code, sealed_code = $sealed_code
     from living_sessions s, clients c
-    where f.flow_id = $1 and s.session_id = $2 and f.decision is null and f.expires_at > $5 and $3::text[] <@ f.scopes
-        and s.subject = f.subject and s.expires_at > $5
+    where f.flow_id = $flow_id and s.session_id = $session_id and f.decision is null and f.expires_at > $now
+        and $allowed::text[] <@ f.scopes
+        and s.subject = f.subject and s.expires_at > $now
         and c.client_id = f.client_id and c.disabled_at is null
     returning f.client_id, f.redirect_uri, f.scopes, f.resource, f.code_challenge,
         f.subject, s.user_generation, c.generation as client_generation
 ), granted as (
     insert into grants as g (grant_id, subject, client_id, resource, scopes, created_at, updated_at)
-    select $4, subject, client_id, array(select unnest(resource) order by 1), $3, $5, $5 from decided
+    select $grant_id, subject, client_id, array(select unnest(resource) order by 1), $allowed, $now, $now from decided
     on conflict (subject, client_id, resource) where revoked_at is null do update set
         scopes = array(
             (select unnest(g.scopes) except select unnest(d.scopes) from decided d)
             union select unnest(excluded.scopes)
             order by 1
         ),
-        updated_at = $5
+        updated_at = $now
     returning g.grant_id
 ), issued as (
     insert into codes (
         digest, grant_id, redirect_uri, scopes, resource, code_challenge, client_generation, user_generation,
         issued_at, expires_at
     )
-    select $6, g.grant_id, d.redirect_uri, $3, d.resource, d.code_challenge, d.client_generation, d.user_generation,
-        $5, $7
+    select $code, g.grant_id, d.redirect_uri, $allowed, d.resource, d.code_challenge, d.client_generation,
+        d.user_generation, $now, $expires_at
     from decided d, granted g
     returning digest
 ), recorded as (
     insert into events (at, kind, subject, client_id, detail)
-    select $5, 'consent.given', subject, client_id, jsonb_build_object('scopes', $3::text[], 'resource', resource)
+    select $now, 'consent.given', subject, client_id,
+        jsonb_build_object('scopes', $allowed::text[], 'resource', resource)
     from decided
 )
 select grant_id from granted where exists (select from issued);
@@ -64,61 +67,63 @@ select grant_id from granted where exists (select from issued);
 -- What came from these grants and goes beyond what they allow now ends for good. They were locked by the statement
 -- before: who redeems a code holds its grant, so that no family is overlooked.
 with unspent as (
-    update codes k set expires_at = least(k.expires_at, $2)
+    update codes k set expires_at = least(k.expires_at, $now)
     from grants g
-    where k.grant_id = g.grant_id and g.grant_id = any ($1::text[]) and k.spent_at is null
+    where k.grant_id = g.grant_id and g.grant_id = any ($grant_ids::text[]) and k.spent_at is null
         and not k.scopes <@ g.scopes
 )
-update families f set revoked_at = $2
+update families f set revoked_at = $now
 from grants g
-where f.grant_id = g.grant_id and g.grant_id = any ($1::text[]) and f.revoked_at is null and not f.scopes <@ g.scopes;
+where f.grant_id = g.grant_id and g.grant_id = any ($grant_ids::text[]) and f.revoked_at is null
+    and not f.scopes <@ g.scopes;
 
 -- name: flow_deny
 -- AwaitingConsent → Denied, once.
 with decided as (
     update flows f set decision = 'denied'
     from living_sessions s
-    where f.flow_id = $1 and s.session_id = $2 and f.decision is null and f.expires_at > $3
-        and s.subject = f.subject and s.expires_at > $3
+    where f.flow_id = $flow_id and s.session_id = $session_id and f.decision is null and f.expires_at > $now
+        and s.subject = f.subject and s.expires_at > $now
     returning f.client_id, f.subject
 ), recorded as (
     insert into events (at, kind, subject, client_id)
-    select $3, 'consent.denied', subject, client_id from decided
+    select $now, 'consent.denied', subject, client_id from decided
 )
 select 1 from decided;
 
 -- name: code_issue
--- A code without asking: from a grant that covers it, or one that is written now ($11, a first-party client).
+-- A code without asking: from a grant that covers it, or one that is written now ($remember, a first-party client).
 with person as (
     select s.subject, s.user_generation, c.client_id, c.generation as client_generation
     from living_sessions s
-    join clients c on c.client_id = $2
-    where s.session_id = $1 and s.expires_at > $8 and c.disabled_at is null
+    join clients c on c.client_id = $client_id
+    where s.session_id = $session_id and s.expires_at > $now and c.disabled_at is null
 ), written as (
     insert into grants as g (grant_id, subject, client_id, resource, scopes, created_at, updated_at)
-    select $10, subject, client_id, array(select unnest($5::text[]) order by 1), $4, $8, $8
-    from person where $11::boolean
+    select $grant_id, subject, client_id, array(select unnest($resource::text[]) order by 1), $scopes, $now, $now
+    from person where $remember::boolean
     on conflict (subject, client_id, resource) where revoked_at is null do update set
         scopes = array(select unnest(g.scopes) union select unnest(excluded.scopes) order by 1),
-        updated_at = $8
+        updated_at = $now
     returning g.grant_id
 ), standing as (
     select g.grant_id
     from grants g
     join person p on p.subject = g.subject and p.client_id = g.client_id
-    where g.revoked_at is null and g.resource = array(select unnest($5::text[]) order by 1)
-        and $4::text[] <@ g.scopes and not $11
+    where g.revoked_at is null and g.resource = array(select unnest($resource::text[]) order by 1)
+        and $scopes::text[] <@ g.scopes and not $remember
 ), issued as (
     insert into codes (
         digest, grant_id, redirect_uri, scopes, resource, code_challenge, client_generation, user_generation,
         issued_at, expires_at
     )
-    select $7, g.grant_id, $3, $4, $5, $6, p.client_generation, p.user_generation, $8, $9
+    select $code, g.grant_id, $redirect_uri, $scopes, $resource, $code_challenge, p.client_generation,
+        p.user_generation, $now, $expires_at
     from person p, (select grant_id from written union all select grant_id from standing) g
     returning digest
 ), recorded as (
     insert into events (at, kind, subject, client_id, detail)
-    select $8, 'consent.assumed', subject, client_id, jsonb_build_object('scopes', $4::text[])
+    select $now, 'consent.assumed', subject, client_id, jsonb_build_object('scopes', $scopes::text[])
     from person
     where exists (select from issued)
 )
@@ -128,7 +133,8 @@ select 1 from issued;
 -- What a person has allowed a client at just these resources.
 select scopes
 from grants
-where subject = $1 and client_id = $2 and revoked_at is null and resource = array(select unnest($3::text[]) order by 1);
+where subject = $subject and client_id = $client_id and revoked_at is null
+    and resource = array(select unnest($resource::text[]) order by 1);
 
 -- name: grants_list
 -- The applications that a person has allowed something, by name.
@@ -139,25 +145,27 @@ from grants g
 join clients c on c.client_id = g.client_id
 left join client_logos l on l.client_id = c.client_id
 left join users o on o.subject = c.owner
-where g.subject = $1 and g.revoked_at is null
+where g.subject = $subject and g.revoked_at is null
 order by lower(c.name), g.client_id, g.resource;
 
 -- name: grant_withdraw
 -- Ends what a person allowed a client, for whatever resource, and by the join all that was issued from it.
 with ended as (
-    update grants set revoked_at = $3
-    where subject = $1 and client_id = $2 and revoked_at is null
+    update grants set revoked_at = $now
+    where subject = $subject and client_id = $client_id and revoked_at is null
     returning subject, client_id
 ), recorded as (
     insert into events (at, kind, subject, client_id)
-    select distinct $3::timestamptz, 'grant.withdrawn', subject, client_id from ended
+    select distinct $now::timestamptz, 'grant.withdrawn', subject, client_id from ended
 )
 select 1 from ended limit 1;
 
 -- name: grant_withdrawn
--- The name of a client from which a person withdrew what it had, at $3 or later, and which has nothing now.
+-- The name of a client from which a person withdrew what it had, at $since or later, and which has nothing now.
 select c.name
 from clients c
-where c.client_id = $2
-    and exists (select from grants g where g.subject = $1 and g.client_id = $2 and g.revoked_at >= $3)
-    and not exists (select from grants g where g.subject = $1 and g.client_id = $2 and g.revoked_at is null);
+where c.client_id = $client_id
+    and exists (select from grants g where g.subject = $subject and g.client_id = $client_id and g.revoked_at >= $since)
+    and not exists (
+        select from grants g where g.subject = $subject and g.client_id = $client_id and g.revoked_at is null
+    );

@@ -1,6 +1,6 @@
 -- name: nonces_spend
 -- The keys that were spent now, for the first time; null for all; with a null among them if the terms are others.
-select spend_nonces($1, $2, $3, $4);
+select spend_nonces($keys, $seconds, $floor, $timeline);
 
 -- name: nonces_terms
 -- The terms on which nonces are spent now, and the server's own timeline and clock.
@@ -10,16 +10,16 @@ from nonce_floor;
 
 -- name: nonces_lock
 -- Who moves the floor or empties a slot; until the end of the transaction.
-select pg_advisory_xact_lock($1);
+select pg_advisory_xact_lock($lock);
 
 -- name: nonces_try_lock
 -- The same, if nobody else is at it.
-select pg_try_advisory_xact_lock($1);
+select pg_try_advisory_xact_lock($lock);
 
 -- name: nonces_floor_raise
--- No nonce from before $1 is accepted any more. It never goes down, and counts on the timeline of this server.
-update nonce_floor set floor = greatest(floor, $1), timeline = left(pg_walfile_name(pg_current_wal_lsn()), 8)
-where floor < $1 or timeline <> left(pg_walfile_name(pg_current_wal_lsn()), 8);
+-- No nonce from before $floor is accepted any more. It never goes down, and counts on the timeline of this server.
+update nonce_floor set floor = greatest(floor, $floor), timeline = left(pg_walfile_name(pg_current_wal_lsn()), 8)
+where floor < $floor or timeline <> left(pg_walfile_name(pg_current_wal_lsn()), 8);
 
 -- name: nonces_left_behind
 -- Slots that are outside of the window and not empty.
@@ -28,18 +28,18 @@ where (slot - floor / 60 % 32 + 32) % 32 >= 24 and pg_relation_size(format('nonc
 
 -- name: nonces_slot_empty
 -- Empty a slot; false if it is in the window, or its lock is not to be had.
-select empty_nonce_slot($1);
+select empty_nonce_slot($slot);
 
 -- name: token_nonces_spend
 -- The keys that were spent now, for the first time, and count as long as their token.
-select spend_token_nonces($1, $2);
+select spend_token_nonces($keys, $expiries);
 
 -- name: sweep_token_nonces
 -- Nonces whose token has ended, also by the server: a worker whose clock is ahead must not let others pass them anew.
 with gone as (
     delete from token_nonces where key = any (array(
         select key from token_nonces
-        where expires_at <= least($1, now()) order by expires_at limit $2 for update skip locked
+        where expires_at <= least($now, now()) order by expires_at limit $batch for update skip locked
     ))
     returning 1
 )

@@ -1,10 +1,10 @@
 -- name: scope_create
 -- A scope and what the consent page says for it.
 with created as (
-    insert into scopes (name, description, created_at) values ($1, $2, $3) returning name, description
+    insert into scopes (name, description, created_at) values ($name, $description, $now) returning name, description
 ), recorded as (
     insert into events (at, kind, detail)
-    select $3, 'scope.created', jsonb_build_object('name', name) from created
+    select $now, 'scope.created', jsonb_build_object('name', name) from created
 )
 select * from created;
 
@@ -15,29 +15,29 @@ select name, description from scopes order by name;
 -- name: scope_delete
 -- No longer offered.
 with gone as (
-    delete from scopes where name = $1 returning name
+    delete from scopes where name = $name returning name
 ), recorded as (
-    insert into events (at, kind, detail) select $2, 'scope.deleted', jsonb_build_object('name', name) from gone
+    insert into events (at, kind, detail) select $now, 'scope.deleted', jsonb_build_object('name', name) from gone
 )
 select name from gone;
 
 -- name: scope_leave_grants
--- At most $2 grants allow a scope no longer, and are locked from here on.
-update grants set scopes = array_remove(scopes, $1)
+-- At most $batch grants allow a scope no longer, and are locked from here on.
+update grants set scopes = array_remove(scopes, $scope)
 where grant_id = any (array(
-    select grant_id from grants where $1 = any (scopes) and revoked_at is null order by grant_id limit $2
+    select grant_id from grants where $scope = any (scopes) and revoked_at is null order by grant_id limit $batch
     for no key update
 ))
 returning grant_id;
 
 -- name: scope_end_tokens
--- At most $3 access tokens that carry a scope and come from no grant end: how many.
+-- At most $batch access tokens that carry a scope and come from no grant end: how many.
 with ended as (
-    update access_tokens set revoked_at = $2
+    update access_tokens set revoked_at = $now
     where digest = any (array(
         select digest from access_tokens
-        where $1 = any (scopes) and family_id is null and revoked_at is null and expires_at > $2
-        order by digest limit $3 for update
+        where $scope = any (scopes) and family_id is null and revoked_at is null and expires_at > $now
+        order by digest limit $batch for update
     ))
     returning 1
 )

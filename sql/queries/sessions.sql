@@ -1,53 +1,58 @@
 -- name: attempts_find
 -- How many wrong passwords in a row accounts had from a browser, and when the last was.
-select account, failures, last_failed_at from failed_attempts where account = any ($1::bytea[]) and browser = $2;
+select account, failures, last_failed_at from failed_attempts
+where account = any ($accounts::bytea[]) and browser = $browser;
 
 -- name: attempts_add
--- More wrong passwords of many accounts; a row that rested for $5 begins anew. Always in the same order, so that
+-- More wrong passwords of many accounts; a row that rested for $rest begins anew. Always in the same order, so that
 -- workers that write at the same time do not wait for each other in a circle.
 insert into failed_attempts as a (account, browser, failures, last_failed_at)
-select * from unnest($1::bytea[], $2::bytea[], $3::integer[], $4::timestamptz[]) as n (account, browser, failures, at)
+select * from unnest($accounts::bytea[], $browsers::bytea[], $failures::integer[], $last_failed_at::timestamptz[])
+    as n (account, browser, failures, at)
 order by account, browser
 on conflict (account, browser) do update set
     failures = excluded.failures
-        + case when a.last_failed_at <= excluded.last_failed_at - $5::interval then 0 else a.failures end,
+        + case when a.last_failed_at <= excluded.last_failed_at - $rest::interval then 0 else a.failures end,
     last_failed_at = greatest(a.last_failed_at, excluded.last_failed_at)
 returning account, browser, failures, last_failed_at;
 
 -- name: attempts_clear
 -- Rows that begin anew.
 delete from failed_attempts
-where (account, browser) in (select * from unnest($1::bytea[], $2::bytea[]));
+where (account, browser) in (select * from unnest($accounts::bytea[], $browsers::bytea[]));
 
 -- name: attempts_forget
 -- Nothing was ever wrong for these accounts, from whichever browser.
-delete from failed_attempts where account = any ($1::bytea[]);
+delete from failed_attempts where account = any ($accounts::bytea[]);
 
 -- name: failures_note
 -- More failures for the audit record: one event for a minute, a kind and an account, whoever writes.
 insert into events as e (at, minute, kind, subject, client_id, detail)
 select at, minute, kind, subject, client_id, jsonb_build_object('failures', failures)
-from unnest($1::timestamptz[], $2::timestamptz[], $3::text[], $4::text[], $5::text[], $6::integer[])
-    as n (at, minute, kind, subject, client_id, failures)
+from unnest(
+        $at::timestamptz[], $minutes::timestamptz[], $kinds::text[], $subjects::text[], $client_ids::text[],
+        $failures::integer[]
+    ) as n (at, minute, kind, subject, client_id, failures)
 order by minute, kind, subject, client_id
 on conflict (minute, kind, subject, client_id) where minute is not null do update set
     detail = jsonb_build_object('failures',
         (e.detail ->> 'failures')::integer + (excluded.detail ->> 'failures')::integer);
 
 -- name: session_start
--- A live person's browser is signed in. $6 is the password hash that was checked, if the caller gives it: a password
+-- A live person's browser is signed in. $password_hash is the one that was checked, if the caller gives it: a password
 -- that changed meanwhile opens nothing.
 with person as (
     select subject, username, email, name, created_at, disabled_at, session_generation
     from users
-    where subject = $3 and disabled_at is null and ($6::text is null or password_hash = $6)
+    where subject = $subject and disabled_at is null
+        and ($password_hash::text is null or password_hash = $password_hash)
     for key share
 ), started as (
     insert into sessions (session_id, token_digest, subject, generation, signed_in_at, expires_at)
-    select $1, $2, subject, session_generation, $4, $5 from person
+    select $session_id, $digest, subject, session_generation, $now, $expires_at from person
     returning session_id, signed_in_at, expires_at
 ), recorded as (
-    insert into events (at, kind, subject) select $4, 'sign_in.succeeded', subject from person
+    insert into events (at, kind, subject) select $now, 'sign_in.succeeded', subject from person
 )
 select * from started, person;
 
@@ -55,13 +60,13 @@ select * from started, person;
 -- The live session of a browser, with its live person.
 select session_id, signed_in_at, expires_at, subject, username, email, name, created_at, disabled_at
 from living_sessions
-where token_digest = $1 and expires_at > $2;
+where token_digest = $digest and expires_at > $now;
 
 -- name: session_end
 -- Signed out: the session is gone.
 with gone as (
-    delete from sessions where token_digest = $1 returning subject
+    delete from sessions where token_digest = $digest returning subject
 ), recorded as (
-    insert into events (at, kind, subject) select $2, 'signed_out', subject from gone
+    insert into events (at, kind, subject) select $now, 'signed_out', subject from gone
 )
 select subject from gone;

@@ -10,7 +10,7 @@ from codes k
 join grants g on g.grant_id = k.grant_id
 join clients c on c.client_id = g.client_id
 join users u on u.subject = g.subject
-where k.digest = $1
+where k.digest = $digest
 for share of g for update of k;
 
 -- name: refresh_lock
@@ -21,68 +21,72 @@ select r.salt, r.expires_at, r.spent_at, r.successor, r.family_id,
 from refresh_tokens r
 join families f on f.family_id = r.family_id
 join grants g on g.grant_id = f.grant_id
-where r.digest = $1
+where r.digest = $digest
 for update of r;
 
 -- name: successor_find
 -- Whether a successor was used. Asked under the predecessor's lock: who waited for that would not see its row before.
-select spent_at is not null from refresh_tokens where digest = $1;
+select spent_at is not null from refresh_tokens where digest = $digest;
 
 -- name: tokens_issue
--- Everything that one token response writes: the access token always; from a code ($12) its family, the code spent;
--- from a refresh token ($14) that one spent; a new refresh token ($15) where there is one.
+-- Everything that one token response writes: the access token always; from a code ($code) its family, the code spent;
+-- from a refresh token ($used) that one spent; a new refresh token ($successor) where there is one.
 with person as (
-    select c.client_id, coalesce($4::integer, c.generation) as client_generation,
-        u.subject, coalesce($5::integer, u.generation) as user_generation
+    select c.client_id, coalesce($client_generation::integer, c.generation) as client_generation,
+        u.subject, coalesce($user_generation::integer, u.generation) as user_generation
     from clients c
-    left join users u on u.subject = $3 and u.disabled_at is null
-    where c.client_id = $2 and c.disabled_at is null and ($3::text is null or u.subject is not null)
+    left join users u on u.subject = $subject and u.disabled_at is null
+    where c.client_id = $client_id and c.disabled_at is null and ($subject::text is null or u.subject is not null)
 ), access as (
     insert into access_tokens (
         digest, client_id, subject, family_id, client_generation, user_generation, scopes, resource, token_type,
         mac_key, mac_algorithm, issued_at, expires_at
     )
-    select $1, client_id, subject, $11, client_generation, user_generation, $6, $7, $8, $9, $10, $17, $18 from person
+    select $access_token, client_id, subject, $family_id, client_generation, user_generation, $scopes, $resource,
+        $token_type, $mac_key, $mac_algorithm, $now, $access_expires_at
+    from person
     returning client_id, subject
 ), began as (
     insert into families (
         family_id, grant_id, scopes, resource, client_generation, user_generation, created_at, expires_at
     )
-    select $11, k.grant_id, k.scopes, k.resource, k.client_generation, k.user_generation, $17, greatest($18, $19)
+    select $family_id, k.grant_id, k.scopes, k.resource, k.client_generation, k.user_generation, $now,
+        greatest($access_expires_at, $refresh_expires_at)
     from codes k, access
-    where k.digest = $12
+    where k.digest = $code
 ), redeemed as (
-    update codes set spent_at = $17, family_id = $11 where digest = $12 and exists (select from access)
+    update codes set spent_at = $now, family_id = $family_id where digest = $code and exists (select from access)
 ), lengthened as (
-    update families set expires_at = greatest(expires_at, $18, $19)
-    where family_id = $11 and exists (select from access)
+    update families set expires_at = greatest(expires_at, $access_expires_at, $refresh_expires_at)
+    where family_id = $family_id and exists (select from access)
 ), rotated as (
-    update refresh_tokens set spent_at = $17, successor = $15 where digest = $14 and exists (select from access)
+    update refresh_tokens set spent_at = $now, successor = $successor
+    where digest = $used and exists (select from access)
 ), refreshing as (
     insert into refresh_tokens (digest, family_id, salt, issued_at, expires_at)
-    select $15, $11, $16, $17, $19 from access where $15::bytea is not null
+    select $successor, $family_id, $salt, $now, $refresh_expires_at from access where $successor::bytea is not null
 ), recorded as (
     insert into events (at, kind, subject, client_id, detail)
-    select $17, 'token.issued', subject, client_id,
-        jsonb_build_object('by', $13::text, 'scopes', $6::text[], 'token_type', $8::text)
+    select $now, 'token.issued', subject, client_id,
+        jsonb_build_object('by', $by::text, 'scopes', $scopes::text[], 'token_type', $token_type::text)
     from access
 )
 select 1 from access;
 
 -- name: family_revoke
--- Ends an issuance chain with one row, after a reuse or replay that $2 names.
+-- Ends an issuance chain with one row, after a reuse or replay that $why names.
 with ended as (
-    update families set revoked_at = $3 where family_id = $1 and revoked_at is null returning grant_id
+    update families set revoked_at = $now where family_id = $family_id and revoked_at is null returning grant_id
 )
 insert into events (at, kind, subject, client_id)
-select $3, $2, g.subject, g.client_id from ended join grants g on g.grant_id = ended.grant_id;
+select $now, $why, g.subject, g.client_id from ended join grants g on g.grant_id = ended.grant_id;
 
 -- name: access_token_find
 -- A live access token: itself, its family, grant, client and person are all judged here, never before.
 select client_id, subject, scopes, resource, token_type, mac_key, mac_algorithm, issued_at, expires_at, mac_drafts,
     username, email, family_id, grant_id
 from living_access_tokens
-where digest = $1 and expires_at > $2;
+where digest = $digest and expires_at > $now;
 
 -- name: access_tokens_find
 -- Those of many access tokens that live, but for their time, and the server that says so.
@@ -90,11 +94,11 @@ select digest, client_id, subject, scopes, resource, token_type, mac_key, mac_al
     mac_drafts, username, email, family_id, grant_id,
     extract(epoch from pg_postmaster_start_time())::double precision as server
 from living_access_tokens
-where digest = any($1::bytea[]);
+where digest = any($digests::bytea[]);
 
 -- name: access_tokens_live
 -- Which of these access tokens still live.
-select digest from living_access_tokens where digest = any($1::bytea[]) and expires_at > $2;
+select digest from living_access_tokens where digest = any($digests::bytea[]) and expires_at > $now;
 
 -- name: signing_token_find
 -- An access token as an operator wants to know it who explains a refusal: also a dead one.
@@ -102,22 +106,23 @@ select t.digest, t.client_id, t.token_type, t.mac_key, t.mac_algorithm, t.expire
     exists (select from living_access_tokens l where l.digest = t.digest) as living
 from access_tokens t
 join clients c on c.client_id = t.client_id
-where t.digest = $1;
+where t.digest = $digest;
 
 -- name: signing_tokens_of_client
 -- The newest MAC tokens of a client but for one: whose key a signature may have been made with.
 select digest, mac_key, issued_at
 from access_tokens
-where client_id = $1 and digest <> $2 and mac_key is not null
+where client_id = $client_id and digest <> $digest and mac_key is not null
 order by issued_at desc
-limit $3;
+limit $most;
 
 -- name: refresh_token_find
--- A live refresh token, judged in the same way; $3 is whose it must be, null for the operator.
+-- A live refresh token, judged in the same way; $client_id is whose it must be, null for the operator.
 select f.client_id, f.subject, f.scopes, f.resource, r.issued_at, r.expires_at, f.username
 from refresh_tokens r
 join living_families f on f.family_id = r.family_id
-where r.digest = $1 and r.expires_at > $2 and r.spent_at is null and ($3::text is null or f.client_id = $3);
+where r.digest = $digest and r.expires_at > $now and r.spent_at is null
+    and ($client_id::text is null or f.client_id = $client_id);
 
 -- name: token_explain
 -- All that there is of a token, dead or alive, and all that may have ended it: for an operator.
@@ -125,14 +130,14 @@ with found as (
     select 'access_token' as kind, t.client_id, t.subject, t.scopes, t.issued_at, t.expires_at, t.revoked_at,
         null::timestamptz as spent_at, t.client_generation, t.user_generation, t.family_id
     from access_tokens t
-    where t.digest = $1
+    where t.digest = $digest
     union all
     select 'refresh_token', g.client_id, g.subject, f.scopes, r.issued_at, r.expires_at, null, r.spent_at,
         f.client_generation, f.user_generation, f.family_id
     from refresh_tokens r
     join families f on f.family_id = r.family_id
     join grants g on g.grant_id = f.grant_id
-    where r.digest = $1
+    where r.digest = $digest
 )
 select t.*, c.name as client_name, u.username, c.disabled_at as client_disabled_at, u.disabled_at as user_disabled_at,
     c.generation <> t.client_generation as client_ended, u.generation <> t.user_generation as user_ended,
@@ -144,20 +149,21 @@ left join families f on f.family_id = t.family_id
 left join grants g on g.grant_id = f.grant_id;
 
 -- name: token_revoke
--- An access token ends by itself, a refresh token with its family; $2 is whose it must be, null for the operator.
+-- An access token ends by itself, a refresh token with its family; $client_id is whose it must be, null for the
+-- operator.
 with access as (
-    update access_tokens set revoked_at = $3
-    where digest = $1 and revoked_at is null and ($2::text is null or client_id = $2)
+    update access_tokens set revoked_at = $now
+    where digest = $digest and revoked_at is null and ($client_id::text is null or client_id = $client_id)
     returning client_id, subject
 ), family as (
-    update families f set revoked_at = $3
+    update families f set revoked_at = $now
     from refresh_tokens r, grants g
-    where r.digest = $1 and f.family_id = r.family_id and g.grant_id = f.grant_id and f.revoked_at is null
-        and ($2::text is null or g.client_id = $2)
+    where r.digest = $digest and f.family_id = r.family_id and g.grant_id = f.grant_id and f.revoked_at is null
+        and ($client_id::text is null or g.client_id = $client_id)
     returning g.client_id, g.subject
 ), ended as (
     select client_id, subject from access union all select client_id, subject from family
 ), recorded as (
-    insert into events (at, kind, subject, client_id) select $3, 'token.revoked', subject, client_id from ended
+    insert into events (at, kind, subject, client_id) select $now, 'token.revoked', subject, client_id from ended
 )
 select 1 from ended;

@@ -8,7 +8,7 @@ select extract(epoch from clock_timestamp())::double precision;
 
 -- name: master_key_note
 -- The master key that first wrote here.
-insert into settings (master_key_id) values ($1) on conflict do nothing;
+insert into settings (master_key_id) values ($key_id) on conflict do nothing;
 
 -- name: master_key_find
 -- The master key that the data was written with.
@@ -16,7 +16,7 @@ select master_key_id from settings;
 
 -- name: sweep_lock
 -- Whether this worker is the one that sweeps now, and the database's time; the lock ends with the transaction.
-select pg_try_advisory_xact_lock($1) as locked, extract(epoch from now())::double precision as now;
+select pg_try_advisory_xact_lock($lock) as locked, extract(epoch from now())::double precision as now;
 
 -- name: sweep_sessions
 -- Sessions that ended. Here and below the earlier of the worker's clock and ours counts: one that is
@@ -24,7 +24,7 @@ select pg_try_advisory_xact_lock($1) as locked, extract(epoch from now())::doubl
 with gone as (
     delete from sessions where session_id = any (array(
         select session_id from sessions
-        where expires_at <= least($1, now()) order by expires_at limit $2 for update skip locked
+        where expires_at <= least($now, now()) order by expires_at limit $batch for update skip locked
     ))
     returning 1
 )
@@ -35,7 +35,7 @@ select count(*) from gone;
 with gone as (
     delete from flows where flow_id = any (array(
         select flow_id from flows
-        where expires_at <= least($1, now()) order by expires_at limit $2 for update skip locked
+        where expires_at <= least($now, now()) order by expires_at limit $batch for update skip locked
     ))
     returning 1
 )
@@ -46,8 +46,8 @@ select count(*) from gone;
 with gone as (
     delete from codes where digest = any (array(
         select digest from codes
-        where expires_at <= least($1, now()) and spent_at is null
-        order by expires_at limit $2 for update skip locked
+        where expires_at <= least($now, now()) and spent_at is null
+        order by expires_at limit $batch for update skip locked
     ))
     returning 1
 )
@@ -58,7 +58,7 @@ select count(*) from gone;
 with gone as (
     delete from access_tokens where digest = any (array(
         select digest from access_tokens
-        where expires_at <= least($1, now()) order by expires_at limit $2 for update skip locked
+        where expires_at <= least($now, now()) order by expires_at limit $batch for update skip locked
     ))
     returning 1
 )
@@ -69,7 +69,7 @@ select count(*) from gone;
 with gone as (
     delete from refresh_tokens where digest = any (array(
         select digest from refresh_tokens
-        where expires_at <= least($1, now()) order by expires_at limit $2 for update skip locked
+        where expires_at <= least($now, now()) order by expires_at limit $batch for update skip locked
     ))
     returning 1
 )
@@ -80,7 +80,7 @@ select count(*) from gone;
 with gone as (
     delete from families where family_id = any (array(
         select family_id from families
-        where expires_at <= least($1, now()) order by expires_at limit $2 for update skip locked
+        where expires_at <= least($now, now()) order by expires_at limit $batch for update skip locked
     ))
     returning 1
 )
@@ -91,10 +91,10 @@ select count(*) from gone;
 with gone as (
     delete from grants where grant_id = any (array(
         select grant_id from grants g
-        where revoked_at <= least($1, now())
+        where revoked_at <= least($now, now())
             and not exists (select from families f where f.grant_id = g.grant_id)
             and not exists (select from codes k where k.grant_id = g.grant_id)
-        order by revoked_at limit $2 for update skip locked
+        order by revoked_at limit $batch for update skip locked
     ))
     returning 1
 )
@@ -105,7 +105,7 @@ select count(*) from gone;
 with gone as (
     delete from client_secrets where digest = any (array(
         select digest from client_secrets
-        where expires_at <= least($1, now()) limit $2 for update skip locked
+        where expires_at <= least($now, now()) limit $batch for update skip locked
     ))
     returning 1
 )
@@ -116,8 +116,8 @@ select count(*) from gone;
 with gone as (
     delete from failed_attempts where (account, browser) in (
         select account, browser from failed_attempts
-        where last_failed_at <= least($1, now()) - $3::interval or last_failed_at > now() + interval '1 minute'
-        order by last_failed_at limit $2 for update skip locked
+        where last_failed_at <= least($now, now()) - $kept::interval or last_failed_at > now() + interval '1 minute'
+        order by last_failed_at limit $batch for update skip locked
     )
     returning 1
 )
@@ -129,13 +129,13 @@ select count(*) from gone;
 with redated as (
     update events set at = now()
     where event_id in (
-        select event_id from (select event_id, at from events order by event_id limit $2) as oldest
+        select event_id from (select event_id, at from events order by event_id limit $batch) as oldest
         where at > now() + interval '1 minute'
     )
 ), gone as (
     delete from events where event_id = any (array(
-        select event_id from (select event_id, at from events order by event_id limit $2) as oldest
-        where at <= least($1, now()) - $3::interval
+        select event_id from (select event_id, at from events order by event_id limit $batch) as oldest
+        where at <= least($now, now()) - $kept::interval
     ))
     returning 1
 )

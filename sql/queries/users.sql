@@ -2,11 +2,11 @@
 -- A new person who can sign in.
 with created as (
     insert into users (subject, username, email, name, password_hash, created_at)
-    values ($1, $2, $3, $4, $5, $6)
+    values ($subject, $username, $email, $name, $password_hash, $now)
     returning subject, username, email, name, created_at, disabled_at
 ), recorded as (
     insert into events (at, kind, subject, detail)
-    select $6, 'user.created', subject, jsonb_build_object('username', username) from created
+    select $now, 'user.created', subject, jsonb_build_object('username', username) from created
 )
 select * from created;
 
@@ -17,27 +17,27 @@ select subject, username, email, name, created_at, disabled_at from users order 
 -- name: user_find
 -- The person of that username, whatever its letters' case.
 select subject, username, email, name, created_at, disabled_at from users
-where lower(username collate "C") = lower($1 collate "C");
+where lower(username collate "C") = lower($username collate "C");
 
 -- name: user_candidate
 -- The live person whom a sign-in form means by a username or an email address; the two never look alike.
 select subject, username, email, name, created_at, disabled_at, password_hash
 from users
-where (lower(username collate "C") = lower($1 collate "C") or lower(email collate "C") = lower($1 collate "C"))
+where (lower(username collate "C") = lower($login collate "C") or lower(email collate "C") = lower($login collate "C"))
     and disabled_at is null;
 
 -- name: user_update
 -- What a person is called anew; null keeps it, and an empty email address or name is none.
 with changed as (
     update users set
-        username = coalesce($2, username),
-        email = case when $3::text is null then email else nullif($3, '') end,
-        name = case when $4::text is null then name else nullif($4, '') end
-    where lower(username collate "C") = lower($1 collate "C")
+        username = coalesce($new_username, username),
+        email = case when $email::text is null then email else nullif($email, '') end,
+        name = case when $name::text is null then name else nullif($name, '') end
+    where lower(username collate "C") = lower($username collate "C")
     returning subject, username, email, name, created_at, disabled_at
 ), recorded as (
     insert into events (at, kind, subject, detail)
-    select $5, 'user.updated', subject, jsonb_build_object('username', username) from changed
+    select $now, 'user.updated', subject, jsonb_build_object('username', username) from changed
 )
 select * from changed;
 
@@ -45,22 +45,22 @@ select * from changed;
 -- A new password, which ends every session that began with the old one: those that begin at this moment by the
 -- generation that they saw.
 with changed as (
-    update users set password_hash = $2, session_generation = session_generation + 1
-    where lower(username collate "C") = lower($1 collate "C")
+    update users set password_hash = $password_hash, session_generation = session_generation + 1
+    where lower(username collate "C") = lower($username collate "C")
     returning subject, username, email
 ), ended as (
     delete from sessions using changed where sessions.subject = changed.subject
 ), recorded as (
-    insert into events (at, kind, subject) select $3, 'user.password_changed', subject from changed
+    insert into events (at, kind, subject) select $now, 'user.password_changed', subject from changed
 )
 select * from changed;
 
 -- name: user_unlock
 -- A person whose wrong passwords are about to be forgotten.
 with person as (
-    select subject, username, email from users where lower(username collate "C") = lower($1 collate "C")
+    select subject, username, email from users where lower(username collate "C") = lower($username collate "C")
 ), recorded as (
-    insert into events (at, kind, subject) select $2, 'user.unlocked', subject from person
+    insert into events (at, kind, subject) select $now, 'user.unlocked', subject from person
 )
 select * from person;
 
@@ -68,14 +68,14 @@ select * from person;
 -- Nobody any more: sessions end at once, and what was issued is dead for good.
 with changed as (
     update users set
-        disabled_at = coalesce(disabled_at, $2), generation = generation + 1,
+        disabled_at = coalesce(disabled_at, $now), generation = generation + 1,
         session_generation = session_generation + 1
-    where lower(username collate "C") = lower($1 collate "C")
+    where lower(username collate "C") = lower($username collate "C")
     returning subject
 ), ended as (
     delete from sessions using changed where sessions.subject = changed.subject
 ), recorded as (
-    insert into events (at, kind, subject) select $2, 'user.disabled', subject from changed
+    insert into events (at, kind, subject) select $now, 'user.disabled', subject from changed
 )
 select subject from changed;
 
@@ -83,20 +83,20 @@ select subject from changed;
 -- May sign in again; what was ended stays ended.
 with changed as (
     update users set disabled_at = null
-    where lower(username collate "C") = lower($1 collate "C")
+    where lower(username collate "C") = lower($username collate "C")
     returning subject
 ), recorded as (
-    insert into events (at, kind, subject) select $2, 'user.enabled', subject from changed
+    insert into events (at, kind, subject) select $now, 'user.enabled', subject from changed
 )
 select subject from changed;
 
 -- name: user_delete
 -- Gone for good, with sessions, grants and all that hangs on them.
 with gone as (
-    delete from users where lower(username collate "C") = lower($1 collate "C") returning subject, username
+    delete from users where lower(username collate "C") = lower($username collate "C") returning subject, username
 ), recorded as (
     insert into events (at, kind, subject, detail)
-    select $2, 'user.deleted', subject, jsonb_build_object('username', username) from gone
+    select $now, 'user.deleted', subject, jsonb_build_object('username', username) from gone
 )
 select subject from gone;
 
@@ -104,15 +104,15 @@ select subject from gone;
 -- Ends every token and code of a person; counts the access tokens and families that lived.
 with ended as (
     update users set generation = generation + 1
-    where lower(username collate "C") = lower($1 collate "C")
+    where lower(username collate "C") = lower($username collate "C")
     returning subject
 ), counted as (
     select
-        (select count(*) from living_access_tokens t where t.subject = e.subject and t.expires_at > $2)
-        + (select count(*) from living_families f where f.subject = e.subject and f.expires_at > $2) as n
+        (select count(*) from living_access_tokens t where t.subject = e.subject and t.expires_at > $now)
+        + (select count(*) from living_families f where f.subject = e.subject and f.expires_at > $now) as n
     from ended e
 ), recorded as (
     insert into events (at, kind, subject, detail)
-    select $2, 'token.revoked', subject, '{"all": true}' from ended
+    select $now, 'token.revoked', subject, '{"all": true}' from ended
 )
 select n from counted;

@@ -220,9 +220,9 @@ async def test_lone_request_pays_one_round_trip(worker: Make) -> None:
     asked: list[str] = []
     plain = one.store._spends.timed.value
 
-    async def noted(name: str, *args: object) -> object:
+    async def noted(name: str, /, **parameters: object) -> object:
         asked.append(name)
-        return await plain(name, *args)
+        return await plain(name, **parameters)
 
     one.store._spends.timed.value = noted  # type: ignore[method-assign]  # it is the real one, and is noted
     assert await one.spend("a") is FIRST

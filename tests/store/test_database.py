@@ -105,7 +105,7 @@ async def test_deadline_covers_a_whole_transaction(pool: Database, database: str
 async def test_exception_undoes_a_transaction_and_ends_its_connection(pool: Database, database: str) -> None:
     async def broken() -> None:
         async with pool.transaction() as statements:
-            await statements.row("master_key_note", b"fake")
+            await statements.row("master_key_note", key_id=b"fake")
             raise ZeroDivisionError
 
     await pool.value("ping")

@@ -61,7 +61,7 @@ async def test_statement_that_comes_meanwhile_waits_for_no_other(opened: Opened,
     other = await asyncpg.connect(database)
     async with other.transaction():
         await other.execute("lock table nonce_floor in access exclusive mode")
-        blocked = asyncio.create_task(opened.line.value("nonces_floor_raise", 1))
+        blocked = asyncio.create_task(opened.line.value("nonces_floor_raise", floor=1))
         await asyncio.sleep(0)
         assert await opened.line.value("ping") == 1
         assert not blocked.done()
@@ -77,7 +77,7 @@ async def test_deadline_ends_the_statement_and_its_connection(opened: Opened, da
         await other.execute("lock table nonce_floor in access exclusive mode")
         started = time.monotonic()
         with pytest.raises(StoreUnavailable):
-            await opened.line.value("nonces_floor_raise", 1)
+            await opened.line.value("nonces_floor_raise", floor=1)
         assert DEADLINE - 0.1 < time.monotonic() - started < DEADLINE + 0.5
     await other.close()
     assert await opened.line.value("ping") == 1
@@ -100,7 +100,7 @@ async def test_nothing_watches_over_what_is_idle(opened: Opened) -> None:
 
 async def test_connection_on_which_a_statement_failed_is_not_used_again(opened: Opened, database: str) -> None:
     with pytest.raises(asyncpg.DataError):
-        await opened.line.value("nonces_floor_raise", "no number")
+        await opened.line.value("nonces_floor_raise", floor="no number")
     assert await opened.line.value("ping") == 1
     assert opened.count == 2
 
@@ -109,7 +109,7 @@ async def test_connection_of_who_gave_up_is_not_used_again(opened: Opened, datab
     other = await asyncpg.connect(database)
     async with other.transaction():
         await other.execute("lock table nonce_floor in access exclusive mode")
-        asked = asyncio.create_task(opened.line.value("nonces_floor_raise", 1))
+        asked = asyncio.create_task(opened.line.value("nonces_floor_raise", floor=1))
         await until(lambda: opened.line._watch is not None)
         asked.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -108,9 +108,9 @@ async def test_no_statement_of_the_sweep_believes_a_clock_that_is_ahead(rig: Rig
     connection = await connect(database, "gateway-test")
     statements = Statements(connection)
     for name in _EXPIRED:
-        assert await statements.value(name, ahead, 1000) == 0, name
+        assert await statements.value(name, now=ahead, batch=1000) == 0, name
     for name, kept in _KEPT.items():
-        assert await statements.value(name, ahead, 1000, kept) == 0, name
+        assert await statements.value(name, now=ahead, batch=1000, kept=kept) == 0, name
     await connection.close()
     assert await everything(database) == before
 
