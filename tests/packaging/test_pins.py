@@ -2,7 +2,7 @@
 
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib.metadata import requires
 
 from packaging.requirements import Requirement
@@ -10,30 +10,31 @@ from packaging.utils import canonicalize_name
 
 from tests.serving import ROOT
 
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+EXTRAS = PROJECT["optional-dependencies"]
 PINNED = re.compile(r"([\w.-]+)==[\w.+!]+")
 _TEXT = (ROOT / "constraints.txt").read_text(encoding="utf-8")
 PINS = [line for line in _TEXT.splitlines() if not line.startswith("#")]
 
 
-def _required(name: str, extras: frozenset[str]) -> Iterator[tuple[str, frozenset[str]]]:
-    """What that package requires with these extras on this interpreter, each with its own extras."""
-    for line in requires(name) or ():
-        requirement = Requirement(line)
+def _required(lines: Iterable[str], extras: frozenset[str]) -> Iterator[tuple[str, frozenset[str]]]:
+    """The packages that these requirements ask for on this interpreter, each with its own extras."""
+    for requirement in map(Requirement, lines):
         if requirement.marker is None or any(requirement.marker.evaluate({"extra": extra}) for extra in {"", *extras}):
             yield canonicalize_name(requirement.name), frozenset(requirement.extras)
 
 
 def _installed() -> set[str]:
-    """All packages that Gateway's extra `test` leads to, Gateway itself left out."""
-    seen: set[tuple[str, frozenset[str]]] = set()
-    waiting: list[tuple[str, frozenset[str]]] = [("oauth2-gateway", frozenset({"test"}))]
+    """All packages that Gateway and its extra `test` lead to, Gateway itself left out."""
+    ours: str = canonicalize_name(PROJECT["name"])
+    lines = [*PROJECT["dependencies"], *EXTRAS["embedded"], *EXTRAS["test"]]
+    waiting = list(_required(lines, frozenset()))
+    seen: set[tuple[str, frozenset[str]]] = {(ours, frozenset({"embedded"}))}
     while waiting:
-        asked = waiting.pop()
-        for found in _required(*asked):
-            if found not in seen:
-                seen.add(found)
-                waiting.append(found)
-    return {name for name, _ in seen} - {"oauth2-gateway"}
+        if (found := waiting.pop()) not in seen:
+            seen.add(found)
+            waiting += _required(requires(found[0]) or (), found[1])
+    return {name for name, _ in seen} - {ours}
 
 
 def test_constraints_pin_exactly_what_is_installed() -> None:
@@ -43,10 +44,9 @@ def test_constraints_pin_exactly_what_is_installed() -> None:
 
 
 def test_every_dependency_of_the_program_is_imported_by_it() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     source = "\n".join(file.read_text(encoding="utf-8") for file in (ROOT / "gateway").rglob("*.py"))
     imported = set(re.findall(r'(?:\bimport |\bfrom |import_module\(")(\w+)', source))
-    modules = {Requirement(line).name.removesuffix("-cffi").replace("-", "_") for line in project["dependencies"]}
+    modules = {Requirement(line).name.removesuffix("-cffi").replace("-", "_") for line in PROJECT["dependencies"]}
     assert modules <= imported
 
 
