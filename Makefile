@@ -12,13 +12,14 @@ BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long lint format fuzz bench venv chromium programs clean
+.PHONY: help demo test test-long coverage lint format fuzz bench venv chromium programs clean
 .SUFFIXES:
 
 help:
 	@echo "make demo       a database, a sample API, a client and a user: try everything at once"
 	@echo "make test       every check and test (under 12 minutes)"
 	@echo "make test-long  the same with the repeated tests at their full counts (up to 90 minutes)"
+	@echo "make coverage   the lines and branches of gateway/ that no test takes (up to an hour); below its floor it fails"
 	@echo "make lint       the checks alone; make format puts the code in form"
 	@echo "make fuzz       a million hostile inputs for all that reads off the wire (4 to 10 minutes); make fuzz COUNT=50000"
 	@echo "make bench      beside other proxies, 16 minutes; make bench QUICK=1 in one"
@@ -32,6 +33,14 @@ test: lint chromium programs
 
 test-long: lint chromium programs
 	GATEWAY_TEST_LONG=1 $(BIN)/pytest -n $(JOBS) --maxprocesses 6 --timeout 3600
+
+# A tracer makes all slower, so the tests run one at a time; others' processes write there too, so all may.
+coverage: export COVERAGE_FILE := $(abspath $(VENV))/coverage/data
+coverage: $(VENV)/.test chromium programs
+	rm -rf $(VENV)/coverage && mkdir -m 1777 $(VENV)/coverage
+	$(BIN)/coverage run -m pytest -n 1 -m "not measures" $(TESTS)
+	$(BIN)/coverage combine -q
+	$(BIN)/coverage report
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check

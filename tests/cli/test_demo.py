@@ -128,6 +128,7 @@ async def test_json_names_all_that_a_program_needs_and_all_of_it_works(data_dir:
     assert left(data_dir) == []
 
 
+@pytest.mark.measures
 async def test_it_is_ready_soon_even_the_first_time(data_dir: Path) -> None:
     """Three seconds on an idle machine; here others run beside it, so only its own share is bounded."""
     before = time.monotonic()

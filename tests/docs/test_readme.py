@@ -17,6 +17,7 @@ from tests.serving import ROOT, free_ports
 
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = sorted((ROOT / "docs").glob("*.md"))
+LINKING = [*sorted(ROOT.glob("*.md")), *PAGES, *sorted((ROOT / "bench").glob("*.md")), *(ROOT / "fuzz").glob("*.md")]
 _SECTION = TEXT.partition("## Put it in front of your API")[2].partition("\n## ")[0]
 BLOCKS = [
     re.sub(r"^   ", "", block, flags=re.MULTILINE)
@@ -28,10 +29,19 @@ def test_readme_is_one_reading() -> None:
     assert len(TEXT.splitlines()) < 130
 
 
-@pytest.mark.parametrize("page", [ROOT / "README.md", *PAGES], ids=lambda page: page.name)
+def _headings(page: Path) -> set[str]:
+    """What a link can name after the #, as GitHub makes it from the headings."""
+    found = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in found}
+
+
+@pytest.mark.parametrize("page", LINKING, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_link_leads_somewhere(page: Path) -> None:
-    for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text(encoding="utf-8")):
-        assert target.startswith("https://") or (page.parent / target).exists(), target
+    for target, anchor in re.findall(r"\]\(([^)#\s]*)(?:#([^)\s]+))?[^)]*\)", page.read_text(encoding="utf-8")):
+        if not target.startswith("https://"):
+            there = page.parent / target if target else page
+            assert there.exists(), target
+            assert not anchor or anchor in _headings(there), f"{target}#{anchor}"
 
 
 def test_index_names_every_page() -> None:
@@ -49,7 +59,7 @@ def empty() -> Iterator[Path]:
 
 
 def _repository(folder: Path) -> Path:
-    """This checkout, as something that git can clone."""
+    """The checkout, as something that git can clone."""
     left_out = shutil.ignore_patterns(".git", ".venv", "__pycache__", ".*_cache", ".hypothesis", "build", "dist")
     copy = shutil.copytree(ROOT, folder / "repository", ignore=left_out, symlinks=True)
     git = ("git", "-c", "user.name=A test", "-c", "user.email=test@example.com", "-C", str(copy))

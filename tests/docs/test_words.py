@@ -9,7 +9,7 @@ from tests.serving import ROOT
 
 PAGES = [*sorted((ROOT / "templates").glob("*.html")), ROOT / "gateway/web/words.py"]
 READ = [*PAGES, *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "gateway/cli").glob("*.py"))]
-READ += [ROOT / name for name in ("README.md", "CHANGELOG.md", "config.example.toml")]
+READ += [ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "config.example.toml")]
 
 _MARKUP = re.compile(r"\{%.*?%\}|\{\{.*?\}\}|\{#.*?#\}|<[^>]*>|\"{3}.*?\"{3}", re.DOTALL)
 

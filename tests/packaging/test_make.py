@@ -36,7 +36,9 @@ def python_that_says(folder: Path, script: str) -> Path:
 def test_make_alone_tells_what_there_is() -> None:
     code, said = make()
     assert code == 0
-    assert all(f"make {target} " in said for target in ("demo", "test", "test-long", "lint", "fuzz", "bench"))
+    assert all(
+        f"make {target} " in said for target in ("demo", "test", "test-long", "coverage", "lint", "fuzz", "bench")
+    )
 
 
 def test_a_missing_python_is_named(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import tomllib
 from collections.abc import Iterable, Iterator
 from importlib.metadata import requires
 
+import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -12,9 +13,7 @@ from tests.serving import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-PINNED = re.compile(r"([\w.-]+)==[\w.+!]+")
-_TEXT = (ROOT / "constraints.txt").read_text(encoding="utf-8")
-PINS = [line for line in _TEXT.splitlines() if not line.startswith("#")]
+LINES = [line for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines() if line[:1] != "#"]
 
 
 def _required(lines: Iterable[str], extras: frozenset[str]) -> Iterator[tuple[str, frozenset[str]]]:
@@ -37,10 +36,27 @@ def _installed() -> set[str]:
     return {name for name, _ in seen} - {ours}
 
 
-def test_constraints_pin_exactly_what_is_installed() -> None:
-    pins = [PINNED.fullmatch(line) for line in PINS]
-    assert None not in pins
-    assert sorted(canonicalize_name(pin[1]) for pin in pins if pin) == sorted(_installed())
+@pytest.fixture
+def pins() -> dict[str, str]:
+    """The pinned version of each package; every line has one."""
+    found = [re.fullmatch(r"([\w.-]+)==([\w.+!]+)", line) for line in LINES]
+    assert None not in found
+    return {canonicalize_name(pin[1]): pin[2] for pin in found if pin}
+
+
+def test_constraints_pin_exactly_what_is_installed(pins: dict[str, str]) -> None:
+    assert sorted(pins) == sorted(_installed())
+
+
+def test_constraints_are_in_the_order_of_the_alphabet() -> None:
+    assert sorted(LINES, key=lambda line: line.lower().partition("==")) == LINES
+
+
+def test_pins_fit_what_the_project_asks_for(pins: dict[str, str]) -> None:
+    asked = map(Requirement, [*PROJECT["dependencies"], *EXTRAS["embedded"], *EXTRAS["test"]])
+    ours = PROJECT["name"]
+    wrong = [str(one) for one in asked if one.name != ours and pins[canonicalize_name(one.name)] not in one.specifier]
+    assert wrong == []
 
 
 def test_every_dependency_of_the_program_is_imported_by_it() -> None:
@@ -48,7 +64,3 @@ def test_every_dependency_of_the_program_is_imported_by_it() -> None:
     imported = set(re.findall(r'(?:\bimport |\bfrom |import_module\(")(\w+)', source))
     modules = {Requirement(line).name.removesuffix("-cffi").replace("-", "_") for line in PROJECT["dependencies"]}
     assert modules <= imported
-
-
-def test_constraints_are_in_the_order_of_the_alphabet() -> None:
-    assert sorted(PINS, key=lambda pin: pin.lower().partition("==")) == PINS

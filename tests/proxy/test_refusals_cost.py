@@ -18,6 +18,8 @@ from tests.counts import scaled
 from tests.proxy.rig import Rig, rig
 from tests.web.rig import new_client
 
+pytestmark = pytest.mark.measures
+
 ROUTES: list[dict[str, Any]] = [
     {"name": "api", "path": "/api", "auth": ["bearer", "mac", "signature"], "scopes": ["notes:write"]},
     {"name": "small", "path": "/small", "auth": "none", "max_body": "1KiB"},

@@ -21,6 +21,8 @@ from tests.counts import scaled
 from tests.serving import ROOT, Gateway, serving, until
 from tests.web.rig import PASSWORD_HASH, SCOPES, Browser, authorize_path, basic, code_fields, code_for, new_client
 
+pytestmark = pytest.mark.measures
+
 MB = 1_000_000
 # All that is resident differs by some 4 MB, by how large the pieces are in which the system's cache holds libraries: a
 # piece is mapped whole.

@@ -16,6 +16,8 @@ from gateway.web.plane import PLANE
 from tests.counts import scaled
 from tests.web.rig import Plane
 
+pytestmark = pytest.mark.measures
+
 LONGEST = SIZE - 200  # bytes of what is in one line with something else
 _IN_TARGETS = bytes(byte if byte in b'!"' or 0x24 <= byte < 0x7F else ord("x") for byte in range(256))
 _IN_VALUES = bytes(byte if 0x20 <= byte < 0x7F else ord("x") for byte in range(256))

@@ -11,6 +11,8 @@ from fuzz.patterns import Found, calls_of_re, modules, patterns
 from fuzz.slowness import Climb
 from tests.counts import scaled
 
+pytestmark = pytest.mark.measures
+
 PATTERNS = patterns()
 
 
