@@ -89,6 +89,7 @@ class Bench:
 
 @asynccontextmanager
 async def bench() -> AsyncIterator[Bench]:
+    """A bench on a durable database of its own; both end with the context."""
     folder = _folder()
     try:
         async with embedded.Server(folder / "data") as server:

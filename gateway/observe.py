@@ -244,7 +244,7 @@ class _Routed(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         try:
             message = record.getMessage()
-        except Exception as exc:  # a library's malformed call must not cost us the request
+        except Exception as exc:  # noqa: BLE001  # a library's malformed call must not cost us the request
             message = f"{record.msg!r} ({type(exc).__name__} in its arguments)"
         event = merge_contextvars(None, "", {"event": message, "exc_info": record.exc_info})
         logger = _Stderr(record.name)

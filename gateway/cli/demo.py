@@ -169,7 +169,7 @@ class _Announcement:
             made = provision(self._place)
             lines = [json.dumps(made)] if self._as_json else _told(made, time.monotonic() - self._started)
             click.echo("\n".join(lines))
-        except BaseException as exc:  # told by `end`, in the main thread
+        except BaseException as exc:  # noqa: BLE001  # told by `end`, in the main thread
             self._fault = exc
             os.kill(os.getpid(), signal.SIGTERM)
 

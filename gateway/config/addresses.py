@@ -14,6 +14,7 @@ class Wanted(ValueError):
 
 
 def is_host(host: str) -> bool:
+    """A host is a name in ASCII, an IPv4 address, or an IPv6 address in brackets and without a zone."""
     try:
         if host.startswith("["):
             return IPv6Address(host[1:-1]).scope_id is None

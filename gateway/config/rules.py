@@ -195,7 +195,7 @@ def _path(index: int, route: Readable, draft: Draft) -> Iterator[Fault]:
 
 
 def _within(path: str, folder: str) -> bool:
-    return folder == "/" or path == folder or path.startswith(f"{folder}/")
+    return folder in ("/", path) or path.startswith(f"{folder}/")
 
 
 def _body_hash(index: int, route: Readable) -> Iterator[Fault]:

@@ -84,7 +84,7 @@ def reach(user: str, uid: int, gid: int, paths: list[str]) -> None:
     for path in map(Path, paths):
         for step in (*reversed(path.parents), path):
             if not os.access(step, os.X_OK if step.is_dir() else os.R_OK):
-                print(step)
+                print(step)  # noqa: T201  # the answer
                 sys.exit(_UNREACHABLE)
 
 

@@ -66,7 +66,7 @@ async def every_answer(request: web.Request, handler: Handler) -> web.StreamResp
         except web.HTTPException as exc:
             _tell(request, "request refused", exc.status, exc.reason)
             response = _plain(request, exc.status, dict(_kept(exc)))
-        except Exception as exc:
+        except Exception as exc:  # noqa: BLE001  # see above
             response = _refusal(request, exc)
         response.headers["Server"] = "gateway"  # aiohttp would tell strangers its version, and Python's
         if is_for_programs(request):
@@ -75,6 +75,7 @@ async def every_answer(request: web.Request, handler: Handler) -> web.StreamResp
 
 
 def is_for_programs(request: web.Request) -> bool:
+    """Programs of any origin may call these paths: no page is shown there, and no cookie counts."""
     return request.path.startswith(WELL_KNOWN) or _endpoint(request) in _API
 
 

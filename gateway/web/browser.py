@@ -98,14 +98,17 @@ class BrowserCookies:
 
 
 def new_form_secret() -> str:
+    """A fresh secret for the cookie that a browser's forms are bound to."""
     return random_text(16)
 
 
 def new_session_token() -> str:
+    """A fresh secret that a browser is signed in by; the database holds its digest."""
     return random_text(32)
 
 
 def is_session_token(text: str) -> bool:
+    """A text of another form is no session token, and need not be looked up."""
     return _SESSION_TOKEN.fullmatch(text) is not None
 
 

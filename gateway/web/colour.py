@@ -19,6 +19,7 @@ def parse(text: str) -> Colour:
 
 
 def render(colour: Colour) -> str:
+    """The colour as CSS writes it."""
     return "#" + "".join(f"{part:02x}" for part in colour)
 
 

@@ -93,6 +93,7 @@ def build(settings: Settings, store: Store) -> Plane:
 
 
 def plane_of(request: web.Request) -> Plane:
+    """The plane that answers the request."""
     return request.app[PLANE]
 
 
@@ -152,6 +153,7 @@ def query_of(request: web.Request) -> Form:
 
 
 def raw_query(request: web.Request) -> bytes:
+    """The query as it came, not decoded."""
     return request.raw_path.partition("?")[2].encode("utf-8", "surrogateescape")
 
 

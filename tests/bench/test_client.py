@@ -21,7 +21,6 @@ _WANTED = Exchange(_REQUEST, 200, _PART, 64)
 @asynccontextmanager
 async def _answering(*answers: bytes) -> AsyncIterator[int]:
     """The port of a server that gives these answers in turn on each connection, then closes it."""
-
     serving: set[asyncio.Task[None]] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -288,7 +288,7 @@ def main() -> None:
     if given.explain:
         for name, score in found.items():
             for row, wrong in [*((row, "played again") for row in score.again), *score.wrong.items()]:
-                print(f"{name}: {row}: {wrong}")
+                print(f"{name}: {row}: {wrong}")  # noqa: T201  # it is a program too
 
 
 if __name__ == "__main__":

@@ -107,7 +107,7 @@ def read_by_h11(data: bytes) -> Reading:
             elif isinstance(event, h11.Data):
                 reading.body += bytes(event.data)
             else:
-                raise ValueError(f"h11 is left with {event}")
+                raise ValueError(f"h11 is left with {event}")  # noqa: TRY004  # the bytes are wrong
     except h11.RemoteProtocolError as fault:
         raise ValueError(str(fault)) from fault
     reading.trailers = list(event.headers.raw_items())
