@@ -288,11 +288,11 @@ CREATE VIEW public.living_access_tokens AS
     t.family_id,
     f.grant_id
    FROM ((((public.access_tokens t
-     JOIN public.clients c ON ((c.client_id = t.client_id)))
+     LEFT JOIN public.clients c ON ((c.client_id = t.client_id)))
      LEFT JOIN public.users u ON ((u.subject = t.subject)))
      LEFT JOIN public.families f ON ((f.family_id = t.family_id)))
      LEFT JOIN public.grants g ON ((g.grant_id = f.grant_id)))
-  WHERE ((t.revoked_at IS NULL) AND (c.disabled_at IS NULL) AND (c.generation = t.client_generation) AND ((t.subject IS NULL) OR ((u.disabled_at IS NULL) AND (u.generation = t.user_generation))) AND ((t.family_id IS NULL) OR ((f.revoked_at IS NULL) AND (g.grant_id IS NOT NULL) AND (g.revoked_at IS NULL) AND (f.scopes <@ g.scopes))));
+  WHERE ((t.revoked_at IS NULL) AND COALESCE(((c.disabled_at IS NULL) AND (c.generation = t.client_generation)), false) AND ((t.subject IS NULL) OR ((u.disabled_at IS NULL) AND (u.generation = t.user_generation))) AND ((t.family_id IS NULL) OR ((f.revoked_at IS NULL) AND (g.grant_id IS NOT NULL) AND (g.revoked_at IS NULL) AND (f.scopes <@ g.scopes))));
 
 CREATE VIEW public.living_families AS
  SELECT f.family_id,
@@ -304,9 +304,9 @@ CREATE VIEW public.living_families AS
     u.username
    FROM (((public.families f
      JOIN public.grants g ON ((g.grant_id = f.grant_id)))
-     JOIN public.clients c ON ((c.client_id = g.client_id)))
-     JOIN public.users u ON ((u.subject = g.subject)))
-  WHERE ((f.revoked_at IS NULL) AND (g.revoked_at IS NULL) AND (f.scopes <@ g.scopes) AND (c.disabled_at IS NULL) AND (c.generation = f.client_generation) AND (u.disabled_at IS NULL) AND (u.generation = f.user_generation));
+     LEFT JOIN public.clients c ON ((c.client_id = g.client_id)))
+     LEFT JOIN public.users u ON ((u.subject = g.subject)))
+  WHERE ((f.revoked_at IS NULL) AND (g.revoked_at IS NULL) AND (f.scopes <@ g.scopes) AND COALESCE(((c.disabled_at IS NULL) AND (c.generation = f.client_generation)), false) AND COALESCE(((u.disabled_at IS NULL) AND (u.generation = f.user_generation)), false));
 
 CREATE TABLE public.sessions (
     session_id text NOT NULL,

@@ -24,7 +24,7 @@ select client_id from created;
 select c.*, l.name as logo, o.username as owner_username, o.name as owner_name
 from clients c
 left join client_logos l on l.client_id = c.client_id
-left join users o on o.subject = c.owner
+left join lateral (select username, name from users where subject = c.owner offset 0) as o on true
 order by c.created_at, c.client_id;
 
 -- name: client_find
@@ -138,8 +138,18 @@ with ended as (
     update clients set generation = generation + 1 where client_id = $client_id returning client_id
 ), counted as (
     select
-        (select count(*) from living_access_tokens t where t.client_id = e.client_id and t.expires_at > $now)
-        + (select count(*) from living_families f where f.client_id = e.client_id and f.expires_at > $now) as n
+        (
+            select count(*) from access_tokens t
+            where t.client_id = e.client_id and t.expires_at > $now
+                and exists (select from living_access_tokens l where l.digest = t.digest offset 0)
+        ) + (
+            select count(*) from grants g
+            cross join lateral (
+                select family_id from families where grant_id = g.grant_id and expires_at > $now offset 0
+            ) as f
+            where g.client_id = e.client_id
+                and exists (select from living_families l where l.family_id = f.family_id offset 0)
+        ) as n
     from ended e
 ), recorded as (
     insert into events (at, kind, client_id, detail)

@@ -68,14 +68,12 @@ select grant_id from granted where exists (select from issued);
 -- before: who redeems a code holds its grant, so that no family is overlooked.
 with unspent as (
     update codes k set expires_at = least(k.expires_at, $now)
-    from grants g
-    where k.grant_id = g.grant_id and g.grant_id = any ($grant_ids::text[]) and k.spent_at is null
-        and not k.scopes <@ g.scopes
+    where k.grant_id = any ($grant_ids::text[]) and k.spent_at is null
+        and not k.scopes <@ (select scopes from grants g where g.grant_id = k.grant_id)
 )
 update families f set revoked_at = $now
-from grants g
-where f.grant_id = g.grant_id and g.grant_id = any ($grant_ids::text[]) and f.revoked_at is null
-    and not f.scopes <@ g.scopes;
+where f.grant_id = any ($grant_ids::text[]) and f.revoked_at is null
+    and not f.scopes <@ (select scopes from grants g where g.grant_id = f.grant_id);
 
 -- name: flow_deny
 -- AwaitingConsent → Denied, once.
@@ -162,10 +160,11 @@ select 1 from ended limit 1;
 
 -- name: grant_withdrawn
 -- The name of a client from which a person withdrew what it had, at $since or later, and which has nothing now.
+with theirs as materialized (
+    select client_id, revoked_at from grants where subject = $subject
+)
 select c.name
 from clients c
 where c.client_id = $client_id
-    and exists (select from grants g where g.subject = $subject and g.client_id = $client_id and g.revoked_at >= $since)
-    and not exists (
-        select from grants g where g.subject = $subject and g.client_id = $client_id and g.revoked_at is null
-    );
+    and exists (select from theirs t where t.client_id = c.client_id and t.revoked_at >= $since)
+    and not exists (select from theirs t where t.client_id = c.client_id and t.revoked_at is null);

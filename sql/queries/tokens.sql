@@ -122,7 +122,7 @@ select f.client_id, f.subject, f.scopes, f.resource, r.issued_at, r.expires_at, 
 from refresh_tokens r
 join living_families f on f.family_id = r.family_id
 where r.digest = $digest and r.expires_at > $now and r.spent_at is null
-    and ($client_id::text is null or f.client_id = $client_id);
+    and coalesce(f.client_id = $client_id, true);
 
 -- name: token_explain
 -- All that there is of a token, dead or alive, and all that may have ended it: for an operator.
@@ -153,13 +153,13 @@ left join grants g on g.grant_id = f.grant_id;
 -- operator.
 with access as (
     update access_tokens set revoked_at = $now
-    where digest = $digest and revoked_at is null and ($client_id::text is null or client_id = $client_id)
+    where digest = $digest and revoked_at is null and coalesce(client_id = $client_id, true)
     returning client_id, subject
 ), family as (
     update families f set revoked_at = $now
-    from refresh_tokens r, grants g
-    where r.digest = $digest and f.family_id = r.family_id and g.grant_id = f.grant_id and f.revoked_at is null
-        and ($client_id::text is null or g.client_id = $client_id)
+    from grants g
+    where f.family_id = (select family_id from refresh_tokens where digest = $digest) and f.revoked_at is null
+        and g.grant_id = f.grant_id and coalesce(g.client_id = $client_id, true)
     returning g.client_id, g.subject
 ), ended as (
     select client_id, subject from access union all select client_id, subject from family

@@ -92,8 +92,8 @@ with gone as (
     delete from grants where grant_id = any (array(
         select grant_id from grants g
         where revoked_at <= least($now, now())
-            and not exists (select from families f where f.grant_id = g.grant_id)
-            and not exists (select from codes k where k.grant_id = g.grant_id)
+            and not exists (select from families f where f.grant_id = g.grant_id offset 0)
+            and not exists (select from codes k where k.grant_id = g.grant_id offset 0)
         order by revoked_at limit $batch for update skip locked
     ))
     returning 1

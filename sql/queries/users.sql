@@ -12,7 +12,8 @@ select * from created;
 
 -- name: users_list
 -- Everybody, by name.
-select subject, username, email, name, created_at, disabled_at from users order by lower(username collate "C");
+select * from (select subject, username, email, name, created_at, disabled_at from users offset 0) as everybody
+order by lower(username collate "C");
 
 -- name: user_find
 -- The person of that username, whatever its letters' case.
@@ -108,8 +109,18 @@ with ended as (
     returning subject
 ), counted as (
     select
-        (select count(*) from living_access_tokens t where t.subject = e.subject and t.expires_at > $now)
-        + (select count(*) from living_families f where f.subject = e.subject and f.expires_at > $now) as n
+        (
+            select count(*) from access_tokens t
+            where t.subject = e.subject and t.expires_at > $now
+                and exists (select from living_access_tokens l where l.digest = t.digest offset 0)
+        ) + (
+            select count(*) from grants g
+            cross join lateral (
+                select family_id from families where grant_id = g.grant_id and expires_at > $now offset 0
+            ) as f
+            where g.subject = e.subject
+                and exists (select from living_families l where l.family_id = f.family_id offset 0)
+        ) as n
     from ended e
 ), recorded as (
     insert into events (at, kind, subject, detail)

@@ -1,0 +1,280 @@
+"""No statistics lead a statement astray: it reads about as much whatever the server believes of the tables.
+
+The server guesses by statistics how many rows a condition leaves, and plans by that: where it guesses wrong, it may
+walk through all tokens of a client to find one. So every statement is asked three times over,
+
+    old         with statistics of a time when each table had some ten rows
+    never       with none, as after a restore
+    analysed    with those of now
+
+and each time by the plan for its arguments and by the one for any (`plan_cache_mode`), since a connection uses both.
+What it reads is counted in buffers, which are the same however busy the machine is.
+"""
+
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import asyncpg
+
+from gateway.store import queries
+from gateway.store.queries import Query
+from tests.conftest import cloned
+
+FACTOR: Final = 2
+ALLOWANCE: Final = 100  # buffers: a table of some pages may be read whole, an index looked at in vain
+MODES: Final = ("force_generic_plan", "force_custom_plan")
+
+TOKENS: Final = 250_000
+USERS: Final = 25_000
+CLIENTS: Final = 60
+
+_PERSON: Final = f"'u' || n % {USERS}"
+_CLIENT: Final = f"'c' || n % {CLIENTS}"
+_END: Final = "now() + case when n % 20 = 0 then interval '-1 hour' else interval '1 hour' end"
+
+# How many rows a table has, and its row n. Digests are numbers. Of the access tokens each client has some 4,000; half
+# of them have a family, the others are the clients' own.
+TABLES: Final[Mapping[str, tuple[int, str]]] = {
+    "users": (
+        USERS,
+        ("'u' || n, 'user' || n, 'user' || n || '@example.com', null, '$argon2id$', 0, 0, now(), null"),
+    ),
+    "clients": (
+        CLIENTS,
+        (
+            "'c' || n, 'Client ' || n, null, 'u' || n, null, null, null, true, '{https://client.example}', "
+            "'{authorization_code}', '{read,write}', 'bearer', '{01}', 'hmac-sha-256', true, false, true, 0, "
+            "now(), null"
+        ),
+    ),
+    "client_secrets": (2 * CLIENTS, f"int8send(n), {_CLIENT}, now(), {_END}"),
+    "client_logos": (CLIENTS, "'c' || n, 'logo' || n, 'fake'"),
+    "scopes": (100, "'scope' || n, 'Scope', now()"),
+    "sessions": (USERS, f"'s' || n, int8send(n), {_PERSON}, 0, now(), {_END}"),
+    "failed_attempts": (USERS, f"int8send(n), '', 1, {_END} - interval '1 hour'"),
+    "grants": (
+        2 * USERS,
+        (
+            f"'g' || n, {_PERSON}, {_CLIENT}, '{{read,write}}', array['r' || n / {USERS}], now(), now(), "
+            "case when n % 20 = 0 then now() end"
+        ),
+    ),
+    "flows": (
+        USERS,
+        (
+            f"'f' || n, {_PERSON}, {_CLIENT}, 'https://client.example/cb', '{{read,write}}', null, null, '{{}}', "
+            f"now(), {_END}, null, null, int8send(n), null"
+        ),
+    ),
+    "families": (2 * USERS, f"'f' || n, 'g' || n, '{{read,write}}', '{{}}', 0, 0, now(), {_END}, null"),
+    "codes": (
+        2 * USERS,
+        (
+            "int8send(n), 'g' || n, 'https://client.example/cb', '{read,write}', '{}', null, 0, 0, now(), "
+            f"{_END}, case when n % 2 = 0 then now() end, case when n % 2 = 0 then 'f' || n end"
+        ),
+    ),
+    "refresh_tokens": (TOKENS // 2, f"int8send(n), 'f' || n % {2 * USERS}, '', now(), {_END}, null, null"),
+    "access_tokens": (
+        TOKENS,
+        (
+            f"int8send(n), {_CLIENT}, case when n % 2 = 0 then {_PERSON} end, "
+            f"case when n % 2 = 0 then 'f' || n % {2 * USERS} end, 0, case when n % 2 = 0 then 0 end, '{{read}}', "
+            f"'{{}}', 'bearer', null, null, now(), {_END}, null"
+        ),
+    ),
+    "token_nonces": (USERS, f"int8send(n), {_END}"),
+    "nonces": (USERS, "n % 32, int8send(n)"),
+    "events": (USERS, f"-n, {_END} - interval '1 year', 'token.issued', {_PERSON}, {_CLIENT}, '{{}}', null"),
+    "changes": (USERS, f"-n, {_END} - interval '1 day', 'user', {_PERSON}"),
+}
+
+# What parameters stand for, in SQL; the same for all statements but those below.
+VALUES: Final[Mapping[str, str]] = {
+    "access_expires_at": "now()",
+    "access_token": "int8send(-1)",
+    "accounts": "array[int8send(12), int8send(13)]",
+    "after": "-20",
+    "allowed": "'{read}'",
+    "at": "array[now()]",
+    "batch": "1000",
+    "browser": "''",
+    "browsers": "array[''::bytea, '']",
+    "by": "'authorization_code'",
+    "client_generation": "0",
+    "client_id": "'c12'",
+    "client_ids": "array['c12']",
+    "code": "int8send(-1)",
+    "code_challenge": "null",
+    "confidential": "true",
+    "content": "'fake'",
+    "description": "'Fake'",
+    "digest": "int8send(13)",
+    "digests": f"array[{', '.join(f'int8send({n * 1237 % TOKENS})' for n in range(1, 65))}]",
+    "email": "'new@example.com'",
+    "expires_at": "now()",
+    "expiries": "array[now(), now()]",
+    "failures": "array[1, 1]",
+    "family_id": "'f13'",
+    "first_party": "false",
+    "floor": "0",
+    "flow_id": "'f13'",
+    "grant_id": "'new'",
+    "grant_ids": "'{g12,g13}'",
+    "grant_types": "'{}'",
+    "homepage": "null",
+    "kept": "interval '1 hour'",
+    "key_id": "'fake'",
+    "keys": "array[int8send(-1), int8send(-2)]",
+    "kinds": "array['sign_in.failed']",
+    "last_failed_at": "array[now(), now()]",
+    "lock": "1",
+    "login": "'user12@example.com'",
+    "logo": "null",
+    "mac_algorithm": "'hmac-sha-256'",
+    "mac_drafts": "'{01}'",
+    "mac_key": "null",
+    "minutes": "array[now()]",
+    "most": "200",
+    "name": "'logo12'",
+    "new_username": "null",
+    "now": "now()",
+    "overlap": "interval '0'",
+    "owner": "'u12'",
+    "password_hash": "'$argon2id$'",
+    "pkce_required": "true",
+    "privacy": "null",
+    "redirect_uri": "'https://client.example/cb'",
+    "redirect_uris": "'{}'",
+    "refresh_expires_at": "now()",
+    "remember": "false",
+    "resource": "'{r0}'",
+    "rest": "interval '15 minutes'",
+    "salt": "''",
+    "scope": "'write'",
+    "scopes": "'{read}'",
+    "sealed_code": "'fake'",
+    "seconds": "'{0,60}'",
+    "secret_digest": "int8send(12)",
+    "session_id": "'s13'",
+    "since": "now()",
+    "slot": "30",
+    "state": "null",
+    "subject": "'u13'",
+    "subjects": "array['u12']",
+    "successor": "null",
+    "terms": "null",
+    "timeline": "'00000001'",
+    "token_type": "'bearer'",
+    "used": "null",
+    "user_generation": "0",
+    "username": "'user12'",
+    "verified": "true",
+    "why": "'code.replayed'",
+}
+OF: Final[Mapping[str, Mapping[str, str]]] = {
+    "client_create": {"client_id": "'new'", "secret_digest": "int8send(-1)"},
+    "failures_note": {"failures": "array[1]"},
+    "flow_start": {"flow_id": "'new'"},
+    "scope_create": {"name": "'new'"},
+    "scope_delete": {"name": "'scope12'"},
+    "secret_add": {"secret_digest": "int8send(-1)"},
+    "session_start": {"session_id": "'new'", "digest": "int8send(-1)"},
+    "tokens_issue": {"family_id": "'new'", "mac_algorithm": "null"},
+    "user_create": {"subject": "'new'", "username": "'new'"},
+}
+
+
+@asynccontextmanager
+async def filled(server: str, template: str) -> AsyncIterator[asyncpg.Connection]:
+    """A connection to a database with all those rows, whose statistics are old."""
+    async with cloned(server, template) as dsn:
+        connection = await asyncpg.connect(dsn)
+        try:
+            await _fill(connection, 1, 10)
+            await connection.execute("analyze")
+            await _fill(connection, 11, TOKENS)
+            yield connection
+        finally:
+            await connection.close()
+
+
+async def _fill(connection: asyncpg.Connection, first: int, last: int) -> None:
+    await connection.execute("set session_replication_role = replica")  # the rows fit together, without being looked at
+    for table, (count, row) in TABLES.items():
+        numbers = f"generate_series({first}, {min(last, count)}) as n"
+        await connection.execute(f"insert into {table} overriding system value select {row} from {numbers}")
+    await connection.execute("set session_replication_role = origin")
+
+
+async def _forget_statistics(connection: asyncpg.Connection) -> None:
+    await connection.execute(
+        "select pg_clear_attribute_stats(schemaname, tablename, attname, inherited) from pg_stats "
+        "where schemaname = 'public'"
+    )
+    await connection.execute(
+        "select pg_clear_relation_stats('public', relname) from pg_class "
+        "where relnamespace = 'public'::regnamespace and relkind in ('r', 'p', 'i')"
+    )
+
+
+async def _buffers(connection: asyncpg.Connection, query: Query) -> int:
+    """What a statement reads; whatever it writes is undone."""
+    values = {**VALUES, **OF.get(query.name, {})}
+    arguments = ", ".join(values[parameter] for parameter in query.parameters)
+    explain = "explain (analyze, buffers, timing off, format json)"
+    await connection.execute(f"prepare asked as {query.sql}")
+    transaction = connection.transaction()
+    await transaction.start()
+    try:
+        answer = await connection.fetchval(f"{explain} execute asked{f'({arguments})' if arguments else ''}")
+    except asyncpg.PostgresError as exc:
+        raise AssertionError(f"{query.name} cannot be asked with the values that stand here: {exc}") from exc
+    finally:
+        await transaction.rollback()
+        await connection.execute("deallocate asked")
+    return _read(json.loads(answer)[0]["Plan"])
+
+
+def _read(plan: dict[str, Any]) -> int:
+    """The buffers of a statement, and of each part that it begins with: one may run after the end of the others."""
+    parts = [part for part in plan.get("Plans", ()) if part.get("Subplan Name", "").startswith("CTE ")]
+    return int(plan["Shared Hit Blocks"]) + int(plan["Shared Read Blocks"]) + sum(map(_read, parts))
+
+
+async def _measured(connection: asyncpg.Connection) -> list[dict[str, int]]:
+    """The buffers of each statement by its name, in each mode."""
+    for query in queries.load().values():
+        await _buffers(connection, query)  # what the server looks up about tables for the first time is not counted
+    found = []
+    for mode in MODES:
+        await connection.execute(f"set plan_cache_mode = {mode}")
+        found.append({name: await _buffers(connection, query) for name, query in queries.load().items()})
+    return found
+
+
+def test_every_parameter_has_a_value() -> None:
+    """A new statement is held to the same: here stands what it is asked with."""
+    used = {parameter for query in queries.load().values() for parameter in query.parameters}
+    assert set(VALUES) == used
+    assert {name: set(values) for name, values in OF.items()} == {
+        name: set(values) & set(queries.load()[name].parameters) for name, values in OF.items()
+    }
+
+
+async def test_statement_reads_as_much_whatever_the_statistics(server: str, template: str) -> None:
+    async with filled(server, template) as connection:
+        old = await _measured(connection)
+        await _forget_statistics(connection)
+        never = await _measured(connection)
+        await connection.execute("analyze")
+        analysed = await _measured(connection)
+    astray = []
+    for mode, *measured in zip(MODES, old, never, analysed, strict=True):
+        for name in queries.load():
+            counts = [counted[name] for counted in measured]
+            if max(counts) > FACTOR * min(counts) + ALLOWANCE:
+                astray.append(f"{name} ({mode}): {', '.join(map(str, counts))} buffers")
+    assert not astray, "old, never, analysed:\n" + "\n".join(astray)
