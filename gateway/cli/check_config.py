@@ -2,26 +2,33 @@
 
 import json
 from pathlib import Path
+from typing import Final
 
 import click
 
 from gateway import config
 from gateway.cli.session import note, with_config, with_json
 from gateway.cli.usage import Verb
-from gateway.config import ConfigError
+from gateway.config import ConfigError, reference
 from gateway.errors import OperatorError
+
+_TOLD: Final = {
+    "schema": lambda: json.dumps(reference.schema(), indent=2) + "\n",
+    "example": reference.example,
+    "reference": reference.page,
+}
 
 
 @click.command(cls=Verb, epilog="Example: gateway check-config --config /etc/gateway/config.toml")
-@click.option("--schema", is_flag=True, help="Print the JSON Schema of the file, for editors, and do nothing else.")
+@click.option("--schema", "told", flag_value="schema", help="Print the JSON Schema of the file, for editors, and end.")
+@click.option("--example", "told", flag_value="example", help="Print an example that shows every key, and end.")
+@click.option("--reference", "told", flag_value="reference", help="Print a page (Markdown) about every key, and end.")
 @with_config
 @with_json
-def command(schema: bool, path: Path, as_json: bool) -> None:
+def command(told: str | None, path: Path, as_json: bool) -> None:
     """Judge the file and the secrets that it names: never ports, locks or the database."""
-    if schema:
-        from gateway.config import tables
-
-        click.echo(json.dumps(tables.Config.model_json_schema(), indent=2))
+    if told is not None:
+        click.echo(_TOLD[told](), nl=False)
         return
     try:
         settings = config.load(path)

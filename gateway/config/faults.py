@@ -1,6 +1,7 @@
 """What is wrong with a file, in plain words: each fault with its path in the file, what stands there and the mend.
 
-Values are shown, save where a secret may stand: nothing below `keys` and at `database.url` is ever repeated.
+Values are shown, save where a secret may stand: what is written instead of a reference, or of a table that has one, is
+never repeated.
 """
 
 import json
@@ -10,30 +11,20 @@ from dataclasses import dataclass
 from typing import Any, Final, cast
 
 from pydantic import ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from gateway.config import settings
 from gateway.config.addresses import Wanted
-from gateway.config.tables import AS_ARRAY, AS_TABLE, AS_TEXT, Config, Table, settled, table_within
+from gateway.config.tables import AS_ARRAY, AS_TABLE, AS_TEXT, Config, SecretReference, Table, table_within
+from gateway.config.toml import dotted, toml
+from gateway.config.values import SuchAs
 from gateway.errors import FaultyConfiguration
 from gateway.spelling import near
 
 _MARKS: Final = frozenset({AS_TEXT, AS_ARRAY, AS_TABLE, "[key]"})
-_SECRETS: Final = (("keys",), ("database", "url"))
 _LONGEST: Final = 80
 
-_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
-_ROUTE: Final = re.compile(r"routes\[(\d{1,6})\](?:\.[A-Za-z0-9_*-]+|\[\d+\])*")
-
-# What must be set, and an example of it.
-_EXAMPLES: Final = {
-    "server": "a table [server] with public_url",
-    "public_url": '"https://api.example.com"',
-    "name": '"notes"',
-    "path": '"/api/notes"',
-    "upstreams": '["http://127.0.0.1:9000"]',
-    "auth": '["bearer"], or "none" for a public route',
-}
+_PLACE: Final = re.compile(r"routes\[(\d{1,6})\](?:\.[A-Za-z0-9_*-]+|\[\d+\])*")
 
 # pydantic's own findings in our words.
 _WANTED: Final = {
@@ -71,10 +62,10 @@ class ConfigError(FaultyConfiguration):
         self.faults = faults
 
 
-def judged(tables: Mapping[str, Any]) -> tuple[settings.Config | None, list[Fault]]:
+def judged(tables: Mapping[str, Any]) -> tuple[Config | None, list[Fault]]:
     """The configuration that the tables of a file stand for, or what is wrong with them one by one."""
     try:
-        return settled(Config.model_validate(tables)), []
+        return Config.model_validate(tables), []
     except ValidationError as exc:
         faults = [_fault(error) for error in exc.errors(include_url=False) if not _is_echo(error)]
         return None, list(dict.fromkeys(faults))
@@ -90,13 +81,13 @@ class RouteNames:
 
     def told(self, fault: Fault) -> Fault:
         """The fault with the names of its route, and of the others that its message is about."""
-        found = _ROUTE.match(fault.path)
+        found = _PLACE.match(fault.path)
         name = None if found is None else self._name(found)
         return Fault(fault.path, self.within(fault.message), name)
 
     def within(self, text: str) -> str:
         """`text` with a name behind each place in a route."""
-        return _ROUTE.sub(lambda found: found[0] + self._mark(self._name(found)), text)
+        return _PLACE.sub(lambda found: found[0] + self._mark(self._name(found)), text)
 
     def _name(self, found: re.Match[str]) -> str | None:
         index = int(found[1])
@@ -114,17 +105,6 @@ def _listed(routes: object) -> Sequence[object]:
 def _is_echo(error: ErrorDetails) -> bool:
     """Whether pydantic calls an array too short because it left out the entries that it complained of already."""
     return error["type"] == "too_short" and len(error["input"]) > 0
-
-
-def dotted(location: tuple[str | int, ...]) -> str:
-    """A place in the file as TOML writes it: `routes[0].scopes."notes read"`."""
-    path = ""
-    for part in location:
-        if isinstance(part, int):
-            path += f"[{part}]"
-        else:
-            path += ("." if path else "") + (part if _BARE_KEY.fullmatch(part) else json.dumps(part))
-    return path
 
 
 def shown(value: object) -> str:
@@ -157,8 +137,7 @@ def _fault(error: ErrorDetails) -> Fault:
     if kind == "extra_forbidden":
         return Fault(path, f"is not a known key; {_known_keys(location)}")
     if kind == "missing":
-        example = _EXAMPLES.get(str(location[-1]))
-        return Fault(path, "must be set" + (f", such as {example}" if example else ""))
+        return Fault(path, f"must be set, such as {_example(location)}")
     context = error.get("ctx", {})
     cause = context.get("error")
     if isinstance(cause, ValueError) and not isinstance(cause, Wanted):
@@ -166,8 +145,10 @@ def _fault(error: ErrorDetails) -> Fault:
     message = str(cause) if cause else _WANTED.get(kind, error["msg"]).format_map(_plain(context))
     if location == ("routes",) and isinstance(value, Mapping):
         return Fault(path, "each route has a table of its own: write [[routes]], not [routes]")
-    if any(location[: len(secret)] == secret for secret in _SECRETS):
-        message = 'must be a reference: { file = "…" } or { env = "…" }' if kind == "model_type" else message
+    table, field = _declared(location)
+    if _may_be_secret(table, field):
+        if kind == "model_type" and table is SecretReference:
+            message = 'must be a reference: { file = "…" } or { env = "…" }'
         return Fault(path, f"{message}, not {_kind(value)}")
     return Fault(path, message if kind == "too_short" else f"{message}, not {shown(value)}")
 
@@ -176,15 +157,44 @@ def _plain(context: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value.replace("'", '"') if isinstance(value, str) else value for name, value in context.items()}
 
 
+def _declared(location: tuple[str | int, ...]) -> tuple[type[Table], FieldInfo | None]:
+    """The innermost table at a place in the file, and the declaration of the innermost key."""
+    table: type[Table] = Config
+    field: FieldInfo | None = None
+    for name in (part for part in location if isinstance(part, str)):
+        field = table.model_fields.get(name)
+        within = None if field is None else table_within(field.annotation)
+        if within is None:  # what lies deeper are names of the operator's
+            break
+        table = within
+    return table, field
+
+
+def _may_be_secret(table: type[Table], field: FieldInfo | None) -> bool:
+    """Whether the value of a key is a secret, or a table that has one, when it is written as something else."""
+    if table is SecretReference:
+        return True
+    stands_for_table = field is not None and table_within(field.annotation) is table
+    return stands_for_table and any(
+        table_within(one.annotation) is SecretReference for one in table.model_fields.values()
+    )
+
+
 def _known_keys(location: tuple[str | int, ...]) -> str:
     """The mend for an unknown key: the one that was meant, or all that there are."""
-    table: type[Table] = Config
-    for part in location[:-1]:
-        if isinstance(part, str) and part in table.model_fields:
-            table = table_within(table.model_fields[part].annotation) or table
-    names = list(table.model_fields)
+    names = list(_declared(location[:-1])[0].model_fields)
     meant = near(str(location[-1]), names)
     return f"the keys here are {', '.join(names)}" if meant is None else f"did you mean {meant}?"
+
+
+def _example(location: tuple[str | int, ...]) -> str:
+    """What may stand at a key that must be set."""
+    table, field = _declared(location)
+    if field is not None and field.examples:
+        words = [mark.words for mark in field.metadata if isinstance(mark, SuchAs)]
+        return words[0] if words else toml(field.examples[0])
+    needed = [name for name, one in table.model_fields.items() if one.is_required()]
+    return f"a table [{location[-1]}] with {', '.join(needed)}"
 
 
 # -- what can be read of a broken file -----------------------------------------------------------------------
@@ -192,49 +202,44 @@ def _known_keys(location: tuple[str | int, ...]) -> str:
 Readable = Mapping[str, Any]  # the keys of one table that hold
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+_TABLES: Final = {
+    name: field.annotation
+    for name, field in Config.model_fields.items()
+    if isinstance(field.annotation, type) and issubclass(field.annotation, Table)
+}
+_ROUTE: Final = cast("type[Table]", table_within(Config.model_fields["routes"].annotation))
+
+
+@dataclass(frozen=True, slots=True)
 class Draft:
     """What of a file can be read although other parts are broken, so that all faults are reported together.
 
     Absent keys have their defaults; broken ones are left out.
     """
 
-    server: Readable
-    admin: Readable
-    database: Readable
-    keys: Readable
-    mac: Readable
-    branding: Readable
+    tables: Mapping[str, Readable]
     scopes: frozenset[str]
     routes: tuple[Readable, ...]
 
     @classmethod
     def of(cls, tables: Mapping[str, Any]) -> "Draft":
         """The readable parts of the tables of a file."""
-        fields = Config.model_fields
-        names = ("server", "admin", "database", "keys", "mac", "branding")
-        parts = {name: _readable(cast("type[Table]", fields[name].annotation), tables.get(name, {})) for name in names}
-        scopes, routes = tables.get("scopes"), tables.get("routes")
-        route = cast("type[Table]", table_within(fields["routes"].annotation))
+        scopes = tables.get("scopes")
         return cls(
-            **parts,
-            scopes=frozenset(scopes if isinstance(scopes, Mapping) else ()),
-            routes=tuple(_readable(route, given) for given in _listed(routes)),
+            {name: _readable(table, tables.get(name, {})) for name, table in _TABLES.items()},
+            frozenset(scopes if isinstance(scopes, Mapping) else ()),
+            tuple(_readable(_ROUTE, given) for given in _listed(tables.get("routes"))),
         )
 
     @classmethod
-    def whole(cls, config: settings.Config) -> "Draft":
+    def whole(cls, config: Config) -> "Draft":
         """A configuration without faults in its tables."""
-        return cls(
-            server=vars(config.server),
-            admin=vars(config.admin),
-            database=vars(config.database),
-            keys=vars(config.keys),
-            mac=vars(config.mac),
-            branding=vars(config.branding),
-            scopes=frozenset(config.scopes),
-            routes=tuple(map(vars, config.routes)),
-        )
+        tables = {name: vars(getattr(config, name)) for name in _TABLES}
+        return cls(tables, frozenset(config.scopes), tuple(map(vars, config.routes)))
+
+    def get(self, table: str, key: str) -> Any:
+        """The value of a key, or None where what stands there is broken."""
+        return self.tables[table].get(key)
 
 
 def _readable(table: type[Table], given: object) -> Readable:
@@ -251,6 +256,6 @@ def _fields_that_hold(table: type[Table], given: Mapping[str, Any]) -> Iterator[
         try:
             value = given[name] if name in given else field.get_default(call_default_factory=True)
             holder = table.__pydantic_validator__.validate_assignment(table.model_construct(), name, value)
-            yield name, settled(getattr(holder, name))
+            yield name, getattr(holder, name)
         except ValidationError:
             continue

@@ -18,7 +18,8 @@ import tomli
 from gateway.config import barred, database_url
 from gateway.config.faults import ConfigError, Draft, Fault, RouteNames, judged
 from gateway.config.rules import conflicts, warnings
-from gateway.config.settings import IMAGE_TYPES, Config, SecretReference, Settings
+from gateway.config.settings import Settings
+from gateway.config.tables import IMAGE_TYPES, Config, SecretReference
 from gateway.crypto import Keyring, parse_master_key
 from gateway.errors import OperatorError
 
@@ -65,7 +66,7 @@ def resolve(config: Config, path: Path) -> Settings:
 
 def _with_key_beside_data(tables: Mapping[str, Any]) -> Mapping[str, Any]:
     """The tables with the master key in data_dir where they name no place for it."""
-    keys, folder = tables.get("keys", {}), Draft.of(tables).database.get("data_dir")
+    keys, folder = tables.get("keys", {}), Draft.of(tables).get("database", "data_dir")
     if folder is None or not isinstance(keys, Mapping) or "master" in keys:
         return tables
     return {**tables, "keys": {**keys, "master": {"file": str(Path(folder, "master.key"))}}}
@@ -118,11 +119,13 @@ class _Found:
     @classmethod
     def by(cls, draft: Draft, base: Path, *, again: bool = False) -> "_Found":
         found = cls(base, again, [])
-        url = draft.database.get("url", "embedded")
+        url = draft.get("database", "url") or "embedded"
         found.database_url = None if url == "embedded" else found._url(url)
         found.keyring = found._keys(draft, embedded=url == "embedded")
         for key in ("logo", "stylesheet"):
-            if (name := draft.branding.get(key)) is not None and (fault := _file_fault(key, base / name)) is not None:
+            if (name := draft.get("branding", key)) is not None and (
+                fault := _file_fault(key, base / name)
+            ) is not None:
                 found.faults.append(Fault(f"branding.{key}", fault))
         return found
 
@@ -142,7 +145,9 @@ class _Found:
         references = dict(_key_references(draft))
         first_start = embedded and self._is_first_start(draft)
         if first_start:
-            self._judge_new_key(references.pop("keys.master").path(self.base), self.base / draft.database["data_dir"])
+            self._judge_new_key(
+                references.pop("keys.master").path(self.base), self.base / draft.get("database", "data_dir")
+            )
         keys = [self._key(path, reference) for path, reference in references.items()]
         if first_start or "keys.master" not in references or None in keys:
             return None
@@ -151,7 +156,7 @@ class _Found:
 
     def _is_first_start(self, draft: Draft) -> bool:
         """Whether `serve` has yet to make both the embedded database and its master key."""
-        master, data_dir = draft.keys.get("master"), draft.database.get("data_dir")
+        master, data_dir = draft.get("keys", "master"), draft.get("database", "data_dir")
         if master is None or master.file is None or data_dir is None:
             return False
         return not os.path.lexists(master.path(self.base)) and not os.path.lexists(self.base / data_dir / "postgres")
@@ -243,9 +248,9 @@ def _open_to_others(path: Path) -> str | None:
 
 
 def _key_references(draft: Draft) -> Iterator[tuple[str, SecretReference]]:
-    if "master" in draft.keys:
-        yield "keys.master", draft.keys["master"]
-    for index, reference in enumerate(draft.keys.get("previous", ())):
+    if (master := draft.get("keys", "master")) is not None:
+        yield "keys.master", master
+    for index, reference in enumerate(draft.get("keys", "previous") or ()):
         yield f"keys.previous[{index}]", reference
 
 

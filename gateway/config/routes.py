@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from gateway.config.addresses import split_origin
-from gateway.config.settings import Config, Route, Server
+from gateway.config.tables import Config, Route, Server
 from gateway.routing import Origin
 from gateway.routing import Route as CompiledRoute
 

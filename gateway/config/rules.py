@@ -6,8 +6,9 @@ from itertools import product
 from typing import Final
 
 from gateway.config.addresses import split_listen, split_origin, usual
-from gateway.config.faults import Draft, Fault, Readable, dotted, shown
-from gateway.config.settings import Config, scopes_of
+from gateway.config.faults import Draft, Fault, Readable, shown
+from gateway.config.tables import Config, scopes_of
+from gateway.config.toml import dotted
 from gateway.model import ISSUER_METADATA, RESOURCE_METADATA
 
 _SIGNED: Final = frozenset({"mac", "signature"})
@@ -94,7 +95,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def _listeners(draft: Draft) -> Iterator[Fault]:
-    public, admin = draft.server.get("listen"), draft.admin.get("listen")
+    public, admin = draft.get("server", "listen"), draft.get("admin", "listen")
     if public is None or admin is None:
         return
     (host, port), (other, other_port) = split_listen(public), split_listen(admin)
@@ -123,14 +124,14 @@ def _covers(wildcard: str, host: str) -> bool:
 
 
 def _public_url(draft: Draft) -> Iterator[Fault]:
-    url = draft.server.get("public_url")
+    url = draft.get("server", "public_url")
     if url is not None and (host := split_origin(url)[1]) != usual(host):
         yield Fault("server.public_url", f'clients write its host as "{usual(host)}"; write that, not {shown(url)}')
 
 
 def _prefix(draft: Draft) -> Iterator[Fault]:
-    prefix = draft.server.get("oauth_prefix", "/oauth2")
-    if prefix == "/" or _within(prefix, "/.well-known"):
+    prefix = draft.get("server", "oauth_prefix")
+    if prefix is not None and (prefix == "/" or _within(prefix, "/.well-known")):
         yield Fault("server.oauth_prefix", f'must be a folder of its own such as "/oauth2", not {shown(prefix)}')
 
 
@@ -182,8 +183,8 @@ def _path(index: int, route: Readable, draft: Draft) -> Iterator[Fault]:
     path, strip = route.get("path"), route.get("strip_prefix")
     if path is None:
         return
-    prefix = draft.server.get("oauth_prefix", "/")
-    if prefix != "/" and _within(path, prefix):
+    prefix = draft.get("server", "oauth_prefix")
+    if prefix not in (None, "/") and _within(path, prefix):
         yield Fault(
             f"routes[{index}].path",
             f"{shown(path)} is under server.oauth_prefix = {shown(prefix)}, which is the gateway's own; move one",
@@ -206,7 +207,7 @@ def _body_hash(index: int, route: Readable) -> Iterator[Fault]:
 
 def _signature(index: int, route: Readable, draft: Draft) -> Iterator[Fault]:
     """HTTP Message Signatures are hmac-sha256 only, by tokens whose algorithm is hmac-sha-256."""
-    algorithms, auth = draft.mac.get("algorithms"), route.get("auth")
+    algorithms, auth = draft.get("mac", "algorithms"), route.get("auth")
     if algorithms is not None and _SIGNATURE_ALGORITHM not in algorithms and auth is not None and "signature" in auth:
         yield Fault(
             f"routes[{index}].auth",

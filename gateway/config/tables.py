@@ -1,19 +1,24 @@
-"""The tables of the configuration file, as they are written; the text under each key is what editors show for it.
+"""Every key of the configuration file, each declared once, and the values that the program uses.
 
-Each becomes the value of the same name in `settings`, with the same keys.
+A key is a field: its name, its type with its bounds (`values`), its default, and below it the text for people. From
+that come the judgement of a file (`faults`), the JSON Schema for editors, config.example.toml and docs/configuration.md
+(`reference`). A key without a default, or with None for one, has an example beside it.
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, cast
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
-from gateway.config import database_url, settings
-from gateway.config.addresses import Wanted
-from gateway.config.settings import AUTH_SCHEMES
+from gateway.config import database_url
+from gateway.config.addresses import Wanted, split_listen, split_origin
 from gateway.config.values import (
+    AUTH_SCHEMES,
     ONCE,
+    STATED,
     Authority,
+    AuthScheme,
     CodeLifetime,
     Colour,
     Description,
@@ -34,26 +39,36 @@ from gateway.config.values import (
     Size,
     Skew,
     Staleness,
+    SuchAs,
     TrustedNetwork,
     URLPath,
     UserName,
+    Written,
     array,
     written,
 )
 from gateway.model import MacAlgorithm, MacDraft, TokenType
 
+# What a logo may be, by how its file's name ends: the machine's own table may lack some.
+IMAGE_TYPES: Final = {
+    ".svg": "image/svg+xml",
+    ".png": "image/png",
+    ".jpg": "image/jpeg",
+    ".jpeg": "image/jpeg",
+    ".webp": "image/webp",
+    ".gif": "image/gif",
+    ".avif": "image/avif",
+    ".ico": "image/vnd.microsoft.icon",
+}
+
 
 class Table(BaseModel):
-    """A table of the file: frozen, strict, without unknown keys."""
+    """A table of the file: frozen, strict, without unknown keys.
 
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", use_attribute_docstrings=True)
+    The checks are built when the first file is judged, so that a worker, which gets its values ready made, has none.
+    """
 
-
-def settled(value: Any) -> Any:
-    """A value of the file as the program uses it: each table within becomes its namesake in `settings`."""
-    if isinstance(value, Table):
-        return getattr(settings, type(value).__name__)(**{name: settled(part) for name, part in value})
-    return tuple(map(settled, value)) if isinstance(value, tuple) else value
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", use_attribute_docstrings=True, defer_build=True)
 
 
 # What a value with several forms is written as. The marks stand in pydantic's locations, and no good key has them.
@@ -79,41 +94,84 @@ class SecretReference(Table):
     env: EnvironmentName | None = None
     """An environment variable that holds the secret."""
 
-    model_config = ConfigDict(json_schema_extra={"minProperties": 1, "maxProperties": 1})
+    model_config = ConfigDict(
+        title='{ file = "…" } or { env = "…" }', json_schema_extra={"minProperties": 1, "maxProperties": 1}
+    )
 
     @model_validator(mode="before")
     @classmethod
     def _one_place(cls, value: object) -> object:
-        if isinstance(value, Mapping) and not set(value) - {"file", "env"} and len(value) != 1:
+        if isinstance(value, Mapping) and not value.keys() - cls.model_fields.keys() and len(value) != 1:
             raise ValueError('name one place: { file = "…" } or { env = "…" }')
         return value
 
+    def path(self, base: Path) -> Path:
+        """The file of a reference that names one."""
+        return base / cast("str", self.file)
+
 
 class Server(Table):
-    """The public listener and the names by which people and programs reach it."""
+    """The public listener, and the names by which people and programs reach it."""
 
     listen: ListenAddress = "127.0.0.1:8080"
-    """HOST:PORT of the public listener."""
-    public_url: OriginURL
+    """The public listener; `"0.0.0.0:8080"` or `"[::]:8080"` for all addresses."""
+    public_url: Annotated[OriginURL, SuchAs('"https://api.example.com"')] = Field(examples=["http://127.0.0.1:8080"])
     """The origin that clients use: issuer, links, and the host and port that MAC signatures cover."""
     workers: Annotated[int, Field(ge=1, le=256)] = 2
     """How many processes share the listener; one for each core is a good start."""
-    authorization_workers: Annotated[int, Field(ge=1, le=256)] | None = None
-    """How many processes show the pages and issue tokens; one for every four workers unless stated."""
+    authorization_workers: Annotated[int, Field(ge=1, le=256)] | None = Field(default=None, examples=[1])
+    """How many more show the pages and issue tokens; one for every four workers unless stated."""
     trusted_proxies: Annotated[tuple[TrustedNetwork, ...], array(), ONCE] = ()
-    """Addresses or networks of the proxies in front; only they are asked who the client is (X-Forwarded-For)."""
+    """Addresses or networks of the proxies in front, such as `"10.0.0.0/8"`. Who the client is, is read from
+    X-Forwarded-For from the right, up to the first address that is none of these; X-Forwarded-Proto is theirs to say
+    too."""
     oauth_prefix: URLPath = "/oauth2"
-    """The path under which the endpoints and pages of the authorization server stand."""
+    """The path under which the endpoints and pages of the authorization server are."""
     user: UserName = ""
-    """The system user that the workers and the embedded database run as where root starts them; the owner of data_dir
-    unless stated."""
+    """The system user that the workers and the embedded database run as where root starts the gateway; empty for the
+    owner of data_dir. Only a restart changes it."""
+
+    @property
+    def issuer(self) -> str:
+        """The issuer identifier: `public_url` byte for byte (RFC 8414, section 2)."""
+        return self.public_url
+
+    @property
+    def origin(self) -> str:
+        """`public_url` without a trailing slash, to which paths are appended."""
+        return self.public_url.rstrip("/")
+
+    @property
+    def host(self) -> str:
+        """The host of `public_url` in lower case; an IPv6 literal keeps its brackets."""
+        return split_origin(self.public_url)[1]
+
+    @property
+    def port(self) -> int:
+        """The port of `public_url`, the scheme's own where none is written."""
+        return split_origin(self.public_url)[2]
+
+    @property
+    def secure(self) -> bool:
+        """Whether people reach us by https."""
+        return split_origin(self.public_url)[0] == "https"
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host, without brackets, and port to listen on."""
+        return split_listen(self.listen)
 
 
 class Admin(Table):
     """The listener for operators: /healthz and /readyz."""
 
     listen: ListenAddress = "127.0.0.1:9901"
-    """HOST:PORT of the admin listener; keep it away from the public."""
+    """Keep it away from the public."""
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host, without brackets, and port to listen on."""
+        return split_listen(self.listen)
 
 
 def _plain_database_url(value: object) -> object:
@@ -130,23 +188,32 @@ class Database(Table):
     """Where everything is stored."""
 
     url: Annotated[
-        Annotated[str, BeforeValidator(_plain_database_url), Tag(AS_TEXT)] | Annotated[SecretReference, Tag(AS_TABLE)],
+        Annotated[str, Written(_plain_database_url, '"embedded" or "postgresql://…"'), Tag(AS_TEXT)]
+        | Annotated[SecretReference, Tag(AS_TABLE)],
         _by_shape('must be "embedded", "postgresql://…" or a reference'),
         Field(repr=False),
     ] = "embedded"
-    """"embedded" for a Postgres of its own in data_dir, else postgresql://… (several hosts allowed)."""
+    """`"embedded"` for a Postgres of its own in data_dir; else `"postgresql://USER@HOST/DATABASE"` (several hosts
+    allowed), or `{ env = "DATABASE_URL" }` where the address holds a password. By a local socket:
+    `"postgresql:///DATABASE?host=/run/postgresql"`."""
     data_dir: FileName = "gateway-data"
-    """The folder of the embedded database, relative to the configuration file."""
+    """The folder of the embedded database."""
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the database is a Postgres of our own."""
+        return self.url == "embedded"
 
 
 class Keys(Table):
     """The master keys: they encrypt MAC keys, sign cookies and check tokens."""
 
-    master: SecretReference = SecretReference(file="gateway-data/master.key")
-    """Base64 of 32 bytes, in a file that nobody else may read; master.key in data_dir unless stated. The first start of
-    an embedded database makes it."""
+    master: SecretReference = written({"file": "gateway-data/master.key"})
+    """Base64 of 32 bytes, in a file that only its owner may read (chmod 600); master.key in data_dir unless stated. The
+    first start of an embedded database makes it. For an external one:
+    `(umask 077; openssl rand -base64 32 > master.key)`. Keep a copy apart from the database."""
     previous: Annotated[tuple[SecretReference, ...], array()] = ()
-    """Older master keys, still accepted while rotating."""
+    """Older master keys, still accepted while rotating, such as `[{ file = "old.key" }]`."""
 
 
 class Tokens(Table):
@@ -159,22 +226,24 @@ class Tokens(Table):
     refresh_ttl: Duration = written("14d")
     """How long a refresh token lives."""
     code_ttl: CodeLifetime = written("60s")
-    """How long an authorization code lives, at most 10m."""
+    """How long an authorization code lives."""
     refresh_grace: Grace = written("0s")
-    """How long a used refresh token still gives the same successor, at most 60s."""
+    """How long a used refresh token still gives the same successor, for clients that lose answers."""
     stale_for: Staleness = written("0s")
-    """How long tokens that were seen before still pass while the database is away, at most 1d; revoked ones too."""
+    """How long tokens that were seen before still pass while the database is away, instead of 503. What is revoked
+    meanwhile passes too."""
 
 
 class Mac(Table):
     """Signed requests (MAC tokens)."""
 
     skew: Skew = written("60s")
-    """How far a client's clock may be off, at most 10m."""
+    """How far a client's clock may be off."""
     algorithms: Annotated[tuple[MacAlgorithm, ...], array(minimum=1), ONCE] = ("hmac-sha-256",)
-    """The algorithms that may be used at all; a client gets the first unless created with another."""
+    """What may be used at all. A client gets the first unless created with another. Routes with `"signature"` need
+    `"hmac-sha-256"`."""
     drafts: Annotated[tuple[MacDraft, ...], array(minimum=1), ONCE] = ("01",)
-    """The drafts that may be used at all; a client gets the first unless created with others."""
+    """What may be used at all. A client gets the first unless created with others."""
 
 
 def _none(value: object) -> object:
@@ -186,34 +255,39 @@ def _none(value: object) -> object:
 
 
 class Route(Table):
-    """A part of an API: what it matches, who may call it, where it leads."""
+    """One table for each part of the API; what no route matches is answered 404. Of routes with one path, one that
+    names the host goes first, then one that names the method; of two that name alike, the first here."""
 
-    name: RouteName
+    name: RouteName = Field(examples=["notes"])
     """A name for logs and metrics."""
-    path: URLPath
-    """Whole segments: /api/notes matches /api/notes and /api/notes/…, never /api/notesx; the longest match wins."""
+    path: URLPath = Field(examples=["/api/notes"])
+    """Whole segments: /api/notes and /api/notes/…, never /api/notesx. The longest match wins."""
     hosts: Annotated[tuple[HostName, ...], array(), ONCE] = ()
-    """The hosts that it answers on, a resource of its own at each; empty for any."""
+    """The hosts that it answers on, such as `["api.example.com"]`; empty for any. At each it is a resource of its own
+    (RFC 8707). A host of its own keeps scripts of the upstream out of the sign-in pages' origin."""
     methods: Annotated[tuple[Method, ...], array(), ONCE] = ()
-    """The methods that it answers; empty for any."""
-    upstreams: Annotated[tuple[OriginURL, ...], array(minimum=1)]
+    """The methods that it answers; empty for any. HEAD is a method of its own here."""
+    upstreams: Annotated[tuple[OriginURL, ...], array(minimum=1)] = Field(examples=[["http://127.0.0.1:9000"]])
     """The servers that it leads to."""
-    upstream_host: Authority | None = None
-    """The Host that the upstream is sent instead of the client's."""
-    strip_prefix: URLPath | None = None
-    """The front part of path that the upstream does not see."""
+    upstream_host: Authority | None = Field(default=None, examples=["notes.internal"])
+    """The Host that the upstream gets instead of the client's."""
+    strip_prefix: Annotated[URLPath | None, STATED] = Field(default=None, examples=["/api"])
+    """The beginning of the path, which the upstream does not see."""
     auth: Annotated[
         Annotated[Literal["none"], BeforeValidator(_none), Tag(AS_TEXT)]
         | Annotated[tuple[Scheme, ...], array(minimum=1), ONCE, Tag(AS_ARRAY)],
         _by_shape('must be "none" or an array such as ["bearer", "mac"]'),
-    ]
-    """The credentials that it accepts, or "none" for a public route."""
+        SuchAs('["bearer"], or "none" for a public route'),
+    ] = Field(examples=[["bearer", "mac"]])
+    """The credentials that it accepts (`"signature"` is RFC 9421), or `"none"` for a public route."""
     scopes: Annotated[
         Annotated[tuple[ScopeName, ...], array(), ONCE, Tag(AS_ARRAY)]
         | Annotated[dict[MethodOrStar, Annotated[tuple[ScopeName, ...], array(), ONCE]], Tag(AS_TABLE)],
         _by_shape('must be an array such as ["notes:read"], or a table of them by method'),
-    ] = ()
-    """The scopes that a call needs: one list for all methods, or lists by method with "*" for the others."""
+        STATED,
+    ] = Field(default=(), examples=[{"GET": ["notes:read"], "*": ["notes:write"]}])
+    """What a token must carry: one list for all methods, or lists by method with `"*"` for all others. HEAD asks for
+    what GET does. Without `"*"`, other methods ask for no scope."""
     timeout: Duration = written("15s")
     """How long the upstream may take to begin its answer."""
     max_body: Size = written("1MiB")
@@ -221,18 +295,39 @@ class Route(Table):
     forward_authorization: bool = False
     """Whether the upstream gets the Authorization field, or the fields of the signature."""
     mac_body_hash: bool = False
-    """Whether a signed call with a body must state the body's hash; one that is stated is always checked."""
+    """Whether a signed call with a body must state the body's hash, `bodyhash` in draft 00, `ext="body_hash=…"` in
+    draft 01. One that is stated is always checked; `"signature"` always demands a Content-Digest."""
     trust_request_id: bool = False
-    """Whether the X-Request-Id of a trusted proxy is kept, instead of one of ours."""
+    """Whether the X-Request-Id of a trusted proxy is kept, instead of one of ours. That proxy must set it by itself:
+    one that passes on what the client sent lets the client choose what your logs say."""
     encoded_slashes: Literal["refuse", "keep"] = "refuse"
-    """Whether paths with encoded slashes (%2F) or empty segments (//) are refused, or passed as they came."""
+    """What becomes of paths with encoded slashes (%2F) or empty segments (//): `"keep"` is for upstreams that take them
+    for names, such as /files/a%2Fb; they pass as they came, unless some reading of them leads to another route."""
+
+    @property
+    def schemes(self) -> tuple[AuthScheme, ...]:
+        """The credentials it accepts; empty for a public route."""
+        return () if self.auth == "none" else self.auth
+
+    @property
+    def all_scopes(self) -> frozenset[str]:
+        """Every scope that some method asks for."""
+        return scopes_of(self.scopes)
+
+
+def scopes_of(scopes: tuple[str, ...] | Mapping[str, tuple[str, ...]]) -> frozenset[str]:
+    """Every scope that a route's `scopes` names, in either form."""
+    if isinstance(scopes, Mapping):
+        return frozenset(name for names in scopes.values() for name in names)
+    return frozenset(scopes)
 
 
 class Passwords(Table):
     """What people's passwords must be."""
 
     min_length: Annotated[int, Field(ge=8, le=128)] = 8
-    """The fewest characters of a new password; 15 is NIST's advice where a password is all that is asked for."""
+    """The fewest characters of a new password; 15 is NIST's advice where a password is all that is asked for. The
+    10,000 most used ones are refused as well."""
 
 
 class Branding(Table):
@@ -240,31 +335,34 @@ class Branding(Table):
 
     name: Name = "Gateway"
     """The name of the service."""
-    logo: FileName | None = None
-    """An image file, relative to the configuration file."""
-    accent: Colour | None = None
+    logo: FileName | None = Field(default=None, examples=["logo.svg"])
+    """An image file: .svg, .png, .jpg, .webp, .gif, .avif or .ico."""
+    accent: Colour | None = Field(default=None, examples=["#0a58ca"])
     """The colour of buttons and links."""
-    stylesheet: FileName | None = None
-    """A CSS file that is added to ours, relative to the configuration file."""
-    help: HelpText | None = None
-    """What to do for who forgot a password."""
+    stylesheet: FileName | None = Field(default=None, examples=["brand.css"])
+    """A CSS file that is added to ours."""
+    help: HelpText | None = Field(default=None, examples=["Ask the help desk, extension 1234."])
+    """Where people get help who have forgotten their password: a sentence, or a URL."""
 
 
 class Config(Table):
-    """A whole configuration file."""
+    """Durations are `"60s"`, `"15m"`, `"1h"` or `"14d"`; sizes are `"64KiB"` or `"1MiB"`. File names are relative to
+    the configuration file. A secret is a reference, `{ file = "…" }` or `{ env = "…" }`, never the value itself."""
 
     server: Server
-    admin: Admin = Admin()
-    database: Database = Database()
-    keys: Keys = Keys()
-    tokens: Tokens = Tokens()
-    mac: Mac = Mac()
-    scopes: dict[ScopeName, Description] = {}
-    """Scopes and the plain words that the consent page says for them; more may be made by `gateway scope create`."""
+    admin: Admin = written({})
+    database: Database = written({})
+    keys: Keys = written({})
+    tokens: Tokens = written({})
+    mac: Mac = written({})
+    scopes: Annotated[dict[ScopeName, Description], STATED] = Field(
+        default={}, examples=[{"notes:read": "Read your notes", "notes:write": "Change your notes"}]
+    )
+    """Scopes and the plain words that the consent page says for them. Once there are some, routes may ask for these
+    only; without any here, scopes are made by `gateway scope create`."""
     routes: Annotated[tuple[Route, ...], array()] = ()
-    """The parts of the API; what no route matches is answered 404."""
-    passwords: Passwords = Passwords()
-    branding: Branding = Branding()
+    passwords: Passwords = written({})
+    branding: Branding = written({})
 
 
 def table_within(annotation: Any) -> type[Table] | None:

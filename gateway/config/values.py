@@ -6,14 +6,21 @@ sentence that shows nothing of the value, for what may hold a secret).
 
 import re
 from collections.abc import Callable
-from ipaddress import ip_network
-from typing import Annotated, Any, Final, cast
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Annotated, Any, Final, Literal, cast
 
-from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic_core import CoreSchema
+from pydantic_core.core_schema import no_info_before_validator_function
 
 from gateway.config.addresses import LISTEN, ORIGIN, Wanted, is_host, split_listen, split_origin, usual
-from gateway.config.settings import AUTH_SCHEMES, AuthScheme, Network
 from gateway.model import is_scope_token
+
+AuthScheme = Literal["bearer", "mac", "signature"]
+Network = IPv4Network | IPv6Network
+
+AUTH_SCHEMES: Final[tuple[AuthScheme, ...]] = ("bearer", "mac", "signature")
 
 _DURATION = re.compile(r"([0-9]{1,9})(s|m|h|d)")
 _SIZE = re.compile(r"([0-9]{1,12})(B|KiB|MiB|GiB)")
@@ -25,6 +32,7 @@ _AUTHORITY = re.compile(r"(\[[^\[\]]*\]|[^:\[\]]+)(?::([0-9]{1,5}))?")
 _PATH = re.compile(r"(?:/[A-Za-z0-9._~!$&'()*+,=:@-]+)+|/")
 _METHOD = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}")  # RFC 9110, section 9.1: a token
 _ROUTE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_SCOPE_NAME = re.compile(r"[!#-\[\]-~]+")
 _COLOUR = re.compile(r"#(?:[0-9a-fA-F]{3}|[0-9a-fA-F]{6})")
 _ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _USER_NAME = re.compile(r"(?:[A-Za-z_][A-Za-z0-9_.-]{0,31}\$?)?")
@@ -214,47 +222,62 @@ _user_name = _matching(_USER_NAME, 'must be the name of a system user, such as "
 _colour = _matching(_COLOUR, 'must be a colour such as "#0a7" or "#00aa77"')
 
 
-def _schema(pattern: re.Pattern[str] | str, **more: Any) -> WithJsonSchema:
-    text = pattern if isinstance(pattern, str) else pattern.pattern
-    return WithJsonSchema({"type": "string", "pattern": f"^(?:{text})$", **more})
+# -- the types -----------------------------------------------------------------------------------------------
 
 
-_DURATION_SCHEMA = _schema(_DURATION, examples=["90s", "15m", "1h", "14d"])
-_TEXT_SCHEMA = WithJsonSchema({"type": "string", "minLength": 1})
+@dataclass(frozen=True, slots=True)
+class Written:
+    """How a type is written in the file: `read` judges a value and makes it ours, `kind` is what people know it by, and
+    `pattern` is as much of the check as an editor can make."""
 
-Duration = Annotated[float, BeforeValidator(_duration("1s", "3650d")), _DURATION_SCHEMA]
-CodeLifetime = Annotated[float, BeforeValidator(_duration("1s", "10m")), _DURATION_SCHEMA]
-Skew = Annotated[float, BeforeValidator(_duration("1s", "10m")), _DURATION_SCHEMA]
-Grace = Annotated[float, BeforeValidator(_duration("0s", "60s")), _DURATION_SCHEMA]
-Staleness = Annotated[float, BeforeValidator(_duration("0s", "1d")), _DURATION_SCHEMA]
-Size = Annotated[int, BeforeValidator(_size), _schema(_SIZE, examples=["64KiB", "1MiB"])]
-ListenAddress = Annotated[str, BeforeValidator(_listen), _schema(LISTEN)]
-OriginURL = Annotated[str, BeforeValidator(_origin), _schema(ORIGIN)]
-HostName = Annotated[str, BeforeValidator(_host_name), _TEXT_SCHEMA]
-Authority = Annotated[str, BeforeValidator(_authority), _schema(_AUTHORITY)]
-TrustedNetwork = Annotated[Network, BeforeValidator(_network), _TEXT_SCHEMA]
-URLPath = Annotated[str, BeforeValidator(_path), _schema(_PATH)]
-Method = Annotated[str, BeforeValidator(_method), _schema(_METHOD)]
-MethodOrStar = Annotated[str, BeforeValidator(_method_or_star), _schema(_METHOD)]
-RouteName = Annotated[str, BeforeValidator(_route_name), _schema(_ROUTE_NAME)]
-ScopeName = Annotated[str, BeforeValidator(_scope_name), _schema(r"[!#-\[\]-~]+")]
+    read: Callable[[object], object]
+    kind: str
+    pattern: re.Pattern[str] | None = None
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return no_info_before_validator_function(self.read, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        checked = {"minLength": 1} if self.pattern is None else {"pattern": f"^(?:{self.pattern.pattern})$"}
+        return {"type": "string", "title": self.kind, **checked}
+
+
+def _lifetime(least: str, most: str) -> Written:
+    return Written(_duration(least, most), f'duration, "{least}" to "{most}"', _DURATION)
+
+
+Duration = Annotated[float, _lifetime("1s", "3650d")]
+CodeLifetime = Annotated[float, _lifetime("1s", "10m")]
+Skew = Annotated[float, _lifetime("1s", "10m")]
+Grace = Annotated[float, _lifetime("0s", "60s")]
+Staleness = Annotated[float, _lifetime("0s", "1d")]
+Size = Annotated[int, Written(_size, "size", _SIZE)]
+ListenAddress = Annotated[str, Written(_listen, "HOST:PORT", LISTEN)]
+OriginURL = Annotated[str, Written(_origin, "http[s]://HOST[:PORT]", ORIGIN)]
+HostName = Annotated[str, Written(_host_name, "host name")]
+Authority = Annotated[str, Written(_authority, "HOST[:PORT]", _AUTHORITY)]
+TrustedNetwork = Annotated[Network, Written(_network, "address or network")]
+URLPath = Annotated[str, Written(_path, "path", _PATH)]
+Method = Annotated[str, Written(_method, "method in upper case", _METHOD)]
+MethodOrStar = Annotated[str, Written(_method_or_star, 'method or "*"', _METHOD)]
+RouteName = Annotated[str, Written(_route_name, 'up to 64 letters, digits, ".", "_" and "-"', _ROUTE_NAME)]
+ScopeName = Annotated[str, Written(_scope_name, "scope", _SCOPE_NAME)]
 Scheme = Annotated[AuthScheme, BeforeValidator(_auth_scheme)]
-Name = Annotated[str, BeforeValidator(_words(100)), _TEXT_SCHEMA]
-Description = Annotated[str, BeforeValidator(_words(200)), _TEXT_SCHEMA]
-HelpText = Annotated[str, BeforeValidator(_words(500, lines=True)), _TEXT_SCHEMA]
-FileName = Annotated[str, BeforeValidator(_file_name), _TEXT_SCHEMA]
-EnvironmentName = Annotated[str, BeforeValidator(_environment_name), _schema(_ENVIRONMENT_NAME)]
-UserName = Annotated[str, BeforeValidator(_user_name), _schema(_USER_NAME)]
-Colour = Annotated[str, BeforeValidator(_colour), _schema(_COLOUR)]
+Name = Annotated[str, Written(_words(100), "text of up to 100 characters")]
+Description = Annotated[str, Written(_words(200), "text of up to 200 characters")]
+HelpText = Annotated[str, Written(_words(500, lines=True), "text of up to 500 characters")]
+FileName = Annotated[str, Written(_file_name, "file name")]
+EnvironmentName = Annotated[str, Written(_environment_name, "name of an environment variable", _ENVIRONMENT_NAME)]
+UserName = Annotated[str, Written(_user_name, "system user", _USER_NAME)]
+Colour = Annotated[str, Written(_colour, "colour", _COLOUR)]
 
 
-def written(text: str) -> Any:
+# -- how keys are declared -----------------------------------------------------------------------------------
+
+
+def written(value: Any) -> Any:
     """A default as it would be written in the file; it is read like a given value."""
-    return Field(default=text, validate_default=True)
-
-
-def _once(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    return tuple(dict.fromkeys(values))
+    return Field(default=value, validate_default=True)
 
 
 def array(*, minimum: int = 0) -> Any:
@@ -262,4 +285,22 @@ def array(*, minimum: int = 0) -> Any:
     return Field(strict=False, min_length=minimum)
 
 
+def _once(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(dict.fromkeys(values))
+
+
 ONCE: Final = AfterValidator(_once)  # what is said twice in a set counts once
+
+
+@dataclass(frozen=True, slots=True)
+class SuchAs:
+    """What a fault says where the key is absent: `words`, in place of the key's example."""
+
+    words: str
+
+
+class Stated:
+    """A mark on a key that has a default, and for which even a small installation writes its example."""
+
+
+STATED: Final = Stated()

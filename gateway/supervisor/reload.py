@@ -4,10 +4,9 @@ All may change but where it listens, where its data is, and whose its workers ar
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import fields, is_dataclass
 from typing import Any, Final
 
-from gateway.config import Settings
+from gateway.config import Route, Settings
 from gateway.errors import OperatorError
 
 _LONGEST: Final = 80
@@ -38,7 +37,7 @@ def require_reloadable(now: Settings, wanted: Settings) -> None:
 
 def changes(before: Settings, after: Settings) -> list[str]:
     """A line for each key that differs, in the order of the file; routes by their names, secrets never shown."""
-    found = [line for table in fields(after.config) for line in _table(table.name, before.config, after.config)]
+    found = [line for table in type(after.config).model_fields for line in _table(table, before.config, after.config)]
     if before.keyring is not None and after.keyring is not None and before.keyring.key_ids != after.keyring.key_ids:
         found.append("keys: other keys")
     return found
@@ -65,17 +64,16 @@ def _entries(table: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iter
             yield f"{table}: {name} removed"
         elif name not in old:
             yield f"{table}: {name} added"
-        elif is_dataclass(new[name]):
+        elif isinstance(new[name], Route):
             yield from _values(f"{table}: {name}", old[name], new[name])
         elif old[name] != new[name]:
             yield f"{table}: {name}: {_shown(old[name])} → {_shown(new[name])}"
 
 
 def _values(table: str, old: Any, new: Any) -> Iterator[str]:
-    for one in fields(new):
-        was, now = getattr(old, one.name), getattr(new, one.name)
-        if was != now:
-            yield f"{table}.{one.name}: {_shown(was)} → {_shown(now)}"
+    for key, now in new:
+        if (was := getattr(old, key)) != now:
+            yield f"{table}.{key}: {_shown(was)} → {_shown(now)}"
 
 
 def _shown(value: object) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from gateway.config import Settings
-from gateway.config.settings import IMAGE_TYPES
+from gateway.config.tables import IMAGE_TYPES
 from gateway.errors import OperatorError
 from gateway.resources import folder
 from gateway.web import colour

@@ -160,6 +160,13 @@ def test_check_config_prints_a_json_schema_for_editors(gateway: Terminal) -> Non
     assert "routes" in schema["properties"]
 
 
+def test_check_config_prints_an_example_that_is_valid_and_a_page_about_every_key(gateway: Terminal) -> None:
+    gateway.config.write_text(gateway("check-config", "--example").out)
+    assert gateway("check-config").code == 0
+    gateway.config.unlink()
+    assert "| `public_url` |" in gateway("check-config", "--reference").out
+
+
 # -- the embedded database -------------------------------------------------------------------------------------------
 
 

@@ -3,7 +3,6 @@
 import asyncio
 from collections import Counter
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,9 +19,9 @@ from tests.supervisor.test_reload import events, refused, reloaded, rewrite
 
 
 def settings_for(authorization_workers: int | None = None) -> Settings:
-    read = config.parse({"server": {"public_url": "https://api.example.com"}})
-    server = replace(read.server, authorization_workers=authorization_workers)
-    return Settings(replace(read, server=server), Path("/nowhere/config.toml"), None, None, ())
+    stated = {} if authorization_workers is None else {"authorization_workers": authorization_workers}
+    read = config.parse({"server": {"public_url": "https://api.example.com", **stated}})
+    return Settings(read, Path("/nowhere/config.toml"), None, None, ())
 
 
 @pytest.mark.parametrize("authorization", [None, 1, 64])

@@ -85,8 +85,8 @@ def test_what_a_worker_is_told_shows_no_secret(tmp_path: Path) -> None:
 
 async def test_a_worker_that_never_gets_ready_is_tried_again_with_growing_pauses(tmp_path: Path) -> None:
     settings = settings_of(tmp_path, "postgresql://h/d")
-    gone = replace(settings.config.branding, stylesheet="removed-since.css")
-    settings = replace(settings, config=replace(settings.config, branding=gone))
+    gone = settings.config.branding.model_copy(update={"stylesheet": "removed-since.css"})
+    settings = replace(settings, config=settings.config.model_copy(update={"branding": gone}))
     asked = list[float]()
     [listener] = listen({"server.listen": ("127.0.0.1", 0)})
 

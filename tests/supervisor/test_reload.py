@@ -389,8 +389,8 @@ async def test_a_generation_takes_no_connection_before_it_is_told_to(tmp_path: P
 async def test_a_generation_that_cannot_start_says_so(tmp_path: Path, database: str) -> None:
     path, _, _ = write_config(tmp_path, tmp_path, dsn=database)
     settings = config.load(path)
-    gone = replace(settings.config.branding, stylesheet="removed-since.css")
-    settings = replace(settings, config=replace(settings.config, branding=gone))
+    gone = settings.config.branding.model_copy(update={"stylesheet": "removed-since.css"})
+    settings = replace(settings, config=settings.config.model_copy(update={"branding": gone}))
     [listener] = listen({"server.listen": ("127.0.0.1", 0)})
     socket = tmp_path / "authorization.sock"
     generation = Generation(settings, workers=1, listener=listener, path=socket, dsn=database, level="error")

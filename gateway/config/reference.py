@@ -1,0 +1,182 @@
+"""What people and editors are told of the keys: made of their declarations in `tables`, and of nothing else.
+
+`gateway check-config` prints each. Two are kept in the repository, where a test compares them: config.example.toml and
+docs/configuration.md.
+"""
+
+import inspect
+import re
+import textwrap
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from pydantic.fields import FieldInfo
+from pydantic.json_schema import GenerateJsonSchema
+
+from gateway.config.tables import Config, Table, table_within
+from gateway.config.toml import key, toml
+from gateway.config.values import STATED
+
+_WIDTH: Final = 120
+
+_EXAMPLE_HEAD: Final = (
+    'Every key of Gateway\'s configuration. Lines that begin with "#" and a key show a default, or an example where '
+    "there is none; the others are what a small installation sets. `gateway check-config` reports every fault at once, "
+    "and with `--example` prints this file."
+)
+_PAGE_HEAD: Final = """\
+<!-- Made of gateway/config/tables.py by: gateway check-config --reference -->
+
+# What may stand in the configuration?
+"""
+_PAGE_LINKS: Final = (
+    "[config.example.toml](../config.example.toml) is a file to begin with. `gateway check-config` prints every fault "
+    "of a file at once, each with its path and the mend, and with `--schema` a JSON Schema for editors."
+)
+
+_SPAN: Final = re.compile(r"`[^`]*`")
+_MARKUP: Final = re.compile(rf"({_SPAN.pattern})|([\\|*<\[\]])")  # a span of code, or what Markdown takes for its own
+_STUCK: Final = "\0"  # a space at which no line ends
+_QUOTED: Final = re.compile(r"`([^\w`][^`]*)`")  # a span that ends plainly where nothing is set in another type
+
+
+class _WithoutNames(GenerateJsonSchema):
+    """A schema whose titles say how a value is written, instead of a key's name once more."""
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        del schema
+        return False
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema of the file."""
+    return Config.model_json_schema(schema_generator=_WithoutNames)
+
+
+# -- the example ---------------------------------------------------------------------------------------------
+
+
+def example() -> str:
+    """A file that shows every key, and is right for a small installation: config.example.toml."""
+    known = schema()
+    tables = [_table(name, field, known) for name, field in Config.model_fields.items()]
+    return "\n\n".join((f"{_comment(_EXAMPLE_HEAD)}\n#\n{_comment(_words(Config))}", *tables)) + "\n"
+
+
+def _table(name: str, field: FieldInfo, known: Mapping[str, Any]) -> str:
+    table = table_within(field.annotation)
+    lines = _entries(field) if table is None else _keys(table, known)
+    return "\n".join((_comment(_text(field)), _header(name, field), *lines))
+
+
+def _keys(table: type[Table], known: Mapping[str, Any]) -> Iterator[str]:
+    for name, field, kind in _declared(table, known):
+        stated = field.is_required() or STATED in field.metadata
+        value = _example(field) if stated or field.default is None else field.default
+        yield _comment(_text(field))
+        yield f"{'' if stated else '#'}{name} = {toml(value)}  # {'required: ' if field.is_required() else ''}{kind}"
+
+
+def _comment(text: str) -> str:
+    return _QUOTED.sub(r"\1", _filled(text, "# "))
+
+
+# -- the page of the documentation ---------------------------------------------------------------------------
+
+
+def page() -> str:
+    """Each table with its keys, how they are written and what they are unless stated: docs/configuration.md."""
+    known = schema()
+    sections = [_section(name, field, known) for name, field in Config.model_fields.items()]
+    return "\n".join((_PAGE_HEAD, _filled(_words(Config)), "", _filled(_PAGE_LINKS), *sections)) + "\n"
+
+
+def _section(name: str, field: FieldInfo, known: Mapping[str, Any]) -> str:
+    table, header = table_within(field.annotation), _header(name, field)
+    head = f"\n## `{header}`\n\n{_filled(_cell(_text(field)))}\n"
+    if table is None:
+        return "\n".join((head, "```toml", header, *_entries(field), "```"))
+    rows = [
+        f"| `{one}` | {_cell(kind)} | {_default(within)} | {_cell(_text(within))} |"
+        for one, within, kind in _declared(table, known)
+    ]
+    return "\n".join((head, "| key | value | default | |", "|---|---|---|---|", *rows))
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    return "–" if field.default is None else f"`{toml(field.default)}`"
+
+
+def _cell(text: str) -> str:
+    """Text in which Markdown finds no markup but spans of code."""
+    return _MARKUP.sub(lambda found: found[1] or rf"\{found[2]}", text)
+
+
+# -- of a declaration ----------------------------------------------------------------------------------------
+
+
+def _declared(table: type[Table], known: Mapping[str, Any]) -> Iterator[tuple[str, FieldInfo, str]]:
+    """Each key of a table, its declaration and how its value is written."""
+    written = known["$defs"][table.__name__]["properties"]
+    for name, field in table.model_fields.items():
+        yield name, field, _kind(written[name], known)
+
+
+def _kind(one: Mapping[str, Any], known: Mapping[str, Any]) -> str:
+    """How a value is written, as its schema has it."""
+    match one:
+        case {"$ref": place}:
+            return str(known["$defs"][place.rpartition("/")[2]]["title"])
+        case {"title": title}:
+            return str(title)
+        case {"oneOf": forms} | {"anyOf": forms}:
+            return " or ".join(_kind(form, known) for form in forms if form.get("type") != "null")
+        case {"const": choice}:
+            return toml(choice)
+        case {"enum": [*choices, last]}:
+            return f"{', '.join(map(toml, choices))} or {toml(last)}"
+        case {"type": "array", "items": entry}:
+            return f"[{_kind(entry, known)}, …]"
+        case {"patternProperties": entries}:
+            return f"{{ … = {' or '.join(_kind(entry, known) for entry in entries.values())} }}"
+        case {"minimum": least, "maximum": most}:
+            return f"{least} to {most}"
+        case {"type": "boolean"}:
+            return "true or false"
+    raise TypeError(f"no words for {one}")
+
+
+def _entries(field: FieldInfo) -> Iterator[str]:
+    """The example of a table whose keys are the operator's own names."""
+    return (f"{key(name)} = {toml(value)}" for name, value in _example(field).items())
+
+
+def _example(field: FieldInfo) -> Any:
+    (value,) = field.examples or (None,)
+    return value
+
+
+def _header(name: str, field: FieldInfo) -> str:
+    """The line that begins a table, or each of several."""
+    return f"[{name}]" if table_within(field.annotation) in (None, field.annotation) else f"[[{name}]]"
+
+
+def _text(field: FieldInfo) -> str:
+    """What is said of a key, or of the table that it is."""
+    table = table_within(field.annotation)
+    if field.description is None and table is not None:
+        return _words(table)
+    return " ".join((field.description or "").split())
+
+
+def _words(table: type[Table]) -> str:
+    return " ".join((inspect.getdoc(table) or "").split())
+
+
+def _filled(text: str, mark: str = "") -> str:
+    """Lines of which each begins with `mark`; no span of code is broken."""
+    whole = _SPAN.sub(lambda found: found[0].replace(" ", _STUCK), text)
+    filled = textwrap.fill(whole, _WIDTH, initial_indent=mark, subsequent_indent=mark, break_on_hyphens=False)
+    return filled.replace(_STUCK, " ")
