@@ -204,6 +204,7 @@ def test_database_url_that_cannot_be_used_is_a_fault(
         '[keys]\nprevious = ["confidential"]\n',
         '[keys]\nsecret = "confidential"\n',
         'keys = "confidential"\n',
+        'database = "postgresql://ada:confidential@db.example/gateway"\n',
         'password = "confidential"\n',
     ],
 )

@@ -8,14 +8,14 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from gateway.config.addresses import Wanted
-from gateway.config.tables import AS_ARRAY, AS_TABLE, AS_TEXT, Config, SecretReference, Table, table_within
+from gateway.config.tables import AS_ARRAY, AS_TABLE, AS_TEXT, Config, Route, SecretReference, Table, table_within
 from gateway.config.toml import dotted, toml
 from gateway.config.values import SuchAs
 from gateway.errors import FaultyConfiguration
@@ -201,13 +201,11 @@ def _example(location: tuple[str | int, ...]) -> str:
 
 Readable = Mapping[str, Any]  # the keys of one table that hold
 
-
 _TABLES: Final = {
     name: field.annotation
     for name, field in Config.model_fields.items()
     if isinstance(field.annotation, type) and issubclass(field.annotation, Table)
 }
-_ROUTE: Final = cast("type[Table]", table_within(Config.model_fields["routes"].annotation))
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +226,7 @@ class Draft:
         return cls(
             {name: _readable(table, tables.get(name, {})) for name, table in _TABLES.items()},
             frozenset(scopes if isinstance(scopes, Mapping) else ()),
-            tuple(_readable(_ROUTE, given) for given in _listed(tables.get("routes"))),
+            tuple(_readable(Route, given) for given in _listed(tables.get("routes"))),
         )
 
     @classmethod
