@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import count
 from pathlib import Path
 from statistics import median
@@ -38,7 +39,7 @@ from gateway.guard.nonces import Nonces, key
 from gateway.model import AccessToken, Identity
 from gateway.routing import Route
 from gateway.store import NewClient, Store
-from gateway.store.database import DEADLINE, Connection, Database, connect
+from gateway.store.database import Database, Server
 from gateway.store.migrations import migrate
 from gateway.store.nonces import MINUTE
 from gateway.supervisor import embedded
@@ -125,17 +126,14 @@ class Singles(Database):
     """One statement for each nonce, with a deadline like all statements of the store, on its connections in turn."""
 
     def __init__(self, made: Bench) -> None:
-        async def one() -> Connection:
-            return await connect(made.dsn, "gateway-bench")
-
-        super().__init__(one, CONNECTIONS)
+        super().__init__(partial(Server(made.dsn).connect, "gateway-bench"), CONNECTIONS)
         self._made = made
 
     async def spend(self, nonce: str) -> bool:
         signed = self._made.signed(nonce)
         assert signed.created is not None
         slot, its_key = signed.created // MINUTE % SLOTS, key(self._made.token, signed)
-        async with self._lend(DEADLINE) as connection:
+        async with self.lend() as connection:
             return await connection.fetchrow(_SINGLE, slot, its_key) is not None
 
 

@@ -38,8 +38,8 @@ from gateway.guard.verdict import Allowed
 from gateway.model import AccessToken
 from gateway.observe import get_logger
 from gateway.store import FoundTerms, NonceTerms, Store
-from gateway.store.database import DEADLINE
 from gateway.store.nonces import MINUTE, WINDOW
+from gateway.store.pool import DEADLINE
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")

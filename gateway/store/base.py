@@ -12,8 +12,7 @@ from gateway.config import Tokens
 from gateway.crypto import Keyring
 from gateway.errors import GatewayError, OperatorError
 from gateway.store.clock import Clock
-from gateway.store.database import Database
-from gateway.store.line import Lines
+from gateway.store.database import Database, Server
 from gateway.store.tally import Tally
 
 WAIT: Final = 900.0  # seconds after the last of too many wrong passwords
@@ -84,15 +83,15 @@ class Base:
 
     def __init__(
         self,
-        dsn: str,
+        server: Server,
         database: Database,
         lookups: Database,
-        spends: Lines,
+        spends: Database,
         keyring: Keyring,
         tokens: Tokens,
         clock: Clock,
     ) -> None:
-        self._dsn = dsn
+        self._server = server
         self._database = database
         self._lookups = lookups
         self._spends = spends

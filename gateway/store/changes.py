@@ -24,7 +24,8 @@ import asyncpg
 
 from gateway.store.base import Base
 from gateway.store.clock import Clock
-from gateway.store.database import DEADLINE, Connection, Row, Statements, answering, connect
+from gateway.store.database import Row, Statements
+from gateway.store.pool import DEADLINE, Connection, answering
 
 CHANGES_KEPT: Final = timedelta(hours=1)
 _CHANNEL: Final = "gateway_changes"
@@ -83,7 +84,7 @@ class ChangeLog(Base):
             hint()
 
         async with answering(DEADLINE):
-            connection = await connect(self._dsn, "gateway-listen")
+            connection = await self._server.connect("gateway-listen")
         try:
             connection.add_termination_listener(hinted)
             async with answering(DEADLINE):

@@ -21,8 +21,9 @@ import asyncpg
 
 from gateway.errors import OperatorError
 from gateway.resources import folder
-from gateway.store.database import Connection, cannot_reach, connect
+from gateway.store.database import cannot_reach, connect
 from gateway.store.outages import is_outage
+from gateway.store.pool import Connection
 
 OLDEST_SERVER: Final = 15
 _FILE: Final = re.compile(r"\d{4}_[a-z0-9_]+\.sql")

@@ -15,6 +15,7 @@ from typing import Final
 
 from gateway.store.base import Base
 
+MOST: Final = 4  # connections: one for either kind of nonce, others for what is seldom
 MINUTE: Final = 60  # seconds of timestamps that share a partition
 WINDOW: Final = 24 * MINUTE  # seconds of timestamps, from the floor's minute on, that are remembered at a time
 _LOCK: Final = 0x6E6F6E63  # the advisory lock's key: "nonc"
@@ -56,7 +57,7 @@ class SpentNonces(Base):
         Gives the keys that were spent now, for the first time, and whether the terms are still the same. Where they
         are not, a key counts only if its timestamp is not below the floor that is found now.
         """
-        spent = await self._spends.timed.value(
+        spent = await self._spends.value(
             "nonces_spend", keys=keys, seconds=seconds, floor=terms.floor, timeline=terms.timeline
         )
         if spent is None:
@@ -68,26 +69,26 @@ class SpentNonces(Base):
     async def spend_token_nonces(self, nonces: Sequence[tuple[bytes, datetime]]) -> Collection[bytes]:
         """Spend nonces without a timestamp, each with when it may be forgotten; the keys that were spent now."""
         keys, expiries = zip(*nonces, strict=True)
-        spent: Collection[bytes] = await self._spends.lasting.value("token_nonces_spend", keys=keys, expiries=expiries)
+        spent: Collection[bytes] = await self._spends.value("token_nonces_spend", keys=keys, expiries=expiries)
         return spent
 
     async def nonce_terms(self) -> FoundTerms:
         """The terms now."""
-        row = await self._spends.seldom.row("nonces_terms")
+        row = await self._spends.row("nonces_terms")
         assert row is not None  # noqa: S101 -- the migration put it there
         return FoundTerms(NonceTerms(row["floor"], row["timeline"]), row["here"], row["now"])
 
     async def raise_nonce_floor(self, floor: int) -> None:
         """Accept no timestamp below `floor` any more, for good; on the timeline of the server that answers."""
-        async with self._spends.seldom.transaction() as statements:
+        async with self._spends.transaction() as statements:
             await statements.value("nonces_lock", lock=_LOCK)
             await statements.value("nonces_floor_raise", floor=floor)
 
     async def empty_nonce_slots(self) -> int:
         """Empty the partitions that the floor has left behind; how many. What is locked is left for the next time."""
         emptied = 0
-        for row in await self._spends.seldom.rows("nonces_left_behind"):
-            async with self._spends.seldom.transaction() as statements:
+        for row in await self._spends.rows("nonces_left_behind"):
+            async with self._spends.transaction() as statements:
                 if not await statements.value("nonces_try_lock", lock=_LOCK):
                     break  # another worker is at it
                 emptied += await statements.value("nonces_slot_empty", slot=row["slot"])

@@ -37,8 +37,6 @@ _UNFIT: Final = {
     ),
 }
 
-_kinds: "dict[str, type[Pooled]]" = {}  # by DSN, as found
-
 
 class Pooled(_Connection):
     """A connection whose settings hold for one transaction only."""
@@ -58,32 +56,38 @@ def is_forgetful(connection: _Connection) -> bool:
     return type(connection) is Forgetful
 
 
-async def open_connection(dsn: str, settings: dict[str, str], **options: Any) -> _Connection:
-    """A connection, as `asyncpg.connect` makes it, of the kind that fits what is between us and the server."""
-    if dsn not in _kinds and (direct := await _open_direct(dsn, settings, options)) is not None:
-        return direct
-    options["server_settings"] = {"application_name": settings["application_name"]}
-    if dsn not in _kinds:
-        _kinds[dsn] = await _kind(await asyncpg.connect(dsn, **options))
-    if _kinds[dsn] is Forgetful:
-        options["statement_cache_size"] = 0
-    connection: _Connection = await asyncpg.connect(dsn, connection_class=_kinds[dsn], **options)
-    return connection
+class Way:
+    """The way to one server, and what stands in it, as the first connection finds it."""
 
+    def __init__(self, dsn: str) -> None:
+        self._dsn = dsn
+        self._kind: type[Pooled] | None = None  # while no pooler was noticed
 
-async def _open_direct(dsn: str, settings: dict[str, str], options: dict[str, Any]) -> _Connection | None:
-    """A connection to a server that took the settings; None where a pooler keeps them from it."""
-    try:
-        connection: _Connection = await asyncpg.connect(dsn, server_settings=settings, **options)
-    except asyncpg.ProtocolViolationError:
-        return None
-    took = False
-    try:
-        took = await connection.execute(_TOOK_SETTINGS) == "SELECT 1"
-    finally:
-        if not took:
-            connection.terminate()
-    return connection if took else None
+    async def open_connection(self, settings: dict[str, str], **options: Any) -> _Connection:
+        """A connection, as `asyncpg.connect` makes it, of the kind that fits what is between us and the server."""
+        if self._kind is None and (direct := await self._open_direct(settings, options)) is not None:
+            return direct
+        options["server_settings"] = {"application_name": settings["application_name"]}
+        if self._kind is None:
+            self._kind = await _kind(await asyncpg.connect(self._dsn, **options))
+        if self._kind is Forgetful:
+            options["statement_cache_size"] = 0
+        connection: _Connection = await asyncpg.connect(self._dsn, connection_class=self._kind, **options)
+        return connection
+
+    async def _open_direct(self, settings: dict[str, str], options: dict[str, Any]) -> _Connection | None:
+        """A connection to a server that took the settings; None where a pooler keeps them from it."""
+        try:
+            connection: _Connection = await asyncpg.connect(self._dsn, server_settings=settings, **options)
+        except asyncpg.ProtocolViolationError:
+            return None
+        took = False
+        try:
+            took = await connection.execute(_TOOK_SETTINGS) == "SELECT 1"
+        finally:
+            if not took:
+                connection.terminate()
+        return connection if took else None
 
 
 async def _kind(connection: _Connection) -> type[Pooled]:

@@ -22,8 +22,9 @@ from typing import Final
 import asyncpg
 
 from gateway.errors import OperatorError
-from gateway.store.database import Connection, Row, cannot_reach, connect
+from gateway.store.database import Row, cannot_reach, connect
 from gateway.store.migrations import migrations
+from gateway.store.pool import Connection
 
 _MADE: Final = re.compile(
     r"^[ \t]*create (?:or replace )?(?:unlogged )?(?:table|view|function)(?: if not exists)? (\w+)", re.MULTILINE

@@ -4,6 +4,7 @@ Its parts stand beside this file, one a noun; `Store` is the one door to all of 
 """
 
 import asyncio
+from functools import partial
 from typing import Self
 
 import asyncpg
@@ -14,13 +15,12 @@ from gateway.errors import FaultyConfiguration, StoreUnavailable
 from gateway.store.changes import ChangeLog
 from gateway.store.clients import Clients
 from gateway.store.clock import Clock
-from gateway.store.database import Connection, Database, cannot_reach, connect
+from gateway.store.database import Database, Server, cannot_reach, connect
 from gateway.store.flows import Flows
 from gateway.store.guesses import Guesses
-from gateway.store.line import Lines
 from gateway.store.lookups import LANES, TokenLookups
 from gateway.store.migrations import require_current, require_server
-from gateway.store.nonces import SpentNonces
+from gateway.store.nonces import MOST, SpentNonces
 from gateway.store.poolers import require_settings
 from gateway.store.sessions import Sessions
 from gateway.store.signing import SigningTokens
@@ -82,19 +82,13 @@ class Store(
     ) -> Self:
         """The store that `open` gives, without asking the database anything: for a worker, which must come up while
         the database is down, and whose supervisor has asked."""
-
-        async def another() -> Connection:
-            return await connect(dsn, name)
-
-        async def one_for_lookups() -> Connection:
-            # A join with an array would be planned anew on every call, at four times the cost.
-            return await connect(dsn, "gateway-lookups", plan_cache_mode="force_generic_plan")
-
-        async def one_for_nonces() -> Connection:
-            return await connect(dsn, "gateway-nonces", plan_cache_mode="force_generic_plan")
-
-        lookups, spends = Database(one_for_lookups, LANES), Lines(one_for_nonces)
-        return cls(dsn, Database(another, size), lookups, spends, keyring, tokens or Tokens(), clock or Clock())
+        server = Server(dsn)
+        # A join with an array would be planned anew on every call, at four times the cost.
+        planned_once = partial(server.connect, plan_cache_mode="force_generic_plan")
+        pool = Database(partial(server.connect, name), size)
+        lookups = Database(partial(planned_once, "gateway-lookups"), LANES)
+        spends = Database(partial(planned_once, "gateway-nonces"), MOST)
+        return cls(server, pool, lookups, spends, keyring, tokens or Tokens(), clock or Clock())
 
     async def close(self) -> None:
         """Write what was counted, and end every connection."""

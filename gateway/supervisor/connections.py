@@ -1,6 +1,6 @@
 """How many connections to the database the processes hold at most, and how many an embedded one is started for.
 
-    worker access           a pool, the lookup of many tokens, the lines that nonces are spent on, the change log
+    worker access           a pool, the lookup of many tokens, another for spending nonces, the change log
     worker authorization    a pool
     others                  the supervisor, commands under way, what Postgres keeps for superusers, a backup
 
@@ -12,8 +12,8 @@ from typing import Final
 
 from gateway.config import Settings
 from gateway.errors import OperatorError
-from gateway.store.line import MOST as _NONCES
 from gateway.store.lookups import LANES
+from gateway.store.nonces import MOST as _NONCES
 
 GENERATIONS: Final = 3  # of workers, at a time
 ACCESS_POOL: Final = 4  # for what is seldom asked

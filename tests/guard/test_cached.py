@@ -285,7 +285,7 @@ async def test_many_misses_share_few_queries(world: World, relay: Relay) -> None
 async def test_lookups_are_planned_once(world: World) -> None:
     async with world.worker() as worker:
         await worker.check(await world.token())
-        async with worker.store._lookups._lend(2) as connection:
+        async with worker.store._lookups.lend() as connection:
             assert await connection.fetchval("show plan_cache_mode") == "force_generic_plan"
         names = await fetch(world.database, "select application_name from pg_stat_activity")
         assert {"gateway-lookups", "gateway-listen"} <= {row["application_name"] for row in names}

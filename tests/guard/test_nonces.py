@@ -218,13 +218,13 @@ async def test_lone_request_pays_one_round_trip(worker: Make) -> None:
     one = worker()
     await one.spend("warm")
     asked: list[str] = []
-    plain = one.store._spends.timed.value
+    plain = one.store._spends.value
 
     async def noted(name: str, /, **parameters: object) -> object:
         asked.append(name)
         return await plain(name, **parameters)
 
-    one.store._spends.timed.value = noted  # type: ignore[method-assign]  # it is the real one, and is noted
+    one.store._spends.value = noted  # type: ignore[method-assign]  # it is the real one, and is noted
     assert await one.spend("a") is FIRST
     assert asked == ["nonces_spend"]
 

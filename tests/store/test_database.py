@@ -13,8 +13,9 @@ import pytest
 from gateway.crypto import Keyring
 from gateway.errors import StoreUnavailable
 from gateway.store import Conflict, NonceTerms, Store
-from gateway.store.database import DEADLINE, Database, connect
+from gateway.store.database import Database, connect
 from gateway.store.outages import is_outage
+from gateway.store.pool import DEADLINE, Connection
 from gateway.supervisor import embedded
 from tests.serving import PATIENCE, holds_within, until
 from tests.store.rig import PASSWORD_HASH, fetch
@@ -129,6 +130,57 @@ async def test_cancelled_caller_leaves_no_connection_in_use(pool: Database, data
     assert await asyncio.gather(*(pool.value("ping") for _ in range(4))) == [1] * 4
 
 
+async def test_connection_on_which_a_statement_failed_is_not_used_again(pool: Database, database: str) -> None:
+    await pool.value("ping")
+    before = await backends(database)
+    with pytest.raises(asyncpg.DataError):
+        await pool.value("nonces_floor_raise", floor="no number")
+    assert await pool.value("ping") == 1
+    assert await backends(database) != before
+
+
+async def test_statement_that_comes_meanwhile_waits_for_no_other(pool: Database, database: str) -> None:
+    other = await asyncpg.connect(database)
+    async with other.transaction():
+        await other.execute("lock table nonce_floor in access exclusive mode")
+        blocked = asyncio.create_task(pool.value("nonces_floor_raise", floor=1))
+        await asyncio.sleep(0)
+        assert await pool.value("ping") == 1
+        assert not blocked.done()
+    await other.close()
+    await blocked
+
+
+async def test_deadline_counts_from_the_statement_not_from_those_before_it(pool: Database, database: str) -> None:
+    await pool.value("ping")
+    (only,) = await backends(database)
+    started = monotonic()
+    while monotonic() - started < DEADLINE + 0.3:
+        assert await pool.value("ping") == 1
+        await asyncio.sleep(0.01)
+    assert await backends(database) == [only]
+
+
+async def test_each_use_has_a_deadline_of_its_own(pool: Database, database: str) -> None:
+    """Also the one of an operator's act, which is longer than those that come and go meanwhile."""
+    started = monotonic()
+    async with pool.transaction(30) as statements:
+        with pytest.raises(StoreUnavailable):
+            async with pool.lend(0.2) as connection:
+                await connection.execute("select pg_sleep(30)")
+        assert monotonic() - started < 0.2 + 0.5
+        await until(lambda: monotonic() - started > DEADLINE + 0.1)
+        assert await statements.value("ping") == 1
+
+
+async def test_nothing_watches_over_what_is_idle(database: str) -> None:
+    pool = Database(lambda: connect(database, NAME), 2)
+    assert await pool.value("ping") == 1
+    assert pool._watch is not None
+    await until(lambda: pool._watch is None)
+    await pool.close()
+
+
 async def test_terminated_connection_is_replaced(pool: Database, database: str) -> None:
     await pool.value("ping")
     (pid,) = await backends(database)
@@ -148,6 +200,29 @@ async def test_closed_pool_refuses(pool: Database, database: str) -> None:
     await pool.close()
     with pytest.raises(StoreUnavailable):
         await pool.value("ping")
+
+
+async def test_connection_that_opens_while_its_pool_is_closed_is_left_to_nobody(database: str) -> None:
+    opening, may_end = asyncio.Event(), asyncio.Event()
+
+    async def slowly() -> Connection:
+        connection = await connect(database, NAME)
+        opening.set()
+        await may_end.wait()
+        return connection
+
+    pool = Database(slowly, 2)
+    asked = asyncio.create_task(pool.value("ping"))
+    await opening.wait()
+    await pool.close()
+    may_end.set()
+    with pytest.raises(StoreUnavailable):
+        await asked
+
+    async def is_gone() -> bool:
+        return await backends(database) == []
+
+    await until(is_gone)
 
 
 async def test_lock_that_is_held_ends_in_unavailable_not_in_a_wait(store: Store, database: str) -> None:

@@ -73,7 +73,7 @@ async def test_wait_ends_by_itself_and_the_count_begins_anew(rig: Rig, store: St
     await wrong(store, "ada", rig.user)
     assert await standing(store, "ada", rig.user) == (True, True)
     await counted(store)
-    assert {row["failures"] for row in await fetch(store._dsn, "select failures from failed_attempts")} == {10}
+    assert {row["failures"] for row in await fetch(store._server.dsn, "select failures from failed_attempts")} == {10}
 
 
 async def test_bar_ends_though_it_is_tried_by_another_name(rig: Rig, store: Store, clock: MovableClock) -> None:
@@ -93,7 +93,7 @@ async def test_success_clears_the_account_and_all_its_names(rig: Rig, store: Sto
     guess.right()
     assert await standing(store, "ada", rig.user) == (False, False)
     await counted(store)
-    assert await count(store._dsn, "failed_attempts") == 0
+    assert await count(store._server.dsn, "failed_attempts") == 0
     await wrong(store, EMAIL, rig.user, times=9)
     await counted(store)
     assert await standing(await another(), EMAIL, rig.user) == (False, False)
@@ -135,7 +135,7 @@ async def test_operator_lets_a_person_try_again_whichever_worker_they_meet(
             assert await standing(worker, login, rig.user, browser) == (False, False)
         assert await standing(worker, "eve", None) == (True, False)
     assert not await operator.unlock_user("nobody")
-    kinds = {row["kind"] for row in await fetch(store._dsn, "select kind from events")}
+    kinds = {row["kind"] for row in await fetch(store._server.dsn, "select kind from events")}
     assert {"unlock": "user.unlocked", "password": "user.password_changed"}[act] in kinds
 
 
@@ -204,7 +204,7 @@ async def test_failures_are_one_event_a_minute_and_account(
     for worker in workers:
         await counted(worker)
     rows = await fetch(
-        store._dsn, "select subject, detail from events where kind = 'sign_in.failed' order by minute, subject"
+        store._server.dsn, "select subject, detail from events where kind = 'sign_in.failed' order by minute, subject"
     )
     assert [tuple(row) for row in rows] == [
         (rig.user.subject, '{"failures": 40}'),

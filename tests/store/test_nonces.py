@@ -126,7 +126,7 @@ async def test_batches_in_any_order_over_two_stores_never_deadlock_and_pass_once
 ) -> None:
     stores: tuple[Store, Store] = (await another(), await another())
     for one in stores:  # as many at once as a deadlock wants
-        one._spends.seldom._slots = asyncio.Semaphore(8)
+        one._spends._slots = asyncio.Semaphore(8)
     at_once = asyncio.Semaphore(16)  # who waited for the others within the store might meet its deadline
     now, later, shuffled = int(time.time()), store.now() + timedelta(minutes=2), random.Random(4)
     for _ in range(scaled(10)):

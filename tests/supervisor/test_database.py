@@ -5,7 +5,7 @@ import time
 from functools import partial
 from pathlib import Path
 
-from gateway.store.database import DEADLINE
+from gateway.store.pool import DEADLINE
 from gateway.supervisor.supervisor import DRAIN
 from tests.serving import Gateway, holds_within, hung, serving, until
 from tests.supervisor.conftest import is_gone
