@@ -69,3 +69,13 @@ def test_delete_ends_what_carries_the_scope(gateway: Terminal) -> None:
     active = [gateway("token", "inspect", token, "--json").json["active"] for token in issued]
     assert active == [False, True]
     assert "no scope 'mail:send'" in gateway("scope", "delete", "mail:send").fault
+
+
+def test_a_deleted_scope_that_the_configuration_offers_too_ends_nothing(gateway: Terminal) -> None:
+    gateway("scope", "create", "mail:send", "--description", "Send mail for you")
+    client_id = gateway.client("--scope", "mail:send")["client_id"]
+    token = gateway("token", "issue", "--client", client_id, "--json").json["access_token"]
+    gateway.rewrite({"scopes": {"mail:send": "Send mail"}})
+    assert gateway("scope", "delete", "mail:send", "--json").json == {"name": "mail:send", "deleted": True}
+    assert gateway("token", "inspect", token, "--json").json["active"]
+    assert "scope 'mail:send': is defined under [scopes] in" in gateway("scope", "delete", "mail:send").fault

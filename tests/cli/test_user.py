@@ -129,6 +129,12 @@ def test_an_unknown_user_is_named_with_the_mend(gateway: Terminal, arguments: Se
     assert f"no user {arguments[1]!r}; `gateway user list` shows all" in fault
 
 
+def test_unlock_tells_who_may_try_again(gateway: Terminal) -> None:
+    gateway.user()
+    assert gateway("user", "unlock", "ada", "--json").json == {"username": "ada", "unlocked": True}
+    assert gateway("user", "unlock", "ada").out == "user ada may try again\n"
+
+
 def test_set_password_replaces_the_old_one(gateway: Terminal) -> None:
     old = gateway.user()["password"]
     assert gateway("user", "set-password", "ada", "--password-stdin", text="fake two\n").code == 0

@@ -91,6 +91,16 @@ async def test_a_refused_form_keeps_the_user_name_and_not_the_password(
     assert "fake wrong" not in answer.text
 
 
+@pytest.mark.parametrize("absent", ["username", "password"])
+async def test_a_form_without_one_of_its_fields_signs_nobody_in(browser: Browser, ada: str, absent: str) -> None:
+    form = (await browser.get(LOGIN)).form
+    fields = [field for field in form.filled(username="ada", password=PASSWORD) if field[0] != absent]
+    answer = await browser.send("POST", LOGIN, fields)
+    assert answer.status == 400
+    assert "Enter your username and password." in answer.text
+    assert "gateway_session" not in browser.cookies
+
+
 async def test_raw_bytes_sign_nobody_in(browser: Browser, ada: str) -> None:
     form = (await browser.get(LOGIN)).form
     raw = f"csrf_token={form.value('csrf_token')}&username=%ff%00%fe&password=%ff".encode()
