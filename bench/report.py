@@ -22,22 +22,22 @@ GOALS: Final = {
     "lifelike-open": (0.48, 0.58),
     "lifelike-post": (0.45, 0.55),
     "lifelike-signed": (0.25, 0.33),
-    "cold": (0.15, 0.2),
-    "open": (0.70, 0.90),
-    "get": (0.65, 0.85),
-    "tokens": (0.55, 0.80),
-    "invented": (1.2, 1.9),
-    "mac": (0.33, 0.47),
+    "tokens": (0.58, 0.80),
+    "get": (0.58, 0.80),
+    "mac": (0.28, 0.38),
+    "invented": (1.0, 1.5),
+    "open": (0.58, 0.80),
     "post": (0.6, 0.9),
+    "cold": (0.15, 0.2),
     "up": (1.1, 1.5),
     "down": (1.1, 1.5),
     "large": (1.1, 1.5),
 }
 _TWO_WORKERS: Final = (1.12, 1.05)
 
-# Bytes: a worker by itself, each token in its cache (40 MB for 100,000), each idle connection.
-_WORKER: Final = 50e6
-_PER_TOKEN: Final = 400
+# Bytes: a worker by itself, each token in its cache (64 MB for 100,000), each idle connection.
+_WORKER: Final = 70e6
+_PER_TOKEN: Final = 640
 _PER_CONNECTION: Final = 4096
 
 

@@ -13,9 +13,10 @@ GrantType = Literal["authorization_code", "refresh_token", "client_credentials"]
 GRANT_TYPES: tuple[GrantType, ...] = ("authorization_code", "refresh_token", "client_credentials")
 
 # The browser's cookies are ours alone: the proxy takes them from what upstreams see, and from what upstreams set.
-SESSION_COOKIE = "gateway_session"
-FORM_COOKIE = "gateway_form"  # binds a sign-in form to the browser that it was given to
-KNOWN_BROWSER_COOKIE = "gateway_known_browser"
+COOKIE_MARK = "gateway_"  # stands in each of their names
+SESSION_COOKIE = f"{COOKIE_MARK}session"
+FORM_COOKIE = f"{COOKIE_MARK}form"  # binds a sign-in form to the browser that it was given to
+KNOWN_BROWSER_COOKIE = f"{COOKIE_MARK}known_browser"
 _COOKIES = (SESSION_COOKIE, FORM_COOKIE, KNOWN_BROWSER_COOKIE)
 OWN_COOKIES: frozenset[str] = frozenset(_COOKIES) | {f"__Host-{name}" for name in _COOKIES}
 

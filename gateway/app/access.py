@@ -5,7 +5,6 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from gateway import memory
 from gateway.app.process import Service, give_up_root, store_of
 from gateway.config import compile_routes
 from gateway.guard import Guard
@@ -19,7 +18,6 @@ from gateway.web.refusal import refusal_page
 @asynccontextmanager
 async def serving(start: Start, listener: socket.socket) -> AsyncIterator[Service]:
     """Serve the routes, and lead our own paths to the authorization plane."""
-    memory.let_go_of_files()  # before a connection by name starts a thread
     config = start.settings.config
     async with AsyncExitStack() as stack:
         store = store_of(start, ACCESS_POOL)

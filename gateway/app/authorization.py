@@ -11,7 +11,7 @@ from typing import Final, cast
 
 from aiohttp.web import Server
 
-from gateway import memory, observe
+from gateway import observe
 from gateway.app.process import LATER, Service, give_up_root, store_of
 from gateway.errors import StoreUnavailable
 from gateway.store import Store
@@ -37,7 +37,6 @@ async def serving(start: Start, listener: socket.socket) -> AsyncIterator[Servic
         app = create_app(start.settings, store)
         load(app)
         give_up_root(start, (*LATER, "argon2"))
-        memory.let_go_of_files()  # before a connection by name starts a thread
         runner = create_runner(app)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)

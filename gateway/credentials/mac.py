@@ -22,13 +22,11 @@ import base64
 import hashlib
 import hmac
 import re
-from binascii import b2a_base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
 from gateway.credentials.authorization import Malformed
-from gateway.crypto import equal
 from gateway.model import MacAlgorithm, MacDraft
 
 MAXIMUM: Final = {"id": 256, "ts": 15, "nonce": 128, "bodyhash": 88, "ext": 1024, "mac": 88}  # characters
@@ -61,7 +59,7 @@ _WANTED: Final = {
 }
 # Draft 01 as nearly all clients write it, in one step. Whatever has another form is none the worse for it: see `parse`.
 _USUAL = re.compile(
-    rb'MAC id="(%(plain)b{1,256})", ?ts="([1-9][0-9]{0,14})", ?nonce="(%(plain)b{1,128})", ?'
+    rb'id="(%(plain)b{1,256})", ?ts="([1-9][0-9]{0,14})", ?nonce="(%(plain)b{1,128})", ?'
     rb'mac="([A-Za-z0-9+/]{27}=|[A-Za-z0-9+/]{43}=)"' % {b"plain": _CHARACTER.encode()}
 )
 _NONCE_00 = re.compile(rf"{_AGE}:{_PLAIN}", re.ASCII)
@@ -127,7 +125,7 @@ def accepted(drafts: Sequence[MacDraft], algorithms: Sequence[MacAlgorithm]) -> 
 
 
 def usual(value: bytes) -> tuple[bytes, bytes, bytes, bytes] | None:
-    """Token, ts, nonce and mac of an Authorization field of draft 01 in its usual form, without ext; else None.
+    """Token, ts, nonce and mac of a credential of draft 01 in its usual form, without ext; else None.
 
     `parse` reads the same from it, and more forms. Whether the base64 is spelt right is not looked at.
     """
@@ -235,11 +233,6 @@ def _check_covered(covered: Covered) -> None:
 def sign(key: bytes, algorithm: MacAlgorithm, text: bytes) -> str:
     """The `mac` attribute: base64 of the HMAC over a normalised string. The key is its characters as issued."""
     return base64.b64encode(hmac.digest(key, text, HASHES[algorithm])).decode("ascii")
-
-
-def proves(key: bytes, algorithm: MacAlgorithm, text: bytes, mac: bytes) -> bool:
-    """Whether a `mac` attribute is right, spelt as `sign` spells it (RFC 4648, section 3.5); in constant time."""
-    return equal(b2a_base64(hmac.digest(key, text, HASHES[algorithm]), newline=False), mac)
 
 
 def body_hash(algorithm: MacAlgorithm, body: bytes) -> str:

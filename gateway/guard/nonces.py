@@ -2,12 +2,11 @@
 
     spend ──▶ waiting ──▶ one statement in flight, while the next batch collects ──▶ first, replayed or stale
 
-Requests that wait together share a statement; no timer is on the way, so that a lone one pays one round trip. Between
-batches of several the loop has a few turns: what has come by then, often from those who were answered just now, goes
-with those who wait already, since a statement costs as much as a dozen nonces in it. Equal
+Requests that wait together share a statement (`guard.lane`). Between batches of several the loop has a few turns: what
+has come by then, often from those who were answered just now, goes with those who wait already, since a statement costs
+as much as a dozen nonces in it. Equal
 nonces in a batch: the first wins. What a batch asks is judged by the clock once more when it is sent, and by the floor
-when it is answered: below the floor the database has forgotten what was spent, so nothing passes there. One timer for
-all that wait sees to it that nobody waits for long.
+when it is answered: below the floor the database has forgotten what was spent, so nothing passes there.
 
 Who moves the floor, and where to:
 
@@ -23,17 +22,16 @@ A plain crash of Postgres moves nothing: what was spent is on the disk.
 import asyncio
 import hashlib
 import random
-from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from enum import Enum
-from itertools import chain
 from math import inf
-from time import monotonic
-from typing import Any, Final, Generic, Never, TypeVar, cast
+from typing import Final, Never, TypeVar, cast
 
 from gateway.credentials.signed import Signed
 from gateway.errors import OperatorError, StoreUnavailable
+from gateway.guard.lane import Lane, Pending
 from gateway.guard.verdict import Allowed
 from gateway.model import AccessToken
 from gateway.observe import get_logger
@@ -41,14 +39,12 @@ from gateway.store import FoundTerms, NonceTerms, Store
 from gateway.store.nonces import MINUTE, WINDOW
 from gateway.store.pool import DEADLINE
 
-Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 
 _KEY_BYTES: Final = 16
 _LARGEST: Final = 1024  # nonces in one statement
 _MOST_WAITING: Final = 10_000
 _TURNS: Final = 6  # of the loop between two batches: their answers out, upstream and back, and the next requests in
-_PATIENCE: Final = DEADLINE + 0.1  # seconds that a nonce may wait, for those in flight and then for its own answer
 _EVERY: Final = 15.0  # seconds between two looks at the floor
 _UNKEPT: Final = 2 * MINUTE  # a floor that is further behind than it may be was kept by nobody
 
@@ -76,56 +72,6 @@ Outcome = Spending | StoreUnavailable
 Token = AccessToken | Allowed  # one that signs, of which the digest and the end are of interest
 
 
-class Pending(Generic[Answer]):
-    """One nonce that waits, and the answer that is made of its outcome: awaited, or told to one callable.
-
-    No future: each of those takes a callback of the loop's own, and all of a batch are told in one.
-    """
-
-    __slots__ = ("_make", "_outcome", "_tell", "came_at", "item", "wanted")
-
-    def __init__(self, item: object, make: Callable[[Outcome], Answer]) -> None:
-        self.item: Any = item
-        self.came_at = monotonic()
-        self.wanted = True  # until there is an outcome, or nobody waits any more
-        self._make = make
-        self._outcome: Outcome | None = None
-        self._tell: Callable[[Pending[Answer]], None] | None = None
-
-    def then(self, tell: Callable[["Pending[Answer]"], None]) -> None:
-        """Have `tell` called with this, when the answer is there."""
-        if self._outcome is None:
-            self._tell = tell
-        else:
-            tell(self)
-
-    def result(self) -> Answer:
-        """The answer, which must be there. Raises what is raised in its stead."""
-        return self._make(cast("Outcome", self._outcome))
-
-    def drop(self) -> None:
-        """Nobody waits any more: what has not been sent keeps its nonce."""
-        self.wanted = False
-
-    def settle(self, outcome: Outcome) -> None:
-        """This is what became of it; the first time counts."""
-        if self.wanted:
-            self.wanted, self._outcome = False, outcome
-            if self._tell is not None:
-                self._tell(self)
-
-    def __await__(self) -> Generator[Any, None, Answer]:
-        if self._outcome is None:
-            told: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self.then(lambda _: None if told.done() else told.set_result(None))
-            try:
-                yield from told
-            except asyncio.CancelledError:
-                self.drop()
-                raise
-        return self.result()
-
-
 class Nonces:
     """Spends nonces in the store, each once. `skew` is in seconds, and `now` gives seconds since 1970.
 
@@ -140,8 +86,8 @@ class Nonces:
         self._skew = skew
         self._now = now
         self._terms: NonceTerms | None = None
-        self._timed = _Lane(self._spend_timed)
-        self._lasting = _Lane(self._spend_lasting)
+        self._timed = Lane(self._spend_timed, largest=_LARGEST, limit=_MOST_WAITING, turns=_TURNS)
+        self._lasting = Lane(self._spend_lasting, largest=_LARGEST, limit=_MOST_WAITING, turns=_TURNS)
         self._keeping: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -161,16 +107,15 @@ class Nonces:
         """Spend the nonce of a request whose signature is right and fresh. Raises StoreUnavailable, also awaited."""
         return self.spend_for(token, signed, _or_raised)
 
-    def spend_for(self, token: Token, signed: Signed, answer: Callable[[Outcome], Answer]) -> Pending[Answer]:
-        """The same, for what `answer` makes of the outcome, or raises."""
+    def spend_for(
+        self, token: Token, signed: Signed, answer: Callable[[Outcome], Answer], since: float | None = None
+    ) -> Pending[Answer]:
+        """The same, for what `answer` makes of the outcome, or raises; `since` is when the caller began to wait."""
+        hashed = key(token, signed)
         if signed.created is None:
             ends_at = cast("datetime", token.expires_at)
-            return self._lasting.add((key(token, signed), ends_at + timedelta(seconds=_MARGIN)), answer)
-        return self.spend_timed(key(token, signed), signed.created, answer)
-
-    def spend_timed(self, key: bytes, created: int, answer: Callable[[Outcome], Answer]) -> Pending[Answer]:
-        """The same, of a request that was signed at `created`; `key` is `key_of` what it claims."""
-        return self._timed.add((key, created), answer)
+            return self._lasting.add((hashed, ends_at + timedelta(seconds=_MARGIN)), answer, since)
+        return self._timed.add((hashed, signed.created), answer, since)
 
     # -- what a batch is sent and answered by -----------------------------------------------------------------
 
@@ -267,108 +212,12 @@ def _once(key: bytes, spent: set[bytes]) -> Spending:
 
 def key(token: Token, signed: Signed) -> bytes:
     """16 bytes that stand for (token, created, nonce), or for draft 00 for (token, nonce)."""
-    created = "" if signed.created is None else str(signed.created)
-    return key_of(
-        token.digest, (signed.draft or signed.scheme).encode(), created.encode(), signed.nonce.encode("ascii")
-    )
-
-
-def key_of(digest: bytes, kind: bytes, created: bytes, nonce: bytes) -> bytes:
-    """The same of a token's digest, the draft or scheme, and what the request says of its time and nonce."""
-    return hashlib.blake2b(b"%b%b\n%b\n%b" % (digest, kind, created, nonce), digest_size=_KEY_BYTES).digest()
+    created = "" if signed.created is None else signed.created
+    text = f"{signed.draft or signed.scheme}\n{created}\n{signed.nonce}"
+    return hashlib.blake2b(token.digest + text.encode("ascii"), digest_size=_KEY_BYTES).digest()
 
 
 def _or_raised(outcome: Outcome) -> Spending:
     if isinstance(outcome, StoreUnavailable):
         raise outcome
     return outcome
-
-
-class _Lane(Generic[Item]):
-    """What waits for one kind of statement, of which one is in flight at a time; `send` gives an outcome for each."""
-
-    def __init__(self, send: Callable[[Sequence[Item]], Awaitable[Sequence[Spending]]]) -> None:
-        self._send = send
-        self._waiting: list[Pending[Any]] = []
-        self._flying: Sequence[Pending[Any]] = ()
-        self._running: asyncio.Task[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._closed = False
-
-    def add(self, item: Item, answer: Callable[[Outcome], Answer]) -> Pending[Answer]:
-        """Have it sent with all that come in the same turn of the loop, or after what is in flight."""
-        if self._closed or len(self._waiting) >= _MOST_WAITING:
-            raise StoreUnavailable("closed" if self._closed else f"{_MOST_WAITING} nonces wait already")
-        pending = Pending(item, answer)
-        self._waiting.append(pending)
-        if self._running is None:
-            self._running = asyncio.create_task(self._run())
-        if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(_PATIENCE, self._lose_patience)
-        return pending
-
-    async def close(self) -> None:
-        """Break off what is in flight; all that wait get StoreUnavailable."""
-        self._closed = True
-        if self._timer is not None:
-            self._timer.cancel()
-        if self._running is not None:
-            self._running.cancel()
-            await asyncio.gather(self._running, return_exceptions=True)
-        waiting, self._waiting = self._waiting, []
-        _fail(waiting, "closed")
-
-    async def _run(self) -> None:
-        try:
-            while self._waiting:
-                batch = [pending for pending in self._waiting[:_LARGEST] if pending.wanted]
-                self._waiting = self._waiting[_LARGEST:]
-                if batch:
-                    self._flying = batch
-                    await self._answer(batch)
-                    if len(batch) > 1 or self._waiting:
-                        await _some_turns()
-        finally:
-            self._running, self._flying = None, ()
-
-    async def _answer(self, batch: Sequence[Pending[Any]]) -> None:
-        try:
-            outcomes = await self._send([pending.item for pending in batch])
-        except StoreUnavailable as exc:
-            _fail(batch, str(exc))
-        except asyncio.CancelledError:
-            _fail(batch, "closed")
-            raise
-        except Exception as exc:  # a fault of ours passes nothing
-            _log.error("nonces cannot be spent; signed calls that wait are refused", exc_info=exc)
-            _fail(batch, f"{type(exc).__name__}")
-        else:
-            _tell(batch, outcomes)
-
-    def _lose_patience(self) -> None:
-        """Let nobody wait any longer who has waited for so long; the timer is set for the next one, if any."""
-        self._timer = None
-        now = monotonic()
-        for pending in chain(self._flying, self._waiting):  # in the order in which they came
-            if (left := pending.came_at + _PATIENCE - now) > 0:
-                self._timer = asyncio.get_running_loop().call_later(left, self._lose_patience)
-                break
-            _fail([pending], "no answer in time")
-
-
-async def _some_turns() -> None:
-    """Let what is about to come join those who wait; turns in which nothing is ready take no time."""
-    for _ in range(_TURNS):
-        await asyncio.sleep(0)
-
-
-def _fail(batch: Sequence[Pending[Any]], cause: str) -> None:
-    _tell(batch, [StoreUnavailable(cause) for _ in batch])
-
-
-def _tell(batch: Iterable[Pending[Any]], outcomes: Iterable[Outcome]) -> None:
-    for pending, outcome in zip(batch, outcomes, strict=True):
-        try:
-            pending.settle(outcome)
-        except Exception as exc:  # a fault of one who waits is none of the others'
-            _log.error("a signed call could not be told what became of its nonce", exc_info=exc)

@@ -4,12 +4,10 @@ The signature is judged first: what a client is told of its algorithm, draft, cl
 """
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from gateway.config import Mac
-from gateway.credentials import mac
 from gateway.credentials.signed import BodyCheck, Signed
-from gateway.guard.verdict import Call
+from gateway.guard.verdict import Call, Fault
 from gateway.model import MacAlgorithm, MacDraft
 
 FORGED = "The MAC token is unknown, expired or revoked, or its signature does not match the request."
@@ -24,13 +22,6 @@ class Signer:
     drafts: tuple[MacDraft, ...]
 
 
-class Fault(NamedTuple):
-    """What is wrong, for the client, and the cause for the operator."""
-
-    description: str
-    cause: str
-
-
 def judge(call: Call, signed: Signed, signer: Signer, rules: Mac, now: float) -> Fault | BodyCheck | None:
     """The first fault, or what the body is to be held against if a hash of it is stated.
 
@@ -42,17 +33,6 @@ def judge(call: Call, signed: Signed, signer: Signer, rules: Mac, now: float) ->
     if algorithm not in rules.algorithms:
         return Fault(f"The algorithm {algorithm} is not accepted.", "algorithm is not in mac.algorithms")
     return _of_draft(signed, signer, rules) or _of_time(signed, rules, now) or _of_body_hash(call, signed, algorithm)
-
-
-def is_right(text: bytes, stated: bytes, created: int, signer: Signer, rules: Mac, now: float) -> bool:
-    """Whether `judge` finds no fault with a call without ext, signed by draft 01: `stated` is the mac of `text`."""
-    return (
-        mac.proves(signer.key, signer.algorithm, text, stated)
-        and signer.algorithm in rules.algorithms
-        and "01" in signer.drafts
-        and "01" in rules.drafts
-        and abs(int(now) - created) <= rules.skew
-    )
 
 
 def _of_draft(signed: Signed, signer: Signer, rules: Mac) -> Fault | None:

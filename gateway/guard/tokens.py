@@ -8,17 +8,23 @@ anybody can invent, in another with a limit and a connection of its own: a flood
 lives is held: of a token that is unknown or dead the log would not tell that it has been issued since.
 """
 
-from collections.abc import Collection, Mapping, Sequence
-from typing import Final
+from collections.abc import Callable, Collection, Sequence
+from typing import Final, TypeVar
 
-from gateway.crypto import digest
-from gateway.guard.batches import Batches
-from gateway.guard.cache import Cache, Held
+from gateway.errors import StoreUnavailable
+from gateway.guard.cache import Cache
+from gateway.guard.held import Held
+from gateway.guard.lane import Lane, Pending
 from gateway.guard.ledger import Ledger
 from gateway.store import Store
 
+_LARGEST: Final = 256  # tokens in one query
 _OWN_LANE: Final = 20_000  # tokens that may wait
 _STRANGERS_LANE: Final = 512  # two batches
+
+Answer = TypeVar("Answer")
+Known = Held | StoreUnavailable | None
+"""What the database says of a token: None where it is unknown or was ended; its time is for the caller to judge."""
 
 
 class Tokens:
@@ -28,35 +34,33 @@ class Tokens:
         self._store = store
         self._ledger = ledger
         self.cache = Cache(ledger)
-        self._own = Batches(self._ask, limit=_OWN_LANE)
-        self._strangers = Batches(self._ask, limit=_STRANGERS_LANE)
+        self._own = Lane(self._find, largest=_LARGEST, limit=_OWN_LANE)
+        self._strangers = Lane(self._find, largest=_LARGEST, limit=_STRANGERS_LANE)
 
-    async def known(self, token: str) -> Held | None:
-        """The token unless it is unknown or was ended; its time is for the caller to judge.
+    def ask(
+        self, token: bytes, digest: bytes, answer: Callable[[Known], Answer], since: float | None = None
+    ) -> Pending[Answer]:
+        """Ask the store for a token; what `answer` makes of it. Raises StoreUnavailable where too many wait already.
 
-        Raises StoreUnavailable, or Overloaded.
+        What comes back may be from before a change that is known meanwhile: see `counts`.
         """
-        hashed = digest(token)
-        held = self.cache.get(hashed)
-        if held is not None:
-            return held
-        lane = self._own if token.startswith("gwa_") or hashed in self.cache else self._strangers
-        while True:
-            held = await lane.answer(hashed)
-            if held is None or self._ledger.untouched(held.marks, held.position):
-                return held
-            # It met a change of what it hangs on, and may be from before that: asked again.
+        lane = self._own if token.startswith(b"gwa_") or digest in self.cache else self._strangers
+        return lane.add(digest, answer, since)
+
+    def counts(self, held: Held) -> bool:
+        """Whether nothing of what a token hangs on was changed since the store was asked."""
+        return self._ledger.untouched(held.marks, held.position)
 
     async def still_live(self, digests: Collection[bytes], now: float) -> frozenset[bytes]:
         """Which tokens live at `now`, by their digests. Raises StoreUnavailable."""
         held = {hashed: found for hashed in digests if (found := self.cache.get(hashed)) is not None}
-        live = frozenset(hashed for hashed, found in held.items() if found.ends_at > now)
+        live = frozenset(hashed for hashed, found in held.items() if found.allowed.ends_at > now)
         rest = [hashed for hashed in digests if hashed not in held]
         return live | await self._store.live_access_tokens(rest) if rest else live
 
-    async def _ask(self, digests: Sequence[bytes]) -> Mapping[bytes, Held]:
+    async def _find(self, digests: Sequence[bytes]) -> list[Held | None]:
         ledger, position = self._ledger, self._ledger.position  # before the query is sent
-        found = await self._store.access_tokens(digests)
+        found = await self._store.access_tokens(list(dict.fromkeys(digests)))
         answers = {hashed: self.cache.made(token, position) for hashed, token in found.tokens.items()}
         if found.server == ledger.server:
             for held in answers.values():
@@ -65,7 +69,7 @@ class Tokens:
         elif found.server is not None and ledger.server is not None:
             # A server whose log is not the one that is followed: it answers this call, and nothing is built on it.
             self._store.renew_lookups()
-        return answers
+        return [answers.get(hashed) for hashed in digests]
 
     async def close(self) -> None:
         """Break off what is asked."""

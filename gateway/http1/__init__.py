@@ -1,6 +1,7 @@
 """HTTP/1.1 as pure functions over bytes: heads and framing, read strictly and written plainly."""
 
 from gateway.http1.body import END, End
+from gateway.http1.fields import Fields
 from gateway.http1.grammar import Field, Malformed, list_members
 from gateway.http1.request import RequestHead, RequestReader, parse_host
 from gateway.http1.response import ResponseHead, ResponseReader
@@ -9,6 +10,7 @@ __all__ = [
     "END",
     "End",
     "Field",
+    "Fields",
     "Malformed",
     "RequestHead",
     "RequestReader",

@@ -145,7 +145,7 @@ class ChunkedBody:
 
     def _read_trailers(self, buffer: Buffer) -> End | None:
         read = self._trailers.read(buffer)
-        return None if read is None else End(read[1])
+        return None if read is None else End(tuple(read[1]))
 
     def closed(self) -> End:
         raise Malformed(400, "The connection ended before the last chunk.")

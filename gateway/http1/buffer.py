@@ -1,19 +1,10 @@
 """Bytes that arrived and are not read yet."""
 
-from collections.abc import Callable, Iterable
-from typing import Generic, Protocol, TypeVar
+from collections.abc import Callable
+from typing import Protocol
 
-from gateway.http1.grammar import (
-    FIELD_LIMIT,
-    HEAD_LIMIT,
-    LINE_LIMIT,
-    Field,
-    Malformed,
-    parse_field,
-    parse_fields,
-)
-
-Head = TypeVar("Head")
+from gateway.http1.fields import Fields
+from gateway.http1.grammar import FIELD_LIMIT, FIELD_LINE, FIELD_LINES, HEAD_LIMIT, LINE_LIMIT, Malformed
 
 
 class Buffer:
@@ -30,6 +21,13 @@ class Buffer:
 
     def __len__(self) -> int:
         return len(self.data) - self.position
+
+    def rest(self) -> bool:
+        """Whether nothing is unread; then nothing is kept either, since a connection that rests should cost little."""
+        if self.position < len(self.data):
+            return False
+        self.data, self.position = b"", 0
+        return True
 
     def append(self, data: bytes) -> None:
         if self.position == len(self.data):
@@ -75,29 +73,11 @@ class Buffer:
         return self.data.startswith(prefix, self.position)
 
 
-class Memo(dict[bytes, Head], Generic[Head]):
-    """Heads that were read before, by their bytes: the same bytes mean the same, so they are judged once.
-
-    It holds what a head says and what its owner makes of it, never a decision that time or a store could change.
-    """
-
-    __slots__ = ()
-    LIMIT = 8  # heads
-    LONGEST = 4096  # bytes of one
-    ALTOGETHER = 8192  # bytes; what is made of them takes up to ten times as much
-
-    def remember(self, raw: bytes, head: Head) -> None:
-        if len(raw) <= self.LONGEST:
-            if len(self) >= self.LIMIT or len(raw) + sum(map(len, self)) > self.ALTOGETHER:
-                self.clear()
-            self[raw] = head
-
-
 class Judge(Protocol):
     """What a head's lines mean, heard in their order; made with the start line. Both raise Malformed."""
 
-    def add(self, fields: Iterable[Field]) -> None:
-        """The next fields."""
+    def hear(self, name: bytes, value: bytes) -> None:
+        """The next field: its name in lower case, and its value without white space around it."""
 
 
 class HeadLines:
@@ -122,7 +102,7 @@ class HeadLines:
         self._judging: Judge | None = None  # of the head under way, once its start line was complete before its end
         self._checked = self._searched = self._lines = 0
 
-    def read(self, buffer: Buffer) -> tuple[bytes, tuple[Field, ...]] | None:
+    def read(self, buffer: Buffer) -> tuple[bytes, Fields] | None:
         """The start line with its CRLF and the fields, or None while more is needed. Raises Malformed."""
         end = self._end(buffer)
         if end < 0 or end > self._limit:
@@ -131,7 +111,8 @@ class HeadLines:
             return None
         head = buffer.peek(0, end - 2)
         split = head.find(b"\n") + 1 if self._start_line_status is not None else 0
-        fields = parse_fields(head[split:]) if self._within_limits(head) else None
+        lines = head[split:]
+        fields = Fields(lines) if self._within_limits(head) and FIELD_LINES.fullmatch(lines) else None
         if fields is None or len(fields) > FIELD_LIMIT:
             self._check_lines(buffer)
             raise Malformed(400, "The header is malformed.")
@@ -172,14 +153,19 @@ class HeadLines:
             if is_start_line:
                 self._judging = self._judge(line) if self._judge is not None else None
             else:
-                field = parse_field(line)
-                if self._lines - (self._start_line_status is not None) >= FIELD_LIMIT:
-                    raise Malformed(431, f"There are more than {FIELD_LIMIT} header fields.")
-                if self._judging is not None:
-                    self._judging.add((field,))
+                self._check_field(line)
             self._lines += 1
             self._checked = end
         self._check_size(len(buffer))
+
+    def _check_field(self, line: bytes) -> None:
+        if FIELD_LINE.fullmatch(line) is None:
+            raise Malformed(400, "A header field is malformed.")
+        if self._lines - (self._start_line_status is not None) >= FIELD_LIMIT:
+            raise Malformed(431, f"There are more than {FIELD_LIMIT} header fields.")
+        if self._judging is not None:
+            ((name, _, value),) = Fields(line)
+            self._judging.hear(name, value)
 
     def _check_size(self, end: int) -> None:
         if end - self._checked > LINE_LIMIT:

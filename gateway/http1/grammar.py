@@ -29,8 +29,18 @@ REQUEST_LINE: Final = re.compile(rb"(" + _TOKEN + rb"{1,32}+) ([\x21-\x7e\x80-\x
 # RFC 9112, section 4; the space before an absent reason is often left out, and nothing hangs on it
 STATUS_LINE: Final = re.compile(rb"HTTP/(\d)\.(\d) (\d{3})(?: (" + _VALUE + rb"))?\r\n")
 # RFC 9112, section 5
-FIELD_LINE: Final = re.compile(rb"(" + _TOKEN + rb"++):(" + _VALUE + rb"+)\r\n")
+FIELD_LINE: Final = re.compile(_TOKEN + rb"++:" + _VALUE + rb"+\r\n")
 FIELD_LINES: Final = re.compile(rb"(?:" + _TOKEN + rb"++:" + _VALUE + rb"+\r\n)*+")
+
+# Whole heads in one step, where nothing in them is unusual: all lines and the empty one behind them. What these do not
+# match is read line by line, and either passes there or is told what is wrong with it.
+REQUEST_HEAD: Final = re.compile(
+    rb"(" + _TOKEN + rb"{1,32}+) ([\x21-\x7e\x80-\xff]++) HTTP/1\.([01])\r\n"
+    rb"((?:[A-Za-z0-9-]++:" + _VALUE + rb"+\r\n)*+)\r\n"
+)
+RESPONSE_HEAD: Final = re.compile(
+    rb"HTTP/1\.([01]) ([1-5]\d\d)(?: (" + _VALUE + rb"+))?\r\n((?:" + _TOKEN + rb"++:" + _VALUE + rb"+\r\n)*+)\r\n"
+)
 
 # RFC 9112, section 7.1: chunk-size [ chunk-ext ] CRLF
 CHUNK_LINE: Final = re.compile(
@@ -61,26 +71,6 @@ class Malformed(GatewayError):
 
     def __str__(self) -> str:
         return f"{self.status}: {self.description}"
-
-
-def parse_field(line: bytes) -> Field:
-    """One field line with its CRLF. Raises Malformed (400) when it is none."""
-    found = FIELD_LINE.fullmatch(line)
-    if found is None:
-        raise Malformed(400, "A header field is malformed.")
-    name, value = found.groups()
-    return name.lower(), name, value.strip(b" \t")
-
-
-def parse_fields(lines: bytes) -> tuple[Field, ...] | None:
-    """Any number of field lines at once; None when one of them is malformed."""
-    if FIELD_LINES.fullmatch(lines) is None:
-        return None
-    fields = []
-    for line in lines.split(b"\r\n")[:-1]:
-        name, _, value = line.partition(b":")
-        fields.append((name.lower(), name, value.strip(b" \t")))
-    return tuple(fields)
 
 
 def list_members(value: bytes) -> list[bytes]:

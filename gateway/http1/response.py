@@ -18,24 +18,28 @@ If it is late, it would be read as the answer to the next request: so there is n
 speaks of a body.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import Final, NamedTuple
 
 from gateway.http1.body import Body, ChunkedBody, End, LengthBody, UntilCloseBody
-from gateway.http1.buffer import HeadLines, Memo
+from gateway.http1.buffer import HeadLines
+from gateway.http1.fields import Fields, Heard
 from gateway.http1.grammar import (
     CONTENT_LENGTH,
+    FIELD_LIMIT,
     INTERIM_LIMIT,
+    LINE_LIMIT,
+    RESPONSE_HEAD,
     STATUS_LINE,
-    Field,
     Malformed,
     list_members,
 )
 from gateway.http1.reader import MessageReader
 
+_NONE: Final = frozenset[bytes]()
+_HEARD: Final = frozenset((b"connection", b"content-length", b"transfer-encoding", b"upgrade"))
 
-@dataclass(slots=True, eq=False)
-class ResponseHead:
+
+class ResponseHead(NamedTuple):
     """A response's head that passed every rule.
 
     `length` is the number of body bytes that follow, or None when they come in chunks or until the connection
@@ -45,13 +49,12 @@ class ResponseHead:
     status: int
     reason: bytes
     minor_version: int
-    fields: tuple[Field, ...]
+    fields: Fields
     length: int | None
     stated_length: int | None
     chunked: bool
     keep_alive: bool
     connection: frozenset[bytes]
-    rendered: bytes | None = None  # what the owner made of this head, so that a head seen again costs little
 
     @property
     def interim(self) -> bool:
@@ -64,22 +67,18 @@ ResponseEvent = ResponseHead | bytes | End
 class ResponseReader(MessageReader):
     """Reads the answers of one connection, each to the request announced by `expect`: interim ones, then the final."""
 
-    __slots__ = ("_head_lines", "_interim", "_last", "_memo", "_method", "_plain", "_raw", "_upgrade")
+    __slots__ = ("_head_lines", "_interim", "_method", "_upgrade")
 
     def __init__(self, method: bytes = b"GET", upgrade: bytes | None = None) -> None:
         super().__init__()
         self._head_lines = HeadLines(400, judge=_Judge)
-        self._memo = Memo[ResponseHead]()
-        self._raw = b"\r\n"  # the bytes of the last head that was read whole; no head begins like this
-        self._last: ResponseHead | None = None  # what they mean
         self.expect(method, upgrade)
 
     def expect(self, method: bytes, upgrade: bytes | None = None) -> None:
         """Read the answer to a request of this method, which may have offered to change the protocol."""
         self._method = method
         self._upgrade = upgrade
-        self._plain = upgrade is None and method != b"HEAD"  # then a head means the same each time
-        self._at_rest = len(self._buffer.data) == self._buffer.position  # nothing of the answer is here
+        self._at_rest = self._buffer.rest()  # nothing of the answer is here
         self._state = "head"
         self._interim = 0
 
@@ -95,24 +94,22 @@ class ResponseReader(MessageReader):
         return None
 
     def whole(self, data: bytes) -> tuple[ResponseHead, bytes] | None:
-        """The response that `data` is, if it is a remembered head with its whole body and nothing else waits.
+        """The final response that `data` is with its whole body, where nothing else waits.
 
-        The common case in one look-up; where it gives None, `receive` and `next_event` do the same in steps.
+        The common case, without a buffer and a state for each part; where it gives None, `receive` and `next_event` do
+        the same in steps.
         """
-        if not (self._at_rest and self._plain):
+        if not self._at_rest:
             return None
-        raw = self._raw
-        if data.startswith(raw):
-            head = self._last
-        else:
-            raw = data[: data.find(b"\r\n\r\n", 0, Memo.LONGEST) + 4]
-            head = self._memo.get(raw)
-        if head is None or head.length != len(data) - len(raw):
+        read = self._plain_head(data)
+        if read is None:
+            return None
+        head, size = read
+        if head.length != len(data) - size or head.status < 200:
             return None
         self._at_rest = False
-        self._raw, self._last = raw, head
         self._state = "complete"
-        return head, data[len(raw) :]
+        return head, data[size:]
 
     def closed(self, *, cut: bool = False) -> End:
         """The end of the connection while a body was awaited. Raises Malformed when it came too early, as does one that
@@ -126,20 +123,9 @@ class ResponseReader(MessageReader):
         return end
 
     def _read_head(self) -> ResponseHead | None:
-        raw = self._buffer.peek_head() if self._plain and self._head_lines.fresh else None
-        head = None if raw is None else self._memo.get(raw)
-        if head is not None and raw is not None:
-            self._buffer.skip(len(raw))
-        else:
-            read = self._head_lines.read(self._buffer)
-            if read is None:
-                return None
-            line, fields = read
-            judge = _Judge(line)
-            judge.add(fields)
-            head = judge.head(self._method, self._upgrade)
-            if raw is not None and not head.interim:
-                self._memo.remember(raw, head)
+        head = self._read_plain_head() or self._read_line_by_line()
+        if head is None:
+            return None
         if head.interim:
             self._interim += 1
             if self._interim > INTERIM_LIMIT:
@@ -150,78 +136,106 @@ class ResponseReader(MessageReader):
         self._body = _body_of(head)
         return head
 
+    def _read_plain_head(self) -> ResponseHead | None:
+        """The head that is here, if nothing in it is unusual and none of it has been looked at."""
+        raw = self._buffer.peek_head() if self._head_lines.fresh else None
+        read = None if raw is None else self._plain_head(raw)
+        if read is None:
+            return None
+        self._buffer.skip(read[1])
+        return read[0]
+
+    def _read_line_by_line(self) -> ResponseHead | None:
+        read = self._head_lines.read(self._buffer)
+        if read is None:
+            return None
+        line, fields = read
+        judge = _Judge(line)
+        for name, _, value in fields:
+            judge.hear(name, value)
+        return self._head(judge.minor, judge.status, judge.reason, fields, judge.heard)
+
+    def _plain_head(self, data: bytes) -> tuple[ResponseHead, int] | None:
+        """As in a request: what skips work and decides nothing."""
+        found = RESPONSE_HEAD.match(data)
+        if found is None or (size := found.end()) > LINE_LIMIT:
+            return None
+        minor, status, reason, lines = found.groups()
+        fields = Fields(lines)
+        if len(fields) > FIELD_LIMIT:
+            return None
+        heard = {name: fields.values(name) for name in fields.known & _HEARD}
+        try:
+            _check(heard, minor)
+            return self._head(minor, int(status), reason or b"", fields, heard), size
+        except Malformed:
+            return None
+
+    def _head(self, minor: bytes, status: int, reason: bytes, fields: Fields, heard: Heard) -> ResponseHead:
+        """The head, when all its lines have been heard. Raises Malformed for a change that nobody asked for."""
+        if status == 101 and (self._upgrade is None or _members(heard.get(b"upgrade", ())) != [self._upgrade]):
+            raise Malformed(400, "The protocol was changed to one that nobody asked for.")
+        old, chunked = minor == b"0", b"transfer-encoding" in heard
+        connection = frozenset(_members(heard[b"connection"])) if b"connection" in heard else _NONE
+        stated = int(heard[b"content-length"][0]) if b"content-length" in heard else None
+        bodiless = self._method == b"HEAD" or status < 200 or status in (204, 304)
+        return ResponseHead(
+            status,
+            reason,
+            0 if old else 1,
+            fields,
+            0 if bodiless else None if chunked else stated,
+            stated,
+            chunked and not bodiless,
+            b"close" not in connection
+            and (not old or b"keep-alive" in connection)
+            and not (bodiless and self._speaks_of_body(status, stated, chunked)),
+            connection,
+        )
+
+    def _speaks_of_body(self, status: int, stated: int | None, chunked: bool) -> bool:
+        """Whether the head reads as if a body followed; one to HEAD also where it leaves that open."""
+        if stated is not None:
+            return stated > 0
+        return chunked or (self._method == b"HEAD" and status not in (204, 304))
+
 
 class _Judge:
     """Hears a head's lines in their order, as they come or all at once, and refuses with the first that is wrong."""
 
-    __slots__ = ("_codings", "_connection", "_fields", "_lengths", "_minor", "_reason", "_status", "_upgrades")
+    __slots__ = ("heard", "minor", "reason", "status")
 
     def __init__(self, line: bytes) -> None:
         found = STATUS_LINE.fullmatch(line)
         if found is None:
             raise Malformed(400, "The status line is malformed.")
-        self._minor, self._status, self._reason = int(found[2]), int(found[3]), found[4] or b""
-        if found[1] != b"1" or self._minor > 1 or not 100 <= self._status <= 599:
+        major, self.minor, status, reason = found.groups()
+        self.status, self.reason = int(status), reason or b""
+        if major != b"1" or self.minor not in b"01" or not 100 <= self.status <= 599:
             raise Malformed(400, "The status line names an unknown version or status.")
-        self._fields = list[Field]()
-        self._connection, self._upgrades = set[bytes](), list[bytes]()
-        self._lengths, self._codings = list[bytes](), list[bytes]()
+        self.heard: Heard = {}
 
-    def add(self, fields: Iterable[Field]) -> None:
-        for field in fields:
-            lower, _, value = field
-            self._fields.append(field)
-            if lower == b"content-length":
-                self._lengths.append(value)
-                _judge_framing(self._lengths, self._codings, self._minor == 0)
-            elif lower == b"transfer-encoding":
-                self._codings.append(value)
-                _judge_framing(self._lengths, self._codings, self._minor == 0)
-            elif lower == b"connection":
-                self._connection.update(list_members(value))
-            elif lower == b"upgrade":
-                self._upgrades.extend(list_members(value))
+    def hear(self, name: bytes, value: bytes) -> None:
+        if name in _HEARD:
+            self.heard[name] = (*self.heard.get(name, ()), value)
+            _check(self.heard, self.minor)
 
-    def head(self, method: bytes, upgrade: bytes | None) -> ResponseHead:
-        """The head of an answer to a request of this method, when all its lines have been heard."""
-        status, minor, connection = self._status, self._minor, self._connection
-        if status == 101 and (upgrade is None or self._upgrades != [upgrade]):
-            raise Malformed(400, "The protocol was changed to one that nobody asked for.")
-        stated, chunked = int(self._lengths[0]) if self._lengths else None, bool(self._codings)
-        bodiless = method == b"HEAD" or status < 200 or status in (204, 304)
-        return ResponseHead(
-            status,
-            self._reason,
-            minor,
-            tuple(self._fields),
-            0 if bodiless else None if chunked else stated,
-            stated,
-            chunked and not bodiless,
-            self._persists(bodiless and self._speaks_of_body(method)),
-            frozenset(connection),
-        )
 
-    def _persists(self, deceptive: bool) -> bool:
-        """RFC 9112, section 9.3."""
-        connection = self._connection
-        return not deceptive and b"close" not in connection and (self._minor == 1 or b"keep-alive" in connection)
+def _check(heard: Heard, minor: bytes) -> None:
+    """RFC 9112, section 6.3. A lie is no response."""
+    lengths, codings = heard.get(b"content-length", ()), heard.get(b"transfer-encoding", ())
+    if codings and (lengths or minor == b"0" or [coding.lower() for coding in codings] != [b"chunked"]):
+        raise Malformed(400, "The framing of the response is ambiguous.")
+    if lengths and (len(lengths) > 1 or CONTENT_LENGTH.fullmatch(lengths[0]) is None):
+        raise Malformed(400, "The Content-Length of the response is malformed.")
 
-    def _speaks_of_body(self, method: bytes) -> bool:
-        """Whether the head reads as if a body followed; one to HEAD also where it leaves that open."""
-        if self._lengths:
-            return int(self._lengths[0]) > 0
-        return bool(self._codings) or (method == b"HEAD" and self._status not in (204, 304))
+
+def _members(values: tuple[bytes, ...]) -> list[bytes]:
+    """The members of all these fields (RFC 9110, section 5.6.1)."""
+    return [member for value in values for member in list_members(value)]
 
 
 def _body_of(head: ResponseHead) -> Body:
     if head.length is not None:
         return LengthBody(head.length)
     return ChunkedBody() if head.chunked else UntilCloseBody()
-
-
-def _judge_framing(lengths: list[bytes], codings: list[bytes], old: bool) -> None:
-    """RFC 9112, section 6.3. A lie is no response."""
-    if codings and (lengths or old or [coding.lower() for coding in codings] != [b"chunked"]):
-        raise Malformed(400, "The framing of the response is ambiguous.")
-    if len(lengths) > 1 or any(CONTENT_LENGTH.fullmatch(value) is None for value in lengths):
-        raise Malformed(400, "The Content-Length of the response is malformed.")

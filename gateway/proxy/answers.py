@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import lru_cache
 from http import HTTPStatus
 
 from gateway.accept import prefers
@@ -55,7 +55,14 @@ _MENDS = {
 
 
 def refusal(
-    status: int, description: str, *, error: str = "", cause: str = "", mend: str = "", upstream: str = ""
+    status: int,
+    description: str,
+    *,
+    error: str = "",
+    cause: str = "",
+    mend: str = "",
+    upstream: str = "",
+    allow: tuple[bytes, ...] = (),
 ) -> Refused:
     """A refusal of the proxy's own; its error code and mend follow from the status unless others are given."""
     return Refused(
@@ -65,6 +72,7 @@ def refusal(
         cause=cause,
         mend=mend or _MENDS[status],
         upstream=upstream,
+        allow=allow,
     )
 
 
@@ -93,58 +101,35 @@ def reason_of(status: int) -> bytes:
 
 def prefers_html(head: RequestHead | None) -> bool:
     """Whether the request would rather have a page than JSON (RFC 9110, section 12.5.1): a browser's navigation."""
-    return head is not None and prefers(head.values(b"accept"), b"text/html", over=b"application/json")
+    return head is not None and prefers(head.fields.values(b"accept"), b"text/html", over=b"application/json")
 
 
 def render(
     refused: Refused,
     request_id: bytes,
     date: bytes,
-    fields: tuple[bytes, ...] = (),
+    persistence: bytes = b"",
     page: RefusalPage | None = None,
     *,
     bodiless: bool = False,
 ) -> bytes:
     """The bytes of a refusal: JSON, or what `page` makes of it for people.
 
-    `fields` are whole lines that belong to the connection or to this one answer; `bodiless` answers HEAD.
+    `persistence` is the connection's line of the head, if there is one; `bodiless` answers HEAD.
     """
-    if not (fields or page or bodiless):  # the common case
-        known = refused.rendered
-        if not isinstance(known, _Rendered) or known.date is not date or known.id_length != len(request_id):
-            known = refused.rendered = _Rendered.of(refused, date, len(request_id))
-        return b"".join((known.head, request_id, known.between, request_id, known.end))
-    head, body = _json_of(refused, request_id) if page is None else _page_of(refused, request_id, page)
-    lines = b"".join([line + b"\r\n" for line in fields])
+    if page is None:
+        head, before, behind = _json_around(refused)
+        body = b"".join((before, request_id, behind))
+    else:
+        head, body = _page_of(refused, request_id, page)
     return b"%bDate: %b\r\nX-Request-Id: %b\r\n%bContent-Length: %d\r\n\r\n%b" % (
         head,
         date,
         request_id,
-        lines,
+        persistence,
         len(body),
         b"" if bodiless else body,
     )
-
-
-@dataclass(frozen=True, slots=True)
-class _Rendered:
-    """A refusal's bytes before, between and behind the request's identifiers: of one second, for one length of these.
-
-    Refusals recur, and a flood of them must cost less than what it asks for.
-    """
-
-    date: bytes
-    id_length: int
-    head: bytes
-    between: bytes
-    end: bytes
-
-    @classmethod
-    def of(cls, refused: Refused, date: bytes, id_length: int) -> "_Rendered":
-        head, body = _json_of(refused, b"")
-        front = b"%bDate: %b\r\nX-Request-Id: " % (head, date)
-        between = b"\r\nContent-Length: %d\r\n\r\n%b" % (len(body) + id_length, body[:-2])
-        return cls(date, id_length, front, between, body[-2:])
 
 
 def _page_of(refused: Refused, request_id: bytes, page: RefusalPage) -> tuple[bytes, bytes]:
@@ -158,17 +143,21 @@ def _page_of(refused: Refused, request_id: bytes, page: RefusalPage) -> tuple[by
     return _head_of(refused) + own, body
 
 
-def _json_of(refused: Refused, request_id: bytes) -> tuple[bytes, bytes]:
-    """The head and the body of a refusal for programs; the request's identifier is the body's last member."""
+@lru_cache(maxsize=256)  # refusals recur, and a flood of them must cost less than what it asks for
+def _json_around(refused: Refused) -> tuple[bytes, bytes, bytes]:
+    """A refusal for programs: its head, and what stands in its body before and behind the request's identifier."""
     members = {"error": refused.error or _ERRORS.get(refused.status, "unauthorized")}
-    members |= {"error_description": refused.description, "request_id": request_id.decode()}
+    members |= {"error_description": refused.description, "request_id": ""}
     head = _head_of(refused) + b"Content-Type: application/json\r\nX-Content-Type-Options: nosniff\r\n"
-    return head, json.dumps(members).encode()
+    body = json.dumps(members).encode()
+    return head, body[:-2], body[-2:]
 
 
 def _head_of(refused: Refused) -> bytes:
     lines = [b"HTTP/1.1 %d %b" % (refused.status, reason_of(refused.status)), b"Cache-Control: no-store"]
     lines += [b"WWW-Authenticate: " + challenge for challenge in refused.challenges]
+    if refused.allow:
+        lines.append(b"Allow: " + b", ".join(refused.allow))  # RFC 9110, section 15.5.6
     if refused.accept_signature:
         lines.append(b"Accept-Signature: " + refused.accept_signature)
     if refused.status == 503:

@@ -10,144 +10,155 @@ beginning is bad may reach an upstream, for a whole form to the authorization pl
 keep by sending slowly, or for a body whose hash was signed (`proxy.checked`: JUDGING follows once more); SENDING for
 the answer's head while the body goes up; RELAYING passes the answer down, and the rest of the body up. Each side's
 pace is the other's: what one does not take, the other is not asked for. Nothing here awaits; what must wait is parked
-and calls back.
+and calls back. Which phase may follow which is executed (`proxy.states`).
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable
 from math import inf
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import Any, Final, Protocol, cast
 
 from gateway.errors import StoreUnavailable
-from gateway.guard import Allowed, BodyAwaited, Pending, Refused, Verdict
-from gateway.http1 import END, End, Field, Malformed, RequestHead, ResponseHead
-from gateway.model import Identity
+from gateway.guard import PUBLIC, Allowed, Judged, Pending, Refused, Verdict
+from gateway.http1 import END, End, Field, Malformed, RequestHead, RequestReader, ResponseHead
 from gateway.observe import get_logger
+from gateway.proxy import pump
 from gateway.proxy.answers import NO_DATABASE, last_chunk, refusal, too_large, too_slow
 from gateway.proxy.checked import CheckedBody
-from gateway.proxy.dispatch import EXPECT, Plan, identity_fields
-from gateway.proxy.pump import Download, Pump, Upload, worthwhile
-from gateway.proxy.relay import ANSWER_BEGINS, Relay
-from gateway.proxy.tunnel import Tunnel
+from gateway.proxy.dispatch import Destination, Peer
+from gateway.proxy.engine import Engine
+from gateway.proxy.finished import Finished
+from gateway.proxy.forwarding import ANSWER_BEGINS, upstream_head
+from gateway.proxy.relay import Recipient, Relay
+from gateway.proxy.states import PHASES, Phase, illegal
 from gateway.proxy.upstream import UpstreamConnection, UpstreamUnreachable
 
-if TYPE_CHECKING:
-    from gateway.proxy.front import Front
+_REPEATABLE: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"))  # RFC 9110, section 9.2.2
 
 _log = get_logger("gateway.proxy")
 
 
-State = Literal["judging", "holding", "connecting", "sending", "relaying", "over"]
-"""Where an exchange stands; the diagram is at the head of this file."""
+class Client(Recipient, pump.ClientSide, Protocol):
+    """The client's connection, as an exchange uses it."""
+
+    @property
+    def peer(self) -> Peer:
+        """Who is at its other end."""
+
+    @property
+    def reader(self) -> RequestReader:
+        """Where the rest of the request comes from."""
+
+    def write(self, data: bytes) -> None:
+        """Send some bytes."""
+
+    def refuse(self, exchange: "Exchange", refused: Refused) -> None:
+        """Answer in the upstream's place; the exchange is over."""
+
+    def exchange_over(self, exchange: "Exchange") -> None:
+        """Its answer has gone out whole."""
+
+    def tunnelled(self, exchange: "Exchange", upstream: UpstreamConnection, allowed: Allowed) -> None:
+        """From here on the connection belongs to the new protocol."""
 
 
 class Exchange:
-    """One request and its answer, between a front and a connection to an upstream."""
+    """One request and its answer, between a client and a connection to an upstream."""
 
     __slots__ = (
-        "_allowed",
         "_body_size",
         "_checked",
-        "_front",
+        "_client",
+        "_engine",
         "_held",
+        "_marks",
         "_parked",
-        "_plan",
-        "_proxy",
         "_relay",
         "_request_trailers",
         "_unread",
         "_upstream",
+        "allowed",
         "deadline",
         "head",
+        "phase",
         "pump",
         "request_complete",
         "request_id",
-        "state",
+        "to",
     )
-    _plan: Plan  # from `start` on
 
-    def __init__(self, front: "Front", head: RequestHead, complete: bool) -> None:
-        self.head = head
-        self.request_id = front.proxy.new_request_id()
+    def __init__(self, engine: Engine, client: Client, head: RequestHead, to: Destination, *, complete: bool) -> None:
+        self.head: Final = head
+        self.to: Final = to
+        self.request_id: Final = engine.request_id(head, client.peer, to)
         self.request_complete = complete
-        self.pump: Pump | None = None  # while the rest of a large body passes in the kernel
+        self.allowed: Allowed | None = None  # on whose behalf, once that is known
+        self.pump: pump.Pump | None = None  # while the rest of a large body passes in the kernel
         self.deadline = inf
-        self.state: State = "judging"
-        self._front = front
-        self._proxy = front.proxy
-        self._allowed: Allowed | None = None
+        self.phase = Phase.JUDGING
+        self._engine: Final = engine
+        self._client: Final = client
         self._upstream: UpstreamConnection | None = None
         self._parked: asyncio.Future[Any] | None = None
         self._held = b""
         self._body_size = 0
         self._checked: CheckedBody | None = None  # the body, while it is not known to be the one that was signed
         self._request_trailers: tuple[Field, ...] = ()
-        self._relay: Relay | None = None  # of the answer, where it does not come whole
+        self._relay: Relay | None = None
         self._unread = True  # nothing has come from the upstream yet
+        self._marks: dict[Phase, float] | None = {Phase.JUDGING: engine.now()} if engine.listeners else None
+
+    def _go(self, phase: Phase) -> None:
+        if phase is not self.phase:
+            if phase not in PHASES[self.phase]:
+                raise illegal(self.phase, phase)
+            self.phase = phase
+            if self._marks is not None:
+                self._marks[phase] = self._engine.now()
 
     # -- judging ------------------------------------------------------------------------------------------------
 
-    def start(self, verdict: Verdict | Pending[Verdict] | None, body: bytes) -> None:
-        """Take the request where its plan says, past the guard if that has not given its verdict yet.
-
-        `body` is what is here of a whole request's.
-        """
+    def start(self, judged: Judged, body: bytes) -> None:
+        """Go where the guard's verdict leads, which may be pending; `body` is what is here of a whole request's."""
         if body:
             self._held, self._body_size = body, len(body)
-        proxy = self._proxy
-        plan = self.head.plan
-        if not isinstance(plan, Plan):
-            self._front.refuse(self, cast("Refused", plan))
-            return
-        self._plan = plan
-        if plan.request_id is not None:
-            self.request_id = plan.request_id
-        if not plan.guarded:
-            self._permitted(None)
-            return
-        judged = verdict or proxy.guard.examine(proxy.dispatcher.call(self.head, plan))
+        self._judged(judged)
+
+    def _judged(self, judged: Judged) -> None:
         if isinstance(judged, Allowed):
             self._permitted(judged)
-        elif isinstance(judged, Refused | BodyAwaited):
-            self._judged(judged)
+        elif isinstance(judged, Refused):
+            self.fail(judged)
         elif isinstance(judged, Pending):
             judged.then(self._told)
         else:
-            self._park(judged, self._judged)
+            self._checked = CheckedBody(judged, self, self._engine.limits.buffer)
+            here, self._held = self._held, b""
+            self._permitted(None)
+            if here and self.phase is Phase.HOLDING:
+                self._checked.data(here)
+                self._checked.end()
 
-    def _told(self, pending: Pending[Verdict]) -> None:
-        """What became of the nonce, while many others are told too."""
-        if self.state == "over":
+    def _told(self, pending: Pending[Judged]) -> None:
+        """What the database said, while many others are told too."""
+        if self.phase is Phase.OVER:
             return
         try:
             self._judged(pending.result())
         except Exception as exc:
             self._failed(exc)
 
-    def _judged(self, verdict: Verdict | BodyAwaited) -> None:
-        if isinstance(verdict, Refused):
-            self._front.refuse(self, verdict)
-        elif isinstance(verdict, Allowed):
-            self._permitted(verdict)
-        else:
-            self._checked = CheckedBody(verdict, self, self._proxy.limits.buffer)
-            here, self._held = self._held, b""
-            self._permitted(None)
-            if here and self.state == "holding":
-                self._checked.data(here)
-                self._checked.end()
-
     def _permitted(self, allowed: Allowed | None) -> None:
-        self._allowed = allowed
-        length, checked = self.head.length, self._checked
-        form_to_come = self._plan.own and not self.request_complete
-        if length is not None and length > self._plan.route.max_body:
-            self._front.refuse(self, too_large(self._plan.route.max_body))
+        self.allowed = allowed
+        length, checked, route = self.head.length, self._checked, self.to.route
+        form_to_come = self.to.own and not self.request_complete
+        if length is not None and length > route.max_body:
+            self.fail(too_large(route.max_body))
         elif length is None or form_to_come or (checked is not None and checked.holds(length)):
-            self.state = "holding"
+            self._go(Phase.HOLDING)
             if self.head.expects_continue:
-                self._front.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-            self._front.advance()
+                self._client.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self._client.advance()
         elif checked is not None:
             checked.stream()
         else:
@@ -155,12 +166,12 @@ class Exchange:
 
     def judge(self, verdict: Awaitable[Verdict], then: Callable[[Verdict], None]) -> None:
         """Wait for the guard once more; the body waits too."""
-        self.state = "judging"
+        self._go(Phase.JUDGING)
         self._park(verdict, then)
 
     def release(self, allowed: Allowed, held: bytes) -> None:
         """The body may go up: all of it if all has come, else this beginning."""
-        self._allowed, self._held = allowed, held
+        self.allowed, self._held = allowed, held
         if self.request_complete:
             self._checked = None
         self._connect()
@@ -175,7 +186,7 @@ class Exchange:
         if done.cancelled():
             return
         fault = done.exception()
-        if self.state == "over":
+        if self.phase is Phase.OVER:
             if fault is None and isinstance(late := done.result(), UpstreamConnection):
                 late.release()
         elif fault is None:
@@ -185,34 +196,29 @@ class Exchange:
                 self._failed(exc)
         elif isinstance(fault, UpstreamUnreachable):
             description = "The upstream is busy." if fault.status == 503 else "The upstream cannot be reached."
-            self._front.refuse(self, refusal(fault.status, description, cause=str(fault), upstream=fault.upstream))
+            self.fail(refusal(fault.status, description, cause=str(fault), upstream=fault.upstream))
         elif isinstance(fault, StoreUnavailable):
-            said = "Tokens cannot be checked at the moment."
-            self._front.refuse(self, refusal(503, said, cause=str(fault), mend=NO_DATABASE))
+            self.fail(refusal(503, "Tokens cannot be checked at the moment.", cause=str(fault), mend=NO_DATABASE))
         else:
-            self._log_fault(fault)
-            self._front.refuse(self, refusal(500, "The gateway failed.", cause=repr(fault)))
+            self._failed(fault)
 
-    def _failed(self, fault: Exception) -> None:
-        """Nobody above would hear of a fault of ours, and the client would wait for ever."""
-        self._log_fault(fault)
-        self.fail(refusal(500, "The gateway failed.", cause=repr(fault)))
-
-    def _log_fault(self, fault: BaseException) -> None:
+    def _failed(self, fault: BaseException) -> None:
+        """A fault of ours: nobody above would hear of it, and the client would wait for ever."""
         _log.error(
             "unexpected failure, the call gets 500 or ends",
             request_id=self.request_id.decode(),
-            route=self._plan.route.name,
+            route=self.to.route.name,
             method=self.head.method.decode("latin-1"),
             exc_info=fault,
         )
+        self.fail(refusal(500, "The gateway failed.", cause=repr(fault)))
 
     # -- the request, upwards -------------------------------------------------------------------------------------
 
     @property
     def wants_body(self) -> bool:
         """Whether the next part of the request's body has somewhere to go."""
-        if self.state == "holding":
+        if self.phase is Phase.HOLDING:
             return True
         upstream = self._upstream
         return upstream is not None and upstream.writable
@@ -224,18 +230,18 @@ class Exchange:
             return
         if self._checked is not None:
             self._checked.data(data)
-        elif self.state == "holding":
+        elif self.phase is Phase.HOLDING:
             self._held += data
-            enough = self._front.reader.first_chunk_seen or len(self._held) >= self._proxy.limits.buffer
-            if enough and not self._plan.own:
+            enough = self._client.reader.first_chunk_seen or len(self._held) >= self._engine.limits.buffer
+            if enough and not self.to.own:
                 self._connect()
         else:
             self.send_body(data)
 
     def request_announced(self) -> bool:
         """Whether the body goes beyond its route's bound, by what has come and what its chunk announces: refused."""
-        limit = self._plan.route.max_body
-        if self._body_size + self._front.reader.announced <= limit:
+        limit = self.to.route.max_body
+        if self._body_size + self._client.reader.announced <= limit:
             return False
         self.fail(too_large(limit))
         return True
@@ -246,22 +252,27 @@ class Exchange:
         self._request_trailers = end.trailers
         if self._checked is not None:
             self._checked.end()
-        elif self.state == "holding":
+        elif self.phase is Phase.HOLDING:
             self._connect()
-        elif self.state != "connecting":
+        elif self.phase is not Phase.CONNECTING:
             self._send_end()
 
+    @property
+    def _repeatable(self) -> bool:
+        """Whether sending the request twice does no harm; a body is not kept for that."""
+        return self.head.length == 0 and self.head.method in _REPEATABLE
+
     def _connect(self) -> None:
-        ready = self._proxy.upstreams.idle(self._plan.route, fresh=not self._plan.repeatable)
+        ready = self._engine.upstreams.idle(self.to.route, fresh=not self._repeatable)
         if ready is not None:
             self._connected(ready)
         else:
             self._connect_anew()
 
     def _connect_anew(self) -> None:
-        self.state = "connecting"
+        self._go(Phase.CONNECTING)
         self.deadline = inf  # the connecting has its own
-        self._park(self._proxy.upstreams.connect(self._plan.route), self._connected)
+        self._park(self._engine.upstreams.connect(self.to.route), self._connected)
 
     def _connect_again(self, lost: UpstreamConnection) -> None:
         """In the place of a connection that had been kept, and ended before it was of use."""
@@ -275,41 +286,39 @@ class Exchange:
             else:
                 self._failed_upstream("The upstream closed the connection.", "closed at once", upstream)
             return
-        head, plan, allowed = self.head, self._plan, self._allowed
+        head, engine = self.head, self._engine
         self._upstream = upstream
-        self.state = "sending"
-        identity = b"" if allowed is None else identity_fields(allowed.principal)
-        if plan.passes_authorization:
-            identity += b"".join(b"Authorization: " + value + b"\r\n" for value in head.authorization)
+        self._go(Phase.SENDING)
+        arrival = engine.arrival(head, self._client.peer, self.to)
         held, self._held = self._held, b""
-        top = plan.head.removesuffix(EXPECT) if held else plan.head  # what is held has been continued
-        if held and head.length is None:
-            held = b"%x\r\n%b\r\n" % (len(held), held)
-        data = (top, b"X-Request-Id: ", self.request_id, b"\r\n", identity, plan.last, held)
-        upstream.ask(self, head, b"".join(data))
+        expects = not held  # what is held has been called for
+        data = upstream_head(head, self.to, arrival, self.request_id, self.allowed or PUBLIC, expects=expects)
+        if held:
+            data += b"%x\r\n%b\r\n" % (len(held), held) if head.length is None else held
+        upstream.ask(self, head, data)
         if self.request_complete:
             self._send_end()
         else:
             self.await_response()
-            self._front.advance()
+            self._client.advance()
 
     def send_body(self, data: bytes) -> None:
-        if self._upstream is None:
+        """Send a part of the body up."""
+        upstream = self._upstream
+        if upstream is None:
             return
         if self.head.length is None:
-            self._upstream.write(b"%x\r\n" % len(data), data, b"\r\n")
+            upstream.write(b"%x\r\n" % len(data), data, b"\r\n")
         else:
-            self._upstream.write(data)
+            upstream.write(data)
         self.await_response()
-        if (
-            self.pump is None
-            and self._checked is None
-            and self._upstream.writable
-            and worthwhile(self._front.reader.unarrived, self._upstream)
-        ):
-            self.pump = Upload(self, self._front, self._upstream)
+        unarrived = self._client.reader.unarrived
+        if self.pump is None and self._checked is None and upstream.writable and pump.worthwhile(unarrived, upstream):
+            self._body_size += unarrived
+            self.pump = pump.Upload(self, self._client, upstream)
 
     def send_last(self, data: bytes) -> None:
+        """Send the last part of the body up."""
         self._checked = None
         self.send_body(data)
         self._send_end()
@@ -317,15 +326,20 @@ class Exchange:
     def _send_end(self) -> None:
         if self._upstream is not None and self.head.length is None:
             self._upstream.write(last_chunk(self._request_trailers))
-        if self.state == "sending":
-            self.deadline = self._proxy.clock + self._plan.route.timeout
+        if self.phase is Phase.SENDING:
+            self.deadline = self._engine.clock + self.to.route.timeout
 
     def await_response(self) -> None:
         """The upstream's time runs while it is the upstream's turn, not while the client is slow to send its body."""
-        if self.state == "sending":
+        if self.phase is Phase.SENDING:
             asked = self.head.expects_continue and self._body_size == 0
             its_turn = self.request_complete or asked or not self.wants_body
-            self.deadline = self._proxy.clock + self._plan.route.timeout if its_turn else inf
+            self.deadline = self._engine.clock + self.to.route.timeout if its_turn else inf
+
+    def upload_ended(self) -> None:
+        """What was to pass of the body in the kernel has passed, or goes on the usual way."""
+        self.pump = None
+        self._body_size -= self._client.reader.unarrived
 
     # -- the response, downwards ----------------------------------------------------------------------------------
 
@@ -341,18 +355,14 @@ class Exchange:
             self._read(upstream)
             return
         head, body = whole
-        if head.rendered is not None and self._relay is None and self._front.usual(self.head):  # the common case
-            self._front.write(b"".join((head.rendered, b"X-Request-Id: ", self.request_id, b"\r\n\r\n", body)))
-            self._over(head)
-        else:
-            relay = self._relaying()
-            relay.begin(head)
-            relay.part(body)
-            self._end(relay, END)
+        relay = self._relaying()
+        relay.begin(head)
+        relay.part(body)
+        self._end(relay, END)
 
     def _relaying(self) -> Relay:
         if self._relay is None:
-            self._relay = Relay(self._front, self.head, self.request_id, own=self._plan.own)
+            self._relay = Relay(self._client, self.head, self.request_id, self._engine.date, own=self.to.own)
         return self._relay
 
     def _read(self, upstream: UpstreamConnection) -> None:
@@ -365,7 +375,7 @@ class Exchange:
                     self._end(relay, event)
                     return
                 elif event.status >= 200:
-                    self.state = "relaying"
+                    self._go(Phase.RELAYING)
                     relay.begin(event)
                 elif event.status == 101:
                     self._change_protocol(upstream, event)
@@ -377,18 +387,26 @@ class Exchange:
             self._failed_upstream("The upstream's answer is malformed.", fault.description, upstream)
             return
         relay.flush()
-        if self.state == "relaying":
+        if self.phase is Phase.RELAYING:
             self.renew_deadline()
-            if not self._front.writable:
+            if not self._client.writable:
                 self.client_writable(False)
-            elif self.pump is None and worthwhile(reader.unarrived, upstream):
-                self.pump = Download(self, self._front, upstream)
+            elif self.pump is None and pump.worthwhile(reader.unarrived, upstream):
+                relay.passed(reader.unarrived)
+                self.pump = pump.Download(self, self._client, upstream)
+
+    def download_ended(self) -> None:
+        """What was to pass of the answer in the kernel has passed, or goes on the usual way."""
+        self.pump = None
+        if self._relay is not None and self._upstream is not None:
+            self._relay.passed(-self._upstream.reader.unarrived)
 
     def upstream_closed(self) -> None:
+        """Nothing more comes from the upstream."""
         upstream = self._upstream
-        if self.state == "over" or upstream is None or isinstance(self.pump, Download):
+        if self.phase is Phase.OVER or upstream is None or isinstance(self.pump, pump.Download):
             return  # or what came before the end is still being pumped, which comes to it by itself
-        if upstream.reused and self._unread and self._plan.repeatable:
+        if upstream.reused and self._unread and self._repeatable:
             # It had been idle, and died without a word: the upstream has most likely not even seen the request.
             self._upstream = None
             self._connect_again(upstream)
@@ -399,25 +417,22 @@ class Exchange:
             self._failed_upstream("The upstream's answer is incomplete.", fault.description, upstream)
 
     def upstream_writable(self, writable: bool) -> None:
+        """The upstream takes more of the body, or has too much waiting."""
         self.await_response()
         if writable:
-            self._front.advance()
+            self._client.advance()
 
     def _end(self, relay: Relay, end: End) -> None:
-        relay.end(end)
-        self._over(cast("ResponseHead", relay.response))
-
-    def _over(self, response: ResponseHead) -> None:
         """The answer has gone out whole."""
-        upstream = self._upstream
+        relay.end(end)
+        response, upstream = cast("ResponseHead", relay.response), self._upstream
         if self.request_complete and response.keep_alive and upstream is not None:
-            self._upstream = None
-            self.state = "over"
-            self.deadline = inf
-            upstream.give_back(self._proxy.clock)
+            place, self._upstream = upstream.place, None
+            upstream.give_back(self._engine.clock)
+            self._finish(response.status, upstream=place)
         else:
-            self._finish()
-        self._front.exchange_over(self)
+            self._finish(response.status)
+        self._client.exchange_over(self)
 
     def _change_protocol(self, upstream: UpstreamConnection, head: ResponseHead) -> None:
         """From here on the connection belongs to the new protocol."""
@@ -425,14 +440,13 @@ class Exchange:
             self._failed_upstream("The upstream changed the protocol within a request.", "101 too early", upstream)
             return
         self._relaying().switch(head)
-        self.state = "over"
         self._upstream = None
-        tunnel = Tunnel(self._front, upstream, self._proxy.now, self._proxy.limits, self._allowed)
-        self._front.become_tunnel(tunnel, upstream.reader.unread())
+        self._finish(head.status, upstream=upstream.place)
+        self._client.tunnelled(self, upstream, self.allowed or PUBLIC)
 
     def renew_deadline(self) -> None:
         """Something of the answer has passed."""
-        self.deadline = self._proxy.clock + self._proxy.limits.stream_idle
+        self.deadline = self._engine.clock + self._engine.limits.stream_idle
 
     @property
     def ahead(self) -> bytes:
@@ -446,7 +460,7 @@ class Exchange:
         if self._upstream is None:
             return
         if writable:
-            if not isinstance(self.pump, Download):
+            if not isinstance(self.pump, pump.Download):
                 self._upstream.resume()
             self.renew_deadline()
         else:
@@ -456,46 +470,79 @@ class Exchange:
     def expire(self) -> None:
         """Its deadline has passed."""
         place = "" if self._upstream is None else self._upstream.place
-        if self.state == "sending":
+        if self.phase is Phase.SENDING:
             did_not = "gave no answer" if self.request_complete else "took no more of the body"
-            route = self._plan.route
+            route = self.to.route
             self.fail(too_slow(place, did_not, route.timeout, f"timeout of route {route.name}"))
         else:
-            self.fail(
-                too_slow(place, "sent no more of its answer", self._proxy.limits.stream_idle, "no route's timeout")
-            )
+            limit = self._engine.limits.stream_idle
+            self.fail(too_slow(place, "sent no more of its answer", limit, "no route's timeout"))
 
     def _failed_upstream(self, description: str, cause: str, upstream: UpstreamConnection) -> None:
         self.fail(refusal(502, description, cause=cause, upstream=upstream.place))
 
-    @property
-    def identity(self) -> Identity | None:
-        """On whose behalf the call is made, once that is known."""
-        return None if self._allowed is None else self._allowed.identity
-
     def fail(self, refused: Refused) -> None:
         """Refuse if no byte of an answer has gone out, else break it off so that it cannot look complete."""
-        if self.state == "over":
+        if self.phase is Phase.OVER:
             return
-        self._finish()
-        if self._relay is not None and self._relay.response is not None:
-            self._proxy.log_refusal(self._front.peer, self.request_id, self.head, refused, self.identity)
-            self._relay.break_off()
+        relay = self._relay
+        if relay is not None and relay.response is not None:
+            self._finish(relay.response.status, refused, complete=False)
+            engine, client = self._engine, self._client
+            engine.log_refusal(refused, client.peer, self.request_id, self.head, self.to.route, self.allowed)
+            relay.break_off()
         else:
-            self._front.refuse(self, refused)
+            self._finish(refused.status, refused)
+            self._client.refuse(self, refused)
 
     def cancel(self) -> None:
         """The client is gone: so is every trace of the exchange upwards."""
-        self._finish()
+        if self.phase is not Phase.OVER:
+            relay = self._relay
+            self._finish(0 if relay is None or relay.response is None else relay.response.status, complete=False)
 
-    def _finish(self) -> None:
-        if self._parked is not None and self.state == "connecting":
+    def _finish(
+        self, status: int, refused: Refused | None = None, *, complete: bool = True, upstream: str = ""
+    ) -> None:
+        """Nothing is under way any more: let go of what is left, and tell who listens."""
+        if self._parked is not None and self.phase is Phase.CONNECTING:
             self._parked.cancel()  # a question to the guard runs to its end: half-asked, it costs a connection
-        self.state = "over"
+        self._go(Phase.OVER)
         self.deadline = inf
         if self.pump is not None:
             self.pump.close()
             self.pump = None
         if self._upstream is not None:
+            upstream = self._upstream.place
             self._upstream.release()
             self._upstream = None
+        if self._marks is not None:
+            self._tell(self._marks, status, refused, complete, upstream)
+
+    def _tell(
+        self, marks: dict[Phase, float], status: int, refused: Refused | None, complete: bool, upstream: str
+    ) -> None:
+        began = marks[Phase.JUDGING]
+
+        def reached(*phases: Phase) -> float:
+            return min((marks[phase] - began for phase in phases if phase in marks), default=0.0)
+
+        finished = Finished(
+            request_id=self.request_id,
+            head=self.head,
+            peer=self._client.peer,
+            route=self.to.route,
+            allowed=self.allowed,
+            upstream=upstream or ("" if refused is None else refused.upstream),
+            status=status,
+            refused=refused,
+            complete=complete,
+            received=self._body_size,
+            sent=0 if self._relay is None else self._relay.sent,
+            judged=reached(Phase.HOLDING, Phase.CONNECTING, Phase.SENDING),
+            connected=reached(Phase.SENDING),
+            answered=reached(Phase.RELAYING) or (reached(Phase.OVER) if complete and refused is None else 0.0),
+            seconds=reached(Phase.OVER),
+        )
+        for listener in self._engine.listeners:
+            listener(finished)

@@ -1,24 +1,33 @@
 """The front: the protocol on every client connection. It reads requests, one exchange at a time, in their order.
 
-While an exchange is under way, what the client sends ahead waits in the reader, and above 64 KiB in the kernel.
+While an exchange is under way, what the client sends ahead waits in the reader, and above 64 KiB in the kernel. What a
+connection is busy with, and what may follow, is in `proxy.states`.
 """
 
 import asyncio
 from math import inf
-from typing import TYPE_CHECKING, cast
+from typing import Final, Protocol, cast
 
-from gateway.guard import Pending, Refused, Verdict
+from gateway.guard import Allowed, Refused
 from gateway.http1 import End, Malformed, RequestHead, RequestReader
-from gateway.model import Identity
 from gateway.proxy.answers import malformed, prefers_html, refusal, render
-from gateway.proxy.dispatch import Peer, Plan
+from gateway.proxy.dispatch import Destination, Peer
+from gateway.proxy.engine import Engine
 from gateway.proxy.exchange import Exchange
+from gateway.proxy.finished import Finished
 from gateway.proxy.outlet import Outlet
 from gateway.proxy.pump import Upload
+from gateway.proxy.states import STANDINGS, Standing, illegal
 from gateway.proxy.tunnel import Tunnel
+from gateway.proxy.upstream import UpstreamConnection
+from gateway.routing import Route
 
-if TYPE_CHECKING:
-    from gateway.proxy import Proxy
+
+class Registry(Protocol):
+    """Where a worker keeps the connections that are open."""
+
+    def add(self, front: "Front") -> None: ...
+    def discard(self, front: "Front") -> None: ...
 
 
 class Front(Outlet, asyncio.BufferedProtocol):
@@ -28,31 +37,31 @@ class Front(Outlet, asyncio.BufferedProtocol):
         "_advancing",
         "_blocked_until",
         "_deadline",
-        "_discarding",
         "_ended",
+        "_engine",
         "_head_begun",
         "_hungry",
-        "_lingering",
-        "_tunnel",
+        "_keep_alive",
+        "_registry",
         "exchange",
-        "keep_alive",
         "peer",
-        "proxy",
         "reader",
+        "standing",
+        "tunnel",
         "writable",
     )
 
-    def __init__(self, proxy: "Proxy") -> None:
+    def __init__(self, engine: Engine, registry: Registry) -> None:
         super().__init__()
-        self.proxy = proxy
-        self.reader = RequestReader()
+        self.reader: Final = RequestReader()
         self.peer = Peer("", False)
-        self.keep_alive = True
         self.writable = True
+        self.standing = Standing.READING
         self.exchange: Exchange | None = None
-        self._tunnel: Tunnel | None = None
-        self._discarding = False  # the answer has gone out, the rest of a small request is read and dropped
-        self._lingering = False  # the connection is ending; what still comes is dropped
+        self.tunnel: Tunnel | None = None
+        self._engine: Final = engine
+        self._registry: Final = registry
+        self._keep_alive = True
         self._advancing = False
         self._hungry = True  # what is here is not enough for the next event
         self._head_begun = True  # a new connection has to bring one
@@ -60,26 +69,31 @@ class Front(Outlet, asyncio.BufferedProtocol):
         self._blocked_until = inf
         self._ended = False  # the client has ended its side, and all that it sent is here
 
+    def _go(self, standing: Standing) -> None:
+        if standing not in STANDINGS[self.standing]:
+            raise illegal(self.standing, standing)
+        self.standing = standing
+
     # -- asyncio.Protocol ---------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        engine = self._engine
         self._transport = cast("asyncio.Transport", transport)
-        self._transport.set_write_buffer_limits(high=self.proxy.limits.buffer)
+        self._transport.set_write_buffer_limits(high=engine.limits.buffer)
         name = transport.get_extra_info("peername")
-        self.peer = self.proxy.dispatcher.peer(str(name[0]) if isinstance(name, tuple) else "unix")
-        limits = self.proxy.limits
-        self._deadline = self.proxy.clock + (limits.newcomer if self.proxy.draining else limits.head)
-        self.proxy.fronts.add(self)
+        self.peer = engine.dispatcher.peer(str(name[0]) if isinstance(name, tuple) else "unix")
+        self._deadline = engine.clock + (engine.limits.newcomer if engine.draining else engine.limits.head)
+        self._registry.add(self)
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002  # the protocol's signature
-        return self.proxy.received
+        return self._engine.received
 
     def buffer_updated(self, nbytes: int) -> None:
-        data = self.proxy.received[:nbytes].tobytes()
-        if self._lingering:
+        data = self._engine.received[:nbytes].tobytes()
+        if self.tunnel is not None:
+            self.tunnel.client_received(data)
             return
-        if self._tunnel is not None:
-            self._tunnel.client_received(data)
+        if self.standing >= Standing.LINGERING:
             return
         if self.exchange is None and self.writable and (whole := self.reader.whole(data)) is not None:
             self._hungry = False
@@ -91,11 +105,11 @@ class Front(Outlet, asyncio.BufferedProtocol):
 
     def eof_received(self) -> bool:
         """The client has ended its side: what it is owed still goes to it, if it is there."""
-        if self._tunnel is not None:
-            self._tunnel.client_ended()
+        if self.tunnel is not None:
+            self.tunnel.client_ended()
             return True
-        owed = self.exchange is not None or not self.writable
-        if self._lingering or self._discarding or not owed:
+        owed = self.standing is Standing.EXCHANGING or (self.standing is Standing.READING and not self.writable)
+        if not owed:
             self.close()
             return False
         self._ended = True
@@ -103,19 +117,20 @@ class Front(Outlet, asyncio.BufferedProtocol):
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the protocol's signature
-        self.proxy.forget(self)
+        self._registry.discard(self)
         self._transport = None
-        self._lingering = True
-        if self.exchange is not None:
-            self.exchange.cancel()
-            self.exchange = None
-        if self._tunnel is not None:
-            tunnel, self._tunnel = self._tunnel, None
+        if self.standing is not Standing.CLOSED:
+            self._go(Standing.CLOSED)
+        exchange, self.exchange = self.exchange, None
+        if exchange is not None:
+            exchange.cancel()
+        tunnel, self.tunnel = self.tunnel, None
+        if tunnel is not None:
             tunnel.reset()
 
     def pause_writing(self) -> None:
         self.writable = False
-        self._blocked_until = self.proxy.clock + self.proxy.limits.slow_reader
+        self._blocked_until = self._engine.clock + self._engine.limits.slow_reader
         self._tell_writable()
 
     def resume_writing(self) -> None:
@@ -125,8 +140,8 @@ class Front(Outlet, asyncio.BufferedProtocol):
         self.advance()
 
     def _tell_writable(self) -> None:
-        if self._tunnel is not None:
-            self._tunnel.client_writable(self.writable)
+        if self.tunnel is not None:
+            self.tunnel.client_writable(self.writable)
         elif self.exchange is not None:
             self.exchange.client_writable(self.writable)
 
@@ -146,13 +161,10 @@ class Front(Outlet, asyncio.BufferedProtocol):
 
     def _read_event(self) -> bool:
         """Read one event and act on it; False when there is none, or none is wanted yet."""
-        exchange = self.exchange
         self._hungry = False
-        if exchange is None:
-            if not self.writable or self._lingering or self._tunnel is not None:
-                return False
-        elif exchange.request_complete or not (self._discarding or exchange.wants_body):
+        if not self._wants_more():
             return False
+        exchange = self.exchange
         try:
             event = self.reader.next_event()
         except Malformed as fault:
@@ -160,170 +172,189 @@ class Front(Outlet, asyncio.BufferedProtocol):
             return False
         if event is None:
             self._hungry = True
-            if exchange is not None and not self._discarding:
+            if exchange is not None and self.standing is Standing.EXCHANGING:
                 exchange.request_announced()
             return False
-        if exchange is None:
-            return self._begin(cast("RequestHead", event))
-        if isinstance(event, End):
-            if self._discarding:
-                exchange.request_complete = True
+        if self.standing is Standing.DISCARDING:
+            if isinstance(event, End):
                 self._next()
-            else:
-                exchange.request_end(event)
-        elif not self._discarding:
+        elif exchange is None:
+            return self._begin(cast("RequestHead", event))
+        elif isinstance(event, End):
+            exchange.request_end(event)
+        else:
             exchange.request_data(cast("bytes", event))
         return True
 
+    def _wants_more(self) -> bool:
+        """Whether the next event of the client's has somewhere to go."""
+        exchange = self.exchange
+        match self.standing:
+            case Standing.READING:
+                return self.writable
+            case Standing.EXCHANGING:
+                return exchange is not None and not exchange.request_complete and exchange.wants_body
+            case Standing.DISCARDING:
+                return True
+            case _:
+                return False
+
     def _begin(self, head: RequestHead, body: bytes | None = None) -> bool:
         """Answer a request, whose whole body may be here; whether there may be more to read, for it or the next one."""
-        self.keep_alive = head.keep_alive and not self.proxy.draining
+        engine = self._engine
+        self._keep_alive = head.keep_alive and not engine.draining
         complete = body is not None
         if head.length == 0 and not complete:
             self.reader.next_event()  # its End
             complete = True
-        verdict = self._seen_at_once(head)
-        if complete and isinstance(verdict, Refused):  # the common case of `refuse`
-            self._answer(verdict, head, self.proxy.new_request_id())
-            self._next()
-            return True
-        exchange = self.exchange = Exchange(self, head, complete)
-        exchange.start(verdict, body or b"")
+        to = engine.dispatcher.destination(head)
+        if isinstance(to, Refused):
+            return self._refused(head, to, to, complete=complete)
+        judged = engine.guard.check(engine.dispatcher.call(head, to))
+        if isinstance(judged, Refused):
+            return self._refused(head, to, judged, complete=complete)
+        self._go(Standing.EXCHANGING)
+        exchange = self.exchange = Exchange(engine, self, head, to, complete=complete)
+        exchange.start(judged, body or b"")
         return self.exchange is not exchange or not exchange.request_complete
 
-    def _seen_at_once(self, head: RequestHead) -> Verdict | Pending[Verdict] | None:
-        """The guard's verdict where it is plain to see, or waits for a nonce only."""
-        plan = head.plan or self.proxy.dispatcher.plan(head, self.peer, self.proxy.guard)
-        if not isinstance(plan, Plan) or plan.door is None or len(head.authorization) != 1:
-            return None
-        return self.proxy.guard.enter(plan.door, head.authorization[0])
+    def _refused(self, head: RequestHead, to: Destination | Refused, refused: Refused, *, complete: bool) -> bool:
+        """Answer at once what goes nowhere; whether there may be more to read."""
+        engine, route = self._engine, None
+        if isinstance(to, Refused):
+            request_id = engine.new_request_id()
+        else:
+            request_id, route = engine.request_id(head, self.peer, to), to.route
+        if not (complete or self._rest_is_small(head)):
+            self._keep_alive = False
+        engine.log_refusal(refused, self.peer, request_id, head, route)
+        self._answer(refused, head, request_id)
+        if engine.listeners:
+            self._tell(refused, request_id, head, route)
+        self._answered(head, complete=complete)
+        return True
 
     def _malformed(self, fault: Malformed) -> None:
-        exchange = self.exchange
-        self.keep_alive = False
-        if exchange is None:
-            self.refuse(None, malformed(fault))
-        elif self._discarding:
+        self._keep_alive = False
+        if self.standing is Standing.DISCARDING:
             self.linger()
+        elif self.exchange is not None:
+            self.exchange.fail(malformed(fault))
         else:
-            exchange.fail(malformed(fault))
+            self._refuse_unread(malformed(fault))
+
+    def _refuse_unread(self, refused: Refused) -> None:
+        """Answer a request whose head never came, or cannot be read."""
+        engine, request_id = self._engine, self._engine.new_request_id()
+        self._keep_alive = False
+        engine.log_refusal(refused, self.peer, request_id, None, None)
+        self._answer(refused, None, request_id)
+        if engine.listeners:
+            self._tell(refused, request_id, None, None)
+        self.linger()
+
+    def _tell(self, refused: Refused, request_id: bytes, head: RequestHead | None, route: Route | None) -> None:
+        finished = Finished.refused_at_once(refused, request_id, head, self.peer, route)
+        for listener in self._engine.listeners:
+            listener(finished)
 
     def pace(self) -> None:
         """Let the kernel hold what nobody wants yet, and see to the deadline of what is awaited."""
-        if self._lingering or self._tunnel is not None:
+        if self.standing >= Standing.TUNNELLING:
             return
         if self._ended and self._hungry:
             self._cut_short()
             return
-        if not self._hungry and self.reader.buffered >= self.proxy.limits.buffer:
+        engine, exchange = self._engine, self.exchange
+        if not self._hungry and self.reader.buffered >= engine.limits.buffer:
             self.pause()
-        elif not self._reading and (self.exchange is None or not isinstance(self.exchange.pump, Upload)):
+        elif not self._reading and (exchange is None or not isinstance(exchange.pump, Upload)):
             self.resume()
-        exchange = self.exchange
-        if exchange is None:
+        if self.standing is Standing.READING:
             self._await_head()
-        elif exchange.request_complete or not (self._discarding or exchange.wants_body):
-            self._deadline = inf
+        elif self._wants_more():
+            self._deadline = engine.clock + engine.limits.body_idle
         else:
-            self._deadline = self.proxy.clock + self.proxy.limits.body_idle
+            self._deadline = inf
 
     def _cut_short(self) -> None:
         """The client has ended its side within a request."""
-        if self.exchange is None or self._discarding:
+        if self.exchange is None:
             self.linger()
         else:
-            self.keep_alive = False
+            self._keep_alive = False
             self.exchange.fail(refusal(400, "The connection ended before the request did."))
 
     def _await_head(self) -> None:
         """A head has its time from its first byte on, however it drips; before it, the connection may rest."""
+        engine = self._engine
         if not self.writable:
             self._deadline = inf
         elif self.reader.buffered:
             if not self._head_begun:
                 self._head_begun = True
-                self._deadline = self.proxy.clock + self.proxy.limits.head
+                self._deadline = engine.clock + engine.limits.head
         elif self._deadline == inf:
-            self._deadline = self.proxy.clock + self.proxy.limits.keep_alive
+            self._deadline = engine.clock + engine.limits.keep_alive
 
     # -- writing --------------------------------------------------------------------------------------------------
 
-    @property
-    def closing(self) -> bool:
-        """Whether the connection ends with the answer under way."""
-        return not self.keep_alive or self.proxy.draining
+    def persistence(self, head: RequestHead | None, *, until_close: bool = False) -> bytes:
+        """The Connection line of an answer, if it needs one; only the connection's end ends one `until_close`."""
+        if until_close or not self._keep_alive or self._engine.draining:
+            self._keep_alive = False
+            return b"Connection: close\r\n"
+        return b"Connection: keep-alive\r\n" if head is not None and head.minor_version == 0 else b""
 
-    def usual(self, head: RequestHead) -> bool:
-        """Whether an answer's head looks the same to the next request like this one."""
-        return head.minor_version == 1 and self.keep_alive and not self.proxy.draining
-
-    def persistence(self, head: RequestHead | None) -> tuple[bytes, ...]:
-        """The Connection field of an answer, if it needs one."""
-        if self.closing:
-            self.keep_alive = False
-            return (b"Connection: close",)
-        if head is not None and head.minor_version == 0:
-            return (b"Connection: keep-alive",)
-        return ()
-
-    def refuse(self, exchange: Exchange | None, refused: Refused) -> None:
-        """Answer in the upstream's place. The connection stays if what is left of the request is small."""
-        if exchange is None:
-            self.keep_alive = False
-            self._answer(refused, None, self.proxy.new_request_id())
-            self.linger()
-            return
-        if not (exchange.request_complete or self._rest_is_small(exchange.head)):
-            self.keep_alive = False
-        self._answer(refused, exchange.head, exchange.request_id, exchange.identity)
-        exchange.state = "over"
+    def refuse(self, exchange: Exchange, refused: Refused) -> None:
+        """Answer in the upstream's place; the exchange is over. The connection stays if the rest of the request is
+        small."""
+        head = exchange.head
+        if not (exchange.request_complete or self._rest_is_small(head)):
+            self._keep_alive = False
+        route, allowed = exchange.to.route, exchange.allowed
+        self._engine.log_refusal(refused, self.peer, exchange.request_id, head, route, allowed)
+        self._answer(refused, head, exchange.request_id)
         self.exchange_over(exchange)
 
-    def _answer(
-        self, refused: Refused, head: RequestHead | None, request_id: bytes, identity: Identity | None = None
-    ) -> None:
-        proxy = self.proxy
-        plan = None if head is None else head.plan
-        if isinstance(plan, Plan):
-            prefers_page = plan.prefers_page
-            request_id = plan.request_id or request_id
-        else:
-            prefers_page = prefers_html(head)
-        fields = () if head is not None and self.usual(head) else self.persistence(head)
-        if refused.status == 405 and head is not None:
-            fields += proxy.dispatcher.allowed_methods(head)
-        proxy.log_refusal(self.peer, request_id, head, refused, identity)
-        page = proxy.refusal_page if prefers_page else None
+    def _answer(self, refused: Refused, head: RequestHead | None, request_id: bytes) -> None:
+        engine = self._engine
+        page = engine.refusal_page if head is not None and prefers_html(head) else None
         bodiless = head is not None and head.method == b"HEAD"
-        self.write(render(refused, request_id, proxy.date, fields, page, bodiless=bodiless))
+        self.write(render(refused, request_id, engine.date, self.persistence(head), page, bodiless=bodiless))
 
     # -- the end of an exchange, and of the connection ------------------------------------------------------------
 
     def exchange_over(self, exchange: Exchange) -> None:
         """The answer has gone out whole."""
-        if exchange is not self.exchange:
-            return
-        if not self.keep_alive or self._transport is None:
+        if exchange is self.exchange:
+            self.exchange = None
+            self._answered(exchange.head, complete=exchange.request_complete)
+
+    def _answered(self, head: RequestHead, *, complete: bool) -> None:
+        """Go on behind an answer that has gone out whole; of its request, something may have yet to come."""
+        if not self._keep_alive or self._transport is None:
             self.linger()
-        elif exchange.request_complete:
+        elif complete:
             self._next()
-        elif self._rest_is_small(exchange.head):
-            self._discarding = True
+        elif self._rest_is_small(head):
+            self._go(Standing.DISCARDING)
             self.advance()
         else:
             self.linger()
 
     def _next(self) -> None:
-        self.exchange = None
-        self._discarding = False
-        ends = self._ended or self.proxy.draining  # unless something is here already
-        if not self.keep_alive or (ends and not self.reader.buffered):
+        engine = self._engine
+        ends = self._ended or engine.draining  # unless something is here already
+        if not self._keep_alive or (ends and not self.reader.buffered):
             self.linger()
             return
+        if self.standing is not Standing.READING:
+            self._go(Standing.READING)
         self._head_begun = False
         if self.reader.next_request():
             self._hungry = True
-            self._deadline = self.proxy.clock + self.proxy.limits.keep_alive
+            self._deadline = engine.clock + engine.limits.keep_alive
             if not self._reading:
                 self.resume()
         else:
@@ -332,74 +363,76 @@ class Front(Outlet, asyncio.BufferedProtocol):
 
     def _rest_is_small(self, head: RequestHead) -> bool:
         """Whether reading a request to its end costs less than a new connection, and its end is sure to come."""
-        return head.length is not None and head.length <= self.proxy.limits.discard and not head.expects_continue
+        return head.length is not None and head.length <= self._engine.limits.discard and not head.expects_continue
 
-    def become_tunnel(self, tunnel: Tunnel, from_upstream: bytes) -> None:
+    def tunnelled(self, exchange: Exchange, upstream: UpstreamConnection, allowed: Allowed) -> None:
         """The exchange ended in a change of protocol."""
+        if exchange is not self.exchange:
+            upstream.release()
+            return
         self.exchange = None
-        self._tunnel = tunnel
+        self._go(Standing.TUNNELLING)
+        tunnel = self.tunnel = Tunnel(self, upstream, self._engine.now, self._engine.limits, allowed)
         self._deadline = inf
         self.resume()
-        tunnel.start(self.reader.unread(), from_upstream)
+        tunnel.start(self.reader.unread(), upstream.reader.unread())
         if self._ended:  # the upstream has to be told
             tunnel.client_ended()
 
     def linger(self) -> None:
         """End the connection so that the client can still read the answer (RFC 9112, section 9.6)."""
         transport = self._transport
-        if self._lingering or transport is None:
+        if self.standing >= Standing.LINGERING or transport is None:
             return
-        self._lingering = True
-        if self.exchange is not None:
-            self.exchange.cancel()
-            self.exchange = None
+        self._go(Standing.LINGERING)
+        exchange, self.exchange = self.exchange, None
+        if exchange is not None:
+            exchange.cancel()
         if self._ended or not transport.can_write_eof():
             self.close()
             return
         self.write_eof()
         self.resume()
-        self._deadline = self.proxy.clock + self.proxy.limits.linger
+        self._deadline = self._engine.clock + self._engine.limits.linger
 
     def drain(self) -> None:
         """End the connection if it rests. A new one was taken for its request, which no other worker can answer."""
-        if not self.idle or self._lingering:
+        if not self.idle:
             return
         if self._head_begun:
             self._head_begun = False
-            self._deadline = self.proxy.clock + self.proxy.limits.newcomer
+            self._deadline = self._engine.clock + self._engine.limits.newcomer
         else:
             self.close()
 
     def close(self) -> None:
         """End the connection once what was written has gone out, or the client has not taken it for so long."""
         if self._transport is not None and not self._transport.is_closing():
-            self._lingering = True
-            self._tunnel = None
-            self._deadline = self.proxy.clock + self.proxy.limits.slow_reader
+            if self.standing < Standing.LINGERING:
+                self._go(Standing.LINGERING)
+            self.tunnel = None
+            self._deadline = self._engine.clock + self._engine.limits.slow_reader
             self._transport.close()
 
     def break_off(self, *, looks_broken: bool) -> None:
         """End an answer that cannot be finished. Where only the connection's end would end it, with a reset, and where
         a zero went ahead, which with the end behind it some take for the last chunk."""
-        if self._lingering or self._transport is None:
+        if self.standing >= Standing.LINGERING or self._transport is None:
             return
-        self._lingering = True
+        self._go(Standing.LINGERING)
+        self.exchange = None
         (self.close if looks_broken and not self._ahead else self.abort)()
 
     @property
     def idle(self) -> bool:
         """Nothing of a request is here and no answer is owed."""
-        return self.exchange is None and self._tunnel is None and not self.reader.buffered
-
-    @property
-    def tunnel(self) -> Tunnel | None:
-        return self._tunnel
+        return self.standing is Standing.READING and not self.reader.buffered
 
     def tick(self, now: float) -> None:
         """Look whether anything waited for is overdue."""
-        if self._tunnel is not None:
-            if self._tunnel.expired(now) or now >= self._blocked_until:
-                self._tunnel.close()
+        if self.tunnel is not None:
+            if self.tunnel.expired(now) or now >= self._blocked_until:
+                self.tunnel.close()
         elif now >= self._blocked_until:
             self.abort()
         elif now >= self._deadline:
@@ -409,8 +442,6 @@ class Front(Outlet, asyncio.BufferedProtocol):
                 self.exchange.expire()
             elif self._ended or self._unread(self.exchange):
                 self.look(now, self.exchange.ahead)
-        elif self._deadline - now < self.proxy.limits.keep_alive - self.proxy.limits.remember:
-            self.reader.forget()
 
     def _unread(self, exchange: Exchange) -> bool:
         """Whether nobody would see the client end its side."""
@@ -419,11 +450,10 @@ class Front(Outlet, asyncio.BufferedProtocol):
     def _overdue(self) -> None:
         if self._transport is not None and self._transport.is_closing():
             self.abort()
-        elif self._lingering or self.idle:
-            self.close()
-        elif self.exchange is None:
-            self.keep_alive = False
-            self.refuse(None, refusal(408, "The request's head did not arrive in time."))
-        else:
-            self.keep_alive = False
+        elif self.exchange is not None:
+            self._keep_alive = False
             self.exchange.fail(refusal(408, "The request's body did not arrive in time."))
+        elif self.standing is Standing.READING and not self.idle:
+            self._refuse_unread(refusal(408, "The request's head did not arrive in time."))
+        else:
+            self.close()

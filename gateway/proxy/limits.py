@@ -9,7 +9,6 @@ class Limits:
 
     head: float = 10.0  # until a request's head is complete
     keep_alive: float = 75.0  # between two requests
-    remember: float = 5.0  # how long an idle connection keeps the heads that it has seen
     body_idle: float = 60.0  # between two parts of a request's body
     slow_reader: float = 60.0  # a client that takes nothing while its buffer is full; who leaves the last of it unread
     newcomer: float = 1.0  # for a new connection to bring its request when the worker drains: it may be on its way

@@ -10,21 +10,45 @@ import fcntl
 import os
 from abc import ABC, abstractmethod
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final, TypeGuard
+from typing import Final, Protocol, TypeGuard
 
 from gateway.http1 import RequestReader, ResponseReader
-
-if TYPE_CHECKING:
-    from gateway.proxy.exchange import Exchange
-    from gateway.proxy.front import Front
-    from gateway.proxy.upstream import UpstreamConnection
+from gateway.proxy.upstream import UpstreamConnection
 
 WORTHWHILE: Final = 128 * 1024  # bytes still to come; for fewer, setting it up costs more than it saves
 _PIPE: Final = 256 * 1024  # bytes asked for
 _AT_ONCE: Final = 1024 * 1024  # bytes moved before others have their turn
 
 
-def worthwhile(unarrived: int, upstream: "UpstreamConnection") -> bool:
+class ClientSide(Protocol):
+    """The client's connection."""
+
+    @property
+    def reader(self) -> RequestReader: ...
+    @property
+    def transport(self) -> asyncio.Transport | None: ...
+    @property
+    def writable(self) -> bool: ...
+    def pause(self) -> None: ...
+    def advance(self) -> None: ...
+    def pace(self) -> None: ...
+    def pause_writing(self) -> None: ...
+    def resume_writing(self) -> None: ...
+    def abort(self) -> None: ...
+
+
+class Transfer(Protocol):
+    """The exchange whose body it is."""
+
+    def await_response(self) -> None: ...
+    def upload_ended(self) -> None: ...
+    def renew_deadline(self) -> None: ...
+    def download_ended(self) -> None: ...
+    def upstream_received(self, data: bytes) -> None: ...
+    def upstream_closed(self) -> None: ...
+
+
+def worthwhile(unarrived: int, upstream: UpstreamConnection) -> bool:
     """Whether to pump what has yet to come of a body."""
     return unarrived >= WORTHWHILE and not upstream.encrypted and hasattr(os, "splice")
 
@@ -140,60 +164,60 @@ class Pump(ABC):
 class Upload(Pump):
     """The rest of a request's body on its way up."""
 
-    def __init__(self, exchange: "Exchange", front: "Front", upstream: "UpstreamConnection") -> None:
-        self._exchange, self._front, self._upstream = exchange, front, upstream
-        front.pause()
-        super().__init__(front.reader, front.transport, upstream.transport)
+    def __init__(self, exchange: Transfer, client: ClientSide, upstream: UpstreamConnection) -> None:
+        self._exchange, self._client, self._upstream = exchange, client, upstream
+        client.pause()
+        super().__init__(client.reader, client.transport, upstream.transport)
 
     def _paced(self, blocked: bool) -> None:
-        self._upstream.writable = not blocked
+        self._upstream.hold_up(blocked)
         self._exchange.await_response()
-        self._front.pace()
+        self._client.pace()
 
     def _stopped(self) -> None:
-        self._exchange.pump = None
+        self._exchange.upload_ended()
         if self._blocked:
-            self._upstream.writable = True
-        self._front.advance()
+            self._upstream.hold_up(False)
+        self._client.advance()
 
     def _lost(self) -> None:
         """The upstream takes no more of the body, but may have answered before it said so."""
-        self._exchange.pump = None
+        self._exchange.upload_ended()
         self._paced(blocked=True)
 
 
 class Download(Pump):
     """The rest of an answer's body on its way down."""
 
-    def __init__(self, exchange: "Exchange", front: "Front", upstream: "UpstreamConnection") -> None:
-        self._exchange, self._front, self._upstream = exchange, front, upstream
+    def __init__(self, exchange: Transfer, client: ClientSide, upstream: UpstreamConnection) -> None:
+        self._exchange, self._client, self._upstream = exchange, client, upstream
         upstream.pause()
-        super().__init__(upstream.reader, upstream.transport, front.transport)
+        super().__init__(upstream.reader, upstream.transport, client.transport)
 
     def _paced(self, blocked: bool) -> None:
         if blocked:
-            self._front.pause_writing()  # anew, as its time begins anew
-        elif not self._front.writable:
-            self._front.resume_writing()
+            self._client.pause_writing()  # anew, as its time begins anew
+        elif not self._client.writable:
+            self._client.resume_writing()
         else:
             self._exchange.renew_deadline()
 
     def _stopped(self) -> None:
-        self._exchange.pump = None
-        self._upstream.overtaken = True
+        self._exchange.download_ended()
+        self._upstream.may_hold_more()
         if self._blocked:
-            self._front.resume_writing()
+            self._client.resume_writing()
         if not self._reader.unarrived:
             self._exchange.upstream_received(b"")
         elif self._upstream.closed:
             self._exchange.upstream_closed()
-        elif self._front.writable:
+        elif self._client.writable:
             self._upstream.resume()
 
     def _lost(self) -> None:
         """The client is gone."""
-        self._exchange.pump = None
-        self._front.abort()
+        self._exchange.download_ended()
+        self._client.abort()
 
 
 def _is_free(transport: asyncio.Transport | None) -> TypeGuard[asyncio.Transport]:

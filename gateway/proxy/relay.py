@@ -1,55 +1,76 @@
 """An answer on its way down: which fields pass, its framing written anew, all that was read at once in one write."""
 
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
 from gateway.http1 import End, RequestHead, ResponseHead
-from gateway.proxy.answers import last_chunk, reason_of
-from gateway.routing.fields import to_client
-
-if TYPE_CHECKING:
-    from gateway.proxy.front import Front
+from gateway.proxy.answers import last_chunk
+from gateway.proxy.forwarding import ANSWER_BEGINS, client_head, interim_head, switching_head
 
 
-ANSWER_BEGINS: Final = b"HTTP/1.1 "  # whatever the answer, and whoever gives it
+class Recipient(Protocol):
+    """Who gets an answer."""
+
+    def write_all(self, parts: list[bytes]) -> None:
+        """Send all of it at once."""
+
+    def persistence(self, head: RequestHead | None, *, until_close: bool = False) -> bytes:
+        """The Connection line of an answer, if it needs one; only the connection's end ends one `until_close`."""
+
+    def break_off(self, *, looks_broken: bool) -> None:
+        """End the connection; what has gone out looks broken by its framing, or only by a reset."""
 
 
 class Relay:
-    """One answer, the interim ones before it included; `response` is its head once that has come."""
+    """One answer, the interim ones before it included; `response` is its head once that has come.
 
-    __slots__ = ("_chunked", "_front", "_own", "_request", "_request_id", "_waiting", "response")
+    `sent` counts the bytes of the body. Answers of our own pages (`own`) may set our cookies.
+    """
 
-    def __init__(self, front: "Front", request: RequestHead, request_id: bytes, *, own: bool) -> None:
+    __slots__ = ("_chunked", "_date", "_own", "_recipient", "_request", "_request_id", "_waiting", "response", "sent")
+
+    def __init__(
+        self, recipient: Recipient, request: RequestHead, request_id: bytes, date: bytes, *, own: bool
+    ) -> None:
         self.response: ResponseHead | None = None
-        self._front = front
-        self._request = request
-        self._request_id = request_id
-        self._own = own  # the authorization plane's, which may set our cookies
+        self.sent = 0
+        self._recipient: Final = recipient
+        self._request: Final = request
+        self._request_id: Final = request_id
+        self._date: Final = date
+        self._own: Final = own
         self._chunked = False
         self._waiting: list[bytes] = []  # to be written
 
     def interim(self, head: ResponseHead) -> None:
         """RFC 9110, section 15.2: interim answers go to clients that know them."""
         if self._request.minor_version >= 1:
-            self._waiting.append(b"\r\n".join((*self._passing(head), b"", b"")))
+            self._waiting.append(interim_head(head, own=self._own))
 
     def begin(self, head: ResponseHead) -> None:
-        """The final head. It is remembered as rendered where the next answer like it would look the same."""
+        """The final head."""
         self.response = head
-        usual = self._front.usual(self._request)
-        self._chunked = head.length is None and self._request.minor_version == 1
-        rendered = head.rendered if usual else None
-        if rendered is None:
-            rendered, date = self._rendered(head)
-            if usual and date is not None:
-                head.rendered = rendered
-        self._waiting.append(b"%bX-Request-Id: %b\r\n\r\n" % (rendered, self._request_id))
+        framing, until_close = b"", False
+        if head.length is None and self._request.minor_version == 1:
+            self._chunked = True
+            framing = b"Transfer-Encoding: chunked\r\n"
+        elif head.length is None:
+            until_close = True
+        elif head.stated_length is not None and head.status != 204:
+            framing = b"Content-Length: %d\r\n" % head.stated_length
+        framing += self._recipient.persistence(self._request, until_close=until_close)
+        self._waiting.append(client_head(head, self._request_id, framing, self._date, own=self._own))
 
     def part(self, data: bytes) -> None:
         """The next part of the body."""
+        self.sent += len(data)
         if self._chunked:
             self._waiting += (b"%x\r\n" % len(data), data, b"\r\n")
         else:
             self._waiting.append(data)
+
+    def passed(self, size: int) -> None:
+        """So much of the body has passed by another way."""
+        self.sent += size
 
     def end(self, end: End) -> None:
         """The body has ended."""
@@ -58,16 +79,14 @@ class Relay:
         self.flush()
 
     def switch(self, head: ResponseHead) -> None:
-        """The protocol changes (RFC 9110, section 15.2.2)."""
-        offered = next(value for lower, _, value in head.fields if lower == b"upgrade")
-        lines = [*self._passing(head), b"Upgrade: " + offered, b"Connection: Upgrade", b"", b""]
-        self._waiting.append(b"\r\n".join(lines))
+        """The protocol changes."""
+        self._waiting.append(switching_head(head, own=self._own))
         self.flush()
 
     def flush(self) -> None:
         """Write what waits."""
         if self._waiting:
-            self._front.write_all(self._waiting)
+            self._recipient.write_all(self._waiting)
             self._waiting = []
 
     @property
@@ -81,26 +100,4 @@ class Relay:
         """The rest will not come, and what has gone out must not look complete."""
         self.flush()
         ends_visibly = self._chunked or (self.response is not None and self.response.length is not None)
-        self._front.break_off(looks_broken=ends_visibly)
-
-    def _rendered(self, head: ResponseHead) -> tuple[bytes, bytes | None]:
-        """The head but for the request's identifier, and the upstream's Date."""
-        lines = self._passing(head)
-        date = next((value for lower, _, value in head.fields if lower == b"date"), None)
-        if date is None:
-            lines.append(b"Date: " + self._front.proxy.date)  # RFC 9110, section 6.6.1
-        if self._chunked:
-            lines.append(b"Transfer-Encoding: chunked")
-        elif head.length is None:
-            self._front.keep_alive = False
-        elif head.stated_length is not None and head.status != 204:
-            lines.append(b"Content-Length: %d" % head.stated_length)
-        lines += self._front.persistence(self._request)
-        return b"\r\n".join([*lines, b""]), date
-
-    def _passing(self, head: ResponseHead) -> list[bytes]:
-        """The status line and the fields that pass."""
-        fields = to_client(head.fields, head.connection, own=self._own)
-        lines = [ANSWER_BEGINS + b"%d %b" % (head.status, head.reason or reason_of(head.status))]
-        lines += [name + b": " + value for name, value in fields]
-        return lines
+        self._recipient.break_off(looks_broken=ends_visibly)

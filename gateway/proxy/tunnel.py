@@ -5,8 +5,7 @@
 
 import time
 from collections.abc import Callable
-from math import inf
-from typing import Protocol
+from typing import Final, Protocol
 
 from gateway.guard import Allowed
 from gateway.proxy.limits import Limits
@@ -34,17 +33,16 @@ class Tunnel:
         upstream: UpstreamConnection,
         now: Callable[[], float],
         limits: Limits,
-        allowed: Allowed | None,
+        allowed: Allowed,
     ) -> None:
         self._client, self._upstream = client, upstream
         self._now, self._limits = now, limits
-        self.digest = allowed.digest if allowed is not None else b""
-        self._ends_at = inf if allowed is None else now() + allowed.ends_at - time.time()
-        self.confirmed_at = now()
+        self.digest: Final = allowed.digest
+        self._ends_at = now() + allowed.ends_at - time.time()
+        self._confirmed_at = now()
         self._idle_since = now()
         self._client_ended = self._upstream_ended = False
-        upstream.owner = self
-        upstream.tunnelled = True
+        upstream.tunnel_to(self)
 
     def start(self, from_client: bytes, from_upstream: bytes) -> None:
         """Pass on what each side sent behind its head."""
@@ -84,9 +82,13 @@ class Tunnel:
     def upstream_writable(self, writable: bool) -> None:
         (self._client.resume if writable else self._client.pause)()
 
+    def confirm(self) -> None:
+        """Its token lives at this moment."""
+        self._confirmed_at = self._now()
+
     def expired(self, now: float) -> bool:
         """Whether it was idle for too long, or the token that opened it ended or could not be confirmed."""
-        unconfirmed = self.digest and now - self.confirmed_at > self._limits.unconfirmed
+        unconfirmed = self.digest and now - self._confirmed_at > self._limits.unconfirmed
         return bool(unconfirmed) or now - self._idle_since > self._limits.stream_idle or now >= self._ends_at
 
     def close(self) -> None:

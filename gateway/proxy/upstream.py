@@ -97,6 +97,18 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         """Where it leads, as the operator knows it."""
         return str(self._pool.origin)
 
+    def hold_up(self, blocked: bool) -> None:
+        """Whether it takes no more for now, where its transport is passed by."""
+        self.writable = not blocked
+
+    def may_hold_more(self) -> None:
+        """Something may be here behind what was read last."""
+        self.overtaken = True
+
+    def tunnel_to(self, owner: Owner) -> None:
+        """Leave HTTP; what comes from now on is for `owner`."""
+        self.owner, self.tunnelled = owner, True
+
     def give_back(self, now: float) -> None:
         """The answer has ended and the upstream keeps the connection: so do we, if nothing is left on it."""
         transport = self._transport

@@ -5,11 +5,11 @@ are taken away; who asks and how it reached us is put in their place. To the cli
 could take over the issuer's origin, are taken away.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from typing import Final
 
-from gateway.http1 import Field
-from gateway.model import OWN_COOKIES
+from gateway.http1 import Field, Fields
+from gateway.model import COOKIE_MARK, OWN_COOKIES
 from gateway.routing import cookies
 
 # RFC 9110, section 7.6.1, with the ones that are hop-by-hop although Connection may not name them
@@ -107,38 +107,49 @@ _NO_TRAILER: Final = (
 
 
 _OWN_COOKIES: Final = frozenset(name.encode() for name in OWN_COOKIES)
+_MARK_OF_OURS: Final = COOKIE_MARK.encode()  # where it is not mentioned, there is none of them
 _mentions_ours: Final = cookies.mentioning(_OWN_COOKIES)
 
 
-def to_upstream(fields: Iterable[Field], connection: Collection[bytes], *, own: bool) -> list[tuple[bytes, bytes]]:
-    """A request's end-to-end fields but Authorization, in their order, with what must not pass taken out.
+def to_upstream(fields: Fields, nominated: frozenset[bytes], *, own: bool, but: frozenset[bytes]) -> bytes:
+    """A request's end-to-end field lines, as they came, with what must not pass cut out.
 
-    `connection` are the names that the Connection field nominates; `own` says that it goes to our own pages, which
-    alone see our cookies.
+    `nominated` are the names in the Connection field; `own` says that it goes to our own pages, which alone see our
+    cookies; `but` names what else is cut out.
     """
-    kept = []
-    for lower, name, value in fields:
-        read = lower.translate(_AS_VARIABLES)
-        if read in _TO_UPSTREAM_NEVER or read.startswith(_DECEIVING_PREFIX) or lower in connection:
-            continue
-        if lower == b"cookie" and not own:
-            value = cookies.without(value, _OWN_COOKIES)
-            if not value:
-                continue
-        kept.append((name, value))
-    return kept
+    known = fields.known
+    cut = known & _TO_UPSTREAM_NEVER | known & but
+    if nominated:
+        cut |= known & nominated
+    if not fields.plain or fields.may_mention(_DECEIVING_PREFIX):
+        cut |= {name for name in known if _deceives(name)}
+    if own or b"cookie" not in known or not fields.may_mention(_MARK_OF_OURS):
+        return fields.without(cut)
+    kept = [cookies.without(value, _OWN_COOKIES) for value in fields.values(b"cookie")]
+    lines = b"".join(b"Cookie: " + value + b"\r\n" for value in kept if value and b"cookie" not in cut)
+    return fields.without(cut | {b"cookie"}) + lines
 
 
-def to_client(fields: Iterable[Field], connection: Collection[bytes], *, own: bool) -> list[tuple[bytes, bytes]]:
-    """A response's end-to-end fields. Unless it is `own`, of our pages, what could take those over is taken out."""
-    kept = []
-    for lower, name, value in fields:
-        if lower in _TO_CLIENT_NEVER or lower in connection:
-            continue
-        if not own and (lower in _TAKES_OVER_ORIGIN or (lower == b"set-cookie" and _mentions_ours(value))):
-            continue
-        kept.append((name, value))
-    return kept
+def _deceives(name: bytes) -> bool:
+    """Whether a server may read the name as that of a field which must not pass."""
+    read = name.translate(_AS_VARIABLES)
+    return read in _TO_UPSTREAM_NEVER or read.startswith(_DECEIVING_PREFIX)
+
+
+def to_client(fields: Fields, nominated: frozenset[bytes], *, own: bool) -> bytes:
+    """A response's end-to-end field lines, as they came. Unless it is `own`, of our pages, what could take those over
+    is cut out."""
+    known = fields.known
+    cut = known & _TO_CLIENT_NEVER
+    if nominated:
+        cut |= known & nominated
+    if own:
+        return fields.without(cut)
+    cut |= known & _TAKES_OVER_ORIGIN
+    if b"set-cookie" not in known or not fields.may_mention(_MARK_OF_OURS) or b"set-cookie" in cut:
+        return fields.without(cut)
+    kept = [value for value in fields.values(b"set-cookie") if not _mentions_ours(value)]
+    return fields.without(cut | {b"set-cookie"}) + b"".join(b"Set-Cookie: " + value + b"\r\n" for value in kept)
 
 
 def trailers(fields: Iterable[Field]) -> list[tuple[bytes, bytes]]:

@@ -50,7 +50,7 @@ def test_vector_is_what_any_client_computes_and_what_the_gateway_does(vector: di
     attributes = {name: given[name] or None for name in ("ts", "nonce", "bodyhash", "ext") if name in given}
     covered = covered_by(vector["url"], vector["method"])
     assert mac.normalized_string(covered, **attributes) == text  # type: ignore[arg-type]  # the nonce is never None
-    assert mac.proves(vector["key"].encode(), vector["algorithm"], text, vector["mac"].encode())
+    assert mac.sign(vector["key"].encode(), vector["algorithm"], text) == vector["mac"]
     if "body" in vector:
         hashed = base64.b64encode(hashlib.new(hash_name, vector["body"].encode()).digest()).decode()
         assert (given.get("bodyhash") or given["ext"].removeprefix("body_hash=")) == hashed

@@ -1,7 +1,7 @@
 """A guard over a real store, with clients, tokens of both kinds, a route, and a clock that the test sets."""
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Coroutine
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,7 +14,7 @@ from gateway import config
 from gateway.config import Settings
 from gateway.credentials import mac
 from gateway.crypto import Keyring
-from gateway.guard import Allowed, BodyAwaited, Call, Guard, Refused, Verdict
+from gateway.guard import Allowed, BodyAwaited, Call, Guard, Pending, Refused, Verdict, settled
 from gateway.guard.ledger import Ledger
 from gateway.model import Client, TokenType
 from gateway.routing import Route
@@ -66,8 +66,7 @@ class Clock:
 
 async def verdict_of(guard: Guard, call: Call) -> Verdict:
     """The verdict, waited for where it must be; a body that is awaited is for the tests of bodies."""
-    found = guard.check(call)
-    verdict = await found if isinstance(found, Awaitable) else found
+    verdict = await settled(guard.check(call))
     assert not isinstance(verdict, BodyAwaited)
     return verdict
 
@@ -228,8 +227,8 @@ class Worker:
         found = self.guard.check(self.world.call(f"Bearer {tokens.access_token}", **changes))
         if isinstance(found, Allowed | Refused):
             return found
-        assert isinstance(found, Coroutine)
-        found.close()
+        assert isinstance(found, Pending)
+        found.drop()
         return None
 
     async def holds(self, tokens: IssuedTokens) -> None:

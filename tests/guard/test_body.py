@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +10,7 @@ import pytest
 
 from gateway.config import compile_routes
 from gateway.credentials import mac
-from gateway.guard import Allowed, BodyAwaited, Call, Guard, Refused
+from gateway.guard import Allowed, BodyAwaited, Call, Guard, Refused, settled
 from gateway.model import MacAlgorithm
 from gateway.store.records import IssuedTokens
 
@@ -36,7 +35,7 @@ def hashed(
 async def awaited(world: World, call: Call, guard: Guard | None = None) -> BodyAwaited:
     """What the guard says of a call whose body is yet to come."""
     found = (guard or world.guard).check(call)
-    verdict = await found if isinstance(found, Awaitable) else found
+    verdict = await settled(found)
     assert isinstance(verdict, BodyAwaited), verdict
     return verdict
 

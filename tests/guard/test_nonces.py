@@ -25,7 +25,8 @@ from gateway.credentials.signed import Signed, SignedScheme
 from gateway.crypto import Keyring
 from gateway.errors import OperatorError, StoreUnavailable
 from gateway.guard import nonces as guard_nonces
-from gateway.guard.nonces import MOST_SKEW, Nonces, Pending, Spending
+from gateway.guard.lane import Pending
+from gateway.guard.nonces import MOST_SKEW, Nonces, Spending
 from gateway.model import AccessToken, Identity, MacDraft
 from gateway.store import FoundTerms, NonceTerms, Store
 from gateway.store.migrations import migrate
@@ -287,14 +288,14 @@ async def test_who_has_gone_is_not_told(worker: Make, database: str) -> None:
 async def test_too_many_that_wait_are_refused_at_once(
     worker: Make, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(guard_nonces, "_MOST_WAITING", 5)
     one = worker()
     await one.spend("warm")
-    monkeypatch.setattr(guard_nonces, "_MOST_WAITING", 5)
     async with locked(database):
         flying = one.spend("flying")
         await until(lambda: len(one.store.batches) > 1)
         waiting = [one.spend(f"n{n}") for n in range(5)]
-        with pytest.raises(StoreUnavailable, match="5 nonces wait already"):
+        with pytest.raises(StoreUnavailable, match="5 questions wait already"):
             one.spend("one too many")
     assert await asyncio.gather(flying, *waiting) == [FIRST] * 6
 

@@ -29,7 +29,7 @@ CHUNKED = (b"Transfer-Encoding: chunked\r\n", b"2\r\nhi\r\n0\r\n\r\n")
 
 
 def told(head: RequestHead) -> tuple[object, ...]:
-    return head.method, head.target, head.minor_version, head.fields, head.authorization, head.length
+    return head.method, head.target, head.minor_version, head.fields, head.length
 
 
 def requests_in(parts: list[bytes], *, whole: bool) -> Events:
@@ -89,28 +89,6 @@ def test_requests_taken_whole_say_what_they_say_in_steps(sent: list[bytes], data
     assert requests_in(parts, whole=True) == requests_in(parts, whole=False)
     joined = [b"".join(parts[index : index + 2]) for index in range(0, len(parts), 2)]
     assert requests_in(joined, whole=True) == requests_in(joined, whole=False)
-
-
-def test_credential_between_known_bytes_is_read_with_all_care() -> None:
-    def data(credential: bytes, more: bytes = b"") -> bytes:
-        return b"GET / HTTP/1.1\r\nAuthorization: %b\r\nHost: a\r\n\r\n" % credential + more
-
-    smuggled = data(b"x")[33 : -len(b"\r\nHost: a\r\n\r\n")]
-    for credential in (
-        b"",
-        b" ",
-        b"a ",
-        b"a\r\nX: y",
-        b"a\r\nHost: b",
-        b"a\r\n\r\n" + smuggled,
-        b"a\r\nHost: a\r\n\r\nGET /other HTTP/1.1\r\nAuthorization: b",
-        b"a\x00",
-        b"\xe4",
-        b"a" * 5000,
-        b"a" * 20_000,
-    ):
-        parts = [data(b"Bearer 1"), data(b"Bearer 2"), data(b"Bearer 3"), data(credential), data(b"Bearer 4")]
-        assert requests_in(parts, whole=True) == requests_in(parts, whole=False), credential
 
 
 def responses_in(answers: list[tuple[bytes, bytes | None, list[bytes]]], *, whole: bool) -> Events:
@@ -234,7 +212,7 @@ def test_end_of_the_connection_in_a_body_that_passes_elsewhere_is_a_fault_until_
     assert isinstance(reader.closed(), End)
 
 
-# -- what it costs to remember -------------------------------------------------------------------------------
+# -- what a connection keeps ---------------------------------------------------------------------------------
 
 
 def taken(reader: RequestReader, request: bytes) -> None:
@@ -245,13 +223,13 @@ def taken(reader: RequestReader, request: bytes) -> None:
     reader.next_request()
 
 
-def test_what_a_connection_remembers_is_bounded_and_an_idle_one_remembers_nothing() -> None:
+def test_connection_that_rests_keeps_nothing_of_what_it_read() -> None:
     def used(reader: RequestReader) -> None:
         for number in range(50):
             fields = b"X-%d: %b\r\nAuthorization: Bearer %b\r\n" % (number, b"x" * 3900, b"t" * 3900)
-            for _ in range(3):
-                taken(reader, b"GET / HTTP/1.1\r\nHost: a\r\n" + fields + b"\r\n")
+            taken(reader, b"GET / HTTP/1.1\r\nHost: a\r\n" + fields + b"\r\n")
         taken(reader, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 60000\r\n\r\n" + bytes(60_000))
+        taken(reader, b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n")
 
     used(RequestReader())
     tracemalloc.start()
@@ -259,35 +237,7 @@ def test_what_a_connection_remembers_is_bounded_and_an_idle_one_remembers_nothin
         readers = [RequestReader() for _ in range(20)]
         for reader in readers:
             used(reader)
-        remembered = tracemalloc.get_traced_memory()[0]
-        for reader in readers:
-            reader.forget()
-        forgotten = tracemalloc.get_traced_memory()[0]
+        kept = tracemalloc.get_traced_memory()[0]
     finally:
         tracemalloc.stop()
-    assert remembered < 20 * 200_000
-    assert forgotten < 20 * 3_000
-
-
-def test_long_heads_of_many_fields_are_remembered_few_at_a_time() -> None:
-    """What is made of a head takes ten times as much: nobody may fill the memory with a few requests on each of many
-    connections. Heads as they are in use stay, all of them."""
-    long = b"".join(b"X-%04d-%s: %s\r\n" % (number, b"a" * 10, b"b" * 15) for number in range(95))
-
-    def used(reader: RequestReader, fields: bytes) -> None:
-        for number in range(8):
-            taken(reader, b"GET /%d HTTP/1.1\r\nHost: a\r\n%b\r\n" % (number, fields))
-
-    used(RequestReader(), long)
-    tracemalloc.start()
-    try:
-        readers = [RequestReader() for _ in range(20)]
-        for reader in readers:
-            used(reader, long)
-        remembered = tracemalloc.get_traced_memory()[0]
-    finally:
-        tracemalloc.stop()
-    assert remembered < 20 * 80_000
-    reader = RequestReader()
-    used(reader, b"X-Usual: %b\r\n" % (b"c" * 900))
-    assert reader.whole(b"GET /0 HTTP/1.1\r\nHost: a\r\nX-Usual: %b\r\n\r\n" % (b"c" * 900)) is not None
+    assert kept < 20 * 1500

@@ -43,7 +43,7 @@ def test_a_refusal_that_recurs_is_told_with_its_own_identifier_and_time(request_
             "error_description": 'It is "dead".',
             "request_id": request_id.decode(),
         }
-        closing, same = read(render(replace(REFUSED), request_id, date, (b"Connection: close",)))
+        closing, same = read(render(replace(REFUSED), request_id, date, b"Connection: close\r\n"))
         assert same == body
         assert {*map(tuple, closing.headers)} - {*map(tuple, head.headers)} == {(b"connection", b"close")}
 

@@ -57,9 +57,9 @@ def refusals(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The status of each line that an operator would read."""
     seen, log = list[int](), Proxy.log_refusal
 
-    def noted(self: Proxy, peer: Any, request_id: bytes, head: Any, refused: Refused, *whose: Any) -> None:
+    def noted(self: Proxy, refused: Refused, *about: Any) -> None:
         seen.append(refused.status)
-        log(self, peer, request_id, head, refused, *whose)
+        log(self, refused, *about)
 
     monkeypatch.setattr(Proxy, "log_refusal", noted)
     return seen

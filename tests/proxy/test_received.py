@@ -47,7 +47,7 @@ def overwritten(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def front_updated(self: Front, nbytes: int, real: Any = Front.buffer_updated) -> None:
         real(self, nbytes)
-        self.proxy.received[:] = b"!" * len(self.proxy.received)
+        self._engine.received[:] = b"!" * len(self._engine.received)
 
     def upstream_updated(
         self: upstream.UpstreamConnection, nbytes: int, real: Any = upstream.UpstreamConnection.buffer_updated

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from gateway.proxy.exchange import Exchange
+from gateway.proxy.states import Phase
 from tests.proxy.rig import Connection, Rig, eventually
 from tests.proxy.signing import Signer, nonces, nonces_locked
 
@@ -27,7 +28,7 @@ async def waiting(running: Rig, signer: Signer, targets: list[str]) -> list[Conn
 
     def all_wait() -> bool:
         judged = [front.exchange for front in running.proxy.fronts if front.exchange is not None]
-        return len(judged) == len(targets) and all(exchange.state == "judging" for exchange in judged)
+        return len(judged) == len(targets) and all(exchange.phase is Phase.JUDGING for exchange in judged)
 
     await eventually(all_wait)
     return connections

@@ -1,0 +1,217 @@
+"""What each step of a call costs a worker, in microseconds of CPU: `python -m bench.steps`.
+
+Heads are lifelike and no two are alike; nothing is sent anywhere: the connections are stand-ins that take what is
+written. So the sockets and the loop are not in it, which take as long again.
+"""
+
+import argparse
+import asyncio
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from itertools import cycle
+from pathlib import Path
+from typing import Any, Final, cast
+
+from bench.lifelike import answer, head, target
+from gateway import config
+from gateway.config import Settings
+from gateway.crypto import Keyring, digest
+from gateway.guard import Allowed, Guard
+from gateway.http1 import RequestHead, RequestReader, ResponseReader
+from gateway.model import AccessToken, Identity
+from gateway.proxy import Proxy
+from gateway.proxy.dispatch import Destination
+from gateway.proxy.forwarding import client_head, upstream_head
+from gateway.proxy.front import Front
+from gateway.proxy.upstream import UpstreamConnection
+from gateway.store import Store
+from gateway.store.clock import Clock
+
+_HEADS: Final = 2000
+_ROUNDS: Final = 7
+
+
+class _Wire:
+    """A transport that takes everything at once."""
+
+    def __init__(self) -> None:
+        self.written = 0
+
+    def write(self, data: bytes) -> None:
+        self.written += len(data)
+
+    def writelines(self, parts: list[bytes]) -> None:
+        self.written += sum(map(len, parts))
+
+    def get_extra_info(self, name: str) -> object:
+        return ("127.0.0.1", 1) if name == "peername" else None
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def set_write_buffer_limits(self, high: int) -> None: ...
+    def is_closing(self) -> bool:
+        return False
+
+    def abort(self) -> None: ...
+    def close(self) -> None: ...
+
+
+class _Nobody:
+    """A store that is never asked: every token is in the cache."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise AssertionError(f"the store was asked for {name}")
+
+
+def _settings(keyring: Keyring) -> Settings:
+    routes = [
+        {
+            "name": "things",
+            "path": "/api/things",
+            "upstreams": ["http://127.0.0.1:9"],
+            "auth": ["bearer"],
+            "scopes": ["things"],
+        },
+        *(
+            {"name": f"r{number}", "path": f"/r/{number}", "upstreams": ["http://127.0.0.1:9"], "auth": "none"}
+            for number in range(20)
+        ),
+    ]
+    tables = {"server": {"public_url": "http://127.0.0.1:8080"}, "scopes": {"things": "Things"}, "routes": routes}
+    return Settings(config.parse(tables), Path("/nowhere/config.toml"), None, keyring, ())
+
+
+def _tokens(guard: Guard, keyring: Keyring, count: int) -> list[str]:
+    """So many live tokens, in the guard's cache."""
+    ledger = guard._ledger
+    ledger.forget(1.0)
+    ledger.renew(ledger.elapsed() + 3600)
+    made = []
+    for number in range(count):
+        text = keyring.new_token("gwa_")
+        token = AccessToken(
+            digest=digest(text),
+            identity=Identity(
+                subject=f"u{number}", client_id="capp", username=f"user{number}", email=f"u{number}@example.com"
+            ),
+            scopes=frozenset({"things"}),
+            token_type="bearer",
+            audience=(),
+            issued_at=datetime.now(UTC),
+            expires_at=datetime.now(UTC) + timedelta(hours=1),
+            mac_key=None,
+            mac_algorithm=None,
+            mac_drafts=(),
+        )
+        guard._tokens.cache.put(guard._tokens.cache.made(token, ledger.position))
+        made.append(text)
+    return made
+
+
+def _cost(step: Callable[[Any], object], items: list[Any]) -> float:
+    """Microseconds of this thread's CPU for each item: the best of some rounds."""
+    best = float("inf")
+    for _ in range(_ROUNDS):
+        began = time.thread_time()
+        for item in items:
+            step(item)
+        best = min(best, time.thread_time() - began)
+    return best / len(items) * 1e6
+
+
+async def _measured() -> Iterator[tuple[str, float]]:
+    import random
+
+    chance, keyring = random.Random(1), Keyring(secrets.token_bytes(32))
+    settings = _settings(keyring)
+    guard = Guard(cast("Store", _Nobody()), settings, clock=Clock().seconds)
+    tokens = cycle(_tokens(guard, keyring, 1000))
+    routes = config.compile_routes(settings.config)
+    proxy = Proxy(
+        routes=routes,
+        config=settings.config,
+        guard=guard,
+        authorization_socket="/nowhere",
+        refusal_page=lambda *_: ({}, b""),
+    )
+    raw = [
+        head(chance, "127.0.0.1:8080", target(chance, "/api/things"), f"Bearer {next(tokens)}") for _ in range(_HEADS)
+    ]
+    answers = [answer(chance) for _ in range(_HEADS)]
+    rows: list[tuple[str, float]] = []
+    reader, responses = RequestReader(), ResponseReader()
+
+    def read(data: bytes) -> RequestHead:
+        found = reader.whole(data)
+        reader.next_request()
+        assert found is not None
+        return found[0]
+
+    rows.append(("a request's head, read", _cost(read, raw)))
+    heads = [read(data) for data in raw]
+    rows.append(("its destination", _cost(proxy.dispatcher.destination, heads)))
+    to = cast("list[Destination]", [proxy.dispatcher.destination(one) for one in heads])
+    pairs = list(zip(heads, to, strict=True))
+    rows.append(("the question for the guard", _cost(lambda pair: proxy.dispatcher.call(*pair), pairs)))
+    calls = [proxy.dispatcher.call(*pair) for pair in pairs]
+    rows.append(("the guard's verdict", _cost(guard.check, calls)))
+    allowed = cast("list[Allowed]", [guard.check(call) for call in calls])
+    assert all(isinstance(one, Allowed) for one in allowed)
+    peer = proxy.dispatcher.peer("127.0.0.1")
+    triples = [(one, where, who) for (one, where), who in zip(pairs, allowed, strict=True)]
+
+    def upwards(triple: tuple[RequestHead, Destination, Allowed]) -> bytes:
+        one, where, who = triple
+        return upstream_head(one, where, proxy.arrival(one, peer, where), b"0123456789abcdef000000", who, expects=True)
+
+    rows.append(("the head for the upstream", _cost(upwards, triples)))
+
+    def answered(data: bytes) -> Any:
+        responses.expect(b"GET")
+        return responses.whole(data)
+
+    rows.append(("an answer's head, read", _cost(answered, answers)))
+    got = [answered(data)[0] for data in answers]
+    rows.append(
+        (
+            "the head for the client",
+            _cost(lambda one: client_head(one, b"0" * 22, b"Content-Length: 60\r\n", proxy.date, own=False), got),
+        )
+    )
+    front = Front(proxy, proxy)
+    front.connection_made(cast("Any", _Wire()))
+    pool = proxy.upstreams._make_pools(to[0].route)[0]
+    connection = UpstreamConnection(pool, proxy.limits)
+    connection.connection_made(cast("Any", _Wire()))
+    pool._open.add(connection)
+    connection.idle_since = proxy.now()
+    pool._idle.append(connection)
+    received = proxy.received
+
+    def whole(pair: tuple[bytes, bytes]) -> None:
+        request, response = pair
+        received[: len(request)] = request
+        front.buffer_updated(len(request))
+        received[: len(response)] = response
+        connection.buffer_updated(len(response))
+
+    rows.append(("a whole call, all of it", _cost(whole, list(zip(raw, answers, strict=True)))))
+    proxy.fronts.clear()
+    proxy.close()
+    return iter(rows)
+
+
+def main() -> None:
+    """Print the table."""
+    argparse.ArgumentParser(prog="python -m bench.steps", description=(__doc__ or "").partition("\n")[0]).parse_args()
+    rows = asyncio.run(_measured())
+    print("| step | µs |\n|---|---|")
+    for name, cost in rows:
+        print(f"| {name} | {cost:.1f} |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""The checks that need nothing but the call, what it presents, the token, and the time; each gives the first fault."""
+
+from typing import Final
+
+from gateway.credentials import in_query
+from gateway.credentials.signed import BodyCheck
+from gateway.guard.held import Held
+from gateway.guard.schemes import Presented
+from gateway.guard.verdict import Allowed, Call, Fault
+from gateway.model import format_scope
+from gateway.routing import Route
+
+_NO_CREDENTIAL: Final = "This resource needs an access token in the Authorization field."
+_NO_MAC: Final = "This resource needs a request that is signed with a MAC token (the scheme MAC in Authorization)."
+_NO_SIGNATURE: Final = "This resource needs a signed request (RFC 9421), with an access token as the keyid."
+_NO_CREDENTIAL_OR_SIGNATURE: Final = (
+    "This resource needs an access token in the Authorization field, or as the keyid of a signature (RFC 9421)."
+)
+_ONE_CREDENTIAL: Final = "Send one credential, in one Authorization field, and never put a token in the query."
+
+
+def one_credential(call: Call) -> Fault | None:
+    """Check 2, and whether there is a credential at all."""
+    count = len(call.authorization) + call.signature_fields
+    if b"?" in call.target and in_query(call.target):
+        return Fault(_ONE_CREDENTIAL, "token in the query", "invalid_request")
+    if count == 1:
+        return None
+    if count:
+        return Fault(_ONE_CREDENTIAL, "more than one credential", "invalid_request")
+    return Fault(wanted(call.route), "no credential", "")
+
+
+def scheme_accepted(call: Call, scheme: str) -> Fault | None:
+    """Check 3. A signature comes in fields of its own, never in Authorization."""
+    if scheme in call.route.schemes and (scheme == "signature") == call.signature_fields:
+        return None
+    return Fault(wanted(call.route), "a scheme that the route does not accept", "")
+
+
+def judge(call: Call, presented: Presented, held: Held | None, now: float) -> Fault | tuple[Allowed, BodyCheck | None]:
+    """Checks 6 to 13, in their order: the first fault; else whom the token stands for, and what the body must fit."""
+    if held is None or held.allowed.ends_at <= now:
+        return Fault(presented.scheme.unproven, "unknown, expired or revoked token")
+    proven = kind_fits(presented, held) or presented.scheme.prove(call, presented.signed, held.signer, now)
+    if isinstance(proven, Fault):
+        return proven
+    return within_bounds(call, held.allowed) or (held.allowed, proven)
+
+
+def kind_fits(presented: Presented, held: Held) -> Fault | None:
+    """Check 7."""
+    kind, scheme = held.allowed.token_type, presented.scheme
+    return None if kind == scheme.kind else Fault(scheme.unproven, f"a {kind} token presented as {scheme.name}")
+
+
+def within_bounds(call: Call, allowed: Allowed) -> Fault | None:
+    """Checks 12 and 13: why a good token does not open this route."""
+    route = call.route
+    if allowed.audience and route.resource not in allowed.audience:
+        return Fault("The access token is meant for another resource.", "audience")
+    needed = route.scopes_for(call.method)
+    if needed <= allowed.scopes:
+        return None
+    lacking = format_scope(needed - allowed.scopes)
+    description = f"The access token lacks the scope {lacking}."
+    return Fault(description, f"lacks {lacking}", "insufficient_scope", format_scope(needed))
+
+
+def wanted(route: Route) -> str:
+    """What a call without a credential is told."""
+    if "signature" not in route.schemes:
+        return _NO_MAC if route.schemes == ("mac",) else _NO_CREDENTIAL
+    return _NO_SIGNATURE if route.schemes == ("signature",) else _NO_CREDENTIAL_OR_SIGNATURE

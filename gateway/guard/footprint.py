@@ -1,0 +1,18 @@
+"""What a cached token takes of the memory, so that the cache can be bounded in bytes."""
+
+from sys import getsizeof
+from typing import Final
+
+from gateway.guard.held import Held
+
+_PLACES: Final = 60 + 8  # in the dict, where it is as empty as it gets, and in the queue
+_SMALL: Final = 16  # bytes to which the allocator rounds up
+
+
+def footprint(held: Held) -> int:
+    """Bytes of one entry with its places in the cache; what entries share counts nowhere."""
+    allowed, signer = held.allowed, held.signer
+    parts = [held, held.marks, allowed, allowed.digest, allowed.ends_at, allowed.subject]
+    parts += [part for part in (allowed.username, allowed.email) if part is not None]
+    parts += [] if signer is None else [signer, signer.key]
+    return _PLACES + sum(-(-getsizeof(part) // _SMALL) * _SMALL for part in parts)

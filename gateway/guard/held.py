@@ -1,0 +1,18 @@
+"""A token that the database has vouched for, as the cache holds it."""
+
+from typing import Final
+
+from gateway.guard.signing import Signer
+from gateway.guard.verdict import Allowed
+
+
+class Held:
+    """A token that was vouched for: the answer to calls with it, and what proves signed ones, if it is a MAC token."""
+
+    __slots__ = ("allowed", "marks", "position", "signer")
+
+    def __init__(self, allowed: Allowed, signer: Signer | None, marks: int, position: int) -> None:
+        self.allowed: Final = allowed
+        self.signer: Final = signer
+        self.marks: Final = marks  # what its life hangs on
+        self.position = position  # up to which the marks are known to be untouched

@@ -1,0 +1,116 @@
+"""What all connections of one worker share: the rules, the parts they work with, and who hears of their endings."""
+
+import itertools
+import secrets
+from asyncio import get_running_loop
+from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime
+from email.utils import format_datetime
+from typing import Final
+
+from gateway.config import Config
+from gateway.guard import Allowed, Guard, Refused
+from gateway.http1 import RequestHead
+from gateway.observe import get_logger
+from gateway.proxy.answers import RefusalPage
+from gateway.proxy.dispatch import Destination, Dispatcher, Peer
+from gateway.proxy.finished import Finished
+from gateway.proxy.forwarding import arrival, told_request_id, told_scheme
+from gateway.proxy.limits import Limits
+from gateway.proxy.upstream import Upstreams
+from gateway.refusals import Refusals
+from gateway.routing import Route
+
+_LAST_DIGITS: Final = tuple(b"%02x" % number for number in range(256))
+
+_log = get_logger("gateway.proxy")
+
+
+class Engine:
+    """One worker's shared parts. `clock` is the time of the last tick, for deadlines, which are looked at then."""
+
+    def __init__(
+        self,
+        *,
+        routes: Iterable[Route],
+        config: Config,
+        guard: Guard,
+        authorization_socket: str,
+        refusal_page: RefusalPage,
+        limits: Limits,
+    ) -> None:
+        self.limits = limits
+        self.dispatcher = Dispatcher(config, routes, authorization_socket)
+        self.guard = guard
+        self.refusal_page = refusal_page
+        self.received = memoryview(bytearray(limits.buffer))  # where what comes in is put, on whichever connection
+        self.upstreams = Upstreams(limits, self.received)
+        self.draining = False
+        self.now = get_running_loop().time
+        self.clock = self.now()
+        self.date = date()  # the Date field's value, made anew with each tick
+        self.new_request_id = _request_ids(secrets.token_hex(8).encode()).__next__
+        self.refusals = Refusals(_log, self.now)
+        self.listeners: list[Callable[[Finished], None]] = []  # told of each exchange that has ended
+
+    def request_id(self, head: RequestHead, peer: Peer, to: Destination) -> bytes:
+        """The identifier of a request: a new one, or what a trusted proxy gave it where the route takes that."""
+        told = told_request_id(head) if peer.trusted and to.route.trust_request_id else None
+        return self.new_request_id() if told is None else told
+
+    def arrival(self, head: RequestHead, peer: Peer, to: Destination) -> bytes:
+        """How a request reached us, in whole lines for the upstream."""
+        came_by = self.dispatcher.came_by(head, peer)
+        scheme = (told_scheme(head) if peer.trusted else None) or self.dispatcher.scheme
+        return arrival(came_by, scheme, to.authority, head.minor_version, to.route.strip_prefix)
+
+    def log_refusal(
+        self,
+        refused: Refused,
+        peer: Peer,
+        request_id: bytes,
+        head: RequestHead | None,
+        route: Route | None,
+        allowed: Allowed | None = None,
+    ) -> None:
+        """One line for the operator, or one more in the count of a flood; `allowed` says whose call it was."""
+        cause = refused.cause or refused.description
+        if not self.refusals.admits(refused.status, cause):
+            return
+        identity = refused.identity or (None if allowed is None else allowed.identity)
+        fields: dict[str, str | None] = {
+            "request_id": request_id.decode(),
+            "error": refused.error,
+            "cause": cause,
+            "mend": refused.mend,
+            "address": peer.address if head is None else self.dispatcher.client(head, peer),
+            "client_id": None if identity is None else identity.client_id,
+            "subject": None if identity is None else identity.subject,
+            "upstream": refused.upstream,
+            "route": None if route is None else route.name,
+        }
+        self.refusals.write("refused", refused.status, {**fields, **_described(head)})
+
+
+def _described(head: RequestHead | None) -> dict[str, str]:
+    """A request for the log; there is none where its head never came, or could not be read."""
+    if head is None:
+        return {}
+    return {
+        "method": head.method.decode("latin-1"),
+        "host": head.host.decode("latin-1"),
+        "path": head.target.partition(b"?")[0].decode("latin-1"),
+    }
+
+
+def date() -> bytes:
+    """The value of Date, now (RFC 9110, section 5.6.7)."""
+    return format_datetime(datetime.now(UTC), usegmt=True).encode()
+
+
+def _request_ids(prefix: bytes) -> Iterator[bytes]:
+    """Identifiers that no other request has, on this worker or, by the prefix, on any other: numbers in hexadecimal."""
+    for number in itertools.count():
+        front = b"%b%04x" % (prefix, number)
+        for last in _LAST_DIGITS:
+            yield front + last

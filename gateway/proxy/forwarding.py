@@ -1,0 +1,161 @@
+"""The heads that go on, in both directions: cut out of the bytes that came, with what is ours to say behind them."""
+
+import re
+from functools import lru_cache
+from typing import Final
+
+from gateway.credentials import signatures
+from gateway.guard import Allowed
+from gateway.http1 import RequestHead, ResponseHead, list_members, parse_host
+from gateway.model import format_scope
+from gateway.proxy.answers import reason_of
+from gateway.proxy.dispatch import Destination
+from gateway.routing.fields import to_client, to_upstream
+
+ANSWER_BEGINS: Final = b"HTTP/1.1 "  # whatever the answer, and whoever gives it
+_NOTHING: Final = frozenset[bytes]()
+_CREDENTIAL: Final = frozenset((b"authorization",))
+_SIGNATURE: Final = _CREDENTIAL | signatures.FIELDS  # they are the credential, token and all
+_COUNTED: Final = frozenset((b"max-forwards",))
+_FOR_NEXT_HOP: Final = frozenset((b"te", b"upgrade"))
+_REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9_.-]{1,64}")
+_CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f]")
+
+
+def upstream_head(
+    head: RequestHead, to: Destination, arrival: bytes, request_id: bytes, allowed: Allowed, *, expects: bool
+) -> bytes:
+    """The head that the upstream receives.
+
+    `arrival` are the lines that say how the request reached us, and `allowed` says on whose behalf it is made; with
+    `expects` the upstream is asked whether it wants the body, where the client asks that.
+    """
+    route, fields, length = to.route, head.fields, head.length
+    but = _NOTHING if to.own or route.forward_authorization else _credentials(route.schemes)
+    if to.hops_left is not None:
+        but |= _COUNTED
+    parts = [
+        b"%b %b HTTP/1.1\r\nHost: %b\r\n" % (head.method, to.target, route.upstream_host or to.authority),
+        to_upstream(fields, head.connection, own=to.own, but=but),
+        arrival,
+        b"X-Request-Id: %b\r\n" % request_id,
+    ]
+    if to.hops_left is not None:
+        parts.append(b"Max-Forwards: %d\r\n" % to.hops_left)
+    if length is None:
+        parts.append(b"Transfer-Encoding: chunked\r\n")
+    elif length or b"content-length" in fields.known:
+        parts.append(b"Content-Length: %d\r\n" % length)
+    if expects and head.expects_continue and length is not None:
+        parts.append(b"Expect: 100-continue\r\n")
+    if allowed.subject is not None:
+        parts.append(_identity(allowed))
+    if not _FOR_NEXT_HOP.isdisjoint(fields.known):
+        parts.append(_next_hop(head))
+    parts.append(b"\r\n")
+    return b"".join(parts)
+
+
+def _credentials(schemes: tuple[str, ...]) -> frozenset[bytes]:
+    """The fields that are the credential at a route with these schemes."""
+    return _SIGNATURE if "signature" in schemes else _CREDENTIAL
+
+
+@lru_cache(maxsize=1024)  # clients send many requests in the same way
+def arrival(came_by: tuple[str, ...], scheme: bytes, authority: bytes, minor_version: int, prefix: bytes) -> bytes:
+    """How a request reached us, in whole lines; Via is as RFC 9110, section 7.6.3 demands.
+
+    Only the scheme is a trusted proxy's to say: host and port are those of Host, since a proxy that does not set
+    X-Forwarded-Host passes on what the client wrote there.
+    """
+    port = parse_host(authority)[1] or (443 if scheme == b"https" else 80)
+    lines = [
+        b"X-Forwarded-For: " + ", ".join(came_by).encode(),
+        b"X-Forwarded-Proto: " + scheme,
+        b"X-Forwarded-Host: " + authority,
+        b"X-Forwarded-Port: %d" % port,
+        b"Via: 1.%d gateway" % minor_version,
+    ]
+    if prefix:
+        lines.append(b"X-Forwarded-Prefix: " + prefix)
+    return b"\r\n".join([*lines, b""])
+
+
+def told_scheme(head: RequestHead) -> bytes | None:
+    """The scheme that X-Forwarded-Proto names, if it was sent once and with a known one."""
+    values = [value.lower() for value in head.fields.values(b"x-forwarded-proto")]
+    return values[0] if values in ([b"http"], [b"https"]) else None
+
+
+def told_request_id(head: RequestHead) -> bytes | None:
+    """The identifier that the request came with, if it is a plain one."""
+    values = head.fields.values(b"x-request-id")
+    return values[0] if len(values) == 1 and _REQUEST_ID.fullmatch(values[0]) else None
+
+
+_scope: Final = lru_cache(maxsize=1024)(format_scope)  # most tokens have one of few
+
+
+def _identity(allowed: Allowed) -> bytes:
+    """Who asks, in whole lines."""
+    text = (
+        f"X-Auth-Subject: {_plain(allowed.subject or '')}\r\nX-Auth-Client-Id: {_plain(allowed.client_id or '')}\r\n"
+        f"X-Auth-Scope: {_plain(_scope(allowed.scopes))}\r\nX-Auth-Token-Type: {allowed.token_type}\r\n"
+    )
+    if allowed.username is not None:
+        text += f"X-Forwarded-User: {_plain(allowed.username)}\r\n"
+    if allowed.email is not None:
+        text += f"X-Forwarded-Email: {_plain(allowed.email)}\r\n"
+    return text.encode()
+
+
+def _plain(value: str) -> str:
+    """`value` without anything that could end its line."""
+    return value if value.isprintable() else _CONTROLS.sub("", value)
+
+
+def _next_hop(head: RequestHead) -> bytes:
+    """What holds for the next hop only: trailers are taken, and an upgrade is passed on (RFC 9110, section 7.8)."""
+    values = head.fields.values
+    codings = {member.partition(b";")[0].rstrip() for value in values(b"te") for member in list_members(value)}
+    options = [b"TE"] if b"trailers" in codings else []  # RFC 9110, section 10.1.4
+    lines = [b"TE: trailers"] if options else []
+    if head.upgrade is not None:
+        lines.append(b"Upgrade: " + values(b"upgrade")[0])
+        options.append(b"Upgrade")
+    if not options:
+        return b""
+    return b"\r\n".join([*lines, b"Connection: " + b", ".join(options), b""])
+
+
+# -- down ------------------------------------------------------------------------------------------------------------
+
+
+def client_head(response: ResponseHead, request_id: bytes, framing: bytes, date: bytes, *, own: bool) -> bytes:
+    """The head of a final answer that the client receives; `framing` are the lines that say where it ends, and whether
+    the connection stays. An answer without a Date gets this one (RFC 9110, section 6.6.1)."""
+    fields = response.fields
+    return b"".join(
+        (
+            b"HTTP/1.1 %d %b\r\n" % (response.status, response.reason or reason_of(response.status)),
+            to_client(fields, response.connection, own=own),
+            b"" if b"date" in fields.known else b"Date: %b\r\n" % date,
+            framing,
+            b"X-Request-Id: %b\r\n\r\n" % request_id,
+        )
+    )
+
+
+def interim_head(response: ResponseHead, *, own: bool) -> bytes:
+    """The head of an interim answer (RFC 9110, section 15.2)."""
+    return b"HTTP/1.1 %d %b\r\n%b\r\n" % (
+        response.status,
+        response.reason or reason_of(response.status),
+        to_client(response.fields, response.connection, own=own),
+    )
+
+
+def switching_head(response: ResponseHead, *, own: bool) -> bytes:
+    """The head of an answer that changes the protocol (RFC 9110, section 15.2.2)."""
+    offered = response.fields.values(b"upgrade")[0]
+    return interim_head(response, own=own)[:-2] + b"Upgrade: %b\r\nConnection: Upgrade\r\n\r\n" % offered

@@ -1,0 +1,116 @@
+"""The access plane of one worker: its connections, from the first to the last, and the clock that all of them go by."""
+
+import asyncio
+from collections.abc import Iterable
+from contextlib import suppress
+from math import inf
+from typing import Final
+
+from gateway.config import Config
+from gateway.guard import Guard
+from gateway.observe import get_logger
+from gateway.proxy.answers import RefusalPage
+from gateway.proxy.engine import Engine, date
+from gateway.proxy.front import Front
+from gateway.proxy.limits import DEFAULT, Limits
+from gateway.proxy.tunnel import Tunnel
+from gateway.routing import Route
+
+_TAKEN: Final = (
+    0.05  # seconds, until the loop has told the front of a connection that it took just before it took no more
+)
+
+_log = get_logger("gateway.proxy")
+
+
+class Proxy(Engine):
+    """Give `front` to `loop.create_server`."""
+
+    def __init__(
+        self,
+        *,
+        routes: Iterable[Route],
+        config: Config,
+        guard: Guard,
+        authorization_socket: str,
+        refusal_page: RefusalPage,
+        limits: Limits = DEFAULT,
+    ) -> None:
+        super().__init__(
+            routes=routes,
+            config=config,
+            guard=guard,
+            authorization_socket=authorization_socket,
+            refusal_page=refusal_page,
+            limits=limits,
+        )
+        self.fronts: set[Front] = set()
+        self._drained = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._recheck_at = 0.0
+        self._rechecking: asyncio.Task[None] | None = None
+        self._ticking = self._loop.call_later(self.limits.tick, self._tick)
+
+    def front(self) -> Front:
+        """The protocol of a new client connection."""
+        return Front(self, self)
+
+    def add(self, front: Front) -> None:
+        """A client connection has begun."""
+        self.fronts.add(front)
+
+    def discard(self, front: Front) -> None:
+        """A client connection has ended."""
+        self.fronts.discard(front)
+        if not self.fronts:
+            self._drained.set()
+
+    async def drain(self, timeout: float) -> None:
+        """Let the exchanges under way end, for `timeout` seconds at most; nothing new is begun meanwhile."""
+        self.draining = True
+        deadline = self.now() + timeout
+        for front in list(self.fronts):
+            front.drain()
+        await asyncio.sleep(_TAKEN)
+        self._drained.clear()
+        if self.fronts:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._drained.wait(), max(0.0, deadline - self.now()))
+
+    def close(self) -> None:
+        """Break off whatever is still open."""
+        self._ticking.cancel()
+        if self._rechecking is not None:
+            self._rechecking.cancel()
+        for front in list(self.fronts):
+            front.abort()
+        self.upstreams.close_idle(inf)
+        self.refusals.tell()
+
+    def _tick(self) -> None:
+        self._ticking = self._loop.call_later(self.limits.tick, self._tick)  # whatever happens in this one
+        self.clock = now = self.now()
+        self.date = date()
+        for front in list(self.fronts):
+            front.tick(now)
+        if now >= self._recheck_at and self._rechecking is None:
+            self._recheck_at = now + self.limits.recheck
+            self.upstreams.close_idle(now - self.limits.upstream_idle)
+            guarded = [front.tunnel for front in self.fronts if front.tunnel is not None and front.tunnel.digest]
+            if guarded:
+                self._rechecking = self._loop.create_task(self._recheck(guarded))
+                self._rechecking.add_done_callback(self._rechecked)
+
+    async def _recheck(self, tunnels: list[Tunnel]) -> None:
+        """End the tunnels whose tokens were revoked meanwhile; one query for all of them."""
+        live = await self.guard.still_live({tunnel.digest for tunnel in tunnels})
+        for tunnel in tunnels:
+            if tunnel.digest in live:
+                tunnel.confirm()
+            else:
+                tunnel.close()
+
+    def _rechecked(self, done: asyncio.Task[None]) -> None:
+        self._rechecking = None
+        if not done.cancelled() and (fault := done.exception()) is not None:
+            _log.warning("tunnels are not confirmed; those that go unconfirmed for long are closed", cause=str(fault))
