@@ -1,41 +1,82 @@
-"""A field section: proven lines, kept as the bytes that came, with the names that stand in them."""
+"""A field section: proven lines, kept as the bytes that came, and what follows from the names that stand in them.
 
-from collections.abc import Collection, Iterator
+Values never recur, names do: a client sends the same ones in the same order with each request. So what hangs on names
+alone is worked out once for each sequence of them, and every value is read anew.
+"""
+
+from collections.abc import Callable, Collection, Iterator
+from functools import lru_cache
+from operator import itemgetter
 from typing import Final
 
 from gateway.http1.grammar import Field
 
-_SPACE: Final = b" \t"
-
 Heard = dict[bytes, tuple[bytes, ...]]
 """Of some fields, by their lower-case names: all values that were sent, in their order."""
+Selection = Callable[[list[bytes]], tuple[bytes, ...]]
+"""Picks lines out of a section with certain names."""
+
+_SPACE: Final = b" \t"
+_KEPT: Final = 256  # sequences of names; clients and upstreams send few
+_USUAL: Final = 8 * 1024  # bytes of a section whose names are kept, so that strangers cannot fill the memory with them
+
+
+class Names:
+    """The names of a section's fields in their order, one for each line. They are never altered.
+
+    `lower` are the names in lower case; `places` says at which lines each of them stands. A `usual` sequence has one
+    object for all sections with it, by which more can be kept of it.
+    """
+
+    __slots__ = ("known", "lower", "places", "usual")
+
+    def __init__(self, names: tuple[bytes, ...], *, usual: bool = False) -> None:
+        self.lower: Final = tuple(name.lower() for name in names)
+        self.known: Final = frozenset(self.lower)
+        self.usual: Final = usual
+        places: dict[bytes, tuple[int, ...]] = {}
+        for at, name in enumerate(self.lower):
+            places[name] = (*places.get(name, ()), at)
+        self.places: Final = places
+
+    def without(self, names: Collection[bytes]) -> Selection:
+        """All lines but those of `names` (lower case)."""
+        kept = [at for at, name in enumerate(self.lower) if name not in names]
+        return itemgetter(*kept, len(self.lower)) if kept else _nothing  # an empty line stands at the end
+
+
+def _nothing(_lines: list[bytes]) -> tuple[bytes, ...]:
+    return ()
+
+
+@lru_cache(maxsize=_KEPT)
+def _usual(names: tuple[bytes, ...]) -> Names:
+    return Names(names[:-1], usual=True)
 
 
 class Fields:
-    """The field lines of one head, in their order. They were proven before; it is never altered.
+    """The field lines of one head, in their order. They were proven before; it is never altered."""
 
-    `names` stand in lower case, one for each line; `known` is the set of them. `plain` says that their names are known
-    to hold nothing but letters, digits and "-", as nearly all do: no server reads such a name as another one.
-    """
+    __slots__ = ("_lines", "names")
 
-    __slots__ = ("_lines", "_lower", "known", "names", "plain")
-
-    def __init__(self, lines: bytes, *, plain: bool = False) -> None:
+    def __init__(self, lines: bytes) -> None:
         """Take whole lines, each with its CRLF."""
         self._lines: Final = lines.split(b"\r\n")
-        self._lower: Final = lines.lower()
-        self.names: Final = [line.partition(b":")[0] for line in self._lower.split(b"\r\n")[:-1]]
-        self.known: Final = frozenset(self.names)
-        self.plain: Final = plain
+        names = tuple([line.partition(b":")[0] for line in self._lines])
+        self.names: Final = _usual(names) if len(lines) <= _USUAL else Names(names[:-1])
 
     def __len__(self) -> int:
-        return len(self.names)
+        return len(self._lines) - 1
 
     def __iter__(self) -> Iterator[Field]:
         """Each field: the name in lower case, the name as it was sent, the value without white space around it."""
-        for lower, line in zip(self.names, self._lines, strict=False):
+        for lower, line in zip(self.names.lower, self._lines, strict=False):
             size = len(lower)
             yield lower, line[:size], line[size + 1 :].strip(_SPACE)
+
+    def __contains__(self, name: bytes) -> bool:
+        """Whether there is a field with this lower-case name."""
+        return name in self.names.places
 
     def __eq__(self, other: object) -> bool:
         return self._lines == other._lines if isinstance(other, Fields) else NotImplemented
@@ -43,30 +84,21 @@ class Fields:
     __hash__ = None  # type: ignore[assignment]  # nothing is looked up by a whole section
 
     def __repr__(self) -> str:
-        return f"Fields({b', '.join(self.names).decode()})"  # values may be secrets
+        return f"Fields({b', '.join(self.names.lower).decode()})"  # values may be secrets
 
     def values(self, name: bytes) -> tuple[bytes, ...]:
         """Every value of the field with this lower-case name, in order, without white space around it."""
-        if name not in self.known:
+        places = self.names.places.get(name)
+        if places is None:
             return ()
-        names, lines, behind = self.names, self._lines, len(name) + 1
-        first = names.index(name)
-        value = lines[first][behind:].strip(_SPACE)
-        if names.count(name) == 1:
-            return (value,)
-        rest = range(first + 1, len(names))
-        return (value, *(lines[at][behind:].strip(_SPACE) for at in rest if names[at] == name))
+        behind = len(name) + 1
+        if len(places) == 1:
+            return (self._lines[places[0]][behind:].strip(_SPACE),)
+        return tuple([self._lines[at][behind:].strip(_SPACE) for at in places])
 
-    def may_mention(self, text: bytes) -> bool:
-        """Whether `text` (lower case) stands anywhere in the lines, be it in a name or a value: a quick first look."""
-        return text in self._lower
-
-    def without(self, names: Collection[bytes]) -> bytes:
-        """The lines as they came, each with its CRLF, but those of `names`."""
-        if not names:
-            return b"\r\n".join(self._lines)
-        kept = [line for name, line in zip(self.names, self._lines, strict=False) if name not in names]
-        return b"\r\n".join([*kept, b""])
+    def cut(self, selection: Selection) -> bytes:
+        """The selected lines as they came, each with its CRLF."""
+        return b"\r\n".join(selection(self._lines))
 
 
-NO_FIELDS: Final = Fields(b"", plain=True)
+NO_FIELDS: Final = Fields(b"")

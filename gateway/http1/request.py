@@ -168,10 +168,10 @@ def _plain_head(data: bytes) -> tuple[RequestHead, int] | None:
     if found is None or (size := found.end()) > LINE_LIMIT:
         return None
     method, target, minor, lines = found.groups()
-    fields = Fields(lines, plain=True)
+    fields = Fields(lines)
     if len(fields) > FIELD_LIMIT:
         return None
-    heard = {name: fields.values(name) for name in fields.known & _HEARD}
+    heard = {name: fields.values(name) for name in _HEARD & fields.names.known}
     try:
         _check_method(method)
         _check(heard, minor)
@@ -220,11 +220,10 @@ def _check_method(method: bytes) -> None:
 
 def _check(heard: Heard, minor: bytes) -> None:
     """Raises Malformed where what was heard so far is wrong, whatever follows."""
-    hosts = heard.get(b"host", ())
-    if len(hosts) > 1:
-        raise Malformed(400, "Exactly one Host field is needed.")  # RFC 9112, section 3.2
-    for host in hosts:
-        parse_host(host)
+    if b"host" in heard:
+        if len(heard[b"host"]) > 1:
+            raise Malformed(400, "Exactly one Host field is needed.")  # RFC 9112, section 3.2
+        parse_host(heard[b"host"][0])
     if b"content-length" in heard:
         _check_lengths(heard[b"content-length"])
     if b"transfer-encoding" in heard:
@@ -254,12 +253,12 @@ def _check_codings(values: tuple[bytes, ...], *, old: bool, length_too: bool) ->
 def _head(method: bytes, target: bytes, minor: bytes, fields: Fields, heard: Heard) -> RequestHead:
     """The head, when all its lines have been heard. Raises Malformed for what is missing, or not understood."""
     old = minor == b"0"
-    codings, hosts, expected = (heard.get(name, ()) for name in (b"transfer-encoding", b"host", b"expect"))
-    if codings and codings[0].lower() != b"chunked":
+    codings, expected = heard.get(b"transfer-encoding"), heard.get(b"expect")
+    if codings is not None and codings[0].lower() != b"chunked":
         raise Malformed(501, _CODINGS)  # RFC 9112, section 6.1
-    if not hosts and not old:
+    if b"host" not in heard and not old:
         raise Malformed(400, "Exactly one Host field is needed.")  # RFC 9112, section 3.2
-    if expected and not old and [value.lower() for value in expected] != [b"100-continue"]:
+    if expected is not None and not old and [value.lower() for value in expected] != [b"100-continue"]:
         raise Malformed(417, "The only expectation understood is 100-continue.")  # RFC 9110, section 10.1.1
     connection = _nominated(heard[b"connection"]) if b"connection" in heard else _NONE
     return RequestHead(
@@ -267,12 +266,12 @@ def _head(method: bytes, target: bytes, minor: bytes, fields: Fields, heard: Hea
         target,
         0 if old else 1,
         fields,
-        None if codings else int(heard[b"content-length"][0]) if b"content-length" in heard else 0,
-        hosts[0] if hosts else b"",
+        None if codings is not None else int(heard[b"content-length"][0]) if b"content-length" in heard else 0,
+        heard[b"host"][0] if b"host" in heard else b"",
         b"close" not in connection and (not old or b"keep-alive" in connection),
         connection,
         _upgrade(heard[b"upgrade"], connection, old) if b"upgrade" in heard else None,
-        bool(expected) and not old,
+        expected is not None and not old,
     )
 
 

@@ -128,7 +128,7 @@ class Dispatcher:
             self._signed_host if route.host is None else route.host.decode(),
             self._public_port,
             fields.values(b"authorization"),
-            not signatures.FIELDS.isdisjoint(fields.known),
+            not signatures.FIELDS.isdisjoint(fields.names.known),
             fields,
             head.length != 0,
         )

@@ -44,13 +44,13 @@ def upstream_head(
         parts.append(b"Max-Forwards: %d\r\n" % to.hops_left)
     if length is None:
         parts.append(b"Transfer-Encoding: chunked\r\n")
-    elif length or b"content-length" in fields.known:
+    elif length or b"content-length" in fields:
         parts.append(b"Content-Length: %d\r\n" % length)
     if expects and head.expects_continue and length is not None:
         parts.append(b"Expect: 100-continue\r\n")
     if allowed.subject is not None:
         parts.append(_identity(allowed))
-    if not _FOR_NEXT_HOP.isdisjoint(fields.known):
+    if not _FOR_NEXT_HOP.isdisjoint(fields.names.known):
         parts.append(_next_hop(head))
     parts.append(b"\r\n")
     return b"".join(parts)
@@ -139,7 +139,7 @@ def client_head(response: ResponseHead, request_id: bytes, framing: bytes, date:
         (
             b"HTTP/1.1 %d %b\r\n" % (response.status, response.reason or reason_of(response.status)),
             to_client(fields, response.connection, own=own),
-            b"" if b"date" in fields.known else b"Date: %b\r\n" % date,
+            b"" if b"date" in fields else b"Date: %b\r\n" % date,
             framing,
             b"X-Request-Id: %b\r\n\r\n" % request_id,
         )

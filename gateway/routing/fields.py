@@ -5,10 +5,11 @@ are taken away; who asks and how it reached us is put in their place. To the cli
 could take over the issuer's origin, are taken away.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import Final
 
-from gateway.http1 import Field, Fields
+from gateway.http1 import Field, Fields, Names, Selection
 from gateway.model import COOKIE_MARK, OWN_COOKIES
 from gateway.routing import cookies
 
@@ -108,6 +109,7 @@ _NO_TRAILER: Final = (
 
 _OWN_COOKIES: Final = frozenset(name.encode() for name in OWN_COOKIES)
 _MARK_OF_OURS: Final = COOKIE_MARK.encode()  # where it is not mentioned, there is none of them
+Select = Callable[[Names, frozenset[bytes]], Selection]
 _mentions_ours: Final = cookies.mentioning(_OWN_COOKIES)
 
 
@@ -117,39 +119,60 @@ def to_upstream(fields: Fields, nominated: frozenset[bytes], *, own: bool, but: 
     `nominated` are the names in the Connection field; `own` says that it goes to our own pages, which alone see our
     cookies; `but` names what else is cut out.
     """
-    known = fields.known
-    cut = known & _TO_UPSTREAM_NEVER | known & but
-    if nominated:
-        cut |= known & nominated
-    if not fields.plain or fields.may_mention(_DECEIVING_PREFIX):
-        cut |= {name for name in known if _deceives(name)}
-    if own or b"cookie" not in known or not fields.may_mention(_MARK_OF_OURS):
-        return fields.without(cut)
-    kept = [cookies.without(value, _OWN_COOKIES) for value in fields.values(b"cookie")]
-    lines = b"".join(b"Cookie: " + value + b"\r\n" for value in kept if value and b"cookie" not in cut)
-    return fields.without(cut | {b"cookie"}) + lines
+    names = fields.names
+    lines = fields.cut(_kept(_upwards, names, nominated | but if nominated else but))
+    if own or b"cookie" not in names.places:
+        return lines
+    values = fields.values(b"cookie")
+    if not any(_MARK_OF_OURS in value for value in values):
+        return lines
+    kept = [cookies.without(value, _OWN_COOKIES) for value in values]
+    rewritten = b"".join(b"Cookie: " + value + b"\r\n" for value in kept if value and b"cookie" not in nominated)
+    return fields.cut(_upwards(names, nominated | but | {b"cookie"})) + rewritten
+
+
+def to_client(fields: Fields, nominated: frozenset[bytes], *, own: bool) -> bytes:
+    """A response's end-to-end field lines, as they came. Unless it is `own`, of our pages, what could take those over
+    is cut out."""
+    names = fields.names
+    if own:
+        return fields.cut(_kept(_downwards, names, nominated))
+    but = nominated | _TAKES_OVER_ORIGIN if nominated else _TAKES_OVER_ORIGIN
+    lines = fields.cut(_kept(_downwards, names, but))
+    if b"set-cookie" not in names.places or b"set-cookie" in nominated:
+        return lines
+    values = fields.values(b"set-cookie")
+    if not any(_MARK_OF_OURS in value.lower() for value in values):
+        return lines
+    kept = [b"Set-Cookie: " + value + b"\r\n" for value in values if not _mentions_ours(value)]
+    return fields.cut(_downwards(names, but | {b"set-cookie"})) + b"".join(kept)
+
+
+def _upwards(names: Names, but: frozenset[bytes]) -> Selection:
+    """The lines of a request that pass, but those of some names."""
+    cut = names.known & (_TO_UPSTREAM_NEVER | but)
+    return names.without(cut | {name for name in names.known if _deceives(name)})
+
+
+def _downwards(names: Names, but: frozenset[bytes]) -> Selection:
+    """The lines of a response that pass, but those of some names."""
+    return names.without(names.known & (_TO_CLIENT_NEVER | but))
+
+
+@lru_cache(maxsize=512)
+def _remembered(select: Select, names: Names, but: frozenset[bytes]) -> Selection:
+    return select(names, but)
+
+
+def _kept(select: Select, names: Names, but: frozenset[bytes]) -> Selection:
+    """What `select` says of these names: worked out once where they are usual."""
+    return _remembered(select, names, but) if names.usual else select(names, but)
 
 
 def _deceives(name: bytes) -> bool:
     """Whether a server may read the name as that of a field which must not pass."""
     read = name.translate(_AS_VARIABLES)
     return read in _TO_UPSTREAM_NEVER or read.startswith(_DECEIVING_PREFIX)
-
-
-def to_client(fields: Fields, nominated: frozenset[bytes], *, own: bool) -> bytes:
-    """A response's end-to-end field lines, as they came. Unless it is `own`, of our pages, what could take those over
-    is cut out."""
-    known = fields.known
-    cut = known & _TO_CLIENT_NEVER
-    if nominated:
-        cut |= known & nominated
-    if own:
-        return fields.without(cut)
-    cut |= known & _TAKES_OVER_ORIGIN
-    if b"set-cookie" not in known or not fields.may_mention(_MARK_OF_OURS) or b"set-cookie" in cut:
-        return fields.without(cut)
-    kept = [value for value in fields.values(b"set-cookie") if not _mentions_ours(value)]
-    return fields.without(cut | {b"set-cookie"}) + b"".join(b"Set-Cookie: " + value + b"\r\n" for value in kept)
 
 
 def trailers(fields: Iterable[Field]) -> list[tuple[bytes, bytes]]:
