@@ -6,6 +6,7 @@ written. So the sockets and the loop are not in it, which take as long again.
 
 import argparse
 import asyncio
+import random
 import secrets
 import time
 from collections.abc import Callable, Iterator
@@ -122,9 +123,29 @@ def _cost(step: Callable[[Any], object], items: list[Any]) -> float:
     return best / len(items) * 1e6
 
 
-async def _measured() -> Iterator[tuple[str, float]]:
-    import random
+def _whole(proxy: Proxy, to: Destination) -> Callable[[tuple[bytes, bytes]], None]:
+    """A call from its first byte to its last, by a client and to an upstream that keep their connections."""
+    front = Front(proxy, proxy)
+    front.connection_made(cast("Any", _Wire()))
+    pool = proxy.upstreams._make_pools(to.route)[0]
+    connection = UpstreamConnection(pool, proxy.limits)
+    connection.connection_made(cast("Any", _Wire()))
+    pool._open.add(connection)
+    connection.idle_since = proxy.now()
+    pool._idle.append(connection)
+    received = proxy.received
 
+    def whole(pair: tuple[bytes, bytes]) -> None:
+        request, response = pair
+        received[: len(request)] = request
+        front.buffer_updated(len(request))
+        received[: len(response)] = response
+        connection.buffer_updated(len(response))
+
+    return whole
+
+
+async def _measured() -> Iterator[tuple[str, float]]:
     chance, keyring = random.Random(1), Keyring(secrets.token_bytes(32))
     settings = _settings(keyring)
     guard = Guard(cast("Store", _Nobody()), settings, clock=Clock().seconds)
@@ -181,23 +202,7 @@ async def _measured() -> Iterator[tuple[str, float]]:
             _cost(lambda one: client_head(one, b"0" * 22, b"Content-Length: 60\r\n", proxy.date, own=False), got),
         )
     )
-    front = Front(proxy, proxy)
-    front.connection_made(cast("Any", _Wire()))
-    pool = proxy.upstreams._make_pools(to[0].route)[0]
-    connection = UpstreamConnection(pool, proxy.limits)
-    connection.connection_made(cast("Any", _Wire()))
-    pool._open.add(connection)
-    connection.idle_since = proxy.now()
-    pool._idle.append(connection)
-    received = proxy.received
-
-    def whole(pair: tuple[bytes, bytes]) -> None:
-        request, response = pair
-        received[: len(request)] = request
-        front.buffer_updated(len(request))
-        received[: len(response)] = response
-        connection.buffer_updated(len(response))
-
+    whole = _whole(proxy, to[0])
     rows.append(("a whole call, all of it", _cost(whole, list(zip(raw, answers, strict=True)))))
     proxy.fronts.clear()
     proxy.close()
