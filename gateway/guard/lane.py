@@ -15,7 +15,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from gateway.errors import StoreUnavailable
 from gateway.observe import get_logger
-from gateway.store.database import DEADLINE
+from gateway.store.pool import DEADLINE
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")

@@ -37,7 +37,6 @@ from gateway.model import AccessToken
 from gateway.observe import get_logger
 from gateway.store import FoundTerms, NonceTerms, Store
 from gateway.store.nonces import MINUTE, WINDOW
-from gateway.store.pool import DEADLINE
 
 Answer = TypeVar("Answer")
 
