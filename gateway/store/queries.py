@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 from gateway.resources import folder
 
@@ -25,15 +25,16 @@ _DESCRIPTION: Final = re.compile(r"\s*-- \S")
 # One piece of SQL (PostgreSQL 18, section 4.1): what a `$` in quotes or within a name is, is no parameter.
 _PIECE: Final = re.compile(
     r"""
-    (?P<comment> (?: \s* --[^\n]* )+ )
+    (?P<comment> (?: \s*+ --[^\n]*+ )++ )
+  | \s++
   | (?P<verbatim>
         \b[eE]'(?: [^'\\] | \\. | '' )*+'       # a string with escapes
       | '(?: [^'] | '' )*+'
       | "(?: [^"] | "" )*+"
-      | \$(?P<tag> (?: [^\W\d]\w* )? )\$ .*? \$(?P=tag)\$
-      | [^\W\d][\w$]*                           # a word, which may have a dollar sign in it
+          | [^\W\d][\w$]*+                          # a word, which may have a dollar sign in it
     )
-  | \$(?P<parameter> \w+ )
+  | (?P<quoted> \$ (?: [^\W\d]\w*+ )?+ \$ )   # a dollar-quoted string, up to the next one of these signs
+  | \$(?P<parameter> \w++ )
   | (?P<unknown> ['"$] | /\* )                  # a quotation without an end, a lone dollar sign
   | .
     """,
@@ -94,21 +95,28 @@ def compiled(name: str, text: str) -> Query:
     The name stays in the text as a comment, so that `pg_stat_activity` shows it to an operator.
     """
     numbers: dict[str, int] = {}
-
-    def numbered(piece: re.Match[str]) -> str:
-        parameter = piece["parameter"]
-        if piece["comment"] is not None:
-            return ""
-        if piece["unknown"] is not None:
+    parts, at = list[str](), 0
+    while at < len(text):
+        piece = cast("re.Match[str]", _PIECE.match(text, at))  # every sign is one
+        end = piece.end()
+        if piece["quoted"] is not None:
+            end = text.find(piece[0], end) + len(piece[0])
+        if piece["unknown"] is not None or end <= at + len(piece["quoted"] or ""):
             raise ValueError(f"what begins with {piece[0]} in {_line_of(piece)!r} is not understood, or has no end")
-        if parameter is None:
-            return piece[0]
-        if _PARAMETER.fullmatch(parameter) is None:
-            raise ValueError(f"${parameter}: a parameter is named in small letters, as $client_id is")
-        return f"${numbers.setdefault(parameter, len(numbers) + 1)}"
-
-    sql = _PIECE.sub(numbered, text).strip().removesuffix(";").rstrip()
+        if piece["parameter"] is not None:
+            parts.append(_number(piece["parameter"], numbers))
+        elif piece["comment"] is None:
+            parts.append(text[at:end])
+        at = end
+    sql = "".join(parts).strip().removesuffix(";").rstrip()
     return Query(name, f"-- {name}\n{sql}", tuple(numbers))
+
+
+def _number(parameter: str, numbers: dict[str, int]) -> str:
+    """What Postgres knows a parameter by, from now on."""
+    if _PARAMETER.fullmatch(parameter) is None:
+        raise ValueError(f"${parameter}: a parameter is named in small letters, as $client_id is")
+    return f"${numbers.setdefault(parameter, len(numbers) + 1)}"
 
 
 def _line_of(piece: re.Match[str]) -> str:

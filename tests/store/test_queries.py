@@ -79,7 +79,7 @@ def test_statement_carries_its_name_for_the_operator() -> None:
         ("-- name: one\n-- It does.\nselect\n  $ name;", r"begins with \$ in '\$ name;' is not understood"),
         ("-- name: one\n-- It does.\nselect 'a\n where b = $b;", "begins with ' in \"select 'a\" .* has no end"),
         ('-- name: one\n-- It does.\nselect "a;', 'begins with " in'),
-        ("-- name: one\n-- It does.\nselect $$a;", r"begins with \$ in"),
+        ("-- name: one\n-- It does.\nselect $$a;", r"begins with \$\$ in"),
         ("-- name: one\n-- It does.\nselect $tag$a$other$;", r"\$other|\$ in"),
         ("-- name: one\n-- It does.\nselect 1 /* why */;", r"begins with /\* in"),
     ],
