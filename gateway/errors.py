@@ -46,6 +46,7 @@ class OAuthError(GatewayError):
 
 
 def invalid_request(description: str, cause: str = "") -> OAuthError:
+    """RFC 6749, section 5.2: a parameter is absent, repeated or malformed."""
     return OAuthError("invalid_request", description, 400, cause)
 
 
@@ -55,28 +56,28 @@ def invalid_client(cause: str = "") -> OAuthError:
 
 
 def invalid_grant(description: str, cause: str = "") -> OAuthError:
+    """RFC 6749, section 5.2: the code or refresh token is no good, or is another client's."""
     return OAuthError("invalid_grant", description, 400, cause)
 
 
 def unauthorized_client(description: str, cause: str = "") -> OAuthError:
+    """RFC 6749, section 5.2: the client may not use this grant type."""
     return OAuthError("unauthorized_client", description, 400, cause)
 
 
 def unsupported_grant_type(description: str, cause: str = "") -> OAuthError:
+    """RFC 6749, section 5.2: no client can use this grant type here."""
     return OAuthError("unsupported_grant_type", description, 400, cause)
 
 
 def invalid_scope(description: str, cause: str = "") -> OAuthError:
+    """RFC 6749, section 5.2: the scope is unknown, malformed, or more than may be had."""
     return OAuthError("invalid_scope", description, 400, cause)
 
 
 def invalid_target(description: str, cause: str = "") -> OAuthError:
-    """RFC 8707, section 2."""
+    """RFC 8707, section 2: the resource is unknown or malformed."""
     return OAuthError("invalid_target", description, 400, cause)
-
-
-def temporarily_unavailable(description: str, cause: str = "") -> OAuthError:
-    return OAuthError("temporarily_unavailable", description, 503, cause)
 
 
 class StoreUnavailable(GatewayError):

@@ -33,7 +33,7 @@ async def follow(store: Store, ledger: Ledger) -> Never:
             await _follow_one_connection(store, ledger, lost=told)
         except StoreUnavailable as exc:
             cause: Exception = exc
-        except Exception as exc:  # a fault of ours must cost speed only
+        except Exception as exc:  # noqa: BLE001  # a fault of ours must cost speed only
             cause = exc
             _log.error("the change log cannot be followed", exc_info=exc)
         told = told and ledger.holds_until == held_until  # one line each time that it is lost

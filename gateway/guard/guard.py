@@ -1,4 +1,6 @@
-"""May this call pass? The checks, in this order; the first that fails answers:
+"""May this call pass?
+
+The checks, in this order; the first that fails answers:
 
      1  a public route passes, whatever the request carries
      2  a token in the query, two Authorization fields, or two methods at once     400 invalid_request

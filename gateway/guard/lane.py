@@ -58,7 +58,7 @@ class Pending(Generic[Answer]):
         self.wanted = False
 
     def settle(self, outcome: object) -> None:
-        """This is what became of it; the first time counts."""
+        """Tell what became of it; the first time counts."""
         if self.wanted:
             self.wanted, self._settled, self._outcome = False, True, outcome
             if self._tell is not None:
@@ -142,7 +142,7 @@ class Lane(Generic[Item]):
         except asyncio.CancelledError:
             _fail(batch, "closed")
             raise
-        except Exception as exc:  # a fault of ours passes nothing
+        except Exception as exc:  # noqa: BLE001  # a fault of ours passes nothing
             _log.error("the database cannot be asked; calls that wait for it are refused", exc_info=exc)
             _fail(batch, f"{type(exc).__name__}")
         else:
@@ -177,5 +177,5 @@ def _tell(batch: Iterable[Pending[Any]], outcomes: Iterable[object]) -> None:
     for pending, outcome in zip(batch, outcomes, strict=True):
         try:
             pending.settle(outcome)
-        except Exception as exc:  # a fault of one who waits is none of the others'
+        except Exception as exc:  # noqa: BLE001  # a fault of one who waits is none of the others'
             _log.error("a call could not be told what the database said", exc_info=exc)

@@ -172,7 +172,7 @@ class Nonces:
                 await self.keep()
             except StoreUnavailable:
                 pass
-            except Exception as exc:  # requests move the floor too, where they must
+            except Exception as exc:  # noqa: BLE001  # requests move the floor too, where they must
                 _log.error("the nonces' floor cannot be kept; signed calls may be refused until it is", exc_info=exc)
             await asyncio.sleep(_EVERY * random.uniform(0.8, 1.2))  # noqa: S311 -- so that workers do not all come at once
 

@@ -93,6 +93,7 @@ def too_slow(upstream: str, did_not: str, seconds: float, limit: str) -> Refused
 
 
 def reason_of(status: int) -> bytes:
+    """The reason phrase that is registered for the status; none where there is none."""
     try:
         return HTTPStatus(status).phrase.encode()
     except ValueError:

@@ -145,7 +145,7 @@ class Exchange:
             return
         try:
             self._judged(pending.result())
-        except Exception as exc:
+        except Exception as exc:  # noqa: BLE001  # none of those others' faults
             self._failed(exc)
 
     def _permitted(self, allowed: Allowed | None) -> None:
@@ -192,7 +192,7 @@ class Exchange:
         elif fault is None:
             try:
                 then(done.result())
-            except Exception as exc:
+            except Exception as exc:  # noqa: BLE001  # nobody else would end the exchange
                 self._failed(exc)
         elif isinstance(fault, UpstreamUnreachable):
             description = "The upstream is busy." if fault.status == 503 else "The upstream cannot be reached."

@@ -65,10 +65,10 @@ class Proxy(Engine):
         if not self.fronts:
             self._drained.set()
 
-    async def drain(self, timeout: float) -> None:
-        """Let the exchanges under way end, for `timeout` seconds at most; nothing new is begun meanwhile."""
+    async def drain(self, seconds: float) -> None:
+        """Let the exchanges under way end, for so many seconds at most; nothing new is begun meanwhile."""
         self.draining = True
-        deadline = self.now() + timeout
+        deadline = self.now() + seconds
         for front in list(self.fronts):
             front.drain()
         await asyncio.sleep(_TAKEN)
