@@ -3,23 +3,26 @@
 Until client and redirect URI are proven, a fault is a PageError, which can only be shown. From then on it is a
 RedirectError, which goes back to the client. They are different types, so that an unproven URI has no way into a
 redirect.
+
+What `judge` lets pass is one value, an AuthorizationRequest, that is stored whole with the person's flow and with the
+code. Another parameter is another field of it and a line of `judge`: who redeems the code finds it there.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+import json
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, fields, replace
 from enum import Enum, auto
-from typing import Final
-from urllib.parse import quote
+from typing import Any, Final
 
 from gateway.errors import GatewayError, OAuthError, invalid_request, unauthorized_client
 from gateway.model import Client
-from gateway.oauth import forms, pkce, redirect_uris
+from gateway.oauth import pkce, redirect_uris
 from gateway.oauth.forms import Form
 from gateway.oauth.grants import REPEATABLE, requested_resources, requested_scopes
 
 _ABOUT_THE_ACCOUNT: Final = frozenset({"login", "select_account"})
 _PROMPTS: Final = _ABOUT_THE_ACCOUNT | {"none", "consent"}
-_PRINTABLE: Final = "".join(map(chr, range(0x21, 0x7F)))
 LONGEST_IDENTIFIER: Final = 255
 
 
@@ -51,20 +54,101 @@ class RedirectError(GatewayError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuthorizationRequest:
-    """A request whose client and redirect URI are proven and whose parameters hold."""
+    """What a client asks for: its redirect URI is proven and its parameters hold.
 
-    client: Client
+    Text is Unicode without NUL, as a database holds it; `state` is bytes, since it must come back exactly. What is
+    added needs a default, which requests have that were stored before.
+    """
+
+    client_id: str
     redirect_uri: str
     scopes: frozenset[str]
-    state: bytes | None
-    code_challenge: str | None
-    resource: tuple[str, ...]
-    prompt: frozenset[str]
-    login_hint: str | None
+    resource: tuple[str, ...] = ()  # RFC 8707
+    state: bytes | None = None
+    code_challenge: str | None = None  # S256 only
+    prompt: frozenset[str] = frozenset()
+    login_hint: str | None = None
 
     def refusal(self, error: str, description: str) -> RedirectError:
         """The answer that tells the client no."""
         return RedirectError(self.redirect_uri, self.state, OAuthError(error, description))
+
+    def denial(self) -> RedirectError:
+        """The person said no (RFC 6749, section 4.1.2.1)."""
+        return self.refusal("access_denied", "The person did not allow it.")
+
+    def success_location(self, code: str, issuer: str) -> str:
+        """Where the browser takes the code (RFC 6749, section 4.1.2, with RFC 9207's `iss`)."""
+        return _location(self.redirect_uri, (("code", code),), self.state, issuer)
+
+    def to_json(self) -> str:
+        """All of it, to be stored."""
+        return json.dumps({field.name: getattr(self, field.name) for field in fields(self)}, default=_as_json)
+
+    @classmethod
+    def from_json(cls, text: str) -> "AuthorizationRequest":
+        """What was stored. Members of another release are left out, its missing ones have their defaults."""
+        members = json.loads(text)
+        found = {field.name: field.type for field in fields(cls) if field.name in members}
+        return cls(**{name: _FROM_JSON.get(kind, _as_it_is)(members[name]) for name, kind in found.items()})
+
+
+def _as_json(value: object) -> list[str] | str:
+    if isinstance(value, bytes):
+        return b64encode(value).decode()
+    if isinstance(value, frozenset):
+        return sorted(value)
+    raise TypeError(f"a field of an authorization request cannot be {type(value).__name__}")
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+_FROM_JSON: Final[dict[object, Callable[[Any], Any]]] = {
+    frozenset[str]: frozenset,
+    tuple[str, ...]: tuple,
+    bytes | None: lambda text: None if text is None else b64decode(text),
+}
+
+
+class Progress(Enum):
+    """How far a person has come with a request. The value ends the address that their browser is at."""
+
+    BEGUN = ""  # as the client sent them
+    IDENTIFIED = "continue"  # they have signed in, or chosen the account, as its `prompt` wanted
+    CONSENT = "consent"  # the same, and they are asked whatever they allowed before
+    ACCOUNT = "account"  # they are about to choose another account, and are asked then
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """A request that was judged, the client that makes it, and how far the person has come with it."""
+
+    request: AuthorizationRequest
+    client: Client
+    progress: Progress = Progress.BEGUN
+
+    @property
+    def prompt(self) -> frozenset[str]:
+        """The pages that are still to be shown, whatever else stands."""
+        prompt = self.request.prompt
+        match self.progress:
+            case Progress.BEGUN:
+                return prompt
+            case Progress.IDENTIFIED:
+                return prompt - _ABOUT_THE_ACCOUNT
+            case Progress.CONSENT:
+                return prompt - _ABOUT_THE_ACCOUNT | {"consent"}
+            case Progress.ACCOUNT:
+                return prompt - _ABOUT_THE_ACCOUNT | {"consent", "select_account"}
+
+    def identified(self) -> "Asked":
+        """The same when the person has signed in, or chosen the account."""
+        if not self.prompt & _ABOUT_THE_ACCOUNT:
+            return self
+        chose = self.progress is Progress.ACCOUNT
+        return replace(self, progress=Progress.CONSENT if chose else Progress.IDENTIFIED)
 
 
 class Step(Enum):
@@ -74,16 +158,6 @@ class Step(Enum):
     CHOOSE_ACCOUNT = auto()
     ASK = auto()
     ISSUE = auto()
-
-
-def success_location(redirect_uri: str, code: str, state: bytes | None, issuer: str) -> str:
-    """Where the browser takes the code (RFC 6749, section 4.1.2, with RFC 9207's `iss`)."""
-    return _location(redirect_uri, (("code", code),), state, issuer)
-
-
-def denied(redirect_uri: str, state: bytes | None) -> RedirectError:
-    """The person said no (RFC 6749, section 4.1.2.1)."""
-    return RedirectError(redirect_uri, state, OAuthError("access_denied", "The person did not allow it."))
 
 
 def client_id_of(query: Form) -> str:
@@ -109,9 +183,7 @@ def is_identifier(text: str) -> bool:
     return 0 < len(text) <= LONGEST_IDENTIFIER and text.isascii() and text.isprintable()
 
 
-def judge(
-    query: Form, client: Client | None, known_scopes: frozenset[str], known_resources: frozenset[str]
-) -> AuthorizationRequest:
+def judge(query: Form, client: Client | None, known_scopes: frozenset[str], known_resources: frozenset[str]) -> Asked:
     """The request that `query` makes in the name of `client`.
 
     Without a `scope`, all scopes of the client are asked for (RFC 6749, section 3.3). Raises PageError while client
@@ -122,55 +194,41 @@ def judge(
     state = None if state_text is None else state_text.encode("utf-8", "surrogateescape")
     try:
         _check_response(query, client)
-        return AuthorizationRequest(
-            client=client,
+        request = AuthorizationRequest(
+            client_id=client.client_id,
             redirect_uri=redirect_uri,
             scopes=requested_scopes(query.get("scope"), client, known_scopes),
+            resource=requested_resources(query.all("resource"), known_resources),
             state=state,
             code_challenge=_code_challenge(query, client),
-            resource=requested_resources(query.all("resource"), known_resources),
             prompt=_prompt(query.get("prompt")),
-            login_hint=query.get("login_hint"),
+            login_hint=_legible(query.get("login_hint")),
         )
     except OAuthError as error:
         raise RedirectError(redirect_uri, state, error) from error
+    return Asked(request=request, client=client)
 
 
-def next_step(request: AuthorizationRequest, *, signed_in: bool, granted: frozenset[str]) -> Step:
+def next_step(asked: Asked, *, signed_in: bool, granted: frozenset[str]) -> Step:
     """Whether the person signs in, chooses an account, is asked, or the code is issued at once.
 
     `granted` are the scopes of the grant for just these resources. Consent is remembered for confidential clients only,
     since anybody can pose as a public one (RFC 6749, section 10.2). Raises RedirectError where `prompt=none` forbids
     the page that would be needed (OpenID Connect Core, section 3.1.2.6).
     """
-    silent = "none" in request.prompt
-    if not signed_in or "login" in request.prompt:
+    request, prompt = asked.request, asked.prompt
+    silent = "none" in prompt
+    if not signed_in or "login" in prompt:
         if silent:
             raise request.refusal("login_required", "The person is not signed in.")
         return Step.SIGN_IN
-    if "select_account" in request.prompt:
+    if "select_account" in prompt:
         return Step.CHOOSE_ACCOUNT
-    if _consent_stands(request, granted):
+    if _consent_stands(asked, granted):
         return Step.ISSUE
     if silent:
         raise request.refusal("consent_required", "The person has not allowed this yet.")
     return Step.ASK
-
-
-def after_sign_in(prompt: frozenset[str]) -> frozenset[str]:
-    """What is left of `prompt` when somebody has signed in, or chosen the account."""
-    return prompt - _ABOUT_THE_ACCOUNT
-
-
-def with_prompt(query: bytes, prompt: frozenset[str]) -> str:
-    """A request's query as it came, byte for byte, but for its `prompt`; in ASCII, so that it can stand in an address.
-
-    By it a request goes on: what has been done is taken out of `prompt`, what a person must not miss is put in.
-    """
-    kept = [part for part in query.split(b"&") if part and forms.decode(part.partition(b"=")[0]) != "prompt"]
-    if prompt:
-        kept.append(b"prompt=" + b"%20".join(sorted(value.encode() for value in prompt)))
-    return quote(b"&".join(kept), safe=_PRINTABLE)
 
 
 def _proven(query: Form, client: Client | None) -> tuple[Client, str]:
@@ -240,11 +298,17 @@ def _prompt(text: str | None) -> frozenset[str]:
     return values
 
 
-def _consent_stands(request: AuthorizationRequest, granted: frozenset[str]) -> bool:
-    if not request.client.confidential or "consent" in request.prompt:
+def _legible(text: str | None) -> str | None:
+    """A hint for people, without what no page can show and no database hold."""
+    return None if text is None else text.encode("utf-8", "replace").decode().replace("\0", "\ufffd")
+
+
+def _consent_stands(asked: Asked, granted: frozenset[str]) -> bool:
+    if not asked.client.confidential or "consent" in asked.prompt:
         return False
     # An empty request cannot tell "granted nothing yet" from "granted": it is asked.
-    return request.client.first_party or (bool(request.scopes) and request.scopes <= granted)
+    scopes = asked.request.scopes
+    return asked.client.first_party or (bool(scopes) and scopes <= granted)
 
 
 def _location(redirect_uri: str, members: Iterable[tuple[str, str]], state: bytes | None, issuer: str) -> str:

@@ -17,6 +17,8 @@ from datetime import datetime, timedelta
 
 from gateway.errors import OAuthError, invalid_grant, invalid_scope, invalid_target
 from gateway.oauth import pkce
+from gateway.oauth.authorize import AuthorizationRequest
+from gateway.oauth.grants import CodeGrant, RefreshGrant
 
 # One text for every reason: a client's author finds the cause in the server's log, a thief learns nothing.
 _CODE_REFUSED = "The authorization code is invalid, expired, revoked or was issued for another request."
@@ -25,27 +27,14 @@ _REFRESH_REFUSED = "The refresh token is invalid, expired, revoked or was issued
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CodeRecord:
-    """A locked authorization code, as its decision sees it."""
+    """A locked authorization code, as its decision sees it: of the scopes asked for, `scopes` were allowed."""
 
-    client_id: str
+    request: AuthorizationRequest
     subject: str
-    redirect_uri: str
     scopes: frozenset[str]
-    resource: tuple[str, ...]
-    code_challenge: str | None
     expires_at: datetime
     spent_at: datetime | None
     revoked: bool  # its grant was withdrawn, or its user or client disabled or deleted
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CodeRequest:
-    """What a client presents to redeem a code (RFC 6749, section 4.1.3; RFC 7636, section 4.5; RFC 8707)."""
-
-    client_id: str
-    redirect_uri: str | None
-    code_verifier: str | None
-    resource: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,15 +53,6 @@ class RefreshRecord:
     spent_at: datetime | None
     successor_spent: bool
     revoked: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RefreshRequest:
-    """What a client presents to refresh (RFC 6749, section 6); no `scopes` means all that were granted."""
-
-    client_id: str
-    scopes: frozenset[str] | None = None
-    resource: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,15 +95,16 @@ def refuse_refresh(cause: str) -> Refuse:
     return Refuse(invalid_grant(_REFRESH_REFUSED, cause))
 
 
-def decide_code(record: CodeRecord | None, request: CodeRequest, now: datetime) -> Issue | Refuse | Replay:
-    """What presenting a code brings (RFC 6749, section 4.1.3; replay: section 4.1.2 and RFC 9700, section 4.5)."""
+def decide_code(record: CodeRecord | None, client_id: str, grant: CodeGrant, now: datetime) -> Issue | Refuse | Replay:
+    """What a client's code brings (RFC 6749, section 4.1.3; replay: section 4.1.2 and RFC 9700, section 4.5)."""
     if record is None:
         return refuse_code("unknown code")
-    if record.client_id != request.client_id:
+    request = record.request
+    if request.client_id != client_id:
         return refuse_code("another client's code")
-    if record.redirect_uri != request.redirect_uri:
+    if request.redirect_uri != grant.redirect_uri:
         return refuse_code("a redirect_uri other than that of the authorization request")
-    if not _verifier_fits(record.code_challenge, request.code_verifier):
+    if not _verifier_fits(request.code_challenge, grant.code_verifier):
         return refuse_code("missing, wrong or unexpected code_verifier")
     if record.spent_at is not None:
         return Replay(invalid_grant(_CODE_REFUSED, "replayed code; what came from it is revoked"))
@@ -131,22 +112,22 @@ def decide_code(record: CodeRecord | None, request: CodeRequest, now: datetime) 
         return refuse_code("revoked code")
     if now >= record.expires_at:
         return refuse_code("expired code")
-    if not _within(request.resource, record.resource):
+    if not _within(grant.resource, request.resource):
         return Refuse(_beyond_resource())
-    return Issue(record.scopes, request.resource or record.resource)
+    return Issue(record.scopes, grant.resource or request.resource)
 
 
 def decide_refresh(
-    record: RefreshRecord | None, request: RefreshRequest, now: datetime, grace: float = 0.0
+    record: RefreshRecord | None, client_id: str, grant: RefreshGrant, now: datetime, grace: float = 0.0
 ) -> Issue | Repeat | Refuse | Replay:
-    """What presenting a refresh token brings (RFC 6749, section 6; reuse: RFC 9700, section 4.14.2).
+    """What a client's refresh token brings (RFC 6749, section 6; reuse: RFC 9700, section 4.14.2).
 
     Within `grace` seconds of its use, the immediate predecessor of an unused token is answered again, for clients
     whose answer was lost on the way.
     """
     if record is None:
         return refuse_refresh("unknown refresh token")
-    if record.client_id != request.client_id:
+    if record.client_id != client_id:
         return refuse_refresh("another client's refresh token")
     if record.revoked:
         return refuse_refresh("revoked refresh token")
@@ -154,12 +135,12 @@ def decide_refresh(
         return Replay(invalid_grant(_REFRESH_REFUSED, "reused refresh token; its family is revoked"))
     if now >= record.expires_at:
         return refuse_refresh("expired refresh token")
-    if request.scopes is not None and not request.scopes <= record.scopes:
+    if grant.scopes is not None and not grant.scopes <= record.scopes:
         return Refuse(invalid_scope("The scope goes beyond what was granted."))
-    if not _within(request.resource, record.resource):
+    if not _within(grant.resource, record.resource):
         return Refuse(_beyond_resource())
-    scopes = record.scopes if request.scopes is None else request.scopes
-    resource = request.resource or record.resource
+    scopes = record.scopes if grant.scopes is None else grant.scopes
+    resource = grant.resource or record.resource
     return Issue(scopes, resource) if record.spent_at is None else Repeat(scopes, resource)
 
 

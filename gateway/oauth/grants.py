@@ -27,7 +27,7 @@ class CodeGrant:
     code: str
     redirect_uri: str | None
     code_verifier: str | None
-    resource: tuple[str, ...]
+    resource: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -35,8 +35,8 @@ class RefreshGrant:
     """RFC 6749, section 6; `scopes` is None where the request leaves them as they are."""
 
     refresh_token: str
-    scopes: frozenset[str] | None
-    resource: tuple[str, ...]
+    scopes: frozenset[str] | None = None
+    resource: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class ClientCredentialsGrant:
     """RFC 6749, section 4.4."""
 
     scopes: frozenset[str]
-    resource: tuple[str, ...]
+    resource: tuple[str, ...] = ()
 
 
 def parse(

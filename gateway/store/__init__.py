@@ -8,7 +8,7 @@ from gateway.store.changes import ChangeFeed, Reading
 from gateway.store.clock import Clock
 from gateway.store.lookups import FoundTokens
 from gateway.store.nonces import FoundTerms, NonceTerms
-from gateway.store.records import Flow, FlowRequest, IssuedTokens, NewClient, SignInCandidate
+from gateway.store.records import Flow, IssuedTokens, NewClient, SignInCandidate
 from gateway.store.store import Store
 
 __all__ = [
@@ -16,7 +16,6 @@ __all__ = [
     "Clock",
     "Conflict",
     "Flow",
-    "FlowRequest",
     "FoundTerms",
     "FoundTokens",
     "IssuedTokens",

@@ -13,27 +13,20 @@ from typing import Final
 
 from gateway.crypto import Keyring, UnsealError, digest, new_identifier
 from gateway.model import Grant
+from gateway.oauth.authorize import AuthorizationRequest
 from gateway.store.base import Base, storable
 from gateway.store.clients import about_of
 from gateway.store.database import Row
-from gateway.store.records import Flow, FlowRequest
+from gateway.store.records import Flow
 
 _ANSWER: Final = "flow-answer"  # the purpose that a flow's code is sealed for
 
 
 def _flow_of(row: Row, keyring: Keyring) -> Flow:
-    request = FlowRequest(
-        client_id=row["client_id"],
-        redirect_uri=row["redirect_uri"],
-        scopes=frozenset(row["scopes"]),
-        state=row["state"],
-        code_challenge=row["code_challenge"],
-        resource=tuple(row["resource"]),
-    )
     return Flow(
         flow_id=row["flow_id"],
         subject=row["subject"],
-        request=request,
+        request=AuthorizationRequest.from_json(row["request"]),
         expires_at=row["expires_at"],
         decision=row["decision"],
         allowed=frozenset(row["allowed"] or ()),
@@ -69,7 +62,7 @@ _LATELY: Final = timedelta(minutes=5)
 class Flows(Base):
     """Flows, grants and codes."""
 
-    async def start_flow(self, session_id: str, request: FlowRequest, lifetime: float = 600.0) -> Flow | None:
+    async def start_flow(self, session_id: str, request: AuthorizationRequest, lifetime: float = 600.0) -> Flow | None:
         """A request that awaits its decision; None when the session, user or client is dead."""
         now = self.now()
         row = await self._database.row(
@@ -77,11 +70,7 @@ class Flows(Base):
             flow_id=new_identifier("f"),
             session_id=session_id,
             client_id=request.client_id,
-            redirect_uri=request.redirect_uri,
-            scopes=sorted(request.scopes),
-            state=request.state,
-            code_challenge=request.code_challenge,
-            resource=list(request.resource),
+            request=request.to_json(),
             now=now,
             expires_at=now + timedelta(seconds=lifetime),
         )
@@ -134,7 +123,9 @@ class Flows(Base):
             await self._database.value("flow_deny", flow_id=flow_id, session_id=session_id, now=self.now()) is not None
         )
 
-    async def issue_code(self, session_id: str, request: FlowRequest, code_ttl: float, *, remember: bool) -> str | None:
+    async def issue_code(
+        self, session_id: str, request: AuthorizationRequest, code_ttl: float, *, remember: bool
+    ) -> str | None:
         """A code without asking: with `remember` the grant is written (a first-party client), without it a standing
         grant must cover the scopes at this moment.
 
@@ -145,10 +136,7 @@ class Flows(Base):
             "code_issue",
             session_id=session_id,
             client_id=request.client_id,
-            redirect_uri=request.redirect_uri,
-            scopes=sorted(request.scopes),
-            resource=list(request.resource),
-            code_challenge=request.code_challenge,
+            request=request.to_json(),
             code=digest(code),
             now=now,
             expires_at=now + timedelta(seconds=code_ttl),

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Literal
 
 from gateway.model import About, Client, GrantType, MacAlgorithm, MacDraft, TokenType, User
+from gateway.oauth.authorize import AuthorizationRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,21 +49,6 @@ class SignInCandidate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FlowRequest:
-    """A proven authorization request: what a flow remembers of it.
-
-    `state` is kept as bytes, since it must come back exactly. `resource` is RFC 8707's.
-    """
-
-    client_id: str
-    redirect_uri: str
-    scopes: frozenset[str]
-    state: bytes | None
-    code_challenge: str | None  # S256 only
-    resource: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Flow:
     """An authorization request after sign-in, and the answer that it got, once it has one.
 
@@ -71,7 +57,7 @@ class Flow:
 
     flow_id: str
     subject: str
-    request: FlowRequest
+    request: AuthorizationRequest
     expires_at: datetime
     decision: Literal["granted", "denied"] | None = None
     allowed: frozenset[str] = frozenset()

@@ -12,12 +12,11 @@ from typing import Final
 from gateway.crypto import digest, new_identifier, random_text
 from gateway.errors import OAuthError, OperatorError, invalid_client
 from gateway.model import Client, TokenType, format_scope
+from gateway.oauth.authorize import AuthorizationRequest
 from gateway.oauth.decisions import (
     CodeRecord,
-    CodeRequest,
     Issue,
     RefreshRecord,
-    RefreshRequest,
     Refuse,
     Repeat,
     Replay,
@@ -26,6 +25,7 @@ from gateway.oauth.decisions import (
     refuse_code,
     refuse_refresh,
 )
+from gateway.oauth.grants import ClientCredentialsGrant, CodeGrant, RefreshGrant
 from gateway.store.base import Base
 from gateway.store.clients import client_of
 from gateway.store.database import Database, Row, Statements
@@ -81,12 +81,9 @@ def _origin_of(row: Row, by: str, family_id: str, *, code: bytes | None = None, 
 
 def _code_record(row: Row) -> CodeRecord:
     return CodeRecord(
-        client_id=row["client_id"],
+        request=AuthorizationRequest.from_json(row["request"]),
         subject=row["subject"],
-        redirect_uri=row["redirect_uri"],
         scopes=frozenset(row["scopes"]),
-        resource=tuple(row["resource"]),
-        code_challenge=row["code_challenge"],
         expires_at=row["expires_at"],
         spent_at=row["spent_at"],
         revoked=row["revoked"],
@@ -121,35 +118,25 @@ def _unusable(kind: str, name: str, *, disabled: bool) -> str:
 class TokenIssue(Base):
     """Token responses. The methods raise OAuthError, after the commit, where they refuse."""
 
-    async def redeem_code(
-        self,
-        client: Client,
-        code: str,
-        redirect_uri: str | None,
-        code_verifier: str | None,
-        resource: tuple[str, ...],
-        now: datetime,
-    ) -> IssuedTokens:
+    async def redeem_code(self, client: Client, grant: CodeGrant, now: datetime) -> IssuedTokens:
         """Tokens for a code, once (RFC 6749, section 4.1.3), for a client that is authenticated already.
 
         A replay with everything right revokes what came from the code; whatever else is wrong changes nothing.
         """
-        if not self._keyring.is_ours(code, "gwc_"):
+        if not self._keyring.is_ours(grant.code, "gwc_"):
             raise refuse_code("invented code").error
-        request = CodeRequest(
-            client_id=client.client_id, redirect_uri=redirect_uri, code_verifier=code_verifier, resource=resource
-        )
         async with self._database.transaction() as statements:
-            outcome = await self._redeem(statements, client, digest(code), request, now)
+            outcome = await self._redeem(statements, client, grant, now)
         return _answer(outcome)
 
     async def _redeem(
-        self, statements: Statements, client: Client, code: bytes, request: CodeRequest, now: datetime
+        self, statements: Statements, client: Client, grant: CodeGrant, now: datetime
     ) -> IssuedTokens | OAuthError:
+        code = digest(grant.code)
         row = await statements.row("code_lock", digest=code)
         if row is None:
             return refuse_code("unknown code").error
-        match decide_code(_code_record(row), request, now):
+        match decide_code(_code_record(row), client.client_id, grant, now):
             case Refuse(error):
                 return error
             case Replay(error):
@@ -167,37 +154,29 @@ class TokenIssue(Base):
                     now,
                 )
 
-    async def refresh(
-        self,
-        client: Client,
-        refresh_token: str,
-        scopes: frozenset[str] | None,
-        resource: tuple[str, ...],
-        now: datetime,
-    ) -> IssuedTokens:
+    async def refresh(self, client: Client, grant: RefreshGrant, now: datetime) -> IssuedTokens:
         """New tokens for a refresh token, which is spent by it (RFC 6749, section 6).
 
         Reuse revokes the family (RFC 9700, section 4.14.2), but for the configured grace.
         """
-        if not refresh_token.isascii() or self._keyring.is_invented(refresh_token, "gwr_"):
+        if not grant.refresh_token.isascii() or self._keyring.is_invented(grant.refresh_token, "gwr_"):
             raise refuse_refresh("invented refresh token").error
-        request = RefreshRequest(client_id=client.client_id, scopes=scopes, resource=resource)
         async with self._database.transaction() as statements:
-            outcome = await self._rotate(statements, client, refresh_token, request, now)
+            outcome = await self._rotate(statements, client, grant, now)
         return _answer(outcome)
 
     async def _rotate(
-        self, statements: Statements, client: Client, presented: str, request: RefreshRequest, now: datetime
+        self, statements: Statements, client: Client, grant: RefreshGrant, now: datetime
     ) -> IssuedTokens | OAuthError:
-        used = digest(presented)
+        used = digest(grant.refresh_token)
         row = await statements.row("refresh_lock", digest=used)
         if row is None:
             return refuse_refresh("unknown refresh token").error
         spent = row["successor"] is not None
         successor_spent = spent and await statements.value("successor_find", digest=row["successor"]) is not False
         record = _refresh_record(row, successor_spent=successor_spent)
-        successors = self._keyring.successors(presented, row["salt"])
-        match decide_refresh(record, request, now, self._tokens.refresh_grace):
+        successors = self._keyring.successors(grant.refresh_token, row["salt"])
+        match decide_refresh(record, client.client_id, grant, now, self._tokens.refresh_grace):
             case Refuse(error):
                 return error
             case Replay(error):
@@ -214,11 +193,9 @@ class TokenIssue(Base):
                 follows = _Refresh(token=same[0], new=False)
         return await self._issue(statements, client, origin, self._access(client, scopes, resource), follows, now)
 
-    async def client_credentials(
-        self, client: Client, scopes: frozenset[str], resource: tuple[str, ...], now: datetime
-    ) -> IssuedTokens:
+    async def client_credentials(self, client: Client, grant: ClientCredentialsGrant, now: datetime) -> IssuedTokens:
         """An access token for the client itself (RFC 6749, section 4.4): without a refresh token."""
-        access = self._access(client, scopes, resource)
+        access = self._access(client, grant.scopes, grant.resource)
         return _answer(await self._issue(self._database, client, _Origin(by="client_credentials"), access, None, now))
 
     async def issue_token(

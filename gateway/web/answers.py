@@ -18,7 +18,17 @@ from gateway.oauth.authorize import PageError, RedirectError
 from gateway.web import pages, words
 from gateway.web.browser import FormRefused
 from gateway.web.pages import Link
-from gateway.web.plane import concerned, host_of, plane_of, prefers_json, request_id_of, target_of, tell_refusal
+from gateway.web.plane import (
+    concerned,
+    endpoint_of,
+    host_of,
+    page_of,
+    plane_of,
+    prefers_json,
+    request_id_of,
+    target_of,
+    tell_refusal,
+)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -76,7 +86,7 @@ async def every_answer(request: web.Request, handler: Handler) -> web.StreamResp
 
 def is_for_programs(request: web.Request) -> bool:
     """Programs of any origin may call these paths: no page is shown there, and no cookie counts."""
-    return request.path.startswith(WELL_KNOWN) or _endpoint(request) in _API
+    return request.path.startswith(WELL_KNOWN) or endpoint_of(request) in _API
 
 
 def json(content: object, *, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
@@ -109,7 +119,7 @@ def _turned_away(request: web.Request) -> web.Response | None:
         mend = f"have the client call {server.host}; a proxy in front of the gateway must pass Host on unchanged"
         _tell(request, "request refused", 421, "a host other than that of server.public_url", mend=mend)
         return _plain(request, 421)
-    if _endpoint(request) not in _PAGES:
+    if page_of(request) not in _PAGES:
         return None
     # A script of the same origin could fetch a page and post its form; a person's own navigation is a document.
     if request.headers.get("Sec-Fetch-Dest", "document") != "document":
@@ -219,15 +229,10 @@ def _page(request: web.Request, status: int, text: str, *, title: str = "", retr
     return told(request, status, title or words.of(status).title, text, (*again, account))
 
 
-def _endpoint(request: web.Request) -> str:
-    prefix = f"{plane_of(request).prefix}/"
-    return request.path.removeprefix(prefix) if request.path.startswith(prefix) else ""
-
-
 def _wants_page(request: web.Request) -> bool:
     if is_for_programs(request) or prefers_json(request):
         return False
-    return _endpoint(request) in _PAGES or "text/html" in request.headers.get("Accept", "")
+    return page_of(request) in _PAGES or "text/html" in request.headers.get("Accept", "")
 
 
 def _kept(exc: web.HTTPException) -> list[tuple[str, str]]:

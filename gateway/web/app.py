@@ -8,6 +8,7 @@ from aiohttp import web
 
 from gateway.config import Settings
 from gateway.oauth import client_metadata
+from gateway.oauth.authorize import Progress
 from gateway.store import Store
 from gateway.web import account, answers, endpoints, flow, pages
 from gateway.web.plane import PLANE, build, plane_of
@@ -19,6 +20,7 @@ _ASSET_POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; frame-anc
 
 _PAGES: Final[dict[str, tuple[answers.Handler, answers.Handler]]] = {
     "authorize": (flow.show, flow.answer),
+    f"authorize/{{progress:{'|'.join(step.value for step in Progress if step.value)}}}": (flow.show, flow.answer),
     "login": (account.show_login, account.login),
     "logout": (account.show_logout, account.logout),
     "account": (account.show_account, account.withdraw),

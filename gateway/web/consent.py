@@ -13,8 +13,8 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from gateway.oauth.authorize import AuthorizationRequest
 from gateway.oauth.forms import Form
-from gateway.store import FlowRequest
 from gateway.web.browser import FormRefused
 from gateway.web.plane import Plane
 
@@ -109,7 +109,7 @@ def groups_of(permissions: Collection[Permission], touched: str | None) -> list[
     return groups
 
 
-def places_of(plane: Plane, request: FlowRequest) -> list[tuple[str, str]]:
+def places_of(plane: Plane, request: AuthorizationRequest) -> list[tuple[str, str]]:
     """The resources that the client limits itself to: each route's name, and its address (RFC 8707)."""
     names = {route.resource: route.name for route in plane.routes}
     return [(names.get(resource, resource), resource) for resource in request.resource]

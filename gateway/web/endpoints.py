@@ -93,13 +93,11 @@ async def _issued(
     store, now = plane.store, plane.store.now()
     match grant:
         case CodeGrant():
-            return await store.redeem_code(
-                client, grant.code, grant.redirect_uri, grant.code_verifier, grant.resource, now
-            )
+            return await store.redeem_code(client, grant, now)
         case RefreshGrant():
-            return await store.refresh(client, grant.refresh_token, grant.scopes, grant.resource, now)
+            return await store.refresh(client, grant, now)
         case ClientCredentialsGrant():
-            return await store.client_credentials(client, grant.scopes, grant.resource, now)
+            return await store.client_credentials(client, grant, now)
 
 
 def _document(document: metadata.Document) -> web.Response:

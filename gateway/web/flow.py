@@ -16,8 +16,9 @@
         code ◀────────── Granted(scopes) ─────────────────▶ 303 code, state, iss                    │
                                  │ signed out, or another person, or the row is gone: 303 ──────────┘
 
-The request stays in the address all the way. Every form posts to the address that shows it, and opening that address
-goes on with the request: by Enter, reload or Back, in a second tab, or when the session was lost. Sessions may change
+The request stays in the address all the way, byte for byte as it came; only the address's path says how far the person
+has come with it (`authorize.Progress`). Every form posts to the address that shows it, and opening that address goes on
+with the request: by Enter, reload or Back, in a second tab, or when the session was lost. Sessions may change
 meanwhile: the flow is the person's, and the form's token the browser's. For another person consent is asked anew.
 
 Each arrow out of CONSENT is one guarded statement in the store, so a decision counts once, and what comes later hears
@@ -41,14 +42,14 @@ from aiohttp import web
 from gateway.errors import OAuthError
 from gateway.model import Session
 from gateway.oauth import authorize, forms, redirect_uris
-from gateway.oauth.authorize import AuthorizationRequest, Step
+from gateway.oauth.authorize import Asked, Progress, Step
 from gateway.oauth.forms import Form
-from gateway.store import Flow, FlowRequest
+from gateway.store import Flow
 from gateway.web import answers, browser, consent, pages, sign_in
 from gateway.web.browser import FormRefused
 from gateway.web.consent import Choice
 from gateway.web.pages import Link
-from gateway.web.plane import Plane, claimed_by, plane_of, prefers_json, query_of, raw_query
+from gateway.web.plane import Plane, claimed_by, plane_of, prefers_json, query_of, target_of
 from gateway.web.sign_in import NotSignedIn
 
 _PAGE: Final = "authorize"
@@ -67,10 +68,10 @@ async def show(request: web.Request) -> web.Response:
     if prefers_json(request):
         raise _person_needed(step)
     if session is not None and step is Step.ASK:
-        flow = await plane.store.start_flow(session.session_id, _flow_request(asked))
+        flow = await plane.store.start_flow(session.session_id, asked.request)
         if flow is None:  # signed out a moment ago
-            return _go_on(request, asked)
-        ticked = granted & asked.scopes if granted else asked.scopes
+            return _ask(request)
+        ticked = granted & asked.request.scopes if granted else asked.request.scopes
         return await _consent_page(request, flow, asked, session, ticked=ticked)
     return _sign_in_page(request, asked, session=session, choosing=step is Step.CHOOSE_ACCOUNT)
 
@@ -94,15 +95,15 @@ async def _sign_in(request: web.Request, form: Form) -> web.Response:
     sign_in.require_ours(request, _PAGE, form)
     asked = await _judged(request)
     if form.get("decision") == "deny":
-        raise authorize.denied(asked.redirect_uri, asked.state)
+        raise asked.request.denial()
     outcome = await sign_in.attempt(request, form)
     if isinstance(outcome, NotSignedIn):
         return _sign_in_page(request, asked, refused=outcome, username=form.get("username"))
-    asked = replace(asked, prompt=authorize.after_sign_in(asked.prompt))
+    asked = asked.identified()
     granted = await _granted(plane, asked, outcome.session)
     if authorize.next_step(asked, signed_in=True, granted=granted) is Step.ISSUE:
         return outcome.tell(plane, await _issue(request, asked, outcome.session))
-    return outcome.tell(plane, pages.redirect(_address(request, asked.prompt)))
+    return outcome.tell(plane, pages.redirect(_address(request, asked.progress)))
 
 
 async def _decide(request: web.Request, form: Form) -> web.Response:
@@ -113,27 +114,25 @@ async def _decide(request: web.Request, form: Form) -> web.Response:
     session = await plane.session(request)
     flow = None if session is None else await plane.store.flow(flow_id, session.session_id)
     if session is None or flow is None:
-        return _go_on(request, asked)
-    if flow.request != _flow_request(asked) or not choice.scopes <= asked.scopes:
+        return _ask(request)
+    if flow.request != asked.request or not choice.scopes <= asked.request.scopes:
         raise FormRefused("another request, or scopes that were not shown")
     if flow.decision is not None:
         return _answered(request, flow, choice, asked)
     if choice.select is not None:
-        ticked = consent.selected(choice, asked.scopes)
+        ticked = consent.selected(choice, asked.request.scopes)
         return await _consent_page(request, flow, asked, session, ticked=ticked, pressed=choice.select)
-    if choice.decision == "allow" and asked.scopes and not choice.scopes:
+    if choice.decision == "allow" and asked.request.scopes and not choice.scopes:
         return await _consent_page(request, flow, asked, session, ticked=frozenset(), nothing_ticked=True)
     return await _decided(request, flow, choice, asked, session)
 
 
-async def _decided(
-    request: web.Request, flow: Flow, choice: Choice, asked: AuthorizationRequest, session: Session
-) -> web.Response:
+async def _decided(request: web.Request, flow: Flow, choice: Choice, asked: Asked, session: Session) -> web.Response:
     """The decision, if none came before it; else what that one was answered."""
     plane = plane_of(request)
     if choice.decision == "deny":
         if await plane.store.deny(flow.flow_id, session.session_id):
-            raise authorize.denied(asked.redirect_uri, asked.state)
+            raise asked.request.denial()
     else:
         ttl = plane.settings.config.tokens.code_ttl
         code = await plane.store.allow(flow.flow_id, session.session_id, choice.scopes, ttl)
@@ -141,73 +140,74 @@ async def _decided(
             return _code_redirect(request, asked, code)
     decided = await plane.store.flow(flow.flow_id, session.session_id)
     if decided is None or decided.decision is None:  # signed out, switched off or over, a moment ago
-        return _go_on(request, asked)
+        return _ask(request)
     return _answered(request, decided, choice, asked)
 
 
-def _answered(request: web.Request, flow: Flow, choice: Choice, asked: AuthorizationRequest) -> web.Response:
+def _answered(request: web.Request, flow: Flow, choice: Choice, asked: Asked) -> web.Response:
     """What a flow that was decided already answers."""
     denied = flow.decision == "denied"
     same = (choice.decision == "deny") if denied else (choice.decision == "allow" and choice.scopes == flow.allowed)
     if not same or flow.spent:
-        return _decided_before(request, asked, denied=denied)
+        return _decided_before(request, asked.client.name, denied=denied)
     if denied:
-        raise authorize.denied(asked.redirect_uri, asked.state)
-    return _go_on(request, asked) if flow.code is None else _code_redirect(request, asked, flow.code)
+        raise asked.request.denial()
+    return _ask(request) if flow.code is None else _code_redirect(request, asked, flow.code)
 
 
-def _decided_before(request: web.Request, asked: AuthorizationRequest, *, denied: bool) -> web.Response:
-    plane, name = plane_of(request), asked.client.name
+def _decided_before(request: web.Request, name: str, *, denied: bool) -> web.Response:
     if denied:
         title, text = f"You’ve already declined {name}", "Nothing was shared with it this time."
     else:
         title = f"You’ve already allowed {name}"
         text = "You can return to it. To end its access, remove it from your connected applications."
     links = (
-        Link("Decide again", _address(request, asked.prompt | {"consent"})),
-        Link("Connected applications", f"{plane.prefix}/account"),
+        Link("Decide again", _address(request, Progress.CONSENT)),
+        Link("Connected applications", f"{plane_of(request).prefix}/account"),
     )
     return answers.told(request, 409, title, text, links)
 
 
-def _go_on(request: web.Request, asked: AuthorizationRequest) -> web.Response:
+def _ask(request: web.Request) -> web.Response:
     """To the request's address, as if it were opened: whoever is signed in by now is asked."""
-    return pages.redirect(_address(request, authorize.after_sign_in(asked.prompt) | {"consent"}))
+    return pages.redirect(_address(request, Progress.CONSENT))
 
 
-def _address(request: web.Request, prompt: frozenset[str]) -> str:
-    """Where the request goes on, as it came but for its `prompt`."""
-    return f"{plane_of(request).prefix}/{_PAGE}?{authorize.with_prompt(raw_query(request), prompt)}"
+def _address(request: web.Request, progress: Progress) -> str:
+    """Where the request goes on: its parameters as they came, after the path for how far the person has come."""
+    path = f"{plane_of(request).prefix}/{_PAGE}/{progress.value}".removesuffix("/")
+    return f"{path}?{target_of(request).partition('?')[2]}"
 
 
-async def _judged(request: web.Request) -> AuthorizationRequest:
+async def _judged(request: web.Request) -> Asked:
     plane, query = plane_of(request), query_of(request)
     claimed_by(request, query.get("client_id"))
     client = await plane.store.client(authorize.client_id_of(query))
-    return authorize.judge(query, client, frozenset(await plane.scopes()), plane.resources)
+    asked = authorize.judge(query, client, frozenset(await plane.scopes()), plane.resources)
+    return replace(asked, progress=Progress(request.match_info.get("progress", "")))
 
 
-async def _granted(plane: Plane, asked: AuthorizationRequest, session: Session | None) -> frozenset[str]:
+async def _granted(plane: Plane, asked: Asked, session: Session | None) -> frozenset[str]:
     """The scopes that the person allowed the client before, at the resources that it asks for now."""
     if session is None:
         return frozenset()
-    return await plane.store.granted_scopes(session.user.subject, asked.client.client_id, asked.resource)
+    return await plane.store.granted_scopes(session.user.subject, asked.client.client_id, asked.request.resource)
 
 
-async def _issue(request: web.Request, asked: AuthorizationRequest, session: Session) -> web.Response:
+async def _issue(request: web.Request, asked: Asked, session: Session) -> web.Response:
     plane, client = plane_of(request), asked.client
     ttl = plane.settings.config.tokens.code_ttl
-    code = await plane.store.issue_code(session.session_id, _flow_request(asked), ttl, remember=client.first_party)
+    code = await plane.store.issue_code(session.session_id, asked.request, ttl, remember=client.first_party)
     if code is not None:
         return _code_redirect(request, asked, code)
     if "none" in asked.prompt:
-        raise asked.refusal("interaction_required", "The person's sign-in or consent ended a moment ago.")
-    return _go_on(request, asked)  # the session, the grant or the client ended a moment ago
+        raise asked.request.refusal("interaction_required", "The person's sign-in or consent ended a moment ago.")
+    return _ask(request)  # the session, the grant or the client ended a moment ago
 
 
-def _code_redirect(request: web.Request, asked: AuthorizationRequest, code: str) -> web.Response:
+def _code_redirect(request: web.Request, asked: Asked, code: str) -> web.Response:
     issuer = plane_of(request).issuer
-    return pages.to_client(request, authorize.success_location(asked.redirect_uri, code, asked.state, issuer))
+    return pages.to_client(request, asked.request.success_location(code, issuer))
 
 
 def _person_needed(step: Step) -> OAuthError:
@@ -225,7 +225,7 @@ def _person_needed(step: Step) -> OAuthError:
 
 def _sign_in_page(
     request: web.Request,
-    asked: AuthorizationRequest,
+    asked: Asked,
     *,
     session: Session | None = None,
     choosing: bool = False,
@@ -235,12 +235,12 @@ def _sign_in_page(
     return sign_in.form_page(
         request,
         _PAGE,
-        _address(request, asked.prompt),
+        target_of(request),
         client=asked.client,
-        redirect_uri=asked.redirect_uri,
-        username=username or asked.login_hint or "",
+        redirect_uri=asked.request.redirect_uri,
+        username=username or asked.request.login_hint or "",
         session=session,
-        continue_to=_address(request, authorize.after_sign_in(asked.prompt)) if choosing else None,
+        continue_to=_address(request, asked.identified().progress) if choosing else None,
         refused=refused,
     )
 
@@ -248,7 +248,7 @@ def _sign_in_page(
 async def _consent_page(
     request: web.Request,
     flow: Flow,
-    asked: AuthorizationRequest,
+    asked: Asked,
     session: Session,
     *,
     ticked: frozenset[str],
@@ -257,36 +257,25 @@ async def _consent_page(
 ) -> web.Response:
     plane = plane_of(request)
     granted = await _granted(plane, asked, session)
-    permissions = consent.permissions_of(await plane.scopes(), asked.scopes, ticked, granted)
+    permissions = consent.permissions_of(await plane.scopes(), asked.request.scopes, ticked, granted)
     touched = None if pressed is None else pressed.partition(":")[2]
     secret = plane.cookies.form_secret(request) or browser.new_form_secret()
     context = {
         "client": asked.client,
-        "client_host": redirect_uris.shown_host(asked.redirect_uri),
-        "loopback": redirect_uris.is_loopback(asked.redirect_uri),
-        "private": redirect_uris.is_private(asked.redirect_uri),
+        "client_host": redirect_uris.shown_host(asked.request.redirect_uri),
+        "loopback": redirect_uris.is_loopback(asked.request.redirect_uri),
+        "private": redirect_uris.is_private(asked.request.redirect_uri),
         "session": session,
         "permissions": permissions,
         "groups": consent.groups_of(permissions, touched),
         "pressed": pressed,
-        "places": consent.places_of(plane, flow.request),
+        "places": consent.places_of(plane, asked.request),
         "nothing_ticked": nothing_ticked,
-        "action": _address(request, asked.prompt),
-        "other_account": _address(request, asked.prompt | {"consent", "select_account"}),
+        "action": target_of(request),
+        "other_account": _address(request, Progress.ACCOUNT),
         "csrf_token": browser.form_token(plane.keyring, _CONSENT, secret, flow.flow_id),
     }
     status = 400 if nothing_ticked else 200
-    response = pages.page(request, "consent.html", context, status=status, redirect_uri=asked.redirect_uri)
+    response = pages.page(request, "consent.html", context, status=status, redirect_uri=asked.request.redirect_uri)
     plane.cookies.keep_form_secret(request, response, secret)
     return response
-
-
-def _flow_request(asked: AuthorizationRequest) -> FlowRequest:
-    return FlowRequest(
-        client_id=asked.client.client_id,
-        redirect_uri=asked.redirect_uri,
-        scopes=asked.scopes,
-        state=asked.state,
-        code_challenge=asked.code_challenge,
-        resource=asked.resource,
-    )

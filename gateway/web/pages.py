@@ -10,7 +10,7 @@ from aiohttp import web
 
 from gateway.oauth import redirect_uris
 from gateway.resources import folder
-from gateway.web.plane import plane_of, request_id_of
+from gateway.web.plane import page_of, plane_of, request_id_of
 from gateway.web.policy import headers, policy
 
 _REDIRECT_HEADERS: Final = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
@@ -41,7 +41,7 @@ def page(
     shared = {"brand": plane.branding, "prefix": plane.prefix, "static": f"{plane.prefix}/static"}
     text = aiohttp_jinja2.render_string(template, request, {**shared, **context})
     more = {} if retry_after is None else {"Retry-After": str(retry_after)}
-    in_popup = request.path == f"{plane.prefix}/authorize"
+    in_popup = page_of(request) == "authorize"
     return web.Response(
         text=text,
         status=status,

@@ -149,12 +149,7 @@ def address_of(request: web.Request) -> str:
 
 def query_of(request: web.Request) -> Form:
     """The query's parameters, from the bytes as they came: a URL type would decode and encode them anew."""
-    return forms.parse(raw_query(request))
-
-
-def raw_query(request: web.Request) -> bytes:
-    """The query as it came, not decoded."""
-    return request.raw_path.partition("?")[2].encode("utf-8", "surrogateescape")
+    return forms.parse(request.raw_path.partition("?")[2].encode("utf-8", "surrogateescape"))
 
 
 def target_of(request: web.Request) -> str:
@@ -166,6 +161,17 @@ def prefers_json(request: web.Request) -> bool:
     """Whether the request names JSON in its Accept fields, and would rather have it than a page."""
     accepted = (value.encode("utf-8", "surrogateescape") for value in request.headers.getall("Accept", []))
     return prefers(accepted, b"application/json", over=b"text/html")
+
+
+def endpoint_of(request: web.Request) -> str:
+    """The request's path below `oauth_prefix`; nothing outside of it."""
+    prefix = f"{plane_of(request).prefix}/"
+    return request.path.removeprefix(prefix) if request.path.startswith(prefix) else ""
+
+
+def page_of(request: web.Request) -> str:
+    """The page that a request is for, whatever stands behind it in the path."""
+    return endpoint_of(request).partition("/")[0]
 
 
 def host_of(request: web.Request) -> str:

@@ -27,15 +27,13 @@ create table flows (
     flow_id text primary key,
     subject text not null,
     client_id text not null,
-    redirect_uri text not null,
-    scopes text[] not null,
-    state bytea,
-    code_challenge text,
-    resource text[] not null,
+    -- The authorization request whole, as the program writes and reads it (`gateway/oauth/authorize.py`). Another
+    -- parameter of requests is another member, and no change of the schema. So in `codes`.
+    request jsonb not null,
     created_at timestamptz not null,
     expires_at timestamptz not null,
     decision text, -- null while the person's answer is awaited
-    allowed text[], -- what of `scopes` was allowed; set with the decision "granted"
+    allowed text[], -- which of the scopes asked for; set with the decision "granted"
     code_digest bytea,
     sealed_code bytea, -- worth something for as long as the code is
     constraint flows_subject_fkey foreign key (subject) references users on delete cascade,
@@ -65,10 +63,8 @@ create index families_expires_at on families (expires_at);
 create table codes (
     digest bytea primary key,
     grant_id text not null,
-    redirect_uri text not null,
-    scopes text[] not null,
-    resource text[] not null,
-    code_challenge text,
+    request jsonb not null,
+    scopes text[] not null, -- which of the scopes asked for were allowed
     client_generation integer not null,
     user_generation integer not null,
     issued_at timestamptz not null,

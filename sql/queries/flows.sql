@@ -1,9 +1,7 @@
 -- name: flow_start
 -- A request waits for a person's decision: of somebody who is signed in, and for a live client.
-insert into flows (
-    flow_id, subject, client_id, redirect_uri, scopes, state, code_challenge, resource, created_at, expires_at
-)
-select $flow_id, s.subject, c.client_id, $redirect_uri, $scopes, $state, $code_challenge, $resource, $now, $expires_at
+insert into flows (flow_id, subject, client_id, request, created_at, expires_at)
+select $flow_id, s.subject, c.client_id, $request, $now, $expires_at
 from living_sessions s
 join clients c on c.client_id = $client_id
 where s.session_id = $session_id and s.expires_at > $now and c.disabled_at is null
@@ -30,35 +28,32 @@ with decided as (
     update flows f set decision = 'granted', allowed = $allowed, code_digest = $code, sealed_code = $sealed_code
     from living_sessions s, clients c
     where f.flow_id = $flow_id and s.session_id = $session_id and f.decision is null and f.expires_at > $now
-        and $allowed::text[] <@ f.scopes
+        and to_jsonb($allowed::text[]) <@ (f.request -> 'scopes')
         and s.subject = f.subject and s.expires_at > $now
         and c.client_id = f.client_id and c.disabled_at is null
-    returning f.client_id, f.redirect_uri, f.scopes, f.resource, f.code_challenge,
-        f.subject, s.user_generation, c.generation as client_generation
+    returning f.client_id, f.request, f.subject, s.user_generation, c.generation as client_generation
 ), granted as (
     insert into grants as g (grant_id, subject, client_id, resource, scopes, created_at, updated_at)
-    select $grant_id, subject, client_id, array(select unnest(resource) order by 1), $allowed, $now, $now from decided
+    select $grant_id, subject, client_id, array(select jsonb_array_elements_text(request -> 'resource') order by 1),
+        $allowed, $now, $now
+    from decided
     on conflict (subject, client_id, resource) where revoked_at is null do update set
         scopes = array(
-            (select unnest(g.scopes) except select unnest(d.scopes) from decided d)
+            (select unnest(g.scopes) except select jsonb_array_elements_text(d.request -> 'scopes') from decided d)
             union select unnest(excluded.scopes)
             order by 1
         ),
         updated_at = $now
     returning g.grant_id
 ), issued as (
-    insert into codes (
-        digest, grant_id, redirect_uri, scopes, resource, code_challenge, client_generation, user_generation,
-        issued_at, expires_at
-    )
-    select $code, g.grant_id, d.redirect_uri, $allowed, d.resource, d.code_challenge, d.client_generation,
-        d.user_generation, $now, $expires_at
+    insert into codes (digest, grant_id, request, scopes, client_generation, user_generation, issued_at, expires_at)
+    select $code, g.grant_id, d.request, $allowed, d.client_generation, d.user_generation, $now, $expires_at
     from decided d, granted g
     returning digest
 ), recorded as (
     insert into events (at, kind, subject, client_id, detail)
     select $now, 'consent.given', subject, client_id,
-        jsonb_build_object('scopes', $allowed::text[], 'resource', resource)
+        jsonb_build_object('scopes', $allowed::text[], 'resource', request -> 'resource')
     from decided
 )
 select grant_id from granted where exists (select from issued);
@@ -92,14 +87,15 @@ select 1 from decided;
 -- name: code_issue
 -- A code without asking: from a grant that covers it, or one that is written now ($remember, a first-party client).
 with person as (
-    select s.subject, s.user_generation, c.client_id, c.generation as client_generation
+    select s.subject, s.user_generation, c.client_id, c.generation as client_generation,
+        array(select jsonb_array_elements_text($request::jsonb -> 'scopes') order by 1) as scopes,
+        array(select jsonb_array_elements_text($request::jsonb -> 'resource') order by 1) as resource
     from living_sessions s
     join clients c on c.client_id = $client_id
     where s.session_id = $session_id and s.expires_at > $now and c.disabled_at is null
 ), written as (
     insert into grants as g (grant_id, subject, client_id, resource, scopes, created_at, updated_at)
-    select $grant_id, subject, client_id, array(select unnest($resource::text[]) order by 1), $scopes, $now, $now
-    from person where $remember::boolean
+    select $grant_id, subject, client_id, resource, scopes, $now, $now from person where $remember::boolean
     on conflict (subject, client_id, resource) where revoked_at is null do update set
         scopes = array(select unnest(g.scopes) union select unnest(excluded.scopes) order by 1),
         updated_at = $now
@@ -107,21 +103,16 @@ with person as (
 ), standing as (
     select g.grant_id
     from grants g
-    join person p on p.subject = g.subject and p.client_id = g.client_id
-    where g.revoked_at is null and g.resource = array(select unnest($resource::text[]) order by 1)
-        and $scopes::text[] <@ g.scopes and not $remember
+    join person p on p.subject = g.subject and p.client_id = g.client_id and p.resource = g.resource
+    where g.revoked_at is null and p.scopes <@ g.scopes and not $remember
 ), issued as (
-    insert into codes (
-        digest, grant_id, redirect_uri, scopes, resource, code_challenge, client_generation, user_generation,
-        issued_at, expires_at
-    )
-    select $code, g.grant_id, $redirect_uri, $scopes, $resource, $code_challenge, p.client_generation,
-        p.user_generation, $now, $expires_at
+    insert into codes (digest, grant_id, request, scopes, client_generation, user_generation, issued_at, expires_at)
+    select $code, g.grant_id, $request, p.scopes, p.client_generation, p.user_generation, $now, $expires_at
     from person p, (select grant_id from written union all select grant_id from standing) g
     returning digest
 ), recorded as (
     insert into events (at, kind, subject, client_id, detail)
-    select $now, 'consent.assumed', subject, client_id, jsonb_build_object('scopes', $scopes::text[])
+    select $now, 'consent.assumed', subject, client_id, jsonb_build_object('scopes', scopes)
     from person
     where exists (select from issued)
 )

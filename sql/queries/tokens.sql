@@ -1,8 +1,7 @@
 -- name: code_lock
 -- An authorization code with all that it hangs on, locked until the transaction ends; and its grant, which does not
 -- shrink meanwhile. The grant first, as who shrinks it does, or the two could wait for each other.
-select k.redirect_uri, k.scopes, k.resource, k.code_challenge, k.expires_at, k.spent_at, k.family_id,
-    k.client_generation, k.user_generation, g.client_id, g.subject,
+select k.request, k.scopes, k.expires_at, k.spent_at, k.family_id, k.client_generation, k.user_generation, g.subject,
     g.revoked_at is not null or c.disabled_at is not null or u.disabled_at is not null
         or c.generation <> k.client_generation or u.generation <> k.user_generation
         or not k.scopes <@ g.scopes as revoked
@@ -50,8 +49,8 @@ with person as (
     insert into families (
         family_id, grant_id, scopes, resource, client_generation, user_generation, created_at, expires_at
     )
-    select $family_id, k.grant_id, k.scopes, k.resource, k.client_generation, k.user_generation, $now,
-        greatest($access_expires_at, $refresh_expires_at)
+    select $family_id, k.grant_id, k.scopes, array(select jsonb_array_elements_text(k.request -> 'resource')),
+        k.client_generation, k.user_generation, $now, greatest($access_expires_at, $refresh_expires_at)
     from codes k, access
     where k.digest = $code
 ), redeemed as (

@@ -9,6 +9,7 @@ import pytest
 
 from gateway.errors import OperatorError
 from gateway.guard import Allowed, Guard, Refused
+from gateway.oauth.grants import ClientCredentialsGrant
 from gateway.store import Store
 
 from .conftest import World, new_client, settings_for, verdict_of
@@ -212,7 +213,9 @@ async def test_clock_set_back_revives_no_token(world: World) -> None:
 
 async def test_token_for_another_resource_is_refused(world: World) -> None:
     resources = ("https://api.example.com/notes", "https://api.example.com/elsewhere")
-    tokens = await world.store.client_credentials(world.client, frozenset({"read"}), resources[:1], datetime.now(UTC))
+    tokens = await world.store.client_credentials(
+        world.client, ClientCredentialsGrant(frozenset({"read"}), resources[:1]), datetime.now(UTC)
+    )
     assert isinstance(await world.check(world.call(f"Bearer {tokens.access_token}")), Allowed)
     verdict = await world.check(world.call(f"Bearer {tokens.access_token}", route="other"))
     assert "another resource" in _is_refused(verdict, 401, "invalid_token").description

@@ -9,6 +9,7 @@ import pytest
 
 from gateway.guard import Allowed, Pending, Refused, settled
 from gateway.guard.ledger import LEASE
+from gateway.oauth.grants import ClientCredentialsGrant
 from gateway.store.records import IssuedTokens
 from tests.guard.conftest import Offset, Worker, World, new_client
 from tests.guard.relay import Relay
@@ -56,7 +57,7 @@ async def test_verdict_is_the_same_whether_the_token_is_held_or_not(world: World
     now = datetime.now(UTC)
     good, low = await world.token("read", "write"), await world.token("read")
     aimed = await world.store.client_credentials(
-        world.client, frozenset({"read"}), ("https://api.example.com/other",), now
+        world.client, ClientCredentialsGrant(frozenset({"read"}), ("https://api.example.com/other",)), now
     )
     person, signing = await rig.tokens(scopes=frozenset({"read"})), await world.token(kind="mac")
     dead = await world.token()
@@ -90,7 +91,9 @@ async def test_verdict_is_the_same_whether_the_token_is_held_or_not(world: World
 
 async def test_what_is_held_for_one_route_does_not_open_another(world: World) -> None:
     resource = "https://api.example.com/notes"
-    tokens = await world.store.client_credentials(world.client, frozenset({"read"}), (resource,), datetime.now(UTC))
+    tokens = await world.store.client_credentials(
+        world.client, ClientCredentialsGrant(frozenset({"read"}), (resource,)), datetime.now(UTC)
+    )
     async with world.worker() as worker:
         await worker.holds(tokens)
         foreign = worker.at_once(tokens, route="other")

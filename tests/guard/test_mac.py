@@ -14,6 +14,7 @@ from oauthlib.oauth2.rfc6749.tokens import prepare_mac_header
 
 from gateway.crypto import digest
 from gateway.guard import Allowed, Call, Guard, Refused
+from gateway.oauth.grants import ClientCredentialsGrant
 from gateway.store.records import IssuedTokens
 from tests.counts import scaled
 from tests.serving import until
@@ -343,7 +344,7 @@ async def test_low_scope_keeps_the_nonce(world: World) -> None:
 async def test_mac_token_for_another_resource_keeps_the_nonce(world: World) -> None:
     client, _ = await world.store.create_client(new_client("mac"))
     tokens = await world.store.client_credentials(
-        client, frozenset({"read"}), ("https://api.example.com/notes",), datetime.now(UTC)
+        client, ClientCredentialsGrant(frozenset({"read"}), ("https://api.example.com/notes",)), datetime.now(UTC)
     )
     verdict = await world.check(world.signed(tokens, route="other"))
     _is_refused(verdict, 401, "invalid_token", "another resource")

@@ -13,6 +13,7 @@ import pytest
 
 from gateway.credentials import mac
 from gateway.guard import Allowed, BodyAwaited, Call, Guard, Pending, Refused, Verdict, settled
+from gateway.oauth.grants import ClientCredentialsGrant
 from gateway.store.records import IssuedTokens
 from tests.serving import until
 
@@ -85,7 +86,9 @@ async def test_usual_form_is_judged_as_any_other(world: World, name: str) -> Non
     world.clock.stop()  # a second that passes makes another nonce of the same characters
     client, _ = await world.store.create_client(new_client("mac"))
     aimed = ("https://api.example.com/notes",)
-    tokens = await world.store.client_credentials(client, frozenset({"read"}), aimed, datetime.now(UTC))
+    tokens = await world.store.client_credentials(
+        client, ClientCredentialsGrant(frozenset({"read"}), aimed), datetime.now(UTC)
+    )
     async with world.worker(elapsed=Offset()) as worker:
         await _held(worker, tokens)
 
@@ -168,7 +171,9 @@ async def test_configuration_counts_in_the_usual_form_too(world: World, table: d
 
 async def test_client_of_draft_00_does_not_sign_in_the_usual_form(world: World) -> None:
     client, _ = await world.store.create_client(new_client("mac", mac_drafts=("00",)))
-    tokens = await world.store.client_credentials(client, frozenset({"read"}), (), datetime.now(UTC))
+    tokens = await world.store.client_credentials(
+        client, ClientCredentialsGrant(frozenset({"read"})), datetime.now(UTC)
+    )
     async with world.worker() as worker:
         await verdict_of(worker.guard, world.signed(tokens, ts=None, nonce="1:n"))
         assert not _is_at_once(worker.guard, world.signed(tokens))

@@ -1,6 +1,6 @@
 """The authorization endpoint's decisions (RFC 6749, section 4.1)."""
 
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
 from urllib.parse import parse_qs, parse_qsl, quote_from_bytes, urlsplit
 
 import pytest
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from gateway.model import Client
 from gateway.oauth import authorize, forms
-from gateway.oauth.authorize import AuthorizationRequest, PageError, RedirectError, Step
+from gateway.oauth.authorize import Asked, AuthorizationRequest, PageError, Progress, RedirectError, Step
 from tests.oauth.clients import CONFIDENTIAL, PUBLIC, REDIRECT, RESOURCE, SCOPES, client
 
 CHALLENGE = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"
@@ -20,7 +20,7 @@ GOOD = (
 ISSUER = "https://id.example/"
 
 
-def judge(query: str | bytes, by: Client | None = CONFIDENTIAL) -> AuthorizationRequest:
+def judge(query: str | bytes, by: Client | None = CONFIDENTIAL) -> Asked:
     form = forms.parse(query if isinstance(query, bytes) else query.encode())
     authorize.client_id_of(form)
     return authorize.judge(form, by, SCOPES | {"other"}, frozenset({RESOURCE}))
@@ -32,8 +32,9 @@ def without(name: str) -> str:
 
 def test_a_good_request_is_read_whole() -> None:
     asked = judge(f"{GOOD}&resource={RESOURCE}&login_hint=ada&prompt=login+consent&unknown=1")
-    assert asked == AuthorizationRequest(
-        client=CONFIDENTIAL,
+    assert asked.client == CONFIDENTIAL
+    assert asked.request == AuthorizationRequest(
+        client_id=CONFIDENTIAL.client_id,
         redirect_uri=REDIRECT,
         scopes=frozenset({"notes:read"}),
         state=b"s",
@@ -128,26 +129,26 @@ def test_a_parameter_without_a_value_counts_as_omitted(name: str) -> None:
 
 def test_a_client_may_be_exempt_from_pkce_if_it_holds_a_secret() -> None:
     query = without("code_challenge").replace("&code_challenge_method=S256", "")
-    assert judge(query, client(pkce_required=False)).code_challenge is None
+    assert judge(query, client(pkce_required=False)).request.code_challenge is None
 
 
 def test_the_order_of_scopes_is_free_and_repeats_count_once() -> None:
-    one = judge(GOOD.replace("notes:read", "notes:read+notes:write"))
-    other = judge(GOOD.replace("notes:read", "notes:write+notes:read+notes:write"))
+    one = judge(GOOD.replace("notes:read", "notes:read+notes:write")).request
+    other = judge(GOOD.replace("notes:read", "notes:write+notes:read+notes:write")).request
     assert one.scopes == other.scopes == {"notes:read", "notes:write"}
 
 
 @pytest.mark.parametrize("query", [without("scope"), without("scope") + "&scope="])
 def test_without_a_scope_all_of_the_clients_are_asked_for(query: str) -> None:
-    assert judge(query, client(scopes=frozenset({"notes:read", "gone"}))).scopes == {"notes:read"}
+    assert judge(query, client(scopes=frozenset({"notes:read", "gone"}))).request.scopes == {"notes:read"}
 
 
 @given(st.binary(min_size=1))
 def test_state_comes_back_exactly_on_success_and_on_errors(state: bytes) -> None:
     raw = (without("state") + "&state=").encode() + quote_from_bytes(state, safe="").encode()
-    asked = judge(raw)
+    asked = judge(raw).request
     refusal = asked.refusal("access_denied", "no").location(ISSUER)
-    success = authorize.success_location(asked.redirect_uri, "gwc_x", asked.state, ISSUER)
+    success = asked.success_location("gwc_x", ISSUER)
     for location in (refusal, success):
         members = dict(parse_qsl(urlsplit(location).query, encoding="latin-1", strict_parsing=True))
         assert members["state"].encode("latin-1") == state
@@ -155,7 +156,7 @@ def test_state_comes_back_exactly_on_success_and_on_errors(state: bytes) -> None
 
 
 def test_no_state_stays_no_state() -> None:
-    assert "state" not in authorize.success_location(REDIRECT, "gwc_x", judge(without("state")).state, ISSUER)
+    assert "state" not in judge(without("state")).request.success_location("gwc_x", ISSUER)
 
 
 READ = frozenset({"notes:read"})
@@ -220,21 +221,73 @@ def test_prompt_none_shows_no_page(by: Client, signed_in: bool, granted: frozens
 def test_a_client_can_ask_for_a_page_that_nothing_else_needs(prompt: str, step: Step) -> None:
     asked = judge(f"{GOOD}&prompt={prompt}", CONFIDENTIAL)
     assert authorize.next_step(asked, signed_in=True, granted=SCOPES) is step
-    done = replace(asked, prompt=authorize.after_sign_in(asked.prompt))
-    assert authorize.next_step(done, signed_in=True, granted=SCOPES) in (Step.ISSUE, Step.ASK)
+    done = asked.identified()
+    assert authorize.next_step(done, signed_in=True, granted=SCOPES) is (
+        Step.ASK if "consent" in prompt else Step.ISSUE
+    )
+    assert done.request == asked.request
 
 
 @pytest.mark.parametrize(
-    ("query", "prompt", "goes_on"),
+    ("prompt", "progress", "still", "then"),
     [
-        (b"a=1&b=%ff%00+", frozenset(), "a=1&b=%ff%00+"),
-        (b"a=1&prompt=login&b=2", frozenset(), "a=1&b=2"),
-        (b"pr%6fmpt=login&a=1&prompt", frozenset(), "a=1"),
-        (b"a=1&prompt=login", frozenset({"consent", "select_account"}), "a=1&prompt=consent%20select_account"),
-        ("a=ü".encode(), frozenset(), "a=%C3%BC"),
-        (b"a=\xff\"<> '", frozenset(), "a=%FF\"<>%20'"),
-        (b"", frozenset(), ""),
+        ("", Progress.BEGUN, "", Progress.BEGUN),
+        ("consent", Progress.BEGUN, "consent", Progress.BEGUN),
+        ("login", Progress.BEGUN, "login", Progress.IDENTIFIED),
+        ("select_account login", Progress.IDENTIFIED, "", Progress.IDENTIFIED),
+        ("login consent", Progress.IDENTIFIED, "consent", Progress.IDENTIFIED),
+        ("login", Progress.CONSENT, "consent", Progress.CONSENT),
+        ("none", Progress.CONSENT, "none consent", Progress.CONSENT),
+        ("login", Progress.ACCOUNT, "consent select_account", Progress.CONSENT),
     ],
 )
-def test_a_request_goes_on_as_it_came_but_for_its_prompt(query: bytes, prompt: frozenset[str], goes_on: str) -> None:
-    assert authorize.with_prompt(query, prompt) == goes_on
+def test_what_a_person_did_is_not_asked_of_them_again(
+    prompt: str, progress: Progress, still: str, then: Progress
+) -> None:
+    asked = replace(judge(f"{GOOD}&prompt={prompt.replace(' ', '+')}"), progress=progress)
+    assert asked.prompt == frozenset(still.split())
+    assert asked.identified().progress is then
+
+
+# -- what is stored ----------------------------------------------------------------------------------------------
+
+
+@given(
+    st.builds(
+        AuthorizationRequest,
+        client_id=st.just("c_web"),
+        redirect_uri=st.just(REDIRECT),
+        scopes=st.frozensets(st.sampled_from(sorted(SCOPES))),
+        resource=st.lists(st.sampled_from([RESOURCE, "https://x.example/"]), unique=True).map(tuple),
+        state=st.none() | st.binary(),
+        code_challenge=st.sampled_from([None, CHALLENGE]),
+        prompt=st.frozensets(st.sampled_from(["login", "consent", "select_account"])),
+        login_hint=st.none() | st.text(),
+    )
+)
+def test_a_request_is_stored_whole(request_: AuthorizationRequest) -> None:
+    assert AuthorizationRequest.from_json(request_.to_json()) == request_
+
+
+def test_another_parameter_is_another_field() -> None:
+    @dataclass(frozen=True, slots=True, kw_only=True)
+    class Wider(AuthorizationRequest):
+        nonce: str | None = None
+        acr_values: tuple[str, ...] = ()
+        max_age: int | None = None
+
+    asked = judge(f"{GOOD}&resource={RESOURCE}").request
+    known = {field.name: getattr(asked, field.name) for field in fields(asked)}
+    wider = Wider(**known, nonce="n", acr_values=("a", "b"), max_age=60)
+    assert Wider.from_json(wider.to_json()) == wider
+    # Workers of the release before and of the one after share what is stored.
+    assert Wider.from_json(asked.to_json()) == Wider(**known)
+    assert AuthorizationRequest.from_json(wider.to_json()) == asked
+
+
+@pytest.mark.parametrize("hint", ["%00", "%ff", "a%00%edb", "%ed%a0%80"])
+def test_a_hint_that_no_database_could_hold_is_made_one_that_it_can(hint: str) -> None:
+    text = judge(f"{GOOD}&login_hint={hint}").request.login_hint
+    assert text is not None
+    assert "\0" not in text
+    assert text.encode().decode() == text

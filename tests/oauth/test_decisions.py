@@ -9,36 +9,39 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.oauth import pkce
+from gateway.oauth.authorize import AuthorizationRequest
 from gateway.oauth.decisions import (
     CodeRecord,
-    CodeRequest,
     Issue,
     RefreshRecord,
-    RefreshRequest,
     Refuse,
     Repeat,
     Replay,
     decide_code,
     decide_refresh,
 )
+from gateway.oauth.grants import CodeGrant, RefreshGrant
 
 NOW = datetime(2030, 1, 1, 12, tzinfo=UTC)
 VERIFIER = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"  # RFC 7636, appendix B
 CHALLENGE = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"
 API, OTHER_API = "https://api.example.com/notes", "https://api.example.com/mail"
 
-CODE = CodeRecord(
+ASKED = AuthorizationRequest(
     client_id="c1",
-    subject="u1",
     redirect_uri="https://client.example/cb",
-    scopes=frozenset({"a", "b"}),
-    resource=(),
+    scopes=frozenset({"a", "b", "not allowed"}),
     code_challenge=CHALLENGE,
+)
+CODE = CodeRecord(
+    request=ASKED,
+    subject="u1",
+    scopes=frozenset({"a", "b"}),
     expires_at=NOW + timedelta(seconds=60),
     spent_at=None,
     revoked=False,
 )
-CODE_REQUEST = CodeRequest(client_id="c1", redirect_uri="https://client.example/cb", code_verifier=VERIFIER)
+CODE_GRANT = CodeGrant("gwc_x", redirect_uri="https://client.example/cb", code_verifier=VERIFIER)
 
 REFRESH = RefreshRecord(
     client_id="c1",
@@ -50,11 +53,17 @@ REFRESH = RefreshRecord(
     successor_spent=False,
     revoked=False,
 )
-REFRESH_REQUEST = RefreshRequest(client_id="c1")
+REFRESH_GRANT = RefreshGrant("gwr_x")
 
 
 def ago(seconds: float) -> datetime:
     return NOW - timedelta(seconds=seconds)
+
+
+def code_with(**changes: Any) -> CodeRecord:
+    """The code with other values, of its own or of the request that it was issued for."""
+    of_request = {name: changes.pop(name) for name in ("code_challenge", "resource") if name in changes}
+    return replace(CODE, request=replace(ASKED, **of_request), **changes)
 
 
 SPENT: dict[str, Any] = {"spent_at": ago(30)}
@@ -99,18 +108,20 @@ CODE_TABLE: list[tuple[str, dict[str, Any], dict[str, Any], type, str]] = [
 
 
 @pytest.mark.parametrize(
-    ("record", "request_", "kind", "error"), [row[1:] for row in CODE_TABLE], ids=[row[0] for row in CODE_TABLE]
+    ("record", "grant", "kind", "error"), [row[1:] for row in CODE_TABLE], ids=[row[0] for row in CODE_TABLE]
 )
-def test_code_is_judged_by_the_table(record: dict[str, Any], request_: dict[str, Any], kind: type, error: str) -> None:
-    decision = decide_code(replace(CODE, **record), replace(CODE_REQUEST, **request_), NOW)
+def test_code_is_judged_by_the_table(record: dict[str, Any], grant: dict[str, Any], kind: type, error: str) -> None:
+    client_id = grant.get("client_id", "c1")
+    presented = replace(CODE_GRANT, **{name: value for name, value in grant.items() if name != "client_id"})
+    decision = decide_code(code_with(**record), client_id, presented, NOW)
     assert type(decision) is kind
     if isinstance(decision, Refuse | Replay):
         assert decision.error.error == error
 
 
 def test_unknown_code_is_refused_like_any_other() -> None:
-    unknown = decide_code(None, CODE_REQUEST, NOW)
-    foreign = decide_code(CODE, replace(CODE_REQUEST, client_id="c2"), NOW)
+    unknown = decide_code(None, "c1", CODE_GRANT, NOW)
+    foreign = decide_code(CODE, "c2", CODE_GRANT, NOW)
     assert isinstance(unknown, Refuse)
     assert isinstance(foreign, Refuse)
     assert unknown.error.body() == foreign.error.body()
@@ -118,9 +129,9 @@ def test_unknown_code_is_refused_like_any_other() -> None:
 
 
 def test_code_gives_the_scopes_and_resource_it_was_made_for() -> None:
-    record = replace(CODE, resource=(API, OTHER_API))
-    assert decide_code(record, CODE_REQUEST, NOW) == Issue(CODE.scopes, (API, OTHER_API))
-    assert decide_code(record, replace(CODE_REQUEST, resource=(API,)), NOW) == Issue(CODE.scopes, (API,))
+    record = code_with(resource=(API, OTHER_API))
+    assert decide_code(record, "c1", CODE_GRANT, NOW) == Issue(CODE.scopes, (API, OTHER_API))
+    assert decide_code(record, "c1", replace(CODE_GRANT, resource=(API,)), NOW) == Issue(CODE.scopes, (API,))
 
 
 REFRESH_TABLE: list[tuple[str, dict[str, Any], dict[str, Any], float, type, str]] = [
@@ -162,53 +173,62 @@ REFRESH_TABLE: list[tuple[str, dict[str, Any], dict[str, Any], float, type, str]
 
 
 @pytest.mark.parametrize(
-    ("record", "request_", "grace", "kind", "error"),
+    ("record", "grant", "grace", "kind", "error"),
     [row[1:] for row in REFRESH_TABLE],
     ids=[row[0] for row in REFRESH_TABLE],
 )
 def test_refresh_token_is_judged_by_the_table(
-    record: dict[str, Any], request_: dict[str, Any], grace: float, kind: type, error: str
+    record: dict[str, Any], grant: dict[str, Any], grace: float, kind: type, error: str
 ) -> None:
-    decision = decide_refresh(replace(REFRESH, **record), replace(REFRESH_REQUEST, **request_), NOW, grace)
+    client_id = grant.get("client_id", "c1")
+    presented = replace(REFRESH_GRANT, **{name: value for name, value in grant.items() if name != "client_id"})
+    decision = decide_refresh(replace(REFRESH, **record), client_id, presented, NOW, grace)
     assert type(decision) is kind
     if isinstance(decision, Refuse | Replay):
         assert decision.error.error == error
 
 
 def test_unknown_refresh_token_is_refused() -> None:
-    assert isinstance(decide_refresh(None, REFRESH_REQUEST, NOW), Refuse)
+    assert isinstance(decide_refresh(None, "c1", REFRESH_GRANT, NOW), Refuse)
 
 
 @given(
     record=st.builds(
         CodeRecord,
-        client_id=st.sampled_from(["c1", "c2"]),
+        request=st.builds(
+            AuthorizationRequest,
+            client_id=st.sampled_from(["c1", "c2"]),
+            redirect_uri=st.sampled_from([ASKED.redirect_uri, "https://client.example/other"]),
+            scopes=st.just(ASKED.scopes),
+            resource=st.sampled_from([(), (API,)]),
+            code_challenge=st.sampled_from([None, CHALLENGE, pkce.challenge_of("y" * 43)]),
+        ),
         subject=st.just("u1"),
-        redirect_uri=st.sampled_from([CODE.redirect_uri, "https://client.example/other"]),
         scopes=st.just(CODE.scopes),
-        resource=st.sampled_from([(), (API,)]),
-        code_challenge=st.sampled_from([None, CHALLENGE, pkce.challenge_of("y" * 43)]),
         expires_at=st.sampled_from([ago(1), NOW, NOW + timedelta(seconds=1)]),
         spent_at=st.sampled_from([None, ago(1), NOW + timedelta(seconds=1)]),
         revoked=st.booleans(),
     ),
-    request_=st.builds(
-        CodeRequest,
-        client_id=st.sampled_from(["c1", "c2"]),
-        redirect_uri=st.sampled_from([None, CODE.redirect_uri]),
+    client_id=st.sampled_from(["c1", "c2"]),
+    grant=st.builds(
+        CodeGrant,
+        code=st.just("gwc_x"),
+        redirect_uri=st.sampled_from([None, ASKED.redirect_uri]),
         code_verifier=st.sampled_from([None, "", VERIFIER, "y" * 43]),
         resource=st.sampled_from([(), (API,), (OTHER_API,)]),
     ),
 )
-def test_code_is_spent_or_revoked_only_for_who_proves_everything(record: CodeRecord, request_: CodeRequest) -> None:
-    decision = decide_code(record, request_, NOW)
+def test_code_is_spent_or_revoked_only_for_who_proves_everything(
+    record: CodeRecord, client_id: str, grant: CodeGrant
+) -> None:
+    decision = decide_code(record, client_id, grant, NOW)
     proven = (
-        record.client_id == request_.client_id
-        and record.redirect_uri == request_.redirect_uri
+        record.request.client_id == client_id
+        and record.request.redirect_uri == grant.redirect_uri
         and (
-            request_.code_verifier is None
-            if record.code_challenge is None
-            else pkce.challenge_of(request_.code_verifier or "") == record.code_challenge
+            grant.code_verifier is None
+            if record.request.code_challenge is None
+            else pkce.challenge_of(grant.code_verifier or "") == record.request.code_challenge
         )
     )
     if not isinstance(decision, Refuse):
@@ -232,7 +252,7 @@ def test_refresh_never_widens_and_never_spends_twice(
     spent_at: datetime | None, successor_spent: bool, revoked: bool, grace: float, scopes: frozenset[str] | None
 ) -> None:
     record = replace(REFRESH, spent_at=spent_at, successor_spent=successor_spent, revoked=revoked)
-    decision = decide_refresh(record, replace(REFRESH_REQUEST, scopes=scopes), NOW, grace)
+    decision = decide_refresh(record, "c1", replace(REFRESH_GRANT, scopes=scopes), NOW, grace)
     if isinstance(decision, Issue | Repeat):
         assert decision.scopes <= record.scopes
         assert not revoked

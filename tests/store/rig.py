@@ -10,7 +10,9 @@ from gateway.crypto import hash_password, random_text
 from gateway.errors import OAuthError, StoreUnavailable
 from gateway.model import Client, User
 from gateway.oauth import pkce
-from gateway.store import Clock, FlowRequest, IssuedTokens, NewClient, Store
+from gateway.oauth.authorize import AuthorizationRequest
+from gateway.oauth.grants import CodeGrant, RefreshGrant
+from gateway.store import Clock, IssuedTokens, NewClient, Store
 from tests.serving import until
 
 PASSWORD_HASH = hash_password("an obviously fake password")
@@ -69,8 +71,8 @@ class Rig:
         assert session is not None
         return cls(store, user, made, secret or "", session.session_id, token)
 
-    def request(self, **changes: Any) -> FlowRequest:
-        request = FlowRequest(
+    def request(self, **changes: Any) -> AuthorizationRequest:
+        request = AuthorizationRequest(
             client_id=self.client.client_id,
             redirect_uri=REDIRECT_URI,
             scopes=frozenset({"read", "write"}),
@@ -87,32 +89,34 @@ class Rig:
         assert code is not None
         return code
 
-    async def redeem(self, code: str, *, store: Store | None = None, **changes: Any) -> IssuedTokens:
+    async def redeem(
+        self,
+        code: str,
+        *,
+        store: Store | None = None,
+        client: Client | None = None,
+        now: datetime | None = None,
+        **changes: Any,
+    ) -> IssuedTokens:
         store = store or self.store
-        arguments: dict[str, Any] = {
-            "client": self.client,
-            "code": code,
-            "redirect_uri": REDIRECT_URI,
-            "code_verifier": VERIFIER,
-            "resource": (),
-            "now": store.now(),
-        }
-        return await store.redeem_code(**(arguments | changes))
+        grant = replace(CodeGrant(code, REDIRECT_URI, VERIFIER), **changes)
+        return await store.redeem_code(client or self.client, grant, now or store.now())
 
     async def tokens(self, **changes: Any) -> IssuedTokens:
         return await self.redeem(await self.code(**changes))
 
-    async def refresh(self, refresh_token: str | None, *, store: Store | None = None, **changes: Any) -> IssuedTokens:
+    async def refresh(
+        self,
+        refresh_token: str | None,
+        *,
+        store: Store | None = None,
+        client: Client | None = None,
+        now: datetime | None = None,
+        **asked: Any,
+    ) -> IssuedTokens:
         store = store or self.store
         assert refresh_token is not None
-        arguments: dict[str, Any] = {
-            "client": self.client,
-            "refresh_token": refresh_token,
-            "scopes": None,
-            "resource": (),
-            "now": store.now(),
-        }
-        return await store.refresh(**(arguments | changes))
+        return await store.refresh(client or self.client, RefreshGrant(refresh_token, **asked), now or store.now())
 
     async def lives(self, tokens: IssuedTokens) -> bool:
         return await self.store.access_token(tokens.access_token) is not None

@@ -12,6 +12,7 @@ import pytest
 
 from gateway.crypto import Keyring, digest
 from gateway.errors import StoreUnavailable
+from gateway.oauth.grants import ClientCredentialsGrant
 from gateway.store import ChangeFeed, Clock, Store, changes
 from gateway.store.records import IssuedTokens
 from gateway.supervisor import embedded
@@ -118,7 +119,7 @@ async def test_what_ends_no_token_writes_nothing_and_tells_nobody(rig: Rig, stor
         await store.update_client(rig.client.client_id, NEW_CLIENT)
         await store.create_scope("extra", "More")
         await store.delete_scope("extra")
-        await store.client_credentials(rig.client, frozenset(), (), store.now())
+        await store.client_credentials(rig.client, ClientCredentialsGrant(frozenset()), store.now())
         store.guess("ada", None, None).wrong()
         await store.end_session(rig.session_token)
         await store.revoke_token("unknown", None)

@@ -8,6 +8,7 @@ import pytest
 
 from gateway.errors import OperatorError
 from gateway.model import About, Owner
+from gateway.oauth.grants import ClientCredentialsGrant
 from gateway.store import Conflict, NewClient, Store
 from gateway.store.records import Logo
 from tests.store.rig import NEW_CLIENT, MovableClock, Rig, count, counted, fetch
@@ -148,7 +149,7 @@ async def test_client_that_becomes_public_loses_its_secret(store: Store) -> None
 
 async def test_disabled_client_is_refused_and_its_tokens_stay_dead_when_enabled(rig: Rig, store: Store) -> None:
     tokens = await rig.tokens()
-    machine = await store.client_credentials(rig.client, frozenset({"read"}), (), store.now())
+    machine = await store.client_credentials(rig.client, ClientCredentialsGrant(frozenset({"read"})), store.now())
     assert await store.disable_client(rig.client.client_id)
     assert await store.authenticate_client(rig.client.client_id, rig.secret) is None
     found = await store.client(rig.client.client_id)
@@ -156,7 +157,7 @@ async def test_disabled_client_is_refused_and_its_tokens_stay_dead_when_enabled(
     assert found.disabled_at is not None
     assert await store.start_flow(rig.session_id, rig.request()) is None
     with pytest.raises(Exception, match="invalid_client"):
-        await store.client_credentials(rig.client, frozenset(), (), store.now())
+        await store.client_credentials(rig.client, ClientCredentialsGrant(frozenset()), store.now())
     for _ in ("disabled", "enabled again"):
         assert not await rig.lives(tokens)
         assert not await rig.lives(machine)
@@ -167,7 +168,7 @@ async def test_disabled_client_is_refused_and_its_tokens_stay_dead_when_enabled(
 
 async def test_deleted_client_is_gone_with_everything(rig: Rig, store: Store, database: str) -> None:
     tokens = await rig.tokens()
-    machine = await store.client_credentials(rig.client, frozenset({"read"}), (), store.now())
+    machine = await store.client_credentials(rig.client, ClientCredentialsGrant(frozenset({"read"})), store.now())
     assert await store.delete_client(rig.client.client_id)
     assert not await store.delete_client(rig.client.client_id)
     assert not await rig.lives(tokens)
@@ -179,7 +180,7 @@ async def test_deleted_client_is_gone_with_everything(rig: Rig, store: Store, da
 
 async def test_revoking_a_client_ends_all_that_was_issued_and_says_how_much(rig: Rig, store: Store) -> None:
     tokens = await rig.tokens()
-    machine = await store.client_credentials(rig.client, frozenset({"read"}), (), store.now())
+    machine = await store.client_credentials(rig.client, ClientCredentialsGrant(frozenset({"read"})), store.now())
     other = await Rig.build(store, username="bob")
     others = await other.tokens()
     assert await store.revoke_client(rig.client.client_id) == 3

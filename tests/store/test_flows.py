@@ -1,11 +1,12 @@
 """Requests that wait for a decision, the decision, once, and the grant that remembers it."""
 
 import asyncio
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 
 from gateway.crypto import random_text
+from gateway.oauth.authorize import AuthorizationRequest
 from gateway.store import Store
 from tests.store.rig import API, MovableClock, Rig, count, everything, fetch, outcome
 
@@ -15,7 +16,13 @@ WRITE = frozenset({"write"})
 
 
 async def test_flow_remembers_the_request_to_the_byte(rig: Rig, store: Store) -> None:
-    request = rig.request(state=bytes(range(256)), resource=("https://a.example", "https://b.example"))
+    request = rig.request(
+        resource=("https://b.example", "https://a.example"),
+        state=bytes(range(256)),
+        prompt=frozenset({"login", "consent"}),
+        login_hint="ada\x01\ufffd\U0001f511\\",
+    )
+    assert all(getattr(request, field.name) for field in fields(request)), "a parameter that this test leaves out"
     flow = await store.start_flow(rig.session_id, request)
     assert flow is not None
     assert flow.request == request
@@ -28,6 +35,18 @@ async def test_flow_tells_an_absent_state_from_an_empty_one(rig: Rig, store: Sto
     flow = await store.start_flow(rig.session_id, rig.request(state=state, code_challenge=None))
     assert flow is not None
     assert flow.request.state == state
+
+
+@pytest.mark.parametrize("asked", [True, False])
+async def test_code_remembers_the_request_too(rig: Rig, store: Store, database: str, asked: bool) -> None:
+    request = rig.request(resource=("https://b.example", API), state=b"\0\xff", login_hint="ada")
+    if asked:
+        await rig.code(READ, resource=request.resource, state=request.state, login_hint=request.login_hint)
+    else:
+        await store.issue_code(rig.session_id, request, 60, remember=True)
+    (row,) = await fetch(database, "select request, scopes from codes")
+    assert AuthorizationRequest.from_json(row["request"]) == request
+    assert set(row["scopes"]) == (READ if asked else request.scopes)
 
 
 async def test_flow_belongs_to_its_person(rig: Rig, store: Store) -> None:

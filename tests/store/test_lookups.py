@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from gateway.crypto import Keyring
+from gateway.oauth.grants import ClientCredentialsGrant
 from gateway.store import IssuedTokens, Store
 from gateway.store.database import connect
 from tests.store.rig import API, NEW_CLIENT, MovableClock, Rig, everything, fetch, outcome
@@ -82,7 +83,7 @@ async def test_introspection_of_a_refresh_token_has_no_token_type(rig: Rig, stor
 
 
 async def test_introspection_of_a_clients_own_token_names_no_user(rig: Rig, store: Store) -> None:
-    tokens = await store.client_credentials(rig.client, frozenset(), (), store.now())
+    tokens = await store.client_credentials(rig.client, ClientCredentialsGrant(frozenset()), store.now())
     members = await store.introspect(tokens.access_token, rig.client)
     assert members["sub"] == rig.client.client_id
     assert members["scope"] == ""

@@ -12,6 +12,7 @@ import pytest
 from gateway.crypto import Keyring
 from gateway.errors import OAuthError, OperatorError
 from gateway.model import GrantType
+from gateway.oauth.grants import ClientCredentialsGrant
 from gateway.store import Store
 from tests.counts import scaled
 from tests.store.rig import API, NEW_CLIENT, VERIFIER, MovableClock, Rig, count, everything, outcome
@@ -192,7 +193,9 @@ async def test_withdrawal_during_redemptions_leaves_no_live_token(rig: Rig, anot
 
 
 async def test_client_credentials_stand_for_the_client_itself(rig: Rig, store: Store, database: str) -> None:
-    tokens = await store.client_credentials(rig.client, frozenset({"read"}), (API,), store.now())
+    tokens = await store.client_credentials(
+        rig.client, ClientCredentialsGrant(frozenset({"read"}), (API,)), store.now()
+    )
     assert tokens.refresh_token is None
     found = await store.access_token(tokens.access_token)
     assert found is not None

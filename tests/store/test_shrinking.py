@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from gateway.errors import OAuthError
+from gateway.oauth.grants import ClientCredentialsGrant
 from gateway.store import IssuedTokens, Store
 from tests.counts import scaled
 from tests.store.rig import Rig, outcome
@@ -70,9 +71,9 @@ async def test_what_ended_stays_ended_when_the_scope_is_allowed_again(
 
 async def test_deleted_scope_ends_tokens_that_nobody_allowed(rig: Rig, store: Store) -> None:
     client_id = rig.client.client_id
-    machine = await store.client_credentials(rig.client, WRITE, (), store.now())
+    machine = await store.client_credentials(rig.client, ClientCredentialsGrant(WRITE), store.now())
     operators = await store.issue_token(client_id, "ada", READ | WRITE, 60, "mac")
-    reading = await store.client_credentials(rig.client, READ, (), store.now())
+    reading = await store.client_credentials(rig.client, ClientCredentialsGrant(READ), store.now())
     assert await store.end_scope("write")
     assert [await rig.lives(tokens) for tokens in (machine, operators, reading)] == [False, False, True]
     assert not await store.end_scope("write")
@@ -82,7 +83,7 @@ async def test_scope_is_taken_away_in_batches(rig: Rig, store: Store, monkeypatc
     monkeypatch.setattr("gateway.store.clients._BATCH", 2)
     rigs = [rig] + [await Rig.build(store, username=f"user{number}") for number in range(4)]
     issued = [await each.tokens() for each in rigs]
-    issued += [await store.client_credentials(rig.client, WRITE, (), store.now()) for _ in range(5)]
+    issued += [await store.client_credentials(rig.client, ClientCredentialsGrant(WRITE), store.now()) for _ in range(5)]
     assert await store.end_scope("write")
     assert not any([await rig.lives(tokens) for tokens in issued])
     assert [grant.scopes for each in rigs for grant in await store.grants(each.user.subject)] == [READ] * 5

@@ -32,6 +32,7 @@ CLIENTS: Final = 60
 
 _PERSON: Final = f"'u' || n % {USERS}"
 _CLIENT: Final = f"'c' || n % {CLIENTS}"
+_REQUEST: Final = """'{"scopes": ["read", "write"], "resource": ["r0"]}'::jsonb"""
 _END: Final = "now() + case when n % 20 = 0 then interval '-1 hour' else interval '1 hour' end"
 
 # How many rows a table has, and its row n. Digests are numbers. Of the access tokens each client has some 4,000; half
@@ -63,17 +64,14 @@ TABLES: Final[Mapping[str, tuple[int, str]]] = {
     ),
     "flows": (
         USERS,
-        (
-            f"'f' || n, {_PERSON}, {_CLIENT}, 'https://client.example/cb', '{{read,write}}', null, null, '{{}}', "
-            f"now(), {_END}, null, null, int8send(n), null"
-        ),
+        (f"'f' || n, {_PERSON}, {_CLIENT}, {_REQUEST}, now(), {_END}, null, null, int8send(n), null"),
     ),
     "families": (2 * USERS, f"'f' || n, 'g' || n, '{{read,write}}', '{{}}', 0, 0, now(), {_END}, null"),
     "codes": (
         2 * USERS,
         (
-            "int8send(n), 'g' || n, 'https://client.example/cb', '{read,write}', '{}', null, 0, 0, now(), "
-            f"{_END}, case when n % 2 = 0 then now() end, case when n % 2 = 0 then 'f' || n end"
+            f"int8send(n), 'g' || n, {_REQUEST}, '{{read,write}}', 0, 0, now(), {_END}, "
+            "case when n % 2 = 0 then now() end, case when n % 2 = 0 then 'f' || n end"
         ),
     ),
     "refresh_tokens": (TOKENS // 2, f"int8send(n), 'f' || n % {2 * USERS}, '', now(), {_END}, null, null"),
@@ -107,7 +105,6 @@ VALUES: Final[Mapping[str, str]] = {
     "client_id": "'c12'",
     "client_ids": "array['c12']",
     "code": "int8send(-1)",
-    "code_challenge": "null",
     "confidential": "true",
     "content": "'fake'",
     "description": "'Fake'",
@@ -146,10 +143,10 @@ VALUES: Final[Mapping[str, str]] = {
     "password_hash": "'$argon2id$'",
     "pkce_required": "true",
     "privacy": "null",
-    "redirect_uri": "'https://client.example/cb'",
     "redirect_uris": "'{}'",
     "refresh_expires_at": "now()",
     "remember": "false",
+    "request": _REQUEST,
     "resource": "'{r0}'",
     "rest": "interval '15 minutes'",
     "salt": "''",
@@ -161,7 +158,6 @@ VALUES: Final[Mapping[str, str]] = {
     "session_id": "'s13'",
     "since": "now()",
     "slot": "30",
-    "state": "null",
     "subject": "'u13'",
     "subjects": "array['u12']",
     "successor": "null",

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from gateway.oauth.grants import ClientCredentialsGrant
 from gateway.store import Clock, Store
 from gateway.store.database import Statements, connect
 from gateway.store.upkeep import _EXPIRED, _KEPT
@@ -44,7 +45,7 @@ async def test_sweep_leaves_nothing_that_expired(rig: Rig, store: Store, databas
         tokens = await rig.tokens()
         await rig.refresh(tokens.refresh_token)
         await rig.code()
-        await store.client_credentials(rig.client, frozenset(), (), store.now())
+        await store.client_credentials(rig.client, ClientCredentialsGrant(frozenset()), store.now())
     for _ in range(2):
         store.guess("nobody", None, None).wrong()
     await counted(store)

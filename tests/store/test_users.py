@@ -4,6 +4,7 @@ import pytest
 
 from gateway.crypto import random_text
 from gateway.errors import OperatorError
+from gateway.oauth.grants import ClientCredentialsGrant
 from gateway.store import Conflict, Store
 from tests.store.rig import PASSWORD_HASH, Rig, count, everything
 
@@ -129,7 +130,7 @@ async def test_deleted_user_is_gone_with_everything_and_the_name_is_another_pers
 async def test_revoking_a_user_ends_all_that_was_issued_and_says_how_much(rig: Rig, store: Store) -> None:
     first, second, code = await rig.tokens(), await rig.tokens(), await rig.code()
     operators = await store.issue_token(rig.client.client_id, "ada", frozenset({"read"}), 60, None)
-    machine = await store.client_credentials(rig.client, frozenset({"read"}), (), store.now())
+    machine = await store.client_credentials(rig.client, ClientCredentialsGrant(frozenset({"read"})), store.now())
     assert await store.revoke_user("ADA") == 5  # two pairs and the operator's
     for tokens in (first, second, operators):
         assert not await rig.lives(tokens)

@@ -8,7 +8,7 @@ import axe_core_python  # type: ignore[import-untyped]  # only its axe.min.js is
 from playwright.async_api import Page
 
 from gateway.model import Client
-from gateway.store import FlowRequest
+from gateway.oauth.authorize import AuthorizationRequest
 from tests.web.rig import PASSWORD, Plane, authorize_path
 
 _AXE = (Path(str(axe_core_python.__path__[0])) / "axe.min.js").read_text()
@@ -73,12 +73,8 @@ async def with_grants(plane: Plane, ada: str, names: Sequence[str], **of_all: An
     session = await plane.store.start_session(ada, "B" * 43, 60)
     assert session is not None
     for client in clients:
-        request = FlowRequest(
-            client_id=client.client_id,
-            redirect_uri=client.redirect_uris[0],
-            scopes=client.scopes,
-            state=None,
-            code_challenge=None,
+        request = AuthorizationRequest(
+            client_id=client.client_id, redirect_uri=client.redirect_uris[0], scopes=client.scopes
         )
         await plane.store.issue_code(session.session_id, request, 60, remember=True)
     return clients[0]

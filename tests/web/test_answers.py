@@ -15,7 +15,7 @@ from tests.serving import until
 from tests.web.conftest import Registered
 from tests.web.rig import PASSWORD, Browser, Plane, authorize_path, basic, serving
 
-PAGES = ["/oauth2/authorize", "/oauth2/login", "/oauth2/logout", "/oauth2/account"]
+PAGES = ["/oauth2/authorize", "/oauth2/authorize/consent", "/oauth2/login", "/oauth2/logout", "/oauth2/account"]
 
 
 def policy_of(headers: object) -> dict[str, str]:
@@ -23,7 +23,7 @@ def policy_of(headers: object) -> dict[str, str]:
     return {part.strip().partition(" ")[0]: part.strip().partition(" ")[2] for part in text.split(";")}
 
 
-@pytest.mark.parametrize("path", ["/oauth2/login", "/oauth2/logout", "/oauth2/authorize", "/oauth2/login?next=x"])
+@pytest.mark.parametrize("path", [*PAGES[:-1], "/oauth2/login?next=x"])
 async def test_a_page_is_not_stored_framed_or_sniffed(browser: Browser, path: str) -> None:
     answer = await browser.get(path)
     policy = policy_of(answer.headers)
@@ -35,7 +35,7 @@ async def test_a_page_is_not_stored_framed_or_sniffed(browser: Browser, path: st
     assert "script-src" not in policy
     assert answer.headers["Cache-Control"] == "no-store"
     # A client may open the authorization pages in a popup, which has to find its way back to the client's window.
-    wanted = None if path == "/oauth2/authorize" else "same-origin"
+    wanted = None if path.startswith("/oauth2/authorize") else "same-origin"
     assert answer.headers.get("Cross-Origin-Opener-Policy") == wanted
     assert answer.headers["Referrer-Policy"] == "no-referrer"
     assert answer.headers["X-Content-Type-Options"] == "nosniff"

@@ -113,6 +113,34 @@ async def test_an_address_is_posted_back_as_it_came(signed_in: Browser, client: 
     assert (await signed_in.submit(page.form, decision="allow")).status == 303
 
 
+@pytest.mark.parametrize("query", ["state=%ff%00", "state=a%20b&state%5b=1&x=\"'<>", "pr%6fmpt=select_account&&x="])
+async def test_a_request_goes_on_as_it_came(signed_in: Browser, client: Client, query: str) -> None:
+    path = f"{authorize_path(client, state=None)}&{query}"
+    for page in (await signed_in.get(path), await signed_in.get(path.replace("?", "/consent?", 1))):
+        for words, hrefs in page.ways.items():
+            if words == "Use another account" or words.startswith("Continue"):
+                assert [href.partition("?")[2] for href in hrefs] == [path.partition("?")[2]], words
+        assert html.unescape(page.form.action).partition("?")[2] == path.partition("?")[2]
+
+
+@pytest.mark.parametrize(("prompt", "at"), [("login", "/continue"), ("select_account login", "/continue"), (None, "")])
+async def test_after_sign_in_the_address_says_that_it_was_done(
+    browser: Browser, ada: str, client: Client, prompt: str | None, at: str
+) -> None:
+    path = authorize_path(client, prompt=prompt)
+    answer = await browser.submit((await browser.get(path)).form, username="ada", password=PASSWORD)
+    assert answer.location == path.replace("?", f"{at}?", 1)
+    assert "code" in (await browser.submit((await browser.get(answer.location)).form, decision="allow")).members
+
+
+async def test_a_form_of_another_request_decides_nothing(signed_in: Browser, client: Client, database: str) -> None:
+    one = await signed_in.get(authorize_path(client, state="one"))
+    for other in ({"state": "two"}, {"state": "one", "login_hint": "x"}, {"state": "one", "prompt": "consent"}):
+        answer = await signed_in.send("POST", authorize_path(client, **other), one.form.filled(decision="allow"))
+        assert answer.status == 403
+    assert (await row_counts(database))["codes"] == 0
+
+
 async def test_cancel_on_sign_in_tells_the_client_no(
     plane: Plane, browser: Browser, client: Client, database: str
 ) -> None:

@@ -15,6 +15,8 @@ SHOWN = [
     "/oauth2/account",
     "/oauth2/authorize",
     "/oauth2/authorize?flow=x",
+    "/oauth2/authorize/consent",
+    "/oauth2/authorize/nowhere",
     "/.well-known/oauth-authorization-server",
     "/.well-known/openid-configuration",
     "/.well-known/jwks.json",
@@ -28,6 +30,7 @@ OF_DOCUMENTS = "GET, HEAD, OPTIONS"
 OF_ENDPOINTS = "OPTIONS, POST"
 ALLOWED = [
     *[(f"/oauth2/{name}", OF_PAGES) for name in ("authorize", "login", "logout", "account")],
+    *[(f"/oauth2/authorize/{name}", OF_PAGES) for name in ("continue", "consent", "account")],
     *[(f"/oauth2/{name}", OF_ENDPOINTS) for name in ("token", "revoke", "introspect")],
     *[
         (f"/.well-known/{name}", OF_DOCUMENTS)
