@@ -164,7 +164,7 @@ async def _registered(path: Path) -> tuple[str, str]:
         assert settings.keyring is not None
         store = await Store.open(dsn, settings.keyring, size=1, name="gateway-bench")
         try:
-            client, secret = await store.create_client(
+            client, secret = await store.clients.create(
                 NewClient(
                     name="bench", confidential=True, redirect_uris=(), grant_types=frozenset({"client_credentials"}),
                     scopes=frozenset({"bench"}), token_type="bearer", mac_drafts=("01",),

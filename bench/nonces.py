@@ -261,24 +261,24 @@ async def storage(made: Bench, number: int) -> str:
     """Bytes for each million that is remembered, and what forgetting them costs."""
     connection = await asyncpg.connect(made.dsn)
     await connection.execute("truncate nonces, token_nonces")
-    found = (await made.store.nonce_terms()).terms
+    found = (await made.store.nonces.terms()).terms
     later, rows = datetime.now(UTC) - timedelta(seconds=1), list[list[str]]()
     for name in ("nonces", "token_nonces"):
         for start in range(0, number, 1000):
             keys = [os.urandom(16) for _ in range(1000)]
             if name == "nonces":
-                await made.store.spend_nonces(keys, [found.floor + 1 + start * 240 // number] * 1000, found)
+                await made.store.nonces.spend(keys, [found.floor + 1 + start * 240 // number] * 1000, found)
             else:
-                await made.store.spend_token_nonces([(key, later) for key in keys])
+                await made.store.nonces.spend_untimed([(key, later) for key in keys])
         size = await connection.fetchval(
             "select sum(pg_total_relation_size(relid)) from pg_partition_tree($1::regclass)", name
         ) or await connection.fetchval("select pg_total_relation_size($1::regclass)", name)
         before, started = await connection.fetchval("select pg_current_wal_lsn()"), time.perf_counter()
         if name == "nonces":
-            await made.store.raise_nonce_floor(found.floor + 6 * MINUTE)
-            await made.store.empty_nonce_slots()
+            await made.store.nonces.raise_floor(found.floor + 6 * MINUTE)
+            await made.store.nonces.empty_slots()
         else:
-            while await made.store.sweep(1000):
+            while await made.store.upkeep.sweep(1000):
                 pass
         seconds = time.perf_counter() - started
         written = await connection.fetchval("select pg_wal_lsn_diff(pg_current_wal_lsn(), $1)", before)
@@ -307,13 +307,13 @@ async def verifying(made: Bench, rounds: int, number: int) -> str:
     }  # fmt: skip
     tables = {"server": {"public_url": "https://api.example.com"}, "scopes": {"write": "Write"}, "routes": [route]}
     settings = Settings(config.parse(tables), Path("/nowhere/config.toml"), None, _KEYRING, ())
-    client, _ = await made.store.create_client(
+    client, _ = await made.store.clients.create(
         NewClient(
             name="App", confidential=True, redirect_uris=(), grant_types=frozenset({"client_credentials"}),
             scopes=frozenset({"read"}), token_type="mac", mac_drafts=("01",), mac_algorithm="hmac-sha-256",
         )
     )  # fmt: skip
-    tokens = await made.store.issue_token(client.client_id, None, frozenset({"read"}), 3600, None)
+    tokens = await made.store.tokens.issue(client.client_id, None, frozenset({"read"}), 3600, None)
     (compiled,) = config.compile_routes(settings.config)
     guard = Guard(made.store, settings)
     await guard.start()

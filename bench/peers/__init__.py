@@ -191,14 +191,14 @@ async def _issue(path: Path, file: Path, count: int) -> Tokens:
                 name="bench", confidential=True, redirect_uris=(), grant_types=frozenset({"client_credentials"}),
                 scopes=scopes, token_type="bearer", mac_drafts=("01",), mac_algorithm="hmac-sha-256",
             )  # fmt: skip
-            client, _ = await store.create_client(wanted)
-            signing, _ = await store.create_client(replace(wanted, token_type="mac"))
-            signs = (await store.issue_token(signing.client_id, None, scopes, 86400.0, None)).body()
+            client, _ = await store.clients.create(wanted)
+            signing, _ = await store.clients.create(replace(wanted, token_type="mac"))
+            signs = (await store.tokens.issue(signing.client_id, None, scopes, 86400.0, None)).body()
             values: list[str] = []
 
             async def some(number: int) -> None:
                 for _ in range(number):
-                    issued = await store.issue_token(client.client_id, None, scopes, 86400.0, None)
+                    issued = await store.tokens.issue(client.client_id, None, scopes, 86400.0, None)
                     values.append(str(issued.body()["access_token"]))
 
             await asyncio.gather(*(some(count // 8 + 1) for _ in range(8)))

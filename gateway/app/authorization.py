@@ -33,7 +33,7 @@ async def serving(start: Start, listener: socket.socket) -> AsyncIterator[Servic
         store = store_of(start, AUTHORIZATION_POOL)
         stack.push_async_callback(store.close)
         with suppress(StoreUnavailable):  # the sweep looks again when the database is back
-            await store.compare_clocks()
+            await store.upkeep.compare_clocks()
         app = create_app(start.settings, store)
         load(app)
         give_up_root(start, (*LATER, "argon2"))
@@ -58,7 +58,7 @@ async def _sweep(store: Store) -> None:
     """Remove what expired, a bounded batch at a time, for as long as the process lives."""
     while True:
         try:
-            busy = await store.sweep(_SWEEP_BATCH) >= _SWEEP_BATCH
+            busy = await store.upkeep.sweep(_SWEEP_BATCH) >= _SWEEP_BATCH
         except StoreUnavailable:
             busy = False
         except Exception as exc:  # what expired can wait; requests cannot

@@ -1,6 +1,6 @@
 """`gateway client`: register and manage OAuth clients (RFC 6749, section 2)."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -109,7 +109,7 @@ def create(*, path: Path, as_json: bool, no_pkce: bool, public: bool, first_part
     asked = Asked(public=public, pkce=not no_pkce, first_party=first_party, **given)
 
     async def act(store: Store, settings: Settings) -> tuple[Client, str | None]:
-        return await store.create_client(await _new_client(asked, store, settings))
+        return await store.clients.create(await _new_client(asked, store, settings))
 
     made, secret = in_store(path, act)
     if not made.grant_types:
@@ -125,7 +125,7 @@ def create(*, path: Path, as_json: bool, no_pkce: bool, public: bool, first_part
 @with_json
 def list_(path: Path, as_json: bool) -> None:
     """List all clients."""
-    show_all([record(one) for one in in_store(path, lambda store, _: store.clients())], _COLUMNS, as_json=as_json)
+    show_all([record(one) for one in in_store(path, lambda store, _: store.clients.all())], _COLUMNS, as_json=as_json)
 
 
 @command.command("show", epilog="Example: gateway client show c4jzq2mkd7xw5a3b")
@@ -139,7 +139,7 @@ def show_(client_id: str, path: Path, as_json: bool) -> None:
     """
 
     async def act(store: Store, _: Settings) -> tuple[Client | None, list[tuple[datetime, datetime | None]]]:
-        return await store.client(client_id), await store.client_secrets(client_id)
+        return await store.clients.find(client_id), await store.clients.secrets(client_id)
 
     found, secrets = in_store(path, act)
     overlapping = [until for _, until in secrets if until is not None]
@@ -168,10 +168,10 @@ def update(*, client_id: str, path: Path, as_json: bool, **given: Any) -> None:
         raise click.UsageError("nothing to change: give an option, such as --name NAME")
 
     async def act(store: Store, settings: Settings) -> tuple[Client | None, str | None]:
-        before = _known(client_id, await store.client(client_id))
-        after = await store.update_client(client_id, await _changed(asked, before, store, settings))
+        before = _known(client_id, await store.clients.find(client_id))
+        after = await store.clients.update(client_id, await _changed(asked, before, store, settings))
         first_secret = after is not None and after.confidential and not before.confidential
-        return after, await store.rotate_secret(client_id) if first_secret else None
+        return after, await store.clients.rotate_secret(client_id) if first_secret else None
 
     changed, secret = in_store(path, act)
     shown = record(_known(client_id, changed))
@@ -190,9 +190,9 @@ def rotate_secret(client_id: str, overlap: str | None, path: Path, as_json: bool
     seconds = 0.0 if overlap is None else cast("float", value("--overlap", overlap, Duration))
 
     async def act(store: Store, _: Settings) -> str | None:
-        if not _known(client_id, await store.client(client_id)).confidential:
+        if not _known(client_id, await store.clients.find(client_id)).confidential:
             raise OperatorError(f"client {client_id!r}: is public and has no secret; it authenticates by PKCE alone")
-        return await store.rotate_secret(client_id, seconds)
+        return await store.clients.rotate_secret(client_id, seconds)
 
     secret = in_store(path, act)
     if secret is None:
@@ -224,13 +224,16 @@ def enable(client_id: str, path: Path, as_json: bool) -> None:
 @with_json
 def delete(client_id: str, path: Path, as_json: bool) -> None:
     """Delete a client and everything that was issued to it."""
-    if not in_store(path, lambda store, _: store.delete_client(client_id)):
+    if not in_store(path, lambda store, _: store.clients.delete(client_id)):
         raise _unknown(client_id)
     done({"client_id": client_id, "deleted": True}, f"client {client_id} deleted", as_json=as_json)
 
 
 def _switch(client_id: str, path: Path, *, as_json: bool, disabled: bool) -> None:
-    if not in_store(path, lambda store, _: store.disable_client(client_id, disabled)):
+    def switch(store: Store, _: Settings) -> Awaitable[bool]:
+        return store.clients.disable(client_id) if disabled else store.clients.enable(client_id)
+
+    if not in_store(path, switch):
         raise _unknown(client_id)
     state = "disabled" if disabled else "enabled"
     done({"client_id": client_id, "disabled": disabled}, f"client {client_id} {state}", as_json=as_json)
@@ -242,7 +245,7 @@ def _switch(client_id: str, path: Path, *, as_json: bool, disabled: bool) -> Non
 async def _new_client(asked: Asked, store: Store, settings: Settings) -> NewClient:
     mac, scopes = settings.config.mac, frozenset(asked.scope)
     if not scopes:
-        scopes = frozenset(await store.defined_scopes(settings.config.scopes))
+        scopes = frozenset(await store.scopes.defined(settings.config.scopes))
     usual: tuple[GrantType, ...] = ("authorization_code", "refresh_token") if asked.redirect_uri else ()
     start = NewClient(
         name="",

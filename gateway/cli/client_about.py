@@ -85,7 +85,7 @@ def _logo(file: str) -> Logo:
 
 
 async def _owner(username: str, store: Store) -> Owner:
-    user = await store.user(username)
+    user = await store.users.find(username)
     if user is None:
         raise OperatorError(f"--owner {username!r}: no such user; `gateway user list` shows all")
     return Owner(subject=user.subject, username=user.username, name=user.name)

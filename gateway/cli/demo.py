@@ -293,8 +293,8 @@ def provision(place: Place) -> dict[str, Any]:
         signer = _wanted(settings, "Demo signing client", "mac", ("client_credentials",))
         client = await _client(store, replace(app, redirect_uris=(place.redirect_uri,)))
         mac_client = await _client(store, signer)
-        bearer = await store.issue_token(client["client_id"], _USERNAME, _READ, _TOKEN_TTL, None)
-        signed = await store.issue_token(mac_client["client_id"], _USERNAME, _SCOPES, _TOKEN_TTL, None)
+        bearer = await store.tokens.issue(client["client_id"], _USERNAME, _READ, _TOKEN_TTL, None)
+        signed = await store.tokens.issue(mac_client["client_id"], _USERNAME, _SCOPES, _TOKEN_TTL, None)
         return {
             "issuer": place.issuer,
             "routes": _routes(settings),
@@ -314,9 +314,9 @@ def provision(place: Place) -> dict[str, Any]:
 async def _user(store: Store) -> str:
     """The demo's user, with the new password that is given."""
     password = generated_password()
-    if not await store.set_password(_USERNAME, hash_password(password)):
-        await store.create_user(_USERNAME, "demo@example.com", "Demo User", hash_password(password))
-    await store.disable_user(_USERNAME, disabled=False)
+    if not await store.users.set_password(_USERNAME, hash_password(password)):
+        await store.users.create(_USERNAME, "demo@example.com", "Demo User", hash_password(password))
+    await store.users.enable(_USERNAME)
     return password
 
 
@@ -335,13 +335,16 @@ def _wanted(settings: Settings, name: str, kind: TokenType, grants: tuple[GrantT
 
 async def _client(store: Store, wanted: NewClient) -> dict[str, str]:
     """The client of that name, made now or at an earlier start, with a new secret and none of its former tokens."""
-    for found in await store.clients():
+    for found in await store.clients.all():
         if found.name == wanted.name and found.confidential:
-            await store.revoke_client(found.client_id)
-            await store.update_client(found.client_id, wanted)
-            await store.disable_client(found.client_id, disabled=False)
-            return {"client_id": found.client_id, "client_secret": await store.rotate_secret(found.client_id) or ""}
-    made, secret = await store.create_client(wanted)
+            await store.clients.revoke_tokens(found.client_id)
+            await store.clients.update(found.client_id, wanted)
+            await store.clients.enable(found.client_id)
+            return {
+                "client_id": found.client_id,
+                "client_secret": await store.clients.rotate_secret(found.client_id) or "",
+            }
+    made, secret = await store.clients.create(wanted)
     return {"client_id": made.client_id, "client_secret": secret or ""}
 
 

@@ -21,7 +21,7 @@ from gateway.errors import OperatorError
 from gateway.model import MacAlgorithm, MacDraft
 from gateway.routing import NoRoute, Route, RouteTable, TargetError, canonical
 from gateway.store import Store
-from gateway.store.signing import SigningToken
+from gateway.store.access_tokens import SigningToken
 
 _ESCAPES: Final = {"\\n": "\n", "\\r": "\r", "\\t": "\t", "\\\\": "\\"}
 _ESCAPE = re.compile(r"\\[nrt\\]")
@@ -70,7 +70,7 @@ def judged(asked: Asked, path: Path, *, with_config: bool) -> Explanation:
             return _explained(asked, _Token(key=None, algorithm="hmac-sha-256"), settings)
         if settings.keyring.is_invented(presented, "gwa_"):
             return _no_key("unknown_token", "The id is not a token of this gateway: it was cut, altered or made up.")
-        found = await store.signing_token(presented)
+        found = await store.access_tokens.signing(presented)
         if found is None:
             return _no_key("unknown_token", "The token is unknown: it expired and was removed, or it never existed.")
         token = _from_store(found, asked)

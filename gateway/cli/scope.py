@@ -40,7 +40,7 @@ def create(name: str, description: str, path: Path, as_json: bool) -> None:
                 f"scope {name!r}: is already defined under [scopes] in {settings.path}; change it there"
             )
         try:
-            return await store.create_scope(name, description)
+            return await store.scopes.create(name, description)
         except Conflict as exc:
             raise OperatorError(f"scope {name!r}: is already defined; `gateway scope list` shows all") from exc
 
@@ -55,7 +55,7 @@ def list_(path: Path, as_json: bool) -> None:
     """List all scopes, those of the configuration too."""
 
     async def act(store: Store, settings: Settings) -> list[dict[str, str]]:
-        known = await store.defined_scopes(settings.config.scopes)
+        known = await store.scopes.defined(settings.config.scopes)
         place = dict.fromkeys(settings.config.scopes, "configuration")
         return [
             {"name": name, "description": known[name], "defined_in": place.get(name, "database")}
@@ -76,15 +76,15 @@ def delete(name: str, path: Path, as_json: bool) -> None:
     """
 
     async def act(store: Store, settings: Settings) -> list[str]:
-        deleted = await store.delete_scope(name)
+        deleted = await store.scopes.delete(name)
         if name in settings.config.scopes:
             if deleted:  # the configuration goes on to offer it
                 return []
             raise OperatorError(f"scope {name!r}: is defined under [scopes] in {settings.path}; remove it there")
-        ended = await store.end_scope(name)
+        ended = await store.scopes.end(name)
         if not (deleted or ended):
             raise OperatorError(f"no scope {name!r}; `gateway scope list` shows all")
-        clients = [f"{one.client_id} ({one.name})" for one in await store.clients() if name in one.scopes]
+        clients = [f"{one.client_id} ({one.name})" for one in await store.clients.all() if name in one.scopes]
         routes = [f"route {route.name}" for route in settings.config.routes if name in route.all_scopes]
         return [
             *_still(clients, "clients may still ask for it", _TAKE_AWAY),

@@ -108,7 +108,7 @@ def in_store(path: Path, act: Callable[[Store, Settings], Awaitable[T]]) -> T:
 
 async def require_scopes(option: str, names: Iterable[str], store: Store, settings: Settings) -> frozenset[str]:
     """The scopes that were asked for. Raises OperatorError when nobody defined one of them."""
-    known, asked = await store.defined_scopes(settings.config.scopes), frozenset(names)
+    known, asked = await store.scopes.defined(settings.config.scopes), frozenset(names)
     for name in sorted(asked - known.keys()):
         there = ", ".join(sorted(known)) or "none"
         raise OperatorError(

@@ -52,10 +52,10 @@ def issue(
     seconds = None if ttl is None else cast("float", value("--ttl", ttl, Duration))
 
     async def act(store: Store, settings: Settings) -> IssuedTokens:
-        client = _usable(client_id, await store.client(client_id))
+        client = _usable(client_id, await store.clients.find(client_id))
         scopes = await require_scopes("--scope", scope, store, settings) or client.scopes
         lifetime = settings.config.tokens.access_ttl if seconds is None else seconds
-        return await store.issue_token(client_id, username, scopes, lifetime, token_type)
+        return await store.tokens.issue(client_id, username, scopes, lifetime, token_type)
 
     show(in_store(path, act).body(), as_json=as_json)
 
@@ -73,11 +73,11 @@ def inspect(token: str, path: Path, as_json: bool) -> None:
     token = _given(token)
 
     async def act(store: Store, _: Settings) -> dict[str, object]:
-        answer, explained = await store.introspect(token, None), await store.explain_token(token)
+        answer, explained = await store.tokens.introspect(token, None), await store.tokens.explain(token)
         known = {name: _iso(item) for name, item in explained.known.items()}
         if not answer["active"]:
             return {"active": False, "why": explained.why_dead or "it ended just now", **known}
-        access = await store.access_token(token)
+        access = await store.access_tokens.find(token)
         return {**answer, **known, **({} if access is None else _details(access))}
 
     told = in_store(path, act)
@@ -106,13 +106,13 @@ def revoke(token: str | None, username: str | None, client_id: str | None, path:
 
     async def act(store: Store, _: Settings) -> int:
         if username is not None:
-            ended = await store.revoke_user(username)
+            ended = await store.users.revoke_tokens(username)
             fault = f"no user {username!r}; `gateway user list` shows all"
         elif client_id is not None:
-            ended = await store.revoke_client(client_id)
+            ended = await store.clients.revoke_tokens(client_id)
             fault = f"no client {client_id!r}; `gateway client list` shows all"
         else:
-            ended = 1 if await store.revoke_token(cast("str", token), None) else None
+            ended = 1 if await store.tokens.revoke(cast("str", token), None) else None
             fault = "TOKEN: is no longer valid, so nothing was revoked; `gateway token inspect` says why"
         if ended is None:
             raise OperatorError(fault)

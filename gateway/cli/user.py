@@ -2,7 +2,7 @@
 
 import secrets
 import string
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -78,7 +78,7 @@ def create(
     async def act(store: Store, settings: Settings) -> User:
         _require_good(password, settings, username, email)
         with _told(username, email):
-            return await store.create_user(username, email, name, hash_password(password))
+            return await store.users.create(username, email, name, hash_password(password))
 
     shown = record(in_store(path, act))
     show(shown | {"password": password} if generate_password else shown, as_json=as_json)
@@ -89,7 +89,7 @@ def create(
 @with_json
 def list_(path: Path, as_json: bool) -> None:
     """List all accounts."""
-    show_all([record(one) for one in in_store(path, lambda store, _: store.users())], _COLUMNS, as_json=as_json)
+    show_all([record(one) for one in in_store(path, lambda store, _: store.users.all())], _COLUMNS, as_json=as_json)
 
 
 @command.command("show", epilog="Example: gateway user show ada")
@@ -98,7 +98,7 @@ def list_(path: Path, as_json: bool) -> None:
 @with_json
 def show_(username: str, path: Path, as_json: bool) -> None:
     """Show everything about an account."""
-    found = in_store(path, lambda store, _: store.user(username))
+    found = in_store(path, lambda store, _: store.users.find(username))
     if found is None:
         raise _unknown(username)
     show(record(found), as_json=as_json)
@@ -126,7 +126,7 @@ def update(
 
     async def act(store: Store, _: Settings) -> User | None:
         with _told(new_username, email):
-            return await store.update_user(username, new_username, email, name)
+            return await store.users.update(username, new_username, email, name)
 
     changed = in_store(path, act)
     if changed is None:
@@ -140,7 +140,7 @@ def update(
 @with_json
 def unlock(username: str, path: Path, as_json: bool) -> None:
     """Let a person try again at once who, or whose name, had too many wrong passwords."""
-    if not in_store(path, lambda store, _: store.unlock_user(username)):
+    if not in_store(path, lambda store, _: store.users.unlock(username)):
         raise _unknown(username)
     done({"username": username, "unlocked": True}, f"user {username} may try again", as_json=as_json)
 
@@ -158,10 +158,10 @@ def set_password(username: str, password_stdin: bool, generate_password: bool, p
     password = _chosen_password(password_stdin=password_stdin, generate_password=generate_password)
 
     async def act(store: Store, settings: Settings) -> bool:
-        if (found := await store.user(username)) is None:
+        if (found := await store.users.find(username)) is None:
             return False
         _require_good(password, settings, found.username, found.email)
-        return await store.set_password(username, hash_password(password))
+        return await store.users.set_password(username, hash_password(password))
 
     if not in_store(path, act):
         raise _unknown(username)
@@ -197,9 +197,9 @@ def delete(username: str, path: Path, as_json: bool) -> None:
     """Delete an account and everything that was issued for it; the subject is never given to anybody else."""
 
     async def act(store: Store, _: Settings) -> tuple[bool, list[str]]:
-        user = await store.user(username)
-        owned = [] if user is None else await store.clients_of_owner(user.subject)
-        return await store.delete_user(username), owned
+        user = await store.users.find(username)
+        owned = [] if user is None else await store.clients.owned_by(user.subject)
+        return await store.users.delete(username), owned
 
     deleted, owned = in_store(path, act)
     if not deleted:
@@ -210,7 +210,10 @@ def delete(username: str, path: Path, as_json: bool) -> None:
 
 
 def _switch(username: str, path: Path, *, as_json: bool, disabled: bool) -> None:
-    if not in_store(path, lambda store, _: store.disable_user(username, disabled)):
+    def switch(store: Store, _: Settings) -> Awaitable[bool]:
+        return store.users.disable(username) if disabled else store.users.enable(username)
+
+    if not in_store(path, switch):
         raise _unknown(username)
     state = "disabled" if disabled else "enabled"
     done({"username": username, "disabled": disabled}, f"user {username} {state}", as_json=as_json)

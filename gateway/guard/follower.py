@@ -45,14 +45,14 @@ async def follow(store: Store, ledger: Ledger) -> Never:
 
 async def _follow_one_connection(store: Store, ledger: Ledger, *, lost: bool) -> Never:
     hinted = asyncio.Event()
-    async with store.change_feed(hinted.set) as feed:
+    async with store.changes.feed(hinted.set) as feed:
         while True:
             hinted.clear()
             sent_at = ledger.elapsed()
             reading = await feed.read()
             if not reading.gapless:
                 ledger.forget(reading.server)
-                store.renew_lookups()
+                store.access_tokens.renew()
             ledger.apply(reading.changes)
             ledger.renew(sent_at)
             if lost:

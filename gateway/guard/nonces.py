@@ -120,7 +120,7 @@ class Nonces:
 
     async def _spend_lasting(self, batch: Sequence[tuple[bytes, datetime]]) -> list[Spending]:
         """Nonces that count as long as their token."""
-        spent = set(await self._store.spend_token_nonces(list(dict(batch).items())))
+        spent = set(await self._store.nonces.spend_untimed(list(dict(batch).items())))
         return [_once(key, spent) for key, _ in batch]
 
     async def _spend_timed(self, batch: Sequence[tuple[bytes, int]]) -> list[Spending]:
@@ -130,7 +130,7 @@ class Nonces:
         fresh = {key: second for key, second in batch if second >= lowest}
         spent: set[bytes] = set()
         if fresh:
-            found, same = await self._store.spend_nonces(list(fresh), list(fresh.values()), terms)
+            found, same = await self._store.nonces.spend(list(fresh), list(fresh.values()), terms)
             if same and len(found) == len(batch):  # the common case
                 return [Spending.FIRST] * len(batch)
             spent = set(found)
@@ -142,14 +142,14 @@ class Nonces:
         """Terms with room for a timestamp; the floor is raised where they have none."""
         terms = self._terms
         if terms is None or newest >= terms.ceiling:
-            terms = await self._raised(await self._store.nonce_terms(), terms, self._now())
+            terms = await self._raised(await self._store.nonces.terms(), terms, self._now())
             if newest >= terms.ceiling:
                 raise StoreUnavailable("no room for the timestamp")
         return terms
 
     async def _floor_on_other_terms(self, known: NonceTerms) -> float:
         """After a batch that was spent on terms that no longer hold: from which timestamp on it counts."""
-        found = await self._store.nonce_terms()
+        found = await self._store.nonces.terms()
         if _is_another_history(found, known):
             await self._raised(found, known, self._now())
             return inf
@@ -161,10 +161,10 @@ class Nonces:
     async def keep(self) -> None:
         """Let the floor follow what is stale, and empty what it has left behind. Raises StoreUnavailable."""
         known = self._terms  # before the database is asked: what it says later on is not older
-        found = await self._store.nonce_terms()
+        found = await self._store.nonces.terms()
         # By the earlier of both clocks: one that is far ahead must not have the requests of all others refused.
         await self._raised(found, known, min(self._now(), found.now))
-        await self._store.empty_nonce_slots()
+        await self._store.nonces.empty_slots()
 
     async def _keep_on(self) -> Never:
         while True:
@@ -181,7 +181,7 @@ class Nonces:
         floor = self._floor_after(found, known, now)
         terms = NonceTerms(floor, found.timeline)
         if terms != found.terms:
-            await self._store.raise_nonce_floor(floor)
+            await self._store.nonces.raise_floor(floor)
         self._terms = terms
         return terms
 

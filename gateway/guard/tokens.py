@@ -56,11 +56,11 @@ class Tokens:
         held = {hashed: found for hashed in digests if (found := self.cache.get(hashed)) is not None}
         live = frozenset(hashed for hashed, found in held.items() if found.allowed.ends_at > now)
         rest = [hashed for hashed in digests if hashed not in held]
-        return live | await self._store.live_access_tokens(rest) if rest else live
+        return live | await self._store.access_tokens.living(rest) if rest else live
 
     async def _find(self, digests: Sequence[bytes]) -> list[Held | None]:
         ledger, position = self._ledger, self._ledger.position  # before the query is sent
-        found = await self._store.access_tokens(list(dict.fromkeys(digests)))
+        found = await self._store.access_tokens.find_many(list(dict.fromkeys(digests)))
         answers = {hashed: self.cache.made(token, position) for hashed, token in found.tokens.items()}
         if found.server == ledger.server:
             for held in answers.values():
@@ -68,7 +68,7 @@ class Tokens:
                     self.cache.put(held)
         elif found.server is not None and ledger.server is not None:
             # A server whose log is not the one that is followed: it answers this call, and nothing is built on it.
-            self._store.renew_lookups()
+            self._store.access_tokens.renew()
         return [answers.get(hashed) for hashed in digests]
 
     async def close(self) -> None:

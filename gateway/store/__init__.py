@@ -3,10 +3,10 @@
 SQL stands in `sql/queries/*.sql`, named and described there and called here by its name.
 """
 
-from gateway.store.base import Conflict
+from gateway.store.access_tokens import FoundTokens
 from gateway.store.changes import ChangeFeed, Reading
 from gateway.store.clock import Clock
-from gateway.store.lookups import FoundTokens
+from gateway.store.faults import Conflict
 from gateway.store.nonces import FoundTerms, NonceTerms
 from gateway.store.records import Flow, IssuedTokens, NewClient, SignInCandidate
 from gateway.store.store import Store

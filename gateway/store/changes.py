@@ -22,9 +22,8 @@ from typing import Final
 
 import asyncpg
 
-from gateway.store.base import Base
 from gateway.store.clock import Clock
-from gateway.store.database import Row, Statements
+from gateway.store.database import Row, Server, Statements
 from gateway.store.pool import DEADLINE, Connection, answering
 
 CHANGES_KEPT: Final = timedelta(hours=1)
@@ -70,11 +69,14 @@ class ChangeFeed:
         return row["oldest"] <= self._last + 1 and self._last <= row["newest"] and len(row["changes"]) < _MOST
 
 
-class ChangeLog(Base):
+class ChangeLog:
     """What was revoked, disabled, withdrawn, deleted or altered of all that a token's life hangs on."""
 
+    def __init__(self, server: Server, clock: Clock) -> None:
+        self._server, self._clock = server, clock
+
     @asynccontextmanager
-    async def change_feed(self, hint: Callable[[], object]) -> AsyncIterator[ChangeFeed]:
+    async def feed(self, hint: Callable[[], object]) -> AsyncIterator[ChangeFeed]:
         """A feed on a connection of its own; `hint` is called when reading is worth while, or the connection ends.
 
         Raises StoreUnavailable.
@@ -94,7 +96,3 @@ class ChangeLog(Base):
         finally:
             connection.remove_termination_listener(hinted)
             connection.terminate()
-
-    def renew_lookups(self) -> None:
-        """Let the lookup of many tokens ask the server that is the primary now."""
-        self._lookups.renew()

@@ -1,16 +1,15 @@
-"""Clients, their secrets, and the scopes they may ask for."""
+"""Clients and their secrets."""
 
-from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Final
 
 from gateway.crypto import digest, new_identifier, random_text
-from gateway.model import About, Client, Owner, Scope
-from gateway.store.base import Base, judged, storable
-from gateway.store.database import ACT_DEADLINE, Row, Statements
+from gateway.model import About, Client, Owner
+from gateway.store.clock import Now
+from gateway.store.database import ACT_DEADLINE, Database, Row, Statements
+from gateway.store.faults import judged
 from gateway.store.records import Logo, NewClient
-
-_BATCH: Final = 1000  # grants or tokens that one transaction takes a scope from
+from gateway.store.tally import Tally
+from gateway.store.text import storable
 
 
 def client_of(row: Row) -> Client:
@@ -83,10 +82,13 @@ async def _with_logo(statements: Statements, client_id: str, logo: Logo | None) 
     return client_of(row)
 
 
-class Clients(Base):
-    """Clients by their client_id, and scopes by their name."""
+class Clients:
+    """Clients by their client_id."""
 
-    async def create_client(self, client: NewClient) -> tuple[Client, str | None]:
+    def __init__(self, database: Database, now: Now, tally: Tally) -> None:
+        self._database, self._now, self._tally = database, now, tally
+
+    async def create(self, client: NewClient) -> tuple[Client, str | None]:
         """The client, and its secret if it is confidential (the only time it is seen).
 
         Raises OperatorError for one that cannot be, such as a first-party client without a secret.
@@ -96,25 +98,25 @@ class Clients(Base):
         with judged():
             async with self._database.transaction() as statements:
                 await statements.row(
-                    "client_create", client_id=client_id, now=self.now(), secret_digest=hashed, **_columns(client)
+                    "client_create", client_id=client_id, now=self._now(), secret_digest=hashed, **_columns(client)
                 )
                 made = await _with_logo(statements, client_id, client.logo)
         return made, secret
 
-    async def clients(self) -> list[Client]:
+    async def all(self) -> list[Client]:
         """Every client, the oldest first."""
         return [client_of(row) for row in await self._database.rows("clients_list")]
 
-    async def client(self, client_id: str) -> Client | None:
+    async def find(self, client_id: str) -> Client | None:
         """Also a disabled one; the caller looks at `disabled_at`."""
         row = await self._database.row("client_find", client_id=client_id) if storable(client_id) else None
         return None if row is None else client_of(row)
 
-    async def clients_of_owner(self, subject: str) -> list[str]:
+    async def owned_by(self, subject: str) -> list[str]:
         """The client_ids of the clients that a user answers for, the oldest first."""
         return [row["client_id"] for row in await self._database.rows("clients_owned", owner=subject)]
 
-    async def update_client(self, client_id: str, changes: NewClient) -> Client | None:
+    async def update(self, client_id: str, changes: NewClient) -> Client | None:
         """What the client is from now on, None if unknown.
 
         One that becomes public loses its secrets; one that becomes confidential gets its first by `rotate_secret`.
@@ -123,7 +125,7 @@ class Clients(Base):
         with judged():
             async with self._database.transaction() as statements:
                 found = await statements.value(
-                    "client_update", client_id=client_id, logo=kept, now=self.now(), **_columns(changes)
+                    "client_update", client_id=client_id, logo=kept, now=self._now(), **_columns(changes)
                 )
                 return None if found is None else await _with_logo(statements, client_id, changes.logo)
 
@@ -134,7 +136,7 @@ class Clients(Base):
 
     async def rotate_secret(self, client_id: str, overlap: float = 0.0) -> str | None:
         """A new secret; the ones before end after `overlap` seconds. None if there is no such confidential client."""
-        secret, now = _new_secret(), self.now()
+        secret, now = _new_secret(), self._now()
         async with self._database.transaction() as statements:
             if await statements.value("client_lock", client_id=client_id) is None:
                 return None
@@ -142,27 +144,30 @@ class Clients(Base):
             await statements.row("secret_add", secret_digest=digest(secret), client_id=client_id, now=now)
         return secret
 
-    async def client_secrets(self, client_id: str) -> list[tuple[datetime, datetime | None]]:
+    async def secrets(self, client_id: str) -> list[tuple[datetime, datetime | None]]:
         """Since when and until when (None: no end) each secret of a client counts; the one without an end first."""
-        rows = await self._database.rows("secrets_list", client_id=client_id, now=self.now())
+        rows = await self._database.rows("secrets_list", client_id=client_id, now=self._now())
         return [(row["created_at"], row["expires_at"]) for row in rows]
 
-    async def disable_client(self, client_id: str, disabled: bool = True) -> bool:
+    async def disable(self, client_id: str) -> bool:
         """Requests are refused; tokens end for good, so that enabling again revives none of them."""
-        name = "client_disable" if disabled else "client_enable"
-        return await self._database.value(name, client_id=client_id, now=self.now()) is not None
+        return await self._database.value("client_disable", client_id=client_id, now=self._now()) is not None
 
-    async def delete_client(self, client_id: str) -> bool:
+    async def enable(self, client_id: str) -> bool:
+        """Requests are answered again. False when there is no such client."""
+        return await self._database.value("client_enable", client_id=client_id, now=self._now()) is not None
+
+    async def delete(self, client_id: str) -> bool:
         """Gone with all that was issued to it."""
         async with self._database.transaction(ACT_DEADLINE) as statements:
-            return await statements.value("client_delete", client_id=client_id, now=self.now()) is not None
+            return await statements.value("client_delete", client_id=client_id, now=self._now()) is not None
 
-    async def authenticate_client(self, client_id: str, secret: str) -> Client | None:
+    async def authenticate(self, client_id: str, secret: str) -> Client | None:
         """The live client whose secret this is; wrong ones are recorded and never lock it out."""
         if not storable(client_id):
             return None
         row = await self._database.row(
-            "client_authenticate", client_id=client_id, secret_digest=digest(secret), now=self.now()
+            "client_authenticate", client_id=client_id, secret_digest=digest(secret), now=self._now()
         )
         if row is None:
             return None
@@ -171,45 +176,8 @@ class Clients(Base):
             return None
         return client_of(row)
 
-    async def revoke_client(self, client_id: str) -> int | None:
+    async def revoke_tokens(self, client_id: str) -> int | None:
         """End all tokens and codes of a client: how many access tokens and refresh families lived, None if unknown."""
         async with self._database.transaction(ACT_DEADLINE) as statements:
-            ended: int | None = await statements.value("client_revoke", client_id=client_id, now=self.now())
+            ended: int | None = await statements.value("client_revoke", client_id=client_id, now=self._now())
             return ended
-
-    async def create_scope(self, name: str, description: str) -> Scope:
-        """A new scope. Raises Conflict when there is one of that name, OperatorError when it is malformed."""
-        with judged():
-            await self._database.row("scope_create", name=name, description=description, now=self.now())
-        return Scope(name=name, description=description)
-
-    async def scopes(self) -> list[Scope]:
-        """The scopes that were made by command, by name; see `defined_scopes` for the configuration's too."""
-        rows = await self._database.rows("scopes_list")
-        return [Scope(name=row["name"], description=row["description"]) for row in rows]
-
-    async def defined_scopes(self, configured: Mapping[str, str]) -> dict[str, str]:
-        """Every scope and its plain words: those made by command, then those of the configuration, which win."""
-        return {scope.name: scope.description for scope in await self.scopes()} | dict(configured)
-
-    async def delete_scope(self, name: str) -> bool:
-        """No longer offered, which ends nothing that was issued with it; see `end_scope`."""
-        return await self._database.value("scope_delete", name=name, now=self.now()) is not None
-
-    async def end_scope(self, name: str) -> bool:
-        """Take a scope that is not offered any more out of every grant, and end all that was issued with it.
-
-        It goes in batches, so that nobody waits long for the change log; what an outage leaves is done by another
-        call. False when nothing carried it.
-        """
-        found, now = False, self.now()
-        while True:
-            async with self._database.transaction(ACT_DEADLINE) as statements:
-                grants = [
-                    row["grant_id"] for row in await statements.rows("scope_leave_grants", scope=name, batch=_BATCH)
-                ]
-                await statements.row("grants_end_beyond", grant_ids=grants, now=now)
-                tokens = await statements.value("scope_end_tokens", scope=name, now=now, batch=_BATCH)
-            found = found or bool(grants or tokens)
-            if max(len(grants), tokens) < _BATCH:
-                return found

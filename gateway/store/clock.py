@@ -15,9 +15,11 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
-from typing import Final
+from typing import Final, TypeAlias
 
 from gateway.observe import get_logger
+
+Now: TypeAlias = Callable[[], datetime]  # the time by which the store judges
 
 LEAP: Final = 60.0  # seconds by which clocks may differ
 

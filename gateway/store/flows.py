@@ -1,4 +1,4 @@
-"""Authorization requests after sign-in, the person's decision, the grants that remember it, and the code.
+"""Authorization requests after sign-in, the person's decision, and the code.
 
     AwaitingConsent ──allow──▶ Granted(scopes) ──▶ a code, once
                     ──deny───▶ Denied
@@ -12,12 +12,11 @@ from datetime import timedelta
 from typing import Final
 
 from gateway.crypto import Keyring, UnsealError, digest, new_identifier
-from gateway.model import Grant
 from gateway.oauth.authorize import AuthorizationRequest
-from gateway.store.base import Base, storable
-from gateway.store.clients import about_of
-from gateway.store.database import Row
+from gateway.store.clock import Now
+from gateway.store.database import Database, Row
 from gateway.store.records import Flow
+from gateway.store.text import storable
 
 _ANSWER: Final = "flow-answer"  # the purpose that a flow's code is sealed for
 
@@ -42,29 +41,15 @@ def _opened(row: Row, keyring: Keyring) -> str | None:
         return None
 
 
-def _grant_of(row: Row) -> Grant:
-    return Grant(
-        grant_id=row["grant_id"],
-        subject=row["subject"],
-        client_id=row["client_id"],
-        client_name=row["client_name"],
-        resource=tuple(row["resource"]),
-        scopes=frozenset(row["scopes"]),
-        created_at=row["created_at"],
-        updated_at=row["updated_at"],
-        about=about_of(row),
-    )
+class Flows:
+    """Flows, and the codes that come of them or of a standing grant."""
 
+    def __init__(self, database: Database, now: Now, keyring: Keyring) -> None:
+        self._database, self._now, self._keyring = database, now, keyring
 
-_LATELY: Final = timedelta(minutes=5)
-
-
-class Flows(Base):
-    """Flows, grants and codes."""
-
-    async def start_flow(self, session_id: str, request: AuthorizationRequest, lifetime: float = 600.0) -> Flow | None:
+    async def start(self, session_id: str, request: AuthorizationRequest, lifetime: float = 600.0) -> Flow | None:
         """A request that awaits its decision; None when the session, user or client is dead."""
-        now = self.now()
+        now = self._now()
         row = await self._database.row(
             "flow_start",
             flow_id=new_identifier("f"),
@@ -76,19 +61,12 @@ class Flows(Base):
         )
         return None if row is None else _flow_of(row, self._keyring)
 
-    async def flow(self, flow_id: str, session_id: str) -> Flow | None:
+    async def find(self, flow_id: str, session_id: str) -> Flow | None:
         """A flow of the person who is signed in by this session, answered or not."""
         if not storable(flow_id):
             return None
-        row = await self._database.row("flow_find", flow_id=flow_id, session_id=session_id, now=self.now())
+        row = await self._database.row("flow_find", flow_id=flow_id, session_id=session_id, now=self._now())
         return None if row is None else _flow_of(row, self._keyring)
-
-    async def granted_scopes(self, subject: str, client_id: str, resource: tuple[str, ...] = ()) -> frozenset[str]:
-        """What the user has allowed the client at just these resources and not withdrawn; the order is free."""
-        return frozenset(
-            await self._database.value("grant_scopes", subject=subject, client_id=client_id, resource=list(resource))
-            or ()
-        )
 
     async def allow(self, flow_id: str, session_id: str, scopes: frozenset[str], code_ttl: float) -> str | None:
         """AwaitingConsent → Granted → a code, once; records the grant.
@@ -98,7 +76,7 @@ class Flows(Base):
         """
         if not storable(flow_id):
             return None
-        code, now = self._keyring.new_token("gwc_"), self.now()
+        code, now = self._keyring.new_token("gwc_"), self._now()
         async with self._database.transaction() as statements:
             grant_id = await statements.value(
                 "flow_allow",
@@ -120,7 +98,7 @@ class Flows(Base):
         if not storable(flow_id):
             return False
         return (
-            await self._database.value("flow_deny", flow_id=flow_id, session_id=session_id, now=self.now()) is not None
+            await self._database.value("flow_deny", flow_id=flow_id, session_id=session_id, now=self._now()) is not None
         )
 
     async def issue_code(
@@ -131,7 +109,7 @@ class Flows(Base):
 
         None when it does not, or when the session, user or client is dead.
         """
-        code, now = self._keyring.new_token("gwc_"), self.now()
+        code, now = self._keyring.new_token("gwc_"), self._now()
         issued = await self._database.value(
             "code_issue",
             session_id=session_id,
@@ -144,24 +122,3 @@ class Flows(Base):
             remember=remember,
         )
         return None if issued is None else code
-
-    async def grants(self, subject: str) -> list[Grant]:
-        """What the user has allowed, by the applications' names: one for each set of resources."""
-        return [_grant_of(row) for row in await self._database.rows("grants_list", subject=subject)]
-
-    async def withdraw(self, subject: str, client_id: str) -> bool:
-        """Ends the client's grants and everything that was issued from them; False when there is none."""
-        if not storable(client_id):
-            return False
-        return (
-            await self._database.value("grant_withdraw", subject=subject, client_id=client_id, now=self.now())
-            is not None
-        )
-
-    async def withdrawn_lately(self, subject: str, client_id: str) -> str | None:
-        """The name of a client that the user withdrew everything from in the last minutes; None if it has a grant."""
-        since = self.now() - _LATELY
-        found: str | None = await self._database.value(
-            "grant_withdrawn", subject=subject, client_id=client_id, since=since
-        )
-        return found

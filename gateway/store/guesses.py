@@ -20,9 +20,10 @@ from typing import Final
 
 from gateway.crypto import Keyring
 from gateway.model import User
-from gateway.store.base import WAIT, Base, folded
 from gateway.store.tally import Tally
+from gateway.store.text import folded
 
+WAIT: Final = 900.0  # seconds after the last of too many wrong passwords
 WRONG_PASSWORDS: Final = 10  # in a row, for one name or one account, from one allowance
 _NAME_WRITTEN_FROM: Final = 2  # names that are typed once, which anybody can invent, write no row each
 
@@ -83,10 +84,13 @@ def account_digest(keyring: Keyring, subject: str) -> bytes:
     return keyring.keyed_digest("guessed-account", subject)
 
 
-class Guesses(Base):
+class Guesses:
     """Attempts to sign in."""
 
-    def guess(self, login: str, user: User | None, browser: str | None) -> Guess:
+    def __init__(self, tally: Tally, keyring: Keyring) -> None:
+        self._tally, self._keyring = tally, keyring
+
+    def begin(self, login: str, user: User | None, browser: str | None) -> Guess:
         """An attempt by `login`, which is `user`'s name if it is anybody's; `browser` is the identifier of a browser
         that signed in to this account before."""
         return Guess(self._tally, self._keyring, login, user, browser)

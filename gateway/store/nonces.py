@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from gateway.store.base import Base
+from gateway.store.database import Database
 
 MOST: Final = 4  # connections: one for either kind of nonce, others for what is seldom
 MINUTE: Final = 60  # seconds of timestamps that share a partition
@@ -43,13 +43,16 @@ class FoundTerms:
     now: float
 
 
-class SpentNonces(Base):
+class Nonces:
     """The one truth about what was spent. Keys are of 16 bytes, and different within one call.
 
     Nonces of one kind are spent by one call at a time: who has more of them waits, and puts them together.
     """
 
-    async def spend_nonces(
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def spend(
         self, keys: Sequence[bytes], seconds: Sequence[int], terms: NonceTerms
     ) -> tuple[Collection[bytes], bool]:
         """Spend nonces by key and timestamp, all from `terms.floor` on and before `terms.ceiling`.
@@ -57,7 +60,7 @@ class SpentNonces(Base):
         Gives the keys that were spent now, for the first time, and whether the terms are still the same. Where they
         are not, a key counts only if its timestamp is not below the floor that is found now.
         """
-        spent = await self._spends.value(
+        spent = await self._database.value(
             "nonces_spend", keys=keys, seconds=seconds, floor=terms.floor, timeline=terms.timeline
         )
         if spent is None:
@@ -66,29 +69,29 @@ class SpentNonces(Base):
             return spent[:-1], False
         return spent, True
 
-    async def spend_token_nonces(self, nonces: Sequence[tuple[bytes, datetime]]) -> Collection[bytes]:
+    async def spend_untimed(self, nonces: Sequence[tuple[bytes, datetime]]) -> Collection[bytes]:
         """Spend nonces without a timestamp, each with when it may be forgotten; the keys that were spent now."""
         keys, expiries = zip(*nonces, strict=True)
-        spent: Collection[bytes] = await self._spends.value("token_nonces_spend", keys=keys, expiries=expiries)
+        spent: Collection[bytes] = await self._database.value("token_nonces_spend", keys=keys, expiries=expiries)
         return spent
 
-    async def nonce_terms(self) -> FoundTerms:
+    async def terms(self) -> FoundTerms:
         """The terms now."""
-        row = await self._spends.row("nonces_terms")
+        row = await self._database.row("nonces_terms")
         assert row is not None  # noqa: S101 -- the migration put it there
         return FoundTerms(NonceTerms(row["floor"], row["timeline"]), row["here"], row["now"])
 
-    async def raise_nonce_floor(self, floor: int) -> None:
+    async def raise_floor(self, floor: int) -> None:
         """Accept no timestamp below `floor` any more, for good; on the timeline of the server that answers."""
-        async with self._spends.transaction() as statements:
+        async with self._database.transaction() as statements:
             await statements.value("nonces_lock", lock=_LOCK)
             await statements.value("nonces_floor_raise", floor=floor)
 
-    async def empty_nonce_slots(self) -> int:
+    async def empty_slots(self) -> int:
         """Empty the partitions that the floor has left behind; how many. What is locked is left for the next time."""
         emptied = 0
-        for row in await self._spends.rows("nonces_left_behind"):
-            async with self._spends.transaction() as statements:
+        for row in await self._database.rows("nonces_left_behind"):
+            async with self._database.transaction() as statements:
                 if not await statements.value("nonces_try_lock", lock=_LOCK):
                     break  # another worker is at it
                 emptied += await statements.value("nonces_slot_empty", slot=row["slot"])

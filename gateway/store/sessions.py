@@ -4,8 +4,8 @@ from datetime import timedelta
 
 from gateway.crypto import digest, new_identifier
 from gateway.model import Session
-from gateway.store.base import Base
-from gateway.store.database import Row
+from gateway.store.clock import Now
+from gateway.store.database import Database, Row
 from gateway.store.users import user_of
 
 
@@ -18,10 +18,13 @@ def _session_of(row: Row) -> Session:
     )
 
 
-class Sessions(Base):
+class Sessions:
     """Sessions of people in browsers."""
 
-    async def start_session(
+    def __init__(self, database: Database, now: Now) -> None:
+        self._database, self._now = database, now
+
+    async def start(
         self, subject: str, session_token: str, lifetime: float, *, password_hash: str | None = None
     ) -> Session | None:
         """A new session under the digest of `session_token`.
@@ -29,7 +32,7 @@ class Sessions(Base):
         None when the user is gone or disabled, or, where `password_hash` says which hash was checked, when the
         password changed meanwhile.
         """
-        now = self.now()
+        now = self._now()
         row = await self._database.row(
             "session_start",
             session_id=new_identifier("s"),
@@ -41,11 +44,11 @@ class Sessions(Base):
         )
         return None if row is None else _session_of(row)
 
-    async def session(self, session_token: str) -> Session | None:
+    async def find(self, session_token: str) -> Session | None:
         """The live session of a live user."""
-        row = await self._database.row("session_find", digest=digest(session_token), now=self.now())
+        row = await self._database.row("session_find", digest=digest(session_token), now=self._now())
         return None if row is None else _session_of(row)
 
-    async def end_session(self, session_token: str) -> bool:
+    async def end(self, session_token: str) -> bool:
         """Signed out; False when there was no such session."""
-        return await self._database.value("session_end", digest=digest(session_token), now=self.now()) is not None
+        return await self._database.value("session_end", digest=digest(session_token), now=self._now()) is not None

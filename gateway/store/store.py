@@ -1,38 +1,71 @@
 """The store: every read and write that Gateway makes, one method a transaction.
 
-Its parts stand beside this file, one a noun; `Store` is the one door to all of them.
+    store.tokens.redeem(…)    store.clients.find(…)    store.nonces.spend(…)
+
+Each part stands in a file of its own, and has of the connections, the time and the keys what it needs.
 """
 
 import asyncio
+from datetime import timedelta
 from functools import partial
-from typing import Self
+from typing import Final, Self
 
 import asyncpg
 
-from gateway.config import Tokens
+from gateway.config import Tokens as Lifetimes
 from gateway.crypto import Keyring
 from gateway.errors import FaultyConfiguration, StoreUnavailable
+from gateway.store.access_tokens import LANES, AccessTokens
 from gateway.store.changes import ChangeLog
 from gateway.store.clients import Clients
-from gateway.store.clock import Clock
+from gateway.store.clock import Clock, Now
 from gateway.store.database import Database, Server, cannot_reach, connect
 from gateway.store.flows import Flows
-from gateway.store.guesses import Guesses
-from gateway.store.lookups import LANES, TokenLookups
+from gateway.store.grants import Grants
+from gateway.store.guesses import WAIT, Guesses
 from gateway.store.migrations import require_current, require_server
-from gateway.store.nonces import MOST, SpentNonces
+from gateway.store.nonces import MOST, Nonces
 from gateway.store.poolers import require_settings
+from gateway.store.scopes import Scopes
 from gateway.store.sessions import Sessions
-from gateway.store.signing import SigningTokens
-from gateway.store.tokens import TokenIssue
+from gateway.store.tally import Tally
+from gateway.store.tokens import Tokens
 from gateway.store.upkeep import Upkeep
 from gateway.store.users import Users
 
 
-class Store(
-    Users, Clients, Sessions, Guesses, Flows, TokenIssue, TokenLookups, SigningTokens, ChangeLog, SpentNonces, Upkeep
-):
-    """The one door to the database. Every method raises StoreUnavailable when no answer came in time."""
+class Store:
+    """The one door to the database. What is asked of it or its parts raises StoreUnavailable when no answer came in
+    time. `lookups` and `spends` are connections that nothing but the lookup of many tokens, and nothing but nonces,
+    uses."""
+
+    def __init__(
+        self,
+        server: Server,
+        database: Database,
+        lookups: Database,
+        spends: Database,
+        keyring: Keyring,
+        lifetimes: Lifetimes,
+        clock: Clock,
+    ) -> None:
+        self._server, self._database, self._lookups, self._spends = server, database, lookups, spends
+        self._keyring = keyring
+        self._tally = Tally(database, clock, timedelta(seconds=WAIT))
+        self.now: Final[Now] = clock  # the time by which it judges; does not go back, nor leap ahead by itself
+        self.seconds: Final = clock.seconds  # the same since 1970
+        self.users: Final = Users(database, clock, keyring)
+        self.sessions: Final = Sessions(database, clock)
+        self.guesses: Final = Guesses(self._tally, keyring)
+        self.clients: Final = Clients(database, clock, self._tally)
+        self.scopes: Final = Scopes(database, clock)
+        self.flows: Final = Flows(database, clock, keyring)
+        self.grants: Final = Grants(database, clock)
+        self.tokens: Final = Tokens(database, clock, keyring, lifetimes)
+        self.access_tokens: Final = AccessTokens(database, lookups, clock, keyring)
+        self.nonces: Final = Nonces(spends)
+        self.changes: Final = ChangeLog(server, clock)
+        self.upkeep: Final = Upkeep(database, clock)
 
     @classmethod
     async def open(
@@ -42,7 +75,7 @@ class Store(
         *,
         size: int = 10,
         name: str = "gateway-pool",
-        tokens: Tokens | None = None,
+        tokens: Lifetimes | None = None,
         clock: Clock | None = None,
     ) -> Self:
         """A store on at most `size` connections, which an operator sees by `name` as their application_name.
@@ -63,7 +96,7 @@ class Store(
 
         store = cls.over(dsn, keyring, size=size, name=name, tokens=tokens, clock=clock)
         try:
-            await store.compare_clocks()
+            await store.upkeep.compare_clocks()
             await cls._require_key(store)
         except StoreUnavailable as exc:
             raise cannot_reach(dsn, exc.__cause__ or exc) from exc
@@ -77,7 +110,7 @@ class Store(
         *,
         size: int = 10,
         name: str = "gateway-pool",
-        tokens: Tokens | None = None,
+        tokens: Lifetimes | None = None,
         clock: Clock | None = None,
     ) -> Self:
         """The store that `open` gives, without asking the database anything: for a worker, which must come up while
@@ -88,7 +121,7 @@ class Store(
         pool = Database(partial(server.connect, name), size)
         lookups = Database(partial(planned_once, "gateway-lookups"), LANES)
         spends = Database(partial(planned_once, "gateway-nonces"), MOST)
-        return cls(server, pool, lookups, spends, keyring, tokens or Tokens(), clock or Clock())
+        return cls(server, pool, lookups, spends, keyring, tokens or Lifetimes(), clock or Clock())
 
     async def close(self) -> None:
         """Write what was counted, and end every connection."""

@@ -1,4 +1,4 @@
-"""Issuing tokens: from a code, from a refresh token, to a client itself, and as the operator's own act.
+"""Tokens: issued from a code, from a refresh token, to a client itself, and as the operator's own act; and their end.
 
 A redemption is one transaction: lock the row, decide (`gateway.oauth.decisions`), write everything in one statement,
 commit, and only then answer or refuse: a refusal may have revoked something, which must stay written.
@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from gateway.crypto import digest, new_identifier, random_text
+from gateway.config import Tokens as Lifetimes
+from gateway.crypto import Keyring, digest, new_identifier, random_text
 from gateway.errors import OAuthError, OperatorError, invalid_client
 from gateway.model import Client, TokenType, format_scope
 from gateway.oauth.authorize import AuthorizationRequest
@@ -26,14 +27,15 @@ from gateway.oauth.decisions import (
     refuse_refresh,
 )
 from gateway.oauth.grants import ClientCredentialsGrant, CodeGrant, RefreshGrant
-from gateway.store.base import Base
+from gateway.store.access_tokens import MAC_KEY, may_be
 from gateway.store.clients import client_of
+from gateway.store.clock import Now
 from gateway.store.database import Database, Row, Statements
+from gateway.store.introspection import ExplainedToken, end_of, introspection
 from gateway.store.records import IssuedTokens
 
 _MAC_KEY_BYTES: Final = 32
 _SALT_BYTES: Final = 16
-MAC_KEY: Final = "mac-key"  # the purpose that MAC keys are sealed for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,10 +117,13 @@ def _unusable(kind: str, name: str, *, disabled: bool) -> str:
     return f"no {kind} {name!r}; `gateway {kind} list` shows all"
 
 
-class TokenIssue(Base):
-    """Token responses. The methods raise OAuthError, after the commit, where they refuse."""
+class Tokens:
+    """Token responses, and what became of their tokens. What refuses raises OAuthError, after the commit."""
 
-    async def redeem_code(self, client: Client, grant: CodeGrant, now: datetime) -> IssuedTokens:
+    def __init__(self, database: Database, now: Now, keyring: Keyring, lifetimes: Lifetimes) -> None:
+        self._database, self._now, self._keyring, self._lifetimes = database, now, keyring, lifetimes
+
+    async def redeem(self, client: Client, grant: CodeGrant, now: datetime) -> IssuedTokens:
         """Tokens for a code, once (RFC 6749, section 4.1.3), for a client that is authenticated already.
 
         A replay with everything right revokes what came from the code; whatever else is wrong changes nothing.
@@ -176,7 +181,7 @@ class TokenIssue(Base):
         successor_spent = spent and await statements.value("successor_find", digest=row["successor"]) is not False
         record = _refresh_record(row, successor_spent=successor_spent)
         successors = self._keyring.successors(grant.refresh_token, row["salt"])
-        match decide_refresh(record, client.client_id, grant, now, self._tokens.refresh_grace):
+        match decide_refresh(record, client.client_id, grant, now, self._lifetimes.refresh_grace):
             case Refuse(error):
                 return error
             case Replay(error):
@@ -198,7 +203,7 @@ class TokenIssue(Base):
         access = self._access(client, grant.scopes, grant.resource)
         return _answer(await self._issue(self._database, client, _Origin(by="client_credentials"), access, None, now))
 
-    async def issue_token(
+    async def issue(
         self, client_id: str, username: str | None, scopes: frozenset[str], ttl: float, token_type: TokenType | None
     ) -> IssuedTokens:
         """The operator's own act (`gateway token issue`): no grant type or consent is needed.
@@ -214,14 +219,54 @@ class TokenIssue(Base):
         client, subject = client_of(found), None if person is None else person["subject"]
         access = _Access(scopes=scopes, resource=(), token_type=token_type or client.token_type, ttl=ttl)
         origin = _Origin(by="operator", subject=subject)
-        outcome = await self._issue(self._database, client, origin, access, None, self.now())
+        outcome = await self._issue(self._database, client, origin, access, None, self._now())
         if isinstance(outcome, OAuthError):
             raise OperatorError(f"client {client_id!r}: it or the user was disabled or deleted meanwhile")
         return outcome
 
+    async def introspect(self, token: str, client: Client | None) -> dict[str, object]:
+        """RFC 7662 members for an access token, or a refresh token of `client` (None: the operator asks, of any).
+
+        {"active": False} for anything else: dead, unknown, or a refresh token of another client, which whoever asks
+        could only take for an access token (RFC 7662, section 4).
+        """
+        hashed, now = digest(token), self._now()
+        row, token_type = None, None
+        if may_be(self._keyring, token, "gwa_"):
+            row = await self._database.row("access_token_find", digest=hashed, now=now)
+            token_type = None if row is None else row["token_type"]
+        if row is None and may_be(self._keyring, token, "gwr_"):
+            row = await self._database.row(
+                "refresh_token_find", digest=hashed, now=now, client_id=None if client is None else client.client_id
+            )
+        return {"active": False} if row is None else introspection(row, token_type)
+
+    async def explain(self, token: str) -> ExplainedToken:
+        """What an operator wants to know of a token, and why it is dead if it is."""
+        if not (may_be(self._keyring, token, "gwa_") or may_be(self._keyring, token, "gwr_")):
+            return ExplainedToken("it was never issued here, or part of it is missing: its checksum does not match", {})
+        row = await self._database.row("token_explain", digest=digest(token))
+        if row is None:
+            return ExplainedToken("it is unknown: never issued here, or it ended so long ago that it was removed", {})
+        names = ("kind", "client_id", "client_name", "subject", "username", "issued_at", "expires_at")
+        return ExplainedToken(end_of(row, self._now()), {name: row[name] for name in names})
+
+    async def revoke(self, token: str, client: Client | None) -> bool:
+        """RFC 7009 for `client`, or the operator's act with None. A refresh token takes its family with it.
+
+        False when nothing was revoked: unknown, dead already, or another client's.
+        """
+        if not (may_be(self._keyring, token, "gwa_") or may_be(self._keyring, token, "gwr_")):
+            return False
+        whose = None if client is None else client.client_id
+        return (
+            await self._database.value("token_revoke", digest=digest(token), client_id=whose, now=self._now())
+            is not None
+        )
+
     def _access(self, client: Client, scopes: frozenset[str], resource: tuple[str, ...]) -> _Access:
         """What a client may have today: scopes that an operator has taken from it are left out."""
-        ttl = self._tokens.access_ttl
+        ttl = self._lifetimes.access_ttl
         return _Access(scopes=scopes & client.scopes, resource=resource, token_type=client.token_type, ttl=ttl)
 
     async def _issue(
@@ -260,7 +305,7 @@ class TokenIssue(Base):
             salt=secrets.token_bytes(_SALT_BYTES),
             now=now,
             access_expires_at=now + timedelta(seconds=access.ttl),
-            refresh_expires_at=None if new_refresh is None else now + timedelta(seconds=self._tokens.refresh_ttl),
+            refresh_expires_at=None if new_refresh is None else now + timedelta(seconds=self._lifetimes.refresh_ttl),
         )
         if written is None:
             return invalid_client("the client or the user was disabled or deleted")

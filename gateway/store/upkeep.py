@@ -4,10 +4,10 @@ from datetime import timedelta
 from typing import Final
 
 from gateway.observe import get_logger
-from gateway.store.base import WAIT, Base
 from gateway.store.changes import CHANGES_KEPT
-from gateway.store.clock import LEAP
-from gateway.store.database import ACT_DEADLINE, Statements
+from gateway.store.clock import LEAP, Clock
+from gateway.store.database import ACT_DEADLINE, Database, Statements
+from gateway.store.guesses import WAIT
 
 _SWEEP_LOCK: Final = 0x73776570  # the advisory lock's key: "swep"
 _EXPIRED: Final = (
@@ -30,8 +30,11 @@ _KEPT: Final = {
 _log = get_logger("gateway.store")
 
 
-class Upkeep(Base):
+class Upkeep:
     """What no person and no client asks for by name."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database, self._clock = database, clock
 
     async def compare_clocks(self) -> None:
         """Look at the database's clock, so that no leap of ours counts: before anything is judged or written."""
@@ -49,14 +52,14 @@ class Upkeep(Base):
             self._clock.compare(row["now"])
             if not row["locked"]:
                 return 0
-            apart = self.now().timestamp() - row["now"]
+            apart = self._clock().timestamp() - row["now"]
             if abs(apart) > LEAP:
                 _log.warning("nothing is removed: the clocks of worker and database differ", seconds=round(apart))
                 return 0
             return await self._sweep(statements, batch)
 
     async def _sweep(self, statements: Statements, batch: int) -> int:
-        now = self.now()
+        now = self._clock()
         gone = [await statements.value(name, now=now, batch=batch) for name in _EXPIRED]
         gone += [await statements.value(name, now=now, batch=batch, kept=kept) for name, kept in _KEPT.items()]
         return sum(gone)

@@ -1,11 +1,13 @@
 """People: who can sign in."""
 
-from gateway.crypto import new_identifier
+from gateway.crypto import Keyring, new_identifier
 from gateway.model import User
-from gateway.store.base import Base, judged, storable
-from gateway.store.database import ACT_DEADLINE, Row, Statements
+from gateway.store.clock import Now
+from gateway.store.database import ACT_DEADLINE, Database, Row, Statements
+from gateway.store.faults import judged
 from gateway.store.guesses import account_digest, name_digest
 from gateway.store.records import SignInCandidate
+from gateway.store.text import storable
 
 
 def user_of(row: Row) -> User:
@@ -20,10 +22,13 @@ def user_of(row: Row) -> User:
     )
 
 
-class Users(Base):
+class Users:
     """Users, by username, whatever its letters' case."""
 
-    async def create_user(self, username: str, email: str | None, name: str | None, password_hash: str) -> User:
+    def __init__(self, database: Database, now: Now, keyring: Keyring) -> None:
+        self._database, self._now, self._keyring = database, now, keyring
+
+    async def create(self, username: str, email: str | None, name: str | None, password_hash: str) -> User:
         """A new user with a subject that was never anybody's.
 
         Raises Conflict for a username or email address that is taken, OperatorError for a malformed one.
@@ -36,30 +41,28 @@ class Users(Base):
                 email=email,
                 name=name,
                 password_hash=password_hash,
-                now=self.now(),
+                now=self._now(),
             )
         assert row is not None  # noqa: S101  # the statement inserts one row or raises
         return user_of(row)
 
-    async def users(self) -> list[User]:
+    async def all(self) -> list[User]:
         """Everybody, by username."""
         return [user_of(row) for row in await self._database.rows("users_list")]
 
-    async def user(self, username: str) -> User | None:
+    async def find(self, username: str) -> User | None:
         """Also a disabled one; the caller looks at `disabled_at`."""
         row = await self._database.row("user_find", username=username) if storable(username) else None
         return None if row is None else user_of(row)
 
-    async def update_user(
-        self, username: str, new_username: str | None, email: str | None, name: str | None
-    ) -> User | None:
+    async def update(self, username: str, new_username: str | None, email: str | None, name: str | None) -> User | None:
         """The user with another username, email address or name; None keeps one, and an empty one is removed.
 
-        None when there is no such user. The subject stays, with all that was issued. Raises as `create_user` does.
+        None when there is no such user. The subject stays, with all that was issued. Raises as `create` does.
         """
         with judged():
             row = await self._database.row(
-                "user_update", username=username, new_username=new_username, email=email, name=name, now=self.now()
+                "user_update", username=username, new_username=new_username, email=email, name=name, now=self._now()
             )
         return None if row is None else user_of(row)
 
@@ -69,16 +72,16 @@ class Users(Base):
             async with self._database.transaction() as statements:
                 return await self._forget(
                     await statements.row(
-                        "user_set_password", username=username, password_hash=password_hash, now=self.now()
+                        "user_set_password", username=username, password_hash=password_hash, now=self._now()
                     ),
                     statements,
                 )
 
-    async def unlock_user(self, username: str) -> bool:
+    async def unlock(self, username: str) -> bool:
         """Forget the wrong passwords for the user, by whichever name and browser. False when there is no such user."""
         async with self._database.transaction() as statements:
             return await self._forget(
-                await statements.row("user_unlock", username=username, now=self.now()), statements
+                await statements.row("user_unlock", username=username, now=self._now()), statements
             )
 
     async def _forget(self, person: Row | None, statements: Statements) -> bool:
@@ -89,20 +92,23 @@ class Users(Base):
             await statements.row("attempts_forget", accounts=accounts)
         return person is not None
 
-    async def disable_user(self, username: str, disabled: bool = True) -> bool:
+    async def disable(self, username: str) -> bool:
         """Sign-in is refused; sessions and tokens end for good, so that enabling again revives none of them."""
-        name = "user_disable" if disabled else "user_enable"
-        return await self._database.value(name, username=username, now=self.now()) is not None
+        return await self._database.value("user_disable", username=username, now=self._now()) is not None
 
-    async def delete_user(self, username: str) -> bool:
+    async def enable(self, username: str) -> bool:
+        """Sign-in is possible again. False when there is no such user."""
+        return await self._database.value("user_enable", username=username, now=self._now()) is not None
+
+    async def delete(self, username: str) -> bool:
         """Gone with all that was theirs; the username may then be another person's, with another subject."""
         async with self._database.transaction(ACT_DEADLINE) as statements:
-            return await statements.value("user_delete", username=username, now=self.now()) is not None
+            return await statements.value("user_delete", username=username, now=self._now()) is not None
 
-    async def revoke_user(self, username: str) -> int | None:
+    async def revoke_tokens(self, username: str) -> int | None:
         """End all tokens and codes of a user: how many access tokens and refresh families lived, None if unknown."""
         async with self._database.transaction(ACT_DEADLINE) as statements:
-            ended: int | None = await statements.value("user_revoke", username=username, now=self.now())
+            ended: int | None = await statements.value("user_revoke", username=username, now=self._now())
             return ended
 
     async def sign_in_candidate(self, login: str) -> SignInCandidate | None:

@@ -12,7 +12,7 @@ from typing import Final
 
 from gateway.config import Settings
 from gateway.errors import OperatorError
-from gateway.store.lookups import LANES
+from gateway.store.access_tokens import LANES
 from gateway.store.nonces import MOST as _NONCES
 
 GENERATIONS: Final = 3  # of workers, at a time

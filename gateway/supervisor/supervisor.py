@@ -138,7 +138,7 @@ class _Supervisor:
             log.warning("configuration", advice=warning)
         with contextlib.suppress(StoreUnavailable):
             defined = {
-                scope.name for scope in await cast("Store", self._store).scopes()
+                scope.name for scope in await cast("Store", self._store).scopes.all()
             } | settings.config.scopes.keys()
             for route in settings.config.routes:
                 for name in sorted(route.all_scopes - defined):
@@ -149,7 +149,7 @@ class _Supervisor:
                         mend=f"gateway scope create {name} --description …, or describe it under [scopes]",
                     )
             holders: dict[str, list[str]] = {}
-            for client in await cast("Store", self._store).clients():
+            for client in await cast("Store", self._store).clients.all():
                 for name in client.scopes - defined:
                     holders.setdefault(name, []).append(client.client_id)
             for name in sorted(holders):

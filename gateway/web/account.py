@@ -62,7 +62,7 @@ async def logout(request: web.Request) -> web.Response:
     session, token = await plane.session(request), plane.session_token(request)
     if session is not None and token is not None:
         browser.open_form(plane.keyring, "logout", session.session_id, form.get("csrf_token"))
-        await plane.store.end_session(token)
+        await plane.store.sessions.end(token)
     response = pages.redirect(f"{plane.prefix}/logout")
     plane.cookies.end_session(response)
     return response
@@ -76,7 +76,7 @@ async def show_account(request: web.Request) -> web.Response:
         return pages.redirect(f"{plane.prefix}/login?next={plane.prefix}/account")
     context = {
         "session": session,
-        "applications": _applications(await plane.store.grants(session.user.subject)),
+        "applications": _applications(await plane.store.grants.of(session.user.subject)),
         "places": {route.resource: route.name for route in plane.routes},
         "words": await plane.scopes(),
         "removed": await _removed(plane, session.user.subject, query_of(request).get("removed") or ""),
@@ -94,13 +94,13 @@ async def withdraw(request: web.Request) -> web.Response:
     browser.open_form(plane.keyring, "account", session.session_id, form.get("csrf_token"))
     if form.repeated() is not None or not is_identifier(client_id):
         raise FormRefused("a malformed client_id")
-    await plane.store.withdraw(session.user.subject, client_id)
+    await plane.store.grants.withdraw(session.user.subject, client_id)
     return pages.redirect(f"{plane.prefix}/account?{urlencode({'removed': client_id})}")
 
 
 async def _removed(plane: Plane, subject: str, client_id: str) -> str | None:
     """The application whose access was removed a moment ago, whatever an address claims."""
-    return await plane.store.withdrawn_lately(subject, client_id) if is_identifier(client_id) else None
+    return await plane.store.grants.withdrawn_lately(subject, client_id) if is_identifier(client_id) else None
 
 
 def _applications(grants: list[Grant]) -> list[list[Grant]]:

@@ -97,7 +97,7 @@ async def _logo(request: web.Request) -> web.Response:
     """A client's logo, from here and never from the client's own host, which would learn who looks at it."""
     name = request.match_info["name"]
     content_type = client_metadata.logo_type(name)
-    content = None if content_type is None else await plane_of(request).store.logo(name)
+    content = None if content_type is None else await plane_of(request).store.clients.logo(name)
     if content is None or content_type is None:
         raise web.HTTPNotFound
     return _file(content, content_type)

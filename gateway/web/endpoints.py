@@ -27,7 +27,7 @@ async def revoke(request: web.Request) -> web.Response:
     """RFC 7009: an unknown token, and one of another client, are answered like a revoked one."""
     plane, form = plane_of(request), await _body(request)
     client = await _authenticated(request, plane, form)
-    await plane.store.revoke_token(grants.token_of(form), client)
+    await plane.store.tokens.revoke(grants.token_of(form), client)
     return json({})
 
 
@@ -37,7 +37,7 @@ async def introspect(request: web.Request) -> web.Response:
     client = await _authenticated(request, plane, form)
     if not client.confidential:
         raise invalid_client("introspection by a public client")
-    found = await plane.store.introspect(grants.token_of(form), client)
+    found = await plane.store.tokens.introspect(grants.token_of(form), client)
     return json(found | {"iss": plane.issuer} if found.get("active") is True else {"active": False})
 
 
@@ -77,9 +77,9 @@ async def _authenticated(request: web.Request, plane: Plane, form: Form) -> Clie
     claimed_by(request, claim.client_id)
     async with plane.authentications.turn(neighbourhood(address_of(request)), claim.client_id):
         if claim.secret is not None:
-            client = await plane.store.authenticate_client(claim.client_id, claim.secret)
+            client = await plane.store.clients.authenticate(claim.client_id, claim.secret)
         else:
-            client = await plane.store.client(claim.client_id)
+            client = await plane.store.clients.find(claim.client_id)
     if client is not None and claim.secret is None and (client.confidential or client.disabled_at is not None):
         raise invalid_client("no secret from a confidential client, or a disabled one")
     if client is None:
@@ -93,11 +93,11 @@ async def _issued(
     store, now = plane.store, plane.store.now()
     match grant:
         case CodeGrant():
-            return await store.redeem_code(client, grant, now)
+            return await store.tokens.redeem(client, grant, now)
         case RefreshGrant():
-            return await store.refresh(client, grant, now)
+            return await store.tokens.refresh(client, grant, now)
         case ClientCredentialsGrant():
-            return await store.client_credentials(client, grant, now)
+            return await store.tokens.client_credentials(client, grant, now)
 
 
 def _document(document: metadata.Document) -> web.Response:

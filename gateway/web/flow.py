@@ -68,7 +68,7 @@ async def show(request: web.Request) -> web.Response:
     if prefers_json(request):
         raise _person_needed(step)
     if session is not None and step is Step.ASK:
-        flow = await plane.store.start_flow(session.session_id, asked.request)
+        flow = await plane.store.flows.start(session.session_id, asked.request)
         if flow is None:  # signed out a moment ago
             return _ask(request)
         ticked = granted & asked.request.scopes if granted else asked.request.scopes
@@ -112,7 +112,7 @@ async def _decide(request: web.Request, form: Form) -> web.Response:
     flow_id = browser.open_form(plane.keyring, _CONSENT, secret, form.get("csrf_token"))
     asked = await _judged(request)  # anew: an operator may have taken from the client what it asks for
     session = await plane.session(request)
-    flow = None if session is None else await plane.store.flow(flow_id, session.session_id)
+    flow = None if session is None else await plane.store.flows.find(flow_id, session.session_id)
     if session is None or flow is None:
         return _ask(request)
     if flow.request != asked.request or not choice.scopes <= asked.request.scopes:
@@ -131,14 +131,14 @@ async def _decided(request: web.Request, flow: Flow, choice: Choice, asked: Aske
     """The decision, if none came before it; else what that one was answered."""
     plane = plane_of(request)
     if choice.decision == "deny":
-        if await plane.store.deny(flow.flow_id, session.session_id):
+        if await plane.store.flows.deny(flow.flow_id, session.session_id):
             raise asked.request.denial()
     else:
         ttl = plane.settings.config.tokens.code_ttl
-        code = await plane.store.allow(flow.flow_id, session.session_id, choice.scopes, ttl)
+        code = await plane.store.flows.allow(flow.flow_id, session.session_id, choice.scopes, ttl)
         if code is not None:
             return _code_redirect(request, asked, code)
-    decided = await plane.store.flow(flow.flow_id, session.session_id)
+    decided = await plane.store.flows.find(flow.flow_id, session.session_id)
     if decided is None or decided.decision is None:  # signed out, switched off or over, a moment ago
         return _ask(request)
     return _answered(request, decided, choice, asked)
@@ -182,7 +182,7 @@ def _address(request: web.Request, progress: Progress) -> str:
 async def _judged(request: web.Request) -> Asked:
     plane, query = plane_of(request), query_of(request)
     claimed_by(request, query.get("client_id"))
-    client = await plane.store.client(authorize.client_id_of(query))
+    client = await plane.store.clients.find(authorize.client_id_of(query))
     asked = authorize.judge(query, client, frozenset(await plane.scopes()), plane.resources)
     return replace(asked, progress=Progress(request.match_info.get("progress", "")))
 
@@ -191,13 +191,13 @@ async def _granted(plane: Plane, asked: Asked, session: Session | None) -> froze
     """The scopes that the person allowed the client before, at the resources that it asks for now."""
     if session is None:
         return frozenset()
-    return await plane.store.granted_scopes(session.user.subject, asked.client.client_id, asked.request.resource)
+    return await plane.store.grants.scopes(session.user.subject, asked.client.client_id, asked.request.resource)
 
 
 async def _issue(request: web.Request, asked: Asked, session: Session) -> web.Response:
     plane, client = plane_of(request), asked.client
     ttl = plane.settings.config.tokens.code_ttl
-    code = await plane.store.issue_code(session.session_id, asked.request, ttl, remember=client.first_party)
+    code = await plane.store.flows.issue_code(session.session_id, asked.request, ttl, remember=client.first_party)
     if code is not None:
         return _code_redirect(request, asked, code)
     if "none" in asked.prompt:

@@ -48,12 +48,12 @@ class Plane:
 
     async def scopes(self) -> dict[str, str]:
         """Every scope and its plain words."""
-        return await self.store.defined_scopes(self.settings.config.scopes)
+        return await self.store.scopes.defined(self.settings.config.scopes)
 
     async def session(self, request: web.Request) -> Session | None:
         """Who is signed in in this browser."""
         token = self.session_token(request)
-        session = None if token is None else await self.store.session(token)
+        session = None if token is None else await self.store.sessions.find(token)
         if session is not None:
             request[_SUBJECT] = session.user.subject
         return session

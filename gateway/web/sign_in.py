@@ -61,7 +61,7 @@ async def attempt(request: web.Request, form: Form) -> SignedIn | NotSignedIn:
     if username is None or password is None:
         return NotSignedIn(400, "Enter your username and password.")
     login = _storable(username)
-    candidate = await plane.store.sign_in_candidate(login)
+    candidate = await plane.store.users.sign_in_candidate(login)
     known = plane.cookies.known_browser(request)
     try:
         return await _judged(request, plane, login, candidate, known, password)
@@ -81,7 +81,7 @@ async def _judged(
 ) -> SignedIn | NotSignedIn:
     user = None if candidate is None else candidate.user
     subject = "unknown" if user is None else user.subject
-    guess = plane.store.guess(login, user, known.allowance_for(subject))
+    guess = plane.store.guesses.begin(login, user, known.allowance_for(subject))
     if (before := await guess.standing()).wait > 0:
         return _too_many(request, subject, before.wait)
     password_hash = None if candidate is None else candidate.password_hash
@@ -89,7 +89,7 @@ async def _judged(
     now = await guess.standing()
     token, session = browser.new_session_token(), None
     if candidate is not None and right and not now.wait and not now.barred:
-        session = await plane.store.start_session(
+        session = await plane.store.sessions.start(
             candidate.user.subject, token, browser.SESSION_LIFETIME, password_hash=candidate.password_hash
         )  # None when the account was disabled or deleted a moment ago
     if session is None:
@@ -103,7 +103,7 @@ async def _judged(
     guess.right()
     old = plane.session_token(request)
     if old is not None:
-        await plane.store.end_session(old)
+        await plane.store.sessions.end(old)
     log.info("signed in", **concerned(request, subject=subject))
     return SignedIn(session, token, known.with_account(session.user.subject))
 

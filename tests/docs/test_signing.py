@@ -141,8 +141,8 @@ async def _issued(store: Store, algorithm: MacAlgorithm) -> IssuedTokens:
         mac_drafts=("01",),
         mac_algorithm=algorithm,
     )
-    client, _ = await store.create_client(new)
-    return await store.issue_token(client.client_id, None, frozenset({"read", "write"}), 3600, None)
+    client, _ = await store.clients.create(new)
+    return await store.tokens.issue(client.client_id, None, frozenset({"read", "write"}), 3600, None)
 
 
 def _program(language: str, folder: Path) -> list[str]:

@@ -130,8 +130,8 @@ class Site:
 @asynccontextmanager
 async def a_site(folder: Path, dsn: str, keyring: Keyring, database: embedded.Server | None) -> AsyncIterator[Site]:
     store = await Store.open(dsn, keyring)
-    client, _ = await store.create_client(new_client("mac"))
-    tokens = await store.issue_token(client.client_id, None, frozenset({"read"}), 3600, None)
+    client, _ = await store.clients.create(new_client("mac"))
+    tokens = await store.tokens.issue(client.client_id, None, frozenset({"read"}), 3600, None)
     await store.close()
     async with an_upstream() as upstream:
         route = {"name": "mac", "path": "/mac", "upstreams": [f"http://127.0.0.1:{upstream.port}"], "auth": ["mac"]}

@@ -104,7 +104,7 @@ class World:
     async def over(cls, store: Store, database: str, keyring: Keyring) -> "World":
         """A guard, its routes and a client, in the database of a store."""
         settings, clock = settings_for(keyring), Clock()
-        client, _ = await store.create_client(new_client())
+        client, _ = await store.clients.create(new_client())
         return cls(
             store=store,
             database=database,
@@ -117,7 +117,7 @@ class World:
 
     async def token(self, *scopes: str, kind: TokenType = "bearer", ttl: float = 3600.0) -> IssuedTokens:
         """A token of the usual client's, with the scope `read` unless others are named."""
-        return await self.store.issue_token(self.client.client_id, None, frozenset(scopes or {"read"}), ttl, kind)
+        return await self.store.tokens.issue(self.client.client_id, None, frozenset(scopes or {"read"}), ttl, kind)
 
     async def check(self, call: Call, guard: Guard | None = None) -> Verdict:
         """The verdict on a call."""

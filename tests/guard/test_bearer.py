@@ -27,8 +27,8 @@ def _is_refused(verdict: object, status: int, error: str) -> Refused:
 
 
 async def test_live_token_passes_with_its_identity(world: World) -> None:
-    await world.store.create_user("ada", "ada@example.com", None, "$argon2id$fake")
-    tokens = await world.store.issue_token(world.client.client_id, "ada", frozenset({"read"}), 60, "bearer")
+    await world.store.users.create("ada", "ada@example.com", None, "$argon2id$fake")
+    tokens = await world.store.tokens.issue(world.client.client_id, "ada", frozenset({"read"}), 60, "bearer")
     verdict = await world.check(world.call(f"Bearer {tokens.access_token}"))
     assert isinstance(verdict, Allowed)
     assert (verdict.username, verdict.email) == ("ada", "ada@example.com")
@@ -184,11 +184,11 @@ async def test_dead_tokens_read_like_unknown_ones(world: World) -> None:
     assert _told(unknown, b'error="invalid_token"') == {b"Bearer"}
 
     revoked = (await world.token()).access_token
-    await world.store.revoke_token(revoked, None)
+    await world.store.tokens.revoke(revoked, None)
     invented = await refusal("gwa_" + "A" * 40)
     signing = await refusal((await world.token(kind="mac")).access_token)
     living = (await world.token()).access_token
-    await world.store.disable_client(world.client.client_id)
+    await world.store.clients.disable(world.client.client_id)
     for refused in (await refusal(revoked), await refusal(living), invented, signing):
         assert (refused.description, refused.challenges) == (unknown.description, unknown.challenges)
 
@@ -213,7 +213,7 @@ async def test_clock_set_back_revives_no_token(world: World) -> None:
 
 async def test_token_for_another_resource_is_refused(world: World) -> None:
     resources = ("https://api.example.com/notes", "https://api.example.com/elsewhere")
-    tokens = await world.store.client_credentials(
+    tokens = await world.store.tokens.client_credentials(
         world.client, ClientCredentialsGrant(frozenset({"read"}), resources[:1]), datetime.now(UTC)
     )
     assert isinstance(await world.check(world.call(f"Bearer {tokens.access_token}")), Allowed)
@@ -278,7 +278,7 @@ async def test_guard_without_a_master_key_does_not_start(world: World) -> None:
 
 
 async def test_token_of_a_deleted_client_is_refused(world: World) -> None:
-    client, _ = await world.store.create_client(new_client())
-    tokens = await world.store.issue_token(client.client_id, None, frozenset({"read"}), 60, None)
-    await world.store.delete_client(client.client_id)
+    client, _ = await world.store.clients.create(new_client())
+    tokens = await world.store.tokens.issue(client.client_id, None, frozenset({"read"}), 60, None)
+    await world.store.clients.delete(client.client_id)
     _is_refused(await world.check(world.call(f"Bearer {tokens.access_token}")), 401, "invalid_token")

@@ -41,8 +41,8 @@ async def awaited(world: World, call: Call, guard: Guard | None = None) -> BodyA
 
 
 async def draft_00(world: World, algorithm: MacAlgorithm = "hmac-sha-256") -> IssuedTokens:
-    client, _ = await world.store.create_client(new_client("mac", mac_drafts=("00",), mac_algorithm=algorithm))
-    return await world.store.issue_token(client.client_id, None, frozenset({"read", "write"}), 3600, None)
+    client, _ = await world.store.clients.create(new_client("mac", mac_drafts=("00",), mac_algorithm=algorithm))
+    return await world.store.tokens.issue(client.client_id, None, frozenset({"read", "write"}), 3600, None)
 
 
 def refused(verdict: object, status: int = 401, said: str = "") -> Refused:
@@ -131,7 +131,7 @@ async def test_call_without_a_body_is_held_against_the_hash_of_nothing(world: Wo
 async def test_token_that_was_revoked_while_the_body_came_does_not_pass(world: World) -> None:
     tokens = await world.token("write", kind="mac")
     verdict = await awaited(world, hashed(world, tokens))
-    await world.store.revoke_token(tokens.access_token, None)
+    await world.store.tokens.revoke(tokens.access_token, None)
     refused(await verdict.spend(), said="unknown, expired or revoked")
     assert await world.nonces() == 0
 

@@ -56,12 +56,12 @@ async def test_verdict_is_the_same_whether_the_token_is_held_or_not(world: World
     rig = await Rig.build(world.store)
     now = datetime.now(UTC)
     good, low = await world.token("read", "write"), await world.token("read")
-    aimed = await world.store.client_credentials(
+    aimed = await world.store.tokens.client_credentials(
         world.client, ClientCredentialsGrant(frozenset({"read"}), ("https://api.example.com/other",)), now
     )
     person, signing = await rig.tokens(scopes=frozenset({"read"})), await world.token(kind="mac")
     dead = await world.token()
-    await world.store.revoke_token(dead.access_token, None)
+    await world.store.tokens.revoke(dead.access_token, None)
     calls = [
         world.call(f"{scheme} {tokens.access_token}", route=route, method=method, target=target, signature_fields=more)
         for tokens in (good, low, aimed, person, signing, dead)
@@ -91,7 +91,7 @@ async def test_verdict_is_the_same_whether_the_token_is_held_or_not(world: World
 
 async def test_what_is_held_for_one_route_does_not_open_another(world: World) -> None:
     resource = "https://api.example.com/notes"
-    tokens = await world.store.client_credentials(
+    tokens = await world.store.tokens.client_credentials(
         world.client, ClientCredentialsGrant(frozenset({"read"}), (resource,)), datetime.now(UTC)
     )
     async with world.worker() as worker:
@@ -129,7 +129,7 @@ async def test_guard_that_does_not_follow_the_log_holds_nothing(world: World) ->
         for _ in range(2):
             assert isinstance(await worker.check(tokens), Allowed)
             assert worker.at_once(tokens) is None
-        await world.store.revoke_token(tokens.access_token, None)
+        await world.store.tokens.revoke(tokens.access_token, None)
         assert not isinstance(await worker.check(tokens), Allowed)
 
 
@@ -223,7 +223,7 @@ async def test_signed_requests_ask_for_their_token_once(world: World, relay: Rel
             assert isinstance(await world.check(call, worker.guard), Allowed)
             assert not isinstance(await world.check(call, worker.guard), Allowed)  # a replay
         relay.release("gateway-lookups")
-        await world.store.revoke_token(tokens.access_token, None)
+        await world.store.tokens.revoke(tokens.access_token, None)
 
         async def refused() -> bool:
             nonce = f"n{time.monotonic_ns()}"
@@ -239,7 +239,7 @@ async def test_imported_token_is_held_like_one_of_ours(world: World) -> None:
     tokens = await imported(world)
     async with world.worker() as worker:
         await worker.holds(tokens)
-        assert await world.store.revoke_token(tokens.access_token, None)
+        assert await world.store.tokens.revoke(tokens.access_token, None)
         await worker.refuses(tokens, 1)
 
 
@@ -309,7 +309,7 @@ async def test_tunnels_are_confirmed_from_what_is_held_and_by_the_database(world
             digests.append(verdict.digest)
         await worker.holds(held)
         await worker.holds(brief)
-        await world.store.revoke_token(dead.access_token, None)
+        await world.store.tokens.revoke(dead.access_token, None)
         assert await worker.guard.still_live(digests) == {digests[0], digests[1]}
         relay.hold("gateway-test-worker")
         assert await worker.guard.still_live(digests[:1]) == {digests[0]}
@@ -318,7 +318,7 @@ async def test_tunnels_are_confirmed_from_what_is_held_and_by_the_database(world
         assert await worker.guard.still_live([ending.digest]) == {ending.digest}
         world.clock.offset = 61
         assert await worker.guard.still_live([ending.digest]) == set()
-        await world.store.revoke_token(held.access_token, None)
+        await world.store.tokens.revoke(held.access_token, None)
         await worker.refuses(held, 1)
         relay.release("gateway-test-worker")
         assert await worker.guard.still_live(digests) == {digests[1]}
@@ -350,8 +350,8 @@ async def test_allowed_tells_the_end_of_the_token(world: World) -> None:
 
 
 async def test_clients_of_any_kind_are_told_apart(world: World) -> None:
-    client, _ = await world.store.create_client(new_client(name="Other"))
-    other = await world.store.issue_token(client.client_id, None, frozenset({"read"}), 60, None)
+    client, _ = await world.store.clients.create(new_client(name="Other"))
+    other = await world.store.tokens.issue(client.client_id, None, frozenset({"read"}), 60, None)
     async with world.worker() as worker:
         for tokens, expected in ((await world.token(), world.client.client_id), (other, client.client_id)):
             await worker.holds(tokens)

@@ -36,7 +36,7 @@ async def _held(world: World, worker: Worker) -> list[IssuedTokens]:
 
 async def _revoked_and_refused(world: World, worker: Worker, held: list[IssuedTokens], within: float) -> None:
     for tokens in held:
-        assert await world.store.revoke_token(tokens.access_token, None)
+        assert await world.store.tokens.revoke(tokens.access_token, None)
     revoked_at = time.monotonic()
     for tokens in held:
         await worker.refuses(tokens, within)
@@ -59,7 +59,7 @@ async def test_where_nothing_can_listen_the_log_is_read_at_every_beat(world: Wor
         for _ in range(2):
             tokens = await world.token()
             await worker.holds(tokens)
-            assert await world.store.revoke_token(tokens.access_token, None)
+            assert await world.store.tokens.revoke(tokens.access_token, None)
             await worker.refuses(tokens, LEASE)
         assert relay.notifications == 0
         assert relay.refused_listens == 1  # what can be read is no channel to give up
@@ -85,13 +85,13 @@ async def test_hung_channel_is_given_up_and_another_one_opened(world: World, rel
         (pid,) = await _listeners(world.database)
         os.kill(pid, signal.SIGSTOP)  # the server's end of it: it holds the connection and says nothing
         try:
-            assert await world.store.revoke_token(tokens.access_token, None)
+            assert await world.store.tokens.revoke(tokens.access_token, None)
             await worker.refuses(tokens, LEASE + 0.5)
             await until(lambda: _another_listener(world.database, pid))
             await until(worker.follows)
             again = await world.token()
             await worker.holds(again)
-            assert await world.store.revoke_token(again.access_token, None)
+            assert await world.store.tokens.revoke(again.access_token, None)
             await worker.refuses(again, 1)
         finally:
             os.kill(pid, signal.SIGCONT)
@@ -104,7 +104,7 @@ async def test_channel_that_hangs_ends_even_a_long_stale_for(world: World, relay
         (pid,) = await _listeners(world.database)
         os.kill(pid, signal.SIGSTOP)
         try:
-            assert await world.store.revoke_token(tokens.access_token, None)
+            assert await world.store.tokens.revoke(tokens.access_token, None)
             await worker.refuses(tokens, 5)
         finally:
             os.kill(pid, signal.SIGCONT)
@@ -141,7 +141,7 @@ async def _revoked_while_nothing_can_connect(world: World, relay: Relay) -> None
         relay.closed = True
         for use in ("gateway-listen", "gateway-lookups"):
             relay.cut(use)
-        assert await world.store.revoke_token(tokens.access_token, None)
+        assert await world.store.tokens.revoke(tokens.access_token, None)
         await until(lambda: worker.at_once(tokens) is None)
         verdict = await worker.check(tokens)
         assert not isinstance(verdict, Allowed)
@@ -210,8 +210,8 @@ async def test_worker_that_slept_longer_than_the_log_is_kept_begins_anew(world: 
         tokens = await world.token()
         await worker.holds(tokens)
         relay.hold("gateway-listen")
-        assert await world.store.revoke_token(tokens.access_token, None)
-        assert await world.store.revoke_token((await world.token()).access_token, None)
+        assert await world.store.tokens.revoke(tokens.access_token, None)
+        assert await world.store.tokens.revoke((await world.token()).access_token, None)
         await fetch(world.database, "delete from changes where id < (select max(id) from changes)")  # it is swept
         assert isinstance(worker.at_once(tokens), Allowed)
         relay.release("gateway-listen")
@@ -232,7 +232,7 @@ async def _another_listener(dsn: str, than: int) -> bool:
 
 async def _revoked(store: Store, tokens: IssuedTokens) -> bool:
     with suppress(StoreUnavailable):
-        return await store.revoke_token(tokens.access_token, None)
+        return await store.tokens.revoke(tokens.access_token, None)
     return False
 
 

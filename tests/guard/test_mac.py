@@ -71,8 +71,8 @@ async def test_client_of_oauthlib_signs_another_port(world: World) -> None:
 
 
 async def _draft_00(world: World, **changes: Any) -> IssuedTokens:
-    client, _ = await world.store.create_client(new_client("mac", mac_drafts=("00",), **changes))
-    return await world.store.issue_token(client.client_id, None, frozenset({"read"}), 3600, None)
+    client, _ = await world.store.clients.create(new_client("mac", mac_drafts=("00",), **changes))
+    return await world.store.tokens.issue(client.client_id, None, frozenset({"read"}), 3600, None)
 
 
 async def test_client_of_oauthlib_passes_by_draft_00_if_created_so(world: World) -> None:
@@ -252,7 +252,7 @@ async def test_forged_and_unknown_read_alike(world: World) -> None:
     tokens = await world.token(kind="mac")
     bearer = await world.token()
     revoked = await world.token(kind="mac")
-    await world.store.revoke_token(revoked.access_token, None)
+    await world.store.tokens.revoke(revoked.access_token, None)
     key = tokens.mac_key or ""
     forged = _is_refused(await world.check(world.signed(tokens, key="x" * 43)), 401, "invalid_token")
     for call in (
@@ -342,8 +342,8 @@ async def test_low_scope_keeps_the_nonce(world: World) -> None:
 
 
 async def test_mac_token_for_another_resource_keeps_the_nonce(world: World) -> None:
-    client, _ = await world.store.create_client(new_client("mac"))
-    tokens = await world.store.client_credentials(
+    client, _ = await world.store.clients.create(new_client("mac"))
+    tokens = await world.store.tokens.client_credentials(
         client, ClientCredentialsGrant(frozenset({"read"}), ("https://api.example.com/notes",)), datetime.now(UTC)
     )
     verdict = await world.check(world.signed(tokens, route="other"))

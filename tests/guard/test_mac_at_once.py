@@ -84,9 +84,9 @@ CASES = {
 async def test_usual_form_is_judged_as_any_other(world: World, name: str) -> None:
     case = CASES[name]
     world.clock.stop()  # a second that passes makes another nonce of the same characters
-    client, _ = await world.store.create_client(new_client("mac"))
+    client, _ = await world.store.clients.create(new_client("mac"))
     aimed = ("https://api.example.com/notes",)
-    tokens = await world.store.client_credentials(
+    tokens = await world.store.tokens.client_credentials(
         client, ClientCredentialsGrant(frozenset({"read"}), aimed), datetime.now(UTC)
     )
     async with world.worker(elapsed=Offset()) as worker:
@@ -136,7 +136,7 @@ async def test_revoked_and_expired_tokens_are_refused_in_the_usual_form_too(worl
     async with world.worker() as worker:
         for tokens in (revoked, expired):
             await _held(worker, tokens)
-        await world.store.revoke_token(revoked.access_token, None)
+        await world.store.tokens.revoke(revoked.access_token, None)
         await until(lambda: not _is_at_once(worker.guard, world.signed(revoked)), 5)
         world.clock.offset += 31
         for tokens in (revoked, expired):
@@ -170,8 +170,8 @@ async def test_configuration_counts_in_the_usual_form_too(world: World, table: d
 
 
 async def test_client_of_draft_00_does_not_sign_in_the_usual_form(world: World) -> None:
-    client, _ = await world.store.create_client(new_client("mac", mac_drafts=("00",)))
-    tokens = await world.store.client_credentials(
+    client, _ = await world.store.clients.create(new_client("mac", mac_drafts=("00",)))
+    tokens = await world.store.tokens.client_credentials(
         client, ClientCredentialsGrant(frozenset({"read"})), datetime.now(UTC)
     )
     async with world.worker() as worker:

@@ -16,7 +16,7 @@ from .conftest import World, new_client
 
 
 async def _issued(world: World, client_id: str) -> IssuedTokens:
-    return await world.store.issue_token(client_id, None, frozenset({"read"}), 3600, "mac")
+    return await world.store.tokens.issue(client_id, None, frozenset({"read"}), 3600, "mac")
 
 
 @pytest.mark.parametrize(
@@ -26,11 +26,11 @@ async def test_token_keeps_the_algorithm_that_it_came_with(
     world: World, first: MacAlgorithm, then: MacAlgorithm
 ) -> None:
     new = new_client("mac", mac_algorithm=first)
-    client, _ = await world.store.create_client(new)
+    client, _ = await world.store.clients.create(new)
     async with world.worker() as worker:
         old = await _issued(world, client.client_id)
         assert isinstance(await world.check(world.signed(old, nonce="a"), worker.guard), Allowed)
-        await world.store.update_client(client.client_id, replace(new, mac_algorithm=then))
+        await world.store.clients.update(client.client_id, replace(new, mac_algorithm=then))
         later = await _issued(world, client.client_id)
         assert (old.mac_algorithm, later.mac_algorithm) == (first, then)
         for tokens in (old, later):
@@ -44,7 +44,7 @@ async def test_token_keeps_the_algorithm_that_it_came_with(
 
 async def test_token_follows_the_drafts_of_its_client_also_where_it_is_cached(world: World) -> None:
     new = new_client("mac")
-    client, _ = await world.store.create_client(new)
+    client, _ = await world.store.clients.create(new)
     async with world.worker() as worker:
         tokens = await _issued(world, client.client_id)
 
@@ -54,16 +54,16 @@ async def test_token_follows_the_drafts_of_its_client_also_where_it_is_cached(wo
 
         assert (await passes("01", "a"), await passes("00", "a")) == (True, False)
         position = worker.ledger.position
-        await world.store.update_client(client.client_id, replace(new, mac_drafts=("00",)))
+        await world.store.clients.update(client.client_id, replace(new, mac_drafts=("00",)))
         await worker.moves(position)
         assert (await passes("01", "b"), await passes("00", "b")) == (False, True)
 
 
 async def test_kind_of_a_token_stays(world: World) -> None:
     new = new_client("bearer")
-    client, _ = await world.store.create_client(new)
-    bearer = await world.store.issue_token(client.client_id, None, frozenset({"read"}), 3600, None)
-    await world.store.update_client(client.client_id, replace(new, token_type="mac"))
+    client, _ = await world.store.clients.create(new)
+    bearer = await world.store.tokens.issue(client.client_id, None, frozenset({"read"}), 3600, None)
+    await world.store.clients.update(client.client_id, replace(new, token_type="mac"))
     assert isinstance(await world.check(world.call(f"Bearer {bearer.access_token}")), Allowed)
-    signs = await world.store.issue_token(client.client_id, None, frozenset({"read"}), 3600, None)
+    signs = await world.store.tokens.issue(client.client_id, None, frozenset({"read"}), 3600, None)
     assert isinstance(await world.check(world.signed(signs)), Allowed)

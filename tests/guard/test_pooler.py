@@ -169,7 +169,7 @@ async def test_signed_request_passes_once_of_many_over_two_workers(pooled: str, 
 
 async def test_sweep_is_made_by_one_at_a_time(store: Store) -> None:
     await Rig.build(store)
-    assert await asyncio.gather(*(store.sweep() for _ in range(6))) == [0] * 6
+    assert await asyncio.gather(*(store.upkeep.sweep() for _ in range(6))) == [0] * 6
 
 
 # -- revocation ----------------------------------------------------------------------------------------------
@@ -183,7 +183,7 @@ async def test_revoked_token_is_refused_by_polling(pooled: str, store: Store, ke
             tokens = await world.token()
             for worker in workers:
                 await worker.holds(tokens)
-            assert await store.revoke_token(tokens.access_token, None)
+            assert await store.tokens.revoke(tokens.access_token, None)
             for worker in workers:
                 await worker.refuses(tokens, LEASE + 0.5)
 

@@ -32,24 +32,24 @@ async def test_token_revoked_on_one_worker_is_refused_on_the_other_within_a_seco
             tokens = await world.token()
             await one.holds(tokens)
             await other.holds(tokens)
-            assert await one.store.revoke_token(tokens.access_token, None)
+            assert await one.store.tokens.revoke(tokens.access_token, None)
             await asyncio.gather(one.refuses(tokens, 1), other.refuses(tokens, 1))
 
 
 Ending = Callable[[Rig, IssuedTokens], Awaitable[object]]
 
 ENDINGS: dict[str, Ending] = {
-    "token revoked": lambda rig, tokens: rig.store.revoke_token(tokens.access_token, rig.client),
-    "refresh token revoked": lambda rig, tokens: rig.store.revoke_token(tokens.refresh_token or "", rig.client),
-    "grant withdrawn": lambda rig, _: rig.store.withdraw(rig.user.subject, rig.client.client_id),
+    "token revoked": lambda rig, tokens: rig.store.tokens.revoke(tokens.access_token, rig.client),
+    "refresh token revoked": lambda rig, tokens: rig.store.tokens.revoke(tokens.refresh_token or "", rig.client),
+    "grant withdrawn": lambda rig, _: rig.store.grants.withdraw(rig.user.subject, rig.client.client_id),
     "scope un-ticked": lambda rig, _: rig.code(scopes=frozenset({"read"})),
-    "scope deleted": lambda rig, _: rig.store.end_scope("write"),
-    "client disabled": lambda rig, _: rig.store.disable_client(rig.client.client_id),
-    "client revoked": lambda rig, _: rig.store.revoke_client(rig.client.client_id),
-    "client deleted": lambda rig, _: rig.store.delete_client(rig.client.client_id),
-    "user disabled": lambda rig, _: rig.store.disable_user("ada"),
-    "user revoked": lambda rig, _: rig.store.revoke_user("ada"),
-    "user deleted": lambda rig, _: rig.store.delete_user("ada"),
+    "scope deleted": lambda rig, _: rig.store.scopes.end("write"),
+    "client disabled": lambda rig, _: rig.store.clients.disable(rig.client.client_id),
+    "client revoked": lambda rig, _: rig.store.clients.revoke_tokens(rig.client.client_id),
+    "client deleted": lambda rig, _: rig.store.clients.delete(rig.client.client_id),
+    "user disabled": lambda rig, _: rig.store.users.disable("ada"),
+    "user revoked": lambda rig, _: rig.store.users.revoke_tokens("ada"),
+    "user deleted": lambda rig, _: rig.store.users.delete("ada"),
 }
 
 
@@ -74,7 +74,7 @@ async def test_upstreams_get_a_persons_new_names_from_every_worker_within_a_seco
     async with world.worker() as one, world.worker() as other:
         for worker in (one, other):
             await worker.holds(tokens)
-        assert await world.store.update_user("ada", "countess", "countess@example.org", None)
+        assert await world.store.users.update("ada", "countess", "countess@example.org", None)
 
         async def is_renamed(worker: Worker) -> bool:
             verdict = await worker.check(tokens)
@@ -87,7 +87,7 @@ async def test_upstreams_get_a_persons_new_names_from_every_worker_within_a_seco
         for worker in (one, other):
             await holds_within(1, lambda worker=worker: is_renamed(worker))  # type: ignore[misc]
         await rig.refresh(tokens.refresh_token)
-        assert await world.store.session(rig.session_token) is not None
+        assert await world.store.sessions.find(rig.session_token) is not None
 
 
 async def test_replayed_code_and_reused_refresh_token_end_what_is_cached(world: World) -> None:
@@ -112,8 +112,8 @@ async def test_new_password_ends_no_token(world: World) -> None:
     async with world.worker() as worker:
         await worker.holds(tokens)
         position = worker.ledger.position
-        assert await rig.store.set_password("ada", "$argon2id$another")
-        assert await rig.store.revoke_token((await world.token()).access_token, None)
+        assert await rig.store.users.set_password("ada", "$argon2id$another")
+        assert await rig.store.tokens.revoke((await world.token()).access_token, None)
         await worker.moves(position)
         await worker.still_holds(tokens)
 
@@ -143,8 +143,8 @@ async def test_enabled_client_does_not_get_its_old_tokens_back(world: World) -> 
     tokens = await world.token()
     async with world.worker() as worker:
         await worker.holds(tokens)
-        await world.store.disable_client(world.client.client_id)
-        await world.store.disable_client(world.client.client_id, disabled=False)
+        await world.store.clients.disable(world.client.client_id)
+        await world.store.clients.enable(world.client.client_id)
         await worker.refuses(tokens, 1)
         await worker.holds(await world.token())
 
@@ -169,7 +169,7 @@ async def test_renamed_user_and_altered_client_are_seen_by_calls_with_old_tokens
 
         assert await passes("n1")
         assert await passes("n2")
-        await world.store.update_client(world.client.client_id, new_client(mac_drafts=("00",)))
+        await world.store.clients.update(world.client.client_id, new_client(mac_drafts=("00",)))
         numbers = itertools.count()
 
         async def refused() -> bool:
@@ -190,7 +190,7 @@ async def test_writer_that_changed_early_and_commits_late_is_not_missed(world: W
         transaction = holder.transaction()
         await transaction.start()
         await _revoke(holder, early)
-        await world.store.revoke_token(late.access_token, None)  # a later writer, whose commit comes first
+        await world.store.tokens.revoke(late.access_token, None)  # a later writer, whose commit comes first
         await worker.refuses(late, 1)
         assert isinstance(await worker.check(early), Allowed)
         await transaction.commit()
@@ -208,7 +208,7 @@ async def test_writer_that_drew_its_id_early_and_commits_late_is_not_missed(worl
         await transaction.start()
         await _revoke(holder, early)
         await holder.execute("set constraints all immediate")  # the id is drawn here
-        waiting = asyncio.create_task(world.store.revoke_token(late.access_token, None))
+        waiting = asyncio.create_task(world.store.tokens.revoke(late.access_token, None))
         await until(lambda: _waits_for_the_lock(world.database))
         assert isinstance(await worker.check(late), Allowed)
         await transaction.commit()
@@ -229,9 +229,9 @@ async def test_revocation_that_cannot_be_logged_is_no_revocation(world: World) -
         async with holder.transaction():
             await holder.execute("select pg_advisory_xact_lock($1)", CHANGE_LOCK)
             with pytest.raises(StoreUnavailable):
-                await world.store.revoke_token(tokens.access_token, None)
+                await world.store.tokens.revoke(tokens.access_token, None)
         assert isinstance(await worker.check(tokens), Allowed)
-        assert await world.store.revoke_token(tokens.access_token, None)
+        assert await world.store.tokens.revoke(tokens.access_token, None)
         await worker.refuses(tokens, 1)
     await holder.close()
 
@@ -246,7 +246,7 @@ async def test_revocation_that_is_rolled_back_never_happened(world: World) -> No
         await _revoke(holder, tokens)
         await holder.execute("set constraints all immediate")
         await transaction.rollback()
-        assert await world.store.revoke_token((await world.token()).access_token, None)
+        assert await world.store.tokens.revoke((await world.token()).access_token, None)
         await worker.moves(1)
         await worker.still_holds(tokens)
     await holder.close()
@@ -261,16 +261,16 @@ async def test_miss_that_meets_a_revocation_between_its_query_and_its_answer_is_
     async with world.worker(relay.dsn) as worker:
         await worker.holds(await world.token())  # the connection for lookups stands
         for ended_by in ("token", "client"):
-            client, _ = await world.store.create_client(new_client())
-            tokens = await world.store.issue_token(client.client_id, None, frozenset({"read"}), 60, None)
+            client, _ = await world.store.clients.create(new_client())
+            tokens = await world.store.tokens.issue(client.client_id, None, frozenset({"read"}), 60, None)
             answers, position = relay.answers["gateway-lookups"], worker.ledger.position
             relay.hold("gateway-lookups")
             asking = asyncio.create_task(worker.check(tokens))
             await relay.more_answers("gateway-lookups", answers)  # it says: live
             if ended_by == "token":
-                assert await world.store.revoke_token(tokens.access_token, None)
+                assert await world.store.tokens.revoke(tokens.access_token, None)
             else:
-                assert await world.store.disable_client(client.client_id)
+                assert await world.store.clients.disable(client.client_id)
             await worker.moves(position)
             assert not asking.done()
             relay.release("gateway-lookups")
@@ -285,13 +285,13 @@ async def test_miss_whose_answer_comes_before_the_news_of_the_revocation_is_ende
     async with world.worker(relay.dsn, elapsed=Offset()) as worker:
         tokens = await world.token()
         relay.hold("gateway-listen")
-        assert await world.store.revoke_token(tokens.access_token, None)
+        assert await world.store.tokens.revoke(tokens.access_token, None)
         relay.release("gateway-listen")
         await worker.refuses(tokens, 1)
         tokens = await world.token()
         relay.hold("gateway-listen")  # the worker cannot know yet
         await worker.holds(tokens)
-        assert await world.store.revoke_token(tokens.access_token, None)
+        assert await world.store.tokens.revoke(tokens.access_token, None)
         assert isinstance(await worker.check(tokens), Allowed)
         relay.release("gateway-listen")
         await worker.refuses(tokens, 1)
@@ -305,7 +305,7 @@ async def test_miss_that_meets_the_change_of_another_token_is_cached(world: Worl
         relay.hold("gateway-lookups")
         asking = asyncio.create_task(worker.check(tokens))
         await relay.more_answers("gateway-lookups", answers)
-        assert await world.store.revoke_token(other.access_token, None)
+        assert await world.store.tokens.revoke(other.access_token, None)
         await worker.moves(position)
         relay.release("gateway-lookups")
         assert isinstance(await asking, Allowed)

@@ -244,18 +244,18 @@ async def _of_another_token(signing: Signing, tokens: IssuedTokens) -> Call:
 
 
 async def _of_another_client(signing: Signing, tokens: IssuedTokens) -> Call:
-    client, _ = await signing.world.store.create_client(new_client("mac"))
-    other = await signing.world.store.issue_token(client.client_id, None, frozenset({"read"}), 3600, None)
+    client, _ = await signing.world.store.clients.create(new_client("mac"))
+    other = await signing.world.store.tokens.issue(client.client_id, None, frozenset({"read"}), 3600, None)
     return signing.call(other, key=tokens.mac_key)
 
 
 async def _of_sha_1(signing: Signing, tokens: IssuedTokens) -> Call:
-    client, _ = await signing.world.store.create_client(new_client("mac", mac_algorithm="hmac-sha-1"))
-    return signing.call(await signing.world.store.issue_token(client.client_id, None, frozenset({"read"}), 3600, None))
+    client, _ = await signing.world.store.clients.create(new_client("mac", mac_algorithm="hmac-sha-1"))
+    return signing.call(await signing.world.store.tokens.issue(client.client_id, None, frozenset({"read"}), 3600, None))
 
 
 async def _revoked(signing: Signing, tokens: IssuedTokens) -> Call:
-    await signing.world.store.revoke_token(tokens.access_token, signing.world.client)
+    await signing.world.store.tokens.revoke(tokens.access_token, signing.world.client)
     return signing.call(tokens)
 
 

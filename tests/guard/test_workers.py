@@ -63,7 +63,7 @@ async def callers(gateway: Gateway) -> AsyncIterator[list[Caller]]:
 
 
 async def issued(store: Store, client: Client) -> str:
-    tokens = await store.issue_token(client.client_id, None, frozenset({"read"}), 3600, None)
+    tokens = await store.tokens.issue(client.client_id, None, frozenset({"read"}), 3600, None)
     return tokens.access_token
 
 
@@ -71,7 +71,7 @@ async def issued(store: Store, client: Client) -> str:
 async def test_token_revoked_over_http_is_refused_by_every_worker_within_a_second(
     tmp_path: Path, store: Store, database: str
 ) -> None:
-    client, secret = await store.create_client(new_client())
+    client, secret = await store.clients.create(new_client())
     client_fields = {"client_id": client.client_id, "client_secret": str(secret)}
     async with serving(tmp_path, dsn=database, routes=[ROUTE]) as gateway, callers(gateway) as workers:
         for _ in range(scaled(100)):
@@ -90,7 +90,7 @@ async def test_token_revoked_over_http_is_refused_by_every_worker_within_a_secon
 async def test_worker_that_was_stopped_passes_nothing_that_was_revoked_meanwhile(
     tmp_path: Path, store: Store, database: str
 ) -> None:
-    client, _ = await store.create_client(new_client())
+    client, _ = await store.clients.create(new_client())
     async with serving(tmp_path, dsn=database, routes=[ROUTE], workers=1) as gateway, callers(gateway) as (caller,):
         (worker,) = gateway.workers
         for _ in range(2):
@@ -99,7 +99,7 @@ async def test_worker_that_was_stopped_passes_nothing_that_was_revoked_meanwhile
             worker.send_signal(signal.SIGSTOP)
             lapses_at = time.monotonic() + LEASE
             try:
-                assert await store.revoke_token(token, None)
+                assert await store.tokens.revoke(token, None)
                 await until(partial(is_past, lapses_at))
                 asked = asyncio.create_task(caller.call(token))
                 await asyncio.sleep(0)

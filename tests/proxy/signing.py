@@ -32,7 +32,7 @@ class Signer:
 
     @classmethod
     async def of(cls, store: Store, draft: MacDraft = "01", algorithm: MacAlgorithm = "hmac-sha-256") -> "Signer":
-        client, _ = await store.create_client(
+        client, _ = await store.clients.create(
             NewClient(
                 name="Signer",
                 confidential=True,
@@ -44,7 +44,7 @@ class Signer:
                 mac_algorithm=algorithm,
             )
         )
-        tokens = await store.issue_token(client.client_id, None, frozenset({"notes:write"}), 3600, None)
+        tokens = await store.tokens.issue(client.client_id, None, frozenset({"notes:write"}), 3600, None)
         return cls(client.client_id, tokens, draft)
 
     def authorization(

@@ -193,7 +193,7 @@ async def test_route_that_demands_a_hash_refuses_a_signed_body_without(
 
 
 async def test_route_that_demands_a_hash_asks_no_bearer_for_one(guarded: Rig, signer: Signer, store: Store) -> None:
-    bearer = await store.issue_token(signer.client_id, None, frozenset({"notes:write"}), 60.0, "bearer")
+    bearer = await store.tokens.issue(signer.client_id, None, frozenset({"notes:write"}), 60.0, "bearer")
     head = f"POST /strict HTTP/1.1\r\nHost: gateway.test\r\nAuthorization: Bearer {bearer.access_token}\r\n"
     reply = await guarded.talk(head.encode() + b"Content-Length: 5\r\n\r\nhello")
     assert reply.status == 200

@@ -67,9 +67,9 @@ async def serving(folder: Path, store: Store, keyring: Keyring, scheme: str) -> 
     await web.UnixSite(runner, path).start()
     tokens = list[str]()
     for username, name in (("ada", "Ada of ours"), ("eve", "Eve the evil")):
-        person = await store.create_user(username, None, name, PASSWORD_HASH)
+        person = await store.users.create(username, None, name, PASSWORD_HASH)
         tokens.append(new_session_token())
-        assert await store.start_session(person.subject, tokens[-1], 600) is not None
+        assert await store.sessions.start(person.subject, tokens[-1], 600) is not None
     own = b"__Host-gateway_session" if scheme == "https" else b"gateway_session"
     try:
         async with rig(folder, store, routes=ROUTES, plane_socket=path, server=server) as running:

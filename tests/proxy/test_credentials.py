@@ -45,12 +45,12 @@ async def client(store: Store) -> Client:
         mac_drafts=("01",),
         mac_algorithm="hmac-sha-256",
     )
-    return (await store.create_client(new))[0]
+    return (await store.clients.create(new))[0]
 
 
 @pytest.fixture
 async def ada(store: Store) -> User:
-    return await store.create_user("ada", "ada@example.test", "Ada", "$argon2id$fake")
+    return await store.users.create("ada", "ada@example.test", "Ada", "$argon2id$fake")
 
 
 def request(path: str, *fields: str, method: str = "GET") -> bytes:
@@ -58,7 +58,7 @@ def request(path: str, *fields: str, method: str = "GET") -> bytes:
 
 
 async def issued(store: Store, client: Client, *scopes: str, ttl: float = 60.0) -> str:
-    tokens = await store.issue_token(client.client_id, "ada", frozenset(scopes), ttl, "bearer")
+    tokens = await store.tokens.issue(client.client_id, "ada", frozenset(scopes), ttl, "bearer")
     return tokens.access_token
 
 
@@ -139,7 +139,7 @@ async def test_a_revoked_token_is_refused_at_once(guarded: Rig, store: Store, cl
     connection = await guarded.connect()
     await connection.send(request("/bearer", f"Authorization: Bearer {token}"))
     assert (await connection.reply()).status == 200
-    await store.revoke_token(token, None)
+    await store.tokens.revoke(token, None)
     await connection.send(request("/bearer", f"Authorization: Bearer {token}"))
     assert (await connection.reply()).status == 401
     connection.close()
@@ -153,7 +153,7 @@ async def test_each_scheme_of_the_route_gets_its_challenge(guarded: Rig) -> None
 async def test_a_signed_request_passes_once_and_its_replay_never(
     guarded: Rig, store: Store, client: Client, ada: User
 ) -> None:
-    tokens = await store.issue_token(client.client_id, "ada", frozenset({"notes:read"}), 60.0, "mac")
+    tokens = await store.tokens.issue(client.client_id, "ada", frozenset({"notes:read"}), 60.0, "mac")
     fields = prepare_mac_header(
         tokens.access_token,
         "http://gateway.test/mac/x?b=1&a=2",
@@ -204,7 +204,7 @@ async def test_a_tunnel_ends_with_its_token(guarded: Rig, store: Store, client: 
         await connection.send(request("/bearer", f"Authorization: Bearer {token}", "Connection: Upgrade", "Upgrade: x"))
         assert b" 101 " in await connection.reader.readuntil(b"\r\n\r\n")
         if ends == "revocation":
-            await store.revoke_token(token, None)
+            await store.tokens.revoke(token, None)
         assert await connection.closed()
         await eventually(lambda: guarded.upstream.ended == 1)
         connection.close()

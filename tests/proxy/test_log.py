@@ -89,7 +89,7 @@ async def test_a_refused_token_names_its_client_its_subject_and_what_to_do(
     running: Rig, store: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
     client, _ = await new_client(store)
-    tokens = await store.issue_token(client.client_id, None, frozenset({"notes:read"}), 60, "bearer")
+    tokens = await store.tokens.issue(client.client_id, None, frozenset({"notes:read"}), 60, "bearer")
     answer = await running.talk(_get("/api/x?y=z", f"Authorization: Bearer {tokens.access_token}"))
     assert answer.status == 403
     (line,) = [line for line in _lines(capsys.readouterr().err) if line["event"] == "refused"]

@@ -90,7 +90,7 @@ class World:
     ) -> IssuedTokens:
         """A token with the scope `read`, by a client of its own."""
         algorithm: MacAlgorithm = options.get("algorithm", "hmac-sha-256")
-        client, _ = await self.store.create_client(
+        client, _ = await self.store.clients.create(
             NewClient(
                 name=name,
                 confidential=True,
@@ -103,7 +103,7 @@ class World:
             )
         )
         scopes = frozenset(options.get("scopes", {"read"}))
-        self.tokens[name] = await self.store.issue_token(client.client_id, None, scopes, 3600, None)
+        self.tokens[name] = await self.store.tokens.issue(client.client_id, None, scopes, 3600, None)
         return self.tokens[name]
 
     def signed(self, **changes: Any) -> bytes:
@@ -383,7 +383,7 @@ async def _tokens(world: World) -> None:
         await world.issue(name)
     await world.issue("bearer", kind="bearer")
     await world.issue("draft 00", drafts=("00",))
-    await world.store.revoke_token(world.tokens["revoked"].access_token, None)
+    await world.store.tokens.revoke(world.tokens["revoked"].access_token, None)
     connection = await asyncpg.connect(world.dsn)
     try:
         await connection.execute("update clients set disabled_at = now() where name = 'disabled'")

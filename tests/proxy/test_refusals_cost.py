@@ -124,7 +124,7 @@ async def test_no_refusal_costs_more_than_5_ms(
 
 async def test_a_refusal_of_a_live_token_costs_no_more_than_5_ms(tmp_path: Path, store: Store) -> None:
     client, _ = await new_client(store)
-    tokens = await store.issue_token(client.client_id, None, frozenset({"notes:read"}), 3600, "bearer")
+    tokens = await store.tokens.issue(client.client_id, None, frozenset({"notes:read"}), 3600, "bearer")
     made = partial(target, b"/api/", plain=True, token=tokens.access_token.encode())
     async with rig(tmp_path, store, routes=ROUTES, server=SERVER, limits=LIMITS) as running:
         _, seen = await worst_of(running, made, "a live token")

@@ -125,7 +125,7 @@ async def test_route_that_takes_no_signature_does_not_judge_one(guarded: Rig, si
 
 
 async def test_route_of_three_schemes_takes_each_of_them(guarded: Rig, signer: Signer, store: Store) -> None:
-    bearer = await store.issue_token(signer.client_id, None, frozenset({"notes:write"}), 60, "bearer")
+    bearer = await store.tokens.issue(signer.client_id, None, frozenset({"notes:write"}), 60, "bearer")
     by_bearer = (
         f"GET /any HTTP/1.1\r\nHost: gateway.test\r\nAuthorization: Bearer {bearer.access_token}\r\n\r\n".encode()
     )

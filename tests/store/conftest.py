@@ -1,6 +1,6 @@
 """A store whose time a test can move, with a person and a client in it."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -30,7 +30,7 @@ async def rig(store: Store) -> Rig:
 
 
 @pytest.fixture
-async def another(database: str, keyring: Keyring) -> AsyncIterator[Callable[..., Any]]:
+async def another(database: str, keyring: Keyring) -> AsyncIterator[Callable[..., Awaitable[Store]]]:
     """More stores on the same database: as other workers have them, with other settings or another clock."""
     async with AsyncExitStack() as stack:
 

@@ -64,10 +64,10 @@ class Rig:
 
     @classmethod
     async def build(cls, store: Store, *, username: str = "ada", client: NewClient = NEW_CLIENT) -> "Rig":
-        user = await store.create_user(username, f"{username}@example.com", username.title(), PASSWORD_HASH)
-        made, secret = await store.create_client(client)
+        user = await store.users.create(username, f"{username}@example.com", username.title(), PASSWORD_HASH)
+        made, secret = await store.clients.create(client)
         token = random_text()
-        session = await store.start_session(user.subject, token, 3600)
+        session = await store.sessions.start(user.subject, token, 3600)
         assert session is not None
         return cls(store, user, made, secret or "", session.session_id, token)
 
@@ -83,9 +83,9 @@ class Rig:
 
     async def code(self, scopes: frozenset[str] | None = None, ttl: float = 60, **changes: Any) -> str:
         request = self.request(**changes)
-        flow = await self.store.start_flow(self.session_id, request)
+        flow = await self.store.flows.start(self.session_id, request)
         assert flow is not None
-        code = await self.store.allow(flow.flow_id, self.session_id, scopes or request.scopes, ttl)
+        code = await self.store.flows.allow(flow.flow_id, self.session_id, scopes or request.scopes, ttl)
         assert code is not None
         return code
 
@@ -100,7 +100,7 @@ class Rig:
     ) -> IssuedTokens:
         store = store or self.store
         grant = replace(CodeGrant(code, REDIRECT_URI, VERIFIER), **changes)
-        return await store.redeem_code(client or self.client, grant, now or store.now())
+        return await store.tokens.redeem(client or self.client, grant, now or store.now())
 
     async def tokens(self, **changes: Any) -> IssuedTokens:
         return await self.redeem(await self.code(**changes))
@@ -116,10 +116,12 @@ class Rig:
     ) -> IssuedTokens:
         store = store or self.store
         assert refresh_token is not None
-        return await store.refresh(client or self.client, RefreshGrant(refresh_token, **asked), now or store.now())
+        return await store.tokens.refresh(
+            client or self.client, RefreshGrant(refresh_token, **asked), now or store.now()
+        )
 
     async def lives(self, tokens: IssuedTokens) -> bool:
-        return await self.store.access_token(tokens.access_token) is not None
+        return await self.store.access_tokens.find(tokens.access_token) is not None
 
 
 async def fetch(dsn: str, sql: str, *args: object) -> list[asyncpg.Record]:

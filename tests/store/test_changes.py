@@ -33,7 +33,7 @@ async def logged(dsn: str) -> list[tuple[str, str]]:
 @asynccontextmanager
 async def feed(store: Store, hint: Callable[[], object] = lambda: None) -> AsyncIterator[ChangeFeed]:
     """A feed that has read the log to its end."""
-    async with store.change_feed(hint) as opened:
+    async with store.changes.feed(hint) as opened:
         assert not (await opened.read()).gapless
         yield opened
 
@@ -53,15 +53,15 @@ async def keys(dsn: str) -> dict[str, str]:
 Act = Callable[[Rig, IssuedTokens], Awaitable[Any]]
 
 ENDINGS: list[tuple[str, Act]] = [
-    ("token", lambda rig, tokens: rig.store.revoke_token(tokens.access_token, None)),
-    ("family", lambda rig, tokens: rig.store.revoke_token(tokens.refresh_token or "", rig.client)),
-    ("grant", lambda rig, _: rig.store.withdraw(rig.user.subject, rig.client.client_id)),
-    ("client", lambda rig, _: rig.store.disable_client(rig.client.client_id)),
-    ("client", lambda rig, _: rig.store.revoke_client(rig.client.client_id)),
-    ("client", lambda rig, _: rig.store.delete_client(rig.client.client_id)),
-    ("user", lambda rig, _: rig.store.disable_user("ada")),
-    ("user", lambda rig, _: rig.store.revoke_user("ada")),
-    ("user", lambda rig, _: rig.store.delete_user("ada")),
+    ("token", lambda rig, tokens: rig.store.tokens.revoke(tokens.access_token, None)),
+    ("family", lambda rig, tokens: rig.store.tokens.revoke(tokens.refresh_token or "", rig.client)),
+    ("grant", lambda rig, _: rig.store.grants.withdraw(rig.user.subject, rig.client.client_id)),
+    ("client", lambda rig, _: rig.store.clients.disable(rig.client.client_id)),
+    ("client", lambda rig, _: rig.store.clients.revoke_tokens(rig.client.client_id)),
+    ("client", lambda rig, _: rig.store.clients.delete(rig.client.client_id)),
+    ("user", lambda rig, _: rig.store.users.disable("ada")),
+    ("user", lambda rig, _: rig.store.users.revoke_tokens("ada")),
+    ("user", lambda rig, _: rig.store.users.delete("ada")),
 ]
 
 
@@ -114,33 +114,33 @@ async def test_what_ends_no_token_writes_nothing_and_tells_nobody(rig: Rig, stor
     told: list[int] = []
     async with feed(store, lambda: told.append(1)) as opened:
         tokens = await rig.refresh((await rig.tokens()).refresh_token)
-        await store.set_password("ada", PASSWORD_HASH[:-4] + "AAAA")
-        await store.rotate_secret(rig.client.client_id)
-        await store.update_client(rig.client.client_id, NEW_CLIENT)
-        await store.create_scope("extra", "More")
-        await store.delete_scope("extra")
-        await store.client_credentials(rig.client, ClientCredentialsGrant(frozenset()), store.now())
-        store.guess("ada", None, None).wrong()
-        await store.end_session(rig.session_token)
-        await store.revoke_token("unknown", None)
+        await store.users.set_password("ada", PASSWORD_HASH[:-4] + "AAAA")
+        await store.clients.rotate_secret(rig.client.client_id)
+        await store.clients.update(rig.client.client_id, NEW_CLIENT)
+        await store.scopes.create("extra", "More")
+        await store.scopes.delete("extra")
+        await store.tokens.client_credentials(rig.client, ClientCredentialsGrant(frozenset()), store.now())
+        store.guesses.begin("ada", None, None).wrong()
+        await store.sessions.end(rig.session_token)
+        await store.tokens.revoke("unknown", None)
         assert await outcome(rig.refresh("gwr_invented")) == "invalid_grant"
         assert await logged(database) == []
         assert (await opened.read()).changes == ()
         assert told == []
-        assert await store.revoke_token(tokens.access_token, None)
+        assert await store.tokens.revoke(tokens.access_token, None)
         await until(lambda: told)
 
 
 async def test_sweep_of_what_is_dead_writes_nothing(rig: Rig, store: Store, database: str, clock: MovableClock) -> None:
     for _ in range(3):
         await rig.refresh((await rig.tokens()).refresh_token)
-    await store.withdraw(rig.user.subject, rig.client.client_id)
+    await store.grants.withdraw(rig.user.subject, rig.client.client_id)
     before = await logged(database)
     await fetch(database, "update access_tokens set expires_at = now()")
     await fetch(database, "update families set expires_at = now()")
     touched = await logged(database)
     clock.advance(1)
-    while await store.sweep():
+    while await store.upkeep.sweep():
         pass
     assert await fetch(database, "select 1 from access_tokens") == []
     assert await fetch(database, "select 1 from grants") == []
@@ -165,12 +165,12 @@ async def test_line_is_written_in_the_transaction_that_ends_the_token(rig: Rig, 
 
 @pytest.mark.long
 async def test_reader_misses_nothing_of_many_writers_that_overlap(
-    rig: Rig, store: Store, database: str, another: Callable[..., Any]
+    rig: Rig, store: Store, database: str, another: Callable[..., Awaitable[Store]]
 ) -> None:
     async with feed(store) as opened:
         stores = [await another(size=6) for _ in range(2)]
         tokens = [
-            await store.issue_token(rig.client.client_id, None, frozenset(), 60, None) for _ in range(scaled(600))
+            await store.tokens.issue(rig.client.client_id, None, frozenset(), 60, None) for _ in range(scaled(600))
         ]
         seen: list[str] = []
 
@@ -182,7 +182,7 @@ async def test_reader_misses_nothing_of_many_writers_that_overlap(
         for start in range(0, len(tokens), 12):
             await asyncio.gather(
                 *(
-                    stores[number % 2].revoke_token(one.access_token, None)
+                    stores[number % 2].tokens.revoke(one.access_token, None)
                     for number, one in enumerate(tokens[start : start + 12])
                 )
             )
@@ -194,7 +194,7 @@ async def test_reader_misses_nothing_of_many_writers_that_overlap(
 async def test_writers_of_the_same_rows_in_opposite_orders_do_not_deadlock(
     rig: Rig, store: Store, database: str
 ) -> None:
-    tokens = [await store.issue_token(rig.client.client_id, None, frozenset(), 60, None) for _ in range(2)]
+    tokens = [await store.tokens.issue(rig.client.client_id, None, frozenset(), 60, None) for _ in range(2)]
     digests = [digest(one.access_token) for one in tokens]
     one, other = await asyncpg.connect(database), await asyncpg.connect(database)
     update = "update access_tokens set revoked_at = now() where digest = $1"
@@ -217,7 +217,11 @@ async def test_lock_that_is_not_to_be_had_undoes_the_revocation_in_time(rig: Rig
         for one_statement in (True, False):
             async with asyncio.timeout(2.5):
                 with pytest.raises(StoreUnavailable):
-                    await (store.revoke_token(tokens.access_token, None) if one_statement else store.revoke_user("ada"))
+                    await (
+                        store.tokens.revoke(tokens.access_token, None)
+                        if one_statement
+                        else store.users.revoke_tokens("ada")
+                    )
     await holder.close()
     assert await rig.lives(tokens)
     assert await logged(database) == []
@@ -230,7 +234,7 @@ async def test_long_deletion_does_not_hold_up_other_revocations(rig: Rig, store:
     transaction = holder.transaction()
     await transaction.start()
     await holder.execute("delete from users where username = 'bob'")  # it goes on and on
-    assert await store.revoke_token(tokens.access_token, None)
+    assert await store.tokens.revoke(tokens.access_token, None)
     await transaction.commit()
     await holder.close()
     assert (await logged(database))[1] == ("user", other.user.subject)
@@ -242,8 +246,8 @@ async def test_long_deletion_does_not_hold_up_other_revocations(rig: Rig, store:
 async def test_feed_reads_each_change_once(rig: Rig, store: Store) -> None:
     async with feed(store) as opened:
         for username in ("bob", "eve"):
-            user = await store.create_user(username, None, None, PASSWORD_HASH)
-            await store.disable_user(username)
+            user = await store.users.create(username, None, None, PASSWORD_HASH)
+            await store.users.disable(username)
             reading = await opened.read()
             assert (reading.gapless, reading.changes) == (True, (("user", user.subject),))
         assert (await opened.read()).changes == ()
@@ -254,36 +258,36 @@ async def test_feeds_of_one_server_name_it_alike_and_find_it_beside_the_tokens(r
     async with feed(store) as one, feed(store) as other:
         server = (await one.read()).server
         assert (await other.read()).server == server
-    found = await store.access_tokens([digest(tokens.access_token), b"x" * 32])
+    found = await store.access_tokens.find_many([digest(tokens.access_token), b"x" * 32])
     assert found.server == server
     assert list(found.tokens) == [digest(tokens.access_token)]
     token = found.tokens[digest(tokens.access_token)]
     assert token.family_id is not None
     assert token.grant_id is not None
-    assert (await store.access_tokens([b"x" * 32])).server is None
+    assert (await store.access_tokens.find_many([b"x" * 32])).server is None
 
 
 async def test_feed_that_read_too_late_says_so(rig: Rig, store: Store, database: str) -> None:
     async with feed(store) as opened:
         for _ in range(3):
-            await store.revoke_user("ada")
+            await store.users.revoke_tokens("ada")
         await fetch(database, "update changes set at = at - interval '2 hours'")
-        while await store.sweep():
+        while await store.upkeep.sweep():
             pass
         assert len(await fetch(database, "select 1 from changes")) == 1
         assert not (await opened.read()).gapless
-        await store.revoke_user("ada")
+        await store.users.revoke_tokens("ada")
         assert (await opened.read()).gapless
 
 
 async def test_log_is_kept_for_an_hour_and_does_not_grow(store: Store, rig: Rig, database: str) -> None:
     for _ in range(5):
-        await store.revoke_user("ada")
-    assert await store.sweep() == 0
+        await store.users.revoke_tokens("ada")
+    assert await store.upkeep.sweep() == 0
     await fetch(database, "update changes set at = at - interval '61 minutes'")
-    assert await store.sweep(3) == 3
-    assert await store.sweep(3) == 2
-    assert await store.sweep(3) == 0
+    assert await store.upkeep.sweep(3) == 3
+    assert await store.upkeep.sweep(3) == 2
+    assert await store.upkeep.sweep(3) == 0
     assert len(await fetch(database, "select 1 from changes")) == 1
 
 
@@ -293,15 +297,15 @@ async def test_more_than_one_reading_holds_is_not_gapless(
     monkeypatch.setattr(changes, "_MOST", 3)
     async with feed(store) as opened:
         for _ in range(3):
-            await store.revoke_user("ada")
+            await store.users.revoke_tokens("ada")
         reading = await opened.read()
         assert (reading.gapless, reading.changes) == (False, ())
-        await store.revoke_user("ada")
+        await store.users.revoke_tokens("ada")
         assert len((await opened.read()).changes) == 1
 
 
 async def test_log_that_was_taken_back_is_noticed(rig: Rig, store: Store, database: str) -> None:
-    await store.revoke_user("ada")
+    await store.users.revoke_tokens("ada")
     async with feed(store) as opened:
         await fetch(database, "delete from changes where id = (select max(id) from changes)")
         assert not (await opened.read()).gapless
@@ -339,7 +343,7 @@ async def test_restarted_server_is_noticed_and_the_feed_ends(durable_server: emb
 
 
 async def test_ordinary_role_may_read_the_log(store: Store, database: str, rig: Rig) -> None:
-    await store.revoke_user("ada")
+    await store.users.revoke_tokens("ada")
     connection = await asyncpg.connect(database)
     role = f"plain_{os.getpid()}"
     await connection.execute(f"create role {role}")

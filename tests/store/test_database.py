@@ -231,17 +231,17 @@ async def test_lock_that_is_held_ends_in_unavailable_not_in_a_wait(store: Store,
         await holder.execute("lock table users in access exclusive mode")
         started = monotonic()
         with pytest.raises(StoreUnavailable):
-            await store.user("ada")
+            await store.users.find("ada")
         assert monotonic() - started < LIMIT
     await holder.close()
-    assert await store.user("ada") is None
+    assert await store.users.find("ada") is None
 
 
 async def test_fault_of_the_data_is_no_outage(store: Store) -> None:
-    await store.create_user("ada", None, None, PASSWORD_HASH)
+    await store.users.create("ada", None, None, PASSWORD_HASH)
     with pytest.raises(Conflict):
-        await store.create_user("ADA", None, None, PASSWORD_HASH)
-    assert await store.user("ada") is not None
+        await store.users.create("ADA", None, None, PASSWORD_HASH)
+    assert await store.users.find("ada") is not None
 
 
 @pytest.mark.parametrize(
@@ -289,7 +289,7 @@ async def test_store_recovers_by_itself_when_the_database_returns(
     # The backends of a killed postmaster outlive it for a moment, and answer; how long it is away is for nobody to see.
     await until(lambda: durable_server.pid not in (None, killed))
     await holds_within(5, answers)
-    await store.create_user("ada", None, None, PASSWORD_HASH)
+    await store.users.create("ada", None, None, PASSWORD_HASH)
     await store.close()
 
 
@@ -297,17 +297,17 @@ async def test_every_method_says_unavailable_when_nothing_listens(tmp_path: obje
     store = Store.over(f"postgresql://nobody@/none?host={tmp_path}", keyring)
     for attempt in (
         store.ping(),
-        store.user("ada"),
-        store.client("c1"),
-        store.access_token(keyring.new_token("gwa_")),
-        store.revoke_token(keyring.new_token("gwr_"), None),
-        store.spend_nonces([b"k" * 16], [1], NonceTerms(0, "")),
-        store.spend_token_nonces([(b"k" * 16, store.now())]),
-        store.nonce_terms(),
-        store.raise_nonce_floor(1),
-        store.empty_nonce_slots(),
-        store.sweep(),
+        store.users.find("ada"),
+        store.clients.find("c1"),
+        store.access_tokens.find(keyring.new_token("gwa_")),
+        store.tokens.revoke(keyring.new_token("gwr_"), None),
+        store.nonces.spend([b"k" * 16], [1], NonceTerms(0, "")),
+        store.nonces.spend_untimed([(b"k" * 16, store.now())]),
+        store.nonces.terms(),
+        store.nonces.raise_floor(1),
+        store.nonces.empty_slots(),
+        store.upkeep.sweep(),
     ):
         with pytest.raises(StoreUnavailable):
             await attempt
-    assert await store.access_token("gwa_invented") is None
+    assert await store.access_tokens.find("gwa_invented") is None

@@ -23,16 +23,16 @@ async def test_flow_remembers_the_request_to_the_byte(rig: Rig, store: Store) ->
         login_hint="ada\x01\ufffd\U0001f511\\",
     )
     assert all(getattr(request, field.name) for field in fields(request)), "a parameter that this test leaves out"
-    flow = await store.start_flow(rig.session_id, request)
+    flow = await store.flows.start(rig.session_id, request)
     assert flow is not None
     assert flow.request == request
     assert flow.subject == rig.user.subject
-    assert await store.flow(flow.flow_id, rig.session_id) == flow
+    assert await store.flows.find(flow.flow_id, rig.session_id) == flow
 
 
 @pytest.mark.parametrize("state", [None, b""])
 async def test_flow_tells_an_absent_state_from_an_empty_one(rig: Rig, store: Store, state: bytes | None) -> None:
-    flow = await store.start_flow(rig.session_id, rig.request(state=state, code_challenge=None))
+    flow = await store.flows.start(rig.session_id, rig.request(state=state, code_challenge=None))
     assert flow is not None
     assert flow.request.state == state
 
@@ -43,94 +43,94 @@ async def test_code_remembers_the_request_too(rig: Rig, store: Store, database: 
     if asked:
         await rig.code(READ, resource=request.resource, state=request.state, login_hint=request.login_hint)
     else:
-        await store.issue_code(rig.session_id, request, 60, remember=True)
+        await store.flows.issue_code(rig.session_id, request, 60, remember=True)
     (row,) = await fetch(database, "select request, scopes from codes")
     assert AuthorizationRequest.from_json(row["request"]) == request
     assert set(row["scopes"]) == (READ if asked else request.scopes)
 
 
 async def test_flow_belongs_to_its_person(rig: Rig, store: Store) -> None:
-    flow = await store.start_flow(rig.session_id, rig.request())
+    flow = await store.flows.start(rig.session_id, rig.request())
     other = await Rig.build(store, username="eve")
     assert flow is not None
-    assert await store.flow(flow.flow_id, other.session_id) is None
-    assert await store.allow(flow.flow_id, other.session_id, BOTH, 60) is None
-    assert not await store.deny(flow.flow_id, other.session_id)
-    assert await store.flow(flow.flow_id, rig.session_id) == flow
+    assert await store.flows.find(flow.flow_id, other.session_id) is None
+    assert await store.flows.allow(flow.flow_id, other.session_id, BOTH, 60) is None
+    assert not await store.flows.deny(flow.flow_id, other.session_id)
+    assert await store.flows.find(flow.flow_id, rig.session_id) == flow
 
 
 async def test_flow_goes_on_in_another_session_of_its_person(rig: Rig, store: Store) -> None:
-    flow = await store.start_flow(rig.session_id, rig.request())
-    other = await store.start_session(rig.user.subject, random_text(), 60)
+    flow = await store.flows.start(rig.session_id, rig.request())
+    other = await store.sessions.start(rig.user.subject, random_text(), 60)
     assert flow is not None
     assert other is not None
-    await store.end_session(rig.session_token)
-    assert await store.flow(flow.flow_id, other.session_id) == flow
-    assert await store.allow(flow.flow_id, other.session_id, BOTH, 60) is not None
+    await store.sessions.end(rig.session_token)
+    assert await store.flows.find(flow.flow_id, other.session_id) == flow
+    assert await store.flows.allow(flow.flow_id, other.session_id, BOTH, 60) is not None
 
 
 @pytest.mark.parametrize("flow_id", ["", "unknown", "f\0", "\ud800"])
 async def test_unknown_flow_is_nothing(rig: Rig, store: Store, flow_id: str) -> None:
-    assert await store.flow(flow_id, rig.session_id) is None
-    assert await store.allow(flow_id, rig.session_id, BOTH, 60) is None
-    assert not await store.deny(flow_id, rig.session_id)
+    assert await store.flows.find(flow_id, rig.session_id) is None
+    assert await store.flows.allow(flow_id, rig.session_id, BOTH, 60) is None
+    assert not await store.flows.deny(flow_id, rig.session_id)
 
 
 async def test_flow_is_over_when_it_expires(rig: Rig, store: Store, clock: MovableClock) -> None:
-    flow = await store.start_flow(rig.session_id, rig.request(), lifetime=100)
+    flow = await store.flows.start(rig.session_id, rig.request(), lifetime=100)
     assert flow is not None
     clock.advance(100)
-    assert await store.flow(flow.flow_id, rig.session_id) is None
-    assert await store.allow(flow.flow_id, rig.session_id, BOTH, 60) is None
-    assert not await store.deny(flow.flow_id, rig.session_id)
-    assert await store.grants(rig.user.subject) == []
+    assert await store.flows.find(flow.flow_id, rig.session_id) is None
+    assert await store.flows.allow(flow.flow_id, rig.session_id, BOTH, 60) is None
+    assert not await store.flows.deny(flow.flow_id, rig.session_id)
+    assert await store.grants.of(rig.user.subject) == []
 
 
 async def test_flow_cannot_be_answered_without_a_session(rig: Rig, store: Store) -> None:
-    flow = await store.start_flow(rig.session_id, rig.request())
+    flow = await store.flows.start(rig.session_id, rig.request())
     assert flow is not None
-    await store.end_session(rig.session_token)
-    assert await store.flow(flow.flow_id, rig.session_id) is None
-    assert await store.allow(flow.flow_id, rig.session_id, BOTH, 60) is None
-    assert not await store.deny(flow.flow_id, rig.session_id)
-    assert await store.start_flow(rig.session_id, rig.request()) is None
-    assert await store.issue_code(rig.session_id, rig.request(), 60, remember=True) is None
+    await store.sessions.end(rig.session_token)
+    assert await store.flows.find(flow.flow_id, rig.session_id) is None
+    assert await store.flows.allow(flow.flow_id, rig.session_id, BOTH, 60) is None
+    assert not await store.flows.deny(flow.flow_id, rig.session_id)
+    assert await store.flows.start(rig.session_id, rig.request()) is None
+    assert await store.flows.issue_code(rig.session_id, rig.request(), 60, remember=True) is None
 
 
 async def test_flow_is_answered_once(rig: Rig, store: Store, database: str) -> None:
-    flow = await store.start_flow(rig.session_id, rig.request())
+    flow = await store.flows.start(rig.session_id, rig.request())
     assert flow is not None
-    answers = await asyncio.gather(*(store.allow(flow.flow_id, rig.session_id, BOTH, 60) for _ in range(8)))
+    answers = await asyncio.gather(*(store.flows.allow(flow.flow_id, rig.session_id, BOTH, 60) for _ in range(8)))
     assert sum(answer is not None for answer in answers) == 1
-    assert not await store.deny(flow.flow_id, rig.session_id)
+    assert not await store.flows.deny(flow.flow_id, rig.session_id)
     assert await count(database, "codes") == 1
 
 
 async def test_flow_keeps_its_answer_while_the_code_is_good(rig: Rig, store: Store, clock: MovableClock) -> None:
-    flow = await store.start_flow(rig.session_id, rig.request())
+    flow = await store.flows.start(rig.session_id, rig.request())
     assert flow is not None
-    code = await store.allow(flow.flow_id, rig.session_id, READ, 60)
+    code = await store.flows.allow(flow.flow_id, rig.session_id, READ, 60)
     answered = replace(flow, decision="granted", allowed=READ, code=code)
     assert code is not None
-    assert await store.flow(flow.flow_id, rig.session_id) == answered
+    assert await store.flows.find(flow.flow_id, rig.session_id) == answered
     assert code not in repr(answered)
     clock.advance(60)
-    assert await store.flow(flow.flow_id, rig.session_id) == replace(answered, code=None)
+    assert await store.flows.find(flow.flow_id, rig.session_id) == replace(answered, code=None)
 
 
 @pytest.mark.parametrize("end", ["spent", "withdrawn", "disabled client"])
 async def test_code_that_is_worth_nothing_is_no_answer(rig: Rig, store: Store, end: str) -> None:
-    flow = await store.start_flow(rig.session_id, rig.request())
+    flow = await store.flows.start(rig.session_id, rig.request())
     assert flow is not None
-    code = await store.allow(flow.flow_id, rig.session_id, BOTH, 60)
+    code = await store.flows.allow(flow.flow_id, rig.session_id, BOTH, 60)
     assert code is not None
     if end == "spent":
         await rig.redeem(code)
     elif end == "withdrawn":
-        await store.withdraw(rig.user.subject, rig.client.client_id)
+        await store.grants.withdraw(rig.user.subject, rig.client.client_id)
     else:
-        await store.disable_client(rig.client.client_id)
-    found = await store.flow(flow.flow_id, rig.session_id)
+        await store.clients.disable(rig.client.client_id)
+    found = await store.flows.find(flow.flow_id, rig.session_id)
     if end == "disabled client":
         assert found is None
     else:
@@ -138,10 +138,10 @@ async def test_code_that_is_worth_nothing_is_no_answer(rig: Rig, store: Store, e
 
 
 async def test_denied_flow_says_so(rig: Rig, store: Store) -> None:
-    flow = await store.start_flow(rig.session_id, rig.request())
+    flow = await store.flows.start(rig.session_id, rig.request())
     assert flow is not None
-    await store.deny(flow.flow_id, rig.session_id)
-    assert await store.flow(flow.flow_id, rig.session_id) == replace(flow, decision="denied")
+    await store.flows.deny(flow.flow_id, rig.session_id)
+    assert await store.flows.find(flow.flow_id, rig.session_id) == replace(flow, decision="denied")
 
 
 async def test_answer_is_kept_sealed(rig: Rig, store: Store, database: str) -> None:
@@ -151,43 +151,43 @@ async def test_answer_is_kept_sealed(rig: Rig, store: Store, database: str) -> N
 
 
 async def test_answer_sealed_with_a_key_that_is_gone_is_none(rig: Rig, store: Store, database: str) -> None:
-    flow = await store.start_flow(rig.session_id, rig.request())
+    flow = await store.flows.start(rig.session_id, rig.request())
     assert flow is not None
-    await store.allow(flow.flow_id, rig.session_id, BOTH, 60)
+    await store.flows.allow(flow.flow_id, rig.session_id, BOTH, 60)
     await fetch(database, "update flows set sealed_code = set_byte(sealed_code, 0, get_byte(sealed_code, 0) # 1)")
-    assert await store.flow(flow.flow_id, rig.session_id) == replace(flow, decision="granted", allowed=BOTH)
+    assert await store.flows.find(flow.flow_id, rig.session_id) == replace(flow, decision="granted", allowed=BOTH)
 
 
 async def test_of_allow_and_deny_at_once_one_counts(rig: Rig, store: Store, database: str) -> None:
     for _ in range(10):
-        flow = await store.start_flow(rig.session_id, rig.request())
+        flow = await store.flows.start(rig.session_id, rig.request())
         assert flow is not None
         allowed, denied = await asyncio.gather(
-            store.allow(flow.flow_id, rig.session_id, BOTH, 60), store.deny(flow.flow_id, rig.session_id)
+            store.flows.allow(flow.flow_id, rig.session_id, BOTH, 60), store.flows.deny(flow.flow_id, rig.session_id)
         )
         assert (allowed is not None) != denied
 
 
 async def test_denial_issues_nothing_and_remembers_nothing(rig: Rig, store: Store, database: str) -> None:
-    flow = await store.start_flow(rig.session_id, rig.request())
+    flow = await store.flows.start(rig.session_id, rig.request())
     assert flow is not None
-    assert await store.deny(flow.flow_id, rig.session_id)
-    assert await store.allow(flow.flow_id, rig.session_id, BOTH, 60) is None
-    assert await store.grants(rig.user.subject) == []
+    assert await store.flows.deny(flow.flow_id, rig.session_id)
+    assert await store.flows.allow(flow.flow_id, rig.session_id, BOTH, 60) is None
+    assert await store.grants.of(rig.user.subject) == []
     assert await count(database, "codes") == 0
 
 
 async def test_scope_that_was_not_asked_for_cannot_be_allowed(rig: Rig, store: Store) -> None:
-    flow = await store.start_flow(rig.session_id, rig.request(scopes=READ))
+    flow = await store.flows.start(rig.session_id, rig.request(scopes=READ))
     assert flow is not None
-    assert await store.allow(flow.flow_id, rig.session_id, BOTH, 60) is None
-    assert await store.flow(flow.flow_id, rig.session_id) == flow
+    assert await store.flows.allow(flow.flow_id, rig.session_id, BOTH, 60) is None
+    assert await store.flows.find(flow.flow_id, rig.session_id) == flow
 
 
 async def test_unticked_scope_is_neither_in_the_grant_nor_in_the_tokens(rig: Rig, store: Store) -> None:
     tokens = await rig.tokens(scopes=READ)
     assert tokens.scope == "read"
-    assert await store.granted_scopes(rig.user.subject, rig.client.client_id) == READ
+    assert await store.grants.scopes(rig.user.subject, rig.client.client_id) == READ
 
 
 @pytest.mark.parametrize(
@@ -203,28 +203,28 @@ async def test_grant_keeps_the_last_word_on_each_scope(
     rig: Rig, store: Store, had: frozenset[str], asked: frozenset[str], allowed: frozenset[str], has: frozenset[str]
 ) -> None:
     for wanted, chosen in ((had, had), (asked, allowed)):
-        flow = await store.start_flow(rig.session_id, rig.request(scopes=wanted))
+        flow = await store.flows.start(rig.session_id, rig.request(scopes=wanted))
         assert flow is not None
-        assert await store.allow(flow.flow_id, rig.session_id, chosen, 60)
-    assert await store.granted_scopes(rig.user.subject, rig.client.client_id) == has
-    assert len(await store.grants(rig.user.subject)) == 1
+        assert await store.flows.allow(flow.flow_id, rig.session_id, chosen, 60)
+    assert await store.grants.scopes(rig.user.subject, rig.client.client_id) == has
+    assert len(await store.grants.of(rig.user.subject)) == 1
 
 
 async def test_connected_application_is_listed_with_its_name_until_withdrawn(rig: Rig, store: Store) -> None:
     await rig.code()
-    (grant,) = await store.grants(rig.user.subject)
+    (grant,) = await store.grants.of(rig.user.subject)
     assert (grant.client_id, grant.client_name, grant.scopes) == (rig.client.client_id, "Example", BOTH)
-    assert await store.withdraw(rig.user.subject, rig.client.client_id)
-    assert not await store.withdraw(rig.user.subject, rig.client.client_id)
-    assert await store.grants(rig.user.subject) == []
-    assert await store.granted_scopes(rig.user.subject, rig.client.client_id) == frozenset()
+    assert await store.grants.withdraw(rig.user.subject, rig.client.client_id)
+    assert not await store.grants.withdraw(rig.user.subject, rig.client.client_id)
+    assert await store.grants.of(rig.user.subject) == []
+    assert await store.grants.scopes(rig.user.subject, rig.client.client_id) == frozenset()
 
 
 async def test_withdrawal_ends_everything_from_that_grant_and_nothing_else(rig: Rig, store: Store) -> None:
     tokens, code = await rig.tokens(), await rig.code()
     other = Rig(store, rig.user, (await Rig.build(store, username="bob")).client, "", rig.session_id, "")
     others = await other.tokens()
-    assert await store.withdraw(rig.user.subject, rig.client.client_id)
+    assert await store.grants.withdraw(rig.user.subject, rig.client.client_id)
     assert not await rig.lives(tokens)
     assert await outcome(rig.refresh(tokens.refresh_token)) == "invalid_grant"
     assert await outcome(rig.redeem(code)) == "invalid_grant"
@@ -235,29 +235,29 @@ async def test_withdrawal_ends_everything_from_that_grant_and_nothing_else(rig: 
 
 async def test_code_without_asking_needs_a_grant_that_covers_it_now(rig: Rig, store: Store) -> None:
     request = rig.request(scopes=READ)
-    assert await store.issue_code(rig.session_id, request, 60, remember=False) is None
+    assert await store.flows.issue_code(rig.session_id, request, 60, remember=False) is None
     await rig.code(scopes=READ)
-    code = await store.issue_code(rig.session_id, request, 60, remember=False)
+    code = await store.flows.issue_code(rig.session_id, request, 60, remember=False)
     assert code is not None
     assert (await rig.redeem(code)).scope == "read"
-    assert await store.issue_code(rig.session_id, rig.request(scopes=BOTH), 60, remember=False) is None
-    await store.withdraw(rig.user.subject, rig.client.client_id)
-    assert await store.issue_code(rig.session_id, request, 60, remember=False) is None
+    assert await store.flows.issue_code(rig.session_id, rig.request(scopes=BOTH), 60, remember=False) is None
+    await store.grants.withdraw(rig.user.subject, rig.client.client_id)
+    assert await store.flows.issue_code(rig.session_id, request, 60, remember=False) is None
 
 
 async def test_first_party_code_records_its_grant(rig: Rig, store: Store) -> None:
     for scopes in (READ, WRITE):
-        assert await store.issue_code(rig.session_id, rig.request(scopes=scopes), 60, remember=True)
-    (grant,) = await store.grants(rig.user.subject)
+        assert await store.flows.issue_code(rig.session_id, rig.request(scopes=scopes), 60, remember=True)
+    (grant,) = await store.grants.of(rig.user.subject)
     assert grant.scopes == BOTH
 
 
 async def test_grants_of_consents_at_once_are_one(rig: Rig, store: Store) -> None:
     codes = await asyncio.gather(
-        *(store.issue_code(rig.session_id, rig.request(), 60, remember=True) for _ in range(8))
+        *(store.flows.issue_code(rig.session_id, rig.request(), 60, remember=True) for _ in range(8))
     )
     assert None not in codes
-    assert len(await store.grants(rig.user.subject)) == 1
+    assert len(await store.grants.of(rig.user.subject)) == 1
 
 
 OTHER = f"{API}/other"
@@ -281,26 +281,26 @@ async def test_grant_covers_the_resources_that_were_asked_for(
     rig: Rig, store: Store, allowed: tuple[str, ...], asked: tuple[str, ...], covered: bool
 ) -> None:
     await rig.code(resource=allowed)
-    granted = await store.granted_scopes(rig.user.subject, rig.client.client_id, asked)
+    granted = await store.grants.scopes(rig.user.subject, rig.client.client_id, asked)
     assert granted == (BOTH if covered else frozenset())
-    code = await store.issue_code(rig.session_id, rig.request(resource=asked), 60, remember=False)
+    code = await store.flows.issue_code(rig.session_id, rig.request(resource=asked), 60, remember=False)
     assert (code is not None) == covered
 
 
 async def test_one_more_resource_is_a_grant_of_its_own(rig: Rig, store: Store) -> None:
     await rig.code(scopes=BOTH, resource=(API,))
-    flow = await store.start_flow(rig.session_id, rig.request(resource=(OTHER,)))
+    flow = await store.flows.start(rig.session_id, rig.request(resource=(OTHER,)))
     assert flow is not None
-    await store.allow(flow.flow_id, rig.session_id, READ, 60)
-    await store.issue_code(rig.session_id, rig.request(resource=(OTHER, API)), 60, remember=True)
-    found = {grant.resource: grant.scopes for grant in await store.grants(rig.user.subject)}
+    await store.flows.allow(flow.flow_id, rig.session_id, READ, 60)
+    await store.flows.issue_code(rig.session_id, rig.request(resource=(OTHER, API)), 60, remember=True)
+    found = {grant.resource: grant.scopes for grant in await store.grants.of(rig.user.subject)}
     assert found == {(API,): BOTH, (OTHER,): READ, (API, OTHER): BOTH}
 
 
 async def test_withdrawal_ends_the_grants_for_all_resources(rig: Rig, store: Store, database: str) -> None:
     tokens = [await rig.tokens(resource=resource) for resource in ((), (API,), (OTHER,))]
-    assert await store.withdraw(rig.user.subject, rig.client.client_id)
+    assert await store.grants.withdraw(rig.user.subject, rig.client.client_id)
     assert [await rig.lives(token) for token in tokens] == [False] * 3
-    assert await store.grants(rig.user.subject) == []
+    assert await store.grants.of(rig.user.subject) == []
     events = await fetch(database, "select from events where kind = 'grant.withdrawn'")
     assert len(events) == 1

@@ -1,15 +1,14 @@
 """What guessing at passwords brings: limits that bind every worker, and rows that do not grow with the guesses."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
 from gateway.model import User
 from gateway.store import Store
-from gateway.store.base import WAIT
-from gateway.store.guesses import WRONG_PASSWORDS
+from gateway.store.guesses import WAIT, WRONG_PASSWORDS
 from gateway.store.tally import Tally
 from tests.serving import until
 from tests.store.rig import MovableClock, Rig, count, counted, fetch
@@ -19,14 +18,14 @@ EMAIL = "ada@example.com"
 
 async def wrong(store: Store, login: str, user: User | None, browser: str | None = None, times: int = 10) -> None:
     for _ in range(times):
-        guess = store.guess(login, user, browser)
+        guess = store.guesses.begin(login, user, browser)
         assert (await guess.standing()).wait == 0
         guess.wrong()
 
 
 async def standing(store: Store, login: str, user: User | None, browser: str | None = None) -> tuple[bool, bool]:
     """Whether the name is told "too many", and whether the account is barred."""
-    found = await store.guess(login, user, browser).standing()
+    found = await store.guesses.begin(login, user, browser).standing()
     return found.wait > 0, found.barred
 
 
@@ -37,7 +36,7 @@ async def test_tenth_wrong_password_makes_any_name_wait(
     clock.stop()
     user = rig.user if login == "ada" else None
     await wrong(store, login, user)
-    assert (await store.guess(login, user, None).standing()).wait == WAIT
+    assert (await store.guesses.begin(login, user, None).standing()).wait == WAIT
     assert await standing(store, "somebody else", None) == (False, False)
 
 
@@ -56,9 +55,9 @@ async def test_names_that_differ_in_case_are_one(rig: Rig, store: Store) -> None
 
 @pytest.mark.parametrize("login", ["ada", "ADA", "İda", "\u0131da", "Ada@EXAMPLE.com", "ada@exampİe.com", "\u017fda"])
 async def test_program_and_database_fold_names_alike(rig: Rig, store: Store, login: str) -> None:
-    ida = await store.create_user("ida", "ida@example.com", None, "$argon2id$fake")
+    ida = await store.users.create("ida", "ida@example.com", None, "$argon2id$fake")
     folded = login.translate({number: number + 32 for number in range(65, 91)})
-    found = await store.sign_in_candidate(login)
+    found = await store.users.sign_in_candidate(login)
     meant = {"ada": rig.user, EMAIL: rig.user, "ida": ida}.get(folded)
     assert (found and found.user) == meant
 
@@ -68,7 +67,7 @@ async def test_wait_ends_by_itself_and_the_count_begins_anew(rig: Rig, store: St
     await wrong(store, "ada", rig.user)
     await counted(store)
     clock.advance(WAIT - 5)
-    assert 0 < (await store.guess("ada", rig.user, None).standing()).wait <= 5
+    assert 0 < (await store.guesses.begin("ada", rig.user, None).standing()).wait <= 5
     clock.advance(5)
     await wrong(store, "ada", rig.user)
     assert await standing(store, "ada", rig.user) == (True, True)
@@ -88,7 +87,7 @@ async def test_bar_ends_though_it_is_tried_by_another_name(rig: Rig, store: Stor
 async def test_success_clears_the_account_and_all_its_names(rig: Rig, store: Store, another: Any) -> None:
     await wrong(store, "ada", rig.user, times=4)
     await wrong(store, EMAIL, rig.user, times=5)
-    guess = store.guess("ada", rig.user, None)
+    guess = store.guesses.begin("ada", rig.user, None)
     await guess.standing()
     guess.right()
     assert await standing(store, "ada", rig.user) == (False, False)
@@ -101,7 +100,7 @@ async def test_success_clears_the_account_and_all_its_names(rig: Rig, store: Sto
 
 async def test_success_leaves_what_strangers_did(rig: Rig, store: Store) -> None:
     await wrong(store, "ada", rig.user)
-    known = store.guess("ada", rig.user, "known")
+    known = store.guesses.begin("ada", rig.user, "known")
     await known.standing()
     known.right()
     await counted(store)
@@ -118,7 +117,7 @@ async def test_known_browser_has_an_allowance_of_its_own(rig: Rig, store: Store)
 
 @pytest.mark.parametrize("act", ["unlock", "password"])
 async def test_operator_lets_a_person_try_again_whichever_worker_they_meet(
-    rig: Rig, store: Store, another: Callable[..., Any], act: str
+    rig: Rig, store: Store, another: Callable[..., Awaitable[Store]], act: str
 ) -> None:
     await wrong(store, "ada", rig.user)
     await wrong(store, EMAIL, rig.user)
@@ -127,19 +126,21 @@ async def test_operator_lets_a_person_try_again_whichever_worker_they_meet(
     await counted(store)
     operator = await another()
     if act == "unlock":
-        assert await operator.unlock_user("ADA")
+        assert await operator.users.unlock("ADA")
     else:
-        assert await operator.set_password("ADA", "$argon2id$fake")
+        assert await operator.users.set_password("ADA", "$argon2id$fake")
     for worker in (store, operator):
         for login, browser in (("ada", None), (EMAIL, None), ("ada", "known")):
             assert await standing(worker, login, rig.user, browser) == (False, False)
         assert await standing(worker, "eve", None) == (True, False)
-    assert not await operator.unlock_user("nobody")
+    assert not await operator.users.unlock("nobody")
     kinds = {row["kind"] for row in await fetch(store._server.dsn, "select kind from events")}
     assert {"unlock": "user.unlocked", "password": "user.password_changed"}[act] in kinds
 
 
-async def test_guesses_on_several_workers_are_counted_together(rig: Rig, another: Callable[..., Any]) -> None:
+async def test_guesses_on_several_workers_are_counted_together(
+    rig: Rig, another: Callable[..., Awaitable[Store]]
+) -> None:
     workers = [await another() for _ in range(3)]
     for number in range(WRONG_PASSWORDS):
         await wrong(workers[number % 3], "ada", rig.user, times=1)
@@ -149,7 +150,7 @@ async def test_guesses_on_several_workers_are_counted_together(rig: Rig, another
 
 
 async def test_guesses_side_by_side_on_several_workers_are_all_counted(
-    rig: Rig, database: str, another: Callable[..., Any]
+    rig: Rig, database: str, another: Callable[..., Awaitable[Store]]
 ) -> None:
     workers = [await another() for _ in range(3)]
     names = [rig.user.username, EMAIL, *(f"nobody{number}" for number in range(30))]
@@ -157,7 +158,7 @@ async def test_guesses_side_by_side_on_several_workers_are_all_counted(
     async def guess(worker: Store, order: int) -> None:
         for login in names if order else reversed(names):
             for _ in range(2):
-                worker.guess(login, rig.user if "nobody" not in login else None, None).wrong()
+                worker.guesses.begin(login, rig.user if "nobody" not in login else None, None).wrong()
                 await asyncio.sleep(0)
 
     await asyncio.gather(*(guess(worker, order % 2) for order, worker in enumerate(workers)))
@@ -168,7 +169,7 @@ async def test_guesses_side_by_side_on_several_workers_are_all_counted(
 
 
 async def test_a_worker_that_ends_leaves_its_counts_to_the_others(
-    rig: Rig, store: Store, another: Callable[..., Any]
+    rig: Rig, store: Store, another: Callable[..., Awaitable[Store]]
 ) -> None:
     dying = await another()
     await wrong(dying, "ada", rig.user, times=9)
@@ -192,15 +193,15 @@ async def test_what_could_not_be_written_is_written_later(rig: Rig, store: Store
 
 
 async def test_failures_are_one_event_a_minute_and_account(
-    rig: Rig, store: Store, clock: MovableClock, another: Callable[..., Any]
+    rig: Rig, store: Store, clock: MovableClock, another: Callable[..., Awaitable[Store]]
 ) -> None:
     clock.stop()
     workers = [store, await another(clock=clock)]
     for number in range(40):
-        workers[number % 2].guess("ada", rig.user, None).wrong()
-        workers[number % 2].guess(f"my-secret-password-{number}", None, None).wrong()
+        workers[number % 2].guesses.begin("ada", rig.user, None).wrong()
+        workers[number % 2].guesses.begin(f"my-secret-password-{number}", None, None).wrong()
     clock.advance(60)
-    store.guess("ada", rig.user, None).wrong()
+    store.guesses.begin("ada", rig.user, None).wrong()
     for worker in workers:
         await counted(worker)
     rows = await fetch(
@@ -215,7 +216,7 @@ async def test_failures_are_one_event_a_minute_and_account(
 
 async def test_names_that_are_invented_write_no_row_each(rig: Rig, store: Store, database: str) -> None:
     for number in range(300):
-        store.guess(f"nobody{number}", None, None).wrong()
+        store.guesses.begin(f"nobody{number}", None, None).wrong()
     await counted(store)
     assert await count(database, "failed_attempts") == 0
     assert len(await fetch(database, "select from events where kind = 'sign_in.failed'")) <= 2
@@ -224,7 +225,7 @@ async def test_names_that_are_invented_write_no_row_each(rig: Rig, store: Store,
 async def test_memory_holds_a_bounded_number_of_names(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.store.tally._MOST", 50)
     for number in range(300):
-        store.guess(f"nobody{number}", None, None).wrong()
+        store.guesses.begin(f"nobody{number}", None, None).wrong()
     tally: Tally = store._tally
     assert len(tally._counts) == 50
     assert not tally._due

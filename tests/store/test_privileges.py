@@ -118,17 +118,17 @@ async def test_a_role_that_lacks_nothing_can_do_all_that_serving_does(database: 
             tokens = await rig.tokens()
             tokens = await rig.refresh(tokens.refresh_token)
             assert await rig.lives(tokens)
-            terms = await store.nonce_terms()
+            terms = await store.nonces.terms()
             start = int(terms.now)
-            await store.raise_nonce_floor(start)
-            now = (await store.nonce_terms()).terms
-            await store.spend_nonces([b"n" * 16], [start], now)
-            await store.raise_nonce_floor(start + 2 * MINUTE)
-            assert await store.empty_nonce_slots() > 0
+            await store.nonces.raise_floor(start)
+            now = (await store.nonces.terms()).terms
+            await store.nonces.spend([b"n" * 16], [start], now)
+            await store.nonces.raise_floor(start + 2 * MINUTE)
+            assert await store.nonces.empty_slots() > 0
             assert not await fetch(database, "select from nonces")
-            assert await store.revoke_user(rig.user.username)
-            assert await store.delete_client(rig.client.client_id)
-            await store.sweep()
+            assert await store.users.revoke_tokens(rig.user.username)
+            assert await store.clients.delete(rig.client.client_id)
+            await store.upkeep.sweep()
         finally:
             await store.close()
 
@@ -143,6 +143,6 @@ async def test_a_privilege_that_is_lost_while_serving_is_an_outage_that_says_so(
             with pytest.raises(
                 StoreUnavailable, match=r"permission denied for table users; .*`gateway migrate --status`"
             ):
-                await store.create_user("ada", None, None, PASSWORD_HASH)
+                await store.users.create("ada", None, None, PASSWORD_HASH)
         finally:
             await store.close()

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -33,7 +33,7 @@ async def test_code_becomes_a_pair_of_tokens_once(rig: Rig, store: Store) -> Non
         "scope": "read write",
         "refresh_token": tokens.refresh_token,
     }
-    found = await store.access_token(tokens.access_token)
+    found = await store.access_tokens.find(tokens.access_token)
     assert found is not None
     assert found.identity.subject == rig.user.subject
     assert found.identity.username == "ada"
@@ -50,7 +50,7 @@ async def test_mac_client_gets_a_key_that_comes_back_with_the_token(store: Store
     assert tokens.mac_algorithm == "hmac-sha-1"
     assert tokens.mac_key is not None
     assert len(tokens.mac_key) >= 32
-    found = await store.access_token(tokens.access_token)
+    found = await store.access_tokens.find(tokens.access_token)
     assert found is not None
     assert found.mac_key == tokens.mac_key.encode()
     assert (found.token_type, found.mac_algorithm, found.mac_drafts) == ("mac", "hmac-sha-1", ("00",))
@@ -95,7 +95,7 @@ async def test_wrong_redemption_neither_spends_nor_revokes(
     rig: Rig, store: Store, database: str, wrong: dict[str, Any]
 ) -> None:
     if "client" in wrong:
-        wrong = {"client": (await store.create_client(NEW_CLIENT))[0]}
+        wrong = {"client": (await store.clients.create(NEW_CLIENT))[0]}
     code = await rig.code(resource=(API,))
     before = await everything(database)
     expected = "invalid_target" if "resource" in wrong else "invalid_grant"
@@ -137,11 +137,11 @@ async def test_access_token_is_no_code(rig: Rig, keyring: Keyring) -> None:
 async def test_tokens_are_limited_to_the_resources_that_were_granted(rig: Rig, store: Store) -> None:
     other = "https://api.example.com/mail"
     tokens = await rig.redeem(await rig.code(resource=(API, other)), resource=(API,))
-    found = await store.access_token(tokens.access_token)
+    found = await store.access_tokens.find(tokens.access_token)
     assert found is not None
     assert found.audience == (API,)
     wider = await rig.refresh(tokens.refresh_token)
-    found = await store.access_token(wider.access_token)
+    found = await store.access_tokens.find(wider.access_token)
     assert found is not None
     assert found.audience == (API, other), "the refresh token keeps what was granted (RFC 8707, 2.2)"
     beyond = rig.refresh(wider.refresh_token, resource=("https://elsewhere.example",))
@@ -153,7 +153,7 @@ async def test_client_that_dies_between_is_refused_and_nothing_is_written(
     rig: Rig, store: Store, database: str
 ) -> None:
     code = await rig.code()
-    await store.disable_client(rig.client.client_id)
+    await store.clients.disable(rig.client.client_id)
     before = await everything(database)
     assert await outcome(rig.redeem(code)) == "invalid_grant"
     assert await everything(database) == before
@@ -161,7 +161,7 @@ async def test_client_that_dies_between_is_refused_and_nothing_is_written(
 
 @pytest.mark.long
 async def test_of_a_hundred_redemptions_over_two_stores_exactly_one_succeeds(
-    rig: Rig, another: Callable[..., Any], database: str
+    rig: Rig, another: Callable[..., Awaitable[Store]], database: str
 ) -> None:
     stores, cut_off = (await another(), await another()), 0
     for _ in range(scaled(200)):
@@ -179,13 +179,15 @@ async def test_of_a_hundred_redemptions_over_two_stores_exactly_one_succeeds(
     assert await count(database, "access_tokens") == await count(database, "families") <= scaled(200)
 
 
-async def test_withdrawal_during_redemptions_leaves_no_live_token(rig: Rig, another: Callable[..., Any]) -> None:
+async def test_withdrawal_during_redemptions_leaves_no_live_token(
+    rig: Rig, another: Callable[..., Awaitable[Store]]
+) -> None:
     stores = (await another(), await another())
     for _ in range(20):
         codes = [await rig.code() for _ in range(4)]
         issued: list[Any] = await asyncio.gather(
             *(rig.redeem(code, store=stores[number % 2]) for number, code in enumerate(codes)),
-            stores[0].withdraw(rig.user.subject, rig.client.client_id),
+            stores[0].grants.withdraw(rig.user.subject, rig.client.client_id),
             return_exceptions=True,
         )
         for tokens in issued[:-1]:
@@ -193,11 +195,11 @@ async def test_withdrawal_during_redemptions_leaves_no_live_token(rig: Rig, anot
 
 
 async def test_client_credentials_stand_for_the_client_itself(rig: Rig, store: Store, database: str) -> None:
-    tokens = await store.client_credentials(
+    tokens = await store.tokens.client_credentials(
         rig.client, ClientCredentialsGrant(frozenset({"read"}), (API,)), store.now()
     )
     assert tokens.refresh_token is None
-    found = await store.access_token(tokens.access_token)
+    found = await store.access_tokens.find(tokens.access_token)
     assert found is not None
     assert found.identity.subject == found.identity.client_id == rig.client.client_id
     assert found.identity.username is None
@@ -206,15 +208,15 @@ async def test_client_credentials_stand_for_the_client_itself(rig: Rig, store: S
 
 
 async def test_operator_issues_without_grant_or_consent(rig: Rig, store: Store, clock: MovableClock) -> None:
-    tokens = await store.issue_token(rig.client.client_id, "ADA", frozenset({"any"}), 90, "mac")
+    tokens = await store.tokens.issue(rig.client.client_id, "ADA", frozenset({"any"}), 90, "mac")
     assert (tokens.token_type, tokens.expires_in, tokens.scope) == ("mac", 90, "any")
     assert tokens.refresh_token is None
-    found = await store.access_token(tokens.access_token)
+    found = await store.access_tokens.find(tokens.access_token)
     assert found is not None
     assert found.identity.subject == rig.user.subject
     clock.advance(90)
     assert not await rig.lives(tokens)
-    own = await store.issue_token(rig.client.client_id, None, frozenset(), 90, None)
+    own = await store.tokens.issue(rig.client.client_id, None, frozenset(), 90, None)
     assert own.token_type == "bearer"
 
 
@@ -226,12 +228,12 @@ async def test_operator_is_told_whom_there_is_not(
 ) -> None:
     if client == "disabled":
         client = rig.client.client_id
-        await store.disable_client(client)
+        await store.clients.disable(client)
     if user == "disabled":
         user = "ada"
-        await store.disable_user(user)
+        await store.users.disable(user)
     with pytest.raises(OperatorError, match=r"^(no (client|user) '.*'|(client|user) '.*': is disabled); `gateway"):
-        await store.issue_token(client or rig.client.client_id, user, frozenset(), 60, None)
+        await store.tokens.issue(client or rig.client.client_id, user, frozenset(), 60, None)
     assert await count(database, "access_tokens") == 0
 
 

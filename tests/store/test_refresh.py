@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -65,7 +65,7 @@ async def test_scopes_that_were_taken_from_the_client_are_not_issued_again(rig: 
 async def test_another_clients_refresh_token_is_refused_without_effect(rig: Rig, store: Store, database: str) -> None:
     first = await rig.tokens()
     second = await rig.refresh(first.refresh_token)
-    thief, _ = await store.create_client(NEW_CLIENT)
+    thief, _ = await store.clients.create(NEW_CLIENT)
     before = await everything(database)
     for token in (first.refresh_token, second.refresh_token):
         assert await outcome(rig.refresh(token, client=thief)) == "invalid_grant"
@@ -95,7 +95,9 @@ async def test_unknown_refresh_token_of_another_shape_is_looked_for(rig: Rig, to
 
 
 @pytest.mark.long
-async def test_of_parallel_uses_without_grace_exactly_one_succeeds(rig: Rig, another: Callable[..., Any]) -> None:
+async def test_of_parallel_uses_without_grace_exactly_one_succeeds(
+    rig: Rig, another: Callable[..., Awaitable[Store]]
+) -> None:
     stores = (await another(), await another())
     for _ in range(scaled(100)):
         tokens = await rig.tokens()
@@ -104,7 +106,9 @@ async def test_of_parallel_uses_without_grace_exactly_one_succeeds(rig: Rig, ano
         assert not await rig.lives(tokens)
 
 
-async def test_within_the_grace_the_same_successor_is_answered(rig: Rig, another: Callable[..., Any]) -> None:
+async def test_within_the_grace_the_same_successor_is_answered(
+    rig: Rig, another: Callable[..., Awaitable[Store]]
+) -> None:
     store = await another(refresh_grace="30s")
     tokens = await rig.tokens()
     first = await rig.refresh(tokens.refresh_token, store=store)
@@ -119,7 +123,7 @@ async def test_within_the_grace_the_same_successor_is_answered(rig: Rig, another
 
 @pytest.mark.long
 async def test_parallel_uses_within_the_grace_all_get_the_same_successor(
-    rig: Rig, another: Callable[..., Any], database: str
+    rig: Rig, another: Callable[..., Awaitable[Store]], database: str
 ) -> None:
     stores = (await another(refresh_grace="30s"), await another(refresh_grace="30s"))
     for _ in range(scaled(50)):
@@ -133,7 +137,7 @@ async def test_parallel_uses_within_the_grace_all_get_the_same_successor(
 
 
 async def test_after_the_grace_reuse_ends_the_family(
-    rig: Rig, another: Callable[..., Any], clock: MovableClock
+    rig: Rig, another: Callable[..., Awaitable[Store]], clock: MovableClock
 ) -> None:
     store = await another(refresh_grace="30s", clock=clock)
     tokens = await rig.tokens()
@@ -143,7 +147,7 @@ async def test_after_the_grace_reuse_ends_the_family(
     assert not await rig.lives(first)
 
 
-async def test_grace_ends_when_the_successor_is_used(rig: Rig, another: Callable[..., Any]) -> None:
+async def test_grace_ends_when_the_successor_is_used(rig: Rig, another: Callable[..., Awaitable[Store]]) -> None:
     store = await another(refresh_grace="30s")
     tokens = await rig.tokens()
     second = await rig.refresh(tokens.refresh_token, store=store)
@@ -152,16 +156,18 @@ async def test_grace_ends_when_the_successor_is_used(rig: Rig, another: Callable
     assert not await rig.lives(third)
 
 
-async def test_grace_is_for_the_same_client_only(rig: Rig, another: Callable[..., Any]) -> None:
+async def test_grace_is_for_the_same_client_only(rig: Rig, another: Callable[..., Awaitable[Store]]) -> None:
     store = await another(refresh_grace="30s")
     tokens = await rig.tokens()
     first = await rig.refresh(tokens.refresh_token, store=store)
-    thief, _ = await store.create_client(NEW_CLIENT)
+    thief, _ = await store.clients.create(NEW_CLIENT)
     assert await outcome(rig.refresh(tokens.refresh_token, store=store, client=thief)) == "invalid_grant"
     assert await rig.lives(first)
 
 
-async def test_clock_that_is_set_back_does_not_revive_a_used_one(rig: Rig, another: Callable[..., Any]) -> None:
+async def test_clock_that_is_set_back_does_not_revive_a_used_one(
+    rig: Rig, another: Callable[..., Awaitable[Store]]
+) -> None:
     store = await another(refresh_grace="30s")
     tokens = await rig.tokens()
     await rig.refresh(tokens.refresh_token)
@@ -169,7 +175,7 @@ async def test_clock_that_is_set_back_does_not_revive_a_used_one(rig: Rig, anoth
     assert await outcome(rig.refresh(tokens.refresh_token, store=store, now=back)) == "invalid_grant"
 
 
-async def test_grace_outlives_a_new_master_key(rig: Rig, another: Callable[..., Any]) -> None:
+async def test_grace_outlives_a_new_master_key(rig: Rig, another: Callable[..., Awaitable[Store]]) -> None:
     tokens = await rig.tokens()
     first = await rig.refresh(tokens.refresh_token)
     rotated = Keyring(b"another-obviously-fake-test-key!", (b"obviously-a-fake-key-for-tests!!",))
@@ -179,13 +185,15 @@ async def test_grace_outlives_a_new_master_key(rig: Rig, another: Callable[..., 
     assert (await rig.refresh(again.refresh_token, store=store)).refresh_token != first.refresh_token
 
 
-async def test_revocation_during_refreshes_leaves_no_live_token(rig: Rig, another: Callable[..., Any]) -> None:
+async def test_revocation_during_refreshes_leaves_no_live_token(
+    rig: Rig, another: Callable[..., Awaitable[Store]]
+) -> None:
     stores = (await another(), await another())
     for _ in range(20):
         pairs = [await rig.tokens() for _ in range(3)]
         results: list[Any] = await asyncio.gather(
             *(rig.refresh(pair.refresh_token, store=stores[number % 2]) for number, pair in enumerate(pairs)),
-            stores[1].revoke_user("ada"),
+            stores[1].users.revoke_tokens("ada"),
             return_exceptions=True,
         )
         for tokens in results[:-1]:

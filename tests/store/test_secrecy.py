@@ -21,9 +21,9 @@ async def test_dump_shows_no_secret_in_any_form(store: Store, database: str) -> 
     first = await rig.redeem(code)
     second = await rig.refresh(first.refresh_token)
     unspent = await rig.code()
-    rotated = await store.rotate_secret(rig.client.client_id, overlap=60)
+    rotated = await store.clients.rotate_secret(rig.client.client_id, overlap=60)
     for _ in range(2):
-        store.guess("hunter2-typed-as-a-name", None, "browser-of-ada").wrong()
+        store.guesses.begin("hunter2-typed-as-a-name", None, "browser-of-ada").wrong()
     await counted(store)
     typed = {digest(text.format("hunter2-typed-as-a-name")).hex() for text in ("{}", "user\0{}")}
     secrets = [
@@ -60,19 +60,19 @@ async def test_spent_code_and_nonce_stay_spent_when_postgres_is_killed(
     store = await Store.open(durable_server.dsn, keyring)
     rig = await Rig.build(store)
     later = store.now() + timedelta(minutes=5)
-    terms, now = (await store.nonce_terms()).terms, int(time.time())
+    terms, now = (await store.nonces.terms()).terms, int(time.time())
     for round_ in range(3):
         code, used, nonce = await rig.code(), await rig.tokens(), random_text().encode()[:16]
         await rig.refresh(used.refresh_token)
         tokens = await rig.redeem(code)
-        assert await store.spend_nonces([nonce], [now], terms) == ([nonce], True)
-        assert await store.spend_token_nonces([(nonce, later)]) == [nonce]
+        assert await store.nonces.spend([nonce], [now], terms) == ([nonce], True)
+        assert await store.nonces.spend_untimed([(nonce, later)]) == [nonce]
         pid = durable_server.pid
         assert pid is not None
         os.kill(pid, signal.SIGKILL)
         await back(store, durable_server, pid)
-        assert await store.spend_nonces([nonce], [now], terms) == ([], True), round_
-        assert await store.spend_token_nonces([(nonce, later)]) == [], round_
+        assert await store.nonces.spend([nonce], [now], terms) == ([], True), round_
+        assert await store.nonces.spend_untimed([(nonce, later)]) == [], round_
         assert await rig.lives(tokens)
         assert await outcome(rig.redeem(code)) == "invalid_grant"
         assert not await rig.lives(tokens)

@@ -18,11 +18,11 @@ HELD = 4711  # the advisory lock for which a session that begins waits, its snap
 
 
 async def new_password(store: Store) -> bool:
-    return await store.set_password("ada", f"$argon2id${random_text()}")
+    return await store.users.set_password("ada", f"$argon2id${random_text()}")
 
 
 async def disabled(store: Store) -> bool:
-    return await store.disable_user("ada")
+    return await store.users.disable("ada")
 
 
 ENDINGS = pytest.mark.parametrize("ending", [new_password, disabled])
@@ -56,29 +56,29 @@ async def test_session_that_began_before_and_is_written_afterwards_is_dead(
 ) -> None:
     token = random_text()
     async with beginning_held(database) as held:
-        begins = asyncio.create_task(store.start_session(rig.user.subject, token, 60, password_hash=PASSWORD_HASH))
+        begins = asyncio.create_task(store.sessions.start(rig.user.subject, token, 60, password_hash=PASSWORD_HASH))
         await until(held)
         assert await ending(store)
     begun = await begins
     for _ in ("at once", "enabled again"):
-        assert await store.session(token) is None
-        assert begun is None or await store.start_flow(begun.session_id, rig.request()) is None
-        await store.disable_user("ada", disabled=False)
+        assert await store.sessions.find(token) is None
+        assert begun is None or await store.flows.start(begun.session_id, rig.request()) is None
+        await store.users.enable("ada")
     token = random_text()
-    assert await store.start_session(rig.user.subject, token, 60) is not None
-    assert await store.session(token) is not None
+    assert await store.sessions.start(rig.user.subject, token, 60) is not None
+    assert await store.sessions.find(token) is not None
 
 
 async def test_session_that_is_dead_answers_no_flow(rig: Rig, store: Store, database: str) -> None:
-    flow = await store.start_flow(rig.session_id, rig.request())
+    flow = await store.flows.start(rig.session_id, rig.request())
     assert flow is not None
     connection = await asyncpg.connect(database)
     await connection.execute("update users set session_generation = session_generation + 1")
     await connection.close()
-    assert await store.flow(flow.flow_id, rig.session_id) is None
-    assert await store.allow(flow.flow_id, rig.session_id, frozenset({"read"}), 60) is None
-    assert not await store.deny(flow.flow_id, rig.session_id)
-    assert await store.issue_code(rig.session_id, rig.request(), 60, remember=True) is None
+    assert await store.flows.find(flow.flow_id, rig.session_id) is None
+    assert await store.flows.allow(flow.flow_id, rig.session_id, frozenset({"read"}), 60) is None
+    assert not await store.flows.deny(flow.flow_id, rig.session_id)
+    assert await store.flows.issue_code(rig.session_id, rig.request(), 60, remember=True) is None
 
 
 @pytest.mark.long
@@ -87,13 +87,13 @@ async def test_no_session_survives_that_began_meanwhile(
     rig: Rig, store: Store, ending: Callable[[Store], Awaitable[bool]]
 ) -> None:
     for _ in range(scaled(2000)):
-        candidate, token = await store.sign_in_candidate("ada"), random_text()
+        candidate, token = await store.users.sign_in_candidate("ada"), random_text()
         assert candidate is not None
 
         async def begin(known: SignInCandidate = candidate, token: str = token) -> None:
             await asyncio.sleep(random.uniform(0, 0.001))
-            await store.start_session(known.user.subject, token, 60, password_hash=known.password_hash)
+            await store.sessions.start(known.user.subject, token, 60, password_hash=known.password_hash)
 
         await asyncio.gather(begin(), ending(store))
-        await store.disable_user("ada", disabled=False)
-        assert await store.session(token) is None
+        await store.users.enable("ada")
+        assert await store.sessions.find(token) is None

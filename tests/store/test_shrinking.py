@@ -21,7 +21,7 @@ async def untick(rig: Rig) -> object:
 
 
 async def delete(rig: Rig) -> object:
-    return await rig.store.end_scope("write")
+    return await rig.store.scopes.end("write")
 
 
 TAKING_AWAY = pytest.mark.parametrize("take_away", [untick, delete])
@@ -37,7 +37,7 @@ async def test_what_was_issued_with_a_scope_ends_when_it_is_taken_away(
     assert await take_away(rig)
     for tokens in (both, narrowed):
         assert not await rig.lives(tokens)
-        assert await store.introspect(tokens.refresh_token or "", rig.client) == DEAD
+        assert await store.tokens.introspect(tokens.refresh_token or "", rig.client) == DEAD
         assert await outcome(rig.refresh(tokens.refresh_token)) == "invalid_grant"
         assert await outcome(rig.refresh(tokens.refresh_token, scopes=READ)) == "invalid_grant"
     assert await outcome(rig.redeem(code)) == "invalid_grant"
@@ -45,7 +45,7 @@ async def test_what_was_issued_with_a_scope_ends_when_it_is_taken_away(
 
 @TAKING_AWAY
 async def test_what_was_issued_without_that_scope_goes_on(rig: Rig, store: Store, take_away: TakeAway) -> None:
-    code = await store.issue_code(rig.session_id, rig.request(scopes=READ), 60, remember=True)
+    code = await store.flows.issue_code(rig.session_id, rig.request(scopes=READ), 60, remember=True)
     assert code is not None
     reads, both = await rig.redeem(code), await rig.tokens()
     assert await take_away(rig)
@@ -71,22 +71,24 @@ async def test_what_ended_stays_ended_when_the_scope_is_allowed_again(
 
 async def test_deleted_scope_ends_tokens_that_nobody_allowed(rig: Rig, store: Store) -> None:
     client_id = rig.client.client_id
-    machine = await store.client_credentials(rig.client, ClientCredentialsGrant(WRITE), store.now())
-    operators = await store.issue_token(client_id, "ada", READ | WRITE, 60, "mac")
-    reading = await store.client_credentials(rig.client, ClientCredentialsGrant(READ), store.now())
-    assert await store.end_scope("write")
+    machine = await store.tokens.client_credentials(rig.client, ClientCredentialsGrant(WRITE), store.now())
+    operators = await store.tokens.issue(client_id, "ada", READ | WRITE, 60, "mac")
+    reading = await store.tokens.client_credentials(rig.client, ClientCredentialsGrant(READ), store.now())
+    assert await store.scopes.end("write")
     assert [await rig.lives(tokens) for tokens in (machine, operators, reading)] == [False, False, True]
-    assert not await store.end_scope("write")
+    assert not await store.scopes.end("write")
 
 
 async def test_scope_is_taken_away_in_batches(rig: Rig, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.store.clients._BATCH", 2)
+    monkeypatch.setattr("gateway.store.scopes._BATCH", 2)
     rigs = [rig] + [await Rig.build(store, username=f"user{number}") for number in range(4)]
     issued = [await each.tokens() for each in rigs]
-    issued += [await store.client_credentials(rig.client, ClientCredentialsGrant(WRITE), store.now()) for _ in range(5)]
-    assert await store.end_scope("write")
+    issued += [
+        await store.tokens.client_credentials(rig.client, ClientCredentialsGrant(WRITE), store.now()) for _ in range(5)
+    ]
+    assert await store.scopes.end("write")
     assert not any([await rig.lives(tokens) for tokens in issued])
-    assert [grant.scopes for each in rigs for grant in await store.grants(each.user.subject)] == [READ] * 5
+    assert [grant.scopes for each in rigs for grant in await store.grants.of(each.user.subject)] == [READ] * 5
 
 
 async def settled(attempt: Awaitable[IssuedTokens]) -> IssuedTokens | None:
@@ -107,7 +109,7 @@ async def test_nothing_escapes_that_is_issued_at_the_same_moment(rig: Rig, store
             return await settled(attempt)
 
         redeemed, refreshed, _ = await asyncio.gather(late(rig.redeem(code)), late(rig.refresh(used)), take_away(rig))
-        await store.issue_code(rig.session_id, rig.request(), 60, remember=True)  # the grant grows again
+        await store.flows.issue_code(rig.session_id, rig.request(), 60, remember=True)  # the grant grows again
         for tokens in (redeemed, refreshed):
             assert tokens is None or not await rig.lives(tokens)
             assert tokens is None or await settled(rig.refresh(tokens.refresh_token)) is None

@@ -2,9 +2,8 @@
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
@@ -20,24 +19,24 @@ DAY = 86400
 
 async def swept(store: Store, batch: int = 1000) -> int:
     total = 0
-    while removed := await store.sweep(batch):
+    while removed := await store.upkeep.sweep(batch):
         total += removed
     return total
 
 
 async def test_sweep_takes_nothing_that_lives(rig: Rig, store: Store, database: str) -> None:
     tokens = await rig.tokens()
-    await store.start_flow(rig.session_id, rig.request())
+    await store.flows.start(rig.session_id, rig.request())
     for _ in range(2):
-        store.guess("nobody", None, None).wrong()
+        store.guesses.begin("nobody", None, None).wrong()
     await counted(store)
-    await store.rotate_secret(rig.client.client_id, overlap=60)
-    await store.spend_token_nonces([(b"k" * 16, store.now() + timedelta(minutes=1))])
+    await store.clients.rotate_secret(rig.client.client_id, overlap=60)
+    await store.nonces.spend_untimed([(b"k" * 16, store.now() + timedelta(minutes=1))])
     code = await rig.code()
     assert await swept(store) == 0
     assert await rig.lives(tokens)
     assert await rig.lives(await rig.redeem(code))
-    assert await store.session(rig.session_token) is not None
+    assert await store.sessions.find(rig.session_token) is not None
 
 
 async def test_sweep_leaves_nothing_that_expired(rig: Rig, store: Store, database: str) -> None:
@@ -45,13 +44,13 @@ async def test_sweep_leaves_nothing_that_expired(rig: Rig, store: Store, databas
         tokens = await rig.tokens()
         await rig.refresh(tokens.refresh_token)
         await rig.code()
-        await store.client_credentials(rig.client, ClientCredentialsGrant(frozenset()), store.now())
+        await store.tokens.client_credentials(rig.client, ClientCredentialsGrant(frozenset()), store.now())
     for _ in range(2):
-        store.guess("nobody", None, None).wrong()
+        store.guesses.begin("nobody", None, None).wrong()
     await counted(store)
-    await store.rotate_secret(rig.client.client_id)
-    await store.spend_token_nonces([(bytes([n]) * 16, store.now()) for n in range(5)])
-    await store.withdraw(rig.user.subject, rig.client.client_id)
+    await store.clients.rotate_secret(rig.client.client_id)
+    await store.nonces.spend_untimed([(bytes([n]) * 16, store.now()) for n in range(5)])
+    await store.grants.withdraw(rig.user.subject, rig.client.client_id)
     await aged(database, 100 * DAY)
     assert await swept(store, batch=4) > 40
     for table in (
@@ -67,7 +66,7 @@ async def test_sweep_keeps_what_people_granted(rig: Rig, store: Store, database:
     await rig.tokens()
     await aged(database, 100 * DAY)
     await swept(store)
-    assert len(await store.grants(rig.user.subject)) == 1
+    assert len(await store.grants.of(rig.user.subject)) == 1
 
 
 async def full(rig: Rig, database: str) -> None:
@@ -76,16 +75,16 @@ async def full(rig: Rig, database: str) -> None:
     tokens = await rig.tokens()
     await rig.refresh(tokens.refresh_token)
     await rig.code()
-    await store.start_flow(rig.session_id, rig.request())
-    await store.issue_token(rig.client.client_id, "ada", frozenset({"read"}), 60, "mac")
+    await store.flows.start(rig.session_id, rig.request())
+    await store.tokens.issue(rig.client.client_id, "ada", frozenset({"read"}), 60, "mac")
     for _ in range(2):
-        store.guess("nobody", None, None).wrong()
+        store.guesses.begin("nobody", None, None).wrong()
     await counted(store)
-    await store.rotate_secret(rig.client.client_id, overlap=60)
-    await store.spend_token_nonces([(os.urandom(16), store.now() + timedelta(minutes=1))])
+    await store.clients.rotate_secret(rig.client.client_id, overlap=60)
+    await store.nonces.spend_untimed([(os.urandom(16), store.now() + timedelta(minutes=1))])
     other = await Rig.build(store, username=f"friend-of-{rig.user.username}")
     await other.code()
-    await store.withdraw(other.user.subject, other.client.client_id)
+    await store.grants.withdraw(other.user.subject, other.client.client_id)
 
 
 @pytest.mark.parametrize("seconds", [100 * DAY, 61, -61, -100 * DAY])
@@ -97,7 +96,7 @@ async def test_worker_whose_clock_is_wrong_removes_nothing_and_says_so(
     before = await everything(database)
     clock.advance(seconds)
     with capture_logs() as lines:
-        assert await store.sweep() == 0
+        assert await store.upkeep.sweep() == 0
     assert await everything(database) == before
     (line,) = [line for line in lines if line["event"].startswith("nothing is removed")]
     assert (line["log_level"], abs(line["seconds"] - seconds) <= 1) == ("warning", True)
@@ -117,16 +116,16 @@ async def test_no_statement_of_the_sweep_believes_a_clock_that_is_ahead(rig: Rig
 
 
 async def test_worker_whose_clock_leaps_sweeps_and_writes_by_the_time_that_it_is(
-    rig: Rig, database: str, another: Callable[..., Any]
+    rig: Rig, database: str, another: Callable[..., Awaitable[Store]]
 ) -> None:
     leap = 0.0
     leapt = await another(clock=Clock(system=lambda: time.time() + leap))
     await full(rig, database)
     before = await everything(database)
     leap = 100 * DAY
-    assert await leapt.sweep() == 0
+    assert await leapt.upkeep.sweep() == 0
     assert await everything(database) == before
-    assert await leapt.session(rig.session_token) is not None
+    assert await leapt.sessions.find(rig.session_token) is not None
     later = await Rig.build(leapt, username="eve")
     await full(later, database)
     for table, column in (("sessions", "expires_at"), ("access_tokens", "expires_at"), ("events", "at")):
@@ -136,7 +135,7 @@ async def test_worker_whose_clock_leaps_sweeps_and_writes_by_the_time_that_it_is
 
 async def test_what_a_clock_that_was_ahead_dated_stands_in_nobody_s_way(rig: Rig, store: Store, database: str) -> None:
     for _ in range(2):
-        store.guess("nobody", None, None).wrong()
+        store.guesses.begin("nobody", None, None).wrong()
     await counted(store)
     await aged(database, -100 * DAY)
     await swept(store, batch=4)
@@ -149,9 +148,9 @@ async def test_what_a_clock_that_was_ahead_dated_stands_in_nobody_s_way(rig: Rig
 
 
 async def test_sweep_takes_a_bounded_batch(rig: Rig, store: Store, clock: MovableClock) -> None:
-    await store.spend_token_nonces([(bytes([n]) * 16, store.now()) for n in range(25)])
+    await store.nonces.spend_untimed([(bytes([n]) * 16, store.now()) for n in range(25)])
     clock.advance(1)
-    assert [await store.sweep(10) for _ in range(4)] == [10, 10, 5, 0]
+    assert [await store.upkeep.sweep(10) for _ in range(4)] == [10, 10, 5, 0]
 
 
 async def test_spent_code_outlives_its_time_so_that_a_replay_still_revokes(
@@ -180,38 +179,38 @@ async def test_reuse_of_an_old_refresh_token_is_seen_after_a_sweep(rig: Rig, sto
 
 
 async def test_one_sweeps_at_a_time(rig: Rig, store: Store, database: str, clock: MovableClock) -> None:
-    await store.spend_token_nonces([(b"k" * 16, store.now())])
+    await store.nonces.spend_untimed([(b"k" * 16, store.now())])
     clock.advance(1)
     holder = await connect(database, "gateway-test")
     async with holder.transaction():
         await holder.execute("select pg_advisory_xact_lock($1)", 0x73776570)
-        assert await store.sweep() == 0
+        assert await store.upkeep.sweep() == 0
     await holder.close()
-    assert await store.sweep() == 1
+    assert await store.upkeep.sweep() == 1
 
 
 async def test_audit_names_what_happened_to_whom(rig: Rig, store: Store, database: str) -> None:
     code = await rig.code()
     tokens = await rig.redeem(code)
     again = await rig.refresh(tokens.refresh_token)
-    await store.revoke_token(again.access_token, rig.client)
+    await store.tokens.revoke(again.access_token, rig.client)
     await outcome(rig.refresh(tokens.refresh_token))
     await outcome(rig.redeem(code))
-    store.guess("ada", rig.user, None).wrong()
+    store.guesses.begin("ada", rig.user, None).wrong()
     await counted(store)
-    flow = await store.start_flow(rig.session_id, rig.request())
+    flow = await store.flows.start(rig.session_id, rig.request())
     assert flow is not None
-    await store.deny(flow.flow_id, rig.session_id)
-    await store.issue_code(rig.session_id, rig.request(), 60, remember=True)
-    await store.withdraw(rig.user.subject, rig.client.client_id)
-    await store.end_session(rig.session_token)
-    await store.set_password("ada", "$argon2id$fake")
-    await store.disable_user("ada")
-    await store.disable_user("ada", disabled=False)
-    await store.rotate_secret(rig.client.client_id)
-    await store.disable_client(rig.client.client_id)
-    await store.delete_client(rig.client.client_id)
-    await store.delete_user("ada")
+    await store.flows.deny(flow.flow_id, rig.session_id)
+    await store.flows.issue_code(rig.session_id, rig.request(), 60, remember=True)
+    await store.grants.withdraw(rig.user.subject, rig.client.client_id)
+    await store.sessions.end(rig.session_token)
+    await store.users.set_password("ada", "$argon2id$fake")
+    await store.users.disable("ada")
+    await store.users.enable("ada")
+    await store.clients.rotate_secret(rig.client.client_id)
+    await store.clients.disable(rig.client.client_id)
+    await store.clients.delete(rig.client.client_id)
+    await store.users.delete("ada")
     rows = await fetch(database, "select kind, subject, client_id from events order by event_id")
     assert [row["kind"] for row in rows] == [
         "user.created", "client.created", "sign_in.succeeded", "consent.given", "token.issued", "token.issued",

@@ -47,19 +47,19 @@ async def test_a_worker_holds_no_more_connections_than_are_counted(database: str
     store = Store.over(database, keyring, size=connections.ACCESS_POOL)
 
     async def follow() -> None:
-        async with store.change_feed(lambda: None) as feed:
+        async with store.changes.feed(lambda: None) as feed:
             await feed.read()
             await asyncio.Event().wait()
 
     async def ask(number: int) -> None:
-        terms = (await store.nonce_terms()).terms
-        await store.spend_nonces([bytes(15) + bytes([number])], [terms.floor], terms)
-        await store.spend_token_nonces([(bytes(15) + bytes([number]), store.now())])
+        terms = (await store.nonces.terms()).terms
+        await store.nonces.spend([bytes(15) + bytes([number])], [terms.floor], terms)
+        await store.nonces.spend_untimed([(bytes(15) + bytes([number]), store.now())])
 
     following = asyncio.create_task(follow())
     try:
-        asked = [ask(n) for n in range(20)] + [store.client("c") for _ in range(20)]
-        await asyncio.gather(*asked, *(store.access_tokens([bytes(32)]) for _ in range(20)))
+        asked = [ask(n) for n in range(20)] + [store.clients.find("c") for _ in range(20)]
+        await asyncio.gather(*asked, *(store.access_tokens.find_many([bytes(32)]) for _ in range(20)))
         query = "select application_name from pg_stat_activity where application_name like 'gateway-%' and datname = "
         held = Counter(name for (name,) in await fetch(database, f"{query} current_database()"))
     finally:

@@ -102,10 +102,10 @@ async def _answered_once(gateway: Gateway, connections: AsyncExitStack) -> None:
 
 async def _show_everything(browser: Browser, store: Store, times: int) -> None:
     """Every page, document and endpoint, for somebody whose session began elsewhere: no password is hashed."""
-    user = await store.create_user("ada", None, None, PASSWORD_HASH)
+    user = await store.users.create("ada", None, None, PASSWORD_HASH)
     client, secret = await new_client(store)
     session, credentials = new_session_token(), basic(client.client_id, secret)
-    await store.start_session(user.subject, session, SESSION_LIFETIME)
+    await store.sessions.start(user.subject, session, SESSION_LIFETIME)
     for _ in range(times):
         browser.forget(SESSION_COOKIE)
         for path, status in {

@@ -119,13 +119,13 @@ async def kept(url: str, path: str, *fields: str) -> AsyncIterator[Kept]:
 
 
 async def issued(store: Store, client: Client) -> str:
-    return (await store.issue_token(client.client_id, None, frozenset({"read"}), 3600, None)).access_token
+    return (await store.tokens.issue(client.client_id, None, frozenset({"read"}), 3600, None)).access_token
 
 
 @pytest.fixture
 async def token(store: Store) -> str:
     """A token that passes."""
-    client, _ = await store.create_client(new_client())
+    client, _ = await store.clients.create(new_client())
     return await issued(store, client)
 
 
@@ -415,7 +415,7 @@ async def test_a_reload_can_change_how_many_workers_there_are(tmp_path: Path, da
 async def test_what_was_revoked_before_a_reload_is_refused_after_it(
     tmp_path: Path, store: Store, database: str
 ) -> None:
-    client, _ = await store.create_client(new_client())
+    client, _ = await store.clients.create(new_client())
     dead, alive = await issued(store, client), await issued(store, client)
     async with (
         serving(tmp_path, dsn=database, routes=[GUARDED]) as gateway,
@@ -423,7 +423,7 @@ async def test_what_was_revoked_before_a_reload_is_refused_after_it(
         kept(gateway.url, "/notes", f"Authorization: Bearer {alive}") as other,
     ):
         assert (await one.status(), await other.status()) == (PASSES, PASSES)
-        assert await store.revoke_token(dead, None)
+        assert await store.tokens.revoke(dead, None)
         await reloaded(gateway)
         assert (await one.status(), await other.status()) == (401, PASSES)
 

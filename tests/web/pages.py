@@ -70,11 +70,11 @@ async def found_by_axe(page: Page) -> list[str]:
 async def with_grants(plane: Plane, ada: str, names: Sequence[str], **of_all: Any) -> Client:
     """Applications that ada has allowed; the first asks again."""
     clients = [(await plane.client(name=name, confidential=False, verified=False, **of_all))[0] for name in names]
-    session = await plane.store.start_session(ada, "B" * 43, 60)
+    session = await plane.store.sessions.start(ada, "B" * 43, 60)
     assert session is not None
     for client in clients:
         request = AuthorizationRequest(
             client_id=client.client_id, redirect_uri=client.redirect_uris[0], scopes=client.scopes
         )
-        await plane.store.issue_code(session.session_id, request, 60, remember=True)
+        await plane.store.flows.issue_code(session.session_id, request, 60, remember=True)
     return clients[0]

@@ -202,7 +202,7 @@ class Plane:
 
     async def user(self, username: str = "ada", name: str | None = "Ada Lovelace") -> str:
         """A new user's subject."""
-        user = await self.store.create_user(username, f"{username}@example.org", name, PASSWORD_HASH)
+        user = await self.store.users.create(username, f"{username}@example.org", name, PASSWORD_HASH)
         return user.subject
 
     async def client(self, **changes: Any) -> tuple[Client, str]:
@@ -222,7 +222,7 @@ async def new_client(store: Store, **changes: Any) -> tuple[Client, str]:
         "mac_drafts": ("01",),
         "mac_algorithm": "hmac-sha-256",
     }
-    client, secret = await store.create_client(NewClient(**(values | changes)))
+    client, secret = await store.clients.create(NewClient(**(values | changes)))
     return client, secret or ""
 
 

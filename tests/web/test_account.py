@@ -94,7 +94,7 @@ async def test_a_withdrawal_that_was_not_asked_for_is_refused(
     fields = form.filled(**changes)
     raw = "&".join(f"{name}={value}" for name, value in fields).encode()
     assert (await signed_in.send("POST", ACCOUNT, raw)).status == 403
-    assert len(await plane.store.grants(ada)) == 1
+    assert len(await plane.store.grants.of(ada)) == 1
 
 
 async def test_nobody_withdraws_for_another(
@@ -105,7 +105,7 @@ async def test_nobody_withdraws_for_another(
     await plane.user("eve")
     await stranger.sign_in("eve")
     assert (await stranger.submit(form)).status == 403
-    assert len(await plane.store.grants(ada)) == 1
+    assert len(await plane.store.grants.of(ada)) == 1
 
 
 async def test_without_a_session_the_account_asks_to_sign_in(browser: Browser, ada: str) -> None:
@@ -126,7 +126,7 @@ async def test_signing_out_ends_the_session_here_and_on_the_server(plane: Plane,
     answer = await signed_in.submit((await signed_in.get(LOGOUT)).form)
     assert "You’re signed out" in (await signed_in.follow(answer)).text
     assert "gateway_session" not in signed_in.cookies
-    assert await plane.store.session(old) is None
+    assert await plane.store.sessions.find(old) is None
 
 
 @pytest.mark.parametrize("token", [None, "", "x", ".x"])

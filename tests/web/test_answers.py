@@ -197,7 +197,7 @@ async def test_on_https_cookies_are_secure_and_bound_to_the_host(secure: Plane) 
 
 async def test_on_https_a_cookie_without_the_prefix_counts_for_nothing(secure: Plane) -> None:
     subject = await secure.user()
-    await secure.store.start_session(subject, "A" * 43, 60)
+    await secure.store.sessions.start(subject, "A" * 43, 60)
     browser = Browser(secure.url)
     for name, status in (("gateway_session", 303), ("__Host-gateway_session", 200)):
         answer = await browser.get("/oauth2/account", {"Host": "id.example", "Cookie": f"{name}={'A' * 43}"})

@@ -69,7 +69,7 @@ async def test_a_repeated_parameter_is_a_page(browser: Browser, client: Client, 
 
 
 async def test_a_disabled_client_is_a_page(plane: Plane, browser: Browser, client: Client) -> None:
-    await plane.store.disable_client(client.client_id)
+    await plane.store.clients.disable(client.client_id)
     assert (await browser.get(authorize_path(client))).status == 400
 
 
@@ -77,7 +77,7 @@ async def test_a_client_disabled_while_somebody_signs_in_gets_no_code(
     plane: Plane, browser: Browser, ada: str, client: Client
 ) -> None:
     page = await browser.get(authorize_path(client))
-    await plane.store.disable_client(client.client_id)
+    await plane.store.clients.disable(client.client_id)
     answer = await browser.submit(page.form, username="ada", password=PASSWORD)
     assert (answer.status, "Location" in answer.headers) == (400, False)
 
@@ -255,7 +255,7 @@ async def test_a_login_hint_of_odd_bytes_still_gives_the_form(
 
 async def test_names_are_escaped_wherever_they_are_shown(plane: Plane, browser: Browser) -> None:
     evil = "<script>alert(1)</script>"
-    await plane.store.create_scope("evil", evil)
+    await plane.store.scopes.create("evil", evil)
     await plane.user("eve", evil)
     client, _ = await plane.client(name=evil, scopes=frozenset({"evil"}))
     page = await browser.get(authorize_path(client, scope="evil"))

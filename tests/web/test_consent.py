@@ -96,7 +96,7 @@ async def test_where_a_native_application_takes_the_person_is_said(
 async def test_the_ticked_scopes_are_the_granted_ones(plane: Plane, signed_in: Browser, client: Client) -> None:
     page = await consent(signed_in, client)
     await signed_in.submit(page.form, decision="allow", scope=["notes:write"])
-    (grant,) = await plane.store.grants((await plane.store.users())[0].subject)
+    (grant,) = await plane.store.grants.of((await plane.store.users.all())[0].subject)
     assert grant.scopes == {"notes:write"}
 
 
@@ -315,7 +315,7 @@ async def test_the_account_can_be_changed_without_losing_the_request(
     page = await signed_in.follow(await signed_in.submit(sign_in.form, username="bob", password=PASSWORD))
     assert "Bob" in page.text
     assert "Ada" not in page.text
-    assert await plane.store.session(before) is None
+    assert await plane.store.sessions.find(before) is None
     answer = await signed_in.submit(page.form, decision="allow")
     assert answer.members["state"] == "keep me"
     token = await signed_in.send(
@@ -334,7 +334,7 @@ async def test_a_flow_that_nobody_has_is_a_page(signed_in: Browser) -> None:
 
 async def test_a_disabled_user_decides_nothing(plane: Plane, signed_in: Browser, client: Client, database: str) -> None:
     page = await consent(signed_in, client)
-    await plane.store.disable_user("ada")
+    await plane.store.users.disable("ada")
     answer = await signed_in.submit(page.form, decision="allow")
     assert (answer.status, answer.location) == (303, authorize_path(client).replace("?", "/consent?", 1))
     assert await codes(database) == 0
@@ -345,7 +345,7 @@ async def test_an_address_that_was_taken_from_the_client_meanwhile_gets_nothing(
     plane: Plane, signed_in: Browser, client: Client, database: str, decision: str
 ) -> None:
     page = await consent(signed_in, client)
-    await plane.store.update_client(client.client_id, changed(client, redirect_uris=("https://new.example/cb",)))
+    await plane.store.clients.update(client.client_id, changed(client, redirect_uris=("https://new.example/cb",)))
     answer = await signed_in.submit(page.form, decision=decision)
     assert (answer.status, answer.headers.get("Location")) == (400, None)
     assert await codes(database) == 0
@@ -355,7 +355,7 @@ async def test_scopes_that_were_taken_from_the_client_meanwhile_are_not_allowed(
     plane: Plane, signed_in: Browser, client: Client, database: str
 ) -> None:
     page = await consent(signed_in, client)
-    await plane.store.update_client(client.client_id, changed(client, scopes=frozenset({"notes:read"})))
+    await plane.store.clients.update(client.client_id, changed(client, scopes=frozenset({"notes:read"})))
     assert (await signed_in.submit(page.form, decision="allow")).members["error"] == "invalid_scope"
     assert await codes(database) == 0
 

@@ -206,7 +206,7 @@ async def test_the_account_is_shown_by_more_than_its_name(
 
 async def test_two_of_one_name_are_told_apart_by_user_name_without_an_email(plane: Plane, browser: Browser) -> None:
     for username in ("ada1", "ada2"):
-        user = await plane.store.create_user(username, None, "Ada", PASSWORD_HASH)
+        user = await plane.store.users.create(username, None, "Ada", PASSWORD_HASH)
         assert user.username == username
     await browser.sign_in("ada2")
     page = await browser.get("/oauth2/account")

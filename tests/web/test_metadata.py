@@ -33,7 +33,7 @@ async def test_both_discovery_addresses_agree(browser: Browser) -> None:
 
 
 async def test_a_scope_made_by_command_is_announced_too(plane: Plane, browser: Browser) -> None:
-    await plane.store.create_scope("made", "Made by command")
+    await plane.store.scopes.create("made", "Made by command")
     document = (await browser.get("/.well-known/oauth-authorization-server")).json
     assert document["scopes_supported"] == ["made", "notes:read", "notes:write"]
 

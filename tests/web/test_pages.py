@@ -106,7 +106,7 @@ async def test_a_decision_leads_back_to_the_client(
         assert came[0].startswith(wanted)
         assert seen.complaints == []
         if decision == "allow":
-            (grant,) = await plane.store.grants(ada)
+            (grant,) = await plane.store.grants.of(ada)
             assert grant.scopes == {"notes:read"}
 
 
@@ -241,7 +241,7 @@ async def test_many_permissions_come_in_groups_with_few_stops(
         await page.get_by_role("checkbox", name="c your notes").uncheck()
         await page.get_by_role("button", name="Allow", exact=True).click()
         await expect(page).to_have_title("Back")
-        (grant,) = await plane.store.grants(ada)
+        (grant,) = await plane.store.grants.of(ada)
         assert grant.scopes == {"notes:a", "notes:b", "notes:d"}
         assert seen.complaints == []
 
@@ -278,7 +278,7 @@ async def test_a_second_click_on_allow_is_no_harm(
         await expect(page).to_have_title("Back")
         assert len(set(came)) == 1
         assert came[0].startswith("/cb?code=gwc_")
-        assert len(await plane.store.grants(ada)) == 1
+        assert len(await plane.store.grants.of(ada)) == 1
 
 
 async def test_back_from_the_client_goes_on_with_the_request(
@@ -327,7 +327,7 @@ async def test_removing_an_application_asks_once(plane: Plane, ada: str, chromiu
     await page.locator("details.remove summary").click()
     await button.click()
     await expect(page.locator("details.remove")).to_have_count(0)
-    assert await plane.store.grants(ada) == []
+    assert await plane.store.grants.of(ada) == []
 
 
 async def test_a_script_on_our_host_cannot_fetch_a_page(

@@ -262,10 +262,10 @@ async def test_the_session_identifier_changes_at_sign_in(plane: Plane, browser: 
     await browser.sign_in()
     first = browser.cookies["gateway_session"]
     assert first != planted
-    assert await plane.store.session(planted) is None
+    assert await plane.store.sessions.find(planted) is None
     await browser.sign_in()
     assert browser.cookies["gateway_session"] != first
-    assert await plane.store.session(first) is None
+    assert await plane.store.sessions.find(first) is None
 
 
 @pytest.mark.parametrize("end", ["logout", "password", "disable", "delete"])
@@ -275,11 +275,11 @@ async def test_an_old_cookie_is_dead_on_the_server(plane: Plane, signed_in: Brow
     if end == "logout":
         await signed_in.submit((await signed_in.get("/oauth2/logout")).form)
     elif end == "password":
-        await plane.store.set_password("ada", PASSWORD_HASH)
+        await plane.store.users.set_password("ada", PASSWORD_HASH)
     elif end == "disable":
-        await plane.store.disable_user("ada")
+        await plane.store.users.disable("ada")
     else:
-        await plane.store.delete_user("ada")
+        await plane.store.users.delete("ada")
     signed_in.set_cookie("gateway_session", old)
     answer = await signed_in.get("/oauth2/account")
     assert (answer.status, answer.location) == (303, "/oauth2/login?next=/oauth2/account")
@@ -292,7 +292,7 @@ async def test_a_cookie_that_is_none_of_ours_signs_nobody_in(browser: Browser, v
 
 
 async def test_a_disabled_user_is_like_an_unknown_one(plane: Plane, browser: Browser, ada: str) -> None:
-    await plane.store.disable_user("ada")
+    await plane.store.users.disable("ada")
     answer = await attempt(browser, "ada", PASSWORD)
     assert answer.status == 400
     assert without_secrets(answer.text) == without_secrets((await attempt(browser, "eve", "x")).text).replace(

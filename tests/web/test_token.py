@@ -149,7 +149,7 @@ async def test_a_token_is_for_the_resource_that_was_asked_for(
     resource = f"{plane.url}/api/notes"
     code = await code_for(signed_in, client, resource=resource)
     body = (await ask(signed_in, code_fields(code, client, resource=resource), client, secret)).json
-    token = await plane.store.access_token(body["access_token"])
+    token = await plane.store.access_tokens.find(body["access_token"])
     assert token is not None
     assert token.audience == (resource,)
 
@@ -163,7 +163,7 @@ async def test_who_cannot_authenticate_learns_not_why(
 ) -> None:
     client, secret = await register()
     if which == "disabled":
-        await plane.store.disable_client(client.client_id)
+        await plane.store.clients.disable(client.client_id)
     fields = [("grant_type", "client_credentials")]
     headers = {
         "wrong secret": basic(client.client_id, "x" * len(secret)),

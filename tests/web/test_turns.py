@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.store import Store
+from gateway.store.clients import Clients
 from gateway.web.plane import PLANE
 from gateway.web.turns import Turns
 from tests.serving import until
@@ -73,14 +73,14 @@ async def test_a_flood_for_one_client_makes_no_other_wait(
     victim, right = await register(name="Victim")
     other, secret = await register(name="Other")
     turns, release, looked = plane.app[PLANE].authentications, asyncio.Event(), list[str]()
-    look = Store.authenticate_client
+    look = Clients.authenticate
 
-    async def slowly(store: Store, client_id: str, given: str) -> object:
+    async def slowly(clients: Clients, client_id: str, given: str) -> object:
         looked.append(client_id)
         await release.wait()
-        return await look(store, client_id, given)
+        return await look(clients, client_id, given)
 
-    monkeypatch.setattr(Store, "authenticate_client", slowly)
+    monkeypatch.setattr(Clients, "authenticate", slowly)
     headers = {"Content-Type": "application/x-www-form-urlencoded"}
 
     def ask(one: Browser, client_id: str, given: str, address: str = "192.0.2.1") -> asyncio.Task[object]:

@@ -14,51 +14,51 @@ DEAD = {"active": False}
 
 # What kills a token that came from a code, each by a single act.
 DEATHS: dict[str, Callable[[Rig, IssuedTokens], Awaitable[object]]] = {
-    "itself": lambda rig, tokens: rig.store.revoke_token(tokens.access_token, rig.client),
-    "its family": lambda rig, tokens: rig.store.revoke_token(tokens.refresh_token or "", rig.client),
-    "its grant": lambda rig, _: rig.store.withdraw(rig.user.subject, rig.client.client_id),
-    "its client disabled": lambda rig, _: rig.store.disable_client(rig.client.client_id),
-    "its client deleted": lambda rig, _: rig.store.delete_client(rig.client.client_id),
-    "its client revoked": lambda rig, _: rig.store.revoke_client(rig.client.client_id),
-    "its user disabled": lambda rig, _: rig.store.disable_user("ada"),
-    "its user deleted": lambda rig, _: rig.store.delete_user("ada"),
-    "its user revoked": lambda rig, _: rig.store.revoke_user("ada"),
+    "itself": lambda rig, tokens: rig.store.tokens.revoke(tokens.access_token, rig.client),
+    "its family": lambda rig, tokens: rig.store.tokens.revoke(tokens.refresh_token or "", rig.client),
+    "its grant": lambda rig, _: rig.store.grants.withdraw(rig.user.subject, rig.client.client_id),
+    "its client disabled": lambda rig, _: rig.store.clients.disable(rig.client.client_id),
+    "its client deleted": lambda rig, _: rig.store.clients.delete(rig.client.client_id),
+    "its client revoked": lambda rig, _: rig.store.clients.revoke_tokens(rig.client.client_id),
+    "its user disabled": lambda rig, _: rig.store.users.disable("ada"),
+    "its user deleted": lambda rig, _: rig.store.users.delete("ada"),
+    "its user revoked": lambda rig, _: rig.store.users.revoke_tokens("ada"),
 }
 
 
 @pytest.mark.parametrize("death", DEATHS)
 async def test_token_dies_with_what_it_hangs_on(rig: Rig, store: Store, death: str) -> None:
     tokens = await rig.tokens()
-    found = await store.access_token(tokens.access_token)
+    found = await store.access_tokens.find(tokens.access_token)
     assert found is not None
-    assert await store.live_access_tokens([found.digest, b"unknown"]) == {found.digest}
+    assert await store.access_tokens.living([found.digest, b"unknown"]) == {found.digest}
     await DEATHS[death](rig, tokens)
-    assert await store.access_token(tokens.access_token) is None
-    assert await store.live_access_tokens([found.digest]) == frozenset()
-    assert await store.introspect(tokens.access_token, rig.client) == DEAD
+    assert await store.access_tokens.find(tokens.access_token) is None
+    assert await store.access_tokens.living([found.digest]) == frozenset()
+    assert await store.tokens.introspect(tokens.access_token, rig.client) == DEAD
     refresh_lives = death == "itself"
-    assert (await store.introspect(tokens.refresh_token or "", rig.client) != DEAD) is refresh_lives
+    assert (await store.tokens.introspect(tokens.refresh_token or "", rig.client) != DEAD) is refresh_lives
     assert await outcome(rig.refresh(tokens.refresh_token)) == ("ok" if refresh_lives else "invalid_grant")
-    assert await store.access_token(tokens.access_token) is None
+    assert await store.access_tokens.find(tokens.access_token) is None
 
 
 async def test_token_expires_to_the_second(rig: Rig, store: Store, clock: MovableClock) -> None:
     tokens = await rig.tokens()
-    found = await store.access_token(tokens.access_token)
+    found = await store.access_tokens.find(tokens.access_token)
     assert found is not None
     clock.stop()
     clock.advance((found.expires_at - store.now()).total_seconds() - 0.5)
     assert await rig.lives(tokens)
     clock.advance(0.5)
     assert not await rig.lives(tokens)
-    assert await store.introspect(tokens.access_token, rig.client) == DEAD
+    assert await store.tokens.introspect(tokens.access_token, rig.client) == DEAD
 
 
 async def test_introspection_of_an_access_token_has_the_members_of_rfc_7662(rig: Rig, store: Store) -> None:
     tokens = await rig.tokens(resource=(API,))
-    found = await store.access_token(tokens.access_token)
+    found = await store.access_tokens.find(tokens.access_token)
     assert found is not None
-    assert await store.introspect(tokens.access_token, rig.client) == {
+    assert await store.tokens.introspect(tokens.access_token, rig.client) == {
         "active": True,
         "scope": "read write",
         "client_id": rig.client.client_id,
@@ -73,18 +73,18 @@ async def test_introspection_of_an_access_token_has_the_members_of_rfc_7662(rig:
 
 async def test_introspection_of_a_refresh_token_has_no_token_type(rig: Rig, store: Store) -> None:
     tokens = await rig.tokens(resource=(API, "https://b.example"))
-    members = await store.introspect(tokens.refresh_token or "", rig.client)
+    members = await store.tokens.introspect(tokens.refresh_token or "", rig.client)
     assert members["active"] is True
     assert members["sub"] == rig.user.subject
     assert members["aud"] == [API, "https://b.example"]
     assert "token_type" not in members
     await rig.refresh(tokens.refresh_token)
-    assert await store.introspect(tokens.refresh_token or "", rig.client) == DEAD
+    assert await store.tokens.introspect(tokens.refresh_token or "", rig.client) == DEAD
 
 
 async def test_introspection_of_a_clients_own_token_names_no_user(rig: Rig, store: Store) -> None:
-    tokens = await store.client_credentials(rig.client, ClientCredentialsGrant(frozenset()), store.now())
-    members = await store.introspect(tokens.access_token, rig.client)
+    tokens = await store.tokens.client_credentials(rig.client, ClientCredentialsGrant(frozenset()), store.now())
+    members = await store.tokens.introspect(tokens.access_token, rig.client)
     assert members["sub"] == rig.client.client_id
     assert members["scope"] == ""
     assert "username" not in members
@@ -93,28 +93,28 @@ async def test_introspection_of_a_clients_own_token_names_no_user(rig: Rig, stor
 
 @pytest.mark.parametrize("token", ["", "unknown", "\0", "\ud800", "gwa_", "gwa_" + "x" * 40, "gwr_x", "x" * 10_000])
 async def test_unknown_token_is_dead_everywhere(rig: Rig, store: Store, token: str) -> None:
-    assert await store.access_token(token) is None
-    assert await store.introspect(token, rig.client) == DEAD
-    assert not await store.revoke_token(token, rig.client)
-    assert not await store.revoke_token(token, None)
+    assert await store.access_tokens.find(token) is None
+    assert await store.tokens.introspect(token, rig.client) == DEAD
+    assert not await store.tokens.revoke(token, rig.client)
+    assert not await store.tokens.revoke(token, None)
 
 
 async def test_token_is_good_in_its_own_place_only(rig: Rig, store: Store, keyring: Keyring) -> None:
     code = await rig.code()
     tokens = await rig.tokens()
     for other in (tokens.refresh_token or "", code, tokens.access_token[:-1], tokens.access_token + "x"):
-        assert await store.access_token(other) is None
-    assert await store.access_token(keyring.new_token("gwa_")) is None
-    assert await store.introspect(code, rig.client) == DEAD
-    assert not await store.revoke_token(code, rig.client)
+        assert await store.access_tokens.find(other) is None
+    assert await store.access_tokens.find(keyring.new_token("gwa_")) is None
+    assert await store.tokens.introspect(code, rig.client) == DEAD
+    assert not await store.tokens.revoke(code, rig.client)
 
 
 async def test_invented_token_costs_no_query(rig: Rig, store: Store) -> None:
     await store.close()
     for token in ("gwa_" + "x" * 40, "gwr_" + "x" * 40, "gwc_" + "x" * 40, ""):
-        assert await store.access_token(token) is None
-        assert await store.introspect(token, rig.client) == DEAD
-        assert not await store.revoke_token(token, None)
+        assert await store.access_tokens.find(token) is None
+        assert await store.tokens.introspect(token, rig.client) == DEAD
+        assert not await store.tokens.revoke(token, None)
 
 
 async def test_token_of_another_shape_takes_the_database_path(rig: Rig, store: Store, database: str) -> None:
@@ -124,25 +124,25 @@ async def test_token_of_another_shape_takes_the_database_path(rig: Rig, store: S
         "update access_tokens set digest = sha256('imported') where token_type = $1", tokens.token_type
     )
     await connection.close()
-    assert await store.access_token("imported") is not None
-    assert await store.revoke_token("imported", rig.client)
-    assert await store.access_token("imported") is None
+    assert await store.access_tokens.find("imported") is not None
+    assert await store.tokens.revoke("imported", rig.client)
+    assert await store.access_tokens.find("imported") is None
 
 
 async def test_another_client_revokes_nothing(rig: Rig, store: Store, database: str) -> None:
     tokens = await rig.tokens()
-    other, _ = await store.create_client(NEW_CLIENT)
+    other, _ = await store.clients.create(NEW_CLIENT)
     before = await everything(database)
-    assert not await store.revoke_token(tokens.access_token, other)
-    assert not await store.revoke_token(tokens.refresh_token or "", other)
+    assert not await store.tokens.revoke(tokens.access_token, other)
+    assert not await store.tokens.revoke(tokens.refresh_token or "", other)
     assert await everything(database) == before
 
 
 async def test_revoked_access_token_takes_nothing_with_it(rig: Rig, store: Store) -> None:
     tokens = await rig.tokens()
     again = await rig.refresh(tokens.refresh_token)
-    assert await store.revoke_token(tokens.access_token, rig.client)
-    assert not await store.revoke_token(tokens.access_token, rig.client)
+    assert await store.tokens.revoke(tokens.access_token, rig.client)
+    assert not await store.tokens.revoke(tokens.access_token, rig.client)
     assert await rig.lives(again)
     assert await rig.lives(await rig.refresh(again.refresh_token))
 
@@ -151,8 +151,8 @@ async def test_revoked_refresh_token_takes_its_access_tokens_with_it(rig: Rig, s
     first = await rig.tokens()
     second = await rig.refresh(first.refresh_token)
     others = await rig.tokens()
-    assert await store.revoke_token(second.refresh_token or "", rig.client)
-    assert not await store.revoke_token(second.refresh_token or "", rig.client)
+    assert await store.tokens.revoke(second.refresh_token or "", rig.client)
+    assert not await store.tokens.revoke(second.refresh_token or "", rig.client)
     assert not await rig.lives(first)
     assert not await rig.lives(second)
     assert await rig.lives(others)
@@ -160,12 +160,12 @@ async def test_revoked_refresh_token_takes_its_access_tokens_with_it(rig: Rig, s
 
 async def test_operator_revokes_anybodys(rig: Rig, store: Store) -> None:
     tokens = await rig.tokens()
-    assert await store.revoke_token(tokens.access_token, None)
+    assert await store.tokens.revoke(tokens.access_token, None)
     assert not await rig.lives(tokens)
 
 
 async def test_mac_key_of_a_lost_master_key_opens_nothing(rig: Rig, store: Store, database: str) -> None:
-    tokens = await store.issue_token(rig.client.client_id, None, frozenset(), 60, "mac")
+    tokens = await store.tokens.issue(rig.client.client_id, None, frozenset(), 60, "mac")
     assert await rig.lives(tokens)
     connection = await connect(database, "gateway-test")
     await connection.execute("update access_tokens set mac_key = set_byte(mac_key, 0, 255 - get_byte(mac_key, 0))")
@@ -177,7 +177,7 @@ async def test_what_ended_a_refresh_token_is_told(rig: Rig, store: Store, databa
     """Of what an operator wants to know, the nearest cause: what was done goes before what time does."""
 
     async def why(token: str | None) -> str:
-        return (await store.explain_token(token or "")).why_dead or "it lives"
+        return (await store.tokens.explain(token or "")).why_dead or "it lives"
 
     first = await rig.tokens()
     assert await why(first.refresh_token) == "it lives"
@@ -191,12 +191,12 @@ async def test_what_ended_a_refresh_token_is_told(rig: Rig, store: Store, databa
     await fetch(database, "update grants set scopes = '{read}'")
     for token in (third.refresh_token, third.access_token):
         assert await why(token) == "the user's consent no longer covers write"
-    await store.withdraw(rig.user.subject, rig.client.client_id)
+    await store.grants.withdraw(rig.user.subject, rig.client.client_id)
     assert (await why(third.refresh_token)).startswith("the user took the client's access away at 2")
 
 
 async def test_the_explanation_of_a_token_agrees_with_introspection(rig: Rig, store: Store, keyring: Keyring) -> None:
     tokens = await rig.tokens()
     for token in (tokens.access_token, tokens.refresh_token or "", keyring.new_token("gwa_"), "gwa_x", "", "x"):
-        explained, told = await store.explain_token(token), await store.introspect(token, rig.client)
+        explained, told = await store.tokens.explain(token), await store.tokens.introspect(token, rig.client)
         assert (explained.why_dead is None) is told["active"], token

@@ -1,0 +1,142 @@
+"""Access tokens by what the client presents: which of them live, what they stand for, and what they sign with."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final
+
+from gateway.crypto import Keyring, TokenPrefix, UnsealError, digest
+from gateway.model import AccessToken, Identity, MacAlgorithm, MacDraft, TokenType
+from gateway.store.clock import Now
+from gateway.store.database import Database, Row
+
+LANES: Final = 2  # questions for many tokens that may be under way at once
+MAC_KEY: Final = "mac-key"  # the purpose that MAC keys are sealed for
+_LONGEST: Final = 4096  # characters of a token
+_OTHERS: Final = 200  # tokens of one client whose keys are worth a try
+
+
+@dataclass(frozen=True, slots=True)
+class FoundTokens:
+    """Those of some access tokens that are not revoked, by digest; their time is for the caller to judge.
+
+    `server` tells the server that answered from any other, also from itself before a restart. None if nothing was
+    found.
+    """
+
+    server: float | None
+    tokens: Mapping[bytes, AccessToken]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SigningToken:
+    """An access token, dead or alive. `key` is None for a bearer token, and where its master key is gone.
+
+    `living` says whether all that it hangs on lives; its time is for the caller to judge. `others` are the keys of
+    its client's newest other tokens, with the times when they were issued.
+    """
+
+    token_type: TokenType
+    client_id: str
+    key: bytes | None = field(repr=False)
+    algorithm: MacAlgorithm | None
+    drafts: tuple[MacDraft, ...]
+    expires_at: datetime
+    revoked_at: datetime | None
+    living: bool
+    others: tuple[tuple[datetime, bytes], ...] = field(repr=False)
+
+
+def may_be(keyring: Keyring, token: str, prefix: TokenPrefix) -> bool:
+    """Whether a query is worth it: ours of that kind, or of another shape (imported from elsewhere)."""
+    return 0 < len(token) <= _LONGEST and not keyring.is_invented(token, prefix)
+
+
+class AccessTokens:
+    """Access tokens. `lookups` are connections that nothing but the lookup of many uses."""
+
+    def __init__(self, database: Database, lookups: Database, now: Now, keyring: Keyring) -> None:
+        self._database, self._lookups, self._now, self._keyring = database, lookups, now, keyring
+
+    async def find(self, token: str) -> AccessToken | None:
+        """The live token, or None when it is unknown, expired, revoked, or its client, user or grant is dead.
+
+        An invented token is refused without a query.
+        """
+        if not may_be(self._keyring, token, "gwa_"):
+            return None
+        hashed = digest(token)
+        row = await self._database.row("access_token_find", digest=hashed, now=self._now())
+        return None if row is None else self._access_token_of(row, hashed)
+
+    async def find_many(self, digests: Sequence[bytes]) -> FoundTokens:
+        """Many at once, in one statement, on a connection kept for that: `LANES` such calls at a time."""
+        rows = await self._lookups.rows("access_tokens_find", digests=digests)
+        found = ((row["digest"], self._access_token_of(row, row["digest"])) for row in rows)
+        server = rows[0]["server"] if rows else None
+        return FoundTokens(server, {hashed: token for hashed, token in found if token is not None})
+
+    async def living(self, digests: Collection[bytes]) -> frozenset[bytes]:
+        """Which of the access tokens with these digests still live; for what outlasts the call that opened it."""
+        rows = await self._database.rows("access_tokens_live", digests=list(digests), now=self._now())
+        return frozenset(row["digest"] for row in rows)
+
+    async def signing(self, token: str) -> SigningToken | None:
+        """An access token by what the client presents; None if it is unknown."""
+        hashed = digest(token)
+        row = await self._database.row("signing_token_find", digest=hashed)
+        if row is None:
+            return None
+        others = await self._database.rows(
+            "signing_tokens_of_client", client_id=row["client_id"], digest=hashed, most=_OTHERS
+        )
+        keys = ((other["issued_at"], self._key_of(other, other["digest"])) for other in others)
+        return SigningToken(
+            token_type=row["token_type"],
+            client_id=row["client_id"],
+            key=self._key_of(row, hashed),
+            algorithm=row["mac_algorithm"],
+            drafts=tuple(row["mac_drafts"]),
+            expires_at=row["expires_at"],
+            revoked_at=row["revoked_at"],
+            living=row["living"],
+            others=tuple((issued_at, key) for issued_at, key in keys if key is not None),
+        )
+
+    def renew(self) -> None:
+        """Let the lookup of many ask the server that is the primary now."""
+        self._lookups.renew()
+
+    def _access_token_of(self, row: Row, hashed: bytes) -> AccessToken | None:
+        mac_key = self._key_of(row, hashed)
+        if mac_key is None and row["mac_key"] is not None:
+            return None  # nobody can sign with it any more
+        identity = Identity(
+            subject=row["subject"] or row["client_id"],
+            client_id=row["client_id"],
+            username=row["username"],
+            email=row["email"],
+        )
+        return AccessToken(
+            digest=hashed,
+            identity=identity,
+            scopes=frozenset(row["scopes"]),
+            token_type=row["token_type"],
+            audience=tuple(row["resource"]),
+            issued_at=row["issued_at"],
+            expires_at=row["expires_at"],
+            mac_key=mac_key,
+            mac_algorithm=row["mac_algorithm"],
+            mac_drafts=tuple(row["mac_drafts"]),
+            family_id=row["family_id"],
+            grant_id=row["grant_id"],
+        )
+
+    def _key_of(self, row: Row, hashed: bytes) -> bytes | None:
+        """What a token signs with; None if it does not, or its key was sealed with a master key that is gone."""
+        if row["mac_key"] is None:
+            return None
+        try:
+            return self._keyring.unseal(MAC_KEY, hashed.hex(), row["mac_key"])
+        except UnsealError:
+            return None

@@ -1,0 +1,19 @@
+"""Text that strangers send, before it is looked for."""
+
+import string
+from typing import Final
+
+_SMALL: Final = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
+
+
+def storable(text: str) -> bool:
+    """Whether a stranger's text can be looked for at all: Postgres knows no NUL and no lone surrogates."""
+    return "\0" not in text and len(text) <= 4096 and not any("\ud800" <= mark <= "\udfff" for mark in text)
+
+
+def folded(login: str) -> str:
+    """A username or email address as it is compared: with small letters for A to Z, and no others.
+
+    Postgres folds as we do, by `lower(… collate "C")`: of letters beyond ASCII no two libraries agree.
+    """
+    return login.translate(_SMALL)
