@@ -267,9 +267,6 @@ def test_route_is_compiled_for_the_access_plane() -> None:
             strip_prefix="/api",
             auth=["bearer", "mac"],
             scopes={"GET": ["read"], "*": ["write"]},
-            timeout="5s",
-            max_body="2MiB",
-            forward_authorization=True,
         )
     )
     assert (route.path, route.strip_prefix) == (b"/api/notes", b"/api")
@@ -277,7 +274,6 @@ def test_route_is_compiled_for_the_access_plane() -> None:
     assert route.methods == {b"GET", b"POST"}
     assert route.upstreams == (Origin("127.0.0.1", 9000), Origin("::1", 443, tls=True), Origin("backend", 80))
     assert (route.upstream_host, route.schemes) == (b"internal.example:8000", ("bearer", "mac"))
-    assert (route.timeout, route.max_body, route.forward_authorization) == (5.0, 2 * 1024**2, True)
     assert route.scopes_for("GET") == route.scopes_for("HEAD") == {"read"}
     assert route.scopes_for("DELETE") == {"write"}
 

@@ -30,12 +30,8 @@ def _compiled(route: Route, host: str | None, server: Server) -> CompiledRoute:
         strip_prefix=b"" if route.strip_prefix in (None, "/") else route.strip_prefix.encode("ascii"),
         schemes=route.schemes,
         scopes=_scopes_by_method(route),
-        timeout=route.timeout,
-        max_body=route.max_body,
-        forward_authorization=route.forward_authorization,
         resource=_resource(route.path, host, server),
         mac_body_hash=route.mac_body_hash,
-        trust_request_id=route.trust_request_id,
         keeps_slashes=route.encoded_slashes == "keep",
     )
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from gateway.config import Config
+from gateway.config import Route as RouteSettings
 from gateway.credentials import signatures
 from gateway.guard import Call, Refused
 from gateway.http1 import Malformed, RequestHead, parse_host
@@ -15,14 +16,24 @@ from gateway.routing.forwarded import hops, is_trusted, parse_address
 
 METADATA: Final = RESOURCE_METADATA.encode()  # RFC 9728: also asked for on a route's own host
 _METADATA_OF_ISSUER: Final = tuple(path.encode() for path in ISSUER_METADATA)
-_FORM_LIMIT: Final = 64 * 1024
 _MOST_SEGMENTS: Final = (
     100  # of a path of the authorization plane, whose router takes the square of their number in time
 )
-_AUTHORIZATION_TIMEOUT: Final = 30.0
 _FORM_METHODS: Final = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"))
 _COUNTED: Final = frozenset((b"TRACE", b"OPTIONS"))
 _HOPS: Final = re.compile(rb"[0-9]{1,9}")
+# The authorization plane, as the configuration would have it.
+_AUTHORIZATION: Final = RouteSettings.model_validate(
+    {
+        "name": "authorization",
+        "path": "/",
+        "upstreams": ["http://localhost"],
+        "auth": "none",
+        "timeout": "30s",
+        "max_body": "64KiB",
+        "forward_authorization": True,
+    }
+)
 
 
 class Peer(NamedTuple):
@@ -35,11 +46,12 @@ class Peer(NamedTuple):
 class Destination(NamedTuple):
     """Where a request goes.
 
-    `own` is the authorization plane; `target` is what the upstream receives, `authority` what the client named;
-    `hops_left` is what Max-Forwards allows from here on, if it was sent.
+    `settings` say how it is passed on; `own` is the authorization plane; `target` is what the upstream receives,
+    `authority` what the client named; `hops_left` is what Max-Forwards allows from here on, if it was sent.
     """
 
     route: Route
+    settings: RouteSettings
     own: bool
     target: bytes
     authority: bytes
@@ -61,6 +73,7 @@ class Dispatcher:
         self._own = {
             path: _authorization_route(path, authorization_socket) for path in (prefix, METADATA, *_METADATA_OF_ISSUER)
         }
+        self._settings = {route.name: route for route in config.routes}
         self._table = RouteTable((*routes, *self._own.values()))
 
     def peer(self, address: str) -> Peer:
@@ -101,7 +114,8 @@ class Dispatcher:
         own = self._own.get(route.path) is route
         if own and (refused := self._refused_pages(head, host, target.path, route)) is not None:
             return refused
-        return Destination(route, own, route.forwarded(target.path) + target.query, authority, hops_left)
+        settings = _AUTHORIZATION if own else self._settings[route.name]
+        return Destination(route, settings, own, route.forwarded(target.path) + target.query, authority, hops_left)
 
     def _refused_pages(self, head: RequestHead, host: bytes, path: bytes, route: Route) -> Refused | None:
         """Why a request may not reach the authorization plane."""
@@ -137,7 +151,7 @@ class Dispatcher:
 def _authorization_route(path: bytes, socket: str) -> Route:
     """The authorization plane as an upstream of ours."""
     return Route(
-        name="authorization",
+        name=_AUTHORIZATION.name,
         path=path,
         host=None,
         methods=frozenset(),
@@ -146,9 +160,6 @@ def _authorization_route(path: bytes, socket: str) -> Route:
         strip_prefix=b"",
         schemes=(),
         scopes={},
-        timeout=_AUTHORIZATION_TIMEOUT,
-        max_body=_FORM_LIMIT,
-        forward_authorization=True,
         resource="",
         exact=path in _METADATA_OF_ISSUER,
     )

@@ -24,9 +24,10 @@ class Origin:
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Route:
-    """One route, compiled: what it matches, what it demands, where it leads.
+    """One route, compiled: what it matches, who may pass, where it leads.
 
-    `schemes` is empty for a public route. `resource` is its identifier (RFC 8707 and 9728), for instance
+    How its calls are passed on stands in the configuration, where the engine finds it by the route's name. `schemes` is
+    empty for a public route. `resource` is its identifier (RFC 8707 and 9728), for instance
     `https://api.example.com/api/notes`.
     """
 
@@ -39,12 +40,8 @@ class Route:
     strip_prefix: bytes
     schemes: tuple[str, ...]
     scopes: Mapping[str, frozenset[str]]  # by method, "*" for the others
-    timeout: float
-    max_body: int
-    forward_authorization: bool
     resource: str
     mac_body_hash: bool = False  # a signed call with a body must state its hash
-    trust_request_id: bool = False  # a trusted proxy may say the request's identifier
     keeps_slashes: bool = False  # encoded slashes and empty segments pass as they came
     exact: bool = False  # the path alone, and nothing below it
 
