@@ -10,7 +10,7 @@ import h11
 from fuzz.mutation import CREDENTIAL_SEEDS, REQUEST_SEEDS, RESPONSE_SEEDS, TARGET_SEEDS, bytewise, cut, mutated
 from fuzz.parsers import PARSERS, slowness
 from gateway.credentials import mac
-from gateway.credentials.authorization import Malformed as MalformedCredential
+from gateway.credentials.authorization import MalformedCredential
 from gateway.http1 import End, Malformed, RequestHead, RequestReader, ResponseHead, ResponseReader
 from gateway.http1.grammar import HEAD_LIMIT
 from gateway.routing import TargetError, canonical

@@ -19,8 +19,7 @@ from fuzz.mutation import CREDENTIAL_SEEDS, REQUEST_SEEDS, RESPONSE_SEEDS, TARGE
 from fuzz.slowness import BOUND, SIZE, Climb, Take
 from gateway import observe
 from gateway.config import ConfigError, load
-from gateway.credentials import Malformed as MalformedCredential
-from gateway.credentials import content_digest, in_query, mac, signatures, split, structured
+from gateway.credentials import MalformedCredential, content_digest, in_query, mac, signatures, split, structured
 from gateway.credentials.components import Message
 from gateway.errors import OAuthError
 from gateway.http1 import Malformed, RequestHead, RequestReader, ResponseReader, parse_host

@@ -1,4 +1,4 @@
-"""The lines on refusals, in both planes by the same names, and what becomes of them in a flood.
+"""The lines on refusals, in both planes by the same names, what becomes of them in a flood, and the pages of them.
 
     status, error, cause, mend                     what was said, why, and what to do about it
     method, host, path, address                    the request, and the client's address
@@ -21,6 +21,9 @@ LINES: Final = 50  # of one cause in a minute
 CAUSES: Final = 100  # that are told apart in a minute, or strangers could fill the memory; the others are one
 _MINUTE: Final = 60.0
 _OTHERS: Final = "other causes"
+
+RefusalPage = Callable[[int, str], tuple[dict[str, str], bytes]]
+"""Makes of a status and a request's identifier the page of a refusal: its header fields, and HTML in UTF-8."""
 
 
 class Refusals:

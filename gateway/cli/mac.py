@@ -14,7 +14,7 @@ import click
 from gateway.cli import mac_report, mac_verify
 from gateway.cli.session import takes_config, with_config, with_json
 from gateway.cli.usage import Noun
-from gateway.credentials import Malformed, mac
+from gateway.credentials import MalformedCredential, mac
 from gateway.credentials.variations import ELEMENTS
 from gateway.errors import OperatorError
 from gateway.model import MacAlgorithm, MacDraft
@@ -135,7 +135,7 @@ def sign(
         text = mac.normalized_string(covered, nonce=nonce, ts=ts, bodyhash=bodyhash, ext=ext)
         signature = mac.sign(secret, algorithm, text)
         credentials = mac.Credentials(id=token, nonce=nonce, mac=signature, ts=ts, bodyhash=bodyhash, ext=ext)
-    except Malformed as exc:
+    except MalformedCredential as exc:
         raise OperatorError(f"mac sign: {exc}") from exc
     authorization = mac.render(credentials)
     if as_json:

@@ -11,7 +11,7 @@ import click
 from gateway.cli.mac import body_of, covered_by, needed_key_of, request_options
 from gateway.cli.session import takes_config
 from gateway.cli.usage import Noun
-from gateway.credentials import Malformed, content_digest, signatures, structured
+from gateway.credentials import MalformedCredential, content_digest, signatures, structured
 from gateway.credentials.components import Fields, Message, authority, signature_base
 from gateway.credentials.structured import InnerList, Item
 from gateway.errors import OperatorError
@@ -79,7 +79,7 @@ def sign(
         inputs, value = signatures.render(signatures.sign(secret, message, stated, label))
         signatures.parse([inputs.encode()], [value.encode()])  # what the gateway would not read is not printed
         base = signature_base(message, stated).decode("ascii")
-    except Malformed as exc:
+    except MalformedCredential as exc:
         raise OperatorError(f"signature sign: {exc}") from exc
     fields = {"Content-Digest": digest} if digest is not None else {}
     fields |= {"Signature-Input": inputs, "Signature": value}
@@ -126,7 +126,10 @@ def _usual(message: Message) -> tuple[Item, ...]:
 
 
 def _components(cover: tuple[str, ...]) -> tuple[Item, ...]:
-    """What else is covered: a bare name, or an identifier as a signature's input spells it. Raises Malformed."""
+    """The components to cover beside the usual ones: bare names, or identifiers as a signature's input spells them.
+
+    Raises MalformedCredential.
+    """
     spelt = " ".join(text if text.startswith('"') else f'"{text.lower()}"' for text in cover)
     stated = f"cover=({spelt})".encode("utf-8", "surrogateescape")
     found = structured.dictionary([stated], field="--cover", longest=_LONGEST)

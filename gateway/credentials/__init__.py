@@ -4,6 +4,6 @@
 is what the last two have in common. `challenges` writes WWW-Authenticate. `explaining` tells why a MAC does not fit.
 """
 
-from gateway.credentials.authorization import Malformed, in_query, scheme_of, split
+from gateway.credentials.authorization import MalformedCredential, in_query, scheme_of, split
 
-__all__ = ["Malformed", "in_query", "scheme_of", "split"]
+__all__ = ["MalformedCredential", "in_query", "scheme_of", "split"]

@@ -14,22 +14,22 @@ _NOTHING = (b"", b" ")
 _QUERY_TOKEN = b"access_token"  # RFC 6750, section 2.3
 
 
-class Malformed(GatewayError):
+class MalformedCredential(GatewayError):
     """A credential does not follow its grammar. The text may be shown to anyone: it holds nothing of the value."""
 
 
 def split(value: bytes) -> tuple[str, bytes]:
     """The scheme in lower case and what follows it, from an Authorization field's value without outer whitespace.
 
-    Raises Malformed when there is no scheme or nothing behind it.
+    Raises MalformedCredential when there is no scheme or nothing behind it.
     """
     if value.startswith(b"Bearer ") and value[7:8] not in _NOTHING:
         return "bearer", value[7:]  # what the grammar gives too, at a third of the cost
     found = _CREDENTIALS.fullmatch(value)
     if found is None:
-        raise Malformed("The Authorization field names no scheme.")
+        raise MalformedCredential("The Authorization field names no scheme.")
     if found[2] is None:
-        raise Malformed("The Authorization field has a scheme but no credential.")
+        raise MalformedCredential("The Authorization field has a scheme but no credential.")
     return found[1].decode("ascii").lower(), found[2]
 
 

@@ -33,7 +33,7 @@ from typing import Final
 from urllib.parse import unquote_to_bytes
 
 from gateway.credentials import structured
-from gateway.credentials.authorization import Malformed
+from gateway.credentials.authorization import MalformedCredential
 from gateway.credentials.structured import InnerList, Item
 from gateway.http1 import list_members
 
@@ -91,19 +91,19 @@ def authority(scheme: str, host: str, port: int) -> str:
 
 
 def signature_base(message: Message, signature_input: InnerList) -> bytes:
-    """The bytes that are signed (RFC 9421, section 2.5). Raises Malformed for what cannot be."""
+    """The bytes that are signed (RFC 9421, section 2.5). Raises MalformedCredential for what cannot be."""
     components = _Components(message, frozenset(str(name) for name, _ in signature_input.items))
     lines, identifiers, seen = list[str](), list[str](), set[object]()
     for index, component in enumerate(signature_input.items, 1):
         identifier = structured.serialised(component)
         unordered = (component.value, frozenset(component.parameters.items()))  # their order makes no difference
         if unordered in seen:
-            raise Malformed(f"Component {index} of the signature is covered twice.")
+            raise MalformedCredential(f"Component {index} of the signature is covered twice.")
         seen.add(unordered)
         try:
             value = components.value(component)
         except _Unfit as fault:
-            raise Malformed(f"Component {index} of the signature {fault}.") from fault
+            raise MalformedCredential(f"Component {index} of the signature {fault}.") from fault
         identifiers.append(identifier)
         lines.append(f"{identifier}: {value}\n")
     parameters = structured.serialised(InnerList((), signature_input.parameters)).removeprefix("()")
@@ -130,7 +130,7 @@ class _Components:
         self._parsed = 0
 
     def value(self, component: Item) -> str:
-        """A component's value. Raises _Unfit, or Malformed where a structured field is no such thing."""
+        """A component's value. Raises _Unfit, or MalformedCredential where a structured field is no such thing."""
         name, parameters = component
         if not isinstance(name, str):
             raise _Unfit("is not named by a quoted string")

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from gateway.credentials import structured
-from gateway.credentials.authorization import Malformed
+from gateway.credentials.authorization import MalformedCredential
 from gateway.credentials.signed import BodyDigest, HashName
 
 FIELD: Final = b"content-digest"
@@ -22,7 +22,10 @@ _LONGEST: Final = 1024  # bytes of the whole field
 
 
 def parse(values: Sequence[bytes]) -> tuple[BodyDigest, ...]:
-    """The digests that are stated and known, from the values of the field's lines; at least one. Raises Malformed."""
+    """The digests that are stated and known, from the values of the field's lines; at least one.
+
+    Raises MalformedCredential.
+    """
     stated = structured.dictionary(values, field="Content-Digest", longest=_LONGEST)
     found = []
     for algorithm, name in _HASHES.items():
@@ -31,10 +34,10 @@ def parse(values: Sequence[bytes]) -> tuple[BodyDigest, ...]:
             continue
         digest = member.value if isinstance(member, structured.Item) else None
         if not isinstance(digest, bytes) or len(digest) != hashlib.new(name).digest_size:
-            raise Malformed(f"The {algorithm} of Content-Digest is malformed; send {algorithm}=:BASE64:.")
+            raise MalformedCredential(f"The {algorithm} of Content-Digest is malformed; send {algorithm}=:BASE64:.")
         found.append(BodyDigest(digest, name))
     if not found:
-        raise Malformed("Content-Digest has no known digest; send sha-256 or sha-512.")
+        raise MalformedCredential("Content-Digest has no known digest; send sha-256 or sha-512.")
     return tuple(found)
 
 

@@ -14,7 +14,7 @@ from typing import Final
 from urllib.parse import unquote_to_bytes
 
 from gateway.credentials import mac, signed
-from gateway.credentials.authorization import Malformed, split
+from gateway.credentials.authorization import MalformedCredential, split
 from gateway.credentials.variations import ELEMENTS, Cause, Found, Hints, Parts, search, search_keys, spellings
 from gateway.model import MacAlgorithm, MacDraft
 
@@ -159,7 +159,7 @@ def _read(request: Request, rules: Rules) -> tuple[dict[str, str], list[Cause]]:
     except mac.OtherDraft as exc:
         told = f"{exc} {mac.accepted(rules.drafts, rules.algorithms)}"
         return {}, [Cause(name="draft_mismatch", said=told)]
-    except Malformed as exc:
+    except MalformedCredential as exc:
         said = f"The gateway cannot read it (400): {exc}"
         return _leniently(value.decode("latin-1").partition(" ")[2]), [Cause(name="malformed", said=said)]
     names = ("id", "ts", "nonce", "bodyhash", "ext", "mac")

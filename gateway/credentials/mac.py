@@ -26,7 +26,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from gateway.credentials.authorization import Malformed
+from gateway.credentials.authorization import MalformedCredential
 from gateway.model import MacAlgorithm, MacDraft
 
 MAXIMUM: Final = {"id": 256, "ts": 15, "nonce": 128, "bodyhash": 88, "ext": 1024, "mac": 88}  # characters
@@ -73,13 +73,13 @@ _TARGET = re.compile(rb"[\x21-\x7e\x80-\xff]+")
 _HOST = re.compile(r"[a-z0-9._-]+|\[[0-9a-f:.]+\]", re.ASCII)
 
 
-class OtherDraft(Malformed):
+class OtherDraft(MalformedCredential):
     """A credential of draft 03, 04 or 05, whose form is another and is not accepted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credentials:
-    """The attributes of a MAC Authorization field. Raises Malformed when they do not follow their grammar.
+    """The attributes of a MAC Authorization field. Raises MalformedCredential when they do not follow their grammar.
 
     `id` is the access token and `ts` the time in seconds since 1970; without `ts` it is draft 00's form.
     """
@@ -95,9 +95,11 @@ class Credentials:
         for name in _GRAMMAR:
             _check_attribute(name, getattr(self, name))
         if self.ts is not None and self.bodyhash is not None:
-            raise Malformed("The attribute bodyhash belongs to draft 00, ts to draft 01: leave one of them out.")
+            raise MalformedCredential(
+                "The attribute bodyhash belongs to draft 00, ts to draft 01: leave one of them out."
+            )
         if self.ts is None and _NONCE_00.fullmatch(self.nonce) is None:
-            raise Malformed("The attribute ts is missing, and the nonce is not AGE:RANDOM as in draft 00.")
+            raise MalformedCredential("The attribute ts is missing, and the nonce is not AGE:RANDOM as in draft 00.")
 
     @property
     def draft(self) -> MacDraft:
@@ -134,14 +136,14 @@ def usual(value: bytes) -> tuple[bytes, bytes, bytes, bytes] | None:
 
 
 def parse(rest: bytes) -> Credentials:
-    """The attributes from what follows the scheme. Raises Malformed, and OtherDraft for drafts 03 to 05."""
+    """The attributes from what follows the scheme. Raises MalformedCredential, and OtherDraft for drafts 03 to 05."""
     try:
         text = rest.decode("ascii")
     except UnicodeDecodeError as exc:
-        raise Malformed("The MAC credential is not ASCII.") from exc
+        raise MalformedCredential("The MAC credential is not ASCII.") from exc
     try:
         return Credentials(**_attributes(text))
-    except Malformed as exc:
+    except MalformedCredential as exc:
         if _REDESIGNED.search(text) and not _ID.search(text):
             raise OtherDraft("The MAC credential has the form of drafts 03 to 05.") from exc
         raise
@@ -153,22 +155,24 @@ def _attributes(text: str) -> dict[str, str]:
     while True:
         found = _ATTRIBUTE.match(text, at)
         if found is None:
-            raise Malformed('A MAC credential must be a list of NAME="VALUE", separated by commas.')
+            raise MalformedCredential('A MAC credential must be a list of NAME="VALUE", separated by commas.')
         name, value, at = found[1].lower(), found[2], found.end()
         if name not in _GRAMMAR:
-            raise Malformed("The MAC credential has an unknown attribute; draft 01 has id, ts, nonce, ext and mac.")
+            raise MalformedCredential(
+                "The MAC credential has an unknown attribute; draft 01 has id, ts, nonce, ext and mac."
+            )
         if name in attributes:
-            raise Malformed(f"The attribute {name} appears twice.")
+            raise MalformedCredential(f"The attribute {name} appears twice.")
         attributes[name] = value
         if at == len(text):
             break
         comma = _COMMA.match(text, at)
         if comma is None:
-            raise Malformed("The attributes of a MAC credential must be separated by commas.")
+            raise MalformedCredential("The attributes of a MAC credential must be separated by commas.")
         at = comma.end()
     for name in ("id", "nonce", "mac"):
         if name not in attributes:
-            raise Malformed(f"The attribute {name} is missing.")
+            raise MalformedCredential(f"The attribute {name} is missing.")
     return attributes
 
 
@@ -184,7 +188,7 @@ def normalized_string(
 ) -> bytes:
     """The bytes that are signed: draft 01's with `ts`, draft 00's without.
 
-    Raises Malformed when a part of the request cannot be signed: a method in lower case (the string has it in
+    Raises MalformedCredential when a part of the request cannot be signed: a method in lower case (the string has it in
     upper case, so that `get` would pass for `GET`), a host in capitals or with a port, a control character, or an
     attribute outside its grammar.
     """
@@ -199,7 +203,10 @@ def string_of(credentials: Credentials, covered: Covered) -> bytes:
 
 
 def covered_lines(covered: Covered) -> bytes:
-    """What stands between the nonce and ext in draft 01's string. Raises Malformed where a part cannot be signed."""
+    """What stands between the nonce and ext in draft 01's string.
+
+    Raises MalformedCredential where a part cannot be signed.
+    """
     _check_covered(covered)
     request = b"%b\n%b\n%b\n%d\n"
     return request % (covered.method.encode(), covered.target, covered.host.encode(), covered.port)
@@ -216,18 +223,18 @@ def _check_attribute(name: str, value: str | None) -> None:
     if value is None:
         return
     if len(value) > MAXIMUM[name]:
-        raise Malformed(f"The attribute {name} is longer than {MAXIMUM[name]} characters: shorten it.")
+        raise MalformedCredential(f"The attribute {name} is longer than {MAXIMUM[name]} characters: shorten it.")
     if not value or _GRAMMAR[name].fullmatch(value) is None:
-        raise Malformed(f"The attribute {name} is malformed: it {_WANTED[name]}.")
+        raise MalformedCredential(f"The attribute {name} is malformed: it {_WANTED[name]}.")
 
 
 def _check_covered(covered: Covered) -> None:
     if _METHOD.fullmatch(covered.method) is None:
-        raise Malformed("The method of a signed request must be in upper case.")
+        raise MalformedCredential("The method of a signed request must be in upper case.")
     if _TARGET.fullmatch(covered.target) is None:
-        raise Malformed("The target of a signed request must not contain spaces or control characters.")
+        raise MalformedCredential("The target of a signed request must not contain spaces or control characters.")
     if _HOST.fullmatch(covered.host) is None:
-        raise Malformed("The host of a signed request must be in lower case and without a port.")
+        raise MalformedCredential("The host of a signed request must be in lower case and without a port.")
 
 
 def sign(key: bytes, algorithm: MacAlgorithm, text: bytes) -> str:

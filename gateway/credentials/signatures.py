@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from gateway.credentials import content_digest, structured
-from gateway.credentials.authorization import Malformed
+from gateway.credentials.authorization import MalformedCredential
 from gateway.credentials.components import Message, signature_base
 from gateway.credentials.signed import Proof, Signed
 from gateway.credentials.structured import InnerList, Item
@@ -52,7 +52,7 @@ _TARGETS: Final = (frozenset(("@target-uri",)), frozenset(("@authority", "@path"
 class Signature:
     """One signature under its label: what it covers and its parameters, in their order, and the HMAC itself.
 
-    Raises Malformed when a demanded parameter is missing or one does not follow its grammar.
+    Raises MalformedCredential when a demanded parameter is missing or one does not follow its grammar.
     """
 
     label: str
@@ -62,7 +62,7 @@ class Signature:
     def __post_init__(self) -> None:
         _check_parameters(self.input.parameters)
         if len(self.input.items) > _COMPONENTS:
-            raise Malformed(f"A signature may cover at most {_COMPONENTS} components.")
+            raise MalformedCredential(f"A signature may cover at most {_COMPONENTS} components.")
 
     @property
     def token(self) -> str:
@@ -90,19 +90,22 @@ class Signature:
 
 
 def parse(inputs: Sequence[bytes], values: Sequence[bytes]) -> Signature:
-    """The one signature that counts, from the values of all Signature-Input and Signature lines. Raises Malformed."""
+    """The one signature that counts, from the values of all Signature-Input and Signature lines.
+
+    Raises MalformedCredential.
+    """
     stated = structured.dictionary(inputs, field="Signature-Input", longest=_LONGEST)
     signatures = structured.dictionary(values, field="Signature", longest=_LONGEST)
     if stated.keys() != signatures.keys() or not stated:
-        raise Malformed("Each signature needs its label in both Signature-Input and Signature.")
+        raise MalformedCredential("Each signature needs its label in both Signature-Input and Signature.")
     if len(stated) > _LABELS:
-        raise Malformed(f"A request may carry at most {_LABELS} signatures.")
+        raise MalformedCredential(f"A request may carry at most {_LABELS} signatures.")
     label = _counting(stated)
     member, value = stated[label], signatures[label]
     if not isinstance(member, InnerList):
-        raise Malformed("A member of Signature-Input must be a list of components in parentheses.")
+        raise MalformedCredential("A member of Signature-Input must be a list of components in parentheses.")
     if not isinstance(value, Item) or not isinstance(value.value, bytes):
-        raise Malformed("A member of Signature must be a byte sequence: base64 between colons.")
+        raise MalformedCredential("A member of Signature must be a byte sequence: base64 between colons.")
     return Signature(label=label, input=member, value=value.value)
 
 
@@ -113,11 +116,14 @@ def render(signature: Signature) -> tuple[str, str]:
 
 
 def from_message(message: Message) -> Signed:
-    """What the signature that counts claims of its request. Raises Malformed, also where it covers too little."""
+    """What the signature that counts claims of its request.
+
+    Raises MalformedCredential, also where it covers too little.
+    """
     inputs = [value for name, _, value in message.fields if name == INPUT_FIELD]
     values = [value for name, _, value in message.fields if name == VALUE_FIELD]
     if not inputs or not values:
-        raise Malformed("A signature needs both fields, Signature-Input and Signature.")
+        raise MalformedCredential("A signature needs both fields, Signature-Input and Signature.")
     signature = parse(inputs, values)
     _check_coverage(message, signature.input)
     stated = [value for name, _, value in message.fields if name == content_digest.FIELD]
@@ -134,7 +140,10 @@ def from_message(message: Message) -> Signed:
 
 
 def sign(key: bytes, message: Message, signature_input: InnerList, label: str = LABEL) -> Signature:
-    """A client's side: the signature over what `signature_input` covers. Raises Malformed for what cannot be signed."""
+    """A client's side: the signature over what `signature_input` covers.
+
+    Raises MalformedCredential for what cannot be signed.
+    """
     value = hmac.digest(key, signature_base(message, signature_input), "sha256")
     return Signature(label=label, input=signature_input, value=value)
 
@@ -155,7 +164,7 @@ def _counting(stated: dict[str, structured.Member]) -> str:
         return next(iter(stated))
     ours = [label for label, member in stated.items() if _is_ours(member.parameters.get("keyid"))]
     if len(ours) != 1:
-        raise Malformed("Of several signatures, exactly one must have an access token as its keyid.")
+        raise MalformedCredential("Of several signatures, exactly one must have an access token as its keyid.")
     return ours[0]
 
 
@@ -165,32 +174,32 @@ def _is_ours(keyid: object) -> bool:
 
 def _check_parameters(parameters: structured.Parameters) -> None:
     if len(parameters) > _PARAMETERS:
-        raise Malformed(f"A signature may have at most {_PARAMETERS} parameters.")
+        raise MalformedCredential(f"A signature may have at most {_PARAMETERS} parameters.")
     for name, longest in MAXIMUM.items():
         value = parameters.get(name)
         if value is None:
-            raise Malformed(f"The parameter {name} is missing.")
+            raise MalformedCredential(f"The parameter {name} is missing.")
         if type(value) is not str or not value:
-            raise Malformed(f"The parameter {name} is malformed: it must be a quoted string.")
+            raise MalformedCredential(f"The parameter {name} is malformed: it must be a quoted string.")
         if len(value) > longest:
-            raise Malformed(f"The parameter {name} is longer than {longest} characters: shorten it.")
+            raise MalformedCredential(f"The parameter {name} is longer than {longest} characters: shorten it.")
     _check_times(parameters)
     for name in ("alg", "tag"):
         if type(parameters.get(name, "")) is not str:
-            raise Malformed(f"The parameter {name} is malformed: it must be a quoted string.")
+            raise MalformedCredential(f"The parameter {name} is malformed: it must be a quoted string.")
     if parameters.get("alg", ALGORITHM) != ALGORITHM:
-        raise Malformed(f'The parameter alg must be "{ALGORITHM}" or left out.')
+        raise MalformedCredential(f'The parameter alg must be "{ALGORITHM}" or left out.')
 
 
 def _check_times(parameters: structured.Parameters) -> None:
     created = parameters.get("created")
     if created is None:
-        raise Malformed("The parameter created is missing.")
+        raise MalformedCredential("The parameter created is missing.")
     for name in ("created", "expires"):
         if _seconds(parameters.get(name, created)) <= 0:
-            raise Malformed(f"The parameter {name} is malformed: it must be whole seconds since 1970.")
+            raise MalformedCredential(f"The parameter {name} is malformed: it must be whole seconds since 1970.")
     if _seconds(parameters.get("expires", created)) < _seconds(created):
-        raise Malformed("The parameter expires is earlier than created.")
+        raise MalformedCredential("The parameter expires is earlier than created.")
 
 
 def _seconds(value: object) -> int:
@@ -200,9 +209,11 @@ def _seconds(value: object) -> int:
 def _check_coverage(message: Message, signature_input: InnerList) -> None:
     bare = {item.value for item in signature_input.items if not item.parameters and type(item.value) is str}
     if "@method" not in bare or not any(target <= bare for target in _TARGETS):
-        raise Malformed('A signature must cover "@method" and "@target-uri" (or "@authority", "@path", "@query").')
+        raise MalformedCredential(
+            'A signature must cover "@method" and "@target-uri" (or "@authority", "@path", "@query").'
+        )
     if message.has_body and not any(map(_covers_body, signature_input.items)):
-        raise Malformed(f'The signature of a request with a body must cover "{_DIGEST_FIELD}".')
+        raise MalformedCredential(f'The signature of a request with a body must cover "{_DIGEST_FIELD}".')
 
 
 def _covers_body(item: Item) -> bool:

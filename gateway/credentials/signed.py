@@ -17,7 +17,7 @@ from typing import Final, Literal, NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from gateway.credentials import mac
-from gateway.credentials.authorization import Malformed
+from gateway.credentials.authorization import MalformedCredential
 from gateway.crypto import equal
 from gateway.model import MacAlgorithm, MacDraft
 
@@ -98,7 +98,10 @@ class Signed:
 
 
 def from_mac(credentials: mac.Credentials, covered: mac.Covered) -> Signed:
-    """What a MAC credential claims of a request. Raises Malformed, also where the request cannot be signed."""
+    """What a MAC credential claims of a request.
+
+    Raises MalformedCredential, also where the request cannot be signed.
+    """
     text = mac.string_of(credentials, covered)
     return Signed(
         scheme="mac",
@@ -112,7 +115,7 @@ def from_mac(credentials: mac.Credentials, covered: mac.Covered) -> Signed:
 
 
 def read_mac(rest: bytes, covered: mac.Covered) -> Signed:
-    """The same of what follows the scheme MAC in Authorization. Raises Malformed, also `mac.OtherDraft`.
+    """The same of what follows the scheme MAC in Authorization. Raises MalformedCredential, also `mac.OtherDraft`.
 
     The form that nearly all clients send is read in one step, to the same claim.
     """
@@ -134,10 +137,10 @@ def _digests(credentials: mac.Credentials) -> tuple[BodyDigest, ...]:
     if not stated:
         return ()
     if len(stated) > 1:
-        raise Malformed("The hash of the body is given twice.")
+        raise MalformedCredential("The hash of the body is given twice.")
     digest = _decoded(stated[0], "The hash of the body")
     if len(digest) not in _SIZES:
-        raise Malformed("The hash of the body has the wrong length; it is 20 bytes (SHA-1) or 32 (SHA-256).")
+        raise MalformedCredential("The hash of the body has the wrong length; it is 20 bytes (SHA-1) or 32 (SHA-256).")
     return (BodyDigest(digest),)
 
 
@@ -148,12 +151,12 @@ def _in_ext(ext: str) -> list[str]:
 
 
 def _decoded(text: str | bytes, what: str) -> bytes:
-    """The bytes of base64 in its one right spelling (RFC 4648, section 3.5). Raises Malformed."""
+    """The bytes of base64 in its one right spelling (RFC 4648, section 3.5). Raises MalformedCredential."""
     spelt = text.encode() if isinstance(text, str) else text
     try:
         decoded = base64.b64decode(spelt, validate=True)
     except ValueError:
         decoded = b""
     if not decoded or base64.b64encode(decoded) != spelt:
-        raise Malformed(f"{what} is not base64.")
+        raise MalformedCredential(f"{what} is not base64.")
     return decoded

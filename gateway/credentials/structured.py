@@ -20,7 +20,7 @@ from typing import Literal, NamedTuple, NoReturn, cast
 import http_sf
 from http_sf import Token
 
-from gateway.credentials.authorization import Malformed
+from gateway.credentials.authorization import MalformedCredential
 
 __all__ = ["InnerList", "Item", "Member", "Parameters", "Token", "dictionary", "serialised", "strict"]
 
@@ -48,42 +48,46 @@ Member = Item | InnerList
 def dictionary(values: Sequence[bytes], *, field: str, longest: int) -> dict[str, Member]:
     """The members of a Dictionary field by their keys, from the values of its lines; empty for an empty field.
 
-    `field` names it in errors. Raises Malformed, also when it is longer than `longest` bytes or a key repeats.
+    `field` names it in errors. Raises MalformedCredential, also when it is longer than `longest` bytes or a key
+    repeats.
     """
     parsed = _parsed(values, "dictionary", field, longest)
     return {key: _member(member) for key, member in cast("dict[str, object]", parsed).items()}
 
 
 def serialised(member: Member) -> str:
-    """A member in its one strict spelling (RFC 9651, sections 4.1.1.1 and 4.1.3). Raises Malformed."""
+    """A member in its one strict spelling (RFC 9651, sections 4.1.1.1 and 4.1.3). Raises MalformedCredential."""
     plain = (list(member.items), member.parameters) if isinstance(member, InnerList) else tuple(member)
     return _serialised([plain])
 
 
 def strict(values: Sequence[bytes], kind: Kind, *, field: str, longest: int) -> str:
-    """A whole field of a known kind in its one strict spelling (RFC 9421, section 2.1.1). Raises Malformed."""
+    """A whole field of a known kind in its one strict spelling (RFC 9421, section 2.1.1).
+
+    Raises MalformedCredential.
+    """
     return _serialised(_parsed(values, kind, field, longest))
 
 
 def _parsed(values: Sequence[bytes], kind: Kind, field: str, longest: int) -> object:
     whole = values[0] if len(values) == 1 else b", ".join(values)
     if len(whole) > longest:
-        raise Malformed(f"The field {field} is longer than {longest} bytes.")
+        raise MalformedCredential(f"The field {field} is longer than {longest} bytes.")
 
     def repeated(_key: str, where: str) -> NoReturn:
-        raise Malformed(f"The field {field} has a {'parameter' if where == 'parameter' else 'key'} twice.")
+        raise MalformedCredential(f"The field {field} has a {'parameter' if where == 'parameter' else 'key'} twice.")
 
     try:
         return http_sf.parse(whole, tltype=kind, on_duplicate_key=repeated)
     except ValueError as exc:
-        raise Malformed(f"The field {field} is not a well-formed structured field (RFC 9651).") from exc
+        raise MalformedCredential(f"The field {field} is not a well-formed structured field (RFC 9651).") from exc
 
 
 def _serialised(structure: object) -> str:
     try:
         return http_sf.ser(cast("http_sf.StructuredType", structure))
     except ValueError as exc:
-        raise Malformed("A structured field cannot be empty or contain these characters (RFC 9651).") from exc
+        raise MalformedCredential("A structured field cannot be empty or contain these characters (RFC 9651).") from exc
 
 
 def _member(member: object) -> Member:

@@ -39,7 +39,7 @@ from time import monotonic
 from typing import Final
 
 from gateway.config import Settings
-from gateway.credentials import Malformed, in_query, mac, scheme_of, split
+from gateway.credentials import MalformedCredential, in_query, mac, scheme_of, split
 from gateway.credentials.signed import Signed
 from gateway.errors import OperatorError, StoreUnavailable
 from gateway.guard import checks
@@ -142,7 +142,7 @@ class Guard:
             return checks.scheme_accepted(call, name) or self._schemes[name].present(call, rest)
         except mac.OtherDraft as exc:
             return Fault(str(exc), "a MAC credential of drafts 03 to 05")
-        except Malformed as exc:
+        except MalformedCredential as exc:
             return Fault(str(exc), f"malformed credential: {exc}", "invalid_request")
 
     def _known(self, call: Call, presented: Presented, since: float | None = None, *, fits: bool = False) -> Judged:

@@ -1,6 +1,6 @@
 """The schemes by which a call says who makes it: one object each, and nothing else of the guard knows them apart.
 
-    present   what the call claims, from its fields alone; raises `Malformed` where it breaks the scheme's grammar
+    present   what the call claims, from its fields alone; raises MalformedCredential where they break its grammar
     prove     given the token that it names: the first fault, or what its body is to be held against, or None
 
 A further scheme is a further class here, and its name in a route's `auth`.
@@ -41,7 +41,10 @@ class Scheme(Protocol):
         """What a stranger is told, whichever part of the credential is wrong."""
 
     def present(self, call: Call, credential: bytes) -> Presented:
-        """What the call claims; `credential` is what follows the scheme's name in Authorization. Raises Malformed."""
+        """What the call claims; `credential` is what follows the scheme's name in Authorization.
+
+        Raises MalformedCredential.
+        """
 
     def prove(self, call: Call, signed: Signed | None, signer: Signer | None, now: float) -> Fault | BodyCheck | None:
         """The first fault of the claim, given what the token proves requests by, or what the body must fit."""

@@ -1,17 +1,14 @@
 """The gateway's own answers: small JSON bodies, or a page where the request prefers one; and the end of any."""
 
 import json
-from collections.abc import Callable
 from functools import lru_cache
 from http import HTTPStatus
 
 from gateway.accept import prefers
 from gateway.guard import Refused
 from gateway.http1 import Field, Malformed, RequestHead
+from gateway.refusals import RefusalPage
 from gateway.routing.fields import trailers
-
-RefusalPage = Callable[[int, str], tuple[dict[str, str], bytes]]
-"""(status, request id) → (fields, HTML)."""
 
 _ERRORS = {
     400: "invalid_request",

@@ -12,13 +12,12 @@ from gateway.config import Config
 from gateway.guard import Allowed, Guard, Refused
 from gateway.http1 import RequestHead
 from gateway.observe import get_logger
-from gateway.proxy.answers import RefusalPage
 from gateway.proxy.dispatch import Destination, Dispatcher, Peer
 from gateway.proxy.finished import Finished
 from gateway.proxy.forwarding import arrival, told_request_id, told_scheme
 from gateway.proxy.limits import Limits
 from gateway.proxy.upstream import Upstreams
-from gateway.refusals import Refusals
+from gateway.refusals import RefusalPage, Refusals
 from gateway.routing import Route
 
 _LAST_DIGITS: Final = tuple(b"%02x" % number for number in range(256))

@@ -9,11 +9,11 @@ from typing import Final
 from gateway.config import Config
 from gateway.guard import Guard
 from gateway.observe import get_logger
-from gateway.proxy.answers import RefusalPage
 from gateway.proxy.engine import Engine, date
 from gateway.proxy.front import Front
 from gateway.proxy.limits import DEFAULT, Limits
 from gateway.proxy.tunnel import Tunnel
+from gateway.refusals import RefusalPage
 from gateway.routing import Route
 
 _TAKEN: Final = (

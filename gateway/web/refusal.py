@@ -6,16 +6,14 @@ authorization plane's pages do: their style sheet, the operator's own one and th
 
 import base64
 import hashlib
-from collections.abc import Callable
 from html import escape
 from string import Template
 
 from gateway.config import Settings
+from gateway.refusals import RefusalPage
 from gateway.resources import folder
 from gateway.web import policy, words
 from gateway.web.branding import Branding
-
-RefusalPage = Callable[[int, str], tuple[dict[str, str], bytes]]
 
 
 def refusal_page(settings: Settings) -> RefusalPage:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from hypothesis import strategies as st
 
-from gateway.credentials import Malformed, content_digest, signatures
+from gateway.credentials import MalformedCredential, content_digest, signatures
 from gateway.credentials.components import Message
 from gateway.credentials.structured import InnerList, Item
 
@@ -55,7 +55,7 @@ def proven(message: Message, key: bytes = KEY) -> bool:
     """Whether a message proves its signature, or cannot even be read."""
     try:
         return signatures.from_message(message).proven_by(key, "hmac-sha-256")
-    except Malformed:
+    except MalformedCredential:
         return False
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.credentials import Malformed, in_query, split
+from gateway.credentials import MalformedCredential, in_query, split
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,7 @@ def test_scheme_is_split_from_the_credential(value: bytes, scheme: str, rest: by
     "value", [b"", b" ", b"Bearer", b"Bearer ", b"Bearer\tabc", b" Bearer abc", b"Bear(er abc", b"\xff abc", b"x" * 33]
 )
 def test_value_without_scheme_or_credential_is_malformed(value: bytes) -> None:
-    with pytest.raises(Malformed):
+    with pytest.raises(MalformedCredential):
         split(value)
 
 
@@ -36,7 +36,7 @@ def test_usual_spelling_of_a_scheme_is_read_like_any_other(space: bytes, rest: b
     def outcome(scheme: bytes) -> tuple[str, bytes] | str:
         try:
             return split(scheme + space + rest)
-        except Malformed as exc:
+        except MalformedCredential as exc:
             return str(exc)
 
     assert outcome(b"Bearer ") == outcome(b"bEARER ")
@@ -46,7 +46,7 @@ def test_usual_spelling_of_a_scheme_is_read_like_any_other(space: bytes, rest: b
 def test_split_raises_nothing_but_its_own_error(value: bytes) -> None:
     try:
         scheme, rest = split(value)
-    except Malformed:
+    except MalformedCredential:
         return
     assert value.lower().startswith(scheme.encode())
     assert value.endswith(rest)

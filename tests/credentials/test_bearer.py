@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.credentials import Malformed, bearer
+from gateway.credentials import MalformedCredential, bearer
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def test_token_of_the_grammar_is_read(token: str) -> None:
     ],
 )
 def test_token_outside_the_grammar_is_malformed(rest: bytes) -> None:
-    with pytest.raises(Malformed) as raised:
+    with pytest.raises(MalformedCredential) as raised:
         bearer.parse(rest)
     assert not rest or len(rest) < 3 or rest.decode("latin-1") not in str(raised.value)
 
@@ -50,5 +50,5 @@ def test_parser_accepts_exactly_the_grammar(rest: bytes) -> None:
     try:
         assert bearer.parse(rest).encode() == rest
         assert fits
-    except Malformed:
+    except MalformedCredential:
         assert not fits

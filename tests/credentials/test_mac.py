@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from gateway.credentials import Malformed, mac
+from gateway.credentials import MalformedCredential, mac
 from gateway.credentials.signed import from_mac, read_mac
 from gateway.model import MacAlgorithm
 
@@ -92,7 +92,7 @@ def test_draft_00_nonce_has_any_age(nonce: str) -> None:
 
 @pytest.mark.parametrize("nonce", ["x", ":x", "1:", "-1:x", "+1:x", "1.:x", ".5:x", "nan:x", "inf:x", "1e:x", "1 :x"])
 def test_draft_00_nonce_without_an_age_is_malformed(nonce: str) -> None:
-    with pytest.raises(Malformed, match="ts is missing"):
+    with pytest.raises(MalformedCredential, match="ts is missing"):
         mac.parse(_header(id="a", nonce=nonce, mac=SIGNATURE))
 
 
@@ -120,7 +120,7 @@ def test_draft_00_nonce_without_an_age_is_malformed(nonce: str) -> None:
 )
 def test_bad_attribute_is_malformed(change: dict[str, str | None], said: str) -> None:
     attributes = {name: value for name, value in (GOOD | change).items() if value is not None}
-    with pytest.raises(Malformed, match=said):
+    with pytest.raises(MalformedCredential, match=said):
         mac.parse(_header(**attributes))
 
 
@@ -152,7 +152,7 @@ def test_bad_attribute_is_malformed(change: dict[str, str | None], said: str) ->
     ],
 )
 def test_bad_list_is_malformed(rest: bytes) -> None:
-    with pytest.raises(Malformed):
+    with pytest.raises(MalformedCredential):
         mac.parse(rest)
 
 
@@ -173,7 +173,7 @@ def test_drafts_03_to_05_are_recognised(rest: bytes) -> None:
 
 @pytest.mark.parametrize("rest", [_header(**GOOD | {"kid": "a"}), b'id="kid=", ts="1"', b'xkid="a"', b'ext="kid=1'])
 def test_other_faults_are_no_later_draft(rest: bytes) -> None:
-    with pytest.raises(Malformed) as raised:
+    with pytest.raises(MalformedCredential) as raised:
         mac.parse(rest)
     assert not isinstance(raised.value, mac.OtherDraft)
 
@@ -189,7 +189,7 @@ def test_longest_attributes_are_read() -> None:
 
 
 def test_malformed_shows_nothing_of_the_value() -> None:
-    with pytest.raises(Malformed) as raised:
+    with pytest.raises(MalformedCredential) as raised:
         mac.parse(_header(**GOOD | {"id": "gwa_confidential" * 20}))
     assert "confidential" not in str(raised.value)
 
@@ -237,7 +237,7 @@ def _quoted_list(text: str) -> bytes:
 def test_reader_raises_nothing_but_its_own_error(rest: bytes) -> None:
     try:
         read = mac.parse(rest)
-    except Malformed:
+    except MalformedCredential:
         return
     assert mac.parse(mac.render(read).removeprefix("MAC ").encode()) == read
 
@@ -287,7 +287,7 @@ def _passes(rest: bytes, covered: mac.Covered, algorithm: MacAlgorithm) -> mac.C
     try:
         read = mac.parse(rest)
         return read if from_mac(read, covered).proven_by(_KEY, algorithm) else None
-    except Malformed:
+    except MalformedCredential:
         return None
 
 
@@ -343,7 +343,7 @@ def test_no_control_character_gets_into_the_string(part: str, before: str, contr
         covered[part] = text
     else:
         attributes[part] = text
-    with pytest.raises(Malformed):
+    with pytest.raises(MalformedCredential):
         mac.normalized_string(mac.Covered(**covered), **attributes)
 
 
@@ -365,7 +365,7 @@ def test_no_control_character_gets_into_the_string(part: str, before: str, contr
     ],
 )
 def test_request_that_cannot_be_signed_is_malformed(change: dict[str, Any]) -> None:
-    with pytest.raises(Malformed):
+    with pytest.raises(MalformedCredential):
         mac.normalized_string(replace(GET, **change), ts="1", nonce="n")
 
 
@@ -410,8 +410,8 @@ def test_what_the_usual_form_proves_the_reader_of_all_forms_proves_too(
         return
     try:
         read = from_mac(mac.parse(changed), covered)
-    except Malformed:
-        with pytest.raises(Malformed):
+    except MalformedCredential:
+        with pytest.raises(MalformedCredential):
             read_mac(changed, covered)
     else:
         assert read_mac(changed, covered) == read

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.credentials import Malformed, content_digest, signatures
+from gateway.credentials import MalformedCredential, content_digest, signatures
 from gateway.credentials.components import Message
 from gateway.credentials.signatures import Signature
 from gateway.credentials.signed import BodyDigest, Signed
@@ -88,7 +88,7 @@ BAD_INPUTS = [
 
 @pytest.mark.parametrize("inputs", BAD_INPUTS)
 def test_bad_signature_input_is_refused(inputs: str) -> None:
-    with pytest.raises(Malformed) as caught:
+    with pytest.raises(MalformedCredential) as caught:
         _parsed(inputs)
     assert TOKEN not in str(caught.value)
 
@@ -100,7 +100,7 @@ def test_bad_signature_input_is_refused(inputs: str) -> None:
      f"sig={VALUE}, other={VALUE}", f"sig={VALUE}, sig={VALUE}", f"sig=({VALUE})", "sig=:" + "A" * 4096 + ":"],
 )  # fmt: skip
 def test_bad_signature_value_is_refused(values: str) -> None:
-    with pytest.raises(Malformed):
+    with pytest.raises(MalformedCredential):
         _parsed(f"sig={INPUT}", values)
 
 
@@ -127,7 +127,7 @@ def test_one_signature_counts(members: list[tuple[str, str]], label: str | None)
     inputs = [f"{name}={member}".encode() for name, member in members]
     values = [f"{name}={VALUE}".encode() for name, _ in reversed(members)]
     if label is None:
-        with pytest.raises(Malformed):
+        with pytest.raises(MalformedCredential):
             signatures.parse(inputs, values)
     else:
         assert signatures.parse(inputs, values).label == label
@@ -171,7 +171,7 @@ def test_a_signature_covers_enough(message: Message, components: tuple[str | Ite
     stated = usual(*components) if components else covering(**usual().parameters)
     try:
         sent = signed(message, stated)
-    except Malformed:  # what is not there cannot even be signed; the guard is asked all the same
+    except MalformedCredential:  # what is not there cannot even be signed; the guard is asked all the same
         inputs, value = signatures.render(Signature(label="sig", input=stated, value=bytes(32)))
         sent = replace(message, fields=(*message.fields, *fields(Signature_Input=inputs, Signature=value)))
     assert proven(sent) is enough
@@ -186,7 +186,7 @@ def test_digest_by_an_algorithm_that_is_not_checked_covers_no_body() -> None:
 def test_each_field_needs_the_other(absent: str) -> None:
     sent = signed()
     left = tuple(field for field in sent.fields if field[0] != absent.encode())
-    with pytest.raises(Malformed, match="both fields"):
+    with pytest.raises(MalformedCredential, match="both fields"):
         signatures.from_message(replace(sent, fields=left))
 
 
@@ -242,7 +242,7 @@ def test_known_digests_are_read(values: list[str], hashes: list[str]) -> None:
      "sha-256=####", f"sha-256={VALUE}, sha-512=:AA==:", f"sha-256={VALUE}," + "x" * 1024],
 )  # fmt: skip
 def test_bad_content_digest_is_refused(value: str) -> None:
-    with pytest.raises(Malformed):
+    with pytest.raises(MalformedCredential):
         content_digest.parse([value.encode()])
 
 
@@ -250,7 +250,7 @@ def test_digest_that_is_stated_is_read_also_where_none_is_demanded() -> None:
     stated = replace(GET, fields=fields(Content_Digest=content_digest.render(b"")))
     (digest,) = signatures.from_message(signed(stated)).digests
     assert digest == BodyDigest(base64.b64decode("47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="), "sha256")
-    with pytest.raises(Malformed):
+    with pytest.raises(MalformedCredential):
         signatures.from_message(signed(replace(GET, fields=fields(Content_Digest="md5=:AA==:"))))
 
 
@@ -279,5 +279,5 @@ def test_reader_raises_its_own_error_only(inputs: list[bytes], values: list[byte
     for message in (replace(GET, fields=tuple(lines)), replace(GET, fields=tuple(lines[1:]))):
         try:
             signatures.from_message(message)
-        except Malformed:
+        except MalformedCredential:
             continue

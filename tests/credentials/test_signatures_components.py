@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from gateway.credentials import Malformed
+from gateway.credentials import MalformedCredential
 from gateway.credentials.components import Message, authority, signature_base
 from gateway.credentials.structured import InnerList, Item, Token
 from tests.credentials.messages import INPUTS, KEY, NAMES, RFC_DIGEST, covering, fields, proven, signed, usual
@@ -191,7 +191,7 @@ UNFIT: list[tuple[Message, Item]] = [
 
 @pytest.mark.parametrize(("message", "component"), UNFIT)
 def test_component_that_cannot_be_signed_is_refused(message: Message, component: Item) -> None:
-    with pytest.raises(Malformed) as caught:
+    with pytest.raises(MalformedCredential) as caught:
         signature_base(message, covering("@method", component))
     assert "value" not in str(caught.value).replace("a flag with a value", "")
 
@@ -205,7 +205,7 @@ def test_component_that_cannot_be_signed_is_refused(message: Message, component:
     ],
 )
 def test_no_component_is_covered_twice(one: Item, other: Item) -> None:
-    with pytest.raises(Malformed, match="covered twice"):
+    with pytest.raises(MalformedCredential, match="covered twice"):
         signature_base(_FIELDS, covering(one, other))
 
 
@@ -219,7 +219,7 @@ def test_structured_fields_of_one_request_are_parsed_up_to_a_bound() -> None:
     message = replace(_AT, fields=fields(One=long, Priority=long, Two="a0"))
     many = [Item("one", {"key": f"a{index}"}) for index in range(30)]
     assert signature_base(message, covering(*many, Item("two", {"key": "a0"})))  # each field is parsed once
-    with pytest.raises(Malformed, match="beyond the 4096 bytes"):
+    with pytest.raises(MalformedCredential, match="beyond the 4096 bytes"):
         signature_base(message, covering(*many, Item("priority", {"sf": True}), Item("two", {"key": "a0"})))
 
 
@@ -260,7 +260,7 @@ def _parts(message: Message, stated: InnerList) -> object:
 def _base(message: Message, stated: InnerList) -> bytes | None:
     try:
         return signature_base(message, stated)
-    except Malformed:
+    except MalformedCredential:
         return None
 
 

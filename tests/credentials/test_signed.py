@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.credentials import Malformed, mac
+from gateway.credentials import MalformedCredential, mac
 from gateway.credentials.signed import BodyCheck, BodyDigest, HashName, Proof, Signed, from_mac
 from gateway.model import MacAlgorithm
 
@@ -139,7 +139,7 @@ def test_ext_without_a_body_hash_states_none(ext: str | None) -> None:
     ],
 )  # fmt: skip
 def test_bad_hash_of_the_body_is_malformed(attributes: dict[str, str], said: str) -> None:
-    with pytest.raises(Malformed, match=said):
+    with pytest.raises(MalformedCredential, match=said):
         stated(**attributes)
 
 
@@ -147,7 +147,7 @@ def test_bad_hash_of_the_body_is_malformed(attributes: dict[str, str], said: str
 def test_any_ext_is_read_or_malformed(ext: str) -> None:
     try:
         found = stated(ext=ext[:1024])
-    except Malformed:
+    except MalformedCredential:
         return
     assert len(found) <= 1
 
@@ -156,7 +156,7 @@ def test_mac_that_is_spelt_in_another_way_is_malformed() -> None:
     right = credentials()
     spelt = right.mac[:-2] + chr(ord(right.mac[-2]) + 1) + "="  # the same bytes, with bits set behind them
     assert base64.b64decode(spelt) == base64.b64decode(right.mac)
-    with pytest.raises(Malformed, match="mac is not base64"):
+    with pytest.raises(MalformedCredential, match="mac is not base64"):
         from_mac(replace(right, mac=spelt), COVERED)
 
 

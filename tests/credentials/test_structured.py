@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.credentials import Malformed, structured
+from gateway.credentials import MalformedCredential, structured
 from gateway.credentials.structured import InnerList, Item, Token
 
 LONG = 4096
@@ -93,20 +93,21 @@ def test_well_formed_field_is_read(lines: tuple[str, ...], expected: dict[str, s
 
 @pytest.mark.parametrize("lines", BAD)
 def test_field_that_is_not_well_formed_is_refused(lines: tuple[str, ...]) -> None:
-    with pytest.raises(Malformed, match=r"The field Test (is not a well-formed structured field|has a \w+ twice)"):
+    said = r"The field Test (is not a well-formed structured field|has a \w+ twice)"
+    with pytest.raises(MalformedCredential, match=said):
         _read(*lines)
 
 
 def test_error_holds_nothing_of_the_value() -> None:
     for lines in BAD:
-        with pytest.raises(Malformed) as caught:
+        with pytest.raises(MalformedCredential) as caught:
             _read("secretly=secretly", *lines)
         assert "secretly" not in str(caught.value)
 
 
 def test_field_beyond_its_length_is_refused() -> None:
     assert len(_read('a="' + "x" * (LONG - 4) + '"')) == 1
-    with pytest.raises(Malformed, match="longer than 4096 bytes"):
+    with pytest.raises(MalformedCredential, match="longer than 4096 bytes"):
         _read('a="' + "x" * (LONG - 3) + '"')
 
 
@@ -130,7 +131,7 @@ def test_strict_spelling_is_the_one_of_rfc_9651_section_4_1(
 
 def test_empty_field_has_no_strict_spelling() -> None:
     for kind in ("dictionary", "list"):
-        with pytest.raises(Malformed):
+        with pytest.raises(MalformedCredential):
             structured.strict([b""], kind, field="Test", longest=LONG)
 
 
@@ -138,7 +139,7 @@ def test_empty_field_has_no_strict_spelling() -> None:
 def test_reader_raises_its_own_error_only(field: bytes) -> None:
     try:
         found = structured.dictionary([field], field="Test", longest=LONG)
-    except Malformed:
+    except MalformedCredential:
         return
     for member in found.values():
         structured.serialised(member)
