@@ -115,8 +115,8 @@ _FROM_JSON: Final[dict[object, Callable[[Any], Any]]] = {
 class Progress(Enum):
     """How far a person has come with a request. The value ends the address that their browser is at."""
 
-    BEGUN = ""  # as the client sent them
-    IDENTIFIED = "continue"  # they have signed in, or chosen the account, as its `prompt` wanted
+    BEGUN = ""  # the client has just sent them here
+    IDENTIFIED = "continue"  # they have signed in, or chosen the account, as `prompt` wanted
     CONSENT = "consent"  # the same, and they are asked whatever they allowed before
     ACCOUNT = "account"  # they are about to choose another account, and are asked then
 
