@@ -18,22 +18,25 @@ Selection = Callable[[list[bytes]], tuple[bytes, ...]]
 
 _SPACE: Final = b" \t"
 _KEPT: Final = 256  # sequences of names; clients and upstreams send few
-_USUAL: Final = 8 * 1024  # bytes of a section whose names are kept, so that strangers cannot fill the memory with them
+_LARGEST: Final = 8 * 1024  # bytes of a section whose names are kept: strangers cannot fill the memory with them
+_FRAMING: Final = frozenset((b"host", b"connection", b"content-length", b"transfer-encoding", b"upgrade", b"expect"))
 
 
 class Names:
     """The names of a section's fields in their order, one for each line. They are never altered.
 
-    `lower` are the names in lower case; `places` says at which lines each of them stands. A `usual` sequence has one
-    object for all sections with it, by which more can be kept of it.
+    `lower` are the names in lower case; `places` says at which lines each of them stands; `framing` are those that say
+    where a message ends, whom it is for, and what becomes of the connection. An `interned` sequence has one object for
+    all sections with it, by which more can be kept of it.
     """
 
-    __slots__ = ("known", "lower", "places", "usual")
+    __slots__ = ("framing", "interned", "known", "lower", "places")
 
-    def __init__(self, names: tuple[bytes, ...], *, usual: bool = False) -> None:
+    def __init__(self, names: tuple[bytes, ...], *, interned: bool = False) -> None:
         self.lower: Final = tuple(name.lower() for name in names)
         self.known: Final = frozenset(self.lower)
-        self.usual: Final = usual
+        self.interned: Final = interned
+        self.framing: Final = tuple(_FRAMING & self.known)
         places: dict[bytes, tuple[int, ...]] = {}
         for at, name in enumerate(self.lower):
             places[name] = (*places.get(name, ()), at)
@@ -50,8 +53,8 @@ def _nothing(_lines: list[bytes]) -> tuple[bytes, ...]:
 
 
 @lru_cache(maxsize=_KEPT)
-def _usual(names: tuple[bytes, ...]) -> Names:
-    return Names(names[:-1], usual=True)
+def _interned(names: tuple[bytes, ...]) -> Names:
+    return Names(names[:-1], interned=True)
 
 
 class Fields:
@@ -63,7 +66,7 @@ class Fields:
         """Take whole lines, each with its CRLF."""
         self._lines: Final = lines.split(b"\r\n")
         names = tuple([line.partition(b":")[0] for line in self._lines])
-        self.names: Final = _usual(names) if len(lines) <= _USUAL else Names(names[:-1])
+        self.names: Final = _interned(names) if len(lines) <= _LARGEST else Names(names[:-1])
 
     def __len__(self) -> int:
         return len(self._lines) - 1

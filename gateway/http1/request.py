@@ -171,7 +171,7 @@ def _plain_head(data: bytes) -> tuple[RequestHead, int] | None:
     fields = Fields(lines)
     if len(fields) > FIELD_LIMIT:
         return None
-    heard = {name: fields.values(name) for name in _HEARD & fields.names.known}
+    heard = {name: fields.values(name) for name in fields.names.framing}
     try:
         _check_method(method)
         _check(heard, minor)

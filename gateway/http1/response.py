@@ -164,7 +164,7 @@ class ResponseReader(MessageReader):
         fields = Fields(lines)
         if len(fields) > FIELD_LIMIT:
             return None
-        heard = {name: fields.values(name) for name in _HEARD & fields.names.known}
+        heard = {name: fields.values(name) for name in fields.names.framing}
         try:
             _check(heard, minor)
             return self._head(minor, int(status), reason or b"", fields, heard), size

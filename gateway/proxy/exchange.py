@@ -20,7 +20,7 @@ from typing import Any, Final, Protocol, cast
 
 from gateway.errors import StoreUnavailable
 from gateway.guard import PUBLIC, Allowed, Judged, Pending, Refused, Verdict
-from gateway.http1 import END, End, Field, Malformed, RequestHead, RequestReader, ResponseHead
+from gateway.http1 import End, Field, Malformed, RequestHead, RequestReader, ResponseHead
 from gateway.observe import get_logger
 from gateway.proxy import pump
 from gateway.proxy.answers import NO_DATABASE, last_chunk, refusal, too_large, too_slow
@@ -354,11 +354,8 @@ class Exchange:
             upstream.reader.receive(data)
             self._read(upstream)
             return
-        head, body = whole
-        relay = self._relaying()
-        relay.begin(head)
-        relay.part(body)
-        self._end(relay, END)
+        self._relaying().whole(*whole)
+        self._answered(whole[0])
 
     def _relaying(self) -> Relay:
         if self._relay is None:
@@ -423,15 +420,17 @@ class Exchange:
             self._client.advance()
 
     def _end(self, relay: Relay, end: End) -> None:
-        """The answer has gone out whole."""
+        """The last part of the answer is here."""
         relay.end(end)
-        response, upstream = cast("ResponseHead", relay.response), self._upstream
+        self._answered(cast("ResponseHead", relay.response))
+
+    def _answered(self, response: ResponseHead) -> None:
+        """The answer has gone out whole."""
+        upstream = self._upstream
         if self.request_complete and response.keep_alive and upstream is not None:
-            place, self._upstream = upstream.place, None
+            self._upstream = None
             upstream.give_back(self._engine.clock)
-            self._finish(response.status, upstream=place)
-        else:
-            self._finish(response.status)
+        self._finish(response.status, upstream=upstream)
         self._client.exchange_over(self)
 
     def _change_protocol(self, upstream: UpstreamConnection, head: ResponseHead) -> None:
@@ -441,7 +440,7 @@ class Exchange:
             return
         self._relaying().switch(head)
         self._upstream = None
-        self._finish(head.status, upstream=upstream.place)
+        self._finish(head.status, upstream=upstream)
         self._client.tunnelled(self, upstream, self.allowed or PUBLIC)
 
     def renew_deadline(self) -> None:
@@ -502,9 +501,14 @@ class Exchange:
             self._finish(0 if relay is None or relay.response is None else relay.response.status, complete=False)
 
     def _finish(
-        self, status: int, refused: Refused | None = None, *, complete: bool = True, upstream: str = ""
+        self,
+        status: int,
+        refused: Refused | None = None,
+        *,
+        complete: bool = True,
+        upstream: UpstreamConnection | None = None,
     ) -> None:
-        """Nothing is under way any more: let go of what is left, and tell who listens."""
+        """Nothing is under way any more: let go of what is left, and tell who listens; `upstream` gave the answer."""
         if self._parked is not None and self.phase is Phase.CONNECTING:
             self._parked.cancel()  # a question to the guard runs to its end: half-asked, it costs a connection
         self._go(Phase.OVER)
@@ -513,11 +517,12 @@ class Exchange:
             self.pump.close()
             self.pump = None
         if self._upstream is not None:
-            upstream = self._upstream.place
-            self._upstream.release()
+            upstream = self._upstream
+            upstream.release()
             self._upstream = None
         if self._marks is not None:
-            self._tell(self._marks, status, refused, complete, upstream)
+            place = "" if upstream is None else upstream.place
+            self._tell(self._marks, status, refused, complete, place)
 
     def _tell(
         self, marks: dict[Phase, float], status: int, refused: Refused | None, complete: bool, upstream: str

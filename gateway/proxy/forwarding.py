@@ -98,20 +98,19 @@ _scope: Final = lru_cache(maxsize=1024)(format_scope)  # most tokens have one of
 
 def _identity(allowed: Allowed) -> bytes:
     """Who asks, in whole lines."""
-    text = (
-        f"X-Auth-Subject: {_plain(allowed.subject or '')}\r\nX-Auth-Client-Id: {_plain(allowed.client_id or '')}\r\n"
-        f"X-Auth-Scope: {_plain(_scope(allowed.scopes))}\r\nX-Auth-Token-Type: {allowed.token_type}\r\n"
-    )
+    lines = [
+        f"X-Auth-Subject: {allowed.subject}",
+        f"X-Auth-Client-Id: {allowed.client_id}",
+        f"X-Auth-Scope: {_scope(allowed.scopes)}",
+        f"X-Auth-Token-Type: {allowed.token_type}",
+    ]
     if allowed.username is not None:
-        text += f"X-Forwarded-User: {_plain(allowed.username)}\r\n"
+        lines.append(f"X-Forwarded-User: {allowed.username}")
     if allowed.email is not None:
-        text += f"X-Forwarded-Email: {_plain(allowed.email)}\r\n"
-    return text.encode()
-
-
-def _plain(value: str) -> str:
-    """`value` without anything that could end its line."""
-    return value if value.isprintable() else _CONTROLS.sub("", value)
+        lines.append(f"X-Forwarded-Email: {allowed.email}")
+    if not "".join(lines).isprintable():  # nothing may end its line
+        lines = [_CONTROLS.sub("", line) for line in lines]
+    return "\r\n".join([*lines, ""]).encode()
 
 
 def _next_hop(head: RequestHead) -> bytes:

@@ -46,8 +46,17 @@ class Relay:
         if self._request.minor_version >= 1:
             self._waiting.append(interim_head(head, own=self._own))
 
+    def whole(self, head: ResponseHead, body: bytes) -> None:
+        """The final head with all of its body, whose length it says."""
+        self.sent = len(body)
+        self._recipient.write_all([self._begun(head), body])
+
     def begin(self, head: ResponseHead) -> None:
         """The final head."""
+        self._waiting.append(self._begun(head))
+
+    def _begun(self, head: ResponseHead) -> bytes:
+        """The head as the client receives it, from now on."""
         self.response = head
         framing, until_close = b"", False
         if head.length is None and self._request.minor_version == 1:
@@ -58,7 +67,7 @@ class Relay:
         elif head.stated_length is not None and head.status != 204:
             framing = b"Content-Length: %d\r\n" % head.stated_length
         framing += self._recipient.persistence(self._request, until_close=until_close)
-        self._waiting.append(client_head(head, self._request_id, framing, self._date, own=self._own))
+        return client_head(head, self._request_id, framing, self._date, own=self._own)
 
     def part(self, data: bytes) -> None:
         """The next part of the body."""

@@ -165,8 +165,8 @@ def _remembered(select: Select, names: Names, but: frozenset[bytes]) -> Selectio
 
 
 def _kept(select: Select, names: Names, but: frozenset[bytes]) -> Selection:
-    """What `select` says of these names: worked out once where they are usual."""
-    return _remembered(select, names, but) if names.usual else select(names, but)
+    """What `select` says of these names: worked out once where they are interned."""
+    return _remembered(select, names, but) if names.interned else select(names, but)
 
 
 def _deceives(name: bytes) -> bool:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from gateway.routing.target import TargetError, has_slashes_of_its_own, is_plain, readings
@@ -72,10 +73,13 @@ _PLAIN_HOST: Final = re.compile(rb"[a-z0-9_~-]+(?:\.[a-z0-9_~-]+)*|\[[0-9a-f:.]+
 _SEPARATORS: Final = re.compile(rb"[,;]")
 
 
-def _host_readings(host: bytes) -> set[bytes]:
+@lru_cache(maxsize=256)  # most hosts that are called are few
+def _host_readings(host: bytes) -> frozenset[bytes]:
     """The other hosts that an upstream could take a legal but odd one for: X-Forwarded-Host, which gets it too, is read
     as a list by many, and dots behind a name are taken off."""
-    return {part.rstrip(b".") for part in (*_SEPARATORS.split(host), host)} - {host}
+    if _PLAIN_HOST.fullmatch(host):
+        return frozenset()
+    return frozenset(part.rstrip(b".") for part in (*_SEPARATORS.split(host), host)) - {host}
 
 
 class RouteTable:
@@ -102,10 +106,9 @@ class RouteTable:
         """
         host, method = host.removesuffix(b"."), method.upper()
         found = self._match(host, method, path)
-        if _PLAIN_HOST.fullmatch(host) is None:
-            for reading in _host_readings(host):
-                if self._match(reading, method, path) != found:
-                    raise TargetError("The Host field reads as another route's to servers that take a list there.")
+        for reading in _host_readings(host):
+            if self._match(reading, method, path) != found:
+                raise TargetError("The Host field reads as another route's to servers that take a list there.")
         if is_plain(path):
             return found
         route = found if isinstance(found, Route) else None
