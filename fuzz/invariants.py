@@ -7,6 +7,7 @@ from contextlib import suppress
 
 import h11
 
+from fuzz.agreement import agreement
 from fuzz.mutation import CREDENTIAL_SEEDS, REQUEST_SEEDS, RESPONSE_SEEDS, TARGET_SEEDS, bytewise, cut, mutated
 from fuzz.parsers import PARSERS, slowness
 from gateway.credentials import mac
@@ -17,7 +18,6 @@ from gateway.routing import TargetError, canonical
 
 Events = list[object]
 METHODS = (b"GET", b"HEAD", b"POST")
-_BEGUN = 5  # bytes of a head, after which the rest is read line by line
 CREDENTIALS = (
     b"Bearer a", b"Basic", b" Bearer", b"Bearer\t", b"B\xe4r", b"", b"\r\nAuthorization: x", b"x\r\nX-A: b",
     b"a\r\nContent-Length: 5", b"\x00", b"a" * 5000, b"a\r\n\r\n", b"\n", b"a\r", b'MAC id="a",',
@@ -204,17 +204,6 @@ def _varied(chance: random.Random, data: bytes) -> bytes:
     return mutated(chance, [data], most=1)
 
 
-def plain_heads(chance: random.Random) -> bytes:
-    """Heads proven in one step, and the same ones read line by line since some bytes came before the others."""
-    data = mutated(chance, REQUEST_SEEDS, most=2)
-    assert read_requests([data], shortcut=True) == read_requests([data[:_BEGUN], data[_BEGUN:]]), data
-    answer = mutated(chance, RESPONSE_SEEDS, most=2)
-    methods = [chance.choice(METHODS)] * 3
-    whole = read_responses([answer], methods, shortcut=True)
-    assert whole == read_responses([answer[:_BEGUN], answer[_BEGUN:]], methods), (answer, methods)
-    return data
-
-
 def targets(chance: random.Random) -> bytes:
     """The canonical target: refused, or every byte kept."""
     raw = mutated(chance, TARGET_SEEDS)
@@ -240,7 +229,7 @@ INVARIANTS: dict[str, Callable[[random.Random], bytes]] = {
     "requests": requests,
     "responses": responses,
     "repetitions": repetitions,
-    "plain heads": plain_heads,
+    "agreement": agreement,
     "targets": targets,
     "credentials": credentials,
     **{name: parser.invariant for name, parser in PARSERS.items()},

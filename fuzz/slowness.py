@@ -21,22 +21,38 @@ Answer = Callable[[bytes], Awaitable[object]]
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """An input of `SIZE` bytes: how it begins, what is repeated, how it ends."""
+    """An input: how it begins, what is repeated, how it ends."""
 
     front: bytes
     unit: bytes
     end: bytes
 
-    def data(self) -> bytes:
-        room = max(0, SIZE - len(self.front) - len(self.end))
+    def data(self, size: int) -> bytes:
+        """So many bytes of it."""
+        room = max(0, size - len(self.front) - len(self.end))
         return self.front + (self.unit * (room // max(1, len(self.unit)) + 1))[:room] + self.end
+
+
+def quickest(take: Take, data: bytes, bound: float = BOUND) -> float:
+    """The seconds of the processor that `take` needs for `data`: the fewest, where they seem to exceed the bound."""
+    times = list[float]()
+    while _wanted(times, bound):
+        began = time.thread_time()
+        take(data)
+        times.append(time.thread_time() - began)
+    return min(times)
+
+
+def _wanted(times: list[float], bound: float) -> bool:
+    """Whether an input that took so long is to be looked at once more: slow ones, for they may only seem so."""
+    return not times or (min(times) > bound and sum(times) < CHANCES * bound)
 
 
 class Climb:
     """Looks for the input that takes longest, from pieces that mean something to who reads it."""
 
-    def __init__(self, pieces: Sequence[bytes], bound: float = BOUND) -> None:
-        self._pieces, self._bound = pieces, bound
+    def __init__(self, pieces: Sequence[bytes], bound: float = BOUND, size: int = SIZE) -> None:
+        self._pieces, self._bound, self._size = pieces, bound, size
         self._alone = list(dict.fromkeys(pieces))  # each is tried by itself first
         self._best: list[tuple[float, Shape]] = []
 
@@ -48,35 +64,24 @@ class Climb:
     def step(self, take: Take, chance: random.Random) -> bytes:
         """Let `take` try one more input. Raises AssertionError where it takes longer than the bound."""
         shape = self._changed(chance)
-        data = shape.data()
-        times = list[float]()
-        while self._wants(times):
-            began = time.thread_time()
-            take(data)
-            times.append(time.thread_time() - began)
-        self._keep(shape, min(times))
+        data = shape.data(self._size)
+        self._keep(shape, quickest(take, data, self._bound))
         return data
 
     async def step_answered(self, answer: Answer, chance: random.Random) -> bytes:
         """The same for what is answered on this thread's loop, by whichever tasks."""
         shape = self._changed(chance)
-        data = shape.data()
+        data = shape.data(self._size)
         times = list[float]()
-        while self._wants(times):
+        while _wanted(times, self._bound):
             began = time.thread_time()
             await answer(data)
             times.append(time.thread_time() - began)
         self._keep(shape, min(times))
         return data
 
-    def _wants(self, times: list[float]) -> bool:
-        """Whether an input that took so long is to be looked at once more: slow ones, for they may only seem so."""
-        if not times:
-            return True
-        return min(times) > self._bound and sum(times) < CHANCES * self._bound
-
     def _keep(self, shape: Shape, took: float) -> None:
-        assert took <= self._bound, f"{took * 1000:.1f} ms for {SIZE} bytes: {shape}"
+        assert took <= self._bound, f"{took * 1000:.1f} ms for {self._size} bytes: {shape}"
         self._best = sorted([*self._best, (took, shape)], key=lambda found: -found[0])[:_KEPT]
 
     def _changed(self, chance: random.Random) -> Shape:

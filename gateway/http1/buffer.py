@@ -112,13 +112,13 @@ class HeadLines:
         head = buffer.peek(0, end - 2)
         split = head.find(b"\n") + 1 if self._start_line_status is not None else 0
         lines = head[split:]
-        fields = Fields(lines) if self._within_limits(head) and FIELD_LINES.fullmatch(lines) else None
-        if fields is None or len(fields) > FIELD_LIMIT:
+        ends_well = split == 0 or head.find(b"\r") == split - 2  # the start line
+        if not ends_well or FIELD_LINES.fullmatch(lines) is None or not self._within_limits(head):
             self._check_lines(buffer)
             raise Malformed(400, "The header is malformed.")
         buffer.skip(end)
         self.restart()
-        return head[:split], fields
+        return head[:split], Fields(lines)
 
     @property
     def fresh(self) -> bool:

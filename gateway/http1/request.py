@@ -22,7 +22,6 @@ from gateway.http1.buffer import HeadLines
 from gateway.http1.fields import Fields, Heard
 from gateway.http1.grammar import (
     CONTENT_LENGTH,
-    FIELD_LIMIT,
     HOST,
     LINE_LIMIT,
     PROTOCOL,
@@ -169,8 +168,6 @@ def _plain_head(data: bytes) -> tuple[RequestHead, int] | None:
         return None
     method, target, minor, lines = found.groups()
     fields = Fields(lines)
-    if len(fields) > FIELD_LIMIT:
-        return None
     heard = {name: fields.values(name) for name in fields.names.framing}
     try:
         _check_method(method)
@@ -182,6 +179,7 @@ def _plain_head(data: bytes) -> tuple[RequestHead, int] | None:
 
 # The fields that say where a message ends, whom it is for, and what becomes of the connection.
 _HEARD: Final = frozenset((b"host", b"connection", b"content-length", b"transfer-encoding", b"upgrade", b"expect"))
+_USUAL_CONNECTION: Final = 64  # bytes of a Connection field that is remembered
 _CODINGS: Final = "The only transfer coding understood is chunked."
 
 
@@ -275,10 +273,16 @@ def _head(method: bytes, target: bytes, minor: bytes, fields: Fields, heard: Hea
     )
 
 
-@lru_cache(maxsize=64)
 def _nominated(values: tuple[bytes, ...]) -> frozenset[bytes]:
-    """The names in Connection fields; nearly all clients send one of three values."""
+    """The names in Connection fields; nearly all clients send one of three values, and none of those is long."""
+    if len(values) == 1 and len(values[0]) <= _USUAL_CONNECTION:
+        return _nominated_by(values[0])
     return frozenset(member for value in values for member in list_members(value))
+
+
+@lru_cache(maxsize=64)
+def _nominated_by(value: bytes) -> frozenset[bytes]:
+    return frozenset(list_members(value))
 
 
 @lru_cache(maxsize=256)

@@ -25,7 +25,6 @@ from gateway.http1.buffer import HeadLines
 from gateway.http1.fields import Fields, Heard
 from gateway.http1.grammar import (
     CONTENT_LENGTH,
-    FIELD_LIMIT,
     INTERIM_LIMIT,
     LINE_LIMIT,
     RESPONSE_HEAD,
@@ -162,8 +161,6 @@ class ResponseReader(MessageReader):
             return None
         minor, status, reason, lines = found.groups()
         fields = Fields(lines)
-        if len(fields) > FIELD_LIMIT:
-            return None
         heard = {name: fields.values(name) for name in fields.names.framing}
         try:
             _check(heard, minor)

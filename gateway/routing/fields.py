@@ -120,7 +120,7 @@ def to_upstream(fields: Fields, nominated: frozenset[bytes], *, own: bool, but: 
     cookies; `but` names what else is cut out.
     """
     names = fields.names
-    lines = fields.cut(_kept(_upwards, names, nominated | but if nominated else but))
+    lines = fields.cut(_kept(_upwards, names, _among(names, nominated) | but if nominated else but))
     if own or b"cookie" not in names.places:
         return lines
     values = fields.values(b"cookie")
@@ -136,8 +136,8 @@ def to_client(fields: Fields, nominated: frozenset[bytes], *, own: bool) -> byte
     is cut out."""
     names = fields.names
     if own:
-        return fields.cut(_kept(_downwards, names, nominated))
-    but = nominated | _TAKES_OVER_ORIGIN if nominated else _TAKES_OVER_ORIGIN
+        return fields.cut(_kept(_downwards, names, _among(names, nominated)))
+    but = _among(names, nominated) | _TAKES_OVER_ORIGIN if nominated else _TAKES_OVER_ORIGIN
     lines = fields.cut(_kept(_downwards, names, but))
     if b"set-cookie" not in names.places or b"set-cookie" in nominated:
         return lines
@@ -157,6 +157,11 @@ def _upwards(names: Names, but: frozenset[bytes]) -> Selection:
 def _downwards(names: Names, but: frozenset[bytes]) -> Selection:
     """The lines of a response that pass, but those of some names."""
     return names.without(names.known & (_TO_CLIENT_NEVER | but))
+
+
+def _among(names: Names, nominated: frozenset[bytes]) -> frozenset[bytes]:
+    """Those nominated that are there. Of the others any number can be sent, which is nothing to remember."""
+    return nominated & names.known
 
 
 @lru_cache(maxsize=512)
