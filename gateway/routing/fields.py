@@ -34,9 +34,12 @@ IDENTITY: Final = frozenset((b"x-auth-subject", b"x-auth-client-id", b"x-auth-sc
 _DECEIVING: Final = IDENTITY | frozenset(
     (
         b"forwarded",
+        b"forwarded-for",
+        b"x-forwarded",
         b"x-request-id",
         b"x-original-forwarded-for",
         b"x-real-ip",
+        b"client-ip",
         b"x-client-ip",
         b"x-cluster-client-ip",
         b"true-client-ip",
