@@ -12,7 +12,7 @@ from gateway.cli.usage import Verb
 from gateway.config import ConfigError, reference
 from gateway.errors import OperatorError
 
-_TOLD: Final = {
+_PRINTED: Final = {
     "schema": lambda: json.dumps(reference.schema(), indent=2) + "\n",
     "example": reference.example,
     "reference": reference.page,
@@ -20,15 +20,19 @@ _TOLD: Final = {
 
 
 @click.command(cls=Verb, epilog="Example: gateway check-config --config /etc/gateway/config.toml")
-@click.option("--schema", "told", flag_value="schema", help="Print the JSON Schema of the file, for editors, and end.")
-@click.option("--example", "told", flag_value="example", help="Print an example that shows every key, and end.")
-@click.option("--reference", "told", flag_value="reference", help="Print a page (Markdown) about every key, and end.")
+@click.option(
+    "--schema", "printed", flag_value="schema", help="Print the JSON Schema of the file, for editors, and end."
+)
+@click.option("--example", "printed", flag_value="example", help="Print an example that shows every key, and end.")
+@click.option(
+    "--reference", "printed", flag_value="reference", help="Print a page (Markdown) about every key, and end."
+)
 @with_config
 @with_json
-def command(told: str | None, path: Path, as_json: bool) -> None:
-    """Judge the file and the secrets that it names: never ports, locks or the database."""
-    if told is not None:
-        click.echo(_TOLD[told](), nl=False)
+def command(printed: str | None, path: Path, as_json: bool) -> None:
+    """Check the file and the secrets that it names: never ports, locks or the database."""
+    if printed is not None:
+        click.echo(_PRINTED[printed](), nl=False)
         return
     try:
         settings = config.load(path)

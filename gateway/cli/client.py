@@ -239,7 +239,7 @@ def _switch(client_id: str, path: Path, *, as_json: bool, disabled: bool) -> Non
     done({"client_id": client_id, "disabled": disabled}, f"client {client_id} {state}", as_json=as_json)
 
 
-# -- judging ---------------------------------------------------------------------------------------------------
+# -- checking --------------------------------------------------------------------------------------------------
 
 
 async def _new_client(asked: Asked, store: Store, settings: Settings) -> NewClient:
@@ -257,11 +257,11 @@ async def _new_client(asked: Asked, store: Store, settings: Settings) -> NewClie
         mac_drafts=mac.drafts[:1],
         mac_algorithm=mac.algorithms[0],
     )
-    return await _judged(_merged(asked, start), asked, store, settings)
+    return await _checked(_merged(asked, start), asked, store, settings)
 
 
 async def _changed(asked: Asked, client: Client, store: Store, settings: Settings) -> NewClient:
-    return await _judged(_merged(asked, NewClient.like(client)), asked, store, settings)
+    return await _checked(_merged(asked, NewClient.like(client)), asked, store, settings)
 
 
 def _merged(asked: Asked, start: NewClient) -> NewClient:
@@ -285,7 +285,7 @@ def _merged(asked: Asked, start: NewClient) -> NewClient:
     return replace(start, **mentioned)
 
 
-async def _judged(client: NewClient, asked: Asked, store: Store, settings: Settings) -> NewClient:
+async def _checked(client: NewClient, asked: Asked, store: Store, settings: Settings) -> NewClient:
     """The client, if it can be. Raises OperatorError that names the option and the mend."""
     if asked.name is not None:
         value("--name", asked.name, Name)

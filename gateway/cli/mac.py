@@ -184,7 +184,7 @@ def verify(
     path: Path,
     as_json: bool,
 ) -> None:
-    """Judge a signed request as the gateway does; exit 0 if it verifies, else 1.
+    """Check a signed request as the gateway does; exit 0 if it verifies, else 1.
 
     With a key, nothing else is needed, and the configuration is read only where --config names one. Without a key,
     the token's is taken from the database, and the keys of its client's other tokens are tried too.
@@ -204,7 +204,7 @@ def verify(
         client_string=None if client_string is None else mac_verify.string_of(client_string),
     )
     named = click.get_current_context().get_parameter_source("path") is click.core.ParameterSource.COMMANDLINE
-    explained = mac_verify.judged(asked, path, with_config=named)
+    explained = mac_verify.verify(asked, path, with_config=named)
     if as_json:
         click.echo(json.dumps(mac_report.as_json(explained)))
     elif explain:

@@ -29,7 +29,7 @@ _ESCAPE = re.compile(r"\\[nrt\\]")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """What the options say, read but not judged; None is what they do not mention."""
+    """What the options say, read but not checked; None is what they do not mention."""
 
     authorization: str
     key: bytes | None = field(repr=False)
@@ -56,8 +56,11 @@ class _Token:
     causes: tuple[Cause, ...] = ()
 
 
-def judged(asked: Asked, path: Path, *, with_config: bool) -> Explanation:
-    """The explanation. The store is asked only where no key is given, the configuration only then or when named."""
+def verify(asked: Asked, path: Path, *, with_config: bool) -> Explanation:
+    """The explanation of whether a request verifies, and why not.
+
+    The store is asked only where no key is given; the configuration is read only then, or when it is named.
+    """
     if asked.key is not None:
         settings = config.load(path) if with_config else None
         given = _Token(key=asked.key, algorithm=asked.algorithm or "hmac-sha-256")

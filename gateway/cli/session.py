@@ -42,11 +42,11 @@ def with_config(command: Command) -> Command:
     )
 
     @functools.wraps(command)
-    def judged(**given: object) -> None:
+    def checked(**given: object) -> None:
         _require_text(given)
         command(**given)
 
-    return option(judged)
+    return option(checked)
 
 
 def takes_config(command: Command) -> Command:

@@ -62,7 +62,7 @@ class ConfigError(FaultyConfiguration):
         self.faults = faults
 
 
-def judged(tables: Mapping[str, Any]) -> tuple[Config | None, list[Fault]]:
+def validated(tables: Mapping[str, Any]) -> tuple[Config | None, list[Fault]]:
     """The configuration that the tables of a file stand for, or what is wrong with them one by one."""
     try:
         return Config.model_validate(tables), []
@@ -79,7 +79,7 @@ class RouteNames:
         names = [route.get("name") if isinstance(route, Mapping) else None for route in _listed(routes)]
         self._names = [name if isinstance(name, str) and name else None for name in names]
 
-    def told(self, fault: Fault) -> Fault:
+    def named(self, fault: Fault) -> Fault:
         """The fault with the names of its route, and of the others that its message is about."""
         found = _PLACE.match(fault.path)
         name = None if found is None else self._name(found)

@@ -16,7 +16,7 @@ from typing import Any, Final
 import tomli
 
 from gateway.config import barred, database_url
-from gateway.config.faults import ConfigError, Draft, Fault, RouteNames, judged
+from gateway.config.faults import ConfigError, Draft, Fault, RouteNames, validated
 from gateway.config.rules import conflicts, warnings
 from gateway.config.settings import Settings
 from gateway.config.tables import IMAGE_TYPES, Config, SecretReference
@@ -30,29 +30,29 @@ _TOML_TWICE = re.compile(r"Cannot (?:overwrite a value|declare .* twice|mutate .
 
 
 def load(path: Path, *, again: bool = False) -> Settings:
-    """Read and judge a configuration file. Raises ConfigError with every fault that it has.
+    """Read and validate a configuration file. Raises ConfigError with every fault that it has.
 
     Who reads it `again` has more to do than to wait for whoever writes into a pipe: then one is a fault.
     """
     path = path.absolute()
     tables = _with_key_beside_data(_read(path, again=again))
     draft = Draft.of(tables)
-    config, faults = judged(tables)
+    config, faults = validated(tables)
     found = _Found.by(draft, path.parent, again=again)
     faults += [*conflicts(draft), *found.faults]
     names = RouteNames(tables)
     if config is None or faults:
-        raise ConfigError([*map(names.told, faults)])
+        raise ConfigError([*map(names.named, faults)])
     return Settings(config, path, found.database_url, found.keyring, tuple(map(names.within, warnings(config))))
 
 
 def parse(tables: Mapping[str, Any]) -> Config:
-    """Judge the tables of a file, without its secrets. Raises ConfigError with every fault in them."""
+    """Validate the tables of a file, without its secrets. Raises ConfigError with every fault in them."""
     tables = _with_key_beside_data(tables)
-    config, faults = judged(tables)
+    config, faults = validated(tables)
     faults += conflicts(Draft.of(tables))
     if config is None or faults:
-        raise ConfigError([*map(RouteNames(tables).told, faults)])
+        raise ConfigError([*map(RouteNames(tables).named, faults)])
     return config
 
 
@@ -130,7 +130,7 @@ class _Found:
         return found
 
     def _url(self, url: str | SecretReference) -> str | None:
-        if isinstance(url, str):  # judged with the tables, but for the files
+        if isinstance(url, str):  # validated with the tables, but for the files
             value, place = url, ""
         else:
             secret = self._secret("database.url", url, "put postgresql://USER@HOST/DATABASE there")
@@ -145,7 +145,7 @@ class _Found:
         references = dict(_key_references(draft))
         first_start = embedded and self._is_first_start(draft)
         if first_start:
-            self._judge_new_key(
+            self._check_new_key(
                 references.pop("keys.master").path(self.base), self.base / draft.get("database", "data_dir")
             )
         keys = [self._key(path, reference) for path, reference in references.items()]
@@ -161,7 +161,7 @@ class _Found:
             return False
         return not os.path.lexists(master.path(self.base)) and not os.path.lexists(self.base / data_dir / "postgres")
 
-    def _judge_new_key(self, path: Path, data_dir: Path) -> None:
+    def _check_new_key(self, path: Path, data_dir: Path) -> None:
         """The key that the first start will make needs a folder, or a place for one.
 
         Within the database's own folder that is for the start to say, which knows what stands in its way.
@@ -203,9 +203,9 @@ def _absent_file(url: str) -> str | None:
         if not _is_readable(Path(file)):
             return f"its {name} names {_named(Path(file).absolute())}, which is not a readable file"
     if database_url.wants_authority(url) and "PGSSLROOTCERT" not in os.environ:
-        usual = Path(os.path.expanduser("~/.postgresql/root.crt"))  # noqa: PTH111  # Path raises where there is no home
-        if not _is_readable(usual):
-            return f"sslmode=verify-… needs the authority's certificate: add sslrootcert=FILE, or make {usual}"
+        default = Path(os.path.expanduser("~/.postgresql/root.crt"))  # noqa: PTH111  # Path raises where there is no home
+        if not _is_readable(default):
+            return f"sslmode=verify-… needs the authority's certificate: add sslrootcert=FILE, or make {default}"
     return None
 
 

@@ -1,8 +1,8 @@
 """Every key of the configuration file, each declared once, and the values that the program uses.
 
 A key is a field: its name, its type with its bounds (`values`), its default, and below it the text for people. From
-that come the judgement of a file (`faults`), the JSON Schema for editors, config.example.toml and docs/configuration.md
-(`reference`). A key without a default, or with None for one, has an example beside it.
+that come the validation of a file (`faults`), the JSON Schema for editors, config.example.toml and
+docs/configuration.md (`reference`). A key without a default, or with None for one, has an example beside it.
 """
 
 from collections.abc import Mapping
@@ -65,7 +65,7 @@ IMAGE_TYPES: Final = {
 class Table(BaseModel):
     """A table of the file: frozen, strict, without unknown keys.
 
-    The checks are built when the first file is judged, so that a worker, which gets its values ready made, has none.
+    The checks are built when the first file is validated, so that a worker, which gets its values ready made, has none.
     """
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", use_attribute_docstrings=True, defer_build=True)

@@ -227,7 +227,7 @@ _colour = _matching(_COLOUR, 'must be a colour such as "#0a7" or "#00aa77"')
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """How a type is written in the file: `read` judges a value and makes it ours, `kind` is what people know it by, and
+    """How a type is written in the file: `read` checks a value and makes it ours, `kind` is what people know it by, and
     `pattern` is as much of the check as an editor can make."""
 
     read: Callable[[object], object]

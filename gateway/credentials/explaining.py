@@ -184,7 +184,7 @@ def _parts(
     return Parts(elements=elements, order=ELEMENTS[draft], key=key, algorithm=algorithm)
 
 
-# -- judging -------------------------------------------------------------------------------------------------
+# -- comparing -----------------------------------------------------------------------------------------------
 
 
 def _of_signature(

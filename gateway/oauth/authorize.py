@@ -4,8 +4,9 @@ Until client and redirect URI are proven, a fault is a PageError, which can only
 RedirectError, which goes back to the client. They are different types, so that an unproven URI has no way into a
 redirect.
 
-What `judge` lets pass is one value, an AuthorizationRequest, that is stored whole with the person's flow and with the
-code. Another parameter is another field of it and a line of `judge`: who redeems the code finds it there.
+`validate` makes one value of a request that holds, an AuthorizationRequest, which is stored whole with the person's
+flow and with the code. Another parameter is another field of it and a line of `validate`: the token endpoint finds it
+in the code.
 """
 
 import json
@@ -123,7 +124,7 @@ class Progress(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """A request that was judged, the client that makes it, and how far the person has come with it."""
+    """A valid request, the client that makes it, and how far the person has come with it."""
 
     request: AuthorizationRequest
     client: Client
@@ -183,7 +184,9 @@ def is_identifier(text: str) -> bool:
     return 0 < len(text) <= LONGEST_IDENTIFIER and text.isascii() and text.isprintable()
 
 
-def judge(query: Form, client: Client | None, known_scopes: frozenset[str], known_resources: frozenset[str]) -> Asked:
+def validate(
+    query: Form, client: Client | None, known_scopes: frozenset[str], known_resources: frozenset[str]
+) -> Asked:
     """The request that `query` makes in the name of `client`.
 
     Without a `scope`, all scopes of the client are asked for (RFC 6749, section 3.3). Raises PageError while client

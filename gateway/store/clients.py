@@ -6,7 +6,7 @@ from gateway.crypto import digest, new_identifier, random_text
 from gateway.model import About, Client, Owner
 from gateway.store.clock import Now
 from gateway.store.database import ACT_DEADLINE, Database, Row, Statements
-from gateway.store.faults import judged
+from gateway.store.faults import translate_violations
 from gateway.store.records import Logo, NewClient
 from gateway.store.tally import Tally
 from gateway.store.text import storable
@@ -95,7 +95,7 @@ class Clients:
         """
         client_id, secret = new_identifier("c"), _new_secret() if client.confidential else None
         hashed = None if secret is None else digest(secret)
-        with judged():
+        with translate_violations():
             async with self._database.transaction() as statements:
                 await statements.row(
                     "client_create", client_id=client_id, now=self._now(), secret_digest=hashed, **_columns(client)
@@ -122,7 +122,7 @@ class Clients:
         One that becomes public loses its secrets; one that becomes confidential gets its first by `rotate_secret`.
         """
         kept = changes.about.logo
-        with judged():
+        with translate_violations():
             async with self._database.transaction() as statements:
                 found = await statements.value(
                     "client_update", client_id=client_id, logo=kept, now=self._now(), **_columns(changes)

@@ -54,7 +54,7 @@ class Clock:
         return now
 
     def compare(self, server: float) -> None:
-        """Judge by the database's clock, seconds since 1970, as it was a moment ago."""
+        """Take the time from the database's clock, seconds since 1970, as it was a moment ago."""
         base, ours = server - self._elapsed(), self.seconds()
         apart, agreed = server - ours, abs(server - self._system()) <= LEAP
         if self._first is None:

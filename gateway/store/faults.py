@@ -35,8 +35,8 @@ _CHECKS: Final = {
 
 
 @contextmanager
-def judged() -> Iterator[None]:
-    """Tell a fault that Postgres found in the data in our words, by the constraint's name, never its message.
+def translate_violations() -> Iterator[None]:
+    """Say in our words what Postgres found wrong with the data, by the constraint's name, never its message.
 
     Raises Conflict for what is taken, OperatorError for what is malformed.
     """

@@ -6,7 +6,7 @@ from typing import Final
 from gateway.model import Scope
 from gateway.store.clock import Now
 from gateway.store.database import ACT_DEADLINE, Database
-from gateway.store.faults import judged
+from gateway.store.faults import translate_violations
 
 _BATCH: Final = 1000  # grants or tokens that one transaction takes a scope from
 
@@ -19,7 +19,7 @@ class Scopes:
 
     async def create(self, name: str, description: str) -> Scope:
         """A new scope. Raises Conflict when there is one of that name, OperatorError when it is malformed."""
-        with judged():
+        with translate_violations():
             await self._database.row("scope_create", name=name, description=description, now=self._now())
         return Scope(name=name, description=description)
 

@@ -4,7 +4,7 @@ from gateway.crypto import Keyring, new_identifier
 from gateway.model import User
 from gateway.store.clock import Now
 from gateway.store.database import ACT_DEADLINE, Database, Row, Statements
-from gateway.store.faults import judged
+from gateway.store.faults import translate_violations
 from gateway.store.guesses import account_digest, name_digest
 from gateway.store.records import SignInCandidate
 from gateway.store.text import storable
@@ -33,7 +33,7 @@ class Users:
 
         Raises Conflict for a username or email address that is taken, OperatorError for a malformed one.
         """
-        with judged():
+        with translate_violations():
             row = await self._database.row(
                 "user_create",
                 subject=new_identifier("u"),
@@ -60,7 +60,7 @@ class Users:
 
         None when there is no such user. The subject stays, with all that was issued. Raises as `create` does.
         """
-        with judged():
+        with translate_violations():
             row = await self._database.row(
                 "user_update", username=username, new_username=new_username, email=email, name=name, now=self._now()
             )
@@ -68,7 +68,7 @@ class Users:
 
     async def set_password(self, username: str, password_hash: str) -> bool:
         """Also ends every session of the user, and forgets the wrong passwords. False when there is no such user."""
-        with judged():
+        with translate_violations():
             async with self._database.transaction() as statements:
                 return await self._forget(
                     await statements.row(

@@ -59,7 +59,7 @@ _CONSENT: Final = "consent"
 async def show(request: web.Request) -> web.Response:
     """GET: a client's request, and whatever its next step is."""
     plane = plane_of(request)
-    asked = await _judged(request)
+    asked = await _validated(request)
     session = await plane.session(request)
     granted = await _granted(plane, asked, session)
     step = authorize.next_step(asked, signed_in=session is not None, granted=granted)
@@ -93,7 +93,7 @@ async def posted(request: web.Request) -> Form:
 async def _sign_in(request: web.Request, form: Form) -> web.Response:
     plane = plane_of(request)
     sign_in.require_ours(request, _PAGE, form)
-    asked = await _judged(request)
+    asked = await _validated(request)
     if form.get("decision") == "deny":
         raise asked.request.denial()
     outcome = await sign_in.attempt(request, form)
@@ -110,7 +110,7 @@ async def _decide(request: web.Request, form: Form) -> web.Response:
     plane, choice = plane_of(request), consent.choice_of(form)
     secret = plane.cookies.form_secret(request)
     flow_id = browser.open_form(plane.keyring, _CONSENT, secret, form.get("csrf_token"))
-    asked = await _judged(request)  # anew: an operator may have taken from the client what it asks for
+    asked = await _validated(request)  # anew: an operator may have taken from the client what it asks for
     session = await plane.session(request)
     flow = None if session is None else await plane.store.flows.find(flow_id, session.session_id)
     if session is None or flow is None:
@@ -179,11 +179,11 @@ def _address(request: web.Request, progress: Progress) -> str:
     return f"{path}?{target_of(request).partition('?')[2]}"
 
 
-async def _judged(request: web.Request) -> Asked:
+async def _validated(request: web.Request) -> Asked:
     plane, query = plane_of(request), query_of(request)
     claimed_by(request, query.get("client_id"))
     client = await plane.store.clients.find(authorize.client_id_of(query))
-    asked = authorize.judge(query, client, frozenset(await plane.scopes()), plane.resources)
+    asked = authorize.validate(query, client, frozenset(await plane.scopes()), plane.resources)
     return replace(asked, progress=Progress(request.match_info.get("progress", "")))
 
 

@@ -64,14 +64,14 @@ async def attempt(request: web.Request, form: Form) -> SignedIn | NotSignedIn:
     candidate = await plane.store.users.sign_in_candidate(login)
     known = plane.cookies.known_browser(request)
     try:
-        return await _judged(request, plane, login, candidate, known, password)
+        return await _check_password(request, plane, login, candidate, known, password)
     except Busy:
         cause = "too many password checks are waiting"
         tell_refusal(request, "sign-in refused", 503, cause, mend=_MORE_WORKERS)
         return NotSignedIn(503, "Many people are signing in right now. Try again in a moment.", _BUSY_SECONDS)
 
 
-async def _judged(
+async def _check_password(
     request: web.Request,
     plane: Plane,
     login: str,

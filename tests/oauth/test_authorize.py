@@ -20,10 +20,10 @@ GOOD = (
 ISSUER = "https://id.example/"
 
 
-def judge(query: str | bytes, by: Client | None = CONFIDENTIAL) -> Asked:
+def validate(query: str | bytes, by: Client | None = CONFIDENTIAL) -> Asked:
     form = forms.parse(query if isinstance(query, bytes) else query.encode())
     authorize.client_id_of(form)
-    return authorize.judge(form, by, SCOPES | {"other"}, frozenset({RESOURCE}))
+    return authorize.validate(form, by, SCOPES | {"other"}, frozenset({RESOURCE}))
 
 
 def without(name: str) -> str:
@@ -31,7 +31,7 @@ def without(name: str) -> str:
 
 
 def test_a_good_request_is_read_whole() -> None:
-    asked = judge(f"{GOOD}&resource={RESOURCE}&login_hint=ada&prompt=login+consent&unknown=1")
+    asked = validate(f"{GOOD}&resource={RESOURCE}&login_hint=ada&prompt=login+consent&unknown=1")
     assert asked.client == CONFIDENTIAL
     assert asked.request == AuthorizationRequest(
         client_id=CONFIDENTIAL.client_id,
@@ -69,7 +69,7 @@ def test_a_good_request_is_read_whole() -> None:
 )
 def test_an_unproven_or_ambiguous_request_is_never_redirected(query: str, by: Client | None) -> None:
     with pytest.raises(PageError):
-        judge(query, by)
+        validate(query, by)
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_an_unproven_or_ambiguous_request_is_never_redirected(query: str, by: Cl
 )
 def test_any_other_fault_goes_back_to_the_client_with_state_and_issuer(query: str, error: str, by: Client) -> None:
     with pytest.raises(RedirectError) as refused:
-        judge(query, by)
+        validate(query, by)
     location = refused.value.location(ISSUER)
     members = parse_qs(urlsplit(location).query, strict_parsing=True)
     assert location.startswith(REDIRECT + "?")
@@ -124,29 +124,29 @@ def test_any_other_fault_goes_back_to_the_client_with_state_and_issuer(query: st
 
 @pytest.mark.parametrize("name", ["request", "request_uri", "response_mode", "prompt", "login_hint", "resource"])
 def test_a_parameter_without_a_value_counts_as_omitted(name: str) -> None:
-    assert judge(f"{GOOD}&{name}=", CONFIDENTIAL) == judge(GOOD, CONFIDENTIAL)
+    assert validate(f"{GOOD}&{name}=", CONFIDENTIAL) == validate(GOOD, CONFIDENTIAL)
 
 
 def test_a_client_may_be_exempt_from_pkce_if_it_holds_a_secret() -> None:
     query = without("code_challenge").replace("&code_challenge_method=S256", "")
-    assert judge(query, client(pkce_required=False)).request.code_challenge is None
+    assert validate(query, client(pkce_required=False)).request.code_challenge is None
 
 
 def test_the_order_of_scopes_is_free_and_repeats_count_once() -> None:
-    one = judge(GOOD.replace("notes:read", "notes:read+notes:write")).request
-    other = judge(GOOD.replace("notes:read", "notes:write+notes:read+notes:write")).request
+    one = validate(GOOD.replace("notes:read", "notes:read+notes:write")).request
+    other = validate(GOOD.replace("notes:read", "notes:write+notes:read+notes:write")).request
     assert one.scopes == other.scopes == {"notes:read", "notes:write"}
 
 
 @pytest.mark.parametrize("query", [without("scope"), without("scope") + "&scope="])
 def test_without_a_scope_all_of_the_clients_are_asked_for(query: str) -> None:
-    assert judge(query, client(scopes=frozenset({"notes:read", "gone"}))).request.scopes == {"notes:read"}
+    assert validate(query, client(scopes=frozenset({"notes:read", "gone"}))).request.scopes == {"notes:read"}
 
 
 @given(st.binary(min_size=1))
 def test_state_comes_back_exactly_on_success_and_on_errors(state: bytes) -> None:
     raw = (without("state") + "&state=").encode() + quote_from_bytes(state, safe="").encode()
-    asked = judge(raw).request
+    asked = validate(raw).request
     refusal = asked.refusal("access_denied", "no").location(ISSUER)
     success = asked.success_location("gwc_x", ISSUER)
     for location in (refusal, success):
@@ -156,7 +156,7 @@ def test_state_comes_back_exactly_on_success_and_on_errors(state: bytes) -> None
 
 
 def test_no_state_stays_no_state() -> None:
-    assert "state" not in judge(without("state")).request.success_location("gwc_x", ISSUER)
+    assert "state" not in validate(without("state")).request.success_location("gwc_x", ISSUER)
 
 
 READ = frozenset({"notes:read"})
@@ -182,12 +182,12 @@ NOTHING = frozenset[str]()
 def test_consent_is_asked_unless_it_stands(
     by: Client, prompt: str, signed_in: bool, granted: frozenset[str], step: Step
 ) -> None:
-    asked = judge(f"{GOOD}&prompt={prompt}", by)
+    asked = validate(f"{GOOD}&prompt={prompt}", by)
     assert authorize.next_step(asked, signed_in=signed_in, granted=granted) is step
 
 
 def test_a_request_for_nothing_is_asked_although_nothing_is_covered_by_anything() -> None:
-    asked = judge(without("scope"), client(scopes=NOTHING))
+    asked = validate(without("scope"), client(scopes=NOTHING))
     assert authorize.next_step(asked, signed_in=True, granted=NOTHING) is Step.ASK
 
 
@@ -202,7 +202,7 @@ def test_a_request_for_nothing_is_asked_although_nothing_is_covered_by_anything(
 )
 def test_prompt_none_shows_no_page(by: Client, signed_in: bool, granted: frozenset[str], error: str) -> None:
     with pytest.raises(RedirectError) as refused:
-        authorize.next_step(judge(f"{GOOD}&prompt=none", by), signed_in=signed_in, granted=granted)
+        authorize.next_step(validate(f"{GOOD}&prompt=none", by), signed_in=signed_in, granted=granted)
     assert refused.value.error.error == error
 
 
@@ -219,7 +219,7 @@ def test_prompt_none_shows_no_page(by: Client, signed_in: bool, granted: frozens
     ],
 )
 def test_a_client_can_ask_for_a_page_that_nothing_else_needs(prompt: str, step: Step) -> None:
-    asked = judge(f"{GOOD}&prompt={prompt}", CONFIDENTIAL)
+    asked = validate(f"{GOOD}&prompt={prompt}", CONFIDENTIAL)
     assert authorize.next_step(asked, signed_in=True, granted=SCOPES) is step
     done = asked.identified()
     assert authorize.next_step(done, signed_in=True, granted=SCOPES) is (
@@ -244,7 +244,7 @@ def test_a_client_can_ask_for_a_page_that_nothing_else_needs(prompt: str, step: 
 def test_what_a_person_did_is_not_asked_of_them_again(
     prompt: str, progress: Progress, still: str, then: Progress
 ) -> None:
-    asked = replace(judge(f"{GOOD}&prompt={prompt.replace(' ', '+')}"), progress=progress)
+    asked = replace(validate(f"{GOOD}&prompt={prompt.replace(' ', '+')}"), progress=progress)
     assert asked.prompt == frozenset(still.split())
     assert asked.identified().progress is then
 
@@ -276,7 +276,7 @@ def test_another_parameter_is_another_field() -> None:
         acr_values: tuple[str, ...] = ()
         max_age: int | None = None
 
-    asked = judge(f"{GOOD}&resource={RESOURCE}").request
+    asked = validate(f"{GOOD}&resource={RESOURCE}").request
     known = {field.name: getattr(asked, field.name) for field in fields(asked)}
     wider = Wider(**known, nonce="n", acr_values=("a", "b"), max_age=60)
     assert Wider.from_json(wider.to_json()) == wider
@@ -287,7 +287,7 @@ def test_another_parameter_is_another_field() -> None:
 
 @pytest.mark.parametrize("hint", ["%00", "%ff", "a%00%edb", "%ed%a0%80"])
 def test_a_hint_that_no_database_could_hold_is_made_one_that_it_can(hint: str) -> None:
-    text = judge(f"{GOOD}&login_hint={hint}").request.login_hint
+    text = validate(f"{GOOD}&login_hint={hint}").request.login_hint
     assert text is not None
     assert "\0" not in text
     assert text.encode().decode() == text
