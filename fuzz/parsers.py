@@ -206,7 +206,7 @@ def credential_taken(data: bytes) -> None:
         split(data)
     with suppress(MalformedCredential):
         mac.parse(data)
-    mac.usual(data)
+    mac.common_form(data)
 
 
 # -- heads, targets, the log -----------------------------------------------------------------------------------

@@ -246,12 +246,12 @@ async def _new_client(asked: Asked, store: Store, settings: Settings) -> NewClie
     mac, scopes = settings.config.mac, frozenset(asked.scope)
     if not scopes:
         scopes = frozenset(await store.scopes.defined(settings.config.scopes))
-    usual: tuple[GrantType, ...] = ("authorization_code", "refresh_token") if asked.redirect_uri else ()
+    by_redirect: tuple[GrantType, ...] = ("authorization_code", "refresh_token") if asked.redirect_uri else ()
     start = NewClient(
         name="",
         confidential=not asked.public,
         redirect_uris=(),
-        grant_types=frozenset(usual),
+        grant_types=frozenset(by_redirect),
         scopes=scopes,
         token_type=settings.config.tokens.type,
         mac_drafts=mac.drafts[:1],

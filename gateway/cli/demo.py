@@ -167,9 +167,9 @@ class _Announcement:
     def _run(self) -> None:
         try:
             made = provision(self._place)
-            lines = [json.dumps(made)] if self._as_json else _told(made, time.monotonic() - self._started)
+            lines = [json.dumps(made)] if self._as_json else _instructions(made, time.monotonic() - self._started)
             click.echo("\n".join(lines))
-        except BaseException as exc:  # noqa: BLE001  # told by `end`, in the main thread
+        except BaseException as exc:  # noqa: BLE001  # raised by `end`, in the main thread
             self._fault = exc
             os.kill(os.getpid(), signal.SIGTERM)
 
@@ -185,7 +185,7 @@ class _Announcement:
 
 
 def _address(listen: str | None) -> tuple[str, int]:
-    """Where to listen, as it was asked for or usual."""
+    """The address to listen at: the one asked for, else the default."""
     return split_listen(value("--listen", listen or _LISTEN, ListenAddress))
 
 
@@ -380,10 +380,10 @@ def _authorization_request(place: Place, client_id: str) -> dict[str, str]:
     return {"url": url, "state": state, "code_verifier": verifier}
 
 
-# -- what is told ----------------------------------------------------------------------------------------------
+# -- what is printed -------------------------------------------------------------------------------------------
 
 
-def _told(made: dict[str, Any], seconds: float) -> Iterator[str]:
+def _instructions(made: dict[str, Any], seconds: float) -> Iterator[str]:
     issuer, client, user = made["issuer"], made["client"], made["user"]
     mac, request = made["mac_token"], made["authorization_request"]
     bearer = f"'Authorization: Bearer {made['token']['access_token']}'"

@@ -27,11 +27,11 @@ class _Service(Verb):
                 raise
             from gateway.observe import get_logger
 
-            told, log = Refusal.of(exc), get_logger("gateway.supervisor")
-            mend = {"statements": told.statements} if told.statements else {}
-            for fault in told.message.splitlines():
-                log.critical("cannot start", fault=fault, exit_code=told.exit_code, **mend)
-            raise click.exceptions.Exit(told.exit_code) from exc
+            refusal, log = Refusal.of(exc), get_logger("gateway.supervisor")
+            mend = {"statements": refusal.statements} if refusal.statements else {}
+            for fault in refusal.message.splitlines():
+                log.critical("cannot start", fault=fault, exit_code=refusal.exit_code, **mend)
+            raise click.exceptions.Exit(refusal.exit_code) from exc
 
 
 @click.command(cls=_Service, epilog="Example: gateway serve --config /etc/gateway/config.toml --workers 4")

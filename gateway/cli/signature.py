@@ -75,7 +75,7 @@ def sign(
     parameters |= {} if expires is None else {"expires": expires}
     parameters |= {"nonce": secrets.token_urlsafe(16) if nonce is None else nonce, "keyid": keyid}
     try:
-        stated = InnerList((*_usual(message), *_components(cover)), parameters)
+        stated = InnerList((*_least(message), *_further(cover)), parameters)
         inputs, value = signatures.render(signatures.sign(secret, message, stated, label))
         signatures.parse([inputs.encode()], [value.encode()])  # what the gateway would not read is not printed
         base = signature_base(message, stated).decode("ascii")
@@ -119,14 +119,14 @@ def _fields(lines: tuple[str, ...]) -> Fields:
     return tuple(fields)
 
 
-def _usual(message: Message) -> tuple[Item, ...]:
-    """What is covered at least."""
+def _least(message: Message) -> tuple[Item, ...]:
+    """The components that a signature must cover: the method, the target and, with a body, its digest."""
     names = ("@method", "@target-uri", *(("content-digest",) if message.has_body else ()))
     return tuple(Item(name, {}) for name in names)
 
 
-def _components(cover: tuple[str, ...]) -> tuple[Item, ...]:
-    """The components to cover beside the usual ones: bare names, or identifiers as a signature's input spells them.
+def _further(cover: tuple[str, ...]) -> tuple[Item, ...]:
+    """The components to cover beside those that must be: bare names, or identifiers as a signature's input spells them.
 
     Raises MalformedCredential.
     """

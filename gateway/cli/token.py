@@ -80,10 +80,10 @@ def inspect(token: str, path: Path, as_json: bool) -> None:
         access = await store.access_tokens.find(token)
         return {**answer, **known, **({} if access is None else _details(access))}
 
-    told = in_store(path, act)
+    answer = in_store(path, act)
     if not as_json:  # issued_at and expires_at say it in words
-        told = {name: item for name, item in told.items() if name not in ("iat", "exp")}
-    show(told, as_json=as_json)
+        answer = {name: item for name, item in answer.items() if name not in ("iat", "exp")}
+    show(answer, as_json=as_json)
 
 
 @command.command(epilog="Example: gateway token revoke --user ada")

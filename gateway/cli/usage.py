@@ -1,4 +1,4 @@
-"""Wrong usage, told as every other fault is: one line that names what was given and what would be right.
+"""Wrong usage, reported as every other fault is: one line that names what was given and what would be right.
 
 Commands are `Verb`s and groups of them are `Noun`s, so that none of click's own several lines get out.
 """
@@ -32,14 +32,14 @@ class Verb(click.Command):
     allow_extra_args = True  # they are refused below, in our words
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        with _told(ctx):
+        with _our_words(ctx):
             rest = super().parse_args(ctx, args)
         if rest and not ctx.resilient_parsing:
             raise WrongUsage(f"{rest[0]!r}: is one argument too many; {_see(ctx)}")
         return rest
 
     def invoke(self, ctx: click.Context) -> Any:
-        with _told(ctx):
+        with _our_words(ctx):
             return super().invoke(ctx)
 
 
@@ -49,7 +49,7 @@ class Noun(click.Group):
     command_class = Verb
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        with _told(ctx):
+        with _our_words(ctx):
             return super().parse_args(ctx, args)
 
     def resolve_command(
@@ -62,7 +62,7 @@ class Noun(click.Group):
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
-        with _told(ctx):
+        with _our_words(ctx):
             return super().invoke(ctx)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -74,7 +74,8 @@ class Noun(click.Group):
 
 
 @contextlib.contextmanager
-def _told(ctx: click.Context) -> Iterator[None]:
+def _our_words(ctx: click.Context) -> Iterator[None]:
+    """Raise WrongUsage, in one line, for whatever usage error click finds."""
     try:
         yield
     except click.UsageError as exc:

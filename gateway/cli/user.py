@@ -77,7 +77,7 @@ def create(
 
     async def act(store: Store, settings: Settings) -> User:
         _require_good(password, settings, username, email)
-        with _told(username, email):
+        with _naming_option(username, email):
             return await store.users.create(username, email, name, hash_password(password))
 
     shown = record(in_store(path, act))
@@ -125,7 +125,7 @@ def update(
         value("--name", name, Name)
 
     async def act(store: Store, _: Settings) -> User | None:
-        with _told(new_username, email):
+        with _naming_option(new_username, email):
             return await store.users.update(username, new_username, email, name)
 
     changed = in_store(path, act)
@@ -232,8 +232,8 @@ def record(user: User) -> dict[str, object]:
 
 
 @contextmanager
-def _told(username: str | None, email: str | None) -> Iterator[None]:
-    """Name the option whose value the database refused."""
+def _naming_option(username: str | None, email: str | None) -> Iterator[None]:
+    """Raise what the database refused with the name of the option that gave the value."""
     given = {"username": username, "email": email}
     try:
         yield

@@ -25,7 +25,7 @@ def is_host(host: str) -> bool:
     return _HOST_NAME.fullmatch(host.lower()) is not None
 
 
-def usual(host: str) -> str:
+def canonical_host(host: str) -> str:
     """A host as clients write it: in lower case, an IPv6 address in its shortest form (RFC 5952)."""
     return f"[{IPv6Address(host[1:-1])}]" if host.startswith("[") else host.lower()
 

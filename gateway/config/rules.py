@@ -5,7 +5,7 @@ from ipaddress import ip_address
 from itertools import product
 from typing import Final
 
-from gateway.config.addresses import split_listen, split_origin, usual
+from gateway.config.addresses import canonical_host, split_listen, split_origin
 from gateway.config.faults import Draft, Fault, Readable, shown
 from gateway.config.tables import Config, scopes_of
 from gateway.config.toml import dotted
@@ -125,8 +125,10 @@ def _covers(wildcard: str, host: str) -> bool:
 
 def _public_url(draft: Draft) -> Iterator[Fault]:
     url = draft.get("server", "public_url")
-    if url is not None and (host := split_origin(url)[1]) != usual(host):
-        yield Fault("server.public_url", f'clients write its host as "{usual(host)}"; write that, not {shown(url)}')
+    if url is not None and (host := split_origin(url)[1]) != canonical_host(host):
+        yield Fault(
+            "server.public_url", f'clients write its host as "{canonical_host(host)}"; write that, not {shown(url)}'
+        )
 
 
 def _prefix(draft: Draft) -> Iterator[Fault]:

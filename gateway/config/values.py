@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, GetCoreSchemaHandle
 from pydantic_core import CoreSchema
 from pydantic_core.core_schema import no_info_before_validator_function
 
-from gateway.config.addresses import LISTEN, ORIGIN, Wanted, is_host, split_listen, split_origin, usual
+from gateway.config.addresses import LISTEN, ORIGIN, Wanted, canonical_host, is_host, split_listen, split_origin
 from gateway.model import is_scope_token
 
 AuthScheme = Literal["bearer", "mac", "signature"]
@@ -106,7 +106,7 @@ def _host_name(value: object) -> str:
     lowered = _text(value, wanted).lower().removesuffix(".")
     if not is_host(lowered):
         raise Wanted(wanted)
-    return usual(lowered)
+    return canonical_host(lowered)
 
 
 def _authority(value: object) -> str:

@@ -42,8 +42,8 @@ def challenges(
         "scope": scope,
         "resource_metadata": metadata_url(resource),
     }
-    usual = {name: value for name, value in given.items() if not name.startswith("error")}
-    return tuple(_challenge(scheme, given if scheme in used else usual) for scheme in schemes)
+    without_error = {name: value for name, value in given.items() if not name.startswith("error")}
+    return tuple(_challenge(scheme, given if scheme in used else without_error) for scheme in schemes)
 
 
 def _challenge(scheme: str, given: Mapping[str, str | None]) -> bytes:

@@ -110,8 +110,8 @@ def explain(
 ) -> Explanation:
     """Whether a request verifies with this key and, if not, why. Raises nothing, whatever the request holds.
 
-    Without a key, only what keeps the gateway from reading the credential is told. `client_string` is what the client
-    says that it signed; it is shown unless another string proves to be it.
+    Without a key, only what keeps the gateway from reading the credential is explained. `client_string` is what the
+    client says that it signed; it is shown unless another string proves to be it.
     """
     attributes, faults = _read(request, rules)
     if key is None or not {"nonce", "mac"} <= attributes.keys():
@@ -157,8 +157,8 @@ def _read(request: Request, rules: Rules) -> tuple[dict[str, str], list[Cause]]:
         read = mac.parse(rest)
         signed.from_mac(read, request.covered)
     except mac.OtherDraft as exc:
-        told = f"{exc} {mac.accepted(rules.drafts, rules.algorithms)}"
-        return {}, [Cause(name="draft_mismatch", said=told)]
+        said = f"{exc} {mac.accepted(rules.drafts, rules.algorithms)}"
+        return {}, [Cause(name="draft_mismatch", said=said)]
     except MalformedCredential as exc:
         said = f"The gateway cannot read it (400): {exc}"
         return _leniently(value.decode("latin-1").partition(" ")[2]), [Cause(name="malformed", said=said)]
@@ -193,24 +193,24 @@ def _of_signature(
     """What the client signed, and why the MAC does not fit what the gateway makes."""
     found = search(parts, hints, meant.__contains__)
     if found is not None:
-        return found.parts.text(), _told(found, meant)
+        return found.parts.text(), _causes_of(found, meant)
     if client_string is None:
         return None, [Cause(name="another_key_or_string", said=_UNEXPLAINED)]
     whole = client_string if client_string.endswith(b"\n") else client_string + b"\n"
     for string in dict.fromkeys((client_string, whole, client_string + b"\n\n", whole + b"\n")):  # shells drop the last
         found = search_keys(string, parts, hints, meant.__contains__)
         if found is not None:
-            return string, [*_of_difference(string, parts), *_told(found, meant)]
+            return string, [*_of_difference(string, parts), *_causes_of(found, meant)]
     return whole, [Cause(name="another_key", said=_ANOTHER_KEY), *_of_difference(whole, parts)]
 
 
-def _told(found: Found, meant: Mapping[bytes, Cause | None]) -> list[Cause]:
+def _causes_of(found: Found, meant: Mapping[bytes, Cause | None]) -> list[Cause]:
     spelling = meant[found.parts.digest()]
     return [*found.causes, *([] if spelling is None else [spelling])]
 
 
 def _of_difference(client_string: bytes, parts: Parts) -> list[Cause]:
-    """What is told of two strings whose difference no usual mistake makes: the element where they part."""
+    """The cause for two strings that differ as by no common mistake: the element where they part."""
     difference = first_difference(client_string, parts.text())
     if difference is None:
         return []

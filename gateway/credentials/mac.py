@@ -58,7 +58,7 @@ _WANTED: Final = {
     "mac": "must be base64",
 }
 # Draft 01 as nearly all clients write it, in one step. Whatever has another form is none the worse for it: see `parse`.
-_USUAL = re.compile(
+_COMMON_FORM = re.compile(
     rb'id="(%(plain)b{1,256})", ?ts="([1-9][0-9]{0,14})", ?nonce="(%(plain)b{1,128})", ?'
     rb'mac="([A-Za-z0-9+/]{27}=|[A-Za-z0-9+/]{43}=)"' % {b"plain": _CHARACTER.encode()}
 )
@@ -126,12 +126,12 @@ def accepted(drafts: Sequence[MacDraft], algorithms: Sequence[MacAlgorithm]) -> 
     return f"Accepted: {forms} with {' or '.join(algorithms)}."
 
 
-def usual(value: bytes) -> tuple[bytes, bytes, bytes, bytes] | None:
-    """Token, ts, nonce and mac of a credential of draft 01 in its usual form, without ext; else None.
+def common_form(value: bytes) -> tuple[bytes, bytes, bytes, bytes] | None:
+    """Token, ts, nonce and mac of a credential of draft 01 in its common form, without ext; else None.
 
     `parse` reads the same from it, and more forms. Whether the base64 is spelt right is not looked at.
     """
-    found = _USUAL.fullmatch(value)
+    found = _COMMON_FORM.fullmatch(value)
     return None if found is None else (found[1], found[2], found[3], found[4])
 
 

@@ -119,7 +119,7 @@ def read_mac(rest: bytes, covered: mac.Covered) -> Signed:
 
     The form that nearly all clients send is read in one step, to the same claim.
     """
-    found = mac.usual(rest)
+    found = mac.common_form(rest)
     if found is None:
         return from_mac(mac.parse(rest), covered)
     token, ts, nonce, stated = found

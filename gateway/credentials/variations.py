@@ -86,7 +86,7 @@ class Hints:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One mistake: what it makes of the parts, and how it is told."""
+    """One mistake: what it makes of the parts, and the cause to name for it."""
 
     cause: Cause
     make: Callable[[Parts], Parts]
@@ -363,14 +363,14 @@ def _layout(parts: Parts, hints: Hints) -> Iterator[Change]:
     ts, nonce = parts.elements.get("ts", ""), parts.elements["nonce"]
     order = parts.order
     if order == ELEMENTS["01"]:
-        told = Cause(name="draft_mismatch", said="The client signed draft 00's string, but its header is draft 01's.")
+        cause = Cause(name="draft_mismatch", said="The client signed draft 00's string, but its header is draft 01's.")
         for given in (f"{ts}:{nonce}", nonce):
-            yield Change(told, _as_00(given))
+            yield Change(cause, _as_00(given))
     else:
-        told = Cause(name="draft_mismatch", said="The client signed draft 01's string, but its header is draft 00's.")
+        cause = Cause(name="draft_mismatch", said="The client signed draft 01's string, but its header is draft 00's.")
         age, _, random = nonce.partition(":")
         for first, second in ((age, random), (age, nonce), ("", nonce)):
-            yield Change(told, _as_01(first, second))
+            yield Change(cause, _as_01(first, second))
     lost = "" if parts.elements.get(order[-1]) else f", or the empty line of an absent {order[-1]}"
     line = Cause(name="line_ends", said=f"The client left out the line end after the last element{lost}.")
     yield Change(line, _with(last_line_end=False))

@@ -40,7 +40,7 @@ class Clock:
         self._latest = system()
         self._base = self._latest - elapsed()  # what to add to `elapsed` for the time that is expected
         self._first: float | None = None  # the base when the database was first seen
-        self._told = False  # that the database's clock is another
+        self._differs = False  # whether the database's clock did when last compared
 
     def __call__(self) -> datetime:
         return datetime.fromtimestamp(self.seconds(), UTC)
@@ -90,9 +90,9 @@ class Clock:
 
     def _tell(self, apart: float) -> None:
         """Say once that the database's clock is another, and once that it is not any more."""
-        if (abs(apart) > LEAP) != self._told:
-            self._told = not self._told
-            if self._told:
+        if (abs(apart) > LEAP) != self._differs:
+            self._differs = not self._differs
+            if self._differs:
                 _log.warning("this worker's clock and the database's differ", seconds=round(-apart), mend=_MEND)
             else:
                 _log.info("this worker's clock and the database's agree again")

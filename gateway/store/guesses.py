@@ -30,8 +30,8 @@ _NAME_WRITTEN_FROM: Final = 2  # names that are typed once, which anybody can in
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Whether a guess is heard: `wait` is for how many seconds the name is told "too many", 0 if it is not; of a
-    `barred` account every attempt is a wrong one."""
+    """What earlier guesses leave of an attempt: for `wait` seconds more the name is refused as tried too often, 0 if it
+    is not; at a `barred` account every attempt is a wrong one."""
 
     wait: float
     barred: bool
@@ -51,7 +51,7 @@ class Guess:
         self._names = {name_digest(keyring, name) for name in names}
 
     async def standing(self) -> Standing:
-        """Whether it is heard, by all that is written and what this process has counted since."""
+        """The attempt's standing, by the counts that are written and what this process has counted since."""
         await self._tally.read(self._browser, [self._account, *self._names | {self._name}])
         name = (self._name, self._browser)
         locked = self._tally.failures(name) >= WRONG_PASSWORDS

@@ -215,8 +215,8 @@ def _json(request: web.Request, status: int, text: str, headers: dict[str, str] 
     return json(members, status=status, headers=headers)
 
 
-def told(request: web.Request, status: int, title: str, text: str, links: Sequence[Link]) -> web.Response:
-    """What went wrong, as a page with its ways out, or as JSON for a client that would rather have that."""
+def failure(request: web.Request, status: int, title: str, text: str, links: Sequence[Link]) -> web.Response:
+    """A failure as a page with the ways on from it, or as JSON for a client that would rather have that."""
     if prefers_json(request):
         return _json(request, status, f"{title}. {text}")
     return pages.error_page(request, status, title, text, links)
@@ -226,7 +226,7 @@ def _page(request: web.Request, status: int, text: str, *, title: str = "", retr
     """A page for people; with `retry` it leads to the address that it has, where every form of ours begins anew."""
     again = (Link("Try again", target_of(request)),) if retry else ()
     account = Link("Go to your account", f"{plane_of(request).prefix}/account")
-    return told(request, status, title or words.of(status).title, text, (*again, account))
+    return failure(request, status, title or words.of(status).title, text, (*again, account))
 
 
 def _wants_page(request: web.Request) -> bool:

@@ -165,7 +165,7 @@ def _decided_before(request: web.Request, name: str, *, denied: bool) -> web.Res
         Link("Decide again", _address(request, Progress.CONSENT)),
         Link("Connected applications", f"{plane_of(request).prefix}/account"),
     )
-    return answers.told(request, 409, title, text, links)
+    return answers.failure(request, 409, title, text, links)
 
 
 def _ask(request: web.Request) -> web.Response:

@@ -37,9 +37,9 @@ def refusal_page(settings: Settings) -> RefusalPage:
     }
 
     def page(status: int, request_id: str) -> tuple[dict[str, str], bytes]:
-        told = words.of(status)
-        said = {"title": escape(told.title), "text": escape(told.text), "request_id": escape(request_id)}
-        return dict(fixed), blank.substitute(always, **said).encode("utf-8", "replace")
+        message = words.of(status)
+        blanks = {"title": escape(message.title), "text": escape(message.text), "request_id": escape(request_id)}
+        return dict(fixed), blank.substitute(always, **blanks).encode("utf-8", "replace")
 
     return page
 

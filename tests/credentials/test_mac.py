@@ -385,7 +385,7 @@ def test_usual_form_is_draft_01_without_ext_and_says_the_same(
     covered: mac.Covered, credentials: mac.Credentials, algorithm: MacAlgorithm
 ) -> None:
     signed = _signed(covered, credentials, algorithm)
-    found = mac.usual(mac.render(signed).removeprefix("MAC ").encode())
+    found = mac.common_form(mac.render(signed).removeprefix("MAC ").encode())
     assert (found is not None) == (signed.ts is not None and signed.ext is None)
     if found is not None:
         token, ts, nonce, stated = found
@@ -406,7 +406,7 @@ def test_what_the_usual_form_proves_the_reader_of_all_forms_proves_too(
     value = mac.render(replace(_signed(covered, credentials, algorithm), ext=None)).removeprefix("MAC ").encode()
     at = data.draw(st.integers(0, len(value)))
     changed = value[:at] + data.draw(st.binary(max_size=3)) + value[at + data.draw(st.integers(0, 3)) :]
-    if mac.usual(changed) is None:
+    if mac.common_form(changed) is None:
         return
     try:
         read = from_mac(mac.parse(changed), covered)
@@ -430,7 +430,7 @@ def test_what_the_usual_form_proves_the_reader_of_all_forms_proves_too(
 def test_usual_form_has_the_same_bounds(name: str, value: str, reads: bool) -> None:
     attributes = {"id": "gwa_x", "ts": "1", "nonce": "n", "mac": "A" * 43 + "="} | {name: value}
     text = ", ".join(f'{name}="{value}"' for name, value in attributes.items())
-    found = mac.usual(text.encode())
+    found = mac.common_form(text.encode())
     assert (found is not None) == reads
     if found is not None:
         assert mac.parse(text.encode()) == mac.Credentials(**attributes)
