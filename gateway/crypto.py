@@ -192,7 +192,7 @@ class Keyring:
         return self.key_id + nonce + cipher.encrypt(nonce, plaintext, row.encode())
 
     def unseal(self, purpose: str, row: str, sealed: bytes) -> bytes:
-        """What `seal` was given. Raises UnsealError when it was not sealed by us for this purpose and row."""
+        """The text that `seal` was given. Raises UnsealError when it was not sealed by us for this purpose and row."""
         from cryptography.exceptions import InvalidTag
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 

@@ -217,7 +217,7 @@ def _places(failure: BaseException) -> list[str]:
 
 
 class _Stderr:
-    """Where lines go: whatever sys.stderr is at that moment; a stderr that is gone stops nobody."""
+    """The stream of log lines: whatever sys.stderr is at that moment; a stderr that is gone stops nobody."""
 
     __slots__ = ("name",)
 

@@ -15,7 +15,7 @@ _MOST_USED: Final = 10_000
 
 
 def fault_of(password: str, least: int, names: Iterable[str] = ()) -> str | None:
-    """What is wrong with a new password of a person with these names, None if nothing is. `least` is in characters."""
+    """The fault of a new password of a person with these names, None if it has none. `least` is in characters."""
     if not least <= len(password) <= LONGEST or "\0" in password:
         return f"a password must be {least} to {LONGEST} characters long (passwords.min_length)"
     folded = password.casefold()

@@ -28,7 +28,7 @@ from gateway.supervisor.lifeline import become, die_with_parent, is_child_of
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """What a plane does with its listener when it is told to. `accept` begins to take connections, `close` takes no
+    """A plane's listener, as its process uses it. `accept` begins to take connections, `close` takes no
     more, and `drain` lets what is in flight end, for so many seconds."""
 
     accept: Callable[[], Awaitable[None]]

@@ -31,7 +31,7 @@ _NOUNS: Final = {
 
 
 class Refusal(click.ClickException):
-    """What the operator can mend: its lines go to stderr as they are."""
+    """A fault that the operator can mend: its lines go to stderr as they are."""
 
     exit_code = 1
 

@@ -286,7 +286,7 @@ def _merged(asked: Asked, start: NewClient) -> NewClient:
 
 
 async def _checked(client: NewClient, asked: Asked, store: Store, settings: Settings) -> NewClient:
-    """The client, if it can be. Raises OperatorError that names the option and the mend."""
+    """The client, if it may be so. Raises OperatorError that names the option and the mend."""
     if asked.name is not None:
         value("--name", asked.name, Name)
     for uri in asked.redirect_uri:
@@ -335,7 +335,7 @@ def _require_mac(asked: Asked, client: NewClient, mac: Mac) -> None:
 
 
 def _conflict(client: NewClient) -> str | None:
-    """Why these properties do not go together, if they do not."""
+    """The reason why these properties do not go together, None if they do."""
     grants = client.grant_types
     if not client.confidential and client.first_party:
         return "--first-party: only a confidential client may skip consent, since anybody can pose as a public one"

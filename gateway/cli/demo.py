@@ -104,7 +104,7 @@ name = "Gateway demo"
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a demo lives."""
+    """The configuration file and the addresses of a demo."""
 
     config: Path
     listen: str
@@ -224,7 +224,7 @@ def _usable_folder(asked: Path | None) -> Path:
 
 
 def _user_of(folder: Path) -> SystemUser:
-    """Whose the demo is: ours, or for root the one who the database and the workers run as."""
+    """The owner of the demo: ourselves, or for root the system user that the database and the workers run as."""
     return system_user_for(folder / "gateway-data")
 
 
@@ -237,7 +237,7 @@ def _opened(path: Path, flags: int) -> int:
 
 @contextmanager
 def _alone_in(folder: Path) -> Iterator[None]:
-    """One demo a folder: a second one would give the first another configuration."""
+    """Hold the folder's lock: a second demo there would give the first another configuration."""
     try:
         lock = _opened(folder / ".demo.lock", os.O_RDWR)
     except OSError as exc:

@@ -235,7 +235,7 @@ def key_of(key: str | None, *, from_stdin: bool) -> bytes | None:
 
 
 def needed_key_of(key: str | None, *, from_stdin: bool) -> bytes:
-    """The same, where there must be one."""
+    """The key that the options name. Raises UsageError where they name none."""
     secret = key_of(key, from_stdin=from_stdin)
     if secret is None:
         raise click.UsageError("--key: must be given; --key-stdin or $GATEWAY_MAC_KEY is safer")
@@ -255,7 +255,7 @@ def body_of(text: str | None, file: Path | None) -> bytes | None:
 
 
 def covered_by(url: str, method: str, option: str = "--url") -> mac.Covered:
-    """What a signature of a request to `url` covers. Raises OperatorError."""
+    """The parts of a request to `url` that a signature covers. Raises OperatorError."""
     found = _URL.fullmatch(url)
     port = 0 if found is None else int(found[3] or _PORTS[found[1]])
     if found is None or not 1 <= port <= 65535:

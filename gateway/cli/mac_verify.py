@@ -173,7 +173,7 @@ def _address(asked: Asked, settings: Settings | None, route: Route | NoRoute | N
 
 
 def _addresses(asked: Asked, settings: Settings | None) -> list[tuple[str, str]]:
-    """What a client may have called: the URL as given, other names, and what the configuration knows."""
+    """The addresses that a client may have called: the URL as given, other names, and what the configuration knows."""
     port = str(asked.called.port)
     known = [(asked.called.host, port)]
     for name in asked.hosts:

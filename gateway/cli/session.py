@@ -90,7 +90,7 @@ async def database(settings: Settings) -> AsyncIterator[tuple[Settings, str]]:
 
 
 def in_store(path: Path, act: Callable[[Store, Settings], Awaitable[T]]) -> T:
-    """What `act` gives with the store of the configuration at `path`. Raises OperatorError and StoreUnavailable."""
+    """The result of `act` with the store of the configuration at `path`. Raises OperatorError and StoreUnavailable."""
 
     async def run() -> T:
         async with database(config.load(path)) as (settings, dsn):

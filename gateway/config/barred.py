@@ -1,4 +1,4 @@
-"""Why a file cannot be read, for whoever is to mend that: what bars the way, whose it is, and who we are."""
+"""The reason why a file cannot be read, for the operator to mend: what bars the way, whose it is, and who we are."""
 
 import os
 import pwd
@@ -13,7 +13,7 @@ def reason(exc: OSError, path: Path) -> str:
 
 
 def whose(path: Path) -> str:
-    """What bars the way to `path`, whose that is, and who we are: `it belongs to root (mode 0600), and we are ada`."""
+    """The obstacle on the way to `path`, and who we are: `it belongs to root (mode 0600), and we are ada`."""
     me = name_of(os.geteuid())
     for place in (*reversed(path.absolute().parents), path.absolute()):
         try:

@@ -37,7 +37,7 @@ _LIBPQ: Final = frozenset({
 
 
 def fault_of(url: str) -> str | None:
-    """What is wrong with an address that begins with one of SCHEMES, and the mend."""
+    """The fault of an address that begins with one of SCHEMES, and the mend."""
     if url in SCHEMES:
         return "it names no database; write postgresql://USER@HOST/DATABASE, or postgresql:///DATABASE for one here"
     if not url.isprintable() or " " in url or "%00" in url:

@@ -72,7 +72,7 @@ def validated(tables: Mapping[str, Any]) -> tuple[Config | None, list[Fault]]:
 
 
 class RouteNames:
-    """How people know the routes of a file, who would have to count them otherwise."""
+    """The names of a file's routes, so that nobody has to count them."""
 
     def __init__(self, tables: Mapping[str, Any]) -> None:
         routes = tables.get("routes")
@@ -188,7 +188,7 @@ def _known_keys(location: tuple[str | int, ...]) -> str:
 
 
 def _example(location: tuple[str | int, ...]) -> str:
-    """What may stand at a key that must be set."""
+    """An example of what may stand at a key that must be set."""
     table, field = _declared(location)
     if field is not None and field.examples:
         words = [mark.words for mark in field.metadata if isinstance(mark, SuchAs)]
@@ -210,7 +210,7 @@ _TABLES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """What of a file can be read although other parts are broken, so that all faults are reported together.
+    """The parts of a file that can be read although others are broken, so that all faults are reported together.
 
     Absent keys have their defaults; broken ones are left out.
     """

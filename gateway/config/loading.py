@@ -198,7 +198,7 @@ def _fault_of(url: str) -> str | None:
 
 
 def _absent_file(url: str) -> str | None:
-    """Which file that the address needs is not there; asyncpg looks for it where the program was started."""
+    """The fault of an address whose file is not there; asyncpg looks for it where the program was started."""
     for name, file in database_url.files_of(url).items():
         if not _is_readable(Path(file)):
             return f"its {name} names {_named(Path(file).absolute())}, which is not a readable file"
@@ -227,7 +227,7 @@ def _is_readable(path: Path) -> bool:
 
 
 def _open_to_others(path: Path) -> str | None:
-    """What is wrong with the permissions of a key's file: nobody but its owner may read it.
+    """The fault of a key's file that others than its owner may read; None if it has none.
 
     One of root's may be given to a group of its own (0640), for a service that runs as an ordinary user.
     """
@@ -255,7 +255,7 @@ def _key_references(draft: Draft) -> Iterator[tuple[str, SecretReference]]:
 
 
 def _mend_of(reference: SecretReference, base: Path) -> str:
-    """How a key is had that is not there; by a command that lets nobody else read it."""
+    """The mend for a missing key: a command that makes one which nobody else can read."""
     made = "openssl rand -base64 32"
     if reference.file is not None:
         made = f"(umask 077; {made} > {shlex.quote(str(reference.path(base)))})"

@@ -1,4 +1,4 @@
-"""What people and editors are told of the keys: made of their declarations in `tables`, and of nothing else.
+"""Documentation of the keys for people and editors: made of their declarations in `tables`, and of nothing else.
 
 `gateway check-config` prints each. Two are kept in the repository, where a test compares them: config.example.toml and
 docs/configuration.md.
@@ -125,7 +125,7 @@ def _declared(table: type[Table], known: Mapping[str, Any]) -> Iterator[tuple[st
 
 
 def _kind(one: Mapping[str, Any], known: Mapping[str, Any]) -> str:
-    """How a value is written, as its schema has it."""
+    """The way a value is written, by its schema."""
     match one:
         case {"$ref": place}:
             return str(known["$defs"][place.rpartition("/")[2]]["title"])
@@ -164,7 +164,7 @@ def _header(name: str, field: FieldInfo) -> str:
 
 
 def _text(field: FieldInfo) -> str:
-    """What is said of a key, or of the table that it is."""
+    """The text about a key, or about the table that it is."""
     table = table_within(field.annotation)
     if field.description is None and table is not None:
         return _words(table)

@@ -1,4 +1,4 @@
-"""What tables that are each well-formed may not say together."""
+"""Contradictions between settings that are each well-formed."""
 
 from collections.abc import Iterator, Mapping
 from ipaddress import ip_address
@@ -33,7 +33,7 @@ def conflicts(draft: Draft) -> Iterator[Fault]:
 
 
 def warnings(config: Config) -> Iterator[str]:
-    """What works but should be known."""
+    """Warnings: settings that work but should be known."""
     server = config.server
     for index, route in enumerate(config.routes):
         if not route.hosts or server.host in route.hosts:

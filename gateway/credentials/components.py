@@ -229,7 +229,7 @@ class _Components:
         return self._fields.get(name.encode("ascii"), [])
 
     def _counted(self, values: Sequence[bytes]) -> Sequence[bytes]:
-        """The same values, unless more than one request may have parsed would come of all that is named."""
+        """`values`, counted as parsed; _Unfit where one request would have more parsed than it may."""
         self._parsed += sum(map(len, values)) + 2 * len(values)
         if self._parsed > _PARSED:
             raise _Unfit(f"is beyond the {_PARSED} bytes of structured fields that are parsed for one request")

@@ -34,7 +34,7 @@ _ANOTHER_KEY: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """What may be used, by the token and by the configuration; `skew` is in seconds.
+    """The drafts and algorithms that token and configuration allow; `skew` is in seconds.
 
     `wants_body_hash` is the route's: a request with a body must state a hash of it.
     """

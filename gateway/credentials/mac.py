@@ -121,7 +121,7 @@ class Covered:
 
 
 def accepted(drafts: Sequence[MacDraft], algorithms: Sequence[MacAlgorithm]) -> str:
-    """What a client whose credential has another form is told to send."""
+    """The sentence that tells a client with another form of credential which forms are accepted."""
     forms = " or ".join(f"draft {draft} ({_ATTRIBUTES_OF[draft]})" for draft in drafts)
     return f"Accepted: {forms} with {' or '.join(algorithms)}."
 
@@ -198,12 +198,12 @@ def normalized_string(
 
 
 def string_of(credentials: Credentials, covered: Covered) -> bytes:
-    """The same of credentials, whose attributes are known to follow their grammar."""
+    """The normalised request string of credentials, whose attributes are known to follow their grammar."""
     return _joined(covered, credentials.nonce, credentials.ts, credentials.bodyhash, credentials.ext)
 
 
 def covered_lines(covered: Covered) -> bytes:
-    """What stands between the nonce and ext in draft 01's string.
+    """The lines between the nonce and ext in draft 01's string.
 
     Raises MalformedCredential where a part cannot be signed.
     """

@@ -71,7 +71,7 @@ class Signature:
 
     @property
     def nonce(self) -> str:
-        """What makes the signature's one use, with the token and the time."""
+        """The nonce, which with the token and the time stands for the signature's one use."""
         return str(self.input.parameters["nonce"])
 
     @property
@@ -116,7 +116,7 @@ def render(signature: Signature) -> tuple[str, str]:
 
 
 def from_message(message: Message) -> Signed:
-    """What the signature that counts claims of its request.
+    """The claim that the signature that counts makes of its request.
 
     Raises MalformedCredential, also where it covers too little.
     """

@@ -59,7 +59,7 @@ class BodyCheck:
             running.update(data)
 
     def fits(self) -> bool:
-        """Whether what was taken in has every hash that was stated."""
+        """Whether the body that was taken in has every hash that was stated."""
         return all(equal(self._running[name].digest(), digest) for digest, name in self._stated)
 
     @property
@@ -88,7 +88,7 @@ class Signed:
     digests: tuple[BodyDigest, ...] = ()
 
     def proven_by(self, key: bytes, algorithm: MacAlgorithm) -> bool:
-        """Whether the holder of `key` signed it so, in time that does not tell where it differs."""
+        """Whether the holder of `key` signed the request so, in time that does not tell where it differs."""
         if self.algorithm not in (None, algorithm) or not self.proofs:
             return False
         return all(equal(hmac.digest(key, text, mac.HASHES[algorithm]), stated) for text, stated in self.proofs)
@@ -98,7 +98,7 @@ class Signed:
 
 
 def from_mac(credentials: mac.Credentials, covered: mac.Covered) -> Signed:
-    """What a MAC credential claims of a request.
+    """The claim that a MAC credential makes of a request.
 
     Raises MalformedCredential, also where the request cannot be signed.
     """
@@ -115,9 +115,10 @@ def from_mac(credentials: mac.Credentials, covered: mac.Covered) -> Signed:
 
 
 def read_mac(rest: bytes, covered: mac.Covered) -> Signed:
-    """The same of what follows the scheme MAC in Authorization. Raises MalformedCredential, also `mac.OtherDraft`.
+    """The claim of a MAC credential, from what follows the scheme in Authorization.
 
-    The form that nearly all clients send is read in one step, to the same claim.
+    The form that nearly all clients send is read in one step, to the same claim. Raises MalformedCredential, also
+    `mac.OtherDraft`.
     """
     found = mac.common_form(rest)
     if found is None:

@@ -42,7 +42,7 @@ class Cause:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """What a MAC is made of, each part as it stands in the string; it need not follow any grammar."""
+    """The parts of the string that a MAC is made of, each as it stands there; they need not follow any grammar."""
 
     elements: Mapping[str, str]
     order: tuple[str, ...]
@@ -57,11 +57,11 @@ class Parts:
         return (joined + self.line_end * self.last_line_end).encode("latin-1", "replace")
 
     def digest(self) -> bytes:
-        """The HMAC over it."""
+        """The HMAC over the string."""
         return hmac.digest(self.key, self.text(), _FUNCTIONS[self.algorithm])
 
     def with_elements(self, **changes: str) -> "Parts":
-        """The same with other elements; `request_uri` stands for request-uri."""
+        """These parts with other elements; `request_uri` stands for request-uri."""
         named = {name.replace("_", "-"): value for name, value in changes.items()}
         return replace(self, elements={**self.elements, **named})
 
@@ -75,7 +75,7 @@ _FUNCTIONS: Final[dict[str, str]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hints:
-    """What else is known of a request: what the client may have meant. Keys are named for the person who reads."""
+    """Values that a client may have signed in place of the right ones. Keys are named for the person who reads."""
 
     token: str = ""
     addresses: tuple[tuple[str, str], ...] = ()  # hosts and ports that lead to the gateway
@@ -106,7 +106,7 @@ def search(parts: Parts, hints: Hints, is_signed: Callable[[bytes], bool]) -> Fo
 
 
 def search_keys(text: bytes, parts: Parts, hints: Hints, is_signed: Callable[[bytes], bool]) -> Found | None:
-    """The same for a client's own string: with which key and algorithm it signed that."""
+    """The fewest mistakes of key and algorithm that make the MAC fit the client's own string; None if none do."""
     whole = {"text": text.decode("latin-1")}
     fixed = replace(parts, elements=whole, order=("text",), line_end="", last_line_end=False)
     return _search(fixed, [list(group(parts, hints)) for group in (_key, _algorithm)], is_signed)
@@ -358,7 +358,7 @@ def _with(**changes: Any) -> Callable[[Parts], Parts]:
 
 
 def _layout(parts: Parts, hints: Hints) -> Iterator[Change]:
-    """Which elements stand in which order, and what ends their lines."""
+    """Mistakes of layout: the elements, their order, and the ends of their lines."""
     del hints
     ts, nonce = parts.elements.get("ts", ""), parts.elements["nonce"]
     order = parts.order

@@ -48,7 +48,7 @@ class RedirectError(GatewayError):
         self.redirect_uri, self.state, self.error = redirect_uri, state, error
 
     def location(self, issuer: str) -> str:
-        """Where the browser goes (RFC 6749, section 4.1.2.1, with RFC 9207's `iss`)."""
+        """The address that the browser is sent to (RFC 6749, section 4.1.2.1, with RFC 9207's `iss`)."""
         members = (("error", self.error.error), ("error_description", self.error.description))
         return _location(self.redirect_uri, members, self.state, issuer)
 
@@ -79,16 +79,16 @@ class AuthorizationRequest:
         return self.refusal("access_denied", "The person did not allow it.")
 
     def success_location(self, code: str, issuer: str) -> str:
-        """Where the browser takes the code (RFC 6749, section 4.1.2, with RFC 9207's `iss`)."""
+        """The address that the browser takes the code to (RFC 6749, section 4.1.2, with RFC 9207's `iss`)."""
         return _location(self.redirect_uri, (("code", code),), self.state, issuer)
 
     def to_json(self) -> str:
-        """All of it, to be stored."""
+        """The whole request, to be stored."""
         return json.dumps({field.name: getattr(self, field.name) for field in fields(self)}, default=_as_json)
 
     @classmethod
     def from_json(cls, text: str) -> "AuthorizationRequest":
-        """What was stored. Members of another release are left out, its missing ones have their defaults."""
+        """The request that was stored. Members that are unknown here are left out; missing ones have their defaults."""
         members = json.loads(text)
         found = {field.name: field.type for field in fields(cls) if field.name in members}
         return cls(**{name: _FROM_JSON.get(kind, _as_it_is)(members[name]) for name, kind in found.items()})
@@ -145,7 +145,7 @@ class Asked:
                 return prompt - _ABOUT_THE_ACCOUNT | {"consent", "select_account"}
 
     def identified(self) -> "Asked":
-        """The same when the person has signed in, or chosen the account."""
+        """The request once the person has signed in, or chosen the account."""
         if not self.prompt & _ABOUT_THE_ACCOUNT:
             return self
         chose = self.progress is Progress.ACCOUNT
@@ -153,7 +153,7 @@ class Asked:
 
 
 class Step(Enum):
-    """What comes next for a request that holds."""
+    """The next step of a valid request."""
 
     SIGN_IN = auto()
     CHOOSE_ACCOUNT = auto()
@@ -213,7 +213,7 @@ def validate(
 
 
 def next_step(asked: Asked, *, signed_in: bool, granted: frozenset[str]) -> Step:
-    """Whether the person signs in, chooses an account, is asked, or the code is issued at once.
+    """The next step: the person signs in, chooses an account or is asked, or the code is issued at once.
 
     `granted` are the scopes of the grant for just these resources. Consent is remembered for confidential clients only,
     since anybody can pose as a public one (RFC 6749, section 10.2). Raises RedirectError where `prompt=none` forbids

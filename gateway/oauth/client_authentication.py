@@ -41,7 +41,7 @@ _NEVER_IN_QUERY: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class ClientClaim:
-    """Who a request says it is from; `secret` is None where a public client names itself."""
+    """The client that a request says it is from; `secret` is None where a public client names itself."""
 
     client_id: str
     secret: str | None

@@ -43,7 +43,7 @@ def logo_type(name: str) -> str | None:
 
 
 def link_fault(url: str) -> str | None:
-    """Why people cannot be led to `url`, in words that name the mend; None when they can."""
+    """The reason why people cannot be led to `url`, in words that name the mend; None when they can."""
     page, _, fragment = url.partition("#")
     good = redirect_uris.registration_fault(page) is None and not redirect_uris.is_private(page)
     if good and len(url) <= _LONGEST_LINK and _FRAGMENT.fullmatch(fragment):

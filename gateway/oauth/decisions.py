@@ -96,7 +96,7 @@ def refuse_refresh(cause: str) -> Refuse:
 
 
 def decide_code(record: CodeRecord | None, client_id: str, grant: CodeGrant, now: datetime) -> Issue | Refuse | Replay:
-    """What a client's code brings (RFC 6749, section 4.1.3; replay: section 4.1.2 and RFC 9700, section 4.5)."""
+    """The decision on a client's code (RFC 6749, section 4.1.3; replay: section 4.1.2 and RFC 9700, section 4.5)."""
     if record is None:
         return refuse_code("unknown code")
     request = record.request
@@ -120,7 +120,7 @@ def decide_code(record: CodeRecord | None, client_id: str, grant: CodeGrant, now
 def decide_refresh(
     record: RefreshRecord | None, client_id: str, grant: RefreshGrant, now: datetime, grace: float = 0.0
 ) -> Issue | Repeat | Refuse | Replay:
-    """What a client's refresh token brings (RFC 6749, section 6; reuse: RFC 9700, section 4.14.2).
+    """The decision on a client's refresh token (RFC 6749, section 6; reuse: RFC 9700, section 4.14.2).
 
     Within `grace` seconds of its use, the immediate predecessor of an unused token is answered again, for clients
     whose answer was lost on the way.

@@ -1,4 +1,4 @@
-"""What a request asks for (scopes, resources), and the token endpoint's grants (RFC 6749, sections 4.1.3, 4.4, 6)."""
+"""The scopes and resources of a request, and the token endpoint's grants (RFC 6749, sections 4.1.3, 4.4, 6)."""
 
 import re
 from dataclasses import dataclass

@@ -55,7 +55,7 @@ _DANGEROUS: Final = frozenset(
 
 
 def registration_fault(uri: str) -> str | None:
-    """Why `uri` may not be registered, in words that name the mend; None when it may (RFC 6749, section 3.1.2)."""
+    """The reason why `uri` may not be registered (RFC 6749, section 3.1.2), with the mend; None when it may."""
     if "#" in uri:
         return "a redirect URI must have no fragment; leave out the # and what follows it"
     found = _URI.fullmatch(uri)
@@ -122,7 +122,7 @@ def is_private(uri: str) -> bool:
 
 
 def shown_host(uri: str) -> str:
-    """What tells a person where `uri` leads: host and port, or the scheme of an app."""
+    """The part of `uri` that tells a person where it leads: host and port, or the scheme of an app."""
     found = _WEB.fullmatch(uri)
     if found is None:
         return uri.partition(":")[0]

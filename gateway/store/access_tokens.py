@@ -18,7 +18,7 @@ _OTHERS: Final = 200  # tokens of one client whose keys are worth a try
 
 @dataclass(frozen=True, slots=True)
 class FoundTokens:
-    """Those of some access tokens that are not revoked, by digest; their time is for the caller to judge.
+    """The access tokens of a look-up that are not revoked, by digest; the caller compares their time.
 
     `server` tells the server that answered from any other, also from itself before a restart. None if nothing was
     found.
@@ -32,7 +32,7 @@ class FoundTokens:
 class SigningToken:
     """An access token, dead or alive. `key` is None for a bearer token, and where its master key is gone.
 
-    `living` says whether all that it hangs on lives; its time is for the caller to judge. `others` are the keys of
+    `living` says whether all that it hangs on lives; the caller compares its time. `others` are the keys of
     its client's newest other tokens, with the times when they were issued.
     """
 
@@ -48,7 +48,7 @@ class SigningToken:
 
 
 def may_be(keyring: Keyring, token: str, prefix: TokenPrefix) -> bool:
-    """Whether a query is worth it: ours of that kind, or of another shape (imported from elsewhere)."""
+    """Whether a token is worth a query: one of ours of that kind, or of another shape (imported from elsewhere)."""
     return 0 < len(token) <= _LONGEST and not keyring.is_invented(token, prefix)
 
 
@@ -77,7 +77,7 @@ class AccessTokens:
         return FoundTokens(server, {hashed: token for hashed, token in found if token is not None})
 
     async def living(self, digests: Collection[bytes]) -> frozenset[bytes]:
-        """Which of the access tokens with these digests still live; for what outlasts the call that opened it."""
+        """The digests among these whose access tokens still live; for what outlasts the call that opened it."""
         rows = await self._database.rows("access_tokens_live", digests=list(digests), now=self._now())
         return frozenset(row["digest"] for row in rows)
 
@@ -133,7 +133,7 @@ class AccessTokens:
         )
 
     def _key_of(self, row: Row, hashed: bytes) -> bytes | None:
-        """What a token signs with; None if it does not, or its key was sealed with a master key that is gone."""
+        """The key that a token signs with; None if there is none, or the master key that sealed it is gone."""
         if row["mac_key"] is None:
             return None
         try:

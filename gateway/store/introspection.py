@@ -10,14 +10,14 @@ from gateway.store.database import Row
 
 @dataclass(frozen=True, slots=True)
 class ExplainedToken:
-    """Why a token is dead (None: it lives), and what there is of it."""
+    """The reason why a token is dead (None if it lives), and what is known of it."""
 
     why_dead: str | None
     known: Mapping[str, object]
 
 
 def end_of(row: Row, now: datetime) -> str | None:
-    """What ended a token; the operator's and the person's acts before what time does by itself."""
+    """The cause of a token's end; acts of the operator and the person come before the passing of time."""
     beyond = frozenset(row["scopes"]) - frozenset(row["scopes"] if row["granted"] is None else row["granted"])
     ends: tuple[tuple[object, str], ...] = (
         (row["revoked_at"], "it was revoked at {at}"),

@@ -74,7 +74,7 @@ def migrations() -> tuple[Migration, ...]:
 
 
 def pending(known: tuple[Migration, ...], applied: Mapping[str, str]) -> list[Migration]:
-    """What is yet to be applied, given the checksums of what was.
+    """The migrations that are yet to be applied, given the checksums of those that were.
 
     Raises OperatorError when the history is not the beginning of what this version knows.
     """

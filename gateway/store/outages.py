@@ -1,4 +1,4 @@
-"""Why a database gave no answer of use: its own reason, and what the operator may do about that one."""
+"""Outages: why a database gave no usable answer, and what the operator can do about it."""
 
 import os
 import socket
@@ -53,7 +53,7 @@ class Why(NamedTuple):
 
 
 def is_outage(exc: BaseException) -> bool:
-    """Whether an exception means that the database gave no answer of use."""
+    """Whether an exception means that the database gave no usable answer."""
     if isinstance(exc, asyncpg.InterfaceError):
         return not isinstance(exc, ValueError)  # those are arguments that do not fit
     return isinstance(exc, _UNAVAILABLE)
@@ -67,7 +67,7 @@ def _system_words(exc: OSError) -> str:
 
 
 def why(exc: BaseException) -> Why:
-    """What to tell the operator of an outage; the words of the database itself, where it said some."""
+    """The message to the operator about an outage, in the database's own words where it said any."""
     mend = next((mend for kind, mend in _MENDS if isinstance(exc, kind)), "start the database, or name another")
     if isinstance(exc, TimeoutError):
         reason = "no answer in time"

@@ -41,7 +41,7 @@ async def answering(deadline: float) -> AsyncIterator[None]:
 
 
 def _no_answer(exc: Exception) -> StoreUnavailable:
-    """What an outage is told as: with the database's own reason, and the mend."""
+    """The error that an outage is raised as: with the database's own reason, and the mend."""
     reason, mend = why(exc)
     return StoreUnavailable(f"the database gave no answer: {reason}; {mend}")
 
@@ -151,7 +151,7 @@ class Pool:
 
 
 class Loan:
-    """One use of a connection. What fails in it because of an outage, or of its deadline, raises StoreUnavailable."""
+    """One use of a connection. What fails in it by an outage, or by its deadline, raises StoreUnavailable."""
 
     __slots__ = ("_connection", "_deadline", "_pool")
 

@@ -43,7 +43,7 @@ class Pooled(_Connection):
 
 
 class Forgetful(Pooled):
-    """And whose prepared statements do, too."""
+    """A pooled connection whose prepared statements hold for one transaction only, too."""
 
 
 def is_pooled(connection: _Connection) -> bool:
@@ -52,7 +52,7 @@ def is_pooled(connection: _Connection) -> bool:
 
 
 def is_forgetful(connection: _Connection) -> bool:
-    """Whether prepared statements do, too."""
+    """Whether prepared statements hold for one transaction only."""
     return type(connection) is Forgetful
 
 

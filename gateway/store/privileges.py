@@ -77,14 +77,14 @@ _ORDER: Final = ("SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "USAGE", "E
 
 @dataclass(frozen=True, slots=True)
 class Lacking:
-    """What a role lacks: the statements that give it that, for the owner of the tables to run."""
+    """Privileges that a role lacks, as the statements that grant them, for the owner of the tables to run."""
 
     role: str
     owner: str
     grants: tuple[str, ...]
 
     def fault(self) -> OperatorError:
-        """What the operator is told."""
+        """The message to the operator."""
         return OperatorError(
             f"database.url: the role {self.role} lacks privileges that serving needs; as {self.owner} run:",
             statements=self.grants,

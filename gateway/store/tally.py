@@ -86,17 +86,17 @@ class Tally:
             count.learn(found.get(key[0]), self._now() - self._rest)
 
     def failures(self, key: Key) -> int:
-        """How many failures in a row there were; 0 once they rested."""
+        """The number of failures in a row; 0 once none came for the time of rest."""
         count = self._counts.get(key)
         return 0 if count is None or self.rested(key) >= self._rest else count.total()
 
     def rested(self, key: Key) -> timedelta:
-        """How long ago the last failure was."""
+        """The time since the last failure."""
         count = self._counts.get(key)
         return self._rest if count is None or count.last_failed_at is None else self._now() - count.last_failed_at
 
     def count(self, key: Key, *, written_from: int = 1) -> None:
-        """One more failure; fewer than `written_from` are not worth a row yet."""
+        """Count one more failure; fewer than `written_from` are not worth a row yet."""
         rested = self.rested(key) >= self._rest
         count = self._touch(key)
         if rested:
@@ -108,7 +108,7 @@ class Tally:
             self._write_soon()
 
     def clear(self, key: Key) -> None:
-        """What was counted no longer counts."""
+        """Forget the failures of `key`."""
         count = self._counts.get(key)
         if count is None:
             return
@@ -120,7 +120,7 @@ class Tally:
         count.version += 1
 
     def note(self, kind: str, *, subject: str | None = None, client_id: str | None = None) -> None:
-        """One more failure for the audit record, in which each minute and account has one event."""
+        """Note one more failure for the audit record, in which each minute and account has one event."""
         now = self._now()
         note = (now.replace(second=0, microsecond=0), kind, subject, client_id)
         times, first = self._notes.get(note, (0, now))

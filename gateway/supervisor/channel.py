@@ -76,7 +76,7 @@ Message = Start | Ready | Alive | Closed | Serve | Drain
 
 
 class Channel:
-    """One end. Sending never waits: messages are few and small."""
+    """One end of the channel. Sending never waits: messages are few and small."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer = reader, writer

@@ -56,7 +56,7 @@ class Cluster:
         self._socket_dir: Path | None = None
 
     def fault(self, text: str) -> OperatorError:
-        """What the operator can mend about this folder."""
+        """An error about this folder that the operator can mend."""
         return fault_of(self.data_dir, text)
 
     # -- what is there ----------------------------------------------------------------------------------------
@@ -145,7 +145,7 @@ class Cluster:
         return log
 
     def last_words(self, offset: int) -> str:
-        """What the server said last since the log had `offset` bytes, for a message."""
+        """The line that says best why the server ended, of those logged since the log had `offset` bytes."""
         with contextlib.suppress(OSError), self.log.open("rb") as log:
             log.seek(offset)
             lines = [line for line in log.read()[-65536:].decode(errors="replace").splitlines() if line.strip()]

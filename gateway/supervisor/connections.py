@@ -25,22 +25,22 @@ _WORKERS_EACH: Final = 4  # access workers that one of the authorization plane i
 
 
 def authorization_workers(settings: Settings, workers: int) -> int:
-    """How many workers of the authorization plane stand beside so many of the access plane."""
+    """The number of workers of the authorization plane beside so many of the access plane."""
     return settings.config.server.authorization_workers or -(-workers // _WORKERS_EACH)
 
 
 def needed(settings: Settings, workers: int) -> int:
-    """What one generation of workers holds at most; `workers` are those of the access plane."""
+    """The most connections that one generation of workers holds; `workers` are those of the access plane."""
     return workers * _ACCESS + authorization_workers(settings, workers) * AUTHORIZATION_POOL
 
 
 def max_connections(settings: Settings, workers: int) -> int:
-    """What an embedded database is started for, whose first generation is this one."""
+    """The number of connections that an embedded database is started for, whose first generation is this one."""
     return max(_FEWEST, GENERATIONS * needed(settings, workers) + _OTHERS)
 
 
 def room_in(started_for: int) -> int:
-    """What is left for workers of a database that was started for so many connections."""
+    """The connections left for workers by a database that was started for so many."""
     return started_for - _OTHERS
 
 

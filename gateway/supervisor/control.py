@@ -34,7 +34,7 @@ log = get_logger("gateway.supervisor")
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a reload: what it changed, or every fault for which nothing has changed."""
+    """The outcome of a reload: what it changed, or every fault for which nothing has changed."""
 
     changed: list[str] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
@@ -95,7 +95,7 @@ async def ask_to_reload(config: Path) -> tuple[Outcome, int]:
 
 
 def _outcome(answer: bytes, pid: int) -> Outcome:
-    """What a gateway answered; whoever else took its name may say anything. Raises OperatorError."""
+    """The outcome that a gateway answered; whoever else took its name may say anything. Raises OperatorError."""
     try:
         said = json.loads(answer)
         changed, faults = (said[name] for name in ("changed", "faults"))

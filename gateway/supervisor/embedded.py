@@ -87,7 +87,7 @@ class _Locks:
         return free
 
     def owner(self) -> str:
-        """What the owner says about itself: `supervisor PID` or `keeper PID`."""
+        """The owner's note about itself: `supervisor PID` or `keeper PID`."""
         return os.pread(self._files["owner"], 100, 0).decode(errors="replace").strip()
 
     def sign(self) -> None:
@@ -301,7 +301,7 @@ class Server:
         locks.take("users", fcntl.LOCK_SH)
 
     async def _start(self) -> None:
-        """One start, up to ready. Raises OperatorError."""
+        """Start the server once, and wait until it is ready. Raises OperatorError."""
         cluster = self._cluster
         await asyncio.to_thread(cluster.await_end_of_strays)
         await asyncio.to_thread(cluster.prepare)

@@ -82,11 +82,11 @@ class Generation:
         self.authorization.drain(_LAST_ANSWERS)
 
     async def wait_ready(self) -> None:
-        """Until all workers of both planes were ready."""
+        """Wait until all workers of both planes have been ready."""
         await asyncio.gather(self.access.wait_ready(), self.authorization.wait_ready())
 
     async def wait_stumbled(self) -> None:
-        """Until a worker ended before it was ever ready."""
+        """Wait until a worker ends before it was ever ready."""
         await first_of(self.access.wait_stumbled(), self.authorization.wait_stumbled())
 
     @property
@@ -95,16 +95,16 @@ class Generation:
         return self.access.were_ready and self.authorization.were_ready
 
     def serve(self) -> None:
-        """Let all accept connections, as soon as each is ready."""
+        """Let all workers accept connections, each as soon as it is ready."""
         self.authorization.serve()
         self.access.serve()
 
     def drain(self, seconds: float) -> None:
-        """Let all finish what is in flight; who has not ended by then is killed."""
+        """Let the workers finish what is in flight, for so many seconds; those that still run then are killed."""
         self.access.drain(seconds)
 
     async def wait_closed(self) -> None:
-        """Once drained: until no connection that comes from now on is taken by this generation."""
+        """Wait, once drained, until this generation takes no more connections."""
         await self.access.wait_closed()
 
     def kill(self) -> None:
@@ -114,7 +114,7 @@ class Generation:
 
 
 async def first_of(*waits: Coroutine[Any, Any, object]) -> None:
-    """Until one of them has come; the others are given up."""
+    """Wait until one of `waits` ends; the others are cancelled."""
     tasks = [asyncio.create_task(wait) for wait in waits]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

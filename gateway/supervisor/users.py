@@ -57,12 +57,12 @@ class SystemUser:
 
 
 def fault_of(data_dir: Path, text: str) -> OperatorError:
-    """What the operator can mend about a data_dir."""
+    """An error about a data_dir that the operator can mend."""
     return OperatorError(f"database.data_dir = {str(data_dir)!r}: {text}")
 
 
 def system_user_for(data_dir: Path, wanted: str = "") -> SystemUser:
-    """As whom the service runs that has its data in `data_dir`; `wanted` is `server.user`. Raises OperatorError."""
+    """The system user of the service with its data in `data_dir`; `wanted` is `server.user`. Raises OperatorError."""
     real = Path(os.path.realpath(data_dir))
     me = os.geteuid()
     owner = owner_of(real / "postgres")

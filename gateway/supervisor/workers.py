@@ -35,7 +35,7 @@ log = get_logger("gateway.supervisor")
 
 
 def _interpreter() -> list[str]:
-    """How to run this very program: what lies in the working directory must not become part of it by its name."""
+    """The command that runs this very program; no module is taken from the working directory by its name."""
     from_here = Path(gateway.__file__).resolve().parent.parent == Path.cwd()
     return [sys.executable, *([] if from_here else ["-P"]), "-m", "gateway"]
 
@@ -95,11 +95,11 @@ class _Worker:
 
     @property
     def ready(self) -> bool:
-        """Whether it can accept connections now, or could if it were told to."""
+        """Whether the worker can accept connections now, or could if it were let."""
         return self.was_ready and not self._silences and not self.closed.is_set()
 
     async def _listen(self) -> None:
-        """Hear of it until the channel ends."""
+        """Take the worker's reports until the channel ends."""
         watching = asyncio.create_task(self._watch())
         try:
             while (message := await self._channel.receive()) is not None:
@@ -158,12 +158,12 @@ class Workers:
 
     @property
     def ready(self) -> int:
-        """How many can accept connections now; the rest starts, ends or hangs."""
+        """The number of workers that can accept connections now; the others start, end or hang."""
         return sum(worker.ready for worker in self._workers.values())
 
     @property
     def were_ready(self) -> bool:
-        """Whether all were ready at one time."""
+        """Whether all workers were ready at one time."""
         return self._all_ready.is_set()
 
     async def run(self) -> None:
@@ -173,22 +173,22 @@ class Workers:
                 places.create_task(self._keep(number))
 
     async def wait_ready(self) -> None:
-        """Until all workers were ready at one time."""
+        """Wait until all workers are ready at one time."""
         await self._all_ready.wait()
 
     async def wait_stumbled(self) -> None:
-        """Until a worker ended before it was ever ready."""
+        """Wait until a worker ends before it was ever ready."""
         await self._stumbled.wait()
 
     def serve(self) -> None:
-        """Let all accept connections, as soon as each is ready."""
+        """Let all workers accept connections, each as soon as it is ready."""
         self._serving = True
         for worker in self._workers.values():
             if worker.was_ready:
                 worker.serve()
 
     def drain(self, seconds: float) -> None:
-        """Let all finish what is in flight; who has not ended by then is killed."""
+        """Let the workers finish what is in flight, for so many seconds; those that still run then are killed."""
         if self._ending.is_set():
             return
         self._ending.set()
@@ -200,7 +200,7 @@ class Workers:
         asyncio.get_running_loop().call_later(seconds + _GRACE, self.kill)
 
     async def wait_closed(self) -> None:
-        """Until those that were told to drain accept no more; one that does not in time hangs, and is killed."""
+        """Wait until the workers that drain accept no more; one that takes too long hangs, and is killed."""
         workers = list(self._workers.values())
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_LONGEST_CLOSE):

@@ -109,7 +109,7 @@ def _applications(grants: list[Grant]) -> list[list[Grant]]:
 
 
 def _next_path(plane: Plane, query: Form) -> str:
-    """Where `next` leads if it stays on this site, else the account page."""
+    """The address in `next` if it stays on this site, else the account page."""
     path = query.get("next") or ""
     local = len(path) <= _LONGEST_PATH and _LOCAL_PATH.fullmatch(path) is not None
     return path if local else f"{plane.prefix}/account"

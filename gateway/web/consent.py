@@ -25,7 +25,7 @@ _OTHERS: Final = "other"
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What came back: a decision, or a button that ticks (`select`), and the scopes that were ticked."""
+    """A form that came back: a decision, or a button that ticks (`select`), and the scopes that were ticked."""
 
     decision: str | None
     select: str | None
@@ -60,7 +60,7 @@ class Group:
 
 
 def choice_of(form: Form) -> Choice:
-    """What a consent form says. Raises FormRefused for fields that it does not have."""
+    """The choice that a consent form states. Raises FormRefused for fields that it does not have."""
     decision, select = form.get("decision"), form.get("select")
     if form.names - _FIELDS or form.repeated(but=frozenset({"scope"})) is not None:
         raise FormRefused("fields that the consent form does not have")
@@ -70,7 +70,7 @@ def choice_of(form: Form) -> Choice:
 
 
 def selected(choice: Choice, asked: Iterable[str]) -> frozenset[str]:
-    """What is ticked after the button was pressed. Raises FormRefused for a button that was not shown."""
+    """The scopes that are ticked after the button was pressed. Raises FormRefused for a button that was not shown."""
     verb, _, group = (choice.select or "").partition(":")
     meant = frozenset(name for name in asked if not group or group_of(name) == group)
     if verb not in ("all", "none") or not meant:

@@ -128,7 +128,7 @@ async def _decide(request: web.Request, form: Form) -> web.Response:
 
 
 async def _decided(request: web.Request, flow: Flow, choice: Choice, asked: Asked, session: Session) -> web.Response:
-    """The decision, if none came before it; else what that one was answered."""
+    """The answer to a decision: its own if it is the first, else that of the one before."""
     plane = plane_of(request)
     if choice.decision == "deny":
         if await plane.store.flows.deny(flow.flow_id, session.session_id):
@@ -145,7 +145,7 @@ async def _decided(request: web.Request, flow: Flow, choice: Choice, asked: Aske
 
 
 def _answered(request: web.Request, flow: Flow, choice: Choice, asked: Asked) -> web.Response:
-    """What a flow that was decided already answers."""
+    """The answer to a decision on a flow that was decided already."""
     denied = flow.decision == "denied"
     same = (choice.decision == "deny") if denied else (choice.decision == "allow" and choice.scopes == flow.allowed)
     if not same or flow.spent:
@@ -169,12 +169,12 @@ def _decided_before(request: web.Request, name: str, *, denied: bool) -> web.Res
 
 
 def _ask(request: web.Request) -> web.Response:
-    """To the request's address, as if it were opened: whoever is signed in by now is asked."""
+    """A redirect to the request's address, as if it were opened: whoever is signed in by now is asked."""
     return pages.redirect(_address(request, Progress.CONSENT))
 
 
 def _address(request: web.Request, progress: Progress) -> str:
-    """Where the request goes on: its parameters as they came, after the path for how far the person has come."""
+    """The address where the request goes on: its parameters as they came, after the path for the person's progress."""
     path = f"{plane_of(request).prefix}/{_PAGE}/{progress.value}".removesuffix("/")
     return f"{path}?{target_of(request).partition('?')[2]}"
 
@@ -211,7 +211,7 @@ def _code_redirect(request: web.Request, asked: Asked, code: str) -> web.Respons
 
 
 def _person_needed(step: Step) -> OAuthError:
-    """Why a program gets no further: there is something that only a person can do."""
+    """The error for a program where only a person can take the next step."""
     match step:
         case Step.ASK:
             return OAuthError("consent_required", "A person has to allow this: open the address in a browser.")

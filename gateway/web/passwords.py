@@ -131,7 +131,7 @@ class PasswordChecks:
 
 
 def neighbourhood(address: str) -> str:
-    """Who shares with whom: an IPv4 address is itself, an IPv6 address its /64 (RFC 4291, section 2.5.4)."""
+    """Those that share turns with an address: an IPv4 address is alone, an IPv6 one with its /64 (RFC 4291, 2.5.4)."""
     try:
         parsed = ip_address(address)
     except ValueError:

@@ -51,7 +51,7 @@ class Plane:
         return await self.store.scopes.defined(self.settings.config.scopes)
 
     async def session(self, request: web.Request) -> Session | None:
-        """Who is signed in in this browser."""
+        """The session of this browser, None if nobody is signed in."""
         token = self.session_token(request)
         session = None if token is None else await self.store.sessions.find(token)
         if session is not None:

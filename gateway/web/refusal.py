@@ -17,7 +17,7 @@ from gateway.web.branding import Branding
 
 
 def refusal_page(settings: Settings) -> RefusalPage:
-    """What makes a page of (status, request id): its header fields and its body in UTF-8.
+    """The maker of refusals' pages for these settings.
 
     The style sheets are let through by their hashes; the page asks for nothing else, from nowhere. Its links lead to
     the person's account and to help. Raises OperatorError for a branding file that cannot be used.

@@ -47,7 +47,7 @@ class SignedIn:
 
 @dataclass(frozen=True, slots=True)
 class NotSignedIn:
-    """Why not, in words that tell nobody which half was wrong."""
+    """A failed attempt to sign in, in words that tell nobody which half was wrong."""
 
     status: int
     text: str

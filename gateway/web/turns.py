@@ -22,7 +22,7 @@ class Turns:
 
     @asynccontextmanager
     async def turn(self, place: str, name: str) -> AsyncIterator[None]:
-        """One turn; it ends with the context."""
+        """Hold one turn, which ends with the context."""
         if self._free:
             self._free -= 1
         else:

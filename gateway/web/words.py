@@ -1,10 +1,10 @@
-"""What people are told where they cannot go on, by the answer's status: the same words on either plane's pages."""
+"""The texts of error pages by the answer's status: the same words on either plane's pages."""
 
 from typing import Final, NamedTuple
 
 
 class Words(NamedTuple):
-    """What happened, and what to do about it."""
+    """A heading that says what happened, and a text that says what to do about it."""
 
     title: str
     text: str
