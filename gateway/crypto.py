@@ -155,7 +155,7 @@ class Keyring:
         if not token.startswith(prefix) or token.translate(_SHAPES) != _SHAPE:
             return False
         body, check = token[:-_CHECK_LENGTH], token[-_CHECK_LENGTH:]
-        for keys in self._all:  # noqa: SIM110  # floods of invented tokens are judged here; a generator costs a tenth
+        for keys in self._all:  # noqa: SIM110  # floods of invented tokens are checked here; a generator costs a tenth
             if compare_digest(_check(keys.check, body), check):
                 return False
         return True

@@ -107,8 +107,8 @@ async def _obey(serving: Serving, listener: socket.socket, control: socket.socke
     ending: asyncio.Future[float] = asyncio.get_running_loop().create_future()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, _end, ending, _DRAIN)
     listening = asyncio.create_task(_listen(channel, accepting, ending))
-    listening.add_done_callback(lambda done: _end_deaf(done, ending))
-    beating = asyncio.create_task(_beat(channel))
+    listening.add_done_callback(lambda done: _end_without_channel(done, ending))
+    beating = asyncio.create_task(_send_heartbeats(channel))
     try:
         async with serving(start, listener) as service:
             _settle()
@@ -135,7 +135,7 @@ def _settle() -> None:
     gc.set_threshold(50_000, 20, 50)
 
 
-async def _beat(channel: Channel) -> None:
+async def _send_heartbeats(channel: Channel) -> None:
     """Let the supervisor know that this loop turns."""
     while True:
         await asyncio.sleep(HEARTBEAT)
@@ -154,7 +154,7 @@ async def _listen(channel: Channel, accepting: asyncio.Future[None], ending: asy
     os._exit(1)
 
 
-def _end_deaf(done: "asyncio.Task[None]", ending: "asyncio.Future[float]") -> None:
+def _end_without_channel(done: "asyncio.Task[None]", ending: "asyncio.Future[float]") -> None:
     """A process that cannot hear the supervisor any more ends, so that another takes its place."""
     if not done.cancelled() and (fault := done.exception()) is not None:
         log.error("the control channel failed, so this worker ends and is replaced", exc_info=fault)

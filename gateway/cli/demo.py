@@ -211,7 +211,7 @@ def _beside(key: str, host: str, port: int) -> socket.socket:
 def _usable_folder(asked: Path | None) -> Path:
     """The demo's folder, made if need be; for root one that the database's system user can reach."""
     folder = (asked or Path(_FOLDER)).absolute()
-    if asked is None and not embedded.suits(folder):
+    if asked is None and not embedded.is_reachable(folder):
         note(f"the database's system user cannot reach {folder}; the demo lives in {_FOLDER_OF_ROOT}")
         folder = _FOLDER_OF_ROOT
     if folder.exists():

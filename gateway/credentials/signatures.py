@@ -16,7 +16,7 @@ and "content-digest" where there is a body, so that nothing of the request that 
 
 Several signatures in one request, as proxies and other protocols add them: each label stands in both fields (RFC
 9421, section 4). If there is one, it counts. Of several, the one whose keyid is a token of ours counts: exactly one,
-or nobody could say which is meant. The others are not ours to judge and are passed over.
+or nobody could say which is meant. The others are not ours to check and are passed over.
 """
 
 import base64

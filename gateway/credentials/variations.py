@@ -180,10 +180,10 @@ def _address(parts: Parts, hints: Hints) -> Iterator[Change]:
     ports = [port, *(number for _, number in hints.addresses), *_PORTS]
     for other, number in dict.fromkeys([*known, *itertools.product(dict.fromkeys([host, *names]), ports)]):
         if (other, number) != (host, port):
-            yield _set(*_told_address(host, port, other, number), host=other, port=number)
+            yield _set(*_address_mistake(host, port, other, number), host=other, port=number)
 
 
-def _told_address(host: str, port: str, other: str, number: str) -> tuple[str, str]:
+def _address_mistake(host: str, port: str, other: str, number: str) -> tuple[str, str]:
     if other == host:
         tls = {number, port} == {"80", "443"}
         why = "TLS ends at a proxy in front" if tls else "a proxy in front listens on another port"

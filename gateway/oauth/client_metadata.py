@@ -29,7 +29,7 @@ _SVG_ROOT: Final = "http://www.w3.org/2000/svg svg"
 def logo_name(content: bytes) -> str | None:
     """The name by which a logo is served: its content's digest, so that nobody guesses it and browsers may keep it.
 
-    None if the content is no picture of a kind that browsers show; its size is for the caller to judge.
+    None if the content is no picture of a kind that browsers show; its size is for the caller to check.
     """
     kind = next((kind for signature, kind in _SIGNATURES if signature.match(content)), None)
     if kind is None and _is_svg(content):

@@ -86,7 +86,7 @@ class RouteTable:
     """Finds the route of a request: by whole path segments, the longest path first.
 
     Of two routes with one path, the one that names the host goes before one for any host, and the one that names
-    the method before one for any method. Methods are forwarded as they came and judged in upper case, since many
+    the method before one for any method. Methods are forwarded as they came and compared in upper case, since many
     upstreams read them so: `post` must not enter by another door than POST.
     """
 

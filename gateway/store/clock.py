@@ -19,7 +19,7 @@ from typing import Final, TypeAlias
 
 from gateway.observe import get_logger
 
-Now: TypeAlias = Callable[[], datetime]  # the time by which the store judges
+Now: TypeAlias = Callable[[], datetime]  # the time that the store compares with
 
 LEAP: Final = 60.0  # seconds by which clocks may differ
 
@@ -84,7 +84,7 @@ class Clock:
         self._shift = server - self._system()
         if abs(self._shift) <= LEAP:
             self._shift = 0.0
-        _log.warning("the clock that tokens are judged by is corrected", seconds=round(server - self._latest))
+        _log.warning("the clock that tokens live by is corrected", seconds=round(server - self._latest))
         self._latest = server
         self._base = server - self._elapsed()
 

@@ -10,7 +10,7 @@ import asyncpg
 
 from gateway.errors import OperatorError
 from gateway.store import poolers, queries
-from gateway.store.outages import why
+from gateway.store.outages import outage_of
 from gateway.store.pool import DEADLINE, Connection, Pool
 
 Row: TypeAlias = asyncpg.Record
@@ -79,7 +79,7 @@ def cannot_reach(dsn: str, exc: BaseException) -> OperatorError:
             f"database.url: the address of {where} cannot be read; write it as postgresql://USER:PASSWORD@HOST:PORT/"
             "DATABASE with special characters percent-encoded"
         )
-    reason, mend = why(exc)
+    reason, mend = outage_of(exc)
     return OperatorError(f"database.url: {where} cannot be used: {reason}; {mend}")
 
 

@@ -5,7 +5,7 @@
 
 Whoever spends the first kind knows the *terms*: the floor below which nothing is accepted, and the timeline of the
 server that this floor is from. With the answer comes whether they are still the terms; what follows from new ones is
-for the caller to judge. No session state is relied upon, so that a pooler may stand between.
+for the caller to check. No session state is relied upon, so that a pooler may stand between.
 """
 
 from collections.abc import Collection, Sequence

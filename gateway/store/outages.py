@@ -45,7 +45,7 @@ _MENDS: Final[tuple[tuple[type[Exception], str], ...]] = (
 )
 
 
-class Why(NamedTuple):
+class Outage(NamedTuple):
     """The reason in one phrase, and the mend."""
 
     reason: str
@@ -66,8 +66,8 @@ def _system_words(exc: OSError) -> str:
     return os.strerror(exc.errno)
 
 
-def why(exc: BaseException) -> Why:
-    """The message to the operator about an outage, in the database's own words where it said any."""
+def outage_of(exc: BaseException) -> Outage:
+    """The outage that an exception means, in the database's own words where it said any."""
     mend = next((mend for kind, mend in _MENDS if isinstance(exc, kind)), "start the database, or name another")
     if isinstance(exc, TimeoutError):
         reason = "no answer in time"
@@ -79,4 +79,4 @@ def why(exc: BaseException) -> Why:
         reason = "no server there can take writes"
     else:
         reason = f"the connection ended ({type(exc).__name__})"
-    return Why(reason, mend)
+    return Outage(reason, mend)

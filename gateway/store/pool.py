@@ -20,7 +20,7 @@ from typing import Final, TypeAlias
 import asyncpg
 
 from gateway.errors import StoreUnavailable
-from gateway.store.outages import is_outage, why
+from gateway.store.outages import is_outage, outage_of
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
@@ -42,7 +42,7 @@ async def answering(deadline: float) -> AsyncIterator[None]:
 
 def _no_answer(exc: Exception) -> StoreUnavailable:
     """The error that an outage is raised as: with the database's own reason, and the mend."""
-    reason, mend = why(exc)
+    reason, mend = outage_of(exc)
     return StoreUnavailable(f"the database gave no answer: {reason}; {mend}")
 
 

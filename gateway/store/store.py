@@ -52,7 +52,7 @@ class Store:
         self._server, self._database, self._lookups, self._spends = server, database, lookups, spends
         self._keyring = keyring
         self._tally = Tally(database, clock, timedelta(seconds=WAIT))
-        self.now: Final[Now] = clock  # the time by which it judges; does not go back, nor leap ahead by itself
+        self.now: Final[Now] = clock  # the time that it compares with; does not go back, nor leap ahead by itself
         self.seconds: Final = clock.seconds  # the same since 1970
         self.users: Final = Users(database, clock, keyring)
         self.sessions: Final = Sessions(database, clock)

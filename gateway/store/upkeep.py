@@ -37,7 +37,7 @@ class Upkeep:
         self._database, self._clock = database, clock
 
     async def compare_clocks(self) -> None:
-        """Look at the database's clock, so that no leap of ours counts: before anything is judged or written."""
+        """Look at the database's clock, so that no leap of ours counts: before anything is compared or written."""
         self._clock.compare(await self._database.value("clock_read"))
 
     async def sweep(self, batch: int = 1000) -> int:

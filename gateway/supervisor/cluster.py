@@ -235,7 +235,7 @@ class Cluster:
                 os.close(file)
 
     def _remove_stale_pid_file(self) -> None:
-        """Postgres judges its own pid file, but takes any living process of that number for a server.
+        """Postgres checks its own pid file, but takes any living process of that number for a server.
 
         The caller has waited for every postgres of this folder to end.
         """

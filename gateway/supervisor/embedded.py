@@ -41,7 +41,7 @@ _STOP_PATIENCE: Final = 20.0
 _PAUSE: Final = 0.5
 
 
-def suits(data_dir: Path) -> bool:
+def is_reachable(data_dir: Path) -> bool:
     """Whether the system user that would run Postgres can reach `data_dir` or the folder it is to be made in."""
     if os.geteuid() != 0:
         return True

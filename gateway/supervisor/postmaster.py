@@ -78,7 +78,7 @@ def keep(owner_lock: str, users_lock: str, log: str, user: str, uid: int, gid: i
     os._exit(0 if code == 0 else 1)  # the watching thread waits for ever
 
 
-def reach(user: str, uid: int, gid: int, paths: list[str]) -> None:
+def print_unreachable(user: str, uid: int, gid: int, paths: list[str]) -> None:
     """Print the first folder that `user` cannot enter, or file it cannot read, on the way to `paths`."""
     _become(user, uid, gid)
     for path in map(Path, paths):
@@ -97,7 +97,7 @@ def _main(action: str, *args: str) -> None:
         keep(owner_lock, users_lock, log, user, int(uid), int(gid), argv)
     else:
         user, uid, gid, *paths = args
-        reach(user, int(uid), int(gid), paths)
+        print_unreachable(user, int(uid), int(gid), paths)
 
 
 if __name__ == "__main__":

@@ -100,11 +100,11 @@ def _for_root(data_dir: Path, wanted: str, owner: int | None) -> SystemUser:
         return user
     for folder in (data_dir / "postgres", data_dir):
         if owner_of(folder):
-            return _unshared(data_dir, SystemUser.by_uid(owner_of(folder) or 0))
+            return _require_unshared(data_dir, SystemUser.by_uid(owner_of(folder) or 0))
     standing = next(path for path in data_dir.parents if path.exists())
     if not data_dir.exists() and owner_of(standing):
         with contextlib.suppress(OperatorError):  # of a user without a name, as in a container
-            return _unshared(standing, SystemUser.by_uid(owner_of(standing) or 0))
+            return _require_unshared(standing, SystemUser.by_uid(owner_of(standing) or 0))
     return _account()
 
 
@@ -121,7 +121,7 @@ def _named(wanted: str) -> SystemUser:
     return user
 
 
-def _unshared(folder: Path, user: SystemUser) -> SystemUser:
+def _require_unshared(folder: Path, user: SystemUser) -> SystemUser:
     if user.name == _SHARED:
         raise fault_of(
             folder,

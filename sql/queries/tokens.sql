@@ -81,7 +81,7 @@ insert into events (at, kind, subject, client_id)
 select $now, $why, g.subject, g.client_id from ended join grants g on g.grant_id = ended.grant_id;
 
 -- name: access_token_find
--- A live access token: itself, its family, grant, client and person are all judged here, never before.
+-- A live access token: itself, its family, grant, client and person are all checked here, never before.
 select client_id, subject, scopes, resource, token_type, mac_key, mac_algorithm, issued_at, expires_at, mac_drafts,
     username, email, family_id, grant_id
 from living_access_tokens
@@ -116,7 +116,7 @@ order by issued_at desc
 limit $most;
 
 -- name: refresh_token_find
--- A live refresh token, judged in the same way; $client_id is whose it must be, null for the operator.
+-- A live refresh token, checked in the same way; $client_id is whose it must be, null for the operator.
 select f.client_id, f.subject, f.scopes, f.resource, r.issued_at, r.expires_at, f.username
 from refresh_tokens r
 join living_families f on f.family_id = r.family_id

@@ -176,7 +176,7 @@ async def test_a_folder_that_the_databases_user_cannot_enter_is_named_with_the_m
         async with embedded.running(data_dir / "data"):
             pass
     assert not (data_dir / "data").exists()
-    assert not embedded.suits(data_dir / "data")
+    assert not embedded.is_reachable(data_dir / "data")
 
 
 def test_another_users_database_is_named_with_its_owner(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
