@@ -1,4 +1,4 @@
-"""What a client would rather have, by its Accept fields (RFC 9110, section 12.5.1)."""
+"""The media type that a client prefers, by its Accept fields (RFC 9110, section 12.5.1)."""
 
 from collections.abc import Iterable
 

@@ -217,8 +217,7 @@ class Keyring:
         return _sign(self._current.master, purpose, message)
 
     def keyed_digest(self, purpose: str, message: str) -> bytes:
-        """What stands for `message` where it must not be found by trying all that people type: 32 bytes, of the
-        current key."""
+        """A digest of `message` that nobody finds by trying all that people type: 32 bytes, by the current key."""
         return _keyed(self._current.master, purpose, message)
 
     def verify(self, purpose: str, message: str, signature: str) -> bool:

@@ -1,6 +1,6 @@
-"""What a process holds of the machine's memory beyond what it uses, and how that goes back.
+"""Memory that a process holds beyond what it uses, and how it is given back.
 
-Both are for glibc. Elsewhere nothing happens, and nothing but memory is lost.
+The functions here need glibc. Elsewhere nothing happens, and nothing but memory is lost.
 """
 
 import contextlib

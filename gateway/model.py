@@ -151,7 +151,7 @@ class Session:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """On whose behalf a call is made: what the upstream is told and what introspection answers.
+    """The user and client on whose behalf a call is made, as upstreams and introspection learn of them.
 
     `subject` is the user's, or the client's own identifier where no person stands behind the token
     (RFC 9068, section 2.2); the two kinds never collide, since their prefixes differ.

@@ -1,4 +1,4 @@
-"""What the operator reads: one JSON object a line on stderr, and never a secret in it.
+"""The log for the operator: one JSON object a line on stderr, and never a secret in it.
 
 Every line, also those of libraries that use the standard library's logging, warnings and unhandled exceptions,
 goes through one renderer. It removes credentials, escapes all that is not printable ASCII (so that a CR, LF or

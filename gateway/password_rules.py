@@ -1,4 +1,4 @@
-"""What a new password must be: long enough, and none that everybody tries first (NIST SP 800-63B, section 3.1.1.2).
+"""Rules for new passwords: long enough, and none that everybody tries first (NIST SP 800-63B, section 3.1.1.2).
 
 No rule asks for kinds of characters, which makes passwords worse. The list is what the library zxcvbn ships, by how
 often each was found among leaked ones. It takes some megabytes, so it is loaded when a password is checked, which the

@@ -1,4 +1,4 @@
-"""Where `sql/` and `templates/` are: beside the package in a checkout, inside it in a wheel."""
+"""The places of `sql/` and `templates/`: beside the package in a checkout, inside it in a wheel."""
 
 from pathlib import Path
 

@@ -1,6 +1,6 @@
-"""What every serving process does: it is told what to be, serves, drains and ends.
+"""The life of every serving process: it learns its part, serves, drains and ends.
 
-The supervisor says what to be (`channel.Start`) and when to accept connections. A process never ends because the
+The supervisor says which part it has (`channel.Start`) and when to accept connections. A process never ends because the
 database does: it answers 503 and recovers. It ends on SIGTERM or when told to drain, after what is in flight; and at
 once when the supervisor is gone.
 """
@@ -37,17 +37,17 @@ class Service:
 
 
 Serving = Callable[[Start, socket.socket], AbstractAsyncContextManager[Service]]
-"""Makes what a plane serves over a listening socket, which is there while the context is entered."""
+"""Makes a plane's service over a listening socket; it lasts as long as the context."""
 
 _DRAIN: Final = 30.0  # seconds, when ended by SIGTERM instead of the supervisor
 LATER: Final = ("cryptography.hazmat.primitives.ciphers.aead", "encodings.idna")
-"""What is otherwise imported by the first call that needs it, in any plane."""
+"""Modules that the first call that needs them would import otherwise, in any plane."""
 
 log = observe.get_logger("gateway.worker")
 
 
 def run(serving: Serving, listener: int, control: int) -> None:
-    """Be a process of that plane on the inherited sockets, until it is told to end."""
+    """Serve a plane on the inherited sockets, until the supervisor or a signal ends it."""
     die_with_parent()
     os.umask(0o077)
     _raise_file_limit()

@@ -1,4 +1,4 @@
-"""What the commands share: finding the configuration and the store, reading options, and printing.
+"""Steps that the commands share: finding the configuration and the store, reading options, and printing.
 
 A command is a click function that reads its options, hands one coroutine to `in_store`, and prints what it gives.
 """

@@ -1,4 +1,4 @@
-"""How values and places are written in TOML."""
+"""Values and places as they are written in TOML."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Who calls the token, revocation and introspection endpoints (RFC 6749, section 2.3).
+"""Authentication of clients at the token, revocation and introspection endpoints (RFC 6749, section 2.3).
 
     Authorization   client_secret   client_id    method
     Basic           absent          absent/same  client_secret_basic, both halves form-encoded (section 2.3.1)

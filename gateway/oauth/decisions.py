@@ -1,4 +1,4 @@
-"""What a code or a refresh token is worth, decided without IO: Issue, Repeat, Refuse or Replay.
+"""Decisions on codes and refresh tokens, without IO: Issue, Repeat, Refuse or Replay.
 
 The store locks the row, calls the decision, writes what it says in the same transaction and answers afterwards.
 Client authentication comes before all of this.

@@ -33,7 +33,7 @@ _MOST: Final = 10_000  # changes in one reading
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What changed, as kinds and keys, since the reading before; anything may have unless it is `gapless`.
+    """Changes, as kinds and keys, since the reading before; anything may have unless it is `gapless`.
 
     `server` tells the server that answered from any other, also from itself before a restart.
     """
@@ -53,7 +53,7 @@ class ChangeFeed:
         self._last = 0
 
     async def read(self) -> Reading:
-        """What came since the last time. Raises StoreUnavailable, after which the feed is worth nothing more."""
+        """Read the changes since the last time. Raises StoreUnavailable, after which the feed is worth nothing more."""
         async with answering(DEADLINE):
             row = await self._statements.row("changes_read", after=self._last, most=_MOST)
         assert row is not None  # noqa: S101 -- the statement has no condition

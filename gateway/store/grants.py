@@ -1,4 +1,4 @@
-"""What people have allowed: a grant for each client and set of resources."""
+"""Grants, which hold what people have allowed: one for each client and set of resources."""
 
 from datetime import timedelta
 from typing import Final

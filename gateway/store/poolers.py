@@ -1,4 +1,4 @@
-"""What stands between us and the server: nothing, or a pooler that lends a session for one transaction at a time.
+"""Poolers between us and the server: none, or a pooler that lends a session for one transaction at a time.
 
     direct       the server took the settings that a connection begins with
     Pooled       they were refused, or swallowed: each transaction brings its own

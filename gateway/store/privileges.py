@@ -1,4 +1,4 @@
-"""What the role that serves may do, looked at before it serves: what it lacks would fail later, and seldom at once.
+"""Privileges of the role that serves, checked before it does: those it lacks would fail later, and seldom at once.
 
 The owner of the tables needs nothing. Another role needs, on what the migrations made, no more than this:
 

@@ -1,4 +1,4 @@
-"""What goes into the store and comes out of it where `model` has no noun of its own."""
+"""Records that go into the store or come out of it, where `model` has no noun for them."""
 
 from dataclasses import dataclass, field
 from datetime import datetime

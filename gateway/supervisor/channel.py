@@ -1,4 +1,4 @@
-"""What supervisor and worker tell each other, over the socket pair that only they hold.
+"""Messages between supervisor and worker, over the socket pair that only they hold.
 
     supervisor → worker    Start   once, first: all that a worker needs, so that it reads no secret that has changed
                                    since, and none stands in its arguments or environment

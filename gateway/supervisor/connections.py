@@ -1,4 +1,4 @@
-"""How many connections to the database the processes hold at most, and how many an embedded one is started for.
+"""The number of connections to the database that the processes hold at most, and that an embedded one allows.
 
     worker access           a pool, the lookup of many tokens, another for spending nonces, the change log
     worker authorization    a pool

@@ -1,4 +1,4 @@
-"""How `gateway reload` reaches a gateway that serves, and hears how it went.
+"""The way by which `gateway reload` reaches a gateway that serves, and hears the outcome.
 
 By an abstract unix socket whose name comes from the configuration file's: both sides know it whatever else they see of
 the machine, be it a /tmp of their own, a data_dir of another user, or a file that cannot be read any more. Such a

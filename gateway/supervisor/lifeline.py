@@ -1,4 +1,4 @@
-"""How a process makes sure that it does not outlive its parent, and how root's becomes a user who may do less."""
+"""A process's care not to outlive its parent, and the change from root to a user who may do less."""
 
 import ctypes
 import getpass

@@ -1,4 +1,4 @@
-"""What a changed configuration may change while the gateway serves, and what it did change.
+"""Changes of the configuration that a gateway can take over while it serves, and those that it took over.
 
 All may change but where it listens, where its data is, and whose its workers are.
 """

@@ -1,4 +1,4 @@
-"""Who acts for root: the system user that Postgres and the workers run as, never root itself and never `nobody`.
+"""The system user that Postgres and the workers run as where root starts them: never root, and never `nobody`.
 
 A gateway that an ordinary user starts runs as that user whole, and so do commands. Where root starts one, the
 supervisor stays root, which reads the configuration and opens the ports; what strangers' bytes reach runs as

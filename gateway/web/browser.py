@@ -1,4 +1,4 @@
-"""What ties a browser to what it may do: its cookies, and the `csrf_token` of every form.
+"""The ties of a browser to what it may do: its cookies, and the `csrf_token` of every form.
 
     form          csrf_token                                            bound to
     sign-in       a signature                                           the form cookie and the page

@@ -1,4 +1,4 @@
-"""How a page leaves: rendered, never stored, never framed, and talking to nobody but this host."""
+"""Pages as they are sent: rendered, never stored, never framed, and talking to nobody but this host."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What every handler of the authorization plane stands on, in one frozen place, and how it reads a request."""
+"""The settings and services that every handler of the authorization plane shares, and how it reads a request."""
 
 from dataclasses import dataclass
 from typing import Final

@@ -1,4 +1,4 @@
-"""What a page may do in a browser, and who may frame or keep it."""
+"""Response fields that say what a page may do in a browser, and who may frame or keep it."""
 
 from typing import Final
 
