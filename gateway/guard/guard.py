@@ -16,7 +16,7 @@ The checks, in this order; the first that fails answers:
     11  signed: a hash of the body is stated where the route demands one           401 invalid_token
     12  the token is meant for this route (RFC 8707)                               401 invalid_token
     13  it carries the scopes of the method                                        403 insufficient_scope
-    14  signed: the body fits the hash that is stated (the engine takes it in)     401 invalid_token
+    14  signed: the body fits the hash that is stated (see `proxy.checked`)        401 invalid_token
     15  signed: the nonce is spent, for the first time                             401 invalid_token
 
 So a forged or stale request never writes, and one without the scope keeps its nonce. Unknown, revoked and forged
@@ -174,7 +174,7 @@ class Guard:
     def _judged(
         self, call: Call, presented: Presented, held: Held | None, since: float | None, *, fits: bool
     ) -> Judged:
-        """Checks 6 to 15; those of a body that is yet to come are for the engine."""
+        """Checks 6 to 15; those of a body that is yet to come are for whoever takes it in."""
         proven, scheme = checks.judge(call, presented, held, self._now()), presented.scheme.name
         if isinstance(proven, Fault):
             return self._refusal(call, proven, scheme, None if held is None else held.allowed)

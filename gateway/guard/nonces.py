@@ -210,7 +210,7 @@ def _once(key: bytes, spent: set[bytes]) -> Spending:
 
 
 def key(token: Token, signed: Signed) -> bytes:
-    """16 bytes that stand for (token, created, nonce), or for draft 00 for (token, nonce)."""
+    """16 bytes that stand for the token, the draft or scheme, the nonce, and the time of signing where one is said."""
     created = "" if signed.created is None else signed.created
     text = f"{signed.draft or signed.scheme}\n{created}\n{signed.nonce}"
     return hashlib.blake2b(token.digest + text.encode("ascii"), digest_size=_KEY_BYTES).digest()

@@ -1,9 +1,10 @@
-"""The schemes by which a call says who makes it: one object each, and nothing else of the guard knows them apart.
+"""The schemes by which a call says who makes it: one object each.
 
     present   what the call claims, from its fields alone; raises MalformedCredential where they break its grammar
     prove     given the token that it names: the first fault, or what its body is to be held against, or None
 
-A further scheme is a further class here, and its name in a route's `auth`.
+A further scheme is a further class here and its name in a route's `auth`; what a call without a credential is told
+stands in `guard.checks`, the challenge in `credentials.challenges`.
 """
 
 from typing import Final, NamedTuple, Protocol

@@ -1,11 +1,12 @@
-"""Which access tokens live: the one door through which the guard learns of a token.
+"""Which access tokens live: by the cache, or by the store.
 
     held     in the cache, and what it rests on counts: known at once
     asked    else, in a batch with all others that wait
 
-Tokens of ours (their keyed check is good) and those that were good once go in one lane, tokens of other shapes, which
-anybody can invent, in another with a limit and a connection of its own: a flood of these waits for itself. Only what
-lives is held: of a token that is unknown or dead the log would not tell that it has been issued since.
+Tokens of ours, whose keyed check the guard has made before it asks, and those that were good once go in one lane;
+tokens of other shapes, which anybody can invent, in another with a limit and a connection of its own: a flood of these
+waits for itself. Only what lives is held: of a token that is unknown or dead the log would not tell that it has been
+issued since.
 """
 
 from collections.abc import Callable, Collection, Sequence

@@ -1,4 +1,4 @@
-"""The question that the engine puts to the guard, and its possible answers."""
+"""The question that the proxy puts to the guard, and its possible answers."""
 
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
@@ -108,7 +108,7 @@ Verdict = Allowed | Refused
 class BodyAwaited:
     """A signed call may pass if its body fits: all is judged but the body and the nonce.
 
-    The engine takes the body in with `check`. Before it passes any of it on it awaits `spend`, once, which spends the
+    The proxy takes the body in with `check`. Before it passes any of it on it awaits `spend`, once, which spends the
     nonce and gives the verdict as of then; where the body does not fit, `misfit` is the refusal. What it holds whole
     it compares first, so that a body that was altered on its way costs the client no nonce.
     """

@@ -4,11 +4,12 @@
     ─────────   ──────────────────────────────────────   ─────────────────────────────────────────
     HEAD        None while the head is incomplete        HEAD
                 RequestHead                              BODY
+                (`whole` gives head and body at once)    COMPLETE
     BODY        bytes, any number of times               BODY
                 End, with the trailers                   COMPLETE
     COMPLETE    None; what arrives is kept               HEAD after next_request(), which the owner
                                                          calls when the answer is on its way
-    any         raises Malformed                         FAULTY: raises it again, for ever
+    any         raises Malformed                         the same; it is raised again, for ever
 
 After a request that asks for an upgrade the reader stays COMPLETE: what follows belongs to the new protocol, if
 the server agrees (`unread()`), or to the next request.

@@ -5,11 +5,12 @@
     HEAD        None while the head is incomplete             HEAD
                 ResponseHead with status 1xx                  HEAD (UPGRADED after 101)
                 ResponseHead                                  BODY
+                (`whole` gives head and body at once)         COMPLETE
     BODY        bytes, any number of times                    BODY
                 End, with the trailers                        COMPLETE
     COMPLETE    None; a byte that is left over is a fault of
     UPGRADED    the upstream (`unread`), or the new protocol
-    any         raises Malformed                              FAULTY
+    any         raises Malformed                              the connection is of no use any more
 
 `closed()` says what the end of the connection means: the End of a body that lasts as long as it, or a fault.
 

@@ -1,4 +1,4 @@
-"""The access plane's IO: one front for every connection, one engine for every exchange."""
+"""The access plane's IO: a front for each connection, an exchange for each request, an engine for each worker."""
 
 from gateway.proxy.limits import Limits
 from gateway.proxy.proxy import Proxy

@@ -29,8 +29,6 @@ _ERRORS = {
 }
 
 
-NO_DATABASE = "check that the database of database.url is up and accepts connections; calls recover by themselves"
-
 # What the operator may do, where whoever refuses says nothing nearer to it.
 _MENDS = {
     400: "ask the client's developer to correct the request: the cause says what is wrong with it",

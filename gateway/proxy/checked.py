@@ -16,10 +16,10 @@ from gateway.guard import Allowed, BodyAwaited, Refused, Verdict
 class Carrier(Protocol):
     """Whoever brings the body from the client to the upstream."""
 
-    def judge(self, verdict: Awaitable[Verdict], then: Callable[[Verdict], None]) -> None:
+    def await_verdict(self, verdict: Awaitable[Verdict], then: Callable[[Verdict], None]) -> None:
         """Wait for the guard, and take nothing more of the body meanwhile."""
 
-    def release(self, allowed: Allowed, held: bytes) -> None:
+    def let_pass(self, allowed: Allowed, held: bytes) -> None:
         """Go to the upstream, with what was held first."""
 
     def send_body(self, data: bytes) -> None:
@@ -65,18 +65,18 @@ class CheckedBody:
         elif self._streaming:
             self._carrier.send_last(bytes(self._kept))
         else:
-            self._carrier.judge(self._awaited.spend(), self._spent)
+            self._carrier.await_verdict(self._awaited.spend(), self._spent)
 
     def stream(self) -> None:
         """Hold no longer; what comes from now on passes, but for its last byte."""
         self._streaming = True
-        self._carrier.judge(self._awaited.spend(), self._spent)
+        self._carrier.await_verdict(self._awaited.spend(), self._spent)
 
     def _spent(self, verdict: Verdict) -> None:
         if isinstance(verdict, Refused):
             self._carrier.fail(verdict)
         else:
-            self._carrier.release(verdict, self._all_but_the_last() if self._streaming else bytes(self._kept))
+            self._carrier.let_pass(verdict, self._all_but_the_last() if self._streaming else bytes(self._kept))
 
     def _all_but_the_last(self) -> bytes:
         ready = bytes(self._kept[:-1])

@@ -1,14 +1,16 @@
 """One request and its answer: judged, forwarded, relayed.
 
-    JUDGING ──► HOLDING ──► CONNECTING ──► SENDING ──► RELAYING ──► OVER
-       │           │             │            │            │
-       └───────────┴─────────────┴────────────┴──► refusal │ (no byte of an answer has gone out)
-                                              └────────────┴──► aborted: the client sees a broken message
+    JUDGING ◀──▶ HOLDING ──▶ CONNECTING ◀──▶ SENDING ──▶ RELAYING ──▶ OVER
+
+A request without a body, or with a small one that is here, goes on a kept connection from JUDGING to SENDING, and an
+answer that comes whole from there to OVER. From every other phase OVER is a refusal while no byte of an answer has gone
+out, and an answer that is broken off, so that the client sees it, once one has.
 
 JUDGING waits for the guard; HOLDING for the first chunk of a chunked body, since nothing of a request whose
 beginning is bad may reach an upstream, for a whole form to the authorization plane, whose few connections nobody may
-keep by sending slowly, or for a body whose hash was signed (`proxy.checked`: JUDGING follows once more); SENDING for
-the answer's head while the body goes up; RELAYING passes the answer down, and the rest of the body up. Each side's
+keep by sending slowly, or for a body whose hash was signed (`proxy.checked`: then the guard is asked once more);
+CONNECTING for a connection, also in place of a kept one that ended under the request; SENDING for the answer's head
+while the body goes up; RELAYING passes the answer down, and the rest of the body up. Each side's
 pace is the other's: what one does not take, the other is not asked for. Nothing here awaits; what must wait is parked
 and calls back. Which phase may follow which is executed (`proxy.states`).
 """
@@ -18,12 +20,11 @@ from collections.abc import Awaitable, Callable
 from math import inf
 from typing import Any, Final, Protocol, cast
 
-from gateway.errors import StoreUnavailable
-from gateway.guard import PUBLIC, Allowed, Judged, Pending, Refused, Verdict
+from gateway.guard import Allowed, Judged, Pending, Refused, Verdict
 from gateway.http1 import End, Field, Malformed, RequestHead, RequestReader, ResponseHead
 from gateway.observe import get_logger
 from gateway.proxy import pump
-from gateway.proxy.answers import NO_DATABASE, last_chunk, refusal, too_large, too_slow
+from gateway.proxy.answers import last_chunk, refusal, too_large, too_slow
 from gateway.proxy.checked import CheckedBody
 from gateway.proxy.dispatch import Destination, Peer
 from gateway.proxy.engine import Engine
@@ -114,7 +115,7 @@ class Exchange:
                 raise illegal(self.phase, phase)
             self.phase = phase
             if self._marks is not None:
-                self._marks[phase] = self._engine.now()
+                self._marks.setdefault(phase, self._engine.now())
 
     # -- judging ------------------------------------------------------------------------------------------------
 
@@ -148,6 +149,12 @@ class Exchange:
         except Exception as exc:  # noqa: BLE001  # none of those others' faults
             self._failed(exc)
 
+    def _on_behalf(self) -> Allowed:
+        """Whose call it is. Raises RuntimeError while the guard has not let it pass: then nothing goes up."""
+        if self.allowed is None:
+            raise RuntimeError("a call that the guard has not let pass was about to be passed on")
+        return self.allowed
+
     def _permitted(self, allowed: Allowed | None) -> None:
         self.allowed = allowed
         length, checked, limit = self.head.length, self._checked, self.to.settings.max_body
@@ -164,12 +171,12 @@ class Exchange:
         else:
             self._connect()
 
-    def judge(self, verdict: Awaitable[Verdict], then: Callable[[Verdict], None]) -> None:
+    def await_verdict(self, verdict: Awaitable[Verdict], then: Callable[[Verdict], None]) -> None:
         """Wait for the guard once more; the body waits too."""
         self._go(Phase.JUDGING)
         self._park(verdict, then)
 
-    def release(self, allowed: Allowed, held: bytes) -> None:
+    def let_pass(self, allowed: Allowed, held: bytes) -> None:
         """The body may go up: all of it if all has come, else this beginning."""
         self.allowed, self._held = allowed, held
         if self.request_complete:
@@ -188,7 +195,7 @@ class Exchange:
         fault = done.exception()
         if self.phase is Phase.OVER:
             if fault is None and isinstance(late := done.result(), UpstreamConnection):
-                late.release()
+                late.discard()
         elif fault is None:
             try:
                 then(done.result())
@@ -197,8 +204,6 @@ class Exchange:
         elif isinstance(fault, UpstreamUnreachable):
             description = "The upstream is busy." if fault.status == 503 else "The upstream cannot be reached."
             self.fail(refusal(fault.status, description, cause=str(fault), upstream=fault.upstream))
-        elif isinstance(fault, StoreUnavailable):
-            self.fail(refusal(503, "Tokens cannot be checked at the moment.", cause=str(fault), mend=NO_DATABASE))
         else:
             self._failed(fault)
 
@@ -263,7 +268,7 @@ class Exchange:
         return self.head.length == 0 and self.head.method in _REPEATABLE
 
     def _connect(self) -> None:
-        ready = self._engine.upstreams.idle(self.to.route, fresh=not self._repeatable)
+        ready = self._engine.upstreams.take_idle(self.to.route, fresh=not self._repeatable)
         if ready is not None:
             self._connected(ready)
         else:
@@ -292,7 +297,7 @@ class Exchange:
         arrival = engine.arrival(head, self._client.peer, self.to)
         held, self._held = self._held, b""
         expects = not held  # what is held has been called for
-        data = upstream_head(head, self.to, arrival, self.request_id, self.allowed or PUBLIC, expects=expects)
+        data = upstream_head(head, self.to, arrival, self.request_id, self._on_behalf(), expects=expects)
         if held:
             data += b"%x\r\n%b\r\n" % (len(held), held) if head.length is None else held
         upstream.ask(self, head, data)
@@ -441,7 +446,7 @@ class Exchange:
         self._relaying().switch(head)
         self._upstream = None
         self._finish(head.status, upstream=upstream)
-        self._client.tunnelled(self, upstream, self.allowed or PUBLIC)
+        self._client.tunnelled(self, upstream, self._on_behalf())
 
     def renew_deadline(self) -> None:
         """Something of the answer has passed."""
@@ -518,7 +523,7 @@ class Exchange:
             self.pump = None
         if self._upstream is not None:
             upstream = self._upstream
-            upstream.release()
+            upstream.discard()
             self._upstream = None
         if self._marks is not None:
             place = "" if upstream is None else upstream.place
@@ -536,6 +541,7 @@ class Exchange:
             request_id=self.request_id,
             head=self.head,
             peer=self._client.peer,
+            client=self._engine.dispatcher.client(self.head, self._client.peer),
             route=self.to.route,
             allowed=self.allowed,
             upstream=upstream or ("" if refused is None else refused.upstream),

@@ -11,14 +11,16 @@ from gateway.routing import Route
 class Finished(NamedTuple):
     """An exchange that has ended, with its answer whole, cut, or refused by the gateway itself (`refused`).
 
-    `received` and `sent` are the bytes of the bodies, from the client and to it. Times are in seconds: until the guard
-    had judged, until an upstream connection was there, until the answer's head had come, and in all; 0.0 for what was
-    never reached.
+    `client` is the address of who asked, by what trusted proxies say. `received` and `sent` are the bytes of the
+    bodies, from the client and to it. Times are in seconds: until the guard had judged, until an upstream connection
+    was there, until the answer's head had come, and in all; 0.0 for what was never reached. A change of protocol ends
+    the exchange: what goes through the tunnel afterwards is not counted.
     """
 
     request_id: bytes
     head: RequestHead | None  # None where it never came, or could not be read
     peer: Peer
+    client: str
     route: Route | None
     allowed: Allowed | None
     upstream: str
@@ -34,13 +36,20 @@ class Finished(NamedTuple):
 
     @classmethod
     def refused_at_once(
-        cls, refused: Refused, request_id: bytes, head: RequestHead | None, peer: Peer, route: Route | None
+        cls,
+        refused: Refused,
+        request_id: bytes,
+        head: RequestHead | None,
+        peer: Peer,
+        client: str,
+        route: Route | None,
     ) -> "Finished":
         """The end of a request that was answered as soon as it was read."""
         return cls(
             request_id=request_id,
             head=head,
             peer=peer,
+            client=client,
             route=route,
             allowed=None,
             upstream="",

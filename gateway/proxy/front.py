@@ -254,7 +254,8 @@ class Front(Outlet, asyncio.BufferedProtocol):
         self.linger()
 
     def _tell(self, refused: Refused, request_id: bytes, head: RequestHead | None, route: Route | None) -> None:
-        finished = Finished.refused_at_once(refused, request_id, head, self.peer, route)
+        client = self.peer.address if head is None else self._engine.dispatcher.client(head, self.peer)
+        finished = Finished.refused_at_once(refused, request_id, head, self.peer, client, route)
         for listener in self._engine.listeners:
             listener(finished)
 
@@ -368,7 +369,7 @@ class Front(Outlet, asyncio.BufferedProtocol):
     def tunnelled(self, exchange: Exchange, upstream: UpstreamConnection, allowed: Allowed) -> None:
         """The exchange ended in a change of protocol."""
         if exchange is not self.exchange:
-            upstream.release()
+            upstream.discard()
             return
         self.exchange = None
         self._go(Standing.TUNNELLING)

@@ -113,17 +113,17 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         """The answer has ended and the upstream keeps the connection: so do we, if nothing is left on it."""
         transport = self._transport
         if self.closed or transport is None or self.reader.buffered or transport.get_write_buffer_size():
-            self.release()
+            self.discard()
             return
         if self.overtaken and (self.encrypted or holds_more(transport)):
-            self.release()
+            self.discard()
             return
         if not self._reading:
             self.resume()
         self.owner, self.reused, self.idle_since = None, True, now
         self._pool.take_back(self)
 
-    def release(self) -> None:
+    def discard(self) -> None:
         """The exchange is over, or given up: the connection ends, whatever is still on its way."""
         self.owner, self.closed = None, True  # also for whoever it has just been given to
         self._pool.forget(self)
@@ -134,12 +134,12 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         """End the connection so that it looks broken, whatever is still on its way."""
         if self._transport is not None and not self._lost:
             reset(self._transport)
-        self.release()
+        self.discard()
 
     def disappoint(self) -> None:
         """The upstream had kept the connection, but not for whoever came next."""
         self._pool.distrust()
-        self.release()
+        self.discard()
 
     def close(self) -> None:
         """End the connection once what was written has gone out, or the upstream has not taken it for so long."""
@@ -166,7 +166,7 @@ class UpstreamConnection(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         self.overtaken = nbytes == len(self._pool.received)
         if self.owner is None:
-            self.release()  # nobody asked: whatever this is, it answers nothing
+            self.discard()  # nobody asked: whatever this is, it answers nothing
         else:
             self.owner.upstream_received(self._pool.received[:nbytes].tobytes())
 
@@ -245,7 +245,7 @@ class Pool:
         self._distrusted_until = -inf
         self._leaves = 0  # to open a connection, given to who has not come to it yet
 
-    def idle(self, *, fresh: bool) -> UpstreamConnection | None:
+    def take_idle(self, *, fresh: bool) -> UpstreamConnection | None:
         """An idle connection; with `fresh` only one that was in use a moment ago."""
         while self._idle:
             connection = self._idle.pop()
@@ -309,7 +309,7 @@ class Pool:
             async with asyncio.timeout(self._limits.connect):
                 await self._open_transport(connection)
         except BaseException:
-            connection.release()
+            connection.discard()
             raise
         return connection
 
@@ -378,13 +378,13 @@ class Upstreams:
         self._of_route: dict[Route, tuple[Pool, ...]] = {}
         self._pools: dict[Origin, Pool] = {}
 
-    def idle(self, route: Route, *, fresh: bool) -> UpstreamConnection | None:
+    def take_idle(self, route: Route, *, fresh: bool) -> UpstreamConnection | None:
         """A connection that is ready at once, if there is one; with `fresh` only one used a moment ago."""
         pools = self._of_route.get(route) or self._make_pools(route)
         if len(pools) == 1:
-            return pools[0].idle(fresh=fresh)
+            return pools[0].take_idle(fresh=fresh)
         turn = self._turn(route)
-        connection = pools[turn].idle(fresh=fresh)
+        connection = pools[turn].take_idle(fresh=fresh)
         if connection is None:
             self._turns[route] = turn  # not taken: `connect` comes next
         return connection

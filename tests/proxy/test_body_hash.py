@@ -12,6 +12,7 @@ import pytest
 from oauthlib.oauth2.rfc6749.tokens import prepare_mac_header
 
 from gateway.model import MacAlgorithm, MacDraft
+from gateway.proxy.finished import Finished
 from gateway.store import Store
 from tests.guard.relay import Relay, relaying
 from tests.proxy.rig import KEYRING, Rig, eventually, rig
@@ -59,6 +60,22 @@ async def test_short_body_that_was_altered_costs_no_nonce_and_reaches_nobody(
         assert (await guarded.talk(request)).status == 401
     assert [(seen.body, seen.complete) for seen in guarded.upstream.requests] == [(body, True)] * len(FRAMINGS)
     assert await nonces(database) == len(FRAMINGS)
+
+
+@pytest.mark.parametrize("framing", FRAMINGS)
+async def test_time_of_a_held_body_counts_from_its_head_on(guarded: Rig, signer: Signer, framing: Framing) -> None:
+    told: list[Finished] = []
+    guarded.proxy.listeners.append(told.append)
+    field, sent = framing(bytes_of(1000))
+    connection = await guarded.connect()
+    await connection.send(signer.head(bytes_of(1000), field) + sent[:10])
+    await eventually(lambda: any(front.exchange is not None for front in guarded.proxy.fronts))
+    await connection.send(sent[10:])
+    assert (await connection.reply()).status == 200
+    [finished] = told
+    assert 0 < finished.judged <= finished.connected <= finished.answered <= finished.seconds
+    assert finished.client == "127.0.0.1"
+    connection.close()
 
 
 @pytest.mark.parametrize("algorithm", ["hmac-sha-256", "hmac-sha-1"])

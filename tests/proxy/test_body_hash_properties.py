@@ -22,7 +22,7 @@ class Recorder:
         self.refused: Refused | None = None
         self._then: list[tuple[Any, Callable[[Verdict], None]]] = []
 
-    def judge(self, verdict: Any, then: Callable[[Verdict], None]) -> None:
+    def await_verdict(self, verdict: Any, then: Callable[[Verdict], None]) -> None:
         assert not self.spent
         self.spent = True
         with pytest.raises(StopIteration) as stopped:
@@ -34,7 +34,7 @@ class Recorder:
             then(verdict)
         self._then.clear()
 
-    def release(self, allowed: Allowed, held: bytes) -> None:
+    def let_pass(self, allowed: Allowed, held: bytes) -> None:
         assert self.spent
         assert self.up == b""
         self.up = held

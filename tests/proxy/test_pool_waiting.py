@@ -133,11 +133,11 @@ async def test_leave_to_open_a_connection_is_passed_on_by_who_gives_up(busy: Bus
     taken = await pool.connect(route)
     gives_up, waits = (asyncio.create_task(pool.connect(route)) for _ in range(2))
     await eventually(lambda: busy.waiting == 2)
-    taken.release()
+    taken.discard()
     gives_up.cancel()  # before it has seen that its turn has come
     connection = await asyncio.wait_for(waits, DEADLINE)
     assert not connection.closed
-    connection.release()
+    connection.discard()
 
 
 async def test_leave_to_open_a_connection_is_nobody_else_s(busy: Busy) -> None:
@@ -148,9 +148,9 @@ async def test_leave_to_open_a_connection_is_nobody_else_s(busy: Busy) -> None:
     waits = asyncio.create_task(pool.connect(route))
     await eventually(lambda: busy.waiting == 1)
     newcomer = asyncio.create_task(pool.connect(route))  # its turn of the loop comes first
-    taken.release()
+    taken.discard()
     for _ in range(5):
         await asyncio.sleep(0)
         assert len(pool._open) <= LIMITS.upstream_connections
-    (await waits).release()
-    (await newcomer).release()
+    (await waits).discard()
+    (await newcomer).discard()
