@@ -40,6 +40,7 @@ class Clock:
         self._latest = system()
         self._base = self._latest - elapsed()  # what to add to `elapsed` for the time that is expected
         self._first: float | None = None  # the base when the database was first seen
+        self._led = False  # whether a leap ahead was followed and not undone since: only then is there one to undo
         self._differs = False  # whether the database's clock did when last compared
 
     def __call__(self) -> datetime:
@@ -63,7 +64,8 @@ class Clock:
             self._first = self._base
         elif abs(apart) <= LEAP:
             self._base = self._latest - self._elapsed()  # clocks drift a little
-        elif agreed and (apart > LEAP or (apart < -LEAP and base >= self._first - LEAP)):
+        elif agreed and (apart > LEAP or (apart < -LEAP and self._led and base >= self._first - LEAP)):
+            self._led = apart > LEAP
             self._follow(server)
         self._tell(server - self._latest)
 
