@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from gateway.config import Config
-from gateway.config import Route as RouteSettings
+from gateway.config import Route as ConfiguredRoute
 from gateway.credentials import signatures
 from gateway.guard import Call, Refused
 from gateway.http1 import Malformed, RequestHead, parse_host
@@ -22,18 +22,23 @@ _MOST_SEGMENTS: Final = (
 _FORM_METHODS: Final = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"))
 _COUNTED: Final = frozenset((b"TRACE", b"OPTIONS"))
 _HOPS: Final = re.compile(rb"[0-9]{1,9}")
-# The authorization plane, as the configuration would have it.
-_AUTHORIZATION: Final = RouteSettings.model_validate(
-    {
-        "name": "authorization",
-        "path": "/",
-        "upstreams": ["http://localhost"],
-        "auth": "none",
-        "timeout": "30s",
-        "max_body": "64KiB",
-        "forward_authorization": True,
-    }
-)
+
+
+class Terms(NamedTuple):
+    """On what terms calls on a route are passed on: keys of the configuration, by their names there."""
+
+    timeout: float
+    max_body: int
+    forward_authorization: bool
+    trust_request_id: bool
+
+    @classmethod
+    def of(cls, route: ConfiguredRoute) -> "Terms":
+        """Those of a configured route."""
+        return cls(*(getattr(route, name) for name in cls._fields))
+
+
+_OF_THE_PAGES: Final = Terms(timeout=30.0, max_body=64 * 1024, forward_authorization=True, trust_request_id=False)
 
 
 class Peer(NamedTuple):
@@ -46,12 +51,12 @@ class Peer(NamedTuple):
 class Destination(NamedTuple):
     """Where a request goes.
 
-    `settings` say how it is passed on; `own` is the authorization plane; `target` is what the upstream receives,
+    `terms` say how it is passed on; `own` is the authorization plane; `target` is what the upstream receives,
     `authority` what the client named; `hops_left` is what Max-Forwards allows from here on, if it was sent.
     """
 
     route: Route
-    settings: RouteSettings
+    terms: Terms
     own: bool
     target: bytes
     authority: bytes
@@ -73,7 +78,7 @@ class Dispatcher:
         self._own = {
             path: _authorization_route(path, authorization_socket) for path in (prefix, METADATA, *_METADATA_OF_ISSUER)
         }
-        self._settings = {route.name: route for route in config.routes}
+        self._terms = {route.name: Terms.of(route) for route in config.routes}
         self._table = RouteTable((*routes, *self._own.values()))
 
     def peer(self, address: str) -> Peer:
@@ -114,8 +119,8 @@ class Dispatcher:
         own = self._own.get(route.path) is route
         if own and (refused := self._refused_pages(head, host, target.path, route)) is not None:
             return refused
-        settings = _AUTHORIZATION if own else self._settings[route.name]
-        return Destination(route, settings, own, route.forwarded(target.path) + target.query, authority, hops_left)
+        terms = _OF_THE_PAGES if own else self._terms[route.name]
+        return Destination(route, terms, own, route.forwarded(target.path) + target.query, authority, hops_left)
 
     def _refused_pages(self, head: RequestHead, host: bytes, path: bytes, route: Route) -> Refused | None:
         """Why a request may not reach the authorization plane."""
@@ -151,7 +156,7 @@ class Dispatcher:
 def _authorization_route(path: bytes, socket: str) -> Route:
     """The authorization plane as an upstream of ours."""
     return Route(
-        name=_AUTHORIZATION.name,
+        name="authorization",
         path=path,
         host=None,
         methods=frozenset(),

@@ -54,7 +54,7 @@ class Engine:
 
     def request_id(self, head: RequestHead, peer: Peer, to: Destination) -> bytes:
         """The identifier of a request: a new one, or what a trusted proxy gave it where the route takes that."""
-        told = told_request_id(head) if peer.trusted and to.settings.trust_request_id else None
+        told = told_request_id(head) if peer.trusted and to.terms.trust_request_id else None
         return self.new_request_id() if told is None else told
 
     def arrival(self, head: RequestHead, peer: Peer, to: Destination) -> bytes:

@@ -157,7 +157,7 @@ class Exchange:
 
     def _permitted(self, allowed: Allowed | None) -> None:
         self.allowed = allowed
-        length, checked, limit = self.head.length, self._checked, self.to.settings.max_body
+        length, checked, limit = self.head.length, self._checked, self.to.terms.max_body
         form_to_come = self.to.own and not self.request_complete
         if length is not None and length > limit:
             self.fail(too_large(limit))
@@ -245,7 +245,7 @@ class Exchange:
 
     def request_announced(self) -> bool:
         """Whether the body goes beyond its route's bound, by what has come and what its chunk announces: refused."""
-        limit = self.to.settings.max_body
+        limit = self.to.terms.max_body
         if self._body_size + self._client.reader.announced <= limit:
             return False
         self.fail(too_large(limit))
@@ -332,14 +332,14 @@ class Exchange:
         if self._upstream is not None and self.head.length is None:
             self._upstream.write(last_chunk(self._request_trailers))
         if self.phase is Phase.SENDING:
-            self.deadline = self._engine.clock + self.to.settings.timeout
+            self.deadline = self._engine.clock + self.to.terms.timeout
 
     def await_response(self) -> None:
         """The upstream's time runs while it is the upstream's turn, not while the client is slow to send its body."""
         if self.phase is Phase.SENDING:
             asked = self.head.expects_continue and self._body_size == 0
             its_turn = self.request_complete or asked or not self.wants_body
-            self.deadline = self._engine.clock + self.to.settings.timeout if its_turn else inf
+            self.deadline = self._engine.clock + self.to.terms.timeout if its_turn else inf
 
     def upload_ended(self) -> None:
         """What was to pass of the body in the kernel has passed, or goes on the usual way."""
@@ -476,8 +476,7 @@ class Exchange:
         place = "" if self._upstream is None else self._upstream.place
         if self.phase is Phase.SENDING:
             did_not = "gave no answer" if self.request_complete else "took no more of the body"
-            settings = self.to.settings
-            self.fail(too_slow(place, did_not, settings.timeout, f"timeout of route {settings.name}"))
+            self.fail(too_slow(place, did_not, self.to.terms.timeout, f"timeout of route {self.to.route.name}"))
         else:
             limit = self._engine.limits.stream_idle
             self.fail(too_slow(place, "sent no more of its answer", limit, "no route's timeout"))

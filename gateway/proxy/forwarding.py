@@ -31,7 +31,7 @@ def upstream_head(
     `expects` the upstream is asked whether it wants the body, where the client asks that.
     """
     route, fields, length = to.route, head.fields, head.length
-    but = _NOTHING if to.settings.forward_authorization else _credentials(route.schemes)
+    but = _NOTHING if to.terms.forward_authorization else _credentials(route.schemes)
     if to.hops_left is not None:
         but |= _COUNTED
     parts = [

@@ -6,10 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.config import Route as RouteSettings
 from gateway.guard import Allowed
 from gateway.http1 import Malformed, RequestHead, RequestReader
-from gateway.proxy.dispatch import Destination
+from gateway.proxy.dispatch import Destination, Terms
 from gateway.proxy.forwarding import arrival, upstream_head
 from gateway.routing import Origin, Route
 from tests.counts import scaled
@@ -43,9 +42,7 @@ ROUTE = Route(
     scopes={},
     resource="",
 )
-SETTINGS = RouteSettings.model_validate(
-    {"name": "a", "path": "/", "auth": ["bearer"], "upstreams": ["http://localhost"]}
-)
+TERMS = Terms(timeout=60.0, max_body=1024, forward_authorization=False, trust_request_id=False)
 ALICE = Allowed(
     subject="1",
     client_id="app",
@@ -76,7 +73,7 @@ def forwarded(lines: list[bytes], allowed: Allowed, method: bytes = b"GET") -> l
         return None
     assert isinstance(head, RequestHead)
     hops_left = 3 if method == b"TRACE" else None
-    to = Destination(ROUTE, SETTINGS, False, b"/", head.host, hops_left)
+    to = Destination(ROUTE, TERMS, False, b"/", head.host, hops_left)
     return upstream_head(head, to, ARRIVAL, b"0123", allowed, expects=True).split(b"\r\n")
 
 
