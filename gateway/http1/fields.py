@@ -19,7 +19,8 @@ Selection = Callable[[list[bytes]], tuple[bytes, ...]]
 _SPACE: Final = b" \t"
 _KEPT: Final = 256  # sequences of names; clients and upstreams send few
 _LARGEST: Final = 8 * 1024  # bytes of a section whose names are kept: strangers cannot fill the memory with them
-_FRAMING: Final = frozenset((b"host", b"connection", b"content-length", b"transfer-encoding", b"upgrade", b"expect"))
+# The fields that say where a message ends, whom it is for, and what becomes of the connection.
+FRAMING: Final = frozenset((b"host", b"connection", b"content-length", b"transfer-encoding", b"upgrade", b"expect"))
 
 
 class Names:
@@ -36,7 +37,7 @@ class Names:
         self.lower: Final = tuple(name.lower() for name in names)
         self.known: Final = frozenset(self.lower)
         self.interned: Final = interned
-        self.framing: Final = tuple(_FRAMING & self.known)
+        self.framing: Final = tuple(FRAMING & self.known)
         places: dict[bytes, tuple[int, ...]] = {}
         for at, name in enumerate(self.lower):
             places[name] = (*places.get(name, ()), at)
@@ -102,6 +103,3 @@ class Fields:
     def cut(self, selection: Selection) -> bytes:
         """The selected lines as they came, each with its CRLF."""
         return b"\r\n".join(selection(self._lines))
-
-
-NO_FIELDS: Final = Fields(b"")

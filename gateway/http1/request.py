@@ -20,7 +20,7 @@ from typing import Final, NamedTuple
 
 from gateway.http1.body import EMPTY_BODY, ChunkedBody, End, LengthBody
 from gateway.http1.buffer import HeadLines
-from gateway.http1.fields import Fields, Heard
+from gateway.http1.fields import FRAMING, Fields, Heard
 from gateway.http1.grammar import (
     CONTENT_LENGTH,
     HOST,
@@ -178,8 +178,6 @@ def _plain_head(data: bytes) -> tuple[RequestHead, int] | None:
         return None
 
 
-# The fields that say where a message ends, whom it is for, and what becomes of the connection.
-_HEARD: Final = frozenset((b"host", b"connection", b"content-length", b"transfer-encoding", b"upgrade", b"expect"))
 _USUAL_CONNECTION: Final = 64  # bytes of a Connection field that is remembered
 _CODINGS: Final = "The only transfer coding understood is chunked."
 
@@ -204,7 +202,7 @@ class _Judge:
         self.heard: Heard = {}
 
     def hear(self, name: bytes, value: bytes) -> None:
-        if name in _HEARD:
+        if name in FRAMING:
             self.heard[name] = (*self.heard.get(name, ()), value)
             _check(self.heard, self.minor)
         elif b"_" in name:
