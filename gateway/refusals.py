@@ -22,6 +22,11 @@ CAUSES: Final = 100  # that are told apart in a minute, or strangers could fill 
 _MINUTE: Final = 60.0
 _OTHERS: Final = "other causes"
 
+# The mend where the database gives no answer, whichever plane asked it.
+NO_DATABASE: Final = (
+    "check that the database of database.url is up and accepts connections; calls recover by themselves"
+)
+
 RefusalPage = Callable[[int, str], tuple[dict[str, str], bytes]]
 """Makes of a status and a request's identifier the page of a refusal: its header fields, and HTML in UTF-8."""
 

@@ -10,11 +10,11 @@ from gateway.credentials import signatures
 from gateway.credentials.challenges import challenges
 from gateway.guard.verdict import Call, Refused
 from gateway.model import Identity
+from gateway.refusals import NO_DATABASE
 from gateway.routing import Route
 
 _KEPT: Final = 1024
 _NO_ANSWER: Final = "The token cannot be checked at the moment; try again."
-_DATABASE: Final = "check that the database of database.url is up and accepts connections; calls recover by themselves"
 _EXPLAIN: Final = "`gateway mac verify --explain` shows what the client signed beside what the gateway expects"
 
 # What to do, by how the cause begins.
@@ -121,6 +121,6 @@ def no_answer(exc: Exception, identity: Identity | None = None) -> Refused:
         error="temporarily_unavailable",
         description=_NO_ANSWER,
         cause=f"store: {type(exc).__name__}: {exc}",
-        mend=_DATABASE,
+        mend=NO_DATABASE,
         identity=identity,
     )

@@ -16,9 +16,8 @@ from gateway.routing.forwarded import hops, is_trusted, parse_address
 
 METADATA: Final = RESOURCE_METADATA.encode()  # RFC 9728: also asked for on a route's own host
 _METADATA_OF_ISSUER: Final = tuple(path.encode() for path in ISSUER_METADATA)
-_MOST_SEGMENTS: Final = (
-    100  # of a path of the authorization plane, whose router takes the square of their number in time
-)
+# Of a path of the authorization plane, whose router takes the square of their number in time.
+_MOST_SEGMENTS: Final = 100
 _FORM_METHODS: Final = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"))
 _COUNTED: Final = frozenset((b"TRACE", b"OPTIONS"))
 _HOPS: Final = re.compile(rb"[0-9]{1,9}")

@@ -15,6 +15,7 @@ from gateway import observe
 from gateway.errors import OAuthError, StoreUnavailable
 from gateway.model import RESOURCE_METADATA
 from gateway.oauth.authorize import PageError, RedirectError
+from gateway.refusals import NO_DATABASE
 from gateway.web import pages, words
 from gateway.web.browser import FormRefused
 from gateway.web.pages import Link
@@ -39,7 +40,6 @@ _NO_STORE: Final = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 _ERRORS: Final = {403: "access_denied", 413: "invalid_request", 500: "server_error", 503: "temporarily_unavailable"}
 _EXPIRED: Final = "Nothing was changed. Try again; if this keeps happening, allow cookies for this site."
 _RETRY_AFTER: Final = 1  # seconds; the database is back or it is not
-_DATABASE: Final = "check that the database of database.url is up and accepts connections; calls recover by themselves"
 _FAULT: Final = "this is a bug in the gateway, and the request was answered 500: report it with this line"
 _REQUEST: Final = "ask the client's developer to correct the request: the cause says what is wrong with it"
 _MENDS: Final = {  # by status or error code, for the operator
@@ -172,7 +172,7 @@ def _refusal(request: web.Request, exc: Exception) -> web.Response:
             _tell(request, "request refused", exc.status, cause, error=exc.error, alarming=alarming)
             return _oauth(request, exc)
         case StoreUnavailable():
-            log.error("database unavailable", **concerned(request, status=503, cause=str(exc), mend=_DATABASE))
+            log.error("database unavailable", **concerned(request, status=503, cause=str(exc), mend=NO_DATABASE))
             return _plain(request, 503)
         case ConnectionResetError():  # the store's are StoreUnavailable, so this is the client's
             _tell(request, "request refused", 400, "the client left before its request was complete")
