@@ -2,6 +2,19 @@
 
 from gateway.guard.guard import Guard, Judged, settled
 from gateway.guard.lane import Pending
+from gateway.guard.refusing import kind_of
 from gateway.guard.verdict import PUBLIC, Allowed, BodyAwaited, Call, Refused, Verdict
 
-__all__ = ["PUBLIC", "Allowed", "BodyAwaited", "Call", "Guard", "Judged", "Pending", "Refused", "Verdict", "settled"]
+__all__ = [
+    "PUBLIC",
+    "Allowed",
+    "BodyAwaited",
+    "Call",
+    "Guard",
+    "Judged",
+    "Pending",
+    "Refused",
+    "Verdict",
+    "kind_of",
+    "settled",
+]

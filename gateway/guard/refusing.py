@@ -111,7 +111,17 @@ class Refusing:
 
 def mend_of(cause: str) -> str:
     """What the operator may do about a refusal of the guard's."""
-    return next((mend for beginning, mend in _MENDS.items() if cause.startswith(beginning)), "")
+    return _MENDS.get(_beginning(cause), "")
+
+
+def kind_of(refused: Refused) -> str:
+    """A refusal's kind, of which there are few, whatever its cause names: how that begins, or the error's code."""
+    return _beginning(refused.cause) or refused.error
+
+
+@lru_cache(maxsize=_KEPT)
+def _beginning(cause: str) -> str:
+    return next((beginning for beginning in _MENDS if cause.startswith(beginning)), "")
 
 
 def no_answer(exc: Exception, identity: Identity | None = None) -> Refused:

@@ -12,6 +12,7 @@ from gateway.config import Config
 from gateway.guard import Allowed, Guard, Refused
 from gateway.http1 import RequestHead
 from gateway.observe import get_logger
+from gateway.proxy.calls import Calls
 from gateway.proxy.dispatch import Destination, Dispatcher, Peer
 from gateway.proxy.finished import Finished
 from gateway.proxy.forwarding import arrival, told_request_id, told_scheme
@@ -50,7 +51,13 @@ class Engine:
         self.date = date()  # the Date field's value, made anew with each tick
         self.new_request_id = _request_ids(secrets.token_hex(8).encode()).__next__
         self.refusals = Refusals(_log, self.now)
+        self.calls = Calls()
         self.listeners: list[Callable[[Finished], None]] = []  # told of each exchange that has ended
+
+    def tell(self, finished: Finished) -> None:
+        """Tell of an exchange that has ended."""
+        for listener in self.listeners:
+            listener(finished)
 
     def request_id(self, head: RequestHead, peer: Peer, to: Destination) -> bytes:
         """The identifier of a request: a new one, or what a trusted proxy gave it where the route takes that."""
@@ -73,6 +80,7 @@ class Engine:
         allowed: Allowed | None = None,
     ) -> None:
         """One line for the operator, or one more in the count of a flood; `allowed` says whose call it was."""
+        self.calls.count_refusal(refused, route)
         cause = refused.cause or refused.description
         if not self.refusals.admits(refused.status, cause):
             return

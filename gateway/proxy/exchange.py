@@ -18,6 +18,7 @@ and calls back. Which phase may follow which is executed (`proxy.states`).
 import asyncio
 from collections.abc import Awaitable, Callable
 from math import inf
+from time import monotonic
 from typing import Any, Final, Protocol, cast
 
 from gateway.guard import Allowed, Judged, Pending, Refused, Verdict
@@ -25,6 +26,7 @@ from gateway.http1 import End, Field, Malformed, RequestHead, RequestReader, Res
 from gateway.observe import get_logger
 from gateway.proxy import pump
 from gateway.proxy.answers import last_chunk, refusal, too_large, too_slow
+from gateway.proxy.calls import BROKEN, GONE
 from gateway.proxy.checked import CheckedBody
 from gateway.proxy.dispatch import Destination, Peer
 from gateway.proxy.engine import Engine
@@ -67,15 +69,18 @@ class Exchange:
     """One request and its answer, between a client and a connection to an upstream."""
 
     __slots__ = (
+        "_answered_at",
+        "_began",
         "_body_size",
         "_checked",
         "_client",
         "_engine",
         "_held",
-        "_marks",
+        "_judged_at",
         "_parked",
         "_relay",
         "_request_trailers",
+        "_sent_at",
         "_unread",
         "_upstream",
         "allowed",
@@ -107,15 +112,21 @@ class Exchange:
         self._request_trailers: tuple[Field, ...] = ()
         self._relay: Relay | None = None
         self._unread = True  # nothing has come from the upstream yet
-        self._marks: dict[Phase, float] | None = {Phase.JUDGING: engine.now()} if engine.listeners else None
+        # When it came to each of its phases for the first time; 0.0 where it has not. The loop's time is too coarse.
+        self._began: Final = monotonic()
+        self._judged_at = self._sent_at = self._answered_at = 0.0
 
     def _go(self, phase: Phase) -> None:
         if phase is not self.phase:
             if phase not in PHASES[self.phase]:
                 raise illegal(self.phase, phase)
             self.phase = phase
-            if self._marks is not None:
-                self._marks.setdefault(phase, self._engine.now())
+            if phase is Phase.SENDING:
+                self._sent_at = self._sent_at or monotonic()
+            elif phase is Phase.RELAYING:
+                self._answered_at = monotonic()
+            elif phase is not Phase.OVER:
+                self._judged_at = self._judged_at or monotonic()
 
     # -- judging ------------------------------------------------------------------------------------------------
 
@@ -524,17 +535,19 @@ class Exchange:
             upstream = self._upstream
             upstream.discard()
             self._upstream = None
-        if self._marks is not None:
+        engine, ended = self._engine, monotonic()
+        outcome = status if complete else GONE if refused is None else BROKEN
+        engine.calls.count(self.to.route, self.head.method, outcome, ended - self._began)
+        if engine.listeners:
             place = "" if upstream is None else upstream.place
-            self._tell(self._marks, status, refused, complete, place)
+            self._tell(status, refused, complete, place, ended)
 
-    def _tell(
-        self, marks: dict[Phase, float], status: int, refused: Refused | None, complete: bool, upstream: str
-    ) -> None:
-        began = marks[Phase.JUDGING]
+    def _tell(self, status: int, refused: Refused | None, complete: bool, upstream: str, ended: float) -> None:
+        began = self._began
+        sent_at, answered_at = self._sent_at, self._answered_at
 
-        def reached(*phases: Phase) -> float:
-            return min((marks[phase] - began for phase in phases if phase in marks), default=0.0)
+        def after(moment: float) -> float:
+            return moment - began if moment else 0.0
 
         finished = Finished(
             request_id=self.request_id,
@@ -549,10 +562,9 @@ class Exchange:
             complete=complete,
             received=self._body_size,
             sent=0 if self._relay is None else self._relay.sent,
-            judged=reached(Phase.HOLDING, Phase.CONNECTING, Phase.SENDING),
-            connected=reached(Phase.SENDING),
-            answered=reached(Phase.RELAYING) or (reached(Phase.OVER) if complete and refused is None else 0.0),
-            seconds=reached(Phase.OVER),
+            judged=after(self._judged_at or sent_at),
+            connected=after(sent_at),
+            answered=after(answered_at or (ended if complete and refused is None else 0.0)),
+            seconds=ended - began,
         )
-        for listener in self._engine.listeners:
-            listener(finished)
+        self._engine.tell(finished)

@@ -229,8 +229,7 @@ class Front(Outlet, asyncio.BufferedProtocol):
             self._keep_alive = False
         engine.log_refusal(refused, self.peer, request_id, head, route)
         self._answer(refused, head, request_id)
-        if engine.listeners:
-            self._tell(refused, request_id, head, route)
+        self._tell(refused, request_id, head, route)
         self._answered(head, complete=complete)
         return True
 
@@ -249,15 +248,14 @@ class Front(Outlet, asyncio.BufferedProtocol):
         self._keep_alive = False
         engine.log_refusal(refused, self.peer, request_id, None, None)
         self._answer(refused, None, request_id)
-        if engine.listeners:
-            self._tell(refused, request_id, None, None)
+        self._tell(refused, request_id, None, None)
         self.linger()
 
     def _tell(self, refused: Refused, request_id: bytes, head: RequestHead | None, route: Route | None) -> None:
-        client = self.peer.address if head is None else self._engine.dispatcher.client(head, self.peer)
-        finished = Finished.refused_at_once(refused, request_id, head, self.peer, client, route)
-        for listener in self._engine.listeners:
-            listener(finished)
+        engine = self._engine
+        engine.calls.count(route, b"" if head is None else head.method, refused.status, 0.0)
+        client = self.peer.address if head is None else engine.dispatcher.client(head, self.peer)
+        engine.tell(Finished.refused_at_once(refused, request_id, head, self.peer, client, route))
 
     def pace(self) -> None:
         """Let the kernel hold what nobody wants yet, and see to the deadline of what is awaited."""

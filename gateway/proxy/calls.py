@@ -1,0 +1,62 @@
+"""The count of a worker's calls: by route, method and class of status with their seconds, and what was refused why.
+
+It is made for each call, so it is two additions in memory: what it adds to is looked up by the route itself, the
+method's bytes and the status. A method that no specification of HTTP has counts as `other`.
+"""
+
+from functools import lru_cache
+from typing import Final
+
+from gateway.figures import CALLS, REFUSALS, UPSTREAM_FAILURES
+from gateway.guard import Refused, kind_of
+from gateway.routing import Origin, Route
+
+GONE: Final = 0  # in a status's place: the client left before its answer ended
+BROKEN: Final = 900  # the answer could not be finished
+
+_METHODS: Final = frozenset(
+    (b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS", b"TRACE", b"CONNECT", b"QUERY")
+)
+_OUTCOMES: Final = {0: "gone", 9: "broken"}
+_HOW: Final = {502: "failed", 503: "busy", 504: "slow"}
+
+
+class Calls:
+    """The calls of one worker; also those that no route matched, whose route is empty."""
+
+    def __init__(self) -> None:
+        self._cells: dict[tuple[Route | None, bytes, int], int] = {}
+
+    def count(self, route: Route | None, method: bytes, status: int, seconds: float) -> None:
+        """Count a call that has ended with this status, or `GONE` or `BROKEN`."""
+        key = (route, method, status // 100)
+        cell = self._cells.get(key)
+        if cell is None:
+            cell = self._place(*key)
+        CALLS.observe_at(cell, seconds)
+
+    def _place(self, route: Route | None, method: bytes, hundreds: int) -> int:
+        known = method in _METHODS
+        name = method.decode() if known else "other" if method else ""
+        cell = CALLS.at(name_of(route), name, _OUTCOMES.get(hundreds) or f"{hundreds}xx")
+        if known:  # of others there is no end
+            self._cells[route, method, hundreds] = cell
+        return cell
+
+    def count_refusal(self, refused: Refused, route: Route | None) -> None:
+        """Count an answer of our own, also one that broke off an upstream's."""
+        REFUSALS.add(1.0, name_of(route), kind_of(refused))
+        if refused.upstream:
+            UPSTREAM_FAILURES.add(1.0, place_of(refused.upstream), _HOW.get(refused.status, "failed"))
+
+
+def name_of(route: Route | None) -> str:
+    """What a route is called in the figures; nothing where there is none."""
+    return "" if route is None else route.name
+
+
+@lru_cache(maxsize=1024)
+def place_of(upstream: str | Origin) -> str:
+    """What an upstream is called in the figures: each generation of workers has another socket for our own pages."""
+    place = str(upstream)
+    return "authorization" if place.startswith("/") else place
