@@ -19,7 +19,7 @@ from gateway.config import barred, database_url
 from gateway.config.faults import ConfigError, Draft, Fault, RouteNames, validated
 from gateway.config.rules import conflicts, warnings
 from gateway.config.settings import Settings
-from gateway.config.tables import IMAGE_TYPES, Config, SecretReference
+from gateway.config.tables import IMAGE_TYPES, Config, SecretReference, credentials_folder
 from gateway.crypto import Keyring, parse_master_key
 from gateway.errors import OperatorError
 
@@ -229,7 +229,8 @@ def _is_readable(path: Path) -> bool:
 def _open_to_others(path: Path) -> str | None:
     """The fault of a key's file that others than its owner may read; None if it has none.
 
-    One of root's may be given to a group of its own (0640), for a service that runs as an ordinary user.
+    One of root's may be given to a group of its own (0640), for a service that runs as an ordinary user. A credential
+    of systemd's shows the mask of its access list there (0440), which names that user alone.
     """
     try:
         known = path.stat()
@@ -238,7 +239,8 @@ def _open_to_others(path: Path) -> str | None:
     if not stat.S_ISREG(known.st_mode):
         return None
     mode = stat.S_IMODE(known.st_mode)
-    for_group = stat.S_IRGRP if known.st_uid == 0 and known.st_gid != 0 else 0
+    apart = known.st_gid != 0 or path.parent == credentials_folder()
+    for_group = stat.S_IRGRP if known.st_uid == 0 and apart else 0
     if not mode & (stat.S_IRWXG | stat.S_IRWXO) & ~for_group:
         return None
     return (

@@ -5,6 +5,7 @@ that come the validation of a file (`faults`), the JSON Schema for editors, conf
 docs/configuration.md (`reference`). A key without a default, or with None for one, has an example beside it.
 """
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, cast
@@ -90,7 +91,8 @@ class SecretReference(Table):
     """Where a secret is found: a file or an environment variable, never the value itself."""
 
     file: FileName | None = None
-    """A file that holds the secret, relative to the configuration file."""
+    """A file that holds the secret, relative to the configuration file; a systemd credential by that name goes
+    first."""
     env: EnvironmentName | None = None
     """An environment variable that holds the secret."""
 
@@ -106,8 +108,18 @@ class SecretReference(Table):
         return value
 
     def path(self, base: Path) -> Path:
-        """The file of a reference that names one."""
-        return base / cast("str", self.file)
+        """The file of a reference that names one: the credential by that name where systemd passed one to the service
+        (LoadCredential=, systemd.exec(5)), else relative to the configuration's folder."""
+        name, credentials = cast("str", self.file), credentials_folder()
+        if credentials is not None and "/" not in name and os.path.lexists(credentials / name):
+            return credentials / name
+        return base / name
+
+
+def credentials_folder() -> Path | None:
+    """The folder of the credentials that systemd passed to this service, if it is one."""
+    folder = os.environ.get("CREDENTIALS_DIRECTORY")
+    return Path(folder) if folder else None
 
 
 class Server(Table):

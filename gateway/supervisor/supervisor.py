@@ -22,7 +22,7 @@ from typing import Final, cast
 from aiohttp import web
 
 from gateway import observe
-from gateway.config import Settings
+from gateway.config import Config, Settings
 from gateway.crypto import Keyring
 from gateway.errors import OperatorError, StoreUnavailable
 from gateway.observe import Level, get_logger
@@ -38,6 +38,7 @@ from gateway.supervisor.generation import Generation, first_of
 from gateway.supervisor.keys import with_master_key
 from gateway.supervisor.listening import listen
 from gateway.supervisor.reload import changes, require_reloadable
+from gateway.supervisor.systemd import Manager, handed_over, place_of
 from gateway.supervisor.users import SystemUser, worker_user
 
 DRAIN: Final = 30.0  # seconds for what is in flight
@@ -87,6 +88,7 @@ class _Supervisor:
         self._askers = list[asyncio.Future[Outcome]]()  # who wait to hear how the reload went
         self._starting: asyncio.Task[None] | None = None
         self._started_for = 0  # connections of the embedded database
+        self._manager = Manager.found()
 
     async def run(self, on_ready: Callable[[], None] | None) -> None:
         loop = asyncio.get_running_loop()
@@ -104,9 +106,7 @@ class _Supervisor:
 
     async def _serve(self, on_ready: Callable[[], None] | None) -> None:
         config = self._settings.config
-        listener, admin = self._listeners or listen(
-            {"server.listen": config.server.address, "admin.listen": config.admin.address}
-        )
+        listener, admin = self._listeners or _listen(config)
         async with AsyncExitStack() as stack:
             stack.callback(listener.close)
             await stack.enter_async_context(_served(admin, self._health))
@@ -187,7 +187,8 @@ class _Supervisor:
 
             self._generation, self._starting = begin(self._settings), None
             self._generation.serve()
-            announcing = lives.create_task(self._announce(self._generation, on_ready))
+            announcing = lives.create_task(self._announce(self._generation, listener, on_ready))
+            showing_life = lives.create_task(self._manager.show_life())
             while not self._ending.is_set():
                 await first_of(self._ending.wait(), self._reload_asked.wait())
                 if len(self._lives) >= GENERATIONS:  # each takes memory and connections
@@ -195,13 +196,18 @@ class _Supervisor:
                 if self._reload_asked.is_set() and not self._ending.is_set():
                     self._reload_asked.clear()
                     askers, self._askers = self._askers, []
+                    if was_ready := announcing.done():
+                        self._manager.reloading()
                     outcome = await self._renew(begin, dsn)
+                    if was_ready and not self._ending.is_set():
+                        self._manager.ready("The last reload was refused" if outcome.faults else self._status())
                     for asker in askers:
                         asker.set_result(outcome)
                     if not announcing.done():  # what has taken over was ready before the first
                         announcing.cancel()
-                        announcing = lives.create_task(self._announce(self._generation, on_ready))
+                        announcing = lives.create_task(self._announce(self._generation, listener, on_ready))
             announcing.cancel()
+            showing_life.cancel()
             listener.close()
             for generation in self._lives:
                 generation.drain(DRAIN)
@@ -268,24 +274,31 @@ class _Supervisor:
         ):
             await first_of(self._ending.wait(), asyncio.wait(self._lives.values(), return_when=FIRST_COMPLETED))
 
-    async def _announce(self, generation: Generation, on_ready: Callable[[], None] | None) -> None:
+    def _status(self) -> str:
+        return f"Serving {self._settings.config.server.public_url}"
+
+    async def _announce(
+        self, generation: Generation, listener: socket.socket, on_ready: Callable[[], None] | None
+    ) -> None:
         await generation.wait_ready()
         config = self._settings.config
         log.info(
             "serving",
-            listen=config.server.listen,
+            listen=place_of(listener),
             public_url=config.server.public_url,
             admin=config.admin.listen,
             workers=generation.access.count,
             user=self._user.name if self._user else None,
             database="embedded" if config.database.embedded else "external",
         )
+        self._manager.ready(self._status())
         if on_ready is not None:
             on_ready()
 
     def _end(self, signum: int) -> None:
         if not self._ending.is_set():
             log.info("stopping", signal=signal.Signals(signum).name, drain_seconds=DRAIN)
+            self._manager.stopping()
             self._ending.set()
             if self._starting is not None:  # a start may wait long, for a lock or a recovery
                 self._starting.cancel()
@@ -313,6 +326,23 @@ class _Supervisor:
                 await self._store.ping()
                 return True
         return False
+
+
+def _listen(config: Config) -> tuple[socket.socket, socket.socket]:
+    """The public and the admin listener; the public one may have been opened before us. Raises OperatorError."""
+    public = handed_over()
+    if public is None:
+        listener, admin = listen({"server.listen": config.server.address, "admin.listen": config.admin.address})
+        return listener, admin
+    if public.getsockname()[1] != config.server.address[1]:
+        log.warning(
+            "the service manager's socket counts, not server.listen",
+            listen=place_of(public),
+            configured=config.server.listen,
+            mend="write the same port in the socket unit and under [server]",
+        )
+    (admin,) = listen({"admin.listen": config.admin.address})
+    return public, admin
 
 
 @asynccontextmanager
