@@ -115,6 +115,103 @@ CREATE TABLE public.access_tokens (
     CONSTRAINT access_tokens_subject_check CHECK (((subject IS NULL) = (user_generation IS NULL)))
 );
 
+CREATE TABLE public.clients (
+    client_id text NOT NULL,
+    name text NOT NULL,
+    description text,
+    owner text,
+    homepage text,
+    privacy text,
+    terms text,
+    confidential boolean NOT NULL,
+    redirect_uris text[] NOT NULL,
+    grant_types text[] NOT NULL,
+    scopes text[] NOT NULL,
+    token_type text NOT NULL,
+    mac_drafts text[] NOT NULL,
+    mac_algorithm text NOT NULL,
+    pkce_required boolean NOT NULL,
+    first_party boolean NOT NULL,
+    verified boolean NOT NULL,
+    generation integer DEFAULT 0 NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    disabled_at timestamp with time zone,
+    CONSTRAINT clients_description_check CHECK ((description <> ''::text)),
+    CONSTRAINT clients_first_party_check CHECK ((confidential OR (NOT first_party))),
+    CONSTRAINT clients_name_check CHECK ((name <> ''::text)),
+    CONSTRAINT clients_pkce_check CHECK ((confidential OR pkce_required)),
+    CONSTRAINT clients_token_type_check CHECK ((token_type = ANY (ARRAY['bearer'::text, 'mac'::text])))
+);
+
+CREATE TABLE public.families (
+    family_id text NOT NULL,
+    grant_id text NOT NULL,
+    scopes text[] NOT NULL,
+    resource text[] NOT NULL,
+    client_generation integer NOT NULL,
+    user_generation integer NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    expires_at timestamp with time zone NOT NULL,
+    revoked_at timestamp with time zone
+);
+
+CREATE TABLE public.grants (
+    grant_id text NOT NULL,
+    subject text NOT NULL,
+    client_id text NOT NULL,
+    scopes text[] NOT NULL,
+    resource text[] NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    updated_at timestamp with time zone NOT NULL,
+    revoked_at timestamp with time zone
+);
+
+CREATE TABLE public.users (
+    subject text NOT NULL,
+    username text NOT NULL,
+    email text,
+    name text,
+    password_hash text NOT NULL,
+    generation integer DEFAULT 0 NOT NULL,
+    session_generation integer DEFAULT 0 NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    disabled_at timestamp with time zone,
+    CONSTRAINT users_email_check CHECK ((email ~ '^[^@[:space:]]+@[^@[:space:]]+$'::text)),
+    CONSTRAINT users_password_hash_check CHECK ((password_hash ~~ '$argon2id$%'::text)),
+    CONSTRAINT users_username_check CHECK ((username ~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$'::text))
+);
+
+CREATE VIEW public.access_token_ends AS
+ SELECT t.digest,
+    t.client_id,
+    t.subject,
+    t.scopes,
+    t.resource,
+    t.token_type,
+    t.mac_key,
+    t.mac_algorithm,
+    t.issued_at,
+    t.expires_at,
+    c.mac_drafts,
+    u.username,
+    u.email,
+    t.family_id,
+    f.grant_id,
+        CASE
+            WHEN (t.revoked_at IS NOT NULL) THEN 'revoked'::text
+            WHEN (c.client_id IS NULL) THEN 'of a deleted client'::text
+            WHEN (c.disabled_at IS NOT NULL) THEN 'of a disabled client'::text
+            WHEN ((t.subject IS NOT NULL) AND (u.subject IS NULL)) THEN 'of a deleted user'::text
+            WHEN ((t.subject IS NOT NULL) AND (u.disabled_at IS NOT NULL)) THEN 'of a disabled user'::text
+            WHEN ((c.generation <> t.client_generation) OR ((t.subject IS NOT NULL) AND (u.generation <> t.user_generation)) OR ((t.family_id IS NOT NULL) AND COALESCE(((f.revoked_at IS NOT NULL) OR (g.revoked_at IS NOT NULL) OR (NOT (f.scopes <@ g.scopes))), true))) THEN 'revoked'::text
+            ELSE NULL::text
+        END AS ended
+   FROM ((((public.access_tokens t
+     LEFT JOIN public.clients c ON ((c.client_id = t.client_id)))
+     LEFT JOIN public.users u ON ((u.subject = t.subject)))
+     LEFT JOIN public.families f ON ((f.family_id = t.family_id)))
+     LEFT JOIN public.grants g ON ((g.grant_id = f.grant_id)));
+
 CREATE TABLE public.changes (
     id bigint NOT NULL,
     at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
@@ -142,34 +239,6 @@ CREATE TABLE public.client_secrets (
     client_id text NOT NULL,
     created_at timestamp with time zone NOT NULL,
     expires_at timestamp with time zone
-);
-
-CREATE TABLE public.clients (
-    client_id text NOT NULL,
-    name text NOT NULL,
-    description text,
-    owner text,
-    homepage text,
-    privacy text,
-    terms text,
-    confidential boolean NOT NULL,
-    redirect_uris text[] NOT NULL,
-    grant_types text[] NOT NULL,
-    scopes text[] NOT NULL,
-    token_type text NOT NULL,
-    mac_drafts text[] NOT NULL,
-    mac_algorithm text NOT NULL,
-    pkce_required boolean NOT NULL,
-    first_party boolean NOT NULL,
-    verified boolean NOT NULL,
-    generation integer DEFAULT 0 NOT NULL,
-    created_at timestamp with time zone NOT NULL,
-    disabled_at timestamp with time zone,
-    CONSTRAINT clients_description_check CHECK ((description <> ''::text)),
-    CONSTRAINT clients_first_party_check CHECK ((confidential OR (NOT first_party))),
-    CONSTRAINT clients_name_check CHECK ((name <> ''::text)),
-    CONSTRAINT clients_pkce_check CHECK ((confidential OR pkce_required)),
-    CONSTRAINT clients_token_type_check CHECK ((token_type = ANY (ARRAY['bearer'::text, 'mac'::text])))
 );
 
 CREATE TABLE public.codes (
@@ -212,17 +281,26 @@ CREATE TABLE public.failed_attempts (
     last_failed_at timestamp with time zone NOT NULL
 );
 
-CREATE TABLE public.families (
-    family_id text NOT NULL,
-    grant_id text NOT NULL,
-    scopes text[] NOT NULL,
-    resource text[] NOT NULL,
-    client_generation integer NOT NULL,
-    user_generation integer NOT NULL,
-    created_at timestamp with time zone NOT NULL,
-    expires_at timestamp with time zone NOT NULL,
-    revoked_at timestamp with time zone
-);
+CREATE VIEW public.family_ends AS
+ SELECT f.family_id,
+    f.scopes,
+    f.resource,
+    f.expires_at,
+    g.client_id,
+    g.subject,
+    u.username,
+        CASE
+            WHEN (c.client_id IS NULL) THEN 'of a deleted client'::text
+            WHEN (c.disabled_at IS NOT NULL) THEN 'of a disabled client'::text
+            WHEN (u.subject IS NULL) THEN 'of a deleted user'::text
+            WHEN (u.disabled_at IS NOT NULL) THEN 'of a disabled user'::text
+            WHEN ((f.revoked_at IS NOT NULL) OR (g.revoked_at IS NOT NULL) OR (NOT (f.scopes <@ g.scopes)) OR (c.generation <> f.client_generation) OR (u.generation <> f.user_generation)) THEN 'revoked'::text
+            ELSE NULL::text
+        END AS ended
+   FROM (((public.families f
+     JOIN public.grants g ON ((g.grant_id = f.grant_id)))
+     LEFT JOIN public.clients c ON ((c.client_id = g.client_id)))
+     LEFT JOIN public.users u ON ((u.subject = g.subject)));
 
 CREATE TABLE public.flows (
     flow_id text NOT NULL,
@@ -239,68 +317,35 @@ CREATE TABLE public.flows (
     CONSTRAINT flows_decision_check CHECK ((decision = ANY (ARRAY['granted'::text, 'denied'::text])))
 );
 
-CREATE TABLE public.grants (
-    grant_id text NOT NULL,
-    subject text NOT NULL,
-    client_id text NOT NULL,
-    scopes text[] NOT NULL,
-    resource text[] NOT NULL,
-    created_at timestamp with time zone NOT NULL,
-    updated_at timestamp with time zone NOT NULL,
-    revoked_at timestamp with time zone
-);
-
-CREATE TABLE public.users (
-    subject text NOT NULL,
-    username text NOT NULL,
-    email text,
-    name text,
-    password_hash text NOT NULL,
-    generation integer DEFAULT 0 NOT NULL,
-    session_generation integer DEFAULT 0 NOT NULL,
-    created_at timestamp with time zone NOT NULL,
-    disabled_at timestamp with time zone,
-    CONSTRAINT users_email_check CHECK ((email ~ '^[^@[:space:]]+@[^@[:space:]]+$'::text)),
-    CONSTRAINT users_password_hash_check CHECK ((password_hash ~~ '$argon2id$%'::text)),
-    CONSTRAINT users_username_check CHECK ((username ~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$'::text))
-);
-
 CREATE VIEW public.living_access_tokens AS
- SELECT t.digest,
-    t.client_id,
-    t.subject,
-    t.scopes,
-    t.resource,
-    t.token_type,
-    t.mac_key,
-    t.mac_algorithm,
-    t.issued_at,
-    t.expires_at,
-    c.mac_drafts,
-    u.username,
-    u.email,
-    t.family_id,
-    f.grant_id
-   FROM ((((public.access_tokens t
-     LEFT JOIN public.clients c ON ((c.client_id = t.client_id)))
-     LEFT JOIN public.users u ON ((u.subject = t.subject)))
-     LEFT JOIN public.families f ON ((f.family_id = t.family_id)))
-     LEFT JOIN public.grants g ON ((g.grant_id = f.grant_id)))
-  WHERE ((t.revoked_at IS NULL) AND COALESCE(((c.disabled_at IS NULL) AND (c.generation = t.client_generation)), false) AND ((t.subject IS NULL) OR ((u.disabled_at IS NULL) AND (u.generation = t.user_generation))) AND ((t.family_id IS NULL) OR ((f.revoked_at IS NULL) AND (g.grant_id IS NOT NULL) AND (g.revoked_at IS NULL) AND (f.scopes <@ g.scopes))));
+ SELECT digest,
+    client_id,
+    subject,
+    scopes,
+    resource,
+    token_type,
+    mac_key,
+    mac_algorithm,
+    issued_at,
+    expires_at,
+    mac_drafts,
+    username,
+    email,
+    family_id,
+    grant_id
+   FROM public.access_token_ends
+  WHERE (ended IS NULL);
 
 CREATE VIEW public.living_families AS
- SELECT f.family_id,
-    f.scopes,
-    f.resource,
-    f.expires_at,
-    g.client_id,
-    g.subject,
-    u.username
-   FROM (((public.families f
-     JOIN public.grants g ON ((g.grant_id = f.grant_id)))
-     LEFT JOIN public.clients c ON ((c.client_id = g.client_id)))
-     LEFT JOIN public.users u ON ((u.subject = g.subject)))
-  WHERE ((f.revoked_at IS NULL) AND (g.revoked_at IS NULL) AND (f.scopes <@ g.scopes) AND COALESCE(((c.disabled_at IS NULL) AND (c.generation = f.client_generation)), false) AND COALESCE(((u.disabled_at IS NULL) AND (u.generation = f.user_generation)), false));
+ SELECT family_id,
+    scopes,
+    resource,
+    expires_at,
+    client_id,
+    subject,
+    username
+   FROM public.family_ends
+  WHERE (ended IS NULL);
 
 CREATE TABLE public.sessions (
     session_id text NOT NULL,

@@ -40,8 +40,10 @@ def scheme_accepted(call: Call, scheme: str) -> Fault | None:
 
 def judge(call: Call, presented: Presented, held: Held | None, now: float) -> Fault | tuple[Allowed, BodyCheck | None]:
     """Checks 6 to 13, in their order: the first fault; else whom the token stands for, and what the body must fit."""
-    if held is None or held.allowed.ends_at <= now:
-        return Fault(presented.scheme.unproven, "unknown, expired or revoked token")
+    if held is None:
+        return Fault(presented.scheme.unproven, "unknown token")
+    if held.allowed.ends_at <= now:
+        return Fault(presented.scheme.unproven, "expired token")
     proven = kind_fits(presented, held) or presented.scheme.prove(call, presented.signed, held.signer, now)
     if isinstance(proven, Fault):
         return proven

@@ -52,7 +52,8 @@ from gateway.guard.refusing import Refusing, no_answer
 from gateway.guard.schemes import Bearer, MacScheme, Presented, Scheme, SignatureScheme
 from gateway.guard.tokens import Known, Tokens
 from gateway.guard.verdict import PUBLIC, Allowed, BodyAwaited, Call, Fault, Refused, Verdict
-from gateway.store import Store
+from gateway.model import Identity
+from gateway.store import EndedToken, Store
 from gateway.store.clock import since_boot
 
 _STATUS: Final = {"invalid_request": 400, "insufficient_scope": 403}  # RFC 6750, section 3.1; any other error: 401
@@ -167,6 +168,9 @@ class Guard:
         """Checks 6 to 15, of a token that the store was asked for."""
         if isinstance(known, StoreUnavailable):
             return no_answer(known)
+        if isinstance(known, EndedToken):
+            fault = Fault(presented.scheme.unproven, known.cause)
+            return self._refusal(call, fault, presented.scheme.name, known.identity)
         if known is not None and not self._tokens.counts(known):
             return self._known(call, presented, since, fits=fits)  # it met a change of what it hangs on: asked again
         return self._judged(call, presented, known, since, fits=fits)
@@ -177,13 +181,13 @@ class Guard:
         """Checks 6 to 15; those of a body that is yet to come are for whoever takes it in."""
         proven, scheme = checks.judge(call, presented, held, self._now()), presented.scheme.name
         if isinstance(proven, Fault):
-            return self._refusal(call, proven, scheme, None if held is None else held.allowed)
+            return self._refusal(call, proven, scheme, None if held is None else held.allowed.identity)
         token, body = proven
         if presented.signed is None:
             return token
         if body is None or fits:
             return self._spent(call, token, presented.signed, since)
-        misfit = self._refusal(call, _MISFIT, scheme, token)
+        misfit = self._refusal(call, _MISFIT, scheme, token.identity)
         if not call.has_body:
             return self._spent(call, token, presented.signed, since) if body.fits() else misfit
         return BodyAwaited(check=body, misfit=misfit, spend=partial(self._spent_later, call, presented))
@@ -209,10 +213,10 @@ class Guard:
             return allowed
         if isinstance(outcome, Spending):
             fault = Fault(outcome.value, f"{outcome.name.lower()} nonce")
-            return self._refusal(call, fault, allowed.token_type, allowed)
+            return self._refusal(call, fault, allowed.token_type, allowed.identity)
         return no_answer(outcome, allowed.identity)
 
-    def _refusal(self, call: Call, fault: Fault, scheme: str = "", allowed: Allowed | None = None) -> Refused:
+    def _refusal(self, call: Call, fault: Fault, scheme: str = "", identity: Identity | None = None) -> Refused:
         """The refusal for a fault of a credential of that scheme, on behalf of whom its token names, if it is known."""
         return self._refused(
             call,
@@ -221,7 +225,7 @@ class Guard:
             fault.description,
             fault.cause,
             used=(scheme,) if scheme else _used(call) if fault.error else (),
-            identity=None if allowed is None else allowed.identity,
+            identity=identity,
             scope=fault.scope,
         )
 

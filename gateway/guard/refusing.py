@@ -27,8 +27,12 @@ _MENDS: Final = {
     "a MAC credential of drafts": "have the client sign by a draft that mac.drafts lists; see docs/signing.md",
     "malformed credential": "ask the client's developer to correct what it sends in Authorization",
     "invented token": "this gateway never issued it: check where the client got it, and that it sends the whole token",
-    "unknown, expired or revoked": "the client needs a new one; `gateway token inspect` says of its token which",
+    "unknown token": "it was never issued here, or ended so long ago that it was removed; the client needs a new one",
     "expired token": "the client needs a new one, for instance with its refresh token",
+    "revoked token": "the client needs a new one; `gateway events --client ID` tells who revoked it",
+    "token of a disabled client": "`gateway client enable ID` lets it get new tokens",
+    "token of a disabled user": "`gateway user enable NAME` lets them get new tokens by signing in again",
+    "token of a deleted": "nothing that was issued to it or them counts any more",
     "a mac token presented": "have the client sign its requests, or give it bearer tokens: "
     "`gateway client update ID --token-type bearer`",
     "a bearer token presented": "have the client send the token with the scheme Bearer, or give it MAC tokens: "

@@ -17,15 +17,15 @@ from gateway.guard.cache import Cache
 from gateway.guard.held import Held
 from gateway.guard.lane import Lane, Pending
 from gateway.guard.ledger import Ledger
-from gateway.store import Store
+from gateway.store import EndedToken, Store
 
 _LARGEST: Final = 256  # tokens in one query
 _OWN_LANE: Final = 20_000  # tokens that may wait
 _STRANGERS_LANE: Final = 512  # two batches
 
 Answer = TypeVar("Answer")
-Known = Held | StoreUnavailable | None
-"""What the database says of a token: None where it is unknown or was ended; its time is for the caller to judge."""
+Known = Held | EndedToken | StoreUnavailable | None
+"""What the database says of a token: None where it is unknown; the time of one that lives is the caller's to judge."""
 
 
 class Tokens:
@@ -59,7 +59,7 @@ class Tokens:
         rest = [hashed for hashed in digests if hashed not in held]
         return live | await self._store.access_tokens.living(rest) if rest else live
 
-    async def _find(self, digests: Sequence[bytes]) -> list[Held | None]:
+    async def _find(self, digests: Sequence[bytes]) -> list[Held | EndedToken | None]:
         ledger, position = self._ledger, self._ledger.position  # before the query is sent
         found = await self._store.access_tokens.find_many(list(dict.fromkeys(digests)))
         answers = {hashed: self.cache.made(token, position) for hashed, token in found.tokens.items()}
@@ -70,7 +70,7 @@ class Tokens:
         elif found.server is not None and ledger.server is not None:
             # A server whose log is not the one that is followed: it answers this call, and nothing is built on it.
             self._store.access_tokens.renew()
-        return [answers.get(hashed) for hashed in digests]
+        return [answers.get(hashed) or found.ended.get(hashed) for hashed in digests]
 
     async def close(self) -> None:
         """Break off what is asked."""

@@ -34,7 +34,7 @@ class CodeRecord:
     scopes: frozenset[str]
     expires_at: datetime
     spent_at: datetime | None
-    revoked: bool  # its grant was withdrawn, or its user or client disabled or deleted
+    ended: str | None  # "revoked", or "of a disabled user" and the like: what it hangs on is no more
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +52,7 @@ class RefreshRecord:
     expires_at: datetime
     spent_at: datetime | None
     successor_spent: bool
-    revoked: bool
+    ended: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +85,11 @@ class Replay:
     error: OAuthError
 
 
+def cause_of_end(noun: str, ended: str) -> str:
+    """What the log says of a code or token by its end, as the store tells it: "revoked", or "of a disabled client"."""
+    return f"{ended} {noun}" if ended == "revoked" else f"{noun} {ended}"
+
+
 def refuse_code(cause: str) -> Refuse:
     """The one refusal of a code; the cause is for the log."""
     return Refuse(invalid_grant(_CODE_REFUSED, cause))
@@ -108,8 +113,8 @@ def decide_code(record: CodeRecord | None, client_id: str, grant: CodeGrant, now
         return refuse_code("missing, wrong or unexpected code_verifier")
     if record.spent_at is not None:
         return Replay(invalid_grant(_CODE_REFUSED, "replayed code; what came from it is revoked"))
-    if record.revoked:
-        return refuse_code("revoked code")
+    if record.ended is not None:
+        return refuse_code(cause_of_end("code", record.ended))
     if now >= record.expires_at:
         return refuse_code("expired code")
     if not _within(grant.resource, request.resource):
@@ -129,8 +134,8 @@ def decide_refresh(
         return refuse_refresh("unknown refresh token")
     if record.client_id != client_id:
         return refuse_refresh("another client's refresh token")
-    if record.revoked:
-        return refuse_refresh("revoked refresh token")
+    if record.ended is not None:
+        return refuse_refresh(cause_of_end("refresh token", record.ended))
     if record.spent_at is not None and not _in_grace(record, record.spent_at, now, grace):
         return Replay(invalid_grant(_REFRESH_REFUSED, "reused refresh token; its family is revoked"))
     if now >= record.expires_at:

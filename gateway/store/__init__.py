@@ -3,7 +3,7 @@
 SQL stands in `sql/queries/*.sql`, named and described there and called here by its name.
 """
 
-from gateway.store.access_tokens import FoundTokens
+from gateway.store.access_tokens import EndedToken, FoundTokens
 from gateway.store.changes import ChangeFeed, Reading
 from gateway.store.clock import Clock
 from gateway.store.faults import Conflict
@@ -15,6 +15,7 @@ __all__ = [
     "ChangeFeed",
     "Clock",
     "Conflict",
+    "EndedToken",
     "Flow",
     "FoundTerms",
     "FoundTokens",

@@ -7,18 +7,28 @@ from typing import Final
 
 from gateway.crypto import Keyring, TokenPrefix, UnsealError, digest
 from gateway.model import AccessToken, Identity, MacAlgorithm, MacDraft, TokenType
+from gateway.oauth.decisions import cause_of_end
 from gateway.store.clock import Now
 from gateway.store.database import Database, Row
 
 LANES: Final = 2  # questions for many tokens that may be under way at once
 MAC_KEY: Final = "mac-key"  # the purpose that MAC keys are sealed for
+_LOST_KEY: Final = "a MAC token whose key is lost"
 _LONGEST: Final = 4096  # characters of a token
 _OTHERS: Final = 200  # tokens of one client whose keys are worth a try
 
 
 @dataclass(frozen=True, slots=True)
+class EndedToken:
+    """An access token that was ended before its time, or that nobody can sign with: the cause, and whose it was."""
+
+    cause: str
+    identity: Identity
+
+
+@dataclass(frozen=True, slots=True)
 class FoundTokens:
-    """The access tokens of a look-up that are not revoked, by digest; the caller compares their time.
+    """The access tokens of a look-up by digest: those that live, whose time the caller compares, and those that ended.
 
     `server` tells the server that answered from any other, also from itself before a restart. None if nothing was
     found.
@@ -26,6 +36,7 @@ class FoundTokens:
 
     server: float | None
     tokens: Mapping[bytes, AccessToken]
+    ended: Mapping[bytes, EndedToken]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +63,15 @@ def may_be(keyring: Keyring, token: str, prefix: TokenPrefix) -> bool:
     return 0 < len(token) <= _LONGEST and not keyring.is_invented(token, prefix)
 
 
+def _identity_of(row: Row) -> Identity:
+    return Identity(
+        subject=row["subject"] or row["client_id"],
+        client_id=row["client_id"],
+        username=row["username"],
+        email=row["email"],
+    )
+
+
 class AccessTokens:
     """Access tokens. `lookups` are connections that nothing but the lookup of many uses."""
 
@@ -72,9 +92,16 @@ class AccessTokens:
     async def find_many(self, digests: Sequence[bytes]) -> FoundTokens:
         """Many at once, in one statement, on a connection kept for that: `LANES` such calls at a time."""
         rows = await self._lookups.rows("access_tokens_find", digests=digests)
-        found = ((row["digest"], self._access_token_of(row, row["digest"])) for row in rows)
-        server = rows[0]["server"] if rows else None
-        return FoundTokens(server, {hashed: token for hashed, token in found if token is not None})
+        tokens, ended = dict[bytes, AccessToken](), dict[bytes, EndedToken]()
+        for row in rows:
+            hashed: bytes = row["digest"]
+            token = self._access_token_of(row, hashed) if row["ended"] is None else None
+            if token is not None:
+                tokens[hashed] = token
+            else:
+                cause = _LOST_KEY if row["ended"] is None else cause_of_end("token", row["ended"])
+                ended[hashed] = EndedToken(cause, _identity_of(row))
+        return FoundTokens(rows[0]["server"] if rows else None, tokens, ended)
 
     async def living(self, digests: Collection[bytes]) -> frozenset[bytes]:
         """The digests among these whose access tokens still live; for what outlasts the call that opened it."""
@@ -111,15 +138,9 @@ class AccessTokens:
         mac_key = self._key_of(row, hashed)
         if mac_key is None and row["mac_key"] is not None:
             return None  # nobody can sign with it any more
-        identity = Identity(
-            subject=row["subject"] or row["client_id"],
-            client_id=row["client_id"],
-            username=row["username"],
-            email=row["email"],
-        )
         return AccessToken(
             digest=hashed,
-            identity=identity,
+            identity=_identity_of(row),
             scopes=frozenset(row["scopes"]),
             token_type=row["token_type"],
             audience=tuple(row["resource"]),

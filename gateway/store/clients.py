@@ -162,18 +162,23 @@ class Clients:
         async with self._database.transaction(ACT_DEADLINE) as statements:
             return await statements.value("client_delete", client_id=client_id, now=self._now()) is not None
 
-    async def authenticate(self, client_id: str, secret: str) -> Client | None:
-        """The live client whose secret this is; wrong ones are recorded and never lock it out."""
+    async def authenticate(self, client_id: str, secret: str) -> Client | str:
+        """The live client whose secret this is, or for the log alone the reason why there is none.
+
+        Wrong secrets are recorded and never lock it out. Every reason takes one and the same query.
+        """
         if not storable(client_id):
-            return None
+            return "unknown client"
         row = await self._database.row(
             "client_authenticate", client_id=client_id, secret_digest=digest(secret), now=self._now()
         )
         if row is None:
-            return None
+            return "unknown client"
+        if row["disabled_at"] is not None:
+            return "disabled client"
         if not row["proven"]:
             self._tally.note("client.secrets_guessed", client_id=client_id)
-            return None
+            return "wrong secret"
         return client_of(row)
 
     async def revoke_tokens(self, client_id: str) -> int | None:

@@ -88,7 +88,7 @@ def _code_record(row: Row) -> CodeRecord:
         scopes=frozenset(row["scopes"]),
         expires_at=row["expires_at"],
         spent_at=row["spent_at"],
-        revoked=row["revoked"],
+        ended=row["ended"],
     )
 
 
@@ -101,7 +101,7 @@ def _refresh_record(row: Row, *, successor_spent: bool) -> RefreshRecord:
         expires_at=row["expires_at"],
         spent_at=row["spent_at"],
         successor_spent=successor_spent,
-        revoked=row["revoked"],
+        ended=row["ended"],
     )
 
 

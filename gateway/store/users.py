@@ -112,6 +112,6 @@ class Users:
             return ended
 
     async def sign_in_candidate(self, login: str) -> SignInCandidate | None:
-        """The live user with that username or email address."""
+        """The user with that username or email address, also a disabled one, for whom no session can be started."""
         row = await self._database.row("user_candidate", login=login) if storable(login) else None
         return None if row is None else SignInCandidate(user=user_of(row), password_hash=row["password_hash"])

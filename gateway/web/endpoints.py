@@ -79,12 +79,19 @@ async def _authenticated(request: web.Request, plane: Plane, form: Form) -> Clie
         if claim.secret is not None:
             client = await plane.store.clients.authenticate(claim.client_id, claim.secret)
         else:
-            client = await plane.store.clients.find(claim.client_id)
-    if client is not None and claim.secret is None and (client.confidential or client.disabled_at is not None):
-        raise invalid_client("no secret from a confidential client, or a disabled one")
-    if client is None:
-        raise invalid_client("unknown client or wrong secret")
+            client = _without_secret(await plane.store.clients.find(claim.client_id))
+    if isinstance(client, str):
+        raise invalid_client(client)
     return client
+
+
+def _without_secret(found: Client | None) -> Client | str:
+    """The client, if it may ask without a secret, or for the log the reason why not."""
+    if found is None:
+        return "unknown client"
+    if found.disabled_at is not None:
+        return "disabled client"
+    return "no secret from a confidential client" if found.confidential else found
 
 
 async def _issued(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from gateway import observe
-from gateway.model import Client, Session
+from gateway.model import Client, Session, User
 from gateway.oauth import redirect_uris
 from gateway.oauth.forms import Form
 from gateway.store import SignInCandidate
@@ -25,6 +25,7 @@ _FIELDS = frozenset({"username", "password", "csrf_token", "decision"})
 _BUSY_SECONDS = 2
 _ACCOUNTS = "`gateway user list` shows all accounts; many unknown names from one address mean that somebody is guessing"
 _PASSWORDS = "`gateway user set-password NAME` sets a new one if they have forgotten theirs"
+_DISABLED = "`gateway user enable NAME` lets them sign in again"
 _UNLOCK = "`gateway user unlock NAME` lets them try again at once; attempts from many addresses may be an attack"
 _MORE_WORKERS = "raise server.authorization_workers if the machine has room; a flood of sign-ins may be an attack"
 
@@ -96,8 +97,7 @@ async def _check_password(
         guess.wrong()
         if now.wait > 0:
             return _too_many(request, subject, now.wait)
-        cause = "no such account" if user is None else "wrong password"
-        mend = _ACCOUNTS if user is None else _PASSWORDS
+        cause, mend = _failure(user, right=right)
         tell_refusal(request, "sign-in failed", 400, cause, mend=mend, subject=subject, barred=now.barred)
         return NotSignedIn(400, "Incorrect username or password.")
     guess.right()
@@ -106,6 +106,15 @@ async def _check_password(
         await plane.store.sessions.end(old)
     log.info("signed in", **concerned(request, subject=subject))
     return SignedIn(session, token, known.with_account(session.user.subject))
+
+
+def _failure(user: User | None, *, right: bool) -> tuple[str, str]:
+    """The cause of a failed sign-in, and what to do about it: for the log alone."""
+    if user is None:
+        return "no such account", _ACCOUNTS
+    if user.disabled_at is not None:
+        return "disabled account", _DISABLED
+    return ("barred account, though the password is right" if right else "wrong password"), _PASSWORDS
 
 
 def form_page(

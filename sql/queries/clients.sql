@@ -123,14 +123,14 @@ with gone as (
 select client_id from gone;
 
 -- name: client_authenticate
--- A live client, and whether $secret_digest is the digest of a secret of its own.
+-- A client, also a disabled one, and whether $secret_digest is the digest of a secret of its own.
 select c.*, l.name as logo, o.username as owner_username, o.name as owner_name, s.digest is not null as proven
 from clients c
 left join client_secrets s
     on s.client_id = c.client_id and s.digest = $secret_digest and (s.expires_at is null or s.expires_at > $now)
 left join client_logos l on l.client_id = c.client_id
 left join users o on o.subject = c.owner
-where c.client_id = $client_id and c.disabled_at is null;
+where c.client_id = $client_id;
 
 -- name: client_revoke
 -- Ends every token and code of a client; counts the access tokens and families that lived.

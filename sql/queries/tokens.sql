@@ -2,9 +2,12 @@
 -- An authorization code with all that it hangs on, locked until the transaction ends; and its grant, which does not
 -- shrink meanwhile. The grant first, as who shrinks it does, or the two could wait for each other.
 select k.request, k.scopes, k.expires_at, k.spent_at, k.family_id, k.client_generation, k.user_generation, g.subject,
-    g.revoked_at is not null or c.disabled_at is not null or u.disabled_at is not null
-        or c.generation <> k.client_generation or u.generation <> k.user_generation
-        or not k.scopes <@ g.scopes as revoked
+    case
+        when c.disabled_at is not null then 'of a disabled client'
+        when u.disabled_at is not null then 'of a disabled user'
+        when g.revoked_at is not null or c.generation <> k.client_generation or u.generation <> k.user_generation
+            or not k.scopes <@ g.scopes then 'revoked'
+    end as ended
 from codes k
 join grants g on g.grant_id = k.grant_id
 join clients c on c.client_id = g.client_id
@@ -16,7 +19,7 @@ for share of g for update of k;
 -- A refresh token with all that it hangs on, locked until the transaction ends.
 select r.salt, r.expires_at, r.spent_at, r.successor, r.family_id,
     f.scopes, f.resource, f.client_generation, f.user_generation, g.client_id, g.subject,
-    not exists (select from living_families l where l.family_id = f.family_id) as revoked
+    (select ended from family_ends e where e.family_id = f.family_id) as ended
 from refresh_tokens r
 join families f on f.family_id = r.family_id
 join grants g on g.grant_id = f.grant_id
@@ -88,11 +91,11 @@ from living_access_tokens
 where digest = $digest and expires_at > $now;
 
 -- name: access_tokens_find
--- Those of many access tokens that live, but for their time, and the server that says so.
+-- Many access tokens, each with what ended it (null where it lives, but for its time), and the server that says so.
 select digest, client_id, subject, scopes, resource, token_type, mac_key, mac_algorithm, issued_at, expires_at,
-    mac_drafts, username, email, family_id, grant_id,
+    mac_drafts, username, email, family_id, grant_id, ended,
     extract(epoch from pg_postmaster_start_time())::double precision as server
-from living_access_tokens
+from access_token_ends
 where digest = any($digests::bytea[]);
 
 -- name: access_tokens_live

@@ -21,11 +21,11 @@ select subject, username, email, name, created_at, disabled_at from users
 where lower(username collate "C") = lower($username collate "C");
 
 -- name: user_candidate
--- The live person whom a sign-in form means by a username or an email address; the two never look alike.
+-- Whom a sign-in form means by a username or an email address, which never look alike; also somebody disabled, whom
+-- no session is begun for.
 select subject, username, email, name, created_at, disabled_at, password_hash
 from users
-where (lower(username collate "C") = lower($login collate "C") or lower(email collate "C") = lower($login collate "C"))
-    and disabled_at is null;
+where lower(username collate "C") = lower($login collate "C") or lower(email collate "C") = lower($login collate "C");
 
 -- name: user_update
 -- What a person is called anew; null keeps it, and an empty email address or name is none.

@@ -39,10 +39,11 @@ CODE = CodeRecord(
     scopes=frozenset({"a", "b"}),
     expires_at=NOW + timedelta(seconds=60),
     spent_at=None,
-    revoked=False,
+    ended=None,
 )
 CODE_GRANT = CodeGrant("gwc_x", redirect_uri="https://client.example/cb", code_verifier=VERIFIER)
 
+ENDS = st.sampled_from([None, "revoked", "of a disabled client", "of a disabled user"])
 REFRESH = RefreshRecord(
     client_id="c1",
     subject="u1",
@@ -51,7 +52,7 @@ REFRESH = RefreshRecord(
     expires_at=NOW + timedelta(days=14),
     spent_at=None,
     successor_spent=False,
-    revoked=False,
+    ended=None,
 )
 REFRESH_GRANT = RefreshGrant("gwr_x")
 
@@ -86,7 +87,7 @@ CODE_TABLE: list[tuple[str, dict[str, Any], dict[str, Any], type, str]] = [
     ("no PKCE at all", {"code_challenge": None}, {"code_verifier": None}, Issue, ""),
     ("expired at its last second (RFC 6749, 4.1.2)", {"expires_at": NOW}, {}, Refuse, "invalid_grant"),
     ("a moment before it expires", {"expires_at": NOW + timedelta(microseconds=1)}, {}, Issue, ""),
-    ("revoked", {"revoked": True}, {}, Refuse, "invalid_grant"),
+    ("revoked", {"ended": "revoked"}, {}, Refuse, "invalid_grant"),
     ("replayed (RFC 6749, 4.1.2)", SPENT, {}, Replay, "invalid_grant"),
     ("replayed after its time", SPENT | {"expires_at": ago(1)}, {}, Replay, "invalid_grant"),
     ("replayed when the clock was set back", {"spent_at": NOW + timedelta(hours=1)}, {}, Replay, "invalid_grant"),
@@ -140,11 +141,11 @@ REFRESH_TABLE: list[tuple[str, dict[str, Any], dict[str, Any], float, type, str]
     ("narrower scope (RFC 6749, 6)", {}, {"scopes": frozenset({"a"})}, 0, Issue, ""),
     ("wider scope (RFC 6749, 6)", {}, {"scopes": frozenset({"a", "c"})}, 0, Refuse, "invalid_scope"),
     ("expired", {"expires_at": NOW}, {}, 0, Refuse, "invalid_grant"),
-    ("revoked", {"revoked": True}, {}, 0, Refuse, "invalid_grant"),
+    ("revoked", {"ended": "revoked"}, {}, 0, Refuse, "invalid_grant"),
     ("reused (RFC 9700, 4.14.2)", SPENT, {}, 0, Replay, "invalid_grant"),
     ("reused at once, without grace", {"spent_at": NOW}, {}, 0, Replay, "invalid_grant"),
     ("reused by another client", SPENT, {"client_id": "c2"}, 0, Refuse, "invalid_grant"),
-    ("reused though revoked", SPENT | {"revoked": True}, {}, 0, Refuse, "invalid_grant"),
+    ("reused though revoked", SPENT | {"ended": "revoked"}, {}, 0, Refuse, "invalid_grant"),
     ("reused when the clock was set back", {"spent_at": NOW + timedelta(hours=1)}, {}, 60, Replay, "invalid_grant"),
     ("reused after its time", SPENT | {"expires_at": ago(1)}, {}, 0, Replay, "invalid_grant"),
     ("within the grace", {"spent_at": ago(10)}, {}, 10, Repeat, ""),
@@ -207,7 +208,7 @@ def test_unknown_refresh_token_is_refused() -> None:
         scopes=st.just(CODE.scopes),
         expires_at=st.sampled_from([ago(1), NOW, NOW + timedelta(seconds=1)]),
         spent_at=st.sampled_from([None, ago(1), NOW + timedelta(seconds=1)]),
-        revoked=st.booleans(),
+        ended=ENDS,
     ),
     client_id=st.sampled_from(["c1", "c2"]),
     grant=st.builds(
@@ -235,7 +236,7 @@ def test_code_is_spent_or_revoked_only_for_who_proves_everything(
         assert proven
     if isinstance(decision, Issue):
         assert record.spent_at is None
-        assert not record.revoked
+        assert record.ended is None
         assert record.expires_at > NOW
     if proven and record.spent_at is not None:
         assert isinstance(decision, Replay)
@@ -244,18 +245,18 @@ def test_code_is_spent_or_revoked_only_for_who_proves_everything(
 @given(
     spent_at=st.sampled_from([None, ago(5), ago(0), NOW + timedelta(seconds=5)]),
     successor_spent=st.booleans(),
-    revoked=st.booleans(),
+    ended=ENDS,
     grace=st.sampled_from([0.0, 1.0, 60.0]),
     scopes=st.sampled_from([None, frozenset[str](), frozenset({"a"}), frozenset({"c"})]),
 )
 def test_refresh_never_widens_and_never_spends_twice(
-    spent_at: datetime | None, successor_spent: bool, revoked: bool, grace: float, scopes: frozenset[str] | None
+    spent_at: datetime | None, successor_spent: bool, ended: str | None, grace: float, scopes: frozenset[str] | None
 ) -> None:
-    record = replace(REFRESH, spent_at=spent_at, successor_spent=successor_spent, revoked=revoked)
+    record = replace(REFRESH, spent_at=spent_at, successor_spent=successor_spent, ended=ended)
     decision = decide_refresh(record, "c1", replace(REFRESH_GRANT, scopes=scopes), NOW, grace)
     if isinstance(decision, Issue | Repeat):
         assert decision.scopes <= record.scopes
-        assert not revoked
+        assert ended is None
     if isinstance(decision, Issue):
         assert spent_at is None
     if isinstance(decision, Repeat):

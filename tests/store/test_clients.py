@@ -7,7 +7,7 @@ import asyncpg
 import pytest
 
 from gateway.errors import OperatorError
-from gateway.model import About, Owner
+from gateway.model import About, Client, Owner
 from gateway.oauth.grants import ClientCredentialsGrant
 from gateway.store import Conflict, NewClient, Store
 from gateway.store.records import Logo
@@ -35,7 +35,7 @@ async def test_client_comes_back_as_it_was_made(store: Store) -> None:
 async def test_public_client_has_no_secret(store: Store, database: str) -> None:
     client, secret = await store.clients.create(PUBLIC)
     assert secret is None
-    assert await store.clients.authenticate(client.client_id, "") is None
+    assert isinstance(await store.clients.authenticate(client.client_id, ""), str)
     assert await store.clients.rotate_secret(client.client_id) is None
     assert await count(database, "client_secrets") == 0
 
@@ -64,7 +64,7 @@ async def test_client_that_cannot_be_is_refused_and_not_half_written(
 @pytest.mark.parametrize("client_id", ["", "nobody", "c\0", "\ud800", "x" * 10_000])
 async def test_client_id_of_any_characters_finds_nobody_quietly(store: Store, client_id: str) -> None:
     assert await store.clients.find(client_id) is None
-    assert await store.clients.authenticate(client_id, "secret") is None
+    assert isinstance(await store.clients.authenticate(client_id, "secret"), str)
 
 
 async def test_secret_is_good_for_its_own_client_only(store: Store) -> None:
@@ -74,8 +74,8 @@ async def test_secret_is_good_for_its_own_client_only(store: Store) -> None:
     assert other is not None
     assert await store.clients.authenticate(one.client_id, secret) == one
     for wrong in ("", other, secret[:-1], secret + "x", secret.upper(), "\0", "\ud800"):
-        assert await store.clients.authenticate(one.client_id, wrong) is None
-    assert await store.clients.authenticate(two.client_id, secret) is None
+        assert isinstance(await store.clients.authenticate(one.client_id, wrong), str)
+    assert isinstance(await store.clients.authenticate(two.client_id, secret), str)
 
 
 async def test_wrong_secrets_are_one_event_a_minute_and_lock_nobody_out(
@@ -84,7 +84,7 @@ async def test_wrong_secrets_are_one_event_a_minute_and_lock_nobody_out(
     clock.stop()
     client, secret = await store.clients.create(NEW_CLIENT)
     for _ in range(150):
-        assert await store.clients.authenticate(client.client_id, "gws_wrong") is None
+        assert isinstance(await store.clients.authenticate(client.client_id, "gws_wrong"), str)
     await store.clients.authenticate("c-unknown", "gws_wrong")
     assert await store.clients.authenticate(client.client_id, secret or "") == client
     await counted(store)
@@ -100,7 +100,7 @@ async def test_a_wrong_secret_waits_for_no_count(store: Store, database: str) ->
         async with connection.transaction():  # as others who count would hold it, for as long as they like
             await connection.execute("lock table events, failed_attempts in exclusive mode")
             for _ in range(20):
-                assert await store.clients.authenticate(client.client_id, "gws_wrong") is None
+                assert isinstance(await store.clients.authenticate(client.client_id, "gws_wrong"), str)
             assert await store.clients.authenticate(client.client_id, secret or "") == client
     finally:
         await connection.close()
@@ -110,7 +110,7 @@ async def test_rotated_secret_replaces_the_old_at_once(store: Store) -> None:
     client, old = await store.clients.create(NEW_CLIENT)
     new = await store.clients.rotate_secret(client.client_id)
     assert new is not None
-    assert await store.clients.authenticate(client.client_id, old or "") is None
+    assert isinstance(await store.clients.authenticate(client.client_id, old or ""), str)
     assert await store.clients.authenticate(client.client_id, new) == client
     assert await store.clients.rotate_secret("nobody") is None
 
@@ -122,10 +122,12 @@ async def test_old_secret_lives_through_the_overlap_and_not_longer(store: Store,
     clock.advance(1800)
     newest = await store.clients.rotate_secret(client.client_id, overlap=7200)
     clock.advance(1801)
-    assert await store.clients.authenticate(client.client_id, old or "") is None, "a later rotation lengthens nothing"
+    assert isinstance(await store.clients.authenticate(client.client_id, old or ""), str), (
+        "a later rotation lengthens nothing"
+    )
     assert await store.clients.authenticate(client.client_id, new or "") == client
     clock.advance(7200)
-    assert await store.clients.authenticate(client.client_id, new or "") is None
+    assert isinstance(await store.clients.authenticate(client.client_id, new or ""), str)
     assert await store.clients.authenticate(client.client_id, newest or "") == client
 
 
@@ -142,11 +144,11 @@ async def test_update_changes_what_it_is_and_keeps_its_secret(store: Store) -> N
 async def test_client_that_becomes_public_loses_its_secret(store: Store) -> None:
     client, secret = await store.clients.create(NEW_CLIENT)
     await store.clients.update(client.client_id, PUBLIC)
-    assert await store.clients.authenticate(client.client_id, secret or "") is None
+    assert isinstance(await store.clients.authenticate(client.client_id, secret or ""), str)
     await store.clients.update(client.client_id, NEW_CLIENT)
-    assert await store.clients.authenticate(client.client_id, secret or "") is None
+    assert isinstance(await store.clients.authenticate(client.client_id, secret or ""), str)
     fresh = await store.clients.rotate_secret(client.client_id)
-    assert await store.clients.authenticate(client.client_id, fresh or "") is not None
+    assert isinstance(await store.clients.authenticate(client.client_id, fresh or ""), Client)
 
 
 async def test_disabled_client_is_refused_and_its_tokens_stay_dead_when_enabled(rig: Rig, store: Store) -> None:
@@ -155,7 +157,7 @@ async def test_disabled_client_is_refused_and_its_tokens_stay_dead_when_enabled(
         rig.client, ClientCredentialsGrant(frozenset({"read"})), store.now()
     )
     assert await store.clients.disable(rig.client.client_id)
-    assert await store.clients.authenticate(rig.client.client_id, rig.secret) is None
+    assert isinstance(await store.clients.authenticate(rig.client.client_id, rig.secret), str)
     found = await store.clients.find(rig.client.client_id)
     assert found is not None
     assert found.disabled_at is not None
@@ -166,7 +168,7 @@ async def test_disabled_client_is_refused_and_its_tokens_stay_dead_when_enabled(
         assert not await rig.lives(tokens)
         assert not await rig.lives(machine)
         await store.clients.enable(rig.client.client_id)
-    assert await store.clients.authenticate(rig.client.client_id, rig.secret) is not None
+    assert isinstance(await store.clients.authenticate(rig.client.client_id, rig.secret), Client)
     assert not await store.clients.disable("nobody")
 
 

@@ -107,7 +107,9 @@ async def test_disabled_user_is_nobody_and_stays_ended_when_enabled(rig: Rig, st
 
 async def test_disabled_user_cannot_begin_a_session(rig: Rig, store: Store) -> None:
     await store.users.disable("ada")
-    assert await store.users.sign_in_candidate("ada") is None
+    candidate = await store.users.sign_in_candidate("ada")
+    assert candidate is not None
+    assert candidate.user.disabled_at is not None
     assert await store.sessions.start(rig.user.subject, random_text(), 60) is None
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from gateway.model import Client
 from tests.web.conftest import Registered
-from tests.web.rig import Answer, Browser, Plane, authorize_path, basic, code_fields, code_for
+from tests.web.rig import PASSWORD, Answer, Browser, Plane, authorize_path, basic, code_fields, code_for
 
 FROM = {"X-Forwarded-For": "192.0.2.7, 10.0.0.2"}  # as our own front says it: the client first, then trusted proxies
 
@@ -26,8 +26,41 @@ async def test_a_wrong_secret_names_the_client_and_the_address(
     (line,) = _lines(capsys, "request refused")
     assert line["client_id"] == client.client_id
     assert (line["method"], line["path"], line["address"]) == ("POST", "/oauth2/token", "192.0.2.7")
-    assert (line["error"], line["cause"]) == ("invalid_client", "unknown client or wrong secret")
+    assert (line["error"], line["cause"]) == ("invalid_client", "wrong secret")
     assert "obviously-wrong" not in str(line)
+
+
+async def test_the_log_tells_a_disabled_client_and_person_from_unknown_ones_and_the_answer_does_not(
+    plane: Plane, browser: Browser, register: Registered, ada: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    client, secret = await register()
+    form = (await browser.get("/oauth2/login")).form
+    await plane.store.clients.disable(client.client_id)
+    await plane.store.users.disable("ada")
+
+    async def asks(client_id: str) -> Answer:
+        return await browser.send("POST", "/oauth2/token", [("grant_type", "x")], basic(client_id, secret))
+
+    async def signs_in(username: str) -> Answer:
+        return await browser.send("POST", "/oauth2/login", form.filled(username=username, password=PASSWORD))
+
+    disabled, unknown = await asks(client.client_id), await asks("c-unknown")
+    assert [line["cause"] for line in _lines(capsys, "request refused")] == ["disabled client", "unknown client"]
+    ids = [answer.json.pop("request_id") for answer in (disabled, unknown)]
+    assert without(disabled.text, ids[0]) == without(unknown.text, ids[1])
+    disabled, unknown = await signs_in("ada"), await signs_in("eve")
+    failed = _lines(capsys, "sign-in failed")
+    assert [(line["cause"], line["subject"]) for line in failed] == [
+        ("disabled account", ada),
+        ("no such account", "unknown"),
+    ]
+    assert "gateway user enable" in failed[0]["mend"]
+    assert disabled.status == unknown.status == 400
+    assert disabled.text.replace("ada", "eve") == unknown.text
+
+
+def without(text: str, part: str) -> str:
+    return text.replace(part, "")
 
 
 async def test_a_secret_sent_as_the_client_id_is_not_logged(
@@ -167,4 +200,4 @@ async def test_a_flood_of_one_cause_hides_no_other_and_all_are_counted(
     counts = [line for line in lines if "count" in line]
     assert [line["status"] for line in refused if line["status"] == 404] == [404]
     assert len(refused) - 1 + sum(line["count"] for line in counts) == 60
-    assert {(line["status"], line["cause"]) for line in counts} == {(401, "unknown client or wrong secret")}
+    assert {(line["status"], line["cause"]) for line in counts} == {(401, "wrong secret")}
