@@ -8,8 +8,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from gateway.app.process import Service, give_up_root, store_of
 from gateway.config import compile_routes
 from gateway.guard import Guard
-from gateway.proxy import Proxy
-from gateway.supervisor.channel import Start
+from gateway.proxy import Handover, Proxy
+from gateway.supervisor.channel import Drain, Start
 from gateway.supervisor.connections import ACCESS_POOL
 from gateway.supervisor.listening import BACKLOG
 from gateway.web.refusal import refusal_page
@@ -27,6 +27,9 @@ async def serving(start: Start, listener: socket.socket) -> AsyncIterator[Servic
         give_up_root(start)
         await guard.start()
         stack.push_async_callback(guard.close)
+        handover = None if start.handover is None else Handover.inherited(*start.handover)
+        if handover is not None:
+            stack.callback(handover.close)
         proxy = Proxy(
             routes=compile_routes(config),
             config=config,
@@ -39,4 +42,16 @@ async def serving(start: Start, listener: socket.socket) -> AsyncIterator[Servic
             proxy.front, sock=listener, backlog=BACKLOG, start_serving=False
         )
 
-        yield Service(server.start_serving, server.close, proxy.drain)
+        async def accept() -> None:
+            await server.start_serving()
+            if handover is not None:
+                handover.begin_taking(proxy.take)
+
+        async def drain(how: Drain) -> None:
+            if how.successors and handover is not None:
+                handover.end_taking()
+                await proxy.drain(how.seconds, handover)
+            else:  # what others left is still taken: nobody else may be there
+                await proxy.drain(how.seconds)
+
+        yield Service(accept, server.close, drain)

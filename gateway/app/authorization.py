@@ -15,7 +15,7 @@ from gateway import observe
 from gateway.app.process import LATER, Service, give_up_root, store_of
 from gateway.errors import StoreUnavailable
 from gateway.store import Store
-from gateway.supervisor.channel import Start
+from gateway.supervisor.channel import Drain, Start
 from gateway.supervisor.connections import AUTHORIZATION_POOL
 from gateway.supervisor.listening import BACKLOG
 from gateway.web.app import create_app, create_runner, load
@@ -50,7 +50,7 @@ async def serving(start: Start, listener: socket.socket) -> AsyncIterator[Servic
         yield Service(server.start_serving, server.close, _nothing_to_drain)
 
 
-async def _nothing_to_drain(_seconds: float) -> None:
+async def _nothing_to_drain(_drain: Drain) -> None:
     """Whoever asked has had its answer, and closing the runner waits for a handler that still runs."""
 
 

@@ -29,17 +29,17 @@ from gateway.supervisor.lifeline import become, die_with_parent, is_child_of
 @dataclass(frozen=True, slots=True)
 class Service:
     """A plane's listener, as its process uses it. `accept` begins to take connections, `close` takes no
-    more, and `drain` lets what is in flight end, for so many seconds."""
+    more, and `drain` lets what is in flight end."""
 
     accept: Callable[[], Awaitable[None]]
     close: Callable[[], None]
-    drain: Callable[[float], Awaitable[None]]
+    drain: Callable[[Drain], Awaitable[None]]
 
 
 Serving = Callable[[Start, socket.socket], AbstractAsyncContextManager[Service]]
 """Makes a plane's service over a listening socket; it lasts as long as the context."""
 
-_DRAIN: Final = 30.0  # seconds, when ended by SIGTERM instead of the supervisor
+_DRAIN: Final = Drain(30.0)  # when ended by SIGTERM instead of the supervisor
 LATER: Final = ("cryptography.hazmat.primitives.ciphers.aead", "encodings.idna")
 """Modules that the first call that needs them would import otherwise, in any plane."""
 
@@ -104,7 +104,7 @@ async def _obey(serving: Serving, listener: socket.socket, control: socket.socke
         return
     observe.start(start.name, start.level)
     accepting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    ending: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+    ending: asyncio.Future[Drain] = asyncio.get_running_loop().create_future()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, _end, ending, _DRAIN)
     listening = asyncio.create_task(_listen(channel, accepting, ending))
     listening.add_done_callback(lambda done: _end_without_channel(done, ending))
@@ -116,10 +116,10 @@ async def _obey(serving: Serving, listener: socket.socket, control: socket.socke
             await asyncio.wait((accepting, ending), return_when=asyncio.FIRST_COMPLETED)
             if not ending.done():
                 await service.accept()
-            seconds = await ending
+            drain = await ending
             service.close()
             channel.send(Closed())
-            await service.drain(seconds)
+            await service.drain(drain)
     finally:
         beating.cancel()
         listening.cancel()
@@ -142,11 +142,11 @@ async def _send_heartbeats(channel: Channel) -> None:
         channel.send(Alive())
 
 
-async def _listen(channel: Channel, accepting: asyncio.Future[None], ending: asyncio.Future[float]) -> None:
+async def _listen(channel: Channel, accepting: asyncio.Future[None], ending: asyncio.Future[Drain]) -> None:
     """Follow the supervisor; when it is gone, nothing is left to do."""
     while (message := await channel.receive()) is not None:
         if isinstance(message, Drain):
-            _end(ending, message.seconds)
+            _end(ending, message)
         elif isinstance(message, Serve) and not accepting.done():
             accepting.set_result(None)
     log.error("the supervisor is gone, so this worker ends")
@@ -154,13 +154,13 @@ async def _listen(channel: Channel, accepting: asyncio.Future[None], ending: asy
     os._exit(1)
 
 
-def _end_without_channel(done: "asyncio.Task[None]", ending: "asyncio.Future[float]") -> None:
+def _end_without_channel(done: "asyncio.Task[None]", ending: "asyncio.Future[Drain]") -> None:
     """A process that cannot hear the supervisor any more ends, so that another takes its place."""
     if not done.cancelled() and (fault := done.exception()) is not None:
         log.error("the control channel failed, so this worker ends and is replaced", exc_info=fault)
         _end(ending, _DRAIN)
 
 
-def _end(ending: "asyncio.Future[float]", seconds: float) -> None:
+def _end(ending: "asyncio.Future[Drain]", drain: Drain) -> None:
     if not ending.done():
-        ending.set_result(seconds)
+        ending.set_result(drain)

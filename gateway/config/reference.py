@@ -15,7 +15,7 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from gateway.config.tables import Config, Table, table_within
 from gateway.config.toml import key, toml
-from gateway.config.values import STATED
+from gateway.config.values import FIXED, STATED
 
 _WIDTH: Final = 120
 
@@ -36,6 +36,7 @@ _PAGE_LINKS: Final = (
 
 _SPAN: Final = re.compile(r"`[^`]*`")
 _MARKUP: Final = re.compile(rf"({_SPAN.pattern})|([\\|*<\[\]])")  # a span of code, or what Markdown takes for its own
+_FIXED: Final = " Only a restart changes it."
 _STUCK: Final = "\0"  # a space at which no line ends
 _QUOTED: Final = re.compile(r"`([^\w`][^`]*)`")  # a span that ends plainly where nothing is set in another type
 
@@ -168,7 +169,7 @@ def _text(field: FieldInfo) -> str:
     table = table_within(field.annotation)
     if field.description is None and table is not None:
         return _words(table)
-    return " ".join((field.description or "").split())
+    return " ".join((field.description or "").split()) + (_FIXED if FIXED in field.metadata else "")
 
 
 def _words(table: type[Table]) -> str:

@@ -16,6 +16,7 @@ from gateway.config import database_url
 from gateway.config.addresses import Wanted, split_listen, split_origin
 from gateway.config.values import (
     AUTH_SCHEMES,
+    FIXED,
     ONCE,
     STATED,
     Authority,
@@ -125,7 +126,7 @@ def credentials_folder() -> Path | None:
 class Server(Table):
     """The public listener, and the names by which people and programs reach it."""
 
-    listen: ListenAddress = "127.0.0.1:8080"
+    listen: Annotated[ListenAddress, FIXED] = "127.0.0.1:8080"
     """The public listener; `"0.0.0.0:8080"` or `"[::]:8080"` for all addresses."""
     public_url: Annotated[OriginURL, SuchAs('"https://api.example.com"')] = Field(examples=["http://127.0.0.1:8080"])
     """The origin that clients use: issuer, links, and the host and port that MAC signatures cover."""
@@ -139,9 +140,9 @@ class Server(Table):
     too."""
     oauth_prefix: URLPath = "/oauth2"
     """The path under which the endpoints and pages of the authorization server are."""
-    user: UserName = ""
+    user: Annotated[UserName, FIXED] = ""
     """The system user that the workers and the embedded database run as where root starts the gateway; empty for the
-    owner of data_dir. Only a restart changes it."""
+    owner of data_dir."""
 
     @property
     def issuer(self) -> str:
@@ -177,7 +178,7 @@ class Server(Table):
 class Admin(Table):
     """The listener for operators: /healthz and /readyz."""
 
-    listen: ListenAddress = "127.0.0.1:9901"
+    listen: Annotated[ListenAddress, FIXED] = "127.0.0.1:9901"
     """Keep it away from the public."""
 
     @property
@@ -204,11 +205,12 @@ class Database(Table):
         | Annotated[SecretReference, Tag(AS_TABLE)],
         _by_shape('must be "embedded", "postgresql://…" or a reference'),
         Field(repr=False),
+        FIXED,
     ] = "embedded"
     """`"embedded"` for a Postgres of its own in data_dir; else `"postgresql://USER@HOST/DATABASE"` (several hosts
     allowed), or `{ env = "DATABASE_URL" }` where the address holds a password. By a local socket:
     `"postgresql:///DATABASE?host=/run/postgresql"`."""
-    data_dir: FileName = "gateway-data"
+    data_dir: Annotated[FileName, FIXED] = "gateway-data"
     """The folder of the embedded database."""
 
     @property

@@ -304,3 +304,11 @@ class Stated:
 
 
 STATED: Final = Stated()
+
+
+class Fixed:
+    """A mark on a key that only a restart changes, because it says where the gateway listens, where its data is or
+    whose its processes are."""
+
+
+FIXED: Final = Fixed()

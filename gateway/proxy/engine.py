@@ -16,6 +16,7 @@ from gateway.proxy.calls import Calls
 from gateway.proxy.dispatch import Destination, Dispatcher, Peer
 from gateway.proxy.finished import Finished
 from gateway.proxy.forwarding import arrival, told_request_id, told_scheme
+from gateway.proxy.handover import Handover
 from gateway.proxy.limits import Limits
 from gateway.proxy.upstream import Upstreams
 from gateway.refusals import RefusalPage, Refusals
@@ -45,7 +46,8 @@ class Engine:
         self.refusal_page = refusal_page
         self.received = memoryview(bytearray(limits.buffer))  # where what comes in is put, on whichever connection
         self.upstreams = Upstreams(limits, self.received)
-        self.draining = False
+        self.draining = False  # connections end with their answers
+        self.successors: Handover | None = None  # or go to those, between two requests
         self.now = get_running_loop().time
         self.clock = self.now()
         self.date = date()  # the Date field's value, made anew with each tick

@@ -5,6 +5,7 @@ connection is busy with, and what may follow, is in `proxy.states`.
 """
 
 import asyncio
+import os
 from math import inf
 from typing import Final, Protocol, cast
 
@@ -15,6 +16,7 @@ from gateway.proxy.dispatch import Destination, Peer
 from gateway.proxy.engine import Engine
 from gateway.proxy.exchange import Exchange
 from gateway.proxy.finished import Finished
+from gateway.proxy.handover import Handover
 from gateway.proxy.outlet import Outlet
 from gateway.proxy.pump import Upload
 from gateway.proxy.states import STANDINGS, Standing, illegal
@@ -37,6 +39,7 @@ class Front(Outlet, asyncio.BufferedProtocol):
         "_advancing",
         "_blocked_until",
         "_deadline",
+        "_departing",
         "_ended",
         "_engine",
         "_head_begun",
@@ -68,6 +71,7 @@ class Front(Outlet, asyncio.BufferedProtocol):
         self._deadline = inf
         self._blocked_until = inf
         self._ended = False  # the client has ended its side, and all that it sent is here
+        self._departing: tuple[Handover, int, bytes] | None = None  # it goes to another worker, with what came ahead
 
     def _go(self, standing: Standing) -> None:
         if standing not in STANDINGS[self.standing]:
@@ -119,6 +123,10 @@ class Front(Outlet, asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the protocol's signature
         self._registry.discard(self)
         self._transport = None
+        departing, self._departing = self._departing, None
+        if departing is not None:
+            successors, connection, ahead = departing
+            successors.give(connection, ahead)
         if self.standing is not Standing.CLOSED:
             self._go(Standing.CLOSED)
         exchange, self.exchange = self.exchange, None
@@ -344,6 +352,9 @@ class Front(Outlet, asyncio.BufferedProtocol):
 
     def _next(self) -> None:
         engine = self._engine
+        if engine.successors is not None and self._keep_alive and not self._ended:
+            self._depart(engine.successors)
+            return
         ends = self._ended or engine.draining  # unless something is here already
         if not self._keep_alive or (ends and not self.reader.buffered):
             self.linger()
@@ -395,14 +406,46 @@ class Front(Outlet, asyncio.BufferedProtocol):
         self._deadline = self._engine.clock + self._engine.limits.linger
 
     def drain(self) -> None:
-        """End the connection if it rests. A new one was taken for its request, which no other worker can answer."""
+        """End the connection if it rests, or leave it to the workers that follow. Where none do, nobody else can answer
+        the request that a new one was taken for."""
         if not self.idle:
             return
-        if self._head_begun:
+        if self._engine.successors is not None:
+            self._depart(self._engine.successors)
+        elif self._head_begun:
             self._head_begun = False
             self._deadline = self._engine.clock + self._engine.limits.newcomer
         else:
             self.close()
+
+    def _depart(self, successors: Handover) -> None:
+        """Leave the connection to another worker, once what was written has gone out."""
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        try:
+            connection = os.dup(transport.get_extra_info("socket").fileno())
+        except OSError:  # there is no descriptor left
+            self.linger()
+            return
+        self._departing = successors, connection, self.reader.unread()
+        self.close()
+
+    def arrive(self) -> None:
+        """Go on, between two requests, where another worker has left the connection."""
+        if self.reader.buffered:
+            self.advance()
+        elif self.idle:
+            self._head_begun = False
+            limits = self._engine.limits
+            self._deadline = self._engine.clock + (limits.newcomer if self._engine.draining else limits.keep_alive)
+
+    def abort(self) -> None:
+        """End the connection at once so that it looks broken."""
+        if self._departing is not None:
+            os.close(self._departing[1])
+            self._departing = None
+        super().abort()
 
     def close(self) -> None:
         """End the connection once what was written has gone out, or the client has not taken it for so long."""

@@ -1,6 +1,7 @@
 """The access plane of one worker: its connections, from the first to the last, and the clock that all of them go by."""
 
 import asyncio
+import socket
 from collections.abc import Iterable
 from contextlib import suppress
 from math import inf
@@ -11,6 +12,7 @@ from gateway.guard import Guard
 from gateway.observe import get_logger
 from gateway.proxy.engine import Engine, date
 from gateway.proxy.front import Front
+from gateway.proxy.handover import Handover
 from gateway.proxy.limits import DEFAULT, Limits
 from gateway.proxy.tunnel import Tunnel
 from gateway.refusals import RefusalPage
@@ -47,6 +49,7 @@ class Proxy(Engine):
         self.fronts: set[Front] = set()
         self._drained = asyncio.Event()
         self._loop = asyncio.get_running_loop()
+        self._arriving = set[asyncio.Task[None]]()
         self._recheck_at = 0.0
         self._rechecking: asyncio.Task[None] | None = None
         self._ticking = self._loop.call_later(self.limits.tick, self._tick)
@@ -54,6 +57,19 @@ class Proxy(Engine):
     def front(self) -> Front:
         """The protocol of a new client connection."""
         return Front(self, self)
+
+    def take(self, sock: socket.socket, ahead: bytes) -> None:
+        """Go on with a client connection that another worker has left, with what has come on it already."""
+        arriving = self._loop.create_task(self._arrive(sock, ahead))
+        self._arriving.add(arriving)
+        arriving.add_done_callback(self._arriving.discard)
+
+    async def _arrive(self, sock: socket.socket, ahead: bytes) -> None:
+        front = self.front()
+        front.reader.receive(ahead)
+        with suppress(OSError):  # it ended on its way
+            await self._loop.connect_accepted_socket(lambda: front, sock)
+            front.arrive()
 
     def add(self, front: Front) -> None:
         """A client connection has begun."""
@@ -65,17 +81,26 @@ class Proxy(Engine):
         if not self.fronts:
             self._drained.set()
 
-    async def drain(self, seconds: float) -> None:
-        """Let the exchanges under way end, for so many seconds at most; nothing new is begun meanwhile."""
-        self.draining = True
+    async def drain(self, seconds: float, successors: Handover | None = None) -> None:
+        """Let the exchanges under way end, for so many seconds at most; nothing new is begun meanwhile.
+
+        Connections that are kept go to `successors` where there are some, and end else.
+        """
+        self.draining, self.successors = successors is None, successors
         deadline = self.now() + seconds
         for front in list(self.fronts):
             front.drain()
         await asyncio.sleep(_TAKEN)
+        if successors is not None:
+            for front in list(self.fronts):
+                front.drain()
         self._drained.clear()
         if self.fronts:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._drained.wait(), max(0.0, deadline - self.now()))
+        if successors is not None:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(successors.wait_given(), max(0.0, deadline - self.now()))
 
     def close(self) -> None:
         """Break off whatever is still open."""

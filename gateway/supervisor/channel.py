@@ -33,7 +33,8 @@ _LENGTH: Final = 4
 class Start:
     """What a worker is to be: `name` is what its log lines say, `authorization_socket` where that plane is asked,
     `supervisor` its parent's process id, and `user` whom it becomes where root has started it; with `load_all`, one who
-    cannot reach this program's files."""
+    cannot reach this program's files. `handover` are the two descriptors of the queue of connections that workers leave
+    to each other."""
 
     settings: Settings = field(repr=False)
     dsn: str = field(repr=False)
@@ -43,6 +44,7 @@ class Start:
     level: Level
     user: SystemUser | None = None
     load_all: bool = False
+    handover: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +69,11 @@ class Serve:
 
 @dataclass(frozen=True, slots=True)
 class Drain:
-    """Accept no more, finish what is in flight within `seconds`, end."""
+    """Accept no more, finish what is in flight within `seconds`, end; with `successors`, leave the connections that
+    are kept to them."""
 
     seconds: float
+    successors: bool = False
 
 
 Message = Start | Ready | Alive | Closed | Serve | Drain

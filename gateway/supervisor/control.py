@@ -3,7 +3,8 @@
 By an abstract unix socket whose name comes from the configuration file's: both sides know it whatever else they see of
 the machine, be it a /tmp of their own, a data_dir of another user, or a file that cannot be read any more. Such a
 socket has no permissions, so each side asks the kernel who the other one is. A gateway obeys root and the user that it
-runs as; a command believes its own user's, and root's tells the process that answered.
+runs as. A command asks a gateway of its own user or of root, and root's also that of the user whose the configuration
+is (`_owners`): any other process has merely taken the name, and is asked nothing.
 """
 
 import asyncio
@@ -13,13 +14,17 @@ import json
 import os
 import pwd
 import socket
+import stat
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
+import tomli
+
+from gateway.config.tables import Database
 from gateway.errors import OperatorError
 from gateway.observe import get_logger
 
@@ -30,6 +35,14 @@ _LONGEST: Final = 4 * 1024**2  # bytes of an answer
 _CREDENTIALS: Final = struct.Struct("iii")  # SO_PEERCRED, unix(7): process, user and group
 
 log = get_logger("gateway.supervisor")
+
+
+class Peer(NamedTuple):
+    """The process at the other end, with the user and the group that it runs as."""
+
+    pid: int
+    user: int
+    group: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +67,8 @@ async def controlled(config: Path, reload: Callable[[], Awaitable[Outcome]]) -> 
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError, TimeoutError, ValueError):
-            _, user = _peer(writer.get_extra_info("socket"))
-            if user in (0, os.geteuid()) and await asyncio.wait_for(reader.readline(), _PATIENCE) == _ASKED:
+            peer = _peer(writer.get_extra_info("socket"))
+            if peer.user in (0, os.geteuid()) and await asyncio.wait_for(reader.readline(), _PATIENCE) == _ASKED:
                 writer.write(json.dumps(asdict(await reload())).encode() + b"\n")
                 await writer.drain()
         writer.close()
@@ -70,7 +83,7 @@ async def controlled(config: Path, reload: Callable[[], Awaitable[Outcome]]) -> 
 async def ask_to_reload(config: Path) -> tuple[Outcome, int]:
     """Have the gateway that serves this configuration reload it; gives what became of that, and its process id.
 
-    Raises OperatorError when there is none, or one of another user.
+    Raises OperatorError when there is none, one of another user, or a process that is not known to be one.
     """
     try:
         reader, writer = await asyncio.open_unix_connection(_name(config), limit=_LONGEST)
@@ -79,10 +92,8 @@ async def ask_to_reload(config: Path) -> tuple[Outcome, int]:
             f"no gateway is running with {config}; name the same file as for `gateway serve`, or start it"
         ) from exc
     try:
-        pid, user = _peer(writer.get_extra_info("socket"))
-        if os.geteuid() not in (0, user):
-            names = " or as ".join(dict.fromkeys((_user_name(user), "root")))
-            raise OperatorError(f"the gateway runs as {_user_name(user)}; run this as {names}")
+        peer = _peer(writer.get_extra_info("socket"))
+        _require_gateway(config, peer)
         writer.write(_ASKED)
         answer = await asyncio.wait_for(reader.readline(), _LONGEST_RELOAD)
     except (ConnectionError, TimeoutError, ValueError):
@@ -91,7 +102,7 @@ async def ask_to_reload(config: Path) -> tuple[Outcome, int]:
         writer.close()
     if not answer:
         raise OperatorError("the gateway ended before it had reloaded; its log says why")
-    return _outcome(answer, pid), pid
+    return _outcome(answer, peer.pid), peer.pid
 
 
 def _outcome(answer: bytes, pid: int) -> Outcome:
@@ -112,10 +123,56 @@ def _name(config: Path) -> str:
     return f"\0oauth2-gateway/{hashlib.sha256(os.fsencode(path)).hexdigest()}"
 
 
-def _peer(sock: socket.socket) -> tuple[int, int]:
-    """The process and the user at the other end."""
-    pid, user, _ = _CREDENTIALS.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
-    return pid, user
+def _peer(sock: socket.socket) -> Peer:
+    """Who is at the other end, as the kernel says."""
+    return Peer._make(_CREDENTIALS.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)))
+
+
+def _require_gateway(config: Path, peer: Peer) -> None:
+    """Raises OperatorError unless the process that has the name can be no other than the gateway of `config`."""
+    ours, name = os.geteuid(), _user_name(peer.user)
+    if ours not in (0, peer.user):
+        names = " or as ".join(dict.fromkeys((name, "root")))
+        raise OperatorError(f"the gateway runs as {name}; run this as {names}")
+    users, groups = _owners(config)
+    if peer.user not in {0, ours, *users} and peer.group not in groups:
+        raise OperatorError(
+            f"process {peer.pid} of {name} has taken the gateway's name, and neither {config} nor the data_dir or the "
+            f"master key that it names is that user's; see what it is, and run this as {name} if it is the gateway"
+        )
+
+
+def _owners(config: Path) -> tuple[frozenset[int], frozenset[int]]:
+    """The users whose a configuration, its data or its master key is, and the group that may read the key beside root.
+    What cannot be read says nothing."""
+    data_dir, master = _places(config)
+    users, groups = set[int](), set[int]()
+    for path in filter(None, (config, data_dir, master)):
+        with contextlib.suppress(OSError, ValueError):
+            known = path.stat()
+            users.add(known.st_uid)
+            if path is master and known.st_mode & stat.S_IRGRP:
+                groups.add(known.st_gid)
+    return frozenset(users), frozenset(groups - {0})
+
+
+def _places(config: Path) -> tuple[Path | None, Path | None]:
+    """The data_dir and the master key's file of a configuration, as far as it can be read."""
+    try:
+        tables = tomli.loads(config.read_text("utf-8-sig"))
+    except (OSError, ValueError, RecursionError):
+        return None, None
+    match tables:
+        case {"database": {"data_dir": str(name)}}:
+            data_dir = config.parent / name
+        case _:
+            data_dir = config.parent / Database.model_fields["data_dir"].default
+    match tables:
+        case {"keys": {"master": {"file": str(name)}}}:
+            return data_dir, config.parent / name
+        case {"keys": {"master": _}}:
+            return data_dir, None
+    return data_dir, data_dir / "master.key"
 
 
 def _user_name(user: int) -> str:

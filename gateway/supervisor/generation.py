@@ -5,7 +5,8 @@
 
 A new configuration gets new workers, as a new release would: nothing of the old one is left in a process, be it a
 route, a memo or a cached grant. Both generations share the public listener, so no connection is refused; each has a
-private socket of its own, so that calls of the old one end with the old one.
+private socket of its own, so that calls of the old one end with the old one. Connections that clients keep go over
+from the old one to the new one between two calls (`proxy.handover`), so that none is cut.
 """
 
 import asyncio
@@ -30,7 +31,7 @@ _LAST_ANSWERS: Final = 2.0  # seconds; whoever asked has gone by then
 class Generation:
     """The workers of both planes for `settings`. `path` is where it may listen; it makes and removes that socket.
 
-    Where root starts them, they become `user`.
+    Where root starts them, they become `user`. By `handover`, connections go from one generation to the next.
     """
 
     def __init__(
@@ -43,9 +44,11 @@ class Generation:
         dsn: str,
         level: Level,
         user: SystemUser | None = None,
+        handover: tuple[socket.socket, socket.socket] | None = None,
     ) -> None:
         self.settings = settings
         self._path, self._dsn, self._level, self._user = path, dsn, level, user
+        self._handover = None if handover is None else (handover[0].fileno(), handover[1].fileno())
         self._load_all = user is not None and not reaches_this_program(user)
         self._private = listen_privately(path, user)
         self.connections = needed(settings, workers)  # to the database, at most
@@ -63,6 +66,7 @@ class Generation:
                 level=self._level,
                 user=self._user,
                 load_all=self._load_all,
+                handover=self._handover if plane == "access" else None,
             )
 
         return Workers(plane, count, listener, start)
@@ -99,9 +103,10 @@ class Generation:
         self.authorization.serve()
         self.access.serve()
 
-    def drain(self, seconds: float) -> None:
-        """Let the workers finish what is in flight, for so many seconds; those that still run then are killed."""
-        self.access.drain(seconds)
+    def drain(self, seconds: float, *, successors: bool = False) -> None:
+        """Let the workers finish what is in flight, for so many seconds; those that still run then are killed. With
+        `successors`, connections that are kept go to the workers of the next generation."""
+        self.access.drain(seconds, successors=successors)
 
     async def wait_closed(self) -> None:
         """Wait, once drained, until this generation takes no more connections."""

@@ -1,12 +1,16 @@
 """Changes of the configuration that a gateway can take over while it serves, and those that it took over.
 
-All may change but where it listens, where its data is, and whose its workers are.
+All may change but the keys that are declared `FIXED` in `config.tables`.
 """
 
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from gateway.config import Route, Settings
+from pydantic.fields import FieldInfo
+
+from gateway.config import Config, Route, Settings
+from gateway.config.tables import table_within
+from gateway.config.values import FIXED
 from gateway.errors import OperatorError
 
 _LONGEST: Final = 80
@@ -14,25 +18,37 @@ _LONGEST: Final = 80
 
 def require_reloadable(now: Settings, wanted: Settings) -> None:
     """Raises OperatorError with a line for each key that only a restart can change."""
-    pairs = {
-        "server.listen": (now.config.server.listen, wanted.config.server.listen),
-        "admin.listen": (now.config.admin.listen, wanted.config.admin.listen),
-        "server.user": (now.config.server.user, wanted.config.server.user),
-        "database.data_dir": (str(now.data_dir), str(wanted.data_dir)),
-    }
-    faults = [
-        f'{key}: only a restart can change it; restart, or write "{before}" again'
-        for key, (before, after) in pairs.items()
-        if before != after
-    ]
-    if now.database_url != wanted.database_url:  # may hold a password
-        faults.append("database.url: only a restart can change it; restart, or write the old one again")
+    faults = []
+    for table, key, field in fixed_keys():
+        before = _value(now, table, key)
+        if before != _value(wanted, table, key):
+            old = f'"{before}"' if field.repr else "the old one"  # which may hold a password
+            faults.append(f"{table}.{key}: only a restart can change it; restart, or write {old} again")
     if wanted.keyring is None:
         faults.append(
             f"keys.master: the file {wanted.master_key_file} is gone; put it back, the data is sealed with it"
         )
     if faults:
         raise OperatorError("\n".join(faults))
+
+
+def fixed_keys() -> Iterator[tuple[str, str, FieldInfo]]:
+    """The keys that only a restart can change, by table and name."""
+    for table, of in Config.model_fields.items():
+        within = table_within(of.annotation)
+        for key, field in ({} if within is None else within.model_fields).items():
+            if FIXED in field.metadata:
+                yield table, key, field
+
+
+def _value(settings: Settings, table: str, key: str) -> object:
+    """What a key comes to: of a reference, what it leads to."""
+    match table, key:
+        case "database", "url":
+            return settings.database_url
+        case "database", "data_dir":
+            return settings.data_dir
+    return getattr(getattr(settings.config, table), key)
 
 
 def changes(before: Settings, after: Settings) -> list[str]:

@@ -80,6 +80,7 @@ class _Supervisor:
     ) -> None:
         self._settings, self._count, self._level, self._reload = settings, count, level, reload
         self._listeners = listeners
+        self._handover: tuple[socket.socket, socket.socket] | None = None
         self._generation: Generation | None = None
         self._lives: dict[Generation, asyncio.Task[None]] = {}  # also of those that drain
         self._store: Store | None = None
@@ -109,6 +110,9 @@ class _Supervisor:
         listener, admin = self._listeners or _listen(config)
         async with AsyncExitStack() as stack:
             stack.callback(listener.close)
+            self._handover = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            for end in self._handover:
+                stack.callback(end.close)
             await stack.enter_async_context(_served(admin, self._health))
             self._user = worker_user(self._settings.data_dir, config.server.user)
             self._settings = with_master_key(self._settings)
@@ -180,6 +184,7 @@ class _Supervisor:
                     dsn=dsn,
                     level=self._level,
                     user=self._user,
+                    handover=self._handover,
                 )
                 self._lives[generation] = life = lives.create_task(generation.run())
                 life.add_done_callback(lambda _: self._lives.pop(generation))
@@ -250,7 +255,7 @@ class _Supervisor:
         changed = changes(self._settings, settings)
         before, self._generation, self._settings = cast("Generation", self._generation), fresh, settings
         fresh.serve()  # not before all of them can: one that is refused must have taken no connection
-        before.drain(DRAIN)
+        before.drain(DRAIN, successors=True)
         await first_of(before.wait_closed(), self._ending.wait())
         if not self._ending.is_set():
             log.info("reloaded", config=str(settings.path), workers=fresh.access.count, changed=changed)

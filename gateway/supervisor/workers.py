@@ -58,7 +58,7 @@ class _Worker:
                 *(*_interpreter(), "worker", plane, str(listener.fileno()), str(theirs.fileno())),
                 stdin=subprocess.DEVNULL,
                 stdout=2,  # what is printed on stdout is the command's own answer
-                pass_fds=(listener.fileno(), theirs.fileno()),
+                pass_fds=(listener.fileno(), theirs.fileno(), *(start.handover or ())),
                 process_group=0,  # a Ctrl-C at the terminal is for the supervisor, which then drains
             )
         except BaseException:
@@ -125,8 +125,8 @@ class _Worker:
     def serve(self) -> None:
         self._channel.send(Serve())
 
-    def drain(self, seconds: float) -> None:
-        self._channel.send(Drain(seconds))
+    def drain(self, seconds: float, *, successors: bool) -> None:
+        self._channel.send(Drain(seconds, successors))
 
     def kill_hung(self) -> None:
         """End one that said nothing in time, and with it what it had in flight, which nothing else tells of."""
@@ -187,14 +187,15 @@ class Workers:
             if worker.was_ready:
                 worker.serve()
 
-    def drain(self, seconds: float) -> None:
-        """Let the workers finish what is in flight, for so many seconds; those that still run then are killed."""
+    def drain(self, seconds: float, *, successors: bool = False) -> None:
+        """Let the workers finish what is in flight, for so many seconds; those that still run then are killed. With
+        `successors`, connections that are kept go to those."""
         if self._ending.is_set():
             return
         self._ending.set()
         for worker in self._workers.values():
             if worker.was_ready:
-                worker.drain(seconds)
+                worker.drain(seconds, successors=successors)
             else:
                 worker.kill()
         asyncio.get_running_loop().call_later(seconds + _GRACE, self.kill)

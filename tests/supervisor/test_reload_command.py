@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import pwd
 import socket
 import subprocess
@@ -123,6 +124,59 @@ async def test_what_a_gateway_answers_moves_no_terminal(tmp_path: Path) -> None:
     assert code == 0
     assert "\x1b" not in out
     assert "title" in out
+
+
+# Takes a name as somebody else, and answers whoever asks that nothing changed.
+_IMPOSTOR = """
+import os, socket, sys
+s = socket.socket(socket.AF_UNIX)
+s.bind(os.fsencode(sys.argv[1].replace("@", "\\0", 1)))
+s.listen()
+print("listening", flush=True)
+while True:
+    asking, _ = s.accept()
+    if asking.recv(100):
+        print("asked", flush=True)
+        asking.sendall(b'{"changed": [], "faults": []}\\n')
+    asking.close()
+"""
+
+
+@as_root
+async def test_root_asks_no_process_that_merely_took_the_gateways_name(tmp_path: Path) -> None:
+    account = pwd.getpwnam(ORDINARY)
+    config, key = tmp_path / "config.toml", tmp_path / "master.key"
+    config.write_text('[keys]\nmaster = { file = "master.key" }\n')
+    key.touch(0o600)
+    squatter = await asyncio.create_subprocess_exec(
+        *("/usr/bin/python3", "-c", _IMPOSTOR, _name(config).replace("\0", "@")),
+        stdout=subprocess.PIPE,
+        user=account.pw_uid,
+        group=account.pw_gid,
+        extra_groups=[],
+        cwd="/",
+    )
+    assert squatter.stdout is not None
+    try:
+        assert await squatter.stdout.readline() == b"listening\n"
+        for text in (config.read_text(), "[[no TOML", "[keys]\nmaster = 1\n"):
+            config.write_text(text)
+            code, out, [line] = await reload(config)
+            assert (code, out) == (1, "")
+            assert f"process {squatter.pid} of {ORDINARY} has taken the gateway's name" in line
+        config.write_text('[database]\ndata_dir = "."\n')
+        for path, group in ((key, account.pw_gid), (key, 0), (tmp_path, 0), (config, 0)):
+            if group:
+                os.chown(path, 0, group)
+                path.chmod(0o640)  # as for a service that runs as an ordinary user
+            else:
+                os.chown(path, account.pw_uid, 0)
+            assert await reload(config) == (0, f"reloaded by process {squatter.pid}: nothing changed\n", [])
+            assert await squatter.stdout.readline() == b"asked\n"  # for the first time: nothing else was sent to it
+            os.chown(path, 0, 0)
+    finally:
+        squatter.kill()
+        await squatter.wait()
 
 
 @asynccontextmanager
