@@ -13,6 +13,7 @@ from gateway.guard import Allowed, Guard, Refused
 from gateway.http1 import RequestHead
 from gateway.observe import get_logger
 from gateway.proxy.calls import Calls
+from gateway.proxy.decisions import Decisions
 from gateway.proxy.dispatch import Destination, Dispatcher, Peer
 from gateway.proxy.finished import Finished
 from gateway.proxy.forwarding import arrival, told_request_id, told_scheme
@@ -54,10 +55,12 @@ class Engine:
         self.new_request_id = _request_ids(secrets.token_hex(8).encode()).__next__
         self.refusals = Refusals(_log, self.now)
         self.calls = Calls()
+        self.decisions = Decisions()
         self.listeners: list[Callable[[Finished], None]] = []  # told of each exchange that has ended
 
     def tell(self, finished: Finished) -> None:
         """Tell of an exchange that has ended."""
+        self.decisions.hear(finished)
         for listener in self.listeners:
             listener(finished)
 

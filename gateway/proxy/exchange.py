@@ -121,12 +121,6 @@ class Exchange:
             if phase not in PHASES[self.phase]:
                 raise illegal(self.phase, phase)
             self.phase = phase
-            if phase is Phase.SENDING:
-                self._sent_at = self._sent_at or monotonic()
-            elif phase is Phase.RELAYING:
-                self._answered_at = monotonic()
-            elif phase is not Phase.OVER:
-                self._judged_at = self._judged_at or monotonic()
 
     # -- judging ------------------------------------------------------------------------------------------------
 
@@ -174,6 +168,7 @@ class Exchange:
             self.fail(too_large(limit))
         elif length is None or form_to_come or (checked is not None and checked.holds(length)):
             self._go(Phase.HOLDING)
+            self._judged_at = monotonic()
             if self.head.expects_continue:
                 self._client.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             self._client.advance()
@@ -287,6 +282,7 @@ class Exchange:
 
     def _connect_anew(self) -> None:
         self._go(Phase.CONNECTING)
+        self._judged_at = self._judged_at or monotonic()
         self.deadline = inf  # the connecting has its own
         self._park(self._engine.upstreams.connect(self.to.route), self._connected)
 
@@ -305,6 +301,7 @@ class Exchange:
         head, engine = self.head, self._engine
         self._upstream = upstream
         self._go(Phase.SENDING)
+        self._sent_at = self._sent_at or monotonic()
         arrival = engine.arrival(head, self._client.peer, self.to)
         held, self._held = self._held, b""
         expects = not held  # what is held has been called for
@@ -389,6 +386,7 @@ class Exchange:
                     return
                 elif event.status >= 200:
                     self._go(Phase.RELAYING)
+                    self._answered_at = monotonic()
                     relay.begin(event)
                 elif event.status == 101:
                     self._change_protocol(upstream, event)
@@ -538,7 +536,7 @@ class Exchange:
         engine, ended = self._engine, monotonic()
         outcome = status if complete else GONE if refused is None else BROKEN
         engine.calls.count(self.to.route, self.head.method, outcome, ended - self._began)
-        if engine.listeners:
+        if engine.listeners or status >= 400 or not complete or self._began < engine.decisions.remembers_before:
             place = "" if upstream is None else upstream.place
             self._tell(status, refused, complete, place, ended)
 

@@ -116,6 +116,7 @@ class Proxy(Engine):
         self._ticking = self._loop.call_later(self.limits.tick, self._tick)  # whatever happens in this one
         self.clock = now = self.now()
         self.date = date()
+        self.decisions.tick()
         for front in list(self.fronts):
             front.tick(now)
         if now >= self._recheck_at and self._rechecking is None:

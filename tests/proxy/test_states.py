@@ -26,7 +26,7 @@ def test_connection_changes_as_its_table_says_and_no_other_way(now: Standing, th
 @pytest.mark.parametrize(("now", "then"), list(product(Phase, Phase)))
 def test_exchange_changes_as_its_table_says_and_no_other_way(now: Phase, then: Phase) -> None:
     exchange = Exchange.__new__(Exchange)
-    exchange.phase, exchange._judged_at, exchange._sent_at = now, 0.0, 0.0
+    exchange.phase = now
     if then in PHASES[now] or then is now:
         exchange._go(then)
         assert exchange.phase is then

@@ -1,0 +1,144 @@
+"""What a worker remembers of the calls that it has decided on, so that `gateway explain` can tell of them.
+
+All that were refused, failed, or were slow are remembered, as far as the space of `gateway.recent` reaches, and a few a
+second of those that passed. Kept is how a call ended, and of its head what no secret stands in: no query, no field's
+value, no body, and of the token its digest. What there is to tell is worked out when somebody asks.
+"""
+
+from hashlib import sha256
+from math import inf
+from time import monotonic
+from typing import Final, NamedTuple
+
+from gateway.credentials import MalformedCredential, bearer, scheme_of, signatures, split
+from gateway.guard import kind_of
+from gateway.http1 import RequestHead
+from gateway.proxy.finished import Finished
+from gateway.recent import Memory, Recent
+
+FAILED: Final = 2_000_000  # bytes for what was refused or failed
+PASSED: Final = 300_000
+SLOW: Final = 1.0  # seconds from which on a call that passed is remembered in any case
+SAMPLES: Final = 5  # calls that are remembered though nothing was wrong with them, between two ticks
+_LONGEST_PATH: Final = 1024
+_LONGEST_NAME: Final = 255  # of a host or a method
+_ENTRY: Final = 1200  # bytes of a decision, but for the names in its head
+_TOKEN: Final = 700  # of what it refers to besides where its token is known, unless others refer to that too
+
+
+class Asked(NamedTuple):
+    """A request's head, without what may be secret in it. `path` ends where the query begins, and `cut` says that it
+    was longer. `fields` is their number, `schemes` are those by which the call says who makes it, and `token` is the
+    digest of its bearer token."""
+
+    method: bytes
+    host: bytes
+    path: bytes
+    cut: bool
+    queried: bool
+    minor_version: int
+    fields: int
+    length: int | None
+    schemes: tuple[str, ...]
+    token: bytes
+
+    @classmethod
+    def of(cls, head: RequestHead) -> "Asked":
+        """What is kept of a head."""
+        path, query, _ = head.target.partition(b"?")
+        schemes, token = _presented(head)
+        return cls(
+            method=head.method[:_LONGEST_NAME],
+            host=head.host[:_LONGEST_NAME],
+            path=path[:_LONGEST_PATH],
+            cut=len(path) > _LONGEST_PATH,
+            queried=bool(query),
+            minor_version=head.minor_version,
+            fields=len(head.fields),
+            length=head.length,
+            schemes=schemes,
+            token=token,
+        )
+
+
+class Decision(NamedTuple):
+    """How a call ended, and what it was: `finished` is without its head."""
+
+    finished: Finished
+    asked: Asked | None  # None where the head never came, or could not be read
+
+
+class Decisions:
+    """One worker's memory. Between two ticks, `SAMPLES` of the calls that pass are remembered."""
+
+    def __init__(self) -> None:
+        self._failed, self._passed = Recent[Decision](FAILED), Recent[Decision](PASSED)
+        self._samples = 0
+        self.remembers_before = inf  # of calls that pass, those that began before
+        self.tick()
+
+    def tick(self) -> None:
+        """Some time has passed."""
+        self._samples, self.remembers_before = SAMPLES, inf
+
+    def hear(self, finished: Finished) -> None:
+        """Remember how a call ended, if that is worth it."""
+        failed = finished.status >= 400 or not finished.complete
+        if not failed:
+            if finished.seconds < SLOW and self._samples <= 0:
+                return
+            self._samples -= 1
+            if self._samples <= 0:
+                self.remembers_before = monotonic() - SLOW
+        asked = None if finished.head is None else Asked.of(finished.head)
+        decision = Decision(finished._replace(head=None), asked)
+        refused, size = finished.refused, _ENTRY
+        if asked is not None:
+            size += len(asked.method) + len(asked.host) + len(asked.path)
+        if finished.allowed is not None or (refused is not None and refused.identity is not None):
+            size += _TOKEN
+        if failed:
+            self._failed.keep(_kind(finished), finished.request_id, decision, size)
+        else:
+            route = finished.route
+            self._passed.keep("" if route is None else route.name, finished.request_id, decision, size)
+
+    def find(self, request_id: bytes) -> list[tuple[float, Decision]]:
+        """The calls of this identifier, the latest first, each with the time when it had ended."""
+        found = [*self._failed.find(request_id), *self._passed.find(request_id)]
+        return sorted(found, key=lambda each: each[0], reverse=True)
+
+    @property
+    def memory(self) -> Memory:
+        """How far back it reaches, for what was refused or failed."""
+        return self._failed.memory
+
+
+def _kind(finished: Finished) -> str:
+    refused = finished.refused
+    if refused is None:
+        return f"{finished.status} {finished.upstream}"
+    return f"{refused.status} {kind_of(refused)} {refused.upstream}"
+
+
+def _presented(head: RequestHead) -> tuple[tuple[str, ...], bytes]:
+    """The schemes by which a call says who makes it, and the digest of its bearer token if it has one."""
+    fields, token = head.fields, b""
+    values = fields.values(b"authorization")
+    schemes = [_shown(scheme_of(value)) for value in values]
+    if not signatures.FIELDS.isdisjoint(fields.names.known):
+        schemes.append("signature")
+    if schemes == ["bearer"]:
+        try:
+            token = sha256(bearer.parse(split(values[0])[1]).encode()).digest()
+        except MalformedCredential:
+            token = b""
+    return tuple(schemes), token
+
+
+def _shown(scheme: str) -> str:
+    """The name of a scheme that has one: where the scheme is missing, the first word may be the secret."""
+    return scheme if scheme in _SCHEMES else "another scheme"
+
+
+_SCHEMES: Final = frozenset(("bearer", "mac", "basic", "digest", "dpop", "negotiate", "hawk", "oauth", "token"))
