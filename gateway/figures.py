@@ -67,6 +67,11 @@ class _Memory:
 _memory = _Memory(bytearray(64 * 1024))
 
 
+def cells() -> "memoryview[float]":
+    """All the cells, for what is counted too often for a call of its own."""
+    return _memory.cells
+
+
 def share(memory: int) -> None:
     """Count from now on in the memory of a file descriptor, which another process reads; what was counted before is
     left behind."""
@@ -179,7 +184,6 @@ DATABASE_CONNECTIONS: Final = Figure(
 DATABASE_WAITING: Final = Figure(
     "gauge", "gateway_database_waiting", "Transactions that wait for a connection to the database now."
 )
-PASSWORD_CHECKS: Final = Figure("counter", "gateway_password_checks", "Passwords that were checked or not.", "outcome")
 PASSWORD_CHECKS_WAITING: Final = Figure(
     "gauge", "gateway_password_checks_waiting", "Password checks that run or wait now."
 )
@@ -188,6 +192,20 @@ TOKENS_ISSUED: Final = Figure("counter", "gateway_tokens_issued", "Access tokens
 LOG_LINES_LOST: Final = Figure(
     "counter", "gateway_access_log_lines_lost", "Lines of the access log that could not be written."
 )
+
+WORKERS: Final = Figure("gauge", "gateway_workers", "Workers, wanted and ready.", "plane", "state")
+WORKER_ENDS: Final = Figure(
+    "counter", "gateway_worker_ends", "Workers that ended by themselves and were replaced.", "plane"
+)
+RELOADS: Final = Figure("counter", "gateway_reloads", "Reloads of the configuration: done or refused.", "outcome")
+RELOAD_REFUSED: Final = Figure(
+    "gauge", "gateway_reload_refused", "1 where the last reload was refused, so that an older configuration serves."
+)
+CONFIGURED_AT: Final = Figure(
+    "gauge", "gateway_configured_timestamp_seconds", "When the configuration that serves was read."
+)
+STARTED_AT: Final = Figure("gauge", "gateway_start_timestamp_seconds", "When the gateway was started.")
+BUILD: Final = Figure("gauge", "gateway_build_info", "1, by the versions that run.", "version", "python")
 
 FIGURES: Final = {figure.name: figure for figure in globals().copy().values() if isinstance(figure, Figure)}
 
@@ -244,6 +262,12 @@ class Sum:
                 self._cells[key] = max(before, cells)
             else:
                 self._cells[key] = tuple(map(sum, zip(before, cells, strict=True)))
+
+    def copy(self) -> "Sum":
+        """Another that begins with what this one holds."""
+        other = Sum()
+        other._cells = dict(self._cells)
+        return other
 
     def values(self) -> list[Value]:
         """All of it, figure by figure."""

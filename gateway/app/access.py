@@ -54,4 +54,8 @@ async def serving(start: Start, listener: socket.socket) -> AsyncIterator[Servic
             else:  # what others left is still taken: nobody else may be there
                 await proxy.drain(how.seconds)
 
-        yield Service(accept, server.close, drain)
+        def report() -> None:
+            proxy.report()
+            store.report()
+
+        yield Service(accept, server.close, drain, report)

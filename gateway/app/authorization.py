@@ -19,6 +19,7 @@ from gateway.supervisor.channel import Drain, Start
 from gateway.supervisor.connections import AUTHORIZATION_POOL
 from gateway.supervisor.listening import BACKLOG
 from gateway.web.app import create_app, create_runner, load
+from gateway.web.plane import PLANE
 
 _SWEEP_EVERY: Final = 10.0
 _SWEEP_BATCH: Final = 1000
@@ -47,7 +48,12 @@ async def serving(start: Start, listener: socket.socket) -> AsyncIterator[Servic
         stack.callback(server.close)
         sweeping = asyncio.create_task(_sweep(store))
         stack.callback(sweeping.cancel)
-        yield Service(server.start_serving, server.close, _nothing_to_drain)
+
+        def report() -> None:
+            app[PLANE].passwords.report()
+            store.report()
+
+        yield Service(server.start_serving, server.close, _nothing_to_drain, report)
 
 
 async def _nothing_to_drain(_drain: Drain) -> None:

@@ -19,7 +19,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
-from gateway import memory, observe
+from gateway import figures, memory, observe
 from gateway.crypto import Keyring
 from gateway.store import Store, queries
 from gateway.supervisor.channel import HEARTBEAT, Alive, Channel, Closed, Drain, Ready, Serve, Start
@@ -29,16 +29,18 @@ from gateway.supervisor.lifeline import become, die_with_parent, is_child_of
 @dataclass(frozen=True, slots=True)
 class Service:
     """A plane's listener, as its process uses it. `accept` begins to take connections, `close` takes no
-    more, and `drain` lets what is in flight end."""
+    more, `drain` lets what is in flight end, and `report` says in the figures what there is."""
 
     accept: Callable[[], Awaitable[None]]
     close: Callable[[], None]
     drain: Callable[[Drain], Awaitable[None]]
+    report: Callable[[], None]
 
 
 Serving = Callable[[Start, socket.socket], AbstractAsyncContextManager[Service]]
 """Makes a plane's service over a listening socket; it lasts as long as the context."""
 
+_REPORT: Final = 1.0  # seconds
 _DRAIN: Final = Drain(30.0)  # when ended by SIGTERM instead of the supervisor
 LATER: Final = ("cryptography.hazmat.primitives.ciphers.aead", "encodings.idna")
 """Modules that the first call that needs them would import otherwise, in any plane."""
@@ -103,16 +105,19 @@ async def _obey(serving: Serving, listener: socket.socket, control: socket.socke
     if not isinstance(start, Start) or not is_child_of(start.supervisor):
         return
     observe.start(start.name, start.level)
+    figures.share(start.figures)
     accepting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     ending: asyncio.Future[Drain] = asyncio.get_running_loop().create_future()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, _end, ending, _DRAIN)
     listening = asyncio.create_task(_listen(channel, accepting, ending))
     listening.add_done_callback(lambda done: _end_without_channel(done, ending))
     beating = asyncio.create_task(_send_heartbeats(channel))
+    reporting: asyncio.Task[None] | None = None
     try:
         async with serving(start, listener) as service:
             _settle()
             channel.send(Ready())
+            reporting = asyncio.create_task(_report(service))
             await asyncio.wait((accepting, ending), return_when=asyncio.FIRST_COMPLETED)
             if not ending.done():
                 await service.accept()
@@ -121,8 +126,9 @@ async def _obey(serving: Serving, listener: socket.socket, control: socket.socke
             channel.send(Closed())
             await service.drain(drain)
     finally:
-        beating.cancel()
-        listening.cancel()
+        for task in (beating, listening, reporting):
+            if task is not None:
+                task.cancel()
         channel.close()
 
 
@@ -140,6 +146,13 @@ async def _send_heartbeats(channel: Channel) -> None:
     while True:
         await asyncio.sleep(HEARTBEAT)
         channel.send(Alive())
+
+
+async def _report(service: Service) -> None:
+    """Say in the figures, time and again, what there is."""
+    while True:
+        service.report()
+        await asyncio.sleep(_REPORT)
 
 
 async def _listen(channel: Channel, accepting: asyncio.Future[None], ending: asyncio.Future[Drain]) -> None:

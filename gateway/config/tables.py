@@ -176,10 +176,14 @@ class Server(Table):
 
 
 class Admin(Table):
-    """The listener for operators: /healthz and /readyz."""
+    """The listener for operators: /healthz, /readyz and /metrics."""
 
     listen: Annotated[ListenAddress, FIXED] = "127.0.0.1:9901"
     """Keep it away from the public."""
+    hosts: Annotated[tuple[HostName, ...], array(), ONCE] = ()
+    """The names that it is asked by, such as `["gateway.internal"]`, besides addresses, localhost, the machine's own
+    name and names without a dot. By any other it answers 421, so that no page in a browser reaches it by a name that
+    somebody else's DNS gave this address."""
 
     @property
     def address(self) -> tuple[str, int]:

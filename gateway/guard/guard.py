@@ -38,10 +38,12 @@ from hashlib import sha256
 from time import monotonic
 from typing import Final
 
+from gateway import figures
 from gateway.config import Settings
 from gateway.credentials import MalformedCredential, in_query, mac, scheme_of, split
 from gateway.credentials.signed import Signed
 from gateway.errors import OperatorError, StoreUnavailable
+from gateway.figures import CHANGE_LOG_AGE, TOKEN_LOOKUPS, TOKENS_HELD, TOKENS_HELD_BYTES
 from gateway.guard import checks
 from gateway.guard.follower import follow
 from gateway.guard.held import Held
@@ -94,6 +96,7 @@ class Guard:
         self._ledger = Ledger(stale_for=settings.config.tokens.stale_for, elapsed=elapsed)
         self._tokens = Tokens(store, self._ledger)
         self._cached = self._tokens.cache.get
+        self._counts, self._held_at = figures.cells(), TOKEN_LOOKUPS.at("held")
         self._is_invented = settings.keyring.is_invented
         self._now = store.seconds if clock is None else _never_back(clock)
         self._nonces = Nonces(store, rules.skew, self._now)
@@ -123,6 +126,13 @@ class Guard:
         if isinstance(presented, Fault):
             return self._refusal(call, presented)
         return self._known(call, presented)
+
+    def report(self) -> None:
+        """Say in the figures what is held of tokens, and how far behind the change log it is."""
+        cache = self._tokens.cache
+        TOKENS_HELD.set(len(cache))
+        TOKENS_HELD_BYTES.set(cache.size)
+        CHANGE_LOG_AGE.set(self._ledger.age)
 
     async def still_live(self, digests: Collection[bytes]) -> frozenset[bytes]:
         """Which tokens (`Allowed.digest`) may go on using what they opened, a tunnel for instance.
@@ -154,9 +164,12 @@ class Guard:
         digest = sha256(presented.token).digest()
         held = self._cached(digest)
         if held is not None:
+            self._counts[self._held_at] += 1.0
             return self._judged(call, presented, held, since, fits=fits)
         if self._is_invented(presented.token.decode("ascii"), "gwa_"):
+            TOKEN_LOOKUPS.add(1.0, "invented")
             return self._refusal(call, Fault(presented.scheme.unproven, "invented token"), presented.scheme.name)
+        TOKEN_LOOKUPS.add(1.0, "asked")
         since = monotonic() if since is None else since
         answer = partial(self._found, call, presented, since, fits=fits)
         try:

@@ -47,6 +47,11 @@ class Ledger:
         self._forgotten_at = 0
         self._touched_at = [0] * (_MASK + 1)
 
+    @property
+    def age(self) -> float:
+        """Seconds since the last successful reading was sent; endless before the first."""
+        return self.elapsed() - self.holds_until + self._lease
+
     def marks(self, token: AccessToken) -> int:
         """What a token's life hangs on, besides its time."""
         own = ("token", token.digest.hex())

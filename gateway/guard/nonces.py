@@ -22,15 +22,17 @@ A plain crash of Postgres moves nothing: what was spent is on the disk.
 import asyncio
 import hashlib
 import random
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from enum import Enum
 from math import inf
+from time import monotonic
 from typing import Final, Never, TypeVar, cast
 
 from gateway.credentials.signed import Signed
 from gateway.errors import OperatorError, StoreUnavailable
+from gateway.figures import NONCE_BATCH, NONCE_SECONDS
 from gateway.guard.lane import Lane, Pending
 from gateway.guard.verdict import Allowed
 from gateway.model import AccessToken
@@ -120,11 +122,19 @@ class Nonces:
 
     async def _spend_lasting(self, batch: Sequence[tuple[bytes, datetime]]) -> list[Spending]:
         """Nonces that count as long as their token."""
-        spent = set(await self._store.nonces.spend_untimed(list(dict(batch).items())))
-        return [_once(key, spent) for key, _ in batch]
+        with _counted(batch):
+            return await self._spent_lasting(batch)
 
     async def _spend_timed(self, batch: Sequence[tuple[bytes, int]]) -> list[Spending]:
         """Nonces that count as long as their timestamp."""
+        with _counted(batch):
+            return await self._spent_timed(batch)
+
+    async def _spent_lasting(self, batch: Sequence[tuple[bytes, datetime]]) -> list[Spending]:
+        spent = set(await self._store.nonces.spend_untimed(list(dict(batch).items())))
+        return [_once(key, spent) for key, _ in batch]
+
+    async def _spent_timed(self, batch: Sequence[tuple[bytes, int]]) -> list[Spending]:
         terms = await self._terms_for(max(second for _, second in batch))
         lowest = max(terms.floor, int(self._now()) - self._skew)  # fresh still, by the rule that it was judged by
         fresh = {key: second for key, second in batch if second >= lowest}
@@ -194,6 +204,16 @@ class Nonces:
         if 0 < floor < usual - _UNKEPT:
             return int(now)
         return max(floor, usual)
+
+
+@contextmanager
+def _counted(batch: Sequence[object]) -> Iterator[None]:
+    began = monotonic()
+    try:
+        yield
+    finally:
+        NONCE_BATCH.observe(len(batch))
+        NONCE_SECONDS.observe(monotonic() - began)
 
 
 def _is_another_history(found: FoundTerms, known: NonceTerms | None) -> bool:

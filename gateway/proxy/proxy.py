@@ -8,6 +8,7 @@ from math import inf
 from typing import Final
 
 from gateway.config import Config
+from gateway.figures import CLIENT_CONNECTIONS
 from gateway.guard import Guard
 from gateway.observe import get_logger
 from gateway.proxy.engine import Engine, date
@@ -80,6 +81,12 @@ class Proxy(Engine):
         self.fronts.discard(front)
         if not self.fronts:
             self._drained.set()
+
+    def report(self) -> None:
+        """Say in the figures what there is now."""
+        CLIENT_CONNECTIONS.set(len(self.fronts))
+        self.upstreams.report()
+        self.guard.report()
 
     async def drain(self, seconds: float, successors: Handover | None = None) -> None:
         """Let the exchanges under way end, for so many seconds at most; nothing new is begun meanwhile.

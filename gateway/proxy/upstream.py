@@ -14,7 +14,9 @@ from functools import cache
 from math import inf
 from typing import Protocol, cast
 
+from gateway.figures import UPSTREAM_CONNECTIONS, UPSTREAM_CONNECTS, UPSTREAM_WAITING
 from gateway.http1 import RequestHead, ResponseReader
+from gateway.proxy.calls import place_of
 from gateway.proxy.limits import Limits
 from gateway.proxy.sockets import ended_well, holds_more, reset
 from gateway.routing import Origin, Route
@@ -305,6 +307,7 @@ class Pool:
             self.distrust()
         connection = UpstreamConnection(self, self._limits)
         self._open.add(connection)
+        UPSTREAM_CONNECTS.add(1.0, place_of(self.origin))
         try:
             async with asyncio.timeout(self._limits.connect):
                 await self._open_transport(connection)
@@ -362,6 +365,13 @@ class Pool:
         name = origin.host if origin.tls else None
         await self._loop.create_connection(lambda: connection, origin.host, origin.port, ssl=tls, server_hostname=name)
 
+    def report(self) -> None:
+        """Say in the figures what there is now."""
+        place, idle = place_of(self.origin), len(self._idle)
+        UPSTREAM_CONNECTIONS.set(len(self._open) - idle, place, "used")
+        UPSTREAM_CONNECTIONS.set(idle, place, "idle")
+        UPSTREAM_WAITING.set(sum(map(len, self._waiting.values())), place)
+
     def close_idle(self, before: float) -> None:
         """Close the connections that have been idle since `before`."""
         for connection in [connection for connection in self._idle if connection.idle_since < before]:
@@ -410,6 +420,11 @@ class Upstreams:
         """Close the connections that have been idle since `before`."""
         for pool in self._pools.values():
             pool.close_idle(before)
+
+    def report(self) -> None:
+        """Say in the figures what there is now."""
+        for pool in self._pools.values():
+            pool.report()
 
     def _turn(self, route: Route) -> int:
         turn = self._turns.get(route, 0)

@@ -14,12 +14,14 @@ One timer watches over all connections that are lent, so that a statement on an 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from time import monotonic
 from types import TracebackType
 from typing import Final, TypeAlias
 
 import asyncpg
 
 from gateway.errors import StoreUnavailable
+from gateway.figures import DATABASE_FAILURES, DATABASE_SECONDS
 from gateway.store.outages import is_outage, outage_of
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
@@ -42,6 +44,7 @@ async def answering(deadline: float) -> AsyncIterator[None]:
 
 def _no_answer(exc: Exception) -> StoreUnavailable:
     """The error that an outage is raised as: with the database's own reason, and the mend."""
+    DATABASE_FAILURES.add(1.0)
     reason, mend = outage_of(exc)
     return StoreUnavailable(f"the database gave no answer: {reason}; {mend}")
 
@@ -56,6 +59,17 @@ class Pool:
         self._lent: dict[Connection, float] = {}  # until when
         self._watch: asyncio.TimerHandle | None = None
         self._closed = False
+        self.waiting = 0  # who cannot be lent one yet
+
+    @property
+    def lent(self) -> int:
+        """How many connections are in use now."""
+        return len(self._lent)
+
+    @property
+    def idle(self) -> int:
+        """How many connections wait for their next use."""
+        return len(self._idle)
 
     def lend(self, deadline: float = DEADLINE) -> "Loan":
         """A connection for an `async with` of so many seconds at most. Raises StoreUnavailable on an outage."""
@@ -106,7 +120,11 @@ class Pool:
 
     async def _wait(self) -> Connection:
         """A connection as soon as one more may be lent."""
-        await self._slots.acquire()
+        self.waiting += 1
+        try:
+            await self._slots.acquire()
+        finally:
+            self.waiting -= 1
         try:
             return self._fresh() or await self._opened()
         except BaseException:
@@ -153,12 +171,13 @@ class Pool:
 class Loan:
     """One use of a connection. What fails in it by an outage, or by its deadline, raises StoreUnavailable."""
 
-    __slots__ = ("_connection", "_deadline", "_pool")
+    __slots__ = ("_began", "_connection", "_deadline", "_pool")
 
     def __init__(self, pool: Pool, deadline: float) -> None:
         self._pool, self._deadline = pool, deadline
 
     async def __aenter__(self) -> Connection:
+        self._began = monotonic()
         self._connection = await self._pool.take(self._deadline)
         return self._connection
 
@@ -166,6 +185,7 @@ class Loan:
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
         in_time = self._pool.give_back(self._connection, sound=exc is None)
+        DATABASE_SECONDS.observe(monotonic() - self._began)
         if isinstance(exc, Exception) and is_outage(exc):
             cause = exc if in_time else TimeoutError()
             raise _no_answer(cause) from cause

@@ -15,6 +15,7 @@ import asyncpg
 from gateway.config import Tokens as Lifetimes
 from gateway.crypto import Keyring
 from gateway.errors import FaultyConfiguration, StoreUnavailable
+from gateway.figures import DATABASE_CONNECTIONS, DATABASE_WAITING
 from gateway.store.access_tokens import LANES, AccessTokens
 from gateway.store.changes import ChangeLog
 from gateway.store.clients import Clients
@@ -127,6 +128,13 @@ class Store:
         """Write what was counted, and end every connection."""
         await self._tally.close()
         await asyncio.gather(self._database.close(), self._lookups.close(), self._spends.close())
+
+    def report(self) -> None:
+        """Say in the figures how many connections there are, and who waits for one."""
+        pools = self._database, self._lookups, self._spends
+        DATABASE_CONNECTIONS.set(sum(pool.lent for pool in pools), "used")
+        DATABASE_CONNECTIONS.set(sum(pool.idle for pool in pools), "idle")
+        DATABASE_WAITING.set(sum(pool.waiting for pool in pools))
 
     async def ping(self) -> None:
         """Pass when the database answers."""

@@ -1,9 +1,23 @@
 """The admin listener: for probes and the operator, never on the public socket."""
 
+import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Final
 
 from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+
+from gateway.config import Admin
+from gateway.http1 import Malformed, parse_host
+from gateway.routing.forwarded import parse_address
+
+_PROBES: Final = ("/healthz", "/readyz")
+_HEADERS: Final = {
+    "Cache-Control": "no-store",
+    "X-Content-Type-Options": "nosniff",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,18 +52,62 @@ class Health:
         }
 
 
-def create_app(health: Callable[[], Awaitable[Health]]) -> web.Application:
-    """`/healthz` is 200 while the process lives; `/readyz` is 200 when it can serve, else 503, with the reason."""
+def create_app(
+    admin: Admin, health: Callable[[], Awaitable[Health]], metrics: Callable[[str], tuple[bytes, str]]
+) -> web.Application:
+    """`/healthz` is 200 while the process lives; `/readyz` is 200 when it can serve, else 503, with the reason;
+    `/metrics` is what `metrics` makes of an Accept field."""
 
     async def healthz(_request: web.Request) -> web.Response:
-        return web.json_response({"alive": True}, headers={"Cache-Control": "no-store"})
+        return web.json_response({"alive": True})
 
     async def readyz(_request: web.Request) -> web.Response:
         found = await health()
         status = 200 if found.ready else 503
-        return web.json_response(found.body(), status=status, headers={"Cache-Control": "no-store"})
+        return web.json_response(found.body(), status=status)
 
-    app = web.Application()
+    async def figures(request: web.Request) -> web.Response:
+        body, content_type = metrics(request.headers.get("Accept", ""))
+        return web.Response(body=body, headers={"Content-Type": content_type})
+
+    app = web.Application(middlewares=[_for_operators(admin)])
     app.router.add_get("/healthz", healthz)
     app.router.add_get("/readyz", readyz)
+    app.router.add_get("/metrics", figures)
     return app
+
+
+def _for_operators(admin: Admin) -> Middleware:
+    """Keeps pages in an operator's browser out of all but the probes, whose answers are nothing to them.
+
+    A page of another origin says so by fields that it cannot leave out. One whose own name was made to lead here (DNS
+    rebinding) is of the same origin to the browser; it is told by that name, which is none of ours.
+    """
+    ours = {"localhost", socket.gethostname().lower(), *admin.hosts}
+
+    @web.middleware
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if request.path not in _PROBES:
+            if not _is_ours(request.headers.get("Host", ""), ours):
+                return _refused(421, "This name is not one of admin.hosts.")
+            if "Origin" in request.headers or request.headers.get("Sec-Fetch-Site", "none") != "none":
+                return _refused(403, "Pages in a browser are not answered here.")
+        response = await handler(request)
+        response.headers.update(_HEADERS)
+        return response
+
+    return middleware
+
+
+def _is_ours(authority: str, ours: set[str]) -> bool:
+    """Whether a Host field names an address, or a name that nobody else can give to an address of ours."""
+    try:
+        host, _ = parse_host(authority.encode("utf-8", "surrogateescape"))
+    except Malformed:
+        return False
+    name = host.decode("latin-1").lower()
+    return parse_address(name.strip("[]")) is not None or name in ours or "." not in name
+
+
+def _refused(status: int, text: str) -> web.Response:
+    return web.json_response({"error": text}, status=status, headers=_HEADERS)

@@ -34,7 +34,7 @@ class Start:
     """What a worker is to be: `name` is what its log lines say, `authorization_socket` where that plane is asked,
     `supervisor` its parent's process id, and `user` whom it becomes where root has started it; with `load_all`, one who
     cannot reach this program's files. `handover` are the two descriptors of the queue of connections that workers leave
-    to each other."""
+    to each other, and `figures` is that of the memory that it counts in."""
 
     settings: Settings = field(repr=False)
     dsn: str = field(repr=False)
@@ -45,6 +45,7 @@ class Start:
     user: SystemUser | None = None
     load_all: bool = False
     handover: tuple[int, int] | None = None
+    figures: int = -1
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from gateway.observe import Level
 from gateway.supervisor.channel import PlaneName, Start
 from gateway.supervisor.connections import authorization_workers, needed
 from gateway.supervisor.listening import listen_privately
+from gateway.supervisor.metrics import Counts
 from gateway.supervisor.programs import reaches_this_program
 from gateway.supervisor.users import SystemUser
 from gateway.supervisor.workers import Workers
@@ -43,6 +44,7 @@ class Generation:
         path: Path,
         dsn: str,
         level: Level,
+        counts: Counts,
         user: SystemUser | None = None,
         handover: tuple[socket.socket, socket.socket] | None = None,
     ) -> None:
@@ -50,6 +52,7 @@ class Generation:
         self._path, self._dsn, self._level, self._user = path, dsn, level, user
         self._handover = None if handover is None else (handover[0].fileno(), handover[1].fileno())
         self._load_all = user is not None and not reaches_this_program(user)
+        self._counts = counts
         self._private = listen_privately(path, user)
         self.connections = needed(settings, workers)  # to the database, at most
         self.access = self._workers("access", workers, listener)
@@ -69,7 +72,7 @@ class Generation:
                 handover=self._handover if plane == "access" else None,
             )
 
-        return Workers(plane, count, listener, start)
+        return Workers(plane, count, listener, start, self._counts)
 
     async def run(self) -> None:
         """Keep every place filled until `drain`; returns when the last worker has ended."""

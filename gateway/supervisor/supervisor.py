@@ -13,6 +13,7 @@ import contextlib
 import itertools
 import signal
 import socket
+import time
 from asyncio import FIRST_COMPLETED
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -22,9 +23,10 @@ from typing import Final, cast
 from aiohttp import web
 
 from gateway import observe
-from gateway.config import Config, Settings
+from gateway.config import Admin, Config, Settings
 from gateway.crypto import Keyring
 from gateway.errors import OperatorError, StoreUnavailable
+from gateway.figures import CONFIGURED_AT, RELOAD_REFUSED, RELOADS, WORKERS
 from gateway.observe import Level, get_logger
 from gateway.store import Store
 from gateway.store.migrations import migrate
@@ -37,6 +39,7 @@ from gateway.supervisor.folder import private_folder
 from gateway.supervisor.generation import Generation, first_of
 from gateway.supervisor.keys import with_master_key
 from gateway.supervisor.listening import listen
+from gateway.supervisor.metrics import Counts
 from gateway.supervisor.reload import changes, require_reloadable
 from gateway.supervisor.systemd import Manager, handed_over, place_of
 from gateway.supervisor.users import SystemUser, worker_user
@@ -85,6 +88,7 @@ class _Supervisor:
         self._lives: dict[Generation, asyncio.Task[None]] = {}  # also of those that drain
         self._store: Store | None = None
         self._user: SystemUser | None = None  # of the workers, where that is not ours
+        self._counts = Counts()
         self._ending, self._reload_asked = asyncio.Event(), asyncio.Event()
         self._askers = list[asyncio.Future[Outcome]]()  # who wait to hear how the reload went
         self._starting: asyncio.Task[None] | None = None
@@ -93,6 +97,7 @@ class _Supervisor:
 
     async def run(self, on_ready: Callable[[], None] | None) -> None:
         loop = asyncio.get_running_loop()
+        self._counts.begin()
         self._starting = asyncio.current_task()
         for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.add_signal_handler(signum, self._end, signum)
@@ -113,7 +118,7 @@ class _Supervisor:
             self._handover = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             for end in self._handover:
                 stack.callback(end.close)
-            await stack.enter_async_context(_served(admin, self._health))
+            await stack.enter_async_context(_served(admin, config.admin, self._health, self._metrics))
             self._user = worker_user(self._settings.data_dir, config.server.user)
             self._settings = with_master_key(self._settings)
             self._started_for = max_connections(self._settings, self._workers_of(self._settings))
@@ -183,6 +188,7 @@ class _Supervisor:
                     path=folder / f"authorization-{next(numbers)}.sock",
                     dsn=dsn,
                     level=self._level,
+                    counts=self._counts,
                     user=self._user,
                     handover=self._handover,
                 )
@@ -206,6 +212,8 @@ class _Supervisor:
                     outcome = await self._renew(begin, dsn)
                     if was_ready and not self._ending.is_set():
                         self._manager.ready("The last reload was refused" if outcome.faults else self._status())
+                    if outcome is not _ENDED:
+                        _count_reload(outcome)
                     for asker in askers:
                         asker.set_result(outcome)
                     if not announcing.done():  # what has taken over was ready before the first
@@ -323,6 +331,16 @@ class _Supervisor:
             draining=self._ending.is_set(),
         )
 
+    def _metrics(self, accept: str) -> tuple[bytes, str]:
+        if self._generation is not None:
+            for plane, workers in (
+                ("access", self._generation.access),
+                ("authorization", self._generation.authorization),
+            ):
+                WORKERS.set(workers.count, plane, "wanted")
+                WORKERS.set(workers.ready, plane, "ready")
+        return self._counts.exposed(accept)
+
     async def _database_answers(self) -> bool:
         if self._store is None:
             return False
@@ -370,9 +388,22 @@ async def _database(settings: Settings, connections: int) -> AsyncIterator[str]:
         yield server.dsn
 
 
+def _count_reload(outcome: Outcome) -> None:
+    refused = bool(outcome.faults)
+    RELOADS.add(1.0, "refused" if refused else "done")
+    RELOAD_REFUSED.set(refused)
+    if not refused:
+        CONFIGURED_AT.set(time.time())
+
+
 @asynccontextmanager
-async def _served(sock: socket.socket, health: Callable[[], Awaitable[Health]]) -> AsyncIterator[None]:
-    runner = web.AppRunner(create_app(health), access_log=None, shutdown_timeout=1.0)
+async def _served(
+    sock: socket.socket,
+    admin: Admin,
+    health: Callable[[], Awaitable[Health]],
+    metrics: Callable[[str], tuple[bytes, str]],
+) -> AsyncIterator[None]:
+    runner = web.AppRunner(create_app(admin, health, metrics), access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     try:
         await web.SockSite(runner, sock).start()

@@ -15,13 +15,16 @@ import subprocess
 import sys
 from asyncio.subprocess import Process
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Final
 
 import gateway
+from gateway.figures import WORKER_ENDS
 from gateway.observe import get_logger
 from gateway.supervisor.channel import HEARTBEAT, Alive, Channel, Closed, Drain, PlaneName, Ready, Serve, Start
+from gateway.supervisor.metrics import Counts
 
 _FIRST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 5.0
@@ -52,13 +55,14 @@ class _Worker:
 
     @classmethod
     async def spawn(cls, plane: PlaneName, listener: socket.socket, start: Start) -> "_Worker":
+        """Raises OSError."""
         ours, theirs = socket.socketpair()
         try:
             process = await asyncio.create_subprocess_exec(
                 *(*_interpreter(), "worker", plane, str(listener.fileno()), str(theirs.fileno())),
                 stdin=subprocess.DEVNULL,
                 stdout=2,  # what is printed on stdout is the command's own answer
-                pass_fds=(listener.fileno(), theirs.fileno(), *(start.handover or ())),
+                pass_fds=(listener.fileno(), theirs.fileno(), start.figures, *(start.handover or ())),
                 process_group=0,  # a Ctrl-C at the terminal is for the supervisor, which then drains
             )
         except BaseException:
@@ -139,12 +143,19 @@ class _Worker:
 
 
 class Workers:
-    """All workers of one plane. `make_start` gives what the worker of a number is to be."""
+    """All workers of one plane. `make_start` gives what the worker of a number is to be, and `counts` keeps what each
+    has counted."""
 
     def __init__(
-        self, plane: PlaneName, count: int, listener: socket.socket, make_start: Callable[[int], Start]
+        self,
+        plane: PlaneName,
+        count: int,
+        listener: socket.socket,
+        make_start: Callable[[int], Start],
+        counts: Counts,
     ) -> None:
         self._plane: PlaneName = plane
+        self._counts = counts
         self._count, self._listener, self._make_start = count, listener, make_start
         self._workers: dict[int, _Worker] = {}
         self._serving = False
@@ -226,7 +237,10 @@ class Workers:
 
     async def _one_life(self, number: int) -> bool:
         """From the spawning of a worker to its end; tells whether it was ready in between."""
-        start = self._make_start(number)
+        with self._counts.of_one() as memory:
+            return await self._live(number, replace(self._make_start(number), figures=memory))
+
+    async def _live(self, number: int, start: Start) -> bool:
         try:
             worker = await _Worker.spawn(self._plane, self._listener, start)
         except OSError as exc:
@@ -239,6 +253,7 @@ class Workers:
         code = await worker.live(partial(self._on_ready, worker))
         del self._workers[number]
         if not self._ending.is_set():
+            WORKER_ENDS.add(1.0, self._plane)
             log.error("worker ended and is replaced", worker=start.name, ended_pid=worker.pid, how=_how(code))
         if not worker.was_ready:
             self._stumbled.set()

@@ -3,6 +3,7 @@
 from aiohttp import web
 
 from gateway.errors import invalid_client
+from gateway.figures import TOKENS_ISSUED
 from gateway.model import RESOURCE_METADATA, Client
 from gateway.oauth import client_authentication, grants, metadata
 from gateway.oauth.forms import Form
@@ -20,7 +21,9 @@ async def token(request: web.Request) -> web.Response:
     by_itself = form.get("grant_type") == "client_credentials"  # the only grant that may name scopes afresh
     known = frozenset(await plane.scopes()) if by_itself else frozenset[str]()
     grant = grants.parse(form, client, known, plane.resources)
-    return json((await _issued(plane, client, grant)).body())
+    issued = await _issued(plane, client, grant)
+    TOKENS_ISSUED.add(1.0, form.get("grant_type") or "")
+    return json(issued.body())
 
 
 async def revoke(request: web.Request) -> web.Response:

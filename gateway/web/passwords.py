@@ -22,6 +22,7 @@ from typing import Final
 from gateway import memory
 from gateway.crypto import UNKNOWN_USER_HASH, password_matches
 from gateway.errors import GatewayError
+from gateway.figures import PASSWORD_CHECKS_WAITING
 
 AT_ONCE: Final = 2
 WAITING: Final = 16
@@ -68,6 +69,10 @@ class PasswordChecks:
     @property
     def _pending(self) -> int:
         return self._running + sum(map(len, self._waiting.values()))
+
+    def report(self) -> None:
+        """Say in the figures how many checks run or wait."""
+        PASSWORD_CHECKS_WAITING.set(self._pending)
 
     def _make_room(self, place: str) -> None:
         if self._pending < AT_ONCE + WAITING:

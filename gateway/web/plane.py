@@ -10,6 +10,7 @@ from gateway import observe
 from gateway.accept import prefers
 from gateway.config import Settings, compile_routes
 from gateway.crypto import Keyring, random_text
+from gateway.figures import REFUSALS
 from gateway.model import Session
 from gateway.oauth import forms
 from gateway.oauth.authorize import is_identifier
@@ -137,6 +138,7 @@ def tell_refusal(
     **more: object,
 ) -> None:
     """The operator's line on a refusal, unless it is one of a flood, which is counted."""
+    REFUSALS.add(1.0, "authorization", str(more.get("error") or event))
     refusals = plane_of(request).refusals
     if refusals.admits(status, cause):
         refusals.write(event, status, concerned(request, cause=cause, mend=mend, **more), alarming=alarming)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from gateway import observe
+from gateway.figures import SIGN_INS
 from gateway.model import Client, Session, User
 from gateway.oauth import redirect_uris
 from gateway.oauth.forms import Form
@@ -67,6 +68,7 @@ async def attempt(request: web.Request, form: Form) -> SignedIn | NotSignedIn:
     try:
         return await _check_password(request, plane, login, candidate, known, password)
     except Busy:
+        SIGN_INS.add(1.0, "busy")
         cause = "too many password checks are waiting"
         tell_refusal(request, "sign-in refused", 503, cause, mend=_MORE_WORKERS)
         return NotSignedIn(503, "Many people are signing in right now. Try again in a moment.", _BUSY_SECONDS)
@@ -97,10 +99,12 @@ async def _check_password(
         guess.wrong()
         if now.wait > 0:
             return _too_many(request, subject, now.wait)
+        SIGN_INS.add(1.0, "wrong")
         cause, mend = _failure(user, right=right)
         tell_refusal(request, "sign-in failed", 400, cause, mend=mend, subject=subject, barred=now.barred)
         return NotSignedIn(400, "Incorrect username or password.")
     guess.right()
+    SIGN_INS.add(1.0, "right")
     old = plane.session_token(request)
     if old is not None:
         await plane.store.sessions.end(old)
@@ -173,6 +177,7 @@ def _as_json(request: web.Request, refused: NotSignedIn) -> web.Response:
 
 
 def _too_many(request: web.Request, subject: str, wait: float) -> NotSignedIn:
+    SIGN_INS.add(1.0, "held_back")
     seconds = math.ceil(wait)
     tell_refusal(
         request,

@@ -20,6 +20,7 @@ from gateway.errors import OperatorError
 from gateway.supervisor.channel import HEARTBEAT, Channel, Drain, Message, Ready, Start
 from gateway.supervisor.keys import with_master_key
 from gateway.supervisor.listening import listen, listen_privately
+from gateway.supervisor.metrics import Counts
 from gateway.supervisor.workers import Workers
 from tests.serving import PATIENCE, command_line, data_folder, free_ports, until, write_config
 from tests.supervisor.conftest import is_gone
@@ -94,7 +95,7 @@ async def test_a_worker_that_never_gets_ready_is_tried_again_with_growing_pauses
         asked.append(asyncio.get_running_loop().time())
         return start_of(settings, str(tmp_path), number)
 
-    workers = Workers("authorization", 1, listener, start)
+    workers = Workers("authorization", 1, listener, start, Counts())
     running = asyncio.create_task(workers.run())
     try:
         await until(lambda: len(asked) >= 4)
@@ -112,7 +113,7 @@ async def test_a_worker_that_never_gets_ready_is_tried_again_with_growing_pauses
 async def test_workers_that_were_never_ready_do_not_hold_up_the_end(tmp_path: Path) -> None:
     settings = settings_of(tmp_path, "postgresql://h/d")
     [listener] = listen({"server.listen": ("127.0.0.1", 0)})
-    workers = Workers("access", 2, listener, lambda number: start_of(settings, str(tmp_path), number))
+    workers = Workers("access", 2, listener, lambda number: start_of(settings, str(tmp_path), number), Counts())
     running = asyncio.create_task(workers.run())
     await asyncio.sleep(0)
     workers.drain(60.0)
@@ -126,7 +127,7 @@ async def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
     monkeypatch.setattr("gateway.supervisor.workers._SILENCE", 1.25 * HEARTBEAT)
     settings = settings_of(tmp_path, "postgresql://h/d")
     listener = listen_privately(tmp_path / "authorization.sock")
-    workers = Workers("authorization", 1, listener, lambda number: start_of(settings, str(tmp_path), number))
+    workers = Workers("authorization", 1, listener, lambda number: start_of(settings, str(tmp_path), number), Counts())
     running = asyncio.create_task(workers.run())
     await asyncio.wait_for(workers.wait_ready(), PATIENCE)
     yield workers

@@ -27,6 +27,7 @@ from gateway.model import Client
 from gateway.store import Store
 from gateway.supervisor.generation import Generation
 from gateway.supervisor.listening import listen
+from gateway.supervisor.metrics import Counts
 from tests.counts import scaled
 from tests.guard.conftest import new_client
 from tests.serving import PATIENCE, PROGRAM, ROOT, Gateway, hung, is_past, serving, until, write_config, write_key
@@ -369,7 +370,9 @@ async def test_a_generation_takes_no_connection_before_it_is_told_to(tmp_path: P
     path, _, _ = write_config(tmp_path, tmp_path, dsn=database)
     [listener] = listen({"server.listen": ("127.0.0.1", 0)})
     socket = tmp_path / "authorization.sock"
-    generation = Generation(config.load(path), workers=1, listener=listener, path=socket, dsn=database, level="error")
+    generation = Generation(
+        config.load(path), workers=1, listener=listener, path=socket, dsn=database, level="error", counts=Counts()
+    )
     running = asyncio.create_task(generation.run())
     reader, writer = await asyncio.open_connection(*listener.getsockname())
     writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
@@ -393,7 +396,9 @@ async def test_a_generation_that_cannot_start_says_so(tmp_path: Path, database: 
     settings = replace(settings, config=settings.config.model_copy(update={"branding": gone}))
     [listener] = listen({"server.listen": ("127.0.0.1", 0)})
     socket = tmp_path / "authorization.sock"
-    generation = Generation(settings, workers=1, listener=listener, path=socket, dsn=database, level="error")
+    generation = Generation(
+        settings, workers=1, listener=listener, path=socket, dsn=database, level="error", counts=Counts()
+    )
     running = asyncio.create_task(generation.run())
     await asyncio.wait_for(generation.wait_stumbled(), PATIENCE)
     assert not generation.was_ready

@@ -1,0 +1,170 @@
+"""`/metrics` tells of all workers together, forgets nothing when one dies, and takes no label from strangers."""
+
+import asyncio
+import re
+import signal
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import aiohttp
+from prometheus_client.core import Metric
+from prometheus_client.openmetrics import parser as openmetrics
+from prometheus_client.parser import text_string_to_metric_families
+
+from gateway import figures
+from gateway.supervisor.metrics import Counts
+from tests.serving import PATIENCE, Gateway, serving, until
+from tests.supervisor.conftest import SlowUpstream
+
+Samples = Mapping[tuple[str, frozenset[tuple[str, str]]], float]
+
+
+async def scraped(gateway: Gateway, accept: str = "") -> str:
+    async with (
+        aiohttp.ClientSession() as session,
+        session.get(f"{gateway.admin_url}/metrics", headers={"Accept": accept}) as answer,
+    ):
+        assert answer.status == 200
+        return await answer.text()
+
+
+async def samples(gateway: Gateway) -> Samples:
+    families = text_string_to_metric_families(await scraped(gateway))
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in families
+        for sample in family.samples
+    }
+
+
+def value(found: Samples, name: str, **labels: str) -> float:
+    """The sum over all that have these labels, and maybe others."""
+    return sum(
+        number for (given, all_labels), number in found.items() if given == name and labels.items() <= {*all_labels}
+    )
+
+
+async def call(gateway: Gateway, raw: bytes) -> bytes:
+    """What a fresh connection gets for these bytes."""
+    place = urlsplit(gateway.url)
+    reader, writer = await asyncio.open_connection(place.hostname, place.port)
+    try:
+        writer.write(raw)
+        writer.write_eof()
+        return await asyncio.wait_for(reader.read(), PATIENCE)
+    finally:
+        writer.close()
+
+
+def get(path: str) -> bytes:
+    return f"GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".encode()
+
+
+async def test_all_workers_are_told_of_together_and_one_that_is_killed_leaves_its_counts(
+    tmp_path: Path, database: str, upstream: SlowUpstream
+) -> None:
+    shut = {"name": "shut", "path": "/shut", "upstreams": [upstream.url], "auth": ["bearer"]}
+    async with serving(tmp_path, dsn=database, routes=[upstream.route(), shut]) as gateway:
+        for _ in range(30):
+            await call(gateway, get("/"))
+            await call(gateway, get("/shut"))
+        answered = {"route": "slow", "method": "GET", "status": "2xx"}
+        for worker in gateway.workers:
+            worker.send_signal(signal.SIGKILL)
+            await gateway.replaced(worker)
+            found = await samples(gateway)
+            assert value(found, "gateway_call_seconds_count", **answered) == 30
+            assert value(found, "gateway_call_seconds_bucket", **answered, le="+Inf") == 30
+            assert value(found, "gateway_refusals_total", route="shut", cause="no credential") == 30
+        assert value(found, "gateway_worker_ends_total", plane="access") == 2
+        assert value(found, "gateway_upstream_connects_total", upstream=urlsplit(upstream.url).netloc) >= 2
+        assert value(found, "gateway_workers", plane="access", state="ready") == 2
+        assert value(found, "gateway_reload_refused") == 0
+
+        with gateway.config.open("a") as config:
+            config.write("\n[nonsense]\n")
+        gateway.process.send_signal(signal.SIGHUP)
+
+        async def refused() -> bool:
+            return value(await samples(gateway), "gateway_reloads_total", outcome="refused") == 1
+
+        await until(refused)
+        found = await samples(gateway)
+        assert value(found, "gateway_reload_refused") == 1
+        assert value(found, "gateway_call_seconds_count", **answered) == 30
+
+
+def hostile(byte: bytes) -> Iterator[bytes]:
+    """Requests with this byte in the method, the target, the host, a field's name, and the user agent."""
+    template = b"GE%bT /p%b HTTP/1.1\r\nHost: h%b\r\nN%b: v\r\nUser-Agent: u%b\r\nConnection: close\r\n\r\n"
+    for place in range(5):
+        yield template % tuple(byte if place == each else b"" for each in range(5))
+
+
+async def test_no_label_is_what_strangers_sent_and_no_page_of_a_browser_is_answered(
+    tmp_path: Path, database: str, upstream: SlowUpstream
+) -> None:
+    async with serving(tmp_path, dsn=database, workers=1, routes=[upstream.route()]) as gateway:
+        before = {name for name, _ in await samples(gateway)}
+        for byte in range(256):
+            await asyncio.gather(*(call(gateway, raw) for raw in hostile(bytes([byte]))))
+        text = await scraped(gateway)
+        labels = set(re.findall(r'(?<=[{,])(route|method|status|cause|upstream)="([^"]*)"', text))
+        assert {value for name, value in labels if name == "method"} <= {"", "GET", "other"}
+        assert {value for name, value in labels if name == "route"} <= {"", "slow"}
+        assert {value for name, value in labels if name == "status"} <= {"2xx", "4xx", "5xx", "gone"}
+        assert all(re.fullmatch(r"[a-z_ ,]*", value) for name, value in labels if name == "cause")
+        assert len(labels) < 30
+        assert text.count("\n") < 500
+        assert before <= {name for name, _ in await samples(gateway)}
+        await _refuse_pages(gateway)
+
+
+async def _refuse_pages(gateway: Gateway) -> None:
+    for fields, status in (
+        ({}, 200),
+        ({"Host": "localhost:9901"}, 200),
+        ({"Host": "gateway"}, 200),
+        ({"Host": "[::1]:9901"}, 200),
+        ({"Sec-Fetch-Site": "none"}, 200),
+        ({"Host": "rebound.example.com:9901"}, 421),
+        ({"Host": "rebound.example.com."}, 421),
+        ({"Host": "127.0.0.1.example.com"}, 421),
+        ({"Host": "127.0.0.1@example.com"}, 421),
+        ({"Origin": "https://example.com"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Sec-Fetch-Site": "same-origin"}, 403),
+    ):
+        async with aiohttp.ClientSession() as session:
+            async with session.get(f"{gateway.admin_url}/metrics", headers=fields) as answer:
+                assert answer.status == status, fields
+                assert "Access-Control-Allow-Origin" not in answer.headers
+                assert answer.headers["Cross-Origin-Resource-Policy"] == "same-origin"
+                assert (b"gateway_" in await answer.read()) == (status == 200)
+            async with session.get(f"{gateway.admin_url}/healthz", headers=fields) as answer:
+                assert answer.status == 200
+
+
+def test_every_kind_of_figure_is_told_in_both_formats() -> None:
+    counts = Counts()
+    counts.begin()
+    with counts.of_one() as memory:
+        before = figures.read(memory)
+        assert list(before) == []
+    figures.REFUSALS.add(3.0, 'quote " backslash \\ line \n', "lacks")
+    figures.NONCE_BATCH.observe(3.0)
+    figures.CHANGE_LOG_AGE.set(float("inf"))
+    parsers: dict[str, Callable[[str], Iterable[Metric]]] = {
+        "": text_string_to_metric_families,
+        "application/openmetrics-text; version=1.0.0": openmetrics.text_string_to_metric_families,
+    }
+    for accept, parse in parsers.items():
+        body, content_type = counts.exposed(accept)
+        assert content_type.startswith(accept.partition(";")[0] or "text/plain")
+        found = {sample.name: sample for family in parse(body.decode()) for sample in family.samples}
+        assert found["gateway_refusals_total"].value == 3.0
+        assert found["gateway_refusals_total"].labels["route"] == 'quote " backslash \\ line \n'
+        assert found["gateway_nonce_batch_sum"].value == 3.0
+        assert found["gateway_change_log_age_seconds"].value == float("inf")
