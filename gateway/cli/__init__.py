@@ -19,6 +19,7 @@ _NOUNS: Final = {
     "demo": "Try everything at once: a database, a sample API, a client, a user and routes.",
     "serve": "Run the production server.",
     "reload": "Have the running server take over its changed configuration.",
+    "doctor": "Say what is wrong with an installation, why that matters, and how to mend it.",
     "check-config": "Report every fault of a configuration file.",
     "migrate": "Bring an external database to this release's schema.",
     "client": "Register and manage OAuth clients.",

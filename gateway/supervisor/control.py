@@ -105,6 +105,14 @@ async def ask_to_reload(config: Path) -> tuple[Outcome, int]:
     return _outcome(answer, peer.pid), peer.pid
 
 
+def find_gateway(config: Path) -> int | None:
+    """The process of the gateway that serves this configuration on this machine, if one does."""
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as sock:
+        sock.connect(_name(config))
+        return _peer(sock)[0]
+    return None
+
+
 def _outcome(answer: bytes, pid: int) -> Outcome:
     """The outcome that a gateway answered; whoever else took its name may say anything. Raises OperatorError."""
     try:

@@ -10,7 +10,7 @@ from gateway.config import Settings
 from gateway.oauth import client_metadata
 from gateway.oauth.authorize import Progress
 from gateway.store import Store
-from gateway.web import account, answers, endpoints, flow, pages
+from gateway.web import account, answers, arrival, endpoints, flow, pages
 from gateway.web.plane import PLANE, build, plane_of
 
 _LARGEST_BODY: Final = 64 * 1024
@@ -50,6 +50,7 @@ def create_app(settings: Settings, store: Store) -> web.Application:
         _add(app, f"{prefix}/{path}", POST=endpoint)
     for path, document in _DOCUMENTS.items():
         _add(app, f"{answers.WELL_KNOWN}{path}", GET=document)
+    app.router.add_get(f"{prefix}/{arrival.PATH}", arrival.arrival, allow_head=False)
     _add(app, f"{prefix}/static/{{name}}", GET=_asset)
     _add(app, f"{prefix}/logo/{{name}}", GET=_logo)
     app.on_cleanup.append(_close)

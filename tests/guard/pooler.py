@@ -21,7 +21,7 @@ listen_addr = 127.0.0.1
 listen_port = {listen}
 unix_socket_dir =
 auth_type = any
-pool_mode = transaction
+pool_mode = {mode}
 default_pool_size = 4
 max_client_conn = 200
 max_prepared_statements = {prepared}
@@ -32,7 +32,9 @@ server_fast_close = 1
 
 
 @asynccontextmanager
-async def pooling(dsn: str, *, prepared: int = 200, swallowed: str = "") -> AsyncIterator[str]:
+async def pooling(
+    dsn: str, *, prepared: int = 200, swallowed: str = "", mode: str = "transaction"
+) -> AsyncIterator[str]:
     """The DSN of a database that leads through a PgBouncer.
 
     It keeps `prepared` statements for each connection, and takes the settings `swallowed` without passing them on.
@@ -48,7 +50,9 @@ async def pooling(dsn: str, *, prepared: int = 200, swallowed: str = "") -> Asyn
     user = f"user = {_name_of(owner)}" if os.geteuid() == 0 else ""
     config = folder / "pgbouncer.ini"
     config.write_text(
-        _SETTINGS.format(socket=socket, port=port, listen=listen, prepared=prepared, swallowed=swallowed, user=user)
+        _SETTINGS.format(
+            socket=socket, port=port, listen=listen, prepared=prepared, swallowed=swallowed, user=user, mode=mode
+        )
     )
     with (folder / "log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(PROGRAM, str(config), stdout=log, stderr=log)

@@ -1,0 +1,71 @@
+"""The examination: every part in turn, as far as the parts before it let it be looked at."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+from gateway import config
+from gateway.config import ConfigError, Settings
+from gateway.doctor import configuration, database, machine, outside, upstreams
+from gateway.doctor.finding import FAULT, Finding, Report
+from gateway.errors import OperatorError
+from gateway.supervisor import embedded
+
+_NOT_SERVING: Final = "no gateway serves with this file now"
+
+
+async def examine(path: Path, *, through: tuple[str, int] | None = None) -> Report:
+    """Look at the installation whose configuration is at `path`.
+
+    `through` is where public_url is reached, for a machine that cannot do so by its name.
+    """
+    report = Report()
+    try:
+        settings = config.load(path)
+    except ConfigError as exc:
+        report.findings += configuration.faults_of(exc)
+        report.left_out["everything else"] = "the configuration is faulty"
+        return report
+    report.facts["configuration"] = f"{settings.path}: valid"
+    report.findings += configuration.findings(settings)
+    serving = await asyncio.to_thread(machine.find_serving, settings)
+    report.facts["gateway"] = "not running" if serving is None else f"process {serving.pid}"
+    report.findings += await asyncio.to_thread(lambda: [*machine.findings(settings, serving)])
+    apart = dict[str, float]()
+    await _look_at_database(settings, report, apart, serving=serving is not None)
+    report.findings += await asyncio.to_thread(lambda: [*upstreams.findings(settings, apart)])
+    report.facts["upstreams"] = str(sum(len(route.upstreams) for route in settings.config.routes))
+    if serving is None or settings.keyring is None:
+        report.left_out["server.public_url"] = _NOT_SERVING
+    else:
+        report.facts["public_url"] = settings.config.server.public_url
+        report.findings += await asyncio.to_thread(lambda: [*outside.findings(settings, through, apart)])
+    report.findings += machine.clock_findings(settings, apart)
+    report.findings.sort(key=lambda finding: finding.level != FAULT)
+    return report
+
+
+async def _look_at_database(settings: Settings, report: Report, apart: dict[str, float], *, serving: bool) -> None:
+    looked = database.Looked()
+    if settings.database_url is None and not (settings.data_dir / "postgres").exists():
+        report.left_out["database.url"] = "the first start makes the embedded database"
+        return
+    try:
+        async with _dsn(settings) as dsn:
+            await database.findings(settings, dsn, report, looked, serving=serving)
+    except OperatorError as exc:
+        report.findings.append(Finding.of(exc, "the gateway does not start, or answers 503"))
+    if looked.apart is not None:
+        apart["the database"] = looked.apart
+
+
+@asynccontextmanager
+async def _dsn(settings: Settings) -> AsyncIterator[str]:
+    """The database as it is: never made, never migrated; an embedded one that stands still is started for the look."""
+    if settings.database_url is not None:
+        yield settings.database_url
+        return
+    async with embedded.running(settings.data_dir, user=settings.config.server.user) as dsn:
+        yield dsn
