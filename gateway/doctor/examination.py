@@ -30,7 +30,11 @@ async def examine(path: Path, *, through: tuple[str, int] | None = None) -> Repo
         return report
     report.facts["configuration"] = f"{settings.path}: valid"
     report.findings += configuration.findings(settings)
-    serving = await asyncio.to_thread(machine.find_serving, settings)
+    try:
+        serving = await asyncio.to_thread(machine.find_serving, settings)
+    except OperatorError as exc:
+        report.findings.append(Finding.of(exc, "what it does cannot be looked at from here", about="gateway"))
+        return report
     report.facts["gateway"] = "not running" if serving is None else f"process {serving.pid}"
     report.findings += await asyncio.to_thread(lambda: [*machine.findings(settings, serving)])
     apart = dict[str, float]()

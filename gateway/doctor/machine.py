@@ -35,7 +35,7 @@ class Serving:
 
 
 def find_serving(settings: Settings) -> Serving | None:
-    """The gateway that serves with this configuration on this machine, if one does."""
+    """The gateway that serves with this configuration on this machine, if one does. Raises OperatorError."""
     pid = find_gateway(settings.path)
     if pid is None:
         return None

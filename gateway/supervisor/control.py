@@ -106,10 +106,15 @@ async def ask_to_reload(config: Path) -> tuple[Outcome, int]:
 
 
 def find_gateway(config: Path) -> int | None:
-    """The process of the gateway that serves this configuration on this machine, if one does."""
+    """The process of the gateway that serves this configuration on this machine, if one does.
+
+    Raises OperatorError where it is another user's, or a process that is not known to be one.
+    """
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as sock:
         sock.connect(_name(config))
-        return _peer(sock)[0]
+        peer = _peer(sock)
+        _require_gateway(config, peer)
+        return peer.pid
     return None
 
 

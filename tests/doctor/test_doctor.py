@@ -20,6 +20,7 @@ import pytest
 from gateway.crypto import new_master_key
 from gateway.doctor import asking, examine, machine
 from gateway.store import Store
+from gateway.supervisor.control import _name
 from tests.certificates import certify
 from tests.doctor.conftest import OK, Installation, as_serving, run
 from tests.doctor.rig import only, tls_of, upstream
@@ -510,3 +511,24 @@ def test_a_new_key_is_not_made_by_looking(installation: Installation, tmp_path: 
     installation.tables["keys"] = {}
     asyncio.run(examine(installation.write()))
     assert not (installation.folder / "data").exists()
+
+
+async def test_a_gateway_of_another_user_is_not_believed(installation: Installation) -> None:
+    path = installation.write()
+    if os.geteuid() != 0:
+        pytest.skip("only root can act for other users")
+    taker = (
+        "import os, socket, sys; os.setgid(65534); os.setuid(65534); s = socket.socket(socket.AF_UNIX);"
+        "s.bind('\\0' + sys.argv[1][1:]); s.listen(); print('taken', flush=True); sys.stdin.read()"
+    )
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", taker, _name(path).replace("\0", "@")),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    assert await process.stdout.readline() == b"taken\n"
+    finding = only(await examine(path))
+    await process.communicate(b"")
+    assert "has taken the gateway's name" in finding.what
+    assert "see what it is" in finding.mend
