@@ -22,6 +22,8 @@ _NOUNS: Final = {
     "doctor": "Say what is wrong with an installation, why that matters, and how to mend it.",
     "check-config": "Report every fault of a configuration file.",
     "migrate": "Bring an external database to this release's schema.",
+    "backup": "Write all that the database knows to a file.",
+    "restore": "Bring a backup back, here or in another database.",
     "client": "Register and manage OAuth clients.",
     "user": "Create and manage the people who sign in.",
     "scope": "Define what a token may be good for.",

@@ -89,6 +89,22 @@ async def database(settings: Settings) -> AsyncIterator[tuple[Settings, str]]:
         yield settings, dsn
 
 
+@asynccontextmanager
+async def database_as_it_is(settings: Settings) -> AsyncIterator[str]:
+    """The DSN of the database, not migrated; of an embedded one that is there. Raises OperatorError."""
+    if settings.database_url is not None:
+        yield settings.database_url
+        return
+    user = settings.config.server.user
+    if not embedded.is_there(settings.data_dir, user):
+        raise OperatorError(
+            f"database.data_dir = {str(settings.data_dir)!r}: there is no database in it; name its folder, or set "
+            "database.url"
+        )
+    async with embedded.running(settings.data_dir, user=user) as dsn:
+        yield dsn
+
+
 def in_store(path: Path, act: Callable[[Store, Settings], Awaitable[T]]) -> T:
     """The result of `act` with the store of the configuration at `path`. Raises OperatorError and StoreUnavailable."""
 

@@ -11,7 +11,7 @@ A file that says `-- gateway: no transaction` holds one statement that Postgres 
 import asyncio
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -27,8 +27,12 @@ from gateway.store.pool import Connection
 
 OLDEST_SERVER: Final = 15
 _FILE: Final = re.compile(r"\d{4}_[a-z0-9_]+\.sql")
+_MADE: Final = re.compile(
+    r"^[ \t]*create (?:or replace )?(?:unlogged )?(?:table|view|function)(?: if not exists)? (\w+)", re.MULTILINE
+)
+_CONCURRENTLY: Final = re.compile(r"\bconcurrently\b", re.IGNORECASE)
 _NO_TRANSACTION: Final = "-- gateway: no transaction"
-_LOCK: Final = 0x67617465  # the advisory lock's key: "gate"
+LOCK: Final = 0x67617465  # the advisory lock's key: "gate"
 _LOCK_TIMEOUT: Final = "5s"
 _ATTEMPTS: Final = 6
 _PAUSE: Final = 1.0
@@ -71,6 +75,12 @@ def migrations() -> tuple[Migration, ...]:
     if len(set(numbers)) < len(numbers):
         raise OperatorError(f"sql/migrations: two files have the same number among {', '.join(numbers)}")
     return tuple(found)
+
+
+@cache
+def made() -> list[str]:
+    """The names of what the migrations make, but for partitions."""
+    return ["schema_migrations", *(name for migration in migrations() for name in _MADE.findall(migration.sql))]
 
 
 def pending(known: tuple[Migration, ...], applied: Mapping[str, str]) -> list[Migration]:
@@ -143,6 +153,34 @@ async def status(dsn: str) -> list[tuple[str, datetime | None]]:
     return [(migration.name, times.get(migration.name)) for migration in migrations()]
 
 
+async def begin_within(connection: Connection, names: Collection[str]) -> None:
+    """In the open transaction, make the schema as those of the migrations that are named make it.
+
+    The history of it is for the caller to write.
+    """
+    await connection.execute(_TABLE)
+    for migration in migrations():
+        if migration.name in names:
+            await _apply_within(connection, migration)
+
+
+async def continue_within(connection: Connection) -> None:
+    """In the open transaction, apply what the history says is missing. Raises OperatorError."""
+    for migration in pending(migrations(), await _applied(connection)):
+        await _apply_within(connection, migration)
+        await _record(connection, migration)
+
+
+async def history(connection: Connection) -> Mapping[str, str]:
+    """The checksums of what was applied, by name; none where there is no schema. Raises OperatorError.
+
+    A history that this version does not know is a fault; one that is not complete is none.
+    """
+    applied = await _applied(connection) if await _has_table(connection) else {}
+    pending(migrations(), applied)
+    return applied
+
+
 async def require_current(connection: Connection) -> None:
     """Pass only when the schema is exactly the one that this version knows. Raises OperatorError."""
     async with connection.transaction():
@@ -188,7 +226,7 @@ async def _apply_next(connection: Connection, dsn: str) -> str | None:
                 await connection.execute(f"set local statement_timeout = '{_STATEMENT_TIMEOUT:.0f}s'")
                 await connection.execute(f"set local lock_timeout = '{_LOCK_TIMEOUT}'")
                 await connection.execute("set local idle_in_transaction_session_timeout = 0")
-                await connection.execute("select pg_advisory_xact_lock($1)", _LOCK)
+                await connection.execute("select pg_advisory_xact_lock($1)", LOCK)
                 if not await _has_table(connection):
                     await connection.execute(_TABLE)
                 left = pending(migrations(), await _applied(connection))
@@ -216,6 +254,15 @@ async def _apply(connection: Connection, migration: Migration, dsn: str) -> None
             await other.execute(migration.sql)
         finally:
             other.terminate()
+    await _record(connection, migration)
+
+
+async def _apply_within(connection: Connection, migration: Migration) -> None:
+    """A table that nobody else sees yet needs no index that is made concurrently, which no transaction can."""
+    await connection.execute(migration.sql if migration.transactional else _CONCURRENTLY.sub("", migration.sql))
+
+
+async def _record(connection: Connection, migration: Migration) -> None:
     await connection.execute(
         "insert into schema_migrations (name, checksum) values ($1, $2)", migration.name, migration.checksum
     )

@@ -32,6 +32,7 @@ _MENDS: Final[tuple[tuple[type[Exception], str], ...]] = (
     (asyncpg.InvalidAuthorizationSpecificationError, "create the role, or allow it in from here in pg_hba.conf"),
     (asyncpg.InvalidCatalogNameError, "create it (CREATE DATABASE …) and run `gateway migrate`, or name another"),
     (asyncpg.InsufficientPrivilegeError, _GRANTS),
+    (asyncpg.DiskFullError, "make room on the database's disk"),
     (asyncpg.TooManyConnectionsError, "raise the server's max_connections, or use fewer workers"),
     (asyncpg.CannotConnectNowError, "it is starting or stopping; try again in a moment"),
     (asyncpg.ReadOnlySQLTransactionError, "name the primary: a standby takes no writes"),

@@ -13,22 +13,16 @@ The partitions are made by a migration, once and for all, and belong to who ran 
 so nothing is ever another's than the owner's.
 """
 
-import re
 from collections import defaultdict
 from dataclasses import dataclass
-from functools import cache
 from typing import Final
 
 import asyncpg
 
 from gateway.errors import OperatorError
 from gateway.store.database import Row, cannot_reach, connect
-from gateway.store.migrations import migrations
+from gateway.store.migrations import made
 from gateway.store.pool import Connection
-
-_MADE: Final = re.compile(
-    r"^[ \t]*create (?:or replace )?(?:unlogged )?(?:table|view|function)(?: if not exists)? (\w+)", re.MULTILINE
-)
 
 _SCHEMA: Final = """
 select n.oid, quote_ident(n.nspname) as name, quote_ident(current_user) as role, quote_ident(owner.rolname) as owner,
@@ -119,7 +113,7 @@ async def _lacking(connection: Connection) -> Lacking | None:
     if schema is None:
         return None
     grants = [] if schema["usable"] else [f"GRANT USAGE ON SCHEMA {schema['name']} TO {schema['role']};"]
-    grants += _grants(await connection.fetch(_LACKING, schema["oid"], _made()), schema)
+    grants += _grants(await connection.fetch(_LACKING, schema["oid"], made()), schema)
     return Lacking(schema["role"], schema["owner"], tuple(grants)) if grants else None
 
 
@@ -134,9 +128,3 @@ def _grants(rows: list[Row], schema: Row) -> list[str]:
     return [
         f"GRANT {wanted} ON {kind}{', '.join(names)} TO {schema['role']};" for (kind, wanted), names in objects.items()
     ]
-
-
-@cache
-def _made() -> list[str]:
-    """The names of what the migrations make, but for partitions."""
-    return ["schema_migrations", *(name for migration in migrations() for name in _MADE.findall(migration.sql))]

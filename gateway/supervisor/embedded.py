@@ -49,6 +49,11 @@ def is_reachable(data_dir: Path) -> bool:
     return unreachable(system_user_for(data_dir), [standing]) is None
 
 
+def is_there(data_dir: Path, user: str = "") -> bool:
+    """Whether there is a database in `data_dir`. Raises OperatorError where it cannot be seen."""
+    return Cluster(data_dir, user).folder.exists()
+
+
 class _Locks:
     """The three lock files of a data_dir, as one process holds them."""
 

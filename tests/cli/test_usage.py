@@ -12,7 +12,9 @@ from click.testing import CliRunner, Result
 from gateway.cli import root
 from tests.serving import ROOT
 
-EVERY = "demo, serve, reload, doctor, check-config, migrate, client, user, scope, token, mac, signature"
+EVERY = (
+    "demo, serve, reload, doctor, check-config, migrate, backup, restore, client, user, scope, token, mac, signature"
+)
 GRANTS = "'authorization_code', 'refresh_token', 'client_credentials'"
 CREATE = ("client", "create", "--name", "An app")
 SIGN = ("mac", "sign", "--id", "t", "--url", "http://a.example/")

@@ -1,0 +1,364 @@
+"""A backup brought back, in one transaction: who uses the database sees it as it was, or as it is restored.
+
+    what is there is locked, kept in a file as it was last, and moved aside into a schema of its own
+    the tables are made anew as the backup's release made them, loaded, and migrated to this release
+    what must not come back is ended (`gateway.store.revival`), and what was moved aside is dropped
+
+So a process that is killed, a disk that is full, or a row that does not fit leaves everything as it was; and the
+database may serve meanwhile. Its calls wait for the locks; where that takes longer than 2 s, they are answered 503.
+
+Afterwards no worker relies on what it held: the change log goes on with a gap and an entry for everything. The nonces'
+floor is past every timestamp that could have been accepted before, so that nothing that was signed passes twice.
+"""
+
+import asyncio
+import json
+import math
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, nullcontext
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import asyncpg
+
+from gateway.crypto import Keyring
+from gateway.errors import FaultyConfiguration, OperatorError
+from gateway.store import backup as backups
+from gateway.store import migrations, revival
+from gateway.store.backup import Backup, Manifest, Table
+from gateway.store.pool import Connection
+from gateway.store.revival import Fate, Revival
+
+ASIDE: Final = "gateway_replaced"  # exists within the transaction alone
+_LOCK_TIMEOUT: Final = "5s"
+_ATTEMPTS: Final = 6
+_PAUSE: Final = 0.5
+
+_OWNER: Final = """
+select c.relnamespace::regnamespace::text as schema, quote_ident(pg_get_userbyid(c.relowner)) as owner
+from pg_class c where c.oid = to_regclass('schema_migrations')"""
+
+_OURS: Final = """
+select case c.relkind when 'v' then 'view' else 'table' end as kind, quote_ident(c.relname) as name
+from pg_class c
+where c.relnamespace = $1::text::regnamespace and c.relname = any ($2::text[])
+    and c.relkind in ('r', 'p', 'v') and not c.relispartition
+union all
+select 'function', format('%I(%s)', p.proname, pg_get_function_identity_arguments(p.oid))
+from pg_proc p
+where p.pronamespace = $1::text::regnamespace and p.proname = any ($2::text[])
+order by kind desc, name"""  # views before tables, which go first
+
+# What others may do with them, to be said of those that take their place.
+_GRANTS: Final = """
+select format('grant %s on %s to %s', a.privilege_type, o.name,
+    case a.grantee when 0 then 'public' else quote_ident(pg_get_userbyid(a.grantee)) end)
+from (
+    select quote_ident(c.relname) as name, c.relacl as acl, c.relowner as owner
+    from pg_class c where c.relnamespace = $1::text::regnamespace and c.relkind in ('r', 'p', 'v')
+        and (c.relname = any ($2::text[]) or c.relispartition)
+    union all
+    select format('function %I(%s)', p.proname, pg_get_function_identity_arguments(p.oid)), p.proacl, p.proowner
+    from pg_proc p where p.pronamespace = $1::text::regnamespace and p.proname = any ($2::text[])
+) as o, aclexplode(o.acl) as a
+where a.grantee <> o.owner"""
+
+_REFERENCES: Final = """
+select distinct conrelid::regclass::text as name, confrelid::regclass::text as to
+from pg_constraint
+where contype = 'f' and connamespace = current_schema()::regnamespace and conrelid <> confrelid"""
+
+_COLUMNS: Final = """
+select attname::text from pg_attribute where attrelid = $1::text::regclass and attnum > 0 and not attisdropped"""
+
+_IDENTITIES: Final = """
+select attrelid::regclass::text as name, attname::text as column
+from pg_attribute join pg_class c on c.oid = attrelid
+where attidentity <> '' and not attisdropped and c.relnamespace = current_schema()::regnamespace"""
+
+_FLOOR: Final = """
+update nonce_floor set floor = greatest($1::bigint, $2::bigint),
+    timeline = left(pg_walfile_name(pg_current_wal_lsn()), 8)
+returning floor"""
+
+# Who has read up to $1 misses what comes next, and knows it.
+_LOG: Final = """
+insert into changes (id, kind, key) overriding system value values ($1::bigint + 2, 'all', '')"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """What the operator decided."""
+
+    fate: Fate | None = None  # None: carry over, where the replaced database can tell
+    keep: Path | None = None  # where the replaced database is written to, as it was last
+    discard: bool = False  # it need not be kept
+    stood_still: bool = False  # nothing happened since the backup, by other proof than the operator's word
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What was restored, and what that means for who held something of it."""
+
+    backup: Manifest
+    at: datetime
+    floor: datetime  # what was signed before is refused
+    fate: Fate
+    carried_over: bool  # whether the replaced database told what was ended since the backup
+    kept: Path | None
+    revival: Revival
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """The database as it is found."""
+
+    schema: str
+    exists: bool
+    holds: int  # people and clients
+    lineage: str
+    read_up_to: int  # the end of the change log
+    floor: int
+    grants: Sequence[str]
+
+
+async def restore(dsn: str, backup: Backup, order: Order, *, skew: float) -> Report:
+    """Put the backup in the place of what the database holds. `skew` is `mac.skew`, in seconds.
+
+    Raises OperatorError; then nothing has changed.
+    """
+    async with backups.opened(dsn, "gateway-restore") as connection:
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                async with connection.transaction():
+                    return await _restore(connection, backup, order, skew)
+            except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError) as exc:
+                if attempt == _ATTEMPTS:
+                    raise OperatorError(
+                        "database.url: something holds a lock on the tables; nothing was changed; end the long "
+                        "transactions on them, such as a backup (see pg_stat_activity), and run it again"
+                    ) from exc
+            await asyncio.sleep(_PAUSE)
+    raise AssertionError("the last attempt returns or raises")
+
+
+def require_key(backup: Backup, keyring: Keyring | None) -> None:
+    """Pass if the backup's sealed keys and keyed checks can be read. Raises FaultyConfiguration."""
+    needed = backup.manifest.master_key
+    if needed is None or (keyring is not None and bytes.fromhex(needed) in keyring.key_ids):
+        return
+    found = "there is none" if keyring is None else f"it is {keyring.key_id.hex()}"
+    raise FaultyConfiguration(
+        f"keys.master: the backup was written with the master key {needed}, and {found}; put the file of that key in "
+        "its place, or list it under keys.previous; nothing was restored"
+    )
+
+
+async def _restore(connection: Connection, backup: Backup, order: Order, skew: float) -> Report:
+    await connection.execute(backups.SPELLING)
+    await connection.execute(f"set local lock_timeout = '{_LOCK_TIMEOUT}'")
+    await connection.execute("select pg_advisory_xact_lock($1)", migrations.LOCK)
+    target = await _target(connection)
+    same = target.lineage == backup.manifest.lineage
+    fate = _fate(backup, order, target, same=same)
+    keeping = nullcontext(None) if order.keep is None else backups.new_file(order.keep)
+    with keeping as kept:  # it has its name before the transaction is committed
+        if kept is not None:
+            await backups.write(connection, kept)
+        if target.exists:
+            await _move_aside(connection, target)
+        if same:
+            await revival.look_at_replaced(connection, ASIDE, target.schema)
+        await _load(connection, backup)
+        async with _without_triggers(connection, await _tables(connection)):  # the change log says it once for all
+            revived = await revival.keep_ended(
+                connection, fate, ASIDE if same else None, nonces_known=order.stood_still
+            )
+        for grant in target.grants:
+            await connection.execute(grant)
+        floor = await _begin_anew(connection, target, skew)
+        if target.exists:
+            await _drop_aside(connection)
+        at = await connection.fetchval("select clock_timestamp()")
+        await _record(connection, backup.manifest, fate)
+    return Report(
+        backup=backup.manifest, at=at, floor=floor, fate=fate, carried_over=same, kept=order.keep, revival=revived
+    )
+
+
+# -- what is there -----------------------------------------------------------------------------------------------
+
+
+async def _target(connection: Connection) -> _Target:
+    """What is there, locked until the end."""
+    found = await connection.fetchrow(_OWNER)
+    if found is None:
+        return _Target(await connection.fetchval("select quote_ident(current_schema())"), False, 0, "", 0, 0, ())
+    applied = await migrations.history(connection)
+    if len(applied) < len(migrations.migrations()):
+        raise OperatorError(
+            "database.url: the database that is to be replaced is older than this version; run `gateway migrate` first"
+        )
+    await connection.execute(f"set local role {found['owner']}")  # whose the new tables are to be
+    await connection.execute(f"set local search_path to {found['schema']}")
+    ours = await connection.fetch(_OURS, found["schema"], migrations.made())
+    tables = ", ".join(row["name"] for row in ours if row["kind"] == "table")
+    await connection.execute(f"lock table {tables} in access exclusive mode")
+    grants = await connection.fetch(_GRANTS, found["schema"], migrations.made())
+    return _Target(
+        found["schema"],
+        True,
+        await connection.fetchval("select (select count(*) from users) + (select count(*) from clients)"),
+        await backups.lineage(connection),
+        await connection.fetchval("select max(id) from changes") or 0,
+        await connection.fetchval("select floor from nonce_floor"),
+        [row[0] for row in grants],
+    )
+
+
+def _fate(backup: Backup, order: Order, target: _Target, *, same: bool) -> Fate:
+    """What becomes of tokens and sessions, where the operator's order settles that. Raises OperatorError."""
+    if target.holds and order.keep is None and not order.discard:
+        raise OperatorError(
+            f"database.url: the database holds {target.holds} people and clients, which the backup would replace; "
+            "--keep OLD.backup writes them to a file first, --discard does without; nothing was changed"
+        )
+    if order.fate is not None:
+        return order.fate
+    if same:
+        return Fate.CARRY_OVER
+    age = datetime.now(UTC) - backup.manifest.at
+    raise backup.fault(
+        f"is from {backup.manifest.at:%Y-%m-%d %H:%M:%S}Z ({_age(age.total_seconds())} ago), and no database is here "
+        "that knows what was revoked since: that would live again; --end-all ends all tokens and sessions in it, "
+        "--trust keeps them, as after a move; nothing was changed"
+    )
+
+
+def _age(seconds: float) -> str:
+    for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds // length:.0f} {unit}"
+    return f"{max(seconds, 0):.0f} s"
+
+
+# -- its place ---------------------------------------------------------------------------------------------------
+
+
+async def _move_aside(connection: Connection, target: _Target) -> None:
+    """Nothing is copied by that. The ring of nonces goes at once, since nothing in it can be accepted any more."""
+    await connection.execute(f"create schema {ASIDE}")
+    await connection.execute("drop table nonces")
+    for row in await connection.fetch(_OURS, target.schema, migrations.made()):
+        await connection.execute(f"alter {row['kind']} {row['name']} set schema {ASIDE}")
+
+
+async def _drop_aside(connection: Connection) -> None:
+    """What somebody else built upon our tables keeps them from going, and is named."""
+    ours = await connection.fetch(_OURS, ASIDE, migrations.made())
+    try:
+        for kind in ("view", "table", "function"):
+            names = ", ".join(f"{ASIDE}.{row['name']}" for row in ours if row["kind"] == kind)
+            await connection.execute(f"drop {kind} {names}")
+        await connection.execute(f"drop schema {ASIDE}")
+    except asyncpg.DependentObjectsStillExistError as exc:
+        detail = " ".join(str(exc.detail or exc.args[0]).split())
+        raise OperatorError(
+            f"database.url: something that is not Gateway's rests on its tables ({detail.replace(f'{ASIDE}.', '')}); "
+            "nothing was changed; drop it, and make it again afterwards"
+        ) from exc
+
+
+async def _load(connection: Connection, backup: Backup) -> None:
+    """The schema of the backup's release, its rows, and the migrations since."""
+    manifest = backup.manifest
+    await migrations.begin_within(connection, manifest.migrations)
+    tables = await _in_order(connection, backup)
+    names = [table.name for table in tables]
+    async with _without_triggers(connection, names):  # they were at work when the rows were first written
+        await connection.execute(f"truncate {', '.join(names)} cascade")  # what a migration put there is in the backup
+        for table in tables:
+            await _load_table(connection, backup, table)
+    await migrations.continue_within(connection)
+    await connection.execute(f"analyze {', '.join(names)}")
+
+
+async def _load_table(connection: Connection, backup: Backup, table: Table) -> None:
+    try:
+        told = await connection.copy_to_table(
+            table.name, source=backup.rows(table), columns=table.columns, timeout=backups.PATIENCE
+        )
+    except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError) as exc:
+        raise backup.fault(
+            f"the rows of {table.name} do not fit the database: {exc.args[0]}; nothing was changed"
+        ) from exc
+    if backups.copied(told) != table.rows:
+        raise backup.fault(f"the rows of {table.name} are not complete; nothing was changed")
+
+
+@asynccontextmanager
+async def _without_triggers(connection: Connection, tables: Sequence[str]) -> AsyncIterator[None]:
+    """A time in which our triggers are not called; the checks of references are."""
+    for table in tables:
+        await connection.execute(f"alter table {table} disable trigger user")
+    yield
+    for table in tables:
+        await connection.execute(f"alter table {table} enable trigger user")
+
+
+async def _tables(connection: Connection) -> list[str]:
+    """Our tables, but for the ring of nonces."""
+    ours = await connection.fetch(_OURS, await connection.fetchval("select current_schema()"), migrations.made())
+    return [row["name"] for row in ours if row["kind"] == "table" and row["name"] != "nonces"]
+
+
+async def _in_order(connection: Connection, backup: Backup) -> list[Table]:
+    """The backup's tables, each after those that it refers to. Raises OperatorError where one is none of ours."""
+    left = {table.name: table for table in backup.manifest.tables}
+    known = set(migrations.made()) - backups.LEFT_OUT
+    for table in left.values():
+        columns = [] if table.name not in known else await connection.fetch(_COLUMNS, table.name)
+        if {row[0] for row in columns} != set(table.columns):
+            raise backup.fault(f"the table {table.name} in it is not Gateway's; nothing was changed")
+    references = [(row["name"], row["to"]) for row in await connection.fetch(_REFERENCES)]
+    ordered: list[Table] = []
+    while left:
+        ready = [name for name in left if not any(one == name and to in left for one, to in references)]
+        ordered += [left.pop(name) for name in ready]
+    return ordered
+
+
+# -- the beginning of another life -------------------------------------------------------------------------------
+
+
+async def _begin_anew(connection: Connection, target: _Target, skew: float) -> datetime:
+    """Let nothing count that workers hold, and nothing that was signed; the moment from which signatures do.
+
+    A timestamp may be ahead by `skew` and be accepted: so much later than now is the first that nobody can have spent.
+    """
+    now = max(time.time(), await connection.fetchval("select extract(epoch from clock_timestamp())::float8"))
+    floor = await connection.fetchval(_FLOOR, math.floor(now + skew) + 1, target.floor)
+    await connection.execute("delete from changes")
+    await connection.execute(_LOG, target.read_up_to)
+    await _number_on(connection)
+    await connection.execute("select pg_notify('gateway_changes', '')")
+    return datetime.fromtimestamp(floor, UTC)
+
+
+async def _number_on(connection: Connection) -> None:
+    """Let each identity column go on after what was loaded into it."""
+    for row in await connection.fetch(_IDENTITIES):
+        await connection.execute(
+            f"select setval(pg_get_serial_sequence('{row['name']}', '{row['column']}'), max({row['column']})) "  # noqa: S608
+            f"from {row['name']} having max({row['column']}) is not null"
+        )
+
+
+async def _record(connection: Connection, manifest: Manifest, fate: Fate) -> None:
+    detail = {"backup": manifest.at.isoformat(timespec="seconds"), "tokens": fate.value}
+    await connection.execute(
+        "insert into events (at, kind, detail) values (clock_timestamp(), 'database.restored', $1)", json.dumps(detail)
+    )
