@@ -15,14 +15,24 @@ from gateway.errors import OperatorError
 from gateway.store import migrations, privileges
 from gateway.supervisor import embedded
 from gateway.supervisor.keys import with_master_key
+from gateway.supervisor.takeover import Takeover, take_over
 
 
 @click.command(cls=Verb, epilog="Example: gateway migrate --status")
 @click.option("--status", is_flag=True, help="Only show what is applied and what is missing.")
+@click.option(
+    "--programs",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Where the PostgreSQL is that made an embedded database, if it is not in its usual place.",
+)
 @with_config
 @with_json
-def command(status: bool, path: Path, as_json: bool) -> None:
+def command(status: bool, programs: Path | None, path: Path, as_json: bool) -> None:
     """Apply the migrations that a database is missing; an embedded one does that by itself.
+
+    An embedded database that another PostgreSQL made is taken over by the one that is installed, and its old folder is
+    kept.
 
     It is for the role that owns the tables. With --status, as the role that serves, it also prints the GRANTs that
     this role lacks, and then ends with 1.
@@ -32,14 +42,26 @@ def command(status: bool, path: Path, as_json: bool) -> None:
         asyncio.run(_show_status(settings, as_json=as_json))
         return
 
-    async def act() -> list[str]:
+    async def act() -> tuple[list[str], Takeover | None]:
+        taken = None
+        if settings.database_url is None:
+            skew, user = settings.config.mac.skew, settings.config.server.user
+            taken = await take_over(settings.data_dir, user, programs, skew=skew)
         async with _dsn(settings) as dsn:
-            return await migrations.migrate(dsn)
+            return await migrations.migrate(dsn), taken
 
-    applied = asyncio.run(act())
-    if as_json or applied:
-        show({"applied": applied}, as_json=as_json)
-    else:
+    applied, taken = asyncio.run(act())
+    if taken is not None and not as_json:
+        click.echo(
+            f"taken over from PostgreSQL {taken.before} by {taken.now}; the old folder is {taken.kept}: remove it when "
+            "you have seen that all is there"
+        )
+    if as_json:
+        kept = {} if taken is None else {"taken_over": {"from": taken.before, "to": taken.now, "kept": str(taken.kept)}}
+        show({"applied": applied, **kept}, as_json=True)
+    elif applied:
+        show({"applied": applied}, as_json=False)
+    elif taken is None:
         click.echo("nothing to apply: the database is up to date")
 
 

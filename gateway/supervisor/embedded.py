@@ -51,7 +51,8 @@ def is_reachable(data_dir: Path) -> bool:
 
 def is_there(data_dir: Path, user: str = "") -> bool:
     """Whether there is a database in `data_dir`. Raises OperatorError where it cannot be seen."""
-    return Cluster(data_dir, user).folder.exists()
+    cluster = Cluster(data_dir, user)
+    return cluster.folder.exists() or cluster.successor.exists()
 
 
 class _Locks:
@@ -241,8 +242,9 @@ class Server:
         on_death: Callable[[int], object] = _nothing,
         on_ready: Callable[[int], object] = _nothing,
         on_failure: Callable[[Exception], object] = _nothing,
+        cluster: Cluster | None = None,
     ) -> None:
-        self._cluster = Cluster(data_dir, user)
+        self._cluster = cluster or Cluster(data_dir, user)
         self._options = tuple(options)
         self._on_death, self._on_ready, self._on_failure = on_death, on_ready, on_failure
         self._locks: _Locks | None = None
@@ -260,11 +262,11 @@ class Server:
         """Own the data_dir and start. Raises OperatorError, also when another supervisor owns it."""
         locks = self._locks = _Locks(self._cluster)
         try:
-            await self._own(locks)
-            await self._start()
+            await self.own(locks)
+            await self.start()
             locks.release("turn")
         except BaseException:
-            await self._kill()
+            await self.kill()
             locks.close()
             raise
         self._respawning = asyncio.create_task(self._respawn(), name="embedded-postgres")
@@ -285,11 +287,11 @@ class Server:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
-            await self._kill()
+            await self.kill()
             locks.close()
             self._locks = None
 
-    async def _own(self, locks: _Locks) -> None:
+    async def own(self, locks: _Locks) -> None:
         """Take turn, owner and users. Commands under way may finish; another supervisor is an error."""
         if not await locks.take_soon("turn"):
             raise self._cluster.fault(f"other processes have been starting or stopping it for {_TURN_PATIENCE:.0f} s")
@@ -305,7 +307,7 @@ class Server:
         locks.sign()
         locks.take("users", fcntl.LOCK_SH)
 
-    async def _start(self) -> None:
+    async def start(self) -> None:
         """Start the server once, and wait until it is ready. Raises OperatorError."""
         cluster = self._cluster
         await asyncio.to_thread(cluster.await_end_of_strays)
@@ -342,13 +344,13 @@ class Server:
             self._on_death(await _ended(self._process))
             while True:
                 try:
-                    await self._start()
+                    await self.start()
                     break
                 except (OperatorError, OSError) as exc:  # an OSError: no memory or process to be had
                     self._on_failure(exc)
                     await asyncio.sleep(_PAUSE)
 
-    async def _kill(self) -> None:
+    async def kill(self) -> None:
         """Fast shutdown, immediate shutdown when that takes too long."""
         process = self._process
         if process is None:
@@ -358,3 +360,27 @@ class Server:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(_ended(process), _STOP_PATIENCE)
                 return
+
+
+@asynccontextmanager
+async def alone(cluster: Cluster) -> AsyncIterator[None]:
+    """A time in which no other process starts, joins or stops a server of that data_dir. Raises OperatorError."""
+    owner = Server(cluster.data_dir, cluster=cluster)
+    locks = _Locks(cluster)
+    try:
+        await owner.own(locks)
+        await asyncio.to_thread(cluster.await_end_of_strays)
+        yield
+    finally:
+        locks.close()
+
+
+@asynccontextmanager
+async def started(cluster: Cluster) -> AsyncIterator[str]:
+    """The DSN of a server on a cluster, for who is alone with it. Raises OperatorError."""
+    server = Server(cluster.data_dir, cluster=cluster)
+    try:
+        await server.start()
+        yield server.dsn
+    finally:
+        await server.kill()

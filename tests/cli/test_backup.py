@@ -5,6 +5,7 @@ import os
 import resource
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -108,10 +109,8 @@ def test_a_disk_that_is_full_half_way_leaves_no_file(gateway: Terminal, file: Pa
     """A limit on the size of files stands for the disk: the system refuses to write on just so."""
     gateway.client()
     assert gateway("backup", str(file)).code == 0
-    for limit, arguments in (
-        (1000, ("backup", str(file.with_name("full")))),
-        (1000, ("restore", str(file), "--keep", str(file.with_name("full")))),
-    ):
+    full = str(file.with_name("full"))
+    for arguments in (("backup", full), ("restore", str(file), "--keep", full)):
         done = subprocess.run(
             [sys.executable, "-m", "gateway", *arguments],
             env={**os.environ, "GATEWAY_CONFIG": str(gateway.config)},
@@ -119,7 +118,7 @@ def test_a_disk_that_is_full_half_way_leaves_no_file(gateway: Terminal, file: Pa
             capture_output=True,
             text=True,
             check=False,
-            preexec_fn=lambda size=limit: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size)),
+            preexec_fn=partial(resource.setrlimit, resource.RLIMIT_FSIZE, (1000, 1000)),
         )
         assert (done.returncode, done.stdout) == (1, "")
         assert matches(r"^gateway: .*full: cannot be written \(File too large\); nothing was left there;", done.stderr)

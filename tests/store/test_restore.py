@@ -1,5 +1,6 @@
 """A backup brought back: what lives then, what stays ended, and what may not pass twice."""
 
+import hashlib
 import json
 import random
 import stat
@@ -16,6 +17,7 @@ from gateway.credentials.signed import Signed
 from gateway.crypto import Keyring, hash_password, password_matches
 from gateway.errors import FaultyConfiguration, OperatorError
 from gateway.guard.nonces import Nonces, Spending
+from gateway.model import Client
 from gateway.store import Store, backup, migrations
 from gateway.store.backup import Backup, back_up
 from gateway.store.migrations import Migration, migrate
@@ -74,7 +76,7 @@ async def test_a_backup_restored_in_another_database_holds_all_that_was_known(
     other = await Store.open(elsewhere, Keyring(b"obviously-a-fake-key-for-tests!!"), size=2, name="gateway-test")
     try:
         assert await other.access_tokens.find(tokens.access_token) is not None
-        assert await other.clients.authenticate(rig.client.client_id, rig.secret) is not None
+        assert isinstance(await other.clients.authenticate(rig.client.client_id, rig.secret), Client)
         assert (await other.users.create("eve", None, None, hash_password("obviously fake"))).username == "eve"
     finally:
         await other.close()
@@ -223,8 +225,8 @@ async def test_old_passwords_and_client_secrets_stay_old(rig: Rig, database: str
     candidate = await rig.store.users.sign_in_candidate("ada")
     assert candidate is not None
     assert password_matches(candidate.password_hash, "another fake one")
-    assert await rig.store.clients.authenticate(rig.client.client_id, rig.secret) is None
-    assert await rig.store.clients.authenticate(rig.client.client_id, secret or "") is not None
+    assert await rig.store.clients.authenticate(rig.client.client_id, rig.secret) == "wrong secret"
+    assert isinstance(await rig.store.clients.authenticate(rig.client.client_id, secret or ""), Client)
     assert report.revival.changed["passwords"].names == ("ada",)
     assert report.revival.changed["secrets"].names == (f"{rig.client.client_id} (Example)",)
     assert await rig.store.sessions.find(rig.session_token) is None
@@ -312,7 +314,7 @@ async def test_all_tokens_and_sessions_can_be_ended(rig: Rig, database: str, els
         assert not await moved.lives(tokens)
         assert await outcome(moved.refresh(tokens.refresh_token)) == "invalid_grant"
         assert await other.sessions.find(rig.session_token) is None
-        assert await other.clients.authenticate(rig.client.client_id, rig.secret) is not None
+        assert isinstance(await other.clients.authenticate(rig.client.client_id, rig.secret), Client)
     finally:
         await other.close()
 
@@ -486,7 +488,7 @@ def _forged(file: Path, manifest: dict[str, object], **members: bytes) -> Path:
         new.writestr("manifest.json", json.dumps({**json.loads(old.read("manifest.json")), **manifest}))
         new.comment = b"0" * 64
     text = forged.read_bytes()[:-64]
-    forged.write_bytes(text + backup.hashlib.sha256(text).hexdigest().encode())
+    forged.write_bytes(text + hashlib.sha256(text).hexdigest().encode())
     return forged
 
 
