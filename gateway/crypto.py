@@ -36,7 +36,7 @@ _RANDOM_BYTES: Final = 24  # 192 bits
 _CHECK_BYTES: Final = 6
 _CHECK_LENGTH: Final = 8  # characters of base64
 _NONCE_BYTES: Final = 12
-_KEY_ID_BYTES: Final = 4
+KEY_ID_BYTES: Final = 4  # with which a ciphertext begins
 MASTER_KEY_BYTES: Final = 32
 TOKEN_LENGTH: Final = 4 + 32 + 8
 
@@ -88,6 +88,11 @@ def parse_master_key(text: str) -> bytes:
     return key
 
 
+def key_id_of(master: bytes) -> bytes:
+    """Four bytes that name a master key and tell nothing about it."""
+    return _derive(master, "key-id")[:KEY_ID_BYTES]
+
+
 def _derive(master: bytes, purpose: str) -> bytes:
     """HKDF with SHA-256, no salt, 32 bytes (RFC 5869): extract, then the one block that there is to expand."""
     extracted = hmac.digest(bytes(32), master, "sha256")
@@ -106,7 +111,7 @@ class _Keys:
     @classmethod
     def of(cls, master: bytes) -> "_Keys":
         return cls(
-            _derive(master, "key-id")[:_KEY_ID_BYTES],
+            key_id_of(master),
             master,
             hashlib.blake2b(key=_derive(master, "token-check"), digest_size=_CHECK_BYTES),
             _derive(master, "refresh-successor"),
@@ -196,7 +201,7 @@ class Keyring:
         from cryptography.exceptions import InvalidTag
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-        key_id, rest = sealed[:_KEY_ID_BYTES], sealed[_KEY_ID_BYTES:]
+        key_id, rest = sealed[:KEY_ID_BYTES], sealed[KEY_ID_BYTES:]
         nonce, ciphertext = rest[:_NONCE_BYTES], rest[_NONCE_BYTES:]
         for keys in self._all:
             if keys.key_id == key_id and len(nonce) == _NONCE_BYTES:
@@ -205,10 +210,6 @@ class Keyring:
                 except InvalidTag:
                     continue
         raise UnsealError(f"nothing of ours for {purpose}")
-
-    def needs_resealing(self, sealed: bytes) -> bool:
-        """Whether a ciphertext still rests on a previous master key."""
-        return not sealed.startswith(self.key_id)
 
     # -- keyed digests --------------------------------------------------------------------------------------
 

@@ -21,6 +21,7 @@ _NOUNS: Final = {
     "reload": "Have the running server take over its changed configuration.",
     "doctor": "Say what is wrong with an installation, why that matters, and how to mend it.",
     "check-config": "Report every fault of a configuration file.",
+    "key": "Rotate the master key, and see what still needs an old one.",
     "migrate": "Bring a database to this release's schema, and to the PostgreSQL that is installed.",
     "backup": "Write all that the database knows to a file.",
     "restore": "Bring a backup back, here or in another database.",

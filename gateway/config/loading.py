@@ -17,10 +17,11 @@ import tomli
 
 from gateway.config import barred, database_url
 from gateway.config.faults import ConfigError, Draft, Fault, RouteNames, validated
+from gateway.config.key_file import KeyFile
 from gateway.config.rules import conflicts, warnings
 from gateway.config.settings import Settings
 from gateway.config.tables import IMAGE_TYPES, Config, SecretReference, credentials_folder
-from gateway.crypto import Keyring, parse_master_key
+from gateway.crypto import Keyring
 from gateway.errors import OperatorError
 
 _LONGEST_SECRET: Final = 64 * 1024  # bytes
@@ -148,11 +149,11 @@ class _Found:
             self._check_new_key(
                 references.pop("keys.master").path(self.base), self.base / draft.get("database", "data_dir")
             )
-        keys = [self._key(path, reference) for path, reference in references.items()]
-        if first_start or "keys.master" not in references or None in keys:
+        found = [self._in_file(path, reference) for path, reference in references.items()]
+        if first_start or "keys.master" not in references or () in found:
             return None
-        whole = [key for key in keys if key is not None]
-        return Keyring(whole[0], tuple(whole[1:]))
+        current, *others = dict.fromkeys(key for keys in found for key in keys)
+        return Keyring(current, tuple(others))
 
     def _is_first_start(self, draft: Draft) -> bool:
         """Whether `serve` has yet to make both the embedded database and its master key."""
@@ -171,17 +172,18 @@ class _Found:
             mend = "name a file in a folder, where the first start makes the key"
             self.faults.append(Fault("keys.master", f"{folder} is not a folder; {mend}"))
 
-    def _key(self, path: str, reference: SecretReference) -> bytes | None:
+    def _in_file(self, path: str, reference: SecretReference) -> tuple[bytes, ...]:
+        """The keys in one place; none where something is wrong with it."""
         if reference.file is not None and (open_to := _open_to_others(reference.path(self.base))) is not None:
             self.faults.append(Fault(path, open_to))
         value = self._secret(path, reference, _mend_of(reference, self.base))
         if value is None:
-            return None
+            return ()
         try:
-            return parse_master_key(value)
+            return KeyFile.parse(value).keys
         except ValueError as exc:
             self.faults.append(Fault(path, f"{_place(reference, self.base)} does not hold a key: {exc}"))
-            return None
+            return ()
 
     def _secret(self, path: str, reference: SecretReference, mend: str) -> str | None:
         try:

@@ -231,7 +231,8 @@ class Keys(Table):
     first start of an embedded database makes it. For an external one:
     `(umask 077; openssl rand -base64 32 > master.key)`. Keep a copy apart from the database."""
     previous: Annotated[tuple[SecretReference, ...], array()] = ()
-    """Older master keys, still accepted while rotating, such as `[{ file = "old.key" }]`."""
+    """Older master keys, still accepted while rotating by hand, such as `[{ file = "old.key" }]`; `gateway key rotate`
+    keeps them in the master key's own file."""
 
 
 class Tokens(Table):

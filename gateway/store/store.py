@@ -24,6 +24,7 @@ from gateway.store.database import Database, Server, cannot_reach, connect
 from gateway.store.flows import Flows
 from gateway.store.grants import Grants
 from gateway.store.guesses import WAIT, Guesses
+from gateway.store.master_keys import MasterKeys
 from gateway.store.migrations import require_current, require_server
 from gateway.store.nonces import MOST, Nonces
 from gateway.store.poolers import require_settings
@@ -66,6 +67,7 @@ class Store:
         self.access_tokens: Final = AccessTokens(database, lookups, clock, keyring)
         self.nonces: Final = Nonces(spends)
         self.changes: Final = ChangeLog(server, clock)
+        self.master_keys: Final = MasterKeys(database, clock, keyring)
         self.upkeep: Final = Upkeep(database, clock)
 
     @classmethod

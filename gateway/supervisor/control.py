@@ -37,6 +37,10 @@ _CREDENTIALS: Final = struct.Struct("iii")  # SO_PEERCRED, unix(7): process, use
 log = get_logger("gateway.supervisor")
 
 
+class NoGateway(OperatorError):
+    """No gateway serves a configuration."""
+
+
 class Peer(NamedTuple):
     """The process at the other end, with the user and the group that it runs as."""
 
@@ -83,12 +87,12 @@ async def controlled(config: Path, reload: Callable[[], Awaitable[Outcome]]) -> 
 async def ask_to_reload(config: Path) -> tuple[Outcome, int]:
     """Have the gateway that serves this configuration reload it; gives what became of that, and its process id.
 
-    Raises OperatorError when there is none, one of another user, or a process that is not known to be one.
+    Raises NoGateway when there is none, OperatorError when it is another user's or not known to be one.
     """
     try:
         reader, writer = await asyncio.open_unix_connection(_name(config), limit=_LONGEST)
     except OSError as exc:
-        raise OperatorError(
+        raise NoGateway(
             f"no gateway is running with {config}; name the same file as for `gateway serve`, or start it"
         ) from exc
     try:

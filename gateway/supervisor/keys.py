@@ -1,11 +1,18 @@
-"""The master key of an embedded database, made on its first start."""
+"""The file of the master keys: made on the first start of an embedded database, and written anew step by step while the
+keys are rotated (`gateway key rotate`).
+"""
 
+import fcntl
 import os
+import stat
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from gateway import config
 from gateway.config import Settings
+from gateway.config.key_file import KeyFile
 from gateway.crypto import new_master_key
 from gateway.errors import OperatorError
 from gateway.supervisor.cluster import make_data_dir
@@ -48,6 +55,65 @@ def _make(path: Path, user: SystemUser) -> None:
         return
     finally:
         Path(draft).unlink()
-    folder = os.open(path.parent, os.O_RDONLY)
+    _sync_folder(path.parent)
+
+
+class MasterKeyFile:
+    """The file of the master keys, for who has locked it. Every state of it is whole, whenever a writer is killed."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def read(self) -> KeyFile:
+        """What stands there. Raises OperatorError."""
+        try:
+            return KeyFile.parse(self._path.read_text("utf-8-sig"))
+        except (OSError, ValueError) as exc:
+            reason = exc.strerror if isinstance(exc, OSError) else exc
+            raise OperatorError(f"keys.master: {self._path} cannot be read ({reason})") from exc
+
+    def write(self, keys: KeyFile) -> None:
+        """Put other keys in their place, for the same users as before. Raises OperatorError."""
+        draft = None
+        try:
+            known = self._path.stat()
+            file, draft = tempfile.mkstemp(prefix=".master-", dir=self._path.parent)
+            with os.fdopen(file, "w") as out:
+                out.write(keys.render())
+                out.flush()
+                os.fchown(out.fileno(), known.st_uid, known.st_gid)
+                os.fchmod(out.fileno(), stat.S_IMODE(known.st_mode))
+                os.fsync(out.fileno())
+            Path(draft).replace(self._path)
+            _sync_folder(self._path.parent)
+        except OSError as exc:
+            if draft is not None:
+                with suppress(OSError):
+                    Path(draft).unlink()
+            raise OperatorError(
+                f"keys.master: {self._path} cannot be replaced ({exc.strerror}); its owner or root can, where its "
+                "folder is writable; else put a new key in its place by hand, with the old one under keys.previous"
+            ) from exc
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[MasterKeyFile]:
+    """The file of the master keys, for one command at a time. Raises OperatorError when another one has it."""
+    try:
+        path = path.resolve(strict=True)
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as exc:
+        raise OperatorError(f"keys.master: {path} cannot be read ({exc.strerror})") from exc
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield MasterKeyFile(path)
+    except BlockingIOError as exc:
+        raise OperatorError(f"keys.master: another `gateway key` works on {path}; wait for its end") from exc
+    finally:
+        os.close(folder)
+
+
+def _sync_folder(path: Path) -> None:
+    folder = os.open(path, os.O_RDONLY)
     os.fsync(folder)
     os.close(folder)

@@ -11,6 +11,7 @@ from pydantic.fields import FieldInfo
 from gateway.config import Config, Route, Settings
 from gateway.config.tables import table_within
 from gateway.config.values import FIXED
+from gateway.crypto import Keyring
 from gateway.errors import OperatorError
 
 _LONGEST: Final = 80
@@ -54,9 +55,19 @@ def _value(settings: Settings, table: str, key: str) -> object:
 def changes(before: Settings, after: Settings) -> list[str]:
     """A line for each key that differs, in the order of the file; routes by their names, secrets never shown."""
     found = [line for table in type(after.config).model_fields for line in _table(table, before.config, after.config)]
-    if before.keyring is not None and after.keyring is not None and before.keyring.key_ids != after.keyring.key_ids:
-        found.append("keys: other keys")
-    return found
+    return [*found, *_keys(before.keyring, after.keyring)]
+
+
+def _keys(before: Keyring | None, after: Keyring | None) -> Iterator[str]:
+    """What became of the master keys, by their names."""
+    if before is None or after is None:
+        return
+    for key_id in sorted(after.key_ids - before.key_ids):
+        yield f"keys: {key_id.hex()} is accepted"
+    if after.key_id != before.key_id:
+        yield f"keys: {after.key_id.hex()} is used in the place of {before.key_id.hex()}"
+    for key_id in sorted(before.key_ids - after.key_ids):
+        yield f"keys: {key_id.hex()} is accepted no longer"
 
 
 def _table(name: str, before: object, after: object) -> Iterator[str]:
