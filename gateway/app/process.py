@@ -22,19 +22,21 @@ from typing import Any, Final, cast
 from gateway import figures, memory, observe
 from gateway.crypto import Keyring
 from gateway.store import Store, queries
-from gateway.supervisor.channel import HEARTBEAT, Alive, Channel, Closed, Drain, Ready, Serve, Start
+from gateway.supervisor.channel import HEARTBEAT, Alive, Channel, Closed, Drain, Ready, Reopen, Serve, Start
 from gateway.supervisor.lifeline import become, die_with_parent, is_child_of
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
     """A plane's listener, as its process uses it. `accept` begins to take connections, `close` takes no
-    more, `drain` lets what is in flight end, and `report` says in the figures what there is."""
+    more, `drain` lets what is in flight end, `report` says in the figures what there is, and `reopen` goes on
+    at what has the access log's name now."""
 
     accept: Callable[[], Awaitable[None]]
     close: Callable[[], None]
     drain: Callable[[Drain], Awaitable[None]]
     report: Callable[[], None]
+    reopen: Callable[[], None]
 
 
 Serving = Callable[[Start, socket.socket], AbstractAsyncContextManager[Service]]
@@ -109,13 +111,17 @@ async def _obey(serving: Serving, listener: socket.socket, control: socket.socke
     accepting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     ending: asyncio.Future[Drain] = asyncio.get_running_loop().create_future()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, _end, ending, _DRAIN)
-    listening = asyncio.create_task(_listen(channel, accepting, ending))
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, lambda: None)  # before there is a log
+    reopening: list[Callable[[], None]] = []
+    listening = asyncio.create_task(_listen(channel, accepting, ending, reopening))
     listening.add_done_callback(lambda done: _end_without_channel(done, ending))
     beating = asyncio.create_task(_send_heartbeats(channel))
     reporting: asyncio.Task[None] | None = None
     try:
         async with serving(start, listener) as service:
             _settle()
+            asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, service.reopen)
+            reopening.append(service.reopen)
             channel.send(Ready())
             reporting = asyncio.create_task(_report(service))
             await asyncio.wait((accepting, ending), return_when=asyncio.FIRST_COMPLETED)
@@ -155,11 +161,19 @@ async def _report(service: Service) -> None:
         await asyncio.sleep(_REPORT)
 
 
-async def _listen(channel: Channel, accepting: asyncio.Future[None], ending: asyncio.Future[Drain]) -> None:
+async def _listen(
+    channel: Channel,
+    accepting: asyncio.Future[None],
+    ending: asyncio.Future[Drain],
+    reopening: Sequence[Callable[[], None]],
+) -> None:
     """Follow the supervisor; when it is gone, nothing is left to do."""
     while (message := await channel.receive()) is not None:
         if isinstance(message, Drain):
             _end(ending, message)
+        elif isinstance(message, Reopen):
+            for reopen in reopening:
+                reopen()
         elif isinstance(message, Serve) and not accepting.done():
             accepting.set_result(None)
     log.error("the supervisor is gone, so this worker ends")

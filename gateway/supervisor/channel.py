@@ -3,6 +3,7 @@
     supervisor → worker    Start   once, first: all that a worker needs, so that it reads no secret that has changed
                                    since, and none stands in its arguments or environment
                            Serve   accept connections
+                           Reopen  write the access log on to what has its file's name now
                            Drain   finish what is in flight and end
     worker → supervisor    Ready   once: it can serve
                            Alive   every HEARTBEAT seconds
@@ -64,6 +65,11 @@ class Closed:
 
 
 @dataclass(frozen=True, slots=True)
+class Reopen:
+    """Go on with the access log at what has its file's name now."""
+
+
+@dataclass(frozen=True, slots=True)
 class Serve:
     """Accept connections from now on."""
 
@@ -77,7 +83,7 @@ class Drain:
     successors: bool = False
 
 
-Message = Start | Ready | Alive | Closed | Serve | Drain
+Message = Start | Ready | Alive | Closed | Serve | Reopen | Drain
 
 
 class Channel:

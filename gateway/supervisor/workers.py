@@ -23,7 +23,7 @@ from typing import Final
 import gateway
 from gateway.figures import WORKER_ENDS
 from gateway.observe import get_logger
-from gateway.supervisor.channel import HEARTBEAT, Alive, Channel, Closed, Drain, PlaneName, Ready, Serve, Start
+from gateway.supervisor.channel import HEARTBEAT, Alive, Channel, Closed, Drain, PlaneName, Ready, Reopen, Serve, Start
 from gateway.supervisor.metrics import Counts
 
 _FIRST_PAUSE: Final = 0.1
@@ -129,6 +129,9 @@ class _Worker:
     def serve(self) -> None:
         self._channel.send(Serve())
 
+    def reopen(self) -> None:
+        self._channel.send(Reopen())
+
     def drain(self, seconds: float, *, successors: bool) -> None:
         self._channel.send(Drain(seconds, successors))
 
@@ -197,6 +200,11 @@ class Workers:
         for worker in self._workers.values():
             if worker.was_ready:
                 worker.serve()
+
+    def reopen(self) -> None:
+        """Have all workers open the access log's file again."""
+        for worker in self._workers.values():
+            worker.reopen()
 
     def drain(self, seconds: float, *, successors: bool = False) -> None:
         """Let the workers finish what is in flight, for so many seconds; those that still run then are killed. With
