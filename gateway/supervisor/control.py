@@ -9,6 +9,7 @@ is (`_owners`): any other process has merely taken the name, and is asked nothin
 
 import asyncio
 import contextlib
+import grp
 import hashlib
 import json
 import os
@@ -155,20 +156,21 @@ def _require_gateway(config: Path, peer: Peer) -> None:
     if peer.user not in {0, ours, *users} and peer.group not in groups:
         raise OperatorError(
             f"process {peer.pid} of {name} has taken the gateway's name, and neither {config} nor the data_dir or the "
-            f"master key that it names is that user's; see what it is, and run this as {name} if it is the gateway"
+            f"master key that it names is that user's; see what it is, and if it is the gateway run this as {name}, or "
+            f"once: chgrp {_group_name(peer.group)} {config}"
         )
 
 
 def _owners(config: Path) -> tuple[frozenset[int], frozenset[int]]:
-    """The users whose a configuration, its data or its master key is, and the group that may read the key beside root.
-    What cannot be read says nothing."""
+    """The users whose a configuration, its data or its master key is, and the groups that may read the file or the key
+    beside root, and nobody else. What cannot be read says nothing."""
     data_dir, master = _places(config)
     users, groups = set[int](), set[int]()
     for path in filter(None, (config, data_dir, master)):
         with contextlib.suppress(OSError, ValueError):
             known = path.stat()
             users.add(known.st_uid)
-            if path is master and known.st_mode & stat.S_IRGRP:
+            if path is not data_dir and known.st_mode & (stat.S_IRGRP | stat.S_IROTH) == stat.S_IRGRP:
                 groups.add(known.st_gid)
     return frozenset(users), frozenset(groups - {0})
 
@@ -190,6 +192,12 @@ def _places(config: Path) -> tuple[Path | None, Path | None]:
         case {"keys": {"master": _}}:
             return data_dir, None
     return data_dir, data_dir / "master.key"
+
+
+def _group_name(group: int) -> str:
+    with contextlib.suppress(KeyError):
+        return grp.getgrgid(group).gr_name
+    return str(group)
 
 
 def _user_name(user: int) -> str:

@@ -165,7 +165,7 @@ async def test_root_asks_no_process_that_merely_took_the_gateways_name(tmp_path:
             assert (code, out) == (1, "")
             assert f"process {squatter.pid} of {ORDINARY} has taken the gateway's name" in line
         config.write_text('[database]\ndata_dir = "."\n')
-        for path, group in ((key, account.pw_gid), (key, 0), (tmp_path, 0), (config, 0)):
+        for path, group in ((key, account.pw_gid), (config, account.pw_gid), (key, 0), (tmp_path, 0), (config, 0)):
             if group:
                 os.chown(path, 0, group)
                 path.chmod(0o640)  # as for a service that runs as an ordinary user
