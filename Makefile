@@ -105,7 +105,7 @@ chromium:
 # Single tests drive these; without one they are left out, and the last lines of the tests say so.
 programs: export PATH := $(PATH):/usr/sbin:/usr/local/sbin
 programs:
-	@for name in pgbouncer curl openssl nginx caddy haproxy; do \
+	@for name in pgbouncer curl openssl nginx caddy haproxy prometheus; do \
 	  command -v $$name >/dev/null || { $(call install,$$name); } \
 	    || echo "make: the tests that need $$name are left out: install the package $$name" >&2; \
 	done

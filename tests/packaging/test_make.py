@@ -75,7 +75,7 @@ def test_missing_programs_are_named_and_the_tests_go_on(tmp_path: Path) -> None:
         (tmp_path / tool).symlink_to(shutil.which(tool) or "")
     code, said = make("programs", "PATH=" + str(tmp_path), path=tmp_path)
     assert code == 0
-    for name in ("pgbouncer", "curl", "openssl", "nginx", "caddy", "haproxy"):
+    for name in ("pgbouncer", "curl", "openssl", "nginx", "caddy", "haproxy", "prometheus"):
         assert f"the tests that need {name} are left out: install the package {name}" in said
 
 
@@ -88,5 +88,5 @@ def test_root_gets_missing_programs_by_the_systems_packages_without_starting_the
     assert code == 0
     assert "left out" not in said
     installed = [line for line in (tmp_path / "calls").read_text().splitlines() if "install" in line]
-    wanted = ("pgbouncer", "curl", "openssl", "nginx", "caddy", "haproxy")
+    wanted = ("pgbouncer", "curl", "openssl", "nginx", "caddy", "haproxy", "prometheus")
     assert installed == [f"1 -q -y install --no-install-recommends {name}" for name in wanted]
