@@ -37,6 +37,8 @@ _MAY_BE_LEFT_OUT = re.compile(
     r"(go|node) is not installed, so the client in \w+ cannot be run"  # others of the page are
     r"|only root can act for other users"
     r"|(systemd-analyze|docker-compose) is not installed"
+    r"|PostgreSQL 15 is not installed, of which an old database could be made"
+    r"|systemd-analyze is not installed"
     r"|other users cannot go to .*|no interpreter is in other users' reach"  # the checkout lies in somebody's home
 )
 _numbers = itertools.count(1)

@@ -103,7 +103,7 @@ def _told(sentence: str, kinds: Kinds) -> Iterator[str]:
         return
     yield sentence
     for kind, some in sorted(kinds.items()):
-        yield f"  {some.count} {kind}"
+        yield f"  {kind}: {some.count}"
         yield from (f"    {name}" for name in some.names[:_SHOWN])
         if some.count > _SHOWN:
             more = "" if some.count > MOST_NAMED else "; --json names all"

@@ -41,6 +41,10 @@ _OWNER: Final = """
 select c.relnamespace::regnamespace::text as schema, quote_ident(pg_get_userbyid(c.relowner)) as owner
 from pg_class c where c.oid = to_regclass('schema_migrations')"""
 
+_MAY_CREATE: Final = """
+select quote_ident(current_user) as role, quote_ident(current_database()) as database,
+    has_database_privilege(current_database(), 'CREATE') as may"""
+
 _OURS: Final = """
 select case c.relkind when 'v' then 'view' else 'table' end as kind, quote_ident(c.relname) as name
 from pg_class c
@@ -204,6 +208,7 @@ async def _target(connection: Connection) -> _Target:
         )
     await connection.execute(f"set local role {found['owner']}")  # whose the new tables are to be
     await connection.execute(f"set local search_path to {found['schema']}")
+    await _require_schemas(connection)
     ours = await connection.fetch(_OURS, found["schema"], migrations.made())
     tables = ", ".join(row["name"] for row in ours if row["kind"] == "table")
     await connection.execute(f"lock table {tables} in access exclusive mode")
@@ -217,6 +222,17 @@ async def _target(connection: Connection) -> _Target:
         await connection.fetchval("select floor from nonce_floor"),
         [row[0] for row in grants],
     )
+
+
+async def _require_schemas(connection: Connection) -> None:
+    """Pass if the owner of the tables may make a schema. Raises OperatorError."""
+    row = await connection.fetchrow(_MAY_CREATE)
+    if row is not None and not row["may"]:
+        raise OperatorError(
+            f"database.url: the owner of the tables, {row['role']}, may not make a schema, which a restore needs "
+            "on its way; nothing was changed; as the owner of the database run:",
+            statements=(f"GRANT CREATE ON DATABASE {row['database']} TO {row['role']};",),
+        )
 
 
 def _fate(backup: Backup, order: Order, target: _Target, *, same: bool) -> Fate:

@@ -133,8 +133,11 @@ where revoked_at is null and not exists (select from {old}.access_tokens o where
 delete from sessions n where not exists (select from {old}.sessions o where o.session_id = n.session_id)""",
 )
 
-# What is never taken back, whatever becomes of tokens.
-_RECORDS: Final = ("events", "failed_attempts", "token_nonces")
+# What is never taken back, whatever becomes of tokens: the audit record with all that proves it, and what was spent.
+_RECORDS: Final = """
+select relname::text from pg_class
+where relnamespace = current_schema()::regnamespace and relkind = 'r'
+    and (relname like 'event%' or relname in ('failed_attempts', 'token_nonces'))"""
 
 _ENDED: Final = (
     "update users set generation = generation + 1, session_generation = session_generation + 1",
@@ -200,7 +203,7 @@ async def keep_ended(connection: Connection, fate: Fate, old: str | None, *, non
 
 
 async def _carry_over(connection: Connection, fate: Fate, old: str) -> Kinds:
-    for table in _RECORDS:
+    for (table,) in await connection.fetch(_RECORDS):
         await connection.execute(f"delete from {table}")  # noqa: S608 -- names of ours
         statement = f"insert into {table} overriding system value select * from {old}.{table}"  # noqa: S608 -- as above
         await connection.execute(statement)

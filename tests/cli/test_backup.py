@@ -43,8 +43,8 @@ def test_a_restore_asks_what_becomes_of_what_is_there_and_tells_what_came_of_it(
     done = gateway("restore", str(file), "--keep", str(file.with_name("old")))
     assert done.code == 0
     assert matches(r"restored from .*gateway\.backup: \d{4}-.*Z, by Gateway .* on PostgreSQL ", done.out)
-    assert matches(rf"stay ended; .*:\n  1 tokens\n    [0-9a-f]{{12}}… of {client} for ada\n", done.out)
-    assert matches(r"Newer than the backup, and gone:\n  1 users\n    eve\n", done.out)
+    assert matches(rf"stay ended; .*:\n  tokens: 1\n    [0-9a-f]{{12}}… of {client} for ada\n", done.out)
+    assert matches(r"Newer than the backup, and gone:\n  users: 1\n    eve\n", done.out)
     assert matches(r"signed before \d{4}-.*Z are refused", done.out)
     assert not gateway("token", "inspect", token, "--json").json["active"]
     undone = gateway("restore", str(file.with_name("old")), "--discard", "--trust", "--json").json
@@ -60,7 +60,7 @@ def test_a_backup_moves_to_another_database(gateway: Terminal, empty_database: s
     assert matches(r"no database is here that knows what was revoked since", gateway("restore", str(file)).fault)
     done = gateway("restore", str(file), "--trust")
     assert done.code == 0
-    assert matches(r"nobody here knows:\n  1 clients\n", done.out)
+    assert matches(r"nobody here knows:\n  clients: 1\n", done.out)
     assert matches(r"Passwords and client secrets are those of the backup", done.out)
     assert len(gateway("client", "list", "--json").json) == 1
 

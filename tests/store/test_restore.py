@@ -431,6 +431,35 @@ async def test_what_other_roles_may_do_stays(rig: Rig, database: str, file: Path
         await fetch(database, f"drop role {role}")
 
 
+async def test_the_owner_of_the_tables_stays_and_need_not_own_the_database(rig: Rig, database: str, file: Path) -> None:
+    role = f"owner_{random.randrange(10**9)}"
+    owners = "select distinct tableowner from pg_tables where schemaname = 'public'"
+    await fetch(database, f"create role {role} login")
+    await fetch(database, f"grant create on schema public to {role}")
+    for name, kind in await fetch(
+        database,
+        "select relname, case relkind when 'v' then 'view' else 'table' end from pg_class "
+        "where relnamespace = 'public'::regnamespace and relkind in ('r', 'p', 'v')",
+    ):
+        await fetch(database, f"alter {kind} {name} owner to {role}")
+    for (name,) in await fetch(
+        database, "select oid::regprocedure::text from pg_proc where pronamespace = 'public'::regnamespace"
+    ):
+        await fetch(database, f"alter function {name} owner to {role}")
+    try:
+        await back_up(database, file)
+        with pytest.raises(OperatorError, match=f"{role}, may not make a schema") as refused:
+            await restored(database, file)
+        [statement] = refused.value.statements
+        await fetch(database, statement)
+        for dsn in (database, database.replace("//gateway@", f"//{role}@")):
+            await restored(dsn, file)
+            assert [row[0] for row in await fetch(database, owners)] == [role]
+    finally:
+        await fetch(database, f"drop owned by {role} cascade")
+        await fetch(database, f"drop role {role}")
+
+
 async def test_what_somebody_built_on_the_tables_is_named_and_not_dropped(rig: Rig, database: str, file: Path) -> None:
     await back_up(database, file)
     await fetch(database, "create view ours as select username from users")

