@@ -1,6 +1,6 @@
-"""The database of the tests: one real Postgres for a whole run, one migrated template, a clone for each test.
+"""The database of the tests: one real Postgres for a whole run, one migrated template, and its clones (`databases`).
 
-    database         the DSN of a fresh, migrated database
+    database         the DSN of a migrated database that is as new
     empty_database   the DSN of a database without a schema
     store, keyring   an open Store on `database`, and the keys that it uses
     durable_server   a Postgres of the test's own that is as durable as in production, for crashes
@@ -12,7 +12,6 @@ The run's server gives up durability for speed; it is shared by all xdist worker
 
 import asyncio
 import contextlib
-import itertools
 import os
 import re
 import shutil
@@ -29,6 +28,9 @@ from gateway.crypto import Keyring
 from gateway.store import Store
 from gateway.store.migrations import migrate
 from gateway.supervisor import embedded
+from tests.databases import cloned, in_database, made
+
+__all__ = ["cloned", "in_database"]
 
 _FOLDER = "GATEWAY_TEST_DATABASE"
 _TEMPLATE = "template_gateway"
@@ -41,7 +43,6 @@ _MAY_BE_LEFT_OUT = re.compile(
     r"|systemd-analyze is not installed"
     r"|other users cannot go to .*|no interpreter is in other users' reach"  # the checkout lies in somebody's home
 )
-_numbers = itertools.count(1)
 
 
 def new_data_dir() -> Path:
@@ -106,11 +107,6 @@ def server() -> Iterator[str]:
         asyncio.run(use.leave())
 
 
-def in_database(dsn: str, name: str) -> str:
-    """The same server's DSN for another database."""
-    return dsn.replace("/gateway?", f"/{name}?", 1)
-
-
 @pytest.fixture(scope="session")
 def template(server: str) -> str:
     """The name of a migrated database to clone, made by whichever worker comes first."""
@@ -140,19 +136,6 @@ async def _rename(connection: asyncpg.Connection) -> None:
             await asyncio.sleep(0.01)
 
 
-@contextlib.asynccontextmanager
-async def cloned(server: str, template: str) -> AsyncIterator[str]:
-    """A database of its own; gives its DSN."""
-    name = f"test_{os.getpid()}_{next(_numbers)}"
-    connection = await asyncpg.connect(server)
-    try:
-        await connection.execute(f"create database {name} template {template} strategy file_copy")
-        yield in_database(server, name)
-    finally:
-        await connection.execute(f"drop database if exists {name} with (force)")
-        await connection.close()
-
-
 @pytest.fixture
 async def database(server: str, template: str) -> AsyncIterator[str]:
     async with cloned(server, template) as dsn:
@@ -172,7 +155,7 @@ async def cloned_store(server: str, template: str, keyring: Keyring) -> AsyncIte
 
 @pytest.fixture
 async def empty_database(server: str) -> AsyncIterator[str]:
-    async with cloned(server, "template0") as dsn:
+    async with made(server, "template0") as dsn:
         yield dsn
 
 

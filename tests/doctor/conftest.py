@@ -14,7 +14,8 @@ import pytest
 from gateway.crypto import new_master_key
 from gateway.store.migrations import migrate
 from gateway.supervisor import embedded
-from tests.conftest import in_database, new_data_dir
+from tests.conftest import new_data_dir
+from tests.databases import in_database
 from tests.doctor.rig import HOST, upstream
 from tests.serving import free_ports, toml, write_key
 

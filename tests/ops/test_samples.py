@@ -14,7 +14,8 @@ from gateway.crypto import new_master_key
 from gateway.store.migrations import migrate
 from gateway.store.privileges import lacking
 from gateway.supervisor import embedded
-from tests.conftest import in_database, new_data_dir
+from tests.conftest import new_data_dir
+from tests.databases import in_database
 from tests.serving import ROOT, write_key
 
 OPS = ROOT / "ops"

@@ -23,8 +23,8 @@ from gateway.store.backup import Backup, back_up
 from gateway.store.migrations import Migration, migrate
 from gateway.store.restore import Order, Report, require_key, restore
 from gateway.store.revival import Fate
-from tests.conftest import cloned
 from tests.counts import scaled
+from tests.databases import made
 from tests.store.rig import NEW_CLIENT, Rig, count, everything, fetch, outcome
 
 SKEW = 60.0
@@ -39,7 +39,7 @@ async def rig(store: Store) -> Rig:
 @pytest.fixture
 async def elsewhere(server: str) -> AsyncIterator[str]:
     """A migrated database that is another one, not a clone of the same."""
-    async with cloned(server, "template0") as dsn:
+    async with made(server, "template0") as dsn:
         await migrate(dsn)
         yield dsn
 

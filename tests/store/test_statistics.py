@@ -20,7 +20,7 @@ import asyncpg
 
 from gateway.store import queries
 from gateway.store.queries import Query
-from tests.conftest import cloned
+from tests import databases
 
 FACTOR: Final = 2
 ALLOWANCE: Final = 100  # buffers: a table of some pages may be read whole, an index looked at in vain
@@ -186,7 +186,7 @@ OF: Final[Mapping[str, Mapping[str, str]]] = {
 @asynccontextmanager
 async def filled(server: str, template: str) -> AsyncIterator[asyncpg.Connection]:
     """A connection to a database with all those rows, whose statistics are old."""
-    async with cloned(server, template) as dsn:
+    async with databases.made(server, template) as dsn:
         connection = await asyncpg.connect(dsn)
         try:
             await _fill(connection, 1, 10)
