@@ -22,21 +22,21 @@ from typing import Any, Final, cast
 from gateway import figures, memory, observe
 from gateway.crypto import Keyring
 from gateway.store import Store, queries
-from gateway.supervisor.channel import HEARTBEAT, Alive, Channel, Closed, Drain, Ready, Reopen, Serve, Start
+from gateway.supervisor.channel import HEARTBEAT, Alive, Channel, Closed, Drain, Ready, Recall, Recalled, Serve, Start
 from gateway.supervisor.lifeline import become, die_with_parent, is_child_of
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
     """A plane's listener, as its process uses it. `accept` begins to take connections, `close` takes no
-    more, `drain` lets what is in flight end, `report` says in the figures what there is, and `reopen` goes on
-    at what has the access log's name now."""
+    more, `drain` lets what is in flight end, `report` says in the figures what there is, and `recall` tells what is
+    remembered of a call, as something that JSON has."""
 
     accept: Callable[[], Awaitable[None]]
     close: Callable[[], None]
     drain: Callable[[Drain], Awaitable[None]]
     report: Callable[[], None]
-    reopen: Callable[[], None]
+    recall: Callable[[str], object]
 
 
 Serving = Callable[[Start, socket.socket], AbstractAsyncContextManager[Service]]
@@ -111,17 +111,15 @@ async def _obey(serving: Serving, listener: socket.socket, control: socket.socke
     accepting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     ending: asyncio.Future[Drain] = asyncio.get_running_loop().create_future()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, _end, ending, _DRAIN)
-    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, lambda: None)  # before there is a log
-    reopening: list[Callable[[], None]] = []
-    listening = asyncio.create_task(_listen(channel, accepting, ending, reopening))
+    recall: asyncio.Future[Callable[[str], object]] = asyncio.get_running_loop().create_future()
+    listening = asyncio.create_task(_listen(channel, accepting, ending, recall))
     listening.add_done_callback(lambda done: _end_without_channel(done, ending))
     beating = asyncio.create_task(_send_heartbeats(channel))
     reporting: asyncio.Task[None] | None = None
     try:
         async with serving(start, listener) as service:
+            recall.set_result(service.recall)
             _settle()
-            asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, service.reopen)
-            reopening.append(service.reopen)
             channel.send(Ready())
             reporting = asyncio.create_task(_report(service))
             await asyncio.wait((accepting, ending), return_when=asyncio.FIRST_COMPLETED)
@@ -165,20 +163,28 @@ async def _listen(
     channel: Channel,
     accepting: asyncio.Future[None],
     ending: asyncio.Future[Drain],
-    reopening: Sequence[Callable[[], None]],
+    recall: "asyncio.Future[Callable[[str], object]]",
 ) -> None:
     """Follow the supervisor; when it is gone, nothing is left to do."""
     while (message := await channel.receive()) is not None:
         if isinstance(message, Drain):
             _end(ending, message)
-        elif isinstance(message, Reopen):
-            for reopen in reopening:
-                reopen()
         elif isinstance(message, Serve) and not accepting.done():
             accepting.set_result(None)
+        elif isinstance(message, Recall) and recall.done():  # a worker is asked once it is ready
+            channel.send(Recalled(message.number, _recalled(recall.result(), message.request_id)))
     log.error("the supervisor is gone, so this worker ends")
     sys.stderr.flush()
     os._exit(1)
+
+
+def _recalled(recall: Callable[[str], object], request_id: str) -> object:
+    """What is remembered of a call; a fault in telling of it ends nothing but that."""
+    try:
+        return recall(request_id)
+    except Exception as exc:
+        log.error("what is remembered of a call could not be told", request_id=request_id, exc_info=exc)
+        return None
 
 
 def _end_without_channel(done: "asyncio.Task[None]", ending: "asyncio.Future[Drain]") -> None:

@@ -19,6 +19,8 @@ _NOUNS: Final = {
     "demo": "Try everything at once: a database, a sample API, a client, a user and routes.",
     "serve": "Run the production server.",
     "reload": "Have the running server take over its changed configuration.",
+    "explain": "Tell what became of a call, step by step, and what to do.",
+    "routes": "Tell what would become of a call that was never made.",
     "doctor": "Say what is wrong with an installation, why that matters, and how to mend it.",
     "check-config": "Report every fault of a configuration file.",
     "key": "Rotate the master key, and see what still needs an old one.",

@@ -206,5 +206,9 @@ def _text(item: object) -> str:
         return "yes" if item else "no"
     if isinstance(item, list | tuple):
         return " ".join(map(_text, item))
-    text = "" if item is None else str(item)
+    return printable("" if item is None else str(item))
+
+
+def printable(text: str) -> str:
+    """A text that a terminal shows and does not act on."""
     return "".join(mark if mark.isprintable() else repr(mark)[1:-1] for mark in text)

@@ -76,6 +76,7 @@ class Guard:
 
     `clock` gives seconds since 1970, the store's unless another is given; `elapsed` seconds that never go back. Between
     `start` and `close` the change log is followed and tokens are cached; without, the database is asked each time.
+    One that does not spend judges calls that are not made: their nonces stay.
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class Guard:
         *,
         clock: Callable[[], float] | None = None,
         elapsed: Callable[[], float] = since_boot,
+        spends: bool = True,
     ) -> None:
         if settings.keyring is None:
             raise OperatorError("keys.master: there is no master key yet, so no token can be judged")
@@ -101,6 +103,7 @@ class Guard:
         self._now = store.seconds if clock is None else _never_back(clock)
         self._nonces = Nonces(store, rules.skew, self._now)
         self._elapsed = elapsed
+        self._spends = spends
         self._following: asyncio.Task[None] | None = None
         self._refused = Refusing(server.host)
 
@@ -215,6 +218,8 @@ class Guard:
     def _spent(self, call: Call, token: Allowed, signed: Signed, since: float | None) -> Judged:
         """Check 15, the last one: what fails before it leaves the nonce unspent."""
         allowed = token if signed.scheme == token.token_type else replace(token, token_type=signed.scheme)
+        if not self._spends:
+            return allowed
         try:
             return self._nonces.spend_for(token, signed, partial(self._answer, call, allowed), since)
         except StoreUnavailable as exc:

@@ -11,7 +11,7 @@ from gateway.guard import Call, Refused
 from gateway.http1 import Malformed, RequestHead, parse_host
 from gateway.model import ISSUER_METADATA, RESOURCE_METADATA
 from gateway.proxy.answers import malformed, refusal
-from gateway.routing import NoRoute, Origin, Route, RouteTable, TargetError, canonical
+from gateway.routing import Look, NoRoute, Origin, Route, RouteTable, TargetError, canonical
 from gateway.routing.forwarded import hops, is_trusted, parse_address
 
 METADATA: Final = RESOURCE_METADATA.encode()  # RFC 9728: also asked for on a route's own host
@@ -115,11 +115,26 @@ class Dispatcher:
             return refusal(404, "Nothing is served at this path.")
         if hops_left is not None and hops_left < 0:
             return refusal(501, "The request may not be forwarded further, and the gateway has no answer of its own.")
-        own = self._own.get(route.path) is route
+        own = self.is_own(route)
         if own and (refused := self._refused_pages(head, host, target.path, route)) is not None:
             return refused
         terms = _OF_THE_PAGES if own else self._terms[route.name]
         return Destination(route, terms, own, route.forwarded(target.path) + target.query, authority, hops_left)
+
+    def looked_at(self, method: bytes, host: bytes, target: bytes) -> list[Look]:
+        """The routes that a request was held against; none where it did not come to that."""
+        try:
+            return self._table.looked_at(parse_host(host or self._public_authority)[0], method, canonical(target).path)
+        except (TargetError, Malformed):
+            return []
+
+    def is_own(self, route: Route) -> bool:
+        """Whether a route leads to the authorization plane."""
+        return self._own.get(route.path) is route
+
+    def terms_of(self, route: Route) -> Terms:
+        """On what terms calls on a route are passed on."""
+        return self._terms.get(route.name, _OF_THE_PAGES)
 
     def _refused_pages(self, head: RequestHead, host: bytes, path: bytes, route: Route) -> Refused | None:
         """Why a request may not reach the authorization plane."""

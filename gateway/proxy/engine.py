@@ -52,7 +52,8 @@ class Engine:
         self.now = get_running_loop().time
         self.clock = self.now()
         self.date = date()  # the Date field's value, made anew with each tick
-        self.new_request_id = _request_ids(secrets.token_hex(8).encode()).__next__
+        self.own_ids: Final = secrets.token_hex(8).encode()  # what each identifier of this worker's begins with
+        self.new_request_id = _request_ids(self.own_ids).__next__
         self.refusals = Refusals(_log, self.now)
         self.calls = Calls()
         self.decisions = Decisions()

@@ -12,6 +12,7 @@ from gateway.figures import CLIENT_CONNECTIONS
 from gateway.guard import Guard
 from gateway.observe import get_logger
 from gateway.proxy.engine import Engine, date
+from gateway.proxy.explaining import explanation
 from gateway.proxy.front import Front
 from gateway.proxy.handover import Handover
 from gateway.proxy.limits import DEFAULT, Limits
@@ -108,6 +109,15 @@ class Proxy(Engine):
         if successors is not None:
             with suppress(TimeoutError):
                 await asyncio.wait_for(successors.wait_given(), max(0.0, deadline - self.now()))
+
+    def recall(self, request_id: str) -> dict[str, object]:
+        """What is remembered of the calls with an identifier, and how far that reaches, as something that JSON has."""
+        wanted, memory = request_id.encode(), self.decisions.memory
+        return {
+            "calls": [explanation(at, decision, self.dispatcher) for at, decision in self.decisions.find(wanted)],
+            "gave": wanted.startswith(self.own_ids),
+            **memory._asdict(),
+        }
 
     def close(self) -> None:
         """Break off whatever is still open."""

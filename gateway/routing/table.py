@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 from gateway.routing.target import TargetError, has_slashes_of_its_own, is_plain, readings
 
@@ -66,6 +66,13 @@ class NoRoute:
     """No route has this path, or none has it for this method: then `allow` names the methods there are."""
 
     allow: tuple[bytes, ...] = ()
+
+
+class Look(NamedTuple):
+    """A route that a request was held against, and why it is not the request's; nothing where it is."""
+
+    route: Route
+    why_not: str
 
 
 # A host that everybody reads alike: names without empty labels, or an address.
@@ -133,4 +140,24 @@ class RouteTable:
                 allow.update(dict.fromkeys(sorted(route.methods)))
             if prefix in (b"/", b""):
                 return NoRoute(tuple(allow))
+            prefix = prefix[: prefix.rfind(b"/")] or b"/"
+
+    def looked_at(self, host: bytes, method: bytes, path: bytes) -> list[Look]:
+        """The routes that `match` holds a request against, in its order; the last one is the match if there is one."""
+        host, method, looks = host.removesuffix(b"."), method.upper(), list[Look]()
+        prefix = path
+        while True:
+            for route in self._by_path.get(prefix, ()):
+                why_not = ""
+                if route.host not in (None, host):
+                    why_not = f"it is for the host {(route.host or b'').decode()}"
+                elif route.exact and prefix != path:
+                    why_not = "it is for its path alone, and for nothing below"
+                elif route.methods and method not in route.methods:
+                    why_not = f"it is for {b', '.join(sorted(route.methods)).decode()}"
+                looks.append(Look(route, why_not))
+                if not why_not:
+                    return looks
+            if prefix in (b"/", b""):
+                return looks
             prefix = prefix[: prefix.rfind(b"/")] or b"/"

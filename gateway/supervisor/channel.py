@@ -3,10 +3,11 @@
     supervisor → worker    Start   once, first: all that a worker needs, so that it reads no secret that has changed
                                    since, and none stands in its arguments or environment
                            Serve   accept connections
-                           Reopen  write the access log on to what has its file's name now
+                           Recall  tell what is remembered of a call
                            Drain   finish what is in flight and end
     worker → supervisor    Ready   once: it can serve
                            Alive   every HEARTBEAT seconds
+                           Recalled  the answer to Recall
                            Closed  once: it accepts no more, whoever told it to
 
 The end of the channel is news too: the other one is gone. A message is its length and its pickle; both ends are
@@ -65,13 +66,24 @@ class Closed:
 
 
 @dataclass(frozen=True, slots=True)
-class Reopen:
-    """Go on with the access log at what has its file's name now."""
+class Serve:
+    """Accept connections from now on."""
 
 
 @dataclass(frozen=True, slots=True)
-class Serve:
-    """Accept connections from now on."""
+class Recall:
+    """Tell what is remembered of the calls with this identifier. The answer bears the question's number."""
+
+    number: int
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Recalled:
+    """What a worker remembers of them: something that JSON has."""
+
+    number: int
+    answer: object
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +95,7 @@ class Drain:
     successors: bool = False
 
 
-Message = Start | Ready | Alive | Closed | Serve | Reopen | Drain
+Message = Start | Ready | Alive | Closed | Serve | Drain | Recall | Recalled
 
 
 class Channel:

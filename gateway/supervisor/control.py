@@ -1,10 +1,12 @@
-"""The way by which `gateway reload` reaches a gateway that serves, and hears the outcome.
+"""The way by which commands such as `gateway reload` reach a gateway that serves, and hear its answer.
 
 By an abstract unix socket whose name comes from the configuration file's: both sides know it whatever else they see of
 the machine, be it a /tmp of their own, a data_dir of another user, or a file that cannot be read any more. Such a
 socket has no permissions, so each side asks the kernel who the other one is. A gateway obeys root and the user that it
 runs as. A command asks a gateway of its own user or of root, and root's also that of the user whose the configuration
 is (`_owners`): any other process has merely taken the name, and is asked nothing.
+
+A question is a line, its verb and what it is about; the answer is a line of JSON.
 """
 
 import asyncio
@@ -17,11 +19,11 @@ import pwd
 import socket
 import stat
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import tomli
 
@@ -29,13 +31,15 @@ from gateway.config.tables import Database
 from gateway.errors import OperatorError
 from gateway.observe import get_logger
 
-_ASKED: Final = b"reload\n"
 _PATIENCE: Final = 5.0  # seconds, for the question
 _LONGEST_RELOAD: Final = 300.0  # seconds, for the answer: old workers have half a minute to let go of the listener
 _LONGEST: Final = 4 * 1024**2  # bytes of an answer
 _CREDENTIALS: Final = struct.Struct("iii")  # SO_PEERCRED, unix(7): process, user and group
 
 log = get_logger("gateway.supervisor")
+
+Answerers = Mapping[str, Callable[[str], Awaitable[object]]]
+"""What a gateway can be asked, by its verb; each makes of what the question is about something that JSON has."""
 
 
 class NoGateway(OperatorError):
@@ -59,23 +63,26 @@ class Outcome:
 
 
 @asynccontextmanager
-async def controlled(config: Path, reload: Callable[[], Awaitable[Outcome]]) -> AsyncIterator[None]:
-    """Let commands reload the gateway that serves this configuration, while the context lasts."""
+async def controlled(config: Path, answerers: Answerers) -> AsyncIterator[None]:
+    """Let commands ask the gateway that serves this configuration, while the context lasts."""
     sock = socket.socket(socket.AF_UNIX)
     try:
         sock.bind(_name(config))
     except OSError as exc:  # a gateway serves without it all the same
         sock.close()
-        log.warning("`gateway reload` cannot reach this gateway, only SIGHUP can", reason=exc.strerror)
+        log.warning("commands cannot reach this gateway, only SIGHUP can reload it", reason=exc.strerror)
         yield
         return
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError, TimeoutError, ValueError):
             peer = _peer(writer.get_extra_info("socket"))
-            if peer.user in (0, os.geteuid()) and await asyncio.wait_for(reader.readline(), _PATIENCE) == _ASKED:
-                writer.write(json.dumps(asdict(await reload())).encode() + b"\n")
-                await writer.drain()
+            if peer.user in (0, os.geteuid()):
+                line = (await asyncio.wait_for(reader.readline(), _PATIENCE)).decode("ascii")
+                verb, _, about = line.removesuffix("\n").partition(" ")
+                if line.endswith("\n") and verb in answerers:
+                    writer.write(json.dumps(await answerers[verb](about)).encode() + b"\n")
+                    await writer.drain()
         writer.close()
 
     server = await asyncio.start_unix_server(answer, sock=sock)
@@ -85,8 +92,9 @@ async def controlled(config: Path, reload: Callable[[], Awaitable[Outcome]]) -> 
         server.close()
 
 
-async def ask_to_reload(config: Path) -> tuple[Outcome, int]:
-    """Have the gateway that serves this configuration reload it; gives what became of that, and its process id.
+async def ask(config: Path, question: str, patience: float) -> tuple[object, int]:
+    """What the gateway that serves this configuration answers within `patience` seconds, None where it ended or is too
+    old for the question, and its process id.
 
     Raises NoGateway when there is none, OperatorError when it is another user's or not known to be one.
     """
@@ -99,15 +107,31 @@ async def ask_to_reload(config: Path) -> tuple[Outcome, int]:
     try:
         peer = _peer(writer.get_extra_info("socket"))
         _require_gateway(config, peer)
-        writer.write(_ASKED)
-        answer = await asyncio.wait_for(reader.readline(), _LONGEST_RELOAD)
-    except (ConnectionError, TimeoutError, ValueError):
-        answer = b""
+        writer.write(question.encode("ascii") + b"\n")
+        answer = await asyncio.wait_for(reader.readline(), patience)
+        return (json.loads(answer) if answer else None), peer.pid
+    except (ConnectionError, TimeoutError):
+        return None, peer.pid
+    except (ValueError, RecursionError) as exc:
+        raise not_a_gateway(peer.pid) from exc
     finally:
         writer.close()
-    if not answer:
+
+
+def not_a_gateway(pid: int) -> OperatorError:
+    """The fault of a process that answers nothing that a gateway would; it may have taken the name."""
+    return OperatorError(f"process {pid} answered nothing that a gateway says; see which program that is")
+
+
+async def ask_to_reload(config: Path) -> tuple[Outcome, int]:
+    """Have the gateway that serves this configuration reload it; gives what became of that, and its process id.
+
+    Raises NoGateway and OperatorError as `ask` does.
+    """
+    answer, pid = await ask(config, "reload", _LONGEST_RELOAD)
+    if answer is None:
         raise OperatorError("the gateway ended before it had reloaded; its log says why")
-    return _outcome(answer, peer.pid), peer.pid
+    return _outcome(answer, pid), pid
 
 
 def find_gateway(config: Path) -> int | None:
@@ -123,14 +147,13 @@ def find_gateway(config: Path) -> int | None:
     return None
 
 
-def _outcome(answer: bytes, pid: int) -> Outcome:
+def _outcome(said: Any, pid: int) -> Outcome:
     """The outcome that a gateway answered; whoever else took its name may say anything. Raises OperatorError."""
     try:
-        said = json.loads(answer)
         changed, faults = (said[name] for name in ("changed", "faults"))
         lines = [[str(line) for line in lines] for lines in (changed, faults)]
-    except (ValueError, TypeError, KeyError) as exc:
-        raise OperatorError(f"process {pid} answered nothing that a gateway says; see which program that is") from exc
+    except (TypeError, KeyError) as exc:
+        raise not_a_gateway(pid) from exc
     shown = [[line if line.isprintable() else ascii(line) for line in part] for part in lines]
     return Outcome(*shown)
 

@@ -88,6 +88,11 @@ class Generation:
         await self.access.run()
         self.authorization.drain(_LAST_ANSWERS)
 
+    async def recall(self, request_id: str) -> list[tuple[str, object]]:
+        """What each worker remembers of a call, by its name."""
+        planes = await asyncio.gather(self.access.recall(request_id), self.authorization.recall(request_id))
+        return [each for plane in planes for each in plane]
+
     async def wait_ready(self) -> None:
         """Wait until all workers of both planes have been ready."""
         await asyncio.gather(self.access.wait_ready(), self.authorization.wait_ready())
@@ -105,10 +110,6 @@ class Generation:
         """Let all workers accept connections, each as soon as it is ready."""
         self.authorization.serve()
         self.access.serve()
-
-    def reopen(self) -> None:
-        """Have all workers open the access log's file again."""
-        self.access.reopen()
 
     def drain(self, seconds: float, *, successors: bool = False) -> None:
         """Let the workers finish what is in flight, for so many seconds; those that still run then are killed. With

@@ -100,17 +100,16 @@ def _entries(table: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iter
 def _values(table: str, old: Any, new: Any) -> Iterator[str]:
     for key, now in new:
         if (was := getattr(old, key)) != now:
-            unit = "" if (table, key) == ("log", "sample") else "s"
-            yield f"{table}.{key}: {_shown(was, unit)} → {_shown(now, unit)}"
+            yield f"{table}.{key}: {_shown(was)} → {_shown(now)}"
 
 
-def _shown(value: object, unit: str = "s") -> str:
+def _shown(value: object) -> str:
     if value is None:
         return "unset"
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, float):  # every other one is a duration
-        return f"{value:g}{unit}"
+    if isinstance(value, float):  # every one is a duration
+        return f"{value:g}s"
     if isinstance(value, tuple | list):
         text = f"[{', '.join(map(_shown, value))}]"
     elif isinstance(value, Mapping):

@@ -17,6 +17,7 @@ import time
 from asyncio import FIRST_COMPLETED
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Final, cast
 
@@ -31,7 +32,6 @@ from gateway.observe import Level, get_logger
 from gateway.store import Store
 from gateway.store.migrations import migrate
 from gateway.store.privileges import require_privileges
-from gateway.supervisor.access_file import make_log
 from gateway.supervisor.admin import Health, create_app
 from gateway.supervisor.connections import GENERATIONS, max_connections, needed, require_room, room_in
 from gateway.supervisor.control import Outcome, controlled
@@ -102,7 +102,6 @@ class _Supervisor:
         self._starting = asyncio.current_task()
         for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.add_signal_handler(signum, self._end, signum)
-        loop.add_signal_handler(signal.SIGUSR1, self._reopen)
         if self._reload is not None:
             loop.add_signal_handler(signal.SIGHUP, self._reload_asked.set)
         try:
@@ -128,10 +127,11 @@ class _Supervisor:
             stack.push_async_callback(self._close_store)
             await self._open_store(dsn, self._settings)
             await self._warn(self._settings)
-            make_log(self._settings, self._user)
             folder = stack.enter_context(private_folder(self._user))
+            answerers: dict[str, Callable[[str], Awaitable[object]]] = {"explain": self._recall}
             if self._reload is not None:
-                await stack.enter_async_context(controlled(self._settings.path, self._reload_for))
+                answerers["reload"] = self._reload_for
+            await stack.enter_async_context(controlled(self._settings.path, answerers))
             await self._run_generations(listener, dsn, folder, on_ready)
 
     async def _open_store(self, dsn: str, settings: Settings) -> None:
@@ -228,20 +228,24 @@ class _Supervisor:
             for generation in self._lives:
                 generation.drain(DRAIN)
 
-    async def _reload_for(self) -> Outcome:
+    async def _recall(self, request_id: str) -> list[tuple[str, object]]:
+        """What each worker remembers of a call, by its name; also those that drain."""
+        answers = await asyncio.gather(*(generation.recall(request_id) for generation in self._lives))
+        return [each for generation in answers for each in generation]
+
+    async def _reload_for(self, _all: str) -> dict[str, object]:
         """Reload, and what became of it, for a command that waits."""
         asker: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self._askers.append(asker)
         self._reload_asked.set()
         await first_of(asyncio.wait([asker]), self._ending.wait())
-        return asker.result() if asker.done() else _ENDED
+        return asdict(asker.result() if asker.done() else _ENDED)
 
     async def _renew(self, begin: Callable[[Settings], Generation], dsn: str) -> Outcome:
         """Go over to the configuration as it is written now, or stay with the one before and say why."""
         try:
             settings = cast("Callable[[], Settings]", self._reload)()
             require_reloadable(self._settings, settings)
-            make_log(settings, self._user)
             if settings.config.database.embedded:
                 await self._make_room(settings)
             if not await self._database_answers():
@@ -323,15 +327,6 @@ class _Supervisor:
             log.warning("stopping at once", signal=signal.Signals(signum).name)
             for generation in self._lives:
                 generation.kill()
-
-    def _reopen(self) -> None:
-        """Begin the access log's file anew, after it was moved away."""
-        try:
-            make_log(self._settings, self._user)
-        except OperatorError as exc:
-            log.error("the access log cannot be opened again; it goes on where it is", cause=str(exc))
-        for generation in self._lives:
-            generation.reopen()
 
     async def _health(self) -> Health:
         serving = self._generation

@@ -9,6 +9,7 @@ stands still is not ready, and is killed if that lasts.
 
 import asyncio
 import contextlib
+import itertools
 import signal
 import socket
 import subprocess
@@ -23,13 +24,26 @@ from typing import Final
 import gateway
 from gateway.figures import WORKER_ENDS
 from gateway.observe import get_logger
-from gateway.supervisor.channel import HEARTBEAT, Alive, Channel, Closed, Drain, PlaneName, Ready, Reopen, Serve, Start
+from gateway.supervisor.channel import (
+    HEARTBEAT,
+    Alive,
+    Channel,
+    Closed,
+    Drain,
+    PlaneName,
+    Ready,
+    Recall,
+    Recalled,
+    Serve,
+    Start,
+)
 from gateway.supervisor.metrics import Counts
 
 _FIRST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 5.0
 _LONGEST_START: Final = 60.0
 _LONGEST_CLOSE: Final = 10.0
+_LONGEST_RECALL: Final = 2.0
 _SILENCE: Final = 3 * HEARTBEAT
 _SILENCES: Final = 4  # in a row: it hangs
 _GRACE: Final = 2.0  # beyond the drain, before a worker that should have ended is killed
@@ -52,6 +66,8 @@ class _Worker:
         self.closed = asyncio.Event()
         self._heard = False  # since it was looked at last
         self._silences = 0
+        self._questions: dict[int, asyncio.Future[object]] = {}
+        self._numbers = itertools.count()
 
     @classmethod
     async def spawn(cls, plane: PlaneName, listener: socket.socket, start: Start) -> "_Worker":
@@ -110,6 +126,10 @@ class _Worker:
                 self._heard = True
                 if message == Closed():
                     self.closed.set()
+                elif isinstance(message, Recalled):
+                    asker = self._questions.get(message.number)
+                    if asker is not None and not asker.done():
+                        asker.set_result(message.answer)
         finally:
             watching.cancel()
             self.closed.set()
@@ -126,11 +146,23 @@ class _Worker:
             self._heard = False
         self.kill_hung()
 
+    async def recall(self, request_id: str) -> tuple[str, object]:
+        """Its name, and what it remembers of a call; None where it does not say so in time."""
+        if not self.was_ready:
+            return self._name, None
+        number = next(self._numbers)
+        asker = self._questions[number] = asyncio.get_running_loop().create_future()
+        self._channel.send(Recall(number, request_id))
+        try:
+            async with asyncio.timeout(_LONGEST_RECALL):
+                return self._name, await asker
+        except TimeoutError:
+            return self._name, None
+        finally:
+            del self._questions[number]
+
     def serve(self) -> None:
         self._channel.send(Serve())
-
-    def reopen(self) -> None:
-        self._channel.send(Reopen())
 
     def drain(self, seconds: float, *, successors: bool) -> None:
         self._channel.send(Drain(seconds, successors))
@@ -186,6 +218,10 @@ class Workers:
             for number in range(1, self._count + 1):
                 places.create_task(self._keep(number))
 
+    async def recall(self, request_id: str) -> list[tuple[str, object]]:
+        """What each of the workers remembers of a call, by its name."""
+        return await asyncio.gather(*(worker.recall(request_id) for worker in self._workers.values()))
+
     async def wait_ready(self) -> None:
         """Wait until all workers are ready at one time."""
         await self._all_ready.wait()
@@ -200,11 +236,6 @@ class Workers:
         for worker in self._workers.values():
             if worker.was_ready:
                 worker.serve()
-
-    def reopen(self) -> None:
-        """Have all workers open the access log's file again."""
-        for worker in self._workers.values():
-            worker.reopen()
 
     def drain(self, seconds: float, *, successors: bool = False) -> None:
         """Let the workers finish what is in flight, for so many seconds; those that still run then are killed. With

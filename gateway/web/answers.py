@@ -26,6 +26,7 @@ from gateway.web.plane import (
     page_of,
     plane_of,
     prefers_json,
+    remember,
     request_id_of,
     target_of,
     tell_refusal,
@@ -172,12 +173,14 @@ def _refusal(request: web.Request, exc: Exception) -> web.Response:
             _tell(request, "request refused", exc.status, cause, error=exc.error, alarming=alarming)
             return _oauth(request, exc)
         case StoreUnavailable():
+            remember(request, "database unavailable", 503, str(exc), NO_DATABASE)
             log.error("database unavailable", **concerned(request, status=503, cause=str(exc), mend=NO_DATABASE))
             return _plain(request, 503)
         case ConnectionResetError():  # the store's are StoreUnavailable, so this is the client's
             _tell(request, "request refused", 400, "the client left before its request was complete")
             return _plain(request, 400)
         case _:
+            remember(request, "unexpected failure", 500, repr(exc), _FAULT)
             log.error("unexpected failure", **concerned(request, status=500, mend=_FAULT), exc_info=exc)
             return _plain(request, 500)
 

@@ -1,5 +1,6 @@
 """The settings and services that every handler of the authorization plane shares, and how it reads a request."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote
@@ -15,6 +16,7 @@ from gateway.model import Session
 from gateway.oauth import forms
 from gateway.oauth.authorize import is_identifier
 from gateway.oauth.forms import Form
+from gateway.recent import Recent
 from gateway.refusals import Refusals
 from gateway.routing import Route
 from gateway.store import Store
@@ -38,6 +40,12 @@ class Plane:
     routes: tuple[Route, ...]  # those that need a credential
     resources: frozenset[str]
     refusals: Refusals
+    recent: Recent[dict[str, object]]  # what was refused, or failed
+
+    def recall(self, request_id: str) -> dict[str, object]:
+        """What is remembered of the refusals of a request, and how far that reaches, as something that JSON has."""
+        found = self.recent.find(request_id.encode("utf-8", "surrogateescape"))
+        return {"notes": [{"at": at, **fields} for at, fields in found], **self.recent.memory._asdict()}
 
     @property
     def issuer(self) -> str:
@@ -66,6 +74,11 @@ class Plane:
 
 # Fewer than the connections to the database, so that a flood of wrong secrets leaves some to what others do.
 _AUTHENTICATIONS: Final = 4
+_REMEMBERED: Final = 500_000  # bytes of refusals
+_NOTE: Final = 1000  # of one of them, but for its texts
+_TOLD: Final = ("error", "client_id", "subject", "barred", "redirect_uri")  # of what else is known of a refusal
+_LONGEST: Final = 300  # characters of each
+_KIND: Final = 20  # characters by which causes are told apart
 _PRINTABLE: Final = "".join(map(chr, range(0x21, 0x7F)))
 
 PLANE: web.AppKey[Plane] = web.AppKey("plane", Plane)
@@ -90,6 +103,7 @@ def build(settings: Settings, store: Store) -> Plane:
         routes=routes,
         resources=frozenset(route.resource for route in routes),
         refusals=Refusals(observe.get_logger("gateway.web")),
+        recent=Recent(_REMEMBERED),
     )
 
 
@@ -140,8 +154,27 @@ def tell_refusal(
     """The operator's line on a refusal, unless it is one of a flood, which is counted."""
     REFUSALS.add(1.0, "authorization", str(more.get("error") or event))
     refusals = plane_of(request).refusals
+    remember(request, event, status, cause, mend, more)
     if refusals.admits(status, cause):
         refusals.write(event, status, concerned(request, cause=cause, mend=mend, **more), alarming=alarming)
+
+
+def remember(
+    request: web.Request,
+    event: str,
+    status: int,
+    cause: str,
+    mend: str | None,
+    more: Mapping[str, object] | None = None,
+) -> None:
+    """Keep why a request was refused, or failed, for whoever asks for it by its identifier."""
+    known = concerned(request, **(more or {}))
+    note = {"event": event, "status": status, "cause": observe.scrub(cause[:_LONGEST]), "mend": mend}
+    note |= {name: str(known[name])[:_LONGEST] for name in _TOLD if known.get(name) is not None}
+    size = _NOTE + sum(len(text) for text in note.values() if isinstance(text, str))
+    plane_of(request).recent.keep(
+        f"{status} {event} {cause[:_KIND]}", request_id_of(request).encode("utf-8", "surrogateescape"), note, size
+    )
 
 
 def address_of(request: web.Request) -> str:

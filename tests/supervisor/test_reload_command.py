@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.supervisor.control import _ASKED, _name
+from gateway.supervisor.control import _name
 from tests.serving import PROGRAM, ROOT, Gateway, serving, until
 from tests.system_users import ORDINARY, as_root
 
@@ -203,7 +203,7 @@ async def test_only_root_and_the_gateways_own_user_can_reload_it(tmp_path: Path,
     async with serving(tmp_path, dsn=database, workers=1, routes=[ROUTE]) as gateway:
         await until(lambda: any(line["event"] == "serving" for line in gateway.logs))
         name = _name(gateway.config).replace("\0", "@")
-        asked = ["/usr/bin/python3", "-c", _STRANGER, name, _ASKED.decode()]
+        asked = ["/usr/bin/python3", "-c", _STRANGER, name, "reload\n"]
         answers = [await asyncio.to_thread(_as, user, asked) for user in (account.pw_uid, 0)]
         assert answers[0] == ""
         assert json.loads(answers[1]) == {"changed": [], "faults": []}

@@ -1,0 +1,352 @@
+"""What became of a call, step by step: worked out from how it ended, by the same tables that decided it.
+
+    head        its bytes were read as a request
+    route       one canonical target, held against the routes
+    credential  one credential, of a scheme that the route takes
+    token       known and live, and of the scheme's kind
+    signature   signed calls: proof, algorithm, draft, time, stated hash
+    scope       meant for this route, and enough for the method
+    body        within the route's bound, and the one that was signed
+    nonce       signed calls: spent for the first time
+    upstream    one took the call, and answered
+    answer      it went out whole
+
+A call is refused or fails at one of them; those before it passed, and those behind were not reached. Nothing is told
+that a secret could stand in: see `proxy.decisions` for what is kept.
+"""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Final, Literal, NamedTuple
+
+from gateway.guard import Allowed, Refused, kind_of
+from gateway.model import format_scope
+from gateway.observe import scrub
+from gateway.proxy.calls import place_of
+from gateway.proxy.decisions import Asked, Decision
+from gateway.proxy.dispatch import Dispatcher
+from gateway.proxy.finished import Finished
+from gateway.routing import Look, Route
+
+Outcome = Literal["passed", "refused", "failed", "not needed", "not reached"]
+
+STEPS: Final = ("head", "route", "credential", "token", "signature", "scope", "body", "nonce", "upstream", "answer")
+# Where the guard refuses, by the kind of its refusal (`guard.refusing`); what else it says of a credential is of the
+# token.
+_GUARDS: Final = {
+    "credential": (
+        "token in the query",
+        "more than one credential",
+        "no credential",
+        "a scheme that the route",
+        "a MAC credential of drafts",
+        "malformed credential",
+    ),
+    "signature": (
+        "wrong MAC",
+        "algorithm is not",
+        "draft is not",
+        "timestamp",
+        "signature expired",
+        "no body hash",
+        "body hash",
+    ),
+    "scope": ("audience", "lacks"),
+    "body": ("the body does not fit",),
+    "nonce": ("replayed nonce", "stale nonce"),
+}
+_STEP_OF_KIND: Final = {kind: step for step, kinds in _GUARDS.items() for kind in kinds}
+# Where the proxy refuses what has a route, by status; a 503 without an upstream is the guard's.
+_STEP_OF_STATUS: Final = {400: "body", 408: "body", 413: "body", 502: "upstream", 503: "upstream", 504: "upstream"}
+_SIGNED: Final = ("mac", "signature")
+_LEFT: Final = (
+    "the client left before its answer was complete",
+    "see by the times which side was slow; the client's own time limit may be shorter than the route's",
+)
+_OWN_LOG: Final = "see the upstream's own log, which knows the call by its X-Request-Id, the request_id"
+_REFUSED_BY_PAGES: Final = "see what the authorization server's log says of this request_id"
+
+
+class Step(NamedTuple):
+    """One step of a call, how it went, and what there is to say of it."""
+
+    step: str
+    outcome: Outcome
+    text: str
+
+
+class Case(NamedTuple):
+    """A call to be explained: `finished` is how it ended, and None where it was never made. `target` is what the
+    upstream would get."""
+
+    asked: Asked | None
+    route: Route | None
+    allowed: Allowed | None
+    refused: Refused | None
+    finished: Finished | None
+    target: bytes = b""
+
+
+def explanation(at: float, decision: Decision, dispatcher: Dispatcher) -> dict[str, object]:
+    """What there is to tell of a call that had ended at `at` (seconds since 1970), as something that JSON has."""
+    finished, asked = decision
+    refused = finished.refused
+    allowed = finished.allowed
+    identity = (None if refused is None else refused.identity) or (None if allowed is None else allowed.identity)
+    cause, mend = _cause(finished, dispatcher)
+    case = Case(asked, finished.route, allowed, refused, finished)
+    return {
+        "at": datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "outcome": _outcome(finished, dispatcher),
+        "status": finished.status or None,
+        "cause": cause,
+        "mend": mend,
+        "told": None if refused is None else refused.description,
+        "route": None if finished.route is None else finished.route.name,
+        "address": finished.client,
+        "client_id": None if identity is None else identity.client_id,
+        "subject": None if identity is None else identity.subject,
+        "username": None if identity is None else identity.username,
+        "upstream": place_of(finished.upstream) or None,
+        "received": finished.received,
+        "sent": finished.sent,
+        "seconds": {name: round(taken, 6) for name, taken in _times(finished).items()},
+        "routes": routes_looked_at(asked, dispatcher),
+        "steps": [step._asdict() for step in steps(case, dispatcher)],
+    }
+
+
+def routes_looked_at(asked: Asked | None, dispatcher: Dispatcher) -> list[dict[str, object]]:
+    """The routes that a call was held against, the match last if there is one."""
+    return [
+        {
+            "route": look.route.name,
+            "path": look.route.path.decode(),
+            "host": None if look.route.host is None else look.route.host.decode(),
+            "matches": not look.why_not,
+            "why_not": look.why_not or None,
+        }
+        for look in _looks(asked, dispatcher)
+    ]
+
+
+def steps(case: Case, dispatcher: Dispatcher) -> list[Step]:
+    """The steps of a call, in their order."""
+    failing = _failing(case)
+    reached = len(STEPS) if failing is None else STEPS.index(failing)
+    made: list[Step] = []
+    for place, name in enumerate(STEPS if case.finished is not None else STEPS[:-1]):
+        if place < reached:
+            made.append(_passed(name, case, dispatcher))
+        elif place == reached:
+            made.append(_stopped(name, case, dispatcher))
+        else:
+            spent = name == "nonce" and case.allowed is not None  # before its body was looked at
+            made.append(_passed(name, case, dispatcher) if spent else Step(name, "not reached", ""))
+    return made
+
+
+# -- where it ended --------------------------------------------------------------------------------------------------
+
+
+def _failing(case: Case) -> str | None:
+    """The step at which a call was refused or failed."""
+    finished, refused = case.finished, case.refused
+    if finished is not None and not finished.complete and (refused is None or finished.status != refused.status):
+        return "answer" if finished.status else _left_at(finished)
+    if refused is None:
+        return "upstream" if finished is not None and finished.status >= 400 else None
+    if case.asked is None:
+        return "head"
+    if case.route is None:
+        return "route"
+    if refused.status == 503 and not refused.upstream:  # no database
+        return "token" if refused.identity is None else "nonce"
+    kind = kind_of(refused)
+    if kind in _STEP_OF_KIND:
+        return _STEP_OF_KIND[kind]
+    if kind != refused.error or refused.status == 401:
+        return "token"
+    if refused.status == 421 or refused.status in (404, 501):
+        return "route"
+    return _STEP_OF_STATUS.get(refused.status, "upstream")
+
+
+def _left_at(finished: Finished) -> str:
+    """What was under way when the client left."""
+    return "upstream" if finished.connected or finished.judged else "token"
+
+
+def _outcome(finished: Finished, dispatcher: Dispatcher) -> str:
+    if finished.status == 0:
+        return "left"
+    own = finished.route is not None and dispatcher.is_own(finished.route)
+    refused = finished.refused
+    if refused is not None and finished.complete:
+        return "failed" if refused.status >= 500 else "refused"
+    if not finished.complete or finished.status >= 500:
+        return "failed"
+    return "refused" if own and finished.status >= 400 else "passed"
+
+
+def _cause(finished: Finished, dispatcher: Dispatcher) -> tuple[str | None, str | None]:
+    """Why a call did not pass, and what to do about it; nothing where it did."""
+    refused = finished.refused
+    if refused is not None:
+        return scrub(refused.cause or refused.description), refused.mend or None
+    if not finished.complete:
+        return _LEFT
+    if finished.status < 400:
+        return None, None
+    if finished.route is not None and dispatcher.is_own(finished.route):
+        return f"the authorization server answered {finished.status}", _REFUSED_BY_PAGES
+    return f"the upstream answered {finished.status} by itself", _OWN_LOG
+
+
+# -- what there is to say --------------------------------------------------------------------------------------------
+
+
+def _stopped(name: str, case: Case, dispatcher: Dispatcher) -> Step:
+    finished, refused = case.finished, case.refused
+    if finished is not None:
+        outcome: Outcome = "failed" if name == "answer" or finished.status >= 500 or not finished.status else "refused"
+        cause = _cause(finished, dispatcher)[0] or ""
+        if name == "answer":
+            return Step(name, outcome, f"{finished.status}, cut off after {_bytes(finished.sent)}: {cause}")
+        place = _place(finished) if name == "upstream" and not cause.startswith(finished.upstream or ":") else ""
+        return Step(name, outcome, f"{place}: {cause}" if place else cause)
+    if refused is None:
+        return Step(name, "failed", "")
+    return Step(name, "failed" if refused.status >= 500 else "refused", scrub(refused.cause or refused.description))
+
+
+def _passed(name: str, case: Case, dispatcher: Dispatcher) -> Step:
+    asked, route, allowed = case.asked, case.route, case.allowed
+    public = route is not None and not route.schemes
+    signed = asked is not None and any(scheme in _SIGNED for scheme in asked.schemes)
+    match name:
+        case "head":
+            return Step(name, "passed", _head(asked, case.finished))
+        case "route":
+            return Step(name, "passed", _route(route, asked))
+        case "credential" | "token" | "scope" if public:
+            return Step(name, "not needed", "the route is public")
+        case "signature" | "nonce" if public or not signed:
+            return Step(name, "not needed", "")
+        case "credential":
+            return Step(name, "passed", "" if asked is None else ", ".join(asked.schemes))
+        case "token":
+            return Step(name, "passed", _token(allowed, case.refused, asked))
+        case "signature":
+            return Step(name, "passed", "it fits the request")
+        case "scope":
+            return Step(name, "passed", _scope(route, asked, allowed))
+        case "body":
+            return Step(name, "passed", _body(asked, route, dispatcher))
+        case "nonce":
+            return Step(name, "passed", "spent, for the first time" if case.finished else "not spent by this")
+        case "upstream":
+            return Step(name, "passed", _upstream(case))
+        case _:
+            return _answer(case.finished)
+
+
+def _head(asked: Asked | None, finished: Finished | None) -> str:
+    if asked is None:
+        return ""
+    host = _shown(asked.host) or "no host"
+    fields = _count(asked.fields, "field")
+    said = f"{_shown(asked.method)} for {host}, HTTP/1.{asked.minor_version}, {fields}, {_length(asked)}"
+    if finished is None:
+        return said
+    through = "" if finished.client == finished.peer.address else f", through {finished.peer.address}"
+    return f"{said}, from {finished.client}{through}"
+
+
+def _route(route: Route | None, asked: Asked | None) -> str:
+    if route is None or asked is None:
+        return ""
+    path = f"{scrub(_shown(asked.path))}{'…' if asked.cut else ''}{'?…' if asked.queried else ''}"
+    return f"{path} belongs to {route.name}"
+
+
+def _token(allowed: Allowed | None, refused: Refused | None, asked: Asked | None) -> str:
+    identity = (None if allowed is None else allowed.identity) or (None if refused is None else refused.identity)
+    digest = (b"" if allowed is None else allowed.digest) or (b"" if asked is None else asked.token)
+    parts = [f"sha256 {digest.hex()[:12]}…"] if digest else []
+    if identity is not None:
+        parts.append(f"client {identity.client_id}")
+        parts += [] if identity.subject == identity.client_id else [f"user {identity.username or identity.subject}"]
+    if allowed is not None and allowed.expires_at is not None:
+        parts.append(f"until {allowed.expires_at:%Y-%m-%dT%H:%M:%SZ}")
+    return ", ".join(parts)
+
+
+def _scope(route: Route | None, asked: Asked | None, allowed: Allowed | None) -> str:
+    if route is None or asked is None:
+        return ""
+    needed = format_scope(route.scopes_for(asked.method.decode("latin-1")))
+    if allowed is None:
+        return f"needed: {needed or 'none'}"
+    return f"needed: {needed or 'none'}; the token has {format_scope(allowed.scopes) or 'none'}"
+
+
+def _body(asked: Asked | None, route: Route | None, dispatcher: Dispatcher) -> str:
+    if asked is None or route is None:
+        return ""
+    return f"{_length(asked)}; the route takes {_bytes(dispatcher.terms_of(route).max_body)}"
+
+
+def _upstream(case: Case) -> str:
+    finished, route = case.finished, case.route
+    if finished is not None:
+        return f"{_place(finished)} answered {finished.status}"
+    if route is None or case.asked is None:
+        return ""
+    return f"{', '.join(map(place_of, route.upstreams))} would get {_shown(case.asked.method)} {_shown(case.target)}"
+
+
+def _place(finished: Finished) -> str:
+    after = f" (connected after {_ms(finished.connected)})" if finished.connected else ""
+    return f"{place_of(finished.upstream)}{after}" if finished.upstream else ""
+
+
+def _answer(finished: Finished | None) -> Step:
+    if finished is None:
+        return Step("answer", "not reached", "")
+    return Step("answer", "passed", f"{finished.status}, {_bytes(finished.sent)}, after {_ms(finished.seconds)}")
+
+
+def _times(finished: Finished) -> dict[str, float]:
+    """When each phase ended that the call came through, in seconds since it began."""
+    phases = {"judged": finished.judged, "connected": finished.connected, "answered": finished.answered}
+    return {name: taken for name, taken in phases.items() if taken} | {"all": finished.seconds}
+
+
+def _looks(asked: Asked | None, dispatcher: Dispatcher) -> Iterable[Look]:
+    if asked is None or asked.cut:
+        return ()
+    return dispatcher.looked_at(asked.method, asked.host, asked.path)
+
+
+def _length(asked: Asked) -> str:
+    if asked.length is None:
+        return "a body in chunks"
+    return f"a body of {_bytes(asked.length)}" if asked.length else "no body"
+
+
+def _bytes(count: int) -> str:
+    return _count(count, "byte")
+
+
+def _count(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
+def _ms(seconds: float) -> str:
+    return f"{seconds * 1000:.1f} ms"
+
+
+def _shown(raw: bytes) -> str:
+    """Bytes of a stranger's, in ASCII."""
+    return raw.decode("ascii", "backslashreplace")

@@ -1,0 +1,130 @@
+"""`gateway routes test`: what would become of a call that was never made."""
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.cli.conftest import Terminal, matches
+
+UPSTREAM = {"upstreams": ["http://127.0.0.1:9"]}
+ROUTES: list[dict[str, Any]] = [
+    {**UPSTREAM, "name": "notes", "path": "/api/notes", "auth": ["bearer", "mac"], "strip_prefix": "/api"},
+    {**UPSTREAM, "name": "write", "path": "/api/write", "auth": ["bearer"], "scopes": ["notes:write"]},
+    {**UPSTREAM, "name": "public", "path": "/public", "auth": "none", "methods": ["GET", "PUT"], "max_body": "1KiB"},
+    {**UPSTREAM, "name": "hosted", "path": "/public", "auth": "none", "hosts": ["other.example.com"]},
+]
+SCOPES = {"notes:read": "Read your notes", "notes:write": "Write notes"}
+
+
+@pytest.fixture
+def routed(gateway: Terminal) -> Terminal:
+    """A terminal with routes; the database is only asked for tokens."""
+    gateway.rewrite({"scopes": SCOPES, "routes": ROUTES})
+    return gateway
+
+
+def judged(terminal: Terminal, *arguments: str, text: str = "") -> tuple[int, Any]:
+    """The exit code and what would become of the call."""
+    answer = terminal("routes", "test", *arguments, "--json", text=text)
+    assert answer.err == ""
+    return answer.code, json.loads(answer.out)
+
+
+def stopped(told: Any) -> str | None:
+    """The step at which it would be refused."""
+    return next((step["step"] for step in told["steps"] if step["outcome"] in ("refused", "failed")), None)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "route", "status", "step", "cause"),
+    [
+        (("GET", "/public/1?x=1"), "public", None, None, ""),
+        (("GET", "https://other.example.com/public"), "hosted", None, None, ""),
+        (("PUT", "/public", "--header", "Content-Length: 1024"), "public", None, None, ""),
+        (("PUT", "/public", "--header", "Content-Length: 1025"), "public", 413, "body", "larger than 1024"),
+        (("POST", "/public"), None, 405, "route", "does not support that method"),
+        (("GET", "/nothing"), None, 404, "route", "Nothing is served"),
+        (("GET", "/public/../api"), None, 400, "route", "dot segment"),
+        (("GET", "https://evil.test/oauth2/token"), None, 421, "route", "api.example.com"),
+        (("GET", "/api/notes"), "notes", 401, "credential", "no credential"),
+        (("GET", "/api/notes?access_token=x"), "notes", 400, "credential", "token in the query"),
+        (("GET", "/api/notes", "--token", "gwa_abc"), "notes", 401, "token", "invented token"),
+        (("GET", "/api/notes", "--header", "Authorization: Basic YTpi"), "notes", 401, "credential", "a scheme"),
+        (("GET", "/public", "--header", "Host: a b"), None, 400, "head", "Host"),
+        (("GET", "/public", "--header", "X_Y: 1"), None, 400, "head", "underscore"),
+        (("G ET", "/public"), None, 400, "head", "request line"),
+        (("", "/public"), None, 400, "head", "request line"),
+    ],
+)
+def test_call_is_judged_as_the_gateway_would(
+    routed: Terminal, arguments: tuple[str, ...], route: str | None, status: int | None, step: str | None, cause: str
+) -> None:
+    code, told = judged(routed, *arguments)
+    assert (code, told["route"], told["status"], stopped(told)) == (0 if step is None else 1, route, status, step)
+    assert cause in (told["cause"] or "")
+    assert bool(told["mend"]) == (step is not None)
+
+
+def test_file_alone_decides_where_no_token_is_named(routed: Terminal) -> None:
+    nowhere = {"url": "postgresql://nobody@127.0.0.1:1/none"}
+    routed.rewrite({"scopes": SCOPES, "routes": ROUTES, "database": nowhere})
+    assert judged(routed, "GET", "/public")[0] == 0
+    assert judged(routed, "GET", "/api/notes")[1]["status"] == 401
+    assert "database.url" in routed("routes", "test", "GET", "/api/notes", "--token", "x").err
+
+
+def test_token_that_fits_passes_and_is_told_by_its_digest_alone(routed: Terminal) -> None:
+    client = routed.client("--scope", "notes:read")
+    token = routed("token", "issue", "--client", client["client_id"], "--json").json["access_token"]
+    code, told = judged(routed, "GET", "/api/notes/1", "--token", "-", text=token + "\n")
+    assert (code, told["outcome"]) == (0, "would pass")
+    steps = {step["step"]: step["text"] for step in told["steps"]}
+    assert client["client_id"] in steps["token"]
+    assert steps["upstream"] == "127.0.0.1:9 would get GET /notes/1"
+    assert token not in json.dumps(told)
+    code, told = judged(routed, "GET", "/api/write", "--token", token)
+    assert (code, told["status"], told["cause"], told["scopes"]) == (1, 403, "lacks notes:write", ["notes:write"])
+    routed("token", "revoke", token)
+    assert judged(routed, "GET", "/api/notes", "--token", token)[1]["cause"] == "revoked token"
+
+
+def test_signed_call_is_judged_and_its_nonce_stays(routed: Terminal) -> None:
+    client = routed.client("--token-type", "mac")
+    issued = routed("token", "issue", "--client", client["client_id"], "--json").json
+    url = "https://api.example.com/api/notes"
+    named = ("--id", issued["access_token"], "--key", issued["mac_key"], "--method", "GET", "--url", url)
+    field = f"Authorization: {routed('mac', 'sign', *named, '--json').json['authorization']}"
+    for _ in range(2):
+        assert judged(routed, "GET", url, "--header", field)[0] == 0
+    code, told = judged(routed, "GET", url + "/other", "--header", field)
+    assert (code, told["cause"], stopped(told)) == (1, "wrong MAC", "signature")
+
+
+def test_lines_say_what_would_happen_and_what_to_do(routed: Terminal) -> None:
+    answer = routed("routes", "test", "POST", "/public")
+    assert (answer.code, answer.err) == (1, "")
+    lines = [line.split(maxsplit=1) for line in answer.out.splitlines() if line]
+    assert ["outcome", "would be refused"] in lines
+    assert ["public", "(/public) does not match: it is for GET, PUT"] in lines
+    assert any(line[0] == "mend" for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("GET", "api.example.com/x"), "URL 'api.example.com/x': is neither a path"),
+        (("GET", "ftp://a/x"), "URL 'ftp://a/x': is neither a path"),
+        (("GET", "http:///x"), "URL 'http:///x': needs a host"),
+        (("GET", "http://u:p@a/x"), "needs a host and no credentials"),
+        (("GET", "http://[::1/x"), "URL 'http://\\[::1/x': "),
+        (("GET", "/x\r\nHost: evil"), "has a line end in it"),
+        (("GET", "/x", "--header", "a: b\r\nc: d"), "has a line end in it"),
+        (("GET", "/x", "--header", "hush"), "--header: has no colon"),
+    ],
+)
+def test_what_is_no_call_is_refused_in_one_line(routed: Terminal, arguments: tuple[str, ...], told: str) -> None:
+    fault = routed("routes", "test", *arguments).fault
+    assert matches(told, fault)
+    assert fault.isprintable()
+    assert "hush" not in fault
