@@ -40,7 +40,6 @@ _MAY_BE_LEFT_OUT = re.compile(
     r"|only root can act for other users"
     r"|(systemd-analyze|docker-compose) is not installed"
     r"|PostgreSQL 15 is not installed, of which an old database could be made"
-    r"|systemd-analyze is not installed"
     r"|other users cannot go to .*|no interpreter is in other users' reach"  # the checkout lies in somebody's home
 )
 

@@ -120,12 +120,18 @@ async def back_up(dsn: str, file: Path) -> Manifest:
 
 
 async def back_up_into(dsn: str, out: IO[bytes]) -> Manifest:
-    """The same into an open file."""
-    async with (
-        opened(dsn, "gateway-backup") as connection,
-        connection.transaction(isolation="repeatable_read", readonly=True),
-    ):
-        return await write(connection, out)
+    """The same into an open file.
+
+    The locks come before the moment that is read, or a restore under way would end after that moment: its tables would
+    be found, and nothing in them.
+    """
+    async with opened(dsn, "gateway-backup") as connection:
+        await migrations.history(connection)
+        names = [row["name"] for row in await connection.fetch(_COLUMNS, migrations.made())]
+        async with connection.transaction(isolation="repeatable_read", readonly=True):
+            if names:
+                await connection.execute(f"lock table {', '.join(names)} in access share mode")
+            return await write(connection, out)
 
 
 async def write(connection: Connection, out: IO[bytes]) -> Manifest:

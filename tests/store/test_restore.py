@@ -1,5 +1,6 @@
 """A backup brought back: what lives then, what stays ended, and what may not pass twice."""
 
+import asyncio
 import hashlib
 import json
 import random
@@ -19,12 +20,14 @@ from gateway.errors import FaultyConfiguration, OperatorError
 from gateway.guard.nonces import Nonces, Spending
 from gateway.model import Client
 from gateway.store import Store, backup, migrations
+from gateway.store import restore as restoring
 from gateway.store.backup import Backup, back_up
 from gateway.store.migrations import Migration, migrate
 from gateway.store.restore import Order, Report, require_key, restore
 from gateway.store.revival import Fate
 from tests.counts import scaled
 from tests.databases import made
+from tests.serving import until
 from tests.store.rig import NEW_CLIENT, Rig, count, everything, fetch, outcome
 
 SKEW = 60.0
@@ -588,6 +591,34 @@ async def test_a_database_that_is_newer_or_has_no_schema_is_not_backed_up(
         with pytest.raises(OperatorError, match=told):
             await back_up(dsn, file)
     assert list(file.parent.iterdir()) == []
+
+
+async def test_a_backup_during_a_restore_waits_for_it_and_is_whole(
+    rig: Rig, database: str, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await back_up(database, file)
+    loaded, go_on, recorded = asyncio.Event(), asyncio.Event(), restoring._record
+
+    async def record(*arguments: Any) -> None:
+        loaded.set()
+        await go_on.wait()
+        await recorded(*arguments)
+
+    monkeypatch.setattr(restoring, "_record", record)
+    running = asyncio.create_task(restored(database, file))
+    await loaded.wait()
+    second = asyncio.create_task(back_up(database, file.with_name("second")))
+    waiting = (
+        "select count(*) from pg_stat_activity where application_name = 'gateway-backup' and wait_event_type = 'Lock'"
+    )
+
+    async def waits() -> bool:
+        return bool((await fetch(database, waiting))[0][0])
+
+    await until(waits)
+    go_on.set()
+    await running
+    assert (await second).rows("users") == 1
 
 
 async def test_a_lock_that_is_not_given_up_is_told(
