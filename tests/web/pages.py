@@ -62,7 +62,8 @@ async def shots(page: Page, plane: Plane, client: Client) -> AsyncIterator[str]:
 
 
 async def found_by_axe(page: Page) -> list[str]:
-    await page.evaluate(_AXE)
+    if not await page.evaluate("'axe' in window"):
+        await page.evaluate(_AXE)
     found = await page.evaluate("axe.run()")
     return [f"{rule['id']}: {node['html']}" for rule in found["violations"] for node in rule["nodes"]]
 
