@@ -8,7 +8,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from gateway.app.process import Service, give_up_root, store_of
 from gateway.config import compile_routes
 from gateway.guard import Guard
+from gateway.lines import Lines, target_of
 from gateway.proxy import Handover, Proxy
+from gateway.proxy.access_log import AccessLog
 from gateway.supervisor.channel import Drain, Start
 from gateway.supervisor.connections import ACCESS_POOL
 from gateway.supervisor.listening import BACKLOG
@@ -30,6 +32,9 @@ async def serving(start: Start, listener: socket.socket) -> AsyncIterator[Servic
         handover = None if start.handover is None else Handover.inherited(*start.handover)
         if handover is not None:
             stack.callback(handover.close)
+        lines = None if config.log.access == "off" else Lines(target_of(config.log.access_file, start.settings.base))
+        if lines is not None:
+            stack.callback(lines.close)
         proxy = Proxy(
             routes=compile_routes(config),
             config=config,
@@ -38,6 +43,8 @@ async def serving(start: Start, listener: socket.socket) -> AsyncIterator[Servic
             refusal_page=page,
         )
         stack.callback(proxy.close)
+        if config.log.access != "off" and lines is not None:
+            proxy.listeners.append(AccessLog(lines.add, config.log.access, config.log.sample).hear)
         server = await asyncio.get_running_loop().create_server(
             proxy.front, sock=listener, backlog=BACKLOG, start_serving=False
         )
@@ -58,4 +65,9 @@ async def serving(start: Start, listener: socket.socket) -> AsyncIterator[Servic
             proxy.report()
             store.report()
 
-        yield Service(accept, server.close, drain, report, proxy.recall)
+        reopen = lines.reopen if lines is not None else _nothing
+        yield Service(accept, server.close, drain, report, reopen, proxy.recall)
+
+
+def _nothing() -> None:
+    """There is no access log to open again."""

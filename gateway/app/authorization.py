@@ -53,7 +53,7 @@ async def serving(start: Start, listener: socket.socket) -> AsyncIterator[Servic
             app[PLANE].passwords.report()
             store.report()
 
-        yield Service(server.start_serving, server.close, _nothing_to_drain, report, app[PLANE].recall)
+        yield Service(server.start_serving, server.close, _nothing_to_drain, report, lambda: None, app[PLANE].recall)
 
 
 async def _nothing_to_drain(_drain: Drain) -> None:

@@ -22,20 +22,33 @@ from typing import Any, Final, cast
 from gateway import figures, memory, observe
 from gateway.crypto import Keyring
 from gateway.store import Store, queries
-from gateway.supervisor.channel import HEARTBEAT, Alive, Channel, Closed, Drain, Ready, Recall, Recalled, Serve, Start
+from gateway.supervisor.channel import (
+    HEARTBEAT,
+    Alive,
+    Channel,
+    Closed,
+    Drain,
+    Ready,
+    Recall,
+    Recalled,
+    Reopen,
+    Serve,
+    Start,
+)
 from gateway.supervisor.lifeline import become, die_with_parent, is_child_of
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A plane's listener, as its process uses it. `accept` begins to take connections, `close` takes no
-    more, `drain` lets what is in flight end, `report` says in the figures what there is, and `recall` tells what is
-    remembered of a call, as something that JSON has."""
+    """A plane's listener, as its process uses it. `accept` begins to take connections, `close` takes no more, and
+    `drain` lets what is in flight end; `report` says in the figures what there is, `reopen` goes on at what has the
+    access log's name now, and `recall` tells what is remembered of a call, as something that JSON has."""
 
     accept: Callable[[], Awaitable[None]]
     close: Callable[[], None]
     drain: Callable[[Drain], Awaitable[None]]
     report: Callable[[], None]
+    reopen: Callable[[], None]
     recall: Callable[[str], object]
 
 
@@ -111,15 +124,17 @@ async def _obey(serving: Serving, listener: socket.socket, control: socket.socke
     accepting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     ending: asyncio.Future[Drain] = asyncio.get_running_loop().create_future()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, _end, ending, _DRAIN)
-    recall: asyncio.Future[Callable[[str], object]] = asyncio.get_running_loop().create_future()
-    listening = asyncio.create_task(_listen(channel, accepting, ending, recall))
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, lambda: None)  # before there is a log
+    services = list[Service]()  # ours, once it is there
+    listening = asyncio.create_task(_listen(channel, accepting, ending, services))
     listening.add_done_callback(lambda done: _end_without_channel(done, ending))
     beating = asyncio.create_task(_send_heartbeats(channel))
     reporting: asyncio.Task[None] | None = None
     try:
         async with serving(start, listener) as service:
-            recall.set_result(service.recall)
             _settle()
+            asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, service.reopen)
+            services.append(service)
             channel.send(Ready())
             reporting = asyncio.create_task(_report(service))
             await asyncio.wait((accepting, ending), return_when=asyncio.FIRST_COMPLETED)
@@ -163,16 +178,20 @@ async def _listen(
     channel: Channel,
     accepting: asyncio.Future[None],
     ending: asyncio.Future[Drain],
-    recall: "asyncio.Future[Callable[[str], object]]",
+    services: Sequence[Service],
 ) -> None:
     """Follow the supervisor; when it is gone, nothing is left to do."""
     while (message := await channel.receive()) is not None:
         if isinstance(message, Drain):
             _end(ending, message)
+        elif isinstance(message, Reopen):
+            for service in services:
+                service.reopen()
         elif isinstance(message, Serve) and not accepting.done():
             accepting.set_result(None)
-        elif isinstance(message, Recall) and recall.done():  # a worker is asked once it is ready
-            channel.send(Recalled(message.number, _recalled(recall.result(), message.request_id)))
+        elif isinstance(message, Recall):
+            for service in services:
+                channel.send(Recalled(message.number, _recalled(service.recall, message.request_id)))
     log.error("the supervisor is gone, so this worker ends")
     sys.stderr.flush()
     os._exit(1)

@@ -31,6 +31,8 @@ _WANTED: Final = {
     "string_type": "must be text in quotes",
     "bool_type": "must be true or false, without quotes",
     "int_type": "must be a whole number, without quotes",
+    "float_type": "must be a number, without quotes",
+    "finite_number": "must be a number",
     "tuple_type": "must be an array in [ ]",
     "dict_type": "must be a table",
     "model_type": "must be a table",

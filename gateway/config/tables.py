@@ -31,6 +31,7 @@ from gateway.config.values import (
     HelpText,
     HostName,
     ListenAddress,
+    LogFile,
     Method,
     MethodOrStar,
     Name,
@@ -349,6 +350,19 @@ class Passwords(Table):
     10,000 most used ones are refused as well."""
 
 
+class Log(Table):
+    """What is written of calls. The gateway's own log always goes to stderr."""
+
+    access: Literal["off", "json", "combined"] = "off"
+    """One line for each call when it has ended, also where it was refused or its client left; no secrets, and of
+    queries the names alone. docs/operation.md has the fields."""
+    access_file: LogFile = "-"
+    """Where these lines go: `"-"` for stderr; a file, which is opened again on SIGUSR1; `"syslog:"` for this machine's,
+    `"syslog:/run/other.sock"` or, over UDP, `"syslog:HOST:PORT"`."""
+    sample: Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)] = 1.0
+    """The share of the calls that passed which get a line; what failed always does."""
+
+
 class Branding(Table):
     """What people see on the pages."""
 
@@ -381,6 +395,7 @@ class Config(Table):
     only; without any here, scopes are made by `gateway scope create`."""
     routes: Annotated[tuple[Route, ...], array()] = ()
     passwords: Passwords = written({})
+    log: Log = written({})
     branding: Branding = written({})
 
 

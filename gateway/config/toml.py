@@ -9,7 +9,7 @@ _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
 def toml(value: object) -> str:
     """A value in one line, as it would stand behind `key =`."""
-    if isinstance(value, bool | str | int):
+    if isinstance(value, bool | str | int | float):
         return json.dumps(value, ensure_ascii=False)
     if isinstance(value, Mapping):
         return f"{{ {', '.join(f'{key(name)} = {toml(part)}' for name, part in value.items())} }}"

@@ -210,6 +210,17 @@ def _file_name(value: object) -> str:
     return text
 
 
+def _log_file(value: object) -> str:
+    text = _file_name(value)
+    place = text.removeprefix("syslog:")
+    if place in (text, "") or place.startswith("/"):
+        return text
+    found = _AUTHORITY.fullmatch(place)
+    if found is None or not is_host(found[1]) or not 1 <= int(found[2] or 0) <= 65535:
+        raise Wanted('must be "syslog:", "syslog:/SOCKET" or "syslog:HOST:PORT"')
+    return text
+
+
 def _environment_name(value: object) -> str:
     if not isinstance(value, str) or _ENVIRONMENT_NAME.fullmatch(value) is None:
         raise ValueError('must be the name of an environment variable, such as "GATEWAY_MASTER_KEY"')
@@ -267,6 +278,7 @@ Name = Annotated[str, Written(_words(100), "text of up to 100 characters")]
 Description = Annotated[str, Written(_words(200), "text of up to 200 characters")]
 HelpText = Annotated[str, Written(_words(500, lines=True), "text of up to 500 characters")]
 FileName = Annotated[str, Written(_file_name, "file name")]
+LogFile = Annotated[str, Written(_log_file, '"-", a file name, or "syslog:"')]
 EnvironmentName = Annotated[str, Written(_environment_name, "name of an environment variable", _ENVIRONMENT_NAME)]
 UserName = Annotated[str, Written(_user_name, "system user", _USER_NAME)]
 Colour = Annotated[str, Written(_colour, "colour", _COLOUR)]

@@ -541,28 +541,25 @@ class Exchange:
             self._tell(status, refused, complete, place, ended)
 
     def _tell(self, status: int, refused: Refused | None, complete: bool, upstream: str, ended: float) -> None:
-        began = self._began
-        sent_at, answered_at = self._sent_at, self._answered_at
-
-        def after(moment: float) -> float:
-            return moment - began if moment else 0.0
-
-        finished = Finished(
-            request_id=self.request_id,
-            head=self.head,
-            peer=self._client.peer,
-            client=self._engine.dispatcher.client(self.head, self._client.peer),
-            route=self.to.route,
-            allowed=self.allowed,
-            upstream=upstream or ("" if refused is None else refused.upstream),
-            status=status,
-            refused=refused,
-            complete=complete,
-            received=self._body_size,
-            sent=0 if self._relay is None else self._relay.sent,
-            judged=after(self._judged_at or sent_at),
-            connected=after(sent_at),
-            answered=after(answered_at or (ended if complete and refused is None else 0.0)),
-            seconds=ended - began,
+        began, sent_at, peer = self._began, self._sent_at, self._client.peer
+        judged_at = self._judged_at or sent_at
+        answered_at = self._answered_at or (ended if complete and refused is None else 0.0)
+        finished = Finished(  # by place, since naming them takes as long as all else here
+            self.request_id,
+            self.head,
+            peer,
+            self._engine.dispatcher.client(self.head, peer) if peer.trusted else peer.address,
+            self.to.route,
+            self.allowed,
+            upstream or ("" if refused is None else refused.upstream),
+            status,
+            refused,
+            complete,
+            self._body_size,
+            0 if self._relay is None else self._relay.sent,
+            judged_at - began if judged_at else 0.0,
+            sent_at - began if sent_at else 0.0,
+            answered_at - began if answered_at else 0.0,
+            ended - began,
         )
         self._engine.tell(finished)

@@ -3,6 +3,7 @@
     supervisor → worker    Start   once, first: all that a worker needs, so that it reads no secret that has changed
                                    since, and none stands in its arguments or environment
                            Serve   accept connections
+                           Reopen  write the access log on to what has its file's name now
                            Recall  tell what is remembered of a call
                            Drain   finish what is in flight and end
     worker → supervisor    Ready   once: it can serve
@@ -66,6 +67,11 @@ class Closed:
 
 
 @dataclass(frozen=True, slots=True)
+class Reopen:
+    """Go on with the access log at what has its file's name now."""
+
+
+@dataclass(frozen=True, slots=True)
 class Serve:
     """Accept connections from now on."""
 
@@ -95,7 +101,7 @@ class Drain:
     successors: bool = False
 
 
-Message = Start | Ready | Alive | Closed | Serve | Drain | Recall | Recalled
+Message = Start | Ready | Alive | Closed | Serve | Reopen | Drain | Recall | Recalled
 
 
 class Channel:

@@ -111,6 +111,10 @@ class Generation:
         self.authorization.serve()
         self.access.serve()
 
+    def reopen(self) -> None:
+        """Have all workers open the access log's file again."""
+        self.access.reopen()
+
     def drain(self, seconds: float, *, successors: bool = False) -> None:
         """Let the workers finish what is in flight, for so many seconds; those that still run then are killed. With
         `successors`, connections that are kept go to the workers of the next generation."""

@@ -100,16 +100,17 @@ def _entries(table: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iter
 def _values(table: str, old: Any, new: Any) -> Iterator[str]:
     for key, now in new:
         if (was := getattr(old, key)) != now:
-            yield f"{table}.{key}: {_shown(was)} → {_shown(now)}"
+            unit = "" if (table, key) == ("log", "sample") else "s"
+            yield f"{table}.{key}: {_shown(was, unit)} → {_shown(now, unit)}"
 
 
-def _shown(value: object) -> str:
+def _shown(value: object, unit: str = "s") -> str:
     if value is None:
         return "unset"
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, float):  # every one is a duration
-        return f"{value:g}s"
+    if isinstance(value, float):  # every other one is a duration
+        return f"{value:g}{unit}"
     if isinstance(value, tuple | list):
         text = f"[{', '.join(map(_shown, value))}]"
     elif isinstance(value, Mapping):

@@ -32,6 +32,7 @@ from gateway.observe import Level, get_logger
 from gateway.store import Store
 from gateway.store.migrations import migrate
 from gateway.store.privileges import require_privileges
+from gateway.supervisor.access_file import make_log
 from gateway.supervisor.admin import Health, create_app
 from gateway.supervisor.connections import GENERATIONS, max_connections, needed, require_room, room_in
 from gateway.supervisor.control import Outcome, controlled
@@ -102,6 +103,7 @@ class _Supervisor:
         self._starting = asyncio.current_task()
         for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.add_signal_handler(signum, self._end, signum)
+        loop.add_signal_handler(signal.SIGUSR1, self._reopen)
         if self._reload is not None:
             loop.add_signal_handler(signal.SIGHUP, self._reload_asked.set)
         try:
@@ -127,6 +129,7 @@ class _Supervisor:
             stack.push_async_callback(self._close_store)
             await self._open_store(dsn, self._settings)
             await self._warn(self._settings)
+            make_log(self._settings, self._user)
             folder = stack.enter_context(private_folder(self._user))
             answerers: dict[str, Callable[[str], Awaitable[object]]] = {"explain": self._recall}
             if self._reload is not None:
@@ -246,6 +249,7 @@ class _Supervisor:
         try:
             settings = cast("Callable[[], Settings]", self._reload)()
             require_reloadable(self._settings, settings)
+            make_log(settings, self._user)
             if settings.config.database.embedded:
                 await self._make_room(settings)
             if not await self._database_answers():
@@ -327,6 +331,15 @@ class _Supervisor:
             log.warning("stopping at once", signal=signal.Signals(signum).name)
             for generation in self._lives:
                 generation.kill()
+
+    def _reopen(self) -> None:
+        """Begin the access log's file anew, after it was moved away."""
+        try:
+            make_log(self._settings, self._user)
+        except OperatorError as exc:
+            log.error("the access log cannot be opened again; it goes on where it is", cause=str(exc))
+        for generation in self._lives:
+            generation.reopen()
 
     async def _health(self) -> Health:
         serving = self._generation

@@ -34,6 +34,7 @@ from gateway.supervisor.channel import (
     Ready,
     Recall,
     Recalled,
+    Reopen,
     Serve,
     Start,
 )
@@ -164,6 +165,9 @@ class _Worker:
     def serve(self) -> None:
         self._channel.send(Serve())
 
+    def reopen(self) -> None:
+        self._channel.send(Reopen())
+
     def drain(self, seconds: float, *, successors: bool) -> None:
         self._channel.send(Drain(seconds, successors))
 
@@ -236,6 +240,11 @@ class Workers:
         for worker in self._workers.values():
             if worker.was_ready:
                 worker.serve()
+
+    def reopen(self) -> None:
+        """Have all workers open the access log's file again."""
+        for worker in self._workers.values():
+            worker.reopen()
 
     def drain(self, seconds: float, *, successors: bool = False) -> None:
         """Let the workers finish what is in flight, for so many seconds; those that still run then are killed. With

@@ -1,0 +1,283 @@
+"""Lines for others to keep: to stderr, a file or syslog, in batches, by a thread, so that no call waits for a disk.
+
+    add ──▶ waiting ──▶ a batch, every quarter of a second or 64 KiB ──▶ the thread writes it
+
+What cannot be written is counted and lost, and the gateway serves on: a full disk, a file or a syslog that is gone, or
+one that takes nothing for so long that 4 MiB wait. Each minute of it has one line in the gateway's own log, and all of
+it a figure. A file is opened again when its place has another one or none, and when it is asked for. A line that a full
+disk cut short is ended before the next, so that no two are mixed.
+"""
+
+import asyncio
+import contextlib
+import os
+import socket
+import stat
+import threading
+import time
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Final, Protocol
+
+from gateway.figures import LOG_LINES_LOST
+from gateway.observe import get_logger
+
+STDERR: Final = "-"
+SYSLOG: Final = "syslog:"
+
+_EVERY: Final = 0.25  # seconds
+_BATCH: Final = 64 * 1024
+_BACKLOG: Final = 4 * 1024**2
+_PIPE: Final = 4096  # bytes that a pipe takes whole, so that lines of several processes never mix (pipe(7), PIPE_BUF)
+_SYSLOG_SOCKET: Final = "/dev/log"
+_PRIORITY: Final = 16 * 8 + 6  # local0.info (RFC 5424, section 6.2.1)
+_PATIENCE: Final = 1.0  # seconds for syslog to take a line
+_LAST: Final = 2.0  # seconds for the last lines at the end
+_MINUTE: Final = 60.0
+
+_log = get_logger("gateway.access")
+
+
+class Target(Protocol):
+    """Where lines go. Each of these is called by the thread alone and may wait."""
+
+    def write(self, lines: list[bytes]) -> int:
+        """Write lines, each with its end; how many of them were written whole. Raises OSError when none can be."""
+
+    def reopen(self) -> None:
+        """Begin anew, at what has the name now."""
+
+
+class Lines:
+    """Lines on their way to one place."""
+
+    def __init__(self, target: Target) -> None:
+        self._target: Final = target
+        self._loop: Final = asyncio.get_running_loop()
+        self._waiting: list[bytes] = []
+        self._size = 0  # of what waits
+        self._given = self._done = 0  # bytes in all, by the loop and by the thread
+        self._timer: asyncio.TimerHandle | None = None
+        self._batches: SimpleQueue[list[bytes] | None] = SimpleQueue()
+        self._asked_to_reopen = False
+        self._lost = 0  # since it was told last
+        self._tell_at = 0.0
+        self._thread = threading.Thread(target=self._write_all, name="gateway-lines", daemon=True)
+        self._thread.start()
+
+    def add(self, line: bytes) -> None:
+        """Have a line written, which ends with a line feed and holds no other."""
+        self._waiting.append(line)
+        self._size += len(line)
+        if self._size >= _BATCH:
+            self.flush()
+        elif self._timer is None:
+            self._timer = self._loop.call_later(_EVERY, self.flush)
+
+    def flush(self) -> None:
+        """Have written what waits, by the thread."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        batch, self._waiting = self._waiting, []
+        size, self._size = self._size, 0
+        if self._given - self._done > _BACKLOG:
+            self._lose(len(batch), "what is before them is not written yet")
+        elif batch:
+            self._given += size
+            self._batches.put(batch)
+
+    def reopen(self) -> None:
+        """Write on to what has the file's name now, all that came before to what had it."""
+        self.flush()
+        self._asked_to_reopen = True
+        self._batches.put([])
+
+    def close(self) -> None:
+        """Write the last lines, for some moments at most."""
+        self.flush()
+        self._batches.put(None)
+        self._thread.join(_LAST)
+
+    # -- in the thread --------------------------------------------------------------------------------------------
+
+    def _write_all(self) -> None:
+        while (batch := self._batches.get()) is not None:
+            if not batch and self._asked_to_reopen:
+                self._asked_to_reopen = False
+                self._attempt([], reopen=True)
+            self._attempt(batch)
+            self._done += sum(map(len, batch))
+
+    def _attempt(self, batch: list[bytes], *, reopen: bool = False) -> None:
+        written, cause = 0, "no space"
+        try:
+            if reopen:
+                self._target.reopen()
+            written = self._target.write(batch)
+        except OSError as exc:
+            cause = exc.strerror or str(exc)
+        if (lost := len(batch) - written) or (reopen and cause != "no space"):
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                self._loop.call_soon_threadsafe(self._lose, lost, cause)
+
+    # -- and in the loop again ------------------------------------------------------------------------------------
+
+    def _lose(self, count: int, cause: str) -> None:
+        LOG_LINES_LOST.add(float(count))
+        self._lost += count
+        now = time.monotonic()
+        if now >= self._tell_at:
+            self._tell_at = now + _MINUTE
+            lost, self._lost = self._lost, 0
+            _log.error(
+                "lines of the access log are lost",
+                count=lost,
+                cause=cause,
+                mend="see that what log.access_file names is there, takes lines and has room; it is tried again",
+            )
+
+
+def target_of(place: str, base: Path) -> Target:
+    """Where `log.access_file` leads; relative names start at `base`. Opens nothing."""
+    if place == STDERR:
+        return Stderr()
+    if place.startswith(SYSLOG):
+        return Syslog(place.removeprefix(SYSLOG))
+    return File(base / place)
+
+
+class Stderr:
+    """The stream that the gateway's own log goes to; each write is whole lines, and no more than a pipe takes whole."""
+
+    def __init__(self, descriptor: int = 2) -> None:
+        self._descriptor = descriptor
+
+    def write(self, lines: list[bytes]) -> int:
+        written = 0
+        while written < len(lines):
+            end, size = written, 0
+            while end < len(lines) and (size + len(lines[end]) <= _PIPE or end == written):
+                size += len(lines[end])
+                end += 1
+            try:
+                os.write(self._descriptor, b"".join(lines[written:end]))
+            except OSError:
+                if not written:
+                    raise
+                break
+            written = end
+        return written
+
+    def reopen(self) -> None:
+        """It is whoever started the gateway that has it."""
+
+
+class File:
+    """A file that lines are appended to, by several processes at a time."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._descriptor: int | None = None
+        self._cut = False  # the last line has no end
+
+    def write(self, lines: list[bytes]) -> int:
+        descriptor = self._opened()
+        data = b"".join(lines)
+        written = os.write(descriptor, b"\n" + data if self._cut else data) if data else 0
+        if self._cut and written:
+            self._cut, written = False, written - 1
+        if written == len(data):
+            return len(lines)
+        count = 0
+        for line in lines:  # a full disk took some of it
+            if written < len(line):
+                break
+            written -= len(line)
+            count += 1
+        self._cut = written > 0
+        return count
+
+    def _opened(self) -> int:
+        """The file that has the name now; while it cannot be opened, the one that had it, unless that was removed."""
+        if self._descriptor is not None:
+            with contextlib.suppress(OSError):
+                if os.path.samestat(self._path.stat(), os.fstat(self._descriptor)):
+                    return self._descriptor
+        try:
+            self.reopen()
+        except OSError:
+            if self._descriptor is None or not os.fstat(self._descriptor).st_nlink:
+                raise
+        assert self._descriptor is not None  # noqa: S101 -- it was opened, or raised
+        return self._descriptor
+
+    def reopen(self) -> None:
+        fresh = open_to_append(self._path)
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+        self._descriptor, self._cut = fresh, False
+
+
+def open_to_append(path: Path) -> int:
+    """A descriptor of the file, which is made if it is not there. Raises OSError, also for a pipe that nobody reads."""
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
+    descriptor = os.open(path, flags, 0o640)
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.set_blocking(descriptor, True)
+    return descriptor
+
+
+class Syslog:
+    """A syslog on this machine, by its socket, or on another by UDP: one datagram for each line.
+
+    `where` is nothing for /dev/log, the path of a socket, or HOST:PORT. Its own format on the machine (syslog(3)), that
+    of RFC 5424 over the network.
+    """
+
+    def __init__(self, where: str) -> None:
+        self._where = where or _SYSLOG_SOCKET
+        self._local = self._where.startswith("/")
+        self._socket: socket.socket | None = None
+
+    def write(self, lines: list[bytes]) -> int:
+        head = self._head()
+        for number, line in enumerate(lines):
+            try:
+                if self._socket is None:
+                    self._socket = self._connected()
+                self._socket.send(head + line.rstrip(b"\n"))
+            except OSError:
+                self.reopen()
+                if not number:
+                    raise
+                return number
+        return len(lines)
+
+    def reopen(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    def _connected(self) -> socket.socket:
+        if self._local:
+            made = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+            address: str | tuple[str, int] = self._where
+        else:
+            host, _, port = self._where.rpartition(":")
+            family, kind, _, _, found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_DGRAM)[0]
+            made, address = socket.socket(family, kind), (str(found[0]), int(found[1]))
+        try:
+            made.settimeout(_PATIENCE)
+            made.connect(address)
+        except OSError:
+            made.close()
+            raise
+        return made
+
+    def _head(self) -> bytes:
+        pid, now = os.getpid(), time.time()
+        if self._local:
+            return f"<{_PRIORITY}>{time.strftime('%b %e %H:%M:%S', time.localtime(now))} gateway[{pid}]: ".encode()
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now))
+        return f"<{_PRIORITY}>1 {stamp} {socket.gethostname()} gateway {pid} access - ".encode()

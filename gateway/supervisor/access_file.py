@@ -1,0 +1,38 @@
+"""The access log's file as the supervisor makes it, for workers that may be another system user."""
+
+import os
+from pathlib import Path
+
+from gateway.config import Settings
+from gateway.errors import OperatorError
+from gateway.lines import STDERR, SYSLOG, open_to_append
+from gateway.supervisor.programs import unreachable
+from gateway.supervisor.users import SystemUser, give
+
+
+def make_log(settings: Settings, workers: SystemUser | None) -> None:
+    """Make the file of the access log where there is none, as the workers' own. Raises OperatorError if it cannot be
+    written."""
+    place = settings.config.log.access_file
+    if settings.config.log.access == "off" or place == STDERR or place.startswith(SYSLOG):
+        return
+    path = settings.base / place
+    try:
+        _make(path, workers)
+    except OSError as exc:
+        raise OperatorError(
+            f'log.access_file = "{place}": {path} cannot be written ({exc.strerror}); '
+            'make its folder, let the gateway write there, or name another, or "-" for stderr'
+        ) from exc
+    if workers is not None and (barred := unreachable(workers, [path])) is not None:
+        raise OperatorError(
+            f'log.access_file = "{place}": the workers run as {workers.name}, who cannot use {barred}; '
+            'let them, or name a file in another folder, such as /var/log/gateway, or "-" for stderr'
+        )
+
+
+def _make(path: Path, workers: SystemUser | None) -> None:
+    there = path.exists()
+    os.close(open_to_append(path))
+    if workers is not None and not there:
+        give(path, workers)
