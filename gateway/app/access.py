@@ -4,9 +4,10 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING
 
 from gateway.app.process import Service, give_up_root, store_of
-from gateway.config import compile_routes
+from gateway.config import Config, compile_routes
 from gateway.guard import Guard
 from gateway.lines import Lines, target_of
 from gateway.proxy import Handover, Proxy
@@ -15,6 +16,9 @@ from gateway.supervisor.channel import Drain, Start
 from gateway.supervisor.connections import ACCESS_POOL
 from gateway.supervisor.listening import BACKLOG
 from gateway.web.refusal import refusal_page
+
+if TYPE_CHECKING:
+    from gateway.proxy.tracing import Traces
 
 
 @asynccontextmanager
@@ -26,6 +30,7 @@ async def serving(start: Start, listener: socket.socket) -> AsyncIterator[Servic
         stack.push_async_callback(store.close)
         guard = Guard(store, start.settings)
         page = refusal_page(start.settings)
+        traces = _traces(config)
         give_up_root(start)
         await guard.start()
         stack.push_async_callback(guard.close)
@@ -45,6 +50,10 @@ async def serving(start: Start, listener: socket.socket) -> AsyncIterator[Servic
         stack.callback(proxy.close)
         if config.log.access != "off" and lines is not None:
             proxy.listeners.append(AccessLog(lines.add, config.log.access, config.log.sample).hear)
+        if traces is not None:
+            stack.callback(traces.close)
+            proxy.begin_trace = traces.begin
+            proxy.listeners.append(traces.hear)
         server = await asyncio.get_running_loop().create_server(
             proxy.front, sock=listener, backlog=BACKLOG, start_serving=False
         )
@@ -67,6 +76,15 @@ async def serving(start: Start, listener: socket.socket) -> AsyncIterator[Servic
 
         reopen = lines.reopen if lines is not None else _nothing
         yield Service(accept, server.close, drain, report, reopen, proxy.recall)
+
+
+def _traces(config: Config) -> "Traces | None":
+    """Where traces are wanted, what makes them; the packages of the extra are loaded for nobody else."""
+    if config.traces.endpoint is None:
+        return None
+    from gateway.proxy.otlp import traces_to
+
+    return traces_to(config.traces.endpoint, config.traces.sample)
 
 
 def _nothing() -> None:

@@ -363,6 +363,18 @@ class Log(Table):
     """The share of the calls that passed which get a line; what failed always does."""
 
 
+class Traces(Table):
+    """Traces by OpenTelemetry; they need the extra: `pip install "oauth2-gateway[traces]"`."""
+
+    endpoint: Annotated[OriginURL | None, SuchAs('"http://127.0.0.1:4318"')] = Field(
+        default=None, examples=["http://127.0.0.1:4318"]
+    )
+    """Where spans go, by OTLP over HTTP; without it none are made, and traceparent passes as it came. With it, a call
+    without one gets one."""
+    sample: Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)] = 1.0
+    """The share of traces that is recorded, besides those of which a trusted proxy says that they are."""
+
+
 class Branding(Table):
     """What people see on the pages."""
 
@@ -396,6 +408,7 @@ class Config(Table):
     routes: Annotated[tuple[Route, ...], array()] = ()
     passwords: Passwords = written({})
     log: Log = written({})
+    traces: Traces = written({})
     branding: Branding = written({})
 
 

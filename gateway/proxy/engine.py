@@ -19,6 +19,7 @@ from gateway.proxy.finished import Finished
 from gateway.proxy.forwarding import arrival, told_request_id, told_scheme
 from gateway.proxy.handover import Handover
 from gateway.proxy.limits import Limits
+from gateway.proxy.traced import Trace
 from gateway.proxy.upstream import Upstreams
 from gateway.refusals import RefusalPage, Refusals
 from gateway.routing import Route
@@ -56,6 +57,7 @@ class Engine:
         self.new_request_id = _request_ids(self.own_ids).__next__
         self.refusals = Refusals(_log, self.now)
         self.calls = Calls()
+        self.begin_trace: Callable[[RequestHead, Peer], Trace | None] | None = None  # where traces are wanted
         self.decisions = Decisions()
         self.listeners: list[Callable[[Finished], None]] = []  # told of each exchange that has ended
 

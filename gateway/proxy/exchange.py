@@ -91,6 +91,7 @@ class Exchange:
         "request_complete",
         "request_id",
         "to",
+        "trace",
     )
 
     def __init__(self, engine: Engine, client: Client, head: RequestHead, to: Destination, *, complete: bool) -> None:
@@ -98,6 +99,7 @@ class Exchange:
         self.to: Final = to
         self.request_id: Final = engine.request_id(head, client.peer, to)
         self.request_complete = complete
+        self.trace = None if engine.begin_trace is None else engine.begin_trace(head, client.peer)
         self.allowed: Allowed | None = None  # on whose behalf, once that is known
         self.pump: pump.Pump | None = None  # while the rest of a large body passes in the kernel
         self.deadline = inf
@@ -305,7 +307,7 @@ class Exchange:
         arrival = engine.arrival(head, self._client.peer, self.to)
         held, self._held = self._held, b""
         expects = not held  # what is held has been called for
-        data = upstream_head(head, self.to, arrival, self.request_id, self._on_behalf(), expects=expects)
+        data = upstream_head(head, self.to, arrival, self.request_id, self._on_behalf(), self.trace, expects=expects)
         if held:
             data += b"%x\r\n%b\r\n" % (len(held), held) if head.length is None else held
         upstream.ask(self, head, data)
@@ -561,5 +563,6 @@ class Exchange:
             sent_at - began if sent_at else 0.0,
             answered_at - began if answered_at else 0.0,
             ended - began,
+            self.trace,
         )
         self._engine.tell(finished)

@@ -5,6 +5,7 @@ from typing import NamedTuple
 from gateway.guard import Allowed, Refused
 from gateway.http1 import RequestHead
 from gateway.proxy.dispatch import Peer
+from gateway.proxy.traced import Trace
 from gateway.routing import Route
 
 
@@ -14,7 +15,7 @@ class Finished(NamedTuple):
     `client` is the address of who asked, by what trusted proxies say. `received` and `sent` are the bytes of the
     bodies, from the client and to it. Times are in seconds: until the guard had judged, until an upstream connection
     was there, until the answer's head had come, and in all; 0.0 for what was never reached. A change of protocol ends
-    the exchange: what goes through the tunnel afterwards is not counted.
+    the exchange: what goes through the tunnel afterwards is not counted. `trace` is its place in one, if it has one.
     """
 
     request_id: bytes
@@ -33,6 +34,7 @@ class Finished(NamedTuple):
     connected: float
     answered: float
     seconds: float
+    trace: Trace | None = None
 
     @classmethod
     def refused_at_once(

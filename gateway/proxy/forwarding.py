@@ -10,12 +10,15 @@ from gateway.http1 import RequestHead, ResponseHead, list_members, parse_host
 from gateway.model import format_scope
 from gateway.proxy.answers import reason_of
 from gateway.proxy.dispatch import Destination
+from gateway.proxy.traced import Trace
 from gateway.routing.fields import to_client, to_upstream
 
 ANSWER_BEGINS: Final = b"HTTP/1.1 "  # whatever the answer, and whoever gives it
 _NOTHING: Final = frozenset[bytes]()
 _CREDENTIAL: Final = frozenset((b"authorization",))
 _SIGNATURE: Final = _CREDENTIAL | signatures.FIELDS  # they are the credential, token and all
+_TRACEPARENT: Final = frozenset((b"traceparent",))
+_TRACE: Final = _TRACEPARENT | {b"tracestate"}  # of another trace than the one that begins
 _COUNTED: Final = frozenset((b"max-forwards",))
 _FOR_NEXT_HOP: Final = frozenset((b"te", b"upgrade"))
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9_.-]{1,64}")
@@ -23,23 +26,35 @@ _CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f]")
 
 
 def upstream_head(
-    head: RequestHead, to: Destination, arrival: bytes, request_id: bytes, allowed: Allowed, *, expects: bool
+    head: RequestHead,
+    to: Destination,
+    arrival: bytes,
+    request_id: bytes,
+    allowed: Allowed,
+    trace: Trace | None = None,
+    *,
+    expects: bool,
 ) -> bytes:
     """The head that the upstream receives.
 
-    `arrival` are the lines that say how the request reached us, and `allowed` says on whose behalf it is made; with
-    `expects` the upstream is asked whether it wants the body, where the client asks that.
+    `arrival` are the lines that say how the request reached us, and `allowed` says on whose behalf it is made; `trace`
+    is the call's place in one, where traceparent does not pass as it came. With `expects` the upstream is asked whether
+    it wants the body, where the client asks that.
     """
     route, fields, length = to.route, head.fields, head.length
     but = _NOTHING if to.terms.forward_authorization else _credentials(route.schemes)
     if to.hops_left is not None:
         but |= _COUNTED
+    if trace is not None:
+        but |= _TRACEPARENT if trace.parent_id else _TRACE
     parts = [
         b"%b %b HTTP/1.1\r\nHost: %b\r\n" % (head.method, to.target, route.upstream_host or to.authority),
         to_upstream(fields, head.connection, own=to.own, but=but),
         arrival,
         b"X-Request-Id: %b\r\n" % request_id,
     ]
+    if trace is not None:
+        parts.append(trace.line)
     if to.hops_left is not None:
         parts.append(b"Max-Forwards: %d\r\n" % to.hops_left)
     if length is None:

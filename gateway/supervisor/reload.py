@@ -100,7 +100,7 @@ def _entries(table: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iter
 def _values(table: str, old: Any, new: Any) -> Iterator[str]:
     for key, now in new:
         if (was := getattr(old, key)) != now:
-            unit = "" if (table, key) == ("log", "sample") else "s"
+            unit = "" if key == "sample" else "s"
             yield f"{table}.{key}: {_shown(was, unit)} → {_shown(now, unit)}"
 
 

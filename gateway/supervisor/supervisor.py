@@ -32,7 +32,6 @@ from gateway.observe import Level, get_logger
 from gateway.store import Store
 from gateway.store.migrations import migrate
 from gateway.store.privileges import require_privileges
-from gateway.supervisor.access_file import make_log
 from gateway.supervisor.admin import Health, create_app
 from gateway.supervisor.connections import GENERATIONS, max_connections, needed, require_room, room_in
 from gateway.supervisor.control import Outcome, controlled
@@ -44,6 +43,7 @@ from gateway.supervisor.listening import listen
 from gateway.supervisor.metrics import Counts
 from gateway.supervisor.reload import changes, require_reloadable
 from gateway.supervisor.systemd import Manager, handed_over, place_of
+from gateway.supervisor.telling import make_log, require_traces
 from gateway.supervisor.users import SystemUser, worker_user
 
 DRAIN: Final = 30.0  # seconds for what is in flight
@@ -130,6 +130,7 @@ class _Supervisor:
             await self._open_store(dsn, self._settings)
             await self._warn(self._settings)
             make_log(self._settings, self._user)
+            require_traces(self._settings)
             folder = stack.enter_context(private_folder(self._user))
             answerers: dict[str, Callable[[str], Awaitable[object]]] = {"explain": self._recall}
             if self._reload is not None:
@@ -250,6 +251,7 @@ class _Supervisor:
             settings = cast("Callable[[], Settings]", self._reload)()
             require_reloadable(self._settings, settings)
             make_log(settings, self._user)
+            require_traces(settings)
             if settings.config.database.embedded:
                 await self._make_room(settings)
             if not await self._database_answers():

@@ -26,9 +26,9 @@ def _required(lines: Iterable[str], extras: frozenset[str]) -> Iterator[tuple[st
 def _installed() -> set[str]:
     """All packages that Gateway and its extra `test` lead to, Gateway itself left out."""
     ours: str = canonicalize_name(PROJECT["name"])
-    lines = [*PROJECT["dependencies"], *EXTRAS["embedded"], *EXTRAS["test"]]
+    lines = [*PROJECT["dependencies"], *EXTRAS["embedded"], *EXTRAS["traces"], *EXTRAS["test"]]
     waiting = list(_required(lines, frozenset()))
-    seen: set[tuple[str, frozenset[str]]] = {(ours, frozenset({"embedded"}))}
+    seen: set[tuple[str, frozenset[str]]] = {(ours, frozenset({"embedded", "traces"}))}
     while waiting:
         if (found := waiting.pop()) not in seen:
             seen.add(found)
@@ -53,7 +53,7 @@ def test_constraints_are_in_the_order_of_the_alphabet() -> None:
 
 
 def test_pins_fit_what_the_project_asks_for(pins: dict[str, str]) -> None:
-    asked = map(Requirement, [*PROJECT["dependencies"], *EXTRAS["embedded"], *EXTRAS["test"]])
+    asked = map(Requirement, [*PROJECT["dependencies"], *EXTRAS["embedded"], *EXTRAS["traces"], *EXTRAS["test"]])
     ours = PROJECT["name"]
     wrong = [str(one) for one in asked if one.name != ours and pins[canonicalize_name(one.name)] not in one.specifier]
     assert wrong == []

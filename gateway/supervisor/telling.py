@@ -1,5 +1,6 @@
-"""The access log's file as the supervisor makes it, for workers that may be another system user."""
+"""What tells of calls, made or missed before a worker needs it: the access log's file, and the packages of traces."""
 
+import importlib.util
 import os
 from pathlib import Path
 
@@ -28,6 +29,16 @@ def make_log(settings: Settings, workers: SystemUser | None) -> None:
         raise OperatorError(
             f'log.access_file = "{place}": the workers run as {workers.name}, who cannot use {barred}; '
             'let them, or name a file in another folder, such as /var/log/gateway, or "-" for stderr'
+        )
+
+
+def require_traces(settings: Settings) -> None:
+    """Raises OperatorError where traces are wanted and their packages are not installed."""
+    wanted = settings.config.traces.endpoint is not None
+    if wanted and not all(importlib.util.find_spec(name) for name in ("opentelemetry", "google")):
+        raise OperatorError(
+            'traces.endpoint: the packages of traces are not installed; pip install "oauth2-gateway[traces]", or leave '
+            "the key out"
         )
 
 
