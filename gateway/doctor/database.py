@@ -29,7 +29,7 @@ _DURABLE: Final = "a revocation, a spent nonce or a code could come back after a
 _ABSENT = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, ValueError)
 
 _FACTS: Final = """
-select extract(epoch from clock_timestamp())::float8 as now,
+select extract(epoch from clock_timestamp())::float8 as now, current_setting('server_version') as version,
     current_user as role, r.rolsuper as superuser, r.rolconnlimit as role_limit,
     d.datname as database, d.datconnlimit as database_limit, d.datallowconn as allowed,
     current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
@@ -135,10 +135,9 @@ async def _look(
 
 
 def _told(connection: Connection, facts: Row) -> str:
-    version = connection.get_server_version()
     synchronous = f"waits for {facts['synchronous_standbys']}" if facts["synchronous_standbys"] else "waits for none"
     parts = [
-        f"PostgreSQL {version.major}.{version.minor}",
+        f"PostgreSQL {facts['version'].partition(' ')[0]}",
         f"role {facts['role']}",
         f"{facts['used']} of {facts['most']} connections in use",
         f"{facts['standbys']} standbys, a commit {synchronous}",
