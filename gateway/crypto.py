@@ -221,6 +221,10 @@ class Keyring:
         """A digest of `message` that nobody finds by trying all that people type: 32 bytes, by the current key."""
         return _keyed(self._current.master, purpose, message)
 
+    def purpose_keys(self, purpose: str) -> tuple[bytes, ...]:
+        """Keys for one purpose, for who makes many checks: of the current master key, then of the previous ones."""
+        return tuple(_derive(keys.master, f"purpose/{purpose}") for keys in self._all)
+
     def verify(self, purpose: str, message: str, signature: str) -> bool:
         """Whether `signature` was made by `sign` with any accepted key, in constant time for each."""
         given = signature.encode("utf-8", "surrogatepass")

@@ -41,6 +41,23 @@ begin
 end
 $$;
 
+CREATE FUNCTION public.prove_event() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+declare
+    number bytea := substr(new.proof, 1, 16);
+    key bytea := substr(new.proof, 17);
+begin
+    if new.at > clock_timestamp() + interval '1 minute' then -- by a clock that is ahead
+        new.at := clock_timestamp();
+    end if;
+    new.proof := '\x01' || number || sha256(key || sha256(key || convert_to(jsonb_build_array(
+        new.event_id, extract(epoch from new.at)::text, new.kind, new.subject, new.client_id,
+        new.request_id, new.address, new.actor, new.detail::text)::text, 'UTF8')));
+    return new;
+end
+$$;
+
 CREATE FUNCTION public.spend_nonces(keys bytea[], seconds bigint[], known_floor bigint, known_timeline text) RETURNS bytea[]
     LANGUAGE plpgsql
     AS $$
@@ -255,6 +272,17 @@ CREATE TABLE public.codes (
     CONSTRAINT codes_spent_check CHECK (((spent_at IS NULL) = (family_id IS NULL)))
 );
 
+CREATE TABLE public.event_chain (
+    singleton boolean DEFAULT true NOT NULL,
+    sealed_key bytea,
+    seq bigint DEFAULT 0 NOT NULL,
+    link bytea DEFAULT '\x'::bytea NOT NULL,
+    base_seq bigint DEFAULT 0 NOT NULL,
+    base_link bytea DEFAULT '\x'::bytea NOT NULL,
+    mac bytea,
+    CONSTRAINT event_chain_singleton_check CHECK (singleton)
+);
+
 CREATE TABLE public.events (
     event_id bigint NOT NULL,
     at timestamp with time zone NOT NULL,
@@ -262,7 +290,11 @@ CREATE TABLE public.events (
     subject text,
     client_id text,
     detail jsonb DEFAULT '{}'::jsonb NOT NULL,
-    minute timestamp with time zone
+    request_id text,
+    address text,
+    actor text,
+    seq bigint,
+    proof bytea
 );
 
 ALTER TABLE public.events ALTER COLUMN event_id ADD GENERATED ALWAYS AS IDENTITY (
@@ -449,6 +481,9 @@ ALTER TABLE ONLY public.clients
 ALTER TABLE ONLY public.codes
     ADD CONSTRAINT codes_pkey PRIMARY KEY (digest);
 
+ALTER TABLE ONLY public.event_chain
+    ADD CONSTRAINT event_chain_pkey PRIMARY KEY (singleton);
+
 ALTER TABLE ONLY public.events
     ADD CONSTRAINT events_pkey PRIMARY KEY (event_id);
 
@@ -517,7 +552,7 @@ CREATE INDEX codes_family_id ON public.codes USING btree (family_id) WHERE (fami
 
 CREATE INDEX codes_grant_id ON public.codes USING btree (grant_id);
 
-CREATE UNIQUE INDEX events_minute ON public.events USING btree (minute, kind, subject, client_id) NULLS NOT DISTINCT WHERE (minute IS NOT NULL);
+CREATE UNIQUE INDEX events_seq ON public.events USING btree (seq);
 
 CREATE INDEX failed_attempts_last_failed_at ON public.failed_attempts USING btree (last_failed_at);
 
@@ -564,6 +599,8 @@ CREATE CONSTRAINT TRIGGER clients_changed AFTER UPDATE ON public.clients DEFERRA
 CREATE TRIGGER clients_emptied AFTER TRUNCATE ON public.clients FOR EACH STATEMENT EXECUTE FUNCTION public.note_change('all');
 
 CREATE CONSTRAINT TRIGGER clients_gone AFTER DELETE ON public.clients DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION public.note_change('client');
+
+CREATE TRIGGER events_proven BEFORE INSERT ON public.events FOR EACH ROW WHEN ((length(new.proof) = 48)) EXECUTE FUNCTION public.prove_event();
 
 CREATE CONSTRAINT TRIGGER families_changed AFTER UPDATE ON public.families DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (((old.revoked_at IS DISTINCT FROM new.revoked_at) OR (old.grant_id IS DISTINCT FROM new.grant_id))) EXECUTE FUNCTION public.note_change('family');
 

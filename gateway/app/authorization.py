@@ -23,6 +23,12 @@ from gateway.web.plane import PLANE
 
 _SWEEP_EVERY: Final = 10.0
 _SWEEP_BATCH: Final = 1000
+_CHAIN_EVERY: Final = 10.0
+_CHAIN_PAUSE: Final = 0.1
+_TELL_EVERY: Final = 3600.0
+_CHAIN_MEND: Final = (
+    "`gateway events verify` says what is wrong with it; `gateway events begin-anew` begins another one when you know"
+)
 
 log = observe.get_logger("gateway.worker")
 
@@ -46,8 +52,8 @@ async def serving(start: Start, listener: socket.socket) -> AsyncIterator[Servic
             cast("Server", runner.server), sock=listener, backlog=BACKLOG, start_serving=False
         )
         stack.callback(server.close)
-        sweeping = asyncio.create_task(_sweep(store))
-        stack.callback(sweeping.cancel)
+        for upkeep in (_sweep(store), _chain(store)):
+            stack.callback(asyncio.create_task(upkeep).cancel)
 
         def report() -> None:
             app[PLANE].passwords.report()
@@ -58,6 +64,35 @@ async def serving(start: Start, listener: socket.socket) -> AsyncIterator[Servic
 
 async def _nothing_to_drain(_drain: Drain) -> None:
     """Whoever asked has had its answer, and closing the runner waits for a handler that still runs."""
+
+
+async def _chain(store: Store) -> None:
+    """Give events their places in the chain soon after they were written, for as long as the process lives.
+
+    A pause in between lets one transaction do for many; what others wrote is looked for now and then.
+    """
+    told_at, anchor, fault = -_TELL_EVERY, "", ""
+    while True:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_CHAIN_EVERY):
+                await store.recorder.wrote.wait()
+        store.recorder.wrote.clear()
+        await asyncio.sleep(_CHAIN_PAUSE)
+        try:
+            waited = await store.chain.extend()
+            if waited is None or waited > 0:
+                store.recorder.wrote.set()
+            fault = ""
+        except StoreUnavailable:  # it is looked again when the database is back
+            continue
+        except Exception as exc:
+            if str(exc) != fault:
+                log.error("the record of events cannot be continued", exc_info=exc, mend=_CHAIN_MEND)
+                fault = str(exc)
+        now = asyncio.get_running_loop().time()
+        if store.chain.anchor != anchor and now - told_at >= _TELL_EVERY:
+            told_at, anchor = now, store.chain.anchor
+            log.info("the record of events is proven this far", anchor=anchor)
 
 
 async def _sweep(store: Store) -> None:

@@ -31,6 +31,7 @@ _NOUNS: Final = {
     "user": "Create and manage the people who sign in.",
     "scope": "Define what a token may be good for.",
     "token": "Issue, inspect and revoke tokens.",
+    "events": "Show what happened, and prove that nothing of it was altered or removed.",
     "mac": "Sign requests with a MAC token, and explain why one does not verify.",
     "signature": "Sign requests by HTTP Message Signatures (RFC 9421).",
 }

@@ -212,6 +212,7 @@ def _with_data(path: Path, say: Say) -> tuple[int, list[Key]]:
         async for count in store.master_keys.reseal():
             total += count
             say(f"{total} MAC keys are sealed anew")
+        await store.chain.reseal()
         await store.master_keys.note_current()
         return total, await _examined(store, settings)
 

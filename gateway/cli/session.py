@@ -6,6 +6,9 @@ A command is a click function that reads its options, hands one coroutine to `in
 import asyncio
 import functools
 import json
+import os
+import pwd
+import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -20,6 +23,7 @@ from gateway import config
 from gateway.config import Settings
 from gateway.errors import OperatorError
 from gateway.store import Store
+from gateway.store.acting import acting
 from gateway.store.migrations import migrate
 from gateway.supervisor import embedded
 from gateway.supervisor.keys import with_master_key
@@ -115,11 +119,21 @@ def in_store(path: Path, act: Callable[[Store, Settings], Awaitable[T]]) -> T:
                 dsn, settings.keyring, size=_POOL, name="gateway-command", tokens=settings.config.tokens
             )
             try:
-                return await act(store, settings)
+                with acting(actor=_operator()):
+                    return await act(store, settings)
             finally:
                 await store.close()
 
     return asyncio.run(run())
+
+
+def _operator() -> str:
+    """Who gives this command, as the record of events names them."""
+    try:
+        login = os.environ.get("SUDO_USER") or pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        login = str(os.getuid())
+    return f"operator:{login}@{socket.gethostname()}"
 
 
 async def require_scopes(option: str, names: Iterable[str], store: Store, settings: Settings) -> frozenset[str]:
@@ -163,7 +177,7 @@ def standard_input(prompt: str) -> str:
 def show(record: Mapping[str, object], *, as_json: bool) -> None:
     """Print one record: an object in JSON, else a line for each member that has a value."""
     if as_json:
-        click.echo(json.dumps(record, default=_plain))
+        click.echo(as_json_text(record))
         return
     width = max(map(len, record))
     for name, item in record.items():
@@ -174,7 +188,7 @@ def show(record: Mapping[str, object], *, as_json: bool) -> None:
 def show_all(records: Sequence[Mapping[str, object]], columns: Sequence[str], *, as_json: bool) -> None:
     """Print records: an array in JSON, else a table of some columns."""
     if as_json:
-        click.echo(json.dumps(records, default=_plain))
+        click.echo(as_json_text(records))
         return
     rows = [[name.upper() for name in columns], *([_text(record[name]) for name in columns] for record in records)]
     widths = [max(len(row[index]) for row in rows) for index in range(len(columns))]
@@ -184,12 +198,22 @@ def show_all(records: Sequence[Mapping[str, object]], columns: Sequence[str], *,
 
 def done(record: Mapping[str, object], sentence: str, *, as_json: bool) -> None:
     """Say that something was done: its record in JSON, else a sentence."""
-    click.echo(json.dumps(record, default=_plain) if as_json else _text(sentence))
+    click.echo(as_json_text(record) if as_json else _text(sentence))
 
 
 def note(text: str) -> None:
     """Something worth knowing, on stderr."""
     click.echo(f"gateway: {text}", err=True)
+
+
+def line(items: Iterable[object]) -> str:
+    """One line of a list that goes on, for a terminal."""
+    return "  ".join(map(_text, items)).rstrip()
+
+
+def as_json_text(content: object) -> str:
+    """JSON in printable ASCII, whatever strangers put into it."""
+    return json.dumps(content, default=_plain).replace("\x7f", "\\u007f")
 
 
 def _plain(item: object) -> str:

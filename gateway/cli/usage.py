@@ -118,7 +118,8 @@ def _unknown_option(exc: click.NoSuchOption, ctx: click.Context) -> str:
 def _why(exc: click.BadParameter, param: click.Parameter) -> str:
     said, kind = exc.message.removesuffix("."), param.type
     if isinstance(kind, click.IntRange):
-        return f"{said.rpartition(' is not ')[0]} is not a whole number from {kind.min} to {kind.max}"
+        bounds = f"from {kind.min} on" if kind.max is None else f"from {kind.min} to {kind.max}"
+        return f"{said.rpartition(' is not ')[0]} is not a whole number {bounds}"
     return said
 
 

@@ -10,6 +10,7 @@ import asyncpg
 
 from gateway.errors import OperatorError
 from gateway.store import poolers, queries
+from gateway.store.acting import Recorder
 from gateway.store.outages import outage_of
 from gateway.store.pool import DEADLINE, Connection, Pool
 
@@ -86,11 +87,12 @@ def cannot_reach(dsn: str, exc: BaseException) -> OperatorError:
 class Statements:
     """The named statements, on one connection, each with its parameters as keywords.
 
-    Raises TypeError for a parameter that is missing or unknown.
+    Those that write an event get from the recorder what it is written with. Raises TypeError for a parameter that is
+    missing or unknown.
     """
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
+    def __init__(self, connection: Connection, recorder: Recorder | None = None) -> None:
+        self._connection, self._recorder = connection, recorder
 
     async def row(self, name: str, /, **parameters: object) -> Row | None:
         """The first row, or None."""
@@ -106,6 +108,8 @@ class Statements:
 
     async def _ask(self, fetch: Callable[..., Awaitable[_Answer]], name: str, given: dict[str, object]) -> _Answer:
         query = queries.load()[name]
+        if query.records and self._recorder is not None:
+            given.update(self._recorder.parameters())
         arguments = query.arguments(given)
         if poolers.is_forgetful(self._connection) and not self._connection.is_in_transaction():
             async with self._connection.transaction():
@@ -116,20 +120,26 @@ class Statements:
 class Database(Pool):
     """A pool to whose connections the named statements are put. Every method raises StoreUnavailable on an outage."""
 
+    def __init__(
+        self, connect_one: Callable[[], Awaitable[Connection]], size: int, recorder: Recorder | None = None
+    ) -> None:
+        super().__init__(connect_one, size)
+        self._recorder = recorder
+
     async def row(self, name: str, /, **parameters: object) -> Row | None:
         """The first row of one statement that is a transaction by itself."""
         async with self.lend() as connection:
-            return await Statements(connection).row(name, **parameters)
+            return await Statements(connection, self._recorder).row(name, **parameters)
 
     async def rows(self, name: str, /, **parameters: object) -> list[Row]:
         """All rows of one statement that is a transaction by itself."""
         async with self.lend() as connection:
-            return await Statements(connection).rows(name, **parameters)
+            return await Statements(connection, self._recorder).rows(name, **parameters)
 
     async def value(self, name: str, /, **parameters: object) -> Any:
         """The first column of one statement that is a transaction by itself."""
         async with self.lend() as connection:
-            return await Statements(connection).value(name, **parameters)
+            return await Statements(connection, self._recorder).value(name, **parameters)
 
     @asynccontextmanager
     async def transaction(self, deadline: float = DEADLINE) -> AsyncIterator[Statements]:
@@ -137,5 +147,5 @@ class Database(Pool):
         async with self.lend(deadline) as connection:
             other = deadline > DEADLINE or poolers.is_pooled(connection)
             await connection.execute(poolers.beginning(connection, deadline if other else None))
-            yield Statements(connection)
+            yield Statements(connection, self._recorder)
             await connection.execute("commit")

@@ -40,6 +40,7 @@ _PIECE: Final = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
+RECORDED: Final = frozenset(("request_id", "address", "actor", "proof"))  # what `store.acting` gives
 _PARAMETER: Final = re.compile(r"[a-z][a-z0-9_]*")
 
 
@@ -51,9 +52,11 @@ class Query:
     sql: str
     parameters: tuple[str, ...]
     _names: frozenset[str] = field(init=False, repr=False, compare=False)
+    records: bool = field(init=False, repr=False, compare=False)  # it writes an event, with what `acting` knows
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_names", frozenset(self.parameters))
+        object.__setattr__(self, "records", self._names >= RECORDED)
 
     def arguments(self, given: Mapping[str, object]) -> list[object]:
         """The values in their order. Raises TypeError that names what is missing or unknown."""

@@ -6,6 +6,7 @@ Each part stands in a file of its own, and has of the connections, the time and 
 """
 
 import asyncio
+from contextlib import suppress
 from datetime import timedelta
 from functools import partial
 from typing import Final, Self
@@ -17,10 +18,13 @@ from gateway.crypto import Keyring
 from gateway.errors import FaultyConfiguration, StoreUnavailable
 from gateway.figures import DATABASE_CONNECTIONS, DATABASE_WAITING
 from gateway.store.access_tokens import LANES, AccessTokens
+from gateway.store.acting import Recorder
+from gateway.store.chain import BrokenChain, Chain
 from gateway.store.changes import ChangeLog
 from gateway.store.clients import Clients
 from gateway.store.clock import Clock, Now
 from gateway.store.database import Database, Server, cannot_reach, connect
+from gateway.store.events import Events
 from gateway.store.flows import Flows
 from gateway.store.grants import Grants
 from gateway.store.guesses import WAIT, Guesses
@@ -50,10 +54,12 @@ class Store:
         keyring: Keyring,
         lifetimes: Lifetimes,
         clock: Clock,
+        recorder: Recorder,
     ) -> None:
         self._server, self._database, self._lookups, self._spends = server, database, lookups, spends
         self._keyring = keyring
-        self._tally = Tally(database, clock, timedelta(seconds=WAIT))
+        self._tally = Tally(database, clock, timedelta(seconds=WAIT), recorder)
+        self.recorder: Final = recorder
         self.now: Final[Now] = clock  # the time that it compares with; does not go back, nor leap ahead by itself
         self.seconds: Final = clock.seconds  # the same since 1970
         self.users: Final = Users(database, clock, keyring)
@@ -68,7 +74,9 @@ class Store:
         self.nonces: Final = Nonces(spends)
         self.changes: Final = ChangeLog(server, clock)
         self.master_keys: Final = MasterKeys(database, clock, keyring)
-        self.upkeep: Final = Upkeep(database, clock)
+        self.events: Final = Events(database)
+        self.chain: Final = Chain(database, clock, keyring, recorder)
+        self.upkeep: Final = Upkeep(database, clock, self.chain)
 
     @classmethod
     async def open(
@@ -121,14 +129,19 @@ class Store:
         server = Server(dsn)
         # A join with an array would be planned anew on every call, at four times the cost.
         planned_once = partial(server.connect, plan_cache_mode="force_generic_plan")
-        pool = Database(partial(server.connect, name), size)
+        recorder = Recorder(keyring)
+        pool = Database(partial(server.connect, name), size, recorder)
         lookups = Database(partial(planned_once, "gateway-lookups"), LANES)
         spends = Database(partial(planned_once, "gateway-nonces"), MOST)
-        return cls(server, pool, lookups, spends, keyring, tokens or Lifetimes(), clock or Clock())
+        return cls(server, pool, lookups, spends, keyring, tokens or Lifetimes(), clock or Clock(), recorder)
 
     async def close(self) -> None:
-        """Write what was counted, and end every connection."""
+        """Write what was counted, give the events that were written their places, and end every connection."""
         await self._tally.close()
+        if self.recorder.wrote.is_set():
+            # Whoever comes next gives them their places, or says what is wrong.
+            with suppress(StoreUnavailable, BrokenChain, asyncpg.PostgresError):
+                await self.chain.extend()
         await asyncio.gather(self._database.close(), self._lookups.close(), self._spends.close())
 
     def report(self) -> None:

@@ -18,22 +18,34 @@ are. The version of a count, raised when it is sent, has arrived or is cleared, 
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
 from typing import Final
 
 from gateway import observe
 from gateway.errors import StoreUnavailable
+from gateway.store.acting import Act, Recorder, current
 from gateway.store.database import Database, Row
 
 Key = tuple[bytes, bytes]  # account and browser, as `failed_attempts` knows them
-_Note = tuple[datetime, str, str | None, str | None]  # minute, kind of event, subject, client_id
+_Note = tuple[str, str | None, str | None]  # kind of event, subject, client_id
 
 _PAUSE: Final = 0.2  # seconds between two writes, and after one that failed
 _MOST: Final = 10_000  # counts that are held
 _AT_ONCE: Final = 1000  # counts in one statement
+_TOGETHER: Final = 60.0  # seconds of which an account's failures but for the first are one event
 
 log = observe.get_logger("gateway.store")
+
+
+@dataclass(slots=True)
+class _Failures:
+    """Failures of one kind and account that become one event: that of the first, with their number."""
+
+    first: datetime
+    act: Act
+    times: int = 1
 
 
 class _Count:
@@ -59,15 +71,18 @@ class _Count:
 class Tally:
     """The counts of one process over `failed_attempts`, and the events that stand for many failures each.
 
-    A row that rested for `rest` begins anew.
+    A row that rested for `rest` begins anew. An event never changes: the first failure of an account is one at once,
+    and those of the minute that follows are another when it is over, or this process ends.
     """
 
-    def __init__(self, database: Database, now: Callable[[], datetime], rest: timedelta) -> None:
-        self._database, self._now, self._rest = database, now, rest
+    def __init__(self, database: Database, now: Callable[[], datetime], rest: timedelta, recorder: Recorder) -> None:
+        self._database, self._now, self._rest, self._recorder = database, now, rest, recorder
         self._counts: dict[Key, _Count] = {}  # the one that was touched last stands last
         self._due: set[Key] = set()
         self._clears: set[Key] = set()
-        self._notes: dict[_Note, tuple[int, datetime]] = {}
+        self._notes: list[tuple[_Note, _Failures]] = []
+        self._held: dict[_Note, _Failures | None] = {}  # what came since the first
+        self._telling: asyncio.TimerHandle | None = None
         self._writer: asyncio.Task[None] | None = None
         self._closing = asyncio.Event()
 
@@ -120,15 +135,34 @@ class Tally:
         count.version += 1
 
     def note(self, kind: str, *, subject: str | None = None, client_id: str | None = None) -> None:
-        """Note one more failure for the audit record, in which each minute and account has one event."""
-        now = self._now()
-        note = (now.replace(second=0, microsecond=0), kind, subject, client_id)
-        times, first = self._notes.get(note, (0, now))
-        self._notes[note] = times + 1, first
+        """Note one more failure for the audit record."""
+        note = (kind, subject, client_id)
+        if note in self._held:
+            held = self._held[note]
+            if held is None:
+                self._held[note] = _Failures(self._now(), current())
+            else:
+                held.times += 1
+            return
+        self._held[note] = None
+        self._notes.append((note, _Failures(self._now(), current())))
+        if self._telling is None:
+            self._telling = asyncio.get_running_loop().call_later(_TOGETHER, self._tell)
         self._write_soon()
+
+    def _tell(self) -> None:
+        """Have what was held written; each account's next failure is the first again."""
+        if self._telling is not None:
+            self._telling.cancel()
+            self._telling = None
+        self._notes += [(note, held) for note, held in self._held.items() if held is not None]
+        self._held.clear()
+        if self._notes:
+            self._write_soon()
 
     async def close(self) -> None:
         """Write what is left, once; a database that is away then loses it."""
+        self._tell()
         self._closing.set()
         if self._writer is not None:
             await self._writer
@@ -210,22 +244,21 @@ class Tally:
                     self._due.add(key)
 
     async def _record(self) -> None:
-        notes, self._notes = self._notes, {}
+        notes, self._notes = self._notes, []
         if not notes:
             return
-        minutes, kinds, subjects, client_ids = zip(*notes, strict=True)
-        failures, firsts = zip(*notes.values(), strict=True)
         try:
             await self._database.row(
                 "failures_note",
-                at=firsts,
-                minutes=minutes,
-                kinds=kinds,
-                subjects=subjects,
-                client_ids=client_ids,
-                failures=failures,
+                at=[failures.first for _, failures in notes],
+                kinds=[kind for (kind, _, _), _ in notes],
+                subjects=[subject for (_, subject, _), _ in notes],
+                client_ids=[client_id for (_, _, client_id), _ in notes],
+                failures=[failures.times for _, failures in notes],
+                request_ids=[failures.act.request_id for _, failures in notes],
+                addresses=[failures.act.address for _, failures in notes],
+                proofs=[self._recorder.proof() for _ in notes],
             )
         except BaseException:
-            for note, (times, first) in notes.items():
-                self._notes[note] = times + self._notes.get(note, (0, first))[0], first
+            self._notes = notes + self._notes
             raise

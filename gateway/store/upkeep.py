@@ -4,6 +4,7 @@ from datetime import timedelta
 from typing import Final
 
 from gateway.observe import get_logger
+from gateway.store.chain import EVENTS_KEPT, Chain
 from gateway.store.changes import CHANGES_KEPT
 from gateway.store.clock import LEAP, Clock
 from gateway.store.database import ACT_DEADLINE, Database, Statements
@@ -23,7 +24,7 @@ _EXPIRED: Final = (
 )
 _KEPT: Final = {
     "sweep_attempts": timedelta(seconds=WAIT),
-    "sweep_events": timedelta(days=90),
+    "sweep_strays": EVENTS_KEPT,
     "sweep_changes": CHANGES_KEPT,
 }
 
@@ -33,8 +34,8 @@ _log = get_logger("gateway.store")
 class Upkeep:
     """What no person and no client asks for by name."""
 
-    def __init__(self, database: Database, clock: Clock) -> None:
-        self._database, self._clock = database, clock
+    def __init__(self, database: Database, clock: Clock, chain: Chain) -> None:
+        self._database, self._clock, self._chain = database, clock, chain
 
     async def compare_clocks(self) -> None:
         """Look at the database's clock, so that no leap of ours counts: before anything is compared or written."""
@@ -62,4 +63,5 @@ class Upkeep:
         now = self._clock()
         gone = [await statements.value(name, now=now, batch=batch) for name in _EXPIRED]
         gone += [await statements.value(name, now=now, batch=batch, kept=kept) for name, kept in _KEPT.items()]
+        gone.append(await self._chain.retire(statements, now, batch))
         return sum(gone)

@@ -16,10 +16,12 @@ from gateway.errors import OAuthError, StoreUnavailable
 from gateway.model import RESOURCE_METADATA
 from gateway.oauth.authorize import PageError, RedirectError
 from gateway.refusals import NO_DATABASE
+from gateway.store.acting import acting
 from gateway.web import pages, words
 from gateway.web.browser import FormRefused
 from gateway.web.pages import Link
 from gateway.web.plane import (
+    address_of,
     concerned,
     endpoint_of,
     host_of,
@@ -71,7 +73,8 @@ log = observe.get_logger("gateway.web")
 @web.middleware
 async def every_answer(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Turns refusals into answers, and lets nothing else out: aiohttp's own error path logs raw bytes."""
-    with observe.request(request_id_of(request)):
+    request_id = request_id_of(request)
+    with observe.request(request_id), acting(request_id=request_id, address=address_of(request)):
         try:
             response = _turned_away(request) or await handler(request)
         except web.HTTPException as exc:

@@ -9,6 +9,7 @@ from gateway.oauth import client_authentication, grants, metadata
 from gateway.oauth.forms import Form
 from gateway.oauth.grants import ClientCredentialsGrant, CodeGrant, RefreshGrant
 from gateway.store import IssuedTokens
+from gateway.store.acting import acts
 from gateway.web.answers import json
 from gateway.web.passwords import neighbourhood
 from gateway.web.plane import Plane, address_of, claimed_by, host_of, plane_of, query_of
@@ -85,6 +86,7 @@ async def _authenticated(request: web.Request, plane: Plane, form: Form) -> Clie
             client = _without_secret(await plane.store.clients.find(claim.client_id))
     if isinstance(client, str):
         raise invalid_client(client)
+    acts(f"client:{client.client_id}")
     return client
 
 

@@ -20,6 +20,7 @@ from gateway.recent import Recent
 from gateway.refusals import Refusals
 from gateway.routing import Route
 from gateway.store import Store
+from gateway.store.acting import acts
 from gateway.web.branding import Branding
 from gateway.web.browser import BrowserCookies, is_session_token
 from gateway.web.passwords import PasswordChecks
@@ -65,6 +66,7 @@ class Plane:
         session = None if token is None else await self.store.sessions.find(token)
         if session is not None:
             request[_SUBJECT] = session.user.subject
+            acts(f"user:{session.user.subject}")
         return session
 
     def session_token(self, request: web.Request) -> str | None:

@@ -16,6 +16,7 @@ from gateway.model import Client, Session, User
 from gateway.oauth import redirect_uris
 from gateway.oauth.forms import Form
 from gateway.store import SignInCandidate
+from gateway.store.acting import acts
 from gateway.web import answers, browser, pages
 from gateway.web.browser import FormRefused, KnownBrowser
 from gateway.web.passwords import Busy
@@ -92,6 +93,7 @@ async def _check_password(
     now = await guess.standing()
     token, session = browser.new_session_token(), None
     if candidate is not None and right and not now.wait and not now.barred:
+        acts(f"user:{candidate.user.subject}")
         session = await plane.store.sessions.start(
             candidate.user.subject, token, browser.SESSION_LIFETIME, password_hash=candidate.password_hash
         )  # None when the account was disabled or deleted a moment ago

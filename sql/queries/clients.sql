@@ -14,8 +14,9 @@ with created as (
     insert into client_secrets (digest, client_id, created_at)
     select $secret_digest, client_id, $now from created where $secret_digest::bytea is not null
 ), recorded as (
-    insert into events (at, kind, client_id, detail)
-    select $now, 'client.created', client_id, jsonb_build_object('name', name) from created
+    insert into events (at, kind, client_id, detail, request_id, address, actor, proof)
+    select $now, 'client.created', client_id, jsonb_build_object('name', name),
+        $request_id, $address, $actor, $proof::bytea from created
 )
 select client_id from created;
 
@@ -56,7 +57,8 @@ with changed as (
     delete from client_logos using changed
     where client_logos.client_id = changed.client_id and client_logos.name is distinct from $logo
 ), recorded as (
-    insert into events (at, kind, client_id) select $now, 'client.updated', client_id from changed
+    insert into events (at, kind, client_id, request_id, address, actor, proof)
+    select $now, 'client.updated', client_id, $request_id, $address, $actor, $proof::bytea from changed
 )
 select client_id from changed;
 
@@ -90,7 +92,8 @@ with added as (
     insert into client_secrets (digest, client_id, created_at) values ($secret_digest, $client_id, $now)
     returning client_id
 )
-insert into events (at, kind, client_id) select $now, 'client.secret_rotated', client_id from added;
+insert into events (at, kind, client_id, request_id, address, actor, proof)
+select $now, 'client.secret_rotated', client_id, $request_id, $address, $actor, $proof::bytea from added;
 
 -- name: client_disable
 -- Refused from now on; what was issued to it is dead for good.
@@ -99,7 +102,8 @@ with changed as (
     where client_id = $client_id
     returning client_id
 ), recorded as (
-    insert into events (at, kind, client_id) select $now, 'client.disabled', client_id from changed
+    insert into events (at, kind, client_id, request_id, address, actor, proof)
+    select $now, 'client.disabled', client_id, $request_id, $address, $actor, $proof::bytea from changed
 )
 select client_id from changed;
 
@@ -108,7 +112,8 @@ select client_id from changed;
 with changed as (
     update clients set disabled_at = null where client_id = $client_id returning client_id
 ), recorded as (
-    insert into events (at, kind, client_id) select $now, 'client.enabled', client_id from changed
+    insert into events (at, kind, client_id, request_id, address, actor, proof)
+    select $now, 'client.enabled', client_id, $request_id, $address, $actor, $proof::bytea from changed
 )
 select client_id from changed;
 
@@ -117,8 +122,9 @@ select client_id from changed;
 with gone as (
     delete from clients where client_id = $client_id returning client_id, name
 ), recorded as (
-    insert into events (at, kind, client_id, detail)
-    select $now, 'client.deleted', client_id, jsonb_build_object('name', name) from gone
+    insert into events (at, kind, client_id, detail, request_id, address, actor, proof)
+    select $now, 'client.deleted', client_id, jsonb_build_object('name', name),
+        $request_id, $address, $actor, $proof::bytea from gone
 )
 select client_id from gone;
 
@@ -152,7 +158,8 @@ with ended as (
         ) as n
     from ended e
 ), recorded as (
-    insert into events (at, kind, client_id, detail)
-    select $now, 'token.revoked', client_id, '{"all": true}' from ended
+    insert into events (at, kind, client_id, detail, request_id, address, actor, proof)
+    select $now, 'token.revoked', client_id, '{"all": true}',
+        $request_id, $address, $actor, $proof::bytea from ended
 )
 select n from counted;

@@ -51,9 +51,10 @@ with decided as (
     from decided d, granted g
     returning digest
 ), recorded as (
-    insert into events (at, kind, subject, client_id, detail)
+    insert into events (at, kind, subject, client_id, detail, request_id, address, actor, proof)
     select $now, 'consent.given', subject, client_id,
-        jsonb_build_object('scopes', $allowed::text[], 'resource', request -> 'resource')
+        jsonb_build_object('scopes', $allowed::text[], 'resource', request -> 'resource'),
+        $request_id, $address, $actor, $proof::bytea
     from decided
 )
 select grant_id from granted where exists (select from issued);
@@ -79,8 +80,8 @@ with decided as (
         and s.subject = f.subject and s.expires_at > $now
     returning f.client_id, f.subject
 ), recorded as (
-    insert into events (at, kind, subject, client_id)
-    select $now, 'consent.denied', subject, client_id from decided
+    insert into events (at, kind, subject, client_id, request_id, address, actor, proof)
+    select $now, 'consent.denied', subject, client_id, $request_id, $address, $actor, $proof::bytea from decided
 )
 select 1 from decided;
 
@@ -111,8 +112,9 @@ with person as (
     from person p, (select grant_id from written union all select grant_id from standing) g
     returning digest
 ), recorded as (
-    insert into events (at, kind, subject, client_id, detail)
-    select $now, 'consent.assumed', subject, client_id, jsonb_build_object('scopes', scopes)
+    insert into events (at, kind, subject, client_id, detail, request_id, address, actor, proof)
+    select $now, 'consent.assumed', subject, client_id, jsonb_build_object('scopes', scopes),
+        $request_id, $address, $actor, $proof::bytea
     from person
     where exists (select from issued)
 )
@@ -144,8 +146,9 @@ with ended as (
     where subject = $subject and client_id = $client_id and revoked_at is null
     returning subject, client_id
 ), recorded as (
-    insert into events (at, kind, subject, client_id)
-    select distinct $now::timestamptz, 'grant.withdrawn', subject, client_id from ended
+    insert into events (at, kind, subject, client_id, request_id, address, actor, proof)
+    select distinct $now::timestamptz, 'grant.withdrawn', subject, client_id,
+        $request_id, $address, $actor, $proof::bytea from ended
 )
 select 1 from ended limit 1;
 

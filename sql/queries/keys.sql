@@ -50,5 +50,7 @@ select (select digest from page order by digest desc limit 1) as last,
 with changed as (
     update settings set master_key_id = $key_id where master_key_id <> $key_id returning 1
 )
-insert into events (at, kind, detail)
-select $now, 'key.rotated', jsonb_build_object('key', encode($key_id::bytea, 'hex')) from changed;
+insert into events (at, kind, detail, request_id, address, actor, proof)
+select $now, 'key.rotated', jsonb_build_object('key', encode($key_id::bytea, 'hex')),
+    $request_id, $address, $actor, $proof::bytea
+from changed;

@@ -3,8 +3,9 @@
 with created as (
     insert into scopes (name, description, created_at) values ($name, $description, $now) returning name, description
 ), recorded as (
-    insert into events (at, kind, detail)
-    select $now, 'scope.created', jsonb_build_object('name', name) from created
+    insert into events (at, kind, detail, request_id, address, actor, proof)
+    select $now, 'scope.created', jsonb_build_object('name', name),
+        $request_id, $address, $actor, $proof::bytea from created
 )
 select * from created;
 
@@ -17,7 +18,9 @@ select name, description from scopes order by name;
 with gone as (
     delete from scopes where name = $name returning name
 ), recorded as (
-    insert into events (at, kind, detail) select $now, 'scope.deleted', jsonb_build_object('name', name) from gone
+    insert into events (at, kind, detail, request_id, address, actor, proof)
+    select $now, 'scope.deleted', jsonb_build_object('name', name),
+        $request_id, $address, $actor, $proof::bytea from gone
 )
 select name from gone;
 

@@ -26,17 +26,13 @@ where (account, browser) in (select * from unnest($accounts::bytea[], $browsers:
 delete from failed_attempts where account = any ($accounts::bytea[]);
 
 -- name: failures_note
--- More failures for the audit record: one event for a minute, a kind and an account, whoever writes.
-insert into events as e (at, minute, kind, subject, client_id, detail)
-select at, minute, kind, subject, client_id, jsonb_build_object('failures', failures)
+-- Failures for the audit record, many of one account as one event.
+insert into events (at, kind, subject, client_id, detail, request_id, address, proof)
+select at, kind, subject, client_id, jsonb_build_object('failures', failures), request_id, address, proof
 from unnest(
-        $at::timestamptz[], $minutes::timestamptz[], $kinds::text[], $subjects::text[], $client_ids::text[],
-        $failures::integer[]
-    ) as n (at, minute, kind, subject, client_id, failures)
-order by minute, kind, subject, client_id
-on conflict (minute, kind, subject, client_id) where minute is not null do update set
-    detail = jsonb_build_object('failures',
-        (e.detail ->> 'failures')::integer + (excluded.detail ->> 'failures')::integer);
+        $at::timestamptz[], $kinds::text[], $subjects::text[], $client_ids::text[], $failures::integer[],
+        $request_ids::text[], $addresses::text[], $proofs::bytea[]
+    ) as n (at, kind, subject, client_id, failures, request_id, address, proof);
 
 -- name: session_start
 -- A live person's browser is signed in. $password_hash is the one that was checked, if the caller gives it: a password
@@ -52,7 +48,8 @@ with person as (
     select $session_id, $digest, subject, session_generation, $now, $expires_at from person
     returning session_id, signed_in_at, expires_at
 ), recorded as (
-    insert into events (at, kind, subject) select $now, 'sign_in.succeeded', subject from person
+    insert into events (at, kind, subject, request_id, address, actor, proof)
+    select $now, 'sign_in.succeeded', subject, $request_id, $address, $actor, $proof::bytea from person
 )
 select * from started, person;
 
@@ -67,6 +64,7 @@ where token_digest = $digest and expires_at > $now;
 with gone as (
     delete from sessions where token_digest = $digest returning subject
 ), recorded as (
-    insert into events (at, kind, subject) select $now, 'signed_out', subject from gone
+    insert into events (at, kind, subject, request_id, address, actor, proof)
+    select $now, 'signed_out', subject, $request_id, $address, $actor, $proof::bytea from gone
 )
 select subject from gone;

@@ -68,9 +68,10 @@ with person as (
     insert into refresh_tokens (digest, family_id, salt, issued_at, expires_at)
     select $successor, $family_id, $salt, $now, $refresh_expires_at from access where $successor::bytea is not null
 ), recorded as (
-    insert into events (at, kind, subject, client_id, detail)
+    insert into events (at, kind, subject, client_id, detail, request_id, address, actor, proof)
     select $now, 'token.issued', subject, client_id,
-        jsonb_build_object('by', $by::text, 'scopes', $scopes::text[], 'token_type', $token_type::text)
+        jsonb_build_object('by', $by::text, 'scopes', $scopes::text[], 'token_type', $token_type::text),
+        $request_id, $address, $actor, $proof::bytea
     from access
 )
 select 1 from access;
@@ -80,8 +81,9 @@ select 1 from access;
 with ended as (
     update families set revoked_at = $now where family_id = $family_id and revoked_at is null returning grant_id
 )
-insert into events (at, kind, subject, client_id)
-select $now, $why, g.subject, g.client_id from ended join grants g on g.grant_id = ended.grant_id;
+insert into events (at, kind, subject, client_id, request_id, address, actor, proof)
+select $now, $why, g.subject, g.client_id,
+    $request_id, $address, $actor, $proof::bytea from ended join grants g on g.grant_id = ended.grant_id;
 
 -- name: access_token_find
 -- A live access token: itself, its family, grant, client and person are all checked here, never before.
@@ -166,6 +168,7 @@ with access as (
 ), ended as (
     select client_id, subject from access union all select client_id, subject from family
 ), recorded as (
-    insert into events (at, kind, subject, client_id) select $now, 'token.revoked', subject, client_id from ended
+    insert into events (at, kind, subject, client_id, request_id, address, actor, proof)
+    select $now, 'token.revoked', subject, client_id, $request_id, $address, $actor, $proof::bytea from ended
 )
 select 1 from ended;

@@ -122,21 +122,3 @@ with gone as (
     returning 1
 )
 select count(*) from gone;
-
--- name: sweep_events
--- Audit records past their time, from the oldest on. What a clock that was ahead dated is from now at the latest, or
--- it would stand before what comes after it.
-with redated as (
-    update events set at = now()
-    where event_id in (
-        select event_id from (select event_id, at from events order by event_id limit $batch) as oldest
-        where at > now() + interval '1 minute'
-    )
-), gone as (
-    delete from events where event_id = any (array(
-        select event_id from (select event_id, at from events order by event_id limit $batch) as oldest
-        where at <= least($now, now()) - $kept::interval
-    ))
-    returning 1
-)
-select count(*) from gone;

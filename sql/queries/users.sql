@@ -5,8 +5,9 @@ with created as (
     values ($subject, $username, $email, $name, $password_hash, $now)
     returning subject, username, email, name, created_at, disabled_at
 ), recorded as (
-    insert into events (at, kind, subject, detail)
-    select $now, 'user.created', subject, jsonb_build_object('username', username) from created
+    insert into events (at, kind, subject, detail, request_id, address, actor, proof)
+    select $now, 'user.created', subject, jsonb_build_object('username', username),
+        $request_id, $address, $actor, $proof::bytea from created
 )
 select * from created;
 
@@ -37,8 +38,9 @@ with changed as (
     where lower(username collate "C") = lower($username collate "C")
     returning subject, username, email, name, created_at, disabled_at
 ), recorded as (
-    insert into events (at, kind, subject, detail)
-    select $now, 'user.updated', subject, jsonb_build_object('username', username) from changed
+    insert into events (at, kind, subject, detail, request_id, address, actor, proof)
+    select $now, 'user.updated', subject, jsonb_build_object('username', username),
+        $request_id, $address, $actor, $proof::bytea from changed
 )
 select * from changed;
 
@@ -52,7 +54,8 @@ with changed as (
 ), ended as (
     delete from sessions using changed where sessions.subject = changed.subject
 ), recorded as (
-    insert into events (at, kind, subject) select $now, 'user.password_changed', subject from changed
+    insert into events (at, kind, subject, request_id, address, actor, proof)
+    select $now, 'user.password_changed', subject, $request_id, $address, $actor, $proof::bytea from changed
 )
 select * from changed;
 
@@ -61,7 +64,8 @@ select * from changed;
 with person as (
     select subject, username, email from users where lower(username collate "C") = lower($username collate "C")
 ), recorded as (
-    insert into events (at, kind, subject) select $now, 'user.unlocked', subject from person
+    insert into events (at, kind, subject, request_id, address, actor, proof)
+    select $now, 'user.unlocked', subject, $request_id, $address, $actor, $proof::bytea from person
 )
 select * from person;
 
@@ -76,7 +80,8 @@ with changed as (
 ), ended as (
     delete from sessions using changed where sessions.subject = changed.subject
 ), recorded as (
-    insert into events (at, kind, subject) select $now, 'user.disabled', subject from changed
+    insert into events (at, kind, subject, request_id, address, actor, proof)
+    select $now, 'user.disabled', subject, $request_id, $address, $actor, $proof::bytea from changed
 )
 select subject from changed;
 
@@ -87,7 +92,8 @@ with changed as (
     where lower(username collate "C") = lower($username collate "C")
     returning subject
 ), recorded as (
-    insert into events (at, kind, subject) select $now, 'user.enabled', subject from changed
+    insert into events (at, kind, subject, request_id, address, actor, proof)
+    select $now, 'user.enabled', subject, $request_id, $address, $actor, $proof::bytea from changed
 )
 select subject from changed;
 
@@ -96,8 +102,9 @@ select subject from changed;
 with gone as (
     delete from users where lower(username collate "C") = lower($username collate "C") returning subject, username
 ), recorded as (
-    insert into events (at, kind, subject, detail)
-    select $now, 'user.deleted', subject, jsonb_build_object('username', username) from gone
+    insert into events (at, kind, subject, detail, request_id, address, actor, proof)
+    select $now, 'user.deleted', subject, jsonb_build_object('username', username),
+        $request_id, $address, $actor, $proof::bytea from gone
 )
 select subject from gone;
 
@@ -123,7 +130,7 @@ with ended as (
         ) as n
     from ended e
 ), recorded as (
-    insert into events (at, kind, subject, detail)
-    select $now, 'token.revoked', subject, '{"all": true}' from ended
+    insert into events (at, kind, subject, detail, request_id, address, actor, proof)
+    select $now, 'token.revoked', subject, '{"all": true}', $request_id, $address, $actor, $proof::bytea from ended
 )
 select n from counted;

@@ -14,7 +14,7 @@ from tests.serving import ROOT
 
 EVERY = (
     "demo, serve, reload, explain, routes, doctor, check-config, key, migrate, backup, restore, client, user, scope, "
-    "token, mac, signature"
+    "token, events, mac, signature"
 )
 GRANTS = "'authorization_code', 'refresh_token', 'client_credentials'"
 CREATE = ("client", "create", "--name", "An app")

@@ -85,7 +85,13 @@ TABLES: Final[Mapping[str, tuple[int, str]]] = {
     ),
     "token_nonces": (USERS, f"int8send(n), {_END}"),
     "nonces": (USERS, "n % 32, int8send(n)"),
-    "events": (USERS, f"-n, {_END} - interval '1 year', 'token.issued', {_PERSON}, {_CLIENT}, '{{}}', null"),
+    "events": (
+        USERS,
+        (
+            f"-n, {_END} - interval '1 year', 'token.issued', {_PERSON}, {_CLIENT}, '{{}}', 'r' || n, '192.0.2.7', "
+            "'client:c1', case when n % 500 > 0 then n end, int8send(n)"
+        ),
+    ),
     "changes": (USERS, f"-n, {_END} - interval '1 day', 'user', {_PERSON}"),
 }
 
@@ -93,11 +99,17 @@ TABLES: Final[Mapping[str, tuple[int, str]]] = {
 VALUES: Final[Mapping[str, str]] = {
     "access_expires_at": "now()",
     "access_token": "int8send(-1)",
+    "actor": "'operator:root'",
+    "address": "'192.0.2.7'",
+    "addresses": "array['192.0.2.7']",
     "accounts": "array[int8send(12), int8send(13)]",
     "after": "-20",
     "allowed": "'{read}'",
     "at": "array[now()]",
+    "base_link": "'fake'",
+    "base_seq": "0",
     "batch": "1000",
+    "before": "now()",
     "browser": "''",
     "browsers": "array[''::bytea, '']",
     "by": "'authorization_code'",
@@ -111,12 +123,14 @@ VALUES: Final[Mapping[str, str]] = {
     "digest": "int8send(13)",
     "digests": f"array[{', '.join(f'int8send({n * 1237 % TOKENS})' for n in range(1, 65))}]",
     "email": "'new@example.com'",
+    "event_ids": "array[-500, -1000]",
     "expires_at": "now()",
     "expiries": "array[now(), now()]",
     "failures": "array[1, 1]",
     "family_id": "'f13'",
     "first_party": "false",
     "floor": "0",
+    "fresh": "array[int8send(-1)]",
     "flow_id": "'f13'",
     "grant_id": "'new'",
     "grant_ids": "'{g12,g13}'",
@@ -125,36 +139,46 @@ VALUES: Final[Mapping[str, str]] = {
     "kept": "interval '1 hour'",
     "key_id": "'fake'",
     "keys": "array[int8send(-1), int8send(-2)]",
+    "kind": "'token'",
     "kinds": "array['sign_in.failed']",
+    "link": "'fake'",
     "last_failed_at": "array[now(), now()]",
     "lock": "1",
     "login": "'user12@example.com'",
     "logo": "null",
+    "mac": "'fake'",
     "mac_algorithm": "'hmac-sha-256'",
     "mac_drafts": "'{01}'",
     "mac_key": "null",
-    "minutes": "array[now()]",
     "most": "200",
     "name": "'logo12'",
     "new_username": "null",
     "now": "now()",
+    "old": "array[int8send(-1)]",
     "overlap": "interval '0'",
     "owner": "'u12'",
     "password_hash": "'$argon2id$'",
     "pkce_required": "true",
     "privacy": "null",
+    "proof": "'fake'",
+    "proofs": "array['fake'::bytea, 'fake']",
     "redirect_uris": "'{}'",
     "refresh_expires_at": "now()",
     "remember": "false",
     "request": _REQUEST,
+    "request_id": "'r1'",
+    "request_ids": "array['r1']",
     "resource": "'{r0}'",
     "rest": "interval '15 minutes'",
     "salt": "''",
     "scope": "'write'",
     "scopes": "'{read}'",
     "sealed_code": "'fake'",
+    "sealed_key": "'fake'",
     "seconds": "'{0,60}'",
     "secret_digest": "int8send(12)",
+    "seq": "20",
+    "seqs": "array[30001, 30002]",
     "session_id": "'s13'",
     "since": "now()",
     "slot": "30",
@@ -172,7 +196,13 @@ VALUES: Final[Mapping[str, str]] = {
 }
 OF: Final[Mapping[str, Mapping[str, str]]] = {
     "client_create": {"client_id": "'new'", "secret_digest": "int8send(-1)"},
-    "failures_note": {"failures": "array[1]"},
+    "access_tokens_since_before": {"after": "int8send(13)"},
+    "events_before": {"before": "0"},
+    "mac_keys_reseal": {"digests": "array[int8send(13)]"},
+    "mac_keys_under_others": {"after": "int8send(13)"},
+    "refresh_tokens_since_before": {"after": "int8send(13)"},
+    "events_set_aside": {"seq": "30000"},
+    "failures_note": {"failures": "array[1]", "proofs": "array['fake'::bytea]"},
     "flow_start": {"flow_id": "'new'"},
     "scope_create": {"name": "'new'"},
     "scope_delete": {"name": "'scope12'"},
@@ -181,6 +211,10 @@ OF: Final[Mapping[str, Mapping[str, str]]] = {
     "tokens_issue": {"family_id": "'new'", "mac_algorithm": "null"},
     "user_create": {"subject": "'new'", "username": "'new'"},
 }
+
+
+# What an operator asks for now and then, and looks through all there is, in whichever way seems best.
+SELDOM: Final = frozenset(("events_set_aside",))
 
 
 @asynccontextmanager
@@ -269,7 +303,7 @@ async def test_statement_reads_as_much_whatever_the_statistics(server: str, temp
         analysed = await _measured(connection)
     astray = []
     for mode, *measured in zip(MODES, old, never, analysed, strict=True):
-        for name in queries.load():
+        for name in queries.load().keys() - SELDOM:
             counts = [counted[name] for counted in measured]
             if max(counts) > FACTOR * min(counts) + ALLOWANCE:
                 astray.append(f"{name} ({mode}): {', '.join(map(str, counts))} buffers")
