@@ -20,7 +20,7 @@ class Memory(NamedTuple):
     """How far a process remembers: since when, and how many decisions of the last hour it had no room for."""
 
     since: float  # seconds since 1970
-    forgotten: int
+    forgotten: int  # 1000 stands for more, too
 
 
 class _Entry(NamedTuple, Generic[Kept]):
@@ -62,6 +62,10 @@ class Recent(Generic[Kept]):
         self.size += size
         while self.size > self._most:
             self._make_room(kept_kind, now)
+
+    def pass_over(self) -> None:
+        """Count a decision that is not kept, since too many are like it."""
+        self._forgotten.append(self._clock())
 
     def find(self, request_id: bytes) -> list[tuple[float, Kept]]:
         """When and how the requests of this identifier were decided on, the latest first."""

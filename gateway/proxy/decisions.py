@@ -19,6 +19,7 @@ from gateway.recent import Memory, Recent
 FAILED: Final = 2_000_000  # bytes for what was refused or failed
 PASSED: Final = 300_000
 SLOW: Final = 1.0  # seconds from which on a call that passed is remembered in any case
+FLOOD: Final = 25  # refusals or failures of one kind that are remembered between two ticks: more would cost too much
 SAMPLES: Final = 5  # calls that are remembered though nothing was wrong with them, between two ticks
 _LONGEST_PATH: Final = 1024
 _LONGEST_NAME: Final = 255  # of a host or a method
@@ -74,34 +75,39 @@ class Decisions:
     def __init__(self) -> None:
         self._failed, self._passed = Recent[Decision](FAILED), Recent[Decision](PASSED)
         self._samples = 0
+        self._failures: dict[str, int] = {}  # by kind, since the last tick
         self.remembers_before = inf  # of calls that pass, those that began before
         self.tick()
 
     def tick(self) -> None:
         """Some time has passed."""
         self._samples, self.remembers_before = SAMPLES, inf
+        self._failures.clear()
 
     def hear(self, finished: Finished) -> None:
         """Remember how a call ended, if that is worth it."""
-        failed = finished.status >= 400 or not finished.complete
-        if not failed:
-            if finished.seconds < SLOW and self._samples <= 0:
-                return
+        if finished.status >= 400 or not finished.complete:
+            kind = _kind(finished)
+            count = self._failures[kind] = self._failures.get(kind, 0) + 1
+            if count <= FLOOD:
+                self._keep(self._failed, kind, finished)
+            else:
+                self._failed.pass_over()
+        elif finished.seconds >= SLOW or self._samples > 0:
             self._samples -= 1
             if self._samples <= 0:
                 self.remembers_before = monotonic() - SLOW
+            route = finished.route
+            self._keep(self._passed, "" if route is None else route.name, finished)
+
+    def _keep(self, recent: Recent[Decision], kind: str, finished: Finished) -> None:
         asked = None if finished.head is None else Asked.of(finished.head)
-        decision = Decision(finished._replace(head=None), asked)
         refused, size = finished.refused, _ENTRY
         if asked is not None:
             size += len(asked.method) + len(asked.host) + len(asked.path)
         if finished.allowed is not None or (refused is not None and refused.identity is not None):
             size += _TOKEN
-        if failed:
-            self._failed.keep(_kind(finished), finished.request_id, decision, size)
-        else:
-            route = finished.route
-            self._passed.keep("" if route is None else route.name, finished.request_id, decision, size)
+        recent.keep(kind, finished.request_id, Decision(finished._replace(head=None), asked), size)
 
     def find(self, request_id: bytes) -> list[tuple[float, Decision]]:
         """The calls of this identifier, the latest first, each with the time when it had ended."""

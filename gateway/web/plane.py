@@ -78,7 +78,7 @@ class Plane:
 _AUTHENTICATIONS: Final = 4
 _REMEMBERED: Final = 500_000  # bytes of refusals
 _NOTE: Final = 1000  # of one of them, but for its texts
-_TOLD: Final = ("error", "client_id", "subject", "barred", "redirect_uri")  # of what else is known of a refusal
+_TOLD: Final = ("error", "client_id", "subject")  # of what else is known of a refusal
 _LONGEST: Final = 300  # characters of each
 _KIND: Final = 20  # characters by which causes are told apart
 _PRINTABLE: Final = "".join(map(chr, range(0x21, 0x7F)))

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gateway.proxy.decisions import SAMPLES, Decision
+from gateway.proxy.decisions import FLOOD, SAMPLES, Decision
 from gateway.store import Store
 from tests.proxy.rig import KEYRING, Rig, eventually, rig
 
@@ -78,6 +78,21 @@ async def test_of_calls_that_pass_a_few_are_remembered_between_two_ticks(running
     del decisions.tick
     decisions.tick()
     assert decision(running, (await running.talk(GET)).one("x-request-id")).finished.status == 200
+
+
+async def test_of_a_flood_some_are_remembered_and_of_other_kinds_all(running: Rig) -> None:
+    decisions = running.proxy.decisions
+    decisions.tick = lambda: None  # type: ignore[method-assign]  # no time passes
+    connection = await running.connect()
+    replies = []
+    for _ in range(FLOOD + 5):
+        await connection.send(b"GET /nowhere HTTP/1.1\r\nHost: a\r\n\r\n")
+        replies.append(await connection.reply())
+    connection.close()
+    assert sum(bool(decisions.find(reply.one("x-request-id").encode())) for reply in replies) == FLOOD
+    assert decisions.memory.forgotten == 5
+    other = await running.talk(b"GET /shut HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert decision(running, other.one("x-request-id")).finished.status == 401
 
 
 async def test_client_that_leaves_is_remembered(running: Rig) -> None:
