@@ -105,7 +105,8 @@ def _unknown(request_id: str, workers: list[tuple[str, _Remembered]]) -> str:
         )
         said_why = [f"{request_id}: {name} gave it to a call that it does not remember; {kept}"]
         if said.forgotten:
-            said_why.append(f"{name} had no room for {said.forgotten} refusals of the last hour")
+            more = " or more" if said.forgotten >= 1000 else ""
+            said_why.append(f"{name} has forgotten {said.forgotten}{more} refusals of the last hour for want of room")
     else:
         since = min((said.since for said in remembered), default=None)
         memory = "" if since is None else f"; their memory begins at {_time(since)}"

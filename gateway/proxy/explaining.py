@@ -132,7 +132,7 @@ def routes_looked_at(asked: Asked | None, dispatcher: Dispatcher) -> list[dict[s
 
 def steps(case: Case, dispatcher: Dispatcher) -> list[Step]:
     """The steps of a call, in their order."""
-    failing = _failing(case)
+    failing = _failing(case, dispatcher)
     reached = len(STEPS) if failing is None else STEPS.index(failing)
     made: list[Step] = []
     for place, name in enumerate(STEPS if case.finished is not None else STEPS[:-1]):
@@ -141,21 +141,33 @@ def steps(case: Case, dispatcher: Dispatcher) -> list[Step]:
         elif place == reached:
             made.append(_stopped(name, case, dispatcher))
         else:
-            spent = name == "nonce" and case.allowed is not None  # before its body was looked at
-            made.append(_passed(name, case, dispatcher) if spent else Step(name, "not reached", ""))
+            made.append(_passed(name, case, dispatcher) if _passed_all_the_same(name, case) else _unreached(name))
     return made
+
+
+def _passed_all_the_same(name: str, case: Case) -> bool:
+    """Whether a step behind the one at which a call failed was passed: a nonce may be spent before the body is looked
+    at, and an upstream's own refusal is an answer that goes out."""
+    finished = case.finished
+    if name == "answer":
+        return finished is not None and finished.complete and case.refused is None
+    return name == "nonce" and case.allowed is not None
+
+
+def _unreached(name: str) -> Step:
+    return Step(name, "not reached", "")
 
 
 # -- where it ended --------------------------------------------------------------------------------------------------
 
 
-def _failing(case: Case) -> str | None:
+def _failing(case: Case, dispatcher: Dispatcher) -> str | None:
     """The step at which a call was refused or failed."""
     finished, refused = case.finished, case.refused
     if finished is not None and not finished.complete and (refused is None or finished.status != refused.status):
         return "answer" if finished.status else _left_at(finished)
     if refused is None:
-        return "upstream" if finished is not None and finished.status >= 400 else None
+        return None if finished is None or _outcome(finished, dispatcher) == "passed" else "upstream"
     if case.asked is None:
         return "head"
     if case.route is None:

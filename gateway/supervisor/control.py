@@ -130,7 +130,9 @@ async def ask_to_reload(config: Path) -> tuple[Outcome, int]:
     """
     answer, pid = await ask(config, "reload", _LONGEST_RELOAD)
     if answer is None:
-        raise OperatorError("the gateway ended before it had reloaded; its log says why")
+        raise OperatorError(
+            "the gateway ended before it had reloaded, as its log says; or it is a demo, which does not reload"
+        )
     return _outcome(answer, pid), pid
 
 

@@ -251,7 +251,8 @@ async def test_explanation_names_the_step_the_cause_and_the_mend(world: World, s
             assert told["cause"] in stopped["text"]
             outcomes = [by_step[step]["outcome"] for step in STEPS]
             behind = outcomes[STEPS.index(kind.step) + 1 :]
-            assert set(behind) <= {"not reached", "not needed"}
+            answered = ["passed"] if name == "upstream's own fault" else []  # its answer goes out
+            assert set(behind) <= {"not reached", "not needed", *answered}
             assert "hush" not in json.dumps(told)
 
 
@@ -298,6 +299,13 @@ async def test_database_that_is_away_is_named(tmp_path: Path, no_database: Store
         assert (told["status"], told["outcome"]) == (503, "failed")
         assert told["cause"].startswith("store: ")
         assert "database.url" in told["mend"]
+
+
+async def test_upstream_that_refuses_is_told_as_a_call_that_passed(world: World) -> None:
+    world.rig.upstream.handler = says(b"HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n")
+    told = await world.explained(await world.rig.talk(get(b"/open")))
+    assert (told["outcome"], told["status"], told["cause"]) == ("passed", 404, "the upstream answered 404 by itself")
+    assert {step["outcome"] for step in told["steps"]} == {"passed", "not needed"}
 
 
 async def test_call_that_passed_is_told_with_whose_it_was(world: World) -> None:
