@@ -137,7 +137,7 @@ def drop(path: Path, force: bool, as_json: bool) -> None:
         if retired and not gone:
             raise OperatorError("\n".join(key.needs for key in retired))
         file.write(state.without(map(bytes.fromhex, gone)))
-        asyncio.run(_reload(settings.path, note))  # also where one before was killed before it did
+        asyncio.run(_reload(settings, note))  # also where one before was killed before it did
     if as_json:
         show({"dropped": gone}, as_json=True)
     else:
@@ -173,7 +173,7 @@ async def _change(settings: Settings, file: keys.MasterKeyFile, say: Say, *, pre
         file.write(state)
         say(f"{_name(fresh)} is made")
     if state.next is not None:
-        await _reload(settings.path, say)
+        await _reload(settings, say, accepted=_name(state.next))
         say(f"{_name(state.next)} is accepted, and not used yet")
         if prepare:
             say(f"copy {settings.master_key_file} to the other machines, reload them, and run `gateway key rotate`")
@@ -183,22 +183,32 @@ async def _change(settings: Settings, file: keys.MasterKeyFile, say: Say, *, pre
     elif prepare:
         raise OperatorError("--prepare: the new key is used already; `gateway key list` shows how things stand")
     if any(key.until is None for key in state.retired):
-        await _reload(settings.path, say)
+        await _reload(settings, say, current=_name(state.current))
         state = state.settled(datetime.now(UTC))
         file.write(state)
         say(f"{_name(state.current)} is used from now on")
     return _name(state.current)
 
 
-async def _reload(path: Path, say: Say) -> None:
-    """Have the gateway that serves take the keys over; one that starts later does so by itself."""
+async def _reload(settings: Settings, say: Say, *, accepted: str = "", current: str = "") -> None:
+    """Have the gateway that serves take the keys over; one that starts later does so by itself.
+
+    Raises OperatorError where it does not have one of these names then, as what it reads is a copy of the file.
+    """
     try:
-        outcome, _ = await ask_to_reload(path)
+        outcome, _ = await ask_to_reload(settings.path)
     except NoGateway:
         say("no gateway runs here with this configuration: it takes the keys when it starts")
         return
     if outcome.faults:
         raise OperatorError("\n".join((*outcome.faults, _AGAIN)))
+    wanted, found = accepted or current, outcome.keys if accepted else outcome.keys[:1]
+    if wanted and wanted not in found:
+        raise OperatorError(
+            f"keys.master: the gateway that serves reads a copy of {settings.master_key_file}, which lacks {wanted}; "
+            "restart it where the copy is a credential that systemd made at its start, else copy the file anew; "
+            f"{_AGAIN}"
+        )
     for line in outcome.changed:
         if not line.startswith("keys: "):
             say(f"the reload took over as well: {line}")

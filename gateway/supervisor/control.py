@@ -56,10 +56,12 @@ class Peer(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The outcome of a reload: what it changed, or every fault for which nothing has changed."""
+    """The outcome of a reload: what it changed, or every fault for which nothing has changed; and the names of the
+    master keys that the gateway has now, the current one first."""
 
     changed: list[str] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
+    keys: list[str] = field(default_factory=list)
 
 
 @asynccontextmanager
@@ -152,9 +154,8 @@ def find_gateway(config: Path) -> int | None:
 def _outcome(said: Any, pid: int) -> Outcome:
     """The outcome that a gateway answered; whoever else took its name may say anything. Raises OperatorError."""
     try:
-        changed, faults = (said[name] for name in ("changed", "faults"))
-        lines = [[str(line) for line in lines] for lines in (changed, faults)]
-    except (TypeError, KeyError) as exc:
+        lines = [[str(line) for line in lines] for lines in (said["changed"], said["faults"], said.get("keys", ()))]
+    except (AttributeError, TypeError, KeyError) as exc:
         raise not_a_gateway(pid) from exc
     shown = [[line if line.isprintable() else ascii(line) for line in part] for part in lines]
     return Outcome(*shown)

@@ -282,7 +282,8 @@ class _Supervisor:
         if not self._ending.is_set():
             log.info("reloaded", config=str(settings.path), workers=fresh.access.count, changed=changed)
             await self._warn(settings)
-        return Outcome(changed=changed)
+        keyring = cast("Keyring", settings.keyring)
+        return Outcome(changed, keys=[key.hex() for key in (keyring.key_id, *(keyring.key_ids - {keyring.key_id}))])
 
     def _workers_of(self, settings: Settings) -> int:
         """How many workers of the access plane these settings ask for, unless the command line did."""

@@ -22,7 +22,7 @@ from gateway.store.master_keys import MasterKeys
 from gateway.supervisor.keys import MasterKeyFile
 from tests.cli.conftest import Terminal
 from tests.counts import LONG
-from tests.serving import write_key
+from tests.serving import serving, write_key
 from tests.store.rig import fetch
 
 T = TypeVar("T")
@@ -176,9 +176,9 @@ class Steps:
         self._around(monkeypatch, Path, "replace")
         reload, reseal, note = key_command._reload, MasterKeys._reseal_page, MasterKeys.note_current
 
-        async def reloaded(*given: Any) -> None:
+        async def reloaded(*given: Any, **wanted: Any) -> None:
             self.step()
-            await reload(*given)
+            await reload(*given, **wanted)
             self.step()
 
         async def resealed(*given: Any) -> Any:
@@ -322,3 +322,29 @@ def test_a_key_that_cannot_be_opened_any_more_holds_nothing_up(gateway: Terminal
     issued(gateway, "mac")
     sql(gateway, "update access_tokens set mac_key = mac_key || '\\x00' where mac_key is not null")
     assert gateway("key", "rotate").code == 0
+
+
+async def test_key_rotate_goes_no_further_than_a_gateway_whose_copy_of_the_file_is_old(
+    tmp_path: Path, database: str
+) -> None:
+    """As of a service with LoadCredential=, which has what the file was at its start."""
+    copies = tmp_path / "credentials"
+    copies.mkdir(mode=0o700)
+    master, copy = tmp_path / "master.key", write_key(copies / "master.key")
+    keys = {"master": {"file": "master.key"}}
+    environment = {"CREDENTIALS_DIRECTORY": str(copies)}
+    async with serving(tmp_path, dsn=database, workers=1, keys=keys, environment=environment) as gateway:
+        terminal = Terminal(gateway.config)
+        old = master.read_text()
+        for step in ("is made", "is accepted"):
+            done = await asyncio.to_thread(terminal.program, "key", "rotate")
+            assert done.code == 1
+            assert step in done.out
+            assert f"reads a copy of {master}, which lacks " in done.err
+            assert "restart it" in done.err
+            assert "is used from now on" not in done.out
+            copy.write_text(master.read_text())  # which a restart does
+        done = await asyncio.to_thread(terminal.program, "key", "rotate")
+        assert done.code == 0, done.err
+        assert "is used from now on" in done.out
+        assert KeyFile.parse(master.read_text()).current != KeyFile.parse(old).current

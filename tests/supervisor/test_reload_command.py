@@ -1,6 +1,7 @@
 """`gateway reload`: it waits until the new configuration is in force, or tells every fault for which it is not."""
 
 import asyncio
+import base64
 import json
 import os
 import pwd
@@ -12,12 +13,14 @@ from pathlib import Path
 
 import pytest
 
+from gateway.crypto import Keyring
 from gateway.supervisor.control import _name
-from tests.serving import PROGRAM, ROOT, Gateway, serving, until
+from tests.serving import MASTER_KEY, PROGRAM, ROOT, Gateway, serving, until
 from tests.system_users import ORDINARY, as_root
 
 ROUTE = {"name": "notes", "path": "/notes", "upstreams": ["http://127.0.0.1:9"], "auth": "none"}
 PASSES = 502  # nothing listens behind the route
+KEY_ID = Keyring(base64.b64decode(MASTER_KEY)).key_id.hex()
 
 # Asks as somebody else; prints what is answered.
 _STRANGER = """
@@ -206,7 +209,7 @@ async def test_only_root_and_the_gateways_own_user_can_reload_it(tmp_path: Path,
         asked = ["/usr/bin/python3", "-c", _STRANGER, name, "reload\n"]
         answers = [await asyncio.to_thread(_as, user, asked) for user in (account.pw_uid, 0)]
         assert answers[0] == ""
-        assert json.loads(answers[1]) == {"changed": [], "faults": []}
+        assert json.loads(answers[1]) == {"changed": [], "faults": [], "keys": [KEY_ID]}
         assert len([line for line in gateway.logs if line["event"] == "reloaded"]) == 1
 
 
