@@ -16,6 +16,7 @@ from gateway.crypto import Keyring
 from gateway.errors import OperatorError
 from gateway.guard import Allowed, BodyAwaited, Guard, Refused, Verdict, settled
 from gateway.http1 import Malformed, RequestHead, RequestReader
+from gateway.observe import scrub
 from gateway.proxy.answers import malformed, too_large
 from gateway.proxy.decisions import Asked
 from gateway.proxy.dispatch import Destination, Dispatcher
@@ -132,10 +133,8 @@ def _head(method: str, url: str, headers: tuple[str, ...], settings: Settings) -
     names = [_named(header).lower() for header in headers]
     given = headers if "host" in names else (f"Host: {authority}", *headers)
     for option, text in (("METHOD", method), ("URL", url), *(("--header", header) for header in headers)):
-        if any(mark in text for mark in "\r\n\0"):
-            raise OperatorError(
-                f"{option} {text!r}: has a line end in it, or a zero; give each header an option of its own"
-            )
+        if any(mark in text for mark in "\r\n\0"):  # what stands there may be a secret, and is not repeated
+            raise OperatorError(f"{option}: has a line end in it, or a zero; give each header an option of its own")
     text = "\r\n".join((f"{method} {target} HTTP/1.1", *given, "", ""))
     reader = RequestReader()
     reader.receive(text.encode("utf-8", "surrogateescape"))
@@ -152,13 +151,15 @@ def _split(url: str, settings: Settings) -> tuple[str, str]:
         return settings.config.server.origin.partition("://")[2], url
     scheme, mark, rest = url.partition("://")
     if scheme.lower() not in ("http", "https") or not mark:
-        raise OperatorError(f"URL {url!r}: is neither a path, such as /api/notes, nor begins with https:// or http://")
+        raise OperatorError(
+            f"URL {scrub(url)!r}: is neither a path, such as /api/notes, nor begins with https:// or http://"
+        )
     try:
         authority = urlsplit(f"{scheme}://{rest}").netloc
     except ValueError as exc:
-        raise OperatorError(f"URL {url!r}: {exc}") from exc
+        raise OperatorError(f"URL {scrub(url)!r}: {exc}") from exc
     if not authority or "@" in authority:
-        raise OperatorError(f"URL {url!r}: needs a host and no credentials; clients send those in Authorization")
+        raise OperatorError(f"URL {scrub(url)!r}: needs a host and no credentials; clients send those in Authorization")
     behind = rest[len(authority) :]
     return authority, behind if behind.startswith("/") else f"/{behind}"
 

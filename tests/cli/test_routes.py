@@ -116,10 +116,10 @@ def test_lines_say_what_would_happen_and_what_to_do(routed: Terminal) -> None:
         (("GET", "api.example.com/x"), "URL 'api.example.com/x': is neither a path"),
         (("GET", "ftp://a/x"), "URL 'ftp://a/x': is neither a path"),
         (("GET", "http:///x"), "URL 'http:///x': needs a host"),
-        (("GET", "http://u:p@a/x"), "needs a host and no credentials"),
+        (("GET", "http://u:hush@a/x"), "needs a host and no credentials"),
         (("GET", "http://[::1/x"), "URL 'http://\\[::1/x': "),
         (("GET", "/x\r\nHost: evil"), "has a line end in it"),
-        (("GET", "/x", "--header", "a: b\r\nc: d"), "has a line end in it"),
+        (("GET", "/x", "--header", "Authorization: Bearer hush\r\nc: d"), "has a line end in it"),
         (("GET", "/x", "--header", "hush"), "--header: has no colon"),
     ],
 )
