@@ -31,8 +31,7 @@ from gateway.routing import Look, Route
 Outcome = Literal["passed", "refused", "failed", "not needed", "not reached"]
 
 STEPS: Final = ("head", "route", "credential", "token", "signature", "scope", "body", "nonce", "upstream", "answer")
-# Where the guard refuses, by the kind of its refusal (`guard.refusing`); what else it says of a credential is of the
-# token.
+# Where the guard refuses, by the kind of its refusal (`guard.refusing`).
 _GUARDS: Final = {
     "credential": (
         "token in the query",
@@ -41,6 +40,18 @@ _GUARDS: Final = {
         "a scheme that the route",
         "a MAC credential of drafts",
         "malformed credential",
+    ),
+    "token": (
+        "invented token",
+        "unknown token",
+        "expired token",
+        "revoked token",
+        "token of a disabled client",
+        "token of a disabled user",
+        "token of a deleted",
+        "a mac token presented",
+        "a bearer token presented",
+        "a MAC token whose key",
     ),
     "signature": (
         "wrong MAC",
@@ -55,7 +66,7 @@ _GUARDS: Final = {
     "body": ("the body does not fit",),
     "nonce": ("replayed nonce", "stale nonce"),
 }
-_STEP_OF_KIND: Final = {kind: step for step, kinds in _GUARDS.items() for kind in kinds}
+STEP_OF_KIND: Final = {kind: step for step, kinds in _GUARDS.items() for kind in kinds}
 # Where the proxy refuses what has a route, by status; a 503 without an upstream is the guard's.
 _STEP_OF_STATUS: Final = {400: "body", 408: "body", 413: "body", 502: "upstream", 503: "upstream", 504: "upstream"}
 _SIGNED: Final = ("mac", "signature")
@@ -165,28 +176,30 @@ def _failing(case: Case, dispatcher: Dispatcher) -> str | None:
     """The step at which a call was refused or failed."""
     finished, refused = case.finished, case.refused
     if finished is not None and not finished.complete and (refused is None or finished.status != refused.status):
-        return "answer" if finished.status else _left_at(finished)
+        return "answer" if finished.status else _left_at(finished, case.asked)
     if refused is None:
         return None if finished is None or _outcome(finished, dispatcher) == "passed" else "upstream"
     if case.asked is None:
         return "head"
     if case.route is None:
         return "route"
-    if refused.status == 503 and not refused.upstream:  # no database
+    if refused.upstream:  # before its cause is looked at: that may begin with any host's name
+        return "upstream"
+    if refused.status == 503:  # no database
         return "token" if refused.identity is None else "nonce"
     kind = kind_of(refused)
-    if kind in _STEP_OF_KIND:
-        return _STEP_OF_KIND[kind]
-    if kind != refused.error or refused.status == 401:
-        return "token"
-    if refused.status == 421 or refused.status in (404, 501):
-        return "route"
+    if kind in STEP_OF_KIND:
+        return STEP_OF_KIND[kind]
     return _STEP_OF_STATUS.get(refused.status, "upstream")
 
 
-def _left_at(finished: Finished) -> str:
-    """What was under way when the client left."""
-    return "upstream" if finished.connected or finished.judged else "token"
+def _left_at(finished: Finished, asked: Asked | None) -> str:
+    """The step under way when the client left: a body is waited for before there is a connection."""
+    if finished.connected:
+        return "upstream"
+    if not finished.judged:
+        return "token"
+    return "upstream" if asked is not None and asked.length == 0 else "body"
 
 
 def _outcome(finished: Finished, dispatcher: Dispatcher) -> str:

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from gateway.guard.refusing import _MENDS
 from gateway.proxy import Limits
-from gateway.proxy.explaining import STEPS
+from gateway.proxy.explaining import STEP_OF_KIND, STEPS
 from gateway.store import Store
 from tests.proxy.rig import KEYRING, Connection, RawUpstream, Reply, Rig, eventually, rig
 from tests.proxy.signing import MAC, Signer, by_length
@@ -254,6 +255,11 @@ async def test_explanation_names_the_step_the_cause_and_the_mend(world: World, s
             answered = ["passed"] if name == "upstream's own fault" else []  # its answer goes out
             assert set(behind) <= {"not reached", "not needed", *answered}
             assert "hush" not in json.dumps(told)
+
+
+def test_every_kind_of_the_guards_refusals_has_its_step() -> None:
+    assert set(STEP_OF_KIND) == set(_MENDS)
+    assert set(STEP_OF_KIND.values()) < set(STEPS)
 
 
 async def test_upstream_that_is_late_is_named_with_the_times(world: World) -> None:
