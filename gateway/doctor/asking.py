@@ -7,9 +7,10 @@ import enum
 import http.client
 import socket
 import ssl
+import threading
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
@@ -110,6 +111,40 @@ def _exchange(
 ) -> Answer:
     connection = http.client.HTTPConnection("unused", timeout=PATIENCE)
     connection.sock = sock
+    with _ended_in_time(sock):
+        return _answer(connection, ours, certificate, method, target, fields)
+
+
+@contextmanager
+def _ended_in_time(sock: socket.socket) -> Iterator[None]:
+    """The end of an exchange whose other side always says one more byte in time. Raises NoAnswer then."""
+    ended = threading.Event()
+
+    def end() -> None:
+        ended.set()
+        with suppress(OSError):
+            sock.shutdown(socket.SHUT_RDWR)
+
+    timer = threading.Timer(2 * PATIENCE, end)
+    timer.start()
+    try:
+        yield
+    except (OSError, http.client.HTTPException) as exc:
+        if ended.is_set():
+            raise NoAnswer(Obstacle.SLOW) from exc
+        raise
+    finally:
+        timer.cancel()
+
+
+def _answer(
+    connection: http.client.HTTPConnection,
+    ours: str,
+    certificate: Mapping[str, Any] | None,
+    method: str,
+    target: str,
+    fields: Mapping[str, str],
+) -> Answer:
     connection.putrequest(method, target, skip_host=True, skip_accept_encoding=True)
     for name, value in {**fields, "Connection": "close"}.items():
         connection.putheader(name, value)

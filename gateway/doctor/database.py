@@ -4,6 +4,7 @@ The questions are asked of any database, migrated or not, by any role, so that t
 statements of the store.
 """
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from gateway.store.outages import outage_of
 from gateway.store.pool import Connection
 from gateway.supervisor.connections import needed
 
+_PATIENCE: Final = 20.0  # seconds: a server that hangs says nothing
 _OTHERS: Final = 4  # the supervisor, and a command
 _UNREACHABLE: Final = "calls whose token is not in memory are answered 503, and nobody can sign in"
 _UNUSABLE: Final = "the gateway does not start on it"
@@ -49,6 +51,7 @@ from pg_roles r, pg_database d,
         select count(*) as used, count(*) filter (where usename = current_user) as used_by_role,
             count(*) filter (where datname = d.datname) as used_in_database,
             count(*) filter (where datname = d.datname and usename = current_user
+                and client_addr is not distinct from inet_client_addr()
                 and application_name like 'gateway-%' and pid <> pg_backend_pid()) as ours
         from pg_stat_activity where datname is not null
     ) a,
@@ -74,8 +77,9 @@ async def findings(settings: Settings, dsn: str, report: Report, looked: Looked,
         report.findings.append(_unreachable(dsn, exc))
         return
     try:
-        async for finding in _look(settings, dsn, connection, report, looked, serving=serving):
-            report.findings.append(finding)
+        async with asyncio.timeout(_PATIENCE):
+            async for finding in _look(settings, dsn, connection, report, looked, serving=serving):
+                report.findings.append(finding)
     except _ABSENT as exc:
         report.findings.append(_unreachable(dsn, exc))
     finally:

@@ -179,19 +179,25 @@ def _workers(settings: Settings) -> Iterator[Finding]:
 
 
 def _disk(settings: Settings) -> Iterator[Finding]:
-    if not settings.config.database.embedded:
-        return
-    folder = next(place for place in (settings.data_dir, *settings.data_dir.absolute().parents) if place.exists())
-    known = shutil.disk_usage(folder)
-    free = known.free / (known.used + known.free)
-    if free < _FILLING:
-        yield Finding(
-            "database.data_dir",
-            f"{free:.0%} of the disk under {folder} are free ({known.free // _MIB} MB)",
-            "on a full disk nothing is issued and no signed call passes",
-            "make room, or move data_dir to a larger disk while the gateway is stopped",
-            FAULT if free < _FULL else WARNING,
-        )
+    """The disks under an embedded database and under a file of the access log."""
+    log = settings.config.log
+    places = {}
+    if settings.config.database.embedded:
+        places["database.data_dir"] = settings.data_dir, "nothing is issued and no signed call passes"
+    if log.access != "off" and log.access_file != "-" and not log.access_file.startswith("syslog:"):
+        places["log.access_file"] = settings.base / log.access_file, "calls leave no line"
+    for about, (path, why) in places.items():
+        folder = next(place for place in (path, *path.absolute().parents) if place.exists())
+        known = shutil.disk_usage(folder)
+        free = known.free / (known.used + known.free)
+        if free < _FILLING:
+            yield Finding(
+                about,
+                f"{free:.0%} of the disk under {folder} are free ({known.free // _MIB} MB)",
+                f"on a full disk {why}",
+                "make room, or move it to a larger disk while the gateway is stopped",
+                FAULT if free < _FULL else WARNING,
+            )
 
 
 def clock_findings(settings: Settings, apart: Mapping[str, float]) -> Iterator[Finding]:

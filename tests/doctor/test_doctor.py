@@ -1,6 +1,7 @@
 """`gateway doctor` before the gateway serves: misconfigurations, seeded one by one, and what it says of each."""
 
 import asyncio
+import contextlib
 import json
 import os
 import re
@@ -170,6 +171,10 @@ async def test_a_disk_that_is_full_and_a_small_machine_are_named(
     assert "1% of the disk" in only(report).what
     assert "make room" in only(report).mend
     assert "database.url" in report.left_out  # and nothing was made to find out
+    installation.tables["log"] = {"access": "json", "access_file": "access.log"}
+    named = [finding.about for finding in (await examine(installation.write())).findings]
+    assert named == ["database.data_dir", "log.access_file"]
+    del installation.tables["log"]
     assert not (installation.folder / "data").exists()
 
     monkeypatch.undo()
@@ -255,6 +260,24 @@ async def test_what_is_wrong_with_an_upstream_is_named_with_its_mend(
     assert finding.about == "routes[0].upstreams[0] (route notes)"
     assert what in finding.what
     assert mend in finding.mend
+
+
+async def test_an_upstream_that_never_comes_to_an_end_is_left_in_time(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asking, "PATIENCE", 0.5)
+
+    async def drip(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                writer.write(b"X")
+                await writer.drain()
+                await asyncio.sleep(0.05)
+
+    async with await asyncio.start_server(drip, "127.0.0.1", 0) as server:
+        installation.route["upstreams"] = [f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"]
+        finding = only(await examine(installation.write()))
+    assert "no answer in time" in finding.what
 
 
 @pytest.mark.parametrize(

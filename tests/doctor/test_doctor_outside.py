@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from gateway.doctor import Report, examine
+from gateway import config
+from gateway.doctor import Report, asking, examine, machine
 from gateway.web.arrival import FIELD, PATH
 from tests.certificates import certify
 from tests.doctor.conftest import OK
 from tests.doctor.rig import HOST, as_they_came, front, only, tls_of, upstream, with_host, without
-from tests.serving import Gateway, serving, until
+from tests.serving import Gateway, serving
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -166,20 +167,26 @@ async def test_a_name_that_does_not_lead_anywhere_is_named_with_the_way_around_i
     assert "nothing listens there" in finding.what
 
 
-async def test_workers_that_hang_are_named(site: Site) -> None:
+async def test_a_worker_that_hangs_is_named(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asking, "PATIENCE", 1.0)
     [worker] = site.gateway.workers
     worker.suspend()
     try:
-        await until(lambda: _is_unready(site))
-        faults = (await examine(site.gateway.config, through=("127.0.0.1", 9))).findings
+        findings = (await examine(site.gateway.config, through=("127.0.0.1", 9))).findings
     finally:
         worker.resume()
-    assert {"server.workers", "server.listen"} <= {finding.about for finding in faults}
-    await until(site.gateway.is_ready)
+    [finding] = [one for one in findings if one.about == "server.listen"]
+    assert "no answer in time" in finding.what
+    assert "look at the log" in finding.mend
 
 
-async def _is_unready(site: Site) -> bool:
-    return not await site.gateway.is_ready()
+async def test_workers_that_are_not_ready_and_a_gateway_that_says_nothing_are_named(site: Site) -> None:
+    settings = config.load(site.gateway.config)
+    health = {"workers": 2, "workers_ready": 1, "authorization_workers": 1, "authorization_workers_ready": 0}
+    findings = [*machine._health(settings, machine.Serving(1, {**health, "draining": True}))]
+    assert [finding.about for finding in findings] == ["server.workers", "server.authorization_workers", "server"]
+    [finding] = machine._health(settings, machine.Serving(1, {}))
+    assert "process 1) does not answer" in finding.what
 
 
 async def test_strangers_are_told_nothing_of_how_a_call_arrived(site: Site) -> None:
