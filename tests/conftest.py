@@ -26,9 +26,12 @@ import pytest
 
 from gateway.crypto import Keyring
 from gateway.store import Store
+from gateway.store.database import Server
 from gateway.store.migrations import migrate
+from gateway.store.pool import Pool
 from gateway.supervisor import embedded
 from tests.databases import cloned, in_database, made
+from tests.serving import PATIENCE
 
 __all__ = ["cloned", "in_database"]
 
@@ -170,6 +173,13 @@ async def store(database: str, keyring: Keyring) -> AsyncIterator[Store]:
         yield opened
     finally:
         await opened.close()
+
+
+@pytest.fixture
+def patient_stores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stores that wait for the database for as long as a busy machine needs."""
+    monkeypatch.setattr(Pool.lend, "__defaults__", (PATIENCE,))
+    monkeypatch.setitem(Server.connect.__kwdefaults__ or {}, "statement_timeout", PATIENCE)
 
 
 @pytest.fixture

@@ -241,16 +241,21 @@ class Worker:
         await until(lambda: isinstance(self.at_once(tokens), Allowed))
 
     async def refuses(self, tokens: IssuedTokens, within: float) -> None:
-        """See that the token is refused for good (401) where it comes so many seconds from now, and from then on."""
+        """See that the token does not pass where it comes so many seconds from now, and is refused for good (401)."""
+
+        async def does_not_pass() -> bool:
+            return not isinstance(await self.check(tokens), Allowed)
 
         async def is_refused() -> bool:
             verdict = await self.check(tokens)
-            if isinstance(verdict, Allowed) or verdict.status == 503:
+            assert not isinstance(verdict, Allowed)
+            if verdict.status == 503:  # the database has its own time
                 return False
             assert (verdict.status, verdict.error) == (401, "invalid_token")
             return True
 
-        await holds_within(within, is_refused)
+        await holds_within(within, does_not_pass)
+        await until(is_refused)
         for _ in range(5):
             assert not isinstance(await self.check(tokens), Allowed)
 

@@ -17,7 +17,7 @@ from gateway.store.database import Database, connect
 from gateway.store.outages import is_outage
 from gateway.store.pool import DEADLINE, Connection
 from gateway.supervisor import embedded
-from tests.serving import PATIENCE, holds_within, until
+from tests.serving import PATIENCE, crowding, holds_within, until
 from tests.store.rig import PASSWORD_HASH, fetch
 
 NAME = "gateway-test-database"
@@ -288,7 +288,7 @@ async def test_store_recovers_by_itself_when_the_database_returns(
     os.kill(killed, signal.SIGKILL)
     # The backends of a killed postmaster outlive it for a moment, and answer; how long it is away is for nobody to see.
     await until(lambda: durable_server.pid not in (None, killed))
-    await holds_within(5, answers)
+    await holds_within(5 * crowding(), answers)
     await store.users.create("ada", None, None, PASSWORD_HASH)
     await store.close()
 

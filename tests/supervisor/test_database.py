@@ -7,7 +7,7 @@ from pathlib import Path
 
 from gateway.store.pool import DEADLINE
 from gateway.supervisor.supervisor import DRAIN
-from tests.serving import Gateway, holds_within, hung, serving, until
+from tests.serving import Gateway, crowding, holds_within, hung, serving, until
 from tests.supervisor.conftest import is_gone
 
 
@@ -39,11 +39,11 @@ async def test_readyz_is_503_in_time_while_the_database_hangs(tmp_path: Path) ->
         with hung(gateway.postgres):
             status, seconds = await timed_status(gateway, "/readyz")
             assert status == 503
-            assert seconds < 2.5
+            assert seconds < 2.5 * crowding()
             status, seconds = await timed_status(gateway, "/healthz")
             assert status == 200
             assert seconds < DEADLINE  # it does not wait for the database
-        await holds_within(5, gateway.is_ready)
+        await holds_within(5 * crowding(), gateway.is_ready)
 
 
 async def test_a_worker_that_starts_while_the_database_is_down_comes_up_and_recovers(tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ async def test_a_worker_that_starts_while_the_database_is_down_comes_up_and_reco
             await until(serves)
             after = {worker.pid for worker in gateway.workers}
             assert (await timed_status(gateway, "/readyz"))[0] == 503
-        await holds_within(5, gateway.is_ready)
+        await holds_within(5 * crowding(), gateway.is_ready)
         assert {worker.pid for worker in gateway.workers} == after
 
 
