@@ -128,6 +128,7 @@ CREATE TABLE public.access_tokens (
     issued_at timestamp with time zone NOT NULL,
     expires_at timestamp with time zone NOT NULL,
     revoked_at timestamp with time zone,
+    last_used_at timestamp with time zone,
     CONSTRAINT access_tokens_mac_check CHECK ((((token_type = 'mac'::text) = (mac_key IS NOT NULL)) AND ((mac_key IS NULL) = (mac_algorithm IS NULL)))),
     CONSTRAINT access_tokens_subject_check CHECK (((subject IS NULL) = (user_generation IS NULL)))
 );
@@ -180,7 +181,8 @@ CREATE TABLE public.grants (
     resource text[] NOT NULL,
     created_at timestamp with time zone NOT NULL,
     updated_at timestamp with time zone NOT NULL,
-    revoked_at timestamp with time zone
+    revoked_at timestamp with time zone,
+    last_used_at timestamp with time zone
 );
 
 CREATE TABLE public.users (
@@ -385,7 +387,10 @@ CREATE TABLE public.sessions (
     subject text NOT NULL,
     generation integer NOT NULL,
     signed_in_at timestamp with time zone NOT NULL,
-    expires_at timestamp with time zone NOT NULL
+    expires_at timestamp with time zone NOT NULL,
+    last_used_at timestamp with time zone,
+    address text,
+    user_agent text
 );
 
 CREATE VIEW public.living_sessions AS
@@ -440,6 +445,12 @@ CREATE TABLE public.schema_migrations (
     name text NOT NULL,
     checksum text NOT NULL,
     applied_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+);
+
+CREATE TABLE public.scope_uses (
+    client_id text NOT NULL,
+    scope text NOT NULL,
+    used_at timestamp with time zone NOT NULL
 );
 
 CREATE TABLE public.scopes (
@@ -513,6 +524,9 @@ ALTER TABLE ONLY public.refresh_tokens
 
 ALTER TABLE ONLY public.schema_migrations
     ADD CONSTRAINT schema_migrations_pkey PRIMARY KEY (name);
+
+ALTER TABLE ONLY public.scope_uses
+    ADD CONSTRAINT scope_uses_pkey PRIMARY KEY (client_id, scope);
 
 ALTER TABLE ONLY public.scopes
     ADD CONSTRAINT scopes_pkey PRIMARY KEY (name);
@@ -649,6 +663,9 @@ ALTER TABLE ONLY public.grants
 
 ALTER TABLE ONLY public.grants
     ADD CONSTRAINT grants_subject_fkey FOREIGN KEY (subject) REFERENCES public.users(subject) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.scope_uses
+    ADD CONSTRAINT scope_uses_client_id_fkey FOREIGN KEY (client_id) REFERENCES public.clients(client_id) ON DELETE CASCADE;
 
 ALTER TABLE ONLY public.sessions
     ADD CONSTRAINT sessions_subject_fkey FOREIGN KEY (subject) REFERENCES public.users(subject) ON DELETE CASCADE;

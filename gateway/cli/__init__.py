@@ -30,11 +30,17 @@ _NOUNS: Final = {
     "client": "Register and manage OAuth clients.",
     "user": "Create and manage the people who sign in.",
     "scope": "Define what a token may be good for.",
-    "token": "Issue, inspect and revoke tokens.",
+    "token": "Issue, list, inspect and revoke tokens.",
+    "grant": "List what people allow applications, and take it back.",
+    "session": "List browsers that are signed in, and sign them out.",
     "events": "Show what happened, and prove that nothing of it was altered or removed.",
+    "report": "Find access that nobody needs.",
     "mac": "Sign requests with a MAC token, and explain why one does not verify.",
     "signature": "Sign requests by HTTP Message Signatures (RFC 9421).",
 }
+
+
+_MODULES: Final = {"session": "sessions"}  # where the noun is not the module's name: another module has it
 
 
 class Refusal(click.ClickException):
@@ -77,7 +83,8 @@ class _Nouns(Noun):
         del ctx
         if cmd_name not in _NOUNS:
             return None
-        found: click.Command = importlib.import_module(f"gateway.cli.{cmd_name.replace('-', '_')}").command
+        module = _MODULES.get(cmd_name, cmd_name.replace("-", "_"))
+        found: click.Command = importlib.import_module(f"gateway.cli.{module}").command
         return found
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -12,7 +12,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,6 +21,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from gateway import config
 from gateway.config import Settings
+from gateway.config.values import Duration
 from gateway.errors import OperatorError
 from gateway.store import Store
 from gateway.store.acting import acting
@@ -209,6 +210,48 @@ def note(text: str) -> None:
 def line(items: Iterable[object]) -> str:
     """One line of a list that goes on, for a terminal."""
     return "  ".join(map(_text, items)).rstrip()
+
+
+def held_by(command: Command) -> Command:
+    """Add the options that narrow a list of what people and clients have."""
+    options = (
+        click.option("--user", "username", metavar="U", help="Of this person."),
+        click.option("--older-than", metavar="DURATION", help='Older than, such as "30d".'),
+        click.option("--unused-for", metavar="DURATION", help='Last used before, or never and older, such as "14d".'),
+        click.option(
+            "--limit", type=click.IntRange(min=1), default=1000, show_default=True, help="The newest, so many."
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def ago(option: str, text: str | None, now: datetime) -> datetime | None:
+    """The moment that was so long ago; None where no option says so. Raises OperatorError."""
+    return None if text is None else now - timedelta(seconds=float(value(option, text, Duration)))
+
+
+async def subject_of(username: str | None, store: Store) -> str | None:
+    """The subject of a person who was asked for. Raises OperatorError where there is none."""
+    found = None if username is None else await store.users.find(username)
+    if username is not None and found is None:
+        raise OperatorError(f"--user: no user {username!r}; `gateway user list` shows all")
+    return None if found is None else found.subject
+
+
+async def require_client(client_id: str | None, store: Store) -> str | None:
+    """The client that was asked for. Raises OperatorError where there is none."""
+    if client_id is not None and await store.clients.find(client_id) is None:
+        raise OperatorError(f"--client: no client {client_id!r}; `gateway client list` shows all")
+    return client_id
+
+
+def show_newest(records: Sequence[Mapping[str, object]], columns: Sequence[str], limit: int, *, as_json: bool) -> None:
+    """Print the newest of some records, of which one more than `limit` was asked for."""
+    if len(records) > limit:
+        note(f"there are more than {limit}, of which the newest are shown; --limit shows more")
+    show_all(records[:limit], columns, as_json=as_json)
 
 
 def as_json_text(content: object) -> str:

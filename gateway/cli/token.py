@@ -1,24 +1,45 @@
 """`gateway token`: the operator's own acts on tokens."""
 
+import re
 from datetime import datetime
 from pathlib import Path
-from typing import cast
+from typing import Final, cast
 
 import click
 
-from gateway.cli.session import done, in_store, require_scopes, show, standard_input, value, with_config, with_json
+from gateway.cli.session import (
+    ago,
+    done,
+    held_by,
+    in_store,
+    require_client,
+    require_scopes,
+    show,
+    show_newest,
+    standard_input,
+    subject_of,
+    value,
+    with_config,
+    with_json,
+)
 from gateway.cli.usage import Noun
 from gateway.config import Settings
 from gateway.config.values import Duration
 from gateway.errors import OperatorError
 from gateway.model import AccessToken, Client, TokenType
 from gateway.store import Store
+from gateway.store.database import Row
 from gateway.store.records import IssuedTokens
+from gateway.store.uses import Held
+
+_COLUMNS: Final = ("token", "kind", "user", "client_id", "scopes", "issued_at", "expires_at", "last_used_at")
+_DIGITS: Final = 16
+_DIGEST: Final = re.compile(r"[0-9A-Fa-f]{8,64}")
 
 
 @click.group(cls=Noun, epilog="Example: gateway token revoke --user ada")
 def command() -> None:
-    """Issue, inspect and revoke tokens."""
+    """Issue, list, inspect and revoke tokens."""
 
 
 @command.command(epilog="Example: gateway token issue --client c4jzq2mkd7xw5a3b --user ada --scope notes:read --ttl 1h")
@@ -60,6 +81,42 @@ def issue(
     show(in_store(path, act).body(), as_json=as_json)
 
 
+@command.command("list", epilog="Example: gateway token list --user ada --unused-for 14d")
+@click.option("--client", "client_id", metavar="ID", help="Of this client.")
+@click.option("--scope", metavar="SCOPE", help="That carry this scope.")
+@held_by
+@with_config
+@with_json
+def list_(
+    *,
+    client_id: str | None,
+    scope: str | None,
+    username: str | None,
+    older_than: str | None,
+    unused_for: str | None,
+    limit: int,
+    path: Path,
+    as_json: bool,
+) -> None:
+    """List the tokens that live, the newest first.
+
+    Tokens are known by the beginning of their digest, which `token revoke --digest` takes. When one was last used is
+    known to some five minutes.
+    """
+
+    async def act(store: Store, _: Settings) -> list[dict[str, object]]:
+        held = Held(
+            subject=await subject_of(username, store),
+            client_id=await require_client(client_id, store),
+            scope=scope,
+            issued_before=ago("--older-than", older_than, store.now()),
+            unused_since=ago("--unused-for", unused_for, store.now()),
+        )
+        return [_listed(row) for row in await store.holdings.tokens(held, limit + 1)]
+
+    show_newest(in_store(path, act), _COLUMNS, limit, as_json=as_json)
+
+
 @command.command(epilog="Example: gateway token inspect gwa_…")
 @click.argument("token")
 @with_config
@@ -90,17 +147,26 @@ def inspect(token: str, path: Path, as_json: bool) -> None:
 @click.argument("token", required=False)
 @click.option("--user", "username", metavar="U", help="Every token and code of this person.")
 @click.option("--client", "client_id", metavar="ID", help="Every token and code of this client.")
+@click.option("--digest", metavar="HEX", help="The token that `token list` shows so.")
 @with_config
 @with_json
-def revoke(token: str | None, username: str | None, client_id: str | None, path: Path, as_json: bool) -> None:
+def revoke(
+    *,
+    token: str | None,
+    username: str | None,
+    client_id: str | None,
+    digest: str | None,
+    path: Path,
+    as_json: bool,
+) -> None:
     """End one token, or all of a person or client, at once. A refresh token takes its family with it.
 
     TOKEN may be `-` to read it from standard input, where no process list shows it.
     """
-    if [token, username, client_id].count(None) != 2:
-        none = token is username is client_id is None
+    if [token, username, client_id, digest].count(None) != 3:
+        none = token is username is client_id is digest is None
         mend = "one of them must be given" if none else "give one of them, not several"
-        raise click.UsageError(f"TOKEN, --user, --client: {mend}")
+        raise click.UsageError(f"TOKEN, --user, --client, --digest: {mend}")
     if token is not None:
         token = _given(token)
 
@@ -111,6 +177,9 @@ def revoke(token: str | None, username: str | None, client_id: str | None, path:
         elif client_id is not None:
             ended = await store.clients.revoke_tokens(client_id)
             fault = f"no client {client_id!r}; `gateway client list` shows all"
+        elif digest is not None:
+            ended = 1 if await store.tokens.revoke_digest(await _digest(digest, store)) else None
+            fault = f"--digest {digest!r}: that token is no longer valid, so nothing was revoked"
         else:
             ended = 1 if await store.tokens.revoke(cast("str", token), None) else None
             fault = "TOKEN: is no longer valid, so nothing was revoked; `gateway token inspect` says why"
@@ -120,6 +189,36 @@ def revoke(token: str | None, username: str | None, client_id: str | None, path:
 
     count = in_store(path, act)
     done({"revoked": count}, f"{count} revoked", as_json=as_json)
+
+
+async def _digest(prefix: str, store: Store) -> bytes:
+    """The one token's digest that begins so."""
+    if _DIGEST.fullmatch(prefix) is None:
+        raise OperatorError(
+            f"--digest {prefix!r}: must be 8 to 64 hexadecimal digits, as `gateway token list` shows them"
+        )
+    found = await store.holdings.tokens_beginning(prefix.lower())
+    if len(found) != 1:
+        which = "several tokens begin so; give more digits" if found else "no token begins so"
+        raise OperatorError(f"--digest {prefix!r}: {which}; `gateway token list` shows those that live")
+    return found[0]
+
+
+def _listed(row: Row) -> dict[str, object]:
+    """A token as it is listed, by the beginning of its digest."""
+    return {
+        "token": row["digest"].hex()[:_DIGITS],
+        "kind": row["kind"],
+        "type": row["token_type"],
+        "user": row["username"],
+        "subject": row["subject"],
+        "client_id": row["client_id"],
+        "client_name": row["client_name"],
+        "scopes": sorted(row["scopes"]),
+        "issued_at": row["issued_at"],
+        "expires_at": row["expires_at"],
+        "last_used_at": row["last_used_at"],
+    }
 
 
 def _given(token: str) -> str:

@@ -53,6 +53,7 @@ from gateway.guard.nonces import Nonces, Outcome, Spending
 from gateway.guard.refusing import Refusing, no_answer
 from gateway.guard.schemes import Bearer, MacScheme, Presented, Scheme, SignatureScheme
 from gateway.guard.tokens import Known, Tokens
+from gateway.guard.uses import Used
 from gateway.guard.verdict import PUBLIC, Allowed, BodyAwaited, Call, Fault, Refused, Verdict
 from gateway.model import Identity
 from gateway.store import EndedToken, Store
@@ -104,6 +105,7 @@ class Guard:
         self._nonces = Nonces(store, rules.skew, self._now)
         self._elapsed = elapsed
         self._spends = spends
+        self._used = Used(store)
         self._following: asyncio.Task[None] | None = None
         self._refused = Refusing(server.host)
 
@@ -111,6 +113,7 @@ class Guard:
         """Follow the change log and keep the nonces' floor from now on, also if the database is not there yet."""
         self._following = asyncio.create_task(follow(self._store, self._ledger), name="guard-follower")
         await self._nonces.start()
+        self._used.start()
 
     async def close(self) -> None:
         """Do so no longer; who still waits for an answer gets none."""
@@ -120,6 +123,7 @@ class Guard:
                 await self._following
         await self._tokens.close()
         await self._nonces.close()
+        await self._used.close()
 
     def check(self, call: Call) -> Judged:
         """The verdict, at once where no database is needed, else pending. No call makes it raise."""
@@ -199,6 +203,7 @@ class Guard:
         if isinstance(proven, Fault):
             return self._refusal(call, proven, scheme, None if held is None else held.allowed.identity)
         token, body = proven
+        self._used.note(token, call)
         if presented.signed is None:
             return token
         if body is None or fits:

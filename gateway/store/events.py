@@ -27,6 +27,7 @@ KINDS: Final = (
     "refresh.reused",
     "scope.created",
     "scope.deleted",
+    "session.ended",
     "sign_in.failed",
     "sign_in.succeeded",
     "signed_out",

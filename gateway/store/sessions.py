@@ -1,11 +1,13 @@
 """The sessions of browsers."""
 
 from datetime import timedelta
+from typing import Final
 
 from gateway.crypto import digest, new_identifier
 from gateway.model import Session
 from gateway.store.clock import Now
 from gateway.store.database import Database, Row
+from gateway.store.text import displayed
 from gateway.store.users import user_of
 
 
@@ -18,6 +20,9 @@ def _session_of(row: Row) -> Session:
     )
 
 
+_USER_AGENT: Final = 200  # characters that are kept
+
+
 class Sessions:
     """Sessions of people in browsers."""
 
@@ -25,9 +30,15 @@ class Sessions:
         self._database, self._now = database, now
 
     async def start(
-        self, subject: str, session_token: str, lifetime: float, *, password_hash: str | None = None
+        self,
+        subject: str,
+        session_token: str,
+        lifetime: float,
+        *,
+        password_hash: str | None = None,
+        user_agent: str | None = None,
     ) -> Session | None:
-        """A new session under the digest of `session_token`.
+        """A new session under the digest of `session_token`; what the browser calls itself is for the operator.
 
         None when the user is gone or disabled, or, where `password_hash` says which hash was checked, when the
         password changed meanwhile.
@@ -41,6 +52,7 @@ class Sessions:
             now=now,
             expires_at=now + timedelta(seconds=lifetime),
             password_hash=password_hash,
+            user_agent=None if user_agent is None else displayed(user_agent, _USER_AGENT),
         )
         return None if row is None else _session_of(row)
 

@@ -38,6 +38,7 @@ from gateway.store.tally import Tally
 from gateway.store.tokens import Tokens
 from gateway.store.upkeep import Upkeep
 from gateway.store.users import Users
+from gateway.store.uses import Holdings
 
 
 class Store:
@@ -75,6 +76,7 @@ class Store:
         self.changes: Final = ChangeLog(server, clock)
         self.master_keys: Final = MasterKeys(database, clock, keyring)
         self.events: Final = Events(database)
+        self.holdings: Final = Holdings(database, clock)
         self.chain: Final = Chain(database, clock, keyring, recorder)
         self.upkeep: Final = Upkeep(database, clock, self.chain)
 

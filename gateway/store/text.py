@@ -17,3 +17,8 @@ def folded(login: str) -> str:
     Postgres folds as we do, by `lower(… collate "C")`: of letters beyond ASCII no two libraries agree.
     """
     return login.translate(_SMALL)
+
+
+def displayed(text: str, most: int) -> str:
+    """A stranger's text as it may be kept and shown: at most so long, without NUL, lone surrogates and the like."""
+    return "".join(mark if mark.isprintable() else "\ufffd" for mark in text[:most])

@@ -258,11 +258,12 @@ class Tokens:
         """
         if not (may_be(self._keyring, token, "gwa_") or may_be(self._keyring, token, "gwr_")):
             return False
-        whose = None if client is None else client.client_id
-        return (
-            await self._database.value("token_revoke", digest=digest(token), client_id=whose, now=self._now())
-            is not None
-        )
+        return await self.revoke_digest(digest(token), None if client is None else client.client_id)
+
+    async def revoke_digest(self, hashed: bytes, client_id: str | None = None) -> bool:
+        """The same for a token that is known by its digest; `client_id` is whose it must be, None for the operator."""
+        ended = await self._database.value("token_revoke", digest=hashed, client_id=client_id, now=self._now())
+        return ended is not None
 
     def _access(self, client: Client, scopes: frozenset[str], resource: tuple[str, ...]) -> _Access:
         """What a client may have today: scopes that an operator has taken from it are left out."""

@@ -95,7 +95,11 @@ async def _check_password(
     if candidate is not None and right and not now.wait and not now.barred:
         acts(f"user:{candidate.user.subject}")
         session = await plane.store.sessions.start(
-            candidate.user.subject, token, browser.SESSION_LIFETIME, password_hash=candidate.password_hash
+            candidate.user.subject,
+            token,
+            browser.SESSION_LIFETIME,
+            password_hash=candidate.password_hash,
+            user_agent=request.headers.get("User-Agent"),
         )  # None when the account was disabled or deleted a moment ago
     if session is None:
         guess.wrong()

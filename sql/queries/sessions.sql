@@ -44,17 +44,26 @@ with person as (
         and ($password_hash::text is null or password_hash = $password_hash)
     for key share
 ), started as (
-    insert into sessions (session_id, token_digest, subject, generation, signed_in_at, expires_at)
-    select $session_id, $digest, subject, session_generation, $now, $expires_at from person
+    insert into sessions (
+        session_id, token_digest, subject, generation, signed_in_at, expires_at, address, user_agent
+    )
+    select $session_id, $digest, subject, session_generation, $now, $expires_at, $address, $user_agent from person
     returning session_id, signed_in_at, expires_at
 ), recorded as (
-    insert into events (at, kind, subject, request_id, address, actor, proof)
-    select $now, 'sign_in.succeeded', subject, $request_id, $address, $actor, $proof::bytea from person
+    insert into events (at, kind, subject, detail, request_id, address, actor, proof)
+    select $now, 'sign_in.succeeded', subject,
+        jsonb_strip_nulls(jsonb_build_object('session_id', $session_id::text, 'user_agent', $user_agent::text)),
+        $request_id, $address, $actor, $proof::bytea
+    from person
 )
 select * from started, person;
 
 -- name: session_find
--- The live session of a browser, with its live person.
+-- The live session of a browser, with its live person. That it is in use is written down every five minutes.
+with used as (
+    update sessions set last_used_at = $now
+    where token_digest = $digest and coalesce(last_used_at, signed_in_at) < $now::timestamptz - interval '5 minutes'
+)
 select session_id, signed_in_at, expires_at, subject, username, email, name, created_at, disabled_at
 from living_sessions
 where token_digest = $digest and expires_at > $now;

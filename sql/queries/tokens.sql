@@ -70,7 +70,8 @@ with person as (
 ), recorded as (
     insert into events (at, kind, subject, client_id, detail, request_id, address, actor, proof)
     select $now, 'token.issued', subject, client_id,
-        jsonb_build_object('by', $by::text, 'scopes', $scopes::text[], 'token_type', $token_type::text),
+        jsonb_build_object('by', $by::text, 'scopes', $scopes::text[], 'token_type', $token_type::text,
+            'token', left(encode($access_token::bytea, 'hex'), 16)),
         $request_id, $address, $actor, $proof::bytea
     from access
 )
@@ -168,7 +169,9 @@ with access as (
 ), ended as (
     select client_id, subject from access union all select client_id, subject from family
 ), recorded as (
-    insert into events (at, kind, subject, client_id, request_id, address, actor, proof)
-    select $now, 'token.revoked', subject, client_id, $request_id, $address, $actor, $proof::bytea from ended
+    insert into events (at, kind, subject, client_id, detail, request_id, address, actor, proof)
+    select $now, 'token.revoked', subject, client_id, jsonb_build_object('token', left(encode($digest, 'hex'), 16)),
+        $request_id, $address, $actor, $proof::bytea
+    from ended
 )
 select 1 from ended;

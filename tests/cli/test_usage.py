@@ -14,7 +14,7 @@ from tests.serving import ROOT
 
 EVERY = (
     "demo, serve, reload, explain, routes, doctor, check-config, key, migrate, backup, restore, client, user, scope, "
-    "token, events, mac, signature"
+    "token, grant, session, events, report, mac, signature"
 )
 GRANTS = "'authorization_code', 'refresh_token', 'client_credentials'"
 CREATE = ("client", "create", "--name", "An app")
@@ -85,8 +85,8 @@ WRONG: list[tuple[Sequence[str], str]] = [
     (("user", "create", "--username", "u"), "--password-stdin, --generate-password: one of them must be given; see "),
     (("user", "set-password", "u", "--password-stdin", "--generate-password"),
      "--password-stdin, --generate-password: give one of them, not both; see 'gateway user set-password --help'"),
-    (("token", "revoke"), "TOKEN, --user, --client: one of them must be given; see 'gateway token revoke --help'"),
-    (("token", "revoke", "t", "--user", "u"), "TOKEN, --user, --client: give one of them, not several; see "),
+    (("token", "revoke"), "TOKEN, --user, --client, --digest: one of them must be given; see 'gateway token revoke "),
+    (("token", "revoke", "t", "--user", "u"), "TOKEN, --user, --client, --digest: give one of them, not several; see "),
     ((*SIGN, "--key", "k", "--draft", "00", "--ts", "5"), "--ts '5': belongs to draft 01; leave it out, "),
     ((*SIGN, "--key", "k", "--ext", "e", "--body", "b"), "--ext, --body: give one of them, since the body's hash "),
     ((*SIGN, "--key", "k", "--key-stdin"), "--key, --key-stdin: give one of them, not both; see "),

@@ -53,13 +53,14 @@ TABLES: Final[Mapping[str, tuple[int, str]]] = {
     "client_secrets": (2 * CLIENTS, f"int8send(n), {_CLIENT}, now(), {_END}"),
     "client_logos": (CLIENTS, "'c' || n, 'logo' || n, 'fake'"),
     "scopes": (100, "'scope' || n, 'Scope', now()"),
-    "sessions": (USERS, f"'s' || n, int8send(n), {_PERSON}, 0, now(), {_END}"),
+    "sessions": (USERS, f"'s' || n, int8send(n), {_PERSON}, 0, now(), {_END}, null, null, null"),
+    "scope_uses": (CLIENTS, "'c' || n, 'read', now()"),
     "failed_attempts": (USERS, f"int8send(n), '', 1, {_END} - interval '1 hour'"),
     "grants": (
         2 * USERS,
         (
             f"'g' || n, {_PERSON}, {_CLIENT}, '{{read,write}}', array['r' || n / {USERS}], now(), now(), "
-            "case when n % 20 = 0 then now() end"
+            "case when n % 20 = 0 then now() end, null"
         ),
     ),
     "flows": (
@@ -80,7 +81,7 @@ TABLES: Final[Mapping[str, tuple[int, str]]] = {
         (
             f"int8send(n), {_CLIENT}, case when n % 2 = 0 then {_PERSON} end, "
             f"case when n % 2 = 0 then 'f' || n % {2 * USERS} end, 0, case when n % 2 = 0 then 0 end, '{{read}}', "
-            f"'{{}}', 'bearer', null, null, now(), {_END}, null"
+            f"'{{}}', 'bearer', null, null, now(), {_END}, null, null"
         ),
     ),
     "token_nonces": (USERS, f"int8send(n), {_END}"),
@@ -127,6 +128,9 @@ VALUES: Final[Mapping[str, str]] = {
     "expires_at": "now()",
     "expiries": "array[now(), now()]",
     "failures": "array[1, 1]",
+    "greatest": "int8send(15)",
+    "issued_before": "null",
+    "least": "int8send(13)",
     "family_id": "'f13'",
     "first_party": "false",
     "floor": "0",
@@ -152,6 +156,7 @@ VALUES: Final[Mapping[str, str]] = {
     "mac_key": "null",
     "most": "200",
     "name": "'logo12'",
+    "names": "array['read']",
     "new_username": "null",
     "now": "now()",
     "old": "array[int8send(-1)]",
@@ -188,7 +193,9 @@ VALUES: Final[Mapping[str, str]] = {
     "terms": "null",
     "timeline": "'00000001'",
     "token_type": "'bearer'",
+    "unused_since": "null",
     "used": "null",
+    "user_agent": "null",
     "user_generation": "0",
     "username": "'user12'",
     "verified": "true",
@@ -204,6 +211,7 @@ OF: Final[Mapping[str, Mapping[str, str]]] = {
     "events_set_aside": {"seq": "30000"},
     "failures_note": {"failures": "array[1]", "proofs": "array['fake'::bytea]"},
     "flow_start": {"flow_id": "'new'"},
+    "grants_revoke": {"grant_id": "'g13'"},
     "scope_create": {"name": "'new'"},
     "scope_delete": {"name": "'scope12'"},
     "secret_add": {"secret_digest": "int8send(-1)"},
@@ -214,7 +222,17 @@ OF: Final[Mapping[str, Mapping[str, str]]] = {
 
 
 # What an operator asks for now and then, and looks through all there is, in whichever way seems best.
-SELDOM: Final = frozenset(("events_set_aside",))
+SELDOM: Final = frozenset(
+    (
+        "events_set_aside",
+        "grants_find",
+        "grants_revoke",
+        "scopes_unused",
+        "sessions_list",
+        "sessions_revoke",
+        "tokens_list",
+    )
+)
 
 
 @asynccontextmanager
