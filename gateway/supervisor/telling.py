@@ -8,7 +8,7 @@ from gateway.config import Settings
 from gateway.errors import OperatorError
 from gateway.lines import STDERR, SYSLOG, open_to_append
 from gateway.supervisor.programs import unreachable
-from gateway.supervisor.users import SystemUser, give
+from gateway.supervisor.users import SystemUser
 
 
 def make_log(settings: Settings, workers: SystemUser | None) -> None:
@@ -43,7 +43,12 @@ def require_traces(settings: Settings) -> None:
 
 
 def _make(path: Path, workers: SystemUser | None) -> None:
-    there = path.exists()
-    os.close(open_to_append(path))
-    if workers is not None and not there:
-        give(path, workers)
+    if workers is None:
+        os.close(open_to_append(path))
+        return
+    try:  # what is there is for the workers to open: root follows no link that one of them may have put there
+        made = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
+    except FileExistsError:
+        return
+    os.fchown(made, workers.uid, workers.gid)
+    os.close(made)

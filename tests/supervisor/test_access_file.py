@@ -11,6 +11,8 @@ from typing import Any
 import aiohttp
 import pytest
 
+from gateway.supervisor import telling
+from gateway.supervisor.users import SystemUser
 from tests.conftest import new_data_dir
 from tests.serving import PROGRAM, ROOT, NotServing, serving, until
 from tests.supervisor.conftest import SlowUpstream
@@ -89,6 +91,17 @@ async def test_file_in_a_folder_that_the_workers_cannot_enter_stops_the_start_to
     with pytest.raises(NotServing, match=r"the workers run as .*, who cannot use"):
         async with serving(tmp_path, dsn=database, log=log):
             pass
+
+
+@as_root
+def test_root_follows_no_link_where_it_makes_the_file(tmp_path: Path, log_folder: Path) -> None:
+    target, link = tmp_path / "elsewhere", log_folder / "access.log"
+    link.symlink_to(target)
+    telling._make(link, SystemUser("nobody", 65534, 65534))
+    assert not target.exists()
+    link.unlink()
+    telling._make(link, SystemUser("nobody", 65534, 65534))
+    assert (link.stat().st_uid, link.stat().st_mode & 0o137) == (65534, 0)
 
 
 async def test_what_log_may_not_say_is_told_at_once(tmp_path: Path) -> None:
