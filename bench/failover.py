@@ -252,7 +252,7 @@ async def run(folder: Path, rounds: int, rate: float) -> int:
             asyncio.create_task(load.tokens()),
         ]
         await asyncio.sleep(5)
-        print(f"| failure | back after | {' | '.join(f'{kind}: failed, for' for kind in load.tallies)} |")
+        print(f"| failure | back after | {' | '.join(f'{kind}: failed, for' for kind in load.tallies)} | violations |")
         for kind in itertools.islice(itertools.cycle(KINDS), rounds * len(KINDS)):
             since = time.monotonic()
             before = {name: len(tally.failed_at) for name, tally in load.tallies.items()}
@@ -269,7 +269,7 @@ async def run(folder: Path, rounds: int, rate: float) -> int:
                 f"{len(tally.failed_at) - before[name]}, {tally.outage(since):.1f} s"
                 for name, tally in load.tallies.items()
             )
-            print(f"| {kind} | {back:.1f} s | {told} |", flush=True)
+            print(f"| {kind} | {back:.1f} s | {told} | {load.violations or 'none'} |", flush=True)
             await asyncio.sleep(12)  # until replicas follow again
         load.stopped = True
         await asyncio.gather(*tasks)

@@ -8,11 +8,12 @@ from pathlib import Path
 import click
 
 from gateway import config
-from gateway.cli.session import show, show_all, with_config, with_json
+from gateway.cli.session import operator, show, show_all, with_config, with_json
 from gateway.cli.usage import Verb
 from gateway.config import Settings
 from gateway.errors import OperatorError
 from gateway.store import migrations, privileges
+from gateway.store.acting import acting
 from gateway.supervisor import embedded
 from gateway.supervisor.keys import with_master_key
 from gateway.supervisor.takeover import Takeover, take_over
@@ -45,8 +46,7 @@ def command(status: bool, programs: Path | None, path: Path, as_json: bool) -> N
     async def act() -> tuple[list[str], Takeover | None]:
         taken = None
         if settings.database_url is None:
-            skew, user = settings.config.mac.skew, settings.config.server.user
-            taken = await take_over(settings.data_dir, user, programs, skew=skew)
+            taken = await _taken_over(with_master_key(settings), programs)
         async with _dsn(settings) as dsn:
             return await migrations.migrate(dsn), taken
 
@@ -63,6 +63,13 @@ def command(status: bool, programs: Path | None, path: Path, as_json: bool) -> N
         show({"applied": applied}, as_json=False)
     elif taken is None:
         click.echo("nothing to apply: the database is up to date")
+
+
+async def _taken_over(settings: Settings, programs: Path | None) -> Takeover | None:
+    assert settings.keyring is not None  # noqa: S101  # just made, if there was none
+    skew, user = settings.config.mac.skew, settings.config.server.user
+    with acting(actor=operator()):
+        return await take_over(settings.data_dir, user, programs, keyring=settings.keyring, skew=skew)
 
 
 async def _show_status(settings: Settings, *, as_json: bool) -> None:

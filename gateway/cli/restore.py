@@ -8,8 +8,9 @@ from typing import Final
 import click
 
 from gateway import config
-from gateway.cli.session import database, done, with_config, with_json
+from gateway.cli.session import database, done, operator, with_config, with_json
 from gateway.cli.usage import Verb
+from gateway.store.acting import acting
 from gateway.store.backup import Backup
 from gateway.store.restore import Order, Report, require_key, restore
 from gateway.store.revival import MOST_NAMED, Fate, Kinds
@@ -49,9 +50,11 @@ def command(
     settings = config.load(path)
 
     async def act(backup: Backup) -> Report:
-        async with database(settings) as (_, dsn):
+        async with database(settings) as (keyed, dsn):
+            assert keyed.keyring is not None  # noqa: S101  # made by `database` or demanded by `load`
             order = Order(fate=fate, keep=keep, discard=discard)
-            return await restore(dsn, backup, order, skew=settings.config.mac.skew)
+            with acting(actor=operator()):
+                return await restore(dsn, backup, order, keyring=keyed.keyring, skew=settings.config.mac.skew)
 
     with Backup(file) as backup:
         require_key(backup, settings.keyring)

@@ -120,7 +120,7 @@ def in_store(path: Path, act: Callable[[Store, Settings], Awaitable[T]]) -> T:
                 dsn, settings.keyring, size=_POOL, name="gateway-command", tokens=settings.config.tokens
             )
             try:
-                with acting(actor=_operator()):
+                with acting(actor=operator()):
                     return await act(store, settings)
             finally:
                 await store.close()
@@ -128,7 +128,7 @@ def in_store(path: Path, act: Callable[[Store, Settings], Awaitable[T]]) -> T:
     return asyncio.run(run())
 
 
-def _operator() -> str:
+def operator() -> str:
     """Who gives this command, as the record of events names them."""
     try:
         login = os.environ.get("SUDO_USER") or pwd.getpwuid(os.getuid()).pw_name

@@ -28,6 +28,7 @@ from gateway.crypto import Keyring
 from gateway.errors import FaultyConfiguration, OperatorError
 from gateway.store import backup as backups
 from gateway.store import migrations, revival
+from gateway.store.acting import Recorder
 from gateway.store.backup import Backup, Manifest, Table
 from gateway.store.pool import Connection
 from gateway.store.revival import Fate, Revival
@@ -93,6 +94,11 @@ _LOG: Final = """
 insert into changes (id, kind, key) overriding system value values ($1::bigint + 2, 'all', '')"""
 
 
+_EVENT: Final = """
+insert into events (at, kind, detail, request_id, address, actor, proof)
+values (clock_timestamp(), 'database.restored', $1, $2, $3, $4, $5)"""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
     """What the operator decided."""
@@ -129,7 +135,7 @@ class _Target:
     grants: Sequence[str]
 
 
-async def restore(dsn: str, backup: Backup, order: Order, *, skew: float) -> Report:
+async def restore(dsn: str, backup: Backup, order: Order, *, keyring: Keyring, skew: float) -> Report:
     """Put the backup in the place of what the database holds. `skew` is `mac.skew`, in seconds.
 
     Raises OperatorError; then nothing has changed.
@@ -138,7 +144,7 @@ async def restore(dsn: str, backup: Backup, order: Order, *, skew: float) -> Rep
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 async with connection.transaction():
-                    return await _restore(connection, backup, order, skew)
+                    return await _restore(connection, backup, order, keyring, skew)
             except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError) as exc:
                 if attempt == _ATTEMPTS:
                     raise OperatorError(
@@ -161,7 +167,7 @@ def require_key(backup: Backup, keyring: Keyring | None) -> None:
     )
 
 
-async def _restore(connection: Connection, backup: Backup, order: Order, skew: float) -> Report:
+async def _restore(connection: Connection, backup: Backup, order: Order, keyring: Keyring, skew: float) -> Report:
     await connection.execute(backups.SPELLING)
     await connection.execute(f"set local lock_timeout = '{_LOCK_TIMEOUT}'")
     await connection.execute("select pg_advisory_xact_lock($1)", migrations.LOCK)
@@ -187,7 +193,7 @@ async def _restore(connection: Connection, backup: Backup, order: Order, skew: f
         if target.exists:
             await _drop_aside(connection)
         at = await connection.fetchval("select clock_timestamp()")
-        await _record(connection, backup.manifest, fate)
+        await _record(connection, backup.manifest, fate, Recorder(keyring))
     return Report(
         backup=backup.manifest, at=at, floor=floor, fate=fate, carried_over=same, kept=order.keep, revival=revived
     )
@@ -373,8 +379,6 @@ async def _number_on(connection: Connection) -> None:
         )
 
 
-async def _record(connection: Connection, manifest: Manifest, fate: Fate) -> None:
+async def _record(connection: Connection, manifest: Manifest, fate: Fate, recorder: Recorder) -> None:
     detail = {"backup": manifest.at.isoformat(timespec="seconds"), "tokens": fate.value}
-    await connection.execute(
-        "insert into events (at, kind, detail) values (clock_timestamp(), 'database.restored', $1)", json.dumps(detail)
-    )
+    await connection.execute(_EVENT, json.dumps(detail), *recorder.parameters().values())

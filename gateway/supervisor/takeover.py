@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from gateway.crypto import Keyring
 from gateway.store import backup as backups
 from gateway.store.backup import Backup
 from gateway.store.restore import Order, restore
@@ -38,7 +39,9 @@ class Takeover:
     kept: Path
 
 
-async def take_over(data_dir: Path, user: str, programs: Path | None, *, skew: float) -> Takeover | None:
+async def take_over(
+    data_dir: Path, user: str, programs: Path | None, *, keyring: Keyring, skew: float
+) -> Takeover | None:
     """Bring the database to the PostgreSQL that is installed; None where that made it, or there is none.
 
     `programs` is the folder of those that made it; usual places are looked at without. Raises OperatorError, and then
@@ -57,7 +60,7 @@ async def take_over(data_dir: Path, user: str, programs: Path | None, *, skew: f
         for remnant in (new.folder, old.successor):
             shutil.rmtree(remnant, ignore_errors=True)
         try:
-            await _copy(old, new, skew)
+            await _copy(old, new, keyring, skew)
         except BaseException:
             shutil.rmtree(new.folder, ignore_errors=True)
             raise
@@ -68,7 +71,7 @@ async def take_over(data_dir: Path, user: str, programs: Path | None, *, skew: f
     return Takeover(made_by, str(installed), kept)
 
 
-async def _copy(old: Cluster, new: Cluster, skew: float) -> None:
+async def _copy(old: Cluster, new: Cluster, keyring: Keyring, skew: float) -> None:
     """Everything from one into the other. The file between them has no name, so nothing of it is left."""
     with backups.nameless(old.data_dir) as (file, name):
         async with embedded.started(old) as dsn:
@@ -76,7 +79,7 @@ async def _copy(old: Cluster, new: Cluster, skew: float) -> None:
         file.flush()
         async with embedded.started(new) as dsn:
             with Backup(Path(name)) as backup:
-                await restore(dsn, backup, Order(fate=Fate.TRUST, stood_still=True), skew=skew)
+                await restore(dsn, backup, Order(fate=Fate.TRUST, stood_still=True), keyring=keyring, skew=skew)
 
 
 def _programs_of(found: Cluster, made_by: str, given: Path | None) -> Path:

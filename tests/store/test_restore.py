@@ -31,6 +31,7 @@ from tests.serving import until
 from tests.store.rig import NEW_CLIENT, Rig, count, everything, fetch, outcome
 
 SKEW = 60.0
+KEY = b"obviously-a-fake-key-for-tests!!"
 DISCARD = Order(discard=True)
 
 
@@ -54,7 +55,7 @@ def file(tmp_path: Path) -> Path:
 
 async def restored(dsn: str, file: Path, order: Order = DISCARD) -> Report:
     with Backup(file) as opened:
-        return await restore(dsn, opened, order, skew=SKEW)
+        return await restore(dsn, opened, order, keyring=Keyring(KEY), skew=SKEW)
 
 
 async def known(dsn: str) -> dict[str, list[str]]:
@@ -76,7 +77,7 @@ async def test_a_backup_restored_in_another_database_holds_all_that_was_known(
     await restored(elsewhere, file, Order(fate=Fate.TRUST))
     assert await known(elsewhere) == await known(database)
     assert manifest.rows("users") == manifest.rows("access_tokens") == 1
-    other = await Store.open(elsewhere, Keyring(b"obviously-a-fake-key-for-tests!!"), size=2, name="gateway-test")
+    other = await Store.open(elsewhere, Keyring(KEY), size=2, name="gateway-test")
     try:
         assert await other.access_tokens.find(tokens.access_token) is not None
         assert isinstance(await other.clients.authenticate(rig.client.client_id, rig.secret), Client)
@@ -287,6 +288,8 @@ async def test_the_record_goes_on_through_a_restore(rig: Rig, database: str, fil
     after = await fetch(database, "select * from events order by event_id")
     assert [tuple(row) for row in after[:-1]] == before
     assert after[-1]["kind"] == "database.restored"
+    proven = await rig.store.chain.verify()
+    assert proven.faults == ()
 
 
 # -- where nobody knows what was ended ---------------------------------------------------------------------------
@@ -311,7 +314,7 @@ async def test_all_tokens_and_sessions_can_be_ended(rig: Rig, database: str, els
         "tokens": 1, "connections": 1, "sessions": 1,
     }  # fmt: skip
     assert set(report.revival.living) == {"users", "clients", "grants"}
-    other = await Store.open(elsewhere, Keyring(b"obviously-a-fake-key-for-tests!!"), size=2, name="gateway-test")
+    other = await Store.open(elsewhere, Keyring(KEY), size=2, name="gateway-test")
     try:
         moved = replace(rig, store=other)
         assert not await moved.lives(tokens)
@@ -573,7 +576,7 @@ async def test_rows_that_do_not_fit_change_nothing(rows: bytes, rig: Rig, databa
 
 async def test_a_backup_under_another_master_key_is_refused(rig: Rig, database: str, file: Path) -> None:
     await back_up(database, file)
-    ours = Keyring(b"obviously-a-fake-key-for-tests!!")
+    ours = Keyring(KEY)
     other = Keyring(b"another-obviously-fake-key......")
     with Backup(file) as opened:
         require_key(opened, ours)
