@@ -43,9 +43,9 @@ def in_query(target: bytes) -> bool:
 
     Names are compared as a form decoder reads them, so that `%61ccess_token` counts too.
     """
-    _, mark, query = target.partition(b"?")
-    if not mark or (_QUERY_TOKEN not in query and b"%" not in query):
+    if _QUERY_TOKEN not in target and b"%" not in target:
         return False
+    query = target.partition(b"?")[2]
     names = (pair.partition(b"=")[0] for pair in query.split(b"&"))
     # What is shorter is too short, and what is longer is longer also where each of its bytes is an escape.
     return any(

@@ -12,8 +12,7 @@ import hashlib
 import hmac
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple, final
 from urllib.parse import unquote_to_bytes
 
 from gateway.credentials import mac
@@ -68,24 +67,39 @@ class BodyCheck:
         return all(self._running[name].digest_size == len(digest) for digest, name in self._stated)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@final
 class Signed:
-    """A request's claim that the holder of `token`'s key made it.
+    """A request's claim that the holder of `token`'s key made it; it is never altered.
 
     Every proof must be right by the token's algorithm, which must be `algorithm` where that is given. `created` is in
     seconds since 1970; without it (draft 00) the nonce counts for the token's whole life. After `expires` the claim
     is void. `draft` is the MAC scheme's; all `digests` must be the body's.
     """
 
-    scheme: SignedScheme
-    token: str
-    nonce: str
-    proofs: tuple[Proof, ...]
-    draft: MacDraft | None = None
-    created: int | None = None
-    expires: int | None = None
-    algorithm: MacAlgorithm | None = None
-    digests: tuple[BodyDigest, ...] = ()
+    __slots__ = ("algorithm", "created", "digests", "draft", "expires", "nonce", "proofs", "scheme", "token")
+
+    def __init__(
+        self,
+        *,
+        scheme: SignedScheme,
+        token: str,
+        nonce: str,
+        proofs: tuple[Proof, ...],
+        draft: MacDraft | None = None,
+        created: int | None = None,
+        expires: int | None = None,
+        algorithm: MacAlgorithm | None = None,
+        digests: tuple[BodyDigest, ...] = (),
+    ) -> None:
+        self.scheme: Final = scheme
+        self.token: Final = token
+        self.nonce: Final = nonce
+        self.proofs: Final = proofs
+        self.draft: Final = draft
+        self.created: Final = created
+        self.expires: Final = expires
+        self.algorithm: Final = algorithm
+        self.digests: Final = digests
 
     def proven_by(self, key: bytes, algorithm: MacAlgorithm) -> bool:
         """Whether the holder of `key` signed the request so, in time that does not tell where it differs."""

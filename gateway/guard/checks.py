@@ -22,7 +22,7 @@ _ONE_CREDENTIAL: Final = "Send one credential, in one Authorization field, and n
 def one_credential(call: Call) -> Fault | None:
     """Check 2, and whether there is a credential at all."""
     count = len(call.authorization) + call.signature_fields
-    if b"?" in call.target and in_query(call.target):
+    if in_query(call.target):
         return Fault(_ONE_CREDENTIAL, "token in the query", "invalid_request")
     if count == 1:
         return None

@@ -7,7 +7,7 @@ A further scheme is a further class here and its name in a route's `auth`; what 
 stands in `guard.checks`, the challenge in `credentials.challenges`.
 """
 
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Protocol, final
 
 from gateway.config import Mac
 from gateway.credentials import bearer, mac, signatures
@@ -18,12 +18,16 @@ from gateway.guard.signing import Signer
 from gateway.guard.verdict import Call, Fault
 
 
-class Presented(NamedTuple):
+@final
+class Presented:
     """What a call claims, by its scheme: the access token as it was sent, and what a signature says of the call."""
 
-    scheme: "Scheme"
-    token: bytes
-    signed: Signed | None = None
+    __slots__ = ("scheme", "signed", "token")
+
+    def __init__(self, scheme: "Scheme", token: bytes, signed: Signed | None = None) -> None:
+        self.scheme: Final = scheme
+        self.token: Final = token
+        self.signed: Final = signed
 
 
 class Scheme(Protocol):

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from math import inf
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, final
 
 from gateway.credentials.signed import BodyCheck
 from gateway.http1 import Field
@@ -12,24 +12,49 @@ from gateway.model import Identity
 from gateway.routing import Route
 
 
-@dataclass(slots=True)
+@final
 class Call:
     """What is to be judged: the parts of a request that credentials and scopes depend on. It is never altered.
 
     `target` is the raw request target as received, `host` (lower case) and `port` are those a signature covers:
     from `public_url` or the route's own host, never from the client's forwarding fields. `authorization` holds
-    every Authorization field's value, `fields` all header fields.
+    every Authorization field's value, `fields` all header fields. `signature_fields` says that Signature or
+    Signature-Input is present, `has_body` that a body comes in chunks, or is longer than nothing.
     """
 
-    route: Route
-    method: str
-    target: bytes
-    host: str
-    port: int
-    authorization: tuple[bytes, ...]
-    signature_fields: bool = False  # Signature or Signature-Input is present
-    fields: Iterable[Field] = ()
-    has_body: bool = False  # it comes in chunks, or is longer than nothing
+    __slots__ = (
+        "authorization",
+        "fields",
+        "has_body",
+        "host",
+        "method",
+        "port",
+        "route",
+        "signature_fields",
+        "target",
+    )
+
+    def __init__(
+        self,
+        route: Route,
+        method: str,
+        target: bytes,
+        host: str,
+        port: int,
+        authorization: tuple[bytes, ...],
+        signature_fields: bool = False,
+        fields: Iterable[Field] = (),
+        has_body: bool = False,
+    ) -> None:
+        self.route: Final = route
+        self.method: Final = method
+        self.target: Final = target
+        self.host: Final = host
+        self.port: Final = port
+        self.authorization: Final = authorization
+        self.signature_fields: Final = signature_fields
+        self.fields: Final = fields
+        self.has_body: Final = has_body
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,6 @@ colon) is refused, since two readers that tolerate differently are how requests 
 """
 
 import re
-from dataclasses import dataclass
 from typing import Final
 
 from gateway.errors import GatewayError
@@ -64,12 +63,13 @@ HOST: Final = re.compile(
 Field = tuple[bytes, bytes, bytes]  # lower-case name, name as sent, value without surrounding white space
 
 
-@dataclass(eq=False)
 class Malformed(GatewayError):
     """A message that breaks the grammar or a limit: the status that says so, and why. The connection is closed."""
 
-    status: int
-    description: str
+    def __init__(self, status: int, description: str) -> None:
+        super().__init__(status, description)
+        self.status: Final = status
+        self.description: Final = description
 
     def __str__(self) -> str:
         return f"{self.status}: {self.description}"

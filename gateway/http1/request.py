@@ -16,7 +16,7 @@ the server agrees (`unread()`), or to the next request.
 """
 
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import Final, final
 
 from gateway.http1.body import EMPTY_BODY, ChunkedBody, End, LengthBody
 from gateway.http1.buffer import HeadLines
@@ -36,24 +36,51 @@ from gateway.http1.reader import MessageReader
 _NONE: Final = frozenset[bytes]()
 
 
-class RequestHead(NamedTuple):
-    """A request's head that passed every rule. `target` and the fields are the bytes as they came.
+@final
+class RequestHead:
+    """A request's head that passed every rule; it is never altered. `target` and the fields are the bytes as they came.
 
     `length` is the body's, or None when it comes in chunks; `host` is the Host field's value (b"" only for an
     HTTP/1.0 request without one); `connection` are the names that the Connection field nominates, in lower case;
     `upgrade` is the one protocol that the client offers to change to.
     """
 
-    method: bytes
-    target: bytes
-    minor_version: int
-    fields: Fields
-    length: int | None
-    host: bytes
-    keep_alive: bool
-    connection: frozenset[bytes]
-    upgrade: bytes | None
-    expects_continue: bool
+    __slots__ = (
+        "connection",
+        "expects_continue",
+        "fields",
+        "host",
+        "keep_alive",
+        "length",
+        "method",
+        "minor_version",
+        "target",
+        "upgrade",
+    )
+
+    def __init__(
+        self,
+        method: bytes,
+        target: bytes,
+        minor_version: int,
+        fields: Fields,
+        length: int | None,
+        host: bytes,
+        keep_alive: bool,
+        connection: frozenset[bytes],
+        upgrade: bytes | None,
+        expects_continue: bool,
+    ) -> None:
+        self.method: Final = method
+        self.target: Final = target
+        self.minor_version: Final = minor_version
+        self.fields: Final = fields
+        self.length: Final = length
+        self.host: Final = host
+        self.keep_alive: Final = keep_alive
+        self.connection: Final = connection
+        self.upgrade: Final = upgrade
+        self.expects_continue: Final = expects_continue
 
 
 RequestEvent = RequestHead | bytes | End

@@ -19,7 +19,7 @@ If it is late, it would be read as the answer to the next request: so there is n
 speaks of a body.
 """
 
-from typing import Final, NamedTuple
+from typing import Final, final
 
 from gateway.http1.body import Body, ChunkedBody, End, LengthBody, UntilCloseBody
 from gateway.http1.buffer import HeadLines
@@ -39,22 +39,47 @@ _NONE: Final = frozenset[bytes]()
 _HEARD: Final = frozenset((b"connection", b"content-length", b"transfer-encoding", b"upgrade"))
 
 
-class ResponseHead(NamedTuple):
-    """A response's head that passed every rule.
+@final
+class ResponseHead:
+    """A response's head that passed every rule; it is never altered.
 
     `length` is the number of body bytes that follow, or None when they come in chunks or until the connection
     closes; `stated_length` is the Content-Length field's, which a response without a body may carry too.
     """
 
-    status: int
-    reason: bytes
-    minor_version: int
-    fields: Fields
-    length: int | None
-    stated_length: int | None
-    chunked: bool
-    keep_alive: bool
-    connection: frozenset[bytes]
+    __slots__ = (
+        "chunked",
+        "connection",
+        "fields",
+        "keep_alive",
+        "length",
+        "minor_version",
+        "reason",
+        "stated_length",
+        "status",
+    )
+
+    def __init__(
+        self,
+        status: int,
+        reason: bytes,
+        minor_version: int,
+        fields: Fields,
+        length: int | None,
+        stated_length: int | None,
+        chunked: bool,
+        keep_alive: bool,
+        connection: frozenset[bytes],
+    ) -> None:
+        self.status: Final = status
+        self.reason: Final = reason
+        self.minor_version: Final = minor_version
+        self.fields: Final = fields
+        self.length: Final = length
+        self.stated_length: Final = stated_length
+        self.chunked: Final = chunked
+        self.keep_alive: Final = keep_alive
+        self.connection: Final = connection
 
     @property
     def interim(self) -> bool:

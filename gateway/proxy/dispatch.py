@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, final
 
 from gateway.config import Config
 from gateway.config import Route as ConfiguredRoute
@@ -47,19 +47,25 @@ class Peer(NamedTuple):
     trusted: bool
 
 
-class Destination(NamedTuple):
+@final
+class Destination:
     """Where a request goes.
 
     `terms` say how it is passed on; `own` is the authorization plane; `target` is what the upstream receives,
     `authority` what the client named; `hops_left` is what Max-Forwards allows from here on, if it was sent.
     """
 
-    route: Route
-    terms: Terms
-    own: bool
-    target: bytes
-    authority: bytes
-    hops_left: int | None
+    __slots__ = ("authority", "hops_left", "own", "route", "target", "terms")
+
+    def __init__(
+        self, route: Route, terms: Terms, own: bool, target: bytes, authority: bytes, hops_left: int | None
+    ) -> None:
+        self.route: Final = route
+        self.terms: Final = terms
+        self.own: Final = own
+        self.target: Final = target
+        self.authority: Final = authority
+        self.hops_left: Final = hops_left
 
 
 class Dispatcher:
@@ -104,7 +110,7 @@ class Dispatcher:
                 return refusal(400, "The request target and the Host field name different hosts.")
             authority = head.host or self._public_authority
             host, _ = parse_host(authority)
-            route = self._table.match(host, head.method, target.path)
+            route = self._table.match(host, head.method, target.path, plain=target.plain)
         except TargetError as fault:
             return refusal(400, str(fault))
         except Malformed as fault:

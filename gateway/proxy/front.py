@@ -19,7 +19,7 @@ from gateway.proxy.finished import Finished
 from gateway.proxy.handover import Handover
 from gateway.proxy.outlet import Outlet
 from gateway.proxy.pump import Upload
-from gateway.proxy.states import STANDINGS, Standing, illegal
+from gateway.proxy.states import STANDINGS, Phase, Standing, illegal
 from gateway.proxy.tunnel import Tunnel
 from gateway.proxy.upstream import UpstreamConnection
 from gateway.routing import Route
@@ -32,7 +32,7 @@ class Registry(Protocol):
     def discard(self, front: "Front") -> None: ...
 
 
-class Front(Outlet, asyncio.BufferedProtocol):
+class Front(Outlet):
     """One client connection."""
 
     __slots__ = (
@@ -224,7 +224,7 @@ class Front(Outlet, asyncio.BufferedProtocol):
         self._go(Standing.EXCHANGING)
         exchange = self.exchange = Exchange(engine, self, head, to, complete=complete)
         exchange.start(judged, body or b"")
-        return self.exchange is not exchange or not exchange.request_complete
+        return exchange.phase is Phase.OVER or not exchange.request_complete
 
     def _refused(self, head: RequestHead, to: Destination | Refused, refused: Refused, *, complete: bool) -> bool:
         """Answer at once what goes nowhere; whether there may be more to read."""

@@ -17,7 +17,7 @@ _WORTH_JOINING: Final = 16 * 1024  # bytes; larger parts are handed over as they
 _PATIENCE: Final = 0.5  # seconds before the first such byte, where no end is seen; before each other twice as many
 
 
-class Outlet:
+class Outlet(asyncio.BufferedProtocol):
     """A client connection as those use it who answer on it."""
 
     __slots__ = ("_ahead", "_end_seen", "_knock_at", "_reading", "_transport")

@@ -103,8 +103,8 @@ class RouteTable:
             self._by_path.setdefault(route.path, []).append(route)
         self._longest = max(map(len, self._by_path), default=0)
 
-    def match(self, host: bytes, method: bytes, path: bytes) -> Route | NoRoute:
-        """The route for a lower-case host, a method and a canonical path.
+    def match(self, host: bytes, method: bytes, path: bytes, *, plain: bool = False) -> Route | NoRoute:
+        """The route for a lower-case host, a method and a canonical path, which may be known to be `plain`.
 
         A dot behind the host's name changes nothing: upstreams that know their hosts by name take it off.
         Raises TargetError for encoded slashes and empty segments where the route does not keep them, and where escapes,
@@ -116,7 +116,7 @@ class RouteTable:
         for reading in _host_readings(host):
             if self._match(reading, method, path) != found:
                 raise TargetError("The Host field reads as another route's to servers that take a list there.")
-        if is_plain(path):
+        if plain or is_plain(path):
             return found
         route = found if isinstance(found, Route) else None
         if has_slashes_of_its_own(path) and not (route is not None and route.keeps_slashes):

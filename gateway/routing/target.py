@@ -42,19 +42,20 @@ class TargetError(GatewayError):
 class Target(NamedTuple):
     """A canonical request target in origin-form: `path`, and `query` with its "?" (b"" when there is none).
 
-    `authority` is set where the client sent the absolute-form.
+    `authority` is set where the client sent the absolute-form; a `plain` path is one that `is_plain` says so of.
     """
 
     path: bytes
     query: bytes
     authority: bytes | None = None
+    plain: bool = False
 
 
 def canonical(raw: bytes) -> Target:
     """Split a request target without changing a byte of it. Raises TargetError for what no route takes."""
     plain = _PLAIN.fullmatch(raw)
     if plain is not None:
-        return Target(plain[1], plain[2] or b"")  # what follows would say the same, after more looks
+        return Target(plain[1], plain[2] or b"", None, True)  # what follows would say the same, after more looks
     if _TARGET.fullmatch(raw) is None:
         raise TargetError("The request target contains a character that is not allowed.")
     authority = None
@@ -68,7 +69,7 @@ def canonical(raw: bytes) -> Target:
     path, mark, query = raw.partition(b"?")
     if _AMBIGUOUS.search(path):
         raise TargetError("The path contains a dot segment, a backslash, or an escape that hides one.")
-    return Target(path, mark + query, authority)
+    return Target(path, mark + query, authority, is_plain(path))
 
 
 def is_plain(path: bytes) -> bool:

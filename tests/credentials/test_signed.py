@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
@@ -10,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fuzz.values import changed
 from gateway.credentials import MalformedCredential, mac
 from gateway.credentials.signed import BodyCheck, BodyDigest, HashName, Proof, Signed, from_mac
 from gateway.model import MacAlgorithm
@@ -55,21 +55,21 @@ def test_proof_is_right_by_one_key_and_one_algorithm_only(algorithm: MacAlgorith
     assert signed.proven_by(KEY, algorithm)
     assert not signed.proven_by(KEY, other)
     assert not signed.proven_by(KEY + b"x", algorithm)
-    assert not from_mac(credentials(algorithm), replace(COVERED, port=80)).proven_by(KEY, algorithm)
+    assert not from_mac(credentials(algorithm), changed(COVERED, port=80)).proven_by(KEY, algorithm)
 
 
 def test_every_proof_must_be_right_and_there_must_be_one() -> None:
     right = from_mac(credentials(), COVERED)
     (proof,) = right.proofs
-    assert replace(right, proofs=(proof, proof)).proven_by(KEY, "hmac-sha-256")
-    assert not replace(right, proofs=(proof, Proof(proof.text + b"x", proof.mac))).proven_by(KEY, "hmac-sha-256")
-    assert not replace(right, proofs=()).proven_by(KEY, "hmac-sha-256")
+    assert changed(right, proofs=(proof, proof)).proven_by(KEY, "hmac-sha-256")
+    assert not changed(right, proofs=(proof, Proof(proof.text + b"x", proof.mac))).proven_by(KEY, "hmac-sha-256")
+    assert not changed(right, proofs=()).proven_by(KEY, "hmac-sha-256")
 
 
 def test_algorithm_that_is_demanded_must_be_the_token_s() -> None:
-    demanding = replace(from_mac(credentials("hmac-sha-1"), COVERED), algorithm="hmac-sha-256")
+    demanding = changed(from_mac(credentials("hmac-sha-1"), COVERED), algorithm="hmac-sha-256")
     assert not demanding.proven_by(KEY, "hmac-sha-1")
-    assert replace(demanding, algorithm="hmac-sha-1").proven_by(KEY, "hmac-sha-1")
+    assert changed(demanding, algorithm="hmac-sha-1").proven_by(KEY, "hmac-sha-1")
 
 
 def test_token_is_kept_out_of_representations() -> None:
@@ -157,7 +157,7 @@ def test_mac_that_is_spelt_in_another_way_is_malformed() -> None:
     spelt = right.mac[:-2] + chr(ord(right.mac[-2]) + 1) + "="  # the same bytes, with bits set behind them
     assert base64.b64decode(spelt) == base64.b64decode(right.mac)
     with pytest.raises(MalformedCredential, match="mac is not base64"):
-        from_mac(replace(right, mac=spelt), COVERED)
+        from_mac(changed(right, mac=spelt), COVERED)
 
 
 # -- the check of a body -------------------------------------------------------------------------------------

@@ -3,13 +3,14 @@
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 import pytest
 
+from fuzz.values import changed
 from gateway import config
 from gateway.config import Settings
 from gateway.credentials import mac
@@ -73,7 +74,7 @@ async def verdict_of(guard: Guard, call: Call) -> Verdict:
 
 def new_client(token_type: TokenType = "bearer", **changes: Any) -> NewClient:
     """A confidential client that may do everything, with some of it changed."""
-    return replace(
+    return changed(
         NewClient(
             name="App",
             confidential=True,
@@ -134,7 +135,7 @@ class World:
             port=443,
             authorization=fields,
         )
-        return replace(usual, **changes)
+        return changed(usual, **changes)
 
     def signed(self, tokens: IssuedTokens, *, route: str = "notes", **changes: Any) -> Call:
         """A call with a right signature; `changes` to attributes and to the request are made before signing."""

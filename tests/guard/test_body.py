@@ -2,12 +2,12 @@
 
 import asyncio
 import time
-from dataclasses import replace
 from typing import Any
 
 import asyncpg
 import pytest
 
+from fuzz.values import changed
 from gateway.config import compile_routes
 from gateway.credentials import mac
 from gateway.guard import Allowed, BodyAwaited, Call, Guard, Refused, settled
@@ -30,7 +30,7 @@ def hashed(
         changes |= {"ts": None, "bodyhash": text}
     else:
         changes |= {"ext": f"body_hash={text}"}
-    return replace(world.signed(tokens, method="POST", **changes), has_body=True)
+    return changed(world.signed(tokens, method="POST", **changes), has_body=True)
 
 
 async def awaited(world: World, call: Call, guard: Guard | None = None) -> BodyAwaited:
@@ -105,13 +105,13 @@ async def test_what_is_wrong_before_the_body_is_refused_without_it(world: World)
     right = hashed(world, tokens)
     now = int(world.clock())
     calls = [
-        (replace(right, target=b"/notes"), 401),
-        (replace(right, method="PUT"), 401),
-        (replace(right, authorization=(right.authorization[0].replace(b"body_hash", b"BODY_HASH"),)), 401),
+        (changed(right, target=b"/notes"), 401),
+        (changed(right, method="PUT"), 401),
+        (changed(right, authorization=(right.authorization[0].replace(b"body_hash", b"BODY_HASH"),)), 401),
         (hashed(world, tokens, body=BODY + b"x", key="x" * 43), 401),
         (hashed(world, tokens, ts=str(now - 100)), 401),
         (hashed(world, await world.token("read", kind="mac")), 403),
-        (replace(hashed(world, tokens), authorization=right.authorization * 2), 400),
+        (changed(hashed(world, tokens), authorization=right.authorization * 2), 400),
     ]
     for call, status in calls:
         refused(await world.check(call), status)
@@ -121,7 +121,7 @@ async def test_what_is_wrong_before_the_body_is_refused_without_it(world: World)
 @pytest.mark.parametrize(("said", "passes"), [(b"", True), (BODY, False)])
 async def test_call_without_a_body_is_held_against_the_hash_of_nothing(world: World, said: bytes, passes: bool) -> None:
     tokens = await world.token("write", kind="mac")
-    verdict = await world.check(replace(hashed(world, tokens, said), has_body=False))
+    verdict = await world.check(changed(hashed(world, tokens, said), has_body=False))
     assert isinstance(verdict, Allowed) is passes
     assert await world.nonces() == int(passes)
 
@@ -182,24 +182,24 @@ def demanding(world: World) -> World:
     """The same, with routes that all demand a body hash of signed calls."""
     routes = [route | {"mac_body_hash": "mac" in route["auth"]} for route in TABLES["routes"]]
     settings = settings_for(world.keyring, routes=routes)
-    return replace(world, routes={route.name: route for route in compile_routes(settings.config)})
+    return changed(world, routes={route.name: route for route in compile_routes(settings.config)})
 
 
 async def test_route_demands_a_hash_of_signed_calls_with_a_body_only(demanding: World) -> None:
     tokens, bearer = await demanding.token("read", "write", kind="mac"), await demanding.token("write")
-    bare = replace(demanding.signed(tokens, method="POST"), has_body=True)
+    bare = changed(demanding.signed(tokens, method="POST"), has_body=True)
     verdict = refused(await verdict_of(demanding.guard, bare), said="requires a signed hash of the body")
     assert verdict.error == "invalid_token"
     assert await demanding.nonces() == 0
     await awaited(demanding, hashed(demanding, tokens))
-    assert isinstance(await demanding.check(replace(bare, has_body=False)), Allowed)
+    assert isinstance(await demanding.check(changed(bare, has_body=False)), Allowed)
     call = demanding.call(f"Bearer {bearer.access_token}", method="POST", has_body=True)
     assert isinstance(await demanding.check(call), Allowed)
 
 
 async def test_demand_is_told_to_the_holder_of_the_key_only(demanding: World) -> None:
     tokens = await demanding.token("write", kind="mac")
-    forged = replace(demanding.signed(tokens, method="POST", key="x" * 43), has_body=True)
+    forged = changed(demanding.signed(tokens, method="POST", key="x" * 43), has_body=True)
     assert "hash" not in refused(await demanding.check(forged)).description
 
 

@@ -4,7 +4,6 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,6 +11,7 @@ import asyncpg
 import pytest
 from oauthlib.oauth2.rfc6749.tokens import prepare_mac_header
 
+from fuzz.values import changed
 from gateway.crypto import digest
 from gateway.guard import Allowed, Call, Guard, Refused
 from gateway.oauth.grants import ClientCredentialsGrant
@@ -126,7 +126,7 @@ def _with(**changes: str) -> Callable[[Call], Call]:
     """The signed call with other attributes, the signature left as it was."""
 
     def change(call: Call) -> Call:
-        return replace(call, authorization=(_HEADER.format(**_parts(call) | changes).encode("latin-1"),))
+        return changed(call, authorization=(_HEADER.format(**_parts(call) | changes).encode("latin-1"),))
 
     return change
 
@@ -135,7 +135,7 @@ def _text(text: str) -> Callable[[Call], Call]:
     """The signed call with a credential written anew from its attributes."""
 
     def change(call: Call) -> Call:
-        return replace(call, authorization=(text.format(**_parts(call)).encode("latin-1"),))
+        return changed(call, authorization=(text.format(**_parts(call)).encode("latin-1"),))
 
     return change
 
@@ -144,7 +144,7 @@ def _call(**changes: Any) -> Callable[[Call], Call]:
     """The signed call with another request around its credential."""
 
     def change(call: Call) -> Call:
-        return replace(call, **changes)
+        return changed(call, **changes)
 
     return change
 
@@ -171,8 +171,8 @@ _MALFORMED: list[Callable[[Call], Call]] = [
     _call(method="get"),
     _call(target=b"/notes/1?access_token=x"),
     _call(signature_fields=True),
-    lambda call: replace(call, authorization=call.authorization * 2),
-    lambda call: replace(call, authorization=(*call.authorization, b"Bearer a")),
+    lambda call: changed(call, authorization=call.authorization * 2),
+    lambda call: changed(call, authorization=(*call.authorization, b"Bearer a")),
 ]
 
 _FORGED: list[Callable[[Call], Call]] = [

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from operator import attrgetter
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import asyncpg
 import pytest
 
+from fuzz.values import changed
 from gateway.credentials import mac
 from gateway.guard import Allowed, BodyAwaited, Call, Guard, Pending, Refused, Verdict, settled
 from gateway.oauth.grants import ClientCredentialsGrant
@@ -24,7 +25,7 @@ def _unusual(call: Call) -> Call:
     """The same with its attributes in another order."""
     (value,) = call.authorization
     attributes = value.removeprefix(b"MAC ").split(b", ")
-    return replace(call, authorization=(b"MAC " + b", ".join(reversed(attributes)),))
+    return changed(call, authorization=(b"MAC " + b", ".join(reversed(attributes)),))
 
 
 def _is_at_once(guard: Guard, call: Call) -> bool:
@@ -53,21 +54,21 @@ class Case:
 
 
 def _replaced(old: bytes, new: bytes) -> Callable[[Call], Call]:
-    return lambda call: replace(call, authorization=(call.authorization[0].replace(old, new),))
+    return lambda call: changed(call, authorization=(call.authorization[0].replace(old, new),))
 
 
 CASES = {
     "right": Case(at_once=True),
-    "with a body": Case(after=lambda call: replace(call, has_body=True), at_once=True),
+    "with a body": Case(after=lambda call: changed(call, has_body=True), at_once=True),
     "HEAD": Case({"method": "HEAD"}, at_once=True),
     "at the edge of the skew": Case(late=-58, at_once=True),
     "stale": Case(late=-62),
     "ahead": Case(late=63),
     "with ext": Case({"ext": "a"}, at_once=True),
-    "another path": Case(after=lambda call: replace(call, target=b"/notes/2")),
-    "another method": Case(after=lambda call: replace(call, method="HEAD")),
-    "another host": Case(after=lambda call: replace(call, host="other.example.com")),
-    "another port": Case(after=lambda call: replace(call, port=80)),
+    "another path": Case(after=lambda call: changed(call, target=b"/notes/2")),
+    "another method": Case(after=lambda call: changed(call, method="HEAD")),
+    "another host": Case(after=lambda call: changed(call, host="other.example.com")),
+    "another port": Case(after=lambda call: changed(call, port=80)),
     "another nonce": Case(after=_replaced(b'nonce="', b'nonce="x')),
     "another token": Case(after=_replaced(b'id="gwa_', b'id="gwa_x')),
     "another mac": Case({"key": "k" * 43}),
@@ -76,7 +77,7 @@ CASES = {
     "another route": Case({"route": "other"}),
     "a route for bearer tokens": Case({"route": "bearer"}),
     "a token in the query": Case({"target": b"/notes/1?access_token=x"}),
-    "signed by RFC 9421 too": Case(after=lambda call: replace(call, signature_fields=True)),
+    "signed by RFC 9421 too": Case(after=lambda call: changed(call, signature_fields=True)),
 }
 
 
@@ -184,10 +185,10 @@ async def test_client_of_draft_00_does_not_sign_in_the_usual_form(world: World) 
 
 async def test_demanded_body_hash_is_demanded_in_the_usual_form_too(world: World) -> None:
     tokens = await world.token(kind="mac")
-    world.routes["notes"] = replace(world.routes["notes"], mac_body_hash=True)
+    world.routes["notes"] = changed(world.routes["notes"], mac_body_hash=True)
     async with world.worker() as worker:
         await _held(worker, tokens)
-        call = replace(world.signed(tokens, nonce="with a body"), has_body=True)
+        call = changed(world.signed(tokens, nonce="with a body"), has_body=True)
         assert not _is_at_once(worker.guard, call)
         verdict = await verdict_of(worker.guard, call)
         assert isinstance(verdict, Refused)
@@ -199,7 +200,7 @@ async def test_body_with_a_hash_is_awaited_at_once_where_the_token_is_held(world
     ext = f"body_hash={mac.body_hash('hmac-sha-256', b'body')}"
     async with world.worker() as worker:
         await _held(worker, tokens)
-        found = worker.guard.check(replace(world.signed(tokens, nonce="n", ext=ext), has_body=True))
+        found = worker.guard.check(changed(world.signed(tokens, nonce="n", ext=ext), has_body=True))
         assert isinstance(found, BodyAwaited)
         found.check.update(b"body")
         assert found.check.fits()

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,6 +12,7 @@ from http_message_signatures import HTTPMessageSigner, HTTPSignatureKeyResolver
 from http_message_signatures.algorithms import HMAC_SHA256
 from requests import PreparedRequest, Request
 
+from fuzz.values import changed
 from gateway import config
 from gateway.credentials import content_digest, signatures
 from gateway.credentials.components import Fields, Message, authority
@@ -55,7 +56,7 @@ class Signing:
             has_body=body is not None,
             fields=() if body is None else ((b"content-digest", b"", content_digest.render(body).encode()),),
         )
-        return replace(call, fields=(*call.fields, *self.credential(tokens, call, **changes)))
+        return changed(call, fields=(*call.fields, *self.credential(tokens, call, **changes)))
 
     def credential(self, tokens: IssuedTokens, call: Call, **changes: Any) -> Fields:
         """The two fields of a right signature for `call`."""
@@ -115,8 +116,8 @@ async def test_mac_token_signs_either_way_and_stays_a_mac_token_by_mac(signing: 
     tokens = await signing.world.token(kind="mac")
     assert await signing.passes(signing.call(tokens, route="any"))
     call = signing.world.call(route="mac")
-    header = signing.world.authorization(tokens, replace(call, route=signing.routes["any"]), ts=str(signing.now))
-    by_mac = await signing.check(replace(call, route=signing.routes["any"], authorization=(header.encode(),)))
+    header = signing.world.authorization(tokens, changed(call, route=signing.routes["any"]), ts=str(signing.now))
+    by_mac = await signing.check(changed(call, route=signing.routes["any"], authorization=(header.encode(),)))
     assert isinstance(by_mac, Allowed)
     assert by_mac.token_type == "mac"
 
@@ -161,7 +162,7 @@ async def test_client_of_another_hand_passes_once(
         body=body,
     )
     fields = [(name.lower().encode(), name.encode(), value.encode()) for name, value in request.headers.items()]
-    call = replace(
+    call = changed(
         signing.call(tokens, method=str(request.method), target=str(request.path_url).encode()),
         fields=fields,
         has_body=body is not None,
@@ -208,10 +209,10 @@ async def test_nothing_but_a_good_call_spends_a_nonce(signing: Signing) -> None:
     await signing.refused(signing.call(tokens, created=signing.now - 61, key="x" * 43), said="does not match")
     await signing.refused(signing.call(tokens, created=signing.now - 61), said="seconds off")
     await signing.refused(signing.call(tokens, expires=signing.now), said="expired")
-    await signing.refused(replace(signing.call(tokens, route="any"), route=signing.routes["mac"]), error="unauthorized")
-    await signing.refused(replace(signing.call(tokens), target=b"/notes/1?access_token=x"), 400, "invalid_request")
-    await signing.refused(replace(signing.call(tokens), authorization=(b"Bearer x",)), 400, "invalid_request")
-    await signing.refused(replace(signing.call(tokens), method="HEAD"))
+    await signing.refused(changed(signing.call(tokens, route="any"), route=signing.routes["mac"]), error="unauthorized")
+    await signing.refused(changed(signing.call(tokens), target=b"/notes/1?access_token=x"), 400, "invalid_request")
+    await signing.refused(changed(signing.call(tokens), authorization=(b"Bearer x",)), 400, "invalid_request")
+    await signing.refused(changed(signing.call(tokens), method="HEAD"))
     assert await world.nonces() == 0
     assert await signing.passes(signing.call(tokens))
 
@@ -224,9 +225,9 @@ async def test_body_of_another_hash_spends_none(signing: Signing) -> None:
     assert not awaited.check.fits()
     assert awaited.misfit.status == 401
     assert b'"content-digest"' in awaited.misfit.accept_signature
-    stated = replace(signing.call(tokens), has_body=False)
+    stated = changed(signing.call(tokens), has_body=False)
     digest = (b"content-digest", b"", content_digest.render(b"x").encode())
-    await signing.refused(replace(stated, fields=(digest, *stated.fields)), said="does not match the signed hash")
+    await signing.refused(changed(stated, fields=(digest, *stated.fields)), said="does not match the signed hash")
     assert await signing.world.nonces() == 0
 
 
@@ -278,12 +279,12 @@ async def test_key_that_is_not_the_tokens_reads_like_an_unknown_token(signing: S
 
 async def test_signed_bearer_token_and_mac_token_as_bearer_are_refused(signing: Signing) -> None:
     mac = await signing.world.token(kind="mac")
-    as_bearer = replace(
+    as_bearer = changed(
         signing.call(mac, route="any"), fields=(), signature_fields=False,
         authorization=(f"Bearer {mac.access_token}".encode(),),
     )  # fmt: skip
     await signing.refused(as_bearer)
-    scheme_without_fields = replace(as_bearer, authorization=(b'Signature keyId="a",signature="b"',))
+    scheme_without_fields = changed(as_bearer, authorization=(b'Signature keyId="a",signature="b"',))
     await signing.refused(scheme_without_fields, error="unauthorized")
 
 
@@ -293,7 +294,7 @@ async def test_expired_token_signs_nothing(signing: Signing) -> None:
         signing.world.store, settings_for(signing.world.keyring, routes=ROUTES), clock=lambda: time.time() + 3601
     )
     call = signing.call(tokens, created=signing.now + 3601)
-    verdict = await replace(signing, guard=later).check(call)
+    verdict = await changed(signing, guard=later).check(call)
     assert isinstance(verdict, Refused)
     assert verdict.status == 401
     assert await signing.world.nonces() == 0
@@ -302,7 +303,7 @@ async def test_expired_token_signs_nothing(signing: Signing) -> None:
 async def test_parallel_replays_over_two_workers_pass_once(signing: Signing) -> None:
     tokens = await signing.world.token(kind="mac")
     async with signing.world.second_guard() as other:
-        second = replace(signing, guard=Guard(other._store, settings_for(signing.world.keyring, routes=ROUTES)))
+        second = changed(signing, guard=Guard(other._store, settings_for(signing.world.keyring, routes=ROUTES)))
         for round_ in range(5):
             call = signing.call(tokens, nonce=f"round {round_}")
             found = await asyncio.gather(*(one.passes(call) for one in [signing, second] * 10))
@@ -314,15 +315,15 @@ async def test_parallel_replays_over_two_workers_pass_once(signing: Signing) -> 
 
 async def test_refusals_say_what_to_sign_and_how(signing: Signing) -> None:
     tokens = await signing.world.token(kind="mac")
-    bare = replace(signing.call(tokens), fields=(), signature_fields=False)
+    bare = changed(signing.call(tokens), fields=(), signature_fields=False)
     refused = await signing.refused(bare, error="unauthorized", said="RFC 9421")
     assert refused.accept_signature == b'sig=("@method" "@target-uri");created;alg="hmac-sha256"'
     assert [challenge.split()[0] for challenge in refused.challenges] == [b"Signature"]
-    with_body = await signing.refused(replace(bare, has_body=True), error="unauthorized")
+    with_body = await signing.refused(changed(bare, has_body=True), error="unauthorized")
     assert b'"content-digest"' in with_body.accept_signature
-    three = await signing.refused(replace(bare, route=signing.routes["any"]), error="unauthorized")
+    three = await signing.refused(changed(bare, route=signing.routes["any"]), error="unauthorized")
     assert [challenge.split()[0] for challenge in three.challenges] == [b"Bearer", b"MAC", b"Signature"]
-    mac = replace(bare, route=signing.routes["mac"])
+    mac = changed(bare, route=signing.routes["mac"])
     elsewhere = await signing.refused(mac, error="unauthorized", said="signed with a MAC token")
     assert elsewhere.accept_signature == b""
 
@@ -334,7 +335,7 @@ async def test_texts_of_refusals_do_not_hold_what_the_client_chose(signing: Sign
     for name in ("x-one", "x-two", "x-three"):
         covered = next(iter(call.fields))[2].replace(b'"@method"', f'"@method" "{name}"'.encode())
         refused = await signing.refused(
-            replace(call, fields=((b"signature-input", b"", covered), tuple(call.fields)[1])), 400, "invalid_request"
+            changed(call, fields=((b"signature-input", b"", covered), tuple(call.fields)[1])), 400, "invalid_request"
         )
         texts.add((refused.description, refused.cause))
     assert len(texts) == 1  # a flood of them fills no cache
