@@ -9,10 +9,11 @@ JOBS ?= $(shell echo $$((($$(nproc) * 3 + 1) / 2)))
 # Inputs of `make fuzz` in all.
 COUNT ?= 1000000
 BIN := $(VENV)/bin
+ENGINE := build/engine
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long coverage lint format fuzz bench venv chromium programs clean
+.PHONY: help demo test test-long coverage lint format fuzz bench engine venv chromium programs clean
 .SUFFIXES:
 
 help:
@@ -30,9 +31,26 @@ demo: $(VENV)/.demo
 
 test: lint chromium programs
 	$(BIN)/pytest -n $(JOBS) --maxprocesses 6
+	$(TEST_ENGINE)
 
+test-long: export GATEWAY_TEST_LONG := 1
 test-long: lint chromium programs
-	GATEWAY_TEST_LONG=1 $(BIN)/pytest -n $(JOBS) --maxprocesses 6 --timeout 3600
+	$(BIN)/pytest -n $(JOBS) --maxprocesses 6 --timeout 3600
+	$(TEST_ENGINE) --timeout 3600
+
+# The engine's tests once more, with the engine compiled, where there is a compiler.
+TEST_ENGINE = @$(MAKE) --no-print-directory engine; if [ -e $(ENGINE)/.plain ]; then exit; fi; \
+  cd $(ENGINE) && PYTHONPATH=$$PWD $(abspath $(BIN))/pytest -n $(JOBS) --maxprocesses 6 -m "not plain" \
+  tests/http1 tests/routing tests/wire tests/guard tests/proxy
+
+# A copy of the package with the engine compiled, and of what is tested and measured with it.
+engine: $(ENGINE)/.made
+	@cp -r bench config.example.toml CHANGELOG.md docs fuzz pyproject.toml README.md sql templates tests $(ENGINE)
+
+$(ENGINE)/.made: $(VENV)/.test hatch_build.py $(wildcard gateway/*.py gateway/*/*.py)
+	@rm -rf $(ENGINE) && mkdir -p $(ENGINE) && echo "compiling the engine, which takes a minute" >&2
+	@$(BIN)/python hatch_build.py $(ENGINE) || { [ $$? = 3 ] && cp -r gateway $(ENGINE) && touch $(ENGINE)/.plain; }
+	@touch $@
 
 # A tracer makes all slower, so the tests run one at a time; others' processes write there too, so all may.
 coverage: export COVERAGE_FILE := $(abspath $(VENV))/coverage/data

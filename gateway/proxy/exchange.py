@@ -33,7 +33,7 @@ from gateway.proxy.engine import Engine
 from gateway.proxy.finished import Finished
 from gateway.proxy.forwarding import ANSWER_BEGINS, upstream_head
 from gateway.proxy.relay import Recipient, Relay
-from gateway.proxy.states import PHASES, Phase, illegal
+from gateway.proxy.states import PHASES, Phase, changed
 from gateway.proxy.upstream import UpstreamConnection, UpstreamUnreachable
 
 _REPEATABLE: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"))  # RFC 9110, section 9.2.2
@@ -120,9 +120,7 @@ class Exchange:
 
     def _go(self, phase: Phase) -> None:
         if phase is not self.phase:
-            if phase not in PHASES[self.phase]:
-                raise illegal(self.phase, phase)
-            self.phase = phase
+            self.phase = changed(PHASES, self.phase, phase)
 
     # -- judging ------------------------------------------------------------------------------------------------
 

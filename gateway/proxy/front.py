@@ -19,7 +19,7 @@ from gateway.proxy.finished import Finished
 from gateway.proxy.handover import Handover
 from gateway.proxy.outlet import Outlet
 from gateway.proxy.pump import Upload
-from gateway.proxy.states import STANDINGS, Phase, Standing, illegal
+from gateway.proxy.states import STANDINGS, Phase, Standing, changed
 from gateway.proxy.tunnel import Tunnel
 from gateway.proxy.upstream import UpstreamConnection
 from gateway.routing import Route
@@ -74,9 +74,7 @@ class Front(Outlet):
         self._departing: tuple[Handover, int, bytes] | None = None  # it goes to another worker, with what came ahead
 
     def _go(self, standing: Standing) -> None:
-        if standing not in STANDINGS[self.standing]:
-            raise illegal(self.standing, standing)
-        self.standing = standing
+        self.standing = changed(STANDINGS, self.standing, standing)
 
     # -- asyncio.Protocol ---------------------------------------------------------------------------------------
 

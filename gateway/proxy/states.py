@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping
 from enum import IntEnum
-from typing import Final
+from typing import Final, TypeVar
+
+State = TypeVar("State", bound=IntEnum)
 
 
 class Standing(IntEnum):
@@ -54,6 +56,8 @@ PHASES: Final[Mapping[Phase, frozenset[Phase]]] = {
 }
 
 
-def illegal(now: IntEnum, then: IntEnum) -> RuntimeError:
-    """The fault of ours that a change is which the table does not have."""
-    return RuntimeError(f"{now.name} cannot become {then.name}")
+def changed(table: Mapping[State, frozenset[State]], now: State, then: State) -> State:
+    """The state that follows. Raises RuntimeError for a change that the table does not have: a fault of ours."""
+    if then not in table[now]:
+        raise RuntimeError(f"{now.name} cannot become {then.name}")
+    return then

@@ -16,6 +16,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from tests.counts import LONG
 from tests.serving import ROOT, serving, write_config
 
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -23,12 +24,17 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """The source distribution of this checkout, and the wheel that was built from it."""
+    """The source distribution of this checkout, and the wheel that was built from it; compiled in a long run."""
     folder = tmp_path_factory.mktemp("dist")
-    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder), str(ROOT)]
-    subprocess.run(command, check=True, capture_output=True)
+    done = build(folder, ROOT, GATEWAY_ENGINE="compiled" if LONG else "plain")
+    assert done.returncode == 0, done.stderr
     [sdist], [wheel] = folder.glob("*.tar.gz"), folder.glob("*.whl")
     return sdist, wheel
+
+
+def build(folder: Path, *arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env=os.environ | environment, check=False)
 
 
 @pytest.fixture
@@ -111,7 +117,26 @@ def test_the_wheel_carries_every_file_of_sql_and_templates_inside_the_package(bu
     data = {path.relative_to(ROOT) for top in ("sql", "templates") for path in (ROOT / top).rglob("*.*")}
     assert data
     assert {f"gateway/{path}" for path in data} | {"gateway/py.typed"} <= names
-    assert {name.split("/", 1)[0] for name in names} == {"gateway"}
+    libraries = {name for name in names if name.endswith(".so")}
+    assert {name.split("/", 1)[0] for name in names - libraries} == {"gateway"}
+    assert "gateway/proxy/front.py" in names
+    assert bool(libraries) is LONG
+
+
+def test_a_wheel_is_built_in_plain_python_where_no_compiler_is_and_says_so(tmp_path: Path) -> None:
+    done = build(tmp_path, "--wheel", ROOT, PATH=str(tmp_path), GATEWAY_ENGINE="")
+    assert done.returncode == 0, done.stderr
+    [wheel] = tmp_path.glob("*-py3-none-any.whl")
+    with zipfile.ZipFile(wheel) as opened:
+        assert not [name for name in opened.namelist() if name.endswith(".so")]
+    assert "the packages gcc and python3-dev" in done.stdout + done.stderr
+
+
+def test_no_wheel_is_built_where_a_compiled_one_is_asked_for_and_no_compiler_is(tmp_path: Path) -> None:
+    done = build(tmp_path, "--wheel", ROOT, PATH=str(tmp_path), GATEWAY_ENGINE="compiled")
+    assert done.returncode != 0
+    assert "the packages gcc and python3-dev" in done.stdout + done.stderr
+    assert not list(tmp_path.glob("*.whl"))
 
 
 def test_the_source_distribution_has_what_building_and_testing_need(built: tuple[Path, Path]) -> None:
@@ -126,6 +151,7 @@ def test_the_source_distribution_has_what_building_and_testing_need(built: tuple
         "SECURITY.md",
         "Makefile",
         "constraints.txt",
+        "hatch_build.py",
     } <= names
     assert {"config.example.toml", "tests/serving.py"} <= names
     assert any(name.startswith("sql/migrations/") for name in names)
