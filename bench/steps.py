@@ -204,6 +204,15 @@ async def _measured() -> Iterator[tuple[str, float]]:
     )
     whole = _whole(proxy, to[0])
     rows.append(("a whole call, all of it", _cost(whole, list(zip(raw, answers, strict=True)))))
+    strangers = [data.replace(b"Bearer gwa_", b"Bearer gwa_x") for data in raw]
+    front = Front(proxy, proxy)
+    front.connection_made(cast("Any", _Wire()))
+
+    def refused(data: bytes) -> None:
+        proxy.received[: len(data)] = data
+        front.buffer_updated(len(data))
+
+    rows.append(("a whole call with an invented token", _cost(refused, strangers)))
     proxy.fronts.clear()
     proxy.close()
     return iter(rows)

@@ -6,8 +6,6 @@ value, no body, and of the token its digest. What there is to tell is worked out
 """
 
 from hashlib import sha256
-from math import inf
-from time import monotonic
 from typing import Final, NamedTuple
 
 from gateway.credentials import MalformedCredential, bearer, scheme_of, signatures, split
@@ -19,7 +17,7 @@ from gateway.recent import Memory, Recent
 FAILED: Final = 2_000_000  # bytes for what was refused or failed
 PASSED: Final = 300_000
 SLOW: Final = 1.0  # seconds from which on a call that passed is remembered in any case
-FLOOD: Final = 25  # refusals or failures of one kind that are remembered between two ticks: more would cost too much
+FLOOD: Final = 25  # calls that end in one fault that are remembered between two ticks: more would cost too much
 SAMPLES: Final = 5  # calls that are remembered though nothing was wrong with them, between two ticks
 _LONGEST_PATH: Final = 1024
 _LONGEST_NAME: Final = 255  # of a host or a method
@@ -70,33 +68,36 @@ class Decision(NamedTuple):
 
 
 class Decisions:
-    """One worker's memory. Between two ticks, `SAMPLES` of the calls that pass are remembered."""
+    """One worker's memory. Between two ticks, `SAMPLES` of the calls that pass are remembered, and `FLOOD` of those
+    that end in one fault: more would be forgotten as fast as they came, and take others with them."""
 
     def __init__(self) -> None:
         self._failed, self._passed = Recent[Decision](FAILED), Recent[Decision](PASSED)
-        self._samples = 0
-        self._failures: dict[str, int] = {}  # by kind, since the last tick
-        self.remembers_before = inf  # of calls that pass, those that began before
-        self.tick()
+        self._samples = SAMPLES
+        self._faults: dict[str, int] = {}  # since the last tick
 
     def tick(self) -> None:
         """Some time has passed."""
-        self._samples, self.remembers_before = SAMPLES, inf
-        self._failures.clear()
+        self._samples = SAMPLES
+        self._faults.clear()
 
-    def hear(self, finished: Finished) -> None:
-        """Remember how a call ended, if that is worth it."""
-        if finished.status >= 400 or not finished.complete:
-            kind = _kind(finished)
-            count = self._failures[kind] = self._failures.get(kind, 0) + 1
-            if count <= FLOOD:
-                self._keep(self._failed, kind, finished)
-            else:
+    def wants(self, fault: str, seconds: float) -> bool:
+        """Whether to remember a call that ended in this fault (empty where it passed) after so many seconds."""
+        if fault:
+            count = self._faults[fault] = self._faults.get(fault, 0) + 1
+            if count > FLOOD:
                 self._failed.pass_over()
-        elif finished.seconds >= SLOW or self._samples > 0:
-            self._samples -= 1
-            if self._samples <= 0:
-                self.remembers_before = monotonic() - SLOW
+            return count <= FLOOD
+        if seconds >= SLOW:
+            return True
+        self._samples -= 1
+        return self._samples >= 0
+
+    def remember(self, finished: Finished) -> None:
+        """Remember how a call ended."""
+        if finished.status >= 400 or not finished.complete:
+            self._keep(self._failed, _kind(finished), finished)
+        else:
             route = finished.route
             self._keep(self._passed, "" if route is None else route.name, finished)
 

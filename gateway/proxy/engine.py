@@ -61,9 +61,10 @@ class Engine:
         self.decisions = Decisions()
         self.listeners: list[Callable[[Finished], None]] = []  # told of each exchange that has ended
 
-    def tell(self, finished: Finished) -> None:
+    def tell(self, finished: Finished, *, remember: bool) -> None:
         """Tell of an exchange that has ended."""
-        self.decisions.hear(finished)
+        if remember:
+            self.decisions.remember(finished)
         for listener in self.listeners:
             listener(finished)
 

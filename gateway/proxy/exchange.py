@@ -534,17 +534,23 @@ class Exchange:
             upstream.discard()
             self._upstream = None
         engine, ended = self._engine, monotonic()
-        outcome = status if complete else GONE if refused is None else BROKEN
+        outcome, fault = status, ""
+        if refused is not None:
+            outcome, fault = status if complete else BROKEN, refused.cause or refused.description
+        elif status >= 400 or not complete:
+            outcome, fault = status if complete else GONE, str(status)
         engine.calls.count(self.to.route, self.head.method, outcome, ended - self._began)
-        if engine.listeners or status >= 400 or not complete or self._began < engine.decisions.remembers_before:
+        remember = engine.decisions.wants(fault, ended - self._began)
+        if remember or engine.listeners:
             place = "" if upstream is None else upstream.place
-            self._tell(status, refused, complete, place, ended)
+            finished = self._finished(status, refused, complete, place, ended)
+            engine.tell(finished, remember=remember)
 
-    def _tell(self, status: int, refused: Refused | None, complete: bool, upstream: str, ended: float) -> None:
+    def _finished(self, status: int, refused: Refused | None, complete: bool, upstream: str, ended: float) -> Finished:
         began, sent_at, peer = self._began, self._sent_at, self._client.peer
         judged_at = self._judged_at or sent_at
         answered_at = self._answered_at or (ended if complete and refused is None else 0.0)
-        finished = Finished(  # by place, since naming them takes as long as all else here
+        return Finished(  # by place, since naming them takes as long as all else here
             self.request_id,
             self.head,
             peer,
@@ -563,4 +569,3 @@ class Exchange:
             ended - began,
             self.trace,
         )
-        self._engine.tell(finished)

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from fuzz.values import members
 from gateway.credentials import MalformedCredential, mac
 from gateway.credentials.signed import from_mac, read_mac
 from gateway.model import MacAlgorithm
@@ -395,7 +396,7 @@ def test_usual_form_is_draft_01_without_ext_and_says_the_same(
         text = b"%b\n%b\n%b\n" % (ts, nonce, mac.covered_lines(covered))
         assert text == _text(covered, signed)
         read = read_mac(mac.render(signed).removeprefix("MAC ").encode(), covered)
-        assert read == from_mac(signed, covered)
+        assert members(read) == members(from_mac(signed, covered))
         assert read.proven_by(_KEY, algorithm)
 
 
@@ -414,7 +415,7 @@ def test_what_the_usual_form_proves_the_reader_of_all_forms_proves_too(
         with pytest.raises(MalformedCredential):
             read_mac(changed, covered)
     else:
-        assert read_mac(changed, covered) == read
+        assert members(read_mac(changed, covered)) == members(read)
 
 
 @pytest.mark.parametrize(

@@ -291,6 +291,7 @@ async def test_who_has_gone_is_not_told(worker: Make, database: str) -> None:
     assert await one.spend("flying") is REPLAYED
 
 
+@pytest.mark.plain
 async def test_too_many_that_wait_are_refused_at_once(
     worker: Make, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -306,6 +307,7 @@ async def test_too_many_that_wait_are_refused_at_once(
     assert await asyncio.gather(flying, *waiting) == [FIRST] * 6
 
 
+@pytest.mark.plain
 async def test_more_than_one_statement_holds_go_in_order(worker: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(guard_nonces, "_LARGEST", 4)
     one, now = worker(), int(time.time())

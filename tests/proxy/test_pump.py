@@ -296,6 +296,7 @@ async def test_with_too_few_descriptors_for_a_pipe_none_is_left_open(vast: Rig, 
     connection.close()
 
 
+@pytest.mark.plain
 @pytest.mark.parametrize("size", [(1 << 31) + 1, 4096])  # refused by the kernel; the smallest that there is
 async def test_pipe_of_any_size_will_do(
     size: int, vast: Rig, spliced: Spliced, monkeypatch: pytest.MonkeyPatch

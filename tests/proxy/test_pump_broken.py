@@ -12,8 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
-from gateway.guard import Refused
-from gateway.proxy import Limits, Proxy
+from gateway.proxy import Limits
 from gateway.store import Store
 from tests.proxy.bulk import (
     KIB,
@@ -53,15 +52,10 @@ async def vast(tmp_path: Path, no_database: Store) -> AsyncIterator[Rig]:
 
 
 @pytest.fixture
-def refusals(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The status of each line that an operator would read."""
-    seen, log = list[int](), Proxy.log_refusal
-
-    def noted(self: Proxy, refused: Refused, *about: Any) -> None:
-        seen.append(refused.status)
-        log(self, refused, *about)
-
-    monkeypatch.setattr(Proxy, "log_refusal", noted)
+def refusals(vast: Rig) -> list[int]:
+    """The status of each call that the gateway refused or broke off."""
+    seen = list[int]()
+    vast.proxy.listeners.append(lambda call: None if call.refused is None else seen.append(call.refused.status))
     return seen
 
 

@@ -38,7 +38,7 @@ from tests.proxy.bulk import (
 from tests.proxy.rig import RawUpstream, Rig, eventually, rig
 from tests.proxy.signing import MAC, Signer, bytes_of
 
-pytestmark = both_loops
+pytestmark = [both_loops, pytest.mark.plain]
 
 
 @pytest.fixture(autouse=True)

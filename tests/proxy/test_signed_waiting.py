@@ -53,6 +53,7 @@ async def test_those_that_have_gone_meanwhile_keep_nobody_and_reach_nobody(
         connection.close()
 
 
+@pytest.mark.plain
 async def test_fault_of_ours_in_one_is_a_500_and_none_of_the_others_business(
     guarded: Rig, signer: Signer, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
