@@ -120,7 +120,7 @@ class Load:
 
     async def tokens(self) -> None:
         """Issue a token, and revoke every other one."""
-        tally = self.tallies["tokens"]
+        tally, number = self.tallies["tokens"], 0
         while not self.stopped:
             status, body = await self.post("token", grant_type="client_credentials")
             tally.take(status, 200)
@@ -128,14 +128,16 @@ class Load:
                 await asyncio.sleep(0.1)
                 continue
             token = str(body["access_token"])
-            self.issued[token] = None
-            if len(self.issued) % 2:
+            number += 1
+            if number % 2:
                 await self._revoke(token, tally)
+            else:
+                self.issued[token] = None
             await asyncio.sleep(0.05)
 
     async def _revoke(self, token: str, tally: Tally) -> None:
+        """Until its revocation is acknowledged nobody can say what the token is."""
         await self.call(f"Bearer {token}")  # so that workers hold it
-        del self.issued[token]  # between both answers nobody knows
         status, _ = await self.post("revoke", token=token)
         tally.take(status, 200)
         if status == 200:
