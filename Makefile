@@ -23,6 +23,7 @@ help:
 	@echo "make coverage   the lines and branches of gateway/ that no test takes (up to an hour); below its floor it fails"
 	@echo "make lint       the checks alone; make format puts the code in form"
 	@echo "make fuzz       a million hostile inputs for all that reads off the wire (4 to 10 minutes); make fuzz COUNT=50000"
+	@echo "make engine     a copy with the engine compiled in build/engine, which the tests of it and the bench use"
 	@echo "make bench      beside other proxies, 16 minutes; make bench QUICK=1 in one"
 	@echo "make clean      remove $(VENV) and what the tools left"
 
@@ -74,8 +75,8 @@ format: $(VENV)/.test
 fuzz: $(VENV)/.test
 	@$(BIN)/python -m fuzz.http1 --count $(COUNT) $(FUZZ)
 
-# Written in Python or had from there, the peers live in a folder of their own; others are found or left out.
-bench: $(VENV)/.demo
+# Gateway is measured as it is installed, with its engine compiled. Written in Python or had from there, the peers live in a folder of their own; others are found or left out.
+bench: $(VENV)/.demo engine
 	@$(BIN)/python -m venv $(VENV)/bench && $(VENV)/bench/bin/python -m pip install -q -r bench/requirements.txt \
 	  || echo "make: the peers of bench/requirements.txt are not installed" >&2
 	@BENCH_VENV=$(VENV)/bench $(BIN)/python -m bench.run $(if $(QUICK),--quick,--write) $(BENCH)

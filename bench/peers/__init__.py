@@ -160,7 +160,13 @@ def _told(option: str) -> Callable[[str], str]:
 
 # -- ourselves ---------------------------------------------------------------------------------------------------
 
-_GATEWAYS: Final = {"gateway": 1, "gateway-2": 2}
+_GATEWAYS: Final = {"gateway": 1, "gateway-plain": 1, "gateway-2": 2}
+_COMPILED: Final = ROOT / "build" / "engine"  # what `make engine` makes
+
+
+def _package(name: str) -> Path:
+    """The folder of the package that a gateway runs from: the compiled one, where there is one."""
+    return _COMPILED if name != "gateway-plain" and any(_COMPILED.glob("*.so")) else ROOT
 
 
 def _gateway(name: str) -> Callable[[str, Site], Running]:
@@ -170,8 +176,8 @@ def _gateway(name: str) -> Callable[[str, Site], Running]:
         port = free_port()
         values = {"PORT": port, "ADMIN": free_port(), "WORKERS": _GATEWAYS[name], "FOLDER": folder}
         conf = site.render("gateway.toml", f"{name}.toml", values)
-        command = [found, "-m", "gateway", "serve", "--config", str(conf), "--log-level", "error"]
-        return _run(site, name, port, command, {"PYTHONPATH": str(ROOT)})
+        command = [found, "-P", "-m", "gateway", "serve", "--config", str(conf), "--log-level", "error"]
+        return _run(site, name, port, command, {"PYTHONPATH": str(_package(name))})
 
     return start
 
@@ -233,7 +239,8 @@ def _gateway_version(found: str) -> str:
     from gateway import __version__
 
     commit = output("git", "-C", str(ROOT), "describe", "--always", "--dirty")
-    return f"{__version__} ({commit}), {_python_version('uvloop')(found)}"
+    how = "plain" if _package("gateway") == ROOT else "compiled"
+    return f"{__version__} ({commit}, {how}), {_python_version('uvloop')(found)}"
 
 
 _UNSEEN: Final = 200_000  # tokens that no worker has seen; each is sent once
@@ -244,6 +251,8 @@ PEERS: Final = (
     Peer(BASELINE, "nginx", "nothing", lambda: program("nginx"), "package nginx", _nginx("nginx.conf", "nginx"),
          _told("-v")),
     Peer("gateway", "Gateway", "signed", lambda: sys.executable, "", _gateway("gateway"), _gateway_version),
+    Peer("gateway-plain", "Gateway, plain Python", "signed", lambda: sys.executable, "", _gateway("gateway-plain"),
+         _gateway_version, frozenset({"lifelike", "lifelike-open", "lifelike-post", "lifelike-signed", "get"})),
     Peer("gateway-2", "Gateway, two workers", "signed", lambda: sys.executable, "", _gateway("gateway-2"),
          _gateway_version, frozenset({"get"})),
     Peer("nginx-streamed", "nginx, uploads streamed", "nothing", lambda: program("nginx"), "package nginx",
