@@ -38,7 +38,7 @@ class EngineBuildHook(BuildHookInterface):  # type: ignore[type-arg]  # of what 
             return
         folder = tempfile.mkdtemp(prefix="gateway-engine-")
         try:
-            made = compiled(Path(folder), self.config["modules"])
+            made = compiled(Path(folder), self.config)
         except CannotCompile as exc:
             if wanted == "compiled":
                 raise
@@ -49,22 +49,23 @@ class EngineBuildHook(BuildHookInterface):  # type: ignore[type-arg]  # of what 
             build_data["infer_tag"] = True
 
 
-def compiled(folder: Path, patterns: list[str]) -> list[Path]:
-    """Copy the package into an empty folder, compile what the patterns match in it, and return the libraries made.
+def compiled(folder: Path, hook: dict[str, Any]) -> list[Path]:
+    """Copy the package into an empty folder, compile its `modules` but for the `plain` ones, and return the libraries.
 
     Raises CannotCompile.
     """
     if shutil.which(str(get_config_var("CC")).split()[0]) is None or not Path(get_path("include"), "Python.h").exists():
         raise NoCompiler("it needs a C compiler and Python's headers (the packages gcc and python3-dev)")
     shutil.copytree(_ROOT / "gateway", folder / "gateway", ignore=shutil.ignore_patterns("__pycache__", "*.so"))
-    modules = [str(file.relative_to(folder)) for pattern in patterns for file in sorted(folder.glob(pattern))]
-    modules = [module for module in modules if not module.endswith("__init__.py")]
+    found = [str(file.relative_to(folder)) for pattern in hook["modules"] for file in sorted(folder.glob(pattern))]
+    modules = [module for module in found if not module.endswith("__init__.py") and module not in hook["plain"]]
     command = [sys.executable, "-m", "mypyc", "--ignore-missing-imports", *modules]
     environment = {"MYPYC_DEBUG_LEVEL": "0", **os.environ, "MYPY_CACHE_DIR": str(folder / "build" / "types")}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     made = sorted(folder.glob("*.so")) + sorted(folder.glob("gateway/**/*.so"))
     if done.returncode or not made:
-        raise CannotCompile("\n".join((done.stdout + done.stderr).splitlines()[-5:]))
+        said = (done.stdout + done.stderr).splitlines()
+        raise CannotCompile("\n".join([line for line in said if "error:" in line][:5] or said[-5:]))
     shutil.rmtree(folder / "build")
     return made
 
@@ -73,7 +74,7 @@ def main() -> None:
     """Make a compiled copy in an empty folder; the exit code is 3 where there is no compiler."""
     hook = tomllib.loads((_ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]["hooks"]
     try:
-        compiled(Path(sys.argv[1]), hook["custom"]["modules"])
+        compiled(Path(sys.argv[1]), hook["custom"])
     except CannotCompile as exc:
         print(f"the engine is not compiled: {exc}", file=sys.stderr)  # noqa: T201  # a command's own text
         sys.exit(3 if isinstance(exc, NoCompiler) else 1)

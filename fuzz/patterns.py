@@ -62,8 +62,13 @@ def modules() -> list[tuple[str, Any, ast.Module]]:
         if module.name == "gateway.__main__":
             continue
         loaded = importlib.import_module(module.name)
-        found.append((module.name, loaded, ast.parse(Path(str(loaded.__file__)).read_text())))
+        found.append((module.name, loaded, ast.parse(_source(Path(str(loaded.__file__))).read_text())))
     return found
+
+
+def _source(file: Path) -> Path:
+    """The text of a module, which may be loaded compiled."""
+    return file if file.suffix == ".py" else file.with_name(file.name.partition(".")[0] + ".py")
 
 
 def patterns() -> list[Found]:

@@ -143,9 +143,9 @@ def parse(rest: bytes) -> Credentials:
         raise MalformedCredential("The MAC credential is not ASCII.") from exc
     try:
         return Credentials(**_attributes(text))
-    except MalformedCredential as exc:
+    except MalformedCredential as fault:
         if _REDESIGNED.search(text) and not _ID.search(text):
-            raise OtherDraft("The MAC credential has the form of drafts 03 to 05.") from exc
+            raise OtherDraft("The MAC credential has the form of drafts 03 to 05.") from fault
         raise
 
 

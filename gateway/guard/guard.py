@@ -158,10 +158,10 @@ class Guard:
         try:
             name, rest = split(call.authorization[0]) if call.authorization else ("signature", b"")
             return checks.scheme_accepted(call, name) or self._schemes[name].present(call, rest)
-        except mac.OtherDraft as exc:
-            return Fault(str(exc), "a MAC credential of drafts 03 to 05")
-        except MalformedCredential as exc:
-            return Fault(str(exc), f"malformed credential: {exc}", "invalid_request")
+        except mac.OtherDraft as other:
+            return Fault(str(other), "a MAC credential of drafts 03 to 05")
+        except MalformedCredential as malformed:
+            return Fault(str(malformed), f"malformed credential: {malformed}", "invalid_request")
 
     def _known(self, call: Call, presented: Presented, since: float | None = None, *, fits: bool = False) -> Judged:
         """Checks 5 to 15: the token is in the cache, or asked for; `fits` says that the body is known to fit its hash.

@@ -137,8 +137,8 @@ class Lane(Generic[Item]):
     async def _answer(self, batch: Sequence[Pending[Any]]) -> None:
         try:
             outcomes = await self._send([pending.item for pending in batch])
-        except StoreUnavailable as exc:
-            _fail(batch, str(exc))
+        except StoreUnavailable as fault:
+            _fail(batch, str(fault))
         except asyncio.CancelledError:
             _fail(batch, "closed")
             raise

@@ -32,6 +32,8 @@ _LONGEST_METHOD: Final = 40
 _LONGEST_LINE: Final = 4096
 _KEPT: Final = 2048  # fragments of a kind
 _GONE: Final = "the client left"
+_QUERY_OR_FRAGMENT: Final = re.compile(r"[?#]")
+_UNQUOTABLE: Final = re.compile(r"[^!#-\[\]-~]")
 # What can neither be a secret nor leave its quotes: no "=" that names a value, no "://user:", no escape.
 _PLAIN: Final = re.compile(rb"[A-Za-z0-9/._~!$&()*+,;%-]{0,1000}")
 _PLAIN_REFERER: Final = re.compile(
@@ -222,7 +224,7 @@ def _referer(head: RequestHead) -> bytes:
     found = _PLAIN_REFERER.match(value)
     if found is not None and value[found.end() : found.end() + 1] in (b"", b"?", b"#") and b"gw" not in found[0]:
         return found[0]
-    return _quoted(re.split(r"[?#]", value.decode("latin-1"), maxsplit=1)[0])
+    return _quoted(_QUERY_OR_FRAGMENT.split(value.decode("latin-1"), maxsplit=1)[0])
 
 
 def _quoted(text: str, longest: int = _LONGEST_FIELD) -> bytes:
@@ -238,7 +240,7 @@ def _subject(allowed: Allowed | None) -> bytes:
     """Who called, as one word."""
     if allowed is None or allowed.subject is None:
         return b"-"
-    return re.sub(r"[^!#-\[\]-~]", "_", allowed.subject).encode()
+    return _UNQUOTABLE.sub("_", allowed.subject).encode()
 
 
 def _caller(client_id: str | None, subject: str | None, scheme: str | None) -> bytes:

@@ -111,8 +111,8 @@ class Dispatcher:
             authority = head.host or self._public_authority
             host, _ = parse_host(authority)
             route = self._table.match(host, head.method, target.path, plain=target.plain)
-        except TargetError as fault:
-            return refusal(400, str(fault))
+        except TargetError as exc:
+            return refusal(400, str(exc))
         except Malformed as fault:
             return malformed(fault)
         if isinstance(route, NoRoute):

@@ -408,8 +408,8 @@ class Upstreams:
             pool = pools[(turn + step) % len(pools)]
             try:
                 return await pool.connect(route)
-            except UpstreamUnreachable as exc:
-                fault = exc
+            except UpstreamUnreachable as unreachable:
+                fault = unreachable
             except TimeoutError:
                 fault = UpstreamUnreachable(f"{pool.origin} did not take the connection", 504, str(pool.origin))
             except OSError as exc:  # an SSLError is one

@@ -186,6 +186,7 @@ async def test_worker_that_stood_still_trusts_nothing_from_before(world: World) 
         await worker.still_holds(tokens)  # the log, read again, has said nothing against it
 
 
+@pytest.mark.plain
 async def test_lease_counts_from_when_the_log_was_asked_however_late_the_answer(world: World, relay: Relay) -> None:
     elapsed = Offset()
     async with world.worker(relay.dsn, elapsed=elapsed) as worker:

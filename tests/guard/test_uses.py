@@ -44,6 +44,7 @@ async def test_a_token_in_steady_use_is_written_once_in_five_minutes(world: Worl
     assert later[-1][0] > first[0]  # type: ignore[index]  # rows
 
 
+@pytest.mark.plain
 async def test_what_is_remembered_is_bounded_and_an_outage_stops_no_call(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -69,6 +69,7 @@ async def test_error_of_the_upstream_is_remembered(running: Rig) -> None:
     }
 
 
+@pytest.mark.plain
 async def test_of_calls_that_pass_a_few_are_remembered_between_two_ticks(running: Rig) -> None:
     decisions = running.proxy.decisions
     decisions.tick = lambda: None  # type: ignore[method-assign]  # no time passes
@@ -80,6 +81,7 @@ async def test_of_calls_that_pass_a_few_are_remembered_between_two_ticks(running
     assert decision(running, (await running.talk(GET)).one("x-request-id")).finished.status == 200
 
 
+@pytest.mark.plain
 async def test_of_a_flood_some_are_remembered_and_of_other_kinds_all(running: Rig) -> None:
     decisions = running.proxy.decisions
     decisions.tick = lambda: None  # type: ignore[method-assign]  # no time passes

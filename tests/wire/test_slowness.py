@@ -16,6 +16,7 @@ pytestmark = pytest.mark.measures
 PATTERNS = patterns()
 
 
+@pytest.mark.plain
 def test_every_pattern_is_a_constant_of_its_module_so_that_none_is_forgotten() -> None:
     calls = [(name, call) for name, _, tree in modules() for call in calls_of_re(tree)]
     assert {call for _, call in calls} <= {"compile", "escape"}
