@@ -30,18 +30,23 @@ help:
 demo: $(VENV)/.demo
 	@exec $(BIN)/gateway demo $(DEMO)
 
+# The tests start Python a thousand times, and what it loads is compiled once, whatever the environment says. A process
+# of the tests begins with neighbours and takes over others' at the end, so that few make a module's fixtures twice.
+test test-long: export PYTHONDONTWRITEBYTECODE :=
+test test-long: PYTEST := $(abspath $(BIN))/pytest -n $(JOBS) --maxprocesses 6 --dist worksteal
+
 test: lint chromium programs
-	$(BIN)/pytest -n $(JOBS) --maxprocesses 6
+	$(PYTEST)
 	$(TEST_ENGINE)
 
 test-long: export GATEWAY_TEST_LONG := 1
 test-long: lint chromium programs
-	$(BIN)/pytest -n $(JOBS) --maxprocesses 6 --timeout 3600
+	$(PYTEST) --timeout 3600
 	$(TEST_ENGINE) --timeout 3600
 
 # The engine's tests once more, with the engine compiled, where there is a compiler.
 TEST_ENGINE = @$(MAKE) --no-print-directory engine; if [ -e $(ENGINE)/.plain ]; then exit; fi; \
-  cd $(ENGINE) && PYTHONPATH=$$PWD $(abspath $(BIN))/pytest -n $(JOBS) --maxprocesses 6 -m "not plain" \
+  cd $(ENGINE) && PYTHONPATH=$$PWD $(PYTEST) -m "not plain" \
   tests/http1 tests/routing tests/wire tests/guard tests/proxy
 
 # A copy of the package with the engine compiled, and of what is tested and measured with it.
