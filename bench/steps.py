@@ -1,4 +1,4 @@
-"""What each step of a call costs a worker, in microseconds of CPU: `python -m bench.steps`.
+"""What each step of a call costs a worker, in microseconds of CPU, and how that grows: `python -m bench.steps`.
 
 Heads are lifelike and no two are alike; nothing is sent anywhere: the connections are stand-ins that take what is
 written. So the sockets and the loop are not in it, which take as long again.
@@ -9,7 +9,7 @@ import asyncio
 import random
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import cycle
 from pathlib import Path
@@ -67,7 +67,8 @@ class _Nobody:
         raise AssertionError(f"the store was asked for {name}")
 
 
-def _settings(keyring: Keyring) -> Settings:
+def _settings(keyring: Keyring, others: int) -> Settings:
+    """One route that is called, and so many others."""
     routes = [
         {
             "name": "things",
@@ -78,7 +79,7 @@ def _settings(keyring: Keyring) -> Settings:
         },
         *(
             {"name": f"r{number}", "path": f"/r/{number}", "upstreams": ["http://127.0.0.1:9"], "auth": "none"}
-            for number in range(20)
+            for number in range(others)
         ),
     ]
     tables = {"server": {"public_url": "http://127.0.0.1:8080"}, "scopes": {"things": "Things"}, "routes": routes}
@@ -145,19 +146,52 @@ def _whole(proxy: Proxy, to: Destination) -> Callable[[tuple[bytes, bytes]], Non
     return whole
 
 
-async def _measured() -> Iterator[tuple[str, float]]:
-    chance, keyring = random.Random(1), Keyring(secrets.token_bytes(32))
-    settings = _settings(keyring)
+def _engine(routes: int, tokens: int) -> tuple[Proxy, list[str]]:
+    """The engine of a worker with so many routes, and with so many tokens in its cache."""
+    keyring = Keyring(secrets.token_bytes(32))
+    settings = _settings(keyring, routes - 1)
     guard = Guard(cast("Store", _Nobody()), settings, clock=Clock().seconds)
-    tokens = cycle(_tokens(guard, keyring, 1000))
-    routes = config.compile_routes(settings.config)
+    made = _tokens(guard, keyring, tokens)
     proxy = Proxy(
-        routes=routes,
+        routes=config.compile_routes(settings.config),
         config=settings.config,
         guard=guard,
         authorization_socket="/nowhere",
         refusal_page=lambda *_: ({}, b""),
     )
+    return proxy, made
+
+
+def _call_of(routes: int = 20, tokens: int = 1000, fields: int = 0) -> float:
+    """Microseconds of a whole call with so many fields besides the usual ones."""
+    chance, (proxy, made) = random.Random(1), _engine(routes, tokens)
+    more = b"".join(b"X-Field-%d: value-%d\r\n" % (number, number) for number in range(fields))
+    raw = [
+        head(chance, "127.0.0.1:8080", target(chance, "/api/things"), f"Bearer {chance.choice(made)}").replace(
+            b"\r\n\r\n", b"\r\n%b\r\n" % more
+        )
+        for _ in range(_HEADS)
+    ]
+    found = RequestReader().whole(raw[0])
+    assert found is not None
+    to = cast("Destination", proxy.dispatcher.destination(found[0]))
+    cost = _cost(_whole(proxy, to), [(data, answer(chance)) for data in raw])
+    proxy.fronts.clear()
+    proxy.close()
+    return cost
+
+
+async def _growth() -> Iterator[tuple[str, float]]:
+    """How the cost of a whole call grows."""
+    rows = [(f"{routes} routes", _call_of(routes=routes)) for routes in (1, 100, 1000)]
+    rows += [(f"{fields} fields", _call_of(fields=fields - 13)) for fields in (13, 20, 40, 80)]
+    rows += [(f"{tokens} tokens", _call_of(tokens=tokens)) for tokens in (100, 1000, 10_000, 100_000)]
+    return iter(rows)
+
+
+async def _measured() -> Iterator[tuple[str, float]]:
+    chance, (proxy, made) = random.Random(1), _engine(20, 1000)
+    guard, tokens = proxy.guard, cycle(made)
     raw = [
         head(chance, "127.0.0.1:8080", target(chance, "/api/things"), f"Bearer {next(tokens)}") for _ in range(_HEADS)
     ]
@@ -221,10 +255,15 @@ async def _measured() -> Iterator[tuple[str, float]]:
 def main() -> None:
     """Print the table."""
     argparse.ArgumentParser(prog="python -m bench.steps", description=(__doc__ or "").partition("\n")[0]).parse_args()
-    rows = asyncio.run(_measured())
-    print("| step | µs |\n|---|---|")
+    _print("step", asyncio.run(_measured()))
+    _print("a whole call with", asyncio.run(_growth()))
+
+
+def _print(what: str, rows: Iterable[tuple[str, float]]) -> None:
+    print(f"| {what} | µs |\n|---|---|")
     for name, cost in rows:
         print(f"| {name} | {cost:.1f} |")
+    print()
 
 
 if __name__ == "__main__":

@@ -63,6 +63,7 @@ def test_steps_of_a_rotation_lose_no_key_before_the_last() -> None:
         (f"{OLD}\n{OLD} next", "given twice"),
         (f"{OLD}\nconfidential next", "base64 of 32 bytes"),
     ],
+    ids=range(10),  # the keys are others each time
 )
 def test_a_file_that_says_anything_else_is_refused_without_showing_a_key(text: str, said: str) -> None:
     with pytest.raises(ValueError, match=said) as refused:
