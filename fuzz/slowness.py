@@ -13,6 +13,7 @@ from typing import Final
 
 SIZE: Final = 8 * 1024  # bytes of an input
 BOUND: Final = 0.005  # seconds of the processor for so many
+_LOOKS: Final = 10
 CHANCES: Final = 40  # times the bound that an input which seems slow is run again for; the fastest run counts
 
 Take = Callable[[bytes], object]
@@ -46,9 +47,10 @@ def quickest(take: Take, data: bytes, bound: float = BOUND) -> float:
 def _wanted(times: list[float], bound: float) -> bool:
     """Whether an input that took so long is to be looked at once more: slow ones, for they may only seem so.
 
-    Each gets three looks at least: a collection of all garbage, which may fall into one, takes longer than all chances.
+    Each gets ten looks at least: a collection of all garbage, which may fall into one, takes longer than all chances,
+    and a processor that others use as well is slower for a while.
     """
-    return not times or (min(times) > bound and (len(times) < 3 or sum(times) < CHANCES * bound))
+    return not times or (min(times) > bound and (len(times) < _LOOKS or sum(times) < CHANCES * bound))
 
 
 class Climb:

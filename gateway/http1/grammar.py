@@ -5,6 +5,7 @@ colon) is refused, since two readers that tolerate differently are how requests 
 """
 
 import re
+from collections.abc import Iterable
 from typing import Final
 
 from gateway.errors import GatewayError
@@ -73,6 +74,12 @@ class Malformed(GatewayError):
 
     def __str__(self) -> str:
         return f"{self.status}: {self.description}"
+
+
+def nominated(values: Iterable[bytes]) -> frozenset[bytes]:
+    """The names that all Connection fields nominate, in lower case; each is looked at once, however often it stands."""
+    named = set(b",".join(values).lower().split(b","))
+    return frozenset([member for part in named if (member := part.strip(b" \t"))])
 
 
 def list_members(value: bytes) -> list[bytes]:

@@ -30,6 +30,7 @@ from gateway.http1.grammar import (
     REQUEST_LINE,
     Malformed,
     list_members,
+    nominated,
 )
 from gateway.http1.reader import MessageReader
 
@@ -205,6 +206,7 @@ def _plain_head(data: bytes) -> tuple[RequestHead, int] | None:
         return None
 
 
+_MOST_EMPTY: Final = 64  # members of a list without anything in them, of which some are to be borne (RFC 9110, 5.6.1.2)
 _USUAL_CONNECTION: Final = 64  # bytes of a Connection field that is remembered
 _CODINGS: Final = "The only transfer coding understood is chunked."
 
@@ -303,12 +305,12 @@ def _nominated(values: tuple[bytes, ...]) -> frozenset[bytes]:
     """The names in Connection fields; nearly all clients send one of three values, and none of those is long."""
     if len(values) == 1 and len(values[0]) <= _USUAL_CONNECTION:
         return _nominated_by(values[0])
-    return frozenset(member for value in values for member in list_members(value))
+    return nominated(values)
 
 
 @lru_cache(maxsize=64)
 def _nominated_by(value: bytes) -> frozenset[bytes]:
-    return frozenset(list_members(value))
+    return nominated((value,))
 
 
 @lru_cache(maxsize=256)
@@ -325,8 +327,11 @@ def parse_host(value: bytes) -> tuple[bytes, int | None]:
 
 def _upgrade(values: tuple[bytes, ...], connection: frozenset[bytes], old: bool) -> bytes | None:
     """RFC 9110, section 7.8: the one protocol offered; HTTP itself (h2c) and several at once are not relayed."""
-    offers = [offer for value in values for offer in list_members(value)]
-    if old or b"upgrade" not in connection or len(offers) != 1:
+    offered = b",".join(values)
+    if old or b"upgrade" not in connection or offered.count(b",") > _MOST_EMPTY:
+        return None
+    offers = list_members(offered)
+    if len(offers) != 1:
         return None
     found = PROTOCOL.fullmatch(offers[0])
     return offers[0] if found is not None and found[1] not in (b"h2c", b"http", b"h2", b"tls") else None

@@ -32,6 +32,7 @@ from gateway.http1.grammar import (
     STATUS_LINE,
     Malformed,
     list_members,
+    nominated,
 )
 from gateway.http1.reader import MessageReader
 
@@ -199,7 +200,7 @@ class ResponseReader(MessageReader):
         if status == 101 and (self._upgrade is None or _members(heard.get(b"upgrade", ())) != [self._upgrade]):
             raise Malformed(400, "The protocol was changed to one that nobody asked for.")
         old, chunked = minor == b"0", b"transfer-encoding" in heard
-        connection = frozenset(_members(heard[b"connection"])) if b"connection" in heard else _NONE
+        connection = nominated(heard[b"connection"]) if b"connection" in heard else _NONE
         stated = int(heard[b"content-length"][0]) if b"content-length" in heard else None
         bodiless = self._method == b"HEAD" or status < 200 or status in (204, 304)
         return ResponseHead(
