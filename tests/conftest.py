@@ -23,7 +23,6 @@ from pathlib import Path
 import asyncpg
 import hypothesis
 import pytest
-import structlog
 
 from gateway.crypto import Keyring
 from gateway.store import Store
@@ -58,13 +57,6 @@ def new_data_dir() -> Path:
 # How long an example takes, or is in the making, says what else the machine does; what a test may take is pytest's.
 hypothesis.settings.register_profile("gateway", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("gateway")
-
-
-@pytest.fixture(autouse=True)
-def _log_of_one_test() -> Iterator[None]:
-    """What a test makes of this process's log ends with it: `capture_logs` would not see what a later one says."""
-    yield
-    structlog.reset_defaults()
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -11,7 +11,7 @@ import structlog
 
 from gateway.crypto import Keyring
 from gateway.errors import StoreUnavailable
-from gateway.guard import Allowed
+from gateway.guard import Allowed, follower
 from gateway.guard.ledger import LEASE
 from gateway.store import Store
 from gateway.store.records import IssuedTokens
@@ -126,8 +126,10 @@ async def test_killed_listener_is_replaced_and_what_was_cached_is_asked_anew(wor
 
 
 async def test_revocation_while_nothing_can_connect_is_known_when_something_can_again(
-    world: World, relay: Relay
+    world: World, relay: Relay, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Whatever another test made of this process's log, by which a logger may go on.
+    monkeypatch.setattr(follower, "_log", structlog.get_logger())
     with structlog.testing.capture_logs() as lines:
         await _revoked_while_nothing_can_connect(world, relay)
     said = [line["event"] for line in lines if "change log" in line["event"]]
