@@ -4,8 +4,8 @@
 
 PYTHON ?= python3
 VENV ?= .venv
-# Tests wait for half of their time.
-JOBS ?= $(shell echo $$(($$(nproc) * 2)))
+# Tests wait for a third of their time.
+JOBS ?= $(shell echo $$((($$(nproc) * 3 + 1) / 2)))
 # Inputs of `make fuzz` in all.
 COUNT ?= 1000000
 BIN := $(VENV)/bin
@@ -13,7 +13,7 @@ ENGINE := build/engine
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long coverage lint format fuzz bench engine venv chromium programs clean
+.PHONY: help demo test test-engine test-long coverage lint format fuzz bench engine venv chromium programs clean
 .SUFFIXES:
 
 help:
@@ -23,7 +23,8 @@ help:
 	@echo "make coverage   the lines and branches of gateway/ that no test takes (up to an hour); below its floor it fails"
 	@echo "make lint       the checks alone; make format puts the code in form"
 	@echo "make fuzz       a million hostile inputs for all that reads off the wire (4 to 10 minutes); make fuzz COUNT=50000"
-	@echo "make engine     a copy with the engine compiled in build/engine, which the tests of it and the bench use"
+	@echo "make engine     a copy with the engine compiled in build/engine, which the bench uses"
+	@echo "make test-engine  the engine's tests on that (5 minutes); make test-long has them too"
 	@echo "make bench      beside other proxies, 16 minutes; make bench QUICK=1 in one"
 	@echo "make clean      remove $(VENV) and what the tools left"
 
@@ -37,18 +38,17 @@ test test-long: PYTEST := $(abspath $(BIN))/pytest -n $(JOBS) --maxprocesses 6 -
 
 test: lint chromium programs
 	$(PYTEST)
-	$(TEST_ENGINE) tests/http1 tests/routing tests/wire tests/proxy/test_relay.py tests/proxy/test_mac_wire.py \
-	  tests/guard/test_bearer.py tests/guard/test_mac.py
 
 test-long: export GATEWAY_TEST_LONG := 1
 test-long: lint chromium programs
 	$(PYTEST) --timeout 3600
-	$(TEST_ENGINE) --timeout 3600 tests/http1 tests/routing tests/wire tests/guard tests/proxy
+	@$(MAKE) --no-print-directory test-engine
 
-# Tests of the engine once more, with the engine compiled, where there is a compiler: all of them in a long run.
-TEST_ENGINE = @$(MAKE) --no-print-directory engine || exit; \
-  if [ -e $(ENGINE)/.plain ]; then echo "make: the tests of the compiled engine are left out" >&2; exit; fi; \
-  cd $(ENGINE) && PYTHONPATH=$$PWD $(PYTEST) -m "not plain"
+# The engine's tests once more, with the engine compiled, where there is a compiler.
+test-engine: engine
+	@if [ -e $(ENGINE)/.plain ]; then echo "make: the tests of the compiled engine are left out" >&2; exit; fi; \
+	cd $(ENGINE) && PYTHONPATH=$$PWD $(abspath $(BIN))/pytest -n $(JOBS) --maxprocesses 6 --dist worksteal --timeout 3600 \
+	  -m "not plain" tests/http1 tests/routing tests/wire tests/guard tests/proxy
 
 # A copy of the package with the engine compiled, and of what is tested and measured with it.
 engine: $(ENGINE)/.made
