@@ -6,6 +6,7 @@ written. So the sockets and the loop are not in it, which take as long again.
 
 import argparse
 import asyncio
+import logging
 import random
 import secrets
 import time
@@ -14,6 +15,8 @@ from datetime import UTC, datetime, timedelta
 from itertools import cycle
 from pathlib import Path
 from typing import Any, Final, cast
+
+import structlog
 
 from bench.lifelike import answer, head, target
 from gateway import config
@@ -255,6 +258,7 @@ async def _measured() -> Iterator[tuple[str, float]]:
 def main() -> None:
     """Print the table."""
     argparse.ArgumentParser(prog="python -m bench.steps", description=(__doc__ or "").partition("\n")[0]).parse_args()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     _print("step", asyncio.run(_measured()))
     _print("a whole call with", asyncio.run(_growth()))
 
