@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator
 
 import pytest
+import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,8 +22,10 @@ SECRET = "Zq3-NotARealSecret_7"
 def logging_as_a_worker() -> Iterator[None]:
     hooks = sys.excepthook, sys.unraisablehook, threading.excepthook
     handlers, level = logging.root.handlers[:], logging.root.level
+    before = structlog.get_config()  # by which loggers of other tests go on
     observe.start("worker-7", "info")
     yield
+    structlog.configure(**before)
     logging.captureWarnings(False)
     logging.root.handlers[:], logging.root.level = handlers, level
     sys.excepthook, sys.unraisablehook, threading.excepthook = hooks
