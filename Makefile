@@ -33,8 +33,8 @@ demo: $(VENV)/.demo
 
 # The tests start Python a thousand times, and what it loads is compiled once, whatever the environment says. A process
 # of the tests begins with neighbours and takes over others' at the end, so that few make a module's fixtures twice.
-test test-long: export PYTHONDONTWRITEBYTECODE :=
-test test-long: PYTEST := $(abspath $(BIN))/pytest -n $(JOBS) --maxprocesses 6 --dist worksteal
+test test-engine test-long: export PYTHONDONTWRITEBYTECODE :=
+PYTEST = $(abspath $(BIN))/pytest -n $(JOBS) --maxprocesses 6 --dist worksteal
 
 test: lint chromium programs
 	$(PYTEST)
@@ -47,8 +47,8 @@ test-long: lint chromium programs
 # The engine's tests once more, with the engine compiled, where there is a compiler.
 test-engine: engine
 	@if [ -e $(ENGINE)/.plain ]; then echo "make: the tests of the compiled engine are left out" >&2; exit; fi; \
-	cd $(ENGINE) && PYTHONPATH=$$PWD $(abspath $(BIN))/pytest -n $(JOBS) --maxprocesses 6 --dist worksteal --timeout 3600 \
-	  -m "not plain" tests/http1 tests/routing tests/wire tests/guard tests/proxy
+	cd $(ENGINE) && PYTHONPATH=$$PWD $(PYTEST) --timeout 3600 -m "not plain" \
+	  tests/http1 tests/routing tests/wire tests/guard tests/proxy
 
 # A copy of the package with the engine compiled, and of what is tested and measured with it.
 engine: $(ENGINE)/.made

@@ -10,7 +10,19 @@ from typing import Final
 
 import click
 
-from gateway.cli.session import as_json_text, done, in_store, line, note, show, show_all, value, with_config, with_json
+from gateway.cli.session import (
+    as_json_text,
+    done,
+    in_store,
+    line,
+    note,
+    require_client,
+    show,
+    show_all,
+    value,
+    with_config,
+    with_json,
+)
 from gateway.cli.usage import Noun, WrongUsage
 from gateway.config import Settings
 from gateway.config.values import Duration
@@ -159,9 +171,10 @@ async def _subject(username: str, store: Store) -> str:
 
 
 async def _client(client_id: str, store: Store) -> str:
-    if _CLIENT_ID.fullmatch(client_id) or await store.clients.find(client_id) is not None:
-        return client_id
-    raise OperatorError(f"--client: no client {client_id!r}; `gateway client list` shows all")
+    """The client that was asked for; also one that was deleted."""
+    if _CLIENT_ID.fullmatch(client_id) is None:
+        await require_client(client_id, store)
+    return client_id
 
 
 async def _newest(store: Store, before: int, wanted: Wanted, since: datetime | None, limit: int) -> list[Event]:

@@ -6,13 +6,13 @@ from typing import Final
 import click
 
 from gateway.cli.session import (
-    ago,
     done,
     held_by,
     in_store,
     require_client,
     show_newest,
     subject_of,
+    what_is_held,
     with_config,
     with_json,
 )
@@ -21,7 +21,6 @@ from gateway.config import Settings
 from gateway.errors import OperatorError
 from gateway.store import Store
 from gateway.store.database import Row
-from gateway.store.uses import Held
 
 _COLUMNS: Final = ("grant_id", "user", "client_id", "client_name", "scopes", "created_at", "updated_at", "last_used_at")
 
@@ -51,13 +50,7 @@ def list_(
     """List what people allow applications today, the newest first."""
 
     async def act(store: Store, _: Settings) -> list[dict[str, object]]:
-        held = Held(
-            subject=await subject_of(username, store),
-            client_id=await require_client(client_id, store),
-            scope=scope,
-            issued_before=ago("--older-than", older_than, store.now()),
-            unused_since=ago("--unused-for", unused_for, store.now()),
-        )
+        held = await what_is_held(store, username, older_than, unused_for, client_id=client_id, scope=scope)
         return [_record(row) for row in await store.holdings.grants(held, limit + 1)]
 
     show_newest(in_store(path, act), _COLUMNS, limit, as_json=as_json)
@@ -76,11 +69,10 @@ def revoke(grant_id: str | None, username: str | None, client_id: str | None, pa
         raise click.UsageError(f"GRANT_ID, --user, --client: {mend}")
 
     async def act(store: Store, _: Settings) -> int:
-        count = await store.holdings.revoke_grants(
-            grant_id=grant_id,
-            subject=await subject_of(username, store),
-            client_id=await require_client(client_id, store),
-        )
+        if client_id is not None:
+            await require_client(client_id, store)
+        subject = await subject_of(username, store)
+        count = await store.holdings.revoke_grants(grant_id=grant_id, subject=subject, client_id=client_id)
         if grant_id is not None and not count:
             raise OperatorError(f"no grant {grant_id!r}; `gateway grant list` shows all")
         return count

@@ -66,7 +66,7 @@ def test(
     found: dict[str, Any] = {
         "outcome": "would pass" if refused is None else "would be refused",
         "status": None if refused is None else refused.status,
-        "cause": None if refused is None else refused.cause or refused.description,
+        "cause": None if refused is None else refused.why,
         "mend": None if refused is None else refused.mend,
         "told": None if refused is None else refused.description,
         "route": None if case.route is None else case.route.name,

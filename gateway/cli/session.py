@@ -23,9 +23,11 @@ from gateway import config
 from gateway.config import Settings
 from gateway.config.values import Duration
 from gateway.errors import OperatorError
+from gateway.model import Client
 from gateway.store import Store
 from gateway.store.acting import acting
 from gateway.store.migrations import migrate
+from gateway.store.uses import Held
 from gateway.supervisor import embedded
 from gateway.supervisor.keys import with_master_key
 
@@ -227,7 +229,28 @@ def held_by(command: Command) -> Command:
     return command
 
 
-def ago(option: str, text: str | None, now: datetime) -> datetime | None:
+async def what_is_held(
+    store: Store,
+    username: str | None,
+    older_than: str | None,
+    unused_for: str | None,
+    *,
+    client_id: str | None = None,
+    scope: str | None = None,
+) -> Held:
+    """What the options of such a list ask for. Raises OperatorError."""
+    if client_id is not None:
+        await require_client(client_id, store)
+    return Held(
+        subject=await subject_of(username, store),
+        client_id=client_id,
+        scope=scope,
+        issued_before=_ago("--older-than", older_than, store.now()),
+        unused_since=_ago("--unused-for", unused_for, store.now()),
+    )
+
+
+def _ago(option: str, text: str | None, now: datetime) -> datetime | None:
     """The moment that was so long ago; None where no option says so. Raises OperatorError."""
     return None if text is None else now - timedelta(seconds=float(value(option, text, Duration)))
 
@@ -240,11 +263,12 @@ async def subject_of(username: str | None, store: Store) -> str | None:
     return None if found is None else found.subject
 
 
-async def require_client(client_id: str | None, store: Store) -> str | None:
+async def require_client(client_id: str, store: Store) -> Client:
     """The client that was asked for. Raises OperatorError where there is none."""
-    if client_id is not None and await store.clients.find(client_id) is None:
+    found = await store.clients.find(client_id)
+    if found is None:
         raise OperatorError(f"--client: no client {client_id!r}; `gateway client list` shows all")
-    return client_id
+    return found
 
 
 def show_newest(records: Sequence[Mapping[str, object]], columns: Sequence[str], limit: int, *, as_json: bool) -> None:

@@ -5,13 +5,12 @@ from typing import Final
 
 import click
 
-from gateway.cli.session import ago, done, held_by, in_store, show_newest, subject_of, with_config, with_json
+from gateway.cli.session import done, held_by, in_store, show_newest, subject_of, what_is_held, with_config, with_json
 from gateway.cli.usage import Noun
 from gateway.config import Settings
 from gateway.errors import OperatorError
 from gateway.store import Store
 from gateway.store.database import Row
-from gateway.store.uses import Held
 
 _COLUMNS: Final = ("session_id", "user", "signed_in_at", "expires_at", "last_used_at", "address", "user_agent")
 
@@ -37,11 +36,7 @@ def list_(
     """List the browsers that are signed in, the newest first."""
 
     async def act(store: Store, _: Settings) -> list[dict[str, object]]:
-        held = Held(
-            subject=await subject_of(username, store),
-            issued_before=ago("--older-than", older_than, store.now()),
-            unused_since=ago("--unused-for", unused_for, store.now()),
-        )
+        held = await what_is_held(store, username, older_than, unused_for)
         return [_record(row) for row in await store.holdings.sessions(held, limit + 1)]
 
     show_newest(in_store(path, act), _COLUMNS, limit, as_json=as_json)

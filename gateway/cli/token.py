@@ -8,7 +8,6 @@ from typing import Final, cast
 import click
 
 from gateway.cli.session import (
-    ago,
     done,
     held_by,
     in_store,
@@ -17,8 +16,8 @@ from gateway.cli.session import (
     show,
     show_newest,
     standard_input,
-    subject_of,
     value,
+    what_is_held,
     with_config,
     with_json,
 )
@@ -26,11 +25,10 @@ from gateway.cli.usage import Noun
 from gateway.config import Settings
 from gateway.config.values import Duration
 from gateway.errors import OperatorError
-from gateway.model import AccessToken, Client, TokenType
+from gateway.model import AccessToken, TokenType
 from gateway.store import Store
 from gateway.store.database import Row
 from gateway.store.records import IssuedTokens
-from gateway.store.uses import Held
 
 _COLUMNS: Final = ("token", "kind", "user", "client_id", "scopes", "issued_at", "expires_at", "last_used_at")
 _DIGITS: Final = 16
@@ -73,7 +71,7 @@ def issue(
     seconds = None if ttl is None else cast("float", value("--ttl", ttl, Duration))
 
     async def act(store: Store, settings: Settings) -> IssuedTokens:
-        client = _usable(client_id, await store.clients.find(client_id))
+        client = await require_client(client_id, store)
         scopes = await require_scopes("--scope", scope, store, settings) or client.scopes
         lifetime = settings.config.tokens.access_ttl if seconds is None else seconds
         return await store.tokens.issue(client_id, username, scopes, lifetime, token_type)
@@ -105,13 +103,7 @@ def list_(
     """
 
     async def act(store: Store, _: Settings) -> list[dict[str, object]]:
-        held = Held(
-            subject=await subject_of(username, store),
-            client_id=await require_client(client_id, store),
-            scope=scope,
-            issued_before=ago("--older-than", older_than, store.now()),
-            unused_since=ago("--unused-for", unused_for, store.now()),
-        )
+        held = await what_is_held(store, username, older_than, unused_for, client_id=client_id, scope=scope)
         return [_listed(row) for row in await store.holdings.tokens(held, limit + 1)]
 
     show_newest(in_store(path, act), _COLUMNS, limit, as_json=as_json)
@@ -223,12 +215,6 @@ def _listed(row: Row) -> dict[str, object]:
 
 def _given(token: str) -> str:
     return standard_input("token").strip() if token == "-" else token  # noqa: S105  # no token but the sign for stdin
-
-
-def _usable(client_id: str, found: Client | None) -> Client:
-    if found is None:
-        raise OperatorError(f"--client: no client {client_id!r}; `gateway client list` shows all")
-    return found
 
 
 def _iso(item: object) -> object:

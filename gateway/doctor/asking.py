@@ -112,7 +112,14 @@ def _exchange(
     connection = http.client.HTTPConnection("unused", timeout=PATIENCE)
     connection.sock = sock
     with _ended_in_time(sock):
-        return _answer(connection, ours, certificate, method, target, fields)
+        connection.putrequest(method, target, skip_host=True, skip_accept_encoding=True)
+        for name, value in {**fields, "Connection": "close"}.items():
+            connection.putheader(name, value)
+        connection.endheaders()
+        response = connection.getresponse()
+        now = time.time()
+        body = response.read(_LONGEST)
+        return Answer(response.status, response.headers, body, ours, _apart(response.headers, now), certificate)
 
 
 @contextmanager
@@ -135,24 +142,6 @@ def _ended_in_time(sock: socket.socket) -> Iterator[None]:
         raise
     finally:
         timer.cancel()
-
-
-def _answer(
-    connection: http.client.HTTPConnection,
-    ours: str,
-    certificate: Mapping[str, Any] | None,
-    method: str,
-    target: str,
-    fields: Mapping[str, str],
-) -> Answer:
-    connection.putrequest(method, target, skip_host=True, skip_accept_encoding=True)
-    for name, value in {**fields, "Connection": "close"}.items():
-        connection.putheader(name, value)
-    connection.endheaders()
-    response = connection.getresponse()
-    now = time.time()
-    body = response.read(_LONGEST)
-    return Answer(response.status, response.headers, body, ours, _apart(response.headers, now), certificate)
 
 
 def _speaks_tls(place: tuple[str, int]) -> bool:

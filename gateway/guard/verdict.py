@@ -125,6 +125,11 @@ class Refused:
     identity: Identity | None = None
     upstream: str = ""
 
+    @property
+    def why(self) -> str:
+        """Why, for the operator: what the client is told where there is nothing to add."""
+        return self.cause or self.description
+
 
 Verdict = Allowed | Refused
 

@@ -132,7 +132,7 @@ class AccessLog:
 
     def _cause(self, finished: Finished) -> bytes:
         refused = finished.refused
-        cause = _GONE if refused is None else refused.cause or refused.description
+        cause = _GONE if refused is None else refused.why
         return self._texts.get(cause) or self._text(cause)
 
     def _caller(self, finished: Finished) -> bytes:

@@ -90,7 +90,7 @@ class Engine:
     ) -> None:
         """One line for the operator, or one more in the count of a flood; `allowed` says whose call it was."""
         self.calls.count_refusal(refused, route)
-        cause = refused.cause or refused.description
+        cause = refused.why
         if not self.refusals.admits(refused.status, cause):
             return
         identity = refused.identity or (None if allowed is None else allowed.identity)

@@ -536,7 +536,7 @@ class Exchange:
         engine, ended = self._engine, monotonic()
         outcome, fault = status, ""
         if refused is not None:
-            outcome, fault = status if complete else BROKEN, refused.cause or refused.description
+            outcome, fault = status if complete else BROKEN, refused.why
         elif status >= 400 or not complete:
             outcome, fault = status if complete else GONE, str(status)
         engine.calls.count(self.to.route, self.head.method, outcome, ended - self._began)

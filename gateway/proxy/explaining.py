@@ -218,7 +218,7 @@ def _cause(finished: Finished, dispatcher: Dispatcher) -> tuple[str | None, str 
     """Why a call did not pass, and what to do about it; nothing where it did."""
     refused = finished.refused
     if refused is not None:
-        return scrub(refused.cause or refused.description), refused.mend or None
+        return scrub(refused.why), refused.mend or None
     if not finished.complete:
         return _LEFT
     if finished.status < 400:
@@ -242,7 +242,7 @@ def _stopped(name: str, case: Case, dispatcher: Dispatcher) -> Step:
         return Step(name, outcome, f"{place}: {cause}" if place else cause)
     if refused is None:
         return Step(name, "failed", "")
-    return Step(name, "failed" if refused.status >= 500 else "refused", scrub(refused.cause or refused.description))
+    return Step(name, "failed" if refused.status >= 500 else "refused", scrub(refused.why))
 
 
 def _passed(name: str, case: Case, dispatcher: Dispatcher) -> Step:

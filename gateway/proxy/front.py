@@ -260,7 +260,7 @@ class Front(Outlet):
     def _tell(self, refused: Refused, request_id: bytes, head: RequestHead | None, route: Route | None) -> None:
         engine = self._engine
         engine.calls.count(route, b"" if head is None else head.method, refused.status, 0.0)
-        remember = engine.decisions.wants(refused.cause or refused.description, 0.0)
+        remember = engine.decisions.wants(refused.why, 0.0)
         if remember or engine.listeners:
             client = self.peer.address if head is None else engine.dispatcher.client(head, self.peer)
             finished = Finished.refused_at_once(refused, request_id, head, self.peer, client, route)

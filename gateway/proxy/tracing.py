@@ -96,7 +96,7 @@ class Traces:
         if finished.status >= 500 or finished.refused is not None:
             refused = finished.refused
             failed = finished.status >= 500 or not finished.complete
-            cause = "" if refused is None else refused.cause or refused.description
+            cause = "" if refused is None else refused.why
             span.set_status(Status(StatusCode.ERROR, cause) if failed else Status(StatusCode.UNSET))
         span.end(ended)
 
@@ -144,7 +144,7 @@ def _attributes(finished: Finished, head: RequestHead) -> dict[str, AttributeVal
         "gateway.route": None if finished.route is None else finished.route.name,
         "gateway.judged": finished.judged,
         "gateway.client_id": None if finished.allowed is None else finished.allowed.client_id,
-        "gateway.cause": None if finished.refused is None else finished.refused.cause or finished.refused.description,
+        "gateway.cause": None if finished.refused is None else finished.refused.why,
         "gateway.complete": finished.complete,
     }
     return {name: value for name, value in found.items() if value is not None}

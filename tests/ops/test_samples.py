@@ -16,6 +16,7 @@ from gateway.store.privileges import lacking
 from gateway.supervisor import embedded
 from tests.conftest import new_data_dir
 from tests.databases import in_database
+from tests.doctor.conftest import run
 from tests.serving import ROOT, write_key
 
 OPS = ROOT / "ops"
@@ -34,20 +35,11 @@ async def server() -> AsyncIterator[str]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-async def run(dsn: str, statements: list[str] | tuple[str, ...]) -> None:
-    connection = await asyncpg.connect(dsn)
-    try:
-        for statement in statements:
-            await connection.execute(statement)
-    finally:
-        await connection.close()
-
-
 async def test_roles_are_enough_with_the_grants_that_are_printed(server: str) -> None:
     # The embedded server's own role and database have these names already.
     text = (OPS / "postgres" / "roles.sql").read_text().replace("CHANGE-ME-OWNER", "one").replace("CHANGE-ME", "two")
     text = re.sub(r"^--.*\n", "", re.sub(r"\bgateway\b", "serving", text), flags=re.MULTILINE)
-    await run(server, [statement for statement in text.split(";\n") if statement.strip()])
+    await run(server, *(statement for statement in text.split(";\n") if statement.strip()))
     owner, serving = (
         in_database(server, "serving").replace("//gateway@", f"//{role}@") for role in ("gateway_owner", "serving")
     )
@@ -55,12 +47,12 @@ async def test_roles_are_enough_with_the_grants_that_are_printed(server: str) ->
     found = await lacking(serving)
     assert found is not None
     assert found.owner == "gateway_owner"
-    await run(owner, found.grants)
+    await run(owner, *found.grants)
     assert await lacking(serving) is None
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
-        await run(serving, ["create table more ()"])
+        await run(serving, "create table more ()")
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
-        await run(serving, ["drop table users"])
+        await run(serving, "drop table users")
 
 
 def test_configurations_are_valid(tmp_path: Path) -> None:

@@ -159,6 +159,24 @@ class Rig:
         finally:
             connection.close()
 
+    async def left(self, data: bytes) -> bytes:
+        """The identifier of a request whose client leaves while the upstream is silent."""
+        asked = asyncio.Event()
+
+        async def silent(*_: object) -> None:
+            asked.set()
+            await asyncio.Event().wait()
+
+        self.upstream.handler = silent
+        connection = await self.connect()
+        await connection.send(data)
+        await asked.wait()
+        (front,) = self.proxy.fronts
+        assert front.exchange is not None
+        request_id = front.exchange.request_id
+        connection.writer.transport.abort()
+        return request_id
+
 
 class Connection:
     """A client's connection to the gateway."""

@@ -97,17 +97,7 @@ async def test_refusals_and_our_own_pages_are_told_too(
 
 async def test_client_that_leaves_is_told(running: tuple[Rig, Kept]) -> None:
     gateway, kept = running
-    asked = asyncio.Event()
-
-    async def silent(*_: object) -> None:
-        asked.set()
-        await asyncio.Event().wait()
-
-    gateway.upstream.handler = silent
-    connection = await gateway.connect()
-    await connection.send(GET % (b"/open", b""))
-    await asked.wait()
-    connection.writer.transport.abort()
+    await gateway.left(GET % (b"/open", b""))
     await eventually(lambda: bool(kept.json))
     [line] = kept.lines
     assert (line["status"], line["cause"], line["route"]) == (None, "the client left", "open")

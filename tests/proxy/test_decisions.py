@@ -1,6 +1,5 @@
 """What a worker remembers of its calls: all that failed, a sample of what passed, and never a secret."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from hashlib import sha256
 from pathlib import Path
@@ -98,20 +97,7 @@ async def test_of_a_flood_some_are_remembered_and_of_other_kinds_all(running: Ri
 
 
 async def test_client_that_leaves_is_remembered(running: Rig) -> None:
-    asked = asyncio.Event()
-
-    async def silent(*_: object) -> None:
-        asked.set()
-        await asyncio.sleep(60)
-
-    running.upstream.handler = silent
-    connection = await running.connect()
-    await connection.send(GET)
-    await asked.wait()
-    (front,) = running.proxy.fronts
-    assert front.exchange is not None
-    request_id = front.exchange.request_id.decode()
-    connection.writer.transport.abort()
+    request_id = (await running.left(GET)).decode()
     await eventually(lambda: not running.proxy.fronts)
     assert (decision(running, request_id).finished.status, decision(running, request_id).finished.complete) == (
         0,

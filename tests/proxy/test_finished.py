@@ -1,6 +1,5 @@
 """Every exchange ends in one event, which says what became of it."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -67,17 +66,7 @@ async def test_client_that_leaves_is_told_as_an_exchange_that_was_not_completed(
     heard: tuple[Rig, list[Finished]],
 ) -> None:
     running, told = heard
-    asked = asyncio.Event()
-
-    async def silent(*_: object) -> None:
-        asked.set()
-        await asyncio.sleep(60)
-
-    running.upstream.handler = silent
-    connection = await running.connect()
-    await connection.send(GET)
-    await asked.wait()
-    connection.writer.transport.abort()
+    await running.left(GET)
     await eventually(lambda: bool(told))
     [finished] = told
     assert (finished.status, finished.complete, finished.refused) == (0, False, None)
