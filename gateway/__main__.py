@@ -6,7 +6,7 @@ import sys
 def main() -> None:
     """Run the command line; exits with 0 done, 1 wrong or absent, 2 usage."""
     match sys.argv[1:]:
-        case ["worker", ("access" | "authorization") as plane, listener, control]:  # as `serve` starts one
+        case ["worker", ("access" | "authorization" | "shadow") as plane, listener, control]:  # as `serve` starts one
             from gateway.worker import main as work
 
             work(plane, int(listener), int(control))

@@ -11,6 +11,10 @@ def main(plane: str, listener: int, control: int) -> None:
 
 def program(plane: str) -> Callable[[int, int], None]:
     """What a worker of that plane runs, with nothing loaded of the other one."""
+    if plane == "shadow":
+        from gateway.app.shadow import main as shadow
+
+        return shadow
     from gateway.app import process
 
     if plane == "access":

@@ -75,7 +75,7 @@ async def serving(start: Start, listener: socket.socket) -> AsyncIterator[Servic
             store.report()
 
         reopen = lines.reopen if lines is not None else _nothing
-        yield Service(accept, server.close, drain, report, reopen, proxy.recall)
+        yield Service(accept, server.close, drain, report, reopen, proxy.recall, proxy.mirror)
 
 
 def _traces(config: Config) -> "Traces | None":

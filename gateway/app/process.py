@@ -28,6 +28,7 @@ from gateway.supervisor.channel import (
     Channel,
     Closed,
     Drain,
+    Mirror,
     Ready,
     Recall,
     Recalled,
@@ -42,7 +43,8 @@ from gateway.supervisor.lifeline import become, die_with_parent, is_child_of
 class Service:
     """A plane's listener, as its process uses it. `accept` begins to take connections, `close` takes no more, and
     `drain` lets what is in flight end; `report` says in the figures what there is, `reopen` goes on at what has the
-    access log's name now, and `recall` tells what is remembered of a call, as something that JSON has."""
+    access log's name now, `recall` tells what is remembered of a call, as something that JSON has, and `mirror` tells
+    the shadow at a path of calls."""
 
     accept: Callable[[], Awaitable[None]]
     close: Callable[[], None]
@@ -50,6 +52,7 @@ class Service:
     report: Callable[[], None]
     reopen: Callable[[], None]
     recall: Callable[[str], object]
+    mirror: Callable[[str], None] = lambda _path: None
 
 
 Serving = Callable[[Start, socket.socket], AbstractAsyncContextManager[Service]]
@@ -69,7 +72,7 @@ def run(serving: Serving, listener: int, control: int) -> None:
     os.umask(0o077)
     _raise_file_limit()
     try:
-        _run(_obey(serving, socket.socket(fileno=listener), socket.socket(fileno=control)))
+        run_loop(_obey(serving, socket.socket(fileno=listener), socket.socket(fileno=control)))
     except Exception as exc:  # a line of the log, as all that it says
         log.critical("the worker cannot go on and exits; another one is started", exc_info=exc)
         sys.exit(1)
@@ -97,7 +100,8 @@ def give_up_root(start: Start, later: Sequence[str] = LATER) -> None:
         sys.exit(1)
 
 
-def _run(main: Coroutine[Any, Any, None]) -> None:
+def run_loop(main: Coroutine[Any, Any, None]) -> None:
+    """Run a process's loop."""
     try:
         import uvloop
     except ImportError:  # where it has none, asyncio serves, slower
@@ -187,6 +191,9 @@ async def _listen(
         elif isinstance(message, Reopen):
             for service in services:
                 service.reopen()
+        elif isinstance(message, Mirror):
+            for service in services:
+                service.mirror(message.path)
         elif isinstance(message, Serve) and not accepting.done():
             accepting.set_result(None)
         elif isinstance(message, Recall):

@@ -112,8 +112,9 @@ class Guard:
     async def start(self) -> None:
         """Follow the change log and keep the nonces' floor from now on, also if the database is not there yet."""
         self._following = asyncio.create_task(follow(self._store, self._ledger), name="guard-follower")
-        await self._nonces.start()
-        self._used.start()
+        if self._spends:  # whoever looks on has no say in what is remembered of nonces and uses
+            await self._nonces.start()
+            self._used.start()
 
     async def close(self) -> None:
         """Do so no longer; who still waits for an answer gets none."""

@@ -16,6 +16,7 @@ from gateway.proxy.explaining import explanation
 from gateway.proxy.front import Front
 from gateway.proxy.handover import Handover
 from gateway.proxy.limits import DEFAULT, Limits
+from gateway.proxy.mirror import Mirror
 from gateway.proxy.tunnel import Tunnel
 from gateway.refusals import RefusalPage
 from gateway.routing import Route
@@ -52,6 +53,7 @@ class Proxy(Engine):
         self._drained = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._arriving = set[asyncio.Task[None]]()
+        self._mirror: Mirror | None = None
         self._recheck_at = 0.0
         self._rechecking: asyncio.Task[None] | None = None
         self._ticking = self._loop.call_later(self.limits.tick, self._tick)
@@ -72,6 +74,17 @@ class Proxy(Engine):
         with suppress(OSError):  # it ended on its way
             await self._loop.connect_accepted_socket(lambda: front, sock)
             front.arrive()
+
+    def mirror(self, path: str) -> None:
+        """Tell the shadow that listens at `path` of each call that ends; with an empty one, nobody any longer."""
+        if self._mirror is not None:
+            self._mirror.close()
+            self._mirror = None
+        if path:
+            self._mirror = mirror = Mirror(self)
+            connecting = self._loop.create_task(mirror.connect(path))
+            self._arriving.add(connecting)
+            connecting.add_done_callback(self._arriving.discard)
 
     def add(self, front: Front) -> None:
         """A client connection has begun."""

@@ -6,10 +6,15 @@
                            Reopen  write the access log on to what has its file's name now
                            Recall  tell what is remembered of a call
                            Drain   finish what is in flight and end
+                           Mirror  tell a shadow of the calls that end, or no longer
     worker → supervisor    Ready   once: it can serve
                            Alive   every HEARTBEAT seconds
                            Recalled  the answer to Recall
                            Closed  once: it accepts no more, whoever told it to
+
+    supervisor → shadow    Start, then Compare: the configuration in force and the other one; Drain at the end
+    shadow → supervisor    Ready, Alive; Joined for each worker that tells it of calls; Differs for each kind of
+                           call, when it is first seen; Compared at the end
 
 The end of the channel is news too: the other one is gone. A message is its length and its pickle; both ends are
 one program, and nobody else has the socket.
@@ -25,8 +30,9 @@ from gateway.config import Settings
 from gateway.observe import Level
 from gateway.supervisor.users import SystemUser
 
-PlaneName = Literal["access", "authorization"]
-"""What a worker serves: the public listener, or the private socket that those of the first kind ask."""
+PlaneName = Literal["access", "authorization", "shadow"]
+"""What a process serves: the public listener, the private socket that those of the first kind ask, or the one by which
+they tell of calls that are over."""
 
 HEARTBEAT: Final = 2.0
 _LENGTH: Final = 4
@@ -101,7 +107,65 @@ class Drain:
     successors: bool = False
 
 
-Message = Start | Ready | Alive | Closed | Serve | Reopen | Drain | Recall | Recalled
+@dataclass(frozen=True, slots=True)
+class Mirror:
+    """Tell the shadow that listens at `path` of each call that ends; with an empty one, nobody any longer."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Compare:
+    """Judge what you are told of by these settings, too, and say what becomes otherwise by them."""
+
+    settings: Settings = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """One more worker tells the shadow of its calls."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Differs:
+    """A kind of call that two configurations decide differently: how often it came, and the first one's path and id."""
+
+    method: str
+    before: str
+    after: str
+    count: int
+    path: str
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compared:
+    """What was compared: how many calls, how many were decided otherwise, and those of which the shadow was not told
+    or that it could not judge; `others` differ in more kinds than are told apart."""
+
+    calls: int = 0
+    different: int = 0
+    missed: int = 0
+    others: int = 0
+    kinds: tuple[Differs, ...] = ()
+
+
+Message = (
+    Start
+    | Ready
+    | Alive
+    | Closed
+    | Serve
+    | Reopen
+    | Drain
+    | Recall
+    | Recalled
+    | Mirror
+    | Compare
+    | Joined
+    | Differs
+    | Compared
+)
 
 
 class Channel:

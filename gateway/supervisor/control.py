@@ -6,7 +6,8 @@ socket has no permissions, so each side asks the kernel who the other one is. A 
 runs as. A command asks a gateway of its own user or of root, and root's also that of the user whose the configuration
 is (`_owners`): any other process has merely taken the name, and is asked nothing.
 
-A question is a line, its verb and what it is about; the answer is a line of JSON.
+A question is a line, its verb and what it is about; the answer is a line of JSON, behind others where something is told
+meanwhile.
 """
 
 import asyncio
@@ -19,11 +20,12 @@ import pwd
 import socket
 import stat
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 
 import tomli
 
@@ -40,6 +42,8 @@ log = get_logger("gateway.supervisor")
 
 Answerers = Mapping[str, Callable[[str], Awaitable[object]]]
 """What a gateway can be asked, by its verb; each makes of what the question is about something that JSON has."""
+Teller = Callable[[str, Callable[[object], None]], Awaitable[object]]
+"""An answerer that tells something meanwhile, and is broken off when nobody hears it any more."""
 
 
 class NoGateway(OperatorError):
@@ -65,7 +69,9 @@ class Outcome:
 
 
 @asynccontextmanager
-async def controlled(config: Path, answerers: Answerers) -> AsyncIterator[None]:
+async def controlled(
+    config: Path, answerers: Answerers, tellers: Mapping[str, Teller] | None = None
+) -> AsyncIterator[None]:
     """Let commands ask the gateway that serves this configuration, while the context lasts."""
     sock = socket.socket(socket.AF_UNIX)
     try:
@@ -76,15 +82,22 @@ async def controlled(config: Path, answerers: Answerers) -> AsyncIterator[None]:
         yield
         return
 
+    answering = set[asyncio.Task[None]]()
+
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = cast("asyncio.Task[None]", asyncio.current_task())
+        answering.add(task)
+        task.add_done_callback(answering.discard)
         with contextlib.suppress(OSError, TimeoutError, ValueError):
             peer = _peer(writer.get_extra_info("socket"))
             if peer.user in (0, os.geteuid()):
                 line = (await asyncio.wait_for(reader.readline(), _PATIENCE)).decode("ascii")
                 verb, _, about = line.removesuffix("\n").partition(" ")
                 if line.endswith("\n") and verb in answerers:
-                    writer.write(json.dumps(await answerers[verb](about)).encode() + b"\n")
-                    await writer.drain()
+                    _say(writer, await answerers[verb](about))
+                elif line.endswith("\n") and verb in (tellers or {}):
+                    await _told(reader, writer, (tellers or {})[verb], about)
+                await writer.drain()
         writer.close()
 
     server = await asyncio.start_unix_server(answer, sock=sock)
@@ -92,6 +105,26 @@ async def controlled(config: Path, answerers: Answerers) -> AsyncIterator[None]:
         yield
     finally:
         server.close()
+        if answering:  # what they wait for ends with the gateway
+            await asyncio.wait(answering, timeout=_PATIENCE)
+
+
+def _say(writer: asyncio.StreamWriter, what: object) -> None:
+    writer.write(json.dumps(what).encode() + b"\n")
+
+
+async def _told(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, teller: Teller, about: str) -> None:
+    """Have a teller answer, for as long as who asked is there."""
+    telling = asyncio.ensure_future(teller(about, partial(_say, writer)))
+    gone = asyncio.ensure_future(reader.read())
+    try:
+        await asyncio.wait((telling, gone), return_when=asyncio.FIRST_COMPLETED)
+        if telling.done():
+            _say(writer, telling.result())
+    finally:
+        for task in (telling, gone):
+            task.cancel()
+        await asyncio.gather(telling, gone, return_exceptions=True)
 
 
 async def ask(config: Path, question: str, patience: float) -> tuple[object, int]:
@@ -100,6 +133,14 @@ async def ask(config: Path, question: str, patience: float) -> tuple[object, int
 
     Raises NoGateway when there is none, OperatorError when it is another user's or not known to be one.
     """
+    async with contextlib.aclosing(asked(config, question, patience)) as answers:
+        async for answer, pid in answers:
+            return answer, pid
+    raise AssertionError("there is always an answer")
+
+
+async def asked(config: Path, question: str, patience: float) -> AsyncGenerator[tuple[object, int], None]:
+    """The answers of which one follows the other within `patience` seconds, as `ask` gives one."""
     try:
         reader, writer = await asyncio.open_unix_connection(_name(config), limit=_LONGEST)
     except OSError as exc:
@@ -110,10 +151,11 @@ async def ask(config: Path, question: str, patience: float) -> tuple[object, int
         peer = _peer(writer.get_extra_info("socket"))
         _require_gateway(config, peer)
         writer.write(question.encode("ascii") + b"\n")
-        answer = await asyncio.wait_for(reader.readline(), patience)
-        return (json.loads(answer) if answer else None), peer.pid
+        while answer := await asyncio.wait_for(reader.readline(), patience):
+            yield json.loads(answer), peer.pid
+        yield None, peer.pid
     except (ConnectionError, TimeoutError):
-        return None, peer.pid
+        yield None, peer.pid
     except (ValueError, RecursionError) as exc:
         raise not_a_gateway(peer.pid) from exc
     finally:

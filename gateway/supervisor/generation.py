@@ -111,6 +111,10 @@ class Generation:
         self.authorization.serve()
         self.access.serve()
 
+    def mirror(self, path: str) -> None:
+        """Have the workers of the access plane tell the shadow at `path` of calls that end; or nobody any longer."""
+        self.access.mirror(path)
+
     def reopen(self) -> None:
         """Have all workers open the access log's file again."""
         self.access.reopen()
@@ -119,6 +123,10 @@ class Generation:
         """Let the workers finish what is in flight, for so many seconds; those that still run then are killed. With
         `successors`, connections that are kept go to the workers of the next generation."""
         self.access.drain(seconds, successors=successors)
+
+    async def wait_drained(self) -> None:
+        """Wait until this generation is told to end."""
+        await self.access.wait_drained()
 
     async def wait_closed(self) -> None:
         """Wait, once drained, until this generation takes no more connections."""

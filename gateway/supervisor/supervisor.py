@@ -18,6 +18,7 @@ from asyncio import FIRST_COMPLETED
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Final, cast
 
@@ -34,7 +35,7 @@ from gateway.store.migrations import migrate
 from gateway.store.privileges import require_privileges
 from gateway.supervisor.admin import Health, create_app
 from gateway.supervisor.connections import GENERATIONS, max_connections, needed, require_room, room_in
-from gateway.supervisor.control import Outcome, controlled
+from gateway.supervisor.control import Outcome, Teller, controlled
 from gateway.supervisor.embedded import Server
 from gateway.supervisor.folder import private_folder
 from gateway.supervisor.generation import Generation, first_of
@@ -42,6 +43,7 @@ from gateway.supervisor.keys import with_master_key
 from gateway.supervisor.listening import listen
 from gateway.supervisor.metrics import Counts
 from gateway.supervisor.reload import changes, require_reloadable
+from gateway.supervisor.shadow import Found, Shadow, ShadowOutcome
 from gateway.supervisor.systemd import Manager, handed_over, place_of
 from gateway.supervisor.telling import make_log, require_traces
 from gateway.supervisor.users import SystemUser, worker_user
@@ -94,6 +96,7 @@ class _Supervisor:
         self._ending, self._reload_asked = asyncio.Event(), asyncio.Event()
         self._askers = list[asyncio.Future[Outcome]]()  # who wait to hear how the reload went
         self._starting: asyncio.Task[None] | None = None
+        self._shadowed = False
         self._started_for = 0  # connections of the embedded database
         self._manager = Manager.found()
 
@@ -133,9 +136,11 @@ class _Supervisor:
             require_traces(self._settings)
             folder = stack.enter_context(private_folder(self._user))
             answerers: dict[str, Callable[[str], Awaitable[object]]] = {"explain": self._recall}
+            tellers = dict[str, Teller]()
             if self._reload is not None:
                 answerers["reload"] = self._reload_for
-            await stack.enter_async_context(controlled(self._settings.path, answerers))
+                tellers["shadow"] = partial(self._shadow_for, dsn, folder)
+            await stack.enter_async_context(controlled(self._settings.path, answerers, tellers))
             await self._run_generations(listener, dsn, folder, on_ready)
 
     async def _open_store(self, dsn: str, settings: Settings) -> None:
@@ -244,6 +249,57 @@ class _Supervisor:
         self._reload_asked.set()
         await first_of(asyncio.wait([asker]), self._ending.wait())
         return asdict(asker.result() if asker.done() else _ENDED)
+
+    async def _shadow_for(self, dsn: str, folder: Path, seconds: str, tell: Callable[[object], None]) -> object:
+        """Have live calls judged by the configuration as it is written now, too, for so long; nothing changes."""
+        try:
+            if self._shadowed:
+                raise OperatorError("another `gateway reload --shadow` is under way; wait for its end")
+            self._shadowed = True
+            try:
+                outcome = await self._shadow(dsn, folder, float(seconds), lambda kind: tell(asdict(kind)))
+            finally:
+                self._shadowed = False
+        except OperatorError as exc:
+            log.error("shadow ended", faults=str(exc).splitlines())
+            outcome = ShadowOutcome(faults=str(exc).splitlines())
+        except Exception as exc:  # a fault of ours ends the shadow, not what serves
+            log.error("shadow ended", exc_info=exc)
+            outcome = ShadowOutcome(faults=[f"a fault of the gateway's own, {type(exc).__name__}; its log says more"])
+        return asdict(outcome)
+
+    async def _shadow(self, dsn: str, folder: Path, seconds: float, found: Found) -> ShadowOutcome:
+        settings = cast("Callable[[], Settings]", self._reload)()
+        now, generation = self._settings, self._generation
+        require_reloadable(now, settings)
+        if generation is None or not generation.was_ready:
+            raise OperatorError("the gateway is starting; try again when it serves")
+        keyring = cast("Keyring", settings.keyring)
+        if keyring.key_ids != cast("Keyring", now.keyring).key_ids:  # they must fit the data
+            await (await Store.open(dsn, keyring, size=1, name="gateway-supervisor")).close()
+        path = folder / "shadow.sock"
+        async with Shadow.running(now, settings, path=path, dsn=dsn, level=self._level, user=self._user) as shadow:
+            generation.mirror(str(path))
+            await shadow.wait_joined(generation.access.count, found)
+            log.info("shadow", config=str(settings.path), seconds=seconds)
+            ends = asyncio.create_task(self._ending.wait())
+            following = asyncio.create_task(shadow.follow(found))
+            drains = asyncio.create_task(generation.wait_drained())
+            try:
+                await asyncio.wait((ends, following, drains), timeout=seconds, return_when=FIRST_COMPLETED)
+            finally:
+                generation.mirror("")
+                for task in (ends, drains, following):
+                    task.cancel()
+                outcomes = await asyncio.gather(ends, drains, following, return_exceptions=True)
+            if isinstance(fault := outcomes[2], OperatorError):
+                raise fault
+            early = "the gateway is stopping" if self._ending.is_set() else ""
+            if generation is not self._generation:
+                early = "another configuration was taken over"
+            compared = await shadow.report(found)
+        log.info("shadow ended", calls=compared.calls, different=compared.different, missed=compared.missed)
+        return ShadowOutcome(changed=changes(now, settings), early=early, compared=compared)
 
     async def _renew(self, begin: Callable[[Settings], Generation], dsn: str) -> Outcome:
         """Go over to the configuration as it is written now, or stay with the one before and say why."""

@@ -30,6 +30,7 @@ from gateway.supervisor.channel import (
     Channel,
     Closed,
     Drain,
+    Mirror,
     PlaneName,
     Ready,
     Recall,
@@ -58,6 +59,28 @@ def _interpreter() -> list[str]:
     return [sys.executable, *([] if from_here else ["-P"]), "-m", "gateway"]
 
 
+async def spawn(plane: PlaneName, listener: socket.socket, start: Start) -> tuple[Process, Channel]:
+    """A process of that plane on a listener, which has been told its part, and the channel to it. Raises OSError."""
+    ours, theirs = socket.socketpair()
+    inherited = (listener.fileno(), theirs.fileno(), start.figures, *(start.handover or ()))
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *(*_interpreter(), "worker", plane, str(listener.fileno()), str(theirs.fileno())),
+            stdin=subprocess.DEVNULL,
+            stdout=2,  # what is printed on stdout is the command's own answer
+            pass_fds=[descriptor for descriptor in inherited if descriptor >= 0],
+            process_group=0,  # a Ctrl-C at the terminal is for the supervisor, which then drains
+        )
+    except BaseException:
+        ours.close()
+        raise
+    finally:
+        theirs.close()
+    channel = await Channel.over(ours)
+    channel.send(start)
+    return process, channel
+
+
 class _Worker:
     """One process and the channel to it."""
 
@@ -73,22 +96,7 @@ class _Worker:
     @classmethod
     async def spawn(cls, plane: PlaneName, listener: socket.socket, start: Start) -> "_Worker":
         """Raises OSError."""
-        ours, theirs = socket.socketpair()
-        try:
-            process = await asyncio.create_subprocess_exec(
-                *(*_interpreter(), "worker", plane, str(listener.fileno()), str(theirs.fileno())),
-                stdin=subprocess.DEVNULL,
-                stdout=2,  # what is printed on stdout is the command's own answer
-                pass_fds=(listener.fileno(), theirs.fileno(), start.figures, *(start.handover or ())),
-                process_group=0,  # a Ctrl-C at the terminal is for the supervisor, which then drains
-            )
-        except BaseException:
-            ours.close()
-            raise
-        finally:
-            theirs.close()
-        channel = await Channel.over(ours)
-        channel.send(start)
+        process, channel = await spawn(plane, listener, start)
         return cls(start.name, process, channel)
 
     @property
@@ -168,6 +176,9 @@ class _Worker:
     def reopen(self) -> None:
         self._channel.send(Reopen())
 
+    def mirror(self, path: str) -> None:
+        self._channel.send(Mirror(path))
+
     def drain(self, seconds: float, *, successors: bool) -> None:
         self._channel.send(Drain(seconds, successors))
 
@@ -198,6 +209,7 @@ class Workers:
         self._count, self._listener, self._make_start = count, listener, make_start
         self._workers: dict[int, _Worker] = {}
         self._serving = False
+        self._mirror = ""
         self._ending = asyncio.Event()
         self._all_ready = asyncio.Event()
         self._stumbled = asyncio.Event()
@@ -259,6 +271,10 @@ class Workers:
                 worker.kill()
         asyncio.get_running_loop().call_later(seconds + _GRACE, self.kill)
 
+    async def wait_drained(self) -> None:
+        """Wait until the workers are told to end."""
+        await self._ending.wait()
+
     async def wait_closed(self) -> None:
         """Wait until the workers that drain accept no more; one that takes too long hangs, and is killed."""
         workers = list(self._workers.values())
@@ -307,7 +323,16 @@ class Workers:
             self._stumbled.set()
         return worker.was_ready
 
+    def mirror(self, path: str) -> None:
+        """Have all workers tell the shadow at `path` of the calls that end, also those that come; or nobody."""
+        self._mirror = path
+        for worker in self._workers.values():
+            if worker.was_ready:
+                worker.mirror(path)
+
     def _on_ready(self, worker: _Worker) -> None:
+        if self._mirror:
+            worker.mirror(self._mirror)
         if self._serving:
             worker.serve()
         if sum(worker.was_ready for worker in self._workers.values()) == self._count:

@@ -1,0 +1,229 @@
+"""`gateway reload --shadow`: live calls are judged by both configurations, and only the one in force decides."""
+
+import asyncio
+import json
+import signal
+import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import psutil
+import pytest
+
+from gateway.app.shadow import Comparison, Judge
+from gateway.http1 import RequestHead
+from gateway.proxy.mirror import Told
+from gateway.store import Store
+from gateway.supervisor.channel import Channel, Compared
+from tests.guard.conftest import new_client
+from tests.serving import PATIENCE, PROGRAM, ROOT, Gateway, command_line, serving, until
+from tests.store.rig import fetch
+from tests.supervisor.conftest import SlowUpstream
+from tests.supervisor.test_handover import Caller
+from tests.supervisor.test_rotation import SignedCaller
+
+SECONDS = 600  # more than any test takes: a shadow ends by another end
+
+
+@asynccontextmanager
+async def shadow(gateway: Gateway, *options: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    """The command, once the shadow is told of calls."""
+    begun = len(events(gateway, "shadow"))
+    process = await asyncio.create_subprocess_exec(
+        *(*PROGRAM, "reload", "--config", str(gateway.config), "--shadow", f"{SECONDS}s", *options),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=ROOT,
+    )
+    try:
+        await until(lambda: process.returncode is not None or len(events(gateway, "shadow")) > begun)
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+def events(gateway: Gateway, event: str) -> list[dict[str, Any]]:
+    return [line for line in gateway.logs if line["event"] == event]
+
+
+def shadow_of(gateway: Gateway) -> psutil.Process:
+    [found] = shadows(gateway)
+    return found
+
+
+def shadows(gateway: Gateway) -> list[psutil.Process]:
+    return [child for child in gateway.children if {"worker", "shadow"} <= {*command_line(child)}]
+
+
+def rewrite(gateway: Gateway, *changes: tuple[str, str]) -> None:
+    text = gateway.config.read_text()
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    gateway.config.write_text(text)
+
+
+async def line_of(process: asyncio.subprocess.Process) -> str:
+    assert process.stdout is not None
+    return (await asyncio.wait_for(process.stdout.readline(), PATIENCE)).decode()
+
+
+async def rest_of(process: asyncio.subprocess.Process) -> tuple[int, str, str]:
+    out, err = await asyncio.wait_for(process.communicate(), PATIENCE)
+    assert process.returncode is not None
+    return process.returncode, out.decode(), err.decode()
+
+
+@asynccontextmanager
+async def called(gateway: Gateway, token: str) -> AsyncIterator[Caller]:
+    caller = Caller(gateway.url, token)
+    await caller.connect()
+    try:
+        yield caller
+    finally:
+        caller.close()
+
+
+async def test_a_shadow_reports_each_kind_of_call_that_would_be_decided_otherwise_and_changes_nothing(
+    tmp_path: Path, store: Store, database: str, upstream: SlowUpstream
+) -> None:
+    client, _ = await store.clients.create(new_client())
+    bearer = await store.tokens.issue(client.client_id, None, frozenset({"read"}), 3600, None)
+    mac = await store.tokens.issue(client.client_id, None, frozenset({"read"}), 3600, "mac")
+    good = {**upstream.route(), "auth": ["bearer", "mac"], "path": "/x", "scopes": ["read"]}
+    async with serving(tmp_path, dsn=database, routes=[good, {**upstream.route(), "name": "other"}]) as gateway:
+        before = gateway.config.read_text()
+        rewrite(gateway, ('"scopes" = ["read"]', '"scopes" = { GET = ["read"], "*" = ["write"] }\n"max_body" = "10B"'))
+        signed = SignedCaller(gateway.url, mac)
+        await signed.connect()
+        async with shadow(gateway) as process, called(gateway, bearer.access_token) as caller:
+            assert await gateway.status("/y") == 200  # by the other route, and so it stays
+            for body in (0, 5, 5):
+                caller.send(caller.request(body))
+                await caller.answered()
+            said = await line_of(process)
+            assert f"POST: passes, by route slow to {upstream.url[7:]} → 403 lacks write, by route slow to" in said
+            assert "first /x, request " in said
+            for _ in range(3):
+                signed.send(signed.request())
+                await signed.answered()
+            gateway.config.write_text(before)
+            gateway.process.send_signal(signal.SIGHUP)  # with another configuration, the shadow ends
+            code, out, err = await rest_of(process)
+            assert (code, err) == (0, "")
+            assert "ended early: another configuration was taken over" in out
+            assert "7 calls compared, 2 would be decided otherwise\n" in out
+            assert "  2 times POST: passes" in out
+            assert "nothing has changed" in out
+            caller.send(caller.request(5))
+            await caller.answered()
+        signed.close()
+        await until(lambda: not shadows(gateway))
+        [spent] = await fetch(database, "select count(*) from nonces")
+        assert spent[0] == 3  # by the gateway that decides, each once
+        assert not [line for line in gateway.logs if line["level"] in ("error", "critical")]
+
+
+async def test_a_shadow_of_which_the_configuration_is_faulty_reports_every_fault(
+    tmp_path: Path, database: str, upstream: SlowUpstream
+) -> None:
+    async with serving(tmp_path, dsn=database, workers=1, routes=[upstream.route()]) as gateway:
+        rewrite(gateway, ('"auth" = "none"', '"auht" = "none"'))
+        async with shadow(gateway) as process:
+            code, out, err = await rest_of(process)
+        assert (code, out) == (1, "")
+        assert "routes[0].auth" in err
+        assert "routes[0].auht" in err
+        assert "nothing has changed" in err
+        assert await gateway.status("/") == 200
+        for option, said in (("0s", "must be a duration"), ("2d", "at most 24h"), ("soon", "must be a duration")):
+            refused = await asyncio.create_subprocess_exec(
+                *(*PROGRAM, "reload", "--config", str(gateway.config), "--shadow", option),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                cwd=ROOT,
+            )
+            code, _, err = await rest_of(refused)
+            assert code == 1
+            assert said in err
+
+
+async def test_a_shadow_that_is_killed_or_left_touches_no_call(
+    tmp_path: Path, database: str, upstream: SlowUpstream
+) -> None:
+    async with serving(tmp_path, dsn=database, workers=2, routes=[upstream.route()]) as gateway:
+        ends = asyncio.Event()
+        async with called(gateway, "x") as caller, called(gateway, "x") as other:
+            calls = [asyncio.create_task(one.call_until(ends, 3000)) for one in (caller, other)]
+            async with shadow(gateway) as process:  # it dies
+                shadow_of(gateway).kill()
+                code, _, err = await rest_of(process)
+                assert code == 1
+                assert "the shadow ended (SIGKILL)" in err
+            async with shadow(gateway) as process:  # whoever asked goes
+                process.kill()
+                await until(lambda: not shadows(gateway))
+            await until(lambda: not shadows(gateway))
+            ends.set()
+            assert all(await asyncio.wait_for(asyncio.gather(*calls), PATIENCE))
+
+
+@pytest.mark.long
+async def test_a_shadow_that_hangs_touches_no_call_and_is_ended(
+    tmp_path: Path, database: str, upstream: SlowUpstream
+) -> None:
+    async with serving(tmp_path, dsn=database, workers=2, routes=[upstream.route()]) as gateway:
+        ends = asyncio.Event()
+        async with called(gateway, "x") as caller:
+            calls = asyncio.create_task(caller.call_until(ends, 3000))
+            async with shadow(gateway) as process:  # it takes nothing any more: what waits for it is bounded
+                shadow_of(gateway).suspend()
+                sent = len(caller.workers)
+                await until(lambda: len(caller.workers) > sent + 1500)
+                async with shadow(gateway) as another:
+                    code, _, err = await rest_of(another)
+                    assert code == 1
+                    assert "another `gateway reload --shadow` is under way" in err
+                code, _, err = await rest_of(process)  # when it has been silent for long
+                assert code == 1
+                assert "the shadow hangs" in err
+            await until(lambda: not shadows(gateway))
+            ends.set()
+            assert await asyncio.wait_for(calls, PATIENCE)
+
+
+async def test_a_shadow_ends_with_its_gateway_and_tells_what_it_has(
+    tmp_path: Path, database: str, upstream: SlowUpstream
+) -> None:
+    async with serving(tmp_path, dsn=database, workers=1, routes=[upstream.route()]) as gateway:
+        rewrite(gateway, ('"path" = "/"', '"path" = "/elsewhere"'))
+        async with shadow(gateway, "--json") as process:
+            for path in ("/a", "/b?token=secret", "/elsewhere"):
+                assert await gateway.status(path) == 200
+            gateway.process.terminate()
+            code, out, _ = await rest_of(process)
+        assert code == 0
+        told = json.loads(out)
+        [kind] = told["kinds"]
+        assert (told["early"], told["changed"]) == ("the gateway is stopping", ["routes: slow.path: / → /elsewhere"])
+        assert (told["calls"], told["different"], told["missed"]) == (3, 2, 0)
+        assert kind["after"] == "404 Nothing is served at this path."
+        assert (kind["count"], kind["path"]) == (2, "/a")
+        assert "secret" not in out
+
+
+async def test_a_call_that_a_shadow_cannot_judge_counts_as_missed_whatever_is_wrong() -> None:
+    class Faulty:
+        async def decide(self, head: RequestHead, received: int) -> str:
+            raise RecursionError(head.target)
+
+    judge = cast("Judge", Faulty())
+    comparison = Comparison(judge, judge, cast("Channel", None))
+    heads = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", b"GET / HTTP/1.1\r\n\r\n", b"\x00\r\n\r\n", b"GET /", b""
+    for head in heads:
+        await comparison.judge(Told(head=head, peer="127.0.0.1", request_id=b"a", received=0, lost=1))
+    assert comparison.report() == Compared(missed=2 * len(heads))
