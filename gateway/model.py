@@ -29,6 +29,9 @@ ISSUER_METADATA = (
 )
 RESOURCE_METADATA = "/.well-known/oauth-protected-resource"
 
+# Where password managers look for the page that changes a password (W3C, A Well-Known URL for Changing Passwords).
+CHANGE_PASSWORD = "/.well-known/change-password"  # noqa: S105  # an address
+
 # RFC 6749, section 3.3: scope-token = 1*( %x21 / %x23-5B / %x5D-7E )
 _SCOPE_TOKEN = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")
 
@@ -132,10 +135,12 @@ class Grant:
     subject: str
     client_id: str
     client_name: str
+    client_verified: bool
     resource: tuple[str, ...]
     scopes: frozenset[str]
     created_at: datetime
     updated_at: datetime
+    last_used_at: datetime | None  # to some minutes; None where no use was written down
     about: About
 
 

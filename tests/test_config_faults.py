@@ -210,6 +210,10 @@ _CONFLICTS: list[tuple[dict[str, Any], str, str]] = [
         )
     ],
     *[
+        (_route(path="/.well-known/change-password", hosts=hosts), "routes[0].path", "leads to the gateway's own page")
+        for hosts in ([], ["other.example", "api.example.com"])
+    ],
+    *[
         ({"server": SERVER | {"oauth_prefix": prefix}}, "server.oauth_prefix", "a folder of its own")
         for prefix in ("/", "/.well-known", "/.well-known/oauth")
     ],

@@ -43,7 +43,7 @@ async def serving(start: Start, listener: socket.socket) -> AsyncIterator[Servic
             await store.upkeep.compare_clocks()
         app = create_app(start.settings, store)
         load(app)
-        give_up_root(start, (*LATER, "argon2"))
+        give_up_root(start, (*LATER, "argon2", "zxcvbn.frequency_lists"))
         runner = create_runner(app)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)

@@ -16,6 +16,7 @@ from gateway.config.values import Name
 from gateway.crypto import hash_password
 from gateway.errors import OperatorError
 from gateway.model import User
+from gateway.password_rules import Weakness
 from gateway.store import Conflict, Store
 
 _COLUMNS = ("username", "email", "name", "subject", "disabled_at")
@@ -48,9 +49,21 @@ def _chosen_password(*, password_stdin: bool, generate_password: bool) -> str:
 
 
 def _require_good(password: str, settings: Settings, *names: str | None) -> None:
-    fault = password_rules.fault_of(password, settings.config.passwords.min_length, filter(None, names))
-    if fault is not None:
-        raise OperatorError(f"--password-stdin: {fault}")
+    least = settings.config.passwords.min_length
+    weakness = password_rules.weakness_of(password, least, filter(None, names))
+    if weakness is not None:
+        raise OperatorError(f"--password-stdin: {_fault(weakness, least)}")
+
+
+def _fault(weakness: Weakness, least: int) -> str:
+    match weakness:
+        case Weakness.LENGTH:
+            return f"a password must be {least} to {password_rules.LONGEST} characters long (passwords.min_length)"
+        case Weakness.NAME:
+            return "it is the person's own name or email address, which is guessed first; choose another"
+        case Weakness.MOST_USED:
+            most = password_rules.MOST_USED
+            return f"it is among the {most:,} most used passwords, which are guessed first; choose another"
 
 
 @command.command(epilog="Example: gateway user create --username ada --email ada@example.com --generate-password")

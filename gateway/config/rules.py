@@ -9,7 +9,7 @@ from gateway.config.addresses import canonical_host, split_listen, split_origin
 from gateway.config.faults import Draft, Fault, Readable, shown
 from gateway.config.tables import Config, scopes_of
 from gateway.config.toml import dotted
-from gateway.model import ISSUER_METADATA, RESOURCE_METADATA
+from gateway.model import CHANGE_PASSWORD, ISSUER_METADATA, RESOURCE_METADATA
 
 _SIGNED: Final = frozenset({"mac", "signature"})
 _SIGNATURE_ALGORITHM: Final = "hmac-sha-256"
@@ -193,8 +193,20 @@ def _path(index: int, route: Readable, draft: Draft) -> Iterator[Fault]:
         )
     if path in ISSUER_METADATA or _within(path, RESOURCE_METADATA):
         yield Fault(f"routes[{index}].path", f"{shown(path)} is where the gateway's own metadata is; choose another")
+    if path == CHANGE_PASSWORD and not _elsewhere(route, draft):
+        yield Fault(
+            f"routes[{index}].path",
+            f"{shown(path)} leads to the gateway's own page at the host of server.public_url; choose another, or name "
+            "other hosts",
+        )
     if strip is not None and not _within(path, strip):
         yield Fault(f"routes[{index}].strip_prefix", f"{shown(strip)} is not the beginning of path = {shown(path)}")
+
+
+def _elsewhere(route: Readable, draft: Draft) -> bool:
+    """Whether a route is for hosts other than that of the pages."""
+    url, hosts = draft.get("server", "public_url"), route.get("hosts")
+    return url is not None and bool(hosts) and split_origin(url)[1] not in (hosts or ())
 
 
 def _within(path: str, folder: str) -> bool:

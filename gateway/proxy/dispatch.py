@@ -9,13 +9,15 @@ from gateway.config import Route as ConfiguredRoute
 from gateway.credentials import signatures
 from gateway.guard import Call, Refused
 from gateway.http1 import Malformed, RequestHead, parse_host
-from gateway.model import ISSUER_METADATA, RESOURCE_METADATA
+from gateway.model import CHANGE_PASSWORD, ISSUER_METADATA, RESOURCE_METADATA
 from gateway.proxy.answers import malformed, refusal
 from gateway.routing import Look, NoRoute, Origin, Route, RouteTable, TargetError, canonical
 from gateway.routing.forwarded import hops, is_trusted, parse_address
 
 METADATA: Final = RESOURCE_METADATA.encode()  # RFC 9728: also asked for on a route's own host
 _METADATA_OF_ISSUER: Final = tuple(path.encode() for path in ISSUER_METADATA)
+# At the pages' own host alone: a site behind another one may have passwords of its own.
+_CHANGE_PASSWORD: Final = CHANGE_PASSWORD.encode()
 # Of a path of the authorization plane, whose router takes the square of their number in time.
 _MOST_SEGMENTS: Final = 100
 _FORM_METHODS: Final = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"))
@@ -81,7 +83,13 @@ class Dispatcher:
         self._trusted = server.trusted_proxies
         prefix = server.oauth_prefix.encode()
         self._own = {
-            path: _authorization_route(path, authorization_socket) for path in (prefix, METADATA, *_METADATA_OF_ISSUER)
+            path: _authorization_route(path, authorization_socket, host)
+            for path, host in (
+                (prefix, None),
+                (METADATA, None),
+                *((path, None) for path in _METADATA_OF_ISSUER),
+                (_CHANGE_PASSWORD, self._public_host),
+            )
         }
         self._terms = {route.name: Terms.of(route) for route in config.routes}
         self._table = RouteTable((*routes, *self._own.values()))
@@ -173,12 +181,12 @@ class Dispatcher:
         )
 
 
-def _authorization_route(path: bytes, socket: str) -> Route:
-    """The authorization plane as an upstream of ours."""
+def _authorization_route(path: bytes, socket: str, host: bytes | None) -> Route:
+    """The authorization plane as an upstream of ours, at one host or all of them."""
     return Route(
         name="authorization",
         path=path,
-        host=None,
+        host=host,
         methods=frozenset(),
         upstreams=(Origin("localhost", 80, path=socket),),
         upstream_host=None,
@@ -186,7 +194,7 @@ def _authorization_route(path: bytes, socket: str) -> Route:
         schemes=(),
         scopes={},
         resource="",
-        exact=path in _METADATA_OF_ISSUER,
+        exact=path in _METADATA_OF_ISSUER or path == _CHANGE_PASSWORD,
     )
 
 

@@ -18,10 +18,12 @@ def _grant_of(row: Row) -> Grant:
         subject=row["subject"],
         client_id=row["client_id"],
         client_name=row["client_name"],
+        client_verified=row["verified"],
         resource=tuple(row["resource"]),
         scopes=frozenset(row["scopes"]),
         created_at=row["created_at"],
         updated_at=row["updated_at"],
+        last_used_at=row["last_used_at"],
         about=about_of(row),
     )
 

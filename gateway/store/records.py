@@ -49,6 +49,17 @@ class SignInCandidate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SignedInBrowser:
+    """A browser that a person is signed in with, as they are shown it; `last_seen_at` is right to some minutes."""
+
+    session_id: str
+    signed_in_at: datetime
+    last_seen_at: datetime
+    address: str | None
+    user_agent: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Flow:
     """An authorization request after sign-in, and the answer that it got, once it has one.
 

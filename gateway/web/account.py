@@ -1,4 +1,8 @@
-"""Pages of a person's own: sign in without an application, connected applications, sign out."""
+"""Pages of a person's own: sign in without an application, connected applications, sign out.
+
+The account's other pages have modules of their own: `signed_in_browsers` and `new_password`. What a form did is told by
+the page that it leads to, from a note in the address that only we can have written.
+"""
 
 import re
 from itertools import groupby
@@ -13,7 +17,7 @@ from gateway.oauth.forms import Form
 from gateway.web import browser, pages, sign_in
 from gateway.web.browser import FormRefused
 from gateway.web.flow import posted
-from gateway.web.plane import Plane, plane_of, query_of, target_of
+from gateway.web.plane import Plane, endpoint_of, plane_of, query_of, target_of
 from gateway.web.sign_in import NotSignedIn
 
 # A path of this site: one slash at the start, not two, and nothing that a browser reads as another host.
@@ -68,15 +72,27 @@ async def logout(request: web.Request) -> web.Response:
     return response
 
 
+def sign_in_first(request: web.Request) -> web.Response:
+    """To the sign-in form, and from there back to the page that was asked for."""
+    prefix = plane_of(request).prefix
+    return pages.redirect(f"{prefix}/login?next={prefix}/{endpoint_of(request)}")
+
+
+async def change_password(request: web.Request) -> web.Response:
+    """GET /.well-known/change-password: to the page that changes a password, wherever it is."""
+    return pages.redirect(f"{plane_of(request).prefix}/account/password")
+
+
 async def show_account(request: web.Request) -> web.Response:
     """GET account: who is signed in, and the applications that were allowed something."""
     plane = plane_of(request)
     session = await plane.session(request)
     if session is None:
-        return pages.redirect(f"{plane.prefix}/login?next={plane.prefix}/account")
+        return sign_in_first(request)
     context = {
         "session": session,
         "applications": _applications(await plane.store.grants.of(session.user.subject)),
+        "today": plane.store.now().date(),
         "places": {route.resource: route.name for route in plane.routes},
         "words": await plane.scopes(),
         "removed": await _removed(plane, session.user.subject, query_of(request).get("removed") or ""),

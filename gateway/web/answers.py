@@ -13,7 +13,7 @@ from aiohttp import web
 
 from gateway import observe
 from gateway.errors import OAuthError, StoreUnavailable
-from gateway.model import RESOURCE_METADATA
+from gateway.model import CHANGE_PASSWORD, RESOURCE_METADATA
 from gateway.oauth.authorize import PageError, RedirectError
 from gateway.refusals import NO_DATABASE
 from gateway.store.acting import acting
@@ -90,7 +90,9 @@ async def every_answer(request: web.Request, handler: Handler) -> web.StreamResp
 
 def is_for_programs(request: web.Request) -> bool:
     """Programs of any origin may call these paths: no page is shown there, and no cookie counts."""
-    return request.path.startswith(WELL_KNOWN) or endpoint_of(request) in _API
+    if endpoint_of(request) in _API:
+        return True
+    return request.path.startswith(WELL_KNOWN) and request.path != CHANGE_PASSWORD
 
 
 def json(content: object, *, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:

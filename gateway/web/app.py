@@ -7,10 +7,11 @@ import aiohttp_jinja2
 from aiohttp import web
 
 from gateway.config import Settings
+from gateway.model import CHANGE_PASSWORD
 from gateway.oauth import client_metadata
 from gateway.oauth.authorize import Progress
 from gateway.store import Store
-from gateway.web import account, answers, arrival, endpoints, flow, pages
+from gateway.web import account, answers, arrival, endpoints, flow, new_password, pages, signed_in_browsers
 from gateway.web.plane import PLANE, build, plane_of
 
 _LARGEST_BODY: Final = 64 * 1024
@@ -24,6 +25,8 @@ _PAGES: Final[dict[str, tuple[answers.Handler, answers.Handler]]] = {
     "login": (account.show_login, account.login),
     "logout": (account.show_logout, account.logout),
     "account": (account.show_account, account.withdraw),
+    "account/sessions": (signed_in_browsers.show, signed_in_browsers.sign_out),
+    "account/password": (new_password.show, new_password.change),
 }
 _ENDPOINTS: Final[dict[str, answers.Handler]] = {
     "token": endpoints.token,
@@ -50,6 +53,7 @@ def create_app(settings: Settings, store: Store) -> web.Application:
         _add(app, f"{prefix}/{path}", POST=endpoint)
     for path, document in _DOCUMENTS.items():
         _add(app, f"{answers.WELL_KNOWN}{path}", GET=document)
+    _add(app, CHANGE_PASSWORD, GET=account.change_password)
     app.router.add_get(f"{prefix}/{arrival.PATH}", arrival.arrival, allow_head=False)
     _add(app, f"{prefix}/static/{{name}}", GET=_asset)
     _add(app, f"{prefix}/logo/{{name}}", GET=_logo)

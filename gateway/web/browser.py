@@ -125,5 +125,18 @@ def open_form(keyring: Keyring, page: str, bound: str | None, csrf_token: str | 
     return row
 
 
+def note(keyring: Keyring, kind: str, session_id: str, text: str) -> str:
+    """A note that the next page of this session finds in its address: nobody else can make it say something."""
+    return form_token(keyring, f"note/{kind}", session_id, text)
+
+
+def note_of(keyring: Keyring, kind: str, session_id: str, note: str | None) -> str | None:
+    """The text of a note of that kind, None unless it was made for this session."""
+    try:
+        return open_form(keyring, f"note/{kind}", session_id, note)
+    except FormRefused:
+        return None
+
+
 def _message(page: str, bound: str, row: str) -> str:
     return f"{page}\0{bound}\0{row}"

@@ -1,4 +1,5 @@
-"""Password checks off the loop: two at a time, sixteen waiting, and beyond that an honest "busy".
+"""Password checks, and the hashing of new ones, off the loop: two at a time, sixteen waiting, and beyond that an
+honest "busy".
 
 argon2id takes 19 MiB and some 20 ms of a core for each; without a bound, a flood of sign-ins would take them all. The
 memory is kept from check to check, since a fresh one costs 12 ms more, and given back when there was none for a while.
@@ -14,13 +15,15 @@ An IPv6 address stands for its /64, all of which one host may have.
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from ipaddress import IPv6Address, ip_address
-from typing import Final
+from typing import Any, Final
 
 from gateway import memory
-from gateway.crypto import UNKNOWN_USER_HASH, password_matches
+from gateway.crypto import UNKNOWN_USER_HASH, hash_password, password_matches
 from gateway.errors import GatewayError
 from gateway.figures import PASSWORD_CHECKS_WAITING
 
@@ -35,9 +38,8 @@ class Busy(GatewayError):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Check:
-    password_hash: str
-    password: str
-    answer: "asyncio.Future[bool]"
+    work: Callable[[], bool | str]
+    answer: "asyncio.Future[Any]"
 
 
 class PasswordChecks:
@@ -56,13 +58,22 @@ class PasswordChecks:
         Raises Busy when AT_ONCE run and WAITING wait and the client's `address` has its share of them. A check that
         runs when its caller goes away counts until it has run.
         """
-        answer = asyncio.get_running_loop().create_future()
-        check, place = _Check(password_hash or UNKNOWN_USER_HASH, password, answer), neighbourhood(address)
+        check = partial(password_matches, password_hash or UNKNOWN_USER_HASH, password)
+        right: bool = await self._in_turn(check, address)
+        return right and password_hash is not None
+
+    async def hashed(self, password: str, address: str) -> str:
+        """The hash of a new password, in the same turns. Raises Busy."""
+        made: str = await self._in_turn(partial(hash_password, password), address)
+        return made
+
+    async def _in_turn(self, work: Callable[[], bool | str], address: str) -> Any:
+        check, place = _Check(work, asyncio.get_running_loop().create_future()), neighbourhood(address)
         self._make_room(place)
         self._waiting.setdefault(place, deque()).append(check)
         self._begin()
         try:
-            return await answer and password_hash is not None
+            return await check.answer
         finally:
             self._withdraw(place, check)
 
@@ -97,7 +108,7 @@ class PasswordChecks:
         self._running += 1
         self._keep_memory()
         loop = asyncio.get_running_loop()
-        work = self._threads.submit(password_matches, check.password_hash, check.password)
+        work = self._threads.submit(check.work)
         work.add_done_callback(lambda done: self._finished(loop, check, done))
 
     def _withdraw(self, place: str, check: _Check) -> None:
@@ -108,11 +119,11 @@ class PasswordChecks:
             if not queue:
                 del self._waiting[place]
 
-    def _finished(self, loop: asyncio.AbstractEventLoop, check: _Check, work: "Future[bool]") -> None:
+    def _finished(self, loop: asyncio.AbstractEventLoop, check: _Check, work: "Future[bool | str]") -> None:
         if not loop.is_closed():
             loop.call_soon_threadsafe(self._release, check, work)
 
-    def _release(self, check: _Check, work: "Future[bool]") -> None:
+    def _release(self, check: _Check, work: "Future[bool | str]") -> None:
         self._running -= 1
         if not check.answer.done():
             if (fault := None if work.cancelled() else work.exception()) is not None:

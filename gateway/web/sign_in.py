@@ -1,4 +1,4 @@
-"""Signing in: the form, and one attempt with a username and a password.
+"""Signing in: the form, and one attempt with a username and a password; and whatever else a password must prove.
 
 An attempt, in order: who is meant → may it be tried now → is the password right → may it be tried *still*. The last
 question is why guesses that run side by side learn nothing beyond the limit: it is asked after a right password and
@@ -6,6 +6,7 @@ after a wrong one. Whether the account exists changes neither the answer nor the
 """
 
 import math
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from aiohttp import web
@@ -63,59 +64,87 @@ async def attempt(request: web.Request, form: Form) -> SignedIn | NotSignedIn:
     username, password = form.get("username"), form.get("password")
     if username is None or password is None:
         return NotSignedIn(400, "Enter your username and password.")
-    login = _storable(username)
+    login, token = _storable(username), browser.new_session_token()
     candidate = await plane.store.users.sign_in_candidate(login)
-    known = plane.cookies.known_browser(request)
+
+    async def start(found: SignInCandidate) -> Session | None:
+        return await plane.store.sessions.start(
+            found.user.subject,
+            token,
+            browser.SESSION_LIFETIME,
+            password_hash=found.password_hash,
+            user_agent=request.headers.get("User-Agent"),
+        )  # None when the account was disabled or deleted a moment ago
+
+    session = await proven(request, login, candidate, password, start)
+    if isinstance(session, NotSignedIn):
+        return session
+    old = plane.session_token(request)
+    if old is not None:
+        await plane.store.sessions.end(old)
+    log.info("signed in", **concerned(request, subject=session.user.subject))
+    return signed_in(request, session, token)
+
+
+def signed_in(request: web.Request, session: Session, token: str) -> SignedIn:
+    """A session that began with this request."""
+    known = plane_of(request).cookies.known_browser(request)
+    return SignedIn(session, token, known.with_account(session.user.subject))
+
+
+async def proven(
+    request: web.Request,
+    login: str,
+    candidate: SignInCandidate | None,
+    password: str,
+    act: Callable[[SignInCandidate], Awaitable[Session | None]],
+    purpose: str = "sign-in",
+) -> Session | NotSignedIn:
+    """The session that `act` begins once the password has proven who asks, within the limits of guessing.
+
+    `act` gives None where the account changed meanwhile, which counts as a wrong password. `purpose` is for the log.
+    """
     try:
-        return await _check_password(request, plane, login, candidate, known, password)
+        return await _check_password(request, login, candidate, password, act, purpose)
     except Busy:
         SIGN_INS.add(1.0, "busy")
         cause = "too many password checks are waiting"
-        tell_refusal(request, "sign-in refused", 503, cause, mend=_MORE_WORKERS)
+        tell_refusal(request, f"{purpose} refused", 503, cause, mend=_MORE_WORKERS)
         return NotSignedIn(503, "Many people are signing in right now. Try again in a moment.", _BUSY_SECONDS)
 
 
 async def _check_password(
     request: web.Request,
-    plane: Plane,
     login: str,
     candidate: SignInCandidate | None,
-    known: KnownBrowser,
     password: str,
-) -> SignedIn | NotSignedIn:
+    act: Callable[[SignInCandidate], Awaitable[Session | None]],
+    purpose: str,
+) -> Session | NotSignedIn:
+    plane = plane_of(request)
     user = None if candidate is None else candidate.user
     subject = "unknown" if user is None else user.subject
-    guess = plane.store.guesses.begin(login, user, known.allowance_for(subject))
+    guess = plane.store.guesses.begin(login, user, plane.cookies.known_browser(request).allowance_for(subject))
     if (before := await guess.standing()).wait > 0:
-        return _too_many(request, subject, before.wait)
+        return _too_many(request, subject, before.wait, purpose)
     password_hash = None if candidate is None else candidate.password_hash
     right = await plane.passwords.matches(password_hash, password, address_of(request))
     now = await guess.standing()
-    token, session = browser.new_session_token(), None
+    session = None
     if candidate is not None and right and not now.wait and not now.barred:
         acts(f"user:{candidate.user.subject}")
-        session = await plane.store.sessions.start(
-            candidate.user.subject,
-            token,
-            browser.SESSION_LIFETIME,
-            password_hash=candidate.password_hash,
-            user_agent=request.headers.get("User-Agent"),
-        )  # None when the account was disabled or deleted a moment ago
+        session = await act(candidate)
     if session is None:
         guess.wrong()
         if now.wait > 0:
-            return _too_many(request, subject, now.wait)
+            return _too_many(request, subject, now.wait, purpose)
         SIGN_INS.add(1.0, "wrong")
         cause, mend = _failure(user, right=right)
-        tell_refusal(request, "sign-in failed", 400, cause, mend=mend, subject=subject, barred=now.barred)
+        tell_refusal(request, f"{purpose} failed", 400, cause, mend=mend, subject=subject, barred=now.barred)
         return NotSignedIn(400, "Incorrect username or password.")
     guess.right()
     SIGN_INS.add(1.0, "right")
-    old = plane.session_token(request)
-    if old is not None:
-        await plane.store.sessions.end(old)
-    log.info("signed in", **concerned(request, subject=subject))
-    return SignedIn(session, token, known.with_account(session.user.subject))
+    return session
 
 
 def _failure(user: User | None, *, right: bool) -> tuple[str, str]:
@@ -182,12 +211,12 @@ def _as_json(request: web.Request, refused: NotSignedIn) -> web.Response:
     return answers.json(members, status=refused.status, headers=headers)
 
 
-def _too_many(request: web.Request, subject: str, wait: float) -> NotSignedIn:
+def _too_many(request: web.Request, subject: str, wait: float, purpose: str) -> NotSignedIn:
     SIGN_INS.add(1.0, "held_back")
     seconds = math.ceil(wait)
     tell_refusal(
         request,
-        "sign-in held back: too many attempts",
+        f"{purpose} held back: too many attempts",
         429,
         "too many attempts",
         mend=_UNLOCK,

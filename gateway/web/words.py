@@ -1,5 +1,7 @@
-"""The texts of error pages by the answer's status: the same words on either plane's pages."""
+"""Words that several pages share: the texts of error pages, the same on either plane's, and spans of time."""
 
+import math
+from datetime import timedelta
 from typing import Final, NamedTuple
 
 
@@ -26,6 +28,21 @@ _WORDS: Final = {
 }
 
 
+_A_MOMENT: Final = 2  # minutes
+
+
 def of(status: int) -> Words:
     """The words for a status; those of its class where it has none of its own."""
     return _WORDS.get(status) or _WORDS[400 if status < 500 else 500]
+
+
+def since(span: timedelta) -> str:
+    """How long ago something was, such as “3 hours ago”: it needs no time zone, as a clock's time would."""
+    minutes = math.floor(span.total_seconds() / 60)
+    if minutes < _A_MOMENT:
+        return "a moment ago"
+    for size, unit in ((60 * 24, "day"), (60, "hour"), (1, "minute")):
+        if minutes >= size:
+            count = minutes // size
+            return f"{count} {unit}{'' if count == 1 else 's'} ago"
+    raise AssertionError("every span is at least one unit")

@@ -77,3 +77,42 @@ with gone as (
     select $now, 'signed_out', subject, $request_id, $address, $actor, $proof::bytea from gone
 )
 select subject from gone;
+
+-- name: session_new_password
+-- A person's own new password: only while they are signed in by this session, and $old_hash is the password's hash still.
+-- It ends every session that began with the old one, this one too, and those that begin at this moment by the
+-- generation that they saw.
+with changed as (
+    update users u set password_hash = $password_hash, session_generation = session_generation + 1
+    from living_sessions s
+    where s.session_id = $session_id and s.expires_at > $now and u.subject = s.subject and u.disabled_at is null
+        and u.password_hash = $old_hash
+    returning u.subject
+), ended as (
+    delete from sessions using changed where sessions.subject = changed.subject
+), recorded as (
+    insert into events (at, kind, subject, request_id, address, actor, proof)
+    select $now, 'user.password_changed', subject, $request_id, $address, $actor, $proof::bytea from changed
+)
+select subject from changed;
+
+-- name: sessions_of
+-- The browsers that a person is signed in with, the one that was seen last first.
+select s.session_id, s.signed_in_at, coalesce(s.last_used_at, s.signed_in_at) as last_seen_at, s.address, s.user_agent
+from living_sessions l
+join sessions s on s.session_id = l.session_id
+where l.subject = $subject and l.expires_at > $now
+order by last_seen_at desc, s.session_id limit $most;
+
+-- name: sessions_end
+-- Signs a person out of one browser, or of all of them where $session_id is null.
+with gone as (
+    delete from sessions where subject = $subject and ($session_id::text is null or session_id = $session_id)
+    returning session_id, subject, signed_in_at, coalesce(last_used_at, signed_in_at) as last_seen_at, address, user_agent
+), recorded as (
+    insert into events (at, kind, subject, detail, request_id, address, actor, proof)
+    select $now, 'session.ended', subject, jsonb_build_object('session_id', session_id),
+        $request_id, $address, $actor, $proof::bytea
+    from gone
+)
+select session_id, signed_in_at, last_seen_at, address, user_agent from gone;

@@ -74,6 +74,16 @@ async def test_pages_and_calls_are_answered_in_order_when_pipelined(both: Rig) -
     assert len(both.upstream.requests) == scaled(10_000)
 
 
+async def test_a_site_behind_another_host_keeps_its_own_address_for_new_passwords(tmp_path: Path, store: Store) -> None:
+    routes = [{"name": "site", "path": "/", "hosts": ["site.test", "gateway.test"], "auth": "none"}]
+    async with rig(tmp_path, store, routes=routes) as running:
+        for host, plane, upstream in (("site.test", 0, 1), ("gateway.test", 1, 1)):
+            await running.talk(f"GET /.well-known/change-password HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+            assert (running.plane.connections, len(running.upstream.requests)) == (plane, upstream)
+        await running.talk(b"GET /.well-known/change-password/x HTTP/1.1\r\nHost: gateway.test\r\n\r\n")
+        assert len(running.upstream.requests) == 2, "what stands below the address is the site's"
+
+
 @pytest.mark.parametrize(
     ("line", "status"),
     [

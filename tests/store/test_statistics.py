@@ -162,6 +162,7 @@ VALUES: Final[Mapping[str, str]] = {
     "old": "array[int8send(-1)]",
     "overlap": "interval '0'",
     "owner": "'u12'",
+    "old_hash": "'$argon2id$'",
     "password_hash": "'$argon2id$'",
     "pkce_required": "true",
     "privacy": "null",
@@ -216,6 +217,7 @@ OF: Final[Mapping[str, Mapping[str, str]]] = {
     "scope_delete": {"name": "'scope12'"},
     "secret_add": {"secret_digest": "int8send(-1)"},
     "session_start": {"session_id": "'new'", "digest": "int8send(-1)"},
+    "sessions_end": {"session_id": "null"},
     "tokens_issue": {"family_id": "'new'", "mac_algorithm": "null"},
     "user_create": {"subject": "'new'", "username": "'new'"},
 }

@@ -43,6 +43,15 @@ async def shots(page: Page, plane: Plane, client: Client) -> AsyncIterator[str]:
     async with page.expect_navigation():
         await page.locator("details.remove").first.get_by_role("button").click()
     yield "account after a withdrawal"
+    await page.goto(f"{base}/oauth2/account/sessions")
+    yield "browsers"
+    await page.goto(f"{base}/oauth2/account/password")
+    yield "new password"
+    for label in ("Current password", "New password", "New password again"):
+        await page.get_by_label(label, exact=True).fill("short")
+    async with page.expect_navigation():
+        await page.get_by_role("button", name="Change password").click()
+    yield "new password refused"
     await page.goto(base + authorize_path(client, prompt="select_account"))
     yield "choice of an account"
     await page.goto(base + authorize_path(client))

@@ -13,6 +13,9 @@ SHOWN = [
     "/oauth2/login?next=/elsewhere",
     "/oauth2/logout",
     "/oauth2/account",
+    "/oauth2/account/sessions",
+    "/oauth2/account/password",
+    "/.well-known/change-password",
     "/oauth2/authorize",
     "/oauth2/authorize?flow=x",
     "/oauth2/authorize/consent",
@@ -30,6 +33,7 @@ OF_DOCUMENTS = "GET, HEAD, OPTIONS"
 OF_ENDPOINTS = "OPTIONS, POST"
 ALLOWED = [
     *[(f"/oauth2/{name}", OF_PAGES) for name in ("authorize", "login", "logout", "account")],
+    *[(f"/oauth2/account/{name}", OF_PAGES) for name in ("sessions", "password")],
     *[(f"/oauth2/authorize/{name}", OF_PAGES) for name in ("continue", "consent", "account")],
     *[(f"/oauth2/{name}", OF_ENDPOINTS) for name in ("token", "revoke", "introspect")],
     *[
@@ -42,6 +46,7 @@ ALLOWED = [
             "oauth-protected-resource/api/notes",
         )
     ],
+    ("/.well-known/change-password", OF_DOCUMENTS),
     ("/oauth2/static/gateway.css", OF_DOCUMENTS),
 ]
 
@@ -100,7 +105,7 @@ async def test_options_name_the_methods_there_are(browser: Browser, path: str, a
     answer = await browser.send("OPTIONS", path)
     assert (answer.status, answer.body, answer.headers["Allow"]) == (204, b"", allow)
     methods = answer.headers.get("Access-Control-Allow-Methods")
-    assert methods == (None if allow is OF_PAGES or "static" in path else allow)
+    assert methods == (None if allow is OF_PAGES or "static" in path or path.endswith("/change-password") else allow)
 
 
 @pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE"])
