@@ -57,7 +57,7 @@ _SINGLE: list[tuple[dict[str, Any], str, str]] = [
     ({"routes": 1}, "routes", "must be an array in [ ], not 1"),
     ({"routes": [1]}, "routes[0]", "must be a table, not 1"),
     (_route(upstreams="http://x"), "routes[0].upstreams", 'must be an array in [ ], not "http://x"'),
-    (_route(upstreams=[]), "routes[0].upstreams", "needs at least one entry"),
+    (_route(upstreams=[]), "routes[0].upstreams", 'must be set, such as ["http://127.0.0.1:9000"]'),
     (_route(hosts={"a": 1}), "routes[0].hosts", "must be an array in [ ], not a table"),
     # scalars
     ({"server": SERVER | {"workers": True}}, "server.workers", "must be a whole number, without quotes, not true"),

@@ -19,8 +19,9 @@ from gateway.http1 import Malformed, RequestHead, RequestReader
 from gateway.observe import scrub
 from gateway.proxy.answers import malformed, too_large
 from gateway.proxy.decisions import Asked
-from gateway.proxy.dispatch import Destination, Dispatcher
+from gateway.proxy.dispatch import Destination, Dispatcher, Peer
 from gateway.proxy.explaining import Case, routes_looked_at, steps
+from gateway.routing.forwarded import parse_address
 from gateway.store import Store
 
 _NOWHERE: Final = "postgresql://nowhere"  # never asked: the call names no token
@@ -38,6 +39,7 @@ def command() -> None:
 @click.option(
     "--token", metavar="T", help="A bearer token that the call would carry; `-` reads it from standard input."
 )
+@click.option("--address", default="127.0.0.1", metavar="IP", help="Where the call would come from [127.0.0.1].")
 @with_config
 @with_json
 @click.pass_context
@@ -47,6 +49,7 @@ def test(
     url: str,
     headers: tuple[str, ...],
     token: str | None,
+    address: str,
     path: Path,
     as_json: bool,
 ) -> None:
@@ -61,7 +64,9 @@ def test(
         headers = (*headers, f"Authorization: Bearer {given}")
     head = _head(method, url, headers, settings)
     dispatcher = Dispatcher(settings.config, compile_routes(settings.config), "authorization")
-    case = _judged(head, dispatcher, settings, path)
+    if parse_address(address) is None:
+        raise OperatorError(f"--address {address!r}: is not an IP address; write one such as 192.0.2.1")
+    case = _judged(head, dispatcher.peer(address), dispatcher, settings, path)
     refused = case.refused
     found: dict[str, Any] = {
         "outcome": "would pass" if refused is None else "would be refused",
@@ -83,19 +88,21 @@ def test(
     ctx.exit(0 if refused is None else 1)
 
 
-def _judged(head: RequestHead | Malformed, dispatcher: Dispatcher, settings: Settings, path: Path) -> Case:
+def _judged(head: RequestHead | Malformed, peer: Peer, dispatcher: Dispatcher, settings: Settings, path: Path) -> Case:
     """What would become of a call."""
     if isinstance(head, Malformed):
         return Case(None, None, None, malformed(head), None)
     asked, to = Asked.of(head), dispatcher.destination(head)
     if isinstance(to, Refused):
         return Case(asked, None, None, to, None)
-    verdict = _verdict(head, to, dispatcher, settings, path)
+    client, edge = dispatcher.client(head, peer), to.terms.edge
+    barred = None if edge is None else edge.refusal(client)
+    verdict = barred or _verdict(head, to, dispatcher, settings, path)
     if isinstance(verdict, Refused):
-        return Case(asked, to.route, None, verdict, None)
+        return Case(asked, to.route, None, verdict, None, client=client)
     limit = to.terms.max_body
     refused = too_large(limit) if head.length is not None and head.length > limit else None
-    return Case(asked, to.route, verdict, refused, None, to.target)
+    return Case(asked, to.route, verdict, refused, None, to.target, client)
 
 
 def _verdict(head: RequestHead, to: Destination, dispatcher: Dispatcher, settings: Settings, path: Path) -> Verdict:

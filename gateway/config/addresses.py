@@ -47,3 +47,8 @@ def split_origin(text: str) -> tuple[str, str, int]:
     if found is None or not is_host(found[2]) or not 1 <= port <= 65535:
         raise Wanted('must be "http://HOST[:PORT]" or "https://HOST[:PORT]", without a path or query')
     return found[1], found[2].lower(), port
+
+
+def within(path: str, folder: str) -> bool:
+    """Whether a path is another one or below it, by whole segments."""
+    return folder in ("/", path) or path.startswith(f"{folder}/")

@@ -144,7 +144,7 @@ def _fault(error: ErrorDetails) -> Fault:
     cause = context.get("error")
     if isinstance(cause, ValueError) and not isinstance(cause, Wanted):
         return Fault(path, str(cause))
-    message = str(cause) if cause else _WANTED.get(kind, error["msg"]).format_map(_plain(context))
+    message = str(cause) if cause else _wanted(kind, context) or error["msg"]
     if location == ("routes",) and isinstance(value, Mapping):
         return Fault(path, "each route has a table of its own: write [[routes]], not [routes]")
     table, field = _declared(location)
@@ -153,6 +153,11 @@ def _fault(error: ErrorDetails) -> Fault:
             message = 'must be a reference: { file = "…" } or { env = "…" }'
         return Fault(path, f"{message}, not {_kind(value)}")
     return Fault(path, message if kind == "too_short" else f"{message}, not {shown(value)}")
+
+
+def _wanted(kind: str, context: Mapping[str, Any]) -> str:
+    """What pydantic finds wrong, in our words; nothing where we have none."""
+    return _WANTED.get(kind, "").format_map(_plain(context))
 
 
 def _plain(context: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,6 +20,9 @@ def compile_routes(config: Config) -> tuple[CompiledRoute, ...]:
 
 
 def _compiled(route: Route, host: str | None, server: Server) -> CompiledRoute:
+    strip, rewrite = route.strip_prefix, route.rewrite_prefix
+    if (redirection := route.redirection) is not None:  # what a client is led to is made as what an upstream gets
+        strip, rewrite = route.path, redirection.path
     return CompiledRoute(
         name=route.name,
         path=route.path.encode("ascii"),
@@ -27,7 +30,8 @@ def _compiled(route: Route, host: str | None, server: Server) -> CompiledRoute:
         methods=frozenset(method.encode("ascii") for method in route.methods),
         upstreams=tuple(map(_upstream, route.upstreams)),
         upstream_host=None if route.upstream_host is None else route.upstream_host.encode("ascii"),
-        strip_prefix=b"" if route.strip_prefix in (None, "/") else route.strip_prefix.encode("ascii"),
+        strip_prefix=b"" if strip in (None, "/") else strip.encode("ascii"),
+        rewrite_prefix=b"" if rewrite in (None, "/") else rewrite.encode("ascii"),
         schemes=route.schemes,
         scopes=_scopes_by_method(route),
         resource=_resource(route.path, host, server),

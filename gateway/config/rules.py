@@ -5,7 +5,8 @@ from ipaddress import ip_address
 from itertools import product
 from typing import Final
 
-from gateway.config.addresses import canonical_host, split_listen, split_origin
+from gateway.config import edge_rules
+from gateway.config.addresses import canonical_host, split_listen, split_origin, within
 from gateway.config.faults import Draft, Fault, Readable, shown
 from gateway.config.tables import Config, scopes_of
 from gateway.config.toml import dotted
@@ -27,6 +28,7 @@ def conflicts(draft: Draft) -> Iterator[Fault]:
     yield from _hidden(draft)
     for index, route in enumerate(draft.routes):
         yield from _path(index, route, draft)
+        yield from edge_rules.conflicts(index, route, draft)
         yield from _scopes(index, route, draft)
         yield from _body_hash(index, route)
         yield from _signature(index, route, draft)
@@ -133,7 +135,7 @@ def _public_url(draft: Draft) -> Iterator[Fault]:
 
 def _prefix(draft: Draft) -> Iterator[Fault]:
     prefix = draft.get("server", "oauth_prefix")
-    if prefix is not None and (prefix == "/" or _within(prefix, "/.well-known")):
+    if prefix is not None and (prefix == "/" or within(prefix, "/.well-known")):
         yield Fault("server.oauth_prefix", f'must be a folder of its own such as "/oauth2", not {shown(prefix)}')
 
 
@@ -186,12 +188,12 @@ def _path(index: int, route: Readable, draft: Draft) -> Iterator[Fault]:
     if path is None:
         return
     prefix = draft.get("server", "oauth_prefix")
-    if prefix not in (None, "/") and _within(path, prefix):
+    if prefix not in (None, "/") and within(path, prefix):
         yield Fault(
             f"routes[{index}].path",
             f"{shown(path)} is under server.oauth_prefix = {shown(prefix)}, which is the gateway's own; move one",
         )
-    if path in ISSUER_METADATA or _within(path, RESOURCE_METADATA):
+    if path in ISSUER_METADATA or within(path, RESOURCE_METADATA):
         yield Fault(f"routes[{index}].path", f"{shown(path)} is where the gateway's own metadata is; choose another")
     if path == CHANGE_PASSWORD and not _elsewhere(route, draft):
         yield Fault(
@@ -199,7 +201,7 @@ def _path(index: int, route: Readable, draft: Draft) -> Iterator[Fault]:
             f"{shown(path)} leads to the gateway's own page at the host of server.public_url; choose another, or name "
             "other hosts",
         )
-    if strip is not None and not _within(path, strip):
+    if strip is not None and not within(path, strip):
         yield Fault(f"routes[{index}].strip_prefix", f"{shown(strip)} is not the beginning of path = {shown(path)}")
 
 
@@ -207,10 +209,6 @@ def _elsewhere(route: Readable, draft: Draft) -> bool:
     """Whether a route is for hosts other than that of the pages."""
     url, hosts = draft.get("server", "public_url"), route.get("hosts")
     return url is not None and bool(hosts) and split_origin(url)[1] not in (hosts or ())
-
-
-def _within(path: str, folder: str) -> bool:
-    return folder in ("/", path) or path.startswith(f"{folder}/")
 
 
 def _body_hash(index: int, route: Readable) -> Iterator[Fault]:

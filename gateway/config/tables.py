@@ -21,11 +21,14 @@ from gateway.config.values import (
     STATED,
     Authority,
     AuthScheme,
+    BodyText,
     CodeLifetime,
     Colour,
     Description,
     Duration,
     EnvironmentName,
+    FieldName,
+    FieldValue,
     FileName,
     Grace,
     HelpText,
@@ -36,6 +39,7 @@ from gateway.config.values import (
     MethodOrStar,
     Name,
     OriginURL,
+    RedirectTarget,
     RouteName,
     Scheme,
     ScopeName,
@@ -48,6 +52,7 @@ from gateway.config.values import (
     UserName,
     Written,
     array,
+    split_redirect,
     written,
 )
 from gateway.model import MacAlgorithm, MacDraft, TokenType
@@ -85,7 +90,7 @@ def _by_shape(wanted: str) -> Discriminator:
 
 def _shape(value: object) -> str | None:
     shapes: dict[type, str] = {str: AS_TEXT, list: AS_ARRAY, tuple: AS_ARRAY}
-    shapes |= dict.fromkeys((dict, SecretReference), AS_TABLE)
+    shapes |= dict.fromkeys((dict, SecretReference, Redirect), AS_TABLE)
     return shapes.get(type(value))
 
 
@@ -274,6 +279,40 @@ def _none(value: object) -> object:
     return value
 
 
+class Redirect(Table):
+    """Where a route leads its callers to."""
+
+    to: RedirectTarget = Field(examples=["https://new.example.com/notes"])
+    """The new address: an origin with or without a path, or a path at the same host."""
+    status: Literal[301, 302, 303, 307, 308] = 307
+    """What the answer says: 307 and 308 keep the method, and browsers keep 301 and 308 for good."""
+
+    model_config = ConfigDict(title='{ to = "…", status = 308 }')
+
+    @property
+    def origin(self) -> str:
+        """The origin that it leads to; empty for the request's own."""
+        return split_redirect(self.to)[0]
+
+    @property
+    def path(self) -> str:
+        """What stands in the place of the route's path; empty for the root."""
+        return split_redirect(self.to)[1]
+
+
+class Respond(Table):
+    """What a route answers in an upstream's place."""
+
+    status: Annotated[int, Field(ge=200, le=599)] = Field(examples=[503])
+    """The status."""
+    body: BodyText = ""
+    """The body; text/plain unless a header says otherwise."""
+    headers: dict[FieldName, FieldValue] = {}
+    """Fields of the answer."""
+
+    model_config = ConfigDict(title='{ status = 503, body = "…", headers = { … = "…" } }')
+
+
 class Route(Table):
     """One table for each part of the API; what no route matches is answered 404. Of routes with one path, one that
     names the host goes first, then one that names the method; of two that name alike, the first here."""
@@ -287,12 +326,31 @@ class Route(Table):
     (RFC 8707). A host of its own keeps scripts of the upstream out of the sign-in pages' origin."""
     methods: Annotated[tuple[Method, ...], array(), ONCE] = ()
     """The methods that it answers; empty for any. HEAD is a method of its own here."""
-    upstreams: Annotated[tuple[OriginURL, ...], array(minimum=1)] = Field(examples=[["http://127.0.0.1:9000"]])
-    """The servers that it leads to."""
+    upstreams: Annotated[tuple[OriginURL, ...], array(), STATED] = Field(
+        default=(), examples=[["http://127.0.0.1:9000"]]
+    )
+    """The servers that it leads to: required, except where the route answers by itself (`redirect`, `respond`)."""
     upstream_host: Authority | None = Field(default=None, examples=["notes.internal"])
     """The Host that the upstream gets instead of the client's."""
     strip_prefix: Annotated[URLPath | None, STATED] = Field(default=None, examples=["/api"])
     """The beginning of the path, which the upstream does not see."""
+    rewrite_prefix: URLPath | None = Field(default=None, examples=["/v2"])
+    """What the upstream sees in the place of strip_prefix; without that, before the whole path."""
+    redirect: Annotated[
+        Annotated[RedirectTarget, Tag(AS_TEXT)] | Annotated[Redirect, Tag(AS_TABLE)],
+        _by_shape('must be text such as "https://new.example.com/notes", or { to = "…", status = 308 }'),
+    ] = ""
+    """Where it leads its callers, such as `"https://new.example.com/notes"` or `"/notes"`, with 307 unless a status is
+    named: this stands in the place of the route's path, and what follows that, and the query, come behind it."""
+    respond: Respond | None = Field(
+        default=None, examples=[{"status": 503, "body": "Back at noon.", "headers": {"Retry-After": "3600"}}]
+    )
+    """What it answers by itself, to whoever may call."""
+    allow: Annotated[tuple[TrustedNetwork, ...], array(), ONCE] = ()
+    """Addresses or networks that may call, such as `"10.0.0.0/8"`; empty for all. Who calls is told by trusted_proxies;
+    others are answered 403, whatever their credential."""
+    deny: Annotated[tuple[TrustedNetwork, ...], array(), ONCE] = ()
+    """Addresses or networks that may not call, also where allow names them."""
     auth: Annotated[
         Annotated[Literal["none"], BeforeValidator(_none), Tag(AS_TEXT)]
         | Annotated[tuple[Scheme, ...], array(minimum=1), ONCE, Tag(AS_ARRAY)],
@@ -323,6 +381,13 @@ class Route(Table):
     encoded_slashes: Literal["refuse", "keep"] = "refuse"
     """What becomes of paths with encoded slashes (%2F) or empty segments (//): `"keep"` is for upstreams that take them
     for names, such as /files/a%2Fb; they pass as they came, unless some reading of them leads to another route."""
+
+    @property
+    def redirection(self) -> Redirect | None:
+        """Where it leads its callers, if it does."""
+        if isinstance(self.redirect, Redirect):
+            return self.redirect
+        return Redirect(to=self.redirect) if self.redirect else None
 
     @property
     def schemes(self) -> tuple[AuthScheme, ...]:

@@ -36,6 +36,12 @@ _SCOPE_NAME = re.compile(r"[!#-\[\]-~]+")
 _COLOUR = re.compile(r"#(?:[0-9a-fA-F]{3}|[0-9a-fA-F]{6})")
 _ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _USER_NAME = re.compile(r"(?:[A-Za-z_][A-Za-z0-9_.-]{0,31}\$?)?")
+# A redirect's target: an origin, a path, or both.
+_TARGET = re.compile(r"(https?://[^/?#]+)?(/[^?#]*)?")
+_WHERE_TO: Final = 'must be where to: "https://HOST[:PORT][/PATH]", or "/PATH" at the same host, without a query'
+_FIELD_NAME = re.compile(r"[A-Za-z0-9-]{1,64}")  # by no other character, so that no two names read alike to an upstream
+_FIELD_VALUE = re.compile(r"(?:[!-~](?:[ -~]{0,2000}[!-~])?)?")  # RFC 9110, section 5.5
+_LONGEST_BODY: Final = 64 * 1024
 _MAPPED: Final = 96  # bits before the IPv4 address in an IPv4-mapped one (RFC 4291, section 2.5.5.2)
 _LONGEST_PART: Final = 255  # bytes of a name in a folder, and of a whole path below
 _LONGEST_PATH: Final = 4095
@@ -183,7 +189,44 @@ def _auth_scheme(value: object) -> object:
     return value
 
 
+def _redirect_target(value: object) -> str:
+    text = _text(value, _WHERE_TO)
+    if text:
+        split_redirect(text)
+    return text
+
+
+def split_redirect(text: str) -> tuple[str, str]:
+    """The origin, empty for the request's own, and the path of a redirect's target; a path of "/" is empty."""
+    found = _TARGET.fullmatch(text)
+    if found is None or not (found[1] or found[2]):
+        raise Wanted(_WHERE_TO)
+    origin, path = found[1] or "", "" if found[2] in (None, "/") else found[2]
+    if origin:
+        split_origin(origin)
+    if path:
+        _path(path)
+    return origin, path
+
+
+# -- header fields -------------------------------------------------------------------------------------------
+
+
+_field_name = _matching(_FIELD_NAME, 'must be the name of a header field such as "X-Tenant": letters, digits and "-"')
+_field_value = _matching(
+    _FIELD_VALUE, "must be the value of a header field: printable ASCII, without spaces at its ends"
+)
+
+
 # -- text ----------------------------------------------------------------------------------------------------
+
+
+def _body(value: object) -> str:
+    wanted = f"must be text of at most {_LONGEST_BODY} bytes"
+    text = _text(value, wanted)
+    if len(text.encode("utf-8", "surrogatepass")) > _LONGEST_BODY:  # too long to be shown
+        raise ValueError(f"{wanted}; what is longer is an upstream's to answer")
+    return text
 
 
 def _words(longest: int, *, lines: bool = False) -> Callable[[object], str]:
@@ -269,6 +312,10 @@ HostName = Annotated[str, Written(_host_name, "host name")]
 Authority = Annotated[str, Written(_authority, "HOST[:PORT]", _AUTHORITY)]
 TrustedNetwork = Annotated[Network, Written(_network, "address or network")]
 URLPath = Annotated[str, Written(_path, "path", _PATH)]
+RedirectTarget = Annotated[str, Written(_redirect_target, "URL or path", _TARGET)]
+FieldName = Annotated[str, Written(_field_name, "header field", _FIELD_NAME)]
+FieldValue = Annotated[str, Written(_field_value, "value", _FIELD_VALUE)]
+BodyText = Annotated[str, Written(_body, "text of up to 64 KiB")]
 Method = Annotated[str, Written(_method, "method in upper case", _METHOD)]
 MethodOrStar = Annotated[str, Written(_method_or_star, 'method or "*"', _METHOD)]
 RouteName = Annotated[str, Written(_route_name, 'up to 64 letters, digits, ".", "_" and "-"', _ROUTE_NAME)]

@@ -12,6 +12,7 @@ from gateway.routing.fields import trailers
 
 _ERRORS = {
     400: "invalid_request",
+    403: "forbidden",
     404: "not_found",
     405: "method_not_allowed",
     408: "request_timeout",
@@ -32,6 +33,8 @@ _ERRORS = {
 # What the operator may do, where whoever refuses says nothing nearer to it.
 _MENDS = {
     400: "ask the client's developer to correct the request: the cause says what is wrong with it",
+    403: "change the route's allow or deny, or have the client call from elsewhere; a proxy in front must be among "
+    "server.trusted_proxies and say in X-Forwarded-For who called",
     404: "correct the address that the client calls, or add a route whose path, hosts and methods match it",
     405: "have the client use another method, or add this one to the route's methods",
     408: "see why the client or the network is so slow",

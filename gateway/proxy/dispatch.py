@@ -11,6 +11,7 @@ from gateway.guard import Call, Refused
 from gateway.http1 import Malformed, RequestHead, parse_host
 from gateway.model import CHANGE_PASSWORD, ISSUER_METADATA, RESOURCE_METADATA
 from gateway.proxy.answers import malformed, refusal
+from gateway.proxy.edge import Edge, edge_of
 from gateway.routing import Look, NoRoute, Origin, Route, RouteTable, TargetError, canonical
 from gateway.routing.forwarded import hops, is_trusted, parse_address
 
@@ -26,17 +27,20 @@ _HOPS: Final = re.compile(rb"[0-9]{1,9}")
 
 
 class Terms(NamedTuple):
-    """On what terms calls on a route are passed on: keys of the configuration, by their names there."""
+    """On what terms calls on a route are passed on: keys of the configuration, by their names there; and what the route
+    does besides, if it does anything."""
 
     timeout: float
     max_body: int
     forward_authorization: bool
     trust_request_id: bool
+    edge: Edge | None = None
 
     @classmethod
     def of(cls, route: ConfiguredRoute) -> "Terms":
         """Those of a configured route."""
-        return cls(*(getattr(route, name) for name in cls._fields))
+        own = {name: getattr(route, name) for name in cls._fields if name != "edge"}
+        return cls(**own, edge=edge_of(route))
 
 
 _OF_THE_PAGES: Final = Terms(timeout=30.0, max_body=64 * 1024, forward_authorization=True, trust_request_id=False)

@@ -29,6 +29,7 @@ from gateway.proxy.answers import last_chunk, refusal, too_large, too_slow
 from gateway.proxy.calls import BROKEN, GONE
 from gateway.proxy.checked import CheckedBody
 from gateway.proxy.dispatch import Destination, Peer
+from gateway.proxy.edge import OwnAnswer
 from gateway.proxy.engine import Engine
 from gateway.proxy.finished import Finished
 from gateway.proxy.forwarding import ANSWER_BEGINS, upstream_head
@@ -54,6 +55,9 @@ class Client(Recipient, pump.ClientSide, Protocol):
 
     def write(self, data: bytes) -> None:
         """Send some bytes."""
+
+    def answer_early(self, exchange: "Exchange") -> None:
+        """An answer goes out now, of whose request more may come."""
 
     def refuse(self, exchange: "Exchange", refused: Refused) -> None:
         """Answer in the upstream's place; the exchange is over."""
@@ -166,6 +170,8 @@ class Exchange:
         form_to_come = self.to.own and not self.request_complete
         if length is not None and length > limit:
             self.fail(too_large(limit))
+        elif checked is None and (edge := self.to.terms.edge) is not None and edge.answer is not None:
+            self._answer(edge.answer)
         elif length is None or form_to_come or (checked is not None and checked.holds(length)):
             self._go(Phase.HOLDING)
             self._judged_at = monotonic()
@@ -187,7 +193,18 @@ class Exchange:
         self.allowed, self._held = allowed, held
         if self.request_complete:
             self._checked = None
-        self._connect()
+        edge = self.to.terms.edge
+        if edge is not None and edge.answer is not None:
+            self._answer(edge.answer)
+        else:
+            self._connect()
+
+    def _answer(self, own: OwnAnswer) -> None:
+        """Answer as the route does, in the upstream's place."""
+        self._client.answer_early(self)
+        head, body = own.to(self.head.method, self.to.target)
+        self._relaying().whole(head, body)
+        self._answered(head)
 
     def _park(self, awaitable: Awaitable[Any], then: Callable[[Any], None]) -> None:
         """Wait for what cannot be had at once, then go on with `then`, unless the exchange is over."""

@@ -2,6 +2,7 @@
 
     head        its bytes were read as a request
     route       one canonical target, held against the routes
+    address     in a network from which the route may be called
     credential  one credential, of a scheme that the route takes
     token       known and live, and of the scheme's kind
     signature   signed calls: proof, algorithm, draft, time, stated hash
@@ -30,7 +31,11 @@ from gateway.routing import Look, Route
 
 Outcome = Literal["passed", "refused", "failed", "not needed", "not reached"]
 
-STEPS: Final = ("head", "route", "credential", "token", "signature", "scope", "body", "nonce", "upstream", "answer")
+# fmt: off
+STEPS: Final = (
+    "head", "route", "address", "credential", "token", "signature", "scope", "body", "nonce", "upstream", "answer",
+)
+# fmt: on
 # Where the guard refuses, by the kind of its refusal (`guard.refusing`).
 _GUARDS: Final = {
     "credential": (
@@ -68,7 +73,11 @@ _GUARDS: Final = {
 }
 STEP_OF_KIND: Final = {kind: step for step, kinds in _GUARDS.items() for kind in kinds}
 # Where the proxy refuses what has a route, by status; a 503 without an upstream is the guard's.
-_STEP_OF_STATUS: Final = {400: "body", 408: "body", 413: "body", 502: "upstream", 503: "upstream", 504: "upstream"}
+_STEP_OF_STATUS: Final = {
+    **dict.fromkeys((400, 408, 413), "body"),
+    **dict.fromkeys((502, 503, 504), "upstream"),
+    403: "address",
+}
 _SIGNED: Final = ("mac", "signature")
 _LEFT: Final = (
     "the client left before its answer was complete",
@@ -88,7 +97,7 @@ class Step(NamedTuple):
 
 class Case(NamedTuple):
     """A call to be explained: `finished` is how it ended, and None where it was never made. `target` is what the
-    upstream would get."""
+    upstream would get, and `client` the address that the call would be from."""
 
     asked: Asked | None
     route: Route | None
@@ -96,6 +105,7 @@ class Case(NamedTuple):
     refused: Refused | None
     finished: Finished | None
     target: bytes = b""
+    client: str = ""
 
 
 def explanation(at: float, decision: Decision, dispatcher: Dispatcher) -> dict[str, object]:
@@ -205,6 +215,8 @@ def _left_at(finished: Finished, asked: Asked | None) -> str:
 def _outcome(finished: Finished, dispatcher: Dispatcher) -> str:
     if finished.status == 0:
         return "left"
+    if _answered_itself(finished):
+        return "passed"
     own = finished.route is not None and dispatcher.is_own(finished.route)
     refused = finished.refused
     if refused is not None and finished.complete:
@@ -214,6 +226,13 @@ def _outcome(finished: Finished, dispatcher: Dispatcher) -> str:
     return "refused" if own and finished.status >= 400 else "passed"
 
 
+def _answered_itself(finished: Finished) -> bool:
+    """Whether the route gave its own answer."""
+    return (
+        finished.route is not None and not finished.route.upstreams and finished.refused is None and finished.complete
+    )
+
+
 def _cause(finished: Finished, dispatcher: Dispatcher) -> tuple[str | None, str | None]:
     """Why a call did not pass, and what to do about it; nothing where it did."""
     refused = finished.refused
@@ -221,7 +240,7 @@ def _cause(finished: Finished, dispatcher: Dispatcher) -> tuple[str | None, str 
         return scrub(refused.why), refused.mend or None
     if not finished.complete:
         return _LEFT
-    if finished.status < 400:
+    if finished.status < 400 or _answered_itself(finished):
         return None, None
     if finished.route is not None and dispatcher.is_own(finished.route):
         return f"the authorization server answered {finished.status}", _REFUSED_BY_PAGES
@@ -247,13 +266,14 @@ def _stopped(name: str, case: Case, dispatcher: Dispatcher) -> Step:
 
 def _passed(name: str, case: Case, dispatcher: Dispatcher) -> Step:
     asked, route, allowed = case.asked, case.route, case.allowed
+    if name in ("head", "route"):
+        return Step(name, "passed", _head(asked, case.finished) if name == "head" else _route(route, asked))
+    at_the_edge = None if route is None else _at_the_edge(name, route, case, dispatcher)
+    if at_the_edge is not None:
+        return at_the_edge
     public = route is not None and not route.schemes
     signed = asked is not None and any(scheme in _SIGNED for scheme in asked.schemes)
     match name:
-        case "head":
-            return Step(name, "passed", _head(asked, case.finished))
-        case "route":
-            return Step(name, "passed", _route(route, asked))
         case "credential" | "token" | "scope" if public:
             return Step(name, "not needed", "the route is public")
         case "signature" | "nonce" if public or not signed:
@@ -293,6 +313,19 @@ def _route(route: Route | None, asked: Asked | None) -> str:
         return ""
     path = f"{scrub(_shown(asked.path))}{'…' if asked.cut else ''}{'?…' if asked.queried else ''}"
     return f"{path} belongs to {route.name}"
+
+
+def _at_the_edge(name: str, route: Route, case: Case, dispatcher: Dispatcher) -> Step | None:
+    """A step of which few routes have anything."""
+    edge = dispatcher.terms_of(route).edge
+    if name == "address":
+        if edge is None or not edge.looks_at_addresses:
+            return Step(name, "not needed", "")
+        return Step(name, "passed", f"{case.client if case.finished is None else case.finished.client} may call")
+    if name == "upstream" and edge is not None and edge.answer is not None:
+        asked = route.path if case.asked is None else case.asked.path
+        return Step(name, "not needed", f"the route {edge.answer.told(case.target or route.forwarded(asked))}")
+    return None
 
 
 def _token(allowed: Allowed | None, refused: Refused | None, asked: Asked | None) -> str:

@@ -216,6 +216,10 @@ class Front(Outlet):
         to = engine.dispatcher.destination(head)
         if isinstance(to, Refused):
             return self._refused(head, to, to, complete=complete)
+        if to.terms.edge is not None:
+            barred = to.terms.edge.refusal(engine.dispatcher.client(head, self.peer))
+            if barred is not None:
+                return self._refused(head, to, barred, complete=complete)
         judged = engine.guard.check(engine.dispatcher.call(head, to))
         if isinstance(judged, Refused):
             return self._refused(head, to, judged, complete=complete)
@@ -314,12 +318,15 @@ class Front(Outlet):
             return b"Connection: close\r\n"
         return b"Connection: keep-alive\r\n" if head is not None and head.minor_version == 0 else b""
 
-    def refuse(self, exchange: Exchange, refused: Refused) -> None:
-        """Answer in the upstream's place; the exchange is over. The connection stays if the rest of the request is
-        small."""
-        head = exchange.head
-        if not (exchange.request_complete or self._rest_is_small(head)):
+    def answer_early(self, exchange: Exchange) -> None:
+        """An answer goes out now. The connection stays if the rest of the request is small."""
+        if not (exchange.request_complete or self._rest_is_small(exchange.head)):
             self._keep_alive = False
+
+    def refuse(self, exchange: Exchange, refused: Refused) -> None:
+        """Answer in the upstream's place; the exchange is over."""
+        head = exchange.head
+        self.answer_early(exchange)
         route, allowed = exchange.to.route, exchange.allowed
         self._engine.log_refusal(refused, self.peer, exchange.request_id, head, route, allowed)
         self._answer(refused, head, exchange.request_id)

@@ -76,14 +76,14 @@ _TO_CLIENT_NEVER: Final = HOP_BY_HOP | {b"content-length", b"x-request-id"}
 
 # An upstream's answer on the issuer's host must not reach into its pages, nor hear of them: the last three have
 # browsers report the addresses of the origin (Reporting API, Network Error Logging), alt-svc leads them elsewhere.
-_TAKES_OVER_ORIGIN: Final = frozenset(
+TAKES_OVER_ORIGIN: Final = frozenset(
     (b"service-worker-allowed", b"clear-site-data", b"alt-svc", b"nel", b"report-to", b"reporting-endpoints")
 )
 
 # RFC 9110, section 6.5.1: fields that are needed before the body, or that say who asks, are no trailers
 _NO_TRAILER: Final = (
     _TO_UPSTREAM_NEVER
-    | _TAKES_OVER_ORIGIN
+    | TAKES_OVER_ORIGIN
     | frozenset(
         (
             b"authorization",
@@ -140,7 +140,7 @@ def to_client(fields: Fields, nominated: frozenset[bytes], *, own: bool) -> byte
     names = fields.names
     if own:
         return fields.cut(_kept(_downwards, names, _among(names, nominated)))
-    but = _among(names, nominated) | _TAKES_OVER_ORIGIN if nominated else _TAKES_OVER_ORIGIN
+    but = _among(names, nominated) | TAKES_OVER_ORIGIN if nominated else TAKES_OVER_ORIGIN
     lines = fields.cut(_kept(_downwards, names, but))
     if b"set-cookie" not in names.places or b"set-cookie" in nominated:
         return lines

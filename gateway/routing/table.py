@@ -42,6 +42,7 @@ class Route:
     schemes: tuple[str, ...]
     scopes: Mapping[str, frozenset[str]]  # by method, "*" for the others
     resource: str
+    rewrite_prefix: bytes = b""
     mac_body_hash: bool = False  # a signed call with a body must state its hash
     keeps_slashes: bool = False  # encoded slashes and empty segments pass as they came
     exact: bool = False  # the path alone, and nothing below it
@@ -54,11 +55,12 @@ class Route:
         return table.get(method) or (frozenset() if method in table else table.get("*", frozenset()))
 
     def forwarded(self, path: bytes) -> bytes:
-        """The path that the upstream receives: `strip_prefix` taken off, every other byte as it came."""
-        prefix = self.strip_prefix
+        """The path that the upstream receives: `rewrite_prefix` in the place of `strip_prefix`, every other byte as it
+        came."""
+        prefix, instead = self.strip_prefix, self.rewrite_prefix
         if prefix in (b"", b"/"):
-            return path
-        return path[len(prefix) :] or b"/"
+            return instead + path if instead else path
+        return instead + path[len(prefix) :] or b"/"
 
 
 @dataclass(frozen=True, slots=True)
