@@ -105,6 +105,7 @@ class Client:
     created_at: datetime
     disabled_at: datetime | None
     about: About
+    par_required: bool = False  # asks by pushed requests alone (RFC 9126, section 6)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

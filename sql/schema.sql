@@ -154,6 +154,7 @@ CREATE TABLE public.clients (
     generation integer DEFAULT 0 NOT NULL,
     created_at timestamp with time zone NOT NULL,
     disabled_at timestamp with time zone,
+    par_required boolean DEFAULT false NOT NULL,
     CONSTRAINT clients_description_check CHECK ((description <> ''::text)),
     CONSTRAINT clients_first_party_check CHECK ((confidential OR (NOT first_party))),
     CONSTRAINT clients_name_check CHECK ((name <> ''::text)),
@@ -430,6 +431,16 @@ CREATE TABLE public.nonces_0 (
 WITH (autovacuum_enabled=off);
 ALTER TABLE ONLY public.nonces_0 ALTER COLUMN key SET STORAGE PLAIN;
 
+CREATE TABLE public.pushed_requests (
+    digest bytea NOT NULL,
+    client_id text NOT NULL,
+    parameters text NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    expires_at timestamp with time zone NOT NULL,
+    browser bytea,
+    spent_at timestamp with time zone
+);
+
 CREATE TABLE public.refresh_tokens (
     digest bytea NOT NULL,
     family_id text NOT NULL,
@@ -519,6 +530,9 @@ ALTER TABLE ONLY public.nonces
 ALTER TABLE ONLY public.nonces_0
     ADD CONSTRAINT nonces_0_pkey PRIMARY KEY (key, slot);
 
+ALTER TABLE ONLY public.pushed_requests
+    ADD CONSTRAINT pushed_requests_pkey PRIMARY KEY (digest);
+
 ALTER TABLE ONLY public.refresh_tokens
     ADD CONSTRAINT refresh_tokens_pkey PRIMARY KEY (digest);
 
@@ -587,6 +601,10 @@ CREATE UNIQUE INDEX grants_live_key ON public.grants USING btree (subject, clien
 CREATE INDEX grants_revoked_at ON public.grants USING btree (revoked_at) WHERE (revoked_at IS NOT NULL);
 
 CREATE INDEX grants_subject ON public.grants USING btree (subject);
+
+CREATE INDEX pushed_requests_client_id ON public.pushed_requests USING btree (client_id);
+
+CREATE INDEX pushed_requests_expires_at ON public.pushed_requests USING btree (expires_at);
 
 CREATE INDEX refresh_tokens_expires_at ON public.refresh_tokens USING btree (expires_at);
 
@@ -663,6 +681,9 @@ ALTER TABLE ONLY public.grants
 
 ALTER TABLE ONLY public.grants
     ADD CONSTRAINT grants_subject_fkey FOREIGN KEY (subject) REFERENCES public.users(subject) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.pushed_requests
+    ADD CONSTRAINT pushed_requests_client_id_fkey FOREIGN KEY (client_id) REFERENCES public.clients(client_id) ON DELETE CASCADE;
 
 ALTER TABLE ONLY public.scope_uses
     ADD CONSTRAINT scope_uses_client_id_fkey FOREIGN KEY (client_id) REFERENCES public.clients(client_id) ON DELETE CASCADE;

@@ -50,6 +50,7 @@ class Asked:
     mac_algorithm: MacAlgorithm | None
     public: bool | None
     pkce: bool | None
+    par: bool | None
     first_party: bool | None
     description: str | None
     owner: str | None
@@ -96,17 +97,29 @@ def command() -> None:
 @_properties
 @click.option("--public", is_flag=True, help="For apps that cannot keep a secret: mobile, desktop or browser.")
 @click.option("--no-pkce", is_flag=True, help="Do not require PKCE (confidential clients only).")
+@click.option(
+    "--require-par", is_flag=True, help="Accept its authorization requests only if it pushed them (RFC 9126)."
+)
 @click.option("--first-party", is_flag=True, help="Do not ask people for consent (confidential clients only).")
 @with_config
 @with_json
-def create(*, path: Path, as_json: bool, no_pkce: bool, public: bool, first_party: bool, **given: Any) -> None:
+def create(
+    *,
+    path: Path,
+    as_json: bool,
+    no_pkce: bool,
+    require_par: bool,
+    public: bool,
+    first_party: bool,
+    **given: Any,
+) -> None:
     """Register a client, and print its client_id and, this once, its client_secret.
 
     \b
     Without --grant-type: authorization_code and refresh_token, where there is a redirect URI.
     Without --scope: every scope that is defined now.
     """
-    asked = Asked(public=public, pkce=not no_pkce, first_party=first_party, **given)
+    asked = Asked(public=public, pkce=not no_pkce, par=require_par, first_party=first_party, **given)
 
     async def act(store: Store, settings: Settings) -> tuple[Client, str | None]:
         return await store.clients.create(await _new_client(asked, store, settings))
@@ -153,6 +166,7 @@ def show_(client_id: str, path: Path, as_json: bool) -> None:
 @_properties
 @click.option("--public/--confidential", default=None, help="Whether the client can keep a secret.")
 @click.option("--pkce/--no-pkce", default=None, help="Whether PKCE is required.")
+@click.option("--require-par/--no-require-par", "par", default=None, help="Whether it must push its requests.")
 @click.option("--first-party/--third-party", default=None, help="Whether people are asked for consent.")
 @with_config
 @with_json
@@ -276,6 +290,7 @@ def _merged(asked: Asked, start: NewClient) -> NewClient:
         "mac_algorithm": asked.mac_algorithm,
         "confidential": None if asked.public is None else not asked.public,
         "pkce_required": asked.pkce,
+        "par_required": asked.par,
         "first_party": asked.first_party,
     }
     mentioned: dict[str, Any] = {name: item for name, item in changes.items() if item is not None and item != ()}
@@ -370,6 +385,7 @@ def record(client: Client) -> dict[str, object]:
         "mac_drafts": list(client.mac_drafts),
         "mac_algorithm": client.mac_algorithm,
         "pkce_required": client.pkce_required,
+        "par_required": client.par_required,
         "first_party": client.first_party,
         "verified": client.verified,
         **client_about.record(client.about),

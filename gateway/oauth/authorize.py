@@ -129,6 +129,8 @@ class Asked:
     request: AuthorizationRequest
     client: Client
     progress: Progress = Progress.BEGUN
+    pushed: bytes | None = None  # the digest of its reference, where the client pushed it (RFC 9126)
+    answered: bool = False  # what was pushed is answered once
 
     @property
     def prompt(self) -> frozenset[str]:
@@ -185,9 +187,14 @@ def is_identifier(text: str) -> bool:
 
 
 def validate(
-    query: Form, client: Client | None, known_scopes: frozenset[str], known_resources: frozenset[str]
+    query: Form,
+    client: Client | None,
+    known_scopes: frozenset[str],
+    known_resources: frozenset[str],
+    *,
+    pushed: bool = False,
 ) -> Asked:
-    """The request that `query` makes in the name of `client`.
+    """The request that `query` makes in the name of `client`; `pushed` where the client did so itself (RFC 9126).
 
     Without a `scope`, all scopes of the client are asked for (RFC 6749, section 3.3). Raises PageError while client
     or redirect URI are unproven, RedirectError afterwards.
@@ -196,6 +203,8 @@ def validate(
     state_text = query.get("state")
     state = None if state_text is None else state_text.encode("utf-8", "surrogateescape")
     try:
+        if client.par_required and not pushed:
+            raise invalid_request("This client must push its authorization requests (RFC 9126).")
         _check_response(query, client)
         request = AuthorizationRequest(
             client_id=client.client_id,
@@ -265,7 +274,7 @@ def _check_response(query: Form, client: Client) -> None:
     if query.get("request") is not None:
         raise OAuthError("request_not_supported", "Request objects are not supported.")
     if query.get("request_uri") is not None:
-        raise OAuthError("request_uri_not_supported", "Request URIs are not supported.")
+        raise OAuthError("request_uri_not_supported", "request_uri must be one that the PAR endpoint gave out.")
     response_type = query.get("response_type")
     if response_type is None:
         raise invalid_request("response_type is missing.")

@@ -20,6 +20,8 @@ def authorization_server(issuer: str, base: str, scopes: Iterable[str], resource
         "token_endpoint": f"{base}/token",
         "revocation_endpoint": f"{base}/revoke",
         "introspection_endpoint": f"{base}/introspect",
+        "pushed_authorization_request_endpoint": f"{base}/par",
+        "require_pushed_authorization_requests": False,  # of all clients; some must
         "jwks_uri": f"{issuer.rstrip('/')}/.well-known/jwks.json",
         "scopes_supported": sorted(scopes),
         "response_types_supported": ["code"],

@@ -30,6 +30,7 @@ def client_of(row: Row) -> Client:
         created_at=row["created_at"],
         disabled_at=row["disabled_at"],
         about=about_of(row),
+        par_required=row["par_required"],
     )
 
 
@@ -60,6 +61,7 @@ def _columns(client: NewClient) -> dict[str, object]:
         "mac_drafts": list(client.mac_drafts),
         "mac_algorithm": client.mac_algorithm,
         "pkce_required": client.pkce_required,
+        "par_required": client.par_required,
         "first_party": client.first_party,
         "verified": client.verified,
         "description": about.description,

@@ -5,16 +5,17 @@
 
 A flow belongs to the person in whose session it began. Each transition stands guarded in its statement, so that of two
 answers that come at once one counts; the flow keeps it, with its code sealed, for the other to be told the same. Two
-tabs are two flows.
+tabs are two flows. Where the request was pushed (RFC 9126), its answer spends it in the same transaction, so that of
+two flows that come of it one is answered.
 """
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 from gateway.crypto import Keyring, UnsealError, digest, new_identifier
 from gateway.oauth.authorize import AuthorizationRequest
 from gateway.store.clock import Now
-from gateway.store.database import Database, Row
+from gateway.store.database import Database, Row, Statements
 from gateway.store.records import Flow
 from gateway.store.text import storable
 
@@ -68,16 +69,21 @@ class Flows:
         row = await self._database.row("flow_find", flow_id=flow_id, session_id=session_id, now=self._now())
         return None if row is None else _flow_of(row, self._keyring)
 
-    async def allow(self, flow_id: str, session_id: str, scopes: frozenset[str], code_ttl: float) -> str | None:
+    async def allow(
+        self, flow_id: str, session_id: str, scopes: frozenset[str], code_ttl: float, pushed: bytes | None = None
+    ) -> str | None:
         """AwaitingConsent → Granted → a code, once; records the grant.
 
-        None when the flow is not open, or `scopes` go beyond what was asked for. Scopes that were asked for and
-        not allowed leave the grant, others stay in it; whatever was issued with one that left ends.
+        None when the flow is not open, `scopes` go beyond what was asked for, or the `pushed` request, by its digest,
+        was answered already. Scopes that were asked for and not allowed leave the grant, others stay in it; whatever
+        was issued with one that left ends.
         """
         if not storable(flow_id):
             return None
         code, now = self._keyring.new_token("gwc_"), self._now()
         async with self._database.transaction() as statements:
+            if not await _is_open(statements, pushed):
+                return None
             grant_id = await statements.value(
                 "flow_allow",
                 flow_id=flow_id,
@@ -91,26 +97,33 @@ class Flows:
             )
             if grant_id is not None:
                 await statements.row("grants_end_beyond", grant_ids=[grant_id], now=now)
+                await _spend(statements, pushed, now)
         return None if grant_id is None else code
 
-    async def deny(self, flow_id: str, session_id: str) -> bool:
-        """AwaitingConsent → Denied, once; False when the flow is not open."""
+    async def deny(self, flow_id: str, session_id: str, pushed: bytes | None = None) -> bool:
+        """AwaitingConsent → Denied, once; False when the flow is not open, or the pushed request answered already."""
         if not storable(flow_id):
             return False
-        return (
-            await self._database.value("flow_deny", flow_id=flow_id, session_id=session_id, now=self._now()) is not None
-        )
+        denied = await self._once(pushed, "flow_deny", flow_id=flow_id, session_id=session_id, now=self._now())
+        return denied is not None
 
     async def issue_code(
-        self, session_id: str, request: AuthorizationRequest, code_ttl: float, *, remember: bool
+        self,
+        session_id: str,
+        request: AuthorizationRequest,
+        code_ttl: float,
+        *,
+        remember: bool,
+        pushed: bytes | None = None,
     ) -> str | None:
         """A code without asking: with `remember` the grant is written (a first-party client), without it a standing
         grant must cover the scopes at this moment.
 
-        None when it does not, or when the session, user or client is dead.
+        None when it does not, when the session, user or client is dead, or the pushed request was answered already.
         """
         code, now = self._keyring.new_token("gwc_"), self._now()
-        issued = await self._database.value(
+        issued = await self._once(
+            pushed,
             "code_issue",
             session_id=session_id,
             client_id=request.client_id,
@@ -122,3 +135,25 @@ class Flows:
             remember=remember,
         )
         return None if issued is None else code
+
+    async def _once(self, pushed: bytes | None, name: str, **parameters: object) -> object:
+        """The value of a statement that answers a request, None also where that was pushed and answered already."""
+        if pushed is None:
+            return await self._database.value(name, **parameters)
+        async with self._database.transaction() as statements:
+            if not await _is_open(statements, pushed):
+                return None
+            answered = await statements.value(name, **parameters)
+            if answered is not None:
+                await _spend(statements, pushed, self._now())
+            return answered
+
+
+async def _is_open(statements: Statements, pushed: bytes | None) -> bool:
+    """Whether the request may be answered: always where it was not pushed. Nothing else answers it from here on."""
+    return pushed is None or await statements.value("pushed_request_lock", digest=pushed) is not None
+
+
+async def _spend(statements: Statements, pushed: bytes | None, now: datetime) -> None:
+    if pushed is not None:
+        await statements.value("pushed_request_spend", digest=pushed, now=now)

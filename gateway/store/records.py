@@ -29,6 +29,7 @@ class NewClient:
     mac_drafts: tuple[MacDraft, ...]
     mac_algorithm: MacAlgorithm
     pkce_required: bool = True
+    par_required: bool = False
     first_party: bool = False
     verified: bool = True
     about: About = field(default_factory=About)

@@ -32,6 +32,7 @@ from gateway.store.master_keys import MasterKeys
 from gateway.store.migrations import require_current, require_server
 from gateway.store.nonces import MOST, Nonces
 from gateway.store.poolers import require_settings
+from gateway.store.pushed import PushedRequests
 from gateway.store.scopes import Scopes
 from gateway.store.sessions import Sessions
 from gateway.store.tally import Tally
@@ -69,6 +70,7 @@ class Store:
         self.clients: Final = Clients(database, clock, self._tally)
         self.scopes: Final = Scopes(database, clock)
         self.flows: Final = Flows(database, clock, keyring)
+        self.pushed: Final = PushedRequests(database, clock, keyring)
         self.grants: Final = Grants(database, clock)
         self.tokens: Final = Tokens(database, clock, keyring, lifetimes)
         self.access_tokens: Final = AccessTokens(database, lookups, clock, keyring)

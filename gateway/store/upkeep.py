@@ -14,6 +14,7 @@ _SWEEP_LOCK: Final = 0x73776570  # the advisory lock's key: "swep"
 _EXPIRED: Final = (
     "sweep_sessions",
     "sweep_flows",
+    "sweep_pushed_requests",
     "sweep_codes",
     "sweep_access_tokens",
     "sweep_refresh_tokens",

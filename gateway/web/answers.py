@@ -1,6 +1,6 @@
 """One place where every refusal becomes an answer, and where a request is turned away before any handler.
 
-for programs   token, revoke, introspect, the metadata      JSON (RFC 6749, section 5.2), CORS `*`
+for programs   token, revoke, introspect, par, metadata     JSON (RFC 6749, section 5.2), CORS `*`
 for people     authorize, login, logout, account            a page, or JSON where that is preferred; never CORS
 neither        no such path                                 what the request prefers
 """
@@ -37,7 +37,7 @@ from gateway.web.plane import (
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 WELL_KNOWN: Final = "/.well-known/"
-_API: Final = frozenset({"token", "revoke", "introspect"})
+_API: Final = frozenset({"token", "revoke", "introspect", "par"})
 _PAGES: Final = frozenset({"authorize", "login", "logout", "account"})
 _NO_STORE: Final = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 _ERRORS: Final = {403: "access_denied", 413: "invalid_request", 500: "server_error", 503: "temporarily_unavailable"}
@@ -61,6 +61,7 @@ _MENDS: Final = {  # by status or error code, for the operator
 _MENDS_OF_REQUESTS: Final = {  # by cause, where nobody may be sent back to the client
     "unknown client_id": "`gateway client list` shows all clients",
     "disabled client": "`gateway client enable ID` enables it again",
+    "unknown, used or expired request_uri": "have the client push its request anew, and send the person on at once",
     "unregistered redirect_uri": "if it belongs to the client, `gateway client update ID --redirect-uri …` with "
     "all of its addresses; if not, somebody may be fishing for codes",
 }

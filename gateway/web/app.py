@@ -32,6 +32,7 @@ _ENDPOINTS: Final[dict[str, answers.Handler]] = {
     "token": endpoints.token,
     "revoke": endpoints.revoke,
     "introspect": endpoints.introspect,
+    "par": endpoints.pushed_authorization_request,
 }
 _DOCUMENTS: Final[dict[str, answers.Handler]] = {
     "oauth-authorization-server": endpoints.authorization_server,

@@ -25,6 +25,7 @@ _KNOWN_LIFETIME: Final = 365 * 86400
 _MOST_ACCOUNTS: Final = 5  # that one browser is remembered for
 _SESSION_TOKEN = re.compile(r"[A-Za-z0-9_-]{43}")
 _FORM_SECRET = re.compile(r"[A-Za-z0-9_-]{22}")
+_FRESH: web.RequestKey[str] = web.RequestKey("form_secret", str)
 
 
 class FormRefused(GatewayError):
@@ -71,6 +72,15 @@ class BrowserCookies:
         secret = self._read(request, FORM_COOKIE)
         return secret if secret is not None and _FORM_SECRET.fullmatch(secret) else None
 
+    def secret_of(self, request: web.Request) -> str:
+        """The form cookie's secret; a fresh one where the browser has none, the same all through one request."""
+        secret = self.form_secret(request)
+        if secret is not None:
+            return secret
+        if _FRESH not in request:
+            request[_FRESH] = random_text(16)
+        return request[_FRESH]
+
     def keep_form_secret(self, request: web.Request, response: web.Response, secret: str) -> None:
         """Give the browser the secret that a form of this answer is bound to, unless it has it."""
         if self.form_secret(request) != secret:
@@ -95,11 +105,6 @@ class BrowserCookies:
         response.set_cookie(
             self._name(name), value, path="/", max_age=max_age, secure=self._secure, httponly=True, samesite="Lax"
         )
-
-
-def new_form_secret() -> str:
-    """A fresh secret for the cookie that a browser's forms are bound to."""
-    return random_text(16)
 
 
 def new_session_token() -> str:

@@ -1,11 +1,11 @@
-"""Endpoints for programs: token, revocation, introspection, and the documents that say where they are."""
+"""Endpoints for programs: token, revocation, introspection, pushed requests, and the documents that tell of them."""
 
 from aiohttp import web
 
 from gateway.errors import invalid_client
 from gateway.figures import TOKENS_ISSUED
 from gateway.model import RESOURCE_METADATA, Client
-from gateway.oauth import client_authentication, grants, metadata
+from gateway.oauth import client_authentication, grants, metadata, pushed
 from gateway.oauth.forms import Form
 from gateway.oauth.grants import ClientCredentialsGrant, CodeGrant, RefreshGrant
 from gateway.store import IssuedTokens
@@ -43,6 +43,17 @@ async def introspect(request: web.Request) -> web.Response:
         raise invalid_client("introspection by a public client")
     found = await plane.store.tokens.introspect(grants.token_of(form), client)
     return json(found | {"iss": plane.issuer} if found.get("active") is True else {"active": False})
+
+
+async def pushed_authorization_request(request: web.Request) -> web.Response:
+    """RFC 9126, section 2: an authorization request, kept until a browser brings the reference to it."""
+    plane, form = plane_of(request), await _body(request)
+    client = await _authenticated(request, plane, form)
+    parameters = pushed.parameters(form, client, frozenset(await plane.scopes()), plane.resources)
+    reference = await plane.store.pushed.add(client.client_id, parameters, pushed.LIFETIME)
+    if reference is None:
+        raise invalid_client("disabled client")
+    return json({"request_uri": pushed.request_uri(reference), "expires_in": pushed.LIFETIME}, status=201)
 
 
 async def authorization_server(request: web.Request) -> web.Response:

@@ -29,6 +29,9 @@ of it:
       another decision, other scopes       409: what was decided, and the ways on
       the same again, its code expired     303 to the address: asked anew
 
+A request that the client pushed (RFC 9126) stands behind its address: the first browser that opens it keeps it, and its
+first answer is the last one.
+
 A form that was not given to this browser, or that differs from what was shown, is 403 and moves nothing. A client that
 would rather have JSON gets a page's error as JSON, and `login_required`, `account_selection_required` or
 `consent_required` (OpenID Connect Core, section 3.1.2.6) for a page that a person would have to see.
@@ -41,7 +44,7 @@ from aiohttp import web
 
 from gateway.errors import OAuthError
 from gateway.model import Session
-from gateway.oauth import authorize, forms, redirect_uris
+from gateway.oauth import authorize, forms, pushed, redirect_uris
 from gateway.oauth.authorize import Asked, Progress, Step
 from gateway.oauth.forms import Form
 from gateway.store import Flow
@@ -59,7 +62,7 @@ _CONSENT: Final = "consent"
 async def show(request: web.Request) -> web.Response:
     """GET: a client's request, and whatever its next step is."""
     plane = plane_of(request)
-    asked = await _validated(request)
+    asked = await _unanswered(request)
     session = await plane.session(request)
     granted = await _granted(plane, asked, session)
     step = authorize.next_step(asked, signed_in=session is not None, granted=granted)
@@ -93,8 +96,10 @@ async def posted(request: web.Request) -> Form:
 async def _sign_in(request: web.Request, form: Form) -> web.Response:
     plane = plane_of(request)
     sign_in.require_ours(request, _PAGE, form)
-    asked = await _validated(request)
+    asked = await _unanswered(request)
     if form.get("decision") == "deny":
+        if asked.pushed is not None and not await plane.store.pushed.spend(asked.pushed):
+            raise pushed.unusable()
         raise asked.request.denial()
     outcome = await sign_in.attempt(request, form)
     if isinstance(outcome, NotSignedIn):
@@ -131,11 +136,11 @@ async def _decided(request: web.Request, flow: Flow, choice: Choice, asked: Aske
     """The answer to a decision: its own if it is the first, else that of the one before."""
     plane = plane_of(request)
     if choice.decision == "deny":
-        if await plane.store.flows.deny(flow.flow_id, session.session_id):
+        if await plane.store.flows.deny(flow.flow_id, session.session_id, asked.pushed):
             raise asked.request.denial()
     else:
         ttl = plane.settings.config.tokens.code_ttl
-        code = await plane.store.flows.allow(flow.flow_id, session.session_id, choice.scopes, ttl)
+        code = await plane.store.flows.allow(flow.flow_id, session.session_id, choice.scopes, ttl, asked.pushed)
         if code is not None:
             return _code_redirect(request, asked, code)
     decided = await plane.store.flows.find(flow.flow_id, session.session_id)
@@ -149,23 +154,22 @@ def _answered(request: web.Request, flow: Flow, choice: Choice, asked: Asked) ->
     denied = flow.decision == "denied"
     same = (choice.decision == "deny") if denied else (choice.decision == "allow" and choice.scopes == flow.allowed)
     if not same or flow.spent:
-        return _decided_before(request, asked.client.name, denied=denied)
+        return _decided_before(request, asked, denied=denied)
     if denied:
         raise asked.request.denial()
     return _ask(request) if flow.code is None else _code_redirect(request, asked, flow.code)
 
 
-def _decided_before(request: web.Request, name: str, *, denied: bool) -> web.Response:
+def _decided_before(request: web.Request, asked: Asked, *, denied: bool) -> web.Response:
+    name = asked.client.name
     if denied:
         title, text = f"You’ve already declined {name}", "Nothing was shared with it this time."
     else:
         title = f"You’ve already allowed {name}"
         text = "You can return to it. To end its access, remove it from your connected applications."
-    links = (
-        Link("Decide again", _address(request, Progress.CONSENT)),
-        Link("Connected applications", f"{plane_of(request).prefix}/account"),
-    )
-    return answers.failure(request, 409, title, text, links)
+    again = () if asked.answered else (Link("Decide again", _address(request, Progress.CONSENT)),)
+    account = Link("Connected applications", f"{plane_of(request).prefix}/account")
+    return answers.failure(request, 409, title, text, (*again, account))
 
 
 def _ask(request: web.Request) -> web.Response:
@@ -182,9 +186,28 @@ def _address(request: web.Request, progress: Progress) -> str:
 async def _validated(request: web.Request) -> Asked:
     plane, query = plane_of(request), query_of(request)
     claimed_by(request, query.get("client_id"))
-    client = await plane.store.clients.find(authorize.client_id_of(query))
-    asked = authorize.validate(query, client, frozenset(await plane.scopes()), plane.resources)
-    return replace(asked, progress=Progress(request.match_info.get("progress", "")))
+    client_id = authorize.client_id_of(query)
+    client = await plane.store.clients.find(client_id)
+    reference = pushed.reference_of(query)
+    known, progress = frozenset(await plane.scopes()), Progress(request.match_info.get("progress", ""))
+    if reference is None:
+        return replace(authorize.validate(query, client, known, plane.resources), progress=progress)
+    # What was pushed stands in place of all that the query says besides (RFC 9126, section 4). Programs open nothing:
+    # one that looks at a link before it is followed would take it from the person.
+    look = request.method == "HEAD" or prefers_json(request)
+    found = await plane.store.pushed.open(reference, client_id, plane.cookies.secret_of(request), look=look)
+    if found is None:
+        raise pushed.unusable()
+    asked = authorize.validate(forms.parse(found.parameters.encode()), client, known, plane.resources, pushed=True)
+    return replace(asked, progress=progress, pushed=found.digest, answered=found.answered)
+
+
+async def _unanswered(request: web.Request) -> Asked:
+    """The request, unless it was pushed and answered already."""
+    asked = await _validated(request)
+    if asked.answered:
+        raise pushed.unusable()
+    return asked
 
 
 async def _granted(plane: Plane, asked: Asked, session: Session | None) -> frozenset[str]:
@@ -197,7 +220,9 @@ async def _granted(plane: Plane, asked: Asked, session: Session | None) -> froze
 async def _issue(request: web.Request, asked: Asked, session: Session) -> web.Response:
     plane, client = plane_of(request), asked.client
     ttl = plane.settings.config.tokens.code_ttl
-    code = await plane.store.flows.issue_code(session.session_id, asked.request, ttl, remember=client.first_party)
+    code = await plane.store.flows.issue_code(
+        session.session_id, asked.request, ttl, remember=client.first_party, pushed=asked.pushed
+    )
     if code is not None:
         return _code_redirect(request, asked, code)
     if "none" in asked.prompt:
@@ -259,7 +284,7 @@ async def _consent_page(
     granted = await _granted(plane, asked, session)
     permissions = consent.permissions_of(await plane.scopes(), asked.request.scopes, ticked, granted)
     touched = None if pressed is None else pressed.partition(":")[2]
-    secret = plane.cookies.form_secret(request) or browser.new_form_secret()
+    secret = plane.cookies.secret_of(request)
     context = {
         "client": asked.client,
         "client_host": redirect_uris.shown_host(asked.request.redirect_uri),

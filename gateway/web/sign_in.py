@@ -175,7 +175,7 @@ def form_page(
     if refused is not None and prefers_json(request):
         return _as_json(request, refused)
     plane = plane_of(request)
-    secret = plane.cookies.form_secret(request) or browser.new_form_secret()
+    secret = plane.cookies.secret_of(request)
     context = {
         "page": page,
         "action": action,

@@ -3,11 +3,12 @@
 with created as (
     insert into clients (
         client_id, name, confidential, redirect_uris, grant_types, scopes, token_type, mac_drafts, mac_algorithm,
-        pkce_required, first_party, verified, description, owner, homepage, privacy, terms, created_at
+        pkce_required, first_party, verified, description, owner, homepage, privacy, terms, created_at, par_required
     )
     values (
         $client_id, $name, $confidential, $redirect_uris, $grant_types, $scopes, $token_type, $mac_drafts,
-        $mac_algorithm, $pkce_required, $first_party, $verified, $description, $owner, $homepage, $privacy, $terms, $now
+        $mac_algorithm, $pkce_required, $first_party, $verified, $description, $owner, $homepage, $privacy, $terms, $now,
+        $par_required
     )
     returning *
 ), secret as (
@@ -46,7 +47,7 @@ with changed as (
     update clients set
         name = $name, confidential = $confidential, redirect_uris = $redirect_uris, grant_types = $grant_types,
         scopes = $scopes, token_type = $token_type, mac_drafts = $mac_drafts, mac_algorithm = $mac_algorithm,
-        pkce_required = $pkce_required, first_party = $first_party, verified = $verified,
+        pkce_required = $pkce_required, par_required = $par_required, first_party = $first_party, verified = $verified,
         description = $description, owner = $owner, homepage = $homepage, privacy = $privacy, terms = $terms
     where client_id = $client_id
     returning client_id, confidential

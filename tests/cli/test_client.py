@@ -147,6 +147,7 @@ _CHANGES = [
     (("--scope", "notes:read"), {"scopes": ["notes:read"]}),
     (("--token-type", "mac"), {"token_type": "mac"}),
     (("--no-pkce",), {"pkce_required": False}),
+    (("--require-par",), {"par_required": True}),
     (("--first-party",), {"first_party": True}),
     (("--description", "Notes"), {"description": "Notes"}),
 ]
@@ -164,9 +165,10 @@ def test_update_changes_what_is_mentioned_and_nothing_else(
 
 
 def test_update_takes_back_what_was_switched(gateway: Terminal) -> None:
-    made = gateway.client("--redirect-uri", URI, "--no-pkce", "--first-party")
-    after = gateway("client", "update", made["client_id"], "--pkce", "--third-party", "--json").json
-    assert (after["pkce_required"], after["first_party"]) == (True, False)
+    made = gateway.client("--redirect-uri", URI, "--no-pkce", "--first-party", "--require-par")
+    assert made["par_required"] is True
+    after = gateway("client", "update", made["client_id"], "--pkce", "--third-party", "--no-require-par", "--json").json
+    assert (after["pkce_required"], after["first_party"], after["par_required"]) == (True, False, False)
 
 
 def test_a_client_that_becomes_confidential_gets_a_secret_and_loses_it_as_a_public_one(gateway: Terminal) -> None:

@@ -16,7 +16,14 @@ def test_the_issuer_is_given_back_byte_for_byte(issuer: str) -> None:
 def test_only_what_is_built_is_announced() -> None:
     document = metadata.authorization_server("https://id.example", "https://id.example/oauth2", [], [])
     endpoints = {name for name in document if name.endswith("_endpoint")}
-    assert endpoints == {"authorization_endpoint", "token_endpoint", "revocation_endpoint", "introspection_endpoint"}
+    assert endpoints == {
+        "authorization_endpoint",
+        "token_endpoint",
+        "revocation_endpoint",
+        "introspection_endpoint",
+        "pushed_authorization_request_endpoint",
+    }
+    assert document["require_pushed_authorization_requests"] is False  # RFC 9126, section 5
     assert document["code_challenge_methods_supported"] == ["S256"]
     assert document["response_types_supported"] == ["code"]
     assert "none" not in str(document["introspection_endpoint_auth_methods_supported"])

@@ -21,13 +21,16 @@ async def test_dump_shows_no_secret_in_any_form(store: Store, database: str) -> 
     first = await rig.redeem(code)
     second = await rig.refresh(first.refresh_token)
     unspent = await rig.code()
+    pushed = await store.pushed.add(rig.client.client_id, "scope=read", 60)
+    await store.pushed.open(pushed or "", rig.client.client_id, "secret-of-a-browser")
     rotated = await store.clients.rotate_secret(rig.client.client_id, overlap=60)
     for _ in range(2):
         store.guesses.begin("hunter2-typed-as-a-name", None, "browser-of-ada").wrong()
     await counted(store)
     typed = {digest(text.format("hunter2-typed-as-a-name")).hex() for text in ("{}", "user\0{}")}
     secrets = [
-        rig.secret, rotated, rig.session_token, code, unspent, VERIFIER, "hunter2", "browser-of-ada",
+        rig.secret, rotated, rig.session_token, code, unspent, pushed, VERIFIER, "hunter2", "browser-of-ada",
+        "secret-of-a-browser",
         first.access_token, first.refresh_token, first.mac_key, second.access_token, second.refresh_token,
         second.mac_key, "obviously-a-fake-key-for-tests!!",
     ]  # fmt: skip

@@ -47,7 +47,7 @@ TABLES: Final[Mapping[str, tuple[int, str]]] = {
         (
             "'c' || n, 'Client ' || n, null, 'u' || n, null, null, null, true, '{https://client.example}', "
             "'{authorization_code}', '{read,write}', 'bearer', '{01}', 'hmac-sha-256', true, false, true, 0, "
-            "now(), null"
+            "now(), null, false"
         ),
     ),
     "client_secrets": (2 * CLIENTS, f"int8send(n), {_CLIENT}, now(), {_END}"),
@@ -67,6 +67,7 @@ TABLES: Final[Mapping[str, tuple[int, str]]] = {
         USERS,
         (f"'f' || n, {_PERSON}, {_CLIENT}, {_REQUEST}, now(), {_END}, null, null, int8send(n), null"),
     ),
+    "pushed_requests": (USERS, f"int8send(n), {_CLIENT}, 'scope=read', now(), {_END}, ''::bytea, null"),
     "families": (2 * USERS, f"'f' || n, 'g' || n, '{{read,write}}', '{{}}', 0, 0, now(), {_END}, null"),
     "codes": (
         2 * USERS,
@@ -163,6 +164,8 @@ VALUES: Final[Mapping[str, str]] = {
     "overlap": "interval '0'",
     "owner": "'u12'",
     "old_hash": "'$argon2id$'",
+    "par_required": "false",
+    "parameters": "'scope=read'",
     "password_hash": "'$argon2id$'",
     "pkce_required": "true",
     "privacy": "null",
@@ -194,6 +197,7 @@ VALUES: Final[Mapping[str, str]] = {
     "terms": "null",
     "timeline": "'00000001'",
     "token_type": "'bearer'",
+    "until": "now()",
     "unused_since": "null",
     "used": "null",
     "user_agent": "null",
@@ -215,6 +219,7 @@ OF: Final[Mapping[str, Mapping[str, str]]] = {
     "grants_revoke": {"grant_id": "'g13'"},
     "scope_create": {"name": "'new'"},
     "scope_delete": {"name": "'scope12'"},
+    "pushed_request_add": {"digest": "int8send(-1)"},
     "secret_add": {"secret_digest": "int8send(-1)"},
     "session_start": {"session_id": "'new'", "digest": "int8send(-1)"},
     "sessions_end": {"session_id": "null"},

@@ -49,13 +49,14 @@ async def test_sweep_leaves_nothing_that_expired(rig: Rig, store: Store, databas
         store.guesses.begin("nobody", None, None).wrong()
     await counted(store)
     await store.clients.rotate_secret(rig.client.client_id)
+    await store.pushed.add(rig.client.client_id, "scope=read", 60)
     await store.nonces.spend_untimed([(bytes([n]) * 16, store.now()) for n in range(5)])
     await store.grants.withdraw(rig.user.subject, rig.client.client_id)
     await aged(database, 100 * DAY)
     assert await swept(store, batch=4) > 40
     for table in (
         "sessions", "flows", "codes", "families", "access_tokens", "refresh_tokens", "grants", "token_nonces",
-        "failed_attempts", "events",
+        "failed_attempts", "events", "pushed_requests",
     ):  # fmt: skip
         assert await count(database, table) == 0, table
     for table in ("users", "clients", "client_secrets"):

@@ -35,7 +35,7 @@ ALLOWED = [
     *[(f"/oauth2/{name}", OF_PAGES) for name in ("authorize", "login", "logout", "account")],
     *[(f"/oauth2/account/{name}", OF_PAGES) for name in ("sessions", "password")],
     *[(f"/oauth2/authorize/{name}", OF_PAGES) for name in ("continue", "consent", "account")],
-    *[(f"/oauth2/{name}", OF_ENDPOINTS) for name in ("token", "revoke", "introspect")],
+    *[(f"/oauth2/{name}", OF_ENDPOINTS) for name in ("token", "revoke", "introspect", "par")],
     *[
         (f"/.well-known/{name}", OF_DOCUMENTS)
         for name in (

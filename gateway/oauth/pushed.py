@@ -1,0 +1,65 @@
+"""Pushed authorization requests (RFC 9126): what a client may push, and what it is known by afterwards.
+
+What was pushed is kept as it came, form-encoded, and takes the query's place at the authorization endpoint: there it is
+validated once more, as any request, since an operator may have taken from the client what it asks for (section 4).
+"""
+
+from typing import Final
+from urllib.parse import quote
+
+from gateway.errors import OAuthError, invalid_request
+from gateway.model import Client
+from gateway.oauth import authorize
+from gateway.oauth.authorize import PageError, RedirectError
+from gateway.oauth.forms import Form
+
+LIFETIME: Final = 90  # seconds in which a browser must have brought it (section 2.2)
+LARGEST: Final = 8 * 1024  # bytes: as much as a query could hold
+_URN: Final = "urn:ietf:params:oauth:request_uri:"
+_AUTHENTICATION: Final = frozenset({"client_assertion", "client_assertion_type", "client_secret"})
+
+
+def request_uri(reference: str) -> str:
+    """The URI by which a client refers to what it pushed (section 2.2)."""
+    return _URN + reference
+
+
+def reference_of(query: Form) -> str | None:
+    """The reference in the `request_uri` of an authorization request; None where that is no pushed one."""
+    uri = query.get("request_uri") or ""
+    return uri.removeprefix(_URN) if uri.startswith(_URN) else None
+
+
+def parameters(form: Form, client: Client, known_scopes: frozenset[str], known_resources: frozenset[str]) -> str:
+    """The authorization request that an authenticated client pushes, form-encoded.
+
+    Raises OAuthError for one that the authorization endpoint would refuse too (section 2.1), for a `request_uri`, and
+    with status 413 for one that is too long (section 2.3).
+    """
+    if "request_uri" in form.names:
+        raise invalid_request("A pushed request must not hold a request_uri.")
+    rest = [(name, value) for name, value in form.fields if name not in _AUTHENTICATION and name != "client_id"]
+    asked = Form((("client_id", client.client_id), *rest))
+    text = "&".join(f"{_encoded(name)}={_encoded(value)}" for name, value in asked.fields)
+    if len(text) > LARGEST:
+        raise OAuthError("invalid_request", f"The request is longer than {LARGEST} bytes.", 413)
+    try:
+        authorize.validate(asked, client, known_scopes, known_resources, pushed=True)
+    except PageError as error:  # whose text is for a person
+        raise OAuthError(error.error, f"The request has a fault: {error}.", cause=str(error)) from error
+    except RedirectError as error:
+        raise error.error from error
+    return text
+
+
+def unusable() -> PageError:
+    """A reference that opens nothing: unknown, used, over, another client's, or opened in another browser."""
+    return PageError(
+        "This sign-in link has been used or has expired. Go back to the application and start again.",
+        "unknown, used or expired request_uri",
+        error="invalid_request_uri",
+    )
+
+
+def _encoded(text: str) -> str:
+    return quote(text.encode("utf-8", "surrogateescape"), safe="")

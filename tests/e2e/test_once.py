@@ -1,0 +1,90 @@
+"""What may happen once happens once, over two workers of the authorization plane: fifty ask at the same time."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from urllib.parse import urlencode
+
+import aiohttp
+import pytest
+import pytest_asyncio
+
+from gateway.crypto import Keyring, random_text
+from gateway.oauth import pkce
+from gateway.store import Store
+from tests.conftest import cloned_store
+from tests.serving import Gateway, serving
+from tests.store.rig import NEW_CLIENT, REDIRECT_URI, VERIFIER, Rig
+
+AT_ONCE = 50
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@dataclass
+class Site:
+    """A gateway with two workers for pages and tokens, and who is known to it."""
+
+    gateway: Gateway
+    store: Store
+    rig: Rig
+    session: aiohttp.ClientSession
+    token: str  # of a browser that is signed in
+
+    async def post(self, path: str, form: dict[str, str], rig: Rig | None = None) -> aiohttp.ClientResponse:
+        of = rig or self.rig
+        headers = {"Authorization": aiohttp.encode_basic_auth(of.client.client_id, of.secret)}
+        answer = await self.session.post(f"{self.gateway.url}/oauth2/{path}", data=form, headers=headers)
+        await answer.read()
+        return answer
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def site(
+    server: str, template: str, keyring: Keyring, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Site]:
+    folder: Path = tmp_path_factory.mktemp("once")
+    connector = aiohttp.TCPConnector(limit=AT_ONCE, force_close=True)
+    async with (
+        cloned_store(server, template, keyring) as (dsn, store),
+        serving(folder, dsn=dsn, workers=2, server={"authorization_workers": 2}) as gateway,
+        aiohttp.ClientSession(connector=connector) as session,
+    ):
+        rig = await Rig.build(store, client=replace(NEW_CLIENT, first_party=True))
+        token = random_text(32)
+        await store.sessions.start(rig.user.subject, token, 3600)
+        yield Site(gateway, store, rig, session, token)
+
+
+async def at_once(ask: Callable[[], Awaitable[aiohttp.ClientResponse]]) -> tuple[list[aiohttp.ClientResponse], int]:
+    """Fifty answers, and how many workers gave them."""
+    answers = await asyncio.gather(*(ask() for _ in range(AT_ONCE)))
+    return answers, len({answer.headers["X-Request-Id"][:16] for answer in answers})
+
+
+async def test_a_pushed_request_brings_one_code(site: Site) -> None:
+    """RFC 9126, section 4."""
+    pushed = await site.post(
+        "par",
+        {
+            "response_type": "code",
+            "client_id": site.rig.client.client_id,
+            "redirect_uri": REDIRECT_URI,
+            "code_challenge": pkce.challenge_of(VERIFIER),
+            "code_challenge_method": "S256",
+        },
+    )
+    uri = (await pushed.json())["request_uri"]
+    query = urlencode({"client_id": site.rig.client.client_id, "request_uri": uri})
+    cookies = f"gateway_session={site.token}; gateway_form={'f' * 22}"
+
+    async def ask() -> aiohttp.ClientResponse:
+        return await site.session.get(
+            f"{site.gateway.url}/oauth2/authorize?{query}", headers={"Cookie": cookies}, allow_redirects=False
+        )
+
+    answers, workers = await at_once(ask)
+    assert workers == 2
+    assert Counter("code=" in answer.headers.get("Location", "") for answer in answers) == {True: 1, False: 49}
