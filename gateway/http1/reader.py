@@ -34,6 +34,13 @@ class MessageReader:
             return 0
         return body.left
 
+    @property
+    def rest(self) -> int | None:
+        """How many bytes of the message under way have yet to be read, be they here or not; None where its end shows
+        only once it comes."""
+        body = self._body
+        return body.left if isinstance(body, LengthBody) else None
+
     def went_by(self, size: int) -> None:
         """So many of the bytes that had yet to come have passed elsewhere."""
         if size > self.unarrived:

@@ -312,7 +312,14 @@ class Front(Outlet):
     # -- writing --------------------------------------------------------------------------------------------------
 
     def persistence(self, head: RequestHead | None, *, until_close: bool = False) -> bytes:
-        """The Connection line of an answer, if it needs one; only the connection's end ends one `until_close`."""
+        """The Connection line of an answer, if it needs one; only the connection's end ends one `until_close`.
+
+        An answer may come before its request is here whole. If the rest will not be read to its end, the client must
+        know that it cannot send another request behind it (RFC 9112, sections 9.3 and 9.6).
+        """
+        exchange = self.exchange
+        if exchange is not None and not exchange.request_complete and not self._rest_is_small(exchange.head):
+            self._keep_alive = False
         if until_close or not self._keep_alive or self._engine.draining:
             self._keep_alive = False
             return b"Connection: close\r\n"
@@ -380,8 +387,10 @@ class Front(Outlet):
             self.advance()
 
     def _rest_is_small(self, head: RequestHead) -> bool:
-        """Whether reading a request to its end costs less than a new connection, and its end is sure to come."""
-        return head.length is not None and head.length <= self._engine.limits.discard and not head.expects_continue
+        """Whether reading a request to its end costs less than a new connection, and its end is sure to come. Once that
+        is so it stays so, as what is left becomes less."""
+        rest = self.reader.rest
+        return rest is not None and rest <= self._engine.limits.discard and not head.expects_continue
 
     def tunnelled(self, exchange: Exchange, upstream: UpstreamConnection, allowed: Allowed) -> None:
         """The exchange ended in a change of protocol."""

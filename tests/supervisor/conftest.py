@@ -32,6 +32,7 @@ class SlowUpstream:
                 await self.release.wait()
             finally:
                 self.waiting[worker] -= 1
+        await request.read()  # who answers before the request is up may end the connection
         return web.Response(text="whole answer")
 
 
