@@ -74,6 +74,8 @@ class Judge:
         to = self._dispatcher.destination(head)
         if isinstance(to, Refused):
             return _refused(to, None)
+        if to.terms.edge is not None and to.terms.edge.answers_preflight(head):
+            return f"a preflight that is answered, {_by(to)}"
         verdict = await settled(self._guard.check(self._dispatcher.call(head, to)))
         if isinstance(verdict, Refused):
             return _refused(verdict, to)
@@ -92,7 +94,11 @@ def _by(to: Destination) -> str:
     if to.own:
         return "to the gateway's own pages and endpoints"
     route = to.route
+    if not route.upstreams:
+        return f"by route {route.name}, which answers by itself"
     said = [f"by route {route.name} to {' or '.join(map(str, route.upstreams))}"]
+    if route.rewrite_prefix:
+        said.append(f"below {route.rewrite_prefix.decode()}")
     if route.strip_prefix:
         said.append(f"without {route.strip_prefix.decode()}")
     if route.upstream_host is not None:

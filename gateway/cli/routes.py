@@ -20,6 +20,7 @@ from gateway.observe import scrub
 from gateway.proxy.answers import malformed, too_large
 from gateway.proxy.decisions import Asked
 from gateway.proxy.dispatch import Destination, Dispatcher, Peer
+from gateway.proxy.edge import OwnAnswer
 from gateway.proxy.explaining import Case, routes_looked_at, steps
 from gateway.routing.forwarded import parse_address
 from gateway.store import Store
@@ -96,8 +97,10 @@ def _judged(head: RequestHead | Malformed, peer: Peer, dispatcher: Dispatcher, s
     if isinstance(to, Refused):
         return Case(asked, None, None, to, None)
     client, edge = dispatcher.client(head, peer), to.terms.edge
-    barred = None if edge is None else edge.refusal(client)
-    verdict = barred or _verdict(head, to, dispatcher, settings, path)
+    own = None if edge is None else edge.judge(head, client)
+    if isinstance(own, OwnAnswer):
+        return Case(asked, to.route, None, None, None, to.target, client)
+    verdict = own or _verdict(head, to, dispatcher, settings, path)
     if isinstance(verdict, Refused):
         return Case(asked, to.route, None, verdict, None, client=client)
     limit = to.terms.max_body

@@ -7,6 +7,7 @@ from gateway.config.addresses import within
 from gateway.config.faults import Draft, Fault, Readable, shown
 from gateway.config.toml import dotted
 from gateway.config.values import split_redirect
+from gateway.routing import cors
 from gateway.routing.shaping import barred_from_answers
 
 _BODILESS: Final = (204, 205, 304)  # RFC 9110, sections 6.4.1 and 15.3.6
@@ -17,6 +18,7 @@ def conflicts(index: int, route: Readable, draft: Draft) -> Iterator[Fault]:
     yield from _leads(index, route)
     yield from _redirect(index, route, draft)
     yield from _respond(index, route)
+    yield from _cors(index, route)
 
 
 def _leads(index: int, route: Readable) -> Iterator[Fault]:
@@ -59,5 +61,31 @@ def _respond(index: int, route: Readable) -> Iterator[Fault]:
         yield Fault(f"{at}.body", f"an answer {respond.status} has none; leave it out, or choose another status")
     for name, value in respond.headers.items():
         why = barred_from_answers(name, value)
+        if route.get("cors") is not None and name.lower().encode() in cors.NAMES:
+            why = "is said by cors"
         if why:
             yield Fault(dotted(("routes", index, "respond", "headers", name)), f"{why}; leave it out")
+
+
+def _cors(index: int, route: Readable) -> Iterator[Fault]:
+    """Nothing may let in pages that nobody named, or be what no browser would take."""
+    rules, at = route.get("cors"), f"routes[{index}].cors"
+    if rules is None:
+        return
+    anybody = cors.ANY in rules.origins
+    if anybody and len(rules.origins) > 1:
+        yield Fault(f"{at}.origins", '"*" is all origins; name it alone, or leave it out')
+    if anybody and rules.credentials:
+        yield Fault(
+            f"{at}.credentials", 'with origins = ["*"] any page could act with people\'s cookies; name the origins'
+        )
+    elif rules.credentials and cors.ANY in rules.expose:
+        yield Fault(f"{at}.expose", 'with credentials, browsers take "*" for a field\'s name; name the fields')
+    methods = route.get("methods")
+    for method in rules.methods:
+        if method == cors.ANY:
+            yield Fault(f"{at}.methods", "leave it empty for all methods of the route")
+        elif methods and method not in methods:
+            yield Fault(
+                f"{at}.methods", f"{method} is not among the route's methods; add it there, or leave it out here"
+            )

@@ -24,10 +24,12 @@ from gateway.config.values import (
     BodyText,
     CodeLifetime,
     Colour,
+    CorsOrigin,
     Description,
     Duration,
     EnvironmentName,
     FieldName,
+    FieldNameOrStar,
     FieldValue,
     FileName,
     Grace,
@@ -39,6 +41,7 @@ from gateway.config.values import (
     MethodOrStar,
     Name,
     OriginURL,
+    PreflightAge,
     RedirectTarget,
     RouteName,
     Scheme,
@@ -313,6 +316,27 @@ class Respond(Table):
     model_config = ConfigDict(title='{ status = 503, body = "…", headers = { … = "…" } }')
 
 
+class Cors(Table):
+    """Which pages of other origins may call a route from a browser, and read the answers (the CORS protocol)."""
+
+    origins: Annotated[tuple[CorsOrigin, ...], array(minimum=1), ONCE] = Field(examples=[["https://app.example.com"]])
+    """The origins of the pages, as browsers write them; `["*"]` for all."""
+    methods: Annotated[tuple[Method, ...], array(), ONCE] = ()
+    """The methods that they may use; empty for those of the route."""
+    headers: Annotated[tuple[FieldNameOrStar, ...], array(), ONCE] = ()
+    """The fields that they may send besides those of every page and the route's credential; `["*"]` for any."""
+    expose: Annotated[tuple[FieldNameOrStar, ...], array(), ONCE] = ()
+    """The fields of answers that they may read besides those of every answer."""
+    credentials: bool = False
+    """Whether they may send cookies. A token in Authorization needs no leave of this kind."""
+    max_age: PreflightAge = written("10m")
+    """How long browsers may keep the answer to a preflight."""
+
+    model_config = ConfigDict(
+        title='{ origins = ["…"], methods = [], headers = [], expose = [], credentials = false, max_age = "10m" }'
+    )
+
+
 class Route(Table):
     """One table for each part of the API; what no route matches is answered 404. Of routes with one path, one that
     names the host goes first, then one that names the method; of two that name alike, the first here."""
@@ -351,6 +375,8 @@ class Route(Table):
     others are answered 403, whatever their credential."""
     deny: Annotated[tuple[TrustedNetwork, ...], array(), ONCE] = ()
     """Addresses or networks that may not call, also where allow names them."""
+    cors: Cors | None = Field(default=None, examples=[{"origins": ["https://app.example.com"]}])
+    """Which pages of other origins may call it from a browser, without a route of its own for preflights."""
     auth: Annotated[
         Annotated[Literal["none"], BeforeValidator(_none), Tag(AS_TEXT)]
         | Annotated[tuple[Scheme, ...], array(minimum=1), ONCE, Tag(AS_ARRAY)],

@@ -39,6 +39,8 @@ _USER_NAME = re.compile(r"(?:[A-Za-z_][A-Za-z0-9_.-]{0,31}\$?)?")
 # A redirect's target: an origin, a path, or both.
 _TARGET = re.compile(r"(https?://[^/?#]+)?(/[^?#]*)?")
 _WHERE_TO: Final = 'must be where to: "https://HOST[:PORT][/PATH]", or "/PATH" at the same host, without a query'
+_CORS_ORIGIN = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(\[[^\[\]]*\]|[^:/?#@\[\]]+)(?::([0-9]{1,5}))?")
+_PORTS: Final = {"http": 80, "https": 443}
 _FIELD_NAME = re.compile(r"[A-Za-z0-9-]{1,64}")  # by no other character, so that no two names read alike to an upstream
 _FIELD_VALUE = re.compile(r"(?:[!-~](?:[ -~]{0,2000}[!-~])?)?")  # RFC 9110, section 5.5
 _LONGEST_BODY: Final = 64 * 1024
@@ -209,6 +211,24 @@ def split_redirect(text: str) -> tuple[str, str]:
     return origin, path
 
 
+def _cors_origin(value: object) -> str:
+    """An origin as browsers write it (HTML, "ASCII serialization of an origin"), or any."""
+    wanted = 'must be an origin such as "https://app.example.com", without a path, or "*" for all'
+    text = _text(value, wanted)
+    if text == "*":
+        return text
+    if text == "null":
+        raise ValueError('"null" is an origin that any page can have; name those that may call')
+    found = _CORS_ORIGIN.fullmatch(text)
+    if found is None or not is_host(found[2]) or not 1 <= int(found[3] or 1) <= 65535:
+        raise Wanted(wanted)
+    port = "" if found[3] is None or int(found[3]) == _PORTS.get(found[1].lower()) else f":{int(found[3])}"
+    meant = f"{found[1].lower()}://{canonical_host(found[2])}{port}"
+    if meant != text:
+        raise Wanted(f'browsers write it so: write "{meant}"')
+    return text
+
+
 # -- header fields -------------------------------------------------------------------------------------------
 
 
@@ -216,6 +236,10 @@ _field_name = _matching(_FIELD_NAME, 'must be the name of a header field such as
 _field_value = _matching(
     _FIELD_VALUE, "must be the value of a header field: printable ASCII, without spaces at its ends"
 )
+
+
+def _field_name_or_star(value: object) -> str:
+    return "*" if value == "*" else _field_name(value)
 
 
 # -- text ----------------------------------------------------------------------------------------------------
@@ -304,6 +328,7 @@ Duration = Annotated[float, _lifetime("1s", "3650d")]
 CodeLifetime = Annotated[float, _lifetime("1s", "10m")]
 Skew = Annotated[float, _lifetime("1s", "10m")]
 Grace = Annotated[float, _lifetime("0s", "60s")]
+PreflightAge = Annotated[float, _lifetime("0s", "1d")]
 Staleness = Annotated[float, _lifetime("0s", "1d")]
 Size = Annotated[int, Written(_size, "size", _SIZE)]
 ListenAddress = Annotated[str, Written(_listen, "HOST:PORT", LISTEN)]
@@ -314,6 +339,8 @@ TrustedNetwork = Annotated[Network, Written(_network, "address or network")]
 URLPath = Annotated[str, Written(_path, "path", _PATH)]
 RedirectTarget = Annotated[str, Written(_redirect_target, "URL or path", _TARGET)]
 FieldName = Annotated[str, Written(_field_name, "header field", _FIELD_NAME)]
+FieldNameOrStar = Annotated[str, Written(_field_name_or_star, 'header field or "*"')]
+CorsOrigin = Annotated[str, Written(_cors_origin, 'origin or "*"')]
 FieldValue = Annotated[str, Written(_field_value, "value", _FIELD_VALUE)]
 BodyText = Annotated[str, Written(_body, "text of up to 64 KiB")]
 Method = Annotated[str, Written(_method, "method in upper case", _METHOD)]

@@ -21,8 +21,8 @@ _EXPLAIN: Final = "`gateway mac verify --explain` shows what the client signed b
 _MENDS: Final = {
     "token in the query": "have the client send its token in the Authorization field: queries end up in logs",
     "more than one credential": "have the client send one Authorization field, or one signature, and nothing else",
-    "no credential": "have the client get a token and send it; a browser's preflight (OPTIONS) carries none and "
-    'needs a route of its own with auth = "none"',
+    "no credential": "have the client get a token and send it; a browser's preflight (OPTIONS) carries none: "
+    "name the page's origin in the route's cors",
     "a scheme that the route": "have the client use a scheme of this route, or add the client's to the route's auth",
     "a MAC credential of drafts": "have the client sign by a draft that mac.drafts lists; see docs/signing.md",
     "malformed credential": "ask the client's developer to correct what it sends in Authorization",

@@ -13,6 +13,7 @@ from gateway.guard import kind_of
 from gateway.http1 import RequestHead
 from gateway.proxy.finished import Finished
 from gateway.recent import Memory, Recent
+from gateway.routing.cors import preflight_for
 
 FAILED: Final = 2_000_000  # bytes for what was refused or failed
 PASSED: Final = 300_000
@@ -38,6 +39,7 @@ class Asked(NamedTuple):
     minor_version: int
     fields: int
     length: int | None
+    preflight: bool
     schemes: tuple[str, ...]
     token: bytes
 
@@ -55,6 +57,7 @@ class Asked(NamedTuple):
             minor_version=head.minor_version,
             fields=len(head.fields),
             length=head.length,
+            preflight=preflight_for(head.method, head.fields) != b"",
             schemes=schemes,
             token=token,
         )

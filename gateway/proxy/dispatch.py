@@ -12,7 +12,8 @@ from gateway.http1 import Malformed, RequestHead, parse_host
 from gateway.model import CHANGE_PASSWORD, ISSUER_METADATA, RESOURCE_METADATA
 from gateway.proxy.answers import malformed, refusal
 from gateway.proxy.edge import Edge, edge_of
-from gateway.routing import Look, NoRoute, Origin, Route, RouteTable, TargetError, canonical
+from gateway.routing import Look, NoRoute, Origin, Route, RouteTable, Target, TargetError, canonical
+from gateway.routing.cors import preflight_for
 from gateway.routing.forwarded import hops, is_trusted, parse_address
 
 METADATA: Final = RESOURCE_METADATA.encode()  # RFC 9728: also asked for on a route's own host
@@ -96,6 +97,7 @@ class Dispatcher:
             )
         }
         self._terms = {route.name: Terms.of(route) for route in config.routes}
+        self._crossed = any(terms.edge is not None and terms.edge.crosses_origins for terms in self._terms.values())
         self._table = RouteTable((*routes, *self._own.values()))
 
     def peer(self, address: str) -> Peer:
@@ -116,13 +118,16 @@ class Dispatcher:
     def destination(self, head: RequestHead) -> Destination | Refused:
         """Where a request goes, or why nowhere."""
         try:
-            hops_left = _hops_left(head) if head.method.upper() in _COUNTED else None
+            counted = head.method.upper() in _COUNTED
+            hops_left = _hops_left(head) if counted else None
             target = canonical(head.target)
             if target.authority is not None and target.authority.lower() != head.host.lower():
                 return refusal(400, "The request target and the Host field name different hosts.")
             authority = head.host or self._public_authority
             host, _ = parse_host(authority)
             route = self._table.match(host, head.method, target.path, plain=target.plain)
+            if counted and self._crossed:
+                route = self._asked_before(head, host, target) or route
         except TargetError as exc:
             return refusal(400, str(exc))
         except Malformed as fault:
@@ -138,6 +143,15 @@ class Dispatcher:
             return refused
         terms = _OF_THE_PAGES if own else self._terms[route.name]
         return Destination(route, terms, own, route.forwarded(target.path) + target.query, authority, hops_left)
+
+    def _asked_before(self, head: RequestHead, host: bytes, target: Target) -> Route | None:
+        """The route of the call that a preflight is for, if that may be made across origins."""
+        asked = preflight_for(head.method, head.fields)
+        route = self._table.match(host, asked, target.path, plain=target.plain) if asked else None
+        if not isinstance(route, Route):
+            return None
+        terms = self._terms.get(route.name)
+        return route if terms is not None and terms.edge is not None and terms.edge.crosses_origins else None
 
     def looked_at(self, method: bytes, host: bytes, target: bytes) -> list[Look]:
         """The routes that a request was held against; none where it did not come to that."""

@@ -8,24 +8,42 @@ from typing import Final, final
 
 from gateway.config import Route as ConfiguredRoute
 from gateway.guard import Refused
-from gateway.http1 import Fields, ResponseHead
+from gateway.http1 import Fields, RequestHead, ResponseHead
 from gateway.proxy.answers import refusal
+from gateway.routing.cors import NAMES, Cors, preflight_for
+from gateway.routing.fields import Shape
 from gateway.routing.networks import Networks
 
 _NONE: Final = frozenset[bytes]()
 _PLAIN_TEXT: Final = b"Content-Type: text/plain; charset=utf-8\r\n"
 _NO_URI: Final = re.compile(rb"[^\x21\x23-\x3b\x3d\x3f-\x5b\x5d\x5f\x61-\x7a\x7e]")  # RFC 3986, section 2
 _BODILESS: Final = (204, 304)  # RFC 9110, section 6.4.1
+# The fields of a credential, which a page must be let send.
+_CREDENTIALS: Final = {
+    "bearer": ("Authorization",),
+    "mac": ("Authorization",),
+    "signature": ("Signature", "Signature-Input", "Content-Digest"),
+}
+_OTHER_ORIGIN: Final = refusal(
+    403,
+    "Pages of this origin may not call this service.",
+    error="forbidden_origin",
+    cause="the preflight's Origin is none of cors.origins",
+    mend="add the page's origin to the route's cors.origins, as the browser writes it in Origin",
+)
 
 
 @final
 class OwnAnswer:
     """An answer of the route's own: whole `lines` of its head, and its body. With a `location` it leads there and to
-    what the upstream would have been asked for."""
+    what the upstream would have been asked for. One that is `whole` gets no fields of what else the route does."""
 
-    __slots__ = ("_body", "_lines", "_location", "status")
+    __slots__ = ("_body", "_lines", "_location", "status", "whole")
 
-    def __init__(self, status: int, lines: bytes, body: bytes = b"", *, location: bytes | None = None) -> None:
+    def __init__(
+        self, status: int, lines: bytes, body: bytes = b"", *, location: bytes | None = None, whole: bool = False
+    ) -> None:
+        self.whole: Final = whole
         self.status: Final = status
         self._lines: Final = lines
         self._body: Final = body
@@ -57,28 +75,67 @@ def _escaped(found: re.Match[bytes]) -> bytes:
 class Edge:
     """What one route does besides passing calls on. `answer` is given in the upstream's place to whoever may call."""
 
-    __slots__ = ("_networks", "answer")
+    __slots__ = ("_cors", "_networks", "answer")
 
-    def __init__(self, networks: Networks | None, answer: OwnAnswer | None) -> None:
+    def __init__(self, networks: Networks | None, cors: Cors | None, answer: OwnAnswer | None) -> None:
         self._networks: Final = networks
+        self._cors: Final = cors
         self.answer: Final = answer
+
+    @property
+    def crosses_origins(self) -> bool:
+        """Whether pages of other origins may call."""
+        return self._cors is not None
 
     @property
     def looks_at_addresses(self) -> bool:
         """Whether it hangs on the client's address who may call."""
         return self._networks is not None
 
-    def refusal(self, address: str) -> Refused | None:
-        """Why a client at this address may not call, whoever it is."""
+    def judge(self, head: RequestHead, address: str) -> OwnAnswer | Refused | None:
+        """What a call from this address gets before anybody looks whose it is; None where it goes on."""
         why_not = "" if self._networks is None else self._networks.why_not(address)
-        return refusal(403, "This address may not call this service.", cause=why_not) if why_not else None
+        if why_not:
+            return refusal(403, "This address may not call this service.", cause=why_not)
+        if self._cors is None or not (asked := preflight_for(head.method, head.fields)):
+            return None
+        if not self._cors.admits(head.fields):
+            return _OTHER_ORIGIN
+        return OwnAnswer(204, self._cors.preflight(asked, head.fields), whole=True)
+
+    def answers_preflight(self, head: RequestHead) -> bool:
+        """Whether a call is a preflight, of an origin whose pages may call."""
+        asked = self._cors is not None and preflight_for(head.method, head.fields)
+        return bool(asked) and self._cors is not None and self._cors.admits(head.fields)
+
+    def lines_of_refusal(self, head: RequestHead) -> bytes:
+        """What the head of a refusal says besides."""
+        return b"" if self._cors is None else self._cors.lines(head.fields, refused=True)
+
+    def shape(self, head: RequestHead) -> Shape | None:
+        """What becomes of the fields of the answer to this request."""
+        return None if self._cors is None else Shape(NAMES, self._cors.lines(head.fields))
 
 
 def edge_of(route: ConfiguredRoute) -> Edge | None:
     """What a configured route does besides passing calls on; None where that is nothing."""
     networks = Networks(route.allow, route.deny) if route.allow or route.deny else None
-    answer = _answer_of(route)
-    return None if networks is None and answer is None else Edge(networks, answer)
+    cors, answer = _cors_of(route), _answer_of(route)
+    return None if networks is None and cors is None and answer is None else Edge(networks, cors, answer)
+
+
+def _cors_of(route: ConfiguredRoute) -> Cors | None:
+    if (rules := route.cors) is None:
+        return None
+    credential = [field for scheme in route.schemes for field in _CREDENTIALS[scheme]]
+    return Cors(
+        origins=rules.origins,
+        methods=rules.methods,
+        headers=tuple(dict.fromkeys((*credential, *rules.headers))),
+        exposed=rules.expose,
+        credentials=rules.credentials,
+        max_age=int(rules.max_age),
+    )
 
 
 def _answer_of(route: ConfiguredRoute) -> OwnAnswer | None:

@@ -171,7 +171,7 @@ class Exchange:
         if length is not None and length > limit:
             self.fail(too_large(limit))
         elif checked is None and (edge := self.to.terms.edge) is not None and edge.answer is not None:
-            self._answer(edge.answer)
+            self.answer(edge.answer)
         elif length is None or form_to_come or (checked is not None and checked.holds(length)):
             self._go(Phase.HOLDING)
             self._judged_at = monotonic()
@@ -195,13 +195,15 @@ class Exchange:
             self._checked = None
         edge = self.to.terms.edge
         if edge is not None and edge.answer is not None:
-            self._answer(edge.answer)
+            self.answer(edge.answer)
         else:
             self._connect()
 
-    def _answer(self, own: OwnAnswer) -> None:
+    def answer(self, own: OwnAnswer) -> None:
         """Answer as the route does, in the upstream's place."""
         self._client.answer_early(self)
+        if own.whole:
+            self._relay = Relay(self._client, self.head, self.request_id, self._engine.date, own=False)
         head, body = own.to(self.head.method, self.to.target)
         self._relaying().whole(head, body)
         self._answered(head)
@@ -389,7 +391,11 @@ class Exchange:
 
     def _relaying(self) -> Relay:
         if self._relay is None:
-            self._relay = Relay(self._client, self.head, self.request_id, self._engine.date, own=self.to.own)
+            edge = self.to.terms.edge
+            shape = None if edge is None else edge.shape(self.head)
+            self._relay = Relay(
+                self._client, self.head, self.request_id, self._engine.date, own=self.to.own, shape=shape
+            )
         return self._relay
 
     def _read(self, upstream: UpstreamConnection) -> None:

@@ -3,6 +3,7 @@
     head        its bytes were read as a request
     route       one canonical target, held against the routes
     address     in a network from which the route may be called
+    cors        a browser's preflight: of an origin whose pages may call
     credential  one credential, of a scheme that the route takes
     token       known and live, and of the scheme's kind
     signature   signed calls: proof, algorithm, draft, time, stated hash
@@ -33,7 +34,8 @@ Outcome = Literal["passed", "refused", "failed", "not needed", "not reached"]
 
 # fmt: off
 STEPS: Final = (
-    "head", "route", "address", "credential", "token", "signature", "scope", "body", "nonce", "upstream", "answer",
+    "head", "route", "address", "cors", "credential", "token", "signature", "scope", "body", "nonce", "upstream",
+    "answer",
 )
 # fmt: on
 # Where the guard refuses, by the kind of its refusal (`guard.refusing`).
@@ -198,6 +200,8 @@ def _failing(case: Case, dispatcher: Dispatcher) -> str | None:
     if refused.status == 503:  # no database
         return "token" if refused.identity is None else "nonce"
     kind = kind_of(refused)
+    if refused.error == "forbidden_origin":
+        return "cors"
     if kind in STEP_OF_KIND:
         return STEP_OF_KIND[kind]
     return _STEP_OF_STATUS.get(refused.status, "upstream")
@@ -228,9 +232,7 @@ def _outcome(finished: Finished, dispatcher: Dispatcher) -> str:
 
 def _answered_itself(finished: Finished) -> bool:
     """Whether the route gave its own answer."""
-    return (
-        finished.route is not None and not finished.route.upstreams and finished.refused is None and finished.complete
-    )
+    return finished.route is not None and not finished.upstream and finished.refused is None and finished.complete
 
 
 def _cause(finished: Finished, dispatcher: Dispatcher) -> tuple[str | None, str | None]:
@@ -322,6 +324,11 @@ def _at_the_edge(name: str, route: Route, case: Case, dispatcher: Dispatcher) ->
         if edge is None or not edge.looks_at_addresses:
             return Step(name, "not needed", "")
         return Step(name, "passed", f"{case.client if case.finished is None else case.finished.client} may call")
+    preflight = edge is not None and edge.crosses_origins and case.asked is not None and case.asked.preflight
+    if name == "cors":
+        return Step(name, "passed", "the preflight is answered") if preflight else Step(name, "not needed", "")
+    if preflight and name != "answer":
+        return Step(name, "not needed", "")
     if name == "upstream" and edge is not None and edge.answer is not None:
         asked = route.path if case.asked is None else case.asked.path
         return Step(name, "not needed", f"the route {edge.answer.told(case.target or route.forwarded(asked))}")
@@ -382,7 +389,7 @@ def _times(finished: Finished) -> dict[str, float]:
 
 
 def _looks(asked: Asked | None, dispatcher: Dispatcher) -> Iterable[Look]:
-    if asked is None or asked.cut:
+    if asked is None or asked.cut or asked.preflight:  # which belongs to the route of another method
         return ()
     return dispatcher.looked_at(asked.method, asked.host, asked.path)
 

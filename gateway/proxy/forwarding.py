@@ -11,7 +11,7 @@ from gateway.model import format_scope
 from gateway.proxy.answers import reason_of
 from gateway.proxy.dispatch import Destination
 from gateway.proxy.traced import Trace
-from gateway.routing.fields import to_client, to_upstream
+from gateway.routing.fields import Shape, to_client, to_upstream
 
 ANSWER_BEGINS: Final = b"HTTP/1.1 "  # whatever the answer, and whoever gives it
 _NOTHING: Final = frozenset[bytes]()
@@ -145,14 +145,16 @@ def _next_hop(head: RequestHead) -> bytes:
 # -- down ------------------------------------------------------------------------------------------------------------
 
 
-def client_head(response: ResponseHead, request_id: bytes, framing: bytes, date: bytes, *, own: bool) -> bytes:
+def client_head(
+    response: ResponseHead, request_id: bytes, framing: bytes, date: bytes, *, own: bool, shape: Shape | None = None
+) -> bytes:
     """The head of a final answer that the client receives; `framing` are the lines that say where it ends, and whether
     the connection stays. An answer without a Date gets this one (RFC 9110, section 6.6.1)."""
     fields = response.fields
     return b"".join(
         (
             b"HTTP/1.1 %d %b\r\n" % (response.status, response.reason or reason_of(response.status)),
-            to_client(fields, response.connection, own=own),
+            to_client(fields, response.connection, own=own, shape=shape),
             b"" if b"date" in fields else b"Date: %b\r\n" % date,
             framing,
             b"X-Request-Id: %b\r\n\r\n" % request_id,

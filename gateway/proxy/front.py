@@ -13,6 +13,7 @@ from gateway.guard import Allowed, Refused
 from gateway.http1 import End, Malformed, RequestHead, RequestReader
 from gateway.proxy.answers import malformed, prefers_html, refusal, render
 from gateway.proxy.dispatch import Destination, Peer
+from gateway.proxy.edge import OwnAnswer
 from gateway.proxy.engine import Engine
 from gateway.proxy.exchange import Exchange
 from gateway.proxy.finished import Finished
@@ -216,16 +217,17 @@ class Front(Outlet):
         to = engine.dispatcher.destination(head)
         if isinstance(to, Refused):
             return self._refused(head, to, to, complete=complete)
-        if to.terms.edge is not None:
-            barred = to.terms.edge.refusal(engine.dispatcher.client(head, self.peer))
-            if barred is not None:
-                return self._refused(head, to, barred, complete=complete)
-        judged = engine.guard.check(engine.dispatcher.call(head, to))
+        edge = to.terms.edge
+        own = None if edge is None else edge.judge(head, engine.dispatcher.client(head, self.peer))
+        judged = engine.guard.check(engine.dispatcher.call(head, to)) if own is None else own
         if isinstance(judged, Refused):
             return self._refused(head, to, judged, complete=complete)
         self._go(Standing.EXCHANGING)
         exchange = self.exchange = Exchange(engine, self, head, to, complete=complete)
-        exchange.start(judged, body or b"")
+        if isinstance(judged, OwnAnswer):
+            exchange.answer(judged)
+        else:
+            exchange.start(judged, body or b"")
         return exchange.phase is Phase.OVER or not exchange.request_complete
 
     def _refused(self, head: RequestHead, to: Destination | Refused, refused: Refused, *, complete: bool) -> bool:
@@ -238,7 +240,8 @@ class Front(Outlet):
         if not (complete or self._rest_is_small(head)):
             self._keep_alive = False
         engine.log_refusal(refused, self.peer, request_id, head, route)
-        self._answer(refused, head, request_id)
+        edge = None if isinstance(to, Refused) else to.terms.edge
+        self._answer(refused, head, request_id, b"" if edge is None else edge.lines_of_refusal(head))
         self._tell(refused, request_id, head, route)
         self._answered(head, complete=complete)
         return True
@@ -336,14 +339,15 @@ class Front(Outlet):
         self.answer_early(exchange)
         route, allowed = exchange.to.route, exchange.allowed
         self._engine.log_refusal(refused, self.peer, exchange.request_id, head, route, allowed)
-        self._answer(refused, head, exchange.request_id)
+        edge = exchange.to.terms.edge
+        self._answer(refused, head, exchange.request_id, b"" if edge is None else edge.lines_of_refusal(head))
         self.exchange_over(exchange)
 
-    def _answer(self, refused: Refused, head: RequestHead | None, request_id: bytes) -> None:
+    def _answer(self, refused: Refused, head: RequestHead | None, request_id: bytes, lines: bytes = b"") -> None:
         engine = self._engine
         page = engine.refusal_page if head is not None and prefers_html(head) else None
         bodiless = head is not None and head.method == b"HEAD"
-        self.write(render(refused, request_id, engine.date, self.persistence(head), page, bodiless=bodiless))
+        self.write(render(refused, request_id, engine.date, lines + self.persistence(head), page, bodiless=bodiless))
 
     # -- the end of an exchange, and of the connection ------------------------------------------------------------
 

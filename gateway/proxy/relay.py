@@ -5,6 +5,7 @@ from typing import Final, Protocol
 from gateway.http1 import End, RequestHead, ResponseHead
 from gateway.proxy.answers import last_chunk
 from gateway.proxy.forwarding import ANSWER_BEGINS, client_head, interim_head, switching_head
+from gateway.routing.fields import Shape
 
 
 class Recipient(Protocol):
@@ -23,13 +24,32 @@ class Recipient(Protocol):
 class Relay:
     """One answer, the interim ones before it included; `response` is its head once that has come.
 
-    `sent` counts the bytes of the body. Answers of our own pages (`own`) may set our cookies.
+    `sent` counts the bytes of the body. Answers of our own pages (`own`) may set our cookies; `shape` is what the route
+    makes of an answer's fields.
     """
 
-    __slots__ = ("_chunked", "_date", "_own", "_recipient", "_request", "_request_id", "_waiting", "response", "sent")
+    __slots__ = (
+        "_chunked",
+        "_date",
+        "_own",
+        "_recipient",
+        "_request",
+        "_request_id",
+        "_shape",
+        "_waiting",
+        "response",
+        "sent",
+    )
 
     def __init__(
-        self, recipient: Recipient, request: RequestHead, request_id: bytes, date: bytes, *, own: bool
+        self,
+        recipient: Recipient,
+        request: RequestHead,
+        request_id: bytes,
+        date: bytes,
+        *,
+        own: bool,
+        shape: Shape | None = None,
     ) -> None:
         self.response: ResponseHead | None = None
         self.sent = 0
@@ -38,6 +58,7 @@ class Relay:
         self._request_id: Final = request_id
         self._date: Final = date
         self._own: Final = own
+        self._shape: Final = shape
         self._chunked = False
         self._waiting: list[bytes] = []  # to be written
 
@@ -67,7 +88,7 @@ class Relay:
         elif head.stated_length is not None and head.status != 204:
             framing = b"Content-Length: %d\r\n" % head.stated_length
         framing += self._recipient.persistence(self._request, until_close=until_close)
-        return client_head(head, self._request_id, framing, self._date, own=self._own)
+        return client_head(head, self._request_id, framing, self._date, own=self._own, shape=self._shape)
 
     def part(self, data: bytes) -> None:
         """The next part of the body."""

@@ -7,7 +7,7 @@ could take over the issuer's origin, are taken away.
 
 from collections.abc import Callable, Iterable
 from functools import lru_cache
-from typing import Final
+from typing import Final, final
 
 from gateway.http1 import Field, Fields, Names, Selection
 from gateway.model import COOKIE_MARK, OWN_COOKIES
@@ -134,9 +134,26 @@ def to_upstream(fields: Fields, nominated: frozenset[bytes], *, own: bool, but: 
     return fields.cut(_upwards(names, nominated | but | {b"cookie"})) + rewritten
 
 
-def to_client(fields: Fields, nominated: frozenset[bytes], *, own: bool) -> bytes:
-    """A response's end-to-end field lines, as they came. Unless it is `own`, of our pages, what could take those over
-    is cut out."""
+@final
+class Shape:
+    """What an operator makes of a message's fields: those of the names `cut` are cut out, and `lines` put behind."""
+
+    __slots__ = ("cut", "lines")
+
+    def __init__(self, cut: frozenset[bytes], lines: bytes) -> None:
+        self.cut: Final = cut
+        self.lines: Final = lines
+
+
+def to_client(fields: Fields, nominated: frozenset[bytes], *, own: bool, shape: Shape | None = None) -> bytes:
+    """A response's end-to-end field lines, as they came, but for its `shape`. Unless it is `own`, of our pages, what
+    could take those over is cut out."""
+    if shape is not None:
+        return _to_client(fields, nominated | shape.cut, own) + shape.lines
+    return _to_client(fields, nominated, own)
+
+
+def _to_client(fields: Fields, nominated: frozenset[bytes], own: bool) -> bytes:
     names = fields.names
     if own:
         return fields.cut(_kept(_downwards, names, _among(names, nominated)))
