@@ -1,6 +1,6 @@
 """Contradictions between what a route does besides passing calls on, and its other keys."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from gateway.config.addresses import within
@@ -8,7 +8,7 @@ from gateway.config.faults import Draft, Fault, Readable, shown
 from gateway.config.toml import dotted
 from gateway.config.values import split_redirect
 from gateway.routing import cors
-from gateway.routing.shaping import barred_from_answers
+from gateway.routing.shaping import OF_CALLER, barred_from_answers, barred_from_requests, names_in
 
 _BODILESS: Final = (204, 205, 304)  # RFC 9110, sections 6.4.1 and 15.3.6
 
@@ -19,6 +19,8 @@ def conflicts(index: int, route: Readable, draft: Draft) -> Iterator[Fault]:
     yield from _redirect(index, route, draft)
     yield from _respond(index, route)
     yield from _cors(index, route)
+    yield from _headers(index, route, "request_headers", barred_from_requests)
+    yield from _headers(index, route, "response_headers", barred_from_answers)
 
 
 def _leads(index: int, route: Readable) -> Iterator[Fault]:
@@ -89,3 +91,32 @@ def _cors(index: int, route: Readable) -> Iterator[Fault]:
             yield Fault(
                 f"{at}.methods", f"{method} is not among the route's methods; add it there, or leave it out here"
             )
+
+
+def _headers(index: int, route: Readable, key: str, barred: Callable[[str, str], str]) -> Iterator[Fault]:
+    """No field may frame a message, or say something of a caller that is not true."""
+    headers = route.get(key)
+    if headers is None:
+        return
+    seen: dict[str, str] = {}
+    for verb in ("set", "add", "remove"):
+        given = getattr(headers, verb)
+        for name in given:
+            value = given[name] if verb != "remove" else ""
+            at = dotted(("routes", index, key, verb, name))
+            first = seen.setdefault(name.lower(), verb)
+            unknown = [one for one in names_in(value) if one in OF_CALLER]
+            if why := _why_not(key, verb, name, value, barred):
+                yield Fault(at, f"{why}; leave it out")
+            elif key == "response_headers" and route.get("cors") is not None and name.lower().encode() in cors.NAMES:
+                yield Fault(at, "is said by cors; leave it out")
+            elif first != verb or sum(name.lower() == other.lower() for other in given) > 1:
+                yield Fault(at, f"stands in {first} too; name it once")
+            elif unknown and route.get("auth") == "none":
+                yield Fault(at, f'with auth = "none", nobody knows {{{unknown[0]}}}; leave it out')
+
+
+def _why_not(key: str, verb: str, name: str, value: str, barred: Callable[[str, str], str]) -> str:
+    if verb == "remove" and key == "request_headers":
+        return barred_from_requests(name, None)
+    return barred(name, value)

@@ -30,6 +30,7 @@ from gateway.config.values import (
     EnvironmentName,
     FieldName,
     FieldNameOrStar,
+    FieldTemplate,
     FieldValue,
     FileName,
     Grace,
@@ -316,6 +317,19 @@ class Respond(Table):
     model_config = ConfigDict(title='{ status = 503, body = "…", headers = { … = "…" } }')
 
 
+class Headers(Table):
+    """What becomes of the header fields of messages."""
+
+    set: dict[FieldName, FieldTemplate] = {}
+    """Fields that stand in the place of all of their name."""
+    add: dict[FieldName, FieldTemplate] = {}
+    """Fields that stand beside those that came."""
+    remove: Annotated[tuple[FieldName, ...], array(), ONCE] = ()
+    """Fields that are taken out."""
+
+    model_config = ConfigDict(title='{ set = { … = "…" }, add = { … = "…" }, remove = ["…"] }')
+
+
 class Cors(Table):
     """Which pages of other origins may call a route from a browser, and read the answers (the CORS protocol)."""
 
@@ -377,6 +391,11 @@ class Route(Table):
     """Addresses or networks that may not call, also where allow names them."""
     cors: Cors | None = Field(default=None, examples=[{"origins": ["https://app.example.com"]}])
     """Which pages of other origins may call it from a browser, without a route of its own for preflights."""
+    request_headers: Headers | None = Field(default=None, examples=[{"set": {"X-Tenant": "{client_id}"}}])
+    """Fields of what the upstream gets. Values may name who calls: `{subject}`, `{username}`, `{email}`, `{client_id}`,
+    `{scope}`, `{request_id}`, `{address}`; a field that names what is not known is left out."""
+    response_headers: Headers | None = Field(default=None, examples=[{"remove": ["Server"]}])
+    """Fields of what the upstream, or the route itself, answers; refusals have their own."""
     auth: Annotated[
         Annotated[Literal["none"], BeforeValidator(_none), Tag(AS_TEXT)]
         | Annotated[tuple[Scheme, ...], array(minimum=1), ONCE, Tag(AS_ARRAY)],

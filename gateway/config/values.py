@@ -16,6 +16,7 @@ from pydantic_core.core_schema import no_info_before_validator_function
 
 from gateway.config.addresses import LISTEN, ORIGIN, Wanted, canonical_host, is_host, split_listen, split_origin
 from gateway.model import is_scope_token
+from gateway.routing.shaping import NAMED, unknown_names
 
 AuthScheme = Literal["bearer", "mac", "signature"]
 Network = IPv4Network | IPv6Network
@@ -238,6 +239,15 @@ _field_value = _matching(
 )
 
 
+def _template(value: object) -> str:
+    text = _field_value(value)
+    unknown = unknown_names(text)
+    if unknown:
+        known = ", ".join(f"{{{name}}}" for name in NAMED)
+        raise ValueError(f'knows no {unknown[0]}; there are {known}, and "{{{{" and "}}}}" for the braces themselves')
+    return text
+
+
 def _field_name_or_star(value: object) -> str:
     return "*" if value == "*" else _field_name(value)
 
@@ -339,6 +349,7 @@ TrustedNetwork = Annotated[Network, Written(_network, "address or network")]
 URLPath = Annotated[str, Written(_path, "path", _PATH)]
 RedirectTarget = Annotated[str, Written(_redirect_target, "URL or path", _TARGET)]
 FieldName = Annotated[str, Written(_field_name, "header field", _FIELD_NAME)]
+FieldTemplate = Annotated[str, Written(_template, "value")]
 FieldNameOrStar = Annotated[str, Written(_field_name_or_star, 'header field or "*"')]
 CorsOrigin = Annotated[str, Written(_cors_origin, 'origin or "*"')]
 FieldValue = Annotated[str, Written(_field_value, "value", _FIELD_VALUE)]

@@ -4,15 +4,19 @@ Most routes do nothing of it and have no `Edge`: a call on them looks once wheth
 """
 
 import re
+from collections.abc import Mapping
 from typing import Final, final
 
+from gateway.config import Headers
 from gateway.config import Route as ConfiguredRoute
-from gateway.guard import Refused
-from gateway.http1 import Fields, RequestHead, ResponseHead
+from gateway.guard import Allowed, Refused
+from gateway.http1 import Field, Fields, RequestHead, ResponseHead
+from gateway.model import format_scope
 from gateway.proxy.answers import refusal
 from gateway.routing.cors import NAMES, Cors, preflight_for
-from gateway.routing.fields import Shape
+from gateway.routing.fields import Shape, shaped
 from gateway.routing.networks import Networks
+from gateway.routing.shaping import Changes
 
 _NONE: Final = frozenset[bytes]()
 _PLAIN_TEXT: Final = b"Content-Type: text/plain; charset=utf-8\r\n"
@@ -75,12 +79,23 @@ def _escaped(found: re.Match[bytes]) -> bytes:
 class Edge:
     """What one route does besides passing calls on. `answer` is given in the upstream's place to whoever may call."""
 
-    __slots__ = ("_cors", "_networks", "answer")
+    __slots__ = ("_cors", "_downwards", "_networks", "_upwards", "answer", "names_the_call")
 
-    def __init__(self, networks: Networks | None, cors: Cors | None, answer: OwnAnswer | None) -> None:
+    def __init__(
+        self,
+        networks: Networks | None,
+        cors: Cors | None,
+        answer: OwnAnswer | None,
+        upwards: Changes | None,
+        downwards: Changes | None,
+    ) -> None:
         self._networks: Final = networks
         self._cors: Final = cors
+        self._upwards: Final = upwards
+        self._downwards: Final = downwards
         self.answer: Final = answer
+        # whether fields of its messages are made of what is known of the call (`named`)
+        self.names_the_call: Final = any(one is not None and one.named for one in (upwards, downwards))
 
     @property
     def crosses_origins(self) -> bool:
@@ -112,16 +127,51 @@ class Edge:
         """What the head of a refusal says besides."""
         return b"" if self._cors is None else self._cors.lines(head.fields, refused=True)
 
-    def shape(self, head: RequestHead) -> Shape | None:
+    def shape_request(self, known: Mapping[str, str | None]) -> Shape | None:
+        """What becomes of the fields of a request on its way up."""
+        return None if self._upwards is None else self._upwards.shape(known)
+
+    def shape_trailer(self, trailer: tuple[Field, ...]) -> tuple[Field, ...]:
+        """What becomes of a request's trailer section."""
+        return trailer if self._upwards is None else shaped(trailer, Shape(self._upwards.cut, b""))
+
+    def shape_answer(self, head: RequestHead, known: Mapping[str, str | None]) -> Shape | None:
         """What becomes of the fields of the answer to this request."""
-        return None if self._cors is None else Shape(NAMES, self._cors.lines(head.fields))
+        shape = None if self._downwards is None else self._downwards.shape(known)
+        if self._cors is None:
+            return shape
+        lines = self._cors.lines(head.fields)
+        return Shape(NAMES, lines) if shape is None else Shape(NAMES | shape.cut, shape.lines + lines)
+
+
+def named(allowed: Allowed | None, request_id: bytes, address: str) -> dict[str, str | None]:
+    """What fields may name of a call, None where it is not known."""
+    known: dict[str, str | None] = {"request_id": request_id.decode("ascii"), "address": address}
+    if allowed is not None and allowed.subject is not None:
+        known |= {
+            "subject": allowed.subject,
+            "username": allowed.username,
+            "email": allowed.email,
+            "client_id": allowed.client_id,
+            "scope": format_scope(allowed.scopes),
+        }
+    return known
 
 
 def edge_of(route: ConfiguredRoute) -> Edge | None:
     """What a configured route does besides passing calls on; None where that is nothing."""
     networks = Networks(route.allow, route.deny) if route.allow or route.deny else None
     cors, answer = _cors_of(route), _answer_of(route)
-    return None if networks is None and cors is None and answer is None else Edge(networks, cors, answer)
+    upwards, downwards = _changes_of(route.request_headers), _changes_of(route.response_headers)
+    if all(part is None for part in (networks, cors, answer, upwards, downwards)):
+        return None
+    return Edge(networks, cors, answer, upwards, downwards)
+
+
+def _changes_of(headers: Headers | None) -> Changes | None:
+    if headers is None or not (headers.set or headers.add or headers.remove):
+        return None
+    return Changes(headers.set, headers.add, headers.remove)
 
 
 def _cors_of(route: ConfiguredRoute) -> Cors | None:

@@ -16,7 +16,7 @@ and calls back. Which phase may follow which is executed (`proxy.states`).
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from math import inf
 from time import monotonic
 from typing import Any, Final, Protocol, cast
@@ -29,7 +29,7 @@ from gateway.proxy.answers import last_chunk, refusal, too_large, too_slow
 from gateway.proxy.calls import BROKEN, GONE
 from gateway.proxy.checked import CheckedBody
 from gateway.proxy.dispatch import Destination, Peer
-from gateway.proxy.edge import OwnAnswer
+from gateway.proxy.edge import Edge, OwnAnswer, named
 from gateway.proxy.engine import Engine
 from gateway.proxy.finished import Finished
 from gateway.proxy.forwarding import ANSWER_BEGINS, upstream_head
@@ -199,6 +199,13 @@ class Exchange:
         else:
             self._connect()
 
+    def _known(self, edge: Edge) -> Mapping[str, str | None]:
+        """What a route's fields may name of the call."""
+        if not edge.names_the_call:
+            return {}
+        address = self._engine.dispatcher.client(self.head, self._client.peer)
+        return named(self.allowed, self.request_id, address)
+
     def answer(self, own: OwnAnswer) -> None:
         """Answer as the route does, in the upstream's place."""
         self._client.answer_early(self)
@@ -279,7 +286,8 @@ class Exchange:
     def request_end(self, end: End) -> None:
         """The request is complete."""
         self.request_complete = True
-        self._request_trailers = end.trailers
+        edge = self.to.terms.edge
+        self._request_trailers = end.trailers if edge is None else edge.shape_trailer(end.trailers)
         if self._checked is not None:
             self._checked.end()
         elif self.phase is Phase.HOLDING:
@@ -324,7 +332,9 @@ class Exchange:
         arrival = engine.arrival(head, self._client.peer, self.to)
         held, self._held = self._held, b""
         expects = not held  # what is held has been called for
-        data = upstream_head(head, self.to, arrival, self.request_id, self._on_behalf(), self.trace, expects=expects)
+        edge, allowed = self.to.terms.edge, self._on_behalf()
+        shape = None if edge is None else edge.shape_request(self._known(edge))
+        data = upstream_head(head, self.to, arrival, self.request_id, allowed, self.trace, expects=expects, shape=shape)
         if held:
             data += b"%x\r\n%b\r\n" % (len(held), held) if head.length is None else held
         upstream.ask(self, head, data)
@@ -392,7 +402,7 @@ class Exchange:
     def _relaying(self) -> Relay:
         if self._relay is None:
             edge = self.to.terms.edge
-            shape = None if edge is None else edge.shape(self.head)
+            shape = None if edge is None else edge.shape_answer(self.head, self._known(edge))
             self._relay = Relay(
                 self._client, self.head, self.request_id, self._engine.date, own=self.to.own, shape=shape
             )

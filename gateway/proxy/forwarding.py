@@ -34,12 +34,13 @@ def upstream_head(
     trace: Trace | None = None,
     *,
     expects: bool,
+    shape: Shape | None = None,
 ) -> bytes:
     """The head that the upstream receives.
 
     `arrival` are the lines that say how the request reached us, and `allowed` says on whose behalf it is made; `trace`
     is the call's place in one, where traceparent does not pass as it came. With `expects` the upstream is asked whether
-    it wants the body, where the client asks that.
+    it wants the body, where the client asks that. `shape` is what the route makes of the fields.
     """
     route, fields, length = to.route, head.fields, head.length
     but = _NOTHING if to.terms.forward_authorization else _credentials(route.schemes)
@@ -49,7 +50,7 @@ def upstream_head(
         but |= _TRACEPARENT if trace.parent_id else _TRACE
     parts = [
         b"%b %b HTTP/1.1\r\nHost: %b\r\n" % (head.method, to.target, route.upstream_host or to.authority),
-        to_upstream(fields, head.connection, own=to.own, but=but),
+        to_upstream(fields, head.connection, own=to.own, but=but, shape=shape),
         arrival,
         b"X-Request-Id: %b\r\n" % request_id,
     ]
@@ -63,6 +64,8 @@ def upstream_head(
         parts.append(b"Content-Length: %d\r\n" % length)
     if expects and head.expects_continue and length is not None:
         parts.append(b"Expect: 100-continue\r\n")
+    if shape is not None:
+        parts.append(shape.lines)
     if allowed.subject is not None:
         parts.append(_identity(allowed))
     if not _FOR_NEXT_HOP.isdisjoint(fields.names.known):

@@ -5,7 +5,7 @@ from typing import Final, Protocol
 from gateway.http1 import End, RequestHead, ResponseHead
 from gateway.proxy.answers import last_chunk
 from gateway.proxy.forwarding import ANSWER_BEGINS, client_head, interim_head, switching_head
-from gateway.routing.fields import Shape
+from gateway.routing.fields import Shape, shaped
 
 
 class Recipient(Protocol):
@@ -105,7 +105,8 @@ class Relay:
     def end(self, end: End) -> None:
         """The body has ended."""
         if self._chunked:
-            self._waiting.append(last_chunk(end.trailers))
+            trailer = end.trailers if self._shape is None else shaped(end.trailers, self._shape)
+            self._waiting.append(last_chunk(trailer))
         self.flush()
 
     def switch(self, head: ResponseHead) -> None:

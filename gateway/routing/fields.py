@@ -31,7 +31,7 @@ HOP_BY_HOP: Final = frozenset(
 IDENTITY: Final = frozenset((b"x-auth-subject", b"x-auth-client-id", b"x-auth-scope", b"x-auth-token-type"))
 
 # Fields by which a client could speak for a proxy, for us, or for another method or path than the one judged.
-_DECEIVING: Final = IDENTITY | frozenset(
+DECEIVING: Final = IDENTITY | frozenset(
     (
         b"forwarded",
         b"forwarded-for",
@@ -64,14 +64,14 @@ _DECEIVING: Final = IDENTITY | frozenset(
         b"proxy",  # RFC 3875's HTTP_PROXY
     )
 )
-_DECEIVING_PREFIX: Final = b"x-forwarded-"
+DECEIVING_PREFIX: Final = b"x-forwarded-"
 # Some servers make "_" of all else in a variable's name (RFC 3875, section 4.1.18), so that `x.auth.subject` is to them
 # what x-auth-subject is.
 _AS_VARIABLES: Final = bytes(byte if chr(byte).isalnum() and byte < 0x80 else ord("-") for byte in range(256))
 
 # The framing is written anew for the next hop, and Host by the route's rule.
 _REWRITTEN: Final = frozenset((b"content-length", b"host", b"expect"))
-_TO_UPSTREAM_NEVER: Final = HOP_BY_HOP | _DECEIVING | _REWRITTEN
+_TO_UPSTREAM_NEVER: Final = HOP_BY_HOP | DECEIVING | _REWRITTEN
 _TO_CLIENT_NEVER: Final = HOP_BY_HOP | {b"content-length", b"x-request-id"}
 
 # An upstream's answer on the issuer's host must not reach into its pages, nor hear of them: the last three have
@@ -116,24 +116,6 @@ Select = Callable[[Names, frozenset[bytes]], Selection]
 _mentions_ours: Final = cookies.mentioning(_OWN_COOKIES)
 
 
-def to_upstream(fields: Fields, nominated: frozenset[bytes], *, own: bool, but: frozenset[bytes]) -> bytes:
-    """A request's end-to-end field lines, as they came, with what must not pass cut out.
-
-    `nominated` are the names in the Connection field; `own` says that it goes to our own pages, which alone see our
-    cookies; `but` names what else is cut out.
-    """
-    names = fields.names
-    lines = fields.cut(_kept(_upwards, names, _among(names, nominated) | but if nominated else but))
-    if own or b"cookie" not in names.places:
-        return lines
-    values = fields.values(b"cookie")
-    if not any(_MARK_OF_OURS in value for value in values):
-        return lines
-    kept = [cookies.without(value, _OWN_COOKIES) for value in values]
-    rewritten = b"".join(b"Cookie: " + value + b"\r\n" for value in kept if value and b"cookie" not in nominated)
-    return fields.cut(_upwards(names, nominated | but | {b"cookie"})) + rewritten
-
-
 @final
 class Shape:
     """What an operator makes of a message's fields: those of the names `cut` are cut out, and `lines` put behind."""
@@ -143,6 +125,28 @@ class Shape:
     def __init__(self, cut: frozenset[bytes], lines: bytes) -> None:
         self.cut: Final = cut
         self.lines: Final = lines
+
+
+def to_upstream(
+    fields: Fields, nominated: frozenset[bytes], *, own: bool, but: frozenset[bytes], shape: Shape | None = None
+) -> bytes:
+    """A request's end-to-end field lines, as they came, but for its `shape`, with what must not pass cut out.
+
+    `nominated` are the names in the Connection field; `own` says that it goes to our own pages, which alone see our
+    cookies; `but` names what else is cut out.
+    """
+    names = fields.names
+    if shape is not None:  # also what a server may read as one of these names
+        but |= frozenset([name for name in names.known if name.translate(_AS_VARIABLES) in shape.cut])
+    lines = fields.cut(_kept(_upwards, names, _among(names, nominated) | but if nominated else but))
+    if own or b"cookie" not in names.places or b"cookie" in but:
+        return lines
+    values = fields.values(b"cookie")
+    if not any(_MARK_OF_OURS in value for value in values):
+        return lines
+    kept = [cookies.without(value, _OWN_COOKIES) for value in values]
+    rewritten = b"".join(b"Cookie: " + value + b"\r\n" for value in kept if value and b"cookie" not in nominated)
+    return fields.cut(_upwards(names, nominated | but | {b"cookie"})) + rewritten
 
 
 def to_client(fields: Fields, nominated: frozenset[bytes], *, own: bool, shape: Shape | None = None) -> bytes:
@@ -197,7 +201,12 @@ def _kept(select: Select, names: Names, but: frozenset[bytes]) -> Selection:
 def _deceives(name: bytes) -> bool:
     """Whether a server may read the name as that of a field which must not pass."""
     read = name.translate(_AS_VARIABLES)
-    return read in _TO_UPSTREAM_NEVER or read.startswith(_DECEIVING_PREFIX)
+    return read in _TO_UPSTREAM_NEVER or read.startswith(DECEIVING_PREFIX)
+
+
+def shaped(trailer: tuple[Field, ...], shape: Shape) -> tuple[Field, ...]:
+    """A trailer section without what its message's shape cuts out."""
+    return tuple([field for field in trailer if field[0].translate(_AS_VARIABLES) not in shape.cut])
 
 
 def trailers(fields: Iterable[Field]) -> list[tuple[bytes, bytes]]:
@@ -206,6 +215,6 @@ def trailers(fields: Iterable[Field]) -> list[tuple[bytes, bytes]]:
         (name, value)
         for lower, name, value in fields
         if (read := lower.translate(_AS_VARIABLES)) not in _NO_TRAILER
-        and not read.startswith(_DECEIVING_PREFIX)
+        and not read.startswith(DECEIVING_PREFIX)
         and b"_" not in lower
     ]
