@@ -98,7 +98,7 @@ async def test_values_name_who_calls(tmp_path: Path, store: Store) -> None:
     async with rig(tmp_path, store, routes=ROUTES) as made:
         for user, expected in ((ada, "ada"), (None, None)):
             subject = None if user is None else user.subject
-            issued = await store.tokens.issue(client.client_id, subject, frozenset({"notes:read"}), 3600, "bearer")
+            issued = await store.tokens.issue(client.client_id, expected, frozenset({"notes:read"}), 3600, "bearer")
             spoofed = ("Remote-User: root", "X-Mail: root", "X-Who: root", "X-Tenant: root")
             reply = await made.talk(call("/known", f"Authorization: Bearer {issued.access_token}", *spoofed))
             seen = made.upstream.requests[-1]
