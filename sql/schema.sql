@@ -452,6 +452,27 @@ CREATE TABLE public.refresh_tokens (
     CONSTRAINT refresh_tokens_spent_check CHECK (((spent_at IS NULL) = (successor IS NULL)))
 );
 
+CREATE TABLE public.registration_attempts (
+    place text NOT NULL,
+    at timestamp with time zone NOT NULL
+);
+
+CREATE TABLE public.registration_tokens (
+    digest bytea NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    expires_at timestamp with time zone NOT NULL,
+    uses_left integer NOT NULL,
+    CONSTRAINT registration_tokens_uses_left_check CHECK ((uses_left >= 0))
+);
+
+CREATE TABLE public.registrations (
+    client_id text NOT NULL,
+    token_digest bytea,
+    metadata jsonb NOT NULL,
+    idle interval NOT NULL,
+    expires_at timestamp with time zone NOT NULL
+);
+
 CREATE TABLE public.schema_migrations (
     name text NOT NULL,
     checksum text NOT NULL,
@@ -536,6 +557,12 @@ ALTER TABLE ONLY public.pushed_requests
 ALTER TABLE ONLY public.refresh_tokens
     ADD CONSTRAINT refresh_tokens_pkey PRIMARY KEY (digest);
 
+ALTER TABLE ONLY public.registration_tokens
+    ADD CONSTRAINT registration_tokens_pkey PRIMARY KEY (digest);
+
+ALTER TABLE ONLY public.registrations
+    ADD CONSTRAINT registrations_pkey PRIMARY KEY (client_id);
+
 ALTER TABLE ONLY public.schema_migrations
     ADD CONSTRAINT schema_migrations_pkey PRIMARY KEY (name);
 
@@ -607,6 +634,14 @@ CREATE INDEX pushed_requests_client_id ON public.pushed_requests USING btree (cl
 CREATE INDEX pushed_requests_expires_at ON public.pushed_requests USING btree (expires_at);
 
 CREATE INDEX refresh_tokens_expires_at ON public.refresh_tokens USING btree (expires_at);
+
+CREATE INDEX registration_attempts_at ON public.registration_attempts USING btree (at);
+
+CREATE INDEX registration_attempts_place ON public.registration_attempts USING btree (place, at);
+
+CREATE INDEX registration_tokens_expires_at ON public.registration_tokens USING btree (expires_at);
+
+CREATE INDEX registrations_expires_at ON public.registrations USING btree (expires_at);
 
 CREATE INDEX sessions_expires_at ON public.sessions USING btree (expires_at);
 
@@ -684,6 +719,9 @@ ALTER TABLE ONLY public.grants
 
 ALTER TABLE ONLY public.pushed_requests
     ADD CONSTRAINT pushed_requests_client_id_fkey FOREIGN KEY (client_id) REFERENCES public.clients(client_id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.registrations
+    ADD CONSTRAINT registrations_client_id_fkey FOREIGN KEY (client_id) REFERENCES public.clients(client_id) ON DELETE CASCADE;
 
 ALTER TABLE ONLY public.scope_uses
     ADD CONSTRAINT scope_uses_client_id_fkey FOREIGN KEY (client_id) REFERENCES public.clients(client_id) ON DELETE CASCADE;

@@ -28,6 +28,7 @@ _NOUNS: Final = {
     "backup": "Write all that the database knows to a file.",
     "restore": "Bring a backup back, here or in another database.",
     "client": "Register and manage OAuth clients.",
+    "registration": "Let clients register themselves.",
     "user": "Create and manage the people who sign in.",
     "scope": "Define what a token may be good for.",
     "token": "Issue, list, inspect and revoke tokens.",

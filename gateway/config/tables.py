@@ -263,6 +263,18 @@ class Tokens(Table):
     meanwhile passes too."""
 
 
+class Registration(Table):
+    """Clients that register themselves (RFC 7591). People are told that nobody has verified them, and they act only for
+    people who allow it."""
+
+    policy: Literal["closed", "token", "open"] = "closed"
+    """`"closed"`: none; `"token"`: who has a token that `gateway registration create-token` made; `"open"`: anybody, 20
+    an hour from one address."""
+    unused_ttl: Duration = written("30d")
+    """How long a client that registered itself stays after it was last used; counts for those that register from then
+    on."""
+
+
 class Mac(Table):
     """Signed requests (MAC tokens)."""
 
@@ -509,6 +521,7 @@ class Config(Table):
     database: Database = written({})
     keys: Keys = written({})
     tokens: Tokens = written({})
+    registration: Registration = written({})
     mac: Mac = written({})
     scopes: Annotated[dict[ScopeName, Description], STATED] = Field(
         default={}, examples=[{"notes:read": "Read your notes", "notes:write": "Change your notes"}]

@@ -12,8 +12,13 @@ Document = dict[str, object]
 _SECRET_METHODS = ["client_secret_basic", "client_secret_post"]
 
 
-def authorization_server(issuer: str, base: str, scopes: Iterable[str], resources: Iterable[str]) -> Document:
-    """RFC 8414, section 2. `issuer` is given back byte for byte; `base` is the URL that endpoints are under."""
+def authorization_server(
+    issuer: str, base: str, scopes: Iterable[str], resources: Iterable[str], *, registration: bool = False
+) -> Document:
+    """RFC 8414, section 2. `issuer` is given back byte for byte; `base` is the URL that endpoints are under.
+
+    `registration` says whether clients may register themselves.
+    """
     return {
         "issuer": issuer,
         "authorization_endpoint": f"{base}/authorize",
@@ -22,6 +27,7 @@ def authorization_server(issuer: str, base: str, scopes: Iterable[str], resource
         "introspection_endpoint": f"{base}/introspect",
         "pushed_authorization_request_endpoint": f"{base}/par",
         "require_pushed_authorization_requests": False,  # of all clients; some must
+        **({"registration_endpoint": f"{base}/register"} if registration else {}),
         "jwks_uri": f"{issuer.rstrip('/')}/.well-known/jwks.json",
         "scopes_supported": sorted(scopes),
         "response_types_supported": ["code"],

@@ -84,6 +84,32 @@ async def _with_logo(statements: Statements, client_id: str, logo: Logo | None) 
     return client_of(row)
 
 
+async def create_client(statements: Statements, now: datetime, client: NewClient) -> tuple[Client, str | None]:
+    """A new client, and its secret if it is confidential (the only time it is seen)."""
+    client_id, secret = new_identifier("c"), _new_secret() if client.confidential else None
+    hashed = None if secret is None else digest(secret)
+    await statements.row("client_create", client_id=client_id, now=now, secret_digest=hashed, **_columns(client))
+    return await _with_logo(statements, client_id, client.logo), secret
+
+
+async def update_client(statements: Statements, now: datetime, client_id: str, changes: NewClient) -> Client | None:
+    """What the client is from now on, None if unknown."""
+    found = await statements.value(
+        "client_update", client_id=client_id, logo=changes.about.logo, now=now, **_columns(changes)
+    )
+    return None if found is None else await _with_logo(statements, client_id, changes.logo)
+
+
+async def replace_secret(statements: Statements, now: datetime, client_id: str, overlap: float = 0.0) -> str | None:
+    """A new secret; the ones before end after `overlap` seconds. None if there is no such confidential client."""
+    secret = _new_secret()
+    if await statements.value("client_lock", client_id=client_id) is None:
+        return None
+    await statements.row("secrets_retire", client_id=client_id, now=now, overlap=timedelta(seconds=overlap))
+    await statements.row("secret_add", secret_digest=digest(secret), client_id=client_id, now=now)
+    return secret
+
+
 class Clients:
     """Clients by their client_id."""
 
@@ -95,15 +121,9 @@ class Clients:
 
         Raises OperatorError for one that cannot be, such as a first-party client without a secret.
         """
-        client_id, secret = new_identifier("c"), _new_secret() if client.confidential else None
-        hashed = None if secret is None else digest(secret)
         with translate_violations():
             async with self._database.transaction() as statements:
-                await statements.row(
-                    "client_create", client_id=client_id, now=self._now(), secret_digest=hashed, **_columns(client)
-                )
-                made = await _with_logo(statements, client_id, client.logo)
-        return made, secret
+                return await create_client(statements, self._now(), client)
 
     async def all(self) -> list[Client]:
         """Every client, the oldest first."""
@@ -123,13 +143,9 @@ class Clients:
 
         One that becomes public loses its secrets; one that becomes confidential gets its first by `rotate_secret`.
         """
-        kept = changes.about.logo
         with translate_violations():
             async with self._database.transaction() as statements:
-                found = await statements.value(
-                    "client_update", client_id=client_id, logo=kept, now=self._now(), **_columns(changes)
-                )
-                return None if found is None else await _with_logo(statements, client_id, changes.logo)
+                return await update_client(statements, self._now(), client_id, changes)
 
     async def logo(self, name: str) -> bytes | None:
         """The picture that clients have under that name."""
@@ -138,13 +154,8 @@ class Clients:
 
     async def rotate_secret(self, client_id: str, overlap: float = 0.0) -> str | None:
         """A new secret; the ones before end after `overlap` seconds. None if there is no such confidential client."""
-        secret, now = _new_secret(), self._now()
         async with self._database.transaction() as statements:
-            if await statements.value("client_lock", client_id=client_id) is None:
-                return None
-            await statements.row("secrets_retire", client_id=client_id, now=now, overlap=timedelta(seconds=overlap))
-            await statements.row("secret_add", secret_digest=digest(secret), client_id=client_id, now=now)
-        return secret
+            return await replace_secret(statements, self._now(), client_id, overlap)
 
     async def secrets(self, client_id: str) -> list[tuple[datetime, datetime | None]]:
         """Since when and until when (None: no end) each secret of a client counts; the one without an end first."""

@@ -33,6 +33,7 @@ from gateway.store.migrations import require_current, require_server
 from gateway.store.nonces import MOST, Nonces
 from gateway.store.poolers import require_settings
 from gateway.store.pushed import PushedRequests
+from gateway.store.registrations import Registrations
 from gateway.store.scopes import Scopes
 from gateway.store.sessions import Sessions
 from gateway.store.tally import Tally
@@ -68,6 +69,7 @@ class Store:
         self.sessions: Final = Sessions(database, clock)
         self.guesses: Final = Guesses(self._tally, keyring)
         self.clients: Final = Clients(database, clock, self._tally)
+        self.registrations: Final = Registrations(database, clock)
         self.scopes: Final = Scopes(database, clock)
         self.flows: Final = Flows(database, clock, keyring)
         self.pushed: Final = PushedRequests(database, clock, keyring)

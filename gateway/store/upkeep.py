@@ -9,6 +9,7 @@ from gateway.store.changes import CHANGES_KEPT
 from gateway.store.clock import LEAP, Clock
 from gateway.store.database import ACT_DEADLINE, Database, Statements
 from gateway.store.guesses import WAIT
+from gateway.store.registrations import REGISTRATIONS_COUNTED
 
 _SWEEP_LOCK: Final = 0x73776570  # the advisory lock's key: "swep"
 _EXPIRED: Final = (
@@ -22,9 +23,12 @@ _EXPIRED: Final = (
     "sweep_grants",
     "sweep_secrets",
     "sweep_token_nonces",
+    "sweep_registrations",
+    "sweep_registration_tokens",
 )
 _KEPT: Final = {
     "sweep_attempts": timedelta(seconds=WAIT),
+    "sweep_registration_attempts": REGISTRATIONS_COUNTED,
     "sweep_strays": EVENTS_KEPT,
     "sweep_changes": CHANGES_KEPT,
 }

@@ -1,6 +1,7 @@
 """One place where every refusal becomes an answer, and where a request is turned away before any handler.
 
-for programs   token, revoke, introspect, par, metadata     JSON (RFC 6749, section 5.2), CORS `*`
+for programs   token, revoke, introspect, par,              JSON (RFC 6749, section 5.2), CORS `*`
+               register, the metadata
 for people     authorize, login, logout, account            a page, or JSON where that is preferred; never CORS
 neither        no such path                                 what the request prefers
 """
@@ -38,11 +39,13 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 WELL_KNOWN: Final = "/.well-known/"
 _API: Final = frozenset({"token", "revoke", "introspect", "par"})
+REGISTER: Final = "register"  # with a client's identifier behind it, where it is managed
 _PAGES: Final = frozenset({"authorize", "login", "logout", "account"})
 _NO_STORE: Final = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 _ERRORS: Final = {403: "access_denied", 413: "invalid_request", 500: "server_error", 503: "temporarily_unavailable"}
 _EXPIRED: Final = "Nothing was changed. Try again; if this keeps happening, allow cookies for this site."
 _RETRY_AFTER: Final = 1  # seconds; the database is back or it is not
+_RETRIES: Final = {429: 3600, 503: _RETRY_AFTER}
 _FAULT: Final = "this is a bug in the gateway, and the request was answered 500: report it with this line"
 _REQUEST: Final = "ask the client's developer to correct the request: the cause says what is wrong with it"
 _MENDS: Final = {  # by status or error code, for the operator
@@ -54,6 +57,10 @@ _MENDS: Final = {  # by status or error code, for the operator
     "invalid_client": "correct the client's secret: `gateway client rotate-secret ID` makes a new one; "
     "`gateway client show ID` says whether the client exists",
     "invalid_grant": "have the client start over: it sends the person to authorize again",
+    "invalid_token": "`gateway registration create-token` makes an initial access token; a client manages what it "
+    "registered by the registration access token that it got then",
+    "invalid_client_metadata": "have the client's developer correct what it registers: the cause says what is wrong",
+    "invalid_redirect_uri": "have the client's developer correct the redirect URIs that it registers",
     "invalid_scope": "`gateway client show ID` says what it may ask for, `client update ID --scope …` changes it",
     "invalid_target": "have the client ask for a resource that is a route of this gateway (RFC 8707)",
     "unauthorized_client": "`gateway client update ID --grant-type …` says what the client may use",
@@ -91,7 +98,7 @@ async def every_answer(request: web.Request, handler: Handler) -> web.StreamResp
 
 def is_for_programs(request: web.Request) -> bool:
     """Programs of any origin may call these paths: no page is shown there, and no cookie counts."""
-    if endpoint_of(request) in _API:
+    if endpoint_of(request) in _API or page_of(request) == REGISTER:
         return True
     return request.path.startswith(WELL_KNOWN) and request.path != CHANGE_PASSWORD
 
@@ -196,10 +203,19 @@ def _oauth(request: web.Request, error: OAuthError) -> web.Response:
         return _page(request, error.status, error.description)
     headers = dict[str, str]()
     if error.status == 401:
-        headers["WWW-Authenticate"] = f'Basic realm="{plane_of(request).issuer}", charset="UTF-8"'
-    if error.status == 503:
-        headers["Retry-After"] = str(_RETRY_AFTER)
+        headers["WWW-Authenticate"] = _challenge(request, error)
+    if error.status in _RETRIES:
+        headers["Retry-After"] = str(_RETRIES[error.status])
     return json(error.body() | {"request_id": request_id_of(request)}, status=error.status, headers=headers)
+
+
+def _challenge(request: web.Request, error: OAuthError) -> str:
+    """The challenge of an endpoint: registration asks for a token, all others for a client's secret."""
+    realm = plane_of(request).issuer
+    if page_of(request) != REGISTER:
+        return f'Basic realm="{realm}", charset="UTF-8"'
+    code = f', error="{error.error}"' if "Authorization" in request.headers else ""  # RFC 6750, section 3.1
+    return f'Bearer realm="{realm}"{code}'
 
 
 def _plain(request: web.Request, status: int, headers: dict[str, str] | None = None) -> web.Response:

@@ -11,7 +11,17 @@ from gateway.model import CHANGE_PASSWORD
 from gateway.oauth import client_metadata
 from gateway.oauth.authorize import Progress
 from gateway.store import Store
-from gateway.web import account, answers, arrival, endpoints, flow, new_password, pages, signed_in_browsers
+from gateway.web import (
+    account,
+    answers,
+    arrival,
+    endpoints,
+    flow,
+    new_password,
+    pages,
+    registration,
+    signed_in_browsers,
+)
 from gateway.web.plane import PLANE, build, plane_of
 
 _LARGEST_BODY: Final = 64 * 1024
@@ -52,6 +62,15 @@ def create_app(settings: Settings, store: Store) -> web.Application:
         _add(app, f"{prefix}/{path}", GET=shown, POST=posted)
     for path, endpoint in _ENDPOINTS.items():
         _add(app, f"{prefix}/{path}", POST=endpoint)
+    if settings.config.registration.policy != "closed":
+        _add(app, f"{prefix}/register", POST=registration.register)
+    _add(
+        app,
+        f"{prefix}/register/{{client_id}}",
+        GET=registration.read,
+        PUT=registration.update,
+        DELETE=registration.delete,
+    )
     for path, document in _DOCUMENTS.items():
         _add(app, f"{answers.WELL_KNOWN}{path}", GET=document)
     _add(app, CHANGE_PASSWORD, GET=account.change_password)

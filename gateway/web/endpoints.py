@@ -60,7 +60,13 @@ async def authorization_server(request: web.Request) -> web.Response:
     """RFC 8414, and the same document at OpenID Connect Discovery's address."""
     plane = plane_of(request)
     base = plane.settings.config.server.origin + plane.prefix
-    document = metadata.authorization_server(plane.issuer, base, await plane.scopes(), plane.resources)
+    document = metadata.authorization_server(
+        plane.issuer,
+        base,
+        await plane.scopes(),
+        plane.resources,
+        registration=plane.settings.config.registration.policy != "closed",
+    )
     return _document(document)
 
 

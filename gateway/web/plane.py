@@ -38,6 +38,7 @@ class Plane:
     branding: Branding
     passwords: PasswordChecks
     authentications: Turns  # of clients
+    registrations: Turns
     routes: tuple[Route, ...]  # those that need a credential
     resources: frozenset[str]
     refusals: Refusals
@@ -102,6 +103,7 @@ def build(settings: Settings, store: Store) -> Plane:
         branding=Branding.load(settings),
         passwords=PasswordChecks(),
         authentications=Turns(_AUTHENTICATIONS),
+        registrations=Turns(1),
         routes=routes,
         resources=frozenset(route.resource for route in routes),
         refusals=Refusals(observe.get_logger("gateway.web")),

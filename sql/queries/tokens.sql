@@ -67,6 +67,11 @@ with person as (
 ), refreshing as (
     insert into refresh_tokens (digest, family_id, salt, issued_at, expires_at)
     select $successor, $family_id, $salt, $now, $refresh_expires_at from access where $successor::bytea is not null
+), used as (
+    update registrations
+    set expires_at = greatest($now::timestamptz + idle, $access_expires_at, $refresh_expires_at) + interval '1 day'
+    where client_id = $client_id and exists (select from access)
+        and expires_at < greatest($now::timestamptz + idle, $access_expires_at, $refresh_expires_at)
 ), recorded as (
     insert into events (at, kind, subject, client_id, detail, request_id, address, actor, proof)
     select $now, 'token.issued', subject, client_id,

@@ -122,3 +122,42 @@ with gone as (
     returning 1
 )
 select count(*) from gone;
+
+-- name: sweep_registrations
+-- Clients that registered themselves and were not used for as long as was said then. What was issued to them expired
+-- before: whoever issues it lengthens this.
+with gone as (
+    delete from clients where client_id = any (array(
+        select client_id from registrations
+        where expires_at <= least($now, now()) order by expires_at limit $batch for update skip locked
+    ))
+    returning client_id, name
+), recorded as (
+    insert into events (at, kind, client_id, detail, request_id, address, actor, proof)
+    select $now, 'client.expired', client_id, jsonb_build_object('name', name),
+        $request_id, $address, $actor, $proof::bytea from gone
+)
+select count(*) from gone;
+
+-- name: sweep_registration_tokens
+-- Initial access tokens that expired, or that no use is left of.
+with gone as (
+    delete from registration_tokens where digest = any (array(
+        select digest from registration_tokens
+        where expires_at <= least($now, now()) order by expires_at limit $batch for update skip locked
+    ))
+    returning 1
+)
+select count(*) from gone;
+
+-- name: sweep_registration_attempts
+-- Registrations that no limit counts any more, and those that a clock which was ahead dated.
+with gone as (
+    delete from registration_attempts where ctid = any (array(
+        select ctid from registration_attempts
+        where at <= least($now, now()) - $kept::interval or at > now() + interval '1 minute'
+        order by at limit $batch for update skip locked
+    ))
+    returning 1
+)
+select count(*) from gone;

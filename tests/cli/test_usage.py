@@ -13,8 +13,8 @@ from gateway.cli import root
 from tests.serving import ROOT
 
 EVERY = (
-    "demo, serve, reload, explain, routes, doctor, check-config, key, migrate, backup, restore, client, user, scope, "
-    "token, grant, session, events, report, mac, signature"
+    "demo, serve, reload, explain, routes, doctor, check-config, key, migrate, backup, restore, client, registration, "
+    "user, scope, token, grant, session, events, report, mac, signature"
 )
 GRANTS = "'authorization_code', 'refresh_token', 'client_credentials'"
 CREATE = ("client", "create", "--name", "An app")

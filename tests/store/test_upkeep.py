@@ -3,14 +3,19 @@
 import os
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 from structlog.testing import capture_logs
 
+from gateway.crypto import random_text
+from gateway.model import Client
 from gateway.oauth.grants import ClientCredentialsGrant
 from gateway.store import Clock, Store
 from gateway.store.database import Statements, connect
+from gateway.store.records import NewClient
+from gateway.store.registrations import Registered
 from gateway.store.upkeep import _EXPIRED, _KEPT
 from tests.store.rig import MovableClock, Rig, aged, count, counted, everything, fetch, outcome
 
@@ -70,6 +75,55 @@ async def test_sweep_keeps_what_people_granted(rig: Rig, store: Store, database:
     assert len(await store.grants.of(rig.user.subject)) == 1
 
 
+async def registered(store: Store, idle: float = 60) -> Registered:
+    """A client that registered itself."""
+    new = NewClient(
+        name="Registered",
+        confidential=False,
+        redirect_uris=("https://client.example/cb",),
+        grant_types=frozenset({"authorization_code", "refresh_token"}),
+        scopes=frozenset({"read", "write"}),
+        token_type="bearer",
+        mac_drafts=("01",),
+        mac_algorithm="hmac-sha-256",
+        verified=False,
+    )
+    made = await store.registrations.add(new, {}, idle=idle, place="192.0.2.7", initial_token=None)
+    assert isinstance(made, Registered)
+    return made
+
+
+async def signed_in(rig: Rig, client: Client) -> Rig:
+    """The rig's person in a browser of today, with another client."""
+    session = await rig.store.sessions.start(rig.user.subject, token := random_text(), 3600)
+    assert session is not None
+    return replace(rig, client=client, session_id=session.session_id, session_token=token)
+
+
+async def test_client_that_registered_itself_goes_when_it_was_not_used(rig: Rig, store: Store, database: str) -> None:
+    unused, used = await registered(store, 10 * DAY), await registered(store, 10 * DAY)
+    await aged(database, 9 * DAY)
+    await (await signed_in(rig, used.client)).tokens()
+    await aged(database, 2 * DAY)
+    await swept(store)
+    left = {client.client_id for client in await store.clients.all()}
+    assert left == {rig.client.client_id, used.client.client_id}
+    (event,) = await fetch(database, "select client_id from events where kind = 'client.expired'")
+    assert event["client_id"] == unused.client.client_id
+
+
+async def test_client_whose_refresh_token_lives_is_used_however_long_ago(rig: Rig, store: Store, database: str) -> None:
+    client = (await registered(store, DAY)).client
+    tokens = await (await signed_in(rig, client)).tokens()
+    await aged(database, 5 * DAY)
+    await swept(store)
+    assert await store.clients.find(client.client_id) is not None
+    await replace(rig, client=client).refresh(tokens.refresh_token)
+    await aged(database, 100 * DAY)
+    await swept(store)
+    assert await store.clients.find(client.client_id) is None
+
+
 async def full(rig: Rig, database: str) -> None:
     """A row of every kind that expires."""
     store = rig.store
@@ -83,6 +137,8 @@ async def full(rig: Rig, database: str) -> None:
     await counted(store)
     await store.clients.rotate_secret(rig.client.client_id, overlap=60)
     await store.nonces.spend_untimed([(os.urandom(16), store.now() + timedelta(minutes=1))])
+    await registered(store)
+    await store.registrations.create_token(60, 1)
     other = await Rig.build(store, username=f"friend-of-{rig.user.username}")
     await other.code()
     await store.grants.withdraw(other.user.subject, other.client.client_id)
@@ -107,7 +163,7 @@ async def test_no_statement_of_the_sweep_believes_a_clock_that_is_ahead(rig: Rig
     await full(rig, database)
     before, ahead = await everything(database), store.now() + timedelta(days=1000)
     connection = await connect(database, "gateway-test")
-    statements = Statements(connection)
+    statements = Statements(connection, store.recorder)
     for name in _EXPIRED:
         assert await statements.value(name, now=ahead, batch=1000) == 0, name
     for name, kept in _KEPT.items():

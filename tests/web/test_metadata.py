@@ -127,7 +127,7 @@ async def test_pages_are_open_to_no_other_site(browser: Browser, path: str) -> N
         assert not [name for name in answer.headers if name.startswith("Access-Control")]
 
 
-@pytest.mark.parametrize("name", ["device_authorization", "device", "register", "userinfo", "nothing", ""])
+@pytest.mark.parametrize("name", ["device_authorization", "device", "userinfo", "nothing", ""])
 async def test_what_is_not_built_is_not_there(browser: Browser, name: str) -> None:
     answer = await browser.get(f"/oauth2/{name}")
     assert (answer.status, answer.json["error"]) == (404, "not_found")
