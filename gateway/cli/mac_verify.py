@@ -181,8 +181,10 @@ def _addresses(asked: Asked, settings: Settings | None) -> list[tuple[str, str]]
         known.append((host, number) if host and number.isdecimal() else (name, port))
     if settings is not None:
         server = settings.config.server
-        listening = server.listen.rpartition(":")
-        known += [(server.host, str(server.port)), (listening[0], listening[2])]
+        known.append((server.host, str(server.port)))
+        if not isinstance(server.address, str):
+            host, _, number = server.listen.rpartition(":")
+            known.append((host, number))
         known += [(host, str(server.port)) for route in settings.config.routes for host in route.hosts]
     return known
 

@@ -1,5 +1,6 @@
 """Addresses as the configuration writes them, and what they consist of."""
 
+import os
 import re
 from ipaddress import IPv4Address, IPv6Address
 
@@ -7,6 +8,11 @@ _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _HOST_NAME = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(?:\.{_LABEL})*")
 LISTEN = re.compile(r"(\[[^\[\]]*\]|[^:\[\]]+):([0-9]{1,5})")
 ORIGIN = re.compile(r"(https?)://(\[[^\[\]]*\]|[^:/?#@\[\]]+)(?::([0-9]{1,5}))?/?")
+
+
+UNIX_UPSTREAM = re.compile(r"http\+unix://(/[^\0]+)")
+UNIX_LISTENER = re.compile(r"unix:(/[^\0]+)")
+_LONGEST_SOCKET = 107  # bytes of a unix socket's path (unix(7): sun_path)
 
 
 class Wanted(ValueError):
@@ -52,3 +58,13 @@ def split_origin(text: str) -> tuple[str, str, int]:
 def within(path: str, folder: str) -> bool:
     """Whether a path is another one or below it, by whole segments."""
     return folder in ("/", path) or path.startswith(f"{folder}/")
+
+
+def socket_path(text: str, form: re.Pattern[str]) -> str | None:
+    """The path in the address of a unix socket, written in that form; None for another address."""
+    found = form.fullmatch(text)
+    if found is None:
+        return None
+    if len(os.fsencode(found[1])) > _LONGEST_SOCKET:
+        raise Wanted(f"the path of a unix socket has at most {_LONGEST_SOCKET} bytes")
+    return found[1]

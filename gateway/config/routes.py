@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from gateway.config.addresses import split_origin
+from gateway.config.addresses import UNIX_UPSTREAM, socket_path, split_origin
 from gateway.config.tables import Config, Route, Server
 from gateway.routing import Origin
 from gateway.routing import Route as CompiledRoute
@@ -41,6 +41,8 @@ def _compiled(route: Route, host: str | None, server: Server) -> CompiledRoute:
 
 
 def _upstream(text: str) -> Origin:
+    if (path := socket_path(text, UNIX_UPSTREAM)) is not None:
+        return Origin("", 0, path=path)
     scheme, host, port = split_origin(text)
     return Origin(host.strip("[]"), port, tls=scheme == "https")
 

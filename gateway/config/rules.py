@@ -6,7 +6,15 @@ from itertools import product
 from typing import Final
 
 from gateway.config import edge_rules
-from gateway.config.addresses import canonical_host, split_listen, split_origin, within
+from gateway.config.addresses import (
+    UNIX_LISTENER,
+    UNIX_UPSTREAM,
+    canonical_host,
+    socket_path,
+    split_listen,
+    split_origin,
+    within,
+)
 from gateway.config.faults import Draft, Fault, Readable, shown
 from gateway.config.tables import Config, scopes_of
 from gateway.config.toml import dotted
@@ -54,7 +62,9 @@ def warnings(config: Config) -> Iterator[str]:
         yield "server.public_url: is http, so passwords and tokens travel in the clear; use https"
     if server.host in _UNSPECIFIED:
         yield f"server.public_url: {server.host} is an address to listen on, not one to call; name the host to call"
-    for network in server.trusted_proxies:
+    if server.trusts_socket and not isinstance(server.address, str):
+        yield 'server.trusted_proxies: "unix:" has no effect, as server.listen is no unix socket; leave it out'
+    for network in server.trusted_networks:
         if network.prefixlen == 0:
             yield f"server.trusted_proxies: {network} lets everybody claim any address; name the proxies"
     yield from _circles(config)
@@ -66,15 +76,22 @@ def warnings(config: Config) -> Iterator[str]:
 
 def _circles(config: Config) -> Iterator[str]:
     """An upstream that is this gateway."""
-    host, port = config.server.address
+    ours = config.server.address
     for index, route in enumerate(config.routes):
         for number, upstream in enumerate(route.upstreams):
-            _, other, other_port = split_origin(upstream)
-            if port == other_port and _overlap(host, other.strip("[]")):
+            if _leads_to(upstream, ours):
                 yield (
                     f"routes[{index}].upstreams[{number}]: {upstream} leads back to server.listen = "
                     f"{config.server.listen}, so calls may go round in circles; name the API's own address"
                 )
+
+
+def _leads_to(upstream: str, ours: tuple[str, int] | str) -> bool:
+    path = socket_path(upstream, UNIX_UPSTREAM)
+    if path is not None or isinstance(ours, str):
+        return path == ours
+    _, host, port = split_origin(upstream)
+    return port == ours[1] and _overlap(ours[0], host.strip("[]"))
 
 
 def _unused(config: Config) -> Iterator[str]:
@@ -98,7 +115,7 @@ def _is_loopback(host: str) -> bool:
 
 def _listeners(draft: Draft) -> Iterator[Fault]:
     public, admin = draft.get("server", "listen"), draft.get("admin", "listen")
-    if public is None or admin is None:
+    if public is None or admin is None or socket_path(public, UNIX_LISTENER) is not None:
         return
     (host, port), (other, other_port) = split_listen(public), split_listen(admin)
     if port == other_port != 0 and _overlap(host, other):

@@ -13,12 +13,13 @@ from typing import Annotated, Any, Final, Literal, cast
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from gateway.config import database_url
-from gateway.config.addresses import Wanted, split_listen, split_origin
+from gateway.config.addresses import UNIX_LISTENER, Wanted, socket_path, split_listen, split_origin
 from gateway.config.values import (
     AUTH_SCHEMES,
     FIXED,
     ONCE,
     STATED,
+    TRUSTED_SOCKET,
     Authority,
     AuthScheme,
     BodyText,
@@ -41,17 +42,22 @@ from gateway.config.values import (
     Method,
     MethodOrStar,
     Name,
+    Network,
     OriginURL,
     PreflightAge,
+    PublicAddress,
     RedirectTarget,
     RouteName,
     Scheme,
     ScopeName,
     Size,
     Skew,
+    SocketMode,
     Staleness,
     SuchAs,
     TrustedNetwork,
+    TrustedProxy,
+    UpstreamURL,
     URLPath,
     UserName,
     Written,
@@ -136,16 +142,20 @@ def credentials_folder() -> Path | None:
 class Server(Table):
     """The public listener, and the names by which people and programs reach it."""
 
-    listen: Annotated[ListenAddress, FIXED] = "127.0.0.1:8080"
-    """The public listener; `"0.0.0.0:8080"` or `"[::]:8080"` for all addresses."""
+    listen: Annotated[PublicAddress, FIXED] = "127.0.0.1:8080"
+    """The public listener; `"0.0.0.0:8080"` or `"[::]:8080"` for all addresses, `"unix:/run/gateway/public.sock"` for a
+    unix socket."""
+    socket_mode: Annotated[SocketMode, FIXED] = "0660"
+    """Who may connect to a unix socket, as for chmod: its owner is whom the workers run as."""
     public_url: Annotated[OriginURL, SuchAs('"https://api.example.com"')] = Field(examples=["http://127.0.0.1:8080"])
     """The origin that clients use: issuer, links, and the host and port that MAC signatures cover."""
     workers: Annotated[int, Field(ge=1, le=256)] = 2
     """How many processes share the listener; one for each core is a good start."""
     authorization_workers: Annotated[int, Field(ge=1, le=256)] | None = Field(default=None, examples=[1])
     """How many more show the pages and issue tokens; one for every four workers unless stated."""
-    trusted_proxies: Annotated[tuple[TrustedNetwork, ...], array(), ONCE] = ()
-    """Addresses or networks of the proxies in front, such as `"10.0.0.0/8"`. Who the client is, is read from
+    trusted_proxies: Annotated[tuple[TrustedProxy, ...], array(), ONCE] = ()
+    """Addresses or networks of the proxies in front, such as `"10.0.0.0/8"`, or `"unix:"` for who comes by the unix
+    socket. Who the client is, is read from
     X-Forwarded-For from the right, up to the first address that is none of these; X-Forwarded-Proto is theirs to say
     too."""
     oauth_prefix: URLPath = "/oauth2"
@@ -180,9 +190,24 @@ class Server(Table):
         return split_origin(self.public_url)[0] == "https"
 
     @property
-    def address(self) -> tuple[str, int]:
-        """Host, without brackets, and port to listen on."""
-        return split_listen(self.listen)
+    def address(self) -> tuple[str, int] | str:
+        """Host, without brackets, and port to listen on; or the path of a unix socket."""
+        return socket_path(self.listen, UNIX_LISTENER) or split_listen(self.listen)
+
+    @property
+    def mode(self) -> int:
+        """The permissions of a unix socket."""
+        return int(self.socket_mode, 8)
+
+    @property
+    def trusted_networks(self) -> tuple[Network, ...]:
+        """The networks of the proxies in front."""
+        return tuple(one for one in self.trusted_proxies if not isinstance(one, str))
+
+    @property
+    def trusts_socket(self) -> bool:
+        """Whether who comes by the unix socket is a proxy in front."""
+        return TRUSTED_SOCKET in self.trusted_proxies
 
 
 class Admin(Table):
@@ -376,10 +401,11 @@ class Route(Table):
     (RFC 8707). A host of its own keeps scripts of the upstream out of the sign-in pages' origin."""
     methods: Annotated[tuple[Method, ...], array(), ONCE] = ()
     """The methods that it answers; empty for any. HEAD is a method of its own here."""
-    upstreams: Annotated[tuple[OriginURL, ...], array(), STATED] = Field(
+    upstreams: Annotated[tuple[UpstreamURL, ...], array(), STATED] = Field(
         default=(), examples=[["http://127.0.0.1:9000"]]
     )
-    """The servers that it leads to: required, except where the route answers by itself (`redirect`, `respond`)."""
+    """The servers that it leads to, `"http+unix:///run/app.sock"` for a unix socket: required, except where the route
+    answers by itself (`redirect`, `respond`)."""
     upstream_host: Authority | None = Field(default=None, examples=["notes.internal"])
     """The Host that the upstream gets instead of the client's."""
     strip_prefix: Annotated[URLPath | None, STATED] = Field(default=None, examples=["/api"])

@@ -14,7 +14,18 @@ from pydantic import AfterValidator, BeforeValidator, Field, GetCoreSchemaHandle
 from pydantic_core import CoreSchema
 from pydantic_core.core_schema import no_info_before_validator_function
 
-from gateway.config.addresses import LISTEN, ORIGIN, Wanted, canonical_host, is_host, split_listen, split_origin
+from gateway.config.addresses import (
+    LISTEN,
+    ORIGIN,
+    UNIX_LISTENER,
+    UNIX_UPSTREAM,
+    Wanted,
+    canonical_host,
+    is_host,
+    socket_path,
+    split_listen,
+    split_origin,
+)
 from gateway.model import is_scope_token
 from gateway.routing.shaping import NAMED, unknown_names
 
@@ -40,6 +51,8 @@ _USER_NAME = re.compile(r"(?:[A-Za-z_][A-Za-z0-9_.-]{0,31}\$?)?")
 # A redirect's target: an origin, a path, or both.
 _TARGET = re.compile(r"(https?://[^/?#]+)?(/[^?#]*)?")
 _WHERE_TO: Final = 'must be where to: "https://HOST[:PORT][/PATH]", or "/PATH" at the same host, without a query'
+TRUSTED_SOCKET: Final = "unix:"
+_SOCKET_MODE = re.compile(r"0?[0-7]{3}")
 _CORS_ORIGIN = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(\[[^\[\]]*\]|[^:/?#@\[\]]+)(?::([0-9]{1,5}))?")
 _PORTS: Final = {"http": 80, "https": 443}
 _FIELD_NAME = re.compile(r"[A-Za-z0-9-]{1,64}")  # by no other character, so that no two names read alike to an upstream
@@ -104,9 +117,34 @@ def _listen(value: object) -> str:
     return text
 
 
+def _public_address(value: object) -> str:
+    text = _text(value, 'must be HOST:PORT such as "127.0.0.1:8080", or "unix:/PATH"')
+    if socket_path(text, UNIX_LISTENER) is None:
+        if text.startswith("unix:"):
+            raise Wanted('must be "unix:/PATH", the whole path of a socket')
+        split_listen(text)
+    return text
+
+
+def _trusted_proxy(value: object) -> Network | str:
+    return TRUSTED_SOCKET if value == TRUSTED_SOCKET else _network(value)
+
+
+_socket_mode = _matching(_SOCKET_MODE, 'must be a mode as for chmod, such as "0660"')
+
+
 def _origin(value: object) -> str:
     text = _text(value, 'must be text such as "https://api.example.com"')
     split_origin(text)
+    return text
+
+
+def _upstream(value: object) -> str:
+    text = _text(value, 'must be text such as "http://127.0.0.1:9000"')
+    if socket_path(text, UNIX_UPSTREAM) is None:
+        if text.startswith("http+unix:"):
+            raise Wanted('must be "http+unix:///PATH", the whole path of a socket')
+        split_origin(text)
     return text
 
 
@@ -342,10 +380,19 @@ PreflightAge = Annotated[float, _lifetime("0s", "1d")]
 Staleness = Annotated[float, _lifetime("0s", "1d")]
 Size = Annotated[int, Written(_size, "size", _SIZE)]
 ListenAddress = Annotated[str, Written(_listen, "HOST:PORT", LISTEN)]
+PublicAddress = Annotated[
+    str, Written(_public_address, "HOST:PORT or unix:/PATH", re.compile(f"{LISTEN.pattern}|unix:/.+"))
+]
+SocketMode = Annotated[str, Written(_socket_mode, "mode", _SOCKET_MODE)]
 OriginURL = Annotated[str, Written(_origin, "http[s]://HOST[:PORT]", ORIGIN)]
+UpstreamURL = Annotated[
+    str,
+    Written(_upstream, "http[s]://HOST[:PORT] or http+unix:///PATH", re.compile(f"{ORIGIN.pattern}|http\\+unix:///.+")),
+]
 HostName = Annotated[str, Written(_host_name, "host name")]
 Authority = Annotated[str, Written(_authority, "HOST[:PORT]", _AUTHORITY)]
 TrustedNetwork = Annotated[Network, Written(_network, "address or network")]
+TrustedProxy = Annotated[Network | Literal["unix:"], Written(_trusted_proxy, 'address, network or "unix:"')]
 URLPath = Annotated[str, Written(_path, "path", _PATH)]
 RedirectTarget = Annotated[str, Written(_redirect_target, "URL or path", _TARGET)]
 FieldName = Annotated[str, Written(_field_name, "header field", _FIELD_NAME)]

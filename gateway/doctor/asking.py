@@ -59,9 +59,11 @@ class Answer:
     certificate: Mapping[str, Any] | None
 
 
-def ask(
-    place: tuple[str, int], target: str, fields: Mapping[str, str], *, tls: str = "", method: str = "GET"
-) -> Answer:
+Place = tuple[str, int] | str
+"""A host and a port, or the path of a unix socket."""
+
+
+def ask(place: Place, target: str, fields: Mapping[str, str], *, tls: str = "", method: str = "GET") -> Answer:
     """Ask what listens at `place`, by TLS where `tls` names it. Raises NoAnswer."""
     try:
         answer = _ask(place, target, fields, tls, method)
@@ -74,10 +76,10 @@ def ask(
     return answer
 
 
-def _ask(place: tuple[str, int], target: str, fields: Mapping[str, str], tls: str, method: str) -> Answer:
+def _ask(place: Place, target: str, fields: Mapping[str, str], tls: str, method: str) -> Answer:
     try:
-        with socket.create_connection(place, PATIENCE) as plain:
-            ours = str(plain.getsockname()[0])
+        with _connection(place) as plain:
+            ours = "" if isinstance(place, str) else str(plain.getsockname()[0])
             if not tls:
                 return _exchange(plain, ours, None, method, target, fields)
             with ssl.create_default_context().wrap_socket(plain, server_hostname=tls) as secured:
@@ -89,7 +91,7 @@ def _ask(place: tuple[str, int], target: str, fields: Mapping[str, str], tls: st
         raise NoAnswer(*((Obstacle.PLAIN,) if plain_http else (Obstacle.HANDSHAKE, exc.reason))) from exc
     except socket.gaierror as exc:
         raise NoAnswer(Obstacle.NAME, exc.strerror) from exc
-    except ConnectionRefusedError as exc:
+    except (ConnectionRefusedError, FileNotFoundError) as exc:
         raise NoAnswer(Obstacle.REFUSED) from exc
     except TimeoutError as exc:
         raise NoAnswer(Obstacle.SLOW) from exc
@@ -99,6 +101,19 @@ def _ask(place: tuple[str, int], target: str, fields: Mapping[str, str], tls: st
         raise NoAnswer(Obstacle.NOT_HTTP) from exc
     except OSError as exc:
         raise NoAnswer(Obstacle.UNREACHABLE, exc.strerror) from exc
+
+
+def _connection(place: Place) -> socket.socket:
+    if not isinstance(place, str):
+        return socket.create_connection(place, PATIENCE)
+    sock = socket.socket(socket.AF_UNIX)
+    try:
+        sock.settimeout(PATIENCE)
+        sock.connect(place)
+    except OSError:
+        sock.close()
+        raise
+    return sock
 
 
 def _exchange(
@@ -144,11 +159,11 @@ def _ended_in_time(sock: socket.socket) -> Iterator[None]:
         timer.cancel()
 
 
-def _speaks_tls(place: tuple[str, int]) -> bool:
+def _speaks_tls(place: Place) -> bool:
     """Whether a handshake succeeds there, whoever it is."""
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    with suppress(OSError), socket.create_connection(place, PATIENCE) as plain, context.wrap_socket(plain):
+    with suppress(OSError), _connection(place) as plain, context.wrap_socket(plain):
         return True
     return False
 

@@ -16,7 +16,7 @@ from gateway.doctor.finding import FAULT, WARNING, Finding
 from gateway.errors import OperatorError
 from gateway.supervisor.connections import authorization_workers
 from gateway.supervisor.control import find_gateway
-from gateway.supervisor.listening import listen
+from gateway.supervisor.listening import leave, listen
 
 _FILES_FAULT, _FILES_WARNING = 1024, 4096
 _ACCESS_MIB, _AUTHORIZATION_MIB = 63, 73  # docs/operation.md
@@ -84,15 +84,16 @@ def _admin(settings: Settings) -> Iterator[Finding]:
 
 def _free_listeners(settings: Settings) -> Iterator[Finding]:
     """Nothing serves: could it listen?"""
-    config = settings.config
+    config, server = settings.config, settings.config.server
     for key, address in (("server.listen", config.server.address), ("admin.listen", config.admin.address)):
         try:
-            [sock] = listen({key: address})
+            [sock] = listen({key: address}, server.mode)
         except OperatorError as exc:
             place, _, said = str(exc).partition(": ")[2].rpartition(": ")
             yield Finding.of(f"{place}: {said}", "the gateway cannot start", about=key)
         else:
             sock.close()
+            leave(address)
 
 
 def _health(settings: Settings, serving: Serving) -> Iterator[Finding]:
@@ -119,9 +120,10 @@ def _health(settings: Settings, serving: Serving) -> Iterator[Finding]:
 
 def _public_listener(settings: Settings) -> Iterator[Finding]:
     server = settings.config.server
-    host, port = server.address
+    address = server.address
+    place = address if isinstance(address, str) else (_reachable(address[0]), address[1])
     try:
-        ask((_reachable(host), port), "/.well-known/oauth-authorization-server", {"Host": server.host})
+        ask(place, "/.well-known/oauth-authorization-server", {"Host": server.host})
     except NoAnswer as exc:
         yield Finding(
             "server.listen",

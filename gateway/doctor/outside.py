@@ -169,7 +169,7 @@ def _address(front: _Front, answer: Answer, came_by: list[str]) -> Iterator[Find
             "have it add the client's own: `proxy_set_header X-Forwarded-For $remote_addr` (nginx); where no proxy "
             f"stands there, take {peer} out",
         )
-    elif not is_trusted(ip, server.trusted_proxies) and (server.secure or not _is_same(peer, answer.ours)):
+    elif not is_trusted(ip, server.trusted_networks) and (server.secure or not _is_same(peer, answer.ours)):
         yield Finding(
             "server.trusted_proxies",
             f"the proxy in front, {peer}, is not among them",

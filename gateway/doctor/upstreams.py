@@ -27,6 +27,10 @@ _MENDS: Final = {
     Obstacle.CLOSED: "see its log; it may speak another protocol, or let in other addresses only",
     Obstacle.NOT_HTTP: "name the port where it speaks HTTP/1.1",
 }
+_MENDS_AT_PATH: Final = {
+    Obstacle.REFUSED: "start it, or correct the path",
+    Obstacle.UNREACHABLE: "let the user that the workers run as open the socket and pass through its folders",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +54,8 @@ def findings(settings: Settings, apart: dict[str, float]) -> Iterator[Finding]:
     with ThreadPoolExecutor(_AT_ONCE) as threads:
         for upstream, answer in zip(found, threads.map(_asked, found), strict=True):
             if isinstance(answer, NoAnswer):
-                yield Finding(upstream.about, f"{upstream.origin}: {answer}", _REFUSED_WHY, _MENDS[answer.obstacle])
+                mends = _MENDS if upstream.origin.path is None else _MENDS | _MENDS_AT_PATH
+                yield Finding(upstream.about, f"{upstream.origin}: {answer}", _REFUSED_WHY, mends[answer.obstacle])
                 continue
             if answer.apart is not None:
                 apart[str(upstream.origin)] = answer.apart
@@ -62,7 +67,7 @@ def _upstreams(settings: Settings) -> Iterator[_Upstream]:
     numbers = {route.name: index for index, route in enumerate(settings.config.routes)}
     for route in compile_routes(settings.config):
         for number, origin in enumerate(route.upstreams):
-            if origin not in seen and origin.path is None:
+            if origin not in seen:
                 seen.add(origin)
                 host = route.upstream_host or route.host or settings.config.server.host.encode()
                 about = f"routes[{numbers[route.name]}].upstreams[{number}] (route {route.name})"
@@ -74,7 +79,7 @@ def _asked(upstream: _Upstream) -> Answer | NoAnswer:
     origin = upstream.origin
     try:
         return ask(
-            (origin.host, origin.port),
+            (origin.host, origin.port) if origin.path is None else origin.path,
             upstream.path,
             {"Host": upstream.host, "User-Agent": "gateway-doctor", "Accept": "*/*"},
             tls=origin.host if origin.tls else "",

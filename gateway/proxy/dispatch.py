@@ -16,6 +16,7 @@ from gateway.routing import Look, NoRoute, Origin, Route, RouteTable, Target, Ta
 from gateway.routing.cors import preflight_for
 from gateway.routing.forwarded import hops, is_trusted, parse_address
 
+SOCKET: Final = "unix"  # in an address's place, where a connection came by a unix socket
 METADATA: Final = RESOURCE_METADATA.encode()  # RFC 9728: also asked for on a route's own host
 _METADATA_OF_ISSUER: Final = tuple(path.encode() for path in ISSUER_METADATA)
 # At the pages' own host alone: a site behind another one may have passwords of its own.
@@ -85,7 +86,8 @@ class Dispatcher:
         self._signed_host = server.host
         self.scheme: Final = b"https" if server.secure else b"http"
         self._public_authority = server.origin.partition("://")[2].encode()
-        self._trusted = server.trusted_proxies
+        self._trusted = server.trusted_networks
+        self._trusts_socket = server.trusts_socket
         prefix = server.oauth_prefix.encode()
         self._own = {
             path: _authorization_route(path, authorization_socket, host)
@@ -101,9 +103,9 @@ class Dispatcher:
         self._table = RouteTable((*routes, *self._own.values()))
 
     def peer(self, address: str) -> Peer:
-        """The peer at an address; one that is not an IP address (a unix socket's) is never trusted."""
+        """The peer at an address; one that is not an IP address is a unix socket's."""
         ip = parse_address(address.partition("%")[0])
-        return Peer(address, False) if ip is None else Peer(str(ip), is_trusted(ip, self._trusted))
+        return Peer(address, self._trusts_socket) if ip is None else Peer(str(ip), is_trusted(ip, self._trusted))
 
     def client(self, head: RequestHead, peer: Peer) -> str:
         """The address of the client that a request is of, whichever trusted proxies brought it."""
@@ -113,7 +115,8 @@ class Dispatcher:
         """The addresses that a request came by: the client's first, the peer's last."""
         if not peer.trusted:
             return (peer.address,)
-        return (*hops(head.fields.values(b"x-forwarded-for"), self._trusted), peer.address)
+        told = hops(head.fields.values(b"x-forwarded-for"), self._trusted)
+        return told if told and peer.address == SOCKET else (*told, peer.address)
 
     def destination(self, head: RequestHead) -> Destination | Refused:
         """Where a request goes, or why nowhere."""

@@ -12,7 +12,7 @@ from typing import Final, Protocol, cast
 from gateway.guard import Allowed, Refused
 from gateway.http1 import End, Malformed, RequestHead, RequestReader
 from gateway.proxy.answers import malformed, prefers_html, refusal, render
-from gateway.proxy.dispatch import Destination, Peer
+from gateway.proxy.dispatch import SOCKET, Destination, Peer
 from gateway.proxy.edge import OwnAnswer
 from gateway.proxy.engine import Engine
 from gateway.proxy.exchange import Exchange
@@ -84,7 +84,7 @@ class Front(Outlet):
         self._transport = cast("asyncio.Transport", transport)
         self._transport.set_write_buffer_limits(high=engine.limits.buffer)
         name = transport.get_extra_info("peername")
-        self.peer = engine.dispatcher.peer(str(name[0]) if isinstance(name, tuple) else "unix")
+        self.peer = engine.dispatcher.peer(str(name[0]) if isinstance(name, tuple) else SOCKET)
         self._deadline = engine.clock + (engine.limits.newcomer if engine.draining else engine.limits.head)
         self._registry.add(self)
 

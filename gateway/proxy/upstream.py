@@ -238,7 +238,9 @@ class Pool:
     def __init__(self, origin: Origin, limits: Limits, received: memoryview) -> None:
         self.origin = origin
         self._limits = limits
-        self._most = limits.upstream_connections if origin.path is None else limits.plane_connections
+        self._most = (
+            limits.plane_connections if origin.path is not None and origin.host else limits.upstream_connections
+        )
         self._loop = asyncio.get_running_loop()
         self.received = received
         self._idle: list[UpstreamConnection] = []

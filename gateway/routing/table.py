@@ -11,7 +11,8 @@ from gateway.routing.target import TargetError, has_slashes_of_its_own, is_plain
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where an upstream listens: a TCP address, with TLS or without, or a unix socket at `path`."""
+    """Where an upstream listens: a TCP address, with TLS or without, or a unix socket at `path`; that of the
+    authorization plane has a host too."""
 
     host: str
     port: int
@@ -20,7 +21,9 @@ class Origin:
 
     def __str__(self) -> str:
         """What the operator knows it by."""
-        return self.path or f"{self.host}:{self.port}"
+        if self.path is not None:
+            return self.path if self.host else f"unix:{self.path}"
+        return f"{self.host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)

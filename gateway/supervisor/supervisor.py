@@ -25,7 +25,7 @@ from typing import Final, cast
 from aiohttp import web
 
 from gateway import observe
-from gateway.config import Admin, Config, Settings
+from gateway.config import Admin, Settings
 from gateway.crypto import Keyring
 from gateway.errors import OperatorError, StoreUnavailable
 from gateway.figures import CONFIGURED_AT, RELOAD_REFUSED, RELOADS, WORKERS
@@ -40,7 +40,7 @@ from gateway.supervisor.embedded import Server
 from gateway.supervisor.folder import private_folder
 from gateway.supervisor.generation import Generation, first_of
 from gateway.supervisor.keys import with_master_key
-from gateway.supervisor.listening import listen
+from gateway.supervisor.listening import leave, listen
 from gateway.supervisor.metrics import Counts
 from gateway.supervisor.reload import changes, require_reloadable
 from gateway.supervisor.shadow import Found, Shadow, ShadowOutcome
@@ -118,8 +118,9 @@ class _Supervisor:
 
     async def _serve(self, on_ready: Callable[[], None] | None) -> None:
         config = self._settings.config
-        listener, admin = self._listeners or _listen(config)
+        listener, admin = self._listeners or _listen(self._settings)
         async with AsyncExitStack() as stack:
+            stack.callback(leave, config.server.address)
             stack.callback(listener.close)
             self._handover = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             for end in self._handover:
@@ -431,21 +432,31 @@ class _Supervisor:
         return False
 
 
-def _listen(config: Config) -> tuple[socket.socket, socket.socket]:
+def _listen(settings: Settings) -> tuple[socket.socket, socket.socket]:
     """The public and the admin listener; the public one may have been opened before us. Raises OperatorError."""
-    public = handed_over()
+    public, config = handed_over(), settings.config
+    server = config.server
     if public is None:
-        listener, admin = listen({"server.listen": config.server.address, "admin.listen": config.admin.address})
+        owner = worker_user(settings.data_dir, server.user) if isinstance(server.address, str) else None
+        addresses = {"server.listen": server.address, "admin.listen": config.admin.address}
+        listener, admin = listen(addresses, server.mode, owner)
         return listener, admin
-    if public.getsockname()[1] != config.server.address[1]:
+    if not _is_at(public, server.address):
         log.warning(
             "the service manager's socket counts, not server.listen",
             listen=place_of(public),
             configured=config.server.listen,
-            mend="write the same port in the socket unit and under [server]",
+            mend="write the same port or path in the socket unit and under [server]",
         )
     (admin,) = listen({"admin.listen": config.admin.address})
     return public, admin
+
+
+def _is_at(sock: socket.socket, address: tuple[str, int] | str) -> bool:
+    """Whether a socket listens at the port, or the path, of an address."""
+    if sock.family == socket.AF_UNIX or isinstance(address, str):
+        return bool(sock.getsockname() == address)
+    return bool(sock.getsockname()[1] == address[1])
 
 
 @asynccontextmanager

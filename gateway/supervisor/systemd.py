@@ -2,7 +2,8 @@
 
     sd_notify(3)             READY, RELOADING and STOPPING, with a line of status for `systemctl status`
     sd_watchdog_enabled(3)   a sign of life while the supervisor's loop turns; workers that hang it replaces by itself
-    sd_listen_fds(3)         the public listener, opened before us, which stays open while we restart
+    sd_listen_fds(3)         the public listener, of TCP or a unix socket, opened before us, which stays open while we
+                             restart
 
 Without a service manager all of this does nothing. Its variables are taken out of the environment, so that no child
 takes what was said for its own.
@@ -18,6 +19,7 @@ from typing import Final, Self
 from gateway.errors import OperatorError
 
 _FIRST: Final = 3  # SD_LISTEN_FDS_START
+_FAMILIES: Final = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
 _SIGNS: Final = 3  # of life within the watchdog's time, so that a late one is not the end
 
 
@@ -67,7 +69,7 @@ class Manager:
 def handed_over() -> socket.socket | None:
     """The listening socket that a service manager opened for us, if it did.
 
-    Raises OperatorError where it handed over anything but one TCP socket that listens.
+    Raises OperatorError where it handed over anything but one stream socket that listens.
     """
     count, for_us = os.environ.pop("LISTEN_FDS", ""), os.environ.pop("LISTEN_PID", "") == str(os.getpid())
     os.environ.pop("LISTEN_FDNAMES", None)
@@ -83,11 +85,11 @@ def handed_over() -> socket.socket | None:
         listens = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
     except OSError as exc:
         raise OperatorError(f"server.listen: the socket that was handed over is none ({exc.strerror})") from exc
-    if not listens or sock.type != socket.SOCK_STREAM or sock.family not in (socket.AF_INET, socket.AF_INET6):
+    if not listens or sock.type != socket.SOCK_STREAM or sock.family not in _FAMILIES:
         sock.detach()
         raise OperatorError(
-            "server.listen: the socket that was handed over is no TCP socket that listens; write ListenStream= with a "
-            "port in the socket unit, and Accept=no"
+            "server.listen: the socket that was handed over is no stream socket that listens; write ListenStream= with "
+            "a port or a path in the socket unit, and Accept=no"
         )
     os.set_inheritable(_FIRST, False)
     sock.setblocking(False)
@@ -95,6 +97,8 @@ def handed_over() -> socket.socket | None:
 
 
 def place_of(sock: socket.socket) -> str:
-    """Where a TCP socket listens, written as in the configuration."""
+    """Where a socket listens, written as in the configuration."""
+    if sock.family == socket.AF_UNIX:
+        return f"unix:{sock.getsockname()}"
     host, port = sock.getsockname()[:2]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

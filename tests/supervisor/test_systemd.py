@@ -116,21 +116,35 @@ async def test_manager_hears_of_start_life_reload_and_end_and_its_socket_outlive
         manager.close()
 
 
-@pytest.mark.parametrize("wrong", ["two sockets", "one that does not listen", "a unix socket"])
+@pytest.mark.parametrize("wrong", ["two sockets", "one that does not listen", "a datagram socket"])
 async def test_a_socket_that_cannot_be_the_public_listener_is_refused_with_the_mend(
     tmp_path: Path, database: str, listener: socket.socket, wrong: str
 ) -> None:
     path, _, _ = write_config(tmp_path, tmp_path / "data", dsn=database)
-    with socket.socket(socket.AF_UNIX if wrong == "a unix socket" else socket.AF_INET) as other:
-        if wrong == "a unix socket":
-            other.bind(str(tmp_path / "unix"))
-            other.listen()
+    kind = socket.SOCK_DGRAM if wrong == "a datagram socket" else socket.SOCK_STREAM
+    with socket.socket(socket.AF_INET, kind) as other:
         handed = listener if wrong == "two sockets" else other
         async with managed(path, handed, count=2 if wrong == "two sockets" else 1) as process:
             _, err = await process.communicate()
     assert process.returncode == 1
     assert b"server.listen: " in err
     assert b"ListenStream=" in err
+
+
+async def test_a_unix_socket_can_be_handed_over(tmp_path: Path) -> None:
+    takes = "from gateway.supervisor.systemd import handed_over, place_of; print(place_of(handed_over()))"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "public"))
+        listener.listen()
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", _HANDS_OVER, str(listener.fileno()), sys.executable, "-c", takes),
+            pass_fds=(listener.fileno(),),
+            stdout=asyncio.subprocess.PIPE,
+            env={**os.environ, "LISTEN_FDS": "1"},
+            cwd=ROOT,
+        )
+        out, _ = await process.communicate()
+    assert out.decode() == f"unix:{tmp_path}/public\n"
 
 
 def test_a_credential_goes_before_the_file_beside_the_configuration(
