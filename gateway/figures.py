@@ -153,6 +153,13 @@ TOKEN_LOOKUPS: Final = Figure(
     "Tokens that calls came with: held in the cache, asked of the database, or invented (refused without a query).",
     "found",
 )
+REPLICA_LOOKUPS: Final = Figure(
+    "counter",
+    "gateway_replica_lookups",
+    "Tokens that a replica was asked for: living, unknown there (so that the primary was asked), or unanswered, as by "
+    "one that is behind.",
+    "outcome",
+)
 TOKENS_HELD: Final = Figure("gauge", "gateway_tokens_held", "Tokens in the cache, each worker's counted.")
 TOKENS_HELD_BYTES: Final = Figure("gauge", "gateway_tokens_held_bytes", "Bytes that tokens in the cache take.")
 CHANGE_LOG_AGE: Final = Figure(

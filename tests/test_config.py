@@ -217,6 +217,7 @@ _NOTES = (
     [
         ('[server]\npublic_url = "http://api.example.com"', "travel in the clear"),
         (MINIMAL + '[database]\nurl = "postgresql://a:b@h/d"', "password in plain text"),
+        (MINIMAL + '[database]\nreplicas = ["postgresql://a:b@h/d"]', "database.replicas[0]: contains a password"),
         (
             MINIMAL + '[[routes]]\nname = "r"\npath = "/"\nauth = "none"\nupstreams = ["http://127.0.0.1:1"]',
             "shares the host api.example.com",

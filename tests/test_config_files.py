@@ -191,11 +191,30 @@ def test_database_url_that_cannot_be_used_is_a_fault(
     assert "confidential" not in faults["database.url"]
 
 
+def test_databases_of_a_list_are_read_by_reference_and_stand_there_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TEST_REPLICA", "postgresql://ada:confidential@a/gateway")
+    monkeypatch.setenv("TEST_NO_REPLICA", "mysql://root:confidential@db")
+    reference, other = '{ env = "TEST_REPLICA" }', '{ env = "TEST_NO_REPLICA" }'
+    path = tmp_path / "config.toml"
+    path.write_text(f'{MINIMAL}[database]\nreplicas = [{reference}, "postgresql://b/gateway"]\n')
+    settings = config.load(path)
+    assert settings.replicas == ("postgresql://ada:confidential@a/gateway", "postgresql://b/gateway")
+    assert "confidential" not in repr(settings)
+    faults = _load(tmp_path, f'{MINIMAL}[database]\nreplicas = [{reference}, {other}, {reference}, {{ env = "NO" }}]\n')
+    assert faults.keys() == {"database.replicas[1]", "database.replicas[2]", "database.replicas[3]"}
+    assert "is the same as database.replicas[0]" in faults["database.replicas[2]"]
+    assert "confidential" not in str(faults)
+
+
 @pytest.mark.parametrize(
     "text",
     [
         '[database]\nurl = "mysql://root:confidential@db"\n',
         '[database]\nurl = ["confidential"]\n',
+        '[database]\nreplicas = ["mysql://root:confidential@db"]\n',
+        '[database]\nreplicas = "postgresql://root:confidential@db/d"\n',
         '[keys]\nmaster = "confidential"\n',
         '[keys]\nmaster = { value = "confidential" }\n',
         '[keys]\nmaster = ["confidential"]\n',

@@ -9,7 +9,7 @@ import re
 import shlex
 import stat
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -44,7 +44,8 @@ def load(path: Path, *, again: bool = False) -> Settings:
     names = RouteNames(tables)
     if config is None or faults:
         raise ConfigError([*map(names.named, faults)])
-    return Settings(config, path, found.database_url, found.keyring, tuple(map(names.within, warnings(config))))
+    advice = tuple(map(names.within, warnings(config)))
+    return Settings(config, path, found.database_url, found.keyring, advice, tuple(found.replicas))
 
 
 def parse(tables: Mapping[str, Any]) -> Config:
@@ -62,7 +63,8 @@ def resolve(config: Config, path: Path) -> Settings:
     found = _Found.by(Draft.whole(config), path.parent)
     if found.faults:
         raise ConfigError(found.faults)
-    return Settings(config, path, found.database_url, found.keyring, tuple(warnings(config)))
+    advice = tuple(warnings(config))
+    return Settings(config, path, found.database_url, found.keyring, advice, tuple(found.replicas))
 
 
 def _with_key_beside_data(tables: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -116,12 +118,14 @@ class _Found:
     faults: list[Fault]
     database_url: str | None = None
     keyring: Keyring | None = None
+    replicas: list[str] = field(default_factory=list)
 
     @classmethod
     def by(cls, draft: Draft, base: Path, *, again: bool = False) -> "_Found":
         found = cls(base, again, [])
         url = draft.get("database", "url") or "embedded"
-        found.database_url = None if url == "embedded" else found._url(url)
+        found.database_url = None if url == "embedded" else found._url("database.url", url)
+        found.replicas = found._urls("replicas", draft)
         found.keyring = found._keys(draft, embedded=url == "embedded")
         for key in ("logo", "stylesheet"):
             if (name := draft.get("branding", key)) is not None and (
@@ -130,16 +134,28 @@ class _Found:
                 found.faults.append(Fault(f"branding.{key}", fault))
         return found
 
-    def _url(self, url: str | SecretReference) -> str | None:
+    def _urls(self, key: str, draft: Draft) -> list[str]:
+        """The addresses of several databases. Each may stand there once."""
+        found: dict[str, str] = {}
+        for number, url in enumerate(draft.get("database", key) or ()):
+            path = f"database.{key}[{number}]"
+            value = self._url(path, url)
+            if value is not None and value in found:
+                self.faults.append(Fault(path, f"is the same as {found[value]}; leave one of them out"))
+            elif value is not None:
+                found[value] = path
+        return list(found)
+
+    def _url(self, path: str, url: str | SecretReference) -> str | None:
         if isinstance(url, str):  # validated with the tables, but for the files
             value, place = url, ""
         else:
-            secret = self._secret("database.url", url, "put postgresql://USER@HOST/DATABASE there")
+            secret = self._secret(path, url, "put postgresql://USER@HOST/DATABASE there")
             if secret is None:
                 return None
             value, place = secret, f"the address in {_place(url, self.base)} cannot be used: "
         if (fault := _fault_of(value) or _absent_file(value)) is not None:
-            self.faults.append(Fault("database.url", place + fault))
+            self.faults.append(Fault(path, place + fault))
         return value
 
     def _keys(self, draft: Draft, *, embedded: bool) -> Keyring | None:

@@ -16,7 +16,7 @@ from gateway.config.addresses import (
     within,
 )
 from gateway.config.faults import Draft, Fault, Readable, shown
-from gateway.config.tables import Config, scopes_of
+from gateway.config.tables import Config, has_password, scopes_of
 from gateway.config.toml import dotted
 from gateway.model import CHANGE_PASSWORD, ISSUER_METADATA, RESOURCE_METADATA
 
@@ -69,9 +69,12 @@ def warnings(config: Config) -> Iterator[str]:
             yield f"server.trusted_proxies: {network} lets everybody claim any address; name the proxies"
     yield from _circles(config)
     yield from _unused(config)
-    url = config.database.url
-    if isinstance(url, str) and ":" in url.partition("://")[2].rpartition("@")[0]:
-        yield 'database.url: contains a password in plain text; name a place for it, { file = "…" } or { env = "…" }'
+    for key, url in config.database.addresses.items():
+        if has_password(url):
+            yield (
+                f"database.{key}: contains a password in plain text; name a place for it, "
+                '{ file = "…" } or { env = "…" }'
+            )
 
 
 def _circles(config: Config) -> Iterator[str]:

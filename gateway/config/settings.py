@@ -19,6 +19,7 @@ class Settings:
     database_url: str | None = field(repr=False)  # None: the embedded database
     keyring: Keyring | None
     warnings: tuple[str, ...]
+    replicas: tuple[str, ...] = field(default=(), repr=False)
 
     @property
     def base(self) -> Path:

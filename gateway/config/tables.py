@@ -236,6 +236,21 @@ def _plain_database_url(value: object) -> object:
     return value
 
 
+def _replica_url(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    if not value.startswith(database_url.SCHEMES):
+        raise ValueError('must be "postgresql://USER@HOST/DATABASE"')  # may hold a password
+    if (fault := database_url.fault_of(value)) is not None:
+        raise ValueError(fault)
+    return value
+
+
+def has_password(address: str | SecretReference) -> bool:
+    """Whether the address of a database holds a password itself."""
+    return isinstance(address, str) and ":" in address.partition("://")[2].rpartition("@")[0]
+
+
 class Database(Table):
     """Where everything is stored."""
 
@@ -251,6 +266,25 @@ class Database(Table):
     `"postgresql:///DATABASE?host=/run/postgresql"`."""
     data_dir: Annotated[FileName, FIXED] = "gateway-data"
     """The folder of the embedded database."""
+    replicas: Annotated[
+        tuple[
+            Annotated[
+                Annotated[str, Written(_replica_url, '"postgresql://…"'), Tag(AS_TEXT)]
+                | Annotated[SecretReference, Tag(AS_TABLE)],
+                _by_shape('must be "postgresql://…" or a reference'),
+            ],
+            ...,
+        ],
+        array(),
+        Field(repr=False),
+    ] = ()
+    """Standbys of the database that are asked for tokens first, such as `["postgresql://USER@HOST/DATABASE"]`, by the
+    role of url. One that is away or behind is passed over; only the primary calls a token unknown or dead."""
+
+    @property
+    def addresses(self) -> dict[str, str | SecretReference]:
+        """All the addresses of databases, by key."""
+        return {"url": self.url} | {f"replicas[{number}]": url for number, url in enumerate(self.replicas)}
 
     @property
     def embedded(self) -> bool:

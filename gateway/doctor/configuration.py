@@ -7,6 +7,7 @@ from typing import Final
 
 from gateway.config import ConfigError, Settings
 from gateway.config.barred import name_of
+from gateway.config.tables import has_password
 from gateway.doctor.finding import WARNING, Finding
 from gateway.errors import OperatorError
 from gateway.supervisor.users import worker_user
@@ -61,13 +62,12 @@ def _writable(path: Path) -> Iterator[Finding]:
 
 
 def _open_password(settings: Settings) -> Iterator[Finding]:
-    url = settings.config.database.url
-    if not isinstance(url, str) or "@" not in url or ":" not in url.partition("://")[2].rpartition("@")[0]:
-        return
     mode = stat.S_IMODE(settings.path.stat().st_mode)
-    if mode & stat.S_IROTH:
+    for key, url in settings.config.database.addresses.items():
+        if not (mode & stat.S_IROTH and has_password(url)):
+            continue
         yield Finding(
-            "database.url",
+            f"database.{key}",
             f"the password stands in {settings.path}, which everybody on this machine may read (mode {mode:04o})",
             "whoever has it can read and change all that the gateway knows",
             f'chmod o-r {settings.path}, and better name a place for the address: {{ file = "…" }} or {{ env = "…" }}',

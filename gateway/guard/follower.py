@@ -54,6 +54,7 @@ async def _follow_one_connection(store: Store, ledger: Ledger, *, lost: bool) ->
                 ledger.forget(reading.server)
                 store.access_tokens.renew()
             ledger.apply(reading.changes)
+            ledger.newest = reading.newest
             ledger.renew(sent_at)
             if lost:
                 lost = False

@@ -52,7 +52,7 @@ from gateway.guard.ledger import Ledger
 from gateway.guard.nonces import Nonces, Outcome, Spending
 from gateway.guard.refusing import Refusing, no_answer
 from gateway.guard.schemes import Bearer, MacScheme, Presented, Scheme, SignatureScheme
-from gateway.guard.tokens import Known, Tokens
+from gateway.guard.tokens import Known, Tokens, Untold
 from gateway.guard.uses import Used
 from gateway.guard.verdict import PUBLIC, Allowed, BodyAwaited, Call, Fault, Refused, Verdict
 from gateway.model import Identity
@@ -178,10 +178,15 @@ class Guard:
             TOKEN_LOOKUPS.add(1.0, "invented")
             return self._refusal(call, Fault(presented.scheme.unproven, "invented token"), presented.scheme.name)
         TOKEN_LOOKUPS.add(1.0, "asked")
-        since = monotonic() if since is None else since
+        return self._asked(call, presented, digest, monotonic() if since is None else since, fits=fits)
+
+    def _asked(
+        self, call: Call, presented: Presented, digest: bytes, since: float, *, fits: bool, near: bool = True
+    ) -> Judged:
+        """Checks 6 to 15, once the store has said what it knows of the token; of the primary unless `near`."""
         answer = partial(self._found, call, presented, since, fits=fits)
         try:
-            return self._tokens.ask(presented.token, digest, answer, since)
+            return self._tokens.ask(presented.token, digest, answer, since, near=near)
         except StoreUnavailable as exc:
             return no_answer(exc)
 
@@ -189,6 +194,8 @@ class Guard:
         """Checks 6 to 15, of a token that the store was asked for."""
         if isinstance(known, StoreUnavailable):
             return no_answer(known)
+        if isinstance(known, Untold):
+            return self._asked(call, presented, sha256(presented.token).digest(), since, fits=fits, near=False)
         if isinstance(known, EndedToken):
             fault = Fault(presented.scheme.unproven, known.cause)
             return self._refusal(call, fault, presented.scheme.name, known.identity)

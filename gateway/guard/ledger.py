@@ -22,6 +22,7 @@ from math import inf
 from typing import Final
 
 from gateway.model import AccessToken
+from gateway.store.changes import Mark
 from gateway.store.clock import since_boot
 
 LEASE: Final = 2.0  # seconds
@@ -43,9 +44,15 @@ class Ledger:
         self.position = 0
         self.holds_until = -inf  # by `elapsed`; nothing that is cached counts from then on
         self.server: float | None = None  # the one whose log is followed
+        self.newest: Mark | None = None  # the change up to which it was applied, where the log has any
         self._lease = LEASE + stale_for
         self._forgotten_at = 0
         self._touched_at = [0] * (_MASK + 1)
+
+    @property
+    def holds(self) -> bool:
+        """Whether the lease lasts: whether something may rest on how far the log has been applied."""
+        return self.elapsed() < self.holds_until
 
     @property
     def age(self) -> float:

@@ -1,31 +1,46 @@
 """Which access tokens live: by the cache, or by the store.
 
     held     in the cache, and what it rests on counts: known at once
-    asked    else, in a batch with all others that wait
+    near     else, where there are replicas: in a batch that one of them is asked for, which says only what lives
+    asked    else, in a batch with all others that wait, of the primary
 
 Tokens of ours, whose keyed check the guard has made before it asks, and those that were good once go in one lane;
 tokens of other shapes, which anybody can invent, in another with a limit and a connection of its own: a flood of these
-waits for itself. Only what lives is held: of a token that is unknown or dead the log would not tell that it has been
-issued since.
+waits for itself, and asks no replica. Only what lives is held: of a token that is unknown or dead the log would not
+tell that it has been issued since.
+
+A replica is asked with the newest change that was applied, and only within the lease, so that its answer is as good as
+one of the cache's (`guard.ledger`, `store.replicas`).
 """
 
 from collections.abc import Callable, Collection, Sequence
-from typing import Final, TypeVar
+from typing import Final, TypeVar, final
 
 from gateway.errors import StoreUnavailable
+from gateway.figures import REPLICA_LOOKUPS
 from gateway.guard.cache import Cache
 from gateway.guard.held import Held
 from gateway.guard.lane import Lane, Pending
 from gateway.guard.ledger import Ledger
 from gateway.store import EndedToken, Store
+from gateway.store.changes import Mark
 
 _LARGEST: Final = 256  # tokens in one query
 _OWN_LANE: Final = 20_000  # tokens that may wait
 _STRANGERS_LANE: Final = 512  # two batches
 
 Answer = TypeVar("Answer")
-Known = Held | EndedToken | StoreUnavailable | None
+
+
+@final
+class Untold:
+    """What a replica says of a token that does not live as far as it knows: that is for the primary to say."""
+
+
+Known = Held | EndedToken | StoreUnavailable | Untold | None
 """What the database says of a token: None where it is unknown; the time of one that lives is the caller's to judge."""
+
+_UNTOLD: Final = Untold()
 
 
 class Tokens:
@@ -37,16 +52,31 @@ class Tokens:
         self.cache = Cache(ledger)
         self._own = Lane(self._find, largest=_LARGEST, limit=_OWN_LANE)
         self._strangers = Lane(self._find, largest=_LARGEST, limit=_STRANGERS_LANE)
+        self._replicas = store.access_tokens.replicas
+        self._near: Lane[bytes] | None = None
+        if self._replicas is not None:
+            self._near = Lane(self._find_near, largest=_LARGEST, limit=_OWN_LANE)
+            self._replicas.demanded = self._newest
 
     def ask(
-        self, token: bytes, digest: bytes, answer: Callable[[Known], Answer], since: float | None = None
+        self,
+        token: bytes,
+        digest: bytes,
+        answer: Callable[[Known], Answer],
+        since: float | None = None,
+        *,
+        near: bool = True,
     ) -> Pending[Answer]:
         """Ask the store for a token; what `answer` makes of it. Raises StoreUnavailable where too many wait already.
 
-        What comes back may be from before a change that is known meanwhile: see `counts`.
+        What comes back may be from before a change that is known meanwhile: see `counts`. A replica, which is not asked
+        unless `near`, may leave it Untold.
         """
-        lane = self._own if token.startswith(b"gwa_") or digest in self.cache else self._strangers
-        return lane.add(digest, answer, since)
+        if not token.startswith(b"gwa_") and digest not in self.cache:
+            return self._strangers.add(digest, answer, since)
+        if near and self._near is not None and self._rests_near():
+            return self._near.add(digest, answer, since)
+        return self._own.add(digest, answer, since)
 
     def counts(self, held: Held) -> bool:
         """Whether nothing of what a token hangs on was changed since the store was asked."""
@@ -72,7 +102,35 @@ class Tokens:
             self._store.access_tokens.renew()
         return [answers.get(hashed) or found.ended.get(hashed) for hashed in digests]
 
+    async def _find_near(self, digests: Sequence[bytes]) -> list[Held | Untold]:
+        """The same of a replica, for those that it knows to live."""
+        ledger, position, newest = self._ledger, self._ledger.position, self._ledger.newest  # before the query is sent
+        found = None
+        if newest is not None and ledger.holds:
+            found = await self._store.access_tokens.find_near(list(dict.fromkeys(digests)), newest)
+        if found is None or not ledger.holds:
+            REPLICA_LOOKUPS.add(len(digests), "unanswered")
+            return [_UNTOLD] * len(digests)
+        answers = {hashed: self.cache.made(token, position) for hashed, token in found.items()}
+        for held in answers.values():
+            if ledger.untouched(held.marks, position):
+                self.cache.put(held)
+        told: list[Held | Untold] = [answers.get(hashed) or _UNTOLD for hashed in digests]
+        living = sum(isinstance(one, Held) for one in told)
+        REPLICA_LOOKUPS.add(living, "living")
+        REPLICA_LOOKUPS.add(len(digests) - living, "unknown")
+        return told
+
+    def _rests_near(self) -> bool:
+        """Whether a replica may be asked now."""
+        return self._replicas is not None and self._replicas.ready and self._ledger.holds
+
+    def _newest(self) -> Mark | None:
+        return self._ledger.newest
+
     async def close(self) -> None:
         """Break off what is asked."""
+        if self._near is not None:
+            await self._near.close()
         await self._own.close()
         await self._strangers.close()

@@ -8,8 +8,10 @@ from typing import Final
 from gateway.crypto import Keyring, TokenPrefix, UnsealError, digest
 from gateway.model import AccessToken, Identity, MacAlgorithm, MacDraft, TokenType
 from gateway.oauth.decisions import cause_of_end
+from gateway.store.changes import Mark
 from gateway.store.clock import Now
 from gateway.store.database import Database, Row
+from gateway.store.replicas import Replicas
 
 LANES: Final = 2  # questions for many tokens that may be under way at once
 MAC_KEY: Final = "mac-key"  # the purpose that MAC keys are sealed for
@@ -73,10 +75,14 @@ def _identity_of(row: Row) -> Identity:
 
 
 class AccessTokens:
-    """Access tokens. `lookups` are connections that nothing but the lookup of many uses."""
+    """Access tokens. `lookups` are connections that nothing but the lookup of many uses; `replicas` are asked by
+    `find_near` alone, and None where there is none."""
 
-    def __init__(self, database: Database, lookups: Database, now: Now, keyring: Keyring) -> None:
+    def __init__(
+        self, database: Database, lookups: Database, now: Now, keyring: Keyring, replicas: Replicas | None = None
+    ) -> None:
         self._database, self._lookups, self._now, self._keyring = database, lookups, now, keyring
+        self.replicas: Final = replicas
 
     async def find(self, token: str) -> AccessToken | None:
         """The live token, or None when it is unknown, expired, revoked, or its client, user or grant is dead.
@@ -102,6 +108,17 @@ class AccessTokens:
                 cause = _LOST_KEY if row["ended"] is None else cause_of_end("token", row["ended"])
                 ended[hashed] = EndedToken(cause, _identity_of(row))
         return FoundTokens(rows[0]["server"] if rows else None, tokens, ended)
+
+    async def find_near(self, digests: Sequence[bytes], newest: Mark) -> Mapping[bytes, AccessToken] | None:
+        """Those that live by a replica that has replayed a change, but for their time; None where none could say.
+
+        What is not among them may live nevertheless.
+        """
+        rows = None if self.replicas is None else await self.replicas.find(digests, newest)
+        if rows is None:
+            return None
+        found = {row["digest"]: self._access_token_of(row, row["digest"]) for row in rows}
+        return {hashed: token for hashed, token in found.items() if token is not None}
 
     async def living(self, digests: Collection[bytes]) -> frozenset[bytes]:
         """The digests among these whose access tokens still live; for what outlasts the call that opened it."""

@@ -17,7 +17,7 @@ the reader's own beat is left, which makes it slower and nothing else.
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 import asyncpg
@@ -32,13 +32,24 @@ _MOST: Final = 10_000  # changes in one reading
 
 
 @dataclass(frozen=True, slots=True)
+class Mark:
+    """A change by its number and time. No two histories have the same one: of two that parted, each draws the number
+    for another moment."""
+
+    number: int
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Reading:
     """Changes, as kinds and keys, since the reading before; anything may have unless it is `gapless`.
 
-    `server` tells the server that answered from any other, also from itself before a restart.
+    `server` tells the server that answered from any other, also from itself before a restart; `newest` is the newest
+    change, up to which was read.
     """
 
     server: float
+    newest: Mark | None
     gapless: bool
     changes: tuple[tuple[str, str], ...]
 
@@ -62,7 +73,8 @@ class ChangeFeed:
         gapless = history == self._history and self._joins(row)
         self._history, self._last = history, row["newest"]
         changes = [kind_key.partition(" ") for kind_key in row["changes"]] if gapless else []
-        return Reading(row["server"], gapless, tuple((kind, key) for kind, _, key in changes))
+        newest = None if row["newest_at"] is None else Mark(row["newest"], row["newest_at"])
+        return Reading(row["server"], newest, gapless, tuple((kind, key) for kind, _, key in changes))
 
     def _joins(self, row: Row) -> bool:
         """Whether the log still holds all that came after the last reading, and nothing of it was taken back."""

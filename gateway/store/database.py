@@ -26,12 +26,15 @@ _HOST: Final = re.compile(r"(?:[A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]+)?")
 class Server:
     """Where connections are opened to; it remembers what it found in between (`gateway.store.poolers`)."""
 
-    def __init__(self, dsn: str) -> None:
+    def __init__(self, dsn: str, *, standby: bool = False) -> None:
+        """`standby` says to look for a standby, where several hosts are named."""
         self.dsn = dsn
+        self._standby = standby
         self._way = poolers.Way(dsn)
 
     async def connect(self, name: str, *, statement_timeout: float = DEADLINE, **settings: str) -> Connection:
-        """A new connection to the primary, with `name` as its application_name and other `settings` of the server.
+        """A new connection to the primary (or to a standby, where one is wanted), with `name` as its application_name
+        and other `settings` of the server.
 
         A pooler in between may keep the settings from the server.
         """
@@ -46,10 +49,14 @@ class Server:
                 **settings,
             },
             timeout=_CONNECT_TIMEOUT,
-            target_session_attrs=None
-            if "target_session_attrs" in self.dsn
-            else asyncpg.connect_utils.SessionAttribute.primary,
+            target_session_attrs=self._wanted(),
         )
+
+    def _wanted(self) -> asyncpg.connect_utils.SessionAttribute | None:
+        """What a server must be; None where the address says it."""
+        if self._standby:  # any other is found out by what it answers
+            return asyncpg.connect_utils.SessionAttribute.prefer_standby
+        return None if "target_session_attrs" in self.dsn else asyncpg.connect_utils.SessionAttribute.primary
 
 
 async def connect(dsn: str, name: str, *, statement_timeout: float = DEADLINE, **settings: str) -> Connection:

@@ -6,6 +6,7 @@ Each part stands in a file of its own, and has of the connections, the time and 
 """
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import timedelta
 from functools import partial
@@ -34,6 +35,7 @@ from gateway.store.nonces import MOST, Nonces
 from gateway.store.poolers import require_settings
 from gateway.store.pushed import PushedRequests
 from gateway.store.registrations import Registrations
+from gateway.store.replicas import Replicas
 from gateway.store.scopes import Scopes
 from gateway.store.sessions import Sessions
 from gateway.store.tally import Tally
@@ -58,8 +60,10 @@ class Store:
         lifetimes: Lifetimes,
         clock: Clock,
         recorder: Recorder,
+        replicas: Replicas | None = None,
     ) -> None:
         self._server, self._database, self._lookups, self._spends = server, database, lookups, spends
+        self._replicas = replicas
         self._keyring = keyring
         self._tally = Tally(database, clock, timedelta(seconds=WAIT), recorder)
         self.recorder: Final = recorder
@@ -75,7 +79,7 @@ class Store:
         self.pushed: Final = PushedRequests(database, clock, keyring)
         self.grants: Final = Grants(database, clock)
         self.tokens: Final = Tokens(database, clock, keyring, lifetimes)
-        self.access_tokens: Final = AccessTokens(database, lookups, clock, keyring)
+        self.access_tokens: Final = AccessTokens(database, lookups, clock, keyring, replicas)
         self.nonces: Final = Nonces(spends)
         self.changes: Final = ChangeLog(server, clock)
         self.master_keys: Final = MasterKeys(database, clock, keyring)
@@ -129,9 +133,10 @@ class Store:
         name: str = "gateway-pool",
         tokens: Lifetimes | None = None,
         clock: Clock | None = None,
+        replicas: Sequence[str] = (),
     ) -> Self:
         """The store that `open` gives, without asking the database anything: for a worker, which must come up while
-        the database is down, and whose supervisor has asked."""
+        the database is down, and whose supervisor has asked. `replicas` are standbys that look-ups ask first."""
         server = Server(dsn)
         # A join with an array would be planned anew on every call, at four times the cost.
         planned_once = partial(server.connect, plan_cache_mode="force_generic_plan")
@@ -139,7 +144,8 @@ class Store:
         pool = Database(partial(server.connect, name), size, recorder)
         lookups = Database(partial(planned_once, "gateway-lookups"), LANES)
         spends = Database(partial(planned_once, "gateway-nonces"), MOST)
-        return cls(server, pool, lookups, spends, keyring, tokens or Lifetimes(), clock or Clock(), recorder)
+        near = Replicas(replicas) if replicas else None
+        return cls(server, pool, lookups, spends, keyring, tokens or Lifetimes(), clock or Clock(), recorder, near)
 
     async def close(self) -> None:
         """Write what was counted, give the events that were written their places, and end every connection."""
@@ -148,7 +154,8 @@ class Store:
             # Whoever comes next gives them their places, or says what is wrong.
             with suppress(StoreUnavailable, BrokenChain, asyncpg.PostgresError):
                 await self.chain.extend()
-        await asyncio.gather(self._database.close(), self._lookups.close(), self._spends.close())
+        others = () if self._replicas is None else (self._replicas.close(),)
+        await asyncio.gather(self._database.close(), self._lookups.close(), self._spends.close(), *others)
 
     def report(self) -> None:
         """Say in the figures how many connections there are, and who waits for one."""

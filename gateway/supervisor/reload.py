@@ -13,6 +13,7 @@ from gateway.config.tables import table_within
 from gateway.config.values import FIXED
 from gateway.crypto import Keyring
 from gateway.errors import OperatorError
+from gateway.store.database import place
 
 _LONGEST: Final = 80
 
@@ -55,7 +56,14 @@ def _value(settings: Settings, table: str, key: str) -> object:
 def changes(before: Settings, after: Settings) -> list[str]:
     """A line for each key that differs, in the order of the file; routes by their names, secrets never shown."""
     found = [line for table in type(after.config).model_fields for line in _table(table, before.config, after.config)]
-    return [*found, *_keys(before.keyring, after.keyring)]
+    return [*found, *_databases("replicas", before.replicas, after.replicas), *_keys(before.keyring, after.keyring)]
+
+
+def _databases(key: str, before: tuple[str, ...], after: tuple[str, ...]) -> Iterator[str]:
+    """What became of a list of databases, by where they are: an address may hold a password."""
+    if before != after:
+        old, new = (f"[{', '.join(map(place, dsns))}]" for dsns in (before, after))
+        yield f"database.{key}: {old} → {new}"
 
 
 def _keys(before: Keyring | None, after: Keyring | None) -> Iterator[str]:
@@ -76,7 +84,7 @@ def _table(name: str, before: object, after: object) -> Iterator[str]:
         old, new = ({route.name: route for route in routes} for routes in (old, new))
         if [*old] != [*new] and {*old} == {*new}:
             yield "routes: in another order"
-    if name in ("keys", "database") or old == new:  # an address may hold a password, and is never another one
+    if name in ("keys", "database") or old == new:  # what may change of these is told apart
         return
     if isinstance(new, Mapping):
         yield from _entries(name, old, new)

@@ -9,6 +9,7 @@ select
     extract(epoch from clock_timestamp())::double precision as now,
     (select coalesce(min(id), 0) from changes) as oldest,
     (select coalesce(max(id), 0) from changes) as newest,
+    (select at from changes order by id desc limit 1) as newest_at,
     array(select kind || ' ' || key from changes where id > $after order by id limit $most) as changes;
 
 -- name: sweep_changes

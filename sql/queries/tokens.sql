@@ -106,6 +106,17 @@ select digest, client_id, subject, scopes, resource, token_type, mac_key, mac_al
 from access_token_ends
 where digest = any($digests::bytea[]);
 
+-- name: access_tokens_find_on_standby
+-- Those of these access tokens that live, but for their time, as far as a standby knows that has replayed the change
+-- log up to the change $newest of the moment $newest_at; and whether it is a standby, and has. One row at least.
+select here.standby, here.replayed, t.digest, t.client_id, t.subject, t.scopes, t.resource, t.token_type, t.mac_key,
+    t.mac_algorithm, t.issued_at, t.expires_at, t.mac_drafts, t.username, t.email, t.family_id, t.grant_id
+from (
+    select pg_is_in_recovery() as standby,
+        exists (select from changes where id = $newest and at = $newest_at) as replayed
+) as here
+left join access_token_ends t on t.digest = any($digests::bytea[]) and t.ended is null and here.standby and here.replayed;
+
 -- name: access_tokens_live
 -- Which of these access tokens still live.
 select digest from living_access_tokens where digest = any($digests::bytea[]) and expires_at > $now;

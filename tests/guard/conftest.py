@@ -167,8 +167,8 @@ class World:
     @asynccontextmanager
     async def worker(self, dsn: str | None = None, *, follows: bool = True, **options: Any) -> AsyncIterator["Worker"]:
         """A guard with a store of its own that follows the change log, as each worker has one."""
-        stale_for = options.pop("stale_for", "0s")
-        other = Store.over(dsn or self.database, self.keyring, size=4, name="gateway-test-worker")
+        stale_for, replicas = options.pop("stale_for", "0s"), options.pop("replicas", ())
+        other = Store.over(dsn or self.database, self.keyring, size=4, name="gateway-test-worker", replicas=replicas)
         guard = Guard(other, settings_for(self.keyring, tokens={"stale_for": stale_for}), clock=self.clock, **options)
         worker = Worker(self, other, guard)
         try:

@@ -164,6 +164,8 @@ VALUES: Final[Mapping[str, str]] = {
     "name": "'logo12'",
     "names": "array['read']",
     "new_username": "null",
+    "newest": "-1",
+    "newest_at": "now()",
     "now": "now()",
     "old": "array[int8send(-1)]",
     "overlap": "interval '0'",
