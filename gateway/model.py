@@ -3,14 +3,20 @@
 import re
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Final, Literal
 
 TokenType = Literal["bearer", "mac"]
 MacDraft = Literal["00", "01"]
 MacAlgorithm = Literal["hmac-sha-256", "hmac-sha-1"]
-GrantType = Literal["authorization_code", "refresh_token", "client_credentials"]
+GrantType = Literal[
+    "authorization_code",
+    "refresh_token",
+    "client_credentials",
+    "urn:ietf:params:oauth:grant-type:device_code",
+]
 
-GRANT_TYPES: tuple[GrantType, ...] = ("authorization_code", "refresh_token", "client_credentials")
+DEVICE_CODE: Final = "urn:ietf:params:oauth:grant-type:device_code"  # RFC 8628, section 3.4
+GRANT_TYPES: tuple[GrantType, ...] = ("authorization_code", "refresh_token", "client_credentials", DEVICE_CODE)
 
 # The browser's cookies are ours alone: the proxy takes them from what upstreams see, and from what upstreams set.
 COOKIE_MARK = "gateway_"  # stands in each of their names

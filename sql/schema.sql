@@ -275,6 +275,22 @@ CREATE TABLE public.codes (
     CONSTRAINT codes_spent_check CHECK (((spent_at IS NULL) = (family_id IS NULL)))
 );
 
+CREATE TABLE public.device_codes (
+    digest bytea NOT NULL,
+    user_code bytea NOT NULL,
+    client_id text NOT NULL,
+    scopes text[] NOT NULL,
+    resource text[] NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    expires_at timestamp with time zone NOT NULL,
+    pace integer NOT NULL,
+    polled_at timestamp with time zone,
+    decision text,
+    subject text,
+    CONSTRAINT device_codes_decision_check CHECK ((decision = ANY (ARRAY['granted'::text, 'denied'::text]))),
+    CONSTRAINT device_codes_subject_check CHECK (((decision IS NULL) = (subject IS NULL)))
+);
+
 CREATE TABLE public.event_chain (
     singleton boolean DEFAULT true NOT NULL,
     sealed_key bytea,
@@ -524,6 +540,12 @@ ALTER TABLE ONLY public.clients
 ALTER TABLE ONLY public.codes
     ADD CONSTRAINT codes_pkey PRIMARY KEY (digest);
 
+ALTER TABLE ONLY public.device_codes
+    ADD CONSTRAINT device_codes_pkey PRIMARY KEY (digest);
+
+ALTER TABLE ONLY public.device_codes
+    ADD CONSTRAINT device_codes_user_code_key UNIQUE (user_code);
+
 ALTER TABLE ONLY public.event_chain
     ADD CONSTRAINT event_chain_pkey PRIMARY KEY (singleton);
 
@@ -606,6 +628,12 @@ CREATE INDEX codes_expires_at ON public.codes USING btree (expires_at) WHERE (sp
 CREATE INDEX codes_family_id ON public.codes USING btree (family_id) WHERE (family_id IS NOT NULL);
 
 CREATE INDEX codes_grant_id ON public.codes USING btree (grant_id);
+
+CREATE INDEX device_codes_client_id ON public.device_codes USING btree (client_id);
+
+CREATE INDEX device_codes_expires_at ON public.device_codes USING btree (expires_at);
+
+CREATE INDEX device_codes_subject ON public.device_codes USING btree (subject) WHERE (subject IS NOT NULL);
 
 CREATE UNIQUE INDEX events_seq ON public.events USING btree (seq);
 
@@ -701,6 +729,12 @@ ALTER TABLE ONLY public.codes
 
 ALTER TABLE ONLY public.codes
     ADD CONSTRAINT codes_grant_id_fkey FOREIGN KEY (grant_id) REFERENCES public.grants(grant_id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.device_codes
+    ADD CONSTRAINT device_codes_client_id_fkey FOREIGN KEY (client_id) REFERENCES public.clients(client_id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.device_codes
+    ADD CONSTRAINT device_codes_subject_fkey FOREIGN KEY (subject) REFERENCES public.users(subject) ON DELETE CASCADE;
 
 ALTER TABLE ONLY public.families
     ADD CONSTRAINT families_grant_id_fkey FOREIGN KEY (grant_id) REFERENCES public.grants(grant_id) ON DELETE CASCADE;

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import click
 
@@ -25,7 +25,7 @@ from gateway.cli.usage import Noun
 from gateway.config import Mac, Settings
 from gateway.config.values import Duration, Name
 from gateway.errors import OperatorError
-from gateway.model import GRANT_TYPES, Client, GrantType, MacAlgorithm, MacDraft, TokenType
+from gateway.model import DEVICE_CODE, GRANT_TYPES, Client, GrantType, MacAlgorithm, MacDraft, TokenType
 from gateway.oauth import redirect_uris
 from gateway.store import Store
 from gateway.store.records import NewClient
@@ -65,6 +65,15 @@ class Asked:
         return all(item is None or item == () for item in given)
 
 
+_SHORT: Final = {DEVICE_CODE: "device_code"}  # what RFC 8628 calls it is long to type
+
+
+def _in_full(_context: click.Context, _option: click.Parameter, given: Sequence[str]) -> tuple[str, ...]:
+    """The grant types by the names that requests have for them."""
+    full = {short: name for name, short in _SHORT.items()}
+    return tuple(full.get(name, name) for name in given)
+
+
 def _properties(function: Callable[..., None]) -> Callable[..., None]:
     """The options that `create` and `update` share."""
     options = [
@@ -74,7 +83,8 @@ def _properties(function: Callable[..., None]) -> Callable[..., None]:
         click.option(
             "--grant-type",
             multiple=True,
-            type=click.Choice(GRANT_TYPES),
+            type=click.Choice([*(_SHORT.get(name, name) for name in GRANT_TYPES), *_SHORT]),
+            callback=_in_full,
             help="A grant type that it may use; repeatable.",
         ),
         click.option("--scope", multiple=True, metavar="SCOPE", help="A scope that it may ask for; repeatable."),
@@ -360,7 +370,7 @@ def _conflict(client: NewClient) -> str | None:
         return "--grant-type client_credentials: a public client has no credentials; leave out one of the two"
     if "authorization_code" in grants and not client.redirect_uris:
         return "--redirect-uri: authorization_code needs at least one, such as https://app.example.com/callback"
-    if "refresh_token" in grants and "authorization_code" not in grants:
+    if "refresh_token" in grants and not grants & {"authorization_code", DEVICE_CODE}:
         return "--grant-type refresh_token: nothing gives it refresh tokens; add --grant-type authorization_code"
     return None
 

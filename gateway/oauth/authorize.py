@@ -69,6 +69,9 @@ class AuthorizationRequest:
     code_challenge: str | None = None  # S256 only
     prompt: frozenset[str] = frozenset()
     login_hint: str | None = None
+    device: bytes | None = (
+        None  # the digest of the code of the device that waits for it (RFC 8628), and no redirect_uri
+    )
 
     def refusal(self, error: str, description: str) -> RedirectError:
         """The answer that tells the client no."""

@@ -31,6 +31,7 @@ _NEVER_IN_QUERY: Final = frozenset(
         "client_assertion",
         "code",
         "code_verifier",
+        "device_code",
         "grant_type",
         "password",
         "refresh_token",

@@ -12,7 +12,7 @@ from gateway.errors import (
     unauthorized_client,
     unsupported_grant_type,
 )
-from gateway.model import GRANT_TYPES, Client, parse_scope
+from gateway.model import DEVICE_CODE, GRANT_TYPES, Client, parse_scope
 from gateway.oauth import forms, pkce
 from gateway.oauth.forms import Form
 
@@ -39,6 +39,14 @@ class RefreshGrant:
     resource: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True, repr=False)
+class DeviceGrant:
+    """RFC 8628, section 3.4."""
+
+    device_code: str
+    resource: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class ClientCredentialsGrant:
     """RFC 6749, section 4.4."""
@@ -47,9 +55,10 @@ class ClientCredentialsGrant:
     resource: tuple[str, ...] = ()
 
 
-def parse(
-    form: Form, client: Client, known_scopes: frozenset[str], known_resources: frozenset[str]
-) -> CodeGrant | RefreshGrant | ClientCredentialsGrant:
+Grant = CodeGrant | RefreshGrant | DeviceGrant | ClientCredentialsGrant
+
+
+def parse(form: Form, client: Client, known_scopes: frozenset[str], known_resources: frozenset[str]) -> Grant:
     """The grant that an authenticated client presents. Raises OAuthError where it may not, or where parts are bad."""
     grant_type = form.get("grant_type")
     if grant_type is None:
@@ -64,6 +73,8 @@ def parse(
     if grant_type == "refresh_token":
         scope = form.get("scope")
         return RefreshGrant(_needed(form, "refresh_token"), None if scope is None else _scope_names(scope), resource)
+    if grant_type == DEVICE_CODE:
+        return DeviceGrant(_needed(form, "device_code"), resource)
     if not client.confidential:
         raise unauthorized_client("client_credentials is for clients that have a secret.")
     return ClientCredentialsGrant(requested_scopes(form.get("scope"), client, known_scopes), resource)

@@ -26,6 +26,7 @@ def authorization_server(
         "revocation_endpoint": f"{base}/revoke",
         "introspection_endpoint": f"{base}/introspect",
         "pushed_authorization_request_endpoint": f"{base}/par",
+        "device_authorization_endpoint": f"{base}/device_authorization",
         "require_pushed_authorization_requests": False,  # of all clients; some must
         **({"registration_endpoint": f"{base}/register"} if registration else {}),
         "jwks_uri": f"{issuer.rstrip('/')}/.well-known/jwks.json",

@@ -36,6 +36,8 @@ def _flow_of(row: Row, keyring: Keyring) -> Flow:
 
 
 def _opened(row: Row, keyring: Keyring) -> str | None:
+    if row["sealed_code"] is None:  # the device has it
+        return None
     try:
         return keyring.unseal(_ANSWER, row["flow_id"], row["sealed_code"]).decode()
     except UnsealError:  # its master key is gone
@@ -84,21 +86,54 @@ class Flows:
         async with self._database.transaction() as statements:
             if not await _is_open(statements, pushed):
                 return None
-            grant_id = await statements.value(
-                "flow_allow",
-                flow_id=flow_id,
-                session_id=session_id,
-                allowed=sorted(scopes),
-                grant_id=new_identifier("g"),
-                now=now,
+            allowed = await _allow(
+                statements,
+                flow_id,
+                session_id,
+                scopes,
+                now,
                 code=digest(code),
                 expires_at=now + timedelta(seconds=code_ttl),
                 sealed_code=self._keyring.seal(_ANSWER, flow_id, code.encode()),
             )
-            if grant_id is not None:
-                await statements.row("grants_end_beyond", grant_ids=[grant_id], now=now)
+            if allowed:
                 await _spend(statements, pushed, now)
-        return None if grant_id is None else code
+        return code if allowed else None
+
+    async def allow_device(self, flow: Flow, session_id: str, scopes: frozenset[str]) -> bool:
+        """The same for the device that the flow is about: its own code becomes the one to redeem (RFC 8628).
+
+        False when flow or device were answered already, by whomever, or when it is over.
+        """
+        device, now = flow.request.device, self._now()
+        async with self._database.transaction() as statements:
+            expires_at = await statements.value("device_code_lock", digest=device, now=now)
+            if expires_at is None:
+                return False
+            allowed = await _allow(
+                statements,
+                flow.flow_id,
+                session_id,
+                scopes,
+                now,
+                code=device,
+                expires_at=expires_at,
+                sealed_code=None,
+            )
+            if allowed:
+                await statements.row("device_code_decide", digest=device, decision="granted", subject=flow.subject)
+            return allowed
+
+    async def deny_device(self, flow: Flow, session_id: str) -> bool:
+        """The same for a no."""
+        device, now = flow.request.device, self._now()
+        async with self._database.transaction() as statements:
+            if await statements.value("device_code_lock", digest=device, now=now) is None:
+                return False
+            denied = await statements.value("flow_deny", flow_id=flow.flow_id, session_id=session_id, now=now)
+            if denied is not None:
+                await statements.row("device_code_decide", digest=device, decision="denied", subject=flow.subject)
+            return denied is not None
 
     async def deny(self, flow_id: str, session_id: str, pushed: bytes | None = None) -> bool:
         """AwaitingConsent → Denied, once; False when the flow is not open, or the pushed request answered already."""
@@ -147,6 +182,24 @@ class Flows:
             if answered is not None:
                 await _spend(statements, pushed, self._now())
             return answered
+
+
+async def _allow(
+    statements: Statements, flow_id: str, session_id: str, scopes: frozenset[str], now: datetime, **code: object
+) -> bool:
+    """The flow's decision, its grant, and the code that comes of it."""
+    grant_id = await statements.value(
+        "flow_allow",
+        flow_id=flow_id,
+        session_id=session_id,
+        allowed=sorted(scopes),
+        grant_id=new_identifier("g"),
+        now=now,
+        **code,
+    )
+    if grant_id is not None:
+        await statements.row("grants_end_beyond", grant_ids=[grant_id], now=now)
+    return grant_id is not None
 
 
 async def _is_open(statements: Statements, pushed: bytes | None) -> bool:

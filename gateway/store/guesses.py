@@ -11,6 +11,10 @@ of the browser they use. Signing in clears the allowance that it was done by, an
 A client's secret has 192 random bits, so guessing is hopeless and only recorded: were a client locked for it, anybody
 who knows its public identifier could shut it out.
 
+A device's user code (RFC 8628, section 5.1) is short: ten wrong ones by one person, in whatever sessions, or fifty from
+one network, and no more are heard for a quarter of an hour. A right one takes nothing back, since who guesses may have
+right ones too.
+
 What people type may be a password in the wrong field, so the database holds keyed digests. After a rotation of the
 master key the counts begin anew.
 """
@@ -25,6 +29,8 @@ from gateway.store.text import folded
 
 WAIT: Final = 900.0  # seconds after the last of too many wrong passwords
 WRONG_PASSWORDS: Final = 10  # in a row, for one name or one account, from one allowance
+WRONG_USER_CODES: Final = 10  # by one person
+WRONG_USER_CODES_OF_PLACE: Final = 50
 _NAME_WRITTEN_FROM: Final = 2  # names that are typed once, which anybody can invent, write no row each
 
 
@@ -84,8 +90,34 @@ def account_digest(keyring: Keyring, subject: str) -> bytes:
     return keyring.keyed_digest("guessed-account", subject)
 
 
+class UserCodeGuess:
+    """One user code that somebody typed who is signed in, at some place of the network."""
+
+    def __init__(self, tally: Tally, keyring: Keyring, subject: str, place: str) -> None:
+        self._tally = tally
+        limits = (("person", subject, WRONG_USER_CODES), ("place", place, WRONG_USER_CODES_OF_PLACE))
+        self._most = {
+            (keyring.keyed_digest("guessed-user-code", f"{kind}\0{name}"), b""): most for kind, name, most in limits
+        }
+
+    async def wait(self) -> float:
+        """For how many seconds no user code is heard; 0 if it is."""
+        await self._tally.read(b"", [account for account, _ in self._most])
+        waits = (
+            WAIT - self._tally.rested(key).total_seconds()
+            for key, most in self._most.items()
+            if self._tally.failures(key) >= most
+        )
+        return min(WAIT, max(waits, default=0.0))
+
+    def wrong(self) -> None:
+        """It was none."""
+        for key in self._most:
+            self._tally.count(key)
+
+
 class Guesses:
-    """Attempts to sign in."""
+    """Attempts to sign in, and at user codes."""
 
     def __init__(self, tally: Tally, keyring: Keyring) -> None:
         self._tally, self._keyring = tally, keyring
@@ -94,3 +126,7 @@ class Guesses:
         """An attempt by `login`, which is `user`'s name if it is anybody's; `browser` is the identifier of a browser
         that signed in to this account before."""
         return Guess(self._tally, self._keyring, login, user, browser)
+
+    def user_code(self, subject: str, place: str) -> UserCodeGuess:
+        """A user code that a person types; `place` is where in the network."""
+        return UserCodeGuess(self._tally, self._keyring, subject, place)

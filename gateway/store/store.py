@@ -25,6 +25,7 @@ from gateway.store.changes import ChangeLog
 from gateway.store.clients import Clients
 from gateway.store.clock import Clock, Now
 from gateway.store.database import Database, Server, cannot_reach, connect
+from gateway.store.devices import Devices
 from gateway.store.events import Events
 from gateway.store.flows import Flows
 from gateway.store.grants import Grants
@@ -76,6 +77,7 @@ class Store:
         self.registrations: Final = Registrations(database, clock)
         self.scopes: Final = Scopes(database, clock)
         self.flows: Final = Flows(database, clock, keyring)
+        self.devices: Final = Devices(database, clock, keyring)
         self.pushed: Final = PushedRequests(database, clock, keyring)
         self.grants: Final = Grants(database, clock)
         self.tokens: Final = Tokens(database, clock, keyring, lifetimes)

@@ -13,6 +13,7 @@ from gateway.config import Tokens as Lifetimes
 from gateway.crypto import Keyring, digest, new_identifier, random_text
 from gateway.errors import OAuthError, OperatorError, invalid_client
 from gateway.model import Client, TokenType, format_scope
+from gateway.oauth import device
 from gateway.oauth.authorize import AuthorizationRequest
 from gateway.oauth.decisions import (
     CodeRecord,
@@ -26,7 +27,8 @@ from gateway.oauth.decisions import (
     refuse_code,
     refuse_refresh,
 )
-from gateway.oauth.grants import ClientCredentialsGrant, CodeGrant, RefreshGrant
+from gateway.oauth.device import Answered, DeviceRecord, Wait
+from gateway.oauth.grants import ClientCredentialsGrant, CodeGrant, DeviceGrant, RefreshGrant
 from gateway.store.access_tokens import MAC_KEY, may_be
 from gateway.store.clients import client_of
 from gateway.store.clock import Now
@@ -105,6 +107,23 @@ def _refresh_record(row: Row, *, successor_spent: bool) -> RefreshRecord:
     )
 
 
+def _device_record(row: Row) -> DeviceRecord:
+    return DeviceRecord(
+        client_id=row["client_id"],
+        expires_at=row["expires_at"],
+        pace=row["pace"],
+        polled_at=row["polled_at"],
+        decision=row["decision"],
+    )
+
+
+def _of_device(outcome: IssuedTokens | OAuthError) -> IssuedTokens | OAuthError:
+    """The refusal of a code in the words for a device."""
+    if isinstance(outcome, IssuedTokens) or outcome.error != "invalid_grant":
+        return outcome
+    return device.expired() if outcome.cause == "expired code" else device.refused(outcome.cause)
+
+
 def _answer(outcome: IssuedTokens | OAuthError) -> IssuedTokens:
     if isinstance(outcome, OAuthError):
         raise outcome
@@ -131,11 +150,38 @@ class Tokens:
         if not self._keyring.is_ours(grant.code, "gwc_"):
             raise refuse_code("invented code").error
         async with self._database.transaction() as statements:
-            outcome = await self._redeem(statements, client, grant, now)
+            outcome = await self._redeem(statements, client, grant, now, by="authorization_code")
         return _answer(outcome)
 
+    async def poll(self, client: Client, grant: DeviceGrant, now: datetime) -> IssuedTokens:
+        """Tokens for a device code that a person has allowed, once (RFC 8628, section 3.4).
+
+        Until then each question counts, over all workers: who asks too fast has to slow down.
+        """
+        if not self._keyring.is_ours(grant.device_code, "gwd_"):
+            raise device.refused("invented device code")
+        async with self._database.transaction() as statements:
+            outcome = await self._poll(statements, client, grant, now)
+        return _answer(outcome)
+
+    async def _poll(
+        self, statements: Statements, client: Client, grant: DeviceGrant, now: datetime
+    ) -> IssuedTokens | OAuthError:
+        hashed = digest(grant.device_code)
+        row = await statements.row("device_code_poll", digest=hashed)
+        match Answered() if row is None else device.decide(_device_record(row), client.client_id, now):
+            case Wait(pace, error):
+                await statements.row("device_code_polled", digest=hashed, pace=pace, now=now)
+                return error
+            case OAuthError() as error:
+                return error
+            case Answered():
+                allowed = CodeGrant(grant.device_code, redirect_uri="", code_verifier=None, resource=grant.resource)
+                outcome = await self._redeem(statements, client, allowed, now, by="device_code")
+                return _of_device(outcome)
+
     async def _redeem(
-        self, statements: Statements, client: Client, grant: CodeGrant, now: datetime
+        self, statements: Statements, client: Client, grant: CodeGrant, now: datetime, *, by: str
     ) -> IssuedTokens | OAuthError:
         code = digest(grant.code)
         row = await statements.row("code_lock", digest=code)
@@ -148,7 +194,7 @@ class Tokens:
                 await statements.row("family_revoke", family_id=row["family_id"], why="code.replayed", now=now)
                 return error
             case Issue(scopes, resource):
-                origin = _origin_of(row, "authorization_code", new_identifier("t"), code=code)
+                origin = _origin_of(row, by, new_identifier("t"), code=code)
                 first = _Refresh(token=self._keyring.new_token("gwr_"))
                 return await self._issue(
                     statements,

@@ -8,6 +8,7 @@ from gateway.store.chain import EVENTS_KEPT, Chain
 from gateway.store.changes import CHANGES_KEPT
 from gateway.store.clock import LEAP, Clock
 from gateway.store.database import ACT_DEADLINE, Database, Statements
+from gateway.store.devices import DEVICES_KEPT
 from gateway.store.guesses import WAIT
 from gateway.store.registrations import REGISTRATIONS_COUNTED
 
@@ -31,6 +32,7 @@ _KEPT: Final = {
     "sweep_registration_attempts": REGISTRATIONS_COUNTED,
     "sweep_strays": EVENTS_KEPT,
     "sweep_changes": CHANGES_KEPT,
+    "sweep_device_codes": DEVICES_KEPT,
 }
 
 _log = get_logger("gateway.store")

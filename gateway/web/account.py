@@ -35,6 +35,7 @@ async def show_login(request: web.Request) -> web.Response:
         target_of(request),
         session=session,
         continue_to=None if session is None else _next_path(plane, query),
+        purpose=_purpose(plane, query),
         username=query.get("login_hint") or "",
     )
 
@@ -46,7 +47,10 @@ async def login(request: web.Request) -> web.Response:
     outcome = await sign_in.attempt(request, form)
     if isinstance(outcome, NotSignedIn):
         username = form.get("username") or ""
-        return sign_in.form_page(request, "login", target_of(request), refused=outcome, username=username)
+        purpose = _purpose(plane, query_of(request))
+        return sign_in.form_page(
+            request, "login", target_of(request), purpose=purpose, refused=outcome, username=username
+        )
     return outcome.tell(plane, pages.redirect(_next_path(plane, query_of(request))))
 
 
@@ -122,6 +126,12 @@ async def _removed(plane: Plane, subject: str, client_id: str) -> str | None:
 def _applications(grants: list[Grant]) -> list[list[Grant]]:
     """The grants of each application together, in their order."""
     return [list(of_one) for _, of_one in groupby(grants, key=lambda grant: grant.client_id)]
+
+
+def _purpose(plane: Plane, query: Form) -> str:
+    """What somebody signs in for, by where they go next."""
+    device = _next_path(plane, query).startswith(f"{plane.prefix}/device")
+    return "to connect a device" if device else "to see your account and your connected applications"
 
 
 def _next_path(plane: Plane, query: Form) -> str:

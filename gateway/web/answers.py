@@ -1,8 +1,9 @@
 """One place where every refusal becomes an answer, and where a request is turned away before any handler.
 
 for programs   token, revoke, introspect, par,              JSON (RFC 6749, section 5.2), CORS `*`
-               register, the metadata
-for people     authorize, login, logout, account            a page, or JSON where that is preferred; never CORS
+               device_authorization, register,
+               the metadata
+for people     authorize, login, logout, account, device    a page, or JSON where that is preferred; never CORS
 neither        no such path                                 what the request prefers
 """
 
@@ -38,9 +39,9 @@ from gateway.web.plane import (
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 WELL_KNOWN: Final = "/.well-known/"
-_API: Final = frozenset({"token", "revoke", "introspect", "par"})
+_API: Final = frozenset({"token", "revoke", "introspect", "par", "device_authorization"})
 REGISTER: Final = "register"  # with a client's identifier behind it, where it is managed
-_PAGES: Final = frozenset({"authorize", "login", "logout", "account"})
+_PAGES: Final = frozenset({"authorize", "login", "logout", "account", "device"})
 _NO_STORE: Final = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 _ERRORS: Final = {403: "access_denied", 413: "invalid_request", 500: "server_error", 503: "temporarily_unavailable"}
 _EXPIRED: Final = "Nothing was changed. Try again; if this keeps happening, allow cookies for this site."
@@ -180,6 +181,8 @@ def _refusal(request: web.Request, exc: Exception) -> web.Response:
         case FormRefused():
             _tell(request, "form refused", 403, str(exc), alarming=True)
             return _page(request, 403, _EXPIRED, title="This page has expired", retry=True)
+        case OAuthError(error="authorization_pending"):  # as it should be, every few seconds
+            return _oauth(request, exc)
         case OAuthError():
             cause = exc.cause or exc.description
             alarming = cause.startswith(_ALARMING)

@@ -15,6 +15,7 @@ from gateway.web import (
     account,
     answers,
     arrival,
+    device_code,
     endpoints,
     flow,
     new_password,
@@ -37,12 +38,15 @@ _PAGES: Final[dict[str, tuple[answers.Handler, answers.Handler]]] = {
     "account": (account.show_account, account.withdraw),
     "account/sessions": (signed_in_browsers.show, signed_in_browsers.sign_out),
     "account/password": (new_password.show, new_password.change),
+    "device": (device_code.show, device_code.enter),
+    "device/consent": (device_code.ask, device_code.decide),
 }
 _ENDPOINTS: Final[dict[str, answers.Handler]] = {
     "token": endpoints.token,
     "revoke": endpoints.revoke,
     "introspect": endpoints.introspect,
     "par": endpoints.pushed_authorization_request,
+    "device_authorization": endpoints.device_authorization,
 }
 _DOCUMENTS: Final[dict[str, answers.Handler]] = {
     "oauth-authorization-server": endpoints.authorization_server,

@@ -13,11 +13,18 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from aiohttp import web
+
+from gateway.model import Client, Session
+from gateway.oauth import redirect_uris
 from gateway.oauth.authorize import AuthorizationRequest
 from gateway.oauth.forms import Form
+from gateway.store import Flow
+from gateway.web import browser, pages
 from gateway.web.browser import FormRefused
-from gateway.web.plane import Plane
+from gateway.web.plane import Plane, plane_of, target_of
 
+FORM: Final = "consent"  # what its token is for
 _FIELDS: Final = frozenset({"csrf_token", "decision", "select", "scope"})
 _MANY: Final = 7  # permissions that a person can take in as one list
 _OTHERS: Final = "other"
@@ -113,3 +120,47 @@ def places_of(plane: Plane, request: AuthorizationRequest) -> list[tuple[str, st
     """The resources that the client limits itself to: each route's name, and its address (RFC 8707)."""
     names = {route.resource: route.name for route in plane.routes}
     return [(names.get(resource, resource), resource) for resource in request.resource]
+
+
+async def page(
+    request: web.Request,
+    flow: Flow,
+    client: Client,
+    session: Session,
+    *,
+    other_account: str,
+    ticked: frozenset[str],
+    pressed: str | None = None,
+    nothing_ticked: bool = False,
+    user_code: str | None = None,
+) -> web.Response:
+    """The form, which posts to the address that shows it.
+
+    `other_account` is where somebody else may sign in for it, `pressed` the button that ticks, and `user_code` what the
+    device shows that the access is for.
+    """
+    plane, uri = plane_of(request), flow.request.redirect_uri
+    granted = await plane.store.grants.scopes(session.user.subject, client.client_id, flow.request.resource)
+    permissions = permissions_of(await plane.scopes(), flow.request.scopes, ticked, granted)
+    touched = None if pressed is None else pressed.partition(":")[2]
+    secret = plane.cookies.secret_of(request)
+    context = {
+        "client": client,
+        "client_host": redirect_uris.shown_host(uri),
+        "loopback": redirect_uris.is_loopback(uri),
+        "private": redirect_uris.is_private(uri),
+        "user_code": user_code,
+        "session": session,
+        "permissions": permissions,
+        "groups": groups_of(permissions, touched),
+        "pressed": pressed,
+        "places": places_of(plane, flow.request),
+        "nothing_ticked": nothing_ticked,
+        "action": target_of(request),
+        "other_account": other_account,
+        "csrf_token": browser.form_token(plane.keyring, FORM, secret, flow.flow_id),
+    }
+    status = 400 if nothing_ticked else 200
+    response = pages.page(request, "consent.html", context, status=status, redirect_uri=uri or None)
+    plane.cookies.keep_form_secret(request, response, secret)
+    return response

@@ -5,9 +5,9 @@ from aiohttp import web
 from gateway.errors import invalid_client
 from gateway.figures import TOKENS_ISSUED
 from gateway.model import RESOURCE_METADATA, Client
-from gateway.oauth import client_authentication, grants, metadata, pushed
+from gateway.oauth import client_authentication, device, grants, metadata, pushed
 from gateway.oauth.forms import Form
-from gateway.oauth.grants import ClientCredentialsGrant, CodeGrant, RefreshGrant
+from gateway.oauth.grants import ClientCredentialsGrant, CodeGrant, DeviceGrant, Grant, RefreshGrant
 from gateway.store import IssuedTokens
 from gateway.store.acting import acts
 from gateway.web.answers import json
@@ -54,6 +54,28 @@ async def pushed_authorization_request(request: web.Request) -> web.Response:
     if reference is None:
         raise invalid_client("disabled client")
     return json({"request_uri": pushed.request_uri(reference), "expires_in": pushed.LIFETIME}, status=201)
+
+
+async def device_authorization(request: web.Request) -> web.Response:
+    """RFC 8628, section 3.1: a code for a device, and one that it shows to the person in front of it."""
+    plane, form = plane_of(request), await _body(request)
+    client = await _authenticated(request, plane, form)
+    scopes, resource = device.parse(form, client, frozenset(await plane.scopes()), plane.resources)
+    codes = await plane.store.devices.start(client.client_id, scopes, resource)
+    if codes is None:
+        raise invalid_client("disabled client")
+    device_code, user_code = codes[0], device.shown(codes[1])
+    page = f"{plane.settings.config.server.origin}{plane.prefix}/device"
+    return json(
+        {
+            "device_code": device_code,
+            "user_code": user_code,
+            "verification_uri": page,
+            "verification_uri_complete": f"{page}?user_code={user_code}",
+            "expires_in": device.LIFETIME,
+            "interval": device.PACE,
+        }
+    )
 
 
 async def authorization_server(request: web.Request) -> web.Response:
@@ -116,15 +138,15 @@ def _without_secret(found: Client | None) -> Client | str:
     return "no secret from a confidential client" if found.confidential else found
 
 
-async def _issued(
-    plane: Plane, client: Client, grant: CodeGrant | RefreshGrant | ClientCredentialsGrant
-) -> IssuedTokens:
+async def _issued(plane: Plane, client: Client, grant: Grant) -> IssuedTokens:
     store, now = plane.store, plane.store.now()
     match grant:
         case CodeGrant():
             return await store.tokens.redeem(client, grant, now)
         case RefreshGrant():
             return await store.tokens.refresh(client, grant, now)
+        case DeviceGrant():
+            return await store.tokens.poll(client, grant, now)
         case ClientCredentialsGrant():
             return await store.tokens.client_credentials(client, grant, now)
 

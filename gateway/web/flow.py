@@ -44,7 +44,7 @@ from aiohttp import web
 
 from gateway.errors import OAuthError
 from gateway.model import Session
-from gateway.oauth import authorize, forms, pushed, redirect_uris
+from gateway.oauth import authorize, forms, pushed
 from gateway.oauth.authorize import Asked, Progress, Step
 from gateway.oauth.forms import Form
 from gateway.store import Flow
@@ -56,7 +56,6 @@ from gateway.web.plane import Plane, claimed_by, plane_of, prefers_json, query_o
 from gateway.web.sign_in import NotSignedIn
 
 _PAGE: Final = "authorize"
-_CONSENT: Final = "consent"
 
 
 async def show(request: web.Request) -> web.Response:
@@ -114,7 +113,7 @@ async def _sign_in(request: web.Request, form: Form) -> web.Response:
 async def _decide(request: web.Request, form: Form) -> web.Response:
     plane, choice = plane_of(request), consent.choice_of(form)
     secret = plane.cookies.form_secret(request)
-    flow_id = browser.open_form(plane.keyring, _CONSENT, secret, form.get("csrf_token"))
+    flow_id = browser.open_form(plane.keyring, consent.FORM, secret, form.get("csrf_token"))
     asked = await _validated(request)  # anew: an operator may have taken from the client what it asks for
     session = await plane.session(request)
     flow = None if session is None else await plane.store.flows.find(flow_id, session.session_id)
@@ -280,27 +279,13 @@ async def _consent_page(
     pressed: str | None = None,
     nothing_ticked: bool = False,
 ) -> web.Response:
-    plane = plane_of(request)
-    granted = await _granted(plane, asked, session)
-    permissions = consent.permissions_of(await plane.scopes(), asked.request.scopes, ticked, granted)
-    touched = None if pressed is None else pressed.partition(":")[2]
-    secret = plane.cookies.secret_of(request)
-    context = {
-        "client": asked.client,
-        "client_host": redirect_uris.shown_host(asked.request.redirect_uri),
-        "loopback": redirect_uris.is_loopback(asked.request.redirect_uri),
-        "private": redirect_uris.is_private(asked.request.redirect_uri),
-        "session": session,
-        "permissions": permissions,
-        "groups": consent.groups_of(permissions, touched),
-        "pressed": pressed,
-        "places": consent.places_of(plane, asked.request),
-        "nothing_ticked": nothing_ticked,
-        "action": target_of(request),
-        "other_account": _address(request, Progress.ACCOUNT),
-        "csrf_token": browser.form_token(plane.keyring, _CONSENT, secret, flow.flow_id),
-    }
-    status = 400 if nothing_ticked else 200
-    response = pages.page(request, "consent.html", context, status=status, redirect_uri=asked.request.redirect_uri)
-    plane.cookies.keep_form_secret(request, response, secret)
-    return response
+    return await consent.page(
+        request,
+        flow,
+        asked.client,
+        session,
+        other_account=_address(request, Progress.ACCOUNT),
+        ticked=ticked,
+        pressed=pressed,
+        nothing_ticked=nothing_ticked,
+    )

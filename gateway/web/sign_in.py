@@ -166,11 +166,13 @@ def form_page(
     username: str = "",
     session: Session | None = None,
     continue_to: str | None = None,
+    purpose: str = "",
     refused: NotSignedIn | None = None,
 ) -> web.Response:
     """The sign-in form of `page` (authorize or login), which posts to `action`, the address that shows it.
 
-    `continue_to` is where somebody who is signed in already may go on as who they are.
+    `purpose` is what for, where no client asks; `continue_to` is where somebody who is signed in already may go on as
+    who they are.
     """
     if refused is not None and prefers_json(request):
         return _as_json(request, refused)
@@ -184,6 +186,7 @@ def form_page(
         "username": _storable(username),
         "session": session,
         "continue_to": continue_to,
+        "purpose": purpose,
         "refused": refused,
         "csrf_token": browser.form_token(plane.keyring, f"sign-in/{page}", secret),
     }

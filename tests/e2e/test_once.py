@@ -12,7 +12,9 @@ import pytest
 import pytest_asyncio
 
 from gateway.crypto import Keyring, random_text
+from gateway.model import DEVICE_CODE, GRANT_TYPES
 from gateway.oauth import pkce
+from gateway.oauth.authorize import AuthorizationRequest
 from gateway.store import Store
 from tests.conftest import cloned_store
 from tests.serving import Gateway, serving
@@ -52,10 +54,14 @@ async def site(
         serving(folder, dsn=dsn, workers=2, server={"authorization_workers": 2}) as gateway,
         aiohttp.ClientSession(connector=connector) as session,
     ):
-        rig = await Rig.build(store, client=replace(NEW_CLIENT, first_party=True))
+        rig = await Rig.build(store, client=replace(NEW_CLIENT, first_party=True, grant_types=frozenset(GRANT_TYPES)))
         token = random_text(32)
         await store.sessions.start(rig.user.subject, token, 3600)
         yield Site(gateway, store, rig, session, token)
+
+
+async def polled(site: Site, device_code: str) -> aiohttp.ClientResponse:
+    return await site.post("token", {"grant_type": DEVICE_CODE, "device_code": device_code})
 
 
 async def at_once(ask: Callable[[], Awaitable[aiohttp.ClientResponse]]) -> tuple[list[aiohttp.ClientResponse], int]:
@@ -88,3 +94,32 @@ async def test_a_pushed_request_brings_one_code(site: Site) -> None:
     answers, workers = await at_once(ask)
     assert workers == 2
     assert Counter("code=" in answer.headers.get("Location", "") for answer in answers) == {True: 1, False: 49}
+
+
+async def test_a_device_that_asks_too_often_is_told_so_by_whichever_worker(site: Site) -> None:
+    """RFC 8628, section 3.5: each of them makes the interval longer."""
+    begun = await (await site.post("device_authorization", {})).json()
+    answers, workers = await at_once(lambda: polled(site, begun["device_code"]))
+    told = Counter([(await answer.json())["error"] for answer in answers])
+    assert workers == 2
+    assert told == {"authorization_pending": 1, "slow_down": 49}
+
+
+async def test_a_device_code_brings_tokens_once(site: Site) -> None:
+    """RFC 8628, section 3.4; of fifty who allow it one is heard too."""
+    begun = await (await site.post("device_authorization", {})).json()
+    found = await site.store.devices.find(begun["user_code"].replace("-", ""))
+    session = await site.store.sessions.find(site.token)
+    assert found is not None
+    assert session is not None
+    request = AuthorizationRequest(
+        client_id=site.rig.client.client_id, redirect_uri="", scopes=frozenset(), device=found.digest
+    )
+    flows = [await site.store.flows.start(session.session_id, request) for _ in range(5)]
+    allowing = [
+        site.store.flows.allow_device(flow, session.session_id, frozenset()) for flow in flows if flow is not None
+    ]
+    assert Counter(await asyncio.gather(*allowing)) == {True: 1, False: 4}
+    answers, workers = await at_once(lambda: polled(site, begun["device_code"]))
+    assert workers == 2
+    assert Counter(answer.status for answer in answers) == {200: 1, 400: 49}

@@ -3,17 +3,16 @@
 import pytest
 
 from gateway.errors import OAuthError
-from gateway.model import Client
+from gateway.model import DEVICE_CODE, Client
 from gateway.oauth import forms, grants
-from gateway.oauth.grants import ClientCredentialsGrant, CodeGrant, RefreshGrant
+from gateway.oauth.grants import ClientCredentialsGrant, CodeGrant, DeviceGrant, Grant, RefreshGrant
 from tests.oauth.clients import CONFIDENTIAL, PUBLIC, REDIRECT, RESOURCE, SCOPES, client
 
 VERIFIER = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"
 FORM = "application/x-www-form-urlencoded"
-Grants = CodeGrant | RefreshGrant | ClientCredentialsGrant
 
 
-def parse(body: str, by: Client = CONFIDENTIAL) -> Grants:
+def parse(body: str, by: Client = CONFIDENTIAL) -> Grant:
     return grants.parse(grants.body(FORM, body.encode()), by, SCOPES, frozenset({RESOURCE}))
 
 
@@ -26,6 +25,7 @@ def parse(body: str, by: Client = CONFIDENTIAL) -> Grants:
         ),
         ("grant_type=authorization_code&code=gwc_x", CodeGrant("gwc_x", None, None, ())),
         ("grant_type=refresh_token&refresh_token=gwr_x", RefreshGrant("gwr_x", None, ())),
+        (f"grant_type={DEVICE_CODE}&device_code=gwd_x", DeviceGrant("gwd_x", ())),
         (
             f"grant_type=refresh_token&refresh_token=gwr_x&scope=any&resource={RESOURCE}",
             RefreshGrant("gwr_x", frozenset({"any"}), (RESOURCE,)),
@@ -38,7 +38,7 @@ def parse(body: str, by: Client = CONFIDENTIAL) -> Grants:
         ),
     ],
 )
-def test_a_grant_is_read_whole(body: str, grant: Grants) -> None:
+def test_a_grant_is_read_whole(body: str, grant: Grant) -> None:
     assert parse(body) == grant
 
 
@@ -50,6 +50,8 @@ def test_a_grant_is_read_whole(body: str, grant: Grants) -> None:
         ("grant_type=password&username=a&password=b", "unsupported_grant_type", CONFIDENTIAL),
         ("grant_type=Refresh_Token&refresh_token=x", "unsupported_grant_type", CONFIDENTIAL),
         ("grant_type=refresh_token&refresh_token=x", "unauthorized_client", client(grant_types=frozenset())),
+        (f"grant_type={DEVICE_CODE}", "invalid_request", CONFIDENTIAL),
+        (f"grant_type={DEVICE_CODE}&device_code=x", "unauthorized_client", client(grant_types=frozenset())),
         ("grant_type=client_credentials", "unauthorized_client", PUBLIC),
         ("grant_type=authorization_code", "invalid_request", CONFIDENTIAL),
         ("grant_type=authorization_code&code=x&code_verifier=short", "invalid_grant", CONFIDENTIAL),

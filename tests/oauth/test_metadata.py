@@ -2,6 +2,7 @@
 
 import pytest
 
+from gateway.model import DEVICE_CODE
 from gateway.oauth import metadata
 
 
@@ -22,9 +23,11 @@ def test_only_what_is_built_is_announced() -> None:
         "revocation_endpoint",
         "introspection_endpoint",
         "pushed_authorization_request_endpoint",
+        "device_authorization_endpoint",
     }
     assert document["require_pushed_authorization_requests"] is False  # RFC 9126, section 5
     assert document["code_challenge_methods_supported"] == ["S256"]
+    assert DEVICE_CODE in document["grant_types_supported"]  # type: ignore[operator]  # a list
     assert document["response_types_supported"] == ["code"]
     assert "none" not in str(document["introspection_endpoint_auth_methods_supported"])
 

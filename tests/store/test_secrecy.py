@@ -9,6 +9,7 @@ from datetime import timedelta
 
 from gateway.crypto import Keyring, digest, random_text
 from gateway.errors import StoreUnavailable
+from gateway.oauth.device import shown
 from gateway.store import Store
 from gateway.supervisor import embedded
 from tests.serving import PATIENCE
@@ -21,6 +22,7 @@ async def test_dump_shows_no_secret_in_any_form(store: Store, database: str) -> 
     first = await rig.redeem(code)
     second = await rig.refresh(first.refresh_token)
     unspent = await rig.code()
+    device_code, user_code = await store.devices.start(rig.client.client_id, frozenset(), ()) or ("", "")
     pushed = await store.pushed.add(rig.client.client_id, "scope=read", 60)
     await store.pushed.open(pushed or "", rig.client.client_id, "secret-of-a-browser")
     rotated = await store.clients.rotate_secret(rig.client.client_id, overlap=60)
@@ -28,9 +30,10 @@ async def test_dump_shows_no_secret_in_any_form(store: Store, database: str) -> 
         store.guesses.begin("hunter2-typed-as-a-name", None, "browser-of-ada").wrong()
     await counted(store)
     typed = {digest(text.format("hunter2-typed-as-a-name")).hex() for text in ("{}", "user\0{}")}
+    typed |= {digest(user_code).hex(), digest(shown(user_code)).hex()}
     secrets = [
         rig.secret, rotated, rig.session_token, code, unspent, pushed, VERIFIER, "hunter2", "browser-of-ada",
-        "secret-of-a-browser",
+        "secret-of-a-browser", device_code, user_code,
         first.access_token, first.refresh_token, first.mac_key, second.access_token, second.refresh_token,
         second.mac_key, "obviously-a-fake-key-for-tests!!",
     ]  # fmt: skip

@@ -68,6 +68,10 @@ TABLES: Final[Mapping[str, tuple[int, str]]] = {
         (f"'f' || n, {_PERSON}, {_CLIENT}, {_REQUEST}, now(), {_END}, null, null, int8send(n), null"),
     ),
     "pushed_requests": (USERS, f"int8send(n), {_CLIENT}, 'scope=read', now(), {_END}, ''::bytea, null"),
+    "device_codes": (
+        USERS,
+        f"int8send(n), int8send(n), {_CLIENT}, '{{read}}', '{{}}', now(), {_END}, 5, null, null, null",
+    ),
     "families": (2 * USERS, f"'f' || n, 'g' || n, '{{read,write}}', '{{}}', 0, 0, now(), {_END}, null"),
     "codes": (
         2 * USERS,
@@ -124,6 +128,7 @@ VALUES: Final[Mapping[str, str]] = {
     "code": "int8send(-1)",
     "confidential": "true",
     "content": "'fake'",
+    "decision": "'denied'",
     "description": "'Fake'",
     "digest": "int8send(13)",
     "digests": f"array[{', '.join(f'int8send({n * 1237 % TOKENS})' for n in range(1, 65))}]",
@@ -172,6 +177,7 @@ VALUES: Final[Mapping[str, str]] = {
     "owner": "'u12'",
     "old_hash": "'$argon2id$'",
     "par_required": "false",
+    "pace": "5",
     "parameters": "'scope=read'",
     "password_hash": "'$argon2id$'",
     "pkce_required": "true",
@@ -208,6 +214,7 @@ VALUES: Final[Mapping[str, str]] = {
     "until": "now()",
     "unused_since": "null",
     "used": "null",
+    "user_code": "int8send(13)",
     "user_agent": "null",
     "user_generation": "0",
     "username": "'user12'",
@@ -217,6 +224,7 @@ VALUES: Final[Mapping[str, str]] = {
 }
 OF: Final[Mapping[str, Mapping[str, str]]] = {
     "client_create": {"client_id": "'new'", "secret_digest": "int8send(-1)"},
+    "device_code_add": {"digest": "int8send(-1)", "user_code": "int8send(-1)"},
     "access_tokens_since_before": {"after": "int8send(13)"},
     "events_before": {"before": "0"},
     "mac_keys_reseal": {"digests": "array[int8send(13)]"},

@@ -54,6 +54,7 @@ async def test_sweep_leaves_nothing_that_expired(rig: Rig, store: Store, databas
         store.guesses.begin("nobody", None, None).wrong()
     await counted(store)
     await store.clients.rotate_secret(rig.client.client_id)
+    await store.devices.start(rig.client.client_id, frozenset(), ())
     await store.pushed.add(rig.client.client_id, "scope=read", 60)
     await store.nonces.spend_untimed([(bytes([n]) * 16, store.now()) for n in range(5)])
     await store.grants.withdraw(rig.user.subject, rig.client.client_id)
@@ -61,7 +62,7 @@ async def test_sweep_leaves_nothing_that_expired(rig: Rig, store: Store, databas
     assert await swept(store, batch=4) > 40
     for table in (
         "sessions", "flows", "codes", "families", "access_tokens", "refresh_tokens", "grants", "token_nonces",
-        "failed_attempts", "events", "pushed_requests",
+        "failed_attempts", "events", "pushed_requests", "device_codes",
     ):  # fmt: skip
         assert await count(database, table) == 0, table
     for table in ("users", "clients", "client_secrets"):

@@ -52,6 +52,8 @@ async def shots(page: Page, plane: Plane, client: Client) -> AsyncIterator[str]:
     async with page.expect_navigation():
         await page.get_by_role("button", name="Change password").click()
     yield "new password refused"
+    async for name in _shots_of_device(page, plane, client):
+        yield name
     await page.goto(base + authorize_path(client, prompt="select_account"))
     yield "choice of an account"
     await page.goto(base + authorize_path(client))
@@ -68,6 +70,26 @@ async def shots(page: Page, plane: Plane, client: Client) -> AsyncIterator[str]:
     yield "signed out"
     await page.goto(f"{base}/oauth2/authorize")
     yield "error"
+
+
+async def _shots_of_device(page: Page, plane: Plane, client: Client) -> AsyncIterator[str]:
+    base = plane.url
+    codes = await plane.store.devices.start(client.client_id, client.scopes, ())
+    assert codes is not None
+    await page.goto(f"{base}/oauth2/device")
+    yield "code of a device"
+    await page.get_by_label("Code on your device").fill("BCDF-GHJK")
+    async with page.expect_navigation():
+        await page.get_by_role("button", name="Continue").click()
+    yield "code of a device refused"
+    await page.goto(f"{base}/oauth2/device?user_code={codes[1]}")
+    yield "code of a device from a link"
+    async with page.expect_navigation():
+        await page.get_by_role("button", name="Continue").click()
+    yield "consent for a device"
+    async with page.expect_navigation():
+        await page.get_by_role("button", name="Allow", exact=True).click()
+    yield "device connected"
 
 
 async def found_by_axe(page: Page) -> list[str]:

@@ -15,7 +15,14 @@ async def test_the_server_document_names_the_endpoints_that_are_there(plane: Pla
     document = (await browser.get("/.well-known/oauth-authorization-server")).json
     assert document["issuer"] == plane.url
     assert document["scopes_supported"] == ["notes:read", "notes:write"]
-    for name in ("authorization", "token", "revocation", "introspection", "pushed_authorization_request"):
+    for name in (
+        "authorization",
+        "token",
+        "revocation",
+        "introspection",
+        "pushed_authorization_request",
+        "device_authorization",
+    ):
         url = document[f"{name}_endpoint"]
         assert url.startswith(plane.url + "/oauth2/")
         assert (await browser.send("PUT", url)).status == 405
@@ -127,7 +134,7 @@ async def test_pages_are_open_to_no_other_site(browser: Browser, path: str) -> N
         assert not [name for name in answer.headers if name.startswith("Access-Control")]
 
 
-@pytest.mark.parametrize("name", ["device_authorization", "device", "userinfo", "nothing", ""])
+@pytest.mark.parametrize("name", ["userinfo", "nothing", ""])
 async def test_what_is_not_built_is_not_there(browser: Browser, name: str) -> None:
     answer = await browser.get(f"/oauth2/{name}")
     assert (answer.status, answer.json["error"]) == (404, "not_found")

@@ -9,6 +9,8 @@ from gateway.model import Client
 from tests.web.rig import Browser, Plane, authorize_path, row_counts
 
 SHOWN = [
+    "/oauth2/device?user_code=WDJB-MJHT",
+    "/oauth2/device/consent?user_code=WDJB-MJHT",
     "/oauth2/login",
     "/oauth2/login?next=/elsewhere",
     "/oauth2/logout",
@@ -34,8 +36,9 @@ OF_ENDPOINTS = "OPTIONS, POST"
 ALLOWED = [
     *[(f"/oauth2/{name}", OF_PAGES) for name in ("authorize", "login", "logout", "account")],
     *[(f"/oauth2/account/{name}", OF_PAGES) for name in ("sessions", "password")],
+    *[(f"/oauth2/{name}", OF_PAGES) for name in ("device", "device/consent")],
     *[(f"/oauth2/authorize/{name}", OF_PAGES) for name in ("continue", "consent", "account")],
-    *[(f"/oauth2/{name}", OF_ENDPOINTS) for name in ("token", "revoke", "introspect", "par")],
+    *[(f"/oauth2/{name}", OF_ENDPOINTS) for name in ("token", "revoke", "introspect", "par", "device_authorization")],
     *[
         (f"/.well-known/{name}", OF_DOCUMENTS)
         for name in (
