@@ -32,8 +32,59 @@ def certify(folder: Path, *hosts: str, age: float = 1.0, days: float = 90.0) -> 
     folder.mkdir(parents=True, exist_ok=True)
     chain, private = folder / "fullchain.pem", folder / "privkey.pem"
     chain.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    private.touch(mode=0o600)
-    private.write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    return chain, private
+    return chain, key_written(key, private)
+
+
+class Authority:
+    """One that signs certificates for others; `ca` is the file of its own."""
+
+    def __init__(self, folder: Path, name: str = "Test authority") -> None:
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        self._folder = folder
+        now = datetime.now(UTC)
+        certificate = (
+            x509.CertificateBuilder()
+            .subject_name(self._name)
+            .issuer_name(self._name)
+            .public_key(self._key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - timedelta(days=2000))
+            .not_valid_after(now + timedelta(days=2000))
+            .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(self._key.public_key()), critical=False)
+            .sign(self._key, hashes.SHA256())
+        )
+        folder.mkdir(parents=True, exist_ok=True)
+        self.ca = folder / "ca.pem"
+        self.ca.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+
+    def issue(self, name: str, *hosts: str, age: float = 1.0, days: float = 90.0) -> tuple[Path, Path]:
+        """The files, called by `name`, of a certificate for these hosts, and of its key."""
+        key, begins = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC) - timedelta(days=age)
+        certificate = (
+            x509.CertificateBuilder()
+            .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))
+            .issuer_name(self._name)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(begins)
+            .not_valid_after(begins + timedelta(days=days))
+            .add_extension(
+                x509.SubjectAlternativeName([x509.DNSName(host) for host in hosts or (name,)]), critical=False
+            )
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
+            .sign(self._key, hashes.SHA256())
+        )
+        chain = self._folder / f"{name}.pem"
+        chain.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+        return chain, key_written(key, self._folder / f"{name}.key")
+
+
+def key_written(key: ec.EllipticCurvePrivateKey, path: Path, passphrase: bytes | None = None) -> Path:
+    """A private key in a file of its owner's."""
+    how = serialization.NoEncryption() if passphrase is None else serialization.BestAvailableEncryption(passphrase)
+    path.touch(mode=0o600)
+    path.write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, how))
+    return path

@@ -330,7 +330,7 @@ def test_example_shows_every_key(tmp_path: Path) -> None:
     tables = tomllib.loads(_uncommented())
     for name in ("logo.svg", "brand.css"):
         (tmp_path / name).touch()
-    config.load(_file(tmp_path, _uncommented("respond")))  # which stands in the place of upstreams
+    config.load(_file(tmp_path, _uncommented("respond", "upstream_tls")))  # for other upstreams
     assert tables.pop("scopes")
     [tables["routes"]] = tables["routes"]
     assert {name: [*shown] for name, shown in tables.items()} == {
@@ -341,7 +341,7 @@ def test_example_shows_every_key(tmp_path: Path) -> None:
 def test_example_shows_the_defaults() -> None:
     """Uncommented but for what it states, it is the file that states no more."""
     stated = tomllib.loads(EXAMPLE.read_text(encoding="utf-8"))
-    small, whole = config.parse(stated), config.parse(tomllib.loads(_uncommented("respond")))
+    small, whole = config.parse(stated), config.parse(tomllib.loads(_uncommented("respond", "upstream_tls")))
     for name, table in _TABLES.items():
         given = stated[name][0] if name == "routes" else stated[name]
         one, other = (getattr(each, name) for each in (small, whole))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from gateway.app.process import Service, give_up_root, store_of
 from gateway.config import Config, compile_routes
+from gateway.config.tls import upstream_context
 from gateway.guard import Guard
 from gateway.lines import Lines, target_of
 from gateway.proxy import Handover, Proxy
@@ -31,6 +32,9 @@ async def serving(start: Start, listener: socket.socket) -> AsyncIterator[Servic
         guard = Guard(store, start.settings)
         page = refusal_page(start.settings)
         traces = _traces(config)
+        routes = compile_routes(config)
+        for origin in {origin for route in routes for origin in route.upstreams if origin.tls}:
+            upstream_context(origin.secured)  # which may read a key that is root's
         give_up_root(start)
         await guard.start()
         stack.push_async_callback(guard.close)
@@ -41,7 +45,7 @@ async def serving(start: Start, listener: socket.socket) -> AsyncIterator[Servic
         if lines is not None:
             stack.callback(lines.close)
         proxy = Proxy(
-            routes=compile_routes(config),
+            routes=routes,
             config=config,
             guard=guard,
             authorization_socket=start.authorization_socket,

@@ -5,6 +5,7 @@ from typing import Final
 
 from gateway.config.addresses import within
 from gateway.config.faults import Draft, Fault, Readable, shown
+from gateway.config.tables import Config
 from gateway.config.toml import dotted
 from gateway.config.values import split_redirect
 from gateway.routing import cors
@@ -19,8 +20,19 @@ def conflicts(index: int, route: Readable, draft: Draft) -> Iterator[Fault]:
     yield from _redirect(index, route, draft)
     yield from _respond(index, route)
     yield from _cors(index, route)
+    yield from _tls(index, route)
     yield from _headers(index, route, "request_headers", barred_from_requests)
     yield from _headers(index, route, "response_headers", barred_from_answers)
+
+
+def warnings(config: Config) -> Iterator[str]:
+    """What works but should be known."""
+    for index, route in enumerate(config.routes):
+        if route.upstream_tls is not None and not route.upstream_tls.verify:
+            yield (
+                f"routes[{index}].upstream_tls.verify: is false, so anybody between the gateway and the upstream can "
+                "read calls with what they carry, and answer them; name the upstream's authority in ca instead"
+            )
 
 
 def _leads(index: int, route: Readable) -> Iterator[Fault]:
@@ -120,3 +132,18 @@ def _why_not(key: str, verb: str, name: str, value: str, barred: Callable[[str, 
     if verb == "remove" and key == "request_headers":
         return barred_from_requests(name, None)
     return barred(name, value)
+
+
+def _tls(index: int, route: Readable) -> Iterator[Fault]:
+    """Nothing may be said of TLS that does not count."""
+    tls, at = route.get("upstream_tls"), f"routes[{index}].upstream_tls"
+    if tls is None:
+        return
+    upstreams = route.get("upstreams")
+    if upstreams is not None and not any(upstream.startswith("https:") for upstream in upstreams):
+        yield Fault(at, "has no effect, as no upstream is https; write https:// there, or leave this out")
+    if bool(tls.certificate) != bool(tls.key):
+        missing, other = ("key", "certificate") if tls.certificate else ("certificate", "key")
+        yield Fault(f"{at}.{missing}", f"must be set where {other} is")
+    if not tls.verify and (tls.ca or tls.server_name):
+        yield Fault(f"{at}.verify", "with false, nobody looks at ca and server_name; leave out either")

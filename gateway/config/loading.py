@@ -10,21 +10,23 @@ import shlex
 import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
 import tomli
 
-from gateway.config import barred, database_url
+from gateway.config import barred, database_url, tls
 from gateway.config.faults import ConfigError, Draft, Fault, RouteNames, validated
 from gateway.config.key_file import KeyFile
 from gateway.config.rules import conflicts, warnings
 from gateway.config.settings import Settings
-from gateway.config.tables import IMAGE_TYPES, Config, SecretReference, credentials_folder
+from gateway.config.tables import IMAGE_TYPES, Config, SecretReference, UpstreamTLS, credentials_folder
 from gateway.crypto import Keyring
 from gateway.errors import OperatorError
 
 _LONGEST_SECRET: Final = 64 * 1024  # bytes
+_TLS_FILES: Final = ("ca", "certificate", "key")
 _PIPE: Final = "it is a pipe, which can be read only once"
 _TOML_PLACE = re.compile(r" \(at (line \d+, column \d+|end of document)\)\Z")
 _TOML_TWICE = re.compile(r"Cannot (?:overwrite a value|declare .* twice|mutate .*)")
@@ -36,7 +38,7 @@ def load(path: Path, *, again: bool = False) -> Settings:
     Who reads it `again` has more to do than to wait for whoever writes into a pipe: then one is a fault.
     """
     path = path.absolute()
-    tables = _with_key_beside_data(_read(path, again=again))
+    tables = _with_whole_paths(_with_key_beside_data(_read(path, again=again)), path.parent)
     draft = Draft.of(tables)
     config, faults = validated(tables)
     found = _Found.by(draft, path.parent, again=again)
@@ -73,6 +75,22 @@ def _with_key_beside_data(tables: Mapping[str, Any]) -> Mapping[str, Any]:
     if folder is None or not isinstance(keys, Mapping) or "master" in keys:
         return tables
     return {**tables, "keys": {**keys, "master": {"file": str(Path(folder, "master.key"))}}}
+
+
+def _with_whole_paths(tables: Mapping[str, Any], base: Path) -> Mapping[str, Any]:
+    """The tables with the files of `upstream_tls` as they are found from anywhere."""
+    routes = tables.get("routes")
+    if not isinstance(routes, list):
+        return tables
+    return {**tables, "routes": [_with_whole_path(route, base) for route in routes]}
+
+
+def _with_whole_path(route: object, base: Path) -> object:
+    tls = route.get("upstream_tls") if isinstance(route, dict) else None
+    if not isinstance(route, dict) or not isinstance(tls, dict):
+        return route
+    whole = {key: str(base / tls[key]) for key in _TLS_FILES if isinstance(tls.get(key), str) and tls[key]}
+    return {**route, "upstream_tls": {**tls, **whole}}
 
 
 def _read(path: Path, *, again: bool) -> dict[str, Any]:
@@ -132,6 +150,9 @@ class _Found:
                 fault := _file_fault(key, base / name)
             ) is not None:
                 found.faults.append(Fault(f"branding.{key}", fault))
+        for index, route in enumerate(draft.routes):
+            if (secured := route.get("upstream_tls")) is not None:
+                found.faults += _upstream_tls(f"routes[{index}].upstream_tls", secured)
         return found
 
     def _urls(self, key: str, draft: Draft) -> list[str]:
@@ -207,6 +228,21 @@ class _Found:
         except OperatorError as exc:
             self.faults.append(Fault(path, f"{exc}; {mend}"))
             return None
+
+
+def _upstream_tls(at: str, secured: UpstreamTLS) -> Iterator[Fault]:
+    """What is wrong with the files of a route's `upstream_tls`."""
+    if secured.ca:
+        try:
+            tls.certificates(Path(secured.ca))
+        except OperatorError as exc:
+            yield Fault(f"{at}.ca", str(exc))
+    if secured.certificate and secured.key:
+        key = Path(secured.key)
+        for name, message in tls.pair_faults(Path(secured.certificate), key, datetime.now(UTC)):
+            yield Fault(f"{at}.{name}", message)
+        if (open_to := _open_to_others(key)) is not None:
+            yield Fault(f"{at}.key", open_to)
 
 
 def _fault_of(url: str) -> str | None:

@@ -5,7 +5,7 @@ from types import MappingProxyType
 
 from gateway.config.addresses import UNIX_UPSTREAM, socket_path, split_origin
 from gateway.config.tables import Config, Route, Server
-from gateway.routing import Origin
+from gateway.routing import Origin, UpstreamTls
 from gateway.routing import Route as CompiledRoute
 
 
@@ -23,12 +23,14 @@ def _compiled(route: Route, host: str | None, server: Server) -> CompiledRoute:
     strip, rewrite = route.strip_prefix, route.rewrite_prefix
     if (redirection := route.redirection) is not None:  # what a client is led to is made as what an upstream gets
         strip, rewrite = route.path, redirection.path
+    secured = None if route.upstream_tls is None else route.upstream_tls.terms
     return CompiledRoute(
         name=route.name,
         path=route.path.encode("ascii"),
         host=None if host is None else host.encode("ascii"),
         methods=frozenset(method.encode("ascii") for method in route.methods),
-        upstreams=tuple(map(_upstream, route.upstreams)),
+        upstreams=tuple(_upstream(upstream, secured) for upstream in route.upstreams),
+        connect_timeout=route.connect_timeout,
         upstream_host=None if route.upstream_host is None else route.upstream_host.encode("ascii"),
         strip_prefix=b"" if strip in (None, "/") else strip.encode("ascii"),
         rewrite_prefix=b"" if rewrite in (None, "/") else rewrite.encode("ascii"),
@@ -40,11 +42,11 @@ def _compiled(route: Route, host: str | None, server: Server) -> CompiledRoute:
     )
 
 
-def _upstream(text: str) -> Origin:
+def _upstream(text: str, secured: UpstreamTls | None) -> Origin:
     if (path := socket_path(text, UNIX_UPSTREAM)) is not None:
         return Origin("", 0, path=path)
     scheme, host, port = split_origin(text)
-    return Origin(host.strip("[]"), port, tls=scheme == "https")
+    return Origin(host.strip("[]"), port, tls=scheme == "https", secured=secured if scheme == "https" else None)
 
 
 def _scopes_by_method(route: Route) -> Mapping[str, frozenset[str]]:

@@ -58,6 +58,7 @@ def warnings(config: Config) -> Iterator[str]:
                 f"routes[{index}].trust_request_id: has no effect, as it is for the X-Request-Id of trusted proxies; "
                 "name them in server.trusted_proxies, or leave this out"
             )
+    yield from edge_rules.warnings(config)
     if not server.secure and not _is_loopback(server.host):
         yield "server.public_url: is http, so passwords and tokens travel in the clear; use https"
     if server.host in _UNSPECIFIED:

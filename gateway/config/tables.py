@@ -43,6 +43,8 @@ from gateway.config.values import (
     MethodOrStar,
     Name,
     Network,
+    NoneOrDuration,
+    OptionalFileName,
     OriginURL,
     PreflightAge,
     PublicAddress,
@@ -62,10 +64,12 @@ from gateway.config.values import (
     UserName,
     Written,
     array,
+    optional_host,
     split_redirect,
     written,
 )
 from gateway.model import MacAlgorithm, MacDraft, TokenType
+from gateway.routing import UpstreamTls
 
 # What a logo may be, by how its file's name ends: the machine's own table may lack some.
 IMAGE_TYPES: Final = {
@@ -388,6 +392,28 @@ class Respond(Table):
     model_config = ConfigDict(title='{ status = 503, body = "…", headers = { … = "…" } }')
 
 
+class UpstreamTLS(Table):
+    """How TLS is spoken with the upstreams of a route."""
+
+    ca: OptionalFileName = ""
+    """The certificates, in PEM, of the authorities that count; empty for the system's."""
+    certificate: OptionalFileName = ""
+    """What is shown to an upstream that asks who calls, in PEM with its chain."""
+    key: OptionalFileName = ""
+    """The private key of that certificate."""
+    server_name: Annotated[str, Written(optional_host, "host name")] = ""
+    """The name that the upstream's certificate must have; empty for the host of its URL."""
+    verify: bool = True
+    """Whether the upstream must prove who it is. Without that, anybody between reads and answers."""
+
+    model_config = ConfigDict(title='{ ca = "", certificate = "", key = "", server_name = "", verify = true }')
+
+    @property
+    def terms(self) -> UpstreamTls:
+        """The same, as the access plane uses it."""
+        return UpstreamTls(self.ca, self.certificate, self.key, self.server_name, self.verify)
+
+
 class Headers(Table):
     """What becomes of the header fields of messages."""
 
@@ -440,6 +466,8 @@ class Route(Table):
     )
     """The servers that it leads to, `"http+unix:///run/app.sock"` for a unix socket: required, except where the route
     answers by itself (`redirect`, `respond`)."""
+    upstream_tls: UpstreamTLS | None = Field(default=None, examples=[{"ca": "upstreams-ca.pem"}])
+    """How TLS is spoken with upstreams of https."""
     upstream_host: Authority | None = Field(default=None, examples=["notes.internal"])
     """The Host that the upstream gets instead of the client's."""
     strip_prefix: Annotated[URLPath | None, STATED] = Field(default=None, examples=["/api"])
@@ -485,6 +513,12 @@ class Route(Table):
     what GET does. Without `"*"`, other methods ask for no scope."""
     timeout: Duration = written("15s")
     """How long the upstream may take to begin its answer."""
+    connect_timeout: Duration | None = Field(default=None, examples=["2s"])
+    """How long an upstream may take to take a connection, TLS included; 5 seconds unless stated."""
+    idle_timeout: Duration | None = Field(default=None, examples=["60s"])
+    """How long an answer, or a tunnel such as a WebSocket, may rest; 5 minutes unless stated."""
+    total_timeout: NoneOrDuration = written("0s")
+    """How long a call may take in all, its body and its answer included; `"0s"` for as long as it moves."""
     max_body: Size = written("1MiB")
     """The longest request body."""
     forward_authorization: bool = False

@@ -325,6 +325,15 @@ def _file_name(value: object) -> str:
     return text
 
 
+def _optional_file(value: object) -> str:
+    return "" if value == "" else _file_name(value)
+
+
+def optional_host(value: object) -> str:
+    """A host name, or nothing."""
+    return "" if value == "" else _host_name(value)
+
+
 def _log_file(value: object) -> str:
     text = _file_name(value)
     place = text.removeprefix("syslog:")
@@ -373,6 +382,7 @@ def _lifetime(least: str, most: str) -> Written:
 
 
 Duration = Annotated[float, _lifetime("1s", "3650d")]
+NoneOrDuration = Annotated[float, _lifetime("0s", "3650d")]
 CodeLifetime = Annotated[float, _lifetime("1s", "10m")]
 Skew = Annotated[float, _lifetime("1s", "10m")]
 Grace = Annotated[float, _lifetime("0s", "60s")]
@@ -410,6 +420,7 @@ Name = Annotated[str, Written(_words(100), "text of up to 100 characters")]
 Description = Annotated[str, Written(_words(200), "text of up to 200 characters")]
 HelpText = Annotated[str, Written(_words(500, lines=True), "text of up to 500 characters")]
 FileName = Annotated[str, Written(_file_name, "file name")]
+OptionalFileName = Annotated[str, Written(_optional_file, "file name")]
 LogFile = Annotated[str, Written(_log_file, '"-", a file name, or "syslog:"')]
 EnvironmentName = Annotated[str, Written(_environment_name, "name of an environment variable", _ENVIRONMENT_NAME)]
 UserName = Annotated[str, Written(_user_name, "system user", _USER_NAME)]

@@ -63,10 +63,19 @@ Place = tuple[str, int] | str
 """A host and a port, or the path of a unix socket."""
 
 
-def ask(place: Place, target: str, fields: Mapping[str, str], *, tls: str = "", method: str = "GET") -> Answer:
-    """Ask what listens at `place`, by TLS where `tls` names it. Raises NoAnswer."""
+def ask(
+    place: Place,
+    target: str,
+    fields: Mapping[str, str],
+    *,
+    tls: str = "",
+    method: str = "GET",
+    context: ssl.SSLContext | None = None,
+) -> Answer:
+    """Ask what listens at `place`, by TLS where `tls` names it, with `context` or what the system trusts. Raises
+    NoAnswer."""
     try:
-        answer = _ask(place, target, fields, tls, method)
+        answer = _ask(place, target, fields, tls, method, context)
     except NoAnswer as exc:
         if not tls and exc.obstacle in (Obstacle.CLOSED, Obstacle.NOT_HTTP) and _speaks_tls(place):
             raise NoAnswer(Obstacle.TLS) from exc
@@ -76,13 +85,20 @@ def ask(place: Place, target: str, fields: Mapping[str, str], *, tls: str = "", 
     return answer
 
 
-def _ask(place: Place, target: str, fields: Mapping[str, str], tls: str, method: str) -> Answer:
+def _ask(
+    place: Place,
+    target: str,
+    fields: Mapping[str, str],
+    tls: str,
+    method: str,
+    context: ssl.SSLContext | None,
+) -> Answer:
     try:
         with _connection(place) as plain:
             ours = "" if isinstance(place, str) else str(plain.getsockname()[0])
             if not tls:
                 return _exchange(plain, ours, None, method, target, fields)
-            with ssl.create_default_context().wrap_socket(plain, server_hostname=tls) as secured:
+            with (context or ssl.create_default_context()).wrap_socket(plain, server_hostname=tls) as secured:
                 return _exchange(secured, ours, secured.getpeercert(), method, target, fields)
     except ssl.SSLCertVerificationError as exc:
         raise NoAnswer(_distrust(exc), exc.verify_message) from exc

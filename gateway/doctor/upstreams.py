@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from gateway.config import Settings, compile_routes
+from gateway.config.tls import upstream_context
 from gateway.doctor.asking import Answer, NoAnswer, Obstacle, ask, days_left
 from gateway.doctor.finding import FAULT, WARNING, Finding
 from gateway.routing import Origin, Route
@@ -77,13 +78,15 @@ def _upstreams(settings: Settings) -> Iterator[_Upstream]:
 def _asked(upstream: _Upstream) -> Answer | NoAnswer:
     """The answer to HEAD, which changes nothing, at the route's own path."""
     origin = upstream.origin
+    name = origin.host if origin.secured is None else origin.secured.server_name or origin.host
     try:
         return ask(
             (origin.host, origin.port) if origin.path is None else origin.path,
             upstream.path,
             {"Host": upstream.host, "User-Agent": "gateway-doctor", "Accept": "*/*"},
-            tls=origin.host if origin.tls else "",
+            tls=name if origin.tls else "",
             method="HEAD",
+            context=upstream_context(origin.secured) if origin.tls else None,
         )
     except NoAnswer as exc:
         return exc

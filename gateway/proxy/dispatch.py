@@ -36,6 +36,8 @@ class Terms(NamedTuple):
     max_body: int
     forward_authorization: bool
     trust_request_id: bool
+    idle_timeout: float | None = None  # the limits' own where none is said
+    total_timeout: float = 0.0  # none
     edge: Edge | None = None
 
     @classmethod

@@ -89,6 +89,7 @@ class Exchange:
         "_upstream",
         "allowed",
         "deadline",
+        "ends_at",
         "head",
         "phase",
         "pump",
@@ -107,6 +108,8 @@ class Exchange:
         self.allowed: Allowed | None = None  # on whose behalf, once that is known
         self.pump: pump.Pump | None = None  # while the rest of a large body passes in the kernel
         self.deadline = inf
+        total = to.terms.total_timeout
+        self.ends_at: Final = engine.clock + total if total else inf
         self.phase = Phase.JUDGING
         self._engine: Final = engine
         self._client: Final = client
@@ -458,7 +461,8 @@ class Exchange:
         try:
             self._end(self._relaying(), upstream.reader.closed(cut=upstream.cut))
         except Malformed as fault:
-            self._failed_upstream("The upstream's answer is incomplete.", fault.description, upstream)
+            cause = upstream.fault or fault.description
+            self._failed_upstream("The upstream's answer is incomplete.", cause, upstream)
 
     def upstream_writable(self, writable: bool) -> None:
         """The upstream takes more of the body, or has too much waiting."""
@@ -492,7 +496,7 @@ class Exchange:
 
     def renew_deadline(self) -> None:
         """Something of the answer has passed."""
-        self.deadline = self._engine.clock + self._engine.limits.stream_idle
+        self.deadline = self._engine.clock + (self.to.terms.idle_timeout or self._engine.limits.stream_idle)
 
     @property
     def ahead(self) -> bytes:
@@ -515,13 +519,18 @@ class Exchange:
 
     def expire(self) -> None:
         """Its deadline has passed."""
-        place = "" if self._upstream is None else self._upstream.place
-        if self.phase is Phase.SENDING:
+        place, name = "" if self._upstream is None else self._upstream.place, self.to.route.name
+        if self._engine.clock >= self.ends_at and self.phase in (Phase.JUDGING, Phase.HOLDING):
+            self.fail(refusal(408, "The request's body did not arrive in time."))
+        elif self._engine.clock >= self.ends_at:
+            limit = f"total_timeout of route {name}"
+            self.fail(too_slow(place, "was not done", self.to.terms.total_timeout, limit))
+        elif self.phase is Phase.SENDING:
             did_not = "gave no answer" if self.request_complete else "took no more of the body"
-            self.fail(too_slow(place, did_not, self.to.terms.timeout, f"timeout of route {self.to.route.name}"))
+            self.fail(too_slow(place, did_not, self.to.terms.timeout, f"timeout of route {name}"))
         else:
-            limit = self._engine.limits.stream_idle
-            self.fail(too_slow(place, "sent no more of its answer", limit, "no route's timeout"))
+            idle = self.to.terms.idle_timeout or self._engine.limits.stream_idle
+            self.fail(too_slow(place, "sent no more of its answer", idle, f"idle_timeout of route {name}"))
 
     def _failed_upstream(self, description: str, cause: str, upstream: UpstreamConnection) -> None:
         self.fail(refusal(502, description, cause=cause, upstream=upstream.place))

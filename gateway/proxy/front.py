@@ -403,7 +403,9 @@ class Front(Outlet):
             return
         self.exchange = None
         self._go(Standing.TUNNELLING)
-        tunnel = self.tunnel = Tunnel(self, upstream, self._engine.now, self._engine.limits, allowed)
+        tunnel = self.tunnel = Tunnel(
+            self, upstream, self._engine.now, self._engine.limits, allowed, exchange.to.terms.idle_timeout
+        )
         self._deadline = inf
         self.resume()
         tunnel.start(self.reader.unread(), upstream.reader.unread())
@@ -501,7 +503,7 @@ class Front(Outlet):
         elif now >= self._deadline:
             self._overdue()
         elif self.exchange is not None:
-            if now >= self.exchange.deadline:
+            if now >= self.exchange.deadline or now >= self.exchange.ends_at:
                 self.exchange.expire()
             elif self._ended or self._unread(self.exchange):
                 self.look(now, self.exchange.ahead)

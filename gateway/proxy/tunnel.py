@@ -34,9 +34,11 @@ class Tunnel:
         now: Callable[[], float],
         limits: Limits,
         allowed: Allowed,
+        idle: float | None = None,
     ) -> None:
         self._client, self._upstream = client, upstream
         self._now, self._limits = now, limits
+        self._most_idle: Final = idle or limits.stream_idle
         self.digest: Final = allowed.digest
         self._ends_at = now() + allowed.ends_at - time.time()
         self._confirmed_at = now()
@@ -89,7 +91,7 @@ class Tunnel:
     def expired(self, now: float) -> bool:
         """Whether it was idle for too long, or the token that opened it ended or could not be confirmed."""
         unconfirmed = self.digest and now - self._confirmed_at > self._limits.unconfirmed
-        return bool(unconfirmed) or now - self._idle_since > self._limits.stream_idle or now >= self._ends_at
+        return bool(unconfirmed) or now - self._idle_since > self._most_idle or now >= self._ends_at
 
     def close(self) -> None:
         """End both sides; what was written goes out first."""

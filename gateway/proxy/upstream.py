@@ -10,10 +10,11 @@ import os
 import ssl
 from collections import deque
 from contextlib import suppress
-from functools import cache
 from math import inf
 from typing import Protocol, cast
 
+from gateway.config.tls import upstream_context
+from gateway.errors import OperatorError
 from gateway.figures import UPSTREAM_CONNECTIONS, UPSTREAM_CONNECTS, UPSTREAM_WAITING
 from gateway.http1 import RequestHead, ResponseReader
 from gateway.proxy.calls import place_of
@@ -44,6 +45,7 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         self.tunnelled = False
         self.closed = False
         self.cut = True  # until an end that was meant: what came last may not be all
+        self.fault = ""  # that TLS told of, such as the alert of an upstream that wants another certificate
         self.writable = True
         self.reused = False
         self.encrypted = False
@@ -180,6 +182,8 @@ class UpstreamConnection(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.closed = True
+        if isinstance(exc, ssl.SSLError):
+            self.fault = str(exc)
         if isinstance(exc, ConnectionError) and self.owner is not None and self._reading and not self.encrypted:
             self._read_what_is_left()
         self.cut = self.cut or exc is not None  # uvloop tells an end that TLS did not announce as this, without a fault
@@ -311,7 +315,7 @@ class Pool:
         self._open.add(connection)
         UPSTREAM_CONNECTS.add(1.0, place_of(self.origin))
         try:
-            async with asyncio.timeout(self._limits.connect):
+            async with asyncio.timeout(route.connect_timeout or self._limits.connect):
                 await self._open_transport(connection)
         except BaseException:
             connection.discard()
@@ -363,8 +367,9 @@ class Pool:
         if origin.path is not None:
             await self._loop.create_unix_connection(lambda: connection, origin.path)
             return
-        tls = _tls() if origin.tls else None
-        name = origin.host if origin.tls else None
+        tls = upstream_context(origin.secured) if origin.tls else None
+        secured = origin.secured
+        name = None if tls is None else origin.host if secured is None else secured.server_name or origin.host
         await self._loop.create_connection(lambda: connection, origin.host, origin.port, ssl=tls, server_hostname=name)
 
     def report(self) -> None:
@@ -414,7 +419,7 @@ class Upstreams:
                 fault = unreachable
             except TimeoutError:
                 fault = UpstreamUnreachable(f"{pool.origin} did not take the connection", 504, str(pool.origin))
-            except OSError as exc:  # an SSLError is one
+            except (OSError, OperatorError) as exc:  # an SSLError is an OSError
                 fault = UpstreamUnreachable(f"{pool.origin}: {exc}", 502, str(pool.origin))
         raise fault
 
@@ -439,11 +444,3 @@ class Upstreams:
             self._pools.setdefault(origin, Pool(origin, self._limits, self._received))
         self._of_route[route] = tuple(self._pools[origin] for origin in route.upstreams)
         return self._of_route[route]
-
-
-@cache
-def _tls() -> ssl.SSLContext:
-    """What every upstream's certificate is checked with; reading the system's takes 15 ms."""
-    context = ssl.create_default_context()
-    context.set_alpn_protocols(["http/1.1"])
-    return context

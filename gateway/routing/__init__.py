@@ -1,6 +1,6 @@
 """Which route a request belongs to and what its fields become: pure functions over bytes."""
 
-from gateway.routing.table import Look, NoRoute, Origin, Route, RouteTable
+from gateway.routing.table import Look, NoRoute, Origin, Route, RouteTable, UpstreamTls
 from gateway.routing.target import Target, TargetError, canonical
 
-__all__ = ["Look", "NoRoute", "Origin", "Route", "RouteTable", "Target", "TargetError", "canonical"]
+__all__ = ["Look", "NoRoute", "Origin", "Route", "RouteTable", "Target", "TargetError", "UpstreamTls", "canonical"]

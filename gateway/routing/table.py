@@ -10,6 +10,18 @@ from gateway.routing.target import TargetError, has_slashes_of_its_own, is_plain
 
 
 @dataclass(frozen=True, slots=True)
+class UpstreamTls:
+    """How TLS is spoken with an upstream: whose certificates count (those of the system unless `ca` is a file), what is
+    shown to it, the name that its certificate must have where that is not its host's, and whether it is verified."""
+
+    ca: str = ""
+    certificate: str = ""
+    key: str = ""
+    server_name: str = ""
+    verify: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Origin:
     """Where an upstream listens: a TCP address, with TLS or without, or a unix socket at `path`; that of the
     authorization plane has a host too."""
@@ -18,6 +30,7 @@ class Origin:
     port: int
     tls: bool = False
     path: str | None = None
+    secured: UpstreamTls | None = None  # where a route says more of it
 
     def __str__(self) -> str:
         """What the operator knows it by."""
@@ -47,6 +60,7 @@ class Route:
     resource: str
     rewrite_prefix: bytes = b""
     mac_body_hash: bool = False  # a signed call with a body must state its hash
+    connect_timeout: float | None = None  # seconds until an upstream takes a connection
     keeps_slashes: bool = False  # encoded slashes and empty segments pass as they came
     exact: bool = False  # the path alone, and nothing below it
 

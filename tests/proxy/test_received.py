@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from gateway.config.tls import upstream_context
 from gateway.proxy import Limits, upstream
 from gateway.proxy.front import Front
 from gateway.store import Store
@@ -85,9 +86,9 @@ def certified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ssl.S
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(stored, hidden)
     monkeypatch.setenv("SSL_CERT_FILE", str(stored))
-    upstream._tls.cache_clear()
+    upstream_context.cache_clear()
     yield context
-    upstream._tls.cache_clear()
+    upstream_context.cache_clear()
 
 
 @asynccontextmanager
