@@ -338,6 +338,15 @@ class Registration(Table):
     on."""
 
 
+class ClientMetadataDocuments(Table):
+    """Clients whose client_id is the https URL of a document about them, which MCP clients use
+    (draft-ietf-oauth-client-id-metadata-document)."""
+
+    enabled: bool = False
+    """Whether there are such clients. The gateway fetches their documents from the internet, and from no inner network;
+    people are told that nobody has verified them."""
+
+
 class Mac(Table):
     """Signed requests (MAC tokens)."""
 
@@ -616,6 +625,7 @@ class Config(Table):
     keys: Keys = written({})
     tokens: Tokens = written({})
     registration: Registration = written({})
+    client_metadata_documents: ClientMetadataDocuments = written({})
     mac: Mac = written({})
     scopes: Annotated[dict[ScopeName, Description], STATED] = Field(
         default={}, examples=[{"notes:read": "Read your notes", "notes:write": "Change your notes"}]

@@ -13,11 +13,17 @@ _SECRET_METHODS = ["client_secret_basic", "client_secret_post"]
 
 
 def authorization_server(
-    issuer: str, base: str, scopes: Iterable[str], resources: Iterable[str], *, registration: bool = False
+    issuer: str,
+    base: str,
+    scopes: Iterable[str],
+    resources: Iterable[str],
+    *,
+    registration: bool = False,
+    documents: bool = False,
 ) -> Document:
     """RFC 8414, section 2. `issuer` is given back byte for byte; `base` is the URL that endpoints are under.
 
-    `registration` says whether clients may register themselves.
+    `registration` says whether clients may register themselves, `documents` whether a URL can be a client's identifier.
     """
     return {
         "issuer": issuer,
@@ -29,6 +35,7 @@ def authorization_server(
         "device_authorization_endpoint": f"{base}/device_authorization",
         "require_pushed_authorization_requests": False,  # of all clients; some must
         **({"registration_endpoint": f"{base}/register"} if registration else {}),
+        "client_id_metadata_document_supported": documents,
         "jwks_uri": f"{issuer.rstrip('/')}/.well-known/jwks.json",
         "scopes_supported": sorted(scopes),
         "response_types_supported": ["code"],

@@ -63,6 +63,11 @@ def members_of(content_type: str, raw: bytes) -> dict[str, Any]:
     """The members of a registration request (RFC 7591, section 3.1). Raises OAuthError (invalid_request)."""
     if content_type.partition(";")[0].strip().lower() != "application/json":
         raise invalid_request("The body must be application/json.")
+    return members_in(raw)
+
+
+def members_in(raw: bytes) -> dict[str, Any]:
+    """The members of a JSON object in UTF-8. Raises OAuthError (invalid_request)."""
     try:
         found = json.loads(raw.decode("utf-8"), object_pairs_hook=_without_repeats, parse_constant=_no_number)
     except (ValueError, RecursionError) as exc:

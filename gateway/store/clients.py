@@ -84,9 +84,12 @@ async def _with_logo(statements: Statements, client_id: str, logo: Logo | None) 
     return client_of(row)
 
 
-async def create_client(statements: Statements, now: datetime, client: NewClient) -> tuple[Client, str | None]:
-    """A new client, and its secret if it is confidential (the only time it is seen)."""
-    client_id, secret = new_identifier("c"), _new_secret() if client.confidential else None
+async def create_client(
+    statements: Statements, now: datetime, client: NewClient, client_id: str | None = None
+) -> tuple[Client, str | None]:
+    """A new client, under an identifier of ours unless it has one, and its secret if it is confidential (the only time
+    it is seen)."""
+    client_id, secret = client_id or new_identifier("c"), _new_secret() if client.confidential else None
     hashed = None if secret is None else digest(secret)
     await statements.row("client_create", client_id=client_id, now=now, secret_digest=hashed, **_columns(client))
     return await _with_logo(statements, client_id, client.logo), secret

@@ -115,6 +115,35 @@ class Registrations:
                 made = await replace_secret(statements, now, client_id) if first else None
         return Registered(client=changed, extras=extras, secret=made)
 
+    async def keep(self, client_id: str, client: NewClient, *, idle: float, place: str | None) -> bool:
+        """Know a client by the identifier that it has anyway, as it is now; it goes when it is not used for `idle`
+        seconds. False beyond the limit for its place, if it is new and has one."""
+        if await self._is_known(self._database, client_id, client):
+            return True
+        now = self._now()
+        async with self._database.transaction() as statements:
+            await statements.row("registration_lock", lock=_LOCK)
+            if await self._is_known(statements, client_id, client):  # by somebody who was here a moment ago
+                return True
+            if await update_client(statements, now, client_id, client) is not None:
+                return True
+            if place is not None and not await self._admitted(statements, place):
+                return False
+            await create_client(statements, now, client, client_id)
+            await statements.row(
+                "registration_add",
+                client_id=client_id,
+                digest=None,
+                metadata="{}",
+                idle=timedelta(seconds=idle),
+                now=now,
+            )
+        return True
+
+    async def _is_known(self, statements: Database | Statements, client_id: str, client: NewClient) -> bool:
+        row = await statements.row("client_find", client_id=client_id)
+        return row is not None and NewClient.like(client_of(row)) == client
+
     async def create_token(self, lifetime: float, uses: int) -> str:
         """A new initial access token, good for so many registrations within so many seconds."""
         token, now = "gwi_" + random_text(), self._now()

@@ -12,6 +12,7 @@ from urllib.parse import urlencode
 from aiohttp import web
 
 from gateway.model import Grant
+from gateway.oauth import client_documents
 from gateway.oauth.authorize import is_identifier
 from gateway.oauth.forms import Form
 from gateway.web import browser, pages, sign_in
@@ -93,9 +94,13 @@ async def show_account(request: web.Request) -> web.Response:
     session = await plane.session(request)
     if session is None:
         return sign_in_first(request)
+    grants = await plane.store.grants.of(session.user.subject)
     context = {
         "session": session,
-        "applications": _applications(await plane.store.grants.of(session.user.subject)),
+        "applications": _applications(grants),
+        "hosts": {
+            grant.client_id: host for grant in grants if (host := client_documents.host_of(grant.client_id)) is not None
+        },
         "today": plane.store.now().date(),
         "places": {route.resource: route.name for route in plane.routes},
         "words": await plane.scopes(),

@@ -7,6 +7,7 @@ import aiohttp_jinja2
 from aiohttp import web
 
 from gateway.config import Settings
+from gateway.fetching import Fetcher
 from gateway.model import CHANGE_PASSWORD
 from gateway.oauth import client_metadata
 from gateway.oauth.authorize import Progress
@@ -56,10 +57,13 @@ _DOCUMENTS: Final[dict[str, answers.Handler]] = {
 }
 
 
-def create_app(settings: Settings, store: Store) -> web.Application:
-    """The authorization plane over a store. Raises OperatorError for a branding file that cannot be used."""
+def create_app(settings: Settings, store: Store, fetcher: Fetcher | None = None) -> web.Application:
+    """The authorization plane over a store; `fetcher` is another one than ours, for tests.
+
+    Raises OperatorError for a branding file that cannot be used.
+    """
     app = web.Application(middlewares=[answers.every_answer], client_max_size=_LARGEST_BODY)
-    app[PLANE] = plane = build(settings, store)
+    app[PLANE] = plane = build(settings, store, fetcher)
     aiohttp_jinja2.setup(app, default_helpers=False, **pages.environment_options())
     prefix = plane.prefix
     for path, (shown, posted) in _PAGES.items():
@@ -144,4 +148,5 @@ def _file(content: bytes, content_type: str) -> web.Response:
 
 async def _close(app: web.Application) -> None:
     app[PLANE].passwords.close()
+    app[PLANE].documents.close()
     app[PLANE].refusals.tell()

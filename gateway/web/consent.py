@@ -16,7 +16,7 @@ from typing import Final
 from aiohttp import web
 
 from gateway.model import Client, Session
-from gateway.oauth import redirect_uris
+from gateway.oauth import client_documents, redirect_uris
 from gateway.oauth.authorize import AuthorizationRequest
 from gateway.oauth.forms import Form
 from gateway.store import Flow
@@ -147,7 +147,9 @@ async def page(
     context = {
         "client": client,
         "client_host": redirect_uris.shown_host(uri),
+        "document_host": client_documents.host_of(client.client_id),
         "loopback": redirect_uris.is_loopback(uri),
+        "only_here": bool(uri) and all(map(redirect_uris.is_loopback, client.redirect_uris)),
         "private": redirect_uris.is_private(uri),
         "user_code": user_code,
         "session": session,

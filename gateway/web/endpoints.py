@@ -1,5 +1,7 @@
 """Endpoints for programs: token, revocation, introspection, pushed requests, and the documents that tell of them."""
 
+from functools import partial
+
 from aiohttp import web
 
 from gateway.errors import invalid_client
@@ -10,6 +12,7 @@ from gateway.oauth.forms import Form
 from gateway.oauth.grants import ClientCredentialsGrant, CodeGrant, DeviceGrant, Grant, RefreshGrant
 from gateway.store import IssuedTokens
 from gateway.store.acting import acts
+from gateway.web import clients
 from gateway.web.answers import json
 from gateway.web.passwords import neighbourhood
 from gateway.web.plane import Plane, address_of, claimed_by, host_of, plane_of, query_of
@@ -48,8 +51,9 @@ async def introspect(request: web.Request) -> web.Response:
 async def pushed_authorization_request(request: web.Request) -> web.Response:
     """RFC 9126, section 2: an authorization request, kept until a browser brings the reference to it."""
     plane, form = plane_of(request), await _body(request)
-    client = await _authenticated(request, plane, form)
+    client = await _authenticated(request, plane, form, anew=True)
     parameters = pushed.parameters(form, client, frozenset(await plane.scopes()), plane.resources)
+    await clients.keep(request, client, place=neighbourhood(address_of(request)))
     reference = await plane.store.pushed.add(client.client_id, parameters, pushed.LIFETIME)
     if reference is None:
         raise invalid_client("disabled client")
@@ -88,6 +92,7 @@ async def authorization_server(request: web.Request) -> web.Response:
         await plane.scopes(),
         plane.resources,
         registration=plane.settings.config.registration.policy != "closed",
+        documents=plane.documents.enabled,
     )
     return _document(document)
 
@@ -115,14 +120,16 @@ async def _body(request: web.Request) -> Form:
     return grants.body(request.headers.get("Content-Type", ""), await request.read())
 
 
-async def _authenticated(request: web.Request, plane: Plane, form: Form) -> Client:
+async def _authenticated(request: web.Request, plane: Plane, form: Form, *, anew: bool = False) -> Client:
+    """The client of a request; `anew` where one may be that nobody has met yet."""
     claim = client_authentication.parse(request.headers.getall("Authorization", []), form, query_of(request))
     claimed_by(request, claim.client_id)
     async with plane.authentications.turn(neighbourhood(address_of(request)), claim.client_id):
         if claim.secret is not None:
             client = await plane.store.clients.authenticate(claim.client_id, claim.secret)
         else:
-            client = _without_secret(await plane.store.clients.find(claim.client_id))
+            find = partial(clients.find, request) if anew else plane.store.clients.find
+            client = _without_secret(await find(claim.client_id))
     if isinstance(client, str):
         raise invalid_client(client)
     acts(f"client:{client.client_id}")

@@ -48,7 +48,7 @@ from gateway.oauth import authorize, forms, pushed
 from gateway.oauth.authorize import Asked, Progress, Step
 from gateway.oauth.forms import Form
 from gateway.store import Flow
-from gateway.web import answers, browser, consent, pages, sign_in
+from gateway.web import answers, browser, clients, consent, pages, sign_in
 from gateway.web.browser import FormRefused
 from gateway.web.consent import Choice
 from gateway.web.pages import Link
@@ -70,6 +70,7 @@ async def show(request: web.Request) -> web.Response:
     if prefers_json(request):
         raise _person_needed(step)
     if session is not None and step is Step.ASK:
+        await clients.keep(request, asked.client)
         flow = await plane.store.flows.start(session.session_id, asked.request)
         if flow is None:  # signed out a moment ago
             return _ask(request)
@@ -186,7 +187,7 @@ async def _validated(request: web.Request) -> Asked:
     plane, query = plane_of(request), query_of(request)
     claimed_by(request, query.get("client_id"))
     client_id = authorize.client_id_of(query)
-    client = await plane.store.clients.find(client_id)
+    client = await clients.find(request, client_id)
     reference = pushed.reference_of(query)
     known, progress = frozenset(await plane.scopes()), Progress(request.match_info.get("progress", ""))
     if reference is None:

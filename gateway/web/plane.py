@@ -11,6 +11,7 @@ from gateway import observe
 from gateway.accept import prefers
 from gateway.config import Settings, compile_routes
 from gateway.crypto import Keyring, random_text
+from gateway.fetching import Fetcher
 from gateway.figures import REFUSALS
 from gateway.model import Session
 from gateway.oauth import forms
@@ -23,6 +24,7 @@ from gateway.store import Store
 from gateway.store.acting import acts
 from gateway.web.branding import Branding
 from gateway.web.browser import BrowserCookies, is_session_token
+from gateway.web.documents import ClientDocuments
 from gateway.web.passwords import PasswordChecks
 from gateway.web.turns import Turns
 
@@ -39,6 +41,7 @@ class Plane:
     passwords: PasswordChecks
     authentications: Turns  # of clients
     registrations: Turns
+    documents: ClientDocuments
     routes: tuple[Route, ...]  # those that need a credential
     resources: frozenset[str]
     refusals: Refusals
@@ -90,8 +93,11 @@ _CLIENT_ID: web.RequestKey[str] = web.RequestKey("client_id", str)
 _SUBJECT: web.RequestKey[str] = web.RequestKey("subject", str)
 
 
-def build(settings: Settings, store: Store) -> Plane:
-    """The plane for a configuration whose keys are there. Raises ValueError before the first master key is made."""
+def build(settings: Settings, store: Store, fetcher: Fetcher | None = None) -> Plane:
+    """The plane for a configuration whose keys are there; `fetcher` is another one than ours, for tests.
+
+    Raises ValueError before the first master key is made.
+    """
     if settings.keyring is None:
         raise ValueError("the master key is made before the authorization plane is built")
     routes = tuple(route for route in compile_routes(settings.config) if route.schemes)
@@ -104,6 +110,10 @@ def build(settings: Settings, store: Store) -> Plane:
         passwords=PasswordChecks(),
         authentications=Turns(_AUTHENTICATIONS),
         registrations=Turns(1),
+        documents=ClientDocuments(
+            (fetcher or Fetcher()) if settings.config.client_metadata_documents.enabled else None,
+            settings.config.server.host,
+        ),
         routes=routes,
         resources=frozenset(route.resource for route in routes),
         refusals=Refusals(observe.get_logger("gateway.web")),

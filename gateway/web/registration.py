@@ -16,10 +16,9 @@ from gateway.credentials import authorization, bearer
 from gateway.credentials.authorization import MalformedCredential
 from gateway.errors import OAuthError
 from gateway.oauth import registration
-from gateway.oauth.registration import Registration
 from gateway.store.acting import acts
-from gateway.store.records import NewClient
 from gateway.store.registrations import NotAdmitted, Registered
+from gateway.web import clients
 from gateway.web.answers import REGISTER, json
 from gateway.web.passwords import neighbourhood
 from gateway.web.plane import Plane, address_of, claimed_by, concerned, plane_of
@@ -38,7 +37,11 @@ async def register(request: web.Request) -> web.Response:
     async with plane.registrations.turn(place, REGISTER):
         made = _admitted(
             await plane.store.registrations.add(
-                _client(plane, asked), asked.extras, idle=settings.unused_ttl, place=place, initial_token=token
+                clients.described(plane, asked),
+                asked.extras,
+                idle=settings.unused_ttl,
+                place=place,
+                initial_token=token,
             )
         )
     claimed_by(request, made.client.client_id)
@@ -61,7 +64,12 @@ async def update(request: web.Request) -> web.Response:
     async with plane.registrations.turn(place, REGISTER):
         changed = _admitted(
             await plane.store.registrations.change(
-                client_id, _token(request) or "", _client(plane, asked), asked.extras, secret=secret, place=place
+                client_id,
+                _token(request) or "",
+                clients.described(plane, asked),
+                asked.extras,
+                secret=secret,
+                place=place,
             )
         )
     log.info("client changed its registration", **concerned(request))
@@ -107,24 +115,6 @@ def _token(request: web.Request) -> str | None:
 
 async def _members(request: web.Request) -> dict[str, object]:
     return registration.members_of(request.headers.get("Content-Type", ""), await request.read())
-
-
-def _client(plane: Plane, asked: Registration) -> NewClient:
-    """The client that is asked for, with what the operator decides: all of it anew, so that no trust in what was
-    registered before is left for what is."""
-    config = plane.settings.config
-    return NewClient(
-        name=asked.name,
-        confidential=asked.confidential,
-        redirect_uris=asked.redirect_uris,
-        grant_types=asked.grant_types,
-        scopes=asked.scopes,
-        token_type=config.tokens.type,
-        mac_drafts=config.mac.drafts[:1],
-        mac_algorithm=config.mac.algorithms[0],
-        verified=False,
-        about=asked.about,
-    )
 
 
 def _admitted(outcome: Registered | NotAdmitted) -> Registered:

@@ -21,6 +21,7 @@ from yarl import URL
 
 from gateway.config import Settings, parse
 from gateway.crypto import Keyring, hash_password
+from gateway.fetching import Fetcher
 from gateway.model import GRANT_TYPES, Client
 from gateway.store import NewClient, Store
 from gateway.web.app import create_app, create_runner
@@ -237,7 +238,13 @@ def settings_for(url: str, keyring: Keyring, folder: Path, **tables: Any) -> Set
 
 @asynccontextmanager
 async def serving(
-    store: Store, keyring: Keyring, folder: Path, *, public_url: str | None = None, **tables: Any
+    store: Store,
+    keyring: Keyring,
+    folder: Path,
+    *,
+    public_url: str | None = None,
+    fetcher: Fetcher | None = None,
+    **tables: Any,
 ) -> AsyncIterator[Plane]:
     """The plane on a loopback port; `public_url` where people would reach it under another name."""
     with socket.socket() as sock:
@@ -245,7 +252,7 @@ async def serving(
         sock.listen(64)
         url = f"http://127.0.0.1:{sock.getsockname()[1]}"
         settings = settings_for(public_url or url, keyring, folder, **tables)
-        app = create_app(settings, store)
+        app = create_app(settings, store, fetcher)
         runner = create_runner(app)
         await runner.setup()
         await web.SockSite(runner, sock).start()

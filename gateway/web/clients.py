@@ -1,0 +1,68 @@
+"""Clients that nobody registered for: what a stranger says of one, with what the operator decides, is the client."""
+
+from dataclasses import fields
+
+from aiohttp import web
+
+from gateway.errors import OAuthError
+from gateway.model import Client
+from gateway.oauth import client_documents
+from gateway.oauth.registration import Registration
+from gateway.store.records import NewClient
+from gateway.web.passwords import neighbourhood
+from gateway.web.plane import Plane, address_of, plane_of
+
+
+def described(plane: Plane, said: Registration, *, par_required: bool = False) -> NewClient:
+    """The client that says so of itself. All of it is made anew, so that no trust in what it said before is left for
+    what it says now."""
+    config = plane.settings.config
+    return NewClient(
+        name=said.name,
+        confidential=said.confidential,
+        redirect_uris=said.redirect_uris,
+        grant_types=said.grant_types,
+        scopes=said.scopes,
+        token_type=config.tokens.type,
+        mac_drafts=config.mac.drafts[:1],
+        mac_algorithm=config.mac.algorithms[0],
+        par_required=par_required,
+        verified=False,
+        about=said.about,
+    )
+
+
+async def find(request: web.Request, client_id: str) -> Client | None:
+    """The client of that identifier, also a disabled one. Where a document describes it, that is read first.
+
+    Raises PageError where the document cannot be used.
+    """
+    plane = plane_of(request)
+    if not plane.documents.enabled and client_documents.host_of(client_id) is not None:
+        return None  # known from a time when there were such clients
+    known = await plane.store.clients.find(client_id)
+    if not plane.documents.is_one(client_id) or (known is not None and known.disabled_at is not None):
+        return known
+    scopes = frozenset(await plane.scopes())
+    said = await plane.documents.read(client_id, scopes, neighbourhood(address_of(request)))
+    new = described(plane, said, par_required=known is not None and known.par_required)
+    return Client(
+        client_id=client_id,
+        created_at=plane.store.now() if known is None else known.created_at,
+        disabled_at=None,
+        **{field.name: getattr(new, field.name) for field in fields(NewClient) if field.name != "logo"},
+    )
+
+
+async def keep(request: web.Request, client: Client, *, place: str | None = None) -> None:
+    """Let the database know a client that a document describes, as it is now; every other one is known.
+
+    `place` is where it comes from when no person is there. Raises OAuthError (429) beyond that place's limit.
+    """
+    plane = plane_of(request)
+    if not plane.documents.is_one(client.client_id):
+        return
+    idle = plane.settings.config.registration.unused_ttl
+    if not await plane.store.registrations.keep(client.client_id, NewClient.like(client), idle=idle, place=place):
+        text = "Too many clients came from this address. Try again in an hour."
+        raise OAuthError("temporarily_unavailable", text, 429, "too many clients from one address")

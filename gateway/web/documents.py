@@ -1,0 +1,121 @@
+"""Clients by the document at their identifier: fetched, kept for a while, and written down once a person is asked.
+
+What is kept here is what was good: no failure is, nor what could not be read (section 4.3). Whoever makes us fetch more
+than a person would is told that the document cannot be read; a document that is at hand is answered always.
+
+The database learns of a client when somebody who is signed in is about to be asked, or when it pushes a request; from
+then on the token endpoint knows it by that.
+"""
+
+import asyncio
+from collections import Counter, OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+from weakref import WeakValueDictionary
+
+from gateway.errors import OAuthError
+from gateway.fetching import Fetcher, FetchFailed
+from gateway.oauth import client_documents, registration
+from gateway.oauth.authorize import PageError
+from gateway.oauth.registration import Registration
+from gateway.web.turns import Turns
+
+_MOST_KEPT: Final = 1000
+_AT_ONCE: Final = 16
+_PERIOD: Final = 60.0  # seconds
+_MOST_BY_PLACE: Final = 30  # fetches in that time
+_MOST_BY_HOST: Final = 30
+_UNREADABLE: Final = (
+    "We couldn’t read what this application says about itself. Try again in a moment, or tell its developer."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    registration: Registration
+    scopes: frozenset[str]  # that there were when it was read
+    until: float
+
+
+class ClientDocuments:
+    """The documents of clients; `enabled` says whether any are looked at."""
+
+    def __init__(self, fetcher: Fetcher | None, own_host: str, clock: Callable[[], float] | None = None) -> None:
+        self._fetcher, self._own_host, self._clock = fetcher, own_host, clock
+        self._kept: OrderedDict[str, _Kept] = OrderedDict()
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._turns = Turns(_AT_ONCE)
+        self._fetches: Counter[str] = Counter()
+        self._since = 0.0
+
+    @property
+    def enabled(self) -> bool:
+        """Whether a URL can be a client's identifier."""
+        return self._fetcher is not None
+
+    def is_one(self, client_id: str) -> bool:
+        """Whether that identifier is the URL of a document which may be fetched."""
+        return self.enabled and client_documents.host_of(client_id) not in (None, self._own_host)
+
+    async def read(self, client_id: str, known_scopes: frozenset[str], place: str) -> Registration:
+        """What the client at that URL says of itself; `place` is who makes us look.
+
+        Raises PageError where it says nothing that can be used: the request is abandoned (section 4.2).
+        """
+        host = client_documents.host_of(client_id)
+        if self._fetcher is None or host is None:
+            raise ValueError("not the URL of a document")
+        kept = self._at_hand(client_id, known_scopes)
+        if kept is not None:
+            return kept
+        async with self._locks.setdefault(client_id, asyncio.Lock()):  # whoever waited for it finds it at hand
+            kept = self._at_hand(client_id, known_scopes)
+            if kept is not None:
+                return kept
+            self._count(place, host)
+            async with self._turns.turn(place, host):
+                return await self._fetched(self._fetcher, client_id, known_scopes)
+
+    def close(self) -> None:
+        if self._fetcher is not None:
+            self._fetcher.close()
+
+    async def _fetched(self, fetcher: Fetcher, client_id: str, known_scopes: frozenset[str]) -> Registration:
+        try:
+            fetched = await fetcher.json(client_id, client_documents.LARGEST)
+            members = registration.members_in(fetched.content)
+            read = client_documents.read(client_id, members, known_scopes)
+        except FetchFailed as exc:
+            raise PageError(_UNREADABLE, f"client metadata document: {exc}", error="invalid_client") from exc
+        except OAuthError as exc:
+            raise PageError(
+                _UNREADABLE, f"client metadata document: {exc.description}", error="invalid_client"
+            ) from exc
+        until = self._now() + client_documents.lifetime(fetched.cache_control, fetched.age)
+        self._kept[client_id] = _Kept(read, known_scopes, until)
+        self._kept.move_to_end(client_id)
+        if len(self._kept) > _MOST_KEPT:
+            self._kept.popitem(last=False)
+        return read
+
+    def _at_hand(self, client_id: str, known_scopes: frozenset[str]) -> Registration | None:
+        kept = self._kept.get(client_id)
+        if kept is None or kept.until <= self._now() or kept.scopes != known_scopes:
+            return None
+        self._kept.move_to_end(client_id)
+        return kept.registration
+
+    def _count(self, place: str, host: str) -> None:
+        """One fetch more of that place, and from that host, which somebody may want to flood through us."""
+        now = self._now()
+        if now - self._since >= _PERIOD:
+            self._fetches.clear()
+            self._since = now
+        by_place, by_host = f"from {place}", f"to {host}"
+        if self._fetches[by_place] >= _MOST_BY_PLACE or self._fetches[by_host] >= _MOST_BY_HOST:
+            raise PageError(_UNREADABLE, "client metadata document: too many fetches", error="invalid_client")
+        self._fetches.update((by_place, by_host))
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time() if self._clock is None else self._clock()
