@@ -94,7 +94,7 @@ class About:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Client:
-    """A registered OAuth client (RFC 6749, section 2). `confidential` means it holds a secret."""
+    """A registered OAuth client (RFC 6749, section 2). `confidential` means it holds a secret or a key."""
 
     client_id: str
     name: str
@@ -111,7 +111,13 @@ class Client:
     created_at: datetime
     disabled_at: datetime | None
     about: About
+    jwks: str | None = None  # its public keys as JSON, where it authenticates by them and has no secret (RFC 7523)
     par_required: bool = False  # asks by pushed requests alone (RFC 9126, section 6)
+
+    @property
+    def has_secret(self) -> bool:
+        """Whether it authenticates by a secret."""
+        return self.confidential and self.jwks is None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -155,8 +155,10 @@ CREATE TABLE public.clients (
     created_at timestamp with time zone NOT NULL,
     disabled_at timestamp with time zone,
     par_required boolean DEFAULT false NOT NULL,
+    jwks jsonb,
     CONSTRAINT clients_description_check CHECK ((description <> ''::text)),
     CONSTRAINT clients_first_party_check CHECK ((confidential OR (NOT first_party))),
+    CONSTRAINT clients_jwks_check CHECK (((jwks IS NULL) OR confidential)),
     CONSTRAINT clients_name_check CHECK ((name <> ''::text)),
     CONSTRAINT clients_pkce_check CHECK ((confidential OR pkce_required)),
     CONSTRAINT clients_token_type_check CHECK ((token_type = ANY (ARRAY['bearer'::text, 'mac'::text])))

@@ -1,5 +1,6 @@
 """`gateway client`: register and manage OAuth clients (RFC 6749, section 2)."""
 
+import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -26,7 +27,7 @@ from gateway.config import Mac, Settings
 from gateway.config.values import Duration, Name
 from gateway.errors import OperatorError
 from gateway.model import DEVICE_CODE, GRANT_TYPES, Client, GrantType, MacAlgorithm, MacDraft, TokenType
-from gateway.oauth import redirect_uris
+from gateway.oauth import jwk, redirect_uris
 from gateway.store import Store
 from gateway.store.records import NewClient
 
@@ -51,6 +52,7 @@ class Asked:
     public: bool | None
     pkce: bool | None
     par: bool | None
+    jwks: str | None
     first_party: bool | None
     description: str | None
     owner: str | None
@@ -88,6 +90,9 @@ def _properties(function: Callable[..., None]) -> Callable[..., None]:
             help="A grant type that it may use; repeatable.",
         ),
         click.option("--scope", multiple=True, metavar="SCOPE", help="A scope that it may ask for; repeatable."),
+        click.option(
+            "--jwks", metavar="FILE", help="Its public keys (a JWK Set), which it authenticates by instead of a secret."
+        ),
         click.option("--token-type", type=click.Choice(["bearer", "mac"]), help="The kind of its access tokens."),
         click.option("--mac-draft", multiple=True, type=DRAFT, help="The MAC draft that it signs by; repeatable."),
         click.option("--mac-algorithm", type=ALGORITHM, help="What its MAC tokens sign with."),
@@ -182,9 +187,9 @@ def show_(client_id: str, path: Path, as_json: bool) -> None:
 @with_json
 def update(*, client_id: str, path: Path, as_json: bool, **given: Any) -> None:
     """Change a client; what no option mentions stays. A repeatable option replaces the whole list, and an empty
-    --description, --owner, --homepage, --privacy, --terms or --logo removes what was there.
+    --description, --owner, --homepage, --privacy, --terms, --logo or --jwks removes what was there.
 
-    One that becomes confidential gets its client_secret, which is printed this once. Tokens that it has keep their
+    One that is to have a client_secret and had none gets it, which is printed this once. Tokens that it has keep their
     kind and the MAC algorithm that they came with; --mac-draft holds for them too, at once.
     """
     asked = Asked(**given)
@@ -194,7 +199,7 @@ def update(*, client_id: str, path: Path, as_json: bool, **given: Any) -> None:
     async def act(store: Store, settings: Settings) -> tuple[Client | None, str | None]:
         before = _known(client_id, await store.clients.find(client_id))
         after = await store.clients.update(client_id, await _changed(asked, before, store, settings))
-        first_secret = after is not None and after.confidential and not before.confidential
+        first_secret = after is not None and after.has_secret and not before.has_secret
         return after, await store.clients.rotate_secret(client_id) if first_secret else None
 
     changed, secret = in_store(path, act)
@@ -214,8 +219,14 @@ def rotate_secret(client_id: str, overlap: str | None, path: Path, as_json: bool
     seconds = 0.0 if overlap is None else cast("float", value("--overlap", overlap, Duration))
 
     async def act(store: Store, _: Settings) -> str | None:
-        if not _known(client_id, await store.clients.find(client_id)).confidential:
+        found = _known(client_id, await store.clients.find(client_id))
+        if not found.confidential:
             raise OperatorError(f"client {client_id!r}: is public and has no secret; it authenticates by PKCE alone")
+        if found.jwks is not None:
+            raise OperatorError(
+                f"client {client_id!r}: authenticates by its keys and has no secret; "
+                f"`gateway client update {client_id} --jwks FILE` replaces them"
+            )
         return await store.clients.rotate_secret(client_id, seconds)
 
     secret = in_store(path, act)
@@ -325,11 +336,26 @@ async def _checked(client: NewClient, asked: Asked, store: Store, settings: Sett
         links={"homepage": asked.homepage, "privacy": asked.privacy, "terms": asked.terms},
         logo_file=asked.logo,
     )
+    if asked.jwks is not None:
+        client = replace(client, jwks=_jwks(asked.jwks) if asked.jwks else None)
     await require_scopes("--scope", asked.scope, store, settings)
     _require_mac(asked, client, settings.config.mac)
     if (fault := _conflict(client)) is not None:
         raise OperatorError(fault)
     return replace(client, about=about, logo=logo)
+
+
+def _jwks(file: str) -> str:
+    """The public keys in a file, as JSON. Raises OperatorError for what cannot be read or verifies nothing."""
+    try:
+        with Path(file).open("rb") as opened:
+            content = opened.read(jwk.LARGEST_SET + 1)
+    except OSError as exc:
+        raise OperatorError(f"--jwks {file!r}: cannot be read ({exc.strerror}); name a file with a JWK Set") from exc
+    try:
+        return json.dumps(jwk.parse_set(content))
+    except ValueError as exc:
+        raise OperatorError(f"--jwks {file!r}: {exc}") from exc
 
 
 def _require_mac(asked: Asked, client: NewClient, mac: Mac) -> None:
@@ -366,6 +392,8 @@ def _conflict(client: NewClient) -> str | None:
         return "--first-party: only a confidential client may skip consent, since anybody can pose as a public one"
     if not client.confidential and not client.pkce_required:
         return "--no-pkce: a public client always needs PKCE; leave out --no-pkce or --public"
+    if not client.confidential and client.jwks is not None:
+        return "--jwks: a public client does not authenticate; leave out --public, or remove its keys by --jwks ''"
     if not client.confidential and "client_credentials" in grants:
         return "--grant-type client_credentials: a public client has no credentials; leave out one of the two"
     if "authorization_code" in grants and not client.redirect_uris:
@@ -396,6 +424,7 @@ def record(client: Client) -> dict[str, object]:
         "mac_algorithm": client.mac_algorithm,
         "pkce_required": client.pkce_required,
         "par_required": client.par_required,
+        "jwks": None if client.jwks is None else json.loads(client.jwks),
         "first_party": client.first_party,
         "verified": client.verified,
         **client_about.record(client.about),

@@ -6,10 +6,11 @@ They announce what is built, nothing else.
 from collections.abc import Iterable
 
 from gateway.model import GRANT_TYPES
+from gateway.oauth.jwk import ALGORITHMS
 
 Document = dict[str, object]
 
-_SECRET_METHODS = ["client_secret_basic", "client_secret_post"]
+_METHODS = ["client_secret_basic", "client_secret_post", "private_key_jwt"]
 
 
 def authorization_server(
@@ -42,9 +43,12 @@ def authorization_server(
         "response_modes_supported": ["query"],
         "grant_types_supported": list(GRANT_TYPES),
         "code_challenge_methods_supported": ["S256"],
-        "token_endpoint_auth_methods_supported": [*_SECRET_METHODS, "none"],
-        "revocation_endpoint_auth_methods_supported": [*_SECRET_METHODS, "none"],
-        "introspection_endpoint_auth_methods_supported": _SECRET_METHODS,
+        "token_endpoint_auth_methods_supported": [*_METHODS, "none"],
+        "token_endpoint_auth_signing_alg_values_supported": list(ALGORITHMS),
+        "revocation_endpoint_auth_methods_supported": [*_METHODS, "none"],
+        "revocation_endpoint_auth_signing_alg_values_supported": list(ALGORITHMS),
+        "introspection_endpoint_auth_methods_supported": _METHODS,
+        "introspection_endpoint_auth_signing_alg_values_supported": list(ALGORITHMS),
         "authorization_response_iss_parameter_supported": True,
         "prompt_values_supported": ["none", "login", "consent", "select_account"],
         "protected_resources": sorted(resources),

@@ -139,7 +139,7 @@ def information(
         "client_id": client.client_id,
         "client_id_issued_at": int(client.created_at.timestamp()),
         "client_secret": secret,
-        "client_secret_expires_at": 0 if client.confidential else None,
+        "client_secret_expires_at": 0 if client.has_secret else None,
         "registration_access_token": token,
         "registration_client_uri": location,
         "redirect_uris": list(client.redirect_uris),

@@ -31,6 +31,7 @@ def client_of(row: Row) -> Client:
         disabled_at=row["disabled_at"],
         about=about_of(row),
         par_required=row["par_required"],
+        jwks=row["jwks"],
     )
 
 
@@ -62,6 +63,7 @@ def _columns(client: NewClient) -> dict[str, object]:
         "mac_algorithm": client.mac_algorithm,
         "pkce_required": client.pkce_required,
         "par_required": client.par_required,
+        "jwks": client.jwks,
         "first_party": client.first_party,
         "verified": client.verified,
         "description": about.description,
@@ -87,9 +89,10 @@ async def _with_logo(statements: Statements, client_id: str, logo: Logo | None) 
 async def create_client(
     statements: Statements, now: datetime, client: NewClient, client_id: str | None = None
 ) -> tuple[Client, str | None]:
-    """A new client, under an identifier of ours unless it has one, and its secret if it is confidential (the only time
+    """A new client, under an identifier of ours unless it has one, and its secret if it is to have one (the only time
     it is seen)."""
-    client_id, secret = client_id or new_identifier("c"), _new_secret() if client.confidential else None
+    client_id = client_id or new_identifier("c")
+    secret = _new_secret() if client.confidential and client.jwks is None else None
     hashed = None if secret is None else digest(secret)
     await statements.row("client_create", client_id=client_id, now=now, secret_digest=hashed, **_columns(client))
     return await _with_logo(statements, client_id, client.logo), secret
@@ -120,7 +123,7 @@ class Clients:
         self._database, self._now, self._tally = database, now, tally
 
     async def create(self, client: NewClient) -> tuple[Client, str | None]:
-        """The client, and its secret if it is confidential (the only time it is seen).
+        """The client, and its secret if it is confidential and has no keys (the only time it is seen).
 
         Raises OperatorError for one that cannot be, such as a first-party client without a secret.
         """
@@ -144,7 +147,8 @@ class Clients:
     async def update(self, client_id: str, changes: NewClient) -> Client | None:
         """What the client is from now on, None if unknown.
 
-        One that becomes public loses its secrets; one that becomes confidential gets its first by `rotate_secret`.
+        One that becomes public, or gets keys, loses its secrets; one that is to have a secret gets its first by
+        `rotate_secret`.
         """
         with translate_violations():
             async with self._database.transaction() as statements:

@@ -30,6 +30,7 @@ class NewClient:
     mac_algorithm: MacAlgorithm
     pkce_required: bool = True
     par_required: bool = False
+    jwks: str | None = None
     first_party: bool = False
     verified: bool = True
     about: About = field(default_factory=About)

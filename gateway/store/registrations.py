@@ -7,7 +7,7 @@ must not lift the limit.
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from enum import Enum, auto
 from typing import Any, Final
@@ -92,6 +92,8 @@ class Registrations:
     ) -> Registered | NotAdmitted:
         """What the client is from now on, in place of all it was (RFC 7592, section 2.2).
 
+        What an operator demands of it stays: that it pushes its requests, and authenticates by keys.
+
         `secret` is the one that the request claims to be the client's. A client that becomes confidential gets one.
         """
         now = self._now()
@@ -107,11 +109,13 @@ class Registrations:
                 if not await self._admitted(statements, place):
                     return NotAdmitted.TOO_MANY
                 before = await statements.row("client_find", client_id=client_id)
-                changed = await update_client(statements, now, client_id, client)
-                await statements.row("registration_change", client_id=client_id, metadata=json.dumps(extras))
                 assert before is not None  # noqa: S101  # its registration is locked, and goes with it
+                keys = before["jwks"] if client.confidential else None
+                demanded = replace(client, par_required=before["par_required"], jwks=keys)
+                changed = await update_client(statements, now, client_id, demanded)
+                await statements.row("registration_change", client_id=client_id, metadata=json.dumps(extras))
                 assert changed is not None  # noqa: S101
-                first = changed.confidential and not before["confidential"]
+                first = changed.has_secret and not client_of(before).has_secret
                 made = await replace_secret(statements, now, client_id) if first else None
         return Registered(client=changed, extras=extras, secret=made)
 

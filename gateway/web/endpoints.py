@@ -1,5 +1,6 @@
 """Endpoints for programs: token, revocation, introspection, pushed requests, and the documents that tell of them."""
 
+from datetime import UTC, datetime
 from functools import partial
 
 from aiohttp import web
@@ -7,7 +8,8 @@ from aiohttp import web
 from gateway.errors import invalid_client
 from gateway.figures import TOKENS_ISSUED
 from gateway.model import RESOURCE_METADATA, Client
-from gateway.oauth import client_authentication, device, grants, metadata, pushed
+from gateway.oauth import client_assertion, client_authentication, device, grants, metadata, pushed
+from gateway.oauth.client_assertion import Assertion
 from gateway.oauth.forms import Form
 from gateway.oauth.grants import ClientCredentialsGrant, CodeGrant, DeviceGrant, Grant, RefreshGrant
 from gateway.store import IssuedTokens
@@ -15,7 +17,7 @@ from gateway.store.acting import acts
 from gateway.web import clients
 from gateway.web.answers import json
 from gateway.web.passwords import neighbourhood
-from gateway.web.plane import Plane, address_of, claimed_by, host_of, plane_of, query_of
+from gateway.web.plane import Plane, address_of, claimed_by, endpoint_of, host_of, plane_of, query_of
 
 
 async def token(request: web.Request) -> web.Response:
@@ -125,7 +127,9 @@ async def _authenticated(request: web.Request, plane: Plane, form: Form, *, anew
     claim = client_authentication.parse(request.headers.getall("Authorization", []), form, query_of(request))
     claimed_by(request, claim.client_id)
     async with plane.authentications.turn(neighbourhood(address_of(request)), claim.client_id):
-        if claim.secret is not None:
+        if claim.assertion is not None:
+            client = await _by_assertion(request, plane, claim.assertion)
+        elif claim.secret is not None:
             client = await plane.store.clients.authenticate(claim.client_id, claim.secret)
         else:
             find = partial(clients.find, request) if anew else plane.store.clients.find
@@ -134,6 +138,24 @@ async def _authenticated(request: web.Request, plane: Plane, form: Form, *, anew
         raise invalid_client(client)
     acts(f"client:{client.client_id}")
     return client
+
+
+async def _by_assertion(request: web.Request, plane: Plane, assertion: Assertion) -> Client | str:
+    """The client that signed the assertion, which counts once over all workers, or for the log why it is not heard."""
+    client_id, store = assertion.client_id, plane.store
+    found = await store.clients.find(client_id)
+    if found is None:
+        return "unknown client"
+    if found.disabled_at is not None:
+        return "disabled client"
+    if found.jwks is None:
+        return "an assertion of a client without keys"
+    base = plane.settings.config.server.origin + plane.prefix
+    # The pushed requests' endpoint names itself too (RFC 9126, section 2).
+    audience = {plane.issuer, f"{base}/token", *([f"{base}/par"] if endpoint_of(request) == "par" else [])}
+    once = client_assertion.verify(assertion, client_id, found.jwks, audience, store.seconds())
+    spent = await store.nonces.spend_untimed([(once.key, datetime.fromtimestamp(once.until, UTC))])
+    return found if once.key in spent else "client assertion: its jti was used before"
 
 
 def _without_secret(found: Client | None) -> Client | str:

@@ -3,12 +3,12 @@
 with created as (
     insert into clients (
         client_id, name, confidential, redirect_uris, grant_types, scopes, token_type, mac_drafts, mac_algorithm,
-        pkce_required, first_party, verified, description, owner, homepage, privacy, terms, created_at, par_required
+        pkce_required, first_party, verified, description, owner, homepage, privacy, terms, created_at, par_required, jwks
     )
     values (
         $client_id, $name, $confidential, $redirect_uris, $grant_types, $scopes, $token_type, $mac_drafts,
         $mac_algorithm, $pkce_required, $first_party, $verified, $description, $owner, $homepage, $privacy, $terms, $now,
-        $par_required
+        $par_required, $jwks
     )
     returning *
 ), secret as (
@@ -42,18 +42,18 @@ where c.client_id = $client_id;
 select client_id from clients where owner = $owner order by created_at, client_id;
 
 -- name: client_update
--- What a client is, anew; one that became public loses its secrets, and $logo is the name of the only logo that stays.
+-- What a client is, anew; one that became public or has keys loses its secrets, and $logo is the name of the only logo that stays.
 with changed as (
     update clients set
         name = $name, confidential = $confidential, redirect_uris = $redirect_uris, grant_types = $grant_types,
         scopes = $scopes, token_type = $token_type, mac_drafts = $mac_drafts, mac_algorithm = $mac_algorithm,
-        pkce_required = $pkce_required, par_required = $par_required, first_party = $first_party, verified = $verified,
+        pkce_required = $pkce_required, par_required = $par_required, jwks = $jwks, first_party = $first_party, verified = $verified,
         description = $description, owner = $owner, homepage = $homepage, privacy = $privacy, terms = $terms
     where client_id = $client_id
-    returning client_id, confidential
+    returning client_id, confidential and jwks is null as has_secrets
 ), dropped as (
     delete from client_secrets using changed
-    where client_secrets.client_id = changed.client_id and not changed.confidential
+    where client_secrets.client_id = changed.client_id and not changed.has_secrets
 ), bare as (
     delete from client_logos using changed
     where client_logos.client_id = changed.client_id and client_logos.name is distinct from $logo
@@ -73,8 +73,8 @@ on conflict (client_id) do update set name = $name, content = $content;
 select content from client_logos where name = $name limit 1;
 
 -- name: client_lock
--- A confidential client whose secrets are about to change, one at a time.
-select client_id from clients where client_id = $client_id and confidential for update;
+-- A client whose secrets are about to change, one at a time.
+select client_id from clients where client_id = $client_id and confidential and jwks is null for update;
 
 -- name: secrets_retire
 -- The secrets that a newer one replaces end $overlap after $now, which is no later than now, unless they end before.

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Terminal, matches
+from tests.oauth.signing import signer
 
 URI = "https://app.example.com/callback"
 
@@ -427,3 +428,47 @@ def test_a_client_outlives_its_owner_and_whoever_deletes_the_owner_is_told(gatew
     assert gateway("client", "show", client_id, "--json").json["owner"] is None
     gateway.user("ada")
     assert gateway("client", "show", client_id, "--json").json["owner"] is None, "another person of the same name"
+
+
+# -- keys --------------------------------------------------------------------------------------------------------
+
+
+def test_a_client_with_keys_has_no_secret(gateway: Terminal, tmp_path: Path) -> None:
+    """RFC 7523: its public keys are all that is registered."""
+    one = signer("ES256", kid="1")
+    file = tmp_path / "keys.json"
+    file.write_text(one.jwks)
+    made = gateway("client", "create", "--name", "Signs", "--redirect-uri", URI, "--jwks", str(file), "--json").json
+    assert "client_secret" not in made
+    assert made["jwks"] == {"keys": [one.jwk]}
+    told = gateway("client", "rotate-secret", made["client_id"]).fault
+    assert "authenticates by its keys and has no secret" in told
+    after = gateway("client", "update", made["client_id"], "--jwks", "", "--json").json
+    assert (after["jwks"], after["client_secret"][:4]) == (None, "gws_")
+    back = gateway("client", "update", made["client_id"], "--jwks", str(file), "--json").json
+    assert "client_secret" not in back
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        (None, "cannot be read"),
+        ("x", "not a JWK Set"),
+        ('{"keys": [{"kty": "oct", "k": "x"}]}', "private or shared; register public keys only"),
+        ('{"keys": [{"kty": "RSA", "n": "AQAB", "e": "AQAB", "d": "x"}]}', "private or shared"),
+    ],
+)
+def test_a_file_of_no_keys_is_refused(gateway: Terminal, tmp_path: Path, content: str | None, fault: str) -> None:
+    file = tmp_path / "keys.json"
+    if content is not None:
+        file.write_text(content)
+    told = gateway("client", "create", "--name", "Signs", "--redirect-uri", URI, "--jwks", str(file)).fault
+    assert f"--jwks '{file}'" in told
+    assert fault in told
+
+
+def test_a_public_client_has_no_keys(gateway: Terminal, tmp_path: Path) -> None:
+    file = tmp_path / "keys.json"
+    file.write_text(signer("ES256", kid="1").jwks)
+    options = ("--name", "Signs", "--redirect-uri", URI, "--public", "--jwks", str(file))
+    assert "a public client does not authenticate" in gateway("client", "create", *options).fault

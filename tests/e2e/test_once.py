@@ -1,6 +1,7 @@
 """What may happen once happens once, over two workers of the authorization plane: fifty ask at the same time."""
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
@@ -15,8 +16,10 @@ from gateway.crypto import Keyring, random_text
 from gateway.model import DEVICE_CODE, GRANT_TYPES
 from gateway.oauth import pkce
 from gateway.oauth.authorize import AuthorizationRequest
+from gateway.oauth.client_assertion import TYPE
 from gateway.store import Store
 from tests.conftest import cloned_store
+from tests.oauth.signing import signer
 from tests.serving import Gateway, serving
 from tests.store.rig import NEW_CLIENT, REDIRECT_URI, VERIFIER, Rig
 
@@ -123,3 +126,30 @@ async def test_a_device_code_brings_tokens_once(site: Site) -> None:
     answers, workers = await at_once(lambda: polled(site, begun["device_code"]))
     assert workers == 2
     assert Counter(answer.status for answer in answers) == {200: 1, 400: 49}
+
+
+async def test_a_clients_assertion_counts_once(site: Site) -> None:
+    """RFC 7523, section 3: by its `jti`, whichever worker it comes to."""
+    one = signer("ES256")
+    client, _ = await site.store.clients.create(replace(NEW_CLIENT, jwks=one.jwks))
+    members = {
+        "iss": client.client_id,
+        "sub": client.client_id,
+        "aud": site.gateway.url,
+        "exp": int(time.time()) + 60,
+        "jti": "the-same",
+    }
+    form = {
+        "grant_type": "client_credentials",
+        "client_assertion_type": TYPE,
+        "client_assertion": one.assertion(members),
+    }
+
+    async def ask() -> aiohttp.ClientResponse:
+        answer = await site.session.post(f"{site.gateway.url}/oauth2/token", data=form)
+        await answer.read()
+        return answer
+
+    answers, workers = await at_once(ask)
+    assert workers == 2
+    assert Counter(answer.status for answer in answers) == {200: 1, 401: 49}

@@ -47,7 +47,7 @@ TABLES: Final[Mapping[str, tuple[int, str]]] = {
         (
             "'c' || n, 'Client ' || n, null, 'u' || n, null, null, null, true, '{https://client.example}', "
             "'{authorization_code}', '{read,write}', 'bearer', '{01}', 'hmac-sha-256', true, false, true, 0, "
-            "now(), null, false"
+            "now(), null, false, null"
         ),
     ),
     "client_secrets": (2 * CLIENTS, f"int8send(n), {_CLIENT}, now(), {_END}"),
@@ -150,6 +150,7 @@ VALUES: Final[Mapping[str, str]] = {
     "grant_ids": "'{g12,g13}'",
     "grant_types": "'{}'",
     "homepage": "null",
+    "jwks": "null",
     "kept": "interval '1 hour'",
     "key_id": "'fake'",
     "keys": "array[int8send(-1), int8send(-2)]",

@@ -12,6 +12,7 @@ import pytest
 from gateway.crypto import Keyring
 from gateway.store import NewClient, Store
 from gateway.store.registrations import MOST_REGISTRATIONS
+from tests.oauth.signing import signer
 from tests.store.rig import fetch
 from tests.web.rig import (
     CHALLENGE,
@@ -350,6 +351,23 @@ async def test_a_change_takes_away_what_an_operator_gave(plane: Plane, browser: 
     after = await plane.store.clients.find(client["client_id"])
     assert after is not None
     assert (after.first_party, after.verified) == (False, False)
+
+
+async def test_a_change_leaves_what_an_operator_demands(plane: Plane, browser: Browser) -> None:
+    made = await registered(browser)
+    found = await plane.store.clients.find(made["client_id"])
+    assert found is not None
+    demanded = replace(NewClient.like(found), par_required=True, jwks=signer("ES256").jwks)
+    await plane.store.clients.update(found.client_id, demanded)
+    answer = await send(
+        browser, "PUT", place_of(made), managed(made, client_secret=None), made["registration_access_token"]
+    )
+    assert answer.status == 200, answer.text
+    assert not answer.json.keys() & {"client_secret", "client_secret_expires_at"}
+    after = await plane.store.clients.find(made["client_id"])
+    assert after is not None
+    assert after.par_required
+    assert json.loads(after.jwks or "") == json.loads(demanded.jwks or "")
 
 
 async def test_a_client_that_deletes_itself_is_gone_with_its_tokens_by_section_2_3(

@@ -1,0 +1,190 @@
+"""Public keys of clients (RFC 7517, RFC 7518, RFC 8037), and the signatures that these keys verify.
+
+    alg      kty   key                        signature
+    RS256    RSA   2048 to 8192 bits          PKCS #1 v1.5 with SHA-256 (RFC 7518, section 3.3)
+    PS256    RSA   the same                   PSS with SHA-256, a salt of 32 bytes (section 3.5)
+    ES256    EC    P-256                      R and S, 32 bytes each (section 3.4)
+    EdDSA    OKP   Ed25519                    RFC 8037, section 3.1
+
+Which algorithms a key serves follows from its type and never from a message alone: so no message can have a public key
+taken for an HMAC secret, and there is no `none` (RFC 8725, sections 2.1 and 3.1).
+"""
+
+import base64
+import binascii
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final, cast
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+
+ALGORITHMS: Final = ("RS256", "PS256", "ES256", "EdDSA")
+LARGEST_SET: Final = 64 * 1024  # bytes of a JWK Set
+_MOST_KEYS: Final = 10
+_LONGEST_ID: Final = 255
+_BASE64URL: Final = re.compile(r"[A-Za-z0-9_-]*")
+_MEMBERS: Final = {  # public ones (RFC 7518, sections 6.2.1 and 6.3.1; RFC 8037, section 2), by key type
+    "RSA": ("n", "e"),
+    "EC": ("crv", "x", "y"),
+    "OKP": ("crv", "x"),
+}
+_SECRET: Final = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k", "priv"})
+_BITS: Final = range(2048, 8193)
+_P256_BYTES: Final = 32
+
+PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One public key, its identifier if it has one, and the algorithms that it may verify."""
+
+    kid: str | None
+    algorithms: tuple[str, ...]
+    public: PublicKey
+
+    def verifies(self, algorithm: str, message: bytes, signature: bytes) -> bool:
+        """Whether the signature of a message is this key's, by an algorithm of its own."""
+        if algorithm not in self.algorithms:
+            return False
+        try:
+            match self.public:
+                case rsa.RSAPublicKey() as key if algorithm == "RS256":
+                    key.verify(signature, message, padding.PKCS1v15(), hashes.SHA256())
+                case rsa.RSAPublicKey() as key:
+                    pss = padding.PSS(padding.MGF1(hashes.SHA256()), hashes.SHA256.digest_size)
+                    key.verify(signature, message, pss, hashes.SHA256())
+                case ec.EllipticCurvePublicKey() as key:
+                    if len(signature) != 2 * _P256_BYTES:
+                        return False
+                    r, s = (int.from_bytes(half) for half in (signature[:_P256_BYTES], signature[_P256_BYTES:]))
+                    key.verify(encode_dss_signature(r, s), message, ec.ECDSA(hashes.SHA256()))
+                case ed25519.Ed25519PublicKey() as key:
+                    key.verify(signature, message)
+        except InvalidSignature:
+            return False
+        return True
+
+
+def decoded(text: str) -> bytes:
+    """The bytes of base64url without padding (RFC 7515, section 2). Raises ValueError for another spelling of them."""
+    if _BASE64URL.fullmatch(text) is None or len(text) % 4 == 1:
+        raise ValueError("not base64url")
+    try:
+        found = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    except binascii.Error as exc:
+        raise ValueError("not base64url") from exc
+    if base64.urlsafe_b64encode(found).decode().rstrip("=") != text:
+        raise ValueError("not base64url in its only form")
+    return found
+
+
+def json_object(text: bytes) -> dict[str, object]:
+    """A JSON object each of whose members is there once. Raises ValueError."""
+
+    def once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        members = dict(pairs)
+        if len(members) != len(pairs):
+            raise ValueError("a member is there twice")
+        return members
+
+    def never(constant: str) -> object:
+        raise ValueError(f"{constant} is no JSON")
+
+    try:
+        found = json.loads(text.decode("utf-8"), object_pairs_hook=once, parse_constant=never)
+    except RecursionError as exc:
+        raise ValueError("nested too deep") from exc
+    if not isinstance(found, dict):
+        raise ValueError("no JSON object")  # noqa: TRY004  # what a stranger sent is of the wrong value
+    return cast("dict[str, object]", found)
+
+
+def parse_set(text: bytes) -> dict[str, object]:
+    """A JWK Set as a client's keys are kept: what is public of each, and nothing else.
+
+    Raises ValueError, with the mend, for a set that has no key to verify with, a private or shared one, or one that we
+    do not know.
+    """
+    if len(text) > LARGEST_SET:
+        raise ValueError(f"it is larger than {LARGEST_SET // 1024} KiB")
+    try:
+        keys = json_object(text).get("keys")
+    except ValueError as exc:
+        raise ValueError(f'it is not a JWK Set: {exc}; write it as {{"keys": [{{"kty": …}}]}}') from exc
+    if not isinstance(keys, list) or not 0 < len(keys) <= _MOST_KEYS or not all(isinstance(key, dict) for key in keys):
+        raise ValueError(f'a JWK Set holds "keys", an array of 1 to {_MOST_KEYS} keys')
+    kept = [_public(number, key) for number, key in enumerate(keys, start=1)]
+    ids = [key["kid"] for key in kept if "kid" in key]
+    if len(set(ids)) < len(ids):
+        raise ValueError('two keys have the same "kid"; give each its own')
+    return {"keys": kept}
+
+
+@lru_cache(maxsize=256)
+def keys_of(jwks: str) -> tuple[Key, ...]:
+    """The keys of a set that `parse_set` made, as JSON."""
+    return tuple(_key(jwk) for jwk in json.loads(jwks)["keys"])
+
+
+def _public(number: int, jwk: Mapping[str, object]) -> dict[str, str]:
+    """The public members of a key. Raises ValueError for one that verifies nothing here."""
+    kind = jwk.get("kty")
+    if jwk.keys() & _SECRET or kind == "oct":
+        raise ValueError(f"key {number} is private or shared; register public keys only, and keep that one to yourself")
+    if not isinstance(kind, str) or kind not in _MEMBERS:
+        raise ValueError(f'key {number}: "kty" is RSA, EC or OKP')
+    if jwk.get("use", "sig") != "sig" or "verify" not in _operations(jwk):
+        raise ValueError(f'key {number} is not for signatures; its "use" is to be "sig"')
+    kept = {"kty": kind}
+    for name in (*_MEMBERS[kind], *(name for name in ("kid", "alg") if name in jwk)):
+        value = jwk.get(name)
+        if not isinstance(value, str) or not 0 < len(value) <= (_LONGEST_ID if name == "kid" else LARGEST_SET):
+            raise ValueError(f'key {number}: "{name}" is missing, or no text of a bounded length')
+        kept[name] = value
+    if not all(mark.isprintable() for mark in kept.get("kid", "")):
+        raise ValueError(f'key {number}: "kid" holds what nobody can print')
+    try:
+        key = _key(kept)
+    except ValueError as exc:
+        raise ValueError(f"key {number}: {exc}") from exc
+    if not key.algorithms:
+        raise ValueError(
+            f'key {number}: "alg" does not go with such a key; leave it out, or use {", ".join(ALGORITHMS)}'
+        )
+    return kept
+
+
+def _operations(jwk: Mapping[str, object]) -> list[object]:
+    operations = jwk.get("key_ops", ["verify"])
+    return operations if isinstance(operations, list) else []
+
+
+def _key(jwk: Mapping[str, str]) -> Key:
+    """The key of its public members. Raises ValueError for values that are none."""
+    algorithms: tuple[str, ...]
+    public: PublicKey
+    match jwk["kty"], jwk.get("crv"):
+        case "RSA", _:
+            n, e = (int.from_bytes(decoded(jwk[name])) for name in ("n", "e"))
+            if n.bit_length() not in _BITS or e not in range(3, 2**32) or not e % 2:
+                raise ValueError("an RSA key has 2048 to 8192 bits and an exponent such as 65537")
+            algorithms, public = ("RS256", "PS256"), rsa.RSAPublicNumbers(e, n).public_key()
+        case "EC", "P-256":
+            x, y = decoded(jwk["x"]), decoded(jwk["y"])
+            if len(x) != _P256_BYTES or len(y) != _P256_BYTES:
+                raise ValueError("a coordinate of P-256 has 32 bytes")
+            numbers = ec.EllipticCurvePublicNumbers(int.from_bytes(x), int.from_bytes(y), ec.SECP256R1())
+            algorithms, public = ("ES256",), numbers.public_key()
+        case "OKP", "Ed25519":
+            algorithms, public = ("EdDSA",), ed25519.Ed25519PublicKey.from_public_bytes(decoded(jwk["x"]))
+        case _:
+            raise ValueError('"crv" is P-256 for EC, and Ed25519 for OKP')
+    only = jwk.get("alg")
+    return Key(jwk.get("kid"), algorithms if only is None else tuple(a for a in algorithms if a == only), public)
