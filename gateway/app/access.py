@@ -2,17 +2,19 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 from gateway.app.process import Service, give_up_root, store_of
 from gateway.config import Config, compile_routes
-from gateway.config.tls import upstream_context
+from gateway.config.tls import Certified, upstream_context
 from gateway.guard import Guard
 from gateway.lines import Lines, target_of
 from gateway.proxy import Handover, Proxy
 from gateway.proxy.access_log import AccessLog
+from gateway.proxy.certificates import Certificates
 from gateway.supervisor.channel import Drain, Start
 from gateway.supervisor.connections import ACCESS_POOL
 from gateway.supervisor.listening import BACKLOG
@@ -58,9 +60,8 @@ async def serving(start: Start, listener: socket.socket) -> AsyncIterator[Servic
             stack.callback(traces.close)
             proxy.begin_trace = traces.begin
             proxy.listeners.append(traces.hear)
-        server = await asyncio.get_running_loop().create_server(
-            proxy.front, sock=listener, backlog=BACKLOG, start_serving=False
-        )
+        shown = Certificates(start.settings.certificates) if start.settings.certificates else None
+        server = await _server(proxy, listener, shown)
 
         async def accept() -> None:
             await server.start_serving()
@@ -79,7 +80,26 @@ async def serving(start: Start, listener: socket.socket) -> AsyncIterator[Servic
             store.report()
 
         reopen = lines.reopen if lines is not None else _nothing
-        yield Service(accept, server.close, drain, report, reopen, proxy.recall, proxy.mirror)
+        yield Service(accept, server.close, drain, report, reopen, proxy.recall, proxy.mirror, _certifying(shown))
+
+
+async def _server(proxy: Proxy, listener: socket.socket, shown: Certificates | None) -> asyncio.Server:
+    """What takes connections from the listener, by TLS where there are certificates."""
+    create = partial(
+        asyncio.get_running_loop().create_server, proxy.front, sock=listener, backlog=BACKLOG, start_serving=False
+    )
+    if shown is None:
+        return await create()
+    limits = proxy.limits
+    return await create(ssl=shown.context, ssl_handshake_timeout=limits.handshake, ssl_shutdown_timeout=limits.linger)
+
+
+def _certifying(shown: Certificates | None) -> Callable[[tuple[Certified, ...]], None]:
+    return _nothing_shown if shown is None else shown.renew
+
+
+def _nothing_shown(_certificates: tuple[Certified, ...]) -> None:
+    """The listener speaks plain HTTP."""
 
 
 def _traces(config: Config) -> "Traces | None":

@@ -20,11 +20,13 @@ from dataclasses import dataclass
 from typing import Any, Final, cast
 
 from gateway import figures, memory, observe
+from gateway.config.tls import Certified
 from gateway.crypto import Keyring
 from gateway.store import Store, queries
 from gateway.supervisor.channel import (
     HEARTBEAT,
     Alive,
+    Certify,
     Channel,
     Closed,
     Drain,
@@ -44,7 +46,7 @@ class Service:
     """A plane's listener, as its process uses it. `accept` begins to take connections, `close` takes no more, and
     `drain` lets what is in flight end; `report` says in the figures what there is, `reopen` goes on at what has the
     access log's name now, `recall` tells what is remembered of a call, as something that JSON has, and `mirror` tells
-    the shadow at a path of calls."""
+    the shadow at a path of calls, and `certify` shows other certificates."""
 
     accept: Callable[[], Awaitable[None]]
     close: Callable[[], None]
@@ -53,6 +55,7 @@ class Service:
     reopen: Callable[[], None]
     recall: Callable[[str], object]
     mirror: Callable[[str], None] = lambda _path: None
+    certify: Callable[[tuple[Certified, ...]], None] = lambda _certificates: None
 
 
 Serving = Callable[[Start, socket.socket], AbstractAsyncContextManager[Service]]
@@ -131,7 +134,8 @@ async def _obey(serving: Serving, listener: socket.socket, control: socket.socke
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, _end, ending, _DRAIN)
     asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, lambda: None)  # before there is a log
     services = list[Service]()  # ours, once it is there
-    listening = asyncio.create_task(_listen(channel, accepting, ending, services))
+    missed = list[Certify]()  # before
+    listening = asyncio.create_task(_listen(channel, accepting, ending, services, missed))
     listening.add_done_callback(lambda done: _end_without_channel(done, ending))
     beating = asyncio.create_task(_send_heartbeats(channel))
     reporting: asyncio.Task[None] | None = None
@@ -140,6 +144,8 @@ async def _obey(serving: Serving, listener: socket.socket, control: socket.socke
             _settle()
             asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, service.reopen)
             services.append(service)
+            for message in missed:
+                service.certify(message.certificates)
             channel.send(Ready())
             reporting = asyncio.create_task(_report(service))
             await asyncio.wait((accepting, ending), return_when=asyncio.FIRST_COMPLETED)
@@ -184,6 +190,7 @@ async def _listen(
     accepting: asyncio.Future[None],
     ending: asyncio.Future[Drain],
     services: Sequence[Service],
+    missed: list[Certify],
 ) -> None:
     """Follow the supervisor; when it is gone, nothing is left to do."""
     while (message := await channel.receive()) is not None:
@@ -192,6 +199,10 @@ async def _listen(
         elif isinstance(message, Reopen):
             for service in services:
                 service.reopen()
+        elif isinstance(message, Certify):
+            missed[:] = [] if services else [message]
+            for service in services:
+                service.certify(message.certificates)
         elif isinstance(message, Mirror):
             for service in services:
                 service.mirror(message.path)

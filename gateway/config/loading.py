@@ -8,7 +8,7 @@ import os
 import re
 import shlex
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,7 +21,8 @@ from gateway.config.faults import ConfigError, Draft, Fault, RouteNames, validat
 from gateway.config.key_file import KeyFile
 from gateway.config.rules import conflicts, warnings
 from gateway.config.settings import Settings
-from gateway.config.tables import IMAGE_TYPES, Config, SecretReference, UpstreamTLS, credentials_folder
+from gateway.config.tables import IMAGE_TYPES, Certificate, Config, SecretReference, UpstreamTLS, credentials_folder
+from gateway.config.tls import Certified
 from gateway.crypto import Keyring
 from gateway.errors import OperatorError
 
@@ -47,7 +48,7 @@ def load(path: Path, *, again: bool = False) -> Settings:
     if config is None or faults:
         raise ConfigError([*map(names.named, faults)])
     advice = tuple(map(names.within, warnings(config)))
-    return Settings(config, path, found.database_url, found.keyring, advice, tuple(found.replicas))
+    return Settings(config, path, found.database_url, found.keyring, advice, tuple(found.replicas), found.certificates)
 
 
 def parse(tables: Mapping[str, Any]) -> Config:
@@ -66,7 +67,7 @@ def resolve(config: Config, path: Path) -> Settings:
     if found.faults:
         raise ConfigError(found.faults)
     advice = tuple(warnings(config))
-    return Settings(config, path, found.database_url, found.keyring, advice, tuple(found.replicas))
+    return Settings(config, path, found.database_url, found.keyring, advice, tuple(found.replicas), found.certificates)
 
 
 def _with_key_beside_data(tables: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -136,6 +137,7 @@ class _Found:
     faults: list[Fault]
     database_url: str | None = None
     keyring: Keyring | None = None
+    certificates: tuple[Certified, ...] = ()
     replicas: list[str] = field(default_factory=list)
 
     @classmethod
@@ -150,10 +152,32 @@ class _Found:
                 fault := _file_fault(key, base / name)
             ) is not None:
                 found.faults.append(Fault(f"branding.{key}", fault))
+        found._listener_tls(draft.get("server", "tls") or ())
         for index, route in enumerate(draft.routes):
             if (secured := route.get("upstream_tls")) is not None:
                 found.faults += _upstream_tls(f"routes[{index}].upstream_tls", secured)
         return found
+
+    def _listener_tls(self, shown: Sequence[Certificate]) -> None:
+        made: list[Certified] = []
+        for index, one in enumerate(shown):
+            at = f"server.tls[{index}]"
+            if one.key.file is None:
+                self.faults.append(Fault(f"{at}.key", 'must name a file, { file = "…" }, which is read again'))
+                continue
+            certificate, key = self.base / one.certificate, one.key.path(self.base)
+            faults = [
+                Fault(f"{at}.{name}", said) for name, said in tls.pair_faults(certificate, key, datetime.now(UTC))
+            ]
+            if (open_to := _open_to_others(key)) is not None:
+                faults.append(Fault(f"{at}.key", open_to))
+            if not faults:
+                try:
+                    made.append(tls.certified(certificate, key))
+                except OperatorError as exc:
+                    faults.append(Fault(f"{at}.certificate", str(exc)))
+            self.faults += faults
+        self.certificates = tuple(made)
 
     def _urls(self, key: str, draft: Draft) -> list[str]:
         """The addresses of several databases. Each may stand there once."""

@@ -31,6 +31,7 @@ def conflicts(draft: Draft) -> Iterator[Fault]:
     """Every fault that lies between keys, as far as they can be read."""
     yield from _listeners(draft)
     yield from _public_url(draft)
+    yield from _tls(draft)
     yield from _prefix(draft)
     yield from _twice(draft)
     yield from _hidden(draft)
@@ -152,6 +153,12 @@ def _public_url(draft: Draft) -> Iterator[Fault]:
         yield Fault(
             "server.public_url", f'clients write its host as "{canonical_host(host)}"; write that, not {shown(url)}'
         )
+
+
+def _tls(draft: Draft) -> Iterator[Fault]:
+    tls, url = draft.get("server", "tls"), draft.get("server", "public_url")
+    if tls and url is not None and split_origin(url)[0] == "http":
+        yield Fault("server.public_url", f"must be https, since server.tls has clients call so, not {shown(url)}")
 
 
 def _prefix(draft: Draft) -> Iterator[Fault]:

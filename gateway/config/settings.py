@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gateway.config.tables import Config
+from gateway.config.tls import Certified
 from gateway.crypto import Keyring
 
 
@@ -20,6 +21,7 @@ class Settings:
     keyring: Keyring | None
     warnings: tuple[str, ...]
     replicas: tuple[str, ...] = field(default=(), repr=False)
+    certificates: tuple[Certified, ...] = field(default=(), repr=False)  # what the public listener shows
 
     @property
     def base(self) -> Path:
@@ -30,6 +32,15 @@ class Settings:
     def data_dir(self) -> Path:
         """The folder of the embedded database."""
         return self.base / self.config.database.data_dir
+
+    @property
+    def certificate_files(self) -> tuple[tuple[Path, Path], ...]:
+        """The files of `server.tls`, each certificate's with its key's."""
+        return tuple(
+            (self.base / one.certificate, one.key.path(self.base))
+            for one in self.config.server.tls
+            if one.key.file is not None
+        )
 
     @property
     def master_key_file(self) -> Path | None:

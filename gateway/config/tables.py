@@ -143,6 +143,17 @@ def credentials_folder() -> Path | None:
     return Path(folder) if folder else None
 
 
+class Certificate(Table):
+    """A certificate that the public listener shows."""
+
+    certificate: FileName = Field(examples=["fullchain.pem"])
+    """The certificate and its chain, in PEM."""
+    key: SecretReference = Field(examples=[{"file": "privkey.pem"}])
+    """The file of its private key, in PEM."""
+
+    model_config = ConfigDict(title='{ certificate = "…", key = { file = "…" } }')
+
+
 class Server(Table):
     """The public listener, and the names by which people and programs reach it."""
 
@@ -153,6 +164,10 @@ class Server(Table):
     """Who may connect to a unix socket, as for chmod: its owner is whom the workers run as."""
     public_url: Annotated[OriginURL, SuchAs('"https://api.example.com"')] = Field(examples=["http://127.0.0.1:8080"])
     """The origin that clients use: issuer, links, and the host and port that MAC signatures cover."""
+    tls: Annotated[tuple[Certificate, ...], array()] = ()
+    """The certificates by which the public listener speaks TLS (1.2 or newer), such as
+    `[{ certificate = "fullchain.pem", key = { file = "privkey.pem" } }]`; without any, it speaks plain HTTP. A client
+    is shown the one for the name that it asks for, else the first. They are read again when the files change."""
     workers: Annotated[int, Field(ge=1, le=256)] = 2
     """How many processes share the listener; one for each core is a good start."""
     authorization_workers: Annotated[int, Field(ge=1, le=256)] | None = Field(default=None, examples=[1])

@@ -1,8 +1,11 @@
 """Certificates and keys in files: what is wrong with them, in words that say which, and the contexts made of them."""
 
+import os
 import ssl
 from collections.abc import Iterator
-from datetime import datetime
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -94,3 +97,57 @@ def upstream_context(tls: UpstreamTls | None) -> ssl.SSLContext:
 def _nobody() -> str:
     """The passphrase of an encrypted key: there is nobody to ask."""
     return ""
+
+
+@dataclass(frozen=True, slots=True)
+class Certified:
+    """A certificate with its chain and its key, both in PEM, and the names that it is for."""
+
+    chain: bytes = field(repr=False)
+    key: bytes = field(repr=False)
+    names: tuple[str, ...]
+
+
+def certified(certificate: Path, key: Path) -> Certified:
+    """What a certificate's file and its key's hold, if they can be used. Raises OperatorError."""
+    now = datetime.now(UTC)
+    faults = [message for _, message in pair_faults(certificate, key, now)]
+    if faults:
+        raise OperatorError("\n".join(faults))
+    made = Certified(_content(certificate), _content(key), names_of(certificates(certificate)[0]))
+    try:
+        server_context(made)
+    except (OSError, ValueError) as exc:  # such as a key that is too short
+        raise OperatorError(f"{certificate} cannot be used: {exc}") from exc
+    return made
+
+
+def names_of(certificate: x509.Certificate) -> tuple[str, ...]:
+    """The host names that a certificate is for, in lower case (RFC 9525, section 6.3)."""
+    try:
+        found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (x509.ExtensionNotFound, ValueError):
+        return ()
+    return tuple(name.lower() for name in found.get_values_for_type(x509.DNSName))
+
+
+def server_context(shown: Certified) -> ssl.SSLContext:
+    """What shows a certificate to clients, by TLS 1.2 or newer. Raises OSError and ValueError."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION | ssl.OP_CIPHER_SERVER_PREFERENCE
+    context.set_alpn_protocols(_HTTP)
+    with _in_memory(shown.chain) as chain, _in_memory(shown.key) as key:
+        context.load_cert_chain(chain, key, password=_nobody)
+    return context
+
+
+@contextmanager
+def _in_memory(content: bytes) -> Iterator[str]:
+    """A file of ours that is on no disk, for what takes file names only."""
+    fd = os.memfd_create("certificate", os.MFD_CLOEXEC)
+    try:
+        os.write(fd, content)
+        yield f"/proc/self/fd/{fd}"
+    finally:
+        os.close(fd)

@@ -119,6 +119,13 @@ def _ask(
         raise NoAnswer(Obstacle.UNREACHABLE, exc.strerror) from exc
 
 
+def unverified_context() -> ssl.SSLContext:
+    """For what only has to answer, whoever it is: our own listener, whose certificate may be for clients elsewhere."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
+
+
 def _connection(place: Place) -> socket.socket:
     if not isinstance(place, str):
         return socket.create_connection(place, PATIENCE)
@@ -177,8 +184,7 @@ def _ended_in_time(sock: socket.socket) -> Iterator[None]:
 
 def _speaks_tls(place: Place) -> bool:
     """Whether a handshake succeeds there, whoever it is."""
-    context = ssl.create_default_context()
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context = unverified_context()
     with suppress(OSError), _connection(place) as plain, context.wrap_socket(plain):
         return True
     return False

@@ -6,12 +6,14 @@ import resource
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final
 
 from gateway.config import Settings
-from gateway.doctor.asking import NoAnswer, ask
+from gateway.config.tls import certificates, names_of
+from gateway.doctor.asking import NoAnswer, ask, unverified_context
 from gateway.doctor.finding import FAULT, WARNING, Finding
 from gateway.errors import OperatorError
 from gateway.supervisor.connections import authorization_workers
@@ -56,6 +58,7 @@ def findings(settings: Settings, serving: Serving | None) -> Iterator[Finding]:
     else:
         yield from _health(settings, serving)
         yield from _public_listener(settings)
+    yield from _certificates(settings)
     yield from _files(serving)
     yield from _workers(settings)
     yield from _disk(settings)
@@ -123,7 +126,9 @@ def _public_listener(settings: Settings) -> Iterator[Finding]:
     address = server.address
     place = address if isinstance(address, str) else (_reachable(address[0]), address[1])
     try:
-        ask(place, "/.well-known/oauth-authorization-server", {"Host": server.host})
+        context = unverified_context() if server.tls else None
+        tls = server.host.strip("[]") if server.tls else ""
+        ask(place, "/.well-known/oauth-authorization-server", {"Host": server.host}, tls=tls, context=context)
     except NoAnswer as exc:
         yield Finding(
             "server.listen",
@@ -131,6 +136,34 @@ def _public_listener(settings: Settings) -> Iterator[Finding]:
             "no call reaches the gateway, whatever stands in front of it",
             "see that the socket unit and this key name the same address; look at the log, and restart",
         )
+
+
+def _certificates(settings: Settings) -> Iterator[Finding]:
+    """The certificates that the public listener shows: near their end, or for other names than clients call."""
+    names = set[str]()
+    for index, (path, _) in enumerate(settings.certificate_files):
+        certificate = certificates(path)[0]
+        begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+        left, whole = ends - datetime.now(UTC), ends - begins
+        if left < whole / 6:
+            yield Finding(
+                f"server.tls[{index}]",
+                f"the certificate in {path} expires in {left.total_seconds() / 86400:.1f} days",
+                "from then on nobody trusts it; what renews one does so earlier, so something keeps it from that",
+                "renew it, and see why that did not happen by itself; the gateway reads the new one by itself",
+                WARNING if left > whole / 20 else FAULT,
+            )
+        names |= set(names_of(certificate))
+    called = {settings.config.server.host, *(host for route in settings.config.routes for host in route.hosts)}
+    for host in sorted(called if settings.certificate_files else ()):
+        if host not in names and f"*.{host.partition('.')[2]}" not in names:
+            yield Finding(
+                "server.tls",
+                f"no certificate is for the host {host}",
+                "clients that call it are shown one for another name, and trust none such",
+                "add a certificate for that name, or have it put into one of these",
+                WARNING,
+            )
 
 
 def _files(serving: Serving | None) -> Iterator[Finding]:

@@ -358,7 +358,12 @@ class Exchange:
             upstream.write(data)
         self.await_response()
         unarrived = self._client.reader.unarrived
-        if self.pump is None and self._checked is None and upstream.writable and pump.worthwhile(unarrived, upstream):
+        if (
+            self.pump is None
+            and self._checked is None
+            and upstream.writable
+            and pump.worthwhile(unarrived, self._client, upstream)
+        ):
             self._body_size += unarrived
             self.pump = pump.Upload(self, self._client, upstream)
 
@@ -438,7 +443,7 @@ class Exchange:
             self.renew_deadline()
             if not self._client.writable:
                 self.client_writable(False)
-            elif self.pump is None and pump.worthwhile(reader.unarrived, upstream):
+            elif self.pump is None and pump.worthwhile(reader.unarrived, self._client, upstream):
                 relay.passed(reader.unarrived)
                 self.pump = pump.Download(self, self._client, upstream)
 

@@ -47,6 +47,7 @@ class Front(Outlet):
         "_hungry",
         "_keep_alive",
         "_registry",
+        "encrypted",
         "exchange",
         "peer",
         "reader",
@@ -60,6 +61,7 @@ class Front(Outlet):
         self.reader: Final = RequestReader()
         self.peer = Peer("", False)
         self.writable = True
+        self.encrypted = False  # by TLS, which no other worker can go on with
         self.standing = Standing.READING
         self.exchange: Exchange | None = None
         self.tunnel: Tunnel | None = None
@@ -83,6 +85,7 @@ class Front(Outlet):
         engine = self._engine
         self._transport = cast("asyncio.Transport", transport)
         self._transport.set_write_buffer_limits(high=engine.limits.buffer)
+        self.encrypted = transport.get_extra_info("sslcontext") is not None
         name = transport.get_extra_info("peername")
         self.peer = engine.dispatcher.peer(str(name[0]) if isinstance(name, tuple) else SOCKET)
         self._deadline = engine.clock + (engine.limits.newcomer if engine.draining else engine.limits.head)
@@ -110,7 +113,9 @@ class Front(Outlet):
         """The client has ended its side: what it is owed still goes to it, if it is there."""
         if self.tunnel is not None:
             self.tunnel.client_ended()
-            return True
+            return not self.encrypted
+        if self.encrypted:  # with its side, both end
+            return False
         owed = self.standing is Standing.EXCHANGING or (self.standing is Standing.READING and not self.writable)
         if not owed:
             self.close()
@@ -323,7 +328,8 @@ class Front(Outlet):
         exchange = self.exchange
         if exchange is not None and not exchange.request_complete and not self._rest_is_small(exchange.head):
             self._keep_alive = False
-        if until_close or not self._keep_alive or self._engine.draining:
+        leaves = self.encrypted and self._engine.successors is not None
+        if until_close or not self._keep_alive or self._engine.draining or leaves:
             self._keep_alive = False
             return b"Connection: close\r\n"
         return b"Connection: keep-alive\r\n" if head is not None and head.minor_version == 0 else b""
@@ -371,7 +377,7 @@ class Front(Outlet):
 
     def _next(self) -> None:
         engine = self._engine
-        if engine.successors is not None and self._keep_alive and not self._ended:
+        if engine.successors is not None and self._keep_alive and not (self._ended or self.encrypted):
             self._depart(engine.successors)
             return
         ends = self._ended or engine.draining  # unless something is here already
@@ -433,7 +439,10 @@ class Front(Outlet):
         the request that a new one was taken for."""
         if not self.idle:
             return
-        if self._engine.successors is not None:
+        if self._engine.successors is not None and self.encrypted:
+            self._head_begun = False
+            self._deadline = self._engine.clock + self._engine.limits.leaving
+        elif self._engine.successors is not None:
             self._depart(self._engine.successors)
         elif self._head_begun:
             self._head_begun = False

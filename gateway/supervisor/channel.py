@@ -6,6 +6,7 @@
                            Reopen  write the access log on to what has its file's name now
                            Recall  tell what is remembered of a call
                            Drain   finish what is in flight and end
+                           Certify show other certificates
                            Mirror  tell a shadow of the calls that end, or no longer
     worker → supervisor    Ready   once: it can serve
                            Alive   every HEARTBEAT seconds
@@ -27,6 +28,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal, cast
 
 from gateway.config import Settings
+from gateway.config.tls import Certified
 from gateway.observe import Level
 from gateway.supervisor.users import SystemUser
 
@@ -115,6 +117,13 @@ class Mirror:
 
 
 @dataclass(frozen=True, slots=True)
+class Certify:
+    """Show these certificates from now on."""
+
+    certificates: tuple[Certified, ...] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Compare:
     """Judge what you are told of by these settings, too, and say what becomes otherwise by them."""
 
@@ -161,6 +170,7 @@ Message = (
     | Recall
     | Recalled
     | Mirror
+    | Certify
     | Compare
     | Joined
     | Differs

@@ -13,10 +13,12 @@ import asyncio
 import os
 import socket
 from collections.abc import Coroutine
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 from gateway.config import Settings
+from gateway.config.tls import Certified
 from gateway.observe import Level
 from gateway.supervisor.channel import PlaneName, Start
 from gateway.supervisor.connections import authorization_workers, needed
@@ -114,6 +116,11 @@ class Generation:
     def mirror(self, path: str) -> None:
         """Have the workers of the access plane tell the shadow at `path` of calls that end; or nobody any longer."""
         self.access.mirror(path)
+
+    def certify(self, certificates: tuple[Certified, ...]) -> None:
+        """Show these certificates from now on, whichever worker."""
+        self.settings = replace(self.settings, certificates=certificates)
+        self.access.certify(certificates)
 
     def reopen(self) -> None:
         """Have all workers open the access log's file again."""

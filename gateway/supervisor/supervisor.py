@@ -17,7 +17,7 @@ import time
 from asyncio import FIRST_COMPLETED
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Final, cast
@@ -26,6 +26,7 @@ from aiohttp import web
 
 from gateway import observe
 from gateway.config import Admin, Settings
+from gateway.config.tls import Certified
 from gateway.crypto import Keyring
 from gateway.errors import OperatorError, StoreUnavailable
 from gateway.figures import CONFIGURED_AT, RELOAD_REFUSED, RELOADS, WORKERS
@@ -34,6 +35,7 @@ from gateway.store import Store
 from gateway.store.migrations import migrate
 from gateway.store.privileges import require_privileges
 from gateway.supervisor.admin import Health, create_app
+from gateway.supervisor.certificates import keep_certificates
 from gateway.supervisor.connections import GENERATIONS, max_connections, needed, require_room, room_in
 from gateway.supervisor.control import Outcome, Teller, controlled
 from gateway.supervisor.embedded import Server
@@ -213,6 +215,7 @@ class _Supervisor:
             self._generation.serve()
             announcing = lives.create_task(self._announce(self._generation, listener, on_ready))
             showing_life = lives.create_task(self._manager.show_life())
+            keeping = lives.create_task(keep_certificates(lambda: self._settings, self._certify))
             while not self._ending.is_set():
                 await first_of(self._ending.wait(), self._reload_asked.wait())
                 if len(self._lives) >= GENERATIONS:  # each takes memory and connections
@@ -234,6 +237,7 @@ class _Supervisor:
                         announcing = lives.create_task(self._announce(self._generation, listener, on_ready))
             announcing.cancel()
             showing_life.cancel()
+            keeping.cancel()
             listener.close()
             for generation in self._lives:
                 generation.drain(DRAIN)
@@ -391,6 +395,12 @@ class _Supervisor:
             log.warning("stopping at once", signal=signal.Signals(signum).name)
             for generation in self._lives:
                 generation.kill()
+
+    def _certify(self, certificates: tuple[Certified, ...]) -> None:
+        """Show these certificates from now on."""
+        self._settings = replace(self._settings, certificates=certificates)
+        if self._generation is not None:
+            self._generation.certify(certificates)
 
     def _reopen(self) -> None:
         """Begin the access log's file anew, after it was moved away."""

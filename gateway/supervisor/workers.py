@@ -22,11 +22,13 @@ from pathlib import Path
 from typing import Final
 
 import gateway
+from gateway.config.tls import Certified
 from gateway.figures import WORKER_ENDS
 from gateway.observe import get_logger
 from gateway.supervisor.channel import (
     HEARTBEAT,
     Alive,
+    Certify,
     Channel,
     Closed,
     Drain,
@@ -176,6 +178,9 @@ class _Worker:
     def reopen(self) -> None:
         self._channel.send(Reopen())
 
+    def certify(self, certificates: tuple[Certified, ...]) -> None:
+        self._channel.send(Certify(certificates))
+
     def mirror(self, path: str) -> None:
         self._channel.send(Mirror(path))
 
@@ -257,6 +262,11 @@ class Workers:
         """Have all workers open the access log's file again."""
         for worker in self._workers.values():
             worker.reopen()
+
+    def certify(self, certificates: tuple[Certified, ...]) -> None:
+        """Have all workers show these certificates from now on."""
+        for worker in self._workers.values():
+            worker.certify(certificates)
 
     def drain(self, seconds: float, *, successors: bool = False) -> None:
         """Let the workers finish what is in flight, for so many seconds; those that still run then are killed. With

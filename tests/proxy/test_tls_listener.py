@@ -1,0 +1,221 @@
+"""Clients that come by TLS: which certificate each is shown, slow ones and strange ones, and other certificates."""
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+
+from gateway.config.tls import certified
+from gateway.proxy import Limits
+from gateway.proxy.certificates import Certificates
+from gateway.store import Store
+from tests.certificates import Authority
+from tests.proxy.bulk import both_loops
+from tests.proxy.rig import Connection, RawUpstream, Rig, eventually, rig
+
+GET = b"GET /x HTTP/1.1\r\nHost: api.test\r\n\r\n"
+BIG = b"x" * 1_500_000
+
+
+class World:
+    """A proxy that listens by TLS."""
+
+    def __init__(self, made: Rig, port: int, authority: Authority, shown: Certificates) -> None:
+        self.rig, self.port, self.authority, self.shown = made, port, authority, shown
+
+    async def connect(self, name: str | None = "api.test", version: ssl.TLSVersion | None = None) -> Connection:
+        context = ssl.create_default_context(cafile=self.authority.ca)
+        context.check_hostname = False
+        if version is not None:
+            context.minimum_version = context.maximum_version = version
+            context.set_ciphers("DEFAULT:@SECLEVEL=0")  # so that nothing but the version stands in its way
+        streams = await asyncio.open_connection("127.0.0.1", self.port, ssl=context, server_hostname=name or "")
+        return Connection(*streams)
+
+    async def shown_to(self, name: str | None) -> str:
+        """By the name of its subject, the certificate that a client is shown who asks for a name."""
+        connection = await self.connect(name)
+        raw = connection.writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+        connection.close()
+        [attribute] = x509.load_der_x509_certificate(raw).subject
+        return str(attribute.value)
+
+
+@asynccontextmanager
+async def listening(
+    folder: Path, store: Store, upstream: RawUpstream | None = None, **limits: Any
+) -> AsyncIterator[World]:
+    authority = Authority(folder / "authority")
+    pairs = [
+        authority.issue("first", "api.test", "www.test"),
+        authority.issue("second", "other.test", "*.deep.test"),
+        authority.issue("third", "api.test"),
+    ]
+    shown = Certificates([certified(*pair) for pair in pairs])
+    routes = [{"name": "all", "path": "/", "auth": "none", "max_body": "4MiB"}]
+    bounds = Limits(tick=0.05, **limits)
+    server_table = {"public_url": "https://api.test"}
+    async with rig(folder, store, routes=routes, upstream=upstream, limits=bounds, server=server_table) as made:
+        server = await asyncio.get_running_loop().create_server(
+            made.proxy.front,
+            *("127.0.0.1", 0),
+            ssl=shown.context,
+            ssl_handshake_timeout=bounds.handshake,
+            ssl_shutdown_timeout=bounds.linger,
+        )
+        try:
+            yield World(made, server.sockets[0].getsockname()[1], authority, shown)
+        finally:
+            server.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("api.test", "first"),
+        ("API.test", "first"),
+        ("www.test", "first"),
+        ("other.test", "second"),
+        ("a.deep.test", "second"),
+        ("a.b.deep.test", "first"),
+        ("deep.test", "first"),
+        ("unknown.test", "first"),
+        (None, "first"),
+    ],
+)
+async def test_client_is_shown_the_certificate_for_the_name_it_asks_for(
+    tmp_path: Path, no_database: Store, name: str | None, expected: str
+) -> None:
+    async with listening(tmp_path, no_database) as world:
+        assert await world.shown_to(name) == expected
+
+
+@both_loops
+async def test_calls_by_tls_are_like_any_other(tmp_path: Path, no_database: Store) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            await upstream.read_request(reader)
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(BIG) + BIG)
+            await writer.drain()
+
+    upstream = RawUpstream(handler=serve)
+    async with listening(tmp_path, no_database, upstream) as world:
+        connection = await world.connect()
+        assert connection.writer.get_extra_info("ssl_object").version() == "TLSv1.3"
+        for _ in range(2):
+            await connection.send(b"POST /x HTTP/1.1\r\nHost: api.test\r\nContent-Length: %d\r\n\r\n" % len(BIG) + BIG)
+            reply = await connection.reply("POST")
+            assert (reply.status, reply.complete, reply.body == BIG) == (200, True, True)
+        assert [request.body == BIG for request in upstream.requests] == [True, True]
+        assert upstream.requests[0].one("x-forwarded-proto") == "https"
+        assert upstream.requests[0].one("x-forwarded-for") == "127.0.0.1"
+        connection.close()
+
+
+@both_loops
+async def test_old_versions_and_strange_bytes_reach_nobody(tmp_path: Path, no_database: Store) -> None:
+    async with listening(tmp_path, no_database) as world:
+        with pytest.warns(DeprecationWarning, match="TLSv1_1"), pytest.raises((ssl.SSLError, ConnectionError)):
+            await world.connect(version=ssl.TLSVersion.TLSv1_1)
+        plain = Connection(*await asyncio.open_connection("127.0.0.1", world.port))
+        for data in (GET, b"\x16\x03\x01\xff\xff" + b"\0" * 600, b"\x80\x2e\x01\x00\x02"):
+            await plain.send(data)
+            with suppress(ConnectionError):
+                answer = await plain.reader.read()
+                assert b"HTTP/" not in answer
+            plain.close()
+            plain = Connection(*await asyncio.open_connection("127.0.0.1", world.port))
+        plain.close()
+        assert world.rig.upstream.connections == 0
+        connection = await world.connect()
+        await connection.send(GET)
+        assert (await connection.reply()).status == 200
+        connection.close()
+
+
+@both_loops
+async def test_handshake_has_its_time(tmp_path: Path, no_database: Store) -> None:
+    async with listening(tmp_path, no_database, handshake=0.3, head=0.3) as world:
+        silent = [Connection(*await asyncio.open_connection("127.0.0.1", world.port)) for _ in range(20)]
+        await silent[0].send(b"\x16\x03\x01\x02\x00")  # and no more
+        other = await world.connect()
+        await other.send(GET)
+        assert (await other.reply()).status == 200  # nobody waits for them
+        for connection in silent:
+            assert await connection.closed()
+            connection.close()
+        late = await world.connect()
+        assert (await late.reply()).status in (0, 408)  # a head has its time from the handshake on
+        late.close()
+        other.close()
+
+
+@both_loops
+async def test_client_that_leaves_ends_its_call(tmp_path: Path, no_database: Store) -> None:
+    asked, ended = asyncio.Event(), asyncio.Event()
+
+    async def wait(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await RawUpstream().read_request(reader)
+        asked.set()
+        await reader.read()
+        ended.set()
+
+    async with listening(tmp_path, no_database, RawUpstream(handler=wait)) as world:
+        for broken in (False, True):
+            asked.clear()
+            ended.clear()
+            connection = await world.connect()
+            await connection.send(GET)
+            await asked.wait()
+            (connection.writer.transport.abort if broken else connection.close)()
+            async with asyncio.timeout(30):
+                await ended.wait()
+        await eventually(lambda: not world.rig.proxy.fronts)
+
+
+async def test_new_certificates_are_shown_to_new_connections_only(tmp_path: Path, no_database: Store) -> None:
+    async with listening(tmp_path, no_database) as world:
+        kept = await world.connect()
+        fresh = world.authority.issue("fresh", "api.test")
+        world.shown.renew([certified(*fresh)])
+        assert await world.shown_to("api.test") == "fresh"
+        assert await world.shown_to("other.test") == "fresh"
+        await kept.send(GET)
+        assert (await kept.reply()).status == 200
+        kept.close()
+
+
+@both_loops
+async def test_kept_connection_ends_with_its_next_answer_where_others_take_over(
+    tmp_path: Path, no_database: Store
+) -> None:
+    async with listening(tmp_path, no_database, leaving=0.3) as world:
+        busy, idle = await world.connect(), await world.connect()
+        for one in (busy, idle):
+            await one.send(GET)
+            assert (await one.reply()).all("connection") == []
+        draining = asyncio.ensure_future(world.rig.proxy.drain(5.0, _Nobody()))  # type: ignore[arg-type]  # nobody is given anything
+        await eventually(lambda: world.rig.proxy.successors is not None)
+        await busy.send(GET)
+        reply = await busy.reply()
+        assert (reply.status, reply.all("connection")) == (200, ["close"])
+        assert await busy.closed()
+        assert await idle.closed()
+        busy.close()
+        idle.close()
+        await draining
+
+
+class _Nobody:
+    """Who follows, and may be given no connection by TLS."""
+
+    def give(self, *_: object) -> None:
+        raise AssertionError("a connection by TLS cannot be given away")
+
+    async def wait_given(self) -> None:
+        """Nothing was."""
