@@ -28,6 +28,7 @@ from gateway.oauth import client_authentication, forms, redirect_uris
 from gateway.proxy.answers import prefers_html
 from gateway.routing import NoRoute, RouteTable, TargetError, canonical, cookies
 from gateway.routing.forwarded import hops, is_trusted
+from gateway.routing.proxy_protocol import Introduction, IntroductionReader, NoIntroduction
 
 SESSION: Final = b"__Host-gateway_session"
 TRUSTED: Final = (ip_network("10.0.0.0/8"), ip_network("fd00::/8"))
@@ -281,6 +282,38 @@ def file_taken(data: bytes) -> None:
         load(Path(f"/proc/self/fd/{FILE}"))
 
 
+# -- the PROXY protocol -------------------------------------------------------------------------------------
+
+_SECOND: Final = b"\r\n\r\n\0\r\nQUIT\n"
+INTRODUCTIONS: Final = [
+    b"PROXY TCP4 192.0.2.1 192.0.2.2 1 443\r\nGET", b"PROXY TCP6 2001:db8::1 ::1 65535 1\r\n", b"PROXY UNKNOWN\r\n",
+    b"PROXY UNKNOWN ::1 x\r\n", _SECOND + b"\x21\x11\0\x0c" + b"\x0a\0\0\1\x0a\0\0\2\0\1\1\xbb",
+    _SECOND + b"\x20\0\0\0GET", _SECOND + b"\x21\x21\0\x24" + bytes(36),
+    _SECOND + b"\x21\x11\0\x13" + bytes(12) + b"\x03\0\4abcd", _SECOND + b"\x21\x31\0\xd8" + bytes(216),
+]  # fmt: skip
+
+
+def introduced(data: bytes, step: int) -> tuple[Introduction | str, int]:
+    """What comes of a connection that brings these bytes, so many at a time, and how many were taken."""
+    reader, taken = IntroductionReader(), 0
+    try:
+        for end in range(step, len(data) + step, step):
+            while reader.done is None and taken < min(end, len(data)):
+                taken += reader.take(data[taken:end])
+    except NoIntroduction as fault:
+        return str(fault), 0
+    return reader.done or "", taken
+
+
+def introduction_checked(data: bytes) -> None:
+    whole = introduced(data, max(1, len(data)))
+    bytewise = introduced(data, 1)
+    assert isinstance(whole[0], str) == isinstance(bytewise[0], str), data
+    assert isinstance(whole[0], str) or whole == bytewise, data
+    if not isinstance(whole[0], str) and whole[0].address:
+        ip_address(whole[0].address)
+
+
 PARSERS: Final = {
     "cookies": Parser(COOKIES, cookies_taken, cookies_checked),
     "forms": Parser(FORMS, form_taken, form_checked),
@@ -289,6 +322,7 @@ PARSERS: Final = {
     "addresses": Parser(URIS, uri_taken),
     "hosts": Parser(HOSTS, host_taken, host_checked),
     "chains": Parser(CHAINS, lambda data: hops([data], TRUSTED), chain_checked),
+    "introductions": Parser(INTRODUCTIONS, lambda data: introduced(data, 4096), introduction_checked),
     "signatures": Parser(INPUTS, signature_taken, signature_checked),
     "schemes": Parser([b"Bearer gwa_a", b"MAC " + CREDENTIAL_SEEDS[0], *CREDENTIAL_SEEDS], credential_taken),
     "heads": Parser(REQUEST_SEEDS, request_taken),

@@ -15,6 +15,7 @@ from gateway.lines import Lines, target_of
 from gateway.proxy import Handover, Proxy
 from gateway.proxy.access_log import AccessLog
 from gateway.proxy.certificates import Certificates
+from gateway.proxy.introduced import Introductions
 from gateway.supervisor.channel import Drain, Start
 from gateway.supervisor.connections import ACCESS_POOL
 from gateway.supervisor.listening import BACKLOG
@@ -61,7 +62,7 @@ async def serving(start: Start, listener: socket.socket) -> AsyncIterator[Servic
             proxy.begin_trace = traces.begin
             proxy.listeners.append(traces.hear)
         shown = Certificates(start.settings.certificates) if start.settings.certificates else None
-        server = await _server(proxy, listener, shown)
+        server = await _server(proxy, listener, shown, introduced=config.server.proxy_protocol)
 
         async def accept() -> None:
             await server.start_serving()
@@ -83,8 +84,13 @@ async def serving(start: Start, listener: socket.socket) -> AsyncIterator[Servic
         yield Service(accept, server.close, drain, report, reopen, proxy.recall, proxy.mirror, _certifying(shown))
 
 
-async def _server(proxy: Proxy, listener: socket.socket, shown: Certificates | None) -> asyncio.Server:
-    """What takes connections from the listener, by TLS where there are certificates."""
+async def _server(
+    proxy: Proxy, listener: socket.socket, shown: Certificates | None, *, introduced: bool
+) -> asyncio.Server | Introductions:
+    """What takes connections from the listener, by TLS where there are certificates; `introduced` by the PROXY protocol
+    where they come from a trusted proxy."""
+    if introduced:
+        return Introductions(proxy, listener, shown)
     create = partial(
         asyncio.get_running_loop().create_server, proxy.front, sock=listener, backlog=BACKLOG, start_serving=False
     )

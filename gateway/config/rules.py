@@ -32,6 +32,7 @@ def conflicts(draft: Draft) -> Iterator[Fault]:
     yield from _listeners(draft)
     yield from _public_url(draft)
     yield from _tls(draft)
+    yield from _proxy_protocol(draft)
     yield from _prefix(draft)
     yield from _twice(draft)
     yield from _hidden(draft)
@@ -153,6 +154,12 @@ def _public_url(draft: Draft) -> Iterator[Fault]:
         yield Fault(
             "server.public_url", f'clients write its host as "{canonical_host(host)}"; write that, not {shown(url)}'
         )
+
+
+def _proxy_protocol(draft: Draft) -> Iterator[Fault]:
+    trusted = draft.get("server", "trusted_proxies")
+    if draft.get("server", "proxy_protocol") and trusted == ():
+        yield Fault("server.proxy_protocol", "is for trusted proxies only; name them in trusted_proxies")
 
 
 def _tls(draft: Draft) -> Iterator[Fault]:

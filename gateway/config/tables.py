@@ -177,6 +177,9 @@ class Server(Table):
     socket. Who the client is, is read from
     X-Forwarded-For from the right, up to the first address that is none of these; X-Forwarded-Proto is theirs to say
     too."""
+    proxy_protocol: bool = False
+    """Whether each connection from a trusted proxy begins with a header of the PROXY protocol (version 1 or 2) that
+    says whose it is. Others must not send one."""
     oauth_prefix: URLPath = "/oauth2"
     """The path under which the endpoints and pages of the authorization server are."""
     user: Annotated[UserName, FIXED] = ""

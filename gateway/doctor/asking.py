@@ -71,11 +71,12 @@ def ask(
     tls: str = "",
     method: str = "GET",
     context: ssl.SSLContext | None = None,
+    first: bytes = b"",
 ) -> Answer:
-    """Ask what listens at `place`, by TLS where `tls` names it, with `context` or what the system trusts. Raises
-    NoAnswer."""
+    """Ask what listens at `place`, by TLS where `tls` names it, with `context` or what the system trusts; `first` goes
+    ahead of everything. Raises NoAnswer."""
     try:
-        answer = _ask(place, target, fields, tls, method, context)
+        answer = _ask(place, target, fields, tls, method, context, first)
     except NoAnswer as exc:
         if not tls and exc.obstacle in (Obstacle.CLOSED, Obstacle.NOT_HTTP) and _speaks_tls(place):
             raise NoAnswer(Obstacle.TLS) from exc
@@ -92,10 +93,12 @@ def _ask(
     tls: str,
     method: str,
     context: ssl.SSLContext | None,
+    first: bytes,
 ) -> Answer:
     try:
         with _connection(place) as plain:
             ours = "" if isinstance(place, str) else str(plain.getsockname()[0])
+            plain.sendall(first)
             if not tls:
                 return _exchange(plain, ours, None, method, target, fields)
             with (context or ssl.create_default_context()).wrap_socket(plain, server_hostname=tls) as secured:

@@ -16,6 +16,7 @@ from gateway.config.tls import certificates, names_of
 from gateway.doctor.asking import NoAnswer, ask, unverified_context
 from gateway.doctor.finding import FAULT, WARNING, Finding
 from gateway.errors import OperatorError
+from gateway.routing.forwarded import is_trusted, parse_address
 from gateway.supervisor.connections import authorization_workers
 from gateway.supervisor.control import find_gateway
 from gateway.supervisor.listening import leave, listen
@@ -26,6 +27,7 @@ _FULL, _FILLING = 0.05, 0.10
 _WORKERS_PER_CORE: Final = 2
 _MIB: Final = 1024**2
 _UNSYNCHRONISED: Final = 5  # TIME_ERROR of adjtimex(2)
+_UNKNOWN: Final = b"PROXY UNKNOWN\r\n"  # the PROXY protocol, for who speaks for nobody else
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,9 +128,17 @@ def _public_listener(settings: Settings) -> Iterator[Finding]:
     address = server.address
     place = address if isinstance(address, str) else (_reachable(address[0]), address[1])
     try:
+        first = _UNKNOWN if server.proxy_protocol and _is_trusted(place, settings) else b""
         context = unverified_context() if server.tls else None
         tls = server.host.strip("[]") if server.tls else ""
-        ask(place, "/.well-known/oauth-authorization-server", {"Host": server.host}, tls=tls, context=context)
+        ask(
+            place,
+            "/.well-known/oauth-authorization-server",
+            {"Host": server.host},
+            tls=tls,
+            context=context,
+            first=first,
+        )
     except NoAnswer as exc:
         yield Finding(
             "server.listen",
@@ -136,6 +146,15 @@ def _public_listener(settings: Settings) -> Iterator[Finding]:
             "no call reaches the gateway, whatever stands in front of it",
             "see that the socket unit and this key name the same address; look at the log, and restart",
         )
+
+
+def _is_trusted(place: tuple[str, int] | str, settings: Settings) -> bool:
+    """Whether we are a proxy in front, to a listener that we ask by an address of its own."""
+    server = settings.config.server
+    if isinstance(place, str):
+        return server.trusts_socket
+    ip = parse_address(place[0])
+    return ip is not None and is_trusted(ip, server.trusted_networks)
 
 
 def _certificates(settings: Settings) -> Iterator[Finding]:

@@ -49,6 +49,7 @@ class Front(Outlet):
         "_registry",
         "encrypted",
         "exchange",
+        "introduced",
         "peer",
         "reader",
         "standing",
@@ -56,12 +57,13 @@ class Front(Outlet):
         "writable",
     )
 
-    def __init__(self, engine: Engine, registry: Registry) -> None:
+    def __init__(self, engine: Engine, registry: Registry, peer: Peer | None = None) -> None:
         super().__init__()
         self.reader: Final = RequestReader()
-        self.peer = Peer("", False)
+        self.introduced: Final = peer is not None  # by a proxy, in a header that is not here any more
+        self.peer = peer or Peer("", False)
         self.writable = True
-        self.encrypted = False  # by TLS, which no other worker can go on with
+        self.encrypted = False  # by TLS
         self.standing = Standing.READING
         self.exchange: Exchange | None = None
         self.tunnel: Tunnel | None = None
@@ -87,7 +89,8 @@ class Front(Outlet):
         self._transport.set_write_buffer_limits(high=engine.limits.buffer)
         self.encrypted = transport.get_extra_info("sslcontext") is not None
         name = transport.get_extra_info("peername")
-        self.peer = engine.dispatcher.peer(str(name[0]) if isinstance(name, tuple) else SOCKET)
+        if not self.introduced:
+            self.peer = engine.dispatcher.peer(str(name[0]) if isinstance(name, tuple) else SOCKET)
         self._deadline = engine.clock + (engine.limits.newcomer if engine.draining else engine.limits.head)
         self._registry.add(self)
 
@@ -328,7 +331,7 @@ class Front(Outlet):
         exchange = self.exchange
         if exchange is not None and not exchange.request_complete and not self._rest_is_small(exchange.head):
             self._keep_alive = False
-        leaves = self.encrypted and self._engine.successors is not None
+        leaves = self.bound and self._engine.successors is not None
         if until_close or not self._keep_alive or self._engine.draining or leaves:
             self._keep_alive = False
             return b"Connection: close\r\n"
@@ -377,7 +380,7 @@ class Front(Outlet):
 
     def _next(self) -> None:
         engine = self._engine
-        if engine.successors is not None and self._keep_alive and not (self._ended or self.encrypted):
+        if engine.successors is not None and self._keep_alive and not (self._ended or self.bound):
             self._depart(engine.successors)
             return
         ends = self._ended or engine.draining  # unless something is here already
@@ -439,7 +442,7 @@ class Front(Outlet):
         the request that a new one was taken for."""
         if not self.idle:
             return
-        if self._engine.successors is not None and self.encrypted:
+        if self._engine.successors is not None and self.bound:
             self._head_begun = False
             self._deadline = self._engine.clock + self._engine.limits.leaving
         elif self._engine.successors is not None:
@@ -496,6 +499,11 @@ class Front(Outlet):
         self._go(Standing.LINGERING)
         self.exchange = None
         (self.close if looks_broken and not self._ahead else self.abort)()
+
+    @property
+    def bound(self) -> bool:
+        """Whether no other worker can go on with it: TLS, and who was introduced, are known to this one alone."""
+        return self.encrypted or self.introduced
 
     @property
     def idle(self) -> bool:

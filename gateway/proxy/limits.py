@@ -8,12 +8,13 @@ class Limits:
     """The bounds of one worker's connections. A route has its own for the answer's head and the body."""
 
     head: float = 10.0  # until a request's head is complete
+    introduction: float = 5.0  # of the PROXY protocol, until its header is whole
     handshake: float = 10.0  # of TLS, until it is done
     keep_alive: float = 75.0  # between two requests
     body_idle: float = 60.0  # between two parts of a request's body
     slow_reader: float = 60.0  # a client that takes nothing while its buffer is full; who leaves the last of it unread
     newcomer: float = 1.0  # for a new connection to bring its request when the worker drains: it may be on its way
-    leaving: float = 5.0  # for another request on a connection by TLS, which no other worker can take over
+    leaving: float = 5.0  # for another request on a connection that no other worker can take over
     linger: float = 2.0  # for the client to read the last answer
     connect: float = 5.0  # until an upstream takes the connection
     upstream_connections: int = 100  # to one upstream, by each worker

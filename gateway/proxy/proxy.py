@@ -11,6 +11,7 @@ from gateway.config import Config
 from gateway.figures import CLIENT_CONNECTIONS
 from gateway.guard import Guard
 from gateway.observe import get_logger
+from gateway.proxy.dispatch import Peer
 from gateway.proxy.engine import Engine, date
 from gateway.proxy.explaining import explanation
 from gateway.proxy.front import Front
@@ -58,9 +59,9 @@ class Proxy(Engine):
         self._rechecking: asyncio.Task[None] | None = None
         self._ticking = self._loop.call_later(self.limits.tick, self._tick)
 
-    def front(self) -> Front:
-        """The protocol of a new client connection."""
-        return Front(self, self)
+    def front(self, peer: Peer | None = None) -> Front:
+        """The protocol of a new client connection; `peer` is who is at its other end, where the socket says another."""
+        return Front(self, self, peer)
 
     def take(self, sock: socket.socket, ahead: bytes) -> None:
         """Go on with a client connection that another worker has left, with what has come on it already."""
