@@ -98,7 +98,7 @@ async def bench() -> AsyncIterator[Bench]:
             assert server.pid is not None
             os.sched_setaffinity(server.pid, {PROXY_CORE})
             store = await Store.open(server.dsn, _KEYRING)
-            nonces = Nonces(store, 60.0, time.time)
+            nonces = Nonces(store.nonces, 60.0, time.time)
             await nonces.keep()
             yield Bench(server.dsn, store, nonces, _token(), Tree(server.pid))
             await nonces.close()

@@ -428,11 +428,23 @@ CREATE VIEW public.living_sessions AS
      JOIN public.users u ON ((u.subject = s.subject)))
   WHERE ((u.disabled_at IS NULL) AND (u.session_generation = s.generation));
 
+CREATE TABLE public.nonce_database (
+    singleton boolean DEFAULT true NOT NULL,
+    name text DEFAULT (gen_random_uuid())::text NOT NULL,
+    CONSTRAINT nonce_database_singleton_check CHECK (singleton)
+);
+
 CREATE TABLE public.nonce_floor (
     singleton boolean DEFAULT true NOT NULL,
     floor bigint NOT NULL,
     timeline text NOT NULL,
     CONSTRAINT nonce_floor_singleton_check CHECK (singleton)
+);
+
+CREATE TABLE public.nonce_layouts (
+    from_second bigint NOT NULL,
+    databases text[] NOT NULL,
+    CONSTRAINT nonce_layouts_databases_check CHECK ((cardinality(databases) > 0))
 );
 
 CREATE TABLE public.nonces (
@@ -566,8 +578,14 @@ ALTER TABLE ONLY public.flows
 ALTER TABLE ONLY public.grants
     ADD CONSTRAINT grants_pkey PRIMARY KEY (grant_id);
 
+ALTER TABLE ONLY public.nonce_database
+    ADD CONSTRAINT nonce_database_pkey PRIMARY KEY (singleton);
+
 ALTER TABLE ONLY public.nonce_floor
     ADD CONSTRAINT nonce_floor_pkey PRIMARY KEY (singleton);
+
+ALTER TABLE ONLY public.nonce_layouts
+    ADD CONSTRAINT nonce_layouts_pkey PRIMARY KEY (from_second);
 
 ALTER TABLE ONLY public.nonces
     ADD CONSTRAINT nonces_pkey PRIMARY KEY (key, slot);

@@ -85,8 +85,15 @@ def store_of(start: Start, connections: int) -> Store:
     """The store of a process, over a pool of its own of so many at most; it connects when it is asked something."""
     keyring = cast("Keyring", start.settings.keyring)  # the supervisor has made one by now
     queries.load()  # as long as the process may read them
-    tokens, replicas = start.settings.config.tokens, start.settings.replicas
-    return Store.over(start.dsn, keyring, size=connections, tokens=tokens, replicas=replicas)
+    settings = start.settings
+    return Store.over(
+        start.dsn,
+        keyring,
+        size=connections,
+        tokens=settings.config.tokens,
+        replicas=settings.replicas,
+        nonces=settings.nonces,
+    )
 
 
 def give_up_root(start: Start, later: Sequence[str] = LATER) -> None:

@@ -12,8 +12,10 @@ from gateway.cli.session import operator, show, show_all, with_config, with_json
 from gateway.cli.usage import Verb
 from gateway.config import Settings
 from gateway.errors import OperatorError
-from gateway.store import migrations, privileges
+from gateway.store import migrations, privileges, spreading
 from gateway.store.acting import acting
+from gateway.store.nonces import Layout
+from gateway.store.spreading import moment
 from gateway.supervisor import embedded
 from gateway.supervisor.keys import with_master_key
 from gateway.supervisor.takeover import Takeover, take_over
@@ -30,7 +32,8 @@ from gateway.supervisor.takeover import Takeover, take_over
 @with_config
 @with_json
 def command(status: bool, programs: Path | None, path: Path, as_json: bool) -> None:
-    """Apply the migrations that a database is missing; an embedded one does that by itself.
+    """Apply the migrations that a database is missing, and those of database.nonces; an embedded one does that by
+    itself. A changed list of database.nonces counts 20 minutes later.
 
     An embedded database that another PostgreSQL made is taken over by the one that is installed, and its old folder is
     kept.
@@ -43,14 +46,18 @@ def command(status: bool, programs: Path | None, path: Path, as_json: bool) -> N
         asyncio.run(_show_status(settings, as_json=as_json))
         return
 
-    async def act() -> tuple[list[str], Takeover | None]:
-        taken = None
+    async def act() -> tuple[list[str], Takeover | None, dict[str, list[str]], Layout | None]:
+        taken, further = None, dict[str, list[str]]()
         if settings.database_url is None:
             taken = await _taken_over(with_master_key(settings), programs)
         async with _dsn(settings) as dsn:
-            return await migrations.migrate(dsn), taken
+            applied = await migrations.migrate(dsn)
+            for number, other in enumerate(settings.nonces):
+                with spreading.about(number):
+                    further[f"database.nonces[{number}]"] = await migrations.migrate(other)
+            return applied, taken, further, await spreading.change(dsn, settings.nonces)
 
-    applied, taken = asyncio.run(act())
+    applied, taken, further, layout = asyncio.run(act())
     if taken is not None and not as_json:
         click.echo(
             f"taken over from PostgreSQL {taken.before} by {taken.now}; the old folder is {taken.kept}: remove it when "
@@ -58,11 +65,18 @@ def command(status: bool, programs: Path | None, path: Path, as_json: bool) -> N
         )
     if as_json:
         kept = {} if taken is None else {"taken_over": {"from": taken.before, "to": taken.now, "kept": str(taken.kept)}}
-        show({"applied": applied, **kept}, as_json=True)
-    elif applied:
-        show({"applied": applied}, as_json=False)
-    elif taken is None:
+        spread = {} if layout is None else {"nonces_spread": {"from": moment(layout), "over": len(layout.databases)}}
+        show({"applied": applied, **({"further": further} if further else {}), **spread, **kept}, as_json=True)
+        return
+    if applied or any(further.values()):
+        show({"applied": applied, **{key: names for key, names in further.items() if names}}, as_json=False)
+    elif taken is None and layout is None:
         click.echo("nothing to apply: the database is up to date")
+    if layout is not None:
+        click.echo(
+            f"from {moment(layout)} on nonces are spread over {len(layout.databases)} databases; have every gateway "
+            "reload the list before that, or, where a database leaves it, 15 minutes after that"
+        )
 
 
 async def _taken_over(settings: Settings, programs: Path | None) -> Takeover | None:
@@ -79,10 +93,14 @@ async def _show_status(settings: Settings, *, as_json: bool) -> None:
             found = await migrations.status(dsn)
         except OperatorError as exc:
             raise exc if lacking is None else lacking.fault() from exc
+        current = all(applied_at is not None for _, applied_at in found)
+        faults = (await spreading.look(dsn, settings.nonces)).faults if current and lacking is None else []
     rows = [{"name": name, "applied_at": applied_at} for name, applied_at in found]
     show_all(rows, ("name", "applied_at"), as_json=as_json)
     if lacking is not None:
         raise lacking.fault()
+    for fault in faults:
+        raise fault
 
 
 @asynccontextmanager

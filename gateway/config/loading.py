@@ -9,7 +9,7 @@ import re
 import shlex
 import stat
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -48,7 +48,9 @@ def load(path: Path, *, again: bool = False) -> Settings:
     if config is None or faults:
         raise ConfigError([*map(names.named, faults)])
     advice = tuple(map(names.within, warnings(config)))
-    return Settings(config, path, found.database_url, found.keyring, advice, tuple(found.replicas), found.certificates)
+    return Settings(
+        config, path, found.database_url, found.keyring, advice, found.replicas, found.certificates, found.nonces
+    )
 
 
 def parse(tables: Mapping[str, Any]) -> Config:
@@ -67,7 +69,9 @@ def resolve(config: Config, path: Path) -> Settings:
     if found.faults:
         raise ConfigError(found.faults)
     advice = tuple(warnings(config))
-    return Settings(config, path, found.database_url, found.keyring, advice, tuple(found.replicas), found.certificates)
+    return Settings(
+        config, path, found.database_url, found.keyring, advice, found.replicas, found.certificates, found.nonces
+    )
 
 
 def _with_key_beside_data(tables: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -138,14 +142,15 @@ class _Found:
     database_url: str | None = None
     keyring: Keyring | None = None
     certificates: tuple[Certified, ...] = ()
-    replicas: list[str] = field(default_factory=list)
+    replicas: tuple[str, ...] = ()
+    nonces: tuple[str, ...] = ()
 
     @classmethod
     def by(cls, draft: Draft, base: Path, *, again: bool = False) -> "_Found":
         found = cls(base, again, [])
         url = draft.get("database", "url") or "embedded"
         found.database_url = None if url == "embedded" else found._url("database.url", url)
-        found.replicas = found._urls("replicas", draft)
+        found.replicas, found.nonces = found._urls("replicas", draft), found._urls("nonces", draft)
         found.keyring = found._keys(draft, embedded=url == "embedded")
         for key in ("logo", "stylesheet"):
             if (name := draft.get("branding", key)) is not None and (
@@ -179,7 +184,7 @@ class _Found:
             self.faults += faults
         self.certificates = tuple(made)
 
-    def _urls(self, key: str, draft: Draft) -> list[str]:
+    def _urls(self, key: str, draft: Draft) -> tuple[str, ...]:
         """The addresses of several databases. Each may stand there once."""
         found: dict[str, str] = {}
         for number, url in enumerate(draft.get("database", key) or ()):
@@ -189,7 +194,7 @@ class _Found:
                 self.faults.append(Fault(path, f"is the same as {found[value]}; leave one of them out"))
             elif value is not None:
                 found[value] = path
-        return list(found)
+        return tuple(found)
 
     def _url(self, path: str, url: str | SecretReference) -> str | None:
         if isinstance(url, str):  # validated with the tables, but for the files

@@ -22,6 +22,7 @@ class Settings:
     warnings: tuple[str, ...]
     replicas: tuple[str, ...] = field(default=(), repr=False)
     certificates: tuple[Certified, ...] = field(default=(), repr=False)  # what the public listener shows
+    nonces: tuple[str, ...] = field(default=(), repr=False)
 
     @property
     def base(self) -> Path:

@@ -8,7 +8,7 @@ docs/configuration.md (`reference`). A key without a default, or with None for o
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, cast
+from typing import Annotated, Any, Final, Literal, TypeAlias, cast
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
@@ -258,7 +258,7 @@ def _plain_database_url(value: object) -> object:
     return value
 
 
-def _replica_url(value: object) -> object:
+def _further_database_url(value: object) -> object:
     if not isinstance(value, str):
         return value
     if not value.startswith(database_url.SCHEMES):
@@ -271,6 +271,20 @@ def _replica_url(value: object) -> object:
 def has_password(address: str | SecretReference) -> bool:
     """Whether the address of a database holds a password itself."""
     return isinstance(address, str) and ":" in address.partition("://")[2].rpartition("@")[0]
+
+
+Databases: TypeAlias = Annotated[
+    tuple[
+        Annotated[
+            Annotated[str, Written(_further_database_url, '"postgresql://…"'), Tag(AS_TEXT)]
+            | Annotated[SecretReference, Tag(AS_TABLE)],
+            _by_shape('must be "postgresql://…" or a reference'),
+        ],
+        ...,
+    ],
+    array(),
+    Field(repr=False),
+]
 
 
 class Database(Table):
@@ -288,25 +302,19 @@ class Database(Table):
     `"postgresql:///DATABASE?host=/run/postgresql"`."""
     data_dir: Annotated[FileName, FIXED] = "gateway-data"
     """The folder of the embedded database."""
-    replicas: Annotated[
-        tuple[
-            Annotated[
-                Annotated[str, Written(_replica_url, '"postgresql://…"'), Tag(AS_TEXT)]
-                | Annotated[SecretReference, Tag(AS_TABLE)],
-                _by_shape('must be "postgresql://…" or a reference'),
-            ],
-            ...,
-        ],
-        array(),
-        Field(repr=False),
-    ] = ()
+    replicas: Databases = ()
     """Standbys of the database that are asked for tokens first, such as `["postgresql://USER@HOST/DATABASE"]`, by the
     role of url. One that is away or behind is passed over; only the primary calls a token unknown or dead."""
+    nonces: Databases = ()
+    """Further databases that nonces of signed calls are spread over, by token, such as `["postgresql://USER@HOST/NONCES"]`.
+    `gateway migrate` makes them ready and puts a changed list in force, 20 minutes later."""
 
     @property
     def addresses(self) -> dict[str, str | SecretReference]:
         """All the addresses of databases, by key."""
-        return {"url": self.url} | {f"replicas[{number}]": url for number, url in enumerate(self.replicas)}
+        lists = {"replicas": self.replicas, "nonces": self.nonces}
+        further = {f"{key}[{number}]": url for key, urls in lists.items() for number, url in enumerate(urls)}
+        return {"url": self.url, **further}
 
     @property
     def embedded(self) -> bool:

@@ -8,7 +8,7 @@ from typing import Final
 
 from gateway import config
 from gateway.config import ConfigError, Settings
-from gateway.doctor import configuration, database, machine, outside, replicas, upstreams
+from gateway.doctor import configuration, database, machine, nonces, outside, replicas, upstreams
 from gateway.doctor.finding import FAULT, Finding, Report
 from gateway.errors import OperatorError
 from gateway.supervisor import embedded
@@ -59,6 +59,7 @@ async def _look_at_database(settings: Settings, report: Report, apart: dict[str,
     try:
         async with _dsn(settings) as dsn:
             await database.findings(settings, dsn, report, looked, serving=serving)
+            await nonces.findings(settings, dsn, report)
             if settings.replicas:
                 await replicas.findings(settings, dsn, report)
     except OperatorError as exc:

@@ -49,9 +49,10 @@ from gateway.guard.follower import follow
 from gateway.guard.held import Held
 from gateway.guard.lane import Pending
 from gateway.guard.ledger import Ledger
-from gateway.guard.nonces import Nonces, Outcome, Spending
+from gateway.guard.nonces import Outcome, Spending
 from gateway.guard.refusing import Refusing, no_answer
 from gateway.guard.schemes import Bearer, MacScheme, Presented, Scheme, SignatureScheme
+from gateway.guard.spread import Spread
 from gateway.guard.tokens import Known, Tokens, Untold
 from gateway.guard.uses import Used
 from gateway.guard.verdict import PUBLIC, Allowed, BodyAwaited, Call, Fault, Refused, Verdict
@@ -102,7 +103,7 @@ class Guard:
         self._counts, self._held_at = figures.cells(), TOKEN_LOOKUPS.at("held")
         self._is_invented = settings.keyring.is_invented
         self._now = store.seconds if clock is None else _never_back(clock)
-        self._nonces = Nonces(store, rules.skew, self._now)
+        self._nonces = Spread(store, rules.skew, self._now)
         self._elapsed = elapsed
         self._spends = spends
         self._used = Used(store)

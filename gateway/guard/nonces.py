@@ -37,7 +37,8 @@ from gateway.guard.lane import Lane, Pending
 from gateway.guard.verdict import Allowed
 from gateway.model import AccessToken
 from gateway.observe import get_logger
-from gateway.store import FoundTerms, NonceTerms, Store
+from gateway.store import FoundTerms, NonceTerms
+from gateway.store import nonces as stored
 from gateway.store.nonces import MINUTE, WINDOW
 
 Answer = TypeVar("Answer")
@@ -74,16 +75,16 @@ Token = AccessToken | Allowed  # one that signs, of which the digest and the end
 
 
 class Nonces:
-    """Spends nonces in the store, each once. `skew` is in seconds, and `now` gives seconds since 1970.
+    """Spends nonces in one database, each once. `skew` is in seconds, and `now` gives seconds since 1970.
 
     Between `start` and `close` the floor is kept; without, it moves when it has to. Raises OperatorError when the
     database could not remember so long a skew.
     """
 
-    def __init__(self, store: Store, skew: float, now: Callable[[], float]) -> None:
+    def __init__(self, spent_in: stored.Nonces, skew: float, now: Callable[[], float]) -> None:
         if skew > MOST_SKEW:
             raise OperatorError(f"mac.skew: {skew:g}s is more than nonces are remembered for; at most {MOST_SKEW}s fit")
-        self._store = store
+        self._spent_in = spent_in
         self._skew = skew
         self._now = now
         self._terms: NonceTerms | None = None
@@ -131,7 +132,7 @@ class Nonces:
             return await self._spent_timed(batch)
 
     async def _spent_lasting(self, batch: Sequence[tuple[bytes, datetime]]) -> list[Spending]:
-        spent = set(await self._store.nonces.spend_untimed(list(dict(batch).items())))
+        spent = set(await self._spent_in.spend_untimed(list(dict(batch).items())))
         return [_once(key, spent) for key, _ in batch]
 
     async def _spent_timed(self, batch: Sequence[tuple[bytes, int]]) -> list[Spending]:
@@ -140,7 +141,7 @@ class Nonces:
         fresh = {key: second for key, second in batch if second >= lowest}
         spent: set[bytes] = set()
         if fresh:
-            found, same = await self._store.nonces.spend(list(fresh), list(fresh.values()), terms)
+            found, same = await self._spent_in.spend(list(fresh), list(fresh.values()), terms)
             if same and len(found) == len(batch):  # the common case
                 return [Spending.FIRST] * len(batch)
             spent = set(found)
@@ -152,14 +153,14 @@ class Nonces:
         """Terms with room for a timestamp; the floor is raised where they have none."""
         terms = self._terms
         if terms is None or newest >= terms.ceiling:
-            terms = await self._raised(await self._store.nonces.terms(), terms, self._now())
+            terms = await self._raised(await self._spent_in.terms(), terms, self._now())
             if newest >= terms.ceiling:
                 raise StoreUnavailable("no room for the timestamp")
         return terms
 
     async def _floor_on_other_terms(self, known: NonceTerms) -> float:
         """After a batch that was spent on terms that no longer hold: from which timestamp on it counts."""
-        found = await self._store.nonces.terms()
+        found = await self._spent_in.terms()
         if _is_another_history(found, known):
             await self._raised(found, known, self._now())
             return inf
@@ -171,10 +172,10 @@ class Nonces:
     async def keep(self) -> None:
         """Let the floor follow what is stale, and empty what it has left behind. Raises StoreUnavailable."""
         known = self._terms  # before the database is asked: what it says later on is not older
-        found = await self._store.nonces.terms()
+        found = await self._spent_in.terms()
         # By the earlier of both clocks: one that is far ahead must not have the requests of all others refused.
         await self._raised(found, known, min(self._now(), found.now))
-        await self._store.nonces.empty_slots()
+        await self._spent_in.empty_slots()
 
     async def _keep_on(self) -> Never:
         while True:
@@ -191,7 +192,7 @@ class Nonces:
         floor = self._floor_after(found, known, now)
         terms = NonceTerms(floor, found.timeline)
         if terms != found.terms:
-            await self._store.nonces.raise_floor(floor)
+            await self._spent_in.raise_floor(floor)
         self._terms = terms
         return terms
 

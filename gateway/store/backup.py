@@ -12,8 +12,9 @@ The file is a zip archive that other programs read too: the rows of each table a
 format), and `manifest.json`. The archive's comment, its last 64 bytes, is the SHA-256 of all before it in hexadecimal.
 
 What is left out would be worth nothing in a restored database, or would let in what has passed already: the ring of
-nonces and its floor (a restored database gets a floor past everything that was signed), the change log, and what lives
-for minutes only: requests that wait for a person, codes that wait for their client.
+nonces and its floor (a restored database gets a floor past everything that was signed), how nonces are spread over
+databases (which stays as it is there), the change log, and what lives for minutes only: requests that wait for a
+person, codes that wait for their client.
 """
 
 import contextlib
@@ -42,7 +43,7 @@ from gateway.store.outages import is_outage
 from gateway.store.pool import Connection
 
 FORMAT: Final = 1
-LEFT_OUT: Final = frozenset({"nonces", "nonce_floor", "changes", "flows"})
+LEFT_OUT: Final = frozenset({"nonces", "nonce_floor", "nonce_database", "nonce_layouts", "changes", "flows"})
 PATIENCE: Final = 86_400.0  # seconds that one statement may take
 _ONLY: Final = {"codes": "where spent_at is not null"}
 _MANIFEST: Final = "manifest.json"

@@ -19,6 +19,14 @@ MOST: Final = 4  # connections: one for either kind of nonce, others for what is
 MINUTE: Final = 60  # seconds of timestamps that share a partition
 WINDOW: Final = 24 * MINUTE  # seconds of timestamps, from the floor's minute on, that are remembered at a time
 _LOCK: Final = 0x6E6F6E63  # the advisory lock's key: "nonc"
+_LAYOUTS_LOCK: Final = 0x6E6F6E6C  # and "nonl"
+MAIN: Final = ""  # the name of the main database in layouts
+
+# Seconds of timestamps behind a reading of the layouts that it counts for: more than the most skew, so that the main
+# database may be away for a while. And how long before its time a layout is made: no reading from before it reaches so
+# far, and the clock of a server that takes over may be behind by the difference.
+READ_AHEAD: Final = 900
+MADE_AHEAD: Final = 1200
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +49,52 @@ class FoundTerms:
     terms: NonceTerms
     timeline: str
     now: float
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The databases, by their names, that nonces with timestamps from a second (since 1970) on are spread over."""
+
+    from_second: int
+    databases: tuple[str, ...]
+
+
+BEGINNING: Final = Layout(0, (MAIN,))
+
+
+@dataclass(frozen=True, slots=True)
+class FoundLayouts:
+    """The layouts by their beginnings, the first since ever, for all timestamps before the second `until`."""
+
+    layouts: tuple[Layout, ...]
+    until: float
+
+
+class NonceLayouts:
+    """Over which databases nonces are spread, as the main database says it."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def read(self) -> FoundLayouts:
+        """The layouts now."""
+        async with self._database.transaction() as statements:
+            await statements.value("nonce_layouts_share", lock=_LAYOUTS_LOCK)
+            rows = await statements.rows("nonce_layouts_read")
+        made = [Layout(row["from_second"], tuple(row["databases"])) for row in rows if row["databases"] is not None]
+        return FoundLayouts((BEGINNING, *made), rows[0]["now"] + READ_AHEAD)
+
+    async def change(self, databases: Collection[str]) -> Layout | None:
+        """Spread nonces over other databases, by their names and the main one, from some minutes on; None where the
+        newest layout has the same already."""
+        wanted = tuple(sorted({MAIN, *databases}))
+        async with self._database.transaction() as statements:
+            await statements.value("nonce_layouts_lock", lock=_LAYOUTS_LOCK)
+            rows = await statements.rows("nonce_layouts_read")
+            if tuple(rows[-1]["databases"] or (MAIN,)) == wanted:
+                return None
+            second = await statements.value("nonce_layout_add", databases=list(wanted), ahead=MADE_AHEAD)
+        return Layout(second, wanted)
 
 
 class Nonces:
@@ -74,6 +128,11 @@ class Nonces:
         keys, expiries = zip(*nonces, strict=True)
         spent: Collection[bytes] = await self._database.value("token_nonces_spend", keys=keys, expiries=expiries)
         return spent
+
+    async def name(self) -> str:
+        """The name by which layouts know this database, if it is not the main one."""
+        name: str = await self._database.value("nonce_database_name")
+        return name
 
     async def terms(self) -> FoundTerms:
         """The terms now."""

@@ -89,6 +89,9 @@ update nonce_floor set floor = greatest($1::bigint, $2::bigint),
     timeline = left(pg_walfile_name(pg_current_wal_lsn()), 8)
 returning floor"""
 
+_LAYOUTS: Final = "insert into nonce_layouts select * from gateway_replaced.nonce_layouts"
+_NAME: Final = "update nonce_database set name = (select name from gateway_replaced.nonce_database)"
+
 # Who has read up to $1 misses what comes next, and knows it.
 _LOG: Final = """
 insert into changes (id, kind, key) overriding system value values ($1::bigint + 2, 'all', '')"""
@@ -363,6 +366,9 @@ async def _begin_anew(connection: Connection, target: _Target, skew: float) -> d
     """
     now = max(time.time(), await connection.fetchval("select extract(epoch from clock_timestamp())::float8"))
     floor = await connection.fetchval(_FLOOR, math.floor(now + skew) + 1, target.floor)
+    if target.exists:  # workers go on to spend nonces by what the layouts have been
+        await connection.execute(_LAYOUTS)
+        await connection.execute(_NAME)
     await connection.execute("delete from changes")
     await connection.execute(_LOG, target.read_up_to)
     await _number_on(connection)

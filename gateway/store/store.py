@@ -32,7 +32,7 @@ from gateway.store.grants import Grants
 from gateway.store.guesses import WAIT, Guesses
 from gateway.store.master_keys import MasterKeys
 from gateway.store.migrations import require_current, require_server
-from gateway.store.nonces import MOST, Nonces
+from gateway.store.nonces import MOST, NonceLayouts, Nonces
 from gateway.store.poolers import require_settings
 from gateway.store.pushed import PushedRequests
 from gateway.store.registrations import Registrations
@@ -62,9 +62,10 @@ class Store:
         clock: Clock,
         recorder: Recorder,
         replicas: Replicas | None = None,
+        further: Sequence[Database] = (),
     ) -> None:
         self._server, self._database, self._lookups, self._spends = server, database, lookups, spends
-        self._replicas = replicas
+        self._replicas, self._further = replicas, further
         self._keyring = keyring
         self._tally = Tally(database, clock, timedelta(seconds=WAIT), recorder)
         self.recorder: Final = recorder
@@ -83,6 +84,8 @@ class Store:
         self.tokens: Final = Tokens(database, clock, keyring, lifetimes)
         self.access_tokens: Final = AccessTokens(database, lookups, clock, keyring, replicas)
         self.nonces: Final = Nonces(spends)
+        self.further_nonces: Final = [Nonces(other) for other in further]
+        self.nonce_layouts: Final = NonceLayouts(spends)
         self.changes: Final = ChangeLog(server, clock)
         self.master_keys: Final = MasterKeys(database, clock, keyring)
         self.events: Final = Events(database)
@@ -136,9 +139,11 @@ class Store:
         tokens: Lifetimes | None = None,
         clock: Clock | None = None,
         replicas: Sequence[str] = (),
+        nonces: Sequence[str] = (),
     ) -> Self:
         """The store that `open` gives, without asking the database anything: for a worker, which must come up while
-        the database is down, and whose supervisor has asked. `replicas` are standbys that look-ups ask first."""
+        the database is down, and whose supervisor has asked. `replicas` are standbys that look-ups ask first, `nonces`
+        further databases that nonces are spread over."""
         server = Server(dsn)
         # A join with an array would be planned anew on every call, at four times the cost.
         planned_once = partial(server.connect, plan_cache_mode="force_generic_plan")
@@ -147,7 +152,11 @@ class Store:
         lookups = Database(partial(planned_once, "gateway-lookups"), LANES)
         spends = Database(partial(planned_once, "gateway-nonces"), MOST)
         near = Replicas(replicas) if replicas else None
-        return cls(server, pool, lookups, spends, keyring, tokens or Lifetimes(), clock or Clock(), recorder, near)
+        others = (partial(Server(other).connect, plan_cache_mode="force_generic_plan") for other in nonces)
+        further = [Database(partial(connect_one, "gateway-nonces"), MOST) for connect_one in others]
+        return cls(
+            server, pool, lookups, spends, keyring, tokens or Lifetimes(), clock or Clock(), recorder, near, further
+        )
 
     async def close(self) -> None:
         """Write what was counted, give the events that were written their places, and end every connection."""
@@ -156,12 +165,14 @@ class Store:
             # Whoever comes next gives them their places, or says what is wrong.
             with suppress(StoreUnavailable, BrokenChain, asyncpg.PostgresError):
                 await self.chain.extend()
-        others = () if self._replicas is None else (self._replicas.close(),)
-        await asyncio.gather(self._database.close(), self._lookups.close(), self._spends.close(), *others)
+        if self._replicas is not None:
+            await self._replicas.close()
+        pools = self._database, self._lookups, self._spends, *self._further
+        await asyncio.gather(*(pool.close() for pool in pools))
 
     def report(self) -> None:
         """Say in the figures how many connections there are, and who waits for one."""
-        pools = self._database, self._lookups, self._spends
+        pools = self._database, self._lookups, self._spends, *self._further
         DATABASE_CONNECTIONS.set(sum(pool.lent for pool in pools), "used")
         DATABASE_CONNECTIONS.set(sum(pool.idle for pool in pools), "idle")
         DATABASE_WAITING.set(sum(pool.waiting for pool in pools))

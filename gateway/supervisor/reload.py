@@ -56,7 +56,9 @@ def _value(settings: Settings, table: str, key: str) -> object:
 def changes(before: Settings, after: Settings) -> list[str]:
     """A line for each key that differs, in the order of the file; routes by their names, secrets never shown."""
     found = [line for table in type(after.config).model_fields for line in _table(table, before.config, after.config)]
-    return [*found, *_databases("replicas", before.replicas, after.replicas), *_keys(before.keyring, after.keyring)]
+    found += _databases("replicas", before.replicas, after.replicas)
+    found += _databases("nonces", before.nonces, after.nonces)
+    return [*found, *_keys(before.keyring, after.keyring)]
 
 
 def _databases(key: str, before: tuple[str, ...], after: tuple[str, ...]) -> Iterator[str]:

@@ -31,7 +31,7 @@ from gateway.crypto import Keyring
 from gateway.errors import OperatorError, StoreUnavailable
 from gateway.figures import CONFIGURED_AT, RELOAD_REFUSED, RELOADS, WORKERS
 from gateway.observe import Level, get_logger
-from gateway.store import Store
+from gateway.store import Store, spreading
 from gateway.store.migrations import migrate
 from gateway.store.privileges import require_privileges
 from gateway.supervisor.admin import Health, create_app
@@ -134,6 +134,7 @@ class _Supervisor:
             dsn = await stack.enter_async_context(_database(self._settings, self._started_for))
             stack.push_async_callback(self._close_store)
             await self._open_store(dsn, self._settings)
+            await _require_spreading(self._settings, dsn)
             await self._warn(self._settings)
             make_log(self._settings, self._user)
             require_traces(self._settings)
@@ -321,6 +322,8 @@ class _Supervisor:
                 )
             if cast("Keyring", settings.keyring).key_ids != cast("Keyring", self._settings.keyring).key_ids:
                 await self._open_store(dsn, settings)
+            if settings.nonces != self._settings.nonces:
+                await _require_spreading(settings, dsn)
             fresh = begin(settings)
         except OperatorError as exc:
             log.error(_REFUSED, faults=str(exc).splitlines())
@@ -467,6 +470,19 @@ def _is_at(sock: socket.socket, address: tuple[str, int] | str) -> bool:
     if sock.family == socket.AF_UNIX or isinstance(address, str):
         return bool(sock.getsockname() == address)
     return bool(sock.getsockname()[1] == address[1])
+
+
+async def _require_spreading(settings: Settings, dsn: str) -> None:
+    """Pass if the further databases of nonces are those that nonces are put into; some may be away. Raises
+    OperatorError."""
+    found = await spreading.look(dsn, settings.nonces)
+    if found.faults:
+        statements = tuple(statement for fault in found.faults for statement in fault.statements)
+        raise OperatorError("\n".join(map(str, found.faults)), statements=statements)
+    for advice in found.advice:
+        log.warning("configuration", advice=advice)
+    for away in found.away:
+        log.warning("a database of nonces is away; calls whose nonces belong there get 503", cause=str(away))
 
 
 @asynccontextmanager

@@ -30,6 +30,32 @@ where (slot - floor / 60 % 32 + 32) % 32 >= 24 and pg_relation_size(format('nonc
 -- Empty a slot; false if it is in the window, or its lock is not to be had.
 select empty_nonce_slot($slot);
 
+-- name: nonce_database_name
+-- The name by which the layouts know this database.
+select name from nonce_database;
+
+-- name: nonce_layouts_share
+-- Nobody adds a layout until the end of the transaction.
+select pg_advisory_xact_lock_shared($lock);
+
+-- name: nonce_layouts_lock
+-- Who adds a layout; until the end of the transaction.
+select pg_advisory_xact_lock($lock);
+
+-- name: nonce_layouts_read
+-- The layouts by their beginnings, and the server's clock. One row at least.
+select here.now, from_second, databases
+from (select extract(epoch from clock_timestamp())::double precision as now) as here
+left join nonce_layouts on true
+order by from_second;
+
+-- name: nonce_layout_add
+-- Spread nonces over $databases from a second on that is $ahead of the server's clock; gives it.
+insert into nonce_layouts (from_second, databases)
+select greatest(ceil(extract(epoch from clock_timestamp()))::bigint + $ahead, max(from_second) + 1), $databases
+from nonce_layouts
+returning from_second;
+
 -- name: token_nonces_spend
 -- The keys that were spent now, for the first time, and count as long as their token.
 select spend_token_nonces($keys, $expiries);

@@ -167,8 +167,9 @@ class World:
     @asynccontextmanager
     async def worker(self, dsn: str | None = None, *, follows: bool = True, **options: Any) -> AsyncIterator["Worker"]:
         """A guard with a store of its own that follows the change log, as each worker has one."""
-        stale_for, replicas = options.pop("stale_for", "0s"), options.pop("replicas", ())
-        other = Store.over(dsn or self.database, self.keyring, size=4, name="gateway-test-worker", replicas=replicas)
+        stale_for = options.pop("stale_for", "0s")
+        further = {name: options.pop(name, ()) for name in ("replicas", "nonces")}
+        other = Store.over(dsn or self.database, self.keyring, size=4, name="gateway-test-worker", **further)
         guard = Guard(other, settings_for(self.keyring, tokens={"stale_for": stale_for}), clock=self.clock, **options)
         worker = Worker(self, other, guard)
         try:

@@ -30,12 +30,12 @@ def _unusual(call: Call) -> Call:
 
 def _is_at_once(guard: Guard, call: Call) -> bool:
     """Whether all but its nonce is judged at once, and right; the nonce is not waited for."""
-    waiting = len(guard._nonces._timed._waiting)
+    waiting = len(guard._nonces._main._timed._waiting)
     found = guard.check(call)
     if not isinstance(found, Pending):
         return False
     found.drop()
-    return len(guard._nonces._timed._waiting) > waiting
+    return len(guard._nonces._main._timed._waiting) > waiting
 
 
 async def _held(worker: Worker, tokens: IssuedTokens) -> None:

@@ -106,7 +106,7 @@ async def worker(database: str, keyring: Keyring) -> AsyncIterator[Callable[...,
     def make(skew: float = SKEW, dsn: str = database) -> Worker:
         store = WatchedStore.over(dsn, keyring, size=2, name="gateway-test")
         clock = Clock()
-        made.append(Worker(store, clock, Nonces(store, skew, clock), began))
+        made.append(Worker(store, clock, Nonces(store.nonces, skew, clock), began))
         return made[-1]
 
     yield make

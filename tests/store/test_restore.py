@@ -352,7 +352,7 @@ async def test_no_request_that_was_signed_before_passes_after(rig: Rig, database
     token = await rig.store.access_tokens.find(issued.access_token)
     assert token is not None
     now = rig.store.seconds()
-    nonces = Nonces(rig.store, SKEW, rig.store.seconds)
+    nonces = Nonces(rig.store.nonces, SKEW, rig.store.seconds)
     signed = [_signed(str(ahead), int(now + ahead)) for ahead in (-5, 0, SKEW)]
     await back_up(database, file)
     try:
@@ -388,6 +388,16 @@ async def test_tokens_whose_nonces_nobody_knows_any_more_end(
     assert await rig.lives(issued)  # the nonces were carried over
     report = await restored(elsewhere, file, Order(fate=Fate.TRUST))
     assert set(report.revival.ended) == ({"tokens"} if drafts == ("00",) else set())
+
+
+async def test_how_nonces_are_spread_stays_as_it_is_there(rig: Rig, database: str, file: Path) -> None:
+    """Workers spend by the layouts that they have read, whatever is restored beneath them."""
+    await back_up(database, file)
+    layout = await rig.store.nonce_layouts.change(["another"])
+    name = await rig.store.nonces.name()
+    await restored(database, file)
+    assert (await rig.store.nonce_layouts.read()).layouts[-1] == layout
+    assert await rig.store.nonces.name() == name
 
 
 async def test_nonces_that_count_as_long_as_their_token_are_carried_over(rig: Rig, database: str, file: Path) -> None:
