@@ -24,7 +24,7 @@ from gateway.credentials.components import Message
 from gateway.errors import OAuthError
 from gateway.http1 import Malformed, RequestHead, RequestReader, ResponseReader, parse_host
 from gateway.model import OWN_COOKIES, parse_scope
-from gateway.oauth import client_authentication, forms, redirect_uris
+from gateway.oauth import client_authentication, client_documents, forms, redirect_uris, registration
 from gateway.proxy.answers import prefers_html
 from gateway.routing import NoRoute, RouteTable, TargetError, canonical, cookies
 from gateway.routing.forwarded import hops, is_trusted
@@ -131,6 +131,27 @@ def uri_taken(data: bytes) -> None:
     redirect_uris.form_action_source(text)
     with suppress(ValueError):
         parse_scope(text)
+
+
+# -- clients that describe themselves ------------------------------------------------------------------------
+
+DOCUMENTS: Final = [
+    b'{"redirect_uris": ["https://a.test/cb"], "client_name": "A", "scope": "a b"}',
+    b'{"client_id": "https://a.test/x", "redirect_uris": ["http://[::1]:1/"], "token_endpoint_auth_method": "none"}',
+    b'{"client_uri": "https://a.test/", "contacts": ["a@b.test"], "jwks": {"keys": [{}]}, "application_type": "web"}',
+    b"https://a.b.test:1/%2e/x?y", b"public, max-age=60, no-store", b'"\\u202e\\ud800"', b"[[[[{}]]]]", b"1e999",
+]  # fmt: skip
+
+
+def document_taken(data: bytes) -> None:
+    text = data.decode("latin-1")
+    client_documents.host_of(text)
+    client_documents.lifetime(text, text)
+    with suppress(OAuthError):
+        members = registration.members_in(data)
+        with suppress(OAuthError):
+            client_documents.read("https://a.test/x", members, frozenset({"a"}))
+        json.dumps(registration.read(members, frozenset({"a"})).extras)
 
 
 # -- hosts and the forwarded chain ---------------------------------------------------------------------------
@@ -320,6 +341,7 @@ PARSERS: Final = {
     "queries": Parser(FORMS, lambda data: in_query(b"/?" + data)),
     "clients": Parser([b"Basic YTpi", b"basic  YQ==", b"Basic JTQxOiUyMg=="], client_taken),
     "addresses": Parser(URIS, uri_taken),
+    "documents": Parser(DOCUMENTS, document_taken),
     "hosts": Parser(HOSTS, host_taken, host_checked),
     "chains": Parser(CHAINS, lambda data: hops([data], TRUSTED), chain_checked),
     "introductions": Parser(INTRODUCTIONS, lambda data: introduced(data, 4096), introduction_checked),

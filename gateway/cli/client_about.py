@@ -25,7 +25,7 @@ def options(function: Callable[..., None]) -> Callable[..., None]:
         click.option("--description", metavar="TEXT", help="What it is for, as the consent page says it."),
         click.option("--owner", metavar="USER", help="The user who is responsible for it; pages show the name."),
         click.option("--homepage", metavar="URL", help="Its website."),
-        click.option("--privacy", metavar="URL", help="Its privacy policy."),
+        click.option("--privacy", "--privacy-policy", "privacy", metavar="URL", help="Its privacy policy."),
         click.option("--terms", metavar="URL", help="Its terms of service."),
         click.option(
             "--logo",

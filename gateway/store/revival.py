@@ -6,6 +6,7 @@ tells). What it knows is carried over:
     ended there       a token, session, grant or connection that was revoked, expired or removed is dead here too
     disabled there    a person or client is disabled here too
     deleted there     who was deleted comes back disabled, so that the operator decides
+    spent there       an initial access token that was used or revoked is so here too
     credentials       passwords and client secrets are those of the replaced database: an old one may be known to others
     rotation          a refresh token that was used is used here too, and its successor goes on
     records           audit events, wrong guesses, and nonces that count as long as their token
@@ -131,6 +132,15 @@ update access_tokens n set revoked_at = now()
 where revoked_at is null and not exists (select from {old}.access_tokens o where o.digest = n.digest)""",
     """
 delete from sessions n where not exists (select from {old}.sessions o where o.session_id = n.session_id)""",
+    """
+update registrations n set expires_at = greatest(n.expires_at, o.expires_at)
+from {old}.registrations o where o.client_id = n.client_id""",
+    """
+update registration_tokens n set uses_left = least(n.uses_left, o.uses_left)
+from {old}.registration_tokens o where o.digest = n.digest""",
+    """
+delete from registration_tokens n
+where not exists (select from {old}.registration_tokens o where o.digest = n.digest)""",
 )
 
 # What is never taken back, whatever becomes of tokens: the audit record with all that proves it, and what was spent.
@@ -145,6 +155,7 @@ _ENDED: Final = (
     "update families set revoked_at = now() where revoked_at is null",
     "update access_tokens set revoked_at = now() where revoked_at is null",
     "delete from sessions",
+    "delete from registration_tokens",
 )
 
 _REPLAYABLE: Final = """

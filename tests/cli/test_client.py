@@ -348,7 +348,7 @@ def test_create_takes_what_people_are_told_and_show_tells_it(gateway: Terminal, 
     gateway.user("ada")
     made = gateway.client(
         *("--description", "Notes for your desk", "--owner", "ADA", "--homepage", "https://app.example.com/#top"),
-        *("--privacy", "https://app.example.com/privacy", "--terms", "http://localhost/terms", "--logo", logo),
+        *("--privacy-policy", "https://app.example.com/privacy", "--terms", "http://localhost/terms", "--logo", logo),
     )
     shown = gateway("client", "show", made["client_id"], "--json").json
     told = {name: shown[name] for name in ("description", "owner", "homepage", "privacy", "terms")}

@@ -23,6 +23,7 @@ from gateway.store import Store, backup, migrations
 from gateway.store import restore as restoring
 from gateway.store.backup import Backup, back_up
 from gateway.store.migrations import Migration, migrate
+from gateway.store.registrations import NotAdmitted, Registered
 from gateway.store.restore import Order, Report, require_key, restore
 from gateway.store.revival import Fate
 from tests.counts import scaled
@@ -185,6 +186,31 @@ async def test_what_was_ended_since_stays_ended_and_lives_again_only_by_order(
     report = await restored(database, file, replace(DISCARD, fate=Fate.TRUST))
     assert await rig.lives(tokens)
     assert report.revival.ended == {}
+
+
+async def test_initial_access_tokens_that_were_used_or_revoked_since_open_nothing_again(
+    rig: Rig, database: str, file: Path
+) -> None:
+    registrations = rig.store.registrations
+    used, left = await registrations.create_token(600, 1), await registrations.create_token(600, 2)
+    await back_up(database, file)
+
+    async def register(token: str) -> object:
+        return await registrations.add(NEW_CLIENT, {}, idle=600, place="192.0.2.7", initial_token=token)
+
+    assert isinstance(await register(used), Registered)
+    assert isinstance(await register(left), Registered)
+    await restored(database, file)
+    assert await register(used) is NotAdmitted.TOKEN
+    assert isinstance(await register(left), Registered)
+    assert await register(left) is NotAdmitted.TOKEN
+    await registrations.revoke_tokens()
+    await restored(database, file)
+    assert await register(left) is NotAdmitted.TOKEN
+    await restored(database, file, replace(DISCARD, fate=Fate.END))
+    assert await register(used) is NotAdmitted.TOKEN
+    await restored(database, file, replace(DISCARD, fate=Fate.TRUST))
+    assert isinstance(await register(used), Registered), "by order"
 
 
 async def test_what_still_lived_goes_on(rig: Rig, database: str, file: Path) -> None:
