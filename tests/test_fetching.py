@@ -1,6 +1,7 @@
 """Documents of strangers: no inner network is reached, and no answer holds us up or fills us (RFC 6890)."""
 
 import asyncio
+import contextlib
 import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -14,6 +15,7 @@ import pytest
 from gateway.fetching import Fetched, Fetcher, FetchFailed, is_public
 from tests.certificates import certify
 from tests.serving import until
+from tests.streams import accepting
 
 Answer = bytes | Callable[[asyncio.StreamWriter], Awaitable[None]]
 HOST = "client.example"
@@ -62,7 +64,7 @@ async def a_site(folder: Path, *, deadline: float = 30.0, address: str = "127.0.
     served = Site(0, fetcher)
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
+        with contextlib.suppress(ssl.SSLError):
             head = await reader.readuntil(b"\r\n\r\n")
             served.heads.append(head)
             answer = served.answers.get(head.split(b" ")[1].decode(), b"HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n")
@@ -71,18 +73,12 @@ async def a_site(folder: Path, *, deadline: float = 30.0, address: str = "127.0.
                 await writer.drain()
             else:
                 await answer(writer)
-        except (ConnectionError, asyncio.IncompleteReadError, ssl.SSLError):
-            pass
-        finally:
-            writer.close()
 
-    server = await asyncio.start_server(serve, address, 0, ssl=server_context)
-    served.port = server.sockets[0].getsockname()[1]
     try:
-        yield served
+        async with accepting(serve, host=address, tls=server_context) as served.port:
+            yield served
     finally:
         fetcher.close()
-        server.close()
 
 
 @pytest.fixture

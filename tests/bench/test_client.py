@@ -1,7 +1,6 @@
 """The benchmark's own client: no answer but the right one counts."""
 
 import asyncio
-import contextlib
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,6 +9,7 @@ import pytest
 
 from bench import client
 from bench.client import Exchange, Wrong
+from tests.streams import accepting
 
 _PART = bytes(range(256)) * 16
 _BODY = _PART * 64  # 256 KiB
@@ -21,26 +21,16 @@ _WANTED = Exchange(_REQUEST, 200, _PART, 64)
 @asynccontextmanager
 async def _answering(*answers: bytes) -> AsyncIterator[int]:
     """The port of a server that gives these answers in turn on each connection, then closes it."""
-    serving: set[asyncio.Task[None]] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        serving.add(task)
-        with contextlib.suppress(ConnectionError):
-            for answer in answers:
-                if not await reader.read(len(_REQUEST)):
-                    break
-                writer.write(answer)
-                await writer.drain()
-        writer.close()
-        with contextlib.suppress(ConnectionError):
-            await writer.wait_closed()
+        for answer in answers:
+            if not await reader.read(len(_REQUEST)):
+                break
+            writer.write(answer)
+            await writer.drain()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    async with server:
-        yield server.sockets[0].getsockname()[1]
-    await asyncio.gather(*serving)
+    async with accepting(serve) as port:
+        yield port
 
 
 async def test_client_takes_the_right_answer_again_and_again() -> None:

@@ -17,7 +17,10 @@ from gateway.supervisor import embedded
 from tests.conftest import new_data_dir
 from tests.databases import in_database
 from tests.doctor.rig import HOST, upstream
+from tests.loops import pytest_asyncio_loop_factories
 from tests.serving import free_ports, toml, write_key
+
+__all__ = ["pytest_asyncio_loop_factories"]
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 

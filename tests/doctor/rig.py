@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from gateway.doctor import Finding, Report
+from tests.streams import accepting
 
 Fields = list[tuple[str, str]]
 HOST = "api.example.com"
@@ -54,49 +55,39 @@ async def front(
     """A proxy that ends TLS; with `answer` it gives that by itself. Gives where it listens."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
-            head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")[:-2]
-            if not answer:
-                client = writer.get_extra_info("peername")[0]
-                fields = [
-                    (name.lower(), value.strip()) for name, _, value in (line.partition(":") for line in head[1:])
-                ]
-                lines = [head[0], *(f"{name}: {value}" for name, value in rewrite(fields, client)), "", ""]
-                back, forth = await asyncio.open_connection("127.0.0.1", gateway, local_addr=(source, 0))
+        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")[:-2]
+        if not answer:
+            client = writer.get_extra_info("peername")[0]
+            fields = [(name.lower(), value.strip()) for name, _, value in (line.partition(":") for line in head[1:])]
+            lines = [head[0], *(f"{name}: {value}" for name, value in rewrite(fields, client)), "", ""]
+            back, forth = await asyncio.open_connection("127.0.0.1", gateway, local_addr=(source, 0))
+            with contextlib.closing(forth):
                 forth.write("\r\n".join(lines).encode("latin-1"))
                 first = await back.readline()
                 more = b"Strict-Transport-Security: max-age=31536000\r\n" if hsts else b""
                 writer.write(first + more + await back.read())
-                forth.close()
-            else:
-                writer.write(answer)
-            await writer.drain()
-        writer.close()
+        else:
+            writer.write(answer)
+        await writer.drain()
 
-    async with await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls) as server:
-        yield server.sockets[0].getsockname()[:2]
+    async with accepting(serve, tls=tls) as port:
+        yield "127.0.0.1", port
 
 
 @asynccontextmanager
 async def upstream(answer: bytes | None, tls: ssl.SSLContext | None = None) -> AsyncIterator[int]:
     """A server that answers every request with these bytes; None: with nothing, and it keeps the connection."""
-    ending = asyncio.Event()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
-            if answer is None:
-                await ending.wait()
-            else:
-                await reader.readuntil(b"\n")
-                writer.write(answer)
-                await writer.drain()
-        writer.close()
+        if answer is None:
+            await asyncio.Event().wait()
+        else:
+            await reader.readuntil(b"\n")
+            writer.write(answer)
+            await writer.drain()
 
-    async with await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls) as server:
-        try:
-            yield server.sockets[0].getsockname()[1]
-        finally:
-            ending.set()
+    async with accepting(serve, tls=tls) as port:
+        yield port
 
 
 def only(report: Report) -> Finding:

@@ -1,7 +1,6 @@
 """`gateway doctor` before the gateway serves: misconfigurations, seeded one by one, and what it says of each."""
 
 import asyncio
-import contextlib
 import json
 import os
 import re
@@ -28,6 +27,7 @@ from tests.doctor.rig import only, tls_of, upstream
 from tests.guard.pooler import PROGRAM as PGBOUNCER
 from tests.guard.pooler import pooling
 from tests.serving import ROOT, write_key
+from tests.streams import accepting
 
 KEY_OF_DATA = b"obviously-a-fake-key-for-tests!!"
 
@@ -268,14 +268,13 @@ async def test_an_upstream_that_never_comes_to_an_end_is_left_in_time(
     monkeypatch.setattr(asking, "PATIENCE", 0.5)
 
     async def drip(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                writer.write(b"X")
-                await writer.drain()
-                await asyncio.sleep(0.05)
+        while True:
+            writer.write(b"X")
+            await writer.drain()
+            await asyncio.sleep(0.05)
 
-    async with await asyncio.start_server(drip, "127.0.0.1", 0) as server:
-        installation.route["upstreams"] = [f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"]
+    async with accepting(drip) as port:
+        installation.route["upstreams"] = [f"http://127.0.0.1:{port}"]
         finding = only(await examine(installation.write()))
     assert "no answer in time" in finding.what
 

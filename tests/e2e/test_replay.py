@@ -24,6 +24,7 @@ from gateway.supervisor import embedded
 from tests.counts import LONG, scaled
 from tests.guard.conftest import new_client
 from tests.serving import PATIENCE, Gateway, crowding, holds_within, hung, serving, until
+from tests.streams import accepting
 
 PASSED, REFUSED, OUTAGE, LOST = 200, 401, 503, 0
 
@@ -36,21 +37,17 @@ class Upstream:
     reached: Counter[str] = field(default_factory=Counter)
 
     async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
-            while True:
-                head = await reader.readuntil(b"\r\n\r\n")
-                self.reached[head.split(b" ", 2)[1].decode()] += 1
-                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
-        writer.close()
+        while True:
+            head = await reader.readuntil(b"\r\n\r\n")
+            self.reached[head.split(b" ", 2)[1].decode()] += 1
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
 
 
 @asynccontextmanager
 async def an_upstream() -> AsyncIterator[Upstream]:
     upstream = Upstream()
-    server = await asyncio.start_server(upstream.answer, "127.0.0.1", 0)
-    upstream.port = server.sockets[0].getsockname()[1]
-    yield upstream
-    server.close()
+    async with accepting(upstream.answer) as upstream.port:
+        yield upstream
 
 
 @dataclass

@@ -23,7 +23,10 @@ from gateway.store import NewClient, Store
 from gateway.store.clock import since_boot
 from gateway.store.records import IssuedTokens
 from tests.guard.relay import Relay, relaying
+from tests.loops import pytest_asyncio_loop_factories
 from tests.serving import holds_within, until
+
+__all__ = ["pytest_asyncio_loop_factories"]
 
 TABLES: dict[str, Any] = {
     "server": {"public_url": "https://api.example.com"},

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from tests.serving import until
+from tests.streams import accepting
 
 _NOTIFICATION = b"A"
 _LISTEN, _NO_LISTEN = b"LISTEN ", b"LISTEM "
@@ -32,7 +33,6 @@ class Relay:
         self.refused_listens = 0
         self._held: set[str] = set()
         self._flowing: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
-        self._tasks: set[asyncio.Task[None]] = set()
         self._writers: defaultdict[str, set[asyncio.StreamWriter]] = defaultdict(set)
 
     def hold(self, use: str, *, later: bool = True) -> None:
@@ -59,17 +59,8 @@ class Relay:
     def connections(self, use: str) -> int:
         return len(self._writers[use])
 
-    def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.create_task(self._pass(reader, writer))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def close(self) -> None:
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Pass on one connection."""
         use, upstream = "", None
         try:
             size = await reader.readexactly(4)
@@ -92,9 +83,8 @@ class Relay:
             pass
         finally:
             self._writers[use].discard(writer)
-            for end in (writer, upstream):
-                if end is not None:
-                    end.close()
+            if upstream is not None:
+                upstream.close()
 
     async def _up(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
@@ -131,10 +121,8 @@ async def relaying(server_dsn: str) -> AsyncIterator[Relay]:
     """A relay to the server that a DSN names by its socket."""
     folder = tempfile.mkdtemp(prefix="gwr-", dir="/tmp")
     relay = Relay(server_dsn, folder)
-    server = await asyncio.start_unix_server(relay.accept, relay.path)
     try:
-        yield relay
+        async with accepting(relay.accept, path=relay.path):
+            yield relay
     finally:
-        server.close()
-        await relay.close()
         shutil.rmtree(folder)

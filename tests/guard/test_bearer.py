@@ -11,7 +11,8 @@ from gateway.errors import OperatorError
 from gateway.guard import Allowed, Guard, Refused
 from gateway.oauth.grants import ClientCredentialsGrant
 from gateway.store import Store
-from tests.serving import crowding
+from tests.serving import crowding, free_ports
+from tests.streams import accepting
 
 from .conftest import World, new_client, settings_for, verdict_of
 
@@ -240,8 +241,7 @@ async def test_low_scope_is_named(world: World, method: str) -> None:
 
 async def test_closed_port_of_the_database_is_503_without_challenge(world: World) -> None:
     tokens = await world.token()
-    async with await asyncio.start_server(lambda _r, w: w.close(), "127.0.0.1", 0) as gone:
-        port = gone.sockets[0].getsockname()[1]
+    (port,) = free_ports(1)
     store = Store.over(f"postgresql://x@127.0.0.1:{port}/x", world.keyring)
     guard = Guard(store, settings_for(world.keyring))
     refused = _is_refused(
@@ -254,14 +254,11 @@ async def test_closed_port_of_the_database_is_503_without_challenge(world: World
 
 async def test_hung_database_is_503_in_time(world: World) -> None:
     tokens = await world.token()
-    released = asyncio.Event()
 
-    async def hang(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await released.wait()
-        writer.close()
+    async def hang(*_: object) -> None:
+        await asyncio.Event().wait()
 
-    async with await asyncio.start_server(hang, "127.0.0.1", 0) as server:
-        port = server.sockets[0].getsockname()[1]
+    async with accepting(hang) as port:
         store = Store.over(f"postgresql://x@127.0.0.1:{port}/x?sslmode=disable", world.keyring)
         started = time.monotonic()
         verdict = await verdict_of(
@@ -269,7 +266,6 @@ async def test_hung_database_is_503_in_time(world: World) -> None:
         )
         assert time.monotonic() - started < 2.5 * crowding()
         _is_refused(verdict, 503, "temporarily_unavailable")
-        released.set()
         await store.close()
 
 

@@ -8,6 +8,7 @@ import pytest
 import uvloop
 
 from gateway.store import Store
+from tests.loops import WatchedLoop
 from tests.proxy.bulk import Spliced, spliced
 from tests.proxy.rig import KEYRING, Rig, rig
 from tests.proxy.signing import MAC, Signer
@@ -19,9 +20,9 @@ Loops = Mapping[str, Callable[[], asyncio.AbstractEventLoop]]
 
 def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> Loops:
     """asyncio's own loop, and for the tests that ask for both also the one that the program prefers."""
-    loops: Loops = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+    loops: Loops = {"asyncio": WatchedLoop, "uvloop": uvloop.new_event_loop}
     asks = any("loop_factories" in mark.kwargs for mark in item.iter_markers("asyncio"))
-    return loops if asks else {"asyncio": asyncio.new_event_loop}
+    return loops if asks else {"asyncio": WatchedLoop}
 
 
 @pytest.fixture

@@ -4,7 +4,8 @@ The upstream is judged by h11, an independent reader: whatever the gateway forwa
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+import ssl
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,8 +18,8 @@ from gateway.crypto import Keyring
 from gateway.guard import Guard
 from gateway.proxy import Limits, Proxy
 from gateway.store import Store
+from tests.streams import Handler, accepting
 
-Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 KEYRING = Keyring(b"obviously-a-fake-key-for-tests!!")
 DEADLINE = 30.0  # below what a gateway's own limits are where a test does not shorten them
 
@@ -49,43 +50,25 @@ class RawUpstream:
     answer: bytes = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
     handler: Handler | None = None
     path: str | None = None
+    tls: ssl.SSLContext | None = None
     requests: list[Received] = field(default_factory=list)
     connections: int = 0
     ended: int = 0
     raw: bytearray = field(default_factory=bytearray)
     faults: list[str] = field(default_factory=list)
     port: int = 0
-    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator["RawUpstream"]:
-        if self.path is not None:
-            server: asyncio.Server = await asyncio.start_unix_server(self._accept, self.path)
-        else:
-            server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
-            self.port = server.sockets[0].getsockname()[1]
-        try:
+        async with accepting(self._connected, path=self.path, tls=self.tls) as self.port:
             yield self
-        finally:
-            server.close()
-            for task in self._tasks:
-                task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.get_running_loop().create_task(self._connected(reader, writer))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         try:
             await (self.handler or self._serve)(reader, writer)
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass
         finally:
             self.ended += 1
-            writer.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await self.read_request(reader)

@@ -14,6 +14,7 @@ from gateway.config import ConfigError, parse
 from gateway.store import Store
 from tests.browser import chromium
 from tests.proxy.rig import RawUpstream, Reply, Rig, rig
+from tests.streams import accepting
 
 APP, OTHER = "https://app.example.com", "https://evil.example"
 LISTED: dict[str, Any] = {"origins": [APP, "http://localhost:3000"]}
@@ -253,11 +254,9 @@ async def page_server() -> AsyncIterator[str]:
             b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 4\r\nConnection: close\r\n\r\n<p/>"
         )
         await writer.drain()
-        writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    async with server:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with accepting(serve) as port:
+        yield f"http://127.0.0.1:{port}"
 
 
 @pytest.mark.browser

@@ -96,20 +96,12 @@ async def over_tls(
     tmp_path: Path, store: Store, context: ssl.SSLContext, *, handler: Any = depot, **limits: Any
 ) -> AsyncIterator[Rig]:
     """A public route whose upstream speaks TLS."""
-    inner = RawUpstream(handler=handler)
-    server = await asyncio.start_server(inner._accept, "127.0.0.1", 0, ssl=context)
-    port = server.sockets[0].getsockname()[1]
-    route: dict[str, Any] = {"name": "all", "path": "/", "auth": "none", "max_body": "64MiB", "timeout": "1s"}
-    route |= {"upstreams": [f"https://localhost:{port}"], **limits.pop("route", {})}
-    try:
+    async with RawUpstream(handler=handler, tls=context).serving() as inner:
+        route: dict[str, Any] = {"name": "all", "path": "/", "auth": "none", "max_body": "64MiB", "timeout": "1s"}
+        route |= {"upstreams": [f"https://localhost:{inner.port}"], **limits.pop("route", {})}
         async with rig(tmp_path, store, routes=[route], limits=Limits(**limits)) as running:
             running.upstream = inner
             yield running
-    finally:
-        server.close()
-        for task in inner._tasks:
-            task.cancel()
-        await asyncio.gather(*inner._tasks, return_exceptions=True)
 
 
 async def mixed(running: Rig, number: int) -> None:

@@ -34,19 +34,11 @@ def serving_with(chain: Path, key: Path, *, demands: Path | None = None) -> ssl.
 
 @asynccontextmanager
 async def upstream_by(context: ssl.SSLContext, folder: Path, store: Store, **route: Any) -> AsyncIterator[Rig]:
-    inner = RawUpstream()
-    server = await asyncio.start_server(inner._accept, "127.0.0.1", 0, ssl=context)
-    port = server.sockets[0].getsockname()[1]
-    shared = {"name": "r", "path": "/", "auth": "none", "upstreams": [f"https://localhost:{port}"]}
-    try:
+    async with RawUpstream(tls=context).serving() as inner:
+        shared = {"name": "r", "path": "/", "auth": "none", "upstreams": [f"https://localhost:{inner.port}"]}
         async with rig(folder, store, routes=[{**shared, **route}]) as made:
             made.upstream = inner
             yield made
-    finally:
-        server.close()
-        for task in inner._tasks:
-            task.cancel()
-        await asyncio.gather(*inner._tasks, return_exceptions=True)
 
 
 def cause_of(made: Rig, reply: Reply) -> str:
@@ -105,16 +97,15 @@ async def test_upstream_that_asks_who_calls_is_shown_a_certificate(tmp_path: Pat
 
 async def test_routes_with_other_terms_share_no_connection(tmp_path: Path, no_database: Store) -> None:
     ours = Authority(tmp_path / "ours")
-    inner = RawUpstream(answer=b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
-    server = await asyncio.start_server(inner._accept, "127.0.0.1", 0, ssl=serving_with(*ours.issue("localhost")))
-    place = f"https://localhost:{server.sockets[0].getsockname()[1]}"
-    routes: list[dict[str, Any]] = [
-        {"name": "lax", "path": "/lax", "auth": "none", "upstreams": [place], "upstream_tls": {"verify": False}},
-        {"name": "strict", "path": "/strict", "auth": "none", "upstreams": [place]},
-    ]
-    async with server, rig(tmp_path, no_database, routes=routes) as made:
-        assert (await made.talk(GET.replace(b"/x", b"/lax"))).status == 200
-        assert (await made.talk(GET.replace(b"/x", b"/strict"))).status == 502
+    async with RawUpstream(tls=serving_with(*ours.issue("localhost"))).serving() as inner:
+        place = f"https://localhost:{inner.port}"
+        routes: list[dict[str, Any]] = [
+            {"name": "lax", "path": "/lax", "auth": "none", "upstreams": [place], "upstream_tls": {"verify": False}},
+            {"name": "strict", "path": "/strict", "auth": "none", "upstreams": [place]},
+        ]
+        async with rig(tmp_path, no_database, routes=routes) as made:
+            assert (await made.talk(GET.replace(b"/x", b"/lax"))).status == 200
+            assert (await made.talk(GET.replace(b"/x", b"/strict"))).status == 502
 
 
 async def test_files_are_judged_with_the_configuration(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from gateway.cli import root
 from gateway.store import Store
 from gateway.supervisor.control import _name
 from tests.serving import Gateway, serving
+from tests.streams import accepting
 from tests.web.rig import REDIRECT, SCOPES, basic, new_client
 
 ROUTE = {"name": "notes", "path": "/notes", "upstreams": ["http://127.0.0.1:9"], "auth": ["bearer"]}
@@ -152,13 +153,9 @@ async def impostor(config: Path, answer: bytes) -> AsyncIterator[None]:
         await reader.readline()
         writer.write(answer)
         await writer.drain()
-        writer.close()
 
-    server = await asyncio.start_unix_server(say, sock=sock)
-    try:
+    async with accepting(say, sock=sock):
         yield
-    finally:
-        server.close()
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ import pytest
 from gateway.crypto import Keyring
 from gateway.supervisor.control import _name
 from tests.serving import MASTER_KEY, PROGRAM, ROOT, Gateway, serving, until
+from tests.streams import accepting
 from tests.system_users import ORDINARY, as_root
 
 ROUTE = {"name": "notes", "path": "/notes", "upstreams": ["http://127.0.0.1:9"], "auth": "none"}
@@ -189,15 +190,11 @@ async def impostor(config: Path, answer: bytes) -> AsyncIterator[None]:
     async def told(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readline()
         writer.write(answer + b"\n" if answer else b"")
-        writer.close()
 
     sock = socket.socket(socket.AF_UNIX)
     sock.bind(_name(config))
-    server = await asyncio.start_unix_server(told, sock=sock)
-    try:
+    async with accepting(told, sock=sock):
         yield
-    finally:
-        server.close()
 
 
 @as_root
