@@ -13,7 +13,7 @@ import asyncpg
 import pytest
 import structlog
 
-from gateway.crypto import Keyring
+from gateway.crypto import Keyring, digest
 from gateway.doctor import examine
 from gateway.guard import Allowed, Refused
 from gateway.store import Store
@@ -24,6 +24,8 @@ from gateway.supervisor import embedded
 from tests.conftest import new_data_dir
 from tests.counts import scaled
 from tests.guard.conftest import Worker, World
+from tests.guard.pooler import PROGRAM as PGBOUNCER
+from tests.guard.pooler import pooling
 from tests.guard.relay import relaying
 from tests.serving import holds_within, serving, until
 from tests.standbys import Standby
@@ -197,6 +199,26 @@ async def test_replica_that_was_promoted_says_nothing_any_more(primary: World) -
         assert (await is_refused(worker, theirs)).cause == "unknown token"
         assert await primary.store.tokens.revoke(revoked.access_token, None)
         await worker.refuses(revoked, WITHIN)
+
+
+@pytest.mark.skipif(PGBOUNCER is None, reason="pgbouncer is not installed: install the package pgbouncer")
+async def test_replica_behind_a_pooler_answers_as_well(primary: World) -> None:
+    """One that keeps prepared statements, and one that does not."""
+    async with Standby.of(primary.database) as standby:
+        for kept in (200, 0):
+            async with pooling(standby.dsn, prepared=kept) as dsn, near(primary, dsn) as worker:
+                tokens = await primary.token()
+                hashed = digest(tokens.access_token)
+
+                async def answers(worker: Worker = worker, hashed: bytes = hashed) -> bool:
+                    assert worker.ledger.newest is not None
+                    found = await worker.store.access_tokens.find_near([hashed, b"x" * 32], worker.ledger.newest)
+                    return found is not None and found.keys() == {hashed}
+
+                await until(answers)
+                await worker.holds(tokens)
+                assert await primary.store.tokens.revoke(tokens.access_token, None)
+                await worker.refuses(tokens, WITHIN)
 
 
 async def test_what_is_no_replica_of_the_database_is_passed_over(

@@ -18,6 +18,8 @@ from gateway.store.nonces import MADE_AHEAD, READ_AHEAD
 from gateway.store.records import IssuedTokens
 from tests.databases import cloned
 from tests.guard.conftest import Worker, World
+from tests.guard.pooler import PROGRAM as PGBOUNCER
+from tests.guard.pooler import pooling
 from tests.guard.relay import relaying
 from tests.serving import until
 from tests.store.rig import count, fetch
@@ -142,6 +144,23 @@ async def test_change_of_the_list_lets_no_nonce_pass_twice(spreading: Spreading)
         assert cause_of(await spreading.signed(long, moves, "a", ts=str(soon))) == "replayed nonce"
         assert isinstance(await spreading.signed(short, moves, "a", ts=str(soon + 20)), Allowed)
         assert cause_of(await spreading.signed(long, moves, "a", ts=str(soon + 20))) == "replayed nonce"
+
+
+@pytest.mark.skipif(PGBOUNCER is None, reason="pgbouncer is not installed: install the package pgbouncer")
+async def test_databases_behind_poolers_spend_as_well(spreading: Spreading) -> None:
+    await spreading.lay(*NAMES)
+    tokens = await spreading.tokens()
+    async with AsyncExitStack() as stack:
+        ways = [
+            await stack.enter_async_context(pooling(dsn, prepared=kept))
+            for dsn, kept in zip((spreading.world.database, *spreading.dsns), (0, 0, 200), strict=True)
+        ]
+        pooled = await stack.enter_async_context(spreading.world.worker(ways[0], nonces=ways[1:]))
+        direct = await stack.enter_async_context(knowing(spreading, *spreading.dsns))
+        await until(lambda: all(one.name for one in spread_of(pooled)._others))
+        for each in tokens[:10]:
+            assert isinstance(await spreading.signed(pooled, each), Allowed)
+            assert cause_of(await spreading.signed(direct, each)) == "replayed nonce"
 
 
 async def test_timestamp_beyond_the_last_reading_waits_for_another_one(
