@@ -86,7 +86,7 @@ def _asked(upstream: _Upstream) -> Answer | NoAnswer:
             {"Host": upstream.host, "User-Agent": "gateway-doctor", "Accept": "*/*"},
             tls=name if origin.tls else "",
             method="HEAD",
-            context=upstream_context(origin.secured) if origin.tls else None,
+            context=None if origin.secured is None else upstream_context(origin.secured),
         )
     except NoAnswer as exc:
         return exc

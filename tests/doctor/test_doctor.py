@@ -18,12 +18,12 @@ from typing import Any
 import pytest
 
 from gateway.crypto import new_master_key
-from gateway.doctor import asking, examine, machine
+from gateway.doctor import Finding, asking, examine, machine
 from gateway.store import Store
 from gateway.supervisor.control import _name
-from tests.certificates import certify
+from tests.certificates import Authority, certify
 from tests.doctor.conftest import OK, Installation, as_serving, run
-from tests.doctor.rig import only, tls_of, upstream
+from tests.doctor.rig import HOST, only, tls_of, upstream
 from tests.guard.pooler import PROGRAM as PGBOUNCER
 from tests.guard.pooler import pooling
 from tests.serving import ROOT, write_key
@@ -321,6 +321,36 @@ async def test_what_is_wrong_with_a_certificate_is_named_with_its_mend(
     assert what in finding.what
     assert mend in finding.mend
     assert finding.level == ("warning" if "10.0" in what else "fault")
+
+
+async def test_upstream_is_asked_by_its_own_terms(installation: Installation) -> None:
+    ours = Authority(installation.folder / "ours")
+    async with upstream(OK, tls_of(*ours.issue("localhost"))) as port:
+        installation.route["upstreams"] = [f"https://localhost:{port}"]
+        installation.route["upstream_tls"] = {"ca": "ours/ca.pem"}
+        assert [finding.what for finding in await findings_of(installation)] == []
+        installation.route["upstream_tls"] = {"ca": "ours/ca.pem", "server_name": "other.test"}
+        [finding] = await findings_of(installation)
+        assert "for another name" in finding.what
+    installation.route |= {"upstreams": [f"http+unix://{installation.folder}/app.sock"]}
+    del installation.route["upstream_tls"]
+    [finding] = await findings_of(installation)
+    assert finding.what == f"unix:{installation.folder}/app.sock: nothing listens there"
+    assert finding.mend == "start it, or correct the path"
+
+
+async def test_certificates_of_our_own_near_their_end_or_for_other_names_are_named(installation: Installation) -> None:
+    ours = Authority(installation.folder / "ours")
+    chain, key = ours.issue("shown", "notes.example.com", age=80.0, days=90.0)
+    installation.tables["server"]["tls"] = [{"certificate": str(chain), "key": {"file": str(key)}}]
+    found = {finding.about: finding for finding in await findings_of(installation)}
+    assert "expires in 10.0 days" in found["server.tls[0]"].what
+    assert f"no certificate is for the host {HOST}" in found["server.tls"].what
+
+
+async def findings_of(installation: Installation) -> list[Finding]:
+    """What is found, but for what asks through the proxy in front, which is not there."""
+    return [one for one in (await examine(installation.write())).findings if one.about != "server.public_url"]
 
 
 # -- the database --------------------------------------------------------------------------------------------------

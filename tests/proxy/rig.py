@@ -4,6 +4,7 @@ The upstream is judged by h11, an independent reader: whatever the gateway forwa
 """
 
 import asyncio
+import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -16,7 +17,7 @@ import h11
 from gateway.config import Settings, compile_routes, parse
 from gateway.crypto import Keyring
 from gateway.guard import Guard
-from gateway.proxy import Limits, Proxy
+from gateway.proxy import Handover, Limits, Proxy
 from gateway.store import Store
 from tests.streams import Handler, accepting
 
@@ -279,6 +280,31 @@ async def rig(
         finally:
             listening.close()
             proxy.close()
+
+
+class Queue:
+    """The queue by which connections go to workers that follow, with nobody at its other end."""
+
+    def __init__(self) -> None:
+        give, self._take = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.handover = Handover(give, self._take)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no connection was given."""
+        try:
+            return not self._take.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return True
+
+
+@asynccontextmanager
+async def queue_of_successors() -> AsyncIterator[Queue]:
+    queue = Queue()
+    try:
+        yield queue
+    finally:
+        queue.handover.close()
 
 
 def _page(status: int, request_id: str) -> tuple[dict[str, str], bytes]:

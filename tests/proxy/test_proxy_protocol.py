@@ -20,7 +20,7 @@ from gateway.routing.proxy_protocol import IntroductionReader, NoIntroduction, _
 from gateway.store import Store
 from tests.certificates import Authority
 from tests.proxy.bulk import both_loops
-from tests.proxy.rig import Connection, Reply, Rig, rig
+from tests.proxy.rig import Connection, Reply, Rig, queue_of_successors, rig
 
 SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
 GET = b"GET /x HTTP/1.1\r\nHost: gateway.test\r\n"
@@ -240,24 +240,15 @@ async def test_header_goes_before_tls(tmp_path: Path, no_database: Store) -> Non
 
 
 async def test_connection_is_not_given_to_who_would_not_know_whose_it_is(tmp_path: Path, no_database: Store) -> None:
-    async with listening(tmp_path, no_database, leaving=0.3) as world:
+    async with queue_of_successors() as queue, listening(tmp_path, no_database, leaving=0.3) as world:
         connection = await world.connect()
         await connection.send(tcp4("192.0.2.1") + GET + b"\r\n")
         assert (await connection.reply()).all("connection") == []
-        draining = asyncio.ensure_future(world.rig.proxy.drain(5.0, _Nobody()))  # type: ignore[arg-type]  # nobody is given anything
+        draining = asyncio.ensure_future(world.rig.proxy.drain(5.0, queue.handover))
         assert await connection.closed()
         connection.close()
         await draining
-
-
-class _Nobody:
-    """Who follows, and may be given no such connection."""
-
-    def give(self, *_: object) -> None:
-        raise AssertionError("a connection that was introduced cannot be given away")
-
-    async def wait_given(self) -> None:
-        """Nothing was."""
+        assert queue.is_empty
 
 
 def test_protocol_without_a_proxy_is_a_fault() -> None:

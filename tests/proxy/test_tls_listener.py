@@ -16,7 +16,7 @@ from gateway.proxy.certificates import Certificates
 from gateway.store import Store
 from tests.certificates import Authority
 from tests.proxy.bulk import both_loops
-from tests.proxy.rig import Connection, RawUpstream, Rig, eventually, rig
+from tests.proxy.rig import Connection, RawUpstream, Rig, eventually, queue_of_successors, rig
 
 GET = b"GET /x HTTP/1.1\r\nHost: api.test\r\n\r\n"
 BIG = b"x" * 1_500_000
@@ -194,12 +194,12 @@ async def test_new_certificates_are_shown_to_new_connections_only(tmp_path: Path
 async def test_kept_connection_ends_with_its_next_answer_where_others_take_over(
     tmp_path: Path, no_database: Store
 ) -> None:
-    async with listening(tmp_path, no_database, leaving=0.3) as world:
+    async with queue_of_successors() as queue, listening(tmp_path, no_database, leaving=0.3) as world:
         busy, idle = await world.connect(), await world.connect()
         for one in (busy, idle):
             await one.send(GET)
             assert (await one.reply()).all("connection") == []
-        draining = asyncio.ensure_future(world.rig.proxy.drain(5.0, _Nobody()))  # type: ignore[arg-type]  # nobody is given anything
+        draining = asyncio.ensure_future(world.rig.proxy.drain(5.0, queue.handover))
         await eventually(lambda: world.rig.proxy.successors is not None)
         await busy.send(GET)
         reply = await busy.reply()
@@ -209,13 +209,4 @@ async def test_kept_connection_ends_with_its_next_answer_where_others_take_over(
         busy.close()
         idle.close()
         await draining
-
-
-class _Nobody:
-    """Who follows, and may be given no connection by TLS."""
-
-    def give(self, *_: object) -> None:
-        raise AssertionError("a connection by TLS cannot be given away")
-
-    async def wait_given(self) -> None:
-        """Nothing was."""
+        assert queue.is_empty
