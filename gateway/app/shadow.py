@@ -69,17 +69,21 @@ class Judge:
         """Do so no longer."""
         await self._guard.close()
 
-    async def decide(self, head: RequestHead, received: int) -> str:
+    async def decide(self, head: RequestHead, told: Told) -> str:
         """What becomes of a call, in words that are the same for calls of one kind."""
         to = self._dispatcher.destination(head)
         if isinstance(to, Refused):
             return _refused(to, None)
-        if to.terms.edge is not None and to.terms.edge.answers_preflight(head):
-            return f"a preflight that is answered, {_by(to)}"
+        if to.terms.edge is not None:
+            own = to.terms.edge.judge(head, self._dispatcher.client(head, self._dispatcher.peer(told.peer)))
+            if isinstance(own, Refused):
+                return f"{own.status} {own.description}, {_by(to)}"  # its cause names the address
+            if own is not None:
+                return f"a preflight that is answered, {_by(to)}"
         verdict = await settled(self._guard.check(self._dispatcher.call(head, to)))
         if isinstance(verdict, Refused):
             return _refused(verdict, to)
-        if max(head.length or 0, received) > to.terms.max_body:
+        if max(head.length or 0, told.received) > to.terms.max_body:
             return f"413 body longer than {to.terms.max_body} bytes, {_by(to)}"
         return f"passes, {_by(to)}"
 
@@ -125,9 +129,7 @@ class Comparison:
             reader = RequestReader()
             reader.receive(told.head)
             head = cast("RequestHead", reader.next_event())
-            before, after = await asyncio.gather(
-                self._before.decide(head, told.received), self._after.decide(head, told.received)
-            )
+            before, after = await asyncio.gather(self._before.decide(head, told), self._after.decide(head, told))
         except Exception as exc:  # a fault of ours is said once, and none of a configuration's
             self._missed += 1
             if not self._failed:

@@ -118,11 +118,6 @@ class Edge:
             return _OTHER_ORIGIN
         return OwnAnswer(204, self._cors.preflight(asked, head.fields), whole=True)
 
-    def answers_preflight(self, head: RequestHead) -> bool:
-        """Whether a call is a preflight, of an origin whose pages may call."""
-        asked = self._cors is not None and preflight_for(head.method, head.fields)
-        return bool(asked) and self._cors is not None and self._cors.admits(head.fields)
-
     def lines_of_refusal(self, head: RequestHead) -> bytes:
         """What the head of a refusal says besides."""
         return b"" if self._cors is None else self._cors.lines(head.fields, refused=True)

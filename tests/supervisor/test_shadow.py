@@ -13,11 +13,13 @@ import psutil
 import pytest
 
 from gateway.app.shadow import Comparison, Judge
-from gateway.http1 import RequestHead
+from gateway.config import Settings, parse
+from gateway.http1 import RequestHead, RequestReader
 from gateway.proxy.mirror import Told
 from gateway.store import Store
 from gateway.supervisor.channel import Channel, Compared
 from tests.guard.conftest import new_client
+from tests.proxy.rig import KEYRING
 from tests.serving import PATIENCE, PROGRAM, ROOT, Gateway, command_line, serving, until
 from tests.store.rig import fetch
 from tests.supervisor.conftest import SlowUpstream
@@ -216,9 +218,44 @@ async def test_a_shadow_ends_with_its_gateway_and_tells_what_it_has(
         assert "secret" not in out
 
 
+async def test_networks_preflights_and_routes_that_answer_are_judged_too(tmp_path: Path) -> None:
+    public, nobody = {"path": "/x", "auth": "none"}, Store.over("postgresql://nobody@127.0.0.1:1/x", KEYRING)
+    before, after = (
+        Judge(
+            judged_by(tmp_path, {"name": "r", **public, **route}),
+            nobody,
+        )
+        for route in (
+            {"upstreams": ["http://127.0.0.1:9"], "cors": {"origins": ["https://app.test"]}},
+            {"upstreams": [], "respond": {"status": 503}, "deny": ["192.0.2.0/24"]},
+        )
+    )
+    head = _head_of(b"GET /x HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 192.0.2.7\r\n\r\n")
+    told = Told(head=b"", peer="10.0.0.1", request_id=b"1", received=0, lost=0)
+    assert await before.decide(head, told) == "passes, by route r to 127.0.0.1:9"
+    assert await after.decide(head, told) == (
+        "403 This address may not call this service., by route r, which answers by itself"
+    )
+    assert await after.decide(head, told._replace(peer="10.0.0.2")) == "passes, by route r, which answers by itself"
+    asks = b"Origin: https://app.test\r\nAccess-Control-Request-Method: GET\r\n\r\n"
+    head = _head_of(b"OPTIONS /x HTTP/1.1\r\nHost: a\r\n" + asks)
+    assert await before.decide(head, told) == "a preflight that is answered, by route r to 127.0.0.1:9"
+
+
+def judged_by(folder: Path, route: dict[str, Any]) -> Settings:
+    server = {"public_url": "http://gateway.test", "trusted_proxies": ["10.0.0.1"]}
+    return Settings(parse({"server": server, "routes": [route]}), folder / "config.toml", None, KEYRING, ())
+
+
+def _head_of(data: bytes) -> RequestHead:
+    reader = RequestReader()
+    reader.receive(data)
+    return cast("RequestHead", reader.next_event())
+
+
 async def test_a_call_that_a_shadow_cannot_judge_counts_as_missed_whatever_is_wrong() -> None:
     class Faulty:
-        async def decide(self, head: RequestHead, received: int) -> str:
+        async def decide(self, head: RequestHead, told: Told) -> str:
             raise RecursionError(head.target)
 
     judge = cast("Judge", Faulty())
