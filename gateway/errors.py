@@ -36,6 +36,7 @@ class OAuthError(GatewayError):
     description: str
     status: int = 400
     cause: str = ""
+    retry_after: int | None = None  # seconds
 
     def __str__(self) -> str:
         return f"{self.error}: {self.cause or self.description}"

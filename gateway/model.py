@@ -13,9 +13,12 @@ GrantType = Literal[
     "refresh_token",
     "client_credentials",
     "urn:ietf:params:oauth:grant-type:device_code",
+    "implicit",
+    "password",
 ]
 
 DEVICE_CODE: Final = "urn:ietf:params:oauth:grant-type:device_code"  # RFC 8628, section 3.4
+LEGACY_GRANT_TYPES: tuple[GrantType, ...] = ("implicit", "password")  # OAuth 2.1 has neither; for named clients alone
 GRANT_TYPES: tuple[GrantType, ...] = ("authorization_code", "refresh_token", "client_credentials", DEVICE_CODE)
 
 # The browser's cookies are ours alone: the proxy takes them from what upstreams see, and from what upstreams set.

@@ -641,6 +641,8 @@ CREATE INDEX client_logos_name ON public.client_logos USING btree (name);
 
 CREATE INDEX client_secrets_client_id ON public.client_secrets USING btree (client_id);
 
+CREATE INDEX clients_legacy ON public.clients USING btree (client_id) WHERE (grant_types && '{implicit,password}'::text[]);
+
 CREATE INDEX clients_owner ON public.clients USING btree (owner) WHERE (owner IS NOT NULL);
 
 CREATE INDEX codes_expires_at ON public.codes USING btree (expires_at) WHERE (spent_at IS NULL);

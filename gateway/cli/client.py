@@ -1,7 +1,7 @@
 """`gateway client`: register and manage OAuth clients (RFC 6749, section 2)."""
 
 import json
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -26,7 +26,16 @@ from gateway.cli.usage import Noun
 from gateway.config import Mac, Settings
 from gateway.config.values import Duration, Name
 from gateway.errors import OperatorError
-from gateway.model import DEVICE_CODE, GRANT_TYPES, Client, GrantType, MacAlgorithm, MacDraft, TokenType
+from gateway.model import (
+    DEVICE_CODE,
+    GRANT_TYPES,
+    LEGACY_GRANT_TYPES,
+    Client,
+    GrantType,
+    MacAlgorithm,
+    MacDraft,
+    TokenType,
+)
 from gateway.oauth import jwk, redirect_uris
 from gateway.store import Store
 from gateway.store.records import NewClient
@@ -35,7 +44,7 @@ _CREATE_EXAMPLE = (
     "Example: gateway client create --name 'Notes app' --redirect-uri https://app.example.com/callback "
     "--scope notes:read"
 )
-_COLUMNS = ("client_id", "name", "type", "token_type", "scopes", "disabled_at")
+_COLUMNS = ("client_id", "name", "type", "token_type", "legacy_grants", "scopes", "disabled_at")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +94,7 @@ def _properties(function: Callable[..., None]) -> Callable[..., None]:
         click.option(
             "--grant-type",
             multiple=True,
-            type=click.Choice([*(_SHORT.get(name, name) for name in GRANT_TYPES), *_SHORT]),
+            type=click.Choice([*(_SHORT.get(name, name) for name in (*GRANT_TYPES, *LEGACY_GRANT_TYPES)), *_SHORT]),
             callback=_in_full,
             help="A grant type that it may use; repeatable.",
         ),
@@ -140,6 +149,7 @@ def create(
         return await store.clients.create(await _new_client(asked, store, settings))
 
     made, secret = in_store(path, act)
+    _warn_of_legacy(made)
     if not made.grant_types:
         note("warning: without --redirect-uri or --grant-type, it can only use tokens from `gateway token issue`")
     shown = record(made)
@@ -203,7 +213,10 @@ def update(*, client_id: str, path: Path, as_json: bool, **given: Any) -> None:
         return after, await store.clients.rotate_secret(client_id) if first_secret else None
 
     changed, secret = in_store(path, act)
-    shown = record(_known(client_id, changed))
+    after = _known(client_id, changed)
+    if asked.grant_type:
+        _warn_of_legacy(after)
+    shown = record(after)
     if asked.mac_algorithm is not None or asked.token_type is not None:
         note(f"its existing tokens stay as they were issued; `gateway token revoke --client {client_id}` ends them")
     show(shown if secret is None else {"client_id": client_id, "client_secret": secret} | shown, as_json=as_json)
@@ -398,9 +411,24 @@ def _conflict(client: NewClient) -> str | None:
         return "--grant-type client_credentials: a public client has no credentials; leave out one of the two"
     if "authorization_code" in grants and not client.redirect_uris:
         return "--redirect-uri: authorization_code needs at least one, such as https://app.example.com/callback"
-    if "refresh_token" in grants and not grants & {"authorization_code", DEVICE_CODE}:
+    if "implicit" in grants and not client.redirect_uris:
+        return "--redirect-uri: implicit needs at least one, such as https://app.example.com/callback"
+    if "refresh_token" in grants and not grants & {"authorization_code", DEVICE_CODE, "password"}:
         return "--grant-type refresh_token: nothing gives it refresh tokens; add --grant-type authorization_code"
     return None
+
+
+def _legacy(grant_types: Collection[GrantType]) -> list[GrantType]:
+    """Those that OAuth 2.1 has given up."""
+    return [name for name in LEGACY_GRANT_TYPES if name in grant_types]
+
+
+def _warn_of_legacy(client: Client) -> None:
+    if legacy := _legacy(client.grant_types):
+        note(
+            f"warning: {' and '.join(legacy)} shows tokens or passwords to what need not see them; OAuth 2.1 has it no "
+            "more, and `gateway client list` marks who may still use it"
+        )
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -418,6 +446,7 @@ def record(client: Client) -> dict[str, object]:
         "type": "confidential" if client.confidential else "public",
         "redirect_uris": list(client.redirect_uris),
         "grant_types": sorted(client.grant_types),
+        "legacy_grants": _legacy(client.grant_types),
         "scopes": sorted(client.scopes),
         "token_type": client.token_type,
         "mac_drafts": list(client.mac_drafts),

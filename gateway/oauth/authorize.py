@@ -11,10 +11,10 @@ in the code.
 
 import json
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from enum import Enum, auto
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from gateway.errors import GatewayError, OAuthError, invalid_request, unauthorized_client
 from gateway.model import Client
@@ -40,17 +40,34 @@ class PageError(GatewayError):
         self.text, self.redirect_uri, self.error = text, redirect_uri, error
 
 
+ResponseMode = Literal["query", "fragment", "form_post"]
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Response:
+    """What the browser takes to a client's proven redirect URI, and how."""
+
+    redirect_uri: str
+    mode: ResponseMode
+    members: tuple[tuple[str, str | bytes], ...]
+
+    @property
+    def location(self) -> str:
+        """The address with the members in its query or its fragment."""
+        return redirect_uris.with_parameters(self.redirect_uri, self.members, fragment=self.mode == "fragment")
+
+
 class RedirectError(GatewayError):
     """A fault or a refusal that the client is told of, at its proven redirect URI."""
 
-    def __init__(self, redirect_uri: str, state: bytes | None, error: OAuthError) -> None:
+    def __init__(self, redirect_uri: str, state: bytes | None, error: OAuthError, mode: ResponseMode = "query") -> None:
         super().__init__(str(error))
-        self.redirect_uri, self.state, self.error = redirect_uri, state, error
+        self.redirect_uri, self.state, self.error, self.mode = redirect_uri, state, error, mode
 
-    def location(self, issuer: str) -> str:
-        """The address that the browser is sent to (RFC 6749, section 4.1.2.1, with RFC 9207's `iss`)."""
+    def response(self, issuer: str) -> Response:
+        """What the client is told (RFC 6749, sections 4.1.2.1 and 4.2.2.1, with RFC 9207's `iss`)."""
         members = (("error", self.error.error), ("error_description", self.error.description))
-        return _location(self.redirect_uri, members, self.state, issuer)
+        return _response(self.redirect_uri, self.mode, members, self.state, issuer)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,21 +86,22 @@ class AuthorizationRequest:
     code_challenge: str | None = None  # S256 only
     prompt: frozenset[str] = frozenset()
     login_hint: str | None = None
-    device: bytes | None = (
-        None  # the digest of the code of the device that waits for it (RFC 8628), and no redirect_uri
-    )
+    response_types: frozenset[str] = frozenset({"code"})
+    response_mode: ResponseMode = "query"
+    # The digest of the code of the device that waits for it (RFC 8628), which has no redirect URI.
+    device: bytes | None = None
 
     def refusal(self, error: str, description: str) -> RedirectError:
         """The answer that tells the client no."""
-        return RedirectError(self.redirect_uri, self.state, OAuthError(error, description))
+        return RedirectError(self.redirect_uri, self.state, OAuthError(error, description), self.response_mode)
 
     def denial(self) -> RedirectError:
         """The person said no (RFC 6749, section 4.1.2.1)."""
         return self.refusal("access_denied", "The person did not allow it.")
 
-    def success_location(self, code: str, issuer: str) -> str:
-        """The address that the browser takes the code to (RFC 6749, section 4.1.2, with RFC 9207's `iss`)."""
-        return _location(self.redirect_uri, (("code", code),), self.state, issuer)
+    def success(self, members: Mapping[str, str], issuer: str) -> Response:
+        """What brings the client its code, token or both (RFC 6749, 4.1.2 and 4.2.2, with RFC 9207's `iss`)."""
+        return _response(self.redirect_uri, self.response_mode, members.items(), self.state, issuer)
 
     def to_json(self) -> str:
         """The whole request, to be stored."""
@@ -205,22 +223,27 @@ def validate(
     client, redirect_uri = _proven(query, client)
     state_text = query.get("state")
     state = None if state_text is None else state_text.encode("utf-8", "surrogateescape")
+    mode: ResponseMode = "query"
     try:
         if client.par_required and not pushed:
             raise invalid_request("This client must push its authorization requests (RFC 9126).")
-        _check_response(query, client)
+        types = _response_types(query, client)
+        mode = "fragment" if "token" in types else "query"
+        mode = _response_mode(query.get("response_mode"), mode, redirect_uri, state)
         request = AuthorizationRequest(
             client_id=client.client_id,
             redirect_uri=redirect_uri,
             scopes=requested_scopes(query.get("scope"), client, known_scopes),
             resource=requested_resources(query.all("resource"), known_resources),
             state=state,
-            code_challenge=_code_challenge(query, client),
+            response_types=types,
+            response_mode=mode,
+            code_challenge=_code_challenge(query, client) if "code" in types else None,
             prompt=_prompt(query.get("prompt")),
             login_hint=_legible(query.get("login_hint")),
         )
     except OAuthError as error:
-        raise RedirectError(redirect_uri, state, error) from error
+        raise RedirectError(redirect_uri, state, error, mode) from error
     return Asked(request=request, client=client)
 
 
@@ -273,7 +296,11 @@ def _proven(query: Form, client: Client | None) -> tuple[Client, str]:
     return client, redirect_uri
 
 
-def _check_response(query: Form, client: Client) -> None:
+def _response_types(query: Form, client: Client) -> frozenset[str]:
+    """What the client wants: a code, or for one that may still use the implicit grant also a token at once.
+
+    The order is free (RFC 6749, section 3.1.1). For all other clients nothing but a code is known here.
+    """
     if query.get("request") is not None:
         raise OAuthError("request_not_supported", "Request objects are not supported.")
     if query.get("request_uri") is not None:
@@ -281,12 +308,37 @@ def _check_response(query: Form, client: Client) -> None:
     response_type = query.get("response_type")
     if response_type is None:
         raise invalid_request("response_type is missing.")
-    if response_type != "code":
+    types = frozenset(response_type.split(" "))
+    known = {"code", "token"} if "implicit" in client.grant_types else {"code"}
+    if not types <= known or len(types) < response_type.count(" ") + 1:
         raise OAuthError("unsupported_response_type", "response_type must be code.")
-    if query.get("response_mode") not in (None, "query"):
-        raise invalid_request("response_mode must be query.")
-    if "authorization_code" not in client.grant_types:
+    if "code" in types and "authorization_code" not in client.grant_types:
         raise unauthorized_client("This client may not use the authorization code grant.")
+    return types
+
+
+def _response_mode(wanted: str | None, usual: ResponseMode, redirect_uri: str, state: bytes | None) -> ResponseMode:
+    """How the answer comes (OAuth 2.0 Multiple Response Type Encoding Practices, section 2.1; Form Post Response Mode).
+
+    A token never stands in a query, where logs keep it, and no other mode is needed for a code alone.
+    """
+    if wanted is None or wanted == usual:
+        return usual
+    if wanted != "form_post":
+        raise invalid_request(f"response_mode must be {usual} or form_post.")
+    if redirect_uris.is_private(redirect_uri):
+        raise invalid_request("An app cannot be sent a form: leave out response_mode.")
+    if state is not None and not _fits_a_form(state):
+        raise invalid_request("A form cannot carry this state: it must be UTF-8 without control characters.")
+    return "form_post"
+
+
+def _fits_a_form(state: bytes) -> bool:
+    """Whether a browser posts these bytes as they are: it would replace what is no UTF-8, and write new lines anew."""
+    try:
+        return not any(ord(mark) < 0x20 or ord(mark) == 0x7F for mark in state.decode())
+    except UnicodeDecodeError:
+        return False
 
 
 def _code_challenge(query: Form, client: Client) -> str | None:
@@ -326,8 +378,10 @@ def _consent_stands(asked: Asked, granted: frozenset[str]) -> bool:
     return asked.client.first_party or (bool(scopes) and scopes <= granted)
 
 
-def _location(redirect_uri: str, members: Iterable[tuple[str, str]], state: bytes | None, issuer: str) -> str:
+def _response(
+    redirect_uri: str, mode: ResponseMode, members: Iterable[tuple[str, str]], state: bytes | None, issuer: str
+) -> Response:
     answer: list[tuple[str, str | bytes]] = [*members]
     if state is not None:
         answer.append(("state", state))
-    return redirect_uris.with_parameters(redirect_uri, [*answer, ("iss", issuer)])
+    return Response(redirect_uri, mode, (*answer, ("iss", issuer)))

@@ -55,7 +55,18 @@ class ClientCredentialsGrant:
     resource: tuple[str, ...] = ()
 
 
-Grant = CodeGrant | RefreshGrant | DeviceGrant | ClientCredentialsGrant
+@dataclass(frozen=True, slots=True, repr=False)
+class PasswordGrant:
+    """RFC 6749, section 4.3, for clients that OAuth 2.1 has no place for."""
+
+    username: str
+    password: str
+    scopes: frozenset[str]
+    resource: tuple[str, ...] = ()
+
+
+Grant = CodeGrant | RefreshGrant | DeviceGrant | ClientCredentialsGrant | PasswordGrant
+NAMES_SCOPES: Final = frozenset({"client_credentials", "password"})  # grants whose requests name scopes afresh
 
 
 def parse(form: Form, client: Client, known_scopes: frozenset[str], known_resources: frozenset[str]) -> Grant:
@@ -63,7 +74,7 @@ def parse(form: Form, client: Client, known_scopes: frozenset[str], known_resour
     grant_type = form.get("grant_type")
     if grant_type is None:
         raise invalid_request("grant_type is missing.")
-    if grant_type not in GRANT_TYPES:
+    if grant_type not in GRANT_TYPES and not (grant_type == "password" and "password" in client.grant_types):
         raise unsupported_grant_type(f"grant_type must be one of {', '.join(GRANT_TYPES)}.")
     if grant_type not in client.grant_types:
         raise unauthorized_client("This client may not use this grant type.")
@@ -75,6 +86,9 @@ def parse(form: Form, client: Client, known_scopes: frozenset[str], known_resour
         return RefreshGrant(_needed(form, "refresh_token"), None if scope is None else _scope_names(scope), resource)
     if grant_type == DEVICE_CODE:
         return DeviceGrant(_needed(form, "device_code"), resource)
+    if grant_type == "password":
+        username, password = _needed(form, "username"), _needed(form, "password")
+        return PasswordGrant(username, password, requested_scopes(form.get("scope"), client, known_scopes), resource)
     if not client.confidential:
         raise unauthorized_client("client_credentials is for clients that have a secret.")
     return ClientCredentialsGrant(requested_scopes(form.get("scope"), client, known_scopes), resource)

@@ -3,9 +3,9 @@
 They announce what is built, nothing else.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
-from gateway.model import GRANT_TYPES
+from gateway.model import GRANT_TYPES, GrantType
 from gateway.oauth.jwk import ALGORITHMS
 
 Document = dict[str, object]
@@ -21,10 +21,12 @@ def authorization_server(
     *,
     registration: bool = False,
     documents: bool = False,
+    legacy: Collection[GrantType] = (),
 ) -> Document:
     """RFC 8414, section 2. `issuer` is given back byte for byte; `base` is the URL that endpoints are under.
 
-    `registration` says whether clients may register themselves, `documents` whether a URL can be a client's identifier.
+    `registration` says whether clients may register themselves, `documents` whether a URL can be a client's identifier,
+    and `legacy` which grant types of OAuth 2.0 some client may still use.
     """
     return {
         "issuer": issuer,
@@ -39,9 +41,9 @@ def authorization_server(
         "client_id_metadata_document_supported": documents,
         "jwks_uri": f"{issuer.rstrip('/')}/.well-known/jwks.json",
         "scopes_supported": sorted(scopes),
-        "response_types_supported": ["code"],
-        "response_modes_supported": ["query"],
-        "grant_types_supported": list(GRANT_TYPES),
+        "response_types_supported": ["code", *(("token", "code token") if "implicit" in legacy else ())],
+        "response_modes_supported": ["query", *(("fragment",) if "implicit" in legacy else ()), "form_post"],
+        "grant_types_supported": [*GRANT_TYPES, *sorted(legacy)],
         "code_challenge_methods_supported": ["S256"],
         "token_endpoint_auth_methods_supported": [*_METHODS, "none"],
         "token_endpoint_auth_signing_alg_values_supported": list(ALGORITHMS),

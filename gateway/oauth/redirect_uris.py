@@ -88,12 +88,14 @@ def is_registered(registered: Iterable[str], presented: str) -> bool:
     return registration_fault(presented) is None and any(matches(uri, presented) for uri in registered)
 
 
-def with_parameters(uri: str, parameters: Iterable[tuple[str, str | bytes]]) -> str:
-    """`uri` with parameters added to its query, every byte escaped that could mean anything else.
+def with_parameters(uri: str, parameters: Iterable[tuple[str, str | bytes]], *, fragment: bool = False) -> str:
+    """`uri` with parameters added to its query, or as its fragment, every byte escaped that could mean anything else.
 
     The URI's own query is retained (RFC 6749, section 3.1.2).
     """
     pairs = "&".join(f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in parameters)
+    if fragment:
+        return f"{uri}#{pairs}"  # a redirect URI has none
     if "?" not in uri:
         return f"{uri}?{pairs}"
     return uri + pairs if uri.endswith(("?", "&")) else f"{uri}&{pairs}"

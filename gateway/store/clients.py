@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 
 from gateway.crypto import digest, new_identifier, random_text
-from gateway.model import About, Client, Owner
+from gateway.model import About, Client, GrantType, Owner
 from gateway.store.clock import Now
 from gateway.store.database import ACT_DEADLINE, Database, Row, Statements
 from gateway.store.faults import translate_violations
@@ -139,6 +139,10 @@ class Clients:
         """Also a disabled one; the caller looks at `disabled_at`."""
         row = await self._database.row("client_find", client_id=client_id) if storable(client_id) else None
         return None if row is None else client_of(row)
+
+    async def legacy_grant_types(self) -> list[GrantType]:
+        """Those that OAuth 2.1 has given up and some client may still use."""
+        return [row["grant_type"] for row in await self._database.rows("clients_legacy")]
 
     async def owned_by(self, subject: str) -> list[str]:
         """The client_ids of the clients that a user answers for, the oldest first."""

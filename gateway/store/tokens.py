@@ -142,15 +142,24 @@ class Tokens:
     def __init__(self, database: Database, now: Now, keyring: Keyring, lifetimes: Lifetimes) -> None:
         self._database, self._now, self._keyring, self._lifetimes = database, now, keyring, lifetimes
 
-    async def redeem(self, client: Client, grant: CodeGrant, now: datetime) -> IssuedTokens:
-        """Tokens for a code, once (RFC 6749, section 4.1.3), for a client that is authenticated already.
+    async def redeem(
+        self,
+        client: Client,
+        grant: CodeGrant,
+        now: datetime,
+        *,
+        by: str = "authorization_code",
+        refreshable: bool = True,
+    ) -> IssuedTokens:
+        """Tokens for a code, once (RFC 6749, section 4.1.3), for a client that is authenticated already; with a refresh
+        token where the client may use one, unless it is not to be `refreshable`. `by` is the grant, for the record.
 
         A replay with everything right revokes what came from the code; whatever else is wrong changes nothing.
         """
         if not self._keyring.is_ours(grant.code, "gwc_"):
             raise refuse_code("invented code").error
         async with self._database.transaction() as statements:
-            outcome = await self._redeem(statements, client, grant, now, by="authorization_code")
+            outcome = await self._redeem(statements, client, grant, now, by=by, refreshable=refreshable)
         return _answer(outcome)
 
     async def poll(self, client: Client, grant: DeviceGrant, now: datetime) -> IssuedTokens:
@@ -181,7 +190,14 @@ class Tokens:
                 return _of_device(outcome)
 
     async def _redeem(
-        self, statements: Statements, client: Client, grant: CodeGrant, now: datetime, *, by: str
+        self,
+        statements: Statements,
+        client: Client,
+        grant: CodeGrant,
+        now: datetime,
+        *,
+        by: str,
+        refreshable: bool = True,
     ) -> IssuedTokens | OAuthError:
         code = digest(grant.code)
         row = await statements.row("code_lock", digest=code)
@@ -201,7 +217,7 @@ class Tokens:
                     client,
                     origin,
                     self._access(client, scopes, resource),
-                    first if "refresh_token" in client.grant_types else None,
+                    first if refreshable and "refresh_token" in client.grant_types else None,
                     now,
                 )
 

@@ -173,7 +173,7 @@ def _refusal(request: web.Request, exc: Exception) -> web.Response:
     match exc:
         case RedirectError(error=error):
             _tell(request, "authorization refused", 303, error.cause or error.description, error=error.error)
-            return pages.to_client(request, exc.location(plane_of(request).issuer))
+            return pages.to_client(request, exc.response(plane_of(request).issuer))
         case PageError(redirect_uri=uri):
             mend = _MENDS_OF_REQUESTS.get(str(exc))
             _tell(request, "authorization request refused", 400, str(exc), mend=mend, redirect_uri=uri)
@@ -208,7 +208,7 @@ def _oauth(request: web.Request, error: OAuthError) -> web.Response:
     if error.status == 401:
         headers["WWW-Authenticate"] = _challenge(request, error)
     if error.status in _RETRIES:
-        headers["Retry-After"] = str(_RETRIES[error.status])
+        headers["Retry-After"] = str(error.retry_after or _RETRIES[error.status])
     return json(error.body() | {"request_id": request_id_of(request)}, status=error.status, headers=headers)
 
 

@@ -11,10 +11,10 @@ from gateway.model import RESOURCE_METADATA, Client
 from gateway.oauth import client_assertion, client_authentication, device, grants, metadata, pushed
 from gateway.oauth.client_assertion import Assertion
 from gateway.oauth.forms import Form
-from gateway.oauth.grants import ClientCredentialsGrant, CodeGrant, DeviceGrant, Grant, RefreshGrant
+from gateway.oauth.grants import ClientCredentialsGrant, CodeGrant, DeviceGrant, Grant, PasswordGrant, RefreshGrant
 from gateway.store import IssuedTokens
 from gateway.store.acting import acts
-from gateway.web import clients
+from gateway.web import clients, legacy
 from gateway.web.answers import json
 from gateway.web.passwords import neighbourhood
 from gateway.web.plane import Plane, address_of, claimed_by, endpoint_of, host_of, plane_of, query_of
@@ -24,10 +24,10 @@ async def token(request: web.Request) -> web.Response:
     """RFC 6749, section 3.2."""
     plane, form = plane_of(request), await _body(request)
     client = await _authenticated(request, plane, form)
-    by_itself = form.get("grant_type") == "client_credentials"  # the only grant that may name scopes afresh
-    known = frozenset(await plane.scopes()) if by_itself else frozenset[str]()
+    afresh = form.get("grant_type") in grants.NAMES_SCOPES
+    known = frozenset(await plane.scopes()) if afresh else frozenset[str]()
     grant = grants.parse(form, client, known, plane.resources)
-    issued = await _issued(plane, client, grant)
+    issued = await _issued(request, plane, client, grant)
     TOKENS_ISSUED.add(1.0, form.get("grant_type") or "")
     return json(issued.body())
 
@@ -95,6 +95,7 @@ async def authorization_server(request: web.Request) -> web.Response:
         plane.resources,
         registration=plane.settings.config.registration.policy != "closed",
         documents=plane.documents.enabled,
+        legacy=await plane.store.clients.legacy_grant_types(),
     )
     return _document(document)
 
@@ -167,7 +168,7 @@ def _without_secret(found: Client | None) -> Client | str:
     return "no secret from a confidential client" if found.confidential else found
 
 
-async def _issued(plane: Plane, client: Client, grant: Grant) -> IssuedTokens:
+async def _issued(request: web.Request, plane: Plane, client: Client, grant: Grant) -> IssuedTokens:
     store, now = plane.store, plane.store.now()
     match grant:
         case CodeGrant():
@@ -176,6 +177,8 @@ async def _issued(plane: Plane, client: Client, grant: Grant) -> IssuedTokens:
             return await store.tokens.refresh(client, grant, now)
         case DeviceGrant():
             return await store.tokens.poll(client, grant, now)
+        case PasswordGrant():
+            return await legacy.by_password(request, client, grant)
         case ClientCredentialsGrant():
             return await store.tokens.client_credentials(client, grant, now)
 

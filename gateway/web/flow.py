@@ -37,6 +37,7 @@ would rather have JSON gets a page's error as JSON, and `login_required`, `accou
 `consent_required` (OpenID Connect Core, section 3.1.2.6) for a page that a person would have to see.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
@@ -48,7 +49,7 @@ from gateway.oauth import authorize, forms, pushed
 from gateway.oauth.authorize import Asked, Progress, Step
 from gateway.oauth.forms import Form
 from gateway.store import Flow
-from gateway.web import answers, browser, clients, consent, pages, sign_in
+from gateway.web import answers, browser, clients, consent, legacy, pages, sign_in
 from gateway.web.browser import FormRefused
 from gateway.web.consent import Choice
 from gateway.web.pages import Link
@@ -142,7 +143,7 @@ async def _decided(request: web.Request, flow: Flow, choice: Choice, asked: Aske
         ttl = plane.settings.config.tokens.code_ttl
         code = await plane.store.flows.allow(flow.flow_id, session.session_id, choice.scopes, ttl, asked.pushed)
         if code is not None:
-            return _code_redirect(request, asked, code)
+            return await _succeeded(request, asked, session, code, choice.scopes)
     decided = await plane.store.flows.find(flow.flow_id, session.session_id)
     if decided is None or decided.decision is None:  # signed out, switched off or over, a moment ago
         return _ask(request)
@@ -153,11 +154,11 @@ def _answered(request: web.Request, flow: Flow, choice: Choice, asked: Asked) ->
     """The answer to a decision on a flow that was decided already."""
     denied = flow.decision == "denied"
     same = (choice.decision == "deny") if denied else (choice.decision == "allow" and choice.scopes == flow.allowed)
-    if not same or flow.spent:
+    if not same or flow.spent or "token" in asked.request.response_types:  # a token is shown once
         return _decided_before(request, asked, denied=denied)
     if denied:
         raise asked.request.denial()
-    return _ask(request) if flow.code is None else _code_redirect(request, asked, flow.code)
+    return _ask(request) if flow.code is None else _to_client(request, asked, {"code": flow.code})
 
 
 def _decided_before(request: web.Request, asked: Asked, *, denied: bool) -> web.Response:
@@ -224,15 +225,33 @@ async def _issue(request: web.Request, asked: Asked, session: Session) -> web.Re
         session.session_id, asked.request, ttl, remember=client.first_party, pushed=asked.pushed
     )
     if code is not None:
-        return _code_redirect(request, asked, code)
+        return await _succeeded(request, asked, session, code, asked.request.scopes)
     if "none" in asked.prompt:
         raise asked.request.refusal("interaction_required", "The person's sign-in or consent ended a moment ago.")
     return _ask(request)  # the session, the grant or the client ended a moment ago
 
 
-def _code_redirect(request: web.Request, asked: Asked, code: str) -> web.Response:
-    issuer = plane_of(request).issuer
-    return pages.to_client(request, asked.request.success_location(code, issuer))
+async def _succeeded(
+    request: web.Request, asked: Asked, session: Session, code: str, scopes: frozenset[str]
+) -> web.Response:
+    """The answer that was allowed: the code; for a client that may still use the implicit grant a token, or both."""
+    types, members = asked.request.response_types, dict[str, str]()
+    if "code" in types:
+        members["code"] = code
+    if "token" in types:
+        plane = plane_of(request)
+        hidden = await legacy.another_code(plane, asked.request, session, scopes) if "code" in types else code
+        if hidden is None:
+            raise asked.request.refusal("access_denied", "What was allowed ended a moment ago.")
+        try:
+            members |= await legacy.token_at_once(plane, asked.client, hidden, asked.request.redirect_uri)
+        except OAuthError as error:
+            raise asked.request.refusal("access_denied", "What was allowed ended a moment ago.") from error
+    return _to_client(request, asked, members)
+
+
+def _to_client(request: web.Request, asked: Asked, members: Mapping[str, str]) -> web.Response:
+    return pages.to_client(request, asked.request.success(members, plane_of(request).issuer))
 
 
 def _person_needed(step: Step) -> OAuthError:

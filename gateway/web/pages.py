@@ -1,7 +1,9 @@
 """Pages as they are sent: rendered, never stored, never framed, and talking to nobody but this host."""
 
+from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any, Final
 
 import aiohttp_jinja2
@@ -9,6 +11,7 @@ import jinja2
 from aiohttp import web
 
 from gateway.oauth import redirect_uris
+from gateway.oauth.authorize import Response
 from gateway.resources import folder
 from gateway.web.plane import page_of, plane_of, request_id_of
 from gateway.web.policy import headers, policy
@@ -65,12 +68,26 @@ def error_page(request: web.Request, status: int, title: str, text: str, links: 
     return page(request, "error.html", context, status=status)
 
 
-def to_client(request: web.Request, location: str) -> web.Response:
+_SUBMIT: Final = "document.forms[0].submit()"
+_SUBMIT_SOURCE: Final = f"'sha256-{b64encode(sha256(_SUBMIT.encode()).digest()).decode()}'"
+
+
+def to_client(request: web.Request, answer: Response) -> web.Response:
     """Back to the client, with what it asked for or why not.
+
+    In the mode `form_post` the browser posts it by itself, or by the person's button where it runs no scripts. Its one
+    script is let through by its hash.
 
     A browser that hands the address to an app keeps the page that it shows, with buttons that were pressed already. It
     gets a page that leads there instead; a program that plays the browser gets the redirect.
     """
+    if answer.mode == "form_post":
+        text = [(name, value.decode() if isinstance(value, bytes) else value) for name, value in answer.members]
+        context = {"action": answer.redirect_uri, "members": text, "submit": _SUBMIT}
+        response = page(request, "form_post.html", context, redirect_uri=answer.redirect_uri)
+        response.headers["Content-Security-Policy"] += f"; script-src {_SUBMIT_SOURCE}"
+        return response
+    location = answer.location
     if not redirect_uris.is_private(location) or request.headers.get("Sec-Fetch-Dest") != "document":
         return redirect(location)
     response = page(request, "returned.html", {"location": location})

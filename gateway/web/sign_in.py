@@ -64,7 +64,7 @@ async def attempt(request: web.Request, form: Form) -> SignedIn | NotSignedIn:
     username, password = form.get("username"), form.get("password")
     if username is None or password is None:
         return NotSignedIn(400, "Enter your username and password.")
-    login, token = _storable(username), browser.new_session_token()
+    login, token = storable(username), browser.new_session_token()
     candidate = await plane.store.users.sign_in_candidate(login)
 
     async def start(found: SignInCandidate) -> Session | None:
@@ -183,7 +183,7 @@ def form_page(
         "action": action,
         "client": client,
         "client_host": None if redirect_uri is None else redirect_uris.shown_host(redirect_uri),
-        "username": _storable(username),
+        "username": storable(username),
         "session": session,
         "continue_to": continue_to,
         "purpose": purpose,
@@ -231,7 +231,7 @@ def _too_many(request: web.Request, subject: str, wait: float, purpose: str) -> 
     return NotSignedIn(429, f"Too many attempts. Try again in {when}.", seconds)
 
 
-def _storable(text: str) -> str:
+def storable(text: str) -> str:
     """A login as the database and a page can hold it: no NUL, no stray surrogate, not endless; it matches nobody."""
     clean = text.encode("utf-8", "replace").decode("utf-8").replace("\0", "\ufffd")
     return clean.strip()[:_LONGEST_LOGIN]

@@ -164,3 +164,9 @@ with ended as (
         $request_id, $address, $actor, $proof::bytea from ended
 )
 select n from counted;
+
+-- name: clients_legacy
+-- The grant types that OAuth 2.1 has given up and some client that is not disabled may still use.
+select distinct grant_type
+from clients, unnest(grant_types) as grant_type
+where grant_types && '{implicit,password}'::text[] and disabled_at is null and grant_type in ('implicit', 'password');

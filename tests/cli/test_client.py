@@ -102,7 +102,7 @@ def test_create_refuses_what_cannot_be_and_writes_nothing(gateway: Terminal, opt
     [
         ("create",),
         ("create", "--name", "x", "--token-type", "jwt"),
-        ("create", "--name", "x", "--grant-type", "password"),
+        ("create", "--name", "x", "--grant-type", "saml2-bearer"),
         ("create", "--name", "x", "--unknown"),
         ("show",),
         ("update", "c1"),
@@ -472,3 +472,34 @@ def test_a_public_client_has_no_keys(gateway: Terminal, tmp_path: Path) -> None:
     file.write_text(signer("ES256", kid="1").jwks)
     options = ("--name", "Signs", "--redirect-uri", URI, "--public", "--jwks", str(file))
     assert "a public client does not authenticate" in gateway("client", "create", *options).fault
+
+
+# -- what OAuth 2.1 has given up -----------------------------------------------------------------------------------
+
+
+def test_a_client_that_may_use_a_legacy_grant_is_marked_and_warned_of(gateway: Terminal) -> None:
+    options = ("--redirect-uri", URI, "--grant-type", "implicit", "--grant-type", "password")
+    made = gateway("client", "create", "--name", "Old", *options)
+    assert "implicit and password" in made.err
+    gateway.client("--redirect-uri", URI)
+    listed = gateway("client", "list", "--json").json
+    assert sorted(client["legacy_grants"] for client in listed) == [[], ["implicit", "password"]]
+    shown = gateway("client", "list").out
+    assert shown.count("implicit") == 1
+    [old] = [client["client_id"] for client in listed if client["legacy_grants"]]
+    after = gateway("client", "update", old, "--grant-type", "authorization_code", "--json")
+    assert (after.json["legacy_grants"], "warning" in after.err) == ([], False)
+
+
+def test_the_implicit_grant_needs_somewhere_to_return_to(gateway: Terminal) -> None:
+    told = gateway("client", "create", "--name", "Old", "--grant-type", "implicit").fault
+    assert "--redirect-uri: implicit needs at least one" in told
+
+
+def test_the_device_grant_is_named_in_short_or_in_full(gateway: Terminal) -> None:
+    full = "urn:ietf:params:oauth:grant-type:device_code"
+    for name in ("device_code", full):
+        assert gateway.client("--grant-type", name, "--grant-type", "refresh_token")["grant_types"] == [
+            "refresh_token",
+            full,
+        ]

@@ -26,6 +26,9 @@ def validate(query: str | bytes, by: Client | None = CONFIDENTIAL) -> Asked:
     return authorize.validate(form, by, SCOPES | {"other"}, frozenset({RESOURCE}))
 
 
+IMPLICIT = client(grant_types=frozenset({"authorization_code", "implicit"}))
+
+
 def without(name: str) -> str:
     return "&".join(part for part in GOOD.split("&") if not part.startswith(f"{name}="))
 
@@ -79,6 +82,12 @@ def test_an_unproven_or_ambiguous_request_is_never_redirected(query: str, by: Cl
         (GOOD.replace("=code", "=token"), "unsupported_response_type", CONFIDENTIAL),
         (GOOD.replace("=code", "=code+id_token"), "unsupported_response_type", CONFIDENTIAL),
         (GOOD + "&response_mode=fragment", "invalid_request", CONFIDENTIAL),
+        (GOOD + "&response_mode=FORM_POST", "invalid_request", CONFIDENTIAL),
+        (GOOD.replace("=code", "=code+token"), "unsupported_response_type", CONFIDENTIAL),
+        (GOOD.replace("=code", "=code+code"), "unsupported_response_type", IMPLICIT),
+        (GOOD.replace("=code", "=code++token"), "unsupported_response_type", IMPLICIT),
+        (GOOD.replace("=code", "=id_token+token"), "unsupported_response_type", IMPLICIT),
+        (GOOD + "&response_mode=fragment", "invalid_request", IMPLICIT),
         (GOOD + "&request=x", "request_not_supported", CONFIDENTIAL),
         (GOOD + "&request_uri=x", "request_uri_not_supported", CONFIDENTIAL),
         (GOOD, "unauthorized_client", client(grant_types=frozenset({"client_credentials"}))),
@@ -113,7 +122,7 @@ def test_an_unproven_or_ambiguous_request_is_never_redirected(query: str, by: Cl
 def test_any_other_fault_goes_back_to_the_client_with_state_and_issuer(query: str, error: str, by: Client) -> None:
     with pytest.raises(RedirectError) as refused:
         validate(query, by)
-    location = refused.value.location(ISSUER)
+    location = refused.value.response(ISSUER).location
     members = parse_qs(urlsplit(location).query, strict_parsing=True)
     assert location.startswith(REDIRECT + "?")
     assert members["error"] == [error]
@@ -147,8 +156,8 @@ def test_without_a_scope_all_of_the_clients_are_asked_for(query: str) -> None:
 def test_state_comes_back_exactly_on_success_and_on_errors(state: bytes) -> None:
     raw = (without("state") + "&state=").encode() + quote_from_bytes(state, safe="").encode()
     asked = validate(raw).request
-    refusal = asked.refusal("access_denied", "no").location(ISSUER)
-    success = asked.success_location("gwc_x", ISSUER)
+    refusal = asked.refusal("access_denied", "no").response(ISSUER).location
+    success = asked.success({"code": "gwc_x"}, ISSUER).location
     for location in (refusal, success):
         members = dict(parse_qsl(urlsplit(location).query, encoding="latin-1", strict_parsing=True))
         assert members["state"].encode("latin-1") == state
@@ -156,7 +165,7 @@ def test_state_comes_back_exactly_on_success_and_on_errors(state: bytes) -> None
 
 
 def test_no_state_stays_no_state() -> None:
-    assert "state" not in validate(without("state")).request.success_location("gwc_x", ISSUER)
+    assert "state" not in validate(without("state")).request.success({"code": "gwc_x"}, ISSUER).location
 
 
 READ = frozenset({"notes:read"})
@@ -291,3 +300,70 @@ def test_a_hint_that_no_database_could_hold_is_made_one_that_it_can(hint: str) -
     assert text is not None
     assert "\0" not in text
     assert text.encode().decode() == text
+
+
+# -- how the answer comes --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("response_type", "response_mode", "mode"),
+    [
+        ("code", "", "query"),
+        ("code", "query", "query"),
+        ("code", "form_post", "form_post"),
+        ("token", "", "fragment"),
+        ("token", "fragment", "fragment"),
+        ("token", "form_post", "form_post"),
+        ("code token", "", "fragment"),
+        ("token code", "", "fragment"),
+    ],
+)
+def test_an_answer_comes_by_the_mode_that_is_asked_for(response_type: str, response_mode: str, mode: str) -> None:
+    """OAuth 2.0 Multiple Response Type Encoding Practices, sections 2.1 and 5; RFC 6749, section 4.2.2."""
+    query = GOOD.replace("=code", "=" + response_type.replace(" ", "+")) + f"&response_mode={response_mode}"
+    request = validate(query, IMPLICIT).request
+    assert (request.response_types, request.response_mode) == (frozenset(response_type.split()), mode)
+    assert AuthorizationRequest.from_json(request.to_json()) == request
+    for told in (request.success({"code": "x"}, ISSUER), request.denial().response(ISSUER)):
+        assert told.mode == mode
+        assert dict(told.members)["state"] == b"s"
+
+
+def test_a_token_and_its_errors_stand_in_the_fragment_and_never_in_a_query() -> None:
+    query = GOOD.replace("=code", "=token")
+    asked = validate(query, IMPLICIT).request
+    assert asked.code_challenge is None
+    assert asked.success({"access_token": "a b&c"}, ISSUER).location.startswith(f"{REDIRECT}#access_token=a%20b%26c&")
+    with pytest.raises(RedirectError) as refused:
+        validate(query.replace("notes:read", "nope"), IMPLICIT)
+    assert refused.value.response(ISSUER).location.startswith(f"{REDIRECT}#error=invalid_scope")
+    with pytest.raises(RedirectError) as wrong:
+        validate(query + "&response_mode=query", IMPLICIT)
+    assert wrong.value.response(ISSUER).location.startswith(f"{REDIRECT}#error=invalid_request")
+
+
+def test_a_client_with_the_implicit_grant_alone_gets_no_code() -> None:
+    only = client(grant_types=frozenset({"implicit"}))
+    assert validate(GOOD.replace("=code", "=token"), only).request.response_types == {"token"}
+    for response_type in ("code", "code+token"):
+        with pytest.raises(RedirectError) as refused:
+            validate(GOOD.replace("=code", f"={response_type}"), only)
+        assert refused.value.error.error == "unauthorized_client"
+
+
+@pytest.mark.parametrize("state", ["%0a", "%00", "%ff", "%7f", "a%0d"])
+def test_a_state_that_no_form_carries_is_refused_for_a_form(state: str) -> None:
+    query = without("state") + f"&state={state}"
+    assert validate(query).request.state is not None
+    with pytest.raises(RedirectError) as refused:
+        validate(query + "&response_mode=form_post")
+    assert (refused.value.error.error, refused.value.mode) == ("invalid_request", "query")
+
+
+def test_an_app_is_sent_no_form() -> None:
+    app = client(redirect_uris=("com.example.app:/cb",))
+    query = without("redirect_uri") + "&redirect_uri=com.example.app:/cb"
+    assert validate(query, app).request.response_mode == "query"
+    with pytest.raises(RedirectError) as refused:
+        validate(query + "&response_mode=form_post", app)
+    assert refused.value.error.error == "invalid_request"

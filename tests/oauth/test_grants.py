@@ -5,10 +5,11 @@ import pytest
 from gateway.errors import OAuthError
 from gateway.model import DEVICE_CODE, Client
 from gateway.oauth import forms, grants
-from gateway.oauth.grants import ClientCredentialsGrant, CodeGrant, DeviceGrant, Grant, RefreshGrant
+from gateway.oauth.grants import ClientCredentialsGrant, CodeGrant, DeviceGrant, Grant, PasswordGrant, RefreshGrant
 from tests.oauth.clients import CONFIDENTIAL, PUBLIC, REDIRECT, RESOURCE, SCOPES, client
 
 VERIFIER = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"
+BY_PASSWORD = client(grant_types=frozenset({"password"}))
 FORM = "application/x-www-form-urlencoded"
 
 
@@ -48,6 +49,10 @@ def test_a_grant_is_read_whole(body: str, grant: Grant) -> None:
         ("", "invalid_request", CONFIDENTIAL),
         ("grant_type=", "invalid_request", CONFIDENTIAL),
         ("grant_type=password&username=a&password=b", "unsupported_grant_type", CONFIDENTIAL),
+        ("grant_type=password&username=a", "invalid_request", BY_PASSWORD),
+        ("grant_type=password&password=b&username=", "invalid_request", BY_PASSWORD),
+        ("grant_type=password&username=a&password=b&scope=nope", "invalid_scope", BY_PASSWORD),
+        ("grant_type=implicit", "unsupported_grant_type", client(grant_types=frozenset({"implicit"}))),
         ("grant_type=Refresh_Token&refresh_token=x", "unsupported_grant_type", CONFIDENTIAL),
         ("grant_type=refresh_token&refresh_token=x", "unauthorized_client", client(grant_types=frozenset())),
         (f"grant_type={DEVICE_CODE}", "invalid_request", CONFIDENTIAL),
@@ -88,3 +93,10 @@ def test_the_token_to_revoke_is_needed() -> None:
     assert grants.token_of(forms.parse(b"token=gwa_x")) == "gwa_x"
     with pytest.raises(OAuthError):
         grants.token_of(forms.parse(b"token="))
+
+
+def test_a_password_is_taken_of_a_client_that_may_use_it_alone() -> None:
+    """RFC 6749, section 4.3.2."""
+    found = parse("grant_type=password&username=ada&password=a%26b+c&scope=notes:read", BY_PASSWORD)
+    assert found == PasswordGrant("ada", "a&b c", frozenset({"notes:read"}))
+    assert "a&b" not in repr(found)
