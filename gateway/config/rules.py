@@ -48,7 +48,7 @@ def warnings(config: Config) -> Iterator[str]:
     """Warnings: settings that work but should be known."""
     server = config.server
     for index, route in enumerate(config.routes):
-        if not route.hosts or server.host in route.hosts:
+        if route.upstreams and (not route.hosts or server.host in route.hosts):
             yield (
                 f"routes[{index}]: shares the host {server.host} with the sign-in pages, so a script "
                 "of that upstream runs in their origin and can press their buttons; give the routes a host of their "

@@ -6,6 +6,7 @@
     any other call   passes or is refused as without an Origin; what is here decides whether the page may read that
 """
 
+import re
 from typing import Final, final
 
 from gateway.http1 import Fields, list_members
@@ -23,6 +24,7 @@ NAMES: Final = frozenset(
 )
 ANY: Final = "*"
 _OF_REFUSALS: Final = ("WWW-Authenticate", "Retry-After", "X-Request-Id")  # what a page needs of a refusal
+_TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}")  # RFC 9110, section 9.1
 _METHOD: Final = b"access-control-request-method"
 _MOST_ASKED: Final = 64  # names of fields that a preflight asks for
 
@@ -32,7 +34,7 @@ def preflight_for(method: bytes, fields: Fields) -> bytes:
     if method != b"OPTIONS" or len(fields.values(b"origin")) != 1:
         return b""
     asked = fields.values(_METHOD)
-    return asked[0] if len(asked) == 1 and asked[0].isalpha() and len(asked[0]) <= 32 else b""
+    return asked[0] if len(asked) == 1 and _TOKEN.fullmatch(asked[0]) else b""
 
 
 @final

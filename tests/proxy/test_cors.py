@@ -100,6 +100,15 @@ async def test_preflight_is_answered_without_a_token(running: Rig) -> None:
             },
         ),
         (preflight("/by-method", APP, "PUT"), {"allow-origin": [APP], "allow-methods": ["PUT"], "max-age": ["600"]}),
+        (
+            preflight("/listed", APP, "VERSION-CONTROL"),
+            {
+                "allow-origin": [APP],
+                "allow-methods": ["VERSION-CONTROL"],
+                "max-age": ["600"],
+                "allow-headers": ["Authorization, X-Trace"],
+            },
+        ),
         (preflight("/closed"), {"allow-origin": [APP], "allow-methods": ["GET"], "max-age": ["600"]}),
     ],
 )
