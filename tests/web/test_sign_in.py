@@ -447,7 +447,7 @@ async def test_an_address_that_floods_gives_way_to_others(monkeypatch: pytest.Mo
     run = checks._run
 
     def noted(check: Any) -> None:
-        begun.append(check.password)
+        begun.append(check.work.args[1])
         run(check)
 
     monkeypatch.setattr(checks, "_run", noted)
