@@ -24,7 +24,16 @@ from gateway.credentials.components import Message
 from gateway.errors import OAuthError
 from gateway.http1 import Malformed, RequestHead, RequestReader, ResponseReader, parse_host
 from gateway.model import OWN_COOKIES, parse_scope
-from gateway.oauth import client_authentication, client_documents, forms, redirect_uris, registration
+from gateway.oauth import (
+    client_assertion,
+    client_authentication,
+    client_documents,
+    device,
+    forms,
+    jwk,
+    redirect_uris,
+    registration,
+)
 from gateway.proxy.answers import prefers_html
 from gateway.routing import NoRoute, RouteTable, TargetError, canonical, cookies
 from gateway.routing.forwarded import hops, is_trusted
@@ -131,6 +140,49 @@ def uri_taken(data: bytes) -> None:
     redirect_uris.form_action_source(text)
     with suppress(ValueError):
         parse_scope(text)
+
+
+# -- what clients sign, and what people type -----------------------------------------------------------------
+
+ASSERTIONS: Final = [
+    b"eyJhbGciOiJFUzI1NiJ9.eyJpc3MiOiJjIiwic3ViIjoiYyIsImF1ZCI6Imh0dHBzOi8vYS50ZXN0IiwiZXhwIjo5LCJqdGkiOiJ4In0.AAAA",
+    b"eyJhbGciOiJub25lIn0.e30.", b"e30.e30.e30", b"eyJhbGciOiJSUzI1NiIsImNyaXQiOltdfQ.W10.AA", b"..", b"a.b-c_.d=",
+]  # fmt: skip
+KEY_SETS: Final = [
+    b'{"keys": [{"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}',
+    (b'{"keys": [{"kty": "EC", "crv": "P-256", "kid": "1", "x": "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU", '
+    b'"y": "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"}]}'),
+    b'{"keys": [{"kty": "RSA", "n": "AQAB", "e": "AQAB", "use": "sig", "key_ops": ["verify"], "alg": "RS256"}]}',
+    b'{"keys": [{"kty": "oct", "k": "AA"}]}', b'{"keys": [], "keys": []}', b'{"keys": [[[[1e999]]]]}',
+]  # fmt: skip
+USER_CODES: Final = [b"WDJB-MJHT", b"wdjb mjht", b"WDJB\xe2\x80\x93MJHT", b"WDJB\xc5\xbfMJH", b"A" * 64]
+
+
+def assertion_taken(data: bytes) -> None:
+    with suppress(OAuthError):
+        client_assertion.parse(data.decode("utf-8", "surrogateescape"))
+
+
+def assertion_checked(data: bytes) -> None:
+    try:
+        found = client_assertion.parse(data.decode("utf-8", "surrogateescape"))
+    except OAuthError:
+        return
+    assert found.header["alg"] in jwk.ALGORITHMS, data
+    assert found.client_id, data
+    assert data.startswith(found.signed + b"."), data
+
+
+def keys_taken(data: bytes) -> None:
+    with suppress(ValueError):
+        kept = jwk.parse_set(data)
+        assert jwk.parse_set(json.dumps(kept).encode()) == kept, data
+        assert all(key.algorithms for key in jwk.keys_of(json.dumps(kept))), data
+
+
+def user_code_taken(data: bytes) -> None:
+    found = device.user_code_of(data.decode("utf-8", "surrogateescape"))
+    assert found is None or device.user_code_of(device.shown(found)) == found, data
 
 
 # -- clients that describe themselves ------------------------------------------------------------------------
@@ -342,6 +394,9 @@ PARSERS: Final = {
     "clients": Parser([b"Basic YTpi", b"basic  YQ==", b"Basic JTQxOiUyMg=="], client_taken),
     "addresses": Parser(URIS, uri_taken),
     "documents": Parser(DOCUMENTS, document_taken),
+    "assertions": Parser(ASSERTIONS, assertion_taken, assertion_checked),
+    "keys": Parser(KEY_SETS, keys_taken),
+    "user-codes": Parser(USER_CODES, user_code_taken),
     "hosts": Parser(HOSTS, host_taken, host_checked),
     "chains": Parser(CHAINS, lambda data: hops([data], TRUSTED), chain_checked),
     "introductions": Parser(INTRODUCTIONS, lambda data: introduced(data, 4096), introduction_checked),
