@@ -47,10 +47,13 @@ class Outlet(asyncio.BufferedProtocol):
         else:
             self._transport.writelines(parts)
 
-    def write_eof(self) -> None:
-        if self._transport is not None and self._transport.can_write_eof():
-            with suppress(OSError):  # asyncio's own loop tells so that the client has gone, as it will once more
-                self._transport.write_eof()
+    def write_eof(self) -> bool:
+        """End our side; False where that cannot be done alone (TLS)."""
+        if self._transport is None or not self._transport.can_write_eof():
+            return False
+        with suppress(OSError):  # asyncio's own loop tells so that the client has gone, as it will once more
+            self._transport.write_eof()
+        return True
 
     def pause(self) -> None:
         if self._reading and self._transport is not None:

@@ -18,16 +18,20 @@ def reset(transport: asyncio.Transport) -> None:
     An abort alone ends it with FIN where nothing is unread, which is how a body without a length ends well. The
     transport's `connection_lost` has not been called yet: behind it, another may have its descriptor.
     """
-    with suppress(OSError):  # whose other side went first
-        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _DROP_ALL)
+    _set_linger(transport, _DROP_ALL)
     transport.abort()
 
 
 def end_by_reset(transport: asyncio.Transport, wanted: bool) -> None:
     """Have the kernel end the connection with RST if this process dies, until that is not wanted any more."""
-    with suppress(OSError):
-        linger = _DROP_ALL if wanted else _AS_USUAL
-        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+    _set_linger(transport, _DROP_ALL if wanted else _AS_USUAL)
+
+
+def _set_linger(transport: asyncio.Transport, linger: bytes) -> None:
+    sock = transport.get_extra_info("socket")
+    if sock is not None:  # by TLS, it may be gone while the transport still says good-bye
+        with suppress(OSError):  # whose other side went first
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
 
 
 def other_side(transport: asyncio.Transport) -> Literal["open", "ended", "gone"]:
@@ -58,6 +62,8 @@ def ended_well(transport: asyncio.Transport) -> bool:
 
 
 def _poll(transport: asyncio.Transport, events: int) -> int:
-    polled = select.poll()
-    polled.register(transport.get_extra_info("socket").fileno(), events)
+    polled, sock = select.poll(), transport.get_extra_info("socket")
+    if sock is None:
+        return 0
+    polled.register(sock.fileno(), events)
     return next((found for _, found in polled.poll(0)), 0)

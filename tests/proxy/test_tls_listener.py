@@ -178,6 +178,58 @@ async def test_client_that_leaves_ends_its_call(tmp_path: Path, no_database: Sto
         await eventually(lambda: not world.rig.proxy.fronts)
 
 
+@both_loops
+@pytest.mark.parametrize(
+    "request_head",
+    [
+        b"POST /x HTTP/1.1\r\nHost: api.test\r\nContent-Length: %d\r\n\r\n",
+        b"POST /x HTTP/1.1\r\nHost: a b\r\nContent-Length: %d\r\n\r\n",
+    ],
+)
+async def test_client_that_still_sends_can_read_why_it_is_refused(
+    tmp_path: Path, no_database: Store, request_head: bytes
+) -> None:
+    async with listening(tmp_path, no_database) as world:
+        connection, body = await world.connect(), b"x" * 6_000_000
+        await connection.send(request_head % len(body) + body)
+        reply = await connection.reply("POST")
+        assert (reply.status, reply.complete) == (413 if b"api" in request_head else 400, True)
+        connection.close()
+
+
+@both_loops
+@pytest.mark.parametrize("ends", ["client", "upstream"])
+async def test_what_passes_after_a_change_of_protocol_ends_on_both_sides(
+    tmp_path: Path, no_database: Store, ends: str
+) -> None:
+    ended = asyncio.Event()
+
+    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: echo\r\nConnection: Upgrade\r\n\r\n")
+        while data := await reader.read(65536):
+            writer.write(data)
+            if data.endswith(b"!") and ends == "upstream":
+                return
+        ended.set()
+
+    async with listening(tmp_path, no_database, RawUpstream(handler=echo)) as world:
+        connection = await world.connect()
+        await connection.send(GET[:-2] + b"Upgrade: echo\r\nConnection: Upgrade\r\n\r\n")
+        head = await connection.reader.readuntil(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 101 ")
+        await connection.send(b"x" * 300_000 + b"!")
+        assert await connection.reader.readexactly(300_001) == b"x" * 300_000 + b"!"
+        if ends == "client":
+            connection.close()
+            async with asyncio.timeout(30):
+                await ended.wait()
+        else:
+            assert await connection.closed()
+            connection.close()
+        await eventually(lambda: not world.rig.proxy.fronts)
+
+
 async def test_new_certificates_are_shown_to_new_connections_only(tmp_path: Path, no_database: Store) -> None:
     async with listening(tmp_path, no_database) as world:
         kept = await world.connect()
