@@ -18,10 +18,11 @@ from gateway.oauth import pkce
 from gateway.oauth.authorize import AuthorizationRequest
 from gateway.oauth.client_assertion import TYPE
 from gateway.store import Store
+from gateway.store.guesses import WRONG_USER_CODES
 from tests.conftest import cloned_store
 from tests.oauth.signing import signer
-from tests.serving import Gateway, serving
-from tests.store.rig import NEW_CLIENT, REDIRECT_URI, VERIFIER, Rig
+from tests.serving import Gateway, serving, until
+from tests.store.rig import NEW_CLIENT, PASSWORD_HASH, REDIRECT_URI, VERIFIER, Rig
 
 AT_ONCE = 50
 
@@ -153,3 +154,32 @@ async def test_a_clients_assertion_counts_once(site: Site) -> None:
     answers, workers = await at_once(ask)
     assert workers == 2
     assert Counter(answer.status for answer in answers) == {200: 1, 401: 49}
+
+
+async def test_guesses_at_user_codes_are_counted_over_all_workers(site: Site) -> None:
+    """RFC 8628, section 5.1: what one worker has heard counts for the other a moment later."""
+    guesser = await site.store.users.create("mallory", None, None, PASSWORD_HASH)
+    token = random_text(32)
+    await site.store.sessions.start(guesser.subject, token, 3600)
+    begun = await (await site.post("device_authorization", {})).json()
+
+    async def looked(user_code: str) -> aiohttp.ClientResponse:
+        answer = await site.session.get(
+            f"{site.gateway.url}/oauth2/device/consent?user_code={user_code}",
+            headers={"Cookie": f"gateway_session={token}"},
+            allow_redirects=False,
+        )
+        await answer.read()
+        return answer
+
+    answers, workers = await at_once(lambda: looked("BCDF-GHJK"))
+    statuses = Counter(answer.status for answer in answers)
+    assert workers == 2
+    assert statuses.keys() <= {400, 429}
+    assert statuses[400] < 2 * WRONG_USER_CODES  # each heard what one may hear, before it heard of the other's
+
+    async def is_held_back() -> bool:
+        found, workers = await at_once(lambda: looked(begun["user_code"]))
+        return workers == 2 and {answer.status for answer in found} == {429}
+
+    await until(is_held_back)
