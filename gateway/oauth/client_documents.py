@@ -24,6 +24,7 @@ _URL: Final = re.compile(
     r"(/(?:[A-Za-z0-9._~!$&'()*+,;=:@/-]|%[0-9A-Fa-f]{2})*)(?:\?(?:[A-Za-z0-9._~!$&'()*+,;=:@/?-]|%[0-9A-Fa-f]{2})*)?"
 )
 _DOT_SEGMENT: Final = re.compile(r"/(?:\.|%2e){1,2}(?:/|\Z)", re.IGNORECASE)
+_SECONDS: Final = re.compile(r"[0-9]{1,10}")
 _DIRECTIVE: Final = re.compile(r"([a-z-]+)(?:=\"?([0-9]{1,10})\"?)?", re.IGNORECASE)
 _SECRETS: Final = ("client_secret", "client_secret_expires_at")
 
@@ -64,7 +65,7 @@ def lifetime(cache_control: str, age: str) -> float:
     if directives.keys() & {"no-store", "no-cache"}:
         kept = 0.0
     elif directives.get("max-age") is not None:
-        kept = float(directives["max-age"]) - (float(age) if re.fullmatch("[0-9]{1,10}", age) else 0.0)
+        kept = float(directives["max-age"]) - (float(age) if _SECONDS.fullmatch(age) else 0.0)
     return min(max(kept, SHORTEST_KEPT), LONGEST_KEPT)
 
 
