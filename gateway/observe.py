@@ -24,9 +24,12 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, Final, Literal, cast
 
-import structlog
-from structlog.contextvars import bound_contextvars, merge_contextvars
-from structlog.typing import FilteringBoundLogger
+from gateway.absent import without
+
+with without("rich"):  # where that is installed, structlog loads it for consoles: a fifth of a worker's start
+    import structlog
+    from structlog.contextvars import bound_contextvars, merge_contextvars
+    from structlog.typing import FilteringBoundLogger
 
 Level = Literal["debug", "info", "warning", "error"]
 LEVELS: Final[tuple[Level, ...]] = ("debug", "info", "warning", "error")

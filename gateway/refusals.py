@@ -13,9 +13,10 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from structlog.typing import FilteringBoundLogger
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
 
 LINES: Final = 50  # of one cause in a minute
 CAUSES: Final = 100  # that are told apart in a minute, or strangers could fill the memory; the others are one
@@ -34,7 +35,7 @@ RefusalPage = Callable[[int, str], tuple[dict[str, str], bytes]]
 class Refusals:
     """One process's lines on refusals; `clock` gives seconds that never go back."""
 
-    def __init__(self, log: FilteringBoundLogger, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, log: "FilteringBoundLogger", clock: Callable[[], float] = time.monotonic) -> None:
         self._log, self._clock = log, clock
         self._ends_at = 0.0  # this minute
         self._written: dict[tuple[int, str], int] = {}

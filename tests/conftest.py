@@ -61,6 +61,7 @@ hypothesis.settings.load_profile("gateway")
 
 def pytest_configure(config: pytest.Config) -> None:
     """The controller names the run's folder; its xdist workers inherit the name."""
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # what is started a thousand times is compiled once
     if not hasattr(config, "workerinput"):
         os.environ[_FOLDER] = str(new_data_dir())
 

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway import observe
+from tests.serving import ROOT
 
 SECRET = "Zq3-NotARealSecret_7"
 
@@ -290,3 +291,8 @@ def _raised(failure: Exception) -> Exception:
         raise failure
     except type(failure) as exc:
         return exc
+
+
+def test_log_loads_nothing_for_consoles_and_hides_it_from_nobody_else() -> None:
+    program = "import sys, gateway.observe; assert 'rich' not in sys.modules; import rich"
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT)

@@ -4,15 +4,19 @@
 docs/configuration.md.
 """
 
+import ast
 import inspect
 import re
 import textwrap
 from collections.abc import Iterator, Mapping
+from functools import cache
+from itertools import pairwise
 from typing import Any, Final
 
 from pydantic.fields import FieldInfo
 from pydantic.json_schema import GenerateJsonSchema
 
+from gateway.config import tables
 from gateway.config.tables import Config, Table, table_within
 from gateway.config.toml import key, toml
 from gateway.config.values import FIXED, STATED
@@ -51,7 +55,25 @@ class _WithoutNames(GenerateJsonSchema):
 
 def schema() -> dict[str, Any]:
     """The JSON Schema of the file."""
+    _read_texts()
     return Config.model_json_schema(schema_generator=_WithoutNames)
+
+
+@cache
+def _read_texts() -> None:
+    """Make of the text below each declaration the key's description.
+
+    That is not left to pydantic, which would do it in each process that loads the tables: most of what they take.
+    """
+    classes = [node for node in ast.parse(inspect.getsource(tables)).body if isinstance(node, ast.ClassDef)]
+    for node in classes:
+        fields = getattr(tables, node.name).model_fields
+        for declared, text in pairwise(node.body):
+            match declared, text:
+                case ast.AnnAssign(target=ast.Name(name)), ast.Expr(ast.Constant(str(words))):
+                    fields[name].description = inspect.cleandoc(words)
+    for node in classes:
+        getattr(tables, node.name).model_rebuild(force=True)
 
 
 # -- the example ---------------------------------------------------------------------------------------------

@@ -90,7 +90,7 @@ class Table(BaseModel):
     The checks are built when the first file is validated, so that a worker, which gets its values ready made, has none.
     """
 
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", use_attribute_docstrings=True, defer_build=True)
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", defer_build=True)
 
 
 # What a value with several forms is written as. The marks stand in pydantic's locations, and no good key has them.

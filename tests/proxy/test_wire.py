@@ -2,10 +2,15 @@
 write, and second on a connection. What a bad request hides must never run (RFC 9112, section 11).
 """
 
+from collections.abc import AsyncIterator
+from pathlib import Path
+
 import pytest
 
+from gateway.proxy import Limits
+from gateway.store import Store
 from tests.http1.test_request_reader import BAD_CHUNKS, CHUNKED, REFUSED
-from tests.proxy.rig import Connection, Rig
+from tests.proxy.rig import Connection, Rig, rig
 from tests.routing.test_target import REFUSED as BAD_TARGETS
 
 GOOD = b"GET /good HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -24,6 +29,13 @@ HOSTS = [
     ("asterisk-form", b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n"),
 ]
 ROWS = HEADS + CHUNKS + TARGETS + HOSTS
+
+
+@pytest.fixture
+async def public(tmp_path: Path, no_database: Store) -> AsyncIterator[Rig]:
+    """One public route, with time for a long head that comes byte by byte on a busy machine."""
+    async with rig(tmp_path, no_database, limits=Limits(head=300.0)) as running:
+        yield running
 
 
 async def assert_nothing_ran(rig: Rig, expected: list[str]) -> None:
