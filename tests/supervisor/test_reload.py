@@ -135,7 +135,7 @@ async def test_a_reload_is_seen_on_connections_that_are_kept(
 ) -> None:
     """The head of such a connection is known by its bytes, and so is its route: both go with the old workers."""
     async with (
-        serving(tmp_path, dsn=database, routes=[{**upstream.route(), "path": "/old"}]) as gateway,
+        serving(tmp_path, dsn=database, workers=1, routes=[{**upstream.route(), "path": "/old"}]) as gateway,
         kept(gateway.url, "/old") as one,
         kept(gateway.url, "/new") as other,
     ):
@@ -205,7 +205,7 @@ async def test_what_is_in_flight_ends_by_the_rules_it_began_with(
     tmp_path: Path, database: str, upstream: SlowUpstream
 ) -> None:
     async with (
-        serving(tmp_path, dsn=database, routes=[upstream.route()]) as gateway,
+        serving(tmp_path, dsn=database, workers=1, routes=[upstream.route()]) as gateway,
         kept(gateway.url, "/slow") as connection,
     ):
         waiting = asyncio.create_task(connection.status())
@@ -268,7 +268,7 @@ FAULTS = {
 
 
 async def test_a_faulty_file_changes_nothing_and_each_fault_is_named(tmp_path: Path, token: str, database: str) -> None:
-    async with serving(tmp_path, dsn=database, routes=[GUARDED]) as gateway:
+    async with serving(tmp_path, dsn=database, workers=1, routes=[GUARDED]) as gateway:
         workers = {worker.pid for worker in gateway.workers}
         good = gateway.config.read_text()
         async with kept(gateway.url, "/notes", f"Authorization: Bearer {token}") as connection:
@@ -293,7 +293,9 @@ async def test_a_reload_without_the_private_folder_is_refused_and_calls_pass_on(
     """Whatever tidies up a folder for temporary files may have removed it."""
     with tempfile.TemporaryDirectory(prefix="gwt-") as short:
         environment = {"TMPDIR": short}
-        async with serving(tmp_path, dsn=database, routes=[upstream.route()], environment=environment) as gateway:
+        async with serving(
+            tmp_path, dsn=database, workers=1, routes=[upstream.route()], environment=environment
+        ) as gateway:
             [folder] = Path(short).glob("gateway-run-*")
             shutil.rmtree(folder)
             [fault] = await refused(gateway)
@@ -423,7 +425,7 @@ async def test_what_was_revoked_before_a_reload_is_refused_after_it(
     client, _ = await store.clients.create(new_client())
     dead, alive = await issued(store, client), await issued(store, client)
     async with (
-        serving(tmp_path, dsn=database, routes=[GUARDED]) as gateway,
+        serving(tmp_path, dsn=database, workers=1, routes=[GUARDED]) as gateway,
         kept(gateway.url, "/notes", f"Authorization: Bearer {dead}") as one,
         kept(gateway.url, "/notes", f"Authorization: Bearer {alive}") as other,
     ):
@@ -436,7 +438,7 @@ async def test_what_was_revoked_before_a_reload_is_refused_after_it(
 async def test_a_new_master_key_is_taken_with_the_old_one_as_previous_and_never_without(
     tmp_path: Path, token: str, database: str
 ) -> None:
-    async with serving(tmp_path, dsn=database, routes=[GUARDED]) as gateway:
+    async with serving(tmp_path, dsn=database, workers=1, routes=[GUARDED]) as gateway:
         key = tmp_path / "master.key"
         old = tmp_path / "old.key"
         write_key(old, key.read_text())
@@ -452,7 +454,7 @@ async def test_a_new_master_key_is_taken_with_the_old_one_as_previous_and_never_
 
 async def test_a_reload_while_the_database_is_away_is_refused(tmp_path: Path) -> None:
     """New workers know no token yet, while those that serve may go on for `tokens.stale_for`."""
-    async with serving(tmp_path) as gateway:
+    async with serving(tmp_path, workers=1) as gateway:
         with hung(gateway.postgres):
             [fault] = await refused(gateway)
         assert fault.startswith("database.url: does not answer")

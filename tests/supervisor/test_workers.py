@@ -121,7 +121,7 @@ async def test_all_workers_killed_at_once_come_back(tmp_path: Path, database: st
 
 async def test_requests_wait_for_an_authorization_worker_to_be_replaced(tmp_path: Path, database: str) -> None:
     """Its socket is the supervisor's, so that nobody is turned away while there is no process behind it."""
-    async with serving(tmp_path, dsn=database) as gateway:
+    async with serving(tmp_path, dsn=database, workers=1) as gateway:
         for _ in range(scaled(30)):
             [dead] = gateway.authorization_workers
             dead.kill()
@@ -133,7 +133,7 @@ async def test_requests_wait_for_an_authorization_worker_to_be_replaced(tmp_path
 async def test_a_dead_authorization_worker_holds_up_no_call(
     tmp_path: Path, database: str, upstream: SlowUpstream
 ) -> None:
-    async with serving(tmp_path, dsn=database, routes=[upstream.route()]) as gateway:
+    async with serving(tmp_path, dsn=database, workers=1, routes=[upstream.route()]) as gateway:
         [asleep] = gateway.authorization_workers
         asleep.suspend()
         page = asyncio.create_task(gateway.status("/oauth2/login"))
@@ -148,7 +148,7 @@ async def test_a_page_that_the_authorization_plane_refuses_names_its_socket_in_t
     tmp_path: Path, database: str
 ) -> None:
     with tempfile.TemporaryDirectory(prefix="gwt-") as short:
-        async with serving(tmp_path, dsn=database, environment={"TMPDIR": short}) as gateway:
+        async with serving(tmp_path, dsn=database, workers=1, environment={"TMPDIR": short}) as gateway:
             [sock] = Path(short).glob("gateway-run-*/authorization-*.sock")
             sock.unlink()
             assert await gateway.status("/oauth2/login") == 502
@@ -249,7 +249,7 @@ async def test_a_second_signal_does_not_wait(tmp_path: Path, database: str, upst
 async def test_the_authorization_plane_s_socket_is_private_and_goes_with_the_gateway(
     tmp_path: Path, short: Path, database: str
 ) -> None:
-    async with serving(tmp_path, dsn=database, environment={"TMPDIR": str(short)}) as gateway:
+    async with serving(tmp_path, dsn=database, workers=1, environment={"TMPDIR": str(short)}) as gateway:
         [folder] = short.glob("gateway-run-*")
         assert stat.S_IMODE(folder.stat().st_mode) == (0o700 if os.geteuid() else 0o710)  # root's workers are not root
         [sock] = folder.glob("*.sock")
@@ -270,13 +270,13 @@ async def test_what_a_killed_gateway_left_is_removed_by_the_next_one_only(
     for name in ("killed", "alive", "next"):
         (tmp_path / name).mkdir()
     async with (
-        serving(tmp_path / "alive", dsn=database, environment=environment),
-        serving(tmp_path / "killed", dsn=database, environment=environment) as killed,
+        serving(tmp_path / "alive", dsn=database, workers=1, environment=environment),
+        serving(tmp_path / "killed", dsn=database, workers=1, environment=environment) as killed,
     ):
         before = set(short.glob("gateway-run-*"))
         killed.process.kill()
         await killed.process.wait()
-        async with serving(tmp_path / "next", dsn=database, environment=environment):
+        async with serving(tmp_path / "next", dsn=database, workers=1, environment=environment):
             after = set(short.glob("gateway-run-*"))
         assert (len(before), len(after), len(before & after)) == (2, 2, 1)
 
@@ -303,7 +303,9 @@ async def test_modules_in_the_working_directory_never_become_part_of_a_worker(tm
         (here / name).write_text("raise SystemExit(7)")
     program = (psutil.Process().exe(), "-P", "-m", "gateway")
     environment = {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), *_site_folders()])}
-    async with serving(tmp_path, dsn=database, program=program, environment=environment, cwd=here) as gateway:
+    async with serving(
+        tmp_path, dsn=database, workers=1, program=program, environment=environment, cwd=here
+    ) as gateway:
         assert await gateway.status("/") == 404
 
 
@@ -321,7 +323,7 @@ async def test_proxy_variables_are_ignored(tmp_path: Path, database: str, upstre
         closed = f"https://127.0.0.1:{free_ports(1)[0]}"
         encrypted = {**upstream.route(), "name": "tls", "path": "/tls", "upstreams": [closed]}
         routes = [upstream.route(), encrypted]
-        async with serving(tmp_path, dsn=database, routes=routes, environment=variables) as gateway:
+        async with serving(tmp_path, dsn=database, workers=1, routes=routes, environment=variables) as gateway:
             assert variables.items() <= gateway.workers[0].environ().items()
             assert (await fresh_post(gateway.url))[:2] == (200, "whole answer")
             assert await gateway.status("/oauth2/login") == 200

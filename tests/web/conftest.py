@@ -11,7 +11,10 @@ from gateway.crypto import Keyring
 from gateway.model import Client
 from gateway.store import Store
 from tests.browser import chromium as a_chromium
+from tests.loops import pytest_asyncio_loop_factories
 from tests.web.rig import Browser, Plane, serving
+
+__all__ = ["pytest_asyncio_loop_factories"]
 
 
 @pytest.fixture
