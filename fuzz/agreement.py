@@ -39,7 +39,7 @@ def read(reader: RequestReader | ResponseReader, pieces: Sequence[bytes]) -> Out
 def _said(head: RequestHead | ResponseHead) -> tuple[object, ...]:
     """Every member; the fields as they are read, and as they would be passed on."""
     fields = head.fields
-    return (*(members(head) | {"fields": ()}).values(), tuple(fields), fields.cut(tuple))
+    return (*(members(head) | {"fields": ()}).values(), tuple(fields), fields.raw)
 
 
 def _agree(data: bytes, pieces: Sequence[bytes], made: Made) -> Outcome:

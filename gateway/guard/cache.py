@@ -8,6 +8,7 @@ Bounded by entries and by bytes (`guard.footprint`). Entries leave in the order 
 comes back with one question to the database, which costs less than keeping a record of who is.
 """
 
+import re
 import sys
 from collections import deque
 from typing import Final, TypeVar, cast
@@ -23,6 +24,7 @@ Value = TypeVar("Value")
 
 ENTRIES: Final = 100_000
 BYTES: Final = 64_000_000
+_CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f]")
 _SHARED: Final = 1024  # sets of scopes and audiences; most tokens have one of few
 
 
@@ -63,10 +65,10 @@ class Cache:
         if token.mac_key is not None and token.mac_algorithm is not None:
             signer = Signer(token.mac_key, token.mac_algorithm, token.mac_drafts)
         allowed = Allowed(
-            subject=identity.subject,
-            client_id=sys.intern(identity.client_id),
-            username=identity.username,
-            email=identity.email,
+            subject=_of_one_line(identity.subject),
+            client_id=sys.intern(_of_one_line(identity.client_id)),
+            username=None if identity.username is None else _of_one_line(identity.username),
+            email=None if identity.email is None else _of_one_line(identity.email),
             scopes=self._one_for_all(token.scopes),
             token_type=token.token_type,
             audience=self._one_for_all(token.audience),
@@ -93,3 +95,8 @@ class Cache:
         if len(self._shared) >= _SHARED:
             self._shared.clear()
         return cast("Value", self._shared.setdefault(value, value))
+
+
+def _of_one_line(text: str) -> str:
+    """The text without controls: it goes into a header line of its own."""
+    return text if text.isprintable() else _CONTROLS.sub("", text)

@@ -63,7 +63,7 @@ class Bearer:
     unproven: Final = "The access token is unknown, expired or revoked."
 
     def present(self, _call: Call, credential: bytes) -> Presented:
-        bearer.parse(credential)
+        bearer.check(credential)
         return Presented(self, credential)
 
     def prove(self, _call: Call, _signed: Signed | None, _signer: Signer | None, _now: float) -> None:

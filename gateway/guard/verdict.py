@@ -61,9 +61,10 @@ class Call:
 class Allowed:
     """The call may pass, on behalf of `subject` and as far as `scopes` reach. Calls with one token may share it.
 
-    On a public route nobody is named. `subject` is the client's own identifier where no person stands behind the token.
-    `audience` is what the token is limited to (RFC 8707); empty for any route. `digest` is that of the token (b"" on a
-    public route), `ends_at` its end in seconds since 1970: a tunnel that outlives it is closed.
+    On a public route nobody is named. No text holds a control character, since upstreams get them in header fields.
+    `subject` is the client's own identifier where no person stands behind the token. `audience` is what the token is
+    limited to (RFC 8707); empty for any route. `digest` is that of the token (b"" on a public route), `ends_at` its end
+    in seconds since 1970: a tunnel that outlives it is closed.
     """
 
     subject: str | None = None

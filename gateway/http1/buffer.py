@@ -118,7 +118,7 @@ class HeadLines:
             raise Malformed(400, "The header is malformed.")
         buffer.skip(end)
         self.restart()
-        return head[:split], Fields(lines)
+        return head[:split], Fields.of(lines)
 
     @property
     def fresh(self) -> bool:
@@ -164,7 +164,7 @@ class HeadLines:
         if self._lines - (self._start_line_status is not None) >= FIELD_LIMIT:
             raise Malformed(431, f"There are more than {FIELD_LIMIT} header fields.")
         if self._judging is not None:
-            ((name, _, value),) = Fields(line)
+            ((name, _, value),) = Fields.of(line)
             self._judging.hear(name, value)
 
     def _check_size(self, end: int) -> None:

@@ -4,86 +4,141 @@ Values never recur, names do: a client sends the same ones in the same order wit
 alone is worked out once for each sequence of them, and every value is read anew.
 """
 
+import re
 from collections.abc import Callable, Collection, Iterator
-from functools import lru_cache
-from operator import itemgetter
-from typing import Final
+from typing import Final, Optional
 
-from gateway.http1.grammar import Field
+from gateway.http1.grammar import TOKEN, Field
+from gateway.http1.scan import field_lines
 
 Heard = dict[bytes, tuple[bytes, ...]]
 """Of some fields, by their lower-case names: all values that were sent, in their order."""
-Selection = Callable[[list[bytes]], tuple[bytes, ...]]
-"""Picks lines out of a section with certain names."""
+Selection = tuple[tuple[int, int], ...]
+"""Some lines of a section: runs of them, each from the first to the one behind the last."""
 
 _SPACE: Final = b" \t"
 _KEPT: Final = 256  # sequences of names; clients and upstreams send few
-_LARGEST: Final = 8 * 1024  # bytes of a section whose names are kept: strangers cannot fill the memory with them
+_LONGEST: Final = 2048  # bytes of a sequence that is kept: strangers cannot fill the memory with them
+_SELECTIONS: Final = 16  # of one sequence
 # The fields that say where a message ends, whom it is for, and what becomes of the connection.
 FRAMING: Final = frozenset((b"host", b"connection", b"content-length", b"transfer-encoding", b"upgrade", b"expect"))
+_NAMES: Final = re.compile(b"(?:" + TOKEN + rb"++:)*+")
+_PLAIN_NAMES: Final = re.compile(rb"(?:[A-Za-z0-9-]++:)*+")
 
 
 class Names:
     """The names of a section's fields in their order, one for each line. They are never altered.
 
     `lower` are the names in lower case; `places` says at which lines each of them stands; `framing` are those that say
-    where a message ends, whom it is for, and what becomes of the connection. An `interned` sequence has one object for
-    all sections with it, by which more can be kept of it.
+    where a message ends, whom it is for, and what becomes of the connection. Names are `plain` that no server reads as
+    others: of letters, digits and "-".
     """
 
-    __slots__ = ("framing", "interned", "known", "lower", "places")
+    __slots__ = ("_selections", "framing", "known", "lower", "places", "plain")
 
-    def __init__(self, names: tuple[bytes, ...], *, interned: bool = False) -> None:
-        self.lower: Final = tuple(name.lower() for name in names)
+    def __init__(self, names: bytes) -> None:
+        """Take names that are tokens, each with a colon behind it."""
+        self.lower: Final = tuple(names.lower().split(b":")[:-1])
         self.known: Final = frozenset(self.lower)
-        self.interned: Final = interned
+        self.plain: Final = _PLAIN_NAMES.fullmatch(names) is not None
         self.framing: Final = tuple(FRAMING & self.known)
         places: dict[bytes, tuple[int, ...]] = {}
         for at, name in enumerate(self.lower):
             places[name] = (*places.get(name, ()), at)
         self.places: Final = places
+        self._selections: dict[tuple[object, frozenset[bytes]], Selection] = {}
 
     def without(self, names: Collection[bytes]) -> Selection:
         """All lines but those of `names` (lower case)."""
-        kept = [at for at, name in enumerate(self.lower) if name not in names]
-        return itemgetter(*kept, len(self.lower)) if kept else _nothing  # an empty line stands at the end
+        runs, begin = list[tuple[int, int]](), 0
+        for at, name in enumerate((*self.lower, b"")):
+            if not name or name in names:
+                if at > begin:
+                    runs.append((begin, at))
+                begin = at + 1
+        return tuple(runs)
+
+    def select(self, choose: "Callable[[Names, frozenset[bytes]], Selection]", but: frozenset[bytes]) -> Selection:
+        """What `choose` makes of these names and some more; worked out once for each of those."""
+        key = (choose, but)
+        selection = self._selections.get(key)
+        if selection is None:
+            if len(self._selections) >= _SELECTIONS:
+                self._selections.clear()
+            selection = self._selections[key] = choose(self, but)
+        return selection
 
 
-def _nothing(_lines: list[bytes]) -> tuple[bytes, ...]:
-    return ()
+_known: Final[dict[bytes, Names]] = {}
 
 
-@lru_cache(maxsize=_KEPT)
-def _interned(names: tuple[bytes, ...]) -> Names:
-    return Names(names[:-1], interned=True)
+def _names(names: bytes) -> Names | None:
+    """What is known of a sequence, or None where something in it is not a token."""
+    known = _known.get(names)
+    if known is not None:
+        return known
+    if _NAMES.fullmatch(names) is None:
+        return None
+    known = Names(names)
+    if len(names) <= _LONGEST:
+        if len(_known) >= _KEPT:
+            del _known[next(iter(_known))]  # the one that came first
+        _known[names] = known
+    return known
 
 
 class Fields:
     """The field lines of one head, in their order. They were proven before; it is never altered."""
 
-    __slots__ = ("_lines", "names")
+    __slots__ = ("_begins", "_data", "names")
 
-    def __init__(self, lines: bytes) -> None:
-        """Take whole lines, each with its CRLF."""
-        self._lines: Final = lines.split(b"\r\n")
-        names = tuple([line.partition(b":")[0] for line in self._lines])
-        self.names: Final = _interned(names) if len(lines) <= _LARGEST else Names(names[:-1])
+    def __init__(self, data: bytes, begins: list[int], names: Names) -> None:
+        self._data: Final = data
+        self._begins: Final = begins  # of each line, and behind them the end of the last one
+        self.names: Final = names
+
+    @classmethod
+    def at(cls, data: bytes, start: int) -> Optional["Fields"]:
+        """The lines that stand there with the empty line behind them; None where they are not plain or not right."""
+        found = field_lines(data, start)
+        if found is None:
+            return None
+        names = _names(found[0])
+        return None if names is None else cls(data[: found[1][-1]], found[1], names)
+
+    @classmethod
+    def of(cls, lines: bytes) -> "Fields":
+        """Those of whole lines, each with its CRLF, that were proven."""
+        begins, names, at = [0], list[bytes](), 0
+        while at < len(lines):
+            names.append(lines[at : lines.index(b":", at) + 1])
+            at = lines.index(b"\r\n", at) + 2
+            begins.append(at)
+        known = _names(b"".join(names))
+        if known is None:
+            raise ValueError("these are no field lines")
+        return cls(lines, begins, known)
+
+    @property
+    def end(self) -> int:
+        """Where, in what they stand in, the last line ends."""
+        return self._begins[-1]
 
     def __len__(self) -> int:
-        return len(self._lines) - 1
+        return len(self._begins) - 1
 
     def __iter__(self) -> Iterator[Field]:
         """Each field: the name in lower case, the name as it was sent, the value without white space around it."""
-        for lower, line in zip(self.names.lower, self._lines, strict=False):
-            size = len(lower)
-            yield lower, line[:size], line[size + 1 :].strip(_SPACE)
+        for at, lower in enumerate(self.names.lower):
+            begin, size = self._begins[at], len(lower)
+            yield lower, self._data[begin : begin + size], self._value(at, size)
 
     def __contains__(self, name: bytes) -> bool:
         """Whether there is a field with this lower-case name."""
         return name in self.names.places
 
     def __eq__(self, other: object) -> bool:
-        return self._lines == other._lines if isinstance(other, Fields) else NotImplemented
+        return self.raw == other.raw if isinstance(other, Fields) else NotImplemented
 
     __hash__ = None  # type: ignore[assignment]  # nothing is looked up by a whole section
 
@@ -95,11 +150,26 @@ class Fields:
         places = self.names.places.get(name)
         if places is None:
             return ()
-        behind = len(name) + 1
+        size = len(name)
         if len(places) == 1:
-            return (self._lines[places[0]][behind:].strip(_SPACE),)
-        return tuple([self._lines[at][behind:].strip(_SPACE) for at in places])
+            return (self._value(places[0], size),)
+        return tuple([self._value(at, size) for at in places])
+
+    def _value(self, at: int, size: int) -> bytes:
+        """The value of a line, whose name is so long."""
+        begin, end = self._begins[at] + size + 1, self._begins[at + 1] - 2
+        value = self._data[begin:end]
+        return value.strip(_SPACE)
+
+    @property
+    def raw(self) -> bytes:
+        """All lines as they came, each with its CRLF."""
+        return self._data[self._begins[0] : self._begins[-1]]
 
     def cut(self, selection: Selection) -> bytes:
         """The selected lines as they came, each with its CRLF."""
-        return b"\r\n".join(selection(self._lines))
+        begins = self._begins
+        if len(selection) == 1:
+            begin, end = selection[0]
+            return self._data[begins[begin] : begins[end]]
+        return b"".join([self._data[begins[begin] : begins[end]] for begin, end in selection])

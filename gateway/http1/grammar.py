@@ -17,39 +17,29 @@ CHUNK_LINE_LIMIT: Final = 256  # a chunk-size line with its extensions
 CHUNK_EXTENSIONS_LIMIT: Final = 16 * 1024  # all chunk extensions of a message together
 INTERIM_LIMIT: Final = 16  # 1xx answers to one request
 
-_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"  # RFC 9110, section 5.6.2
-_VALUE = rb"[\t\x20-\x7e\x80-\xff]*"  # RFC 9110, section 5.5, without its controls
+TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"  # RFC 9110, section 5.6.2
+TARGET: Final = rb"[\x21-\x7e\x80-\xff]"  # of which the routes take less (`routing.target`)
+VALUE: Final = rb"[\t\x20-\x7e\x80-\xff]*"  # RFC 9110, section 5.5, without its controls
 _FIELDS = b"{0,%d}+" % FIELD_LIMIT  # so that no more of them are ever looked at
 _QUOTED = rb'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*+"'  # RFC 9110, section 5.6.4
 
 # RFC 9110, section 7.8: protocol-name ["/" protocol-version]
-PROTOCOL: Final = re.compile(rb"(" + _TOKEN + rb"++)(?:/" + _TOKEN + rb"++)?")
+PROTOCOL: Final = re.compile(rb"(" + TOKEN + rb"++)(?:/" + TOKEN + rb"++)?")
 
 # RFC 9112, section 3: method SP request-target SP HTTP-version
-REQUEST_LINE: Final = re.compile(rb"(" + _TOKEN + rb"{1,32}+) ([\x21-\x7e\x80-\xff]++) HTTP/(\d)\.(\d)\r\n")
+REQUEST_LINE: Final = re.compile(rb"(" + TOKEN + rb"{1,32}+) (" + TARGET + rb"++) HTTP/(\d)\.(\d)\r\n")
 # RFC 9112, section 4; the space before an absent reason is often left out, and nothing hangs on it
-STATUS_LINE: Final = re.compile(rb"HTTP/(\d)\.(\d) (\d{3})(?: (" + _VALUE + rb"))?\r\n")
+STATUS_LINE: Final = re.compile(rb"HTTP/(\d)\.(\d) (\d{3})(?: (" + VALUE + rb"))?\r\n")
 # RFC 9112, section 5
-FIELD_LINE: Final = re.compile(_TOKEN + rb"++:" + _VALUE + rb"+\r\n")
-FIELD_LINES: Final = re.compile(rb"(?:" + _TOKEN + rb"++:" + _VALUE + rb"+\r\n)" + _FIELDS)
-
-# Whole heads in one step, where nothing in them is unusual: all lines and the empty one behind them. What these do not
-# match is read line by line, and either passes there or is told what is wrong with it.
-REQUEST_HEAD: Final = re.compile(
-    rb"(" + _TOKEN + rb"{1,32}+) ([\x21-\x7e\x80-\xff]++) HTTP/1\.([01])\r\n"
-    rb"((?:[A-Za-z0-9-]++:" + _VALUE + rb"+\r\n)" + _FIELDS + rb")\r\n"
-)
-RESPONSE_HEAD: Final = re.compile(
-    rb"HTTP/1\.([01]) ([1-5]\d\d)(?: (" + _VALUE + rb"+))?\r\n"
-    rb"((?:" + _TOKEN + rb"++:" + _VALUE + rb"+\r\n)" + _FIELDS + rb")\r\n"
-)
+FIELD_LINE: Final = re.compile(TOKEN + rb"++:" + VALUE + rb"+\r\n")
+FIELD_LINES: Final = re.compile(rb"(?:" + TOKEN + rb"++:" + VALUE + rb"+\r\n)" + _FIELDS)
 
 # RFC 9112, section 7.1: chunk-size [ chunk-ext ] CRLF
 CHUNK_LINE: Final = re.compile(
     rb"([0-9A-Fa-f]{1,15})((?:[ \t]*;[ \t]*"
-    + _TOKEN
+    + TOKEN
     + rb"++(?:[ \t]*=[ \t]*(?:"
-    + _TOKEN
+    + TOKEN
     + rb"++|"
     + _QUOTED
     + rb"))?)*)\r\n"

@@ -24,15 +24,14 @@ from gateway.http1.fields import FRAMING, Fields, Heard
 from gateway.http1.grammar import (
     CONTENT_LENGTH,
     HOST,
-    LINE_LIMIT,
     PROTOCOL,
-    REQUEST_HEAD,
     REQUEST_LINE,
     Malformed,
     list_members,
     nominated,
 )
 from gateway.http1.reader import MessageReader
+from gateway.http1.scan import request_line
 
 _NONE: Final = frozenset[bytes]()
 
@@ -192,20 +191,25 @@ def _plain_head(data: bytes) -> tuple[RequestHead, int] | None:
     Its grammar is proven in one step. What is not plain is none the worse for it, and what is wrong is told by the
     reading line by line: this one skips work, and decides nothing.
     """
-    found = REQUEST_HEAD.match(data)
-    if found is None or (size := found.end()) > LINE_LIMIT:
+    line = request_line(data)
+    if line is None:
         return None
-    method, target, minor, lines = found.groups()
-    fields = Fields(lines)
+    method_ends, target_ends = line
+    fields = Fields.at(data, target_ends + len(b" HTTP/1.1\r\n"))
+    if fields is None or not fields.names.plain:
+        return None
+    minor = b"1" if data[target_ends + 8] == _ONE else b"0"
     heard = {name: fields.values(name) for name in fields.names.framing}
+    method = data[:method_ends]
     try:
         _check_method(method)
         _check(heard, minor)
-        return _head(method, target, minor, fields, heard), size
+        return _head(method, data[method_ends + 1 : target_ends], minor, fields, heard), fields.end + 2
     except Malformed:
         return None
 
 
+_ONE: Final = 0x31
 _MOST_EMPTY: Final = 64  # members of a list without anything in them, of which some are to be borne (RFC 9110, 5.6.1.2)
 _USUAL_CONNECTION: Final = 64  # bytes of a Connection field that is remembered
 _CODINGS: Final = "The only transfer coding understood is chunked."

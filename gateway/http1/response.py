@@ -19,6 +19,7 @@ If it is late, it would be read as the answer to the next request: so there is n
 speaks of a body.
 """
 
+import re
 from typing import Final, final
 
 from gateway.http1.body import Body, ChunkedBody, End, LengthBody, UntilCloseBody
@@ -28,8 +29,8 @@ from gateway.http1.grammar import (
     CONTENT_LENGTH,
     INTERIM_LIMIT,
     LINE_LIMIT,
-    RESPONSE_HEAD,
     STATUS_LINE,
+    VALUE,
     Malformed,
     list_members,
     nominated,
@@ -37,6 +38,7 @@ from gateway.http1.grammar import (
 from gateway.http1.reader import MessageReader
 
 _NONE: Final = frozenset[bytes]()
+_PLAIN_STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) ([1-5]\d\d)(?: (" + VALUE + rb"+))?\r\n")
 _HEARD: Final = frozenset((b"connection", b"content-length", b"transfer-encoding", b"upgrade"))
 
 
@@ -183,15 +185,15 @@ class ResponseReader(MessageReader):
 
     def _plain_head(self, data: bytes) -> tuple[ResponseHead, int] | None:
         """As in a request: what skips work and decides nothing."""
-        found = RESPONSE_HEAD.match(data)
-        if found is None or (size := found.end()) > LINE_LIMIT:
+        line = _PLAIN_STATUS_LINE.match(data, 0, LINE_LIMIT)
+        fields = None if line is None else Fields.at(data, line.end())
+        if line is None or fields is None:
             return None
-        minor, status, reason, lines = found.groups()
-        fields = Fields(lines)
+        minor, status, reason = line.groups()
         heard = {name: fields.values(name) for name in fields.names.framing}
         try:
             _check(heard, minor)
-            return self._head(minor, int(status), reason or b"", fields, heard), size
+            return self._head(minor, int(status), reason or b"", fields, heard), fields.end + 2
         except Malformed:
             return None
 

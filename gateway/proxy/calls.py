@@ -4,10 +4,11 @@ It is made for each call, so it is two additions in memory: what it adds to is l
 method's bytes and the status. A method that no specification of HTTP has counts as `other`.
 """
 
+from bisect import bisect_left
 from functools import lru_cache
 from typing import Final
 
-from gateway.figures import CALLS, REFUSALS, UPSTREAM_FAILURES
+from gateway.figures import CALLS, REFUSALS, UPSTREAM_FAILURES, cells
 from gateway.guard import Refused, kind_of
 from gateway.routing import Origin, Route
 
@@ -26,6 +27,8 @@ class Calls:
 
     def __init__(self) -> None:
         self._cells: dict[tuple[Route | None, bytes, int], int] = {}
+        self._counts: Final = cells()
+        self._buckets: Final = CALLS.buckets
 
     def count(self, route: Route | None, method: bytes, status: int, seconds: float) -> None:
         """Count a call that has ended with this status, or `GONE` or `BROKEN`."""
@@ -33,7 +36,9 @@ class Calls:
         cell = self._cells.get(key)
         if cell is None:
             cell = self._place(*key)
-        CALLS.observe_at(cell, seconds)
+        cells, buckets = self._counts, self._buckets  # as `CALLS.observe_at` does, without the way to there
+        cells[cell + bisect_left(buckets, seconds)] += 1.0
+        cells[cell + len(buckets) + 1] += seconds
 
     def _place(self, route: Route | None, method: bytes, hundreds: int) -> int:
         known = method in _METHODS

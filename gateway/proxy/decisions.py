@@ -140,7 +140,9 @@ def _presented(head: RequestHead) -> tuple[tuple[str, ...], bytes]:
         schemes.append("signature")
     if schemes == ["bearer"]:
         try:
-            token = sha256(bearer.parse(split(values[0])[1]).encode()).digest()
+            credential = split(values[0])[1]
+            bearer.check(credential)
+            token = sha256(credential).digest()
         except MalformedCredential:
             token = b""
     return tuple(schemes), token

@@ -5,8 +5,7 @@ are taken away; who asks and how it reached us is put in their place. To the cli
 could take over the issuer's origin, are taken away.
 """
 
-from collections.abc import Callable, Iterable
-from functools import lru_cache
+from collections.abc import Iterable
 from typing import Final, final
 
 from gateway.http1 import Field, Fields, Names, Selection
@@ -112,7 +111,6 @@ _NO_TRAILER: Final = (
 
 _OWN_COOKIES: Final = frozenset(name.encode() for name in OWN_COOKIES)
 _MARK_OF_OURS: Final = COOKIE_MARK.encode()  # where it is not mentioned, there is none of them
-Select = Callable[[Names, frozenset[bytes]], Selection]
 _mentions_ours: Final = cookies.mentioning(_OWN_COOKIES)
 
 
@@ -138,11 +136,11 @@ def to_upstream(
     names = fields.names
     if shape is not None:  # also what a server may read as one of these names
         but |= frozenset([name for name in names.known if name.translate(_AS_VARIABLES) in shape.cut])
-    lines = fields.cut(_kept(_upwards, names, _among(names, nominated) | but if nominated else but))
+    lines = fields.cut(names.select(_upwards, _among(names, nominated) | but if nominated else but))
     if own or b"cookie" not in names.places or b"cookie" in but:
         return lines
     values = fields.values(b"cookie")
-    if not any(_MARK_OF_OURS in value for value in values):
+    if all(value.find(_MARK_OF_OURS) < 0 for value in values):  # `in` takes the mark for a number first
         return lines
     kept = [cookies.without(value, _OWN_COOKIES) for value in values]
     rewritten = b"".join(b"Cookie: " + value + b"\r\n" for value in kept if value and b"cookie" not in nominated)
@@ -160,13 +158,13 @@ def to_client(fields: Fields, nominated: frozenset[bytes], *, own: bool, shape: 
 def _to_client(fields: Fields, nominated: frozenset[bytes], own: bool) -> bytes:
     names = fields.names
     if own:
-        return fields.cut(_kept(_downwards, names, _among(names, nominated)))
+        return fields.cut(names.select(_downwards, _among(names, nominated)))
     but = _among(names, nominated) | TAKES_OVER_ORIGIN if nominated else TAKES_OVER_ORIGIN
-    lines = fields.cut(_kept(_downwards, names, but))
+    lines = fields.cut(names.select(_downwards, but))
     if b"set-cookie" not in names.places or b"set-cookie" in nominated:
         return lines
     values = fields.values(b"set-cookie")
-    if not any(_MARK_OF_OURS in value.lower() for value in values):
+    if all(value.lower().find(_MARK_OF_OURS) < 0 for value in values):
         return lines
     kept = [b"Set-Cookie: " + value + b"\r\n" for value in values if not _mentions_ours(value)]
     return fields.cut(_downwards(names, but | {b"set-cookie"})) + b"".join(kept)
@@ -186,16 +184,6 @@ def _downwards(names: Names, but: frozenset[bytes]) -> Selection:
 def _among(names: Names, nominated: frozenset[bytes]) -> frozenset[bytes]:
     """Those nominated that are there. Of the others any number can be sent, which is nothing to remember."""
     return nominated & names.known
-
-
-@lru_cache(maxsize=512)
-def _remembered(select: Select, names: Names, but: frozenset[bytes]) -> Selection:
-    return select(names, but)
-
-
-def _kept(select: Select, names: Names, but: frozenset[bytes]) -> Selection:
-    """What `select` says of these names: worked out once where they are interned."""
-    return _remembered(select, names, but) if names.interned else select(names, but)
 
 
 def _deceives(name: bytes) -> bool:

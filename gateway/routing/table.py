@@ -66,7 +66,11 @@ class Route:
 
     def scopes_for(self, method: str) -> frozenset[str]:
         """All the scopes that a call with `method` must carry; HEAD asks for what GET does, `post` what POST does."""
-        table, method = self.scopes, method.upper()
+        table = self.scopes
+        found = table.get(method)
+        if found:
+            return found
+        method = method.upper()
         if method not in table and method == "HEAD":
             method = "GET"
         return table.get(method) or (frozenset() if method in table else table.get("*", frozenset()))

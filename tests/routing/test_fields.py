@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.http1 import RequestHead, RequestReader, ResponseHead, ResponseReader
+from gateway.http1 import fields as kept
 from gateway.routing.fields import to_client, to_upstream
 from tests.counts import scaled
 
@@ -56,6 +57,7 @@ def forget() -> None:
     """Be as one that has just begun."""
     for cache in CACHES:
         cache.cache_clear()
+    kept._known.clear()
 
 
 def test_what_is_remembered_can_be_forgotten() -> None:
