@@ -17,6 +17,7 @@ Selection = tuple[tuple[int, int], ...]
 """Some lines of a section: runs of them, each from the first to the one behind the last."""
 
 _SPACE: Final = b" \t"
+_ONE_SPACE: Final = 0x20
 _KEPT: Final = 256  # sequences of names; clients and upstreams send few
 _LONGEST: Final = 2048  # bytes of a sequence that is kept: strangers cannot fill the memory with them
 _SELECTIONS: Final = 16  # of one sequence
@@ -97,17 +98,17 @@ class Fields:
         self._begins: Final = begins  # of each line, and behind them the end of the last one
         self.names: Final = names
 
-    @classmethod
-    def at(cls, data: bytes, start: int) -> Optional["Fields"]:
+    @staticmethod
+    def at(data: bytes, start: int) -> Optional["Fields"]:
         """The lines that stand there with the empty line behind them; None where they are not plain or not right."""
         found = field_lines(data, start)
         if found is None:
             return None
         names = _names(found[0])
-        return None if names is None else cls(data[: found[1][-1]], found[1], names)
+        return None if names is None else Fields(data[: found[1][-1]], found[1], names)
 
-    @classmethod
-    def of(cls, lines: bytes) -> "Fields":
+    @staticmethod
+    def of(lines: bytes) -> "Fields":
         """Those of whole lines, each with its CRLF, that were proven."""
         begins, names, at = [0], list[bytes](), 0
         while at < len(lines):
@@ -117,7 +118,7 @@ class Fields:
         known = _names(b"".join(names))
         if known is None:
             raise ValueError("these are no field lines")
-        return cls(lines, begins, known)
+        return Fields(lines, begins, known)
 
     @property
     def end(self) -> int:
@@ -158,8 +159,12 @@ class Fields:
     def _value(self, at: int, size: int) -> bytes:
         """The value of a line, whose name is so long."""
         begin, end = self._begins[at] + size + 1, self._begins[at + 1] - 2
-        value = self._data[begin:end]
-        return value.strip(_SPACE)
+        data = self._data
+        if begin < end and data[begin] == _ONE_SPACE:  # as nearly everybody sends it
+            begin += 1
+        if begin < end and (data[begin] in _SPACE or data[end - 1] in _SPACE):
+            return data[begin:end].strip(_SPACE)
+        return data[begin:end]
 
     @property
     def raw(self) -> bytes:

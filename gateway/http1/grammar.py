@@ -44,7 +44,6 @@ CHUNK_LINE: Final = re.compile(
     + _QUOTED
     + rb"))?)*)\r\n"
 )
-CONTENT_LENGTH: Final = re.compile(rb"[0-9]{1,18}")  # RFC 9110, section 8.6, bounded
 
 # RFC 9112, section 3.2 and RFC 3986, section 3.2.2: host [ ":" port ]
 HOST: Final = re.compile(
@@ -64,6 +63,11 @@ class Malformed(GatewayError):
 
     def __str__(self) -> str:
         return f"{self.status}: {self.description}"
+
+
+def is_length(value: bytes) -> bool:
+    """Whether this is a Content-Length: 1*DIGIT, bounded (RFC 9110, section 8.6)."""
+    return len(value) <= 18 and value.isdigit()
 
 
 def nominated(values: Iterable[bytes]) -> frozenset[bytes]:

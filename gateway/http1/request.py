@@ -22,11 +22,11 @@ from gateway.http1.body import EMPTY_BODY, ChunkedBody, End, LengthBody
 from gateway.http1.buffer import HeadLines
 from gateway.http1.fields import FRAMING, Fields, Heard
 from gateway.http1.grammar import (
-    CONTENT_LENGTH,
     HOST,
     PROTOCOL,
     REQUEST_LINE,
     Malformed,
+    is_length,
     list_members,
     nominated,
 )
@@ -264,7 +264,7 @@ def _check_lengths(values: tuple[bytes, ...]) -> None:
     """RFC 9112, section 6.3."""
     if len(values) > 1:
         raise Malformed(400, "Content-Length is repeated.")
-    if CONTENT_LENGTH.fullmatch(values[0]) is None:
+    if not is_length(values[0]):
         raise Malformed(400, "Content-Length is malformed.")
 
 

@@ -20,18 +20,19 @@ speaks of a body.
 """
 
 import re
+from functools import lru_cache
 from typing import Final, final
 
 from gateway.http1.body import Body, ChunkedBody, End, LengthBody, UntilCloseBody
 from gateway.http1.buffer import HeadLines
 from gateway.http1.fields import Fields, Heard
 from gateway.http1.grammar import (
-    CONTENT_LENGTH,
     INTERIM_LIMIT,
     LINE_LIMIT,
     STATUS_LINE,
     VALUE,
     Malformed,
+    is_length,
     list_members,
     nominated,
 )
@@ -39,6 +40,7 @@ from gateway.http1.reader import MessageReader
 
 _NONE: Final = frozenset[bytes]()
 _PLAIN_STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) ([1-5]\d\d)(?: (" + VALUE + rb"+))?\r\n")
+_USUAL_LINE: Final = 64  # bytes of a status line that is remembered
 _HEARD: Final = frozenset((b"connection", b"content-length", b"transfer-encoding", b"upgrade"))
 
 
@@ -185,15 +187,16 @@ class ResponseReader(MessageReader):
 
     def _plain_head(self, data: bytes) -> tuple[ResponseHead, int] | None:
         """As in a request: what skips work and decides nothing."""
-        line = _PLAIN_STATUS_LINE.match(data, 0, LINE_LIMIT)
-        fields = None if line is None else Fields.at(data, line.end())
+        end = data.find(b"\n", 0, LINE_LIMIT) + 1
+        line = _status_line(data[:end]) if end <= _USUAL_LINE else _plain_status_line(data[:end])
+        fields = None if line is None else Fields.at(data, end)
         if line is None or fields is None:
             return None
-        minor, status, reason = line.groups()
+        minor, status, reason = line
         heard = {name: fields.values(name) for name in fields.names.framing}
         try:
             _check(heard, minor)
-            return self._head(minor, int(status), reason or b"", fields, heard), fields.end + 2
+            return self._head(minor, status, reason, fields, heard), fields.end + 2
         except Malformed:
             return None
 
@@ -226,6 +229,15 @@ class ResponseReader(MessageReader):
         return chunked or (self._method == b"HEAD" and status not in (204, 304))
 
 
+def _plain_status_line(line: bytes) -> tuple[bytes, int, bytes] | None:
+    """The minor version, the status and the reason; None where the line is not plain, or not right."""
+    found = _PLAIN_STATUS_LINE.fullmatch(line)
+    return None if found is None else (found[1], int(found[2]), found[3] or b"")
+
+
+_status_line: Final = lru_cache(maxsize=128)(_plain_status_line)  # upstreams send few
+
+
 class _Judge:
     """Hears a head's lines in their order, as they come or all at once, and refuses with the first that is wrong."""
 
@@ -252,7 +264,7 @@ def _check(heard: Heard, minor: bytes) -> None:
     lengths, codings = heard.get(b"content-length", ()), heard.get(b"transfer-encoding", ())
     if codings and (lengths or minor == b"0" or [coding.lower() for coding in codings] != [b"chunked"]):
         raise Malformed(400, "The framing of the response is ambiguous.")
-    if lengths and (len(lengths) > 1 or CONTENT_LENGTH.fullmatch(lengths[0]) is None):
+    if lengths and (len(lengths) > 1 or not is_length(lengths[0])):
         raise Malformed(400, "The Content-Length of the response is malformed.")
 
 

@@ -404,8 +404,9 @@ class Exchange:
             upstream.reader.receive(data)
             self._read(upstream)
             return
-        self._relaying().whole(*whole)
-        self._answered(whole[0])
+        head, body = whole
+        self._relaying().whole(head, body)
+        self._answered(head)
 
     def _relaying(self) -> Relay:
         if self._relay is None:

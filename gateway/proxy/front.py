@@ -107,7 +107,8 @@ class Front(Outlet):
         if self.exchange is None and self.writable and (whole := self.reader.whole(data)) is not None:
             self._hungry = False
             self._deadline = inf
-            self._begin(*whole)
+            head, body = whole
+            self._begin(head, body)
             return
         self.reader.receive(data)
         self.advance()

@@ -67,9 +67,8 @@ class Route:
     def scopes_for(self, method: str) -> frozenset[str]:
         """All the scopes that a call with `method` must carry; HEAD asks for what GET does, `post` what POST does."""
         table = self.scopes
-        found = table.get(method)
-        if found:
-            return found
+        if len(table) == 1 and (for_all := table.get("*")) is not None:
+            return for_all
         method = method.upper()
         if method not in table and method == "HEAD":
             method = "GET"
