@@ -60,7 +60,7 @@ class OwnAnswer:
             lines += b"Location: %b%b\r\n" % (self._location, _NO_URI.sub(_escaped, target))
         body = b"" if method == b"HEAD" else self._body
         stated = None if self.status in _BODILESS else len(self._body)
-        head = ResponseHead(self.status, b"", 1, Fields(lines), len(body), stated, False, True, _NONE)
+        head = ResponseHead(self.status, b"", 1, Fields.of(lines), len(body), stated, False, True, _NONE)
         return head, body
 
     def told(self, target: bytes) -> str:

@@ -108,7 +108,8 @@ def _token(request: web.Request) -> str | None:
         scheme, rest = authorization.split(fields[0].encode("utf-8", "surrogateescape"))
         if len(fields) > 1 or scheme != "bearer":
             raise _refused_token("more than one credential, or another scheme")
-        return bearer.parse(rest)
+        bearer.check(rest)
+        return rest.decode("ascii")
     except MalformedCredential as exc:
         raise _refused_token(str(exc)) from exc
 
