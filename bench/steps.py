@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import cycle
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Final, cast
 
 import structlog
@@ -65,6 +66,10 @@ class _Wire:
 
 class _Nobody:
     """A store that is never asked: every token is in the cache."""
+
+    access_tokens: Final = SimpleNamespace(replicas=None)
+    nonces: Final = None
+    further_nonces: Final = ()
 
     def __getattr__(self, name: str) -> Any:
         raise AssertionError(f"the store was asked for {name}")
