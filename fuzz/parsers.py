@@ -31,6 +31,7 @@ from gateway.oauth import (
     device,
     forms,
     jwk,
+    jws,
     redirect_uris,
     registration,
 )
@@ -168,7 +169,7 @@ def assertion_checked(data: bytes) -> None:
         found = client_assertion.parse(data.decode("utf-8", "surrogateescape"))
     except OAuthError:
         return
-    assert found.header["alg"] in jwk.ALGORITHMS, data
+    assert found.header["alg"] in jws.ALGORITHMS, data
     assert found.client_id, data
     assert data.startswith(found.signed + b"."), data
 

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import tomli
 
-from gateway.config import barred, database_url, tls
+from gateway.config import barred, database_url
 from gateway.config.faults import ConfigError, Draft, Fault, RouteNames, validated
 from gateway.config.key_file import KeyFile
 from gateway.config.rules import conflicts, warnings
@@ -164,6 +164,10 @@ class _Found:
         return found
 
     def _listener_tls(self, shown: Sequence[Certificate]) -> None:
+        if not shown:
+            return
+        from gateway.config import certificates
+
         made: list[Certified] = []
         for index, one in enumerate(shown):
             at = f"server.tls[{index}]"
@@ -172,13 +176,14 @@ class _Found:
                 continue
             certificate, key = self.base / one.certificate, one.key.path(self.base)
             faults = [
-                Fault(f"{at}.{name}", said) for name, said in tls.pair_faults(certificate, key, datetime.now(UTC))
+                Fault(f"{at}.{name}", said)
+                for name, said in certificates.pair_faults(certificate, key, datetime.now(UTC))
             ]
             if (open_to := _open_to_others(key)) is not None:
                 faults.append(Fault(f"{at}.key", open_to))
             if not faults:
                 try:
-                    made.append(tls.certified(certificate, key))
+                    made.append(certificates.certified(certificate, key))
                 except OperatorError as exc:
                     faults.append(Fault(f"{at}.certificate", str(exc)))
             self.faults += faults
@@ -261,14 +266,16 @@ class _Found:
 
 def _upstream_tls(at: str, secured: UpstreamTLS) -> Iterator[Fault]:
     """What is wrong with the files of a route's `upstream_tls`."""
+    from gateway.config import certificates
+
     if secured.ca:
         try:
-            tls.certificates(Path(secured.ca))
+            certificates.certificates(Path(secured.ca))
         except OperatorError as exc:
             yield Fault(f"{at}.ca", str(exc))
     if secured.certificate and secured.key:
         key = Path(secured.key)
-        for name, message in tls.pair_faults(Path(secured.certificate), key, datetime.now(UTC)):
+        for name, message in certificates.pair_faults(Path(secured.certificate), key, datetime.now(UTC)):
             yield Fault(f"{at}.{name}", message)
         if (open_to := _open_to_others(key)) is not None:
             yield Fault(f"{at}.key", open_to)

@@ -52,6 +52,8 @@ _USER_NAME = re.compile(r"(?:[A-Za-z_][A-Za-z0-9_.-]{0,31}\$?)?")
 _TARGET = re.compile(r"(https?://[^/?#]+)?(/[^?#]*)?")
 _WHERE_TO: Final = 'must be where to: "https://HOST[:PORT][/PATH]", or "/PATH" at the same host, without a query'
 TRUSTED_SOCKET: Final = "unix:"
+_LISTEN_OR_SOCKET = f"{LISTEN.pattern}|unix:/.+"
+_ORIGIN_OR_SOCKET = rf"{ORIGIN.pattern}|http\+unix:///.+"
 _SOCKET_MODE = re.compile(r"0?[0-7]{3}")
 _CORS_ORIGIN = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(\[[^\[\]]*\]|[^:/?#@\[\]]+)(?::([0-9]{1,5}))?")
 _PORTS: Final = {"http": 80, "https": 443}
@@ -367,18 +369,18 @@ class Written:
 
     read: Callable[[object], object]
     kind: str
-    pattern: re.Pattern[str] | None = None
+    pattern: str | None = None
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return no_info_before_validator_function(self.read, handler(source))
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        checked = {"minLength": 1} if self.pattern is None else {"pattern": f"^(?:{self.pattern.pattern})$"}
+        checked = {"minLength": 1} if self.pattern is None else {"pattern": f"^(?:{self.pattern})$"}
         return {"type": "string", "title": self.kind, **checked}
 
 
 def _lifetime(least: str, most: str) -> Written:
-    return Written(_duration(least, most), f'duration, "{least}" to "{most}"', _DURATION)
+    return Written(_duration(least, most), f'duration, "{least}" to "{most}"', _DURATION.pattern)
 
 
 Duration = Annotated[float, _lifetime("1s", "3650d")]
@@ -388,33 +390,31 @@ Skew = Annotated[float, _lifetime("1s", "10m")]
 Grace = Annotated[float, _lifetime("0s", "60s")]
 PreflightAge = Annotated[float, _lifetime("0s", "1d")]
 Staleness = Annotated[float, _lifetime("0s", "1d")]
-Size = Annotated[int, Written(_size, "size", _SIZE)]
-ListenAddress = Annotated[str, Written(_listen, "HOST:PORT", LISTEN)]
-PublicAddress = Annotated[
-    str, Written(_public_address, "HOST:PORT or unix:/PATH", re.compile(f"{LISTEN.pattern}|unix:/.+"))
-]
-SocketMode = Annotated[str, Written(_socket_mode, "mode", _SOCKET_MODE)]
-OriginURL = Annotated[str, Written(_origin, "http[s]://HOST[:PORT]", ORIGIN)]
+Size = Annotated[int, Written(_size, "size", _SIZE.pattern)]
+ListenAddress = Annotated[str, Written(_listen, "HOST:PORT", LISTEN.pattern)]
+PublicAddress = Annotated[str, Written(_public_address, "HOST:PORT or unix:/PATH", _LISTEN_OR_SOCKET)]
+SocketMode = Annotated[str, Written(_socket_mode, "mode", _SOCKET_MODE.pattern)]
+OriginURL = Annotated[str, Written(_origin, "http[s]://HOST[:PORT]", ORIGIN.pattern)]
 UpstreamURL = Annotated[
     str,
-    Written(_upstream, "http[s]://HOST[:PORT] or http+unix:///PATH", re.compile(f"{ORIGIN.pattern}|http\\+unix:///.+")),
+    Written(_upstream, "http[s]://HOST[:PORT] or http+unix:///PATH", _ORIGIN_OR_SOCKET),
 ]
 HostName = Annotated[str, Written(_host_name, "host name")]
-Authority = Annotated[str, Written(_authority, "HOST[:PORT]", _AUTHORITY)]
+Authority = Annotated[str, Written(_authority, "HOST[:PORT]", _AUTHORITY.pattern)]
 TrustedNetwork = Annotated[Network, Written(_network, "address or network")]
 TrustedProxy = Annotated[Network | Literal["unix:"], Written(_trusted_proxy, 'address, network or "unix:"')]
-URLPath = Annotated[str, Written(_path, "path", _PATH)]
-RedirectTarget = Annotated[str, Written(_redirect_target, "URL or path", _TARGET)]
-FieldName = Annotated[str, Written(_field_name, "header field", _FIELD_NAME)]
+URLPath = Annotated[str, Written(_path, "path", _PATH.pattern)]
+RedirectTarget = Annotated[str, Written(_redirect_target, "URL or path", _TARGET.pattern)]
+FieldName = Annotated[str, Written(_field_name, "header field", _FIELD_NAME.pattern)]
 FieldTemplate = Annotated[str, Written(_template, "value")]
 FieldNameOrStar = Annotated[str, Written(_field_name_or_star, 'header field or "*"')]
 CorsOrigin = Annotated[str, Written(_cors_origin, 'origin or "*"')]
-FieldValue = Annotated[str, Written(_field_value, "value", _FIELD_VALUE)]
+FieldValue = Annotated[str, Written(_field_value, "value", _FIELD_VALUE.pattern)]
 BodyText = Annotated[str, Written(_body, "text of up to 64 KiB")]
-Method = Annotated[str, Written(_method, "method in upper case", _METHOD)]
-MethodOrStar = Annotated[str, Written(_method_or_star, 'method or "*"', _METHOD)]
-RouteName = Annotated[str, Written(_route_name, 'up to 64 letters, digits, ".", "_" and "-"', _ROUTE_NAME)]
-ScopeName = Annotated[str, Written(_scope_name, "scope", _SCOPE_NAME)]
+Method = Annotated[str, Written(_method, "method in upper case", _METHOD.pattern)]
+MethodOrStar = Annotated[str, Written(_method_or_star, 'method or "*"', _METHOD.pattern)]
+RouteName = Annotated[str, Written(_route_name, 'up to 64 letters, digits, ".", "_" and "-"', _ROUTE_NAME.pattern)]
+ScopeName = Annotated[str, Written(_scope_name, "scope", _SCOPE_NAME.pattern)]
 Scheme = Annotated[AuthScheme, BeforeValidator(_auth_scheme)]
 Name = Annotated[str, Written(_words(100), "text of up to 100 characters")]
 Description = Annotated[str, Written(_words(200), "text of up to 200 characters")]
@@ -422,9 +422,9 @@ HelpText = Annotated[str, Written(_words(500, lines=True), "text of up to 500 ch
 FileName = Annotated[str, Written(_file_name, "file name")]
 OptionalFileName = Annotated[str, Written(_optional_file, "file name")]
 LogFile = Annotated[str, Written(_log_file, '"-", a file name, or "syslog:"')]
-EnvironmentName = Annotated[str, Written(_environment_name, "name of an environment variable", _ENVIRONMENT_NAME)]
-UserName = Annotated[str, Written(_user_name, "system user", _USER_NAME)]
-Colour = Annotated[str, Written(_colour, "colour", _COLOUR)]
+EnvironmentName = Annotated[str, Written(_environment_name, "name of an environment variable", _ENVIRONMENT_NAME.pattern)]
+UserName = Annotated[str, Written(_user_name, "system user", _USER_NAME.pattern)]
+Colour = Annotated[str, Written(_colour, "colour", _COLOUR.pattern)]
 
 
 # -- how keys are declared -----------------------------------------------------------------------------------

@@ -7,12 +7,12 @@ import re
 from typing import Final
 
 from gateway.credentials.authorization import MalformedCredential
-from gateway.http1.scan import consists_of
+from gateway.http1.scan import ALPHANUMERIC, consists_of, table
 
 MAXIMUM: Final = 4096  # characters; a signed token of another issuer is long, but not without end
 
 _B64TOKEN = re.compile(rb"[A-Za-z0-9\-._~+/]+=*")
-_USUAL: Final = bytes(re.fullmatch(rb"[A-Za-z0-9\-._~+/]", bytes((byte,))) is not None for byte in range(256))
+_USUAL: Final = table(ALPHANUMERIC + b"-._~+/")
 
 
 def check(rest: bytes) -> None:

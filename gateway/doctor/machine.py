@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from gateway.config import Settings
-from gateway.config.tls import certificates, names_of
+from gateway.config.certificates import certificates, names_of
 from gateway.doctor.asking import NoAnswer, ask, unverified_context
 from gateway.doctor.finding import FAULT, WARNING, Finding
 from gateway.errors import OperatorError

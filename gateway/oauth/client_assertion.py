@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from gateway.errors import OAuthError, invalid_client
-from gateway.oauth import jwk
-from gateway.oauth.jwk import ALGORITHMS
+from gateway.oauth.jws import ALGORITHMS, decoded, json_object
 
 TYPE: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"  # RFC 7523, section 2.2
 MARGIN: Final = 60  # seconds by which the client's clock and ours may differ
@@ -53,8 +52,8 @@ def parse(text: str) -> Assertion:
     if len(parts) != _PARTS:
         raise _refused("no compact JWS")
     try:
-        header, claims, signature = (jwk.decoded(part) for part in parts)
-        found = Assertion(jwk.json_object(header), jwk.json_object(claims), ".".join(parts[:2]).encode(), signature)
+        header, claims, signature = (decoded(part) for part in parts)
+        found = Assertion(json_object(header), json_object(claims), ".".join(parts[:2]).encode(), signature)
     except ValueError as exc:
         raise _refused(f"malformed: {exc}") from exc
     if found.header.get("alg") not in ALGORITHMS:
@@ -74,6 +73,8 @@ def verify(assertion: Assertion, client_id: str, jwks: str, audience: Collection
     Raises OAuthError (invalid_client) where RFC 7523, section 3, has it refused, and beyond that where `exp` lies
     further ahead than an hour, or there is no `jti`.
     """
+    from gateway.oauth import jwk
+
     once = _checked(assertion.claims, client_id, audience, now)
     algorithm, kid = str(assertion.header["alg"]), assertion.header.get("kid")
     keys = [key for key in jwk.keys_of(jwks) if kid is None or key.kid is None or key.kid == kid]

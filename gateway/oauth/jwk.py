@@ -10,25 +10,22 @@ Which algorithms a key serves follows from its type and never from a message alo
 taken for an HMAC secret, and there is no `none` (RFC 8725, sections 2.1 and 3.1).
 """
 
-import base64
-import binascii
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final, cast
+from typing import Final
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
-ALGORITHMS: Final = ("RS256", "PS256", "ES256", "EdDSA")
+from gateway.oauth.jws import ALGORITHMS, decoded, json_object
+
 LARGEST_SET: Final = 64 * 1024  # bytes of a JWK Set
 _MOST_KEYS: Final = 10
 _LONGEST_ID: Final = 255
-_BASE64URL: Final = re.compile(r"[A-Za-z0-9_-]*")
 _MEMBERS: Final = {  # public ones (RFC 7518, sections 6.2.1 and 6.3.1; RFC 8037, section 2), by key type
     "RSA": ("n", "e"),
     "EC": ("crv", "x", "y"),
@@ -70,40 +67,6 @@ class Key:
         except InvalidSignature:
             return False
         return True
-
-
-def decoded(text: str) -> bytes:
-    """The bytes of base64url without padding (RFC 7515, section 2). Raises ValueError for another spelling of them."""
-    if _BASE64URL.fullmatch(text) is None or len(text) % 4 == 1:
-        raise ValueError("not base64url")
-    try:
-        found = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
-    except binascii.Error as exc:
-        raise ValueError("not base64url") from exc
-    if base64.urlsafe_b64encode(found).decode().rstrip("=") != text:
-        raise ValueError("not base64url in its only form")
-    return found
-
-
-def json_object(text: bytes) -> dict[str, object]:
-    """A JSON object each of whose members is there once. Raises ValueError."""
-
-    def once(pairs: list[tuple[str, object]]) -> dict[str, object]:
-        members = dict(pairs)
-        if len(members) != len(pairs):
-            raise ValueError("a member is there twice")
-        return members
-
-    def never(constant: str) -> object:
-        raise ValueError(f"{constant} is no JSON")
-
-    try:
-        found = json.loads(text.decode("utf-8"), object_pairs_hook=once, parse_constant=never)
-    except RecursionError as exc:
-        raise ValueError("nested too deep") from exc
-    if not isinstance(found, dict):
-        raise ValueError("no JSON object")  # noqa: TRY004  # what a stranger sent is of the wrong value
-    return cast("dict[str, object]", found)
 
 
 def parse_set(text: bytes) -> dict[str, object]:

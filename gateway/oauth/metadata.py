@@ -6,7 +6,7 @@ They announce what is built, nothing else.
 from collections.abc import Collection, Iterable
 
 from gateway.model import GRANT_TYPES, GrantType
-from gateway.oauth.jwk import ALGORITHMS
+from gateway.oauth.jws import ALGORITHMS
 
 Document = dict[str, object]
 

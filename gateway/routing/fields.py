@@ -111,7 +111,7 @@ _NO_TRAILER: Final = (
 
 _OWN_COOKIES: Final = frozenset(name.encode() for name in OWN_COOKIES)
 _MARK_OF_OURS: Final = COOKIE_MARK.encode()  # where it is not mentioned, there is none of them
-_mentions_ours: Final = cookies.mentioning(_OWN_COOKIES)
+mentions_ours: Final = cookies.mentioning(_OWN_COOKIES)
 
 
 @final
@@ -166,7 +166,7 @@ def _to_client(fields: Fields, nominated: frozenset[bytes], own: bool) -> bytes:
     values = fields.values(b"set-cookie")
     if all(value.lower().find(_MARK_OF_OURS) < 0 for value in values):
         return lines
-    kept = [b"Set-Cookie: " + value + b"\r\n" for value in values if not _mentions_ours(value)]
+    kept = [b"Set-Cookie: " + value + b"\r\n" for value in values if not mentions_ours(value)]
     return fields.cut(_downwards(names, but | {b"set-cookie"})) + b"".join(kept)
 
 

@@ -12,9 +12,15 @@ import re
 from collections.abc import Mapping
 from typing import Final, final
 
-from gateway.model import OWN_COOKIES
-from gateway.routing import cookies
-from gateway.routing.fields import DECEIVING, DECEIVING_PREFIX, HOP_BY_HOP, IDENTITY, TAKES_OVER_ORIGIN, Shape
+from gateway.routing.fields import (
+    DECEIVING,
+    DECEIVING_PREFIX,
+    HOP_BY_HOP,
+    IDENTITY,
+    TAKES_OVER_ORIGIN,
+    Shape,
+    mentions_ours,
+)
 
 OF_CALLER: Final = ("subject", "username", "email", "client_id", "scope")  # unknown on public routes
 NAMED: Final = (*OF_CALLER, "request_id", "address")
@@ -29,7 +35,6 @@ _BY_CALLER: Final = {
     **dict.fromkeys(_OF_ADDRESS, ("{address}",)),
     **dict.fromkeys(_OF_USER, ("{username}", "{subject}", "{email}")),
 }
-_mentions_ours: Final = cookies.mentioning(frozenset(name.encode() for name in OWN_COOKIES))
 
 _PARTS: Final = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 _CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
@@ -44,7 +49,7 @@ def barred_from_answers(name: str, value: str) -> str:
         return "is the gateway's own, by which calls are found in its log"
     if lower in TAKES_OVER_ORIGIN:
         return "reaches into the sign-in pages where they share the host, so no answer has it"
-    if lower == b"set-cookie" and _mentions_ours(value.encode()):
+    if lower == b"set-cookie" and mentions_ours(value.encode()):
         return "names a cookie of the gateway's own"
     return ""
 
@@ -67,7 +72,7 @@ def barred_from_requests(name: str, value: str | None) -> str:
         return "" if value in wanted else f"says who calls, so its value must be {said}"
     if lower in IDENTITY or lower in DECEIVING or lower.startswith(DECEIVING_PREFIX):
         return "is the gateway's own to say, or would let the upstream see another call than the one that was judged"
-    if lower == b"cookie" and value is not None and _mentions_ours(value.encode()):
+    if lower == b"cookie" and value is not None and mentions_ours(value.encode()):
         return "names a cookie of the gateway's own"
     return ""
 

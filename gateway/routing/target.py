@@ -13,7 +13,7 @@ from urllib.parse import unquote_to_bytes
 from mypy_extensions import i64
 
 from gateway.errors import GatewayError
-from gateway.http1.scan import COMPILED, consists_of
+from gateway.http1.scan import ALPHANUMERIC, COMPILED, consists_of, table
 
 # Controls, space, DEL and "#" never stand in a target; other bytes that browsers send raw may.
 _TARGET = re.compile(rb"[\x21\x22\x24-\x7e\x80-\xff]+")
@@ -35,10 +35,8 @@ _PLAIN = re.compile(
 _SLASH: Final = 0x2F
 _DOT: Final = 0x2E
 _QUESTION_MARK: Final = 0x3F
-_PLAIN_BYTES: Final = bytes(
-    re.fullmatch(rb"[A-Za-z0-9._~!$&'()*+,=:@-]", bytes((byte,))) is not None for byte in range(256)
-)
-_QUERY_BYTES: Final = bytes(_TARGET.fullmatch(bytes((byte,))) is not None for byte in range(256))
+_PLAIN_BYTES: Final = table(ALPHANUMERIC + b"._~!$&'()*+,=:@-")
+_QUERY_BYTES: Final = table(bytes(range(0x21, 0x7F)).replace(b"#", b"") + bytes(range(0x80, 0x100)))
 _SLASHES: Final = re.compile(rb"//|%2[fF]")
 _PARAMETERS: Final = re.compile(rb";[^/]*")
 _QUERY_OR_FRAGMENT: Final = re.compile(rb"[?#].*", re.DOTALL)  # of a path that was decoded and is read once more

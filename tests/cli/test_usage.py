@@ -16,7 +16,10 @@ EVERY = (
     "demo, serve, reload, explain, routes, doctor, check-config, key, migrate, backup, restore, client, registration, "
     "user, scope, token, grant, session, events, report, mac, signature"
 )
-GRANTS = "'authorization_code', 'refresh_token', 'client_credentials'"
+GRANTS = (
+    "'authorization_code', 'refresh_token', 'client_credentials', 'device_code', 'implicit', 'password', "
+    "'urn:ietf:params:oauth:grant-type:device_code'"
+)
 CREATE = ("client", "create", "--name", "An app")
 SIGN = ("mac", "sign", "--id", "t", "--url", "http://a.example/")
 SIGNATURE = ("signature", "sign", "--keyid", "t", "--url", "http://a.example/", "--key", "k")
@@ -68,7 +71,7 @@ WRONG: list[tuple[Sequence[str], str]] = [
     (("serve", "--config"), "--config: requires an argument; see 'gateway serve --help'"),
     ((*CREATE, "--public=1"), "--public: does not take a value; see 'gateway client create --help'"),
     # values
-    ((*CREATE, "--grant-type", "implicit"), f"--grant-type: 'implicit' is not one of {GRANTS}; see "),
+    ((*CREATE, "--grant-type", "magic"), f"--grant-type: 'magic' is not one of {GRANTS}; see "),
     ((*CREATE, "--token-type", "jwt"), "--token-type: 'jwt' is not one of 'bearer', 'mac'; see "),
     ((*CREATE, "--mac-algorithm", "md5"), "--mac-algorithm: 'md5' is not one of 'hmac-sha-256', 'hmac-sha-1'; see "),
     ((*CREATE, "--mac-draft", "04"), "--mac-draft: '04': drafts 03 to 05 are not accepted, "),

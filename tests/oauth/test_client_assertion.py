@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import OAuthError
-from gateway.oauth import client_assertion, jwk
+from gateway.oauth import client_assertion, jws
 from gateway.oauth.client_assertion import Once
 from tests.oauth.signing import Signer, encoded, signer
 
@@ -30,7 +30,7 @@ def changed(**changes: Any) -> dict[str, Any]:
     return {name: value for name, value in (CLAIMS | changes).items() if value is not None}
 
 
-@pytest.mark.parametrize("algorithm", jwk.ALGORITHMS)
+@pytest.mark.parametrize("algorithm", jws.ALGORITHMS)
 @pytest.mark.parametrize("aud", [ISSUER, TOKEN, [ISSUER], ["https://other.example", TOKEN]])
 def test_an_assertion_of_the_clients_own_is_heard(algorithm: str, aud: Any) -> None:
     """RFC 7523, section 3: by the issuer or the token endpoint's URL as `aud`."""
@@ -124,7 +124,7 @@ def test_a_public_key_is_never_an_hmac_secret() -> None:
     one = signer("RS256")
     header = encoded(b'{"alg": "HS256"}')
     text = f"{header}.{encoded(json.dumps(CLAIMS).encode())}"
-    for secret in (one.jwks.encode(), one.jwk["n"].encode(), jwk.decoded(one.jwk["n"])):
+    for secret in (one.jwks.encode(), one.jwk["n"].encode(), jws.decoded(one.jwk["n"])):
         forged = f"{text}.{encoded(hmac.digest(secret, text.encode(), 'sha256'))}"
         with pytest.raises(OAuthError):
             proven(forged, one.jwks)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from gateway.config import ConfigError, parse
-from gateway.config.tls import certified
+from gateway.config.certificates import certified
 from gateway.proxy import Limits
 from gateway.proxy.certificates import Certificates
 from gateway.proxy.introduced import Introductions

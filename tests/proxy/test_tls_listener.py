@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from cryptography import x509
 
-from gateway.config.tls import certified
+from gateway.config.certificates import certified
 from gateway.proxy import Limits
 from gateway.proxy.certificates import Certificates
 from gateway.store import Store

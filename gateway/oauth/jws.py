@@ -1,0 +1,45 @@
+"""The form of what is signed by JSON Web Signature (RFC 7515): its parts and their members, and nothing of keys."""
+
+import base64
+import binascii
+import json
+import re
+from typing import Final, cast
+
+ALGORITHMS: Final = ("RS256", "PS256", "ES256", "EdDSA")
+"""Those by which clients may sign; their keys are in `oauth.jwk`, which brings cryptography along."""
+_BASE64URL: Final = re.compile(r"[A-Za-z0-9_-]*")
+
+
+def decoded(text: str) -> bytes:
+    """The bytes of base64url without padding (RFC 7515, section 2). Raises ValueError for another spelling of them."""
+    if _BASE64URL.fullmatch(text) is None or len(text) % 4 == 1:
+        raise ValueError("not base64url")
+    try:
+        found = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    except binascii.Error as exc:
+        raise ValueError("not base64url") from exc
+    if base64.urlsafe_b64encode(found).decode().rstrip("=") != text:
+        raise ValueError("not base64url in its only form")
+    return found
+
+
+def json_object(text: bytes) -> dict[str, object]:
+    """A JSON object each of whose members is there once. Raises ValueError."""
+
+    def once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        members = dict(pairs)
+        if len(members) != len(pairs):
+            raise ValueError("a member is there twice")
+        return members
+
+    def never(constant: str) -> object:
+        raise ValueError(f"{constant} is no JSON")
+
+    try:
+        found = json.loads(text.decode("utf-8"), object_pairs_hook=once, parse_constant=never)
+    except RecursionError as exc:
+        raise ValueError("nested too deep") from exc
+    if not isinstance(found, dict):
+        raise ValueError("no JSON object")  # noqa: TRY004  # what a stranger sent is of the wrong value
+    return cast("dict[str, object]", found)
