@@ -422,7 +422,9 @@ HelpText = Annotated[str, Written(_words(500, lines=True), "text of up to 500 ch
 FileName = Annotated[str, Written(_file_name, "file name")]
 OptionalFileName = Annotated[str, Written(_optional_file, "file name")]
 LogFile = Annotated[str, Written(_log_file, '"-", a file name, or "syslog:"')]
-EnvironmentName = Annotated[str, Written(_environment_name, "name of an environment variable", _ENVIRONMENT_NAME.pattern)]
+EnvironmentName = Annotated[
+    str, Written(_environment_name, "name of an environment variable", _ENVIRONMENT_NAME.pattern)
+]
 UserName = Annotated[str, Written(_user_name, "system user", _USER_NAME.pattern)]
 Colour = Annotated[str, Written(_colour, "colour", _COLOUR.pattern)]
 

@@ -54,9 +54,6 @@ async def test_certificates_change_without_a_restart(tmp_path: Path, database: s
     async with serving(tmp_path, routes=[ROUTE], dsn=database, server=server) as gateway:
         before = {name: await shown(gateway, authority, name) for name in ("api.test", "other.test")}
         assert len(set(before.values())) == 2
-        kept = await connect(gateway, authority, "api.test")
-        assert (await answered(*kept)).startswith(b"HTTP/1.1 200 OK\r\n")
-
         replaced(first, authority.issue("renewed", "api.test"))
         await until(lambda: "certificates renewed" in gateway.log_text)
 
@@ -79,6 +76,8 @@ async def test_certificates_change_without_a_restart(tmp_path: Path, database: s
         await gateway.replaced(killed)
         assert {await shown(gateway, authority, "api.test") for _ in range(6)} == {renewed}
 
+        kept = await connect(gateway, authority, "api.test")
+        assert (await answered(*kept)).startswith(b"HTTP/1.1 200 OK\r\n")
         replaced(first, authority.issue("mended", "api.test"))
         assert (await reload(gateway.config))[0] == 0
         assert await shown(gateway, authority, "api.test") not in (renewed, before["api.test"])
