@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.counts import LONG
 from tests.serving import ROOT, free_ports
 
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -99,6 +100,7 @@ def test_pasted_lines_end_with_200_from_ones_own_api(empty: Path, tmp_path: Path
             "PIP_NO_DEPS": "1",
             "PIP_NO_BUILD_ISOLATION": "false",
             "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+            "GATEWAY_ENGINE": "compiled" if LONG else "plain",  # which takes minutes, and changes nothing that is told
         },
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
