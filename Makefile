@@ -34,7 +34,7 @@ demo: $(VENV)/.demo
 # The tests start Python a thousand times, and what it loads is compiled once, whatever the environment says. A process
 # of the tests begins with neighbours and takes over others' at the end, so that few make a module's fixtures twice.
 test test-engine test-long: export PYTHONDONTWRITEBYTECODE :=
-PYTEST = $(abspath $(BIN))/pytest -n $(JOBS) --maxprocesses 6 --dist worksteal
+PYTEST = $(abspath $(BIN))/pytest -n $(JOBS) --maxprocesses 6 --dist worksteal --durations 20
 
 test: lint chromium programs
 	$(PYTEST)

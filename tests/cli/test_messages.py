@@ -16,7 +16,7 @@ ROWS: list[tuple[Sequence[str], str, str]] = [
         "'http://evil.example/cb'",
         "use https",
     ),
-    (("client", "update", "{client}", "--grant-type", "password"), "'password'", "'client_credentials'"),
+    (("client", "update", "{client}", "--grant-type", "magic"), "'magic'", "'client_credentials'"),
     (("client", "update", "{client}", "--mac-draft", "05"), "'05'", "use 01 or 00"),
     (("client", "rotate-secret", "{public}"), "is public and has no secret", "PKCE"),
     (("client", "rotate-secret", "{client}", "--overlap", "soon"), "'soon'", '"15m"'),

@@ -21,6 +21,7 @@ async def test_flow_remembers_the_request_to_the_byte(rig: Rig, store: Store) ->
         state=bytes(range(256)),
         prompt=frozenset({"login", "consent"}),
         login_hint="ada\x01\ufffd\U0001f511\\",
+        device=bytes(range(32)),
     )
     assert all(getattr(request, field.name) for field in fields(request)), "a parameter that this test leaves out"
     flow = await store.flows.start(rig.session_id, request)
