@@ -69,7 +69,7 @@ class _Nobody:
 
     access_tokens: Final = SimpleNamespace(replicas=None)
     nonces: Final = None
-    further_nonces: Final = ()
+    further_nonces: Final = list[Any]()
 
     def __getattr__(self, name: str) -> Any:
         raise AssertionError(f"the store was asked for {name}")

@@ -6,7 +6,6 @@ when this is loaded. What they do not take is none the worse for it: it is read 
 """
 
 import re
-from itertools import accumulate
 from types import FunctionType
 from typing import Final
 
@@ -64,10 +63,11 @@ def _field_lines_by_pattern(data: bytes, start: int) -> Lines | None:
     found = _SECTION.match(data, start, LINE_LIMIT)
     if found is None:
         return None
-    lines = found[1].split(b"\r\n")
-    lines.pop()
-    names = b"".join([line[: line.index(b":") + 1] for line in lines])
-    return names, list(accumulate([len(line) + 2 for line in lines], initial=start))
+    lines = found[1].split(b"\r\n")  # the last is empty, for which the last colon stands
+    names = b":".join([line.partition(b":")[0] for line in lines])
+    begins = [at := start, *[at := at + len(line) + 2 for line in lines]]
+    begins.pop()
+    return names, begins
 
 
 def _field_lines_by_byte(data: bytes, start: int) -> Lines | None:
