@@ -56,9 +56,6 @@ class Client(Recipient, pump.ClientSide, Protocol):
     def write(self, data: bytes) -> None:
         """Send some bytes."""
 
-    def answer_early(self, exchange: "Exchange") -> None:
-        """An answer goes out now, of whose request more may come."""
-
     def refuse(self, exchange: "Exchange", refused: Refused) -> None:
         """Answer in the upstream's place; the exchange is over."""
 
@@ -211,7 +208,6 @@ class Exchange:
 
     def answer(self, own: OwnAnswer) -> None:
         """Answer as the route does, in the upstream's place."""
-        self._client.answer_early(self)
         if own.whole:
             self._relay = Relay(self._client, self.head, self.request_id, self._engine.date, own=False)
         head, body = own.to(self.head.method, self.to.target)

@@ -338,15 +338,9 @@ class Front(Outlet):
             return b"Connection: close\r\n"
         return b"Connection: keep-alive\r\n" if head is not None and head.minor_version == 0 else b""
 
-    def answer_early(self, exchange: Exchange) -> None:
-        """An answer goes out now. The connection stays if the rest of the request is small."""
-        if not (exchange.request_complete or self._rest_is_small(exchange.head)):
-            self._keep_alive = False
-
     def refuse(self, exchange: Exchange, refused: Refused) -> None:
         """Answer in the upstream's place; the exchange is over."""
         head = exchange.head
-        self.answer_early(exchange)
         route, allowed = exchange.to.route, exchange.allowed
         self._engine.log_refusal(refused, self.peer, exchange.request_id, head, route, allowed)
         edge = exchange.to.terms.edge
