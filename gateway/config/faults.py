@@ -6,8 +6,9 @@ never repeated.
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache, lru_cache
 from typing import Any, Final
 
 from pydantic import ValidationError
@@ -23,6 +24,7 @@ from gateway.spelling import near
 
 _MARKS: Final = frozenset({AS_TEXT, AS_ARRAY, AS_TABLE, "[key]"})
 _LONGEST: Final = 80
+_PLACES_KNOWN: Final = 256  # a thousand routes have their faults in a few keys
 
 _PLACE: Final = re.compile(r"routes\[(\d{1,6})\](?:\.[A-Za-z0-9_*-]+|\[\d+\])*")
 
@@ -166,9 +168,14 @@ def _plain(context: Mapping[str, Any]) -> dict[str, Any]:
 
 def _declared(location: tuple[str | int, ...]) -> tuple[type[Table], FieldInfo | None]:
     """The innermost table at a place in the file, and the declaration of the innermost key."""
+    return _declared_under(tuple(part for part in location if isinstance(part, str)))
+
+
+@lru_cache(_PLACES_KNOWN)
+def _declared_under(names: tuple[str, ...]) -> tuple[type[Table], FieldInfo | None]:
     table: type[Table] = Config
     field: FieldInfo | None = None
-    for name in (part for part in location if isinstance(part, str)):
+    for name in names:
         field = table.model_fields.get(name)
         within = None if field is None else table_within(field.annotation)
         if within is None:  # what lies deeper are names of the operator's
@@ -207,6 +214,7 @@ def _example(location: tuple[str | int, ...]) -> str:
 # -- what can be read of a broken file -----------------------------------------------------------------------
 
 Readable = Mapping[str, Any]  # the keys of one table that hold
+_TABLES_KNOWN: Final = 256  # with the same keys: a thousand routes are written in a few ways
 
 _TABLES: Final = {
     name: field.annotation
@@ -248,19 +256,33 @@ class Draft:
 
 
 def _readable(table: type[Table], given: object) -> Readable:
+    """Each field on its own: the same checks as for the whole table, with nothing else in the way."""
     if not isinstance(given, Mapping):
         return {}
-    return dict(_fields_that_hold(table, given))
+    return _defaults(table, frozenset(table.model_fields.keys() - given.keys())) | {
+        name: value for name in table.model_fields.keys() & given.keys() for value in _held(table, name, given[name])
+    }
 
 
-def _fields_that_hold(table: type[Table], given: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Each field on its own: the same checks as for the whole table, with nothing else in the way."""
-    for name, field in table.model_fields.items():
-        if name not in given and field.is_required():
-            continue
-        try:
-            value = given[name] if name in given else field.get_default(call_default_factory=True)
-            holder = table.__pydantic_validator__.validate_assignment(table.model_construct(), name, value)
-            yield name, getattr(holder, name)
-        except ValidationError:
-            continue
+@lru_cache(_TABLES_KNOWN)
+def _defaults(table: type[Table], absent: frozenset[str]) -> dict[str, Any]:
+    fields = {name: field for name, field in table.model_fields.items() if name in absent and not field.is_required()}
+    return {
+        name: value
+        for name, field in fields.items()
+        for value in _held(table, name, field.get_default(call_default_factory=True))
+    }
+
+
+def _held(table: type[Table], name: str, value: object) -> tuple[()] | tuple[Any]:
+    """The value as its field takes it, alone, or nothing where it does not."""
+    try:
+        holder = table.__pydantic_validator__.validate_assignment(_empty(table).model_copy(), name, value)
+    except ValidationError:
+        return ()
+    return (getattr(holder, name),)
+
+
+@cache
+def _empty(table: type[Table]) -> Table:
+    return table.model_construct()
