@@ -73,7 +73,7 @@ class Buffer:
         return self.data.startswith(prefix, self.position)
 
 
-class Judge(Protocol):
+class Hearing(Protocol):
     """What a head's lines mean, heard in their order; made with the start line. Both raise Malformed."""
 
     def hear(self, name: bytes, value: bytes) -> None:
@@ -85,21 +85,21 @@ class HeadLines:
 
     A fault is raised with the first line that shows it, so that a head that comes byte by byte and one that comes
     whole end alike, and none waits for a rest that cannot mend it. While a head is incomplete, each of its complete
-    lines is judged once: its grammar here, its meaning by a judge that `judge` makes of the start line.
+    lines is looked at once: its grammar here, its meaning by what `hearing` makes of the start line.
     """
 
-    __slots__ = ("_checked", "_judge", "_judging", "_limit", "_lines", "_searched", "_start_line_status")
+    __slots__ = ("_checked", "_hearing", "_hearing_of", "_limit", "_lines", "_searched", "_start_line_status")
 
     def __init__(
         self,
         start_line_status: int | None,
         limit: int = HEAD_LIMIT,
-        judge: Callable[[bytes], Judge] | None = None,
+        hearing: Callable[[bytes], Hearing] | None = None,
     ) -> None:
         self._start_line_status = start_line_status  # of an over-long start line; None: there is no start line
         self._limit = limit
-        self._judge = judge
-        self._judging: Judge | None = None  # of the head under way, once its start line was complete before its end
+        self._hearing_of = hearing
+        self._hearing: Hearing | None = None  # of the head under way, once its start line was complete before its end
         self._checked = self._searched = self._lines = 0
 
     def read(self, buffer: Buffer) -> tuple[bytes, Fields] | None:
@@ -127,7 +127,7 @@ class HeadLines:
 
     def restart(self) -> None:
         """Begin with the next section."""
-        self._judging = None
+        self._hearing = None
         self._checked = self._searched = self._lines = 0
 
     def _end(self, buffer: Buffer) -> int:
@@ -141,7 +141,7 @@ class HeadLines:
         return len(head) <= LINE_LIMIT or all(len(line) < LINE_LIMIT for line in head.split(b"\n"))
 
     def _check_lines(self, buffer: Buffer) -> None:
-        """Judge the lines that have become complete, in order, and the length of what follows them."""
+        """Hearing the lines that have become complete, in order, and the length of what follows them."""
         while (end := buffer.find(b"\n", self._checked) + 1) > 0:
             self._check_size(end)
             line = buffer.peek(self._checked, end)
@@ -151,7 +151,7 @@ class HeadLines:
             if line == b"\r\n" and not is_start_line:
                 return
             if is_start_line:
-                self._judging = self._judge(line) if self._judge is not None else None
+                self._hearing = self._hearing_of(line) if self._hearing_of is not None else None
             else:
                 self._check_field(line)
             self._lines += 1
@@ -163,9 +163,9 @@ class HeadLines:
             raise Malformed(400, "A header field is malformed.")
         if self._lines - (self._start_line_status is not None) >= FIELD_LIMIT:
             raise Malformed(431, f"There are more than {FIELD_LIMIT} header fields.")
-        if self._judging is not None:
+        if self._hearing is not None:
             ((name, _, value),) = Fields.of(line)
-            self._judging.hear(name, value)
+            self._hearing.hear(name, value)
 
     def _check_size(self, end: int) -> None:
         if end - self._checked > LINE_LIMIT:

@@ -41,7 +41,7 @@ class MessageReader:
         body = self._body
         return body.left if isinstance(body, LengthBody) else None
 
-    def went_by(self, size: int) -> None:
+    def passed_elsewhere(self, size: int) -> None:
         """So many of the bytes that had yet to come have passed elsewhere."""
         if size > self.unarrived:
             raise ValueError("more has passed than was to come")

@@ -93,7 +93,7 @@ class RequestReader(MessageReader):
 
     def __init__(self) -> None:
         super().__init__()
-        self._head_lines = HeadLines(414, judge=_Judge)
+        self._head_lines = HeadLines(414, hearing=_Hearing)
         self._started = False  # the empty line that may precede a request line was skipped, or cannot come
         self._fault: Malformed | None = None
 
@@ -179,10 +179,10 @@ class RequestReader(MessageReader):
         if read is None:
             return None
         line, fields = read
-        judge = _Judge(line)
+        hearing = _Hearing(line)
         for name, _, value in fields:
-            judge.hear(name, value)
-        return _head(judge.method, judge.target, judge.minor, fields, judge.heard)
+            hearing.hear(name, value)
+        return _head(hearing.method, hearing.target, hearing.minor, fields, hearing.heard)
 
 
 def _plain_head(data: bytes) -> tuple[RequestHead, int] | None:
@@ -215,7 +215,7 @@ _USUAL_CONNECTION: Final = 64  # bytes of a Connection field that is remembered
 _CODINGS: Final = "The only transfer coding understood is chunked."
 
 
-class _Judge:
+class _Hearing:
     """Hears a head's lines in their order, as they come or all at once, and refuses with the first that is wrong.
 
     What is wrong therefore never hangs on how the bytes were cut. What is missing shows at the end (`_head`), and so

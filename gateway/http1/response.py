@@ -101,7 +101,7 @@ class ResponseReader(MessageReader):
 
     def __init__(self, method: bytes = b"GET", upgrade: bytes | None = None) -> None:
         super().__init__()
-        self._head_lines = HeadLines(400, judge=_Judge)
+        self._head_lines = HeadLines(400, hearing=_Hearing)
         self.expect(method, upgrade)
 
     def expect(self, method: bytes, upgrade: bytes | None = None) -> None:
@@ -180,10 +180,10 @@ class ResponseReader(MessageReader):
         if read is None:
             return None
         line, fields = read
-        judge = _Judge(line)
+        hearing = _Hearing(line)
         for name, _, value in fields:
-            judge.hear(name, value)
-        return self._head(judge.minor, judge.status, judge.reason, fields, judge.heard)
+            hearing.hear(name, value)
+        return self._head(hearing.minor, hearing.status, hearing.reason, fields, hearing.heard)
 
     def _plain_head(self, data: bytes) -> tuple[ResponseHead, int] | None:
         """As in a request: what skips work and decides nothing."""
@@ -238,7 +238,7 @@ def _plain_status_line(line: bytes) -> tuple[bytes, int, bytes] | None:
 _status_line: Final = lru_cache(maxsize=128)(_plain_status_line)  # upstreams send few
 
 
-class _Judge:
+class _Hearing:
     """Hears a head's lines in their order, as they come or all at once, and refuses with the first that is wrong."""
 
     __slots__ = ("heard", "minor", "reason", "status")

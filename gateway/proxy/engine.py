@@ -16,7 +16,7 @@ from gateway.proxy.calls import Calls
 from gateway.proxy.decisions import Decisions
 from gateway.proxy.dispatch import Destination, Dispatcher, Peer
 from gateway.proxy.finished import Finished
-from gateway.proxy.forwarding import arrival, told_request_id, told_scheme
+from gateway.proxy.forwarding import arrival, forwarded_request_id, forwarded_scheme
 from gateway.proxy.handover import Handover
 from gateway.proxy.limits import Limits
 from gateway.proxy.traced import Trace
@@ -70,13 +70,13 @@ class Engine:
 
     def request_id(self, head: RequestHead, peer: Peer, to: Destination) -> bytes:
         """The identifier of a request: a new one, or what a trusted proxy gave it where the route takes that."""
-        told = told_request_id(head) if peer.trusted and to.terms.trust_request_id else None
-        return self.new_request_id() if told is None else told
+        given = forwarded_request_id(head) if peer.trusted and to.terms.trust_request_id else None
+        return self.new_request_id() if given is None else given
 
     def arrival(self, head: RequestHead, peer: Peer, to: Destination) -> bytes:
         """How a request reached us, in whole lines for the upstream."""
         came_by = self.dispatcher.came_by(head, peer)
-        scheme = (told_scheme(head) if peer.trusted else None) or self.dispatcher.scheme
+        scheme = (forwarded_scheme(head) if peer.trusted else None) or self.dispatcher.scheme
         return arrival(came_by, scheme, to.authority, head.minor_version, to.route.strip_prefix)
 
     def log_refusal(

@@ -140,7 +140,7 @@ class Exchange:
         elif isinstance(judged, Refused):
             self.fail(judged)
         elif isinstance(judged, Pending):
-            judged.then(self._told)
+            judged.then(self._verdict_came)
         else:
             self._checked = CheckedBody(judged, self, self._engine.limits.buffer)
             here, self._held = self._held, b""
@@ -149,7 +149,7 @@ class Exchange:
                 self._checked.data(here)
                 self._checked.end()
 
-    def _told(self, pending: Pending[Judged]) -> None:
+    def _verdict_came(self, pending: Pending[Judged]) -> None:
         """What the database said, while many others are told too."""
         if self.phase is Phase.OVER:
             return

@@ -98,13 +98,13 @@ def arrival(came_by: tuple[str, ...], scheme: bytes, authority: bytes, minor_ver
     return b"\r\n".join([*lines, b""])
 
 
-def told_scheme(head: RequestHead) -> bytes | None:
+def forwarded_scheme(head: RequestHead) -> bytes | None:
     """The scheme that X-Forwarded-Proto names, if it was sent once and with a known one."""
     values = [value.lower() for value in head.fields.values(b"x-forwarded-proto")]
     return values[0] if values in ([b"http"], [b"https"]) else None
 
 
-def told_request_id(head: RequestHead) -> bytes | None:
+def forwarded_request_id(head: RequestHead) -> bytes | None:
     """The identifier that the request came with, if it is a plain one."""
     values = head.fields.values(b"x-request-id")
     return values[0] if len(values) == 1 and _REQUEST_ID.fullmatch(values[0]) else None

@@ -136,7 +136,7 @@ class Pump(ABC):
         left = self._reader.unarrived
         if left:
             self._piped = _spliced(source, inlet, min(left, _AT_ONCE))
-            self._reader.went_by(self._piped)
+            self._reader.passed_elsewhere(self._piped)
         return self._piped > 0
 
     def _wait(self, moved: int) -> None:

@@ -177,14 +177,14 @@ def test_body_may_pass_elsewhere_once_what_came_of_it_is_read(
     assert reader.next_event() == b"ab"
     assert reader.next_event() is None
     assert reader.unarrived == 8
-    reader.went_by(5)
+    reader.passed_elsewhere(5)
     assert reader.unarrived == 3
     with pytest.raises(ValueError, match="more has passed"):
-        reader.went_by(4)
+        reader.passed_elsewhere(4)
     reader.receive(b"ij")
     assert reader.unarrived == 0
     assert reader.next_event() == b"ij"
-    reader.went_by(1)
+    reader.passed_elsewhere(1)
     assert isinstance(reader.next_event(), End)
     assert reader.unarrived == 0
 
@@ -197,7 +197,7 @@ def test_chunks_never_pass_elsewhere(made: Callable[[], RequestReader | Response
         reader.next_event()
         assert reader.unarrived == 0
     with pytest.raises(ValueError, match="more has passed"):
-        reader.went_by(1)
+        reader.passed_elsewhere(1)
 
 
 def test_end_of_the_connection_in_a_body_that_passes_elsewhere_is_a_fault_until_all_has_passed() -> None:
@@ -205,10 +205,10 @@ def test_end_of_the_connection_in_a_body_that_passes_elsewhere_is_a_fault_until_
     reader.receive(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n")
     reader.next_event()
     assert reader.next_event() is None
-    reader.went_by(9)
+    reader.passed_elsewhere(9)
     with pytest.raises(Malformed):
         reader.closed()
-    reader.went_by(1)
+    reader.passed_elsewhere(1)
     assert isinstance(reader.closed(), End)
 
 
