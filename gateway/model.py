@@ -8,6 +8,7 @@ from typing import Final, Literal
 TokenType = Literal["bearer", "mac"]
 MacDraft = Literal["00", "01"]
 MacAlgorithm = Literal["hmac-sha-256", "hmac-sha-1"]
+SigningAlgorithm = Literal["RS256", "ES256", "EdDSA"]  # by which we sign what others verify (RFC 7518, RFC 8037)
 GrantType = Literal[
     "authorization_code",
     "refresh_token",
@@ -20,6 +21,7 @@ GrantType = Literal[
 DEVICE_CODE: Final = "urn:ietf:params:oauth:grant-type:device_code"  # RFC 8628, section 3.4
 LEGACY_GRANT_TYPES: tuple[GrantType, ...] = ("implicit", "password")  # OAuth 2.1 has neither; for named clients alone
 GRANT_TYPES: tuple[GrantType, ...] = ("authorization_code", "refresh_token", "client_credentials", DEVICE_CODE)
+SIGNING_ALGORITHMS: tuple[SigningAlgorithm, ...] = ("RS256", "ES256", "EdDSA")
 
 # The browser's cookies are ours alone: the proxy takes them from what upstreams see, and from what upstreams set.
 COOKIE_MARK = "gateway_"  # stands in each of their names

@@ -529,6 +529,18 @@ CREATE TABLE public.settings (
     CONSTRAINT settings_singleton_check CHECK (singleton)
 );
 
+CREATE TABLE public.signing_keys (
+    kid text NOT NULL,
+    algorithm text NOT NULL,
+    public jsonb NOT NULL,
+    sealed bytea NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    signs_from timestamp with time zone NOT NULL,
+    signs_until timestamp with time zone,
+    needed_until timestamp with time zone,
+    CONSTRAINT signing_keys_algorithm_check CHECK ((algorithm = ANY (ARRAY['RS256'::text, 'ES256'::text, 'EdDSA'::text])))
+);
+
 CREATE TABLE public.token_nonces (
     key bytea NOT NULL,
     expires_at timestamp with time zone NOT NULL
@@ -622,6 +634,9 @@ ALTER TABLE ONLY public.sessions
 
 ALTER TABLE ONLY public.settings
     ADD CONSTRAINT settings_pkey PRIMARY KEY (singleton);
+
+ALTER TABLE ONLY public.signing_keys
+    ADD CONSTRAINT signing_keys_pkey PRIMARY KEY (kid);
 
 ALTER TABLE ONLY public.token_nonces
     ADD CONSTRAINT token_nonces_pkey PRIMARY KEY (key);

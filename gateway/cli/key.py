@@ -8,12 +8,15 @@ Whatever step a rotation is killed at, its file says how far it has come, and `g
     FRESH, KEY until TIME         MAC keys are sealed anew in batches; from now on the data demands FRESH
     FRESH                         `gateway key drop`, once nothing that lives rests on KEY
 
+Signing keys, whose public halves stand at /.well-known/jwks.json, are changed with it: `store.signing_keys` has the
+steps of that, which the clock takes by itself.
+
 Two reloads and not one, since workers of both configurations run side by side for a moment, as other machines do for
 longer: none may refuse what another one has just made.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -28,6 +31,7 @@ from gateway.config import Settings
 from gateway.crypto import Keyring, key_id_of, new_master_key, parse_master_key
 from gateway.errors import OperatorError
 from gateway.store import Store
+from gateway.store.signing_keys import PublishedKey
 from gateway.supervisor import keys
 from gateway.supervisor.control import NoGateway, ask_to_reload
 
@@ -69,23 +73,33 @@ class Key:
 
 @click.group(cls=Noun, epilog="Example: gateway key rotate")
 def command() -> None:
-    """Rotate the master key, and see what still needs an old one."""
+    """Rotate the master key and the signing keys, and see what still needs the old ones."""
 
 
 @command.command(epilog="Example: gateway key rotate")
 @click.option("--prepare", is_flag=True, help="Only have the new key accepted, so that other machines can be given it.")
+@click.option("--signing", is_flag=True, help="Only the signing keys, whose public halves stand at jwks.json.")
+@click.option("--at-once", is_flag=True, help="With --signing: what the old keys signed is worth nothing from now on.")
 @with_config
 @with_json
-def rotate(path: Path, prepare: bool, as_json: bool) -> None:
+def rotate(path: Path, prepare: bool, signing: bool, at_once: bool, as_json: bool) -> None:
     """Put a new master key in the place of the old one while the gateway serves, or go on with that.
 
     Nothing that is good is refused meanwhile. It says until when the old key is needed; run it again to see that.
+    New signing keys are published ten minutes before they sign, and old ones until all that they signed has expired.
     """
+    if at_once and not signing:
+        raise click.UsageError("--at-once is for signing keys that somebody else has; add --signing")
+    if prepare and signing:
+        raise click.UsageError("--prepare is for the master key; leave out --signing")
 
     def say(line: str) -> None:
         if not as_json:
             click.echo(line)
 
+    if signing:
+        _rotate_signing(path, say, at_once=at_once, as_json=as_json)
+        return
     settings = _settings(path)
     file = settings.master_key_file
     if file is None:
@@ -96,11 +110,20 @@ def rotate(path: Path, prepare: bool, as_json: bool) -> None:
             if prepare:
                 show({"key": under_way}, as_json=True) if as_json else None
                 return
-    resealed, found = _with_data(path, say)
+    resealed, found, signing_keys = _with_data(path, say, rotates=True)
     current = next(key.key for key in found if key.state == "current")
     if as_json:
-        show({"key": current, "resealed": resealed, "keys": [asdict(key) for key in found]}, as_json=True)
+        show(
+            {
+                "key": current,
+                "resealed": resealed,
+                "keys": [asdict(key) for key in found],
+                "signing_keys": [_record(key) for key in signing_keys],
+            },
+            as_json=True,
+        )
         return
+    _say_signing(signing_keys, say)
     for key in found:
         if key.state in ("retired", "previous"):
             say(f"{key.key} is no longer needed: {_drop(key)}" if key.droppable else key.needs)
@@ -108,11 +131,46 @@ def rotate(path: Path, prepare: bool, as_json: bool) -> None:
         say(_ELSEWHERE.format(file=file))
 
 
+def _rotate_signing(path: Path, say: Say, *, at_once: bool, as_json: bool) -> None:
+    async def act(store: Store, _: Settings) -> tuple[list[PublishedKey], list[PublishedKey]]:
+        return await store.signing_keys.rotate(at_once=at_once), await store.signing_keys.all()
+
+    made, found = in_store(path, act)
+    if as_json:
+        show({"made": [key.kid for key in made], "signing_keys": [_record(key) for key in found]}, as_json=True)
+        return
+    if not made:
+        say("the signing keys were changed lately; once all that the former ones signed has expired they can be again")
+    _say_signing(found, say)
+
+
+def _say_signing(found: Sequence[PublishedKey], say: Say) -> None:
+    for key in found:
+        if key.state == "next":
+            say(f"{key.kid} ({key.algorithm}) is published, and signs from {_minute(key.signs_from)} on")
+        elif key.published_until is not None:
+            say(f"{key.kid} ({key.algorithm}) stays published until {_minute(key.published_until)} at least")
+
+
+def _minute(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M}Z"
+
+
+def _record(key: PublishedKey) -> dict[str, object]:
+    return {**asdict(key), "sealed_by": key.sealed_by.hex()}
+
+
 @command.command("list", epilog="Example: gateway key list")
+@click.option("--signing", is_flag=True, help="The signing keys, whose public halves stand at jwks.json, instead.")
 @with_config
 @with_json
-def list_(path: Path, as_json: bool) -> None:
+def list_(path: Path, signing: bool, as_json: bool) -> None:
     """List the master keys by their names, and what still needs each."""
+    if signing:
+        keys_of_ours = in_store(path, lambda store, _: store.signing_keys.all())
+        named = ("kid", "algorithm", "state", "signs_from", "signs_until", "published_until", "sealed_by")
+        show_all([_record(key) for key in keys_of_ours], named, as_json=as_json)
+        return
     found = in_store(path, _examined)
     columns = ("key", "state", "until", "access_tokens", "refresh_tokens", "mac_keys", "needed_until", "droppable")
     show_all([asdict(key) for key in found], columns, as_json=as_json)
@@ -131,7 +189,7 @@ def drop(path: Path, force: bool, as_json: bool) -> None:
         state = file.read()
         if state.next is not None or any(key.until is None for key in state.retired):
             raise OperatorError("a rotation is under way; end it with `gateway key rotate`")
-        _, found = _with_data(path, lambda _: None)
+        _, found, _ = _with_data(path, lambda _: None)
         retired = [key for key in found if key.state == "retired"]
         gone = [key.key for key in retired if key.droppable or force]
         if retired and not gone:
@@ -159,7 +217,8 @@ def _require_previous(settings: Settings) -> None:
     if settings.keyring is not None and len(settings.keyring.key_ids) == 1:
         raise OperatorError(
             "keys.master: stands in the environment, where only you can change it; put the new key there and the old "
-            "one under keys.previous, reload, and run this again to seal MAC keys anew"
+            "one under keys.previous, reload, and run this again to seal MAC keys anew; signing keys alone are changed "
+            "by `gateway key rotate --signing`"
         )
 
 
@@ -214,17 +273,21 @@ async def _reload(settings: Settings, say: Say, *, accepted: str = "", current: 
             say(f"the reload took over as well: {line}")
 
 
-def _with_data(path: Path, say: Say) -> tuple[int, list[Key]]:
-    """Seal anew what other keys than the current one seal: how many, and what the keys are still needed for."""
+def _with_data(path: Path, say: Say, *, rotates: bool = False) -> tuple[int, list[Key], list[PublishedKey]]:
+    """Seal anew what other keys than the current one seal: how many, and what the keys are still needed for; and the
+    signing keys, which are changed too where it `rotates`."""
 
-    async def act(store: Store, settings: Settings) -> tuple[int, list[Key]]:
+    async def act(store: Store, settings: Settings) -> tuple[int, list[Key], list[PublishedKey]]:
         total = 0
         async for count in store.master_keys.reseal():
             total += count
             say(f"{total} MAC keys are sealed anew")
         await store.chain.reseal()
+        await store.signing_keys.reseal()
         await store.master_keys.note_current()
-        return total, await _examined(store, settings)
+        if rotates:
+            await store.signing_keys.rotate()
+        return total, await _examined(store, settings), await store.signing_keys.all()
 
     return in_store(path, act)
 

@@ -1,4 +1,4 @@
-"""Public keys of clients (RFC 7517, RFC 7518, RFC 8037), and the signatures that these keys verify.
+"""Public keys (RFC 7517, RFC 7518, RFC 8037), and the signatures that these keys verify.
 
     alg      kty   key                        signature
     RS256    RSA   2048 to 8192 bits          PKCS #1 v1.5 with SHA-256 (RFC 7518, section 3.3)
@@ -10,6 +10,7 @@ Which algorithms a key serves follows from its type and never from a message alo
 taken for an HMAC secret, and there is no `none` (RFC 8725, sections 2.1 and 3.1).
 """
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
-from gateway.oauth.jws import ALGORITHMS, decoded, json_object
+from gateway.oauth.jws import ALGORITHMS, decoded, encoded, json_object
 
 LARGEST_SET: Final = 64 * 1024  # bytes of a JWK Set
 _MOST_KEYS: Final = 10
@@ -33,7 +34,7 @@ _MEMBERS: Final = {  # public ones (RFC 7518, sections 6.2.1 and 6.3.1; RFC 8037
 }
 _SECRET: Final = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k", "priv"})
 _BITS: Final = range(2048, 8193)
-_P256_BYTES: Final = 32
+P256_BYTES: Final = 32
 
 PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey
 
@@ -58,9 +59,9 @@ class Key:
                     pss = padding.PSS(padding.MGF1(hashes.SHA256()), hashes.SHA256.digest_size)
                     key.verify(signature, message, pss, hashes.SHA256())
                 case ec.EllipticCurvePublicKey() as key:
-                    if len(signature) != 2 * _P256_BYTES:
+                    if len(signature) != 2 * P256_BYTES:
                         return False
-                    r, s = (int.from_bytes(half) for half in (signature[:_P256_BYTES], signature[_P256_BYTES:]))
+                    r, s = (int.from_bytes(half) for half in (signature[:P256_BYTES], signature[P256_BYTES:]))
                     key.verify(encode_dss_signature(r, s), message, ec.ECDSA(hashes.SHA256()))
                 case ed25519.Ed25519PublicKey() as key:
                     key.verify(signature, message)
@@ -94,6 +95,32 @@ def parse_set(text: bytes) -> dict[str, object]:
 def keys_of(jwks: str) -> tuple[Key, ...]:
     """The keys of a set that `parse_set` made, as JSON."""
     return tuple(_key(jwk) for jwk in json.loads(jwks)["keys"])
+
+
+def members_of(public: PublicKey) -> dict[str, str]:
+    """The members of a public key that make it what it is (RFC 7518, section 6; RFC 8037, section 2)."""
+    match public:
+        case rsa.RSAPublicKey() as key:
+            numbers = key.public_numbers()
+            return {"kty": "RSA", "n": _number(numbers.n), "e": _number(numbers.e)}
+        case ec.EllipticCurvePublicKey() as key:
+            point = key.public_numbers()
+            x, y = (encoded(value.to_bytes(P256_BYTES)) for value in (point.x, point.y))
+            return {"kty": "EC", "crv": "P-256", "x": x, "y": y}
+        case ed25519.Ed25519PublicKey() as key:
+            return {"kty": "OKP", "crv": "Ed25519", "x": encoded(key.public_bytes_raw())}
+
+
+def thumbprint(jwk: Mapping[str, str]) -> str:
+    """The SHA-256 thumbprint of a public key (RFC 7638, section 3)."""
+    members = {name: jwk[name] for name in sorted(("kty", *_MEMBERS[jwk["kty"]]))}
+    text = json.dumps(members, separators=(",", ":"), ensure_ascii=False)
+    return encoded(hashlib.sha256(text.encode()).digest())
+
+
+def _number(number: int) -> str:
+    """Base64urlUInt (RFC 7518, section 2)."""
+    return encoded(number.to_bytes((number.bit_length() + 7) // 8))
 
 
 def _public(number: int, jwk: Mapping[str, object]) -> dict[str, str]:
@@ -141,7 +168,7 @@ def _key(jwk: Mapping[str, str]) -> Key:
             algorithms, public = ("RS256", "PS256"), rsa.RSAPublicNumbers(e, n).public_key()
         case "EC", "P-256":
             x, y = decoded(jwk["x"]), decoded(jwk["y"])
-            if len(x) != _P256_BYTES or len(y) != _P256_BYTES:
+            if len(x) != P256_BYTES or len(y) != P256_BYTES:
                 raise ValueError("a coordinate of P-256 has 32 bytes")
             numbers = ec.EllipticCurvePublicNumbers(int.from_bytes(x), int.from_bytes(y), ec.SECP256R1())
             algorithms, public = ("ES256",), numbers.public_key()

@@ -19,9 +19,14 @@ def decoded(text: str) -> bytes:
         found = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
     except binascii.Error as exc:
         raise ValueError("not base64url") from exc
-    if base64.urlsafe_b64encode(found).decode().rstrip("=") != text:
+    if encoded(found) != text:
         raise ValueError("not base64url in its only form")
     return found
+
+
+def encoded(raw: bytes) -> str:
+    """Bytes in base64url without padding (RFC 7515, section 2)."""
+    return base64.urlsafe_b64encode(raw).decode().rstrip("=")
 
 
 def json_object(text: bytes) -> dict[str, object]:

@@ -34,6 +34,8 @@ KINDS: Final = (
     "sign_in.failed",
     "sign_in.succeeded",
     "signed_out",
+    "signing_key.created",
+    "signing_key.removed",
     "token.issued",
     "token.revoked",
     "user.created",

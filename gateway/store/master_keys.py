@@ -75,11 +75,14 @@ class MasterKeys:
 
     async def sealed_by_others(self) -> Counter[bytes]:
         """How many MAC keys of live tokens other master keys than the current one seal, by the names of those; the key
-        of the record of events is counted with them."""
+        of the record of events and signing keys are counted with them."""
         found = Counter[bytes]()
         chain = await self._database.row("chain_find")
         if chain is not None and chain["sealed_key"] and not chain["sealed_key"].startswith(self._keyring.key_id):
             found[chain["sealed_key"][:KEY_ID_BYTES]] += 1
+        for key in await self._database.rows("signing_keys_all"):
+            if not key["sealed"].startswith(self._keyring.key_id):
+                found[key["sealed"][:KEY_ID_BYTES]] += 1
         after: bytes | None = b""
         while after is not None:
             row = await self._sealed_page(after, _PAGE)

@@ -39,6 +39,7 @@ from gateway.store.registrations import Registrations
 from gateway.store.replicas import Replicas
 from gateway.store.scopes import Scopes
 from gateway.store.sessions import Sessions
+from gateway.store.signing_keys import SigningKeys
 from gateway.store.tally import Tally
 from gateway.store.tokens import Tokens
 from gateway.store.upkeep import Upkeep
@@ -88,6 +89,7 @@ class Store:
         self.nonce_layouts: Final = NonceLayouts(spends)
         self.changes: Final = ChangeLog(server, clock)
         self.master_keys: Final = MasterKeys(database, clock, keyring)
+        self.signing_keys: Final = SigningKeys(database, clock, keyring)
         self.events: Final = Events(database)
         self.holdings: Final = Holdings(database, clock)
         self.chain: Final = Chain(database, clock, keyring, recorder)

@@ -11,6 +11,7 @@ from gateway.store.database import ACT_DEADLINE, Database, Statements
 from gateway.store.devices import DEVICES_KEPT
 from gateway.store.guesses import WAIT
 from gateway.store.registrations import REGISTRATIONS_COUNTED
+from gateway.store.signing_keys import KEPT as SIGNING_KEYS_KEPT
 
 _SWEEP_LOCK: Final = 0x73776570  # the advisory lock's key: "swep"
 _EXPIRED: Final = (
@@ -33,6 +34,7 @@ _KEPT: Final = {
     "sweep_strays": EVENTS_KEPT,
     "sweep_changes": CHANGES_KEPT,
     "sweep_device_codes": DEVICES_KEPT,
+    "sweep_signing_keys": SIGNING_KEYS_KEPT,
 }
 
 _log = get_logger("gateway.store")

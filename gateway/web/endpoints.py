@@ -114,9 +114,9 @@ async def protected_resource(request: web.Request) -> web.Response:
     return _document(metadata.protected_resource(found[0].resource, plane.issuer, scopes, schemes))
 
 
-async def jwks(_request: web.Request) -> web.Response:
-    """RFC 7517: no keys yet, since nothing is signed."""
-    return _document({"keys": []})
+async def jwks(request: web.Request) -> web.Response:
+    """RFC 7517, section 5: the keys that sign, have signed, or are going to."""
+    return _document({"keys": await plane_of(request).store.signing_keys.published()})
 
 
 async def _body(request: web.Request) -> Form:

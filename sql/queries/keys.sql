@@ -54,3 +54,44 @@ insert into events (at, kind, detail, request_id, address, actor, proof)
 select $now, 'key.rotated', jsonb_build_object('key', encode($key_id::bytea, 'hex')),
     $request_id, $address, $actor, $proof::bytea
 from changed;
+
+-- name: signing_keys_all
+-- The keys that sign or have signed, and those that are going to.
+select kid, algorithm, public, sealed, signs_from, signs_until, needed_until from signing_keys order by signs_from, kid;
+
+-- name: signing_keys_lock
+-- Whoever makes a key does so alone until the transaction ends.
+select pg_advisory_xact_lock($lock);
+
+-- name: signing_key_add
+-- A key that signs from $signs_from on, until when the one before it does.
+with before as (
+    update signing_keys set signs_until = $signs_from
+    where algorithm = $algorithm and (signs_until is null or signs_until > $signs_from)
+), made as (
+    insert into signing_keys (kid, algorithm, public, sealed, created_at, signs_from)
+    values ($kid, $algorithm, $public, $sealed, $now, $signs_from)
+    returning kid, algorithm
+)
+insert into events (at, kind, detail, request_id, address, actor, proof)
+select $now, 'signing_key.created', jsonb_build_object('kid', kid, 'algorithm', algorithm),
+    $request_id, $address, $actor, $proof::bytea
+from made;
+
+-- name: signing_key_needed
+-- What a key signs now expires by $until.
+update signing_keys set needed_until = $until where kid = $kid and (needed_until is null or needed_until < $until);
+
+-- name: signing_key_reseal
+-- A key sealed anew, where it still is what it was.
+update signing_keys set sealed = $sealed where kid = $kid and sealed = $sealed_before returning 1;
+
+-- name: signing_keys_remove
+-- Keys that somebody else may have: nobody is to believe what they sign.
+with gone as (
+    delete from signing_keys where kid = any ($kids::text[]) returning kid, algorithm
+)
+insert into events (at, kind, detail, request_id, address, actor, proof)
+select $now, 'signing_key.removed', jsonb_build_object('kid', kid, 'algorithm', algorithm),
+    $request_id, $address, $actor, $proof::bytea
+from gone;

@@ -161,3 +161,15 @@ with gone as (
     returning 1
 )
 select count(*) from gone;
+
+-- name: sweep_signing_keys
+-- Signing keys that others have taken over from, once all that they signed has expired.
+with gone as (
+    delete from signing_keys where kid = any (array(
+        select kid from signing_keys
+        where greatest(signs_until, needed_until) <= least($now, now()) - $kept::interval and signs_until is not null
+        order by signs_until limit $batch for update skip locked
+    ))
+    returning 1
+)
+select count(*) from gone;

@@ -16,7 +16,7 @@ from gateway import config
 from gateway.cli import key as key_command
 from gateway.config.key_file import KeyFile
 from gateway.crypto import Keyring, new_master_key
-from gateway.model import TokenType
+from gateway.model import SIGNING_ALGORITHMS, TokenType
 from gateway.store import Store
 from gateway.store.master_keys import MasterKeys
 from gateway.supervisor.keys import MasterKeyFile
@@ -163,6 +163,37 @@ def test_key_rotate_prepare_only_has_the_new_key_accepted(gateway: Terminal) -> 
     assert "is used already" in gateway("key", "rotate", "--prepare").fault
 
 
+def test_key_rotate_has_new_signing_keys_published_before_they_sign(gateway: Terminal) -> None:
+    first = gateway("key", "rotate", "--json").json["signing_keys"]
+    assert {(key["algorithm"], key["state"]) for key in first} == {(name, "current") for name in SIGNING_ALGORITHMS}
+    again = gateway("key", "rotate", "--signing")
+    for key in gateway("key", "list", "--signing", "--json").json:
+        mark = f"{key['kid']} ({key['algorithm']})"
+        if key["state"] == "next":
+            assert f"{mark} is published, and signs from 2" in again.out
+        else:
+            assert f"{mark} stays published until 2" in again.out
+    assert "were changed lately" in gateway("key", "rotate", "--signing").out
+    assert gateway("key", "rotate", "--signing", "--json").json["made"] == []
+    at_once = gateway("key", "rotate", "--signing", "--at-once", "--json").json
+    assert {key["kid"] for key in at_once["signing_keys"]} == set(at_once["made"])
+    assert {key["state"] for key in at_once["signing_keys"]} == {"current"}
+
+
+def test_key_rotate_seals_signing_keys_anew(gateway: Terminal) -> None:
+    assert gateway("key", "rotate", "--signing").code == 0
+    old = {key["kid"] for key in gateway("key", "list", "--signing", "--json").json}
+    done = gateway("key", "rotate", "--json").json
+    found = gateway("key", "list", "--signing", "--json").json
+    assert old < {key["kid"] for key in found}
+    assert {key["sealed_by"] for key in found} == {done["key"]}
+
+
+@pytest.mark.parametrize("options", [("--at-once",), ("--prepare", "--signing")])
+def test_key_rotate_refuses_options_that_do_not_go_together(gateway: Terminal, options: tuple[str, ...]) -> None:
+    assert "--signing" in gateway("key", "rotate", *options).refused_with(2)
+
+
 class Killed(BaseException):
     """The end of a process at some step."""
 
@@ -285,6 +316,7 @@ def test_key_in_the_environment_is_the_operators_to_change(gateway: Terminal, mo
     gateway.rewrite({"keys": {"master": {"env": "TEST_MASTER_KEY"}}})
     assert "stands in the environment" in gateway("key", "rotate").fault
     assert "stands in the environment" in gateway("key", "drop").fault
+    assert gateway("key", "rotate", "--signing").code == 0
 
 
 def test_key_of_which_another_command_has_the_file_is_left_alone(gateway: Terminal) -> None:
