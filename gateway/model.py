@@ -43,6 +43,10 @@ RESOURCE_METADATA = "/.well-known/oauth-protected-resource"
 # Where password managers look for the page that changes a password (W3C, A Well-Known URL for Changing Passwords).
 CHANGE_PASSWORD = "/.well-known/change-password"  # noqa: S105  # an address
 
+# The one scope that is of no resource: whoever asks for it wants to have access while the person is away, by a refresh
+# token (OpenID Connect Core, section 11).
+OFFLINE_ACCESS: Final = "offline_access"
+
 # RFC 6749, section 3.3: scope-token = 1*( %x21 / %x23-5B / %x5D-7E )
 _SCOPE_TOKEN = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")
 
@@ -123,6 +127,12 @@ class Client:
     def has_secret(self) -> bool:
         """Whether it authenticates by a secret."""
         return self.confidential and self.jwks is None
+
+    @property
+    def may_have(self) -> frozenset[str]:
+        """Every scope that a request of its may name: `offline_access` is for all that may use refresh tokens."""
+        refreshes = "refresh_token" in self.grant_types
+        return self.scopes | {OFFLINE_ACCESS} if refreshes else self.scopes - {OFFLINE_ACCESS}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

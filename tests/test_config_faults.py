@@ -275,6 +275,7 @@ _CONFLICTS: list[tuple[dict[str, Any], str, str]] = [
         "routes[0].scopes",
         '"write" is not a known scope; describe it under [scopes]',
     ),
+    (_route(scopes=["offline_access"]), "routes[0].scopes", "asks for a refresh token and opens no route"),
     *[
         ({"server": SERVER | {"listen": one}, "admin": {"listen": two}}, "admin.listen", "choose another port")
         for one, two in [

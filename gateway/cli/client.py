@@ -30,6 +30,7 @@ from gateway.model import (
     DEVICE_CODE,
     GRANT_TYPES,
     LEGACY_GRANT_TYPES,
+    OFFLINE_ACCESS,
     Client,
     GrantType,
     MacAlgorithm,
@@ -293,7 +294,7 @@ def _switch(client_id: str, path: Path, *, as_json: bool, disabled: bool) -> Non
 async def _new_client(asked: Asked, store: Store, settings: Settings) -> NewClient:
     mac, scopes = settings.config.mac, frozenset(asked.scope)
     if not scopes:
-        scopes = frozenset(await store.scopes.defined(settings.config.scopes))
+        scopes = frozenset(await store.scopes.defined(settings.config.scopes)) - {OFFLINE_ACCESS}
     by_redirect: tuple[GrantType, ...] = ("authorization_code", "refresh_token") if asked.redirect_uri else ()
     start = NewClient(
         name="",

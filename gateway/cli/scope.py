@@ -11,7 +11,7 @@ from gateway.cli.usage import Noun
 from gateway.config import Settings
 from gateway.config.values import Description, ScopeName
 from gateway.errors import OperatorError
-from gateway.model import Scope
+from gateway.model import OFFLINE_ACCESS, Scope
 from gateway.store import Conflict, Store
 
 _MOST: Final = 10
@@ -35,6 +35,8 @@ def create(name: str, description: str, path: Path, as_json: bool) -> None:
     value("--description", description, Description)
 
     async def act(store: Store, settings: Settings) -> Scope:
+        if name == OFFLINE_ACCESS:
+            raise OperatorError(f"scope {name!r}: is always there; its words may be changed under [scopes]")
         if name in settings.config.scopes:
             raise OperatorError(
                 f"scope {name!r}: is already defined under [scopes] in {settings.path}; change it there"
@@ -56,7 +58,7 @@ def list_(path: Path, as_json: bool) -> None:
 
     async def act(store: Store, settings: Settings) -> list[dict[str, str]]:
         known = await store.scopes.defined(settings.config.scopes)
-        place = dict.fromkeys(settings.config.scopes, "configuration")
+        place = {OFFLINE_ACCESS: "gateway"} | dict.fromkeys(settings.config.scopes, "configuration")
         return [
             {"name": name, "description": known[name], "defined_in": place.get(name, "database")}
             for name in sorted(known)
@@ -76,6 +78,10 @@ def delete(name: str, path: Path, as_json: bool) -> None:
     """
 
     async def act(store: Store, settings: Settings) -> list[str]:
+        if name == OFFLINE_ACCESS:
+            raise OperatorError(
+                f"scope {name!r}: is always there; a client without the grant type refresh_token cannot have it"
+            )
         deleted = await store.scopes.delete(name)
         if name in settings.config.scopes:
             if deleted:  # the configuration goes on to offer it

@@ -18,7 +18,7 @@ from gateway.config.addresses import (
 from gateway.config.faults import Draft, Fault, Readable, shown
 from gateway.config.tables import Config, has_password, scopes_of
 from gateway.config.toml import dotted
-from gateway.model import CHANGE_PASSWORD, ISSUER_METADATA, RESOURCE_METADATA
+from gateway.model import CHANGE_PASSWORD, ISSUER_METADATA, OFFLINE_ACCESS, RESOURCE_METADATA
 
 _SIGNED: Final = frozenset({"mac", "signature"})
 _SIGNATURE_ALGORITHM: Final = "hmac-sha-256"
@@ -273,7 +273,9 @@ def _scopes(index: int, route: Readable, draft: Draft) -> Iterator[Fault]:
         for method in scopes.keys() - {"*"} - set(methods):
             where = dotted(("routes", index, "scopes", method))
             yield Fault(where, f"{method} is not among the route's methods; add it there, or leave it out here")
+    if OFFLINE_ACCESS in scopes_of(scopes):
+        yield Fault(at, f"{OFFLINE_ACCESS} asks for a refresh token and opens no route; leave it out")
     # Without any under [scopes], all are made by `gateway scope create`: only the database knows them.
     if draft.scopes:
-        for name in sorted(scopes_of(scopes) - draft.scopes):
+        for name in sorted(scopes_of(scopes) - draft.scopes - {OFFLINE_ACCESS}):
             yield Fault(at, f"{shown(name)} is not a known scope; describe it under [scopes]")

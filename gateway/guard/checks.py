@@ -65,8 +65,7 @@ def within_bounds(call: Call, allowed: Allowed) -> Fault | None:
     if needed <= allowed.scopes:
         return None
     lacking = format_scope(needed - allowed.scopes)
-    description = f"The access token lacks the scope {lacking}."
-    return Fault(description, f"lacks {lacking}", "insufficient_scope", format_scope(needed))
+    return Fault(f"The access token lacks the scope {lacking}.", f"lacks {lacking}", "insufficient_scope")
 
 
 def wanted(route: Route) -> str:

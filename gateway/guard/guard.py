@@ -258,7 +258,6 @@ class Guard:
             fault.cause,
             used=(scheme,) if scheme else _used(call) if fault.error else (),
             identity=identity,
-            scope=fault.scope,
         )
 
 

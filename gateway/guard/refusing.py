@@ -9,11 +9,12 @@ from typing import Final
 from gateway.credentials import signatures
 from gateway.credentials.challenges import challenges
 from gateway.guard.verdict import Call, Refused
-from gateway.model import Identity
+from gateway.model import Identity, format_scope
 from gateway.refusals import NO_DATABASE
 from gateway.routing import Route
 
 _KEPT: Final = 1024
+_NOTHING: Final = frozenset[str]()
 _NO_ANSWER: Final = "The token cannot be checked at the moment; try again."
 _EXPLAIN: Final = "`gateway mac verify --explain` shows what the client signed beside what the gateway expects"
 
@@ -71,13 +72,14 @@ class Refusing:
         *,
         used: tuple[str, ...] = (),
         identity: Identity | None = None,
-        scope: str | None = None,
     ) -> Refused:
         """The refusal of a call that used these schemes, on behalf of `identity` if its token is known.
 
-        Without an `error`, it says only what is wanted (RFC 6750, section 3.1).
+        Without an `error`, it says only what is wanted (RFC 6750, section 3.1). Whoever is to get a token, or another
+        one, is told all the scopes that this call needs.
         """
-        return self._kept(call.route, status, error, description, cause, used, identity, scope, call.has_body)
+        needed = _NOTHING if status == 400 else call.route.scopes_for(call.method)
+        return self._kept(call.route, status, error, description, cause, used, identity, needed, call.has_body)
 
     def _made(
         self,
@@ -88,7 +90,7 @@ class Refusing:
         cause: str,
         used: tuple[str, ...],
         identity: Identity | None,
-        scope: str | None,
+        needed: frozenset[str],
         has_body: bool,
     ) -> Refused:
         offered = challenges(
@@ -97,7 +99,7 @@ class Refusing:
             resource=route.resource,
             error=error or None,
             description=description,
-            scope=scope,
+            scope=format_scope(needed) or None,
             used=used,
         )
         accepted = signatures.accepted(has_body=has_body).encode("ascii") if "signature" in route.schemes else b""

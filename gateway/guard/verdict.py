@@ -94,15 +94,11 @@ PUBLIC: Final = Allowed()
 
 
 class Fault(NamedTuple):
-    """Why a call may not pass: what the client is told, the cause for the operator, and the error's code.
-
-    `scope` is what the call would need, where its token has less.
-    """
+    """Why a call may not pass: what the client is told, the cause for the operator, and the error's code."""
 
     description: str
     cause: str
     error: str = "invalid_token"  # RFC 6750, section 3.1; empty where nothing was presented
-    scope: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from gateway.errors import OAuthError, invalid_grant, invalid_scope, invalid_target
+from gateway.model import OFFLINE_ACCESS
 from gateway.oauth import pkce
 from gateway.oauth.authorize import AuthorizationRequest
 from gateway.oauth.grants import CodeGrant, RefreshGrant
@@ -57,10 +58,14 @@ class RefreshRecord:
 
 @dataclass(frozen=True, slots=True)
 class Issue:
-    """Spend it, and issue an access token with these scopes, limited to these resources."""
+    """Spend it, and issue an access token with these scopes, limited to these resources.
+
+    It is not `refreshable` where the person was asked for access while they are away, and did not allow that.
+    """
 
     scopes: frozenset[str]
     resource: tuple[str, ...]
+    refreshable: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +124,8 @@ def decide_code(record: CodeRecord | None, client_id: str, grant: CodeGrant, now
         return refuse_code("expired code")
     if not _within(grant.resource, request.resource):
         return Refuse(_beyond_resource())
-    return Issue(record.scopes, grant.resource or request.resource)
+    refreshable = OFFLINE_ACCESS in record.scopes or OFFLINE_ACCESS not in request.scopes
+    return Issue(record.scopes, grant.resource or request.resource, refreshable)
 
 
 def decide_refresh(

@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 from typing import Final
+from urllib.parse import urlsplit
 
 from gateway.errors import (
     invalid_grant,
@@ -18,6 +19,7 @@ from gateway.oauth.forms import Form
 
 _ABSOLUTE_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[\x21\x22\x24-\x7e]+")  # no fragment (RFC 8707, section 2)
 REPEATABLE: Final = frozenset({"resource"})  # RFC 8707, section 2
+_PORTS: Final = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -95,27 +97,54 @@ def parse(form: Form, client: Client, known_scopes: frozenset[str], known_resour
 
 
 def requested_scopes(scope: str | None, client: Client, known_scopes: frozenset[str]) -> frozenset[str]:
-    """The scopes asked for: all that the client may have where `scope` is absent (RFC 6749, section 3.3).
+    """The scopes asked for: all of the client's where `scope` is absent (RFC 6749, section 3.3).
 
     Raises OAuthError (invalid_scope) for a malformed or unknown one, or one that is not the client's.
     """
     if scope is None:
         return client.scopes & known_scopes
     names = _scope_names(scope)
-    refused = sorted(names - (client.scopes & known_scopes))
+    refused = sorted(names - (client.may_have & known_scopes))
     if refused:
         raise invalid_scope("A scope is unknown or not allowed for this client.", f"refused scopes {refused!r}")
     return names
 
 
 def requested_resources(values: tuple[str, ...], known: frozenset[str]) -> tuple[str, ...]:
-    """The resource identifiers asked for, each one of ours. Raises OAuthError (invalid_target; RFC 8707, section 2)."""
-    for value in values:
-        if _ABSOLUTE_URI.fullmatch(value) is None:
-            raise invalid_target("resource must be an absolute URI without a fragment.")
-        if value not in known:
-            raise invalid_target("resource does not name a protected resource of this server.")
-    return tuple(dict.fromkeys(values))
+    """The resource identifiers asked for, each one of ours as its metadata spells it.
+
+    Raises OAuthError (invalid_target; RFC 8707, section 2).
+    """
+    return tuple(dict.fromkeys(_known(value, known) for value in values))
+
+
+def _known(value: str, known: frozenset[str]) -> str:
+    if value in known:
+        return value
+    if _ABSOLUTE_URI.fullmatch(value) is None:
+        raise invalid_target("resource must be an absolute URI without a fragment.")
+    wanted = _normalized(value)
+    found = next((one for one in known if _normalized(one) == wanted), None)
+    if found is None:
+        raise invalid_target("resource does not name a protected resource of this server.")
+    return found
+
+
+def _normalized(uri: str) -> str:
+    """The URI as libraries rewrite it before they send it, which names the same (RFC 3986, sections 6.2.2.1 and 6.2.3):
+    scheme and host in lower case, no port that the scheme has anyway, and one form for an empty path.
+    """
+    try:
+        parts = urlsplit(uri)
+        scheme, port = parts.scheme.lower(), parts.port
+    except ValueError:  # no address, or no port
+        return uri
+    if scheme not in _PORTS or parts.hostname is None or "@" in parts.netloc:
+        return uri
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    shown = "" if port in (None, _PORTS[scheme]) else f":{port}"
+    rest = uri[len(parts.scheme) + len("://") + len(parts.netloc) :]
+    return f"{scheme}://{host}{shown}" + ("" if rest == "/" else rest)
 
 
 def token_of(form: Form) -> str:

@@ -5,6 +5,7 @@
     null, "" or an empty list     as if it were not said (RFC 7592, section 2.2)
     grant_types, response_types   those that are to be had here, of those asked for; the answer says which
     scope                         all of it, or invalid_client_metadata: never less than was asked for
+    offline_access in it          brings the grant type refresh_token
     scope not said, or ""         every scope there is
 
 Whoever registers is a stranger. So the client acts for people who allow it and never for itself (no
@@ -19,7 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, cast
 
 from gateway.errors import OAuthError, invalid_request
-from gateway.model import About, Client, GrantType, format_scope, parse_scope
+from gateway.model import OFFLINE_ACCESS, About, Client, GrantType, format_scope, parse_scope
 from gateway.oauth import client_metadata, redirect_uris
 
 Members = Mapping[str, Any]
@@ -87,6 +88,7 @@ def read(members: Members, known_scopes: frozenset[str]) -> Registration:
     uris = _redirect_uris(said)
     if "jwks" in said and "jwks_uri" in said:
         raise _invalid("jwks and jwks_uri must not both be there.")
+    scopes, grant_types = _scopes(said, known_scopes), _grant_types(said)
     application_type = _one_of(said, "application_type", _APPLICATION_TYPES)
     name = _text(said, "client_name", _LONGEST_NAME)
     extras = {
@@ -101,8 +103,8 @@ def read(members: Members, known_scopes: frozenset[str]) -> Registration:
         name=name or redirect_uris.shown_host(uris[0])[:_LONGEST_NAME],
         authentication_method=method,
         redirect_uris=uris,
-        grant_types=_grant_types(said),
-        scopes=_scopes(said, known_scopes),
+        grant_types=grant_types | {"refresh_token"} if OFFLINE_ACCESS in scopes else grant_types,
+        scopes=scopes,
         about=About(
             homepage=_link(said, "client_uri"), privacy=_link(said, "policy_uri"), terms=_link(said, "tos_uri")
         ),
@@ -252,7 +254,7 @@ def _grant_types(said: Members) -> frozenset[GrantType]:
 def _scopes(said: Members, known: frozenset[str]) -> frozenset[str]:
     scope = said.get("scope")
     if scope is None:
-        return known
+        return known - {OFFLINE_ACCESS}  # which goes with the grant type
     try:
         names = parse_scope(scope) if isinstance(scope, str) else None
     except ValueError:

@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 from typing import Final
 
-from gateway.model import Scope
+from gateway.model import OFFLINE_ACCESS, Scope
 from gateway.store.clock import Now
 from gateway.store.database import ACT_DEADLINE, Database
 from gateway.store.faults import translate_violations
 
+_OWN: Final = {OFFLINE_ACCESS: "Keep this access while you’re away, until you remove it"}
 _BATCH: Final = 1000  # grants or tokens that one transaction takes a scope from
 
 
@@ -29,8 +30,10 @@ class Scopes:
         return [Scope(name=row["name"], description=row["description"]) for row in rows]
 
     async def defined(self, configured: Mapping[str, str]) -> dict[str, str]:
-        """Every scope and its plain words: those made by command, then those of the configuration, which win."""
-        return {scope.name: scope.description for scope in await self.all()} | dict(configured)
+        """Every scope and its plain words: those made by command, then those of the configuration, which win, and
+        `offline_access`, which there always is."""
+        made = {scope.name: scope.description for scope in await self.all()} | dict(configured)
+        return made | {name: made.get(name, words) for name, words in _OWN.items()}
 
     async def delete(self, name: str) -> bool:
         """No longer offered, which ends nothing that was issued with it; see `end`."""

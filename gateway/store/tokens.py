@@ -209,7 +209,8 @@ class Tokens:
             case Replay(error):
                 await statements.row("family_revoke", family_id=row["family_id"], why="code.replayed", now=now)
                 return error
-            case Issue(scopes, resource):
+            case Issue(scopes, resource, allowed):
+                refreshable = refreshable and allowed and "refresh_token" in client.grant_types
                 origin = _origin_of(row, by, new_identifier("t"), code=code)
                 first = _Refresh(token=self._keyring.new_token("gwr_"))
                 return await self._issue(
@@ -217,7 +218,7 @@ class Tokens:
                     client,
                     origin,
                     self._access(client, scopes, resource),
-                    first if refreshable and "refresh_token" in client.grant_types else None,
+                    first if refreshable else None,
                     now,
                 )
 
@@ -330,7 +331,7 @@ class Tokens:
     def _access(self, client: Client, scopes: frozenset[str], resource: tuple[str, ...]) -> _Access:
         """What a client may have today: scopes that an operator has taken from it are left out."""
         ttl = self._lifetimes.access_ttl
-        return _Access(scopes=scopes & client.scopes, resource=resource, token_type=client.token_type, ttl=ttl)
+        return _Access(scopes=scopes & client.may_have, resource=resource, token_type=client.token_type, ttl=ttl)
 
     async def _issue(
         self,

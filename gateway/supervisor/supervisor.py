@@ -162,11 +162,9 @@ class _Supervisor:
         for warning in settings.warnings:
             log.warning("configuration", advice=warning)
         with contextlib.suppress(StoreUnavailable):
-            defined = {
-                scope.name for scope in await cast("Store", self._store).scopes.all()
-            } | settings.config.scopes.keys()
+            defined = await cast("Store", self._store).scopes.defined(settings.config.scopes)
             for route in settings.config.routes:
-                for name in sorted(route.all_scopes - defined):
+                for name in sorted(route.all_scopes - defined.keys()):
                     log.warning(
                         "undefined scope",
                         route=route.name,
@@ -175,7 +173,7 @@ class _Supervisor:
                     )
             holders: dict[str, list[str]] = {}
             for client in await cast("Store", self._store).clients.all():
-                for name in client.scopes - defined:
+                for name in client.scopes - defined.keys():
                     holders.setdefault(name, []).append(client.client_id)
             for name in sorted(holders):
                 log.warning(

@@ -95,7 +95,7 @@ async def ask(request: web.Request) -> web.Response:
     asked = AuthorizationRequest(
         client_id=found.client.client_id,
         redirect_uri="",
-        scopes=found.device.scopes & found.client.scopes & known,
+        scopes=found.device.scopes & found.client.may_have & known,
         resource=tuple(name for name in found.device.resource if name in plane.resources),
         device=found.device.digest,
     )

@@ -117,6 +117,7 @@ select count(*) from gone;
 
 -- name: scopes_unused
 -- Scopes that a client may ask for and used no more since $before, if it is that old; and how many grants have them.
+-- No route demands offline_access.
 select c.client_id, c.name as client_name, s.scope, u.used_at as last_used_at, c.created_at,
     (
         select count(*) from grants g
@@ -126,6 +127,7 @@ from clients c
 cross join lateral unnest(c.scopes) as s (scope)
 left join scope_uses u on u.client_id = c.client_id and u.scope = s.scope
 where c.disabled_at is null and c.created_at <= $before and coalesce(u.used_at <= $before, true)
+    and s.scope <> 'offline_access'
 order by u.used_at nulls first, c.name, c.client_id, s.scope;
 
 -- name: scope_uses_since

@@ -15,9 +15,14 @@ def test_create_list_and_delete(gateway: Terminal) -> None:
         {"name": "mail:send", "description": "Send mail for you", "defined_in": "database"},
         {"name": "notes:read", "description": "Read your notes", "defined_in": "configuration"},
         {"name": "notes:write", "description": "Write notes", "defined_in": "configuration"},
+        {
+            "name": "offline_access",
+            "description": "Keep this access while you’re away, until you remove it",
+            "defined_in": "gateway",
+        },
     ]
     assert gateway("scope", "delete", "mail:send", "--json").json == {"name": "mail:send", "deleted": True}
-    assert len(gateway("scope", "list", "--json").json) == 2
+    assert len(gateway("scope", "list", "--json").json) == 3
 
 
 def test_a_scope_that_was_created_can_be_given_to_a_client(gateway: Terminal) -> None:
@@ -38,6 +43,8 @@ def test_a_scope_that_was_created_can_be_given_to_a_client(gateway: Terminal) ->
         (("create", "a", "--description", " "), "--description: "),
         (("create", "a", "--description", "one\ntwo"), "--description: "),
         (("create", "a", "--description", "x" * 201), "--description: "),
+        (("create", "offline_access", "--description", "x"), "scope 'offline_access': is always there"),
+        (("delete", "offline_access"), "scope 'offline_access': is always there"),
         (("delete", "nothing"), "no scope 'nothing'; `gateway scope list` shows all"),
         (("delete", "notes:read"), "scope 'notes:read': is defined under [scopes] in"),
     ],

@@ -11,7 +11,7 @@ from gateway.errors import OperatorError
 from gateway.guard import Allowed, Guard, Refused
 from gateway.oauth.grants import ClientCredentialsGrant
 from gateway.store import Store
-from tests.serving import crowding, free_ports
+from tests.serving import crowding, free_ports, until
 from tests.streams import accepting
 
 from .conftest import World, new_client, settings_for, verdict_of
@@ -85,9 +85,20 @@ async def test_request_without_a_fitting_credential_gets_challenges_without_erro
     verdict = world.guard.check(world.call(authorization=authorization))
     refused = _is_refused(verdict, 401, "unauthorized")
     assert refused.challenges == (
-        b'Bearer realm="api.example.com", ' + METADATA,
-        b'MAC realm="api.example.com", ' + METADATA,
+        b'Bearer realm="api.example.com", scope="read", ' + METADATA,
+        b'MAC realm="api.example.com", scope="read", ' + METADATA,
     )
+
+
+async def test_whoever_needs_a_token_is_told_all_scopes_that_the_call_needs(world: World) -> None:
+    """RFC 6750, section 3; MCP 2026-07-28, Scope Selection Strategy."""
+    for authorization in ((), (b"Bearer gwa_x",), (b"Bearer " + (await world.token(ttl=-1)).access_token.encode(),)):
+        for method, scope in (("GET", b"read"), ("HEAD", b"read"), ("POST", b"write")):
+            refused = await world.check(world.call(authorization=authorization, method=method))
+            assert isinstance(refused, Refused)
+            assert _told(refused, b'scope="' + scope + b'"') == {b"Bearer", b"MAC"}
+    malformed = await world.check(world.call(authorization=(b"Bearer a b",)))
+    assert not _told(_is_refused(malformed, 400, "invalid_request"), b"scope=")
 
 
 @pytest.mark.parametrize(("route", "scheme"), [("bearer", b"Bearer "), ("mac", b"MAC ")])
@@ -221,6 +232,28 @@ async def test_token_for_another_resource_is_refused(world: World) -> None:
     assert isinstance(await world.check(world.call(f"Bearer {tokens.access_token}")), Allowed)
     verdict = await world.check(world.call(f"Bearer {tokens.access_token}", route="other"))
     assert "another resource" in _is_refused(verdict, 401, "invalid_token").description
+
+
+async def test_token_in_the_cache_is_still_refused_at_another_resource(world: World) -> None:
+    notes = "https://api.example.com/notes"
+    limited, free = [
+        await world.store.tokens.client_credentials(
+            world.client, ClientCredentialsGrant(frozenset({"read"}), resource), datetime.now(UTC)
+        )
+        for resource in ((notes,), ())
+    ]
+    await world.guard.start()
+    try:
+        await until(lambda: world.guard._ledger.holds)
+        for _ in range(3):
+            assert isinstance(await world.check(world.call(f"Bearer {limited.access_token}")), Allowed)
+            verdict = await world.check(world.call(f"Bearer {limited.access_token}", route="other"))
+            assert _is_refused(verdict, 401, "invalid_token").cause == "audience"
+            for route in ("bearer", "other"):
+                assert isinstance(await world.check(world.call(f"Bearer {free.access_token}", route=route)), Allowed)
+        assert len(world.guard._tokens.cache) == 2
+    finally:
+        await world.guard.close()
 
 
 # -- scopes --------------------------------------------------------------------------------------------------

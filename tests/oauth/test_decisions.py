@@ -135,6 +135,19 @@ def test_code_gives_the_scopes_and_resource_it_was_made_for() -> None:
     assert decide_code(record, "c1", replace(CODE_GRANT, resource=(API,)), NOW) == Issue(CODE.scopes, (API,))
 
 
+def test_code_brings_no_refresh_token_where_the_person_refused_access_while_away() -> None:
+    """OpenID Connect Core, section 11: that consent is the person's; who was not asked has said nothing."""
+    both = frozenset({"a", "offline_access"})
+    asked = replace(CODE.request, scopes=both)
+    for request, allowed, refreshable in (
+        (CODE.request, CODE.request.scopes, True),
+        (asked, both, True),
+        (asked, frozenset({"a"}), False),
+    ):
+        decision = decide_code(replace(CODE, request=request, scopes=allowed), "c1", CODE_GRANT, NOW)
+        assert decision == Issue(allowed, (), refreshable)
+
+
 REFRESH_TABLE: list[tuple[str, dict[str, Any], dict[str, Any], float, type, str]] = [
     ("good (RFC 6749, 6)", {}, {}, 0, Issue, ""),
     ("another client (RFC 6749, 6)", {}, {"client_id": "c2"}, 0, Refuse, "invalid_grant"),

@@ -5,7 +5,16 @@ import pytest
 from gateway.errors import OAuthError
 from gateway.model import DEVICE_CODE, Client
 from gateway.oauth import forms, grants
-from gateway.oauth.grants import ClientCredentialsGrant, CodeGrant, DeviceGrant, Grant, PasswordGrant, RefreshGrant
+from gateway.oauth.grants import (
+    ClientCredentialsGrant,
+    CodeGrant,
+    DeviceGrant,
+    Grant,
+    PasswordGrant,
+    RefreshGrant,
+    requested_resources,
+    requested_scopes,
+)
 from tests.oauth.clients import CONFIDENTIAL, PUBLIC, REDIRECT, RESOURCE, SCOPES, client
 
 VERIFIER = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"
@@ -100,3 +109,59 @@ def test_a_password_is_taken_of_a_client_that_may_use_it_alone() -> None:
     found = parse("grant_type=password&username=ada&password=a%26b+c&scope=notes:read", BY_PASSWORD)
     assert found == PasswordGrant("ada", "a&b c", frozenset({"notes:read"}))
     assert "a&b" not in repr(found)
+
+
+@pytest.mark.parametrize(
+    ("asked", "known"),
+    [
+        ("https://api.example.com/", "https://api.example.com"),
+        ("https://api.example.com", "https://api.example.com"),
+        ("HTTPS://API.Example.com:443/api/notes", RESOURCE),
+        ("https://api.example.com/api/notes", "https://API.example.com:443/api/notes"),
+        ("http://[::1]:80/a", "http://[::1]/a"),
+        ("https://api.example.com:8443/", "https://api.example.com:8443"),
+    ],
+)
+def test_a_resource_that_a_library_wrote_anew_is_the_same(asked: str, known: str) -> None:
+    """RFC 3986, sections 6.2.2.1 and 6.2.3; what `new URL(…).href` and pydantic's AnyHttpUrl make of it."""
+    assert requested_resources((asked, asked), frozenset({known, "https://other.example"})) == (known,)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        "https://api.example.com/api/notes/", "https://api.example.com/API/notes", "https://api.example.com/api/n%6ftes",
+        "http://api.example.com/api/notes", "https://api.example.com:444/api/notes", "https://api.example.com/api/notes?",
+        "https://u@api.example.com/api/notes", "https://api.example.com:x/api/notes", "https:api.example.com/api/notes",
+        "https://[::1/api/notes", "urn:notes", "https:///api/notes", "https://api.example.com./api/notes", "//x",
+    ],
+)  # fmt: skip
+def test_a_resource_that_is_another_is_refused(asked: str) -> None:
+    """RFC 8707, section 2."""
+    with pytest.raises(OAuthError) as refused:
+        requested_resources((RESOURCE, asked), frozenset({RESOURCE}))
+    assert refused.value.error == "invalid_target"
+
+
+@pytest.mark.parametrize(
+    ("scope", "by", "names"),
+    [
+        ("notes:read offline_access", PUBLIC, {"notes:read", "offline_access"}),
+        ("offline_access", PUBLIC, {"offline_access"}),
+        (None, PUBLIC, SCOPES),
+        (None, client(scopes=SCOPES | {"offline_access"}), SCOPES | {"offline_access"}),
+        ("offline_access", client(scopes=SCOPES | {"offline_access"}, grant_types=frozenset()), None),
+        ("offline_access", client(grant_types=frozenset({"authorization_code"})), None),
+    ],
+)
+def test_offline_access_is_for_clients_that_may_use_refresh_tokens(
+    scope: str | None, by: Client, names: set[str] | None
+) -> None:
+    """OpenID Connect Core, section 11; MCP 2026-07-28, Refresh Tokens."""
+    known = SCOPES | {"offline_access"}
+    if names is not None:
+        assert requested_scopes(scope, by, known) == names
+        return
+    with pytest.raises(OAuthError) as refused:
+        requested_scopes(scope, by, known)
+    assert refused.value.error == "invalid_scope"

@@ -224,7 +224,9 @@ async def test_words_of_the_configuration_win_over_those_made_by_command(store: 
         "notes:read": "See your notes",
         "notes:write": "Change your notes",
         "files": "See your files",
+        "offline_access": "Keep this access while you’re away, until you remove it",
     }
+    assert (await store.scopes.defined({"offline_access": "Stay"}))["offline_access"] == "Stay"
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ DOCUMENTS = ["oauth-authorization-server", "openid-configuration", "jwks.json", 
 async def test_the_server_document_names_the_endpoints_that_are_there(plane: Plane, browser: Browser) -> None:
     document = (await browser.get("/.well-known/oauth-authorization-server")).json
     assert document["issuer"] == plane.url
-    assert document["scopes_supported"] == ["notes:read", "notes:write"]
+    assert document["scopes_supported"] == ["notes:read", "notes:write", "offline_access"]
     for name in (
         "authorization",
         "token",
@@ -43,10 +43,11 @@ async def test_both_discovery_addresses_agree(browser: Browser) -> None:
 async def test_a_scope_made_by_command_is_announced_too(plane: Plane, browser: Browser) -> None:
     await plane.store.scopes.create("made", "Made by command")
     document = (await browser.get("/.well-known/oauth-authorization-server")).json
-    assert document["scopes_supported"] == ["made", "notes:read", "notes:write"]
+    assert document["scopes_supported"] == ["made", "notes:read", "notes:write", "offline_access"]
 
 
 async def test_a_route_has_its_document_at_the_inserted_path(plane: Plane, browser: Browser) -> None:
+    """RFC 9728, section 3.1; offline_access is no resource's (MCP 2026-07-28, Refresh Tokens)."""
     document = (await browser.get("/.well-known/oauth-protected-resource/api/notes")).json
     assert document == {
         "resource": f"{plane.url}/api/notes",

@@ -141,6 +141,18 @@ async def test_a_loopback_address_is_met_at_any_port(plane: Plane, signed_in: Br
     assert (await redeemed(signed_in, client, f"http://{host}:65535/cb")).status == 200
 
 
+async def test_a_client_that_registers_for_offline_access_may_use_refresh_tokens(
+    plane: Plane, signed_in: Browser
+) -> None:
+    """As the MCP SDKs register, with the scopes of the 401 and offline_access behind them."""
+    client = await registered(signed_in, scope="notes:read offline_access", token_endpoint_auth_method="none")
+    assert client["scope"] == "notes:read offline_access"
+    assert client["grant_types"] == ["authorization_code", "refresh_token"]
+    answer = await redeemed(signed_in, client, URIS[0])
+    assert (answer.status, answer.json["scope"]) == (200, "notes:read offline_access")
+    assert "refresh_token" in answer.json
+
+
 async def test_a_client_with_a_secret_works_to_the_end(plane: Plane, signed_in: Browser) -> None:
     client = await registered(signed_in, grant_types=["authorization_code", "refresh_token"], scope="notes:read")
     assert client["scope"] == "notes:read"

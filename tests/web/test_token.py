@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 from collections.abc import Sequence
+from urllib.parse import quote
 
 import pytest
 
@@ -152,6 +153,50 @@ async def test_a_token_is_for_the_resource_that_was_asked_for(
     token = await plane.store.access_tokens.find(body["access_token"])
     assert token is not None
     assert token.audience == (resource,)
+
+
+async def test_of_several_resources_each_token_is_for_those_that_it_was_asked_for(
+    plane: Plane, signed_in: Browser, register: Registered
+) -> None:
+    """RFC 8707, sections 2.1 and 2.2, with RFC 7662's `aud`: the grant covers both, a refresh takes either."""
+    client, secret = await register()
+    notes, other = f"{plane.url}/api/notes", f"http://other.example:{plane.url.rpartition(':')[2]}/other"
+    query = f"&resource={quote(notes, safe='')}&resource={quote(other, safe='')}"
+    page = await signed_in.get(authorize_path(client) + query)
+    assert notes in page.text
+    assert other in page.text
+    code = (await signed_in.submit(page.form, decision="allow")).members["code"]
+    tokens = (await ask(signed_in, code_fields(code, client), client, secret)).json
+    for asked, aud in (([], [notes, other]), ([other], other), ([notes], notes), ([notes, other], [notes, other])):
+        fields = [("token", tokens["access_token"])]
+        if asked:
+            refresh = [*refresh_fields(tokens["refresh_token"]), *(("resource", name) for name in asked)]
+            tokens = (await ask(signed_in, refresh, client, secret)).json
+            fields = [("token", tokens["access_token"])]
+        told = await signed_in.send("POST", "/oauth2/introspect", fields, basic(client.client_id, secret))
+        assert told.json["aud"] == aud
+    beyond = [*refresh_fields(tokens["refresh_token"]), ("resource", f"{plane.url}/api/none")]
+    refused = await ask(signed_in, beyond, client, secret)
+    assert (refused.status, refused.json["error"]) == (400, "invalid_target")
+    assert (await ask(signed_in, refresh_fields(tokens["refresh_token"]), client, secret)).status == 200, "not spent"
+
+
+@pytest.mark.parametrize("allowed", [["notes:read", "offline_access"], ["notes:read"]])
+async def test_who_was_asked_for_access_while_away_decides_on_the_refresh_token(
+    signed_in: Browser, public: Client, allowed: list[str]
+) -> None:
+    """OpenID Connect Core, section 11; MCP 2026-07-28, Refresh Tokens."""
+    scope = "notes:read offline_access"
+    page = await signed_in.get(authorize_path(public, scope=scope, prompt="consent"))
+    assert "Keep this access while you’re away, until you remove it" in page.text
+    code = await code_for(signed_in, public, allowed, scope=scope, prompt="consent")
+    fields = code_fields(code, public, client_id=public.client_id)
+    body = (await signed_in.send("POST", TOKEN, fields)).json
+    assert body["scope"] == " ".join(allowed)
+    assert ("refresh_token" in body) == ("offline_access" in allowed)
+    if "refresh_token" in body:
+        refresh = [*refresh_fields(body["refresh_token"]), ("client_id", public.client_id)]
+        assert (await signed_in.send("POST", TOKEN, refresh)).json["scope"] == scope
 
 
 # RFC 6749, section 5.2
