@@ -29,10 +29,10 @@ from gateway.errors import GatewayError
 if TYPE_CHECKING:
     from argon2 import PasswordHasher
 
-# Access token, refresh token, authorization code, reference of a pushed request, device code.
-TokenPrefix = Literal["gwa_", "gwr_", "gwc_", "gwp_", "gwd_"]
+# Access token, refresh token, authorization code, reference of a pushed request, device code, identifier of a JWT.
+TokenPrefix = Literal["gwa_", "gwr_", "gwc_", "gwp_", "gwd_", "gwj_"]
 
-_PREFIXES: Final[tuple[TokenPrefix, ...]] = ("gwa_", "gwr_", "gwc_", "gwp_", "gwd_")
+_PREFIXES: Final[tuple[TokenPrefix, ...]] = ("gwa_", "gwr_", "gwc_", "gwp_", "gwd_", "gwj_")
 _RANDOM_BYTES: Final = 24  # 192 bits
 _CHECK_BYTES: Final = 6
 _CHECK_LENGTH: Final = 8  # characters of base64
@@ -41,11 +41,18 @@ KEY_ID_BYTES: Final = 4  # with which a ciphertext begins
 MASTER_KEY_BYTES: Final = 32
 TOKEN_LENGTH: Final = 4 + 32 + 8
 
-_TOKEN = re.compile(r"(?:gwa|gwr|gwc|gwp|gwd)_[A-Za-z0-9_-]{40}", re.ASCII)
+_TOKEN = re.compile(r"(?:gwa|gwr|gwc|gwp|gwd|gwj)_[A-Za-z0-9_-]{40}", re.ASCII)
 _TOKEN_CHARACTERS: Final = (string.ascii_letters + string.digits + "_-").encode()
 _SHAPES: Final = bytes(ord("x") if byte in _TOKEN_CHARACTERS else ord("?") for byte in range(256))
 _SHAPE: Final = b"x" * TOKEN_LENGTH
 _URLSAFE: Final = bytes.maketrans(b"+/", b"-_")
+
+
+# How the claims of a JWT of ours begin, {"jti":"gwj_, behind the dot that ends its header; and how many characters hold
+# the whole identifier, so that an invented one is told without reading the rest.
+_JWT_MARK: Final = b".eyJqdGkiOiJnd2pf"
+_JTI_ENCODED: Final = 72
+_JTI: Final = re.compile(rb'\{"jti":"(gwj_[A-Za-z0-9_-]{40})",')
 
 
 class UnsealError(GatewayError):
@@ -98,6 +105,11 @@ def _derive(master: bytes, purpose: str) -> bytes:
     """HKDF with SHA-256, no salt, 32 bytes (RFC 5869): extract, then the one block that there is to expand."""
     extracted = hmac.digest(bytes(32), master, "sha256")
     return hmac.digest(extracted, f"gateway/1/{purpose}".encode() + b"\1", "sha256")
+
+
+def is_like_our_jwt(token: bytes) -> bool:
+    """Whether a token looks like a JWT of ours, whoever made it."""
+    return token.startswith(_JWT_MARK, max(token.find(b"."), 0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,9 +181,23 @@ class Keyring:
     def is_invented(self, token: str, prefix: TokenPrefix) -> bool:
         """Whether a token that claims to be ours cannot be one of that kind: no query is spent on it.
 
-        One of another shape is not: it may have been imported.
+        One of another shape is not: it may have been imported. A JWT of ours is an access token, and has a keyed check
+        in its identifier.
         """
-        return token.startswith(_PREFIXES) and not self.is_ours(token, prefix)
+        if token.startswith(_PREFIXES):
+            return not self.is_ours(token, prefix)
+        if not is_like_our_jwt(token.encode("utf-8", "surrogatepass")):
+            return False
+        begin = token.index(".") + 1
+        return prefix != "gwa_" or not self._has_our_jti(token[begin : begin + _JTI_ENCODED])
+
+    def _has_our_jti(self, claims: str) -> bool:
+        """Whether the claims that begin so, in base64url, have an identifier of ours."""
+        try:
+            found = _JTI.fullmatch(base64.urlsafe_b64decode(claims))
+        except ValueError:
+            return False
+        return found is not None and not self.is_forged(found[1], b"gwj_")
 
     def successors(self, refresh_token: str, salt: bytes) -> tuple[str, ...]:
         """The refresh token that follows `refresh_token`, for the current key first, then the previous ones.

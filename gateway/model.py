@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Final, Literal
 
 TokenType = Literal["bearer", "mac"]
+TokenFormat = Literal["opaque", "jwt"]  # of bearer tokens: what names them, or RFC 9068
 MacDraft = Literal["00", "01"]
 MacAlgorithm = Literal["hmac-sha-256", "hmac-sha-1"]
 SigningAlgorithm = Literal["RS256", "ES256", "EdDSA"]  # by which we sign what others verify (RFC 7518, RFC 8037)
@@ -122,6 +123,7 @@ class Client:
     about: About
     jwks: str | None = None  # its public keys as JSON, where it authenticates by them and has no secret (RFC 7523)
     par_required: bool = False  # asks by pushed requests alone (RFC 9126, section 6)
+    token_format: TokenFormat = "opaque"  # noqa: S105  # a kind, no token
 
     @property
     def has_secret(self) -> bool:

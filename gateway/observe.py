@@ -78,6 +78,7 @@ _ADDRESS: Final = re.compile(r"""(://[^\s/:@'"]*+:)(\S*+)""")
 _SECRETS: Final = re.compile(
     rf"""
       (?P<token> \b gw[a-z]_) [A-Za-z0-9_-]++                                       # our tokens and secrets
+    | (?P<jwt> \b (?-i:eyJ)) [A-Za-z0-9_.-]{{17,}}+                                 # a JWT: {{ and " in base64url
     | (?P<field> \b (?:(?:proxy-)?authorization | (?:set-)?cookie) \b ['"]? \s*+ [:=,] \s*+) (?s:.*)
     | (?P<mac> \b mac \s++ [a-z_]++ \s*+ =) (?s:.*)                                # a MAC credential's attributes
     | (?<![\w.-]) (?P<cookie> __(?:Host|Secure)- [\w.-]++ =) [^\s;'"]*+
@@ -92,7 +93,7 @@ _SCHEMES: Final = re.compile(
     r"((?:\b(?:bearer|basic|dpop|token)\s++)+)([A-Za-z0-9._~+/=-]++(?:\[removed\])?)", re.IGNORECASE
 )
 # What no secret of the above fits into: most values of most lines, passed without the long patterns.
-_HARMLESS: Final = re.compile(r"[A-Za-z0-9/.-]*|(?!gw._)[a-z]+_[a-z]+")
+_HARMLESS: Final = re.compile(r"(?:(?!eyJ)[A-Za-z0-9/.-])*+|(?!gw._)[a-z]+_[a-z]+")
 
 
 def scrub(text: str, *, cut: bool = False) -> str:

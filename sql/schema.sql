@@ -156,11 +156,13 @@ CREATE TABLE public.clients (
     disabled_at timestamp with time zone,
     par_required boolean DEFAULT false NOT NULL,
     jwks jsonb,
+    token_format text DEFAULT 'opaque'::text NOT NULL,
     CONSTRAINT clients_description_check CHECK ((description <> ''::text)),
     CONSTRAINT clients_first_party_check CHECK ((confidential OR (NOT first_party))),
     CONSTRAINT clients_jwks_check CHECK (((jwks IS NULL) OR confidential)),
     CONSTRAINT clients_name_check CHECK ((name <> ''::text)),
     CONSTRAINT clients_pkce_check CHECK ((confidential OR pkce_required)),
+    CONSTRAINT clients_token_format_check CHECK ((token_format = ANY (ARRAY['opaque'::text, 'jwt'::text]))),
     CONSTRAINT clients_token_type_check CHECK ((token_type = ANY (ARRAY['bearer'::text, 'mac'::text])))
 );
 
@@ -173,7 +175,8 @@ CREATE TABLE public.families (
     user_generation integer NOT NULL,
     created_at timestamp with time zone NOT NULL,
     expires_at timestamp with time zone NOT NULL,
-    revoked_at timestamp with time zone
+    revoked_at timestamp with time zone,
+    auth_time timestamp with time zone
 );
 
 CREATE TABLE public.grants (
@@ -274,6 +277,7 @@ CREATE TABLE public.codes (
     expires_at timestamp with time zone NOT NULL,
     spent_at timestamp with time zone,
     family_id text,
+    auth_time timestamp with time zone,
     CONSTRAINT codes_spent_check CHECK (((spent_at IS NULL) = (family_id IS NULL)))
 );
 

@@ -95,6 +95,7 @@ LEAKS = [
     f'{{\\"client_secret\\": \\"{SECRET}\\"}}',
     f"code_verifier={SECRET}",
     f"__Secure-thing={SECRET}; Path=/",
+    f"eyJhbGciOiJSUzI1NiJ9.eyJqdGkiOiJnd2pf.{SECRET}",
     f"mac_key={SECRET}",
     f"header=Bearer {SECRET}",
     f"url=postgresql://u:{SECRET}@h",

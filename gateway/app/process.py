@@ -63,7 +63,7 @@ Serving = Callable[[Start, socket.socket], AbstractAsyncContextManager[Service]]
 
 _REPORT: Final = 1.0  # seconds
 _DRAIN: Final = Drain(30.0)  # when ended by SIGTERM instead of the supervisor
-LATER: Final = ("cryptography.hazmat.primitives.ciphers.aead", "encodings.idna")
+LATER: Final = ("cryptography.hazmat.primitives.ciphers.aead", "encodings.idna", "gateway.oauth.signing")
 """Modules that the first call that needs them would import otherwise, in any plane."""
 
 log = observe.get_logger("gateway.worker")
@@ -93,6 +93,7 @@ def store_of(start: Start, connections: int) -> Store:
         tokens=settings.config.tokens,
         replicas=settings.replicas,
         nonces=settings.nonces,
+        issuer=settings.config.server.issuer,
     )
 
 

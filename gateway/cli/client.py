@@ -35,6 +35,7 @@ from gateway.model import (
     GrantType,
     MacAlgorithm,
     MacDraft,
+    TokenFormat,
     TokenType,
 )
 from gateway.oauth import jwk, redirect_uris
@@ -57,6 +58,7 @@ class Asked:
     grant_type: tuple[GrantType, ...]
     scope: tuple[str, ...]
     token_type: TokenType | None
+    token_format: TokenFormat | None
     mac_draft: tuple[MacDraft, ...]
     mac_algorithm: MacAlgorithm | None
     public: bool | None
@@ -104,6 +106,11 @@ def _properties(function: Callable[..., None]) -> Callable[..., None]:
             "--jwks", metavar="FILE", help="Its public keys (a JWK Set), which it authenticates by instead of a secret."
         ),
         click.option("--token-type", type=click.Choice(["bearer", "mac"]), help="The kind of its access tokens."),
+        click.option(
+            "--token-format",
+            type=click.Choice(["opaque", "jwt"]),
+            help="The form of its bearer tokens: jwt is for APIs that verify them by themselves (RFC 9068).",
+        ),
         click.option("--mac-draft", multiple=True, type=DRAFT, help="The MAC draft that it signs by; repeatable."),
         click.option("--mac-algorithm", type=ALGORITHM, help="What its MAC tokens sign with."),
     ]
@@ -218,7 +225,7 @@ def update(*, client_id: str, path: Path, as_json: bool, **given: Any) -> None:
     if asked.grant_type:
         _warn_of_legacy(after)
     shown = record(after)
-    if asked.mac_algorithm is not None or asked.token_type is not None:
+    if asked.mac_algorithm is not None or asked.token_type is not None or asked.token_format is not None:
         note(f"its existing tokens stay as they were issued; `gateway token revoke --client {client_id}` ends them")
     show(shown if secret is None else {"client_id": client_id, "client_secret": secret} | shown, as_json=as_json)
 
@@ -303,6 +310,7 @@ async def _new_client(asked: Asked, store: Store, settings: Settings) -> NewClie
         grant_types=frozenset(by_redirect),
         scopes=scopes,
         token_type=settings.config.tokens.type,
+        token_format="opaque" if asked.token_type == "mac" else settings.config.tokens.format,  # noqa: S105  # kinds
         mac_drafts=mac.drafts[:1],
         mac_algorithm=mac.algorithms[0],
     )
@@ -321,6 +329,7 @@ def _merged(asked: Asked, start: NewClient) -> NewClient:
         "grant_types": frozenset(asked.grant_type),
         "scopes": frozenset(asked.scope),
         "token_type": asked.token_type,
+        "token_format": asked.token_format,
         "mac_drafts": tuple(dict.fromkeys(asked.mac_draft)),
         "mac_algorithm": asked.mac_algorithm,
         "confidential": None if asked.public is None else not asked.public,
@@ -408,6 +417,8 @@ def _conflict(client: NewClient) -> str | None:
         return "--no-pkce: a public client always needs PKCE; leave out --no-pkce or --public"
     if not client.confidential and client.jwks is not None:
         return "--jwks: a public client does not authenticate; leave out --public, or remove its keys by --jwks ''"
+    if client.token_type == "mac" and client.token_format == "jwt":  # noqa: S105  # kinds, no tokens
+        return "--token-format jwt: is for bearer tokens; add --token-type bearer, or choose --token-format opaque"
     if not client.confidential and "client_credentials" in grants:
         return "--grant-type client_credentials: a public client has no credentials; leave out one of the two"
     if "authorization_code" in grants and not client.redirect_uris:
@@ -450,6 +461,7 @@ def record(client: Client) -> dict[str, object]:
         "legacy_grants": _legacy(client.grant_types),
         "scopes": sorted(client.scopes),
         "token_type": client.token_type,
+        "token_format": client.token_format,
         "mac_drafts": list(client.mac_drafts),
         "mac_algorithm": client.mac_algorithm,
         "pkce_required": client.pkce_required,

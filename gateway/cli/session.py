@@ -119,7 +119,12 @@ def in_store(path: Path, act: Callable[[Store, Settings], Awaitable[T]]) -> T:
         async with database(config.load(path)) as (settings, dsn):
             assert settings.keyring is not None  # noqa: S101  # made by `database` or demanded by `load`
             store = await Store.open(
-                dsn, settings.keyring, size=_POOL, name="gateway-command", tokens=settings.config.tokens
+                dsn,
+                settings.keyring,
+                size=_POOL,
+                name="gateway-command",
+                tokens=settings.config.tokens,
+                issuer=settings.config.server.issuer,
             )
             try:
                 with acting(actor=operator()):

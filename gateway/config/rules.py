@@ -34,6 +34,7 @@ def conflicts(draft: Draft) -> Iterator[Fault]:
     yield from _tls(draft)
     yield from _proxy_protocol(draft)
     yield from _prefix(draft)
+    yield from _format(draft)
     yield from _twice(draft)
     yield from _hidden(draft)
     for index, route in enumerate(draft.routes):
@@ -172,6 +173,11 @@ def _prefix(draft: Draft) -> Iterator[Fault]:
     prefix = draft.get("server", "oauth_prefix")
     if prefix is not None and (prefix == "/" or within(prefix, "/.well-known")):
         yield Fault("server.oauth_prefix", f'must be a folder of its own such as "/oauth2", not {shown(prefix)}')
+
+
+def _format(draft: Draft) -> Iterator[Fault]:
+    if draft.get("tokens", "format") == "jwt" and draft.get("tokens", "type") == "mac":
+        yield Fault("tokens.format", 'is for bearer tokens, and tokens.type is "mac"; leave one of them out')
 
 
 def _twice(draft: Draft) -> Iterator[Fault]:

@@ -68,7 +68,7 @@ from gateway.config.values import (
     split_redirect,
     written,
 )
-from gateway.model import MacAlgorithm, MacDraft, TokenType
+from gateway.model import MacAlgorithm, MacDraft, SigningAlgorithm, TokenFormat, TokenType
 from gateway.routing import UpstreamTls
 
 # What a logo may be, by how its file's name ends: the machine's own table may lack some.
@@ -339,6 +339,12 @@ class Tokens(Table):
 
     type: TokenType = "bearer"
     """The type of access tokens; a client may have another."""
+    format: TokenFormat = "opaque"
+    """The form of bearer tokens: `"opaque"`, or `"jwt"` for ones that others can verify by jwks.json (RFC 9068); a
+    client may have another."""
+    jwt_algorithm: SigningAlgorithm = "RS256"
+    """What signs such tokens: RS256, which every verifier knows (RFC 9068, section 2.1), or ES256 or EdDSA, which are
+    shorter."""
     access_ttl: Duration = written("1h")
     """How long an access token lives."""
     refresh_ttl: Duration = written("14d")

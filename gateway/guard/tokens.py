@@ -16,6 +16,7 @@ one of the cache's (`guard.ledger`, `store.replicas`).
 from collections.abc import Callable, Collection, Sequence
 from typing import Final, TypeVar, final
 
+from gateway.crypto import is_like_our_jwt
 from gateway.errors import StoreUnavailable
 from gateway.figures import REPLICA_LOOKUPS
 from gateway.guard.cache import Cache
@@ -72,7 +73,7 @@ class Tokens:
         What comes back may be from before a change that is known meanwhile: see `counts`. A replica, which is not asked
         unless `near`, may leave it Untold.
         """
-        if not token.startswith(b"gwa_") and digest not in self.cache:
+        if not (token.startswith(b"gwa_") or is_like_our_jwt(token)) and digest not in self.cache:
             return self._strangers.add(digest, answer, since)
         if near and self._near is not None and self._rests_near():
             return self._near.add(digest, answer, since)

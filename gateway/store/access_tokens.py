@@ -16,7 +16,7 @@ from gateway.store.replicas import Replicas
 LANES: Final = 2  # questions for many tokens that may be under way at once
 MAC_KEY: Final = "mac-key"  # the purpose that MAC keys are sealed for
 _LOST_KEY: Final = "a MAC token whose key is lost"
-_LONGEST: Final = 4096  # characters of a token
+LONGEST: Final = 4096  # characters of a token, as `credentials.bearer` takes it
 _OTHERS: Final = 200  # tokens of one client whose keys are worth a try
 
 
@@ -62,7 +62,7 @@ class SigningToken:
 
 def may_be(keyring: Keyring, token: str, prefix: TokenPrefix) -> bool:
     """Whether a token is worth a query: one of ours of that kind, or of another shape (imported from elsewhere)."""
-    return 0 < len(token) <= _LONGEST and not keyring.is_invented(token, prefix)
+    return 0 < len(token) <= LONGEST and not keyring.is_invented(token, prefix)
 
 
 def _identity_of(row: Row) -> Identity:

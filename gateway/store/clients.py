@@ -32,6 +32,7 @@ def client_of(row: Row) -> Client:
         about=about_of(row),
         par_required=row["par_required"],
         jwks=row["jwks"],
+        token_format=row["token_format"],
     )
 
 
@@ -64,6 +65,7 @@ def _columns(client: NewClient) -> dict[str, object]:
         "pkce_required": client.pkce_required,
         "par_required": client.par_required,
         "jwks": client.jwks,
+        "token_format": client.token_format,
         "first_party": client.first_party,
         "verified": client.verified,
         "description": about.description,

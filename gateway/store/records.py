@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
-from gateway.model import About, Client, GrantType, MacAlgorithm, MacDraft, TokenType, User
+from gateway.model import About, Client, GrantType, MacAlgorithm, MacDraft, TokenFormat, TokenType, User
 from gateway.oauth.authorize import AuthorizationRequest
 
 
@@ -31,6 +31,7 @@ class NewClient:
     pkce_required: bool = True
     par_required: bool = False
     jwks: str | None = None
+    token_format: TokenFormat = "opaque"  # noqa: S105  # a kind, no token
     first_party: bool = False
     verified: bool = True
     about: About = field(default_factory=About)

@@ -64,6 +64,7 @@ class Store:
         recorder: Recorder,
         replicas: Replicas | None = None,
         further: Sequence[Database] = (),
+        issuer: str = "",
     ) -> None:
         self._server, self._database, self._lookups, self._spends = server, database, lookups, spends
         self._replicas, self._further = replicas, further
@@ -82,14 +83,14 @@ class Store:
         self.devices: Final = Devices(database, clock, keyring)
         self.pushed: Final = PushedRequests(database, clock, keyring)
         self.grants: Final = Grants(database, clock)
-        self.tokens: Final = Tokens(database, clock, keyring, lifetimes)
+        self.signing_keys: Final = SigningKeys(database, clock, keyring)
+        self.tokens: Final = Tokens(database, clock, keyring, lifetimes, self.signing_keys, issuer)
         self.access_tokens: Final = AccessTokens(database, lookups, clock, keyring, replicas)
         self.nonces: Final = Nonces(spends)
         self.further_nonces: Final = [Nonces(other) for other in further]
         self.nonce_layouts: Final = NonceLayouts(spends)
         self.changes: Final = ChangeLog(server, clock)
         self.master_keys: Final = MasterKeys(database, clock, keyring)
-        self.signing_keys: Final = SigningKeys(database, clock, keyring)
         self.events: Final = Events(database)
         self.holdings: Final = Holdings(database, clock)
         self.chain: Final = Chain(database, clock, keyring, recorder)
@@ -105,11 +106,13 @@ class Store:
         name: str = "gateway-pool",
         tokens: Lifetimes | None = None,
         clock: Clock | None = None,
+        issuer: str = "",
     ) -> Self:
         """A store on at most `size` connections, which an operator sees by `name` as their application_name.
 
-        `tokens` holds the lifetimes of what is issued. Raises OperatorError when the database cannot be reached or
-        used, is not migrated, is of another version, or was written with another master key.
+        `tokens` holds the lifetimes and forms of what is issued, `issuer` by whom. Raises OperatorError when the
+        database cannot be reached or used, is not migrated, is of another version, or was written with another master
+        key.
         """
         try:
             connection = await connect(dsn, name)
@@ -122,7 +125,7 @@ class Store:
         except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, ValueError) as exc:
             raise cannot_reach(dsn, exc) from exc
 
-        store = cls.over(dsn, keyring, size=size, name=name, tokens=tokens, clock=clock)
+        store = cls.over(dsn, keyring, size=size, name=name, tokens=tokens, clock=clock, issuer=issuer)
         try:
             await store.upkeep.compare_clocks()
             await cls._require_key(store)
@@ -142,6 +145,7 @@ class Store:
         clock: Clock | None = None,
         replicas: Sequence[str] = (),
         nonces: Sequence[str] = (),
+        issuer: str = "",
     ) -> Self:
         """The store that `open` gives, without asking the database anything: for a worker, which must come up while
         the database is down, and whose supervisor has asked. `replicas` are standbys that look-ups ask first, `nonces`
@@ -157,7 +161,17 @@ class Store:
         others = (partial(Server(other).connect, plan_cache_mode="force_generic_plan") for other in nonces)
         further = [Database(partial(connect_one, "gateway-nonces"), MOST) for connect_one in others]
         return cls(
-            server, pool, lookups, spends, keyring, tokens or Lifetimes(), clock or Clock(), recorder, near, further
+            server,
+            pool,
+            lookups,
+            spends,
+            keyring,
+            tokens or Lifetimes(),
+            clock or Clock(),
+            recorder,
+            near,
+            further,
+            issuer,
         )
 
     async def close(self) -> None:

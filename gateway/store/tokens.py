@@ -7,13 +7,13 @@ commit, and only then answer or refuse: a refusal may have revoked something, wh
 import secrets
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from gateway.config import Tokens as Lifetimes
 from gateway.crypto import Keyring, digest, new_identifier, random_text
 from gateway.errors import OAuthError, OperatorError, invalid_client
 from gateway.model import Client, TokenType, format_scope
-from gateway.oauth import device
+from gateway.oauth import access_tokens, device
 from gateway.oauth.authorize import AuthorizationRequest
 from gateway.oauth.decisions import (
     CodeRecord,
@@ -29,12 +29,16 @@ from gateway.oauth.decisions import (
 )
 from gateway.oauth.device import Answered, DeviceRecord, Wait
 from gateway.oauth.grants import ClientCredentialsGrant, CodeGrant, DeviceGrant, RefreshGrant
-from gateway.store.access_tokens import MAC_KEY, may_be
+from gateway.store.access_tokens import LONGEST, MAC_KEY, may_be
 from gateway.store.clients import client_of
 from gateway.store.clock import Now
 from gateway.store.database import Database, Row, Statements
 from gateway.store.introspection import ExplainedToken, end_of, introspection
 from gateway.store.records import IssuedTokens
+from gateway.store.signing_keys import SigningKeys
+
+if TYPE_CHECKING:
+    from gateway.oauth.signing import SigningKey
 
 _MAC_KEY_BYTES: Final = 32
 _SALT_BYTES: Final = 16
@@ -49,6 +53,7 @@ class _Origin:
     client_generation: int | None = None
     user_generation: int | None = None
     family_id: str | None = None
+    auth_time: datetime | None = None  # when the person signed in
     code: bytes | None = None  # the digest of one that is spent
     refresh_token: bytes | None = None  # likewise
 
@@ -61,6 +66,7 @@ class _Access:
     resource: tuple[str, ...]
     token_type: TokenType
     ttl: float
+    key: "SigningKey | None" = None  # that makes a JWT of it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +84,7 @@ def _origin_of(row: Row, by: str, family_id: str, *, code: bytes | None = None, 
         client_generation=row["client_generation"],
         user_generation=row["user_generation"],
         family_id=family_id,
+        auth_time=row["auth_time"],
         code=code,
         refresh_token=used,
     )
@@ -139,8 +146,17 @@ def _unusable(kind: str, name: str, *, disabled: bool) -> str:
 class Tokens:
     """Token responses, and what became of their tokens. What refuses raises OAuthError, after the commit."""
 
-    def __init__(self, database: Database, now: Now, keyring: Keyring, lifetimes: Lifetimes) -> None:
+    def __init__(
+        self,
+        database: Database,
+        now: Now,
+        keyring: Keyring,
+        lifetimes: Lifetimes,
+        signing_keys: SigningKeys,
+        issuer: str,
+    ) -> None:
         self._database, self._now, self._keyring, self._lifetimes = database, now, keyring, lifetimes
+        self._signing_keys, self._issuer = signing_keys, issuer
 
     async def redeem(
         self,
@@ -158,8 +174,9 @@ class Tokens:
         """
         if not self._keyring.is_ours(grant.code, "gwc_"):
             raise refuse_code("invented code").error
+        key = await self._key_for(client)
         async with self._database.transaction() as statements:
-            outcome = await self._redeem(statements, client, grant, now, by=by, refreshable=refreshable)
+            outcome = await self._redeem(statements, client, grant, now, key, by=by, refreshable=refreshable)
         return _answer(outcome)
 
     async def poll(self, client: Client, grant: DeviceGrant, now: datetime) -> IssuedTokens:
@@ -169,12 +186,13 @@ class Tokens:
         """
         if not self._keyring.is_ours(grant.device_code, "gwd_"):
             raise device.refused("invented device code")
+        key = await self._key_for(client)
         async with self._database.transaction() as statements:
-            outcome = await self._poll(statements, client, grant, now)
+            outcome = await self._poll(statements, client, grant, now, key)
         return _answer(outcome)
 
     async def _poll(
-        self, statements: Statements, client: Client, grant: DeviceGrant, now: datetime
+        self, statements: Statements, client: Client, grant: DeviceGrant, now: datetime, key: "SigningKey | None"
     ) -> IssuedTokens | OAuthError:
         hashed = digest(grant.device_code)
         row = await statements.row("device_code_poll", digest=hashed)
@@ -186,7 +204,7 @@ class Tokens:
                 return error
             case Answered():
                 allowed = CodeGrant(grant.device_code, redirect_uri="", code_verifier=None, resource=grant.resource)
-                outcome = await self._redeem(statements, client, allowed, now, by="device_code")
+                outcome = await self._redeem(statements, client, allowed, now, key, by="device_code")
                 return _of_device(outcome)
 
     async def _redeem(
@@ -195,6 +213,7 @@ class Tokens:
         client: Client,
         grant: CodeGrant,
         now: datetime,
+        key: "SigningKey | None",
         *,
         by: str,
         refreshable: bool = True,
@@ -217,7 +236,7 @@ class Tokens:
                     statements,
                     client,
                     origin,
-                    self._access(client, scopes, resource),
+                    self._access(client, scopes, resource, key),
                     first if refreshable else None,
                     now,
                 )
@@ -229,12 +248,13 @@ class Tokens:
         """
         if not grant.refresh_token.isascii() or self._keyring.is_invented(grant.refresh_token, "gwr_"):
             raise refuse_refresh("invented refresh token").error
+        key = await self._key_for(client)
         async with self._database.transaction() as statements:
-            outcome = await self._rotate(statements, client, grant, now)
+            outcome = await self._rotate(statements, client, grant, now, key)
         return _answer(outcome)
 
     async def _rotate(
-        self, statements: Statements, client: Client, grant: RefreshGrant, now: datetime
+        self, statements: Statements, client: Client, grant: RefreshGrant, now: datetime, key: "SigningKey | None"
     ) -> IssuedTokens | OAuthError:
         used = digest(grant.refresh_token)
         row = await statements.row("refresh_lock", digest=used)
@@ -259,11 +279,11 @@ class Tokens:
                 if not same:
                     return refuse_refresh("its successor was made with a master key that is gone").error
                 follows = _Refresh(token=same[0], new=False)
-        return await self._issue(statements, client, origin, self._access(client, scopes, resource), follows, now)
+        return await self._issue(statements, client, origin, self._access(client, scopes, resource, key), follows, now)
 
     async def client_credentials(self, client: Client, grant: ClientCredentialsGrant, now: datetime) -> IssuedTokens:
         """An access token for the client itself (RFC 6749, section 4.4): without a refresh token."""
-        access = self._access(client, grant.scopes, grant.resource)
+        access = self._access(client, grant.scopes, grant.resource, await self._key_for(client))
         return _answer(await self._issue(self._database, client, _Origin(by="client_credentials"), access, None, now))
 
     async def issue(
@@ -280,9 +300,13 @@ class Tokens:
         if username is not None and (person is None or person["disabled_at"] is not None):
             raise OperatorError(_unusable("user", username, disabled=person is not None))
         client, subject = client_of(found), None if person is None else person["subject"]
-        access = _Access(scopes=scopes, resource=(), token_type=token_type or client.token_type, ttl=ttl)
+        kind = token_type or client.token_type
+        key = await self._key_for(client, ttl) if kind == "bearer" else None
+        access = _Access(scopes=scopes, resource=(), token_type=kind, ttl=ttl, key=key)
         origin = _Origin(by="operator", subject=subject)
         outcome = await self._issue(self._database, client, origin, access, None, self._now())
+        if isinstance(outcome, OAuthError) and outcome.error == "invalid_scope":
+            raise OperatorError(f"--scope: {outcome.description}")
         if isinstance(outcome, OAuthError):
             raise OperatorError(f"client {client_id!r}: it or the user was disabled or deleted meanwhile")
         return outcome
@@ -328,10 +352,41 @@ class Tokens:
         ended = await self._database.value("token_revoke", digest=hashed, client_id=client_id, now=self._now())
         return ended is not None
 
-    def _access(self, client: Client, scopes: frozenset[str], resource: tuple[str, ...]) -> _Access:
+    async def _key_for(self, client: Client, ttl: float | None = None) -> "SigningKey | None":
+        """The key that signs a client's tokens, where they are JWTs. It is asked for before a transaction begins."""
+        if client.token_format != "jwt":  # noqa: S105  # a kind, no token
+            return None
+        ttl = self._lifetimes.access_ttl if ttl is None else ttl
+        return await self._signing_keys.key(self._lifetimes.jwt_algorithm, ttl)
+
+    def _access(
+        self, client: Client, scopes: frozenset[str], resource: tuple[str, ...], key: "SigningKey | None"
+    ) -> _Access:
         """What a client may have today: scopes that an operator has taken from it are left out."""
-        ttl = self._lifetimes.access_ttl
-        return _Access(scopes=scopes & client.may_have, resource=resource, token_type=client.token_type, ttl=ttl)
+        return _Access(
+            scopes=scopes & client.may_have,
+            resource=resource,
+            token_type=client.token_type,
+            ttl=self._lifetimes.access_ttl,
+            key=key,
+        )
+
+    def _new_token(self, client: Client, origin: _Origin, access: _Access, now: datetime) -> str:
+        """A fresh access token: opaque, or a JWT (RFC 9068, section 2) whose identifier has our keyed check."""
+        if access.key is None or access.token_type != "bearer":  # noqa: S105  # a kind, no token
+            return self._keyring.new_token("gwa_")
+        claims = access_tokens.claims(
+            jti=self._keyring.new_token("gwj_"),
+            issuer=self._issuer,
+            subject=origin.subject or client.client_id,
+            client_id=client.client_id,
+            scopes=access.scopes,
+            audience=access.resource,
+            issued_at=int(now.timestamp()),
+            ttl=int(access.ttl),
+            auth_time=None if origin.auth_time is None else int(origin.auth_time.timestamp()),
+        )
+        return access.key.signed(claims, access_tokens.TYPE)
 
     async def _issue(
         self,
@@ -343,7 +398,9 @@ class Tokens:
         now: datetime,
     ) -> IssuedTokens | OAuthError:
         """Write all that one response stands for, in one statement; nothing when client or user died meanwhile."""
-        token = self._keyring.new_token("gwa_")
+        token = self._new_token(client, origin, access, now)
+        if len(token) > LONGEST:
+            return access_tokens.too_long(LONGEST)
         hashed = digest(token)
         signs = access.token_type == "mac"  # noqa: S105  # a token type, no secret
         mac_key = random_text(_MAC_KEY_BYTES) if signs else None

@@ -24,6 +24,7 @@ def described(plane: Plane, said: Registration, *, par_required: bool = False) -
         grant_types=said.grant_types,
         scopes=said.scopes,
         token_type=config.tokens.type,
+        token_format=config.tokens.format,
         mac_drafts=config.mac.drafts[:1],
         mac_algorithm=config.mac.algorithms[0],
         par_required=par_required,

@@ -3,12 +3,13 @@
 with created as (
     insert into clients (
         client_id, name, confidential, redirect_uris, grant_types, scopes, token_type, mac_drafts, mac_algorithm,
-        pkce_required, first_party, verified, description, owner, homepage, privacy, terms, created_at, par_required, jwks
+        pkce_required, first_party, verified, description, owner, homepage, privacy, terms, created_at, par_required, jwks,
+        token_format
     )
     values (
         $client_id, $name, $confidential, $redirect_uris, $grant_types, $scopes, $token_type, $mac_drafts,
         $mac_algorithm, $pkce_required, $first_party, $verified, $description, $owner, $homepage, $privacy, $terms, $now,
-        $par_required, $jwks
+        $par_required, $jwks, $token_format
     )
     returning *
 ), secret as (
@@ -47,7 +48,8 @@ with changed as (
     update clients set
         name = $name, confidential = $confidential, redirect_uris = $redirect_uris, grant_types = $grant_types,
         scopes = $scopes, token_type = $token_type, mac_drafts = $mac_drafts, mac_algorithm = $mac_algorithm,
-        pkce_required = $pkce_required, par_required = $par_required, jwks = $jwks, first_party = $first_party, verified = $verified,
+        pkce_required = $pkce_required, par_required = $par_required, jwks = $jwks, token_format = $token_format,
+        first_party = $first_party, verified = $verified,
         description = $description, owner = $owner, homepage = $homepage, privacy = $privacy, terms = $terms
     where client_id = $client_id
     returning client_id, confidential and jwks is null as has_secrets

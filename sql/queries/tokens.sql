@@ -1,7 +1,7 @@
 -- name: code_lock
 -- An authorization code with all that it hangs on, locked until the transaction ends; and its grant, which does not
 -- shrink meanwhile. The grant first, as who shrinks it does, or the two could wait for each other.
-select k.request, k.scopes, k.expires_at, k.spent_at, k.family_id, k.client_generation, k.user_generation, g.subject,
+select k.request, k.scopes, k.expires_at, k.spent_at, k.family_id, k.client_generation, k.user_generation, k.auth_time, g.subject,
     case
         when c.disabled_at is not null then 'of a disabled client'
         when u.disabled_at is not null then 'of a disabled user'
@@ -18,7 +18,7 @@ for share of g for update of k;
 -- name: refresh_lock
 -- A refresh token with all that it hangs on, locked until the transaction ends.
 select r.salt, r.expires_at, r.spent_at, r.successor, r.family_id,
-    f.scopes, f.resource, f.client_generation, f.user_generation, g.client_id, g.subject,
+    f.scopes, f.resource, f.client_generation, f.user_generation, f.auth_time, g.client_id, g.subject,
     (select ended from family_ends e where e.family_id = f.family_id) as ended
 from refresh_tokens r
 join families f on f.family_id = r.family_id
@@ -50,10 +50,10 @@ with person as (
     returning client_id, subject
 ), began as (
     insert into families (
-        family_id, grant_id, scopes, resource, client_generation, user_generation, created_at, expires_at
+        family_id, grant_id, scopes, resource, client_generation, user_generation, created_at, expires_at, auth_time
     )
     select $family_id, k.grant_id, k.scopes, array(select jsonb_array_elements_text(k.request -> 'resource')),
-        k.client_generation, k.user_generation, $now, greatest($access_expires_at, $refresh_expires_at)
+        k.client_generation, k.user_generation, $now, greatest($access_expires_at, $refresh_expires_at), k.auth_time
     from codes k, access
     where k.digest = $code
 ), redeemed as (

@@ -34,9 +34,13 @@ async def another(database: str, keyring: Keyring) -> AsyncIterator[Callable[...
     """More stores on the same database: as other workers have them, with other settings or another clock."""
     async with AsyncExitStack() as stack:
 
-        async def make(*, size: int = 4, keys: Keyring = keyring, clock: Any = None, **tokens: Any) -> Store:
+        async def make(
+            *, size: int = 4, keys: Keyring = keyring, clock: Any = None, issuer: str = "", **tokens: Any
+        ) -> Store:
             read = config.parse({"server": {"public_url": "https://api.example.com"}, "tokens": tokens})
-            opened = await Store.open(database, keys, size=size, name="gateway-test", tokens=read.tokens, clock=clock)
+            opened = await Store.open(
+                database, keys, size=size, name="gateway-test", tokens=read.tokens, clock=clock, issuer=issuer
+            )
             stack.push_async_callback(opened.close)
             return opened
 

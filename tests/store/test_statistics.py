@@ -47,7 +47,7 @@ TABLES: Final[Mapping[str, tuple[int, str]]] = {
         (
             "'c' || n, 'Client ' || n, null, 'u' || n, null, null, null, true, '{https://client.example}', "
             "'{authorization_code}', '{read,write}', 'bearer', '{01}', 'hmac-sha-256', true, false, true, 0, "
-            "now(), null, false, null"
+            "now(), null, false, null, 'opaque'"
         ),
     ),
     "client_secrets": (2 * CLIENTS, f"int8send(n), {_CLIENT}, now(), {_END}"),
@@ -72,12 +72,12 @@ TABLES: Final[Mapping[str, tuple[int, str]]] = {
         USERS,
         f"int8send(n), int8send(n), {_CLIENT}, '{{read}}', '{{}}', now(), {_END}, 5, null, null, null",
     ),
-    "families": (2 * USERS, f"'f' || n, 'g' || n, '{{read,write}}', '{{}}', 0, 0, now(), {_END}, null"),
+    "families": (2 * USERS, f"'f' || n, 'g' || n, '{{read,write}}', '{{}}', 0, 0, now(), {_END}, null, null"),
     "codes": (
         2 * USERS,
         (
             f"int8send(n), 'g' || n, {_REQUEST}, '{{read,write}}', 0, 0, now(), {_END}, "
-            "case when n % 2 = 0 then now() end, case when n % 2 = 0 then 'f' || n end"
+            "case when n % 2 = 0 then now() end, case when n % 2 = 0 then 'f' || n end, null"
         ),
     ),
     "refresh_tokens": (TOKENS // 2, f"int8send(n), 'f' || n % {2 * USERS}, '', now(), {_END}, null, null"),
@@ -220,6 +220,7 @@ VALUES: Final[Mapping[str, str]] = {
     "successor": "null",
     "terms": "null",
     "timeline": "'00000001'",
+    "token_format": "'opaque'",
     "token_type": "'bearer'",
     "until": "now()",
     "unused_since": "null",
