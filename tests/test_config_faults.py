@@ -66,6 +66,8 @@ _SINGLE: list[tuple[dict[str, Any], str, str]] = [
     ({"server": SERVER | {"workers": 0}}, "server.workers", "must be at least 1, not 0"),
     ({"server": SERVER | {"workers": 1000}}, "server.workers", "must be at most 256, not 1000"),
     (_route(forward_authorization="yes"), "routes[0].forward_authorization", "must be true or false, without quotes"),
+    (_route(identity_jwt=True, auth="none"), "routes[0].identity_jwt", 'auth = "none" asks nobody'),
+    ({"tokens": {"type": "mac", "format": "jwt"}}, "tokens.format", "is for bearer tokens"),
     (_route(mac_body_hash="yes"), "routes[0].mac_body_hash", "must be true or false, without quotes"),
     (_route(encoded_slashes="pass"), "routes[0].encoded_slashes", 'must be "refuse" or "keep", not "pass"'),
     (_route(encoded_slashes=True), "routes[0].encoded_slashes", 'must be "refuse" or "keep"'),

@@ -14,6 +14,7 @@ from gateway.guard import Guard
 from gateway.lines import Lines, target_of
 from gateway.proxy import Handover, Proxy
 from gateway.proxy.access_log import AccessLog
+from gateway.proxy.asserting import Assertions
 from gateway.proxy.certificates import Certificates
 from gateway.proxy.introduced import Introductions
 from gateway.supervisor.channel import Drain, Start
@@ -55,6 +56,10 @@ async def serving(start: Start, listener: socket.socket) -> AsyncIterator[Servic
             refusal_page=page,
         )
         stack.callback(proxy.close)
+        if any(route.identity_jwt for route in config.routes):
+            proxy.assertions = Assertions(config.server.issuer, store.seconds)
+            keeping = asyncio.create_task(proxy.assertions.keep(store.signing_keys), name="assertions")
+            stack.callback(keeping.cancel)
         if config.log.access != "off" and lines is not None:
             proxy.listeners.append(AccessLog(lines.add, config.log.access, config.log.sample).hear)
         if traces is not None:

@@ -19,6 +19,7 @@ def conflicts(index: int, route: Readable, draft: Draft) -> Iterator[Fault]:
     yield from _leads(index, route)
     yield from _redirect(index, route, draft)
     yield from _respond(index, route)
+    yield from _identity_jwt(index, route)
     yield from _cors(index, route)
     yield from _tls(index, route)
     yield from _headers(index, route, "request_headers", barred_from_requests)
@@ -79,6 +80,13 @@ def _respond(index: int, route: Readable) -> Iterator[Fault]:
             why = "is said by cors"
         if why:
             yield Fault(dotted(("routes", index, "respond", "headers", name)), f"{why}; leave it out")
+
+
+def _identity_jwt(index: int, route: Readable) -> Iterator[Fault]:
+    if route.get("identity_jwt") and route.get("auth") == "none":
+        yield Fault(f"routes[{index}].identity_jwt", 'says who calls, and auth = "none" asks nobody; leave it out')
+    elif route.get("identity_jwt") and (route.get("redirect") or route.get("respond")):
+        yield Fault(f"routes[{index}].identity_jwt", "is for upstreams, and this route has none; leave it out")
 
 
 def _cors(index: int, route: Readable) -> Iterator[Fault]:

@@ -567,6 +567,9 @@ class Route(Table):
     mac_body_hash: bool = False
     """Whether a signed call with a body must state the body's hash, `bodyhash` in draft 00, `ext="body_hash=…"` in
     draft 01. One that is stated is always checked; `"signature"` always demands a Content-Digest."""
+    identity_jwt: bool = False
+    """Whether the upstream also gets who calls as a JWT of a minute in X-Auth-Jwt, whose `aud` is the route's resource
+    identifier, signed by a key of jwks.json (ES256): so that it need not trust the network."""
     trust_request_id: bool = False
     """Whether the X-Request-Id of a trusted proxy is kept, instead of one of ours. That proxy must set it by itself:
     one that passes on what the client sent lets the client choose what your logs say."""

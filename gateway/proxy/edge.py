@@ -79,7 +79,7 @@ def _escaped(found: re.Match[bytes]) -> bytes:
 class Edge:
     """What one route does besides passing calls on. `answer` is given in the upstream's place to whoever may call."""
 
-    __slots__ = ("_cors", "_downwards", "_networks", "_upwards", "answer", "names_the_call")
+    __slots__ = ("_cors", "_downwards", "_networks", "_upwards", "answer", "asserts_identity", "names_the_call")
 
     def __init__(
         self,
@@ -88,12 +88,14 @@ class Edge:
         answer: OwnAnswer | None,
         upwards: Changes | None,
         downwards: Changes | None,
+        asserts_identity: bool = False,
     ) -> None:
         self._networks: Final = networks
         self._cors: Final = cors
         self._upwards: Final = upwards
         self._downwards: Final = downwards
         self.answer: Final = answer
+        self.asserts_identity: Final = asserts_identity  # the upstream gets a JWT (`asserting`)
         # whether fields of its messages are made of what is known of the call (`named`)
         self.names_the_call: Final = any(one is not None and one.named for one in (upwards, downwards))
 
@@ -158,9 +160,9 @@ def edge_of(route: ConfiguredRoute) -> Edge | None:
     networks = Networks(route.allow, route.deny) if route.allow or route.deny else None
     cors, answer = _cors_of(route), _answer_of(route)
     upwards, downwards = _changes_of(route.request_headers), _changes_of(route.response_headers)
-    if all(part is None for part in (networks, cors, answer, upwards, downwards)):
+    if all(part is None for part in (networks, cors, answer, upwards, downwards)) and not route.identity_jwt:
         return None
-    return Edge(networks, cors, answer, upwards, downwards)
+    return Edge(networks, cors, answer, upwards, downwards, route.identity_jwt)
 
 
 def _changes_of(headers: Headers | None) -> Changes | None:

@@ -12,6 +12,7 @@ from gateway.config import Config
 from gateway.guard import Allowed, Guard, Refused
 from gateway.http1 import RequestHead
 from gateway.observe import get_logger
+from gateway.proxy.asserting import Assertions
 from gateway.proxy.calls import Calls
 from gateway.proxy.decisions import Decisions
 from gateway.proxy.dispatch import Destination, Dispatcher, Peer
@@ -58,6 +59,7 @@ class Engine:
         self.refusals = Refusals(_log, self.now)
         self.calls = Calls()
         self.begin_trace: Callable[[RequestHead, Peer], Trace | None] | None = None  # where traces are wanted
+        self.assertions: Assertions | None = None  # where routes have `identity_jwt`
         self.decisions = Decisions()
         self.listeners: list[Callable[[Finished], None]] = []  # told of each exchange that has ended
 
@@ -78,6 +80,17 @@ class Engine:
         came_by = self.dispatcher.came_by(head, peer)
         scheme = (forwarded_scheme(head) if peer.trusted else None) or self.dispatcher.scheme
         return arrival(came_by, scheme, to.authority, head.minor_version, to.route.strip_prefix)
+
+    @property
+    def can_assert(self) -> bool:
+        """Whether upstreams can be told who calls by a JWT."""
+        return self.assertions is not None and self.assertions.key is not None
+
+    def assertion(self, allowed: Allowed, to: Destination) -> bytes:
+        """The line by which an upstream is told so. Raises RuntimeError where that cannot be."""
+        if self.assertions is None:
+            raise RuntimeError("nobody has made ready what signs assertions")
+        return self.assertions.line(allowed, to.route)
 
     def log_refusal(
         self,

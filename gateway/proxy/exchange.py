@@ -21,7 +21,9 @@ from math import inf
 from time import monotonic
 from typing import Any, Final, Protocol, cast
 
+from gateway.errors import StoreUnavailable
 from gateway.guard import Allowed, Judged, Pending, Refused, Verdict
+from gateway.guard.refusing import no_answer
 from gateway.http1 import End, Field, Malformed, RequestHead, RequestReader, ResponseHead
 from gateway.observe import get_logger
 from gateway.proxy import pump
@@ -300,6 +302,10 @@ class Exchange:
         return self.head.length == 0 and self.head.method in _REPEATABLE
 
     def _connect(self) -> None:
+        edge = self.to.terms.edge
+        if edge is not None and edge.asserts_identity and not self._engine.can_assert:
+            self.fail(no_answer(StoreUnavailable("no signing key yet"), None))
+            return
         ready = self._engine.upstreams.take_idle(self.to.route, fresh=not self._repeatable)
         if ready is not None:
             self._connected(ready)
@@ -333,7 +339,18 @@ class Exchange:
         expects = not held  # what is held has been called for
         edge, allowed = self.to.terms.edge, self._on_behalf()
         shape = None if edge is None else edge.shape_request(self._known(edge))
-        data = upstream_head(head, self.to, arrival, self.request_id, allowed, self.trace, expects=expects, shape=shape)
+        asserted = engine.assertion(allowed, self.to) if edge is not None and edge.asserts_identity else b""
+        data = upstream_head(
+            head,
+            self.to,
+            arrival,
+            self.request_id,
+            allowed,
+            self.trace,
+            expects=expects,
+            shape=shape,
+            assertion=asserted,
+        )
         if held:
             data += b"%x\r\n%b\r\n" % (len(held), held) if head.length is None else held
         upstream.ask(self, head, data)

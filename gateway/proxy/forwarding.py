@@ -34,12 +34,14 @@ def upstream_head(
     *,
     expects: bool,
     shape: Shape | None = None,
+    assertion: bytes = b"",
 ) -> bytes:
     """The head that the upstream receives.
 
     `arrival` are the lines that say how the request reached us, and `allowed` says on whose behalf it is made; `trace`
     is the call's place in one, where traceparent does not pass as it came. With `expects` the upstream is asked whether
-    it wants the body, where the client asks that. `shape` is what the route makes of the fields.
+    it wants the body, where the client asks that. `shape` is what the route makes of the fields,
+    `assertion` the line that proves who calls, where the route has one.
     """
     route, fields, length = to.route, head.fields, head.length
     but = _NOTHING if to.terms.forward_authorization else _credentials(route.schemes)
@@ -67,6 +69,8 @@ def upstream_head(
         parts.append(shape.lines)
     if allowed.subject is not None:
         parts.append(_identity(allowed))
+        if assertion:
+            parts.append(assertion)
     if not _FOR_NEXT_HOP.isdisjoint(fields.names.known):
         parts.append(_next_hop(head))
     parts.append(b"\r\n")

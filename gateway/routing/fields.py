@@ -27,7 +27,9 @@ HOP_BY_HOP: Final = frozenset(
     )
 )
 
-IDENTITY: Final = frozenset((b"x-auth-subject", b"x-auth-client-id", b"x-auth-scope", b"x-auth-token-type"))
+IDENTITY: Final = frozenset(
+    (b"x-auth-subject", b"x-auth-client-id", b"x-auth-scope", b"x-auth-token-type", b"x-auth-jwt")
+)
 
 # Fields by which a client could speak for a proxy, for us, or for another method or path than the one judged.
 DECEIVING: Final = IDENTITY | frozenset(
