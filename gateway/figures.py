@@ -196,6 +196,12 @@ PASSWORD_CHECKS_WAITING: Final = Figure(
 )
 SIGN_INS: Final = Figure("counter", "gateway_sign_ins", "Attempts to sign in, by outcome.", "outcome")
 TOKENS_ISSUED: Final = Figure("counter", "gateway_tokens_issued", "Access tokens that were issued.", "grant_type")
+RATE_BUCKETS: Final = Figure(
+    "gauge",
+    "gateway_rate_buckets",
+    "Buckets of rates that workers hold: shared with the others, or their own, which are too new or too many for that.",
+    "kind",
+)
 LOG_LINES_LOST: Final = Figure(
     "counter", "gateway_access_log_lines_lost", "Lines of the access log that could not be written."
 )

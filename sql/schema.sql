@@ -475,6 +475,21 @@ CREATE TABLE public.pushed_requests (
     spent_at timestamp with time zone
 );
 
+CREATE UNLOGGED TABLE public.rate_buckets (
+    key bytea NOT NULL,
+    full_at timestamp with time zone NOT NULL,
+    demand double precision NOT NULL,
+    told_at timestamp with time zone NOT NULL
+)
+WITH (fillfactor='50');
+ALTER TABLE ONLY public.rate_buckets ALTER COLUMN key SET STORAGE PLAIN;
+
+CREATE UNLOGGED TABLE public.rate_workers (
+    worker bytea NOT NULL,
+    seen_at timestamp with time zone NOT NULL
+);
+ALTER TABLE ONLY public.rate_workers ALTER COLUMN worker SET STORAGE PLAIN;
+
 CREATE TABLE public.refresh_tokens (
     digest bytea NOT NULL,
     family_id text NOT NULL,
@@ -611,6 +626,12 @@ ALTER TABLE ONLY public.nonces_0
 
 ALTER TABLE ONLY public.pushed_requests
     ADD CONSTRAINT pushed_requests_pkey PRIMARY KEY (digest);
+
+ALTER TABLE ONLY public.rate_buckets
+    ADD CONSTRAINT rate_buckets_pkey PRIMARY KEY (key);
+
+ALTER TABLE ONLY public.rate_workers
+    ADD CONSTRAINT rate_workers_pkey PRIMARY KEY (worker);
 
 ALTER TABLE ONLY public.refresh_tokens
     ADD CONSTRAINT refresh_tokens_pkey PRIMARY KEY (digest);

@@ -7,8 +7,9 @@ from gateway.config.addresses import within
 from gateway.config.faults import Draft, Fault, Readable, shown
 from gateway.config.tables import Config
 from gateway.config.toml import dotted
-from gateway.config.values import split_redirect
+from gateway.config.values import split_limit, split_redirect
 from gateway.routing import cors
+from gateway.routing.limits import CALLERS
 from gateway.routing.shaping import OF_CALLER, barred_from_answers, barred_from_requests, names_in
 
 _BODILESS: Final = (204, 205, 304)  # RFC 9110, sections 6.4.1 and 15.3.6
@@ -24,6 +25,7 @@ def conflicts(index: int, route: Readable, draft: Draft) -> Iterator[Fault]:
     yield from _tls(index, route)
     yield from _headers(index, route, "request_headers", barred_from_requests)
     yield from _headers(index, route, "response_headers", barred_from_answers)
+    yield from _limits(index, route)
 
 
 def warnings(config: Config) -> Iterator[str]:
@@ -140,6 +142,20 @@ def _why_not(key: str, verb: str, name: str, value: str, barred: Callable[[str, 
     if verb == "remove" and key == "request_headers":
         return barred_from_requests(name, None)
     return barred(name, value)
+
+
+def _limits(index: int, route: Readable) -> Iterator[Fault]:
+    """A limit counts by what is known of a call, and the same calls for the same time once."""
+    seen: dict[tuple[str, str], str] = {}
+    for number, limit in enumerate(route.get("rate") or ()):
+        at, per = f"routes[{index}].rate[{number}]", split_limit(limit.limit)[1]
+        if route.get("auth") == "none" and limit.by in CALLERS:
+            yield Fault(
+                f"{at}.by", f'with auth = "none", nobody knows which {limit.by} calls; count by "address" or "route"'
+            )
+        first = seen.setdefault((limit.by, per), at)
+        if first != at:
+            yield Fault(at, f"counts by {limit.by} for a {per}, as {first} does; leave out one of them")
 
 
 def _tls(index: int, route: Readable) -> Iterator[Fault]:

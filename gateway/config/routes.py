@@ -7,6 +7,7 @@ from gateway.config.addresses import UNIX_UPSTREAM, socket_path, split_origin
 from gateway.config.tables import Config, Route, Server
 from gateway.routing import Origin, UpstreamTls
 from gateway.routing import Route as CompiledRoute
+from gateway.routing.limits import Limits
 
 
 def compile_routes(config: Config) -> tuple[CompiledRoute, ...]:
@@ -38,6 +39,7 @@ def _compiled(route: Route, host: str | None, server: Server) -> CompiledRoute:
         scopes=_scopes_by_method(route),
         resource=_resource(route.path, host, server),
         mac_body_hash=route.mac_body_hash,
+        limits=_limits(route),
         keeps_slashes=route.encoded_slashes == "keep",
     )
 
@@ -47,6 +49,12 @@ def _upstream(text: str, secured: UpstreamTls | None) -> Origin:
         return Origin("", 0, path=path)
     scheme, host, port = split_origin(text)
     return Origin(host.strip("[]"), port, tls=scheme == "https", secured=secured if scheme == "https" else None)
+
+
+def _limits(route: Route) -> Limits | None:
+    """How often it may be called; None, which costs its calls nothing, where that is as often as anybody likes."""
+    rates = tuple(rate.terms for rate in route.rate)
+    return Limits(route.name, rates, ()) if rates else None
 
 
 def _scopes_by_method(route: Route) -> Mapping[str, frozenset[str]]:

@@ -48,6 +48,7 @@ from gateway.config.values import (
     OriginURL,
     PreflightAge,
     PublicAddress,
+    RateLimit,
     RedirectTarget,
     RouteName,
     Scheme,
@@ -65,11 +66,13 @@ from gateway.config.values import (
     Written,
     array,
     optional_host,
+    split_limit,
     split_redirect,
     written,
 )
 from gateway.model import MacAlgorithm, MacDraft, SigningAlgorithm, TokenFormat, TokenType
 from gateway.routing import UpstreamTls
+from gateway.routing.limits import By, Limit
 
 # What a logo may be, by how its file's name ends: the machine's own table may lack some.
 IMAGE_TYPES: Final = {
@@ -489,6 +492,26 @@ class Cors(Table):
     )
 
 
+class Rate(Table):
+    """How fast a route may be called."""
+
+    by: By = Field(examples=["client"])
+    """Whose calls are counted together: those of one `"client"`, `"user"`, `"token"` or `"address"` (with IPv6 its
+    /64), or all calls of the `"route"`."""
+    limit: RateLimit = Field(examples=["100/s"])
+    """How many calls in a second, minute or hour."""
+    burst: Annotated[int, Field(ge=1, le=1_000_000)] | None = Field(default=None, examples=[200])
+    """How many may come at once after a rest; as many as limit says unless stated."""
+
+    model_config = ConfigDict(title='{ by = "client", limit = "100/s", burst = 200 }')
+
+    @property
+    def terms(self) -> Limit:
+        """The same, as the access plane uses it."""
+        count, per = split_limit(self.limit)
+        return Limit(self.by, count, per, self.burst or count)
+
+
 class Route(Table):
     """One table for each part of the API; what no route matches is answered 404. Of routes with one path, one that
     names the host goes first, then one that names the method; of two that name alike, the first here."""
@@ -530,6 +553,9 @@ class Route(Table):
     others are answered 403, whatever their credential."""
     deny: Annotated[tuple[TrustedNetwork, ...], array(), ONCE] = ()
     """Addresses or networks that may not call, also where allow names them."""
+    rate: Annotated[tuple[Rate, ...], array()] = ()
+    """How fast it may be called, such as `[{ by = "client", limit = "100/s", burst = 200 }]`; what is faster is
+    answered 429. All workers, and all gateways on one database, count together, to within 10 %."""
     cors: Cors | None = Field(default=None, examples=[{"origins": ["https://app.example.com"]}])
     """Which pages of other origins may call it from a browser, without a route of its own for preflights."""
     request_headers: Headers | None = Field(default=None, examples=[{"set": {"X-Tenant": "{client_id}"}}])

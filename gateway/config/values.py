@@ -27,6 +27,7 @@ from gateway.config.addresses import (
     split_origin,
 )
 from gateway.model import is_scope_token
+from gateway.routing.limits import Moment
 from gateway.routing.shaping import NAMED, unknown_names
 
 AuthScheme = Literal["bearer", "mac", "signature"]
@@ -35,6 +36,7 @@ Network = IPv4Network | IPv6Network
 AUTH_SCHEMES: Final[tuple[AuthScheme, ...]] = ("bearer", "mac", "signature")
 
 _DURATION = re.compile(r"([0-9]{1,9})(s|m|h|d)")
+_MOMENTS: Final[dict[str, Moment]] = {"s": "second", "m": "minute", "h": "hour", "day": "day"}
 _SIZE = re.compile(r"([0-9]{1,12})(B|KiB|MiB|GiB)")
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _BYTES: Final = {"B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
@@ -47,6 +49,8 @@ _ROUTE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _SCOPE_NAME = re.compile(r"[!#-\[\]-~]+")
 _COLOUR = re.compile(r"#(?:[0-9a-fA-F]{3}|[0-9a-fA-F]{6})")
 _ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_RATE = re.compile(r"([0-9]{1,7})/([smh])")
+_QUOTA = re.compile(r"([0-9]{1,12})/day")
 _USER_NAME = re.compile(r"(?:[A-Za-z_][A-Za-z0-9_.-]{0,31}\$?)?")
 # A redirect's target: an origin, a path, or both.
 _TARGET = re.compile(r"(https?://[^/?#]+)?(/[^?#]*)?")
@@ -101,6 +105,37 @@ def _duration(least: str, most: str) -> Callable[[object], float]:
         return seconds
 
     return check
+
+
+def _rate(value: object) -> str:
+    wanted = 'must be calls a second, minute or hour, such as "100/s", "600/m" or "5000/h", up to 1,000,000'
+    text = _text(value, wanted)
+    if _RATE.fullmatch(text) is None:
+        raise Wanted(wanted)
+    return _counting(text, 1_000_000, wanted)
+
+
+def _quota(value: object) -> str:
+    wanted = 'must be calls a day, such as "10000/day"'
+    text = _text(value, wanted)
+    if _QUOTA.fullmatch(text) is None:
+        raise Wanted(wanted)
+    return _counting(text, 10**12, wanted)
+
+
+def _counting(text: str, most: int, wanted: str) -> str:
+    count = split_limit(text)[0]
+    if not count:
+        raise ValueError("lets nothing pass; close the route with respond = { status = 503 } instead")
+    if count > most:
+        raise Wanted(wanted)
+    return text
+
+
+def split_limit(text: str) -> tuple[int, Moment]:
+    """How many calls, and for how long."""
+    count, _, unit = text.partition("/")
+    return int(count), _MOMENTS[unit]
 
 
 def _size(value: object) -> int:
@@ -391,6 +426,8 @@ Grace = Annotated[float, _lifetime("0s", "60s")]
 PreflightAge = Annotated[float, _lifetime("0s", "1d")]
 Staleness = Annotated[float, _lifetime("0s", "1d")]
 Size = Annotated[int, Written(_size, "size", _SIZE.pattern)]
+RateLimit = Annotated[str, Written(_rate, "calls/s, calls/m or calls/h", _RATE.pattern)]
+DailyLimit = Annotated[str, Written(_quota, "calls/day", _QUOTA.pattern)]
 ListenAddress = Annotated[str, Written(_listen, "HOST:PORT", LISTEN.pattern)]
 PublicAddress = Annotated[str, Written(_public_address, "HOST:PORT or unix:/PATH", _LISTEN_OR_SOCKET)]
 SocketMode = Annotated[str, Written(_socket_mode, "mode", _SOCKET_MODE.pattern)]

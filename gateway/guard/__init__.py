@@ -3,7 +3,7 @@
 from gateway.guard.guard import Guard, Judged, settled
 from gateway.guard.lane import Pending
 from gateway.guard.refusing import kind_of
-from gateway.guard.verdict import PUBLIC, Allowed, BodyAwaited, Call, Refused, Verdict
+from gateway.guard.verdict import PUBLIC, Allowed, BodyAwaited, Call, Refused, Turn, Verdict
 
 __all__ = [
     "PUBLIC",
@@ -14,6 +14,7 @@ __all__ = [
     "Judged",
     "Pending",
     "Refused",
+    "Turn",
     "Verdict",
     "kind_of",
     "settled",

@@ -18,6 +18,9 @@ The checks, in this order; the first that fails answers:
     13  it carries the scopes of the method                                        403 insufficient_scope
     14  signed: the body fits the hash that is stated (see `proxy.checked`)        401 invalid_token
     15  signed: the nonce is spent, for the first time                             401 invalid_token
+    16  it is within the limits of the route                                       429 too_many_requests
+
+Before all of them, where a route has a rate by address: whoever calls from there is within it, 429.
 
 So a forged or stale request never writes, and one without the scope keeps its nonce. Unknown, revoked and forged
 read alike; what a client is told about its clock, draft or nonce, it is told after its signature was right. A body
@@ -26,7 +29,8 @@ is withheld until its hash is known.
 
 The checks themselves are pure and stand in `guard.checks` and `guard.signing`, what differs from scheme to scheme in
 `guard.schemes`. The guard looks tokens up and spends nonces between them. A token in the cache was not invented, so
-check 5 is made of others only. Where the database gives no answer: 503, never a pass.
+check 5 is made of others only. What is refused takes nothing of a limit, but for a rate by address: so nobody uses
+up what is another's. Where the database gives no answer: 503, never a pass.
 """
 
 import asyncio
@@ -49,6 +53,7 @@ from gateway.guard.follower import follow
 from gateway.guard.held import Held
 from gateway.guard.lane import Pending
 from gateway.guard.ledger import Ledger
+from gateway.guard.limiting import Limiting
 from gateway.guard.nonces import Outcome, Spending
 from gateway.guard.refusing import Refusing, no_answer
 from gateway.guard.schemes import Bearer, MacScheme, Presented, Scheme, SignatureScheme
@@ -107,6 +112,7 @@ class Guard:
         self._elapsed = elapsed
         self._spends = spends
         self._used = Used(store)
+        self._limiting = Limiting(store, settings.config, elapsed) if spends else None
         self._following: asyncio.Task[None] | None = None
         self._refused = Refusing(server.host)
 
@@ -116,6 +122,8 @@ class Guard:
         if self._spends:  # whoever looks on has no say in what is remembered of nonces and uses
             await self._nonces.start()
             self._used.start()
+        if self._limiting is not None:
+            self._limiting.start()
 
     async def close(self) -> None:
         """Do so no longer; who still waits for an answer gets none."""
@@ -126,11 +134,17 @@ class Guard:
         await self._tokens.close()
         await self._nonces.close()
         await self._used.close()
+        if self._limiting is not None:
+            await self._limiting.close()
 
     def check(self, call: Call) -> Judged:
         """The verdict, at once where no database is needed, else pending. No call makes it raise."""
+        if call.turn is not None and self._limiting is not None:
+            over = self._limiting.arrived(call.turn)
+            if over is not None:
+                return over
         if not call.route.schemes:
-            return PUBLIC
+            return self._admitted(call, PUBLIC)
         presented = self._presented(call)
         if isinstance(presented, Fault):
             return self._refusal(call, presented)
@@ -142,6 +156,8 @@ class Guard:
         TOKENS_HELD.set(len(cache))
         TOKENS_HELD_BYTES.set(cache.size)
         CHANGE_LOG_AGE.set(self._ledger.age)
+        if self._limiting is not None:
+            self._limiting.report()
 
     async def still_live(self, digests: Collection[bytes]) -> frozenset[bytes]:
         """Which tokens (`Allowed.digest`) may go on using what they opened, a tunnel for instance.
@@ -214,7 +230,7 @@ class Guard:
         token, body = proven
         self._used.note(token, call)
         if presented.signed is None:
-            return token
+            return self._admitted(call, token)
         if body is None or fits:
             return self._spent(call, token, presented.signed, since)
         misfit = self._refusal(call, _MISFIT, scheme, token.identity)
@@ -239,14 +255,19 @@ class Guard:
         except StoreUnavailable as exc:
             return no_answer(exc, allowed.identity)
 
-    def _answer(self, call: Call, allowed: Allowed, outcome: Outcome) -> Verdict:
+    def _answer(self, call: Call, allowed: Allowed, outcome: Outcome) -> Judged:
         """What became of the nonce, as a verdict."""
         if outcome is Spending.FIRST:
-            return allowed
+            return self._admitted(call, allowed)
         if isinstance(outcome, Spending):
             fault = Fault(outcome.value, f"{outcome.name.lower()} nonce")
             return self._refusal(call, fault, allowed.token_type, allowed.identity)
         return no_answer(outcome, allowed.identity)
+
+    def _admitted(self, call: Call, allowed: Allowed) -> Judged:
+        """Check 16."""
+        turn = call.turn
+        return allowed if turn is None or self._limiting is None else self._limiting.admit(turn, allowed)
 
     def _refusal(self, call: Call, fault: Fault, scheme: str = "", identity: Identity | None = None) -> Refused:
         """The refusal for a fault of a credential of that scheme, on behalf of whom its token names, if it is known."""

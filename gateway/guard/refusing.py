@@ -51,6 +51,10 @@ _MENDS: Final = {
     "replayed nonce": "have the client sign each request with a new nonce, also when it retries; "
     "if it does so, somebody is replaying its requests",
     "audience": "have the client ask for a token for this route's resource (RFC 8707)",
+    "address over its rate": "have whoever calls from there do it less often, or raise the limit in the route's rate; "
+    "a proxy in front must be among server.trusted_proxies, or all its clients count as one address",
+    "over the rate": "have the client call less often, as Retry-After and RateLimit tell it, or raise the limit in the "
+    "route's rate",
     "lacks": "have the client ask for that scope; `gateway client show ID` says what it may ask for",
 }
 

@@ -10,6 +10,25 @@ from gateway.credentials.signed import BodyCheck
 from gateway.http1 import Field
 from gateway.model import Identity
 from gateway.routing import Route
+from gateway.routing.limits import Limits
+
+
+@final
+class Turn:
+    """What the limits of its route say of one call. `address` is the client's, and `standing` the value of the field
+    RateLimit in its answer."""
+
+    __slots__ = ("address", "limits", "standing")
+
+    def __init__(self, limits: Limits, address: str) -> None:
+        self.limits: Final = limits
+        self.address: Final = address
+        self.standing = b""
+
+    @property
+    def lines(self) -> bytes:
+        """What the head of the answer says of the limits."""
+        return b"%bRateLimit: %b\r\n" % (self.limits.policies, self.standing) if self.standing else b""
 
 
 @final
@@ -19,7 +38,8 @@ class Call:
     `target` is the raw request target as received, `host` (lower case) and `port` are those a signature covers:
     from `public_url` or the route's own host, never from the client's forwarding fields. `authorization` holds
     every Authorization field's value, `fields` all header fields. `signature_fields` says that Signature or
-    Signature-Input is present, `has_body` that a body comes in chunks, or is longer than nothing.
+    Signature-Input is present, `has_body` that a body comes in chunks, or is longer than nothing. `turn` is there on a
+    route with limits.
     """
 
     __slots__ = (
@@ -32,6 +52,7 @@ class Call:
         "route",
         "signature_fields",
         "target",
+        "turn",
     )
 
     def __init__(
@@ -45,6 +66,7 @@ class Call:
         signature_fields: bool = False,
         fields: Iterable[Field] = (),
         has_body: bool = False,
+        turn: Turn | None = None,
     ) -> None:
         self.route: Final = route
         self.method: Final = method
@@ -55,6 +77,7 @@ class Call:
         self.signature_fields: Final = signature_fields
         self.fields: Final = fields
         self.has_body: Final = has_body
+        self.turn: Final = turn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,9 +128,10 @@ class Fault(NamedTuple):
 class Refused:
     """The call may not pass: the answer's status, error and challenges, and the cause for the log alone.
 
-    Calls may get one and the same refusal. A 503 is worth another try after a moment (Retry-After). For the log too are
-    `mend`, what to do about it, and as far as they are known `identity`, on whose behalf the call was made, and
-    `upstream`.
+    Calls may get one and the same refusal. A 503 is worth another try after a moment, and any refusal after
+    `retry_after` seconds where that says so (Retry-After); `limits` are lines on the limits that were in the way. For
+    the log too are `mend`, what to do about it, and as far as they are known `identity`, on whose behalf the call was
+    made, and `upstream`.
     `accept_signature` is the field that says what to sign, where a route takes signatures (RFC 9421, section 5.1).
     """
 
@@ -121,6 +145,8 @@ class Refused:
     mend: str = ""
     identity: Identity | None = None
     upstream: str = ""
+    retry_after: int = 0
+    limits: bytes = b""
 
     @property
     def why(self) -> str:

@@ -10,6 +10,7 @@ from gateway.http1 import Field, Malformed, RequestHead
 from gateway.refusals import RefusalPage
 from gateway.routing.fields import trailers
 
+_SOON = 2  # seconds
 _ERRORS = {
     400: "invalid_request",
     403: "forbidden",
@@ -20,6 +21,7 @@ _ERRORS = {
     414: "uri_too_long",
     417: "expectation_failed",
     421: "misdirected_request",
+    429: "too_many_requests",
     431: "header_fields_too_large",
     500: "server_error",
     501: "not_implemented",
@@ -42,6 +44,7 @@ _MENDS = {
     414: "have the client send a shorter address",
     417: "have the client send no Expect other than 100-continue",
     421: "have the client call the host of server.public_url; a proxy in front must pass Host on unchanged",
+    429: "have the client call less often, or raise the limit",
     431: "have the client send fewer or shorter header fields; cookies are the usual cause",
     500: "this is a bug in the gateway: report it with the log lines of this request_id",
     501: "have the client do without this; the gateway does not support it",
@@ -159,9 +162,9 @@ def _head_of(refused: Refused) -> bytes:
         lines.append(b"Allow: " + b", ".join(refused.allow))  # RFC 9110, section 15.5.6
     if refused.accept_signature:
         lines.append(b"Accept-Signature: " + refused.accept_signature)
-    if refused.status == 503:
-        lines.append(b"Retry-After: 2")
-    return b"\r\n".join([*lines, b""])
+    if refused.retry_after or refused.status == 503:
+        lines.append(b"Retry-After: %d" % (refused.retry_after or _SOON))
+    return b"\r\n".join([*lines, refused.limits])
 
 
 def last_chunk(fields: tuple[Field, ...]) -> bytes:

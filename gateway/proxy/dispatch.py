@@ -7,7 +7,7 @@ from typing import Final, NamedTuple, final
 from gateway.config import Config
 from gateway.config import Route as ConfiguredRoute
 from gateway.credentials import signatures
-from gateway.guard import Call, Refused
+from gateway.guard import Call, Refused, Turn
 from gateway.http1 import Malformed, RequestHead, parse_host
 from gateway.model import CHANGE_PASSWORD, ISSUER_METADATA, RESOURCE_METADATA
 from gateway.proxy.answers import malformed, refusal
@@ -188,9 +188,10 @@ class Dispatcher:
             return refusal(400, "Percent-encode any characters of the request target that are not ASCII.")
         return None
 
-    def call(self, head: RequestHead, destination: Destination) -> Call:
-        """What the guard judges."""
+    def call(self, head: RequestHead, destination: Destination, peer: Peer | None = None) -> Call:
+        """What the guard judges; what comes from nobody takes nothing of a limit."""
         fields, route = head.fields, destination.route
+        limits = route.limits
         return Call(
             route,
             head.method.decode(),
@@ -201,6 +202,7 @@ class Dispatcher:
             not signatures.FIELDS.isdisjoint(fields.names.known),
             fields,
             head.length != 0,
+            None if limits is None or peer is None else Turn(limits, self.client(head, peer)),
         )
 
 

@@ -28,6 +28,7 @@ _CREDENTIALS: Final = {
     "mac": ("Authorization",),
     "signature": ("Signature", "Signature-Input", "Content-Digest"),
 }
+_OF_LIMITS: Final = ("RateLimit", "RateLimit-Policy")  # by which a page knows when to wait
 _OTHER_ORIGIN: Final = refusal(
     403,
     "Pages of this origin may not call this service.",
@@ -179,7 +180,7 @@ def _cors_of(route: ConfiguredRoute) -> Cors | None:
         origins=rules.origins,
         methods=rules.methods,
         headers=tuple(dict.fromkeys((*credential, *rules.headers))),
-        exposed=rules.expose,
+        exposed=(*rules.expose, *(_OF_LIMITS if route.rate else ())),
         credentials=rules.credentials,
         max_age=int(rules.max_age),
     )

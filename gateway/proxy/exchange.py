@@ -22,7 +22,7 @@ from time import monotonic
 from typing import Any, Final, Protocol, cast
 
 from gateway.errors import StoreUnavailable
-from gateway.guard import Allowed, Judged, Pending, Refused, Verdict
+from gateway.guard import Allowed, Judged, Pending, Refused, Turn, Verdict
 from gateway.guard.refusing import no_answer
 from gateway.http1 import End, Field, Malformed, RequestHead, RequestReader, ResponseHead
 from gateway.observe import get_logger
@@ -38,6 +38,7 @@ from gateway.proxy.forwarding import ANSWER_BEGINS, upstream_head
 from gateway.proxy.relay import Recipient, Relay
 from gateway.proxy.states import PHASES, Phase, changed
 from gateway.proxy.upstream import UpstreamConnection, UpstreamUnreachable
+from gateway.routing.fields import with_lines
 
 _REPEATABLE: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"))  # RFC 9110, section 9.2.2
 
@@ -96,13 +97,24 @@ class Exchange:
         "request_id",
         "to",
         "trace",
+        "turn",
     )
 
-    def __init__(self, engine: Engine, client: Client, head: RequestHead, to: Destination, *, complete: bool) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        client: Client,
+        head: RequestHead,
+        to: Destination,
+        *,
+        complete: bool,
+        turn: Turn | None = None,
+    ) -> None:
         self.head: Final = head
         self.to: Final = to
         self.request_id: Final = engine.request_id(head, client.peer, to)
         self.request_complete = complete
+        self.turn: Final = turn  # on a route with limits
         self.trace = None if engine.begin_trace is None else engine.begin_trace(head, client.peer)
         self.allowed: Allowed | None = None  # on whose behalf, once that is known
         self.pump: pump.Pump | None = None  # while the rest of a large body passes in the kernel
@@ -425,6 +437,8 @@ class Exchange:
         if self._relay is None:
             edge = self.to.terms.edge
             shape = None if edge is None else edge.shape_answer(self.head, self._known(edge))
+            if self.turn is not None:
+                shape = with_lines(shape, self.turn.lines)
             self._relay = Relay(
                 self._client, self.head, self.request_id, self._engine.date, own=self.to.own, shape=shape
             )

@@ -10,6 +10,7 @@
     scope       meant for this route, and enough for the method
     body        within the route's bound, and the one that was signed
     nonce       signed calls: spent for the first time
+    limit       within the rates of the route; those by address count before the credential, at the address
     upstream    one took the call, and answered
     answer      it went out whole
 
@@ -34,12 +35,13 @@ Outcome = Literal["passed", "refused", "failed", "not needed", "not reached"]
 
 # fmt: off
 STEPS: Final = (
-    "head", "route", "address", "cors", "credential", "token", "signature", "scope", "body", "nonce", "upstream",
-    "answer",
+    "head", "route", "address", "cors", "credential", "token", "signature", "scope", "body", "nonce", "limit",
+    "upstream", "answer",
 )
 # fmt: on
 # Where the guard refuses, by the kind of its refusal (`guard.refusing`).
 _GUARDS: Final = {
+    "address": ("address over its rate",),
     "credential": (
         "token in the query",
         "more than one credential",
@@ -72,6 +74,7 @@ _GUARDS: Final = {
     "scope": ("audience", "lacks"),
     "body": ("the body does not fit",),
     "nonce": ("replayed nonce", "stale nonce"),
+    "limit": ("over the rate",),
 }
 STEP_OF_KIND: Final = {kind: step for step, kinds in _GUARDS.items() for kind in kinds}
 # Where the proxy refuses what has a route, by status; a 503 without an upstream is the guard's.
@@ -329,10 +332,19 @@ def _at_the_edge(name: str, route: Route, case: Case, dispatcher: Dispatcher) ->
         return Step(name, "passed", "the preflight is answered") if preflight else Step(name, "not needed", "")
     if preflight and name != "answer":
         return Step(name, "not needed", "")
+    if name == "limit":
+        return _limits(route, case)
     if name == "upstream" and edge is not None and edge.answer is not None:
         asked = route.path if case.asked is None else case.asked.path
         return Step(name, "not needed", f"the route {edge.answer.told(case.target or route.forwarded(asked))}")
     return None
+
+
+def _limits(route: Route, case: Case) -> Step:
+    if route.limits is None:
+        return Step("limit", "not needed", "")
+    limits = ", ".join(map(str, route.limits))
+    return Step("limit", "passed", f"within {limits}" if case.finished else f"{limits}; not counted by this")
 
 
 def _token(allowed: Allowed | None, refused: Refused | None, asked: Asked | None) -> str:

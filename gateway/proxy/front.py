@@ -9,7 +9,7 @@ import os
 from math import inf
 from typing import Final, Protocol, cast
 
-from gateway.guard import Allowed, Refused
+from gateway.guard import Allowed, Judged, Refused
 from gateway.http1 import End, Malformed, RequestHead, RequestReader
 from gateway.proxy.answers import malformed, prefers_html, refusal, render
 from gateway.proxy.dispatch import SOCKET, Destination, Peer
@@ -228,11 +228,16 @@ class Front(Outlet):
             return self._refused(head, to, to, complete=complete)
         edge = to.terms.edge
         own = None if edge is None else edge.judge(head, engine.dispatcher.client(head, self.peer))
-        judged = engine.guard.check(engine.dispatcher.call(head, to)) if own is None else own
+        if own is None:
+            call = engine.dispatcher.call(head, to, self.peer)
+            turn = call.turn
+            judged: Judged | OwnAnswer = engine.guard.check(call)
+        else:
+            turn, judged = None, own
         if isinstance(judged, Refused):
             return self._refused(head, to, judged, complete=complete)
         self._go(Standing.EXCHANGING)
-        exchange = self.exchange = Exchange(engine, self, head, to, complete=complete)
+        exchange = self.exchange = Exchange(engine, self, head, to, complete=complete, turn=turn)
         if isinstance(judged, OwnAnswer):
             exchange.answer(judged)
         else:
@@ -344,7 +349,10 @@ class Front(Outlet):
         route, allowed = exchange.to.route, exchange.allowed
         self._engine.log_refusal(refused, self.peer, exchange.request_id, head, route, allowed)
         edge = exchange.to.terms.edge
-        self._answer(refused, head, exchange.request_id, b"" if edge is None else edge.lines_of_refusal(head))
+        lines = b"" if edge is None else edge.lines_of_refusal(head)
+        if exchange.turn is not None and not refused.limits:
+            lines += exchange.turn.lines
+        self._answer(refused, head, exchange.request_id, lines)
         self.exchange_over(exchange)
 
     def _answer(self, refused: Refused, head: RequestHead | None, request_id: bytes, lines: bytes = b"") -> None:

@@ -116,6 +116,9 @@ _MARK_OF_OURS: Final = COOKIE_MARK.encode()  # where it is not mentioned, there 
 mentions_ours: Final = cookies.mentioning(_OWN_COOKIES)
 
 
+_NOTHING: Final = frozenset[bytes]()
+
+
 @final
 class Shape:
     """What an operator makes of a message's fields: those of the names `cut` are cut out, and `lines` put behind."""
@@ -125,6 +128,13 @@ class Shape:
     def __init__(self, cut: frozenset[bytes], lines: bytes) -> None:
         self.cut: Final = cut
         self.lines: Final = lines
+
+
+def with_lines(shape: Shape | None, lines: bytes) -> Shape | None:
+    """A shape that puts these lines behind too."""
+    if not lines:
+        return shape
+    return Shape(_NOTHING, lines) if shape is None else Shape(shape.cut, shape.lines + lines)
 
 
 def to_upstream(

@@ -6,6 +6,7 @@ entry which is no address.
 """
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Final
 
@@ -44,3 +45,13 @@ def hops(values: Iterable[bytes], trusted: Sequence[Network]) -> tuple[str, ...]
         if not is_trusted(ip, trusted):
             break
     return tuple(reversed(found))
+
+
+@lru_cache(maxsize=4096)
+def neighbourhood(address: str) -> str:
+    """Those that are counted together with an address: an IPv4 address is alone, an IPv6 one with its /64 (RFC 4291,
+    2.5.4)."""
+    ip = parse_address(address.partition("%")[0])
+    if not isinstance(ip, IPv6Address):
+        return address if ip is None else str(ip)
+    return f"{IPv6Address(int(ip) >> 64 << 64)}/64"

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, NamedTuple
 
+from gateway.routing.limits import Limits
 from gateway.routing.target import TargetError, has_slashes_of_its_own, is_plain, readings
 
 
@@ -62,6 +63,7 @@ class Route:
     mac_body_hash: bool = False  # a signed call with a body must state its hash
     connect_timeout: float | None = None  # seconds until an upstream takes a connection
     keeps_slashes: bool = False  # encoded slashes and empty segments pass as they came
+    limits: Limits | None = None  # how often it may be called, and by whom
     exact: bool = False  # the path alone, and nothing below it
 
     def scopes_for(self, method: str) -> frozenset[str]:

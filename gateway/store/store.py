@@ -30,6 +30,7 @@ from gateway.store.events import Events
 from gateway.store.flows import Flows
 from gateway.store.grants import Grants
 from gateway.store.guesses import WAIT, Guesses
+from gateway.store.limits import RouteLimits
 from gateway.store.master_keys import MasterKeys
 from gateway.store.migrations import require_current, require_server
 from gateway.store.nonces import MOST, NonceLayouts, Nonces
@@ -93,6 +94,7 @@ class Store:
         self.master_keys: Final = MasterKeys(database, clock, keyring)
         self.events: Final = Events(database)
         self.holdings: Final = Holdings(database, clock)
+        self.limits: Final = RouteLimits(database)
         self.chain: Final = Chain(database, clock, keyring, recorder)
         self.upkeep: Final = Upkeep(database, clock, self.chain)
 

@@ -27,6 +27,8 @@ _EXPIRED: Final = (
     "sweep_token_nonces",
     "sweep_registrations",
     "sweep_registration_tokens",
+    "sweep_rate_buckets",
+    "sweep_rate_workers",
 )
 _KEPT: Final = {
     "sweep_attempts": timedelta(seconds=WAIT),

@@ -8,8 +8,8 @@ from gateway.errors import OAuthError
 from gateway.model import Client
 from gateway.oauth import client_documents
 from gateway.oauth.registration import Registration
+from gateway.routing.forwarded import neighbourhood
 from gateway.store.records import NewClient
-from gateway.web.passwords import neighbourhood
 from gateway.web.plane import Plane, address_of, plane_of
 
 

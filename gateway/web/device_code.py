@@ -24,11 +24,11 @@ from aiohttp import web
 from gateway.model import DEVICE_CODE, Client, Session
 from gateway.oauth import device
 from gateway.oauth.authorize import AuthorizationRequest
+from gateway.routing.forwarded import neighbourhood
 from gateway.store.devices import Device
 from gateway.web import browser, consent, pages
 from gateway.web.browser import FormRefused
 from gateway.web.flow import posted
-from gateway.web.passwords import neighbourhood
 from gateway.web.plane import address_of, claimed_by, plane_of, query_of, tell_refusal
 
 _FORM = "device"

@@ -12,11 +12,11 @@ from gateway.oauth import client_assertion, client_authentication, device, grant
 from gateway.oauth.client_assertion import Assertion
 from gateway.oauth.forms import Form
 from gateway.oauth.grants import ClientCredentialsGrant, CodeGrant, DeviceGrant, Grant, PasswordGrant, RefreshGrant
+from gateway.routing.forwarded import neighbourhood
 from gateway.store import IssuedTokens
 from gateway.store.acting import acts
 from gateway.web import clients, legacy
 from gateway.web.answers import json
-from gateway.web.passwords import neighbourhood
 from gateway.web.plane import Plane, address_of, claimed_by, endpoint_of, host_of, plane_of, query_of
 
 

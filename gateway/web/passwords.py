@@ -19,13 +19,13 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from ipaddress import IPv6Address, ip_address
 from typing import Any, Final
 
 from gateway import memory
 from gateway.crypto import UNKNOWN_USER_HASH, hash_password, password_matches
 from gateway.errors import GatewayError
 from gateway.figures import PASSWORD_CHECKS_WAITING
+from gateway.routing.forwarded import neighbourhood
 
 AT_ONCE: Final = 2
 WAITING: Final = 16
@@ -144,16 +144,3 @@ class PasswordChecks:
     def close(self) -> None:
         self._keep_memory()
         self._threads.shutdown(wait=False, cancel_futures=True)
-
-
-def neighbourhood(address: str) -> str:
-    """Those that share turns with an address: an IPv4 address is alone, an IPv6 one with its /64 (RFC 4291, 2.5.4)."""
-    try:
-        parsed = ip_address(address)
-    except ValueError:
-        return address
-    if not isinstance(parsed, IPv6Address):
-        return str(parsed)
-    if parsed.ipv4_mapped is not None:
-        return str(parsed.ipv4_mapped)
-    return f"{IPv6Address(int(parsed) >> 64 << 64)}/64"

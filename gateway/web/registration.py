@@ -16,11 +16,11 @@ from gateway.credentials import authorization, bearer
 from gateway.credentials.authorization import MalformedCredential
 from gateway.errors import OAuthError
 from gateway.oauth import registration
+from gateway.routing.forwarded import neighbourhood
 from gateway.store.acting import acts
 from gateway.store.registrations import NotAdmitted, Registered
 from gateway.web import clients
 from gateway.web.answers import REGISTER, json
-from gateway.web.passwords import neighbourhood
 from gateway.web.plane import Plane, address_of, claimed_by, concerned, plane_of
 
 log = observe.get_logger("gateway.web")

@@ -101,6 +101,8 @@ TABLES: Final[Mapping[str, tuple[int, str]]] = {
             "'client:c1', case when n % 500 > 0 then n end, int8send(n)"
         ),
     ),
+    "rate_buckets": (USERS, f"int8send(n), {_END} - interval '1 hour', 1, {_END} - interval '1 hour'"),
+    "rate_workers": (100, "int8send(n), now()"),
     "changes": (USERS, f"-n, {_END} - interval '1 day', 'user', {_PERSON}"),
 }
 
@@ -116,6 +118,7 @@ VALUES: Final[Mapping[str, str]] = {
     "algorithm": "'ES256'",
     "allowed": "'{read}'",
     "ahead": "1200",
+    "asked": "'{1}'",
     "at": "array[now()]",
     "base_link": "'fake'",
     "base_seq": "0",
@@ -231,6 +234,7 @@ VALUES: Final[Mapping[str, str]] = {
     "username": "'user12'",
     "uses": "1",
     "verified": "true",
+    "worker": "int8send(-1)",
     "why": "'code.replayed'",
 }
 OF: Final[Mapping[str, Mapping[str, str]]] = {
@@ -249,6 +253,7 @@ OF: Final[Mapping[str, Mapping[str, str]]] = {
     "scope_delete": {"name": "'scope12'"},
     "pushed_request_add": {"digest": "int8send(-1)"},
     "secret_add": {"secret_digest": "int8send(-1)"},
+    "rates_tell": {"keys": "array[int8send(-1)]", "seconds": "'{1}'"},
     "registration_add": {"client_id": "'c60'", "digest": "int8send(-1)"},
     "registration_token_create": {"digest": "int8send(-1)"},
     "session_start": {"session_id": "'new'", "digest": "int8send(-1)"},

@@ -14,9 +14,10 @@ import pytest
 
 from gateway.crypto import Keyring, hash_password
 from gateway.model import OWN_COOKIES, Client
+from gateway.routing.forwarded import neighbourhood
 from gateway.store import Store
 from gateway.web.browser import KnownBrowser
-from gateway.web.passwords import AT_ONCE, WAITING, Busy, PasswordChecks, neighbourhood
+from gateway.web.passwords import AT_ONCE, WAITING, Busy, PasswordChecks
 from gateway.web.plane import PLANE
 from tests.serving import PATIENCE, until
 from tests.web.rig import PASSWORD, PASSWORD_HASH, Answer, Browser, Plane, authorize_path, serving, without_secrets

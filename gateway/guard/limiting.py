@@ -1,0 +1,138 @@
+"""The limits of routes: whether a call is within them, decided in the worker's memory.
+
+A rate by address counts each call as it comes, whoever it is of, and before anybody looks. All others count what has
+passed every check, so that nobody uses up what is another's by calls that are refused. A call takes of all its limits
+or of none.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from math import ceil
+from typing import Final, final
+
+from gateway.config import Config
+from gateway.guard.bucket import Bucket
+from gateway.guard.rates import Meter, Rates
+from gateway.guard.refusing import mend_of
+from gateway.guard.verdict import Allowed, Refused, Turn
+from gateway.model import Identity
+from gateway.routing.forwarded import neighbourhood
+from gateway.routing.limits import Limit, Limits
+from gateway.store import Store
+
+_KEPT: Final = 1024
+_OF: Final = {
+    "client": "each application",
+    "user": "each person",
+    "token": "each access token",
+    "address": "each address",
+    "route": "all callers together",
+}
+
+
+@final
+class _Metered:
+    """The meters of one route's limits."""
+
+    __slots__ = ("by_address", "rates")
+
+    def __init__(self, by_address: list[Meter], rates: list[Meter]) -> None:
+        self.by_address: Final = by_address
+        self.rates: Final = rates
+
+
+class Limiting:
+    """The limits of all routes, in one worker. `elapsed` gives seconds that never go back."""
+
+    def __init__(self, store: Store, config: Config, elapsed: Callable[[], float]) -> None:
+        self._elapsed = elapsed
+        self._rates = Rates(store, config.server.workers, elapsed)
+        self._wanted = any(route.rate for route in config.routes)
+        self._metered: dict[Limits, _Metered] = {}
+        self._over = lru_cache(maxsize=_KEPT)(_over)
+
+    def start(self) -> None:
+        """Share with the other workers what passes, from now on."""
+        if self._wanted:
+            self._rates.start()
+
+    async def close(self) -> None:
+        """Do so no longer."""
+        await self._rates.close()
+
+    def report(self) -> None:
+        """Say in the figures what is held."""
+        if self._wanted:
+            self._rates.report()
+
+    def arrived(self, turn: Turn) -> Refused | None:
+        """Why a call may not even be looked at, if the address that it comes from is over its rate."""
+        meters = self._meters(turn.limits).by_address
+        return self._take(turn, meters, None) if meters else None
+
+    def admit(self, turn: Turn, allowed: Allowed) -> Allowed | Refused:
+        """The verdict on a call that may pass otherwise."""
+        meters = self._meters(turn.limits).rates
+        over = self._take(turn, meters, allowed) if meters else None
+        return allowed if over is None else over
+
+    def _meters(self, limits: Limits) -> _Metered:
+        metered = self._metered.get(limits)
+        if metered is None:
+            meter = self._rates.meter
+            metered = self._metered[limits] = _Metered(
+                [meter(limits.route, limit) for limit in limits.by_address],
+                [meter(limits.route, limit) for limit in limits.rates],
+            )
+        return metered
+
+    def _take(self, turn: Turn, meters: Sequence[Meter], allowed: Allowed | None) -> Refused | None:
+        """Take of all these limits, or of none: then the refusal."""
+        now, rates = self._elapsed(), self._rates
+        buckets: list[Bucket] = []
+        for meter in meters:
+            bucket = rates.bucket(meter, _who(meter.limit, turn, allowed), now)
+            if not bucket.has_one(now, rates.workers):
+                bucket.refuse(now)
+                rates.touched(bucket, meter)
+                identity = None if allowed is None else allowed.identity
+                return self._over(turn.limits, meter.limit, max(1, ceil(bucket.wait)), identity)
+            buckets.append(bucket)
+        standing = turn.standing
+        for bucket, meter in zip(buckets, meters, strict=True):
+            bucket.take(now)
+            rates.touched(bucket, meter)
+            left = meter.limit.left(bucket.remaining)
+            standing = standing + b"," + left if standing else left
+        turn.standing = standing
+        return None
+
+
+def _who(limit: Limit, turn: Turn, allowed: Allowed | None) -> str | bytes:
+    """Whose calls a call is counted with; a public route has none but those of addresses and of all."""
+    by = limit.by
+    if by == "client":
+        return "" if allowed is None else allowed.client_id or ""
+    if by == "address":
+        return neighbourhood(turn.address)
+    if by == "user":
+        return "" if allowed is None else allowed.subject or ""
+    if by == "token":
+        return b"" if allowed is None else allowed.digest
+    return ""
+
+
+def _over(limits: Limits, limit: Limit, seconds: int, identity: Identity | None) -> Refused:
+    """The refusal of a call that is over this limit, for so many seconds."""
+    cause = f"address over its rate: {limit}" if limit.by == "address" else f"over the rate: {limit}"
+    return Refused(
+        status=429,
+        error="too_many_requests",
+        description=f"Too many calls: {limit.count} a {limit.per} are allowed for {_OF[limit.by]}. "
+        f"Try again in {seconds} second{'' if seconds == 1 else 's'}.",
+        cause=cause,
+        mend=mend_of(cause),
+        identity=identity,
+        retry_after=seconds,
+        limits=b"%bRateLimit: %b\r\n" % (limits.policies, limit.spent(seconds)),
+    )
