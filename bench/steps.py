@@ -136,7 +136,7 @@ def _whole(proxy: Proxy, to: Destination) -> Callable[[tuple[bytes, bytes]], Non
     """A call from its first byte to its last, by a client and to an upstream that keep their connections."""
     front = Front(proxy, proxy)
     front.connection_made(cast("Any", _Wire()))
-    pool = proxy.upstreams._make_pools(to.route)[0]
+    pool = proxy.upstreams._make_only(to.route)
     connection = UpstreamConnection(pool, proxy.limits)
     connection.connection_made(cast("Any", _Wire()))
     pool._open.add(connection)

@@ -146,6 +146,26 @@ UPSTREAM_CONNECTIONS: Final = Figure(
 UPSTREAM_WAITING: Final = Figure(
     "gauge", "gateway_upstream_waiting", "Calls that wait for a connection to an upstream now.", "upstream"
 )
+UPSTREAM_OUT: Final = Figure(
+    "gauge",
+    "gateway_upstream_out",
+    "Workers that give an upstream no calls now, since it failed calls or health checks.",
+    "upstream",
+)
+UPSTREAM_EJECTIONS: Final = Figure(
+    "counter",
+    "gateway_upstream_ejections",
+    "How often an upstream was left out, or kept out for longer, by what it failed: calls or checks.",
+    "upstream",
+    "by",
+)
+UPSTREAM_RETRIES: Final = Figure(
+    "counter",
+    "gateway_upstream_retries",
+    "Calls of a route that an upstream failed before its answer began: sent once more, or not for want of budget.",
+    "route",
+    "outcome",
+)
 CLIENT_CONNECTIONS: Final = Figure("gauge", "gateway_client_connections", "Client connections that are open now.")
 TOKEN_LOOKUPS: Final = Figure(
     "counter",

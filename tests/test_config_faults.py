@@ -129,6 +129,25 @@ _SINGLE: list[tuple[dict[str, Any], str, str]] = [
         (_route(upstreams=[value]), "routes[0].upstreams[0]", "must be ")
         for value in ("127.0.0.1:9000", "http://x/path", "http://x?q", "unix:/x", "http://", "http://x:0", 9000)
     ],
+    (_route(upstreams=[{"weight": 2}]), "routes[0].upstreams[0].url", 'must be set, such as "http://10.0.0.2:9000"'),
+    (_route(upstreams=[{"url": "x"}]), "routes[0].upstreams[0].url", "must be "),
+    *[
+        (_route(upstreams=[{"url": "http://x", "weight": value}]), "routes[0].upstreams[0].weight", said)
+        for value, said in [(0, "at least 1"), (1001, "at most 1000"), (1.5, "whole number"), ("2", "whole number")]
+    ],
+    (_route(upstreams=[{"url": "http://x", "weigh": 2}]), "routes[0].upstreams[0].weigh", "did you mean weight?"),
+    (_route(upstreams=["http://a", {"url": "http://a/"}]), "routes[0].upstreams[1]", "already; give it a weight"),
+    *[
+        (_route(health={"path": value}), "routes[0].health.path", 'must be a path such as "/healthz"')
+        for value in ("", "healthz", "http://x/y", "/a b", "/ä", "/a#b", "/a\r\nX: y", 1)
+    ],
+    (_route(health={}), "routes[0].health.path", 'must be set, such as "/healthz"'),
+    (_route(health="/healthz"), "routes[0].health", 'must be a table, not "/healthz"'),
+    (_route(health={"path": "/", "interval": "0s"}), "routes[0].health.interval", 'from "1s"'),
+    (_route(health={"path": "/", "unhealthy": 0}), "routes[0].health.unhealthy", "at least 1"),
+    (_route(health={"path": "/"}, upstreams=[], redirect="/y"), "routes[0].health", "has nobody to ask"),
+    *[(_route(retries=value), "routes[0].retries", said) for value, said in [(-1, "at least 0"), (11, "at most 10")]],
+    (_route(connections=0), "routes[0].connections", "at least 1"),
     (_route(upstreams=["http://1.2.3.256"]), "routes[0].upstreams[0]", 'not "http://1.2.3.256"'),
     *[(_route(hosts=[v]), "routes[0].hosts[0]", "a host name such as") for v in ("a" * 64 + ".example", "300.1.1.1")],
     (_route(upstreams=["http://u:confidential@x"]), "routes[0].upstreams[0]", "must not contain a user or a password"),

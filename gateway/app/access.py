@@ -54,6 +54,7 @@ async def serving(start: Start, listener: socket.socket) -> AsyncIterator[Servic
             guard=guard,
             authorization_socket=start.authorization_socket,
             refusal_page=page,
+            out=start.out,
         )
         stack.callback(proxy.close)
         if any(route.identity_jwt for route in config.routes):

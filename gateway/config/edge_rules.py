@@ -5,7 +5,7 @@ from typing import Final
 
 from gateway.config.addresses import within
 from gateway.config.faults import Draft, Fault, Readable, shown
-from gateway.config.tables import Config
+from gateway.config.tables import Config, url_of
 from gateway.config.toml import dotted
 from gateway.config.values import split_limit, split_redirect
 from gateway.routing import cors
@@ -18,6 +18,7 @@ _BODILESS: Final = (204, 205, 304)  # RFC 9110, sections 6.4.1 and 15.3.6
 def conflicts(index: int, route: Readable, draft: Draft) -> Iterator[Fault]:
     """Every such fault of one route, as far as it can be read."""
     yield from _leads(index, route)
+    yield from _upstreams(index, route)
     yield from _redirect(index, route, draft)
     yield from _respond(index, route)
     yield from _identity_jwt(index, route)
@@ -49,6 +50,19 @@ def _leads(index: int, route: Readable) -> Iterator[Fault]:
         yield Fault(f"routes[{index}].redirect", "excludes respond; leave out one of them")
     elif own and route["upstreams"]:
         yield Fault(f"routes[{index}].{own[0]}", "excludes upstreams, which would get no call; leave out one of them")
+
+
+def _upstreams(index: int, route: Readable) -> Iterator[Fault]:
+    """Each upstream stands once, and what is said of them has some that it counts for."""
+    urls = [url_of(one).removesuffix("/") for one in route.get("upstreams", ())]
+    for number, url in enumerate(urls):
+        if url in urls[:number]:
+            yield Fault(
+                f"routes[{index}].upstreams[{number}]",
+                f"{shown(url)} stands there already; give it a weight, {{ url = {shown(url)}, weight = 2 }}",
+            )
+    if route.get("health") is not None and "upstreams" in route and not urls:
+        yield Fault(f"routes[{index}].health", "has nobody to ask, as the route has no upstreams; leave it out")
 
 
 def _redirect(index: int, route: Readable, draft: Draft) -> Iterator[Fault]:
@@ -164,7 +178,7 @@ def _tls(index: int, route: Readable) -> Iterator[Fault]:
     if tls is None:
         return
     upstreams = route.get("upstreams")
-    if upstreams is not None and not any(upstream.startswith("https:") for upstream in upstreams):
+    if upstreams is not None and not any(url_of(one).startswith("https:") for one in upstreams):
         yield Fault(at, "has no effect, as no upstream is https; write https:// there, or leave this out")
     if bool(tls.certificate) != bool(tls.key):
         missing, other = ("key", "certificate") if tls.certificate else ("certificate", "key")

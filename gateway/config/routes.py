@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from gateway.config.addresses import UNIX_UPSTREAM, socket_path, split_origin
-from gateway.config.tables import Config, Route, Server
-from gateway.routing import Origin, UpstreamTls
+from gateway.config.tables import Config, Health, Route, Server
+from gateway.routing import HealthCheck, Origin, UpstreamTls
 from gateway.routing import Route as CompiledRoute
 from gateway.routing.limits import Limits
 
@@ -30,7 +30,10 @@ def _compiled(route: Route, host: str | None, server: Server) -> CompiledRoute:
         path=route.path.encode("ascii"),
         host=None if host is None else host.encode("ascii"),
         methods=frozenset(method.encode("ascii") for method in route.methods),
-        upstreams=tuple(_upstream(upstream, secured) for upstream in route.upstreams),
+        upstreams=tuple(_upstream(upstream.url, secured) for upstream in route.targets),
+        weights=tuple(upstream.weight for upstream in route.targets),
+        health=None if route.health is None else _health(route.health),
+        connections=route.connections,
         connect_timeout=route.connect_timeout,
         upstream_host=None if route.upstream_host is None else route.upstream_host.encode("ascii"),
         strip_prefix=b"" if strip in (None, "/") else strip.encode("ascii"),
@@ -55,6 +58,10 @@ def _limits(route: Route) -> Limits | None:
     """How often it may be called; None, which costs its calls nothing, where that is as often as anybody likes."""
     rates = tuple(rate.terms for rate in route.rate)
     return Limits(route.name, rates, ()) if rates else None
+
+
+def _health(health: Health) -> HealthCheck:
+    return HealthCheck(health.path.encode("ascii"), health.interval, health.timeout, health.healthy, health.unhealthy)
 
 
 def _scopes_by_method(route: Route) -> Mapping[str, frozenset[str]]:

@@ -16,7 +16,7 @@ from gateway.config.addresses import (
     within,
 )
 from gateway.config.faults import Draft, Fault, Readable, shown
-from gateway.config.tables import Config, has_password, scopes_of
+from gateway.config.tables import Config, has_password, scopes_of, url_of
 from gateway.config.toml import dotted
 from gateway.model import CHANGE_PASSWORD, ISSUER_METADATA, OFFLINE_ACCESS, RESOURCE_METADATA
 
@@ -85,7 +85,7 @@ def _circles(config: Config) -> Iterator[str]:
     """An upstream that is this gateway."""
     ours = config.server.address
     for index, route in enumerate(config.routes):
-        for number, upstream in enumerate(route.upstreams):
+        for number, upstream in enumerate(map(url_of, route.upstreams)):
             if _leads_to(upstream, ours):
                 yield (
                     f"routes[{index}].upstreams[{number}]: {upstream} leads back to server.listen = "

@@ -35,6 +35,7 @@ from gateway.config.values import (
     FieldValue,
     FileName,
     Grace,
+    HealthPath,
     HelpText,
     HostName,
     ListenAddress,
@@ -107,7 +108,7 @@ def _by_shape(wanted: str) -> Discriminator:
 
 def _shape(value: object) -> str | None:
     shapes: dict[type, str] = {str: AS_TEXT, list: AS_ARRAY, tuple: AS_ARRAY}
-    shapes |= dict.fromkeys((dict, SecretReference, Redirect), AS_TABLE)
+    shapes |= dict.fromkeys((dict, SecretReference, Redirect, Upstream), AS_TABLE)
     return shapes.get(type(value))
 
 
@@ -436,6 +437,45 @@ class Respond(Table):
     model_config = ConfigDict(title='{ status = 503, body = "…", headers = { … = "…" } }')
 
 
+class Upstream(Table):
+    """One of the servers that a route leads to."""
+
+    url: UpstreamURL = Field(examples=["http://10.0.0.2:9000"])
+    """Its address."""
+    weight: Annotated[int, Field(ge=1, le=1000)] = 1
+    """How much of the route's calls it gets, beside the weights of the others."""
+
+    model_config = ConfigDict(title='{ url = "…", weight = 2 }')
+
+    def __str__(self) -> str:
+        """As reports name it."""
+        return self.url if self.weight == 1 else f"{self.url} with weight {self.weight}"
+
+
+def url_of(upstream: str | Upstream) -> str:
+    """The address of an upstream, in either form."""
+    return upstream if isinstance(upstream, str) else upstream.url
+
+
+class Health(Table):
+    """What the upstreams of a route are asked time and again, by each worker."""
+
+    path: HealthPath = Field(examples=["/healthz"])
+    """What is asked for, by GET; an answer from 200 to 399 says that the upstream is well."""
+    interval: Duration = written("5s")
+    """How long after the end of one check the next one begins."""
+    timeout: Duration = written("2s")
+    """How long an upstream may take to begin its answer, connecting included."""
+    healthy: Annotated[int, Field(ge=1, le=100)] = 2
+    """How many good answers in a row bring an upstream back."""
+    unhealthy: Annotated[int, Field(ge=1, le=100)] = 3
+    """How many checks in a row must fail before an upstream gets no more calls."""
+
+    model_config = ConfigDict(
+        title='{ path = "/healthz", interval = "5s", timeout = "2s", healthy = 2, unhealthy = 3 }'
+    )
+
+
 class UpstreamTLS(Table):
     """How TLS is spoken with the upstreams of a route."""
 
@@ -525,11 +565,30 @@ class Route(Table):
     (RFC 8707). A host of its own keeps scripts of the upstream out of the sign-in pages' origin."""
     methods: Annotated[tuple[Method, ...], array(), ONCE] = ()
     """The methods that it answers; empty for any. HEAD is a method of its own here."""
-    upstreams: Annotated[tuple[UpstreamURL, ...], array(), STATED] = Field(
-        default=(), examples=[["http://127.0.0.1:9000"]]
-    )
+    upstreams: Annotated[
+        tuple[
+            Annotated[
+                Annotated[UpstreamURL, Tag(AS_TEXT)] | Annotated[Upstream, Tag(AS_TABLE)],
+                _by_shape('must be text such as "http://127.0.0.1:9000", or { url = "…", weight = 2 }'),
+            ],
+            ...,
+        ],
+        array(),
+        STATED,
+    ] = Field(default=(), examples=[["http://127.0.0.1:9000"]])
     """The servers that it leads to, `"http+unix:///run/app.sock"` for a unix socket: required, except where the route
-    answers by itself (`redirect`, `respond`)."""
+    answers by itself (`redirect`, `respond`). Of several, each call goes to the one with less to do of two that are
+    drawn by weight, which is 1 unless stated. One that fails three calls in a row is left out for a second, then for
+    longer, unless all are."""
+    health: Health | None = Field(default=None, examples=[{"path": "/healthz"}])
+    """What the upstreams are asked time and again; one that does not answer well gets no calls, unless none does."""
+    retries: Annotated[int, Field(ge=0, le=10)] = 1
+    """How often a call is sent once more, to another upstream where there is one, when nothing of its answer has come.
+    Only methods that may be repeated are (RFC 9110, section 9.2.2), never POST or PATCH, and of a route's calls a tenth
+    at most. A call of which nothing was sent goes to the next upstream in any case."""
+    connections: Annotated[int, Field(ge=1, le=100_000)] | None = Field(default=None, examples=[100])
+    """How many connections each worker holds to each upstream; 100 unless stated. Calls beyond them wait their turn,
+    up to 1,000 of a route; more are answered 503."""
     upstream_tls: UpstreamTLS | None = Field(default=None, examples=[{"ca": "upstreams-ca.pem"}])
     """How TLS is spoken with upstreams of https."""
     upstream_host: Authority | None = Field(default=None, examples=["notes.internal"])
@@ -609,6 +668,11 @@ class Route(Table):
         if isinstance(self.redirect, Redirect):
             return self.redirect
         return Redirect(to=self.redirect) if self.redirect else None
+
+    @property
+    def targets(self) -> tuple[Upstream, ...]:
+        """The servers that it leads to, each with its weight."""
+        return tuple(Upstream(url=one) if isinstance(one, str) else one for one in self.upstreams)
 
     @property
     def schemes(self) -> tuple[AuthScheme, ...]:

@@ -44,6 +44,7 @@ _BYTES: Final = {"B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
 _AUTHORITY = re.compile(r"(\[[^\[\]]*\]|[^:\[\]]+)(?::([0-9]{1,5}))?")
 # No ";": what stands behind one is a parameter of the segment to some servers, so such a path is never matched.
 _PATH = re.compile(r"(?:/[A-Za-z0-9._~!$&'()*+,=:@-]+)+|/")
+_HEALTH_PATH = re.compile(r"/[!\"$-~]{0,1000}")  # as it is asked for, query included (RFC 9112, section 3.2.1)
 _METHOD = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}")  # RFC 9110, section 9.1: a token
 _ROUTE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _SCOPE_NAME = re.compile(r"[!#-\[\]-~]+")
@@ -230,6 +231,9 @@ def _path(value: object) -> str:
     if _PATH.fullmatch(text) is None or any(part in (".", "..") for part in text.split("/")):
         raise Wanted(wanted)
     return text
+
+
+_health_path = _matching(_HEALTH_PATH, 'must be a path such as "/healthz", or "/healthz?full=1", in ASCII')
 
 
 def _method(value: object) -> str:
@@ -441,6 +445,7 @@ Authority = Annotated[str, Written(_authority, "HOST[:PORT]", _AUTHORITY.pattern
 TrustedNetwork = Annotated[Network, Written(_network, "address or network")]
 TrustedProxy = Annotated[Network | Literal["unix:"], Written(_trusted_proxy, 'address, network or "unix:"')]
 URLPath = Annotated[str, Written(_path, "path", _PATH.pattern)]
+HealthPath = Annotated[str, Written(_health_path, "path", _HEALTH_PATH.pattern)]
 RedirectTarget = Annotated[str, Written(_redirect_target, "URL or path", _TARGET.pattern)]
 FieldName = Annotated[str, Written(_field_name, "header field", _FIELD_NAME.pattern)]
 FieldTemplate = Annotated[str, Written(_template, "value")]

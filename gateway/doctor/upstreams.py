@@ -11,6 +11,7 @@ from gateway.config.tls import upstream_context
 from gateway.doctor.asking import Answer, NoAnswer, Obstacle, ask, days_left
 from gateway.doctor.finding import FAULT, WARNING, Finding
 from gateway.routing import Origin, Route
+from gateway.routing.standing import WELL
 
 _AT_ONCE: Final = 16
 _REFUSED_WHY: Final = "calls to its routes are answered 502, or 504 where nothing comes back"
@@ -61,6 +62,7 @@ def findings(settings: Settings, apart: dict[str, float]) -> Iterator[Finding]:
             if answer.apart is not None:
                 apart[str(upstream.origin)] = answer.apart
             yield from _of_answer(upstream, answer)
+            yield from _of_check(upstream)
 
 
 def _upstreams(settings: Settings) -> Iterator[_Upstream]:
@@ -77,15 +79,18 @@ def _upstreams(settings: Settings) -> Iterator[_Upstream]:
 
 def _asked(upstream: _Upstream) -> Answer | NoAnswer:
     """The answer to HEAD, which changes nothing, at the route's own path."""
-    origin = upstream.origin
+    return _answer(upstream.origin, "HEAD", upstream.path, upstream.host)
+
+
+def _answer(origin: Origin, method: str, target: str, host: str) -> Answer | NoAnswer:
     name = origin.host if origin.secured is None else origin.secured.server_name or origin.host
     try:
         return ask(
             (origin.host, origin.port) if origin.path is None else origin.path,
-            upstream.path,
-            {"Host": upstream.host, "User-Agent": "gateway-doctor", "Accept": "*/*"},
+            target,
+            {"Host": host, "User-Agent": "gateway-doctor", "Accept": "*/*"},
             tls=name if origin.tls else "",
-            method="HEAD",
+            method=method,
             context=None if origin.secured is None else upstream_context(origin.secured),
         )
     except NoAnswer as exc:
@@ -111,6 +116,23 @@ def _of_answer(upstream: _Upstream, answer: Answer) -> Iterator[Finding]:
         )
     if answer.certificate is not None:
         yield from aging(upstream.about, str(upstream.origin), answer)
+
+
+def _of_check(upstream: _Upstream) -> Iterator[Finding]:
+    """What the upstream answers to the route's health check."""
+    origin, route = upstream.origin, upstream.route
+    if route.health is None:
+        return
+    path, host = route.health.path.decode(), (route.upstream_host or origin.authority).decode()
+    answer = _answer(origin, "GET", path, host)
+    if isinstance(answer, NoAnswer) or answer.status not in WELL:
+        said = f"gives no answer ({answer})" if isinstance(answer, NoAnswer) else f"answers {answer.status}"
+        yield Finding(
+            upstream.about,
+            f"{origin} {said} to the health check GET {path}",
+            "while that is so, it gets no calls unless the others are as ill",
+            "correct the route's health.path, or see the upstream's own log",
+        )
 
 
 def aging(about: str, whose: str, answer: Answer) -> Iterator[Finding]:

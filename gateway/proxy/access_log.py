@@ -98,7 +98,7 @@ class AccessLog:
     def _json(self, finished: Finished) -> bytes:
         (
             request_id, head, _, client, route, allowed, upstream, status,
-            refused, complete, received, sent, _, connected, answered, seconds, _,
+            refused, complete, received, sent, _, connected, answered, seconds, _, _,
         ) = finished  # fmt: skip
         line = (
             b'{"time":"%b","event":"call","request_id":"%b","address":%b,"method":%b,"target":%b,"route":%b,'

@@ -19,7 +19,7 @@ _METHODS: Final = frozenset(
     (b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS", b"TRACE", b"CONNECT", b"QUERY")
 )
 _OUTCOMES: Final = {0: "gone", 9: "broken"}
-_HOW: Final = {502: "failed", 503: "busy", 504: "slow"}
+HOW: Final = {502: "failed", 503: "busy", 504: "slow"}
 
 
 class Calls:
@@ -40,6 +40,12 @@ class Calls:
         cells[cell + bisect_left(buckets, seconds)] += 1.0
         cells[cell + len(buckets) + 1] += seconds
 
+    def of(self, route: Route) -> int:
+        """How many calls of a route have ended so far."""
+        name, width = route.name, len(self._buckets) + 1
+        places = {cell for (counted, _, _), cell in self._cells.items() if name_of(counted) == name}
+        return int(sum(sum(self._counts[cell : cell + width]) for cell in places))
+
     def _place(self, route: Route | None, method: bytes, hundreds: int) -> int:
         known = method in _METHODS
         name = method.decode() if known else "other" if method else ""
@@ -52,7 +58,7 @@ class Calls:
         """Count an answer of our own, also one that broke off an upstream's."""
         REFUSALS.add(1.0, name_of(route), kind_of(refused))
         if refused.upstream:
-            UPSTREAM_FAILURES.add(1.0, place_of(refused.upstream), _HOW.get(refused.status, "failed"))
+            UPSTREAM_FAILURES.add(1.0, place_of(refused.upstream), HOW.get(refused.status, "failed"))
 
 
 def name_of(route: Route | None) -> str:

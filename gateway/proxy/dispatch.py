@@ -15,6 +15,7 @@ from gateway.proxy.edge import Edge, edge_of
 from gateway.routing import Look, NoRoute, Origin, Route, RouteTable, Target, TargetError, canonical
 from gateway.routing.cors import preflight_for
 from gateway.routing.forwarded import hops, is_trusted, parse_address
+from gateway.routing.retrying import IDEMPOTENT
 
 SOCKET: Final = "unix"  # in an address's place, where a connection came by a unix socket
 METADATA: Final = RESOURCE_METADATA.encode()  # RFC 9728: also asked for on a route's own host
@@ -38,13 +39,17 @@ class Terms(NamedTuple):
     trust_request_id: bool
     idle_timeout: float | None = None  # the limits' own where none is said
     total_timeout: float = 0.0  # none
+    retries: int = 0
     edge: Edge | None = None
+    repeatable: frozenset[bytes] = IDEMPOTENT  # the methods of calls that may be sent once more
+    chooses: bool = False  # among several upstreams
 
     @classmethod
     def of(cls, route: ConfiguredRoute) -> "Terms":
         """Those of a configured route."""
-        own = {name: getattr(route, name) for name in cls._fields if name != "edge"}
-        return cls(**own, edge=edge_of(route))
+        own = {name: getattr(route, name) for name in cls._fields if name in ConfiguredRoute.model_fields}
+        repeatable = IDEMPOTENT if route.retries else frozenset[bytes]()
+        return cls(**own, edge=edge_of(route), repeatable=repeatable, chooses=len(route.upstreams) > 1)
 
 
 _OF_THE_PAGES: Final = Terms(timeout=30.0, max_body=64 * 1024, forward_authorization=True, trust_request_id=False)

@@ -21,7 +21,7 @@ from gateway.proxy.forwarding import arrival, forwarded_request_id, forwarded_sc
 from gateway.proxy.handover import Handover
 from gateway.proxy.limits import Limits
 from gateway.proxy.traced import Trace
-from gateway.proxy.upstream import Upstreams
+from gateway.proxy.upstreams import Upstreams
 from gateway.refusals import RefusalPage, Refusals
 from gateway.routing import Route
 
@@ -42,13 +42,14 @@ class Engine:
         authorization_socket: str,
         refusal_page: RefusalPage,
         limits: Limits,
+        out: frozenset[str] = frozenset(),
     ) -> None:
         self.limits = limits
         self.dispatcher = Dispatcher(config, routes, authorization_socket)
         self.guard = guard
         self.refusal_page = refusal_page
         self.received = memoryview(bytearray(limits.buffer))  # where what comes in is put, on whichever connection
-        self.upstreams = Upstreams(limits, self.received)
+        self.upstreams = Upstreams(limits, self.received, out)
         self.draining = False  # connections end with their answers
         self.successors: Handover | None = None  # or go to those, between two requests
         self.now = get_running_loop().time

@@ -22,13 +22,14 @@ from time import monotonic
 from typing import Any, Final, Protocol, cast
 
 from gateway.errors import StoreUnavailable
+from gateway.figures import UPSTREAM_FAILURES, UPSTREAM_RETRIES
 from gateway.guard import Allowed, Judged, Pending, Refused, Turn, Verdict
 from gateway.guard.refusing import no_answer
 from gateway.http1 import End, Field, Malformed, RequestHead, RequestReader, ResponseHead
 from gateway.observe import get_logger
 from gateway.proxy import pump
 from gateway.proxy.answers import last_chunk, refusal, too_large, too_slow
-from gateway.proxy.calls import BROKEN, GONE
+from gateway.proxy.calls import BROKEN, GONE, place_of
 from gateway.proxy.checked import CheckedBody
 from gateway.proxy.dispatch import Destination, Peer
 from gateway.proxy.edge import Edge, OwnAnswer, named
@@ -38,9 +39,8 @@ from gateway.proxy.forwarding import ANSWER_BEGINS, upstream_head
 from gateway.proxy.relay import Recipient, Relay
 from gateway.proxy.states import PHASES, Phase, changed
 from gateway.proxy.upstream import UpstreamConnection, UpstreamUnreachable
+from gateway.proxy.upstreams import Tries
 from gateway.routing.fields import with_lines
-
-_REPEATABLE: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"))  # RFC 9110, section 9.2.2
 
 _log = get_logger("gateway.proxy")
 
@@ -85,6 +85,7 @@ class Exchange:
         "_relay",
         "_request_trailers",
         "_sent_at",
+        "_tries",
         "_unread",
         "_upstream",
         "allowed",
@@ -126,6 +127,7 @@ class Exchange:
         self._client: Final = client
         self._upstream: UpstreamConnection | None = None
         self._parked: asyncio.Future[Any] | None = None
+        self._tries: Tries | None = None  # where there is a choice of upstreams, or one has failed
         self._held = b""
         self._body_size = 0
         self._checked: CheckedBody | None = None  # the body, while it is not known to be the one that was signed
@@ -310,15 +312,23 @@ class Exchange:
 
     @property
     def _repeatable(self) -> bool:
-        """Whether sending the request twice does no harm; a body is not kept for that."""
-        return self.head.length == 0 and self.head.method in _REPEATABLE
+        """Whether the request may be sent twice. A body is kept for that only where there are several upstreams."""
+        if self.head.length == 0:
+            return self.head.method in self.to.terms.repeatable
+        tries = self._tries
+        return tries is not None and tries.kept is not None
 
     def _connect(self) -> None:
         edge = self.to.terms.edge
         if edge is not None and edge.asserts_identity and not self._engine.can_assert:
             self.fail(no_answer(StoreUnavailable("no signing key yet"), None))
             return
-        ready = self._engine.upstreams.take_idle(self.to.route, fresh=not self._repeatable)
+        upstreams, to = self._engine.upstreams, self.to
+        if to.terms.chooses:
+            tries = self._tries = upstreams.tries(to.route, self._keepsake())
+            ready = tries.take_idle(fresh=not self._repeatable)
+        else:
+            ready = upstreams.take_idle(to.route, fresh=not self._repeatable)
         if ready is not None:
             self._connected(ready)
         else:
@@ -328,12 +338,58 @@ class Exchange:
         self._go(Phase.CONNECTING)
         self._judged_at = self._judged_at or monotonic()
         self.deadline = inf  # the connecting has its own
-        self._park(self._engine.upstreams.connect(self.to.route), self._connected)
+        route, tries = self.to.route, self._tries
+        self._park(self._engine.upstreams.connect(route) if tries is None else tries.connect(route), self._connected)
 
     def _connect_again(self, lost: UpstreamConnection) -> None:
         """In the place of a connection that had been kept, and ended before it was of use."""
         lost.disappoint()
+        tries = self._tries
+        if tries is not None:
+            tries.avoid()
+            self._take_up_again(tries)
         self._connect_anew()
+
+    def _keepsake(self) -> bytes | None:
+        """What to keep the body in, if the request may be sent twice with it."""
+        length, most = self.head.length, self._engine.limits.buffer
+        short = self._checked is None and (length is None or length <= most)
+        return b"" if short and self.head.method in self.to.terms.repeatable else None
+
+    def _take_up_again(self, tries: Tries) -> None:
+        """Hold what is kept of the body, as if it had just come."""
+        if self._upstream is None and tries.kept:
+            self._held, tries.kept = tries.kept, b""
+
+    def _try_again(self, upstream: UpstreamConnection, cause: str, *, elsewhere: bool = False) -> bool:
+        """Send a request once more that an upstream has failed; False where that may not be (RFC 9110, section 9.2.2).
+
+        `elsewhere` is for one that would only fail again where it was: then there must be another upstream.
+        """
+        to, engine, tries = self.to, self._engine, self._tries
+        if tries is None and to.terms.retries:
+            tries = self._tries = engine.upstreams.tries(to.route, None)
+        if tries is None:
+            return False
+        tries.fail(f"{upstream.place}: {cause}")
+        unsent = self.phase is Phase.CONNECTING
+        if not unsent and (tries.repeats >= to.terms.retries or not self._unread or not self._repeatable):
+            return False
+        if (elsewhere or unsent) and not tries.has_other(well=elsewhere):
+            return False
+        if not unsent:
+            may = self.phase is Phase.SENDING and engine.upstreams.may_repeat(to.route, engine.calls.of(to.route))
+            UPSTREAM_RETRIES.add(1.0, to.route.name, "sent" if may else "over budget")
+            if not may:
+                return False
+            tries.repeats += 1
+        UPSTREAM_FAILURES.add(1.0, place_of(upstream.place), "slow" if elsewhere else "failed")
+        self._upstream = None
+        upstream.discard()
+        tries.avoid()
+        self._take_up_again(tries)
+        self._connect_anew()
+        return True
 
     def _connected(self, upstream: UpstreamConnection) -> None:
         if upstream.closed:
@@ -348,6 +404,8 @@ class Exchange:
         self._sent_at = self._sent_at or monotonic()
         arrival = engine.arrival(head, self._client.peer, self.to)
         held, self._held = self._held, b""
+        if held and self._tries is not None:
+            self._tries.keep(held, engine.limits.buffer)
         expects = not held  # what is held has been called for
         edge, allowed = self.to.terms.edge, self._on_behalf()
         shape = None if edge is None else edge.shape_request(self._known(edge))
@@ -377,6 +435,8 @@ class Exchange:
         upstream = self._upstream
         if upstream is None:
             return
+        if self._tries is not None:
+            self._tries.keep(data, self._engine.limits.buffer)
         if self.head.length is None:
             upstream.write(b"%x\r\n" % len(data), data, b"\r\n")
         else:
@@ -390,6 +450,8 @@ class Exchange:
             and pump.worthwhile(unarrived, self._client, upstream)
         ):
             self._body_size += unarrived
+            if self._tries is not None:
+                self._tries.kept = None
             self.pump = pump.Upload(self, self._client, upstream)
 
     def send_last(self, data: bytes) -> None:
@@ -552,7 +614,8 @@ class Exchange:
 
     def expire(self) -> None:
         """Its deadline has passed."""
-        place, name = "" if self._upstream is None else self._upstream.place, self.to.route.name
+        upstream, name = self._upstream, self.to.route.name
+        place = "" if upstream is None else upstream.place
         if self._engine.clock >= self.ends_at and self.phase in (Phase.JUDGING, Phase.HOLDING):
             self.fail(refusal(408, "The request's body did not arrive in time."))
         elif self._engine.clock >= self.ends_at:
@@ -560,13 +623,17 @@ class Exchange:
             self.fail(too_slow(place, "was not done", self.to.terms.total_timeout, limit))
         elif self.phase is Phase.SENDING:
             did_not = "gave no answer" if self.request_complete else "took no more of the body"
-            self.fail(too_slow(place, did_not, self.to.terms.timeout, f"timeout of route {name}"))
+            if upstream is None or not self._try_again(upstream, f"it {did_not} in time", elsewhere=True):
+                self.fail(too_slow(place, did_not, self.to.terms.timeout, f"timeout of route {name}"))
         else:
             idle = self.to.terms.idle_timeout or self._engine.limits.stream_idle
+            if self._tries is not None:
+                self._tries.fail(f"{place}: it sent no more of its answer")
             self.fail(too_slow(place, "sent no more of its answer", idle, f"idle_timeout of route {name}"))
 
     def _failed_upstream(self, description: str, cause: str, upstream: UpstreamConnection) -> None:
-        self.fail(refusal(502, description, cause=cause, upstream=upstream.place))
+        if not self._try_again(upstream, cause):
+            self.fail(refusal(502, description, cause=cause, upstream=upstream.place))
 
     def fail(self, refused: Refused) -> None:
         """Refuse if no byte of an answer has gone out, else break it off so that it cannot look complete."""
@@ -608,6 +675,9 @@ class Exchange:
             upstream = self._upstream
             upstream.discard()
             self._upstream = None
+        tries = self._tries
+        if tries is not None and refused is None and status:
+            tries.succeed()
         engine, ended = self._engine, monotonic()
         outcome, fault = status, ""
         if refused is not None:
@@ -643,4 +713,5 @@ class Exchange:
             answered_at - began if answered_at else 0.0,
             ended - began,
             self.trace,
+            () if self._tries is None else tuple(self._tries.failures),
         )

@@ -134,6 +134,7 @@ def explanation(at: float, decision: Decision, dispatcher: Dispatcher) -> dict[s
         "subject": None if identity is None else identity.subject,
         "username": None if identity is None else identity.username,
         "upstream": place_of(finished.upstream) or None,
+        "asked_in_vain": list(_in_vain(finished)),
         "received": finished.received,
         "sent": finished.sent,
         "seconds": {name: round(taken, 6) for name, taken in _times(finished).items()},
@@ -263,7 +264,7 @@ def _stopped(name: str, case: Case, dispatcher: Dispatcher) -> Step:
         if name == "answer":
             return Step(name, outcome, f"{finished.status}, cut off after {_bytes(finished.sent)}: {cause}")
         place = _place(finished) if name == "upstream" and not cause.startswith(finished.upstream or ":") else ""
-        return Step(name, outcome, f"{place}: {cause}" if place else cause)
+        return Step(name, outcome, (f"{place}: {cause}" if place else cause) + _before(finished, name))
     if refused is None:
         return Step(name, "failed", "")
     return Step(name, "failed" if refused.status >= 500 else "refused", scrub(refused.why))
@@ -377,10 +378,29 @@ def _body(asked: Asked | None, route: Route | None, dispatcher: Dispatcher) -> s
 def _upstream(case: Case) -> str:
     finished, route = case.finished, case.route
     if finished is not None:
-        return f"{_place(finished)} answered {finished.status}"
+        return f"{_place(finished)} answered {finished.status}{_before(finished, 'upstream')}"
     if route is None or case.asked is None:
         return ""
-    return f"{', '.join(map(place_of, route.upstreams))} would get {_shown(case.asked.method)} {_shown(case.target)}"
+    return f"{_choice(route)} would get {_shown(case.asked.method)} {_shown(case.target)}"
+
+
+def _choice(route: Route) -> str:
+    """Whom a call goes to; of several, to which of them hangs on how busy and how well they are."""
+    if len(route.upstreams) == 1:
+        return place_of(route.upstreams[0])
+    weighed = zip(route.upstreams, route.weights, strict=True)
+    return f"one of {', '.join(f'{place_of(origin)} (weight {weight})' for origin, weight in weighed)}"
+
+
+def _in_vain(finished: Finished) -> tuple[str, ...]:
+    """What became of a call at upstreams that were asked before the last one."""
+    failed = finished.refused is not None and bool(finished.refused.upstream)
+    return finished.failures[:-1] if failed else finished.failures
+
+
+def _before(finished: Finished, step: str) -> str:
+    tried = "; ".join(map(scrub, _in_vain(finished))) if step == "upstream" else ""
+    return f" (before that, {tried})" if tried else ""
 
 
 def _place(finished: Finished) -> str:

@@ -15,7 +15,8 @@ class Finished(NamedTuple):
     `client` is the address of who asked, by what trusted proxies say. `received` and `sent` are the bytes of the
     bodies, from the client and to it. Times are in seconds: until the guard had judged, until an upstream connection
     was there, until the answer's head had come, and in all; 0.0 for what was never reached. A change of protocol ends
-    the exchange: what goes through the tunnel afterwards is not counted. `trace` is its place in one, if it has one.
+    the exchange: what goes through the tunnel afterwards is not counted. `trace` is its place in one, if it has one;
+    `failures` are what became of it at upstreams that were asked in vain.
     """
 
     request_id: bytes
@@ -35,6 +36,7 @@ class Finished(NamedTuple):
     answered: float
     seconds: float
     trace: Trace | None = None
+    failures: tuple[str, ...] = ()
 
     @classmethod
     def refused_at_once(

@@ -24,6 +24,7 @@ class Limits:
     upstream_idle: float = 60.0  # an unused connection to an upstream
     fresh: float = 1.0  # what cannot be sent twice goes out on a connection used so recently, or on a new one
     stream_idle: float = 300.0  # between two parts of an answer, and in a tunnel
+    names: float = 10.0  # between two look-ups of an upstream's name
     recheck: float = 1.0  # between two looks at the tokens that opened tunnels
     unconfirmed: float = 5.0  # a tunnel whose token could not be looked at
     tick: float = 0.25  # between two looks at the above

@@ -4,7 +4,6 @@ import asyncio
 import socket
 from collections.abc import Iterable
 from contextlib import suppress
-from math import inf
 from typing import Final
 
 from gateway.config import Config
@@ -30,7 +29,7 @@ _log = get_logger("gateway.proxy")
 
 
 class Proxy(Engine):
-    """Give `front` to `loop.create_server`."""
+    """Give `front` to `loop.create_server`. `out` are the upstreams that other workers leave out by now."""
 
     def __init__(
         self,
@@ -41,7 +40,9 @@ class Proxy(Engine):
         authorization_socket: str,
         refusal_page: RefusalPage,
         limits: Limits = DEFAULT,
+        out: frozenset[str] = frozenset(),
     ) -> None:
+        routes = tuple(routes)
         super().__init__(
             routes=routes,
             config=config,
@@ -49,7 +50,9 @@ class Proxy(Engine):
             authorization_socket=authorization_socket,
             refusal_page=refusal_page,
             limits=limits,
+            out=out,
         )
+        self.upstreams.prepare(routes)
         self.fronts: set[Front] = set()
         self._drained = asyncio.Event()
         self._loop = asyncio.get_running_loop()
@@ -140,7 +143,7 @@ class Proxy(Engine):
             self._rechecking.cancel()
         for front in list(self.fronts):
             front.abort()
-        self.upstreams.close_idle(inf)
+        self.upstreams.close()
         self.refusals.tell()
 
     def _tick(self) -> None:
@@ -148,6 +151,7 @@ class Proxy(Engine):
         self.clock = now = self.now()
         self.date = date()
         self.decisions.tick()
+        self.upstreams.tick()
         for front in list(self.fronts):
             front.tick(now)
         if now >= self._recheck_at and self._rechecking is None:

@@ -1,4 +1,4 @@
-"""Connections to upstreams, kept for the next exchange: a pool by upstream, in each worker.
+"""Connections to one upstream, kept for the next exchange: a pool by upstream, in each worker.
 
 A connection goes back only when both sides are clean: the answer ended where its framing said, nothing followed it,
 the whole request went up, and neither side means to close. It is taken out as soon as the upstream ends it. One that
@@ -15,10 +15,11 @@ from typing import Protocol, cast
 
 from gateway.config.tls import upstream_context
 from gateway.errors import OperatorError
-from gateway.figures import UPSTREAM_CONNECTIONS, UPSTREAM_CONNECTS, UPSTREAM_WAITING
+from gateway.figures import UPSTREAM_CONNECTS
 from gateway.http1 import RequestHead, ResponseReader
 from gateway.proxy.calls import place_of
 from gateway.proxy.limits import Limits
+from gateway.proxy.names import Name, dial, is_name
 from gateway.proxy.sockets import ended_well, holds_more, reset
 from gateway.routing import Origin, Route
 
@@ -50,6 +51,8 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         self.reused = False
         self.encrypted = False
         self.overtaken = False  # something may be here behind what was read last
+        self.retired = False  # it leads to where the upstream's name leads no longer
+        self.ip = ""  # where it leads, if the upstream is known by name
         self._reading = True
         self._lost = False
         self.idle_since = 0.0
@@ -116,7 +119,13 @@ class UpstreamConnection(asyncio.BufferedProtocol):
     def give_back(self, now: float) -> None:
         """The answer has ended and the upstream keeps the connection: so do we, if nothing is left on it."""
         transport = self._transport
-        if self.closed or transport is None or self.reader.buffered or transport.get_write_buffer_size():
+        if (
+            self.closed
+            or self.retired
+            or transport is None
+            or self.reader.buffered
+            or transport.get_write_buffer_size()
+        ):
             self.discard()
             return
         if self.overtaken and (self.encrypted or holds_more(transport)):
@@ -220,12 +229,12 @@ class UpstreamConnection(asyncio.BufferedProtocol):
 
 
 class UpstreamUnreachable(Exception):
-    """No upstream of the route took a connection; `status` is what the client is told (502, 503 or 504), and `upstream`
-    the last one that was tried."""
+    """No upstream of the route took a connection; `status` is what the client is told (502, 503 or 504), `upstream` the
+    last one that was tried, and `failed` whether that is its fault and not that of too many calls."""
 
-    def __init__(self, cause: str, status: int, upstream: str) -> None:
+    def __init__(self, cause: str, status: int, upstream: str, *, failed: bool = True) -> None:
         super().__init__(cause)
-        self.status, self.upstream = status, upstream
+        self.status, self.upstream, self.failed = status, upstream, failed
 
 
 Waiter = asyncio.Future["UpstreamConnection | None"]
@@ -239,12 +248,13 @@ class Pool:
     What comes in on any of them is received in one place, `received`, and copied from there before anything else is.
     """
 
-    def __init__(self, origin: Origin, limits: Limits, received: memoryview) -> None:
+    def __init__(self, origin: Origin, limits: Limits, received: memoryview, most: int | None = None) -> None:
         self.origin = origin
         self._limits = limits
-        self._most = (
-            limits.plane_connections if origin.path is not None and origin.host else limits.upstream_connections
-        )
+        of_plane = origin.path is not None and origin.host
+        self._most = most or (limits.plane_connections if of_plane else limits.upstream_connections)
+        named = origin.path is None and is_name(origin.host)
+        self._name = Name(origin.host, origin.port, limits.names, self._moved) if named else None
         self._loop = asyncio.get_running_loop()
         self.received = received
         self._idle: list[UpstreamConnection] = []
@@ -273,6 +283,31 @@ class Pool:
         elif not self._wake(connection):
             self._idle.append(connection)
 
+    @property
+    def used(self) -> int:
+        """How many connections are in use."""
+        return len(self._open) - len(self._idle)
+
+    @property
+    def idle(self) -> int:
+        """How many connections are kept for the next exchange."""
+        return len(self._idle)
+
+    @property
+    def waiting(self) -> int:
+        """How many exchanges wait for a connection."""
+        return sum(map(len, self._waiting.values())) if self._waiting else 0
+
+    @property
+    def load(self) -> int:
+        """How many exchanges are under way, those that wait included."""
+        return len(self._open) - len(self._idle) + self._leaves + self.waiting
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether the next exchange would have to wait."""
+        return self._is_full and not self._idle
+
     def distrust(self) -> None:
         """Let nobody who waits lose the turn, for a while, to a connection that the upstream may end once more."""
         self._distrusted_until = self._loop.time() + self._limits.upstream_wait
@@ -300,6 +335,16 @@ class Pool:
                 return True
         return False
 
+    async def take(self, route: Route) -> UpstreamConnection:
+        """A new connection, or one that is given back meanwhile. Raises UpstreamUnreachable."""
+        place = str(self.origin)
+        try:
+            return await self.connect(route)
+        except TimeoutError as exc:
+            raise UpstreamUnreachable(f"{place} did not take the connection", 504, place) from exc
+        except (OSError, OperatorError) as exc:  # an SSLError is an OSError
+            raise UpstreamUnreachable(f"{place}: {exc}", 502, place) from exc
+
     async def connect(self, route: Route) -> UpstreamConnection:
         """A new connection, or one that is given back meanwhile. Raises OSError, TimeoutError, UpstreamUnreachable."""
         if self._idle and self._is_full:
@@ -322,26 +367,39 @@ class Pool:
             raise
         return connection
 
+    async def open_apart(self) -> UpstreamConnection:
+        """A connection that is not of the pool, and takes nobody's place there. Raises OSError, OperatorError."""
+        connection = UpstreamConnection(self, self._limits)
+        try:
+            await self._open_transport(connection)
+        except BaseException:
+            connection.discard()
+            raise
+        return connection
+
     @property
     def _is_full(self) -> bool:
         return len(self._open) + self._leaves >= self._most
 
     async def _wait_turn(self, route: Route) -> UpstreamConnection | None:
-        """A connection that another exchange gives back, or leave to open one. Raises TimeoutError, and
-        UpstreamUnreachable where too many of the route wait."""
-        queue = self._waiting.get(route, deque())
+        """A connection that another exchange gives back, or leave to open one. Raises UpstreamUnreachable where too
+        many of the route wait, or it takes too long."""
+        queue, place = self._waiting.get(route, deque()), str(self.origin)
         if len(queue) >= self._limits.upstream_waiting:
-            raise UpstreamUnreachable(f"too many requests are waiting for {self.origin}", 503, str(self.origin))
+            raise UpstreamUnreachable(f"too many requests are waiting for {place}", 503, place, failed=False)
         waiter: Waiter = self._loop.create_future()
         queue.append(waiter)
         self._waiting[route] = queue
         try:
             async with asyncio.timeout(self._limits.upstream_wait):
                 given = await waiter
-        except BaseException:
+        except BaseException as exc:
             self._leave(route, waiter)
             if waiter.done() and not waiter.cancelled():
                 self._pass_on(waiter.result())  # its turn came in the moment of giving up
+            if isinstance(exc, TimeoutError):
+                cause = f"no connection to {place} was free within {self._limits.upstream_wait:g}s"
+                raise UpstreamUnreachable(cause, 504, place, failed=False) from exc
             raise
         self._leaves -= given is None
         return given
@@ -370,77 +428,29 @@ class Pool:
         tls = upstream_context(origin.secured) if origin.tls else None
         secured = origin.secured
         name = None if tls is None else origin.host if secured is None else secured.server_name or origin.host
-        await self._loop.create_connection(lambda: connection, origin.host, origin.port, ssl=tls, server_hostname=name)
+        if self._name is None:
+            await self._loop.create_connection(
+                lambda: connection, origin.host, origin.port, ssl=tls, server_hostname=name
+            )
+            return
+        sock, place = await dial(await self._name.places())
+        connection.ip = place.ip
+        await self._loop.create_connection(lambda: connection, sock=sock, ssl=tls, server_hostname=name)
 
-    def report(self) -> None:
-        """Say in the figures what there is now."""
-        place, idle = place_of(self.origin), len(self._idle)
-        UPSTREAM_CONNECTIONS.set(len(self._open) - idle, place, "used")
-        UPSTREAM_CONNECTIONS.set(idle, place, "idle")
-        UPSTREAM_WAITING.set(sum(map(len, self._waiting.values())), place)
+    def tick(self) -> None:
+        """Some time has passed: a name may lead elsewhere while connections stay open."""
+        if self._name is not None and self._open:
+            self._name.renew()
+
+    def _moved(self, ips: frozenset[str]) -> None:
+        """The upstream's name leads to other addresses now: use no connection to the old ones for another exchange."""
+        for connection in list(self._open):
+            if connection.ip and connection.ip not in ips:
+                connection.retired = True
+        for connection in [connection for connection in self._idle if connection.retired]:
+            connection.close()
 
     def close_idle(self, before: float) -> None:
         """Close the connections that have been idle since `before`."""
         for connection in [connection for connection in self._idle if connection.idle_since < before]:
             connection.close()
-
-
-class Upstreams:
-    """Where the exchanges' connections come from; a route's upstreams are taken in turn."""
-
-    def __init__(self, limits: Limits, received: memoryview) -> None:
-        self._limits = limits
-        self._received = received
-        self._turns: dict[Route, int] = {}
-        self._of_route: dict[Route, tuple[Pool, ...]] = {}
-        self._pools: dict[Origin, Pool] = {}
-
-    def take_idle(self, route: Route, *, fresh: bool) -> UpstreamConnection | None:
-        """A connection that is ready at once, if there is one; with `fresh` only one used a moment ago."""
-        pools = self._of_route.get(route) or self._make_pools(route)
-        if len(pools) == 1:
-            return pools[0].take_idle(fresh=fresh)
-        turn = self._turn(route)
-        connection = pools[turn].take_idle(fresh=fresh)
-        if connection is None:
-            self._turns[route] = turn  # not taken: `connect` comes next
-        return connection
-
-    async def connect(self, route: Route) -> UpstreamConnection:
-        """A connection to the first upstream of the route that takes one. Raises UpstreamUnreachable."""
-        pools = self._of_route.get(route) or self._make_pools(route)
-        turn = self._turn(route)
-        fault = UpstreamUnreachable("no upstream", 502, "")
-        for step in range(len(pools)):
-            pool = pools[(turn + step) % len(pools)]
-            try:
-                return await pool.connect(route)
-            except UpstreamUnreachable as unreachable:
-                fault = unreachable
-            except TimeoutError:
-                fault = UpstreamUnreachable(f"{pool.origin} did not take the connection", 504, str(pool.origin))
-            except (OSError, OperatorError) as exc:  # an SSLError is an OSError
-                fault = UpstreamUnreachable(f"{pool.origin}: {exc}", 502, str(pool.origin))
-        raise fault
-
-    def close_idle(self, before: float) -> None:
-        """Close the connections that have been idle since `before`."""
-        for pool in self._pools.values():
-            pool.close_idle(before)
-
-    def report(self) -> None:
-        """Say in the figures what there is now."""
-        for pool in self._pools.values():
-            pool.report()
-
-    def _turn(self, route: Route) -> int:
-        turn = self._turns.get(route, 0)
-        self._turns[route] = (turn + 1) % len(route.upstreams)
-        return turn
-
-    def _make_pools(self, route: Route) -> tuple[Pool, ...]:
-        """The pools of a route's upstreams; routes to one upstream share its pool."""
-        for origin in route.upstreams:
-            self._pools.setdefault(origin, Pool(origin, self._limits, self._received))
-        self._of_route[route] = tuple(self._pools[origin] for origin in route.upstreams)
-        return self._of_route[route]

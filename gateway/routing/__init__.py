@@ -1,6 +1,18 @@
 """Which route a request belongs to and what its fields become: pure functions over bytes."""
 
+from gateway.routing.standing import HealthCheck
 from gateway.routing.table import Look, NoRoute, Origin, Route, RouteTable, UpstreamTls
 from gateway.routing.target import Target, TargetError, canonical
 
-__all__ = ["Look", "NoRoute", "Origin", "Route", "RouteTable", "Target", "TargetError", "UpstreamTls", "canonical"]
+__all__ = [
+    "HealthCheck",
+    "Look",
+    "NoRoute",
+    "Origin",
+    "Route",
+    "RouteTable",
+    "Target",
+    "TargetError",
+    "UpstreamTls",
+    "canonical",
+]

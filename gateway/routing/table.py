@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 from gateway.routing.limits import Limits
+from gateway.routing.standing import HealthCheck
 from gateway.routing.target import TargetError, has_slashes_of_its_own, is_plain, readings
 
 
@@ -32,6 +33,14 @@ class Origin:
     tls: bool = False
     path: str | None = None
     secured: UpstreamTls | None = None  # where a route says more of it
+
+    @property
+    def authority(self) -> bytes:
+        """What Host names it by; the port only where it is not the scheme's own (RFC 9110, section 7.2)."""
+        if self.path is not None:
+            return b"localhost"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return (host if self.port == (443 if self.tls else 80) else f"{host}:{self.port}").encode()
 
     def __str__(self) -> str:
         """What the operator knows it by."""
@@ -62,6 +71,9 @@ class Route:
     rewrite_prefix: bytes = b""
     mac_body_hash: bool = False  # a signed call with a body must state its hash
     connect_timeout: float | None = None  # seconds until an upstream takes a connection
+    connections: int | None = None  # to each upstream, by each worker
+    weights: tuple[int, ...] = ()  # of the upstreams, one for each; none where all are alike
+    health: HealthCheck | None = None  # what the upstreams are asked time and again
     keeps_slashes: bool = False  # encoded slashes and empty segments pass as they came
     limits: Limits | None = None  # how often it may be called, and by whom
     exact: bool = False  # the path alone, and nothing below it

@@ -45,7 +45,8 @@ class Start:
     """What a worker is to be: `name` is what its log lines say, `authorization_socket` where that plane is asked,
     `supervisor` its parent's process id, and `user` whom it becomes where root has started it; with `load_all`, one who
     cannot reach this program's files. `handover` are the two descriptors of the queue of connections that workers leave
-    to each other, and `figures` is that of the memory that it counts in."""
+    to each other, and `figures` is that of the memory that it counts in. `out` are the upstreams that other workers
+    give no calls now, by their names in the figures."""
 
     settings: Settings = field(repr=False)
     dsn: str = field(repr=False)
@@ -57,6 +58,7 @@ class Start:
     load_all: bool = False
     handover: tuple[int, int] | None = None
     figures: int = -1
+    out: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

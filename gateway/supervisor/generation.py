@@ -72,6 +72,7 @@ class Generation:
                 user=self._user,
                 load_all=self._load_all,
                 handover=self._handover if plane == "access" else None,
+                out=self._counts.left_out() if plane == "access" else frozenset(),
             )
 
         return Workers(plane, count, listener, start, self._counts)

@@ -17,7 +17,7 @@ from prometheus_client.registry import Collector
 
 import gateway
 from gateway import figures
-from gateway.figures import BUILD, CONFIGURED_AT, STARTED_AT, Figure, Sum, Value
+from gateway.figures import BUILD, CONFIGURED_AT, STARTED_AT, UPSTREAM_OUT, Figure, Sum, Value
 
 
 class Counts(Collector):
@@ -48,6 +48,15 @@ class Counts(Collector):
             self._living.remove(memory)
             self._ended.add(figures.read(memory), ended=True)
             os.close(memory)
+
+    def left_out(self) -> frozenset[str]:
+        """The upstreams that most of the workers which know them give no calls now."""
+        votes: dict[str, list[float]] = {}
+        for memory in self._living:
+            for value in figures.read(memory):
+                if value.figure is UPSTREAM_OUT:
+                    votes.setdefault(value.labels[0], []).append(value.cells[0])
+        return frozenset(place for place, given in votes.items() if 2 * sum(given) > len(given))
 
     def exposed(self, accept: str) -> tuple[bytes, str]:
         """All of it, in the format that a scraper's Accept field asks for, and that format's media type."""

@@ -12,6 +12,12 @@ ROUTES: list[dict[str, Any]] = [
     {**UPSTREAM, "name": "notes", "path": "/api/notes", "auth": ["bearer", "mac"], "strip_prefix": "/api"},
     {**UPSTREAM, "name": "write", "path": "/api/write", "auth": ["bearer"], "scopes": ["notes:write"]},
     {**UPSTREAM, "name": "public", "path": "/public", "auth": "none", "methods": ["GET", "PUT"], "max_body": "1KiB"},
+    {
+        "name": "spread",
+        "path": "/spread",
+        "auth": "none",
+        "upstreams": ["http://127.0.0.1:9", {"url": "http://127.0.0.1:10", "weight": 2}],
+    },
     {**UPSTREAM, "name": "hosted", "path": "/public", "auth": "none", "hosts": ["other.example.com"]},
 ]
 SCOPES = {"notes:read": "Read your notes", "notes:write": "Write notes"}

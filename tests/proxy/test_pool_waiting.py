@@ -129,7 +129,7 @@ async def test_leave_to_open_a_connection_is_passed_on_by_who_gives_up(busy: Bus
     busy.let(1)
     [reply] = await asyncio.gather(*await busy.ask("flood"))
     assert reply.status == 200
-    [pool], [route] = busy.rig.proxy.upstreams._pools.values(), busy.rig.proxy.upstreams._of_route
+    [pool], [route] = busy.rig.proxy.upstreams._pools.values(), busy.rig.proxy.upstreams._only
     taken = await pool.connect(route)
     gives_up, waits = (asyncio.create_task(pool.connect(route)) for _ in range(2))
     await eventually(lambda: busy.waiting == 2)
@@ -143,7 +143,7 @@ async def test_leave_to_open_a_connection_is_passed_on_by_who_gives_up(busy: Bus
 async def test_leave_to_open_a_connection_is_nobody_else_s(busy: Busy) -> None:
     busy.let(1)
     await asyncio.gather(*await busy.ask("flood"))
-    [pool], [route] = busy.rig.proxy.upstreams._pools.values(), busy.rig.proxy.upstreams._of_route
+    [pool], [route] = busy.rig.proxy.upstreams._pools.values(), busy.rig.proxy.upstreams._only
     taken = await pool.connect(route)
     waits = asyncio.create_task(pool.connect(route))
     await eventually(lambda: busy.waiting == 1)

@@ -1,0 +1,309 @@
+"""Where the calls of a route go: the pool of its one upstream, or a choice among several, for as long as it takes.
+
+Who is chosen is decided by `routing.balance`, who is left out by `routing.standing`, and what may be repeated by
+`routing.retrying`; here stands what they are told and what becomes of it. How an upstream stands is known to each
+worker by itself. A route with one upstream has none of it: its calls go to the pool.
+"""
+
+import asyncio
+from collections.abc import Iterable
+from math import inf
+from random import random
+from typing import Final, final
+
+from gateway.figures import (
+    UPSTREAM_CONNECTIONS,
+    UPSTREAM_EJECTIONS,
+    UPSTREAM_FAILURES,
+    UPSTREAM_OUT,
+    UPSTREAM_WAITING,
+)
+from gateway.observe import get_logger
+from gateway.proxy.calls import HOW, place_of
+from gateway.proxy.checking import Checks
+from gateway.proxy.limits import Limits
+from gateway.proxy.upstream import Pool, UpstreamConnection, UpstreamUnreachable
+from gateway.routing import HealthCheck, Origin, Route
+from gateway.routing.balance import choose
+from gateway.routing.retrying import RetryBudget
+from gateway.routing.standing import Standing
+
+_log = get_logger("gateway.proxy")
+
+
+@final
+class Member:
+    """One of the upstreams of a route; `standing` is that of all routes that look at it in the same way."""
+
+    __slots__ = ("place", "pool", "standing", "weight")
+
+    def __init__(self, pool: Pool, weight: int, standing: Standing) -> None:
+        self.pool: Final = pool
+        self.weight: Final = weight
+        self.standing: Final = standing
+        self.place: Final = str(pool.origin)
+
+
+class Way:
+    """The upstreams of one route."""
+
+    def __init__(self, upstreams: "Upstreams", members: list[Member]) -> None:
+        self.members: Final = members
+        self.several: Final = len(members) > 1
+        self.upstreams: Final = upstreams
+        self._seen = -1
+        self._in: list[Member] = members
+        self._weights: list[int] = []
+
+    def choose(self, besides: list[Member]) -> Member | None:
+        """The upstream that gets a call next: of those that are in, or of the others where all `besides` are; None
+        where there is no other at all."""
+        upstreams = self.upstreams
+        if self._seen != upstreams.version:
+            self._look(upstreams.now())
+        candidates, weights = self._in, self._weights
+        if besides:
+            candidates = [one for one in candidates if one not in besides]
+            candidates = candidates or [one for one in self.members if one not in besides]
+            weights = [one.weight for one in candidates]
+            if not candidates:
+                return None
+        number = choose(weights, lambda number: candidates[number].pool.load, random(), random())  # noqa: S311
+        chosen = candidates[number]
+        if chosen.pool.is_spent:
+            chosen = min(candidates, key=lambda one: (one.pool.is_spent, one.pool.load / one.weight))
+        if chosen.standing.ejected:
+            chosen.standing.give(upstreams.now())
+            upstreams.version += 1
+        return chosen
+
+    def has_other(self, besides: list[Member], *, well: bool) -> bool:
+        """Whether there is an upstream besides these, with `well` one that is in."""
+        return any(one not in besides and (one.standing.well or not well) for one in self.members)
+
+    def _look(self, now: float) -> None:
+        self._seen = self.upstreams.version
+        self._in = [one for one in self.members if one.standing.takes(now)] or self.members
+        self._weights = [one.weight for one in self._in]
+
+
+@final
+class Tries:
+    """One call's way through the upstreams of its route.
+
+    `kept` is what has come of its body, for as long as it may be sent once more and is not too long for that, and None
+    else. `failures` are what became of it where it was asked in vain, and `repeats` how often it was sent again then.
+    """
+
+    __slots__ = ("_asked", "_next", "_way", "failures", "kept", "member", "repeats")
+
+    def __init__(self, way: Way, kept: bytes | None) -> None:
+        self.kept = kept
+        self.failures: list[str] = []
+        self.repeats = 0
+        self.member: Member = way.members[0]
+        self._way: Final = way
+        self._asked: list[Member] = []  # in vain
+        self._next: Member | None = None
+
+    def take_idle(self, *, fresh: bool) -> UpstreamConnection | None:
+        """A connection of the upstream that is chosen, if one is ready at once; with `fresh`, one used just now."""
+        chosen = self._way.choose([])
+        if chosen is None:
+            return None
+        self.member = chosen
+        ready = chosen.pool.take_idle(fresh=fresh)
+        if ready is None:
+            self._next = chosen  # `connect` comes next
+        return ready
+
+    async def connect(self, route: Route) -> UpstreamConnection:
+        """A new connection to the upstream that is chosen, or the next that takes one. Raises UpstreamUnreachable."""
+        refused: list[Member] = []
+        fault = UpstreamUnreachable("no upstream", 502, "")
+        while (member := self._chosen(refused)) is not None:
+            self.member = member
+            if refused:
+                UPSTREAM_FAILURES.add(1.0, place_of(refused[-1].pool.origin), HOW.get(fault.status, "failed"))
+            try:
+                return await member.pool.take(route)
+            except UpstreamUnreachable as unreachable:
+                fault = unreachable
+                if unreachable.status == 504 and not unreachable.failed:  # it has waited long enough
+                    raise
+                if unreachable.failed:
+                    self.fail(str(unreachable))
+            refused.append(member)
+        raise fault
+
+    def _chosen(self, refused: list[Member]) -> Member | None:
+        """The upstream that is asked next, none of which has just refused; one that was asked in vain is the last."""
+        chosen, self._next = self._next, None
+        if chosen is None:
+            chosen = self._way.choose([*self._asked, *refused]) or self._way.choose(refused)
+        return chosen
+
+    def has_other(self, *, well: bool) -> bool:
+        """Whether there is an upstream that was not asked yet, with `well` one that is in."""
+        return self._way.has_other([*self._asked, self.member], well=well)
+
+    def fail(self, cause: str) -> None:
+        """The upstream has failed the call."""
+        self.failures.append(cause)
+        if self._way.several:
+            self._way.upstreams.failed(self.member, cause)
+
+    def avoid(self) -> None:
+        """Go on with another upstream where there is one."""
+        self._asked.append(self.member)
+
+    def keep(self, data: bytes, most: int) -> None:
+        """Keep one more part of the body, if it does not get too long."""
+        if self.kept is not None:
+            self.kept = self.kept + data if len(self.kept) + len(data) <= most else None
+
+    def succeed(self) -> None:
+        """The upstream has answered."""
+        self._way.upstreams.succeeded(self.member)
+
+
+class Upstreams:
+    """The pools of a worker, and the ways of its routes to them. `out` are the upstreams, by their names in the
+    figures, that other workers have left out so far."""
+
+    def __init__(self, limits: Limits, received: memoryview, out: frozenset[str] = frozenset()) -> None:
+        self.version = 0  # of how upstreams stand
+        self._limits = limits
+        self._received = received
+        self._out_before = out
+        self._loop = asyncio.get_running_loop()
+        self.now = self._loop.time
+        self._only: dict[Route, Pool] = {}
+        self._ways: dict[Route, Way] = {}
+        self._pools: dict[tuple[Origin, int | None], Pool] = {}
+        self._standings: dict[tuple[Origin, HealthCheck | None, bytes], Standing] = {}
+        self._checks: list[Checks] = []
+        self._budgets: dict[str, RetryBudget] = {}
+
+    def prepare(self, routes: Iterable[Route]) -> None:
+        """Begin to know how the upstreams of these routes stand, where that matters."""
+        for route in routes:
+            if len(route.upstreams) > 1 or route.health is not None:
+                self._way(route)
+
+    def take_idle(self, route: Route, *, fresh: bool) -> UpstreamConnection | None:
+        """A connection to a route's only upstream that is ready at once; with `fresh` only one used a moment ago."""
+        pool = self._only.get(route) or self._make_only(route)
+        return pool.take_idle(fresh=fresh)
+
+    async def connect(self, route: Route) -> UpstreamConnection:
+        """A new connection to a route's only upstream, or one that is given back. Raises UpstreamUnreachable."""
+        pool = self._only.get(route) or self._make_only(route)
+        return await pool.take(route)
+
+    def tries(self, route: Route, kept: bytes | None) -> Tries:
+        """A call's way through the upstreams of its route."""
+        return Tries(self._ways.get(route) or self._way(route), kept)
+
+    def may_repeat(self, route: Route, calls: int) -> bool:
+        """Whether one more call of a route may be sent again, after so many calls."""
+        budget = self._budgets.get(route.name)
+        if budget is None:
+            budget = self._budgets[route.name] = RetryBudget(self.now())
+        return budget.spend(calls, self.now())
+
+    def failed(self, member: Member, cause: str) -> None:
+        """A call has failed by an upstream's fault."""
+        if member.standing.fail(self.now()):
+            self._put_out(member, "calls", cause, seconds=member.standing.pause)
+
+    def succeeded(self, member: Member) -> None:
+        """An upstream has answered a call."""
+        if member.standing.succeed(self.now()):
+            self._brought_back(member)
+
+    def _put_out(self, member: Member, by: str, cause: str, seconds: float | None = None) -> None:
+        self.version += 1
+        UPSTREAM_EJECTIONS.add(1.0, place_of(member.pool.origin), by)
+        _log.warning("upstream is left out", upstream=member.place, by=by, cause=cause, seconds=seconds)
+
+    def _brought_back(self, member: Member) -> None:
+        self.version += 1
+        _log.info("upstream is back", upstream=member.place)
+
+    def tick(self) -> None:
+        """Some time has passed: pauses may be over, and names may lead elsewhere."""
+        if any(standing.ejected for standing in self._standings.values()):
+            self.version += 1
+        for pool in self._pools.values():
+            pool.tick()
+
+    def close(self) -> None:
+        """Ask no upstream how it is any more, and close the connections that nobody uses."""
+        for checks in self._checks:
+            checks.end()
+        self.close_idle(inf)
+
+    def close_idle(self, before: float) -> None:
+        """Close the connections that have been idle since `before`."""
+        for pool in self._pools.values():
+            pool.close_idle(before)
+
+    def report(self) -> None:
+        """Say in the figures what there is now."""
+        found: dict[str, tuple[int, int, int]] = {}
+        for pool in self._pools.values():  # of which an upstream has several where routes have other terms
+            used, idle, waiting = found.get(place_of(pool.origin), (0, 0, 0))
+            found[place_of(pool.origin)] = (used + pool.used, idle + pool.idle, waiting + pool.waiting)
+        for place, (used, idle, waiting) in found.items():
+            UPSTREAM_CONNECTIONS.set(used, place, "used")
+            UPSTREAM_CONNECTIONS.set(idle, place, "idle")
+            UPSTREAM_WAITING.set(waiting, place)
+        out: dict[str, bool] = {}
+        for (origin, _, _), standing in self._standings.items():
+            place = place_of(origin)
+            out[place] = out.get(place, False) or not standing.well
+        for place, is_out in out.items():
+            UPSTREAM_OUT.set(is_out, place)
+
+    def _make_only(self, route: Route) -> Pool:
+        self._only[route] = pool = self._pool(route, route.upstreams[0])
+        return pool
+
+    def _pool(self, route: Route, origin: Origin) -> Pool:
+        """The pool of an upstream; routes that lead there on the same terms share it."""
+        key = (origin, route.connections)
+        pool = self._pools.get(key)
+        if pool is None:
+            pool = self._pools[key] = Pool(origin, self._limits, self._received, route.connections)
+        return pool
+
+    def _way(self, route: Route) -> Way:
+        weights = route.weights or (1,) * len(route.upstreams)
+        members = [self._member(route, origin, weight) for origin, weight in zip(route.upstreams, weights, strict=True)]
+        self._ways[route] = way = Way(self, members)
+        return way
+
+    def _member(self, route: Route, origin: Origin, weight: int) -> Member:
+        host = (route.upstream_host or origin.authority) if route.health is not None else b""
+        key = (origin, route.health, host)
+        standing = self._standings.get(key)
+        pool = self._pool(route, origin)
+        if standing is not None:
+            return Member(pool, weight, standing)
+        checked, out = route.health is not None, place_of(origin) in self._out_before
+        standing = self._standings[key] = Standing(self.now(), checked=checked, out=out)
+        member = Member(pool, weight, standing)
+        if route.health is not None:
+            check = route.health
+            self._checks.append(Checks(pool, check, host, lambda fault: self._checked(member, check, fault)))
+        return member
+
+    def _checked(self, member: Member, check: HealthCheck, fault: str) -> None:
+        """An upstream's answer to a health check has come, or none."""
+        if not member.standing.check(not fault, check):
+            return
+        if fault:
+            self._put_out(member, "checks", fault)
+        else:
+            self._brought_back(member)
