@@ -1,9 +1,11 @@
 """The nouns that every layer shares, in RFC 6749's terms: frozen data, no behaviour beyond their own grammar."""
 
+import json
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from datetime import datetime
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 TokenType = Literal["bearer", "mac"]
 TokenFormat = Literal["opaque", "jwt"]  # of bearer tokens: what names them, or RFC 9068
@@ -103,6 +105,32 @@ class About:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OpenID:
+    """How a client learns of people (OpenID Connect Registration 1.0, section 2)."""
+
+    id_token_alg: SigningAlgorithm = "RS256"  # noqa: S105  # an algorithm
+    userinfo_alg: SigningAlgorithm | None = None  # None: what the UserInfo endpoint answers is not signed
+    # Clients of one sector know a person by the same subject, others by another; None: by the person's own.
+    sector: str | None = None
+
+    def to_json(self) -> str:
+        """All that differs from the defaults, to be stored."""
+        default = OpenID()
+        named = ((one.name, getattr(self, one.name)) for one in fields(self))
+        return json.dumps({name: value for name, value in named if value != getattr(default, name)})
+
+    @classmethod
+    def from_json(cls, text: str) -> "OpenID":
+        """What was stored. Members that are unknown here are left out; missing ones have their defaults."""
+        known = {one.name for one in fields(cls)}
+        found: dict[str, Any] = {name: value for name, value in json.loads(text).items() if name in known}
+        return cls(**found)
+
+
+PUBLIC_SUBJECT: Final = OpenID()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Client:
     """A registered OAuth client (RFC 6749, section 2). `confidential` means it holds a secret or a key."""
 
@@ -124,6 +152,7 @@ class Client:
     jwks: str | None = None  # its public keys as JSON, where it authenticates by them and has no secret (RFC 7523)
     par_required: bool = False  # asks by pushed requests alone (RFC 9126, section 6)
     token_format: TokenFormat = "opaque"  # noqa: S105  # a kind, no token
+    openid: OpenID = PUBLIC_SUBJECT
 
     @property
     def has_secret(self) -> bool:
@@ -147,6 +176,20 @@ class User:
     name: str | None
     created_at: datetime
     disabled_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """What applications may learn of a person (OpenID Connect Core, section 5.1).
+
+    `claims` holds what only the operator tells us, by the claim's name; names and the email address are the user's own.
+    """
+
+    user: User
+    email_verified: bool
+    claims: Mapping[str, object]
+    groups: tuple[str, ...]
+    updated_at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -157,6 +157,7 @@ CREATE TABLE public.clients (
     par_required boolean DEFAULT false NOT NULL,
     jwks jsonb,
     token_format text DEFAULT 'opaque'::text NOT NULL,
+    openid jsonb DEFAULT '{}'::jsonb NOT NULL,
     CONSTRAINT clients_description_check CHECK ((description <> ''::text)),
     CONSTRAINT clients_first_party_check CHECK ((confidential OR (NOT first_party))),
     CONSTRAINT clients_jwks_check CHECK (((jwks IS NULL) OR confidential)),
@@ -176,7 +177,10 @@ CREATE TABLE public.families (
     created_at timestamp with time zone NOT NULL,
     expires_at timestamp with time zone NOT NULL,
     revoked_at timestamp with time zone,
-    auth_time timestamp with time zone
+    auth_time timestamp with time zone,
+    session_id text,
+    id_token_claims text[] DEFAULT '{}'::text[] NOT NULL,
+    userinfo_claims text[] DEFAULT '{}'::text[] NOT NULL
 );
 
 CREATE TABLE public.grants (
@@ -201,7 +205,13 @@ CREATE TABLE public.users (
     session_generation integer DEFAULT 0 NOT NULL,
     created_at timestamp with time zone NOT NULL,
     disabled_at timestamp with time zone,
+    email_verified boolean DEFAULT false NOT NULL,
+    claims jsonb DEFAULT '{}'::jsonb NOT NULL,
+    groups text[] DEFAULT '{}'::text[] NOT NULL,
+    updated_at timestamp with time zone,
+    CONSTRAINT users_claims_check CHECK ((jsonb_typeof(claims) = 'object'::text)),
     CONSTRAINT users_email_check CHECK ((email ~ '^[^@[:space:]]+@[^@[:space:]]+$'::text)),
+    CONSTRAINT users_email_verified_check CHECK (((email IS NOT NULL) OR (NOT email_verified))),
     CONSTRAINT users_password_hash_check CHECK ((password_hash ~~ '$argon2id$%'::text)),
     CONSTRAINT users_username_check CHECK ((username ~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$'::text))
 );
@@ -278,6 +288,7 @@ CREATE TABLE public.codes (
     spent_at timestamp with time zone,
     family_id text,
     auth_time timestamp with time zone,
+    session_id text,
     CONSTRAINT codes_spent_check CHECK (((spent_at IS NULL) = (family_id IS NULL)))
 );
 
@@ -465,6 +476,12 @@ CREATE TABLE public.nonces_0 (
 WITH (autovacuum_enabled=off);
 ALTER TABLE ONLY public.nonces_0 ALTER COLUMN key SET STORAGE PLAIN;
 
+CREATE TABLE public.pairwise_subjects (
+    sector text NOT NULL,
+    subject text NOT NULL,
+    known_as text NOT NULL
+);
+
 CREATE TABLE public.pushed_requests (
     digest bytea NOT NULL,
     client_id text NOT NULL,
@@ -624,6 +641,12 @@ ALTER TABLE ONLY public.nonces
 ALTER TABLE ONLY public.nonces_0
     ADD CONSTRAINT nonces_0_pkey PRIMARY KEY (key, slot);
 
+ALTER TABLE ONLY public.pairwise_subjects
+    ADD CONSTRAINT pairwise_subjects_known_as_key UNIQUE (known_as);
+
+ALTER TABLE ONLY public.pairwise_subjects
+    ADD CONSTRAINT pairwise_subjects_pkey PRIMARY KEY (sector, subject);
+
 ALTER TABLE ONLY public.pushed_requests
     ADD CONSTRAINT pushed_requests_pkey PRIMARY KEY (digest);
 
@@ -705,6 +728,8 @@ CREATE INDEX families_expires_at ON public.families USING btree (expires_at);
 
 CREATE INDEX families_grant_id ON public.families USING btree (grant_id);
 
+CREATE INDEX families_session_id ON public.families USING btree (session_id) WHERE (session_id IS NOT NULL);
+
 CREATE INDEX flows_client_id ON public.flows USING btree (client_id);
 
 CREATE INDEX flows_expires_at ON public.flows USING btree (expires_at);
@@ -718,6 +743,8 @@ CREATE UNIQUE INDEX grants_live_key ON public.grants USING btree (subject, clien
 CREATE INDEX grants_revoked_at ON public.grants USING btree (revoked_at) WHERE (revoked_at IS NOT NULL);
 
 CREATE INDEX grants_subject ON public.grants USING btree (subject);
+
+CREATE INDEX pairwise_subjects_subject ON public.pairwise_subjects USING btree (subject);
 
 CREATE INDEX pushed_requests_client_id ON public.pushed_requests USING btree (client_id);
 
@@ -812,6 +839,9 @@ ALTER TABLE ONLY public.grants
 
 ALTER TABLE ONLY public.grants
     ADD CONSTRAINT grants_subject_fkey FOREIGN KEY (subject) REFERENCES public.users(subject) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.pairwise_subjects
+    ADD CONSTRAINT pairwise_subjects_subject_fkey FOREIGN KEY (subject) REFERENCES public.users(subject) ON DELETE CASCADE;
 
 ALTER TABLE ONLY public.pushed_requests
     ADD CONSTRAINT pushed_requests_client_id_fkey FOREIGN KEY (client_id) REFERENCES public.clients(client_id) ON DELETE CASCADE;

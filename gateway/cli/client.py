@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final, Literal, cast
 
 import click
 
@@ -31,10 +31,13 @@ from gateway.model import (
     GRANT_TYPES,
     LEGACY_GRANT_TYPES,
     OFFLINE_ACCESS,
+    SIGNING_ALGORITHMS,
     Client,
     GrantType,
     MacAlgorithm,
     MacDraft,
+    OpenID,
+    SigningAlgorithm,
     TokenFormat,
     TokenType,
 )
@@ -65,6 +68,9 @@ class Asked:
     pkce: bool | None
     par: bool | None
     jwks: str | None
+    id_token_alg: SigningAlgorithm | None
+    userinfo_alg: Literal["none"] | SigningAlgorithm | None
+    subject_type: Literal["public", "pairwise"] | None
     first_party: bool | None
     description: str | None
     owner: str | None
@@ -104,6 +110,17 @@ def _properties(function: Callable[..., None]) -> Callable[..., None]:
         click.option("--scope", multiple=True, metavar="SCOPE", help="A scope that it may ask for; repeatable."),
         click.option(
             "--jwks", metavar="FILE", help="Its public keys (a JWK Set), which it authenticates by instead of a secret."
+        ),
+        click.option("--id-token-alg", type=click.Choice(SIGNING_ALGORITHMS), help="What signs its ID tokens."),
+        click.option(
+            "--userinfo-alg",
+            type=click.Choice(["none", *SIGNING_ALGORITHMS]),
+            help="What signs its UserInfo answers, if anything is to.",
+        ),
+        click.option(
+            "--subject-type",
+            type=click.Choice(["public", "pairwise"]),
+            help="Whether it knows people by their own subject, or by one that only clients at its host share.",
         ),
         click.option("--token-type", type=click.Choice(["bearer", "mac"]), help="The kind of its access tokens."),
         click.option(
@@ -341,7 +358,27 @@ def _merged(asked: Asked, start: NewClient) -> NewClient:
     for name in ("grant_types", "scopes"):
         if not mentioned[name]:
             del mentioned[name]
-    return replace(start, **mentioned)
+    return replace(start, **mentioned, openid=_openid(asked, start.openid))
+
+
+def _openid(asked: Asked, start: OpenID) -> OpenID:
+    """How the client learns of people, with everything that the options mention."""
+    changed = start
+    if asked.id_token_alg is not None:
+        changed = replace(changed, id_token_alg=asked.id_token_alg)
+    if asked.userinfo_alg is not None:
+        changed = replace(changed, userinfo_alg=None if asked.userinfo_alg == "none" else asked.userinfo_alg)
+    return changed
+
+
+def _with_subjects(client: NewClient, subject_type: str | None) -> NewClient:
+    """The client with subjects of that kind. Raises OperatorError where its redirect URIs are on several hosts."""
+    if subject_type is None:
+        return client
+    sector = redirect_uris.sector(client.redirect_uris) if subject_type == "pairwise" else None
+    if subject_type == "pairwise" and sector is None:
+        raise OperatorError("--subject-type pairwise: needs --redirect-uri addresses that are all on one host")
+    return replace(client, openid=replace(client.openid, sector=sector))
 
 
 async def _checked(client: NewClient, asked: Asked, store: Store, settings: Settings) -> NewClient:
@@ -361,6 +398,7 @@ async def _checked(client: NewClient, asked: Asked, store: Store, settings: Sett
     )
     if asked.jwks is not None:
         client = replace(client, jwks=_jwks(asked.jwks) if asked.jwks else None)
+    client = _with_subjects(client, asked.subject_type)
     await require_scopes("--scope", asked.scope, store, settings)
     _require_mac(asked, client, settings.config.mac)
     if (fault := _conflict(client)) is not None:
@@ -467,6 +505,9 @@ def record(client: Client) -> dict[str, object]:
         "pkce_required": client.pkce_required,
         "par_required": client.par_required,
         "jwks": None if client.jwks is None else json.loads(client.jwks),
+        "id_token_alg": client.openid.id_token_alg,
+        "userinfo_alg": client.openid.userinfo_alg,
+        "subject_type": "public" if client.openid.sector is None else "pairwise",
         "first_party": client.first_party,
         "verified": client.verified,
         **client_about.record(client.about),

@@ -12,6 +12,7 @@ from gateway.config import Settings
 from gateway.config.values import Description, ScopeName
 from gateway.errors import OperatorError
 from gateway.model import OFFLINE_ACCESS, Scope
+from gateway.oauth import openid
 from gateway.store import Conflict, Store
 
 _MOST: Final = 10
@@ -35,7 +36,7 @@ def create(name: str, description: str, path: Path, as_json: bool) -> None:
     value("--description", description, Description)
 
     async def act(store: Store, settings: Settings) -> Scope:
-        if name == OFFLINE_ACCESS:
+        if name in openid.SCOPES:
             raise OperatorError(f"scope {name!r}: is always there; its words may be changed under [scopes]")
         if name in settings.config.scopes:
             raise OperatorError(
@@ -58,11 +59,11 @@ def list_(path: Path, as_json: bool) -> None:
 
     async def act(store: Store, settings: Settings) -> list[dict[str, str]]:
         known = await store.scopes.defined(settings.config.scopes)
-        place = {OFFLINE_ACCESS: "gateway"} | dict.fromkeys(settings.config.scopes, "configuration")
-        return [
-            {"name": name, "description": known[name], "defined_in": place.get(name, "database")}
-            for name in sorted(known)
-        ]
+        place = dict.fromkeys(openid.SCOPES, "OpenID Connect") | dict.fromkeys(
+            (scope.name for scope in await store.scopes.all()), "database"
+        )
+        place |= dict.fromkeys(settings.config.scopes, "configuration")
+        return [{"name": name, "description": known[name], "defined_in": place[name]} for name in sorted(known)]
 
     show_all(in_store(path, act), ("name", "description", "defined_in"), as_json=as_json)
 
@@ -81,6 +82,10 @@ def delete(name: str, path: Path, as_json: bool) -> None:
         if name == OFFLINE_ACCESS:
             raise OperatorError(
                 f"scope {name!r}: is always there; a client without the grant type refresh_token cannot have it"
+            )
+        if name in openid.SCOPES:
+            raise OperatorError(
+                f"scope {name!r}: is always there; `gateway client update ID --scope …` says what a client may ask for"
             )
         deleted = await store.scopes.delete(name)
         if name in settings.config.scopes:

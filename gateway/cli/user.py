@@ -5,17 +5,19 @@ import string
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import click
 
 from gateway import password_rules
+from gateway.cli import known
 from gateway.cli.session import done, in_store, note, show, show_all, standard_input, value, with_config, with_json
 from gateway.cli.usage import Noun
 from gateway.config import Settings
 from gateway.config.values import Name
 from gateway.crypto import hash_password
 from gateway.errors import OperatorError
-from gateway.model import User
+from gateway.model import Profile, User
 from gateway.password_rules import Weakness
 from gateway.store import Conflict, Store
 
@@ -70,6 +72,7 @@ def _fault(weakness: Weakness, least: int) -> str:
 @click.option("--username", required=True, metavar="U", help="The username to sign in with.")
 @click.option("--email", help="An email address, which signs the person in as well.")
 @click.option("--name", help="The person's name, as pages show it.")
+@known.options
 @_password_options
 @with_config
 @with_json
@@ -82,16 +85,19 @@ def create(
     generate_password: bool,
     path: Path,
     as_json: bool,
+    **given: Any,
 ) -> None:
     """Create a person's account."""
+    about = known.known(given)
     password = _chosen_password(password_stdin=password_stdin, generate_password=generate_password)
     if name is not None:
         value("--name", name, Name)
 
-    async def act(store: Store, settings: Settings) -> User:
+    async def act(store: Store, settings: Settings) -> Profile:
         _require_good(password, settings, username, email)
         with _naming_option(username, email):
-            return await store.users.create(username, email, name, hash_password(password))
+            await store.users.create(username, email, name, hash_password(password), about)
+        return await _profile(store, username)
 
     shown = record(in_store(path, act))
     show(shown | {"password": password} if generate_password else shown, as_json=as_json)
@@ -102,7 +108,8 @@ def create(
 @with_json
 def list_(path: Path, as_json: bool) -> None:
     """List all accounts."""
-    show_all([record(one) for one in in_store(path, lambda store, _: store.users.all())], _COLUMNS, as_json=as_json)
+    everybody = in_store(path, lambda store, _: store.users.all())
+    show_all([_names(one) for one in everybody], _COLUMNS, as_json=as_json)
 
 
 @command.command("show", epilog="Example: gateway user show ada")
@@ -111,7 +118,7 @@ def list_(path: Path, as_json: bool) -> None:
 @with_json
 def show_(username: str, path: Path, as_json: bool) -> None:
     """Show everything about an account."""
-    found = in_store(path, lambda store, _: store.users.find(username))
+    found = in_store(path, lambda store, _: store.users.profile(username))
     if found is None:
         raise _unknown(username)
     show(record(found), as_json=as_json)
@@ -122,24 +129,34 @@ def show_(username: str, path: Path, as_json: bool) -> None:
 @click.option("--username", "new_username", metavar="U", help="What the person signs in with from now on.")
 @click.option("--email", help="Signs the person in as well; empty for none.")
 @click.option("--name", help="The person's name, for pages; empty for none.")
+@known.options
 @with_config
 @with_json
 def update(
-    *, username: str, new_username: str | None, email: str | None, name: str | None, path: Path, as_json: bool
+    *,
+    username: str,
+    new_username: str | None,
+    email: str | None,
+    name: str | None,
+    path: Path,
+    as_json: bool,
+    **given: Any,
 ) -> None:
-    """Change what a person is called; what no option mentions stays.
+    """Change what is known of a person; what no option mentions stays, and an empty value removes it.
 
     The subject stays the same, and so do password, sessions and tokens. Upstreams get the new username and email
-    address with the next call after a second at most.
+    address with the next call after a second at most. --group names all the groups that the person is in from now on.
     """
-    if new_username is None and email is None and name is None:
+    about = known.known(given)
+    if new_username is None and email is None and name is None and not known.any_given(given):
         raise click.UsageError("nothing to change: give an option, such as --email ada@example.org")
     if name:
         value("--name", name, Name)
 
-    async def act(store: Store, _: Settings) -> User | None:
+    async def act(store: Store, _: Settings) -> Profile | None:
         with _naming_option(new_username, email):
-            return await store.users.update(username, new_username, email, name)
+            changed = await store.users.update(username, new_username, email, name, about)
+        return None if changed is None else await _profile(store, changed.username)
 
     changed = in_store(path, act)
     if changed is None:
@@ -232,8 +249,26 @@ def _switch(username: str, path: Path, *, as_json: bool, disabled: bool) -> None
     done({"username": username, "disabled": disabled}, f"user {username} {state}", as_json=as_json)
 
 
-def record(user: User) -> dict[str, object]:
-    """A person as the commands print them."""
+async def _profile(store: Store, username: str) -> Profile:
+    """What is known of a person who was there a moment ago."""
+    found = await store.users.profile(username)
+    if found is None:
+        raise _unknown(username)
+    return found
+
+
+def record(profile: Profile) -> dict[str, object]:
+    """A person as the commands print them, with all that is known; what is not known of their claims is left out."""
+    return {
+        **_names(profile.user),
+        "email_verified": profile.email_verified,
+        "groups": list(profile.groups),
+        **profile.claims,
+        "updated_at": profile.updated_at,
+    }
+
+
+def _names(user: User) -> dict[str, object]:
     return {
         "username": user.username,
         "subject": user.subject,
@@ -253,7 +288,8 @@ def _naming_option(username: str | None, email: str | None) -> Iterator[None]:
     except Conflict as exc:
         raise OperatorError(f"--{exc.field} {given[exc.field]!r}: another user has it; choose another") from exc
     except OperatorError as exc:
-        raise OperatorError(f"--{exc}, not {given['email' if str(exc).startswith('email') else 'username']!r}") from exc
+        option = str(exc).partition(":")[0]
+        raise OperatorError(f"--{exc}, not {given[option]!r}" if option in given else f"--{exc}") from exc
 
 
 def _unknown(username: str) -> OperatorError:

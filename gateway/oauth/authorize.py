@@ -1,4 +1,4 @@
-"""The authorization endpoint's decisions (RFC 6749, section 4.1.1; RFC 7636; RFC 8707; RFC 9207).
+"""The authorization endpoint's decisions (RFC 6749, section 4.1.1; RFC 7636; RFC 8707; RFC 9207; OpenID Connect Core).
 
 Until client and redirect URI are proven, a fault is a PageError, which can only be shown. From then on it is a
 RedirectError, which goes back to the client. They are different types, so that an unproven URI has no way into a
@@ -18,13 +18,15 @@ from typing import Any, Final, Literal
 
 from gateway.errors import GatewayError, OAuthError, invalid_request, unauthorized_client
 from gateway.model import Client
-from gateway.oauth import pkce, redirect_uris
+from gateway.oauth import openid, pkce, redirect_uris
 from gateway.oauth.forms import Form
 from gateway.oauth.grants import REPEATABLE, requested_resources, requested_scopes
 
 _ABOUT_THE_ACCOUNT: Final = frozenset({"login", "select_account"})
 _PROMPTS: Final = _ABOUT_THE_ACCOUNT | {"none", "consent"}
 LONGEST_IDENTIFIER: Final = 255
+_LONGEST_NONCE: Final = 1024  # characters
+_WHILE: Final = 600  # seconds for a person who has just signed in
 
 
 class PageError(GatewayError):
@@ -86,6 +88,11 @@ class AuthorizationRequest:
     code_challenge: str | None = None  # S256 only
     prompt: frozenset[str] = frozenset()
     login_hint: str | None = None
+    nonce: str | None = None  # OpenID Connect Core, section 3.1.2.1
+    max_age: int | None = None  # seconds since the sign-in
+    id_token_claims: tuple[str, ...] = ()  # OpenID Connect Core, section 5.5
+    userinfo_claims: tuple[str, ...] = ()
+    subject: str | None = None  # whom the ID token must be about
     response_types: frozenset[str] = frozenset({"code"})
     response_mode: ResponseMode = "query"
     # The digest of the code of the device that waits for it (RFC 8628), which has no redirect URI.
@@ -150,6 +157,7 @@ class Asked:
     request: AuthorizationRequest
     client: Client
     progress: Progress = Progress.BEGUN
+    hinted: str | None = None  # the subject of its id_token_hint, as the client knows it
     pushed: bytes | None = None  # the digest of its reference, where the client pushed it (RFC 9126)
     answered: bool = False  # what was pushed is answered once
 
@@ -167,9 +175,24 @@ class Asked:
             case Progress.ACCOUNT:
                 return prompt - _ABOUT_THE_ACCOUNT | {"consent", "select_account"}
 
+    @property
+    def subjects(self) -> frozenset[str]:
+        """Whom the request has to be about, as the client knows them; one at most can be right."""
+        return frozenset(subject for subject in (self.request.subject, self.hinted) if subject is not None)
+
+    def outlived(self, sign_in_age: float) -> bool:
+        """Whether a sign-in is so long ago that the person has to sign in again (section 3.1.2.1 of Core).
+
+        Who has just signed in for this request has a while to decide.
+        """
+        if self.request.max_age is None:
+            return False
+        allowed = self.request.max_age if self.progress is Progress.BEGUN else max(self.request.max_age, _WHILE)
+        return sign_in_age >= allowed if allowed == 0 else sign_in_age > allowed
+
     def identified(self) -> "Asked":
         """The request once the person has signed in, or chosen the account."""
-        if not self.prompt & _ABOUT_THE_ACCOUNT:
+        if not (self.prompt & _ABOUT_THE_ACCOUNT or self.subjects) and self.request.max_age is None:
             return self
         chose = self.progress is Progress.ACCOUNT
         return replace(self, progress=Progress.CONSENT if chose else Progress.IDENTIFIED)
@@ -230,6 +253,10 @@ def validate(
         types = _response_types(query, client)
         mode = "fragment" if "token" in types else "query"
         mode = _response_mode(query.get("response_mode"), mode, redirect_uri, state)
+        claims = openid.claims_request(query.get("claims"))
+        if claims.acr is not None and openid.ACR not in claims.acr:
+            # OpenID Connect Core Error Code unmet_authentication_requirements 1.0
+            raise OAuthError("unmet_authentication_requirements", f"People are authenticated by {openid.ACR} here.")
         request = AuthorizationRequest(
             client_id=client.client_id,
             redirect_uri=redirect_uri,
@@ -241,24 +268,35 @@ def validate(
             code_challenge=_code_challenge(query, client) if "code" in types else None,
             prompt=_prompt(query.get("prompt")),
             login_hint=_legible(query.get("login_hint")),
+            nonce=_nonce(query.get("nonce")),
+            max_age=openid.max_age(query.get("max_age")),
+            id_token_claims=claims.id_token,
+            userinfo_claims=claims.userinfo,
+            subject=claims.subject,
         )
     except OAuthError as error:
         raise RedirectError(redirect_uri, state, error, mode) from error
     return Asked(request=request, client=client)
 
 
-def next_step(asked: Asked, *, signed_in: bool, granted: frozenset[str]) -> Step:
+def next_step(asked: Asked, *, sign_in_age: float | None, granted: frozenset[str], subject: str | None = None) -> Step:
     """The next step: the person signs in, chooses an account or is asked, or the code is issued at once.
 
-    `granted` are the scopes of the grant for just these resources. Consent is remembered for confidential clients only,
-    since anybody can pose as a public one (RFC 6749, section 10.2). Raises RedirectError where `prompt=none` forbids
-    the page that would be needed (OpenID Connect Core, section 3.1.2.6).
+    `sign_in_age` are the seconds since somebody signed in here, None where nobody is signed in, and `subject` is who
+    that is, as the client knows them. `granted` are the scopes of the grant for just these resources. Consent is
+    remembered for confidential clients only, since anybody can pose as a public one (RFC 6749, section 10.2). Raises
+    RedirectError where `prompt=none` forbids the page that would be needed (OpenID Connect Core, section 3.1.2.6), and
+    where somebody signed in who is not whom the client means.
     """
     request, prompt = asked.request, asked.prompt
     silent = "none" in prompt
-    if not signed_in or "login" in prompt:
+    if sign_in_age is None or "login" in prompt or asked.outlived(sign_in_age):
         if silent:
             raise request.refusal("login_required", "The person is not signed in.")
+        return Step.SIGN_IN
+    if not asked.subjects <= {subject}:
+        if silent or asked.progress is not Progress.BEGUN:
+            raise request.refusal("login_required", "Somebody else is signed in.")
         return Step.SIGN_IN
     if "select_account" in prompt:
         return Step.CHOOSE_ACCOUNT
@@ -363,6 +401,13 @@ def _prompt(text: str | None) -> frozenset[str]:
     if "none" in values and len(values) > 1:
         raise invalid_request("prompt=none cannot be combined with other values.")
     return values
+
+
+def _nonce(text: str | None) -> str | None:
+    """What an ID token has to repeat exactly. Raises OAuthError (invalid_request)."""
+    if text is not None and (len(text) > _LONGEST_NONCE or _legible(text) != text):
+        raise invalid_request(f"nonce must be text in UTF-8 of at most {_LONGEST_NONCE} characters.")
+    return text
 
 
 def _legible(text: str | None) -> str | None:

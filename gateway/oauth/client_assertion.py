@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from gateway.errors import OAuthError, invalid_client
-from gateway.oauth.jws import ALGORITHMS, decoded, json_object
+from gateway.oauth.jws import ALGORITHMS, compact
 
 TYPE: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"  # RFC 7523, section 2.2
 MARGIN: Final = 60  # seconds by which the client's clock and ours may differ
@@ -18,7 +18,6 @@ LONGEST_LIFE: Final = 3600  # seconds of an assertion: as long is its `jti` reme
 _LONGEST: Final = 8 * 1024  # characters
 _LONGEST_JTI: Final = 255
 _JTI_KEY_BYTES: Final = 16
-_PARTS: Final = 3
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -46,16 +45,11 @@ class Once:
 
 def parse(text: str) -> Assertion:
     """An assertion by its form. Raises OAuthError (invalid_client)."""
-    if len(text) > _LONGEST:
-        raise _refused("longer than an assertion may be")
-    parts = text.split(".")
-    if len(parts) != _PARTS:
-        raise _refused("no compact JWS")
     try:
-        header, claims, signature = (decoded(part) for part in parts)
-        found = Assertion(json_object(header), json_object(claims), ".".join(parts[:2]).encode(), signature)
+        parts = compact(text, _LONGEST)
     except ValueError as exc:
         raise _refused(f"malformed: {exc}") from exc
+    found = Assertion(parts.header, parts.claims, parts.signed, parts.signature)
     if found.header.get("alg") not in ALGORITHMS:
         raise _refused(f"another alg than {', '.join(ALGORITHMS)}")
     if "crit" in found.header:  # RFC 7515, section 4.1.11: nothing that it could demand is understood here

@@ -5,7 +5,7 @@ Values are text with surrogate escapes, so that any bytes survive: `state` must 
 
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import unquote_to_bytes
+from urllib.parse import quote, unquote_to_bytes
 
 from gateway.errors import invalid_request
 
@@ -42,6 +42,10 @@ class Form:
             seen.add(name)
         return None
 
+    def encoded(self) -> str:
+        """The parameters as `application/x-www-form-urlencoded` text, which `parse` reads as the same."""
+        return "&".join(f"{_encoded(name)}={_encoded(value)}" for name, value in self.fields)
+
     def __repr__(self) -> str:
         return f"Form({sorted(self.names)!r})"
 
@@ -61,6 +65,10 @@ def parse(raw: bytes) -> Form:
 def decode(raw: bytes) -> str:
     """One form-encoded name or value; an escape that is none stands for itself, as in browsers."""
     return unquote_to_bytes(raw.replace(b"+", b" ")).decode("utf-8", "surrogateescape")
+
+
+def _encoded(text: str) -> str:
+    return quote(text.encode("utf-8", "surrogateescape"), safe="")
 
 
 def is_form(content_type: str) -> bool:

@@ -14,7 +14,7 @@ from gateway.errors import (
     unsupported_grant_type,
 )
 from gateway.model import DEVICE_CODE, GRANT_TYPES, Client, parse_scope
-from gateway.oauth import forms, pkce
+from gateway.oauth import forms, openid, pkce
 from gateway.oauth.forms import Form
 
 _ABSOLUTE_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[\x21\x22\x24-\x7e]+")  # no fragment (RFC 8707, section 2)
@@ -97,12 +97,13 @@ def parse(form: Form, client: Client, known_scopes: frozenset[str], known_resour
 
 
 def requested_scopes(scope: str | None, client: Client, known_scopes: frozenset[str]) -> frozenset[str]:
-    """The scopes asked for: all of the client's where `scope` is absent (RFC 6749, section 3.3).
+    """The scopes asked for: all of the client's where `scope` is absent (RFC 6749, section 3.3), but for those of
+    OpenID Connect, which are asked for by name (Core, section 3.1.2.1).
 
     Raises OAuthError (invalid_scope) for a malformed or unknown one, or one that is not the client's.
     """
     if scope is None:
-        return client.scopes & known_scopes
+        return client.scopes & known_scopes - openid.SCOPES.keys()
     names = _scope_names(scope)
     refused = sorted(names - (client.may_have & known_scopes))
     if refused:

@@ -4,10 +4,12 @@ import base64
 import binascii
 import json
 import re
+from dataclasses import dataclass
 from typing import Final, cast
 
 ALGORITHMS: Final = ("RS256", "PS256", "ES256", "EdDSA")
 """Those by which clients may sign; their keys are in `oauth.jwk`, which brings cryptography along."""
+_PARTS: Final = 3  # header, payload and signature
 _BASE64URL: Final = re.compile(r"[A-Za-z0-9_-]*")
 
 
@@ -27,6 +29,27 @@ def decoded(text: str) -> bytes:
 def encoded(raw: bytes) -> str:
     """Bytes in base64url without padding (RFC 7515, section 2)."""
     return base64.urlsafe_b64encode(raw).decode().rstrip("=")
+
+
+@dataclass(frozen=True, slots=True)
+class Compact:
+    """A compact JWS by its parts, not verified (RFC 7515, section 7.1)."""
+
+    header: dict[str, object]
+    claims: dict[str, object]
+    signed: bytes
+    signature: bytes
+
+
+def compact(text: str, longest: int) -> Compact:
+    """A compact JWS whose payload is a JSON object. Raises ValueError for what is none, or is too long."""
+    if len(text) > longest:
+        raise ValueError(f"longer than {longest} characters")
+    parts = text.split(".")
+    if len(parts) != _PARTS:
+        raise ValueError("no compact JWS")
+    header, claims, signature = (decoded(part) for part in parts)
+    return Compact(json_object(header), json_object(claims), ".".join(parts[:2]).encode(), signature)
 
 
 def json_object(text: bytes) -> dict[str, object]:

@@ -5,11 +5,13 @@ They announce what is built, nothing else.
 
 from collections.abc import Collection, Iterable
 
-from gateway.model import GRANT_TYPES, GrantType
+from gateway.model import GRANT_TYPES, SIGNING_ALGORITHMS, GrantType
+from gateway.oauth import openid
 from gateway.oauth.jws import ALGORITHMS
 
 Document = dict[str, object]
 
+_SIGN_IN_CLAIMS = ("sub", "iss", "aud", "exp", "iat", "auth_time", "nonce", "acr", "amr", "sid", "at_hash")
 _METHODS = ["client_secret_basic", "client_secret_post", "private_key_jwt"]
 
 
@@ -54,6 +56,25 @@ def authorization_server(
         "authorization_response_iss_parameter_supported": True,
         "prompt_values_supported": ["none", "login", "consent", "select_account"],
         "protected_resources": sorted(resources),
+        **_openid(base),
+    }
+
+
+def _openid(base: str) -> Document:
+    """OpenID Connect Discovery 1.0, section 3: what RFC 8414 leaves to it."""
+    return {
+        "userinfo_endpoint": f"{base}/userinfo",
+        "subject_types_supported": ["public", "pairwise"],
+        "id_token_signing_alg_values_supported": list(SIGNING_ALGORITHMS),
+        "userinfo_signing_alg_values_supported": list(SIGNING_ALGORITHMS),
+        "acr_values_supported": [openid.ACR],
+        "claim_types_supported": ["normal"],
+        "claims_supported": [*_SIGN_IN_CLAIMS, *openid.CLAIMS],
+        "claims_parameter_supported": True,
+        "request_parameter_supported": False,
+        "request_uri_parameter_supported": False,  # but for those of pushed requests; true where it is absent
+        "display_values_supported": ["page", "popup"],
+        "ui_locales_supported": ["en"],
     }
 
 

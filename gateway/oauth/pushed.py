@@ -5,7 +5,6 @@ validated once more, as any request, since an operator may have taken from the c
 """
 
 from typing import Final
-from urllib.parse import quote
 
 from gateway.errors import OAuthError, invalid_request
 from gateway.model import Client
@@ -40,7 +39,7 @@ def parameters(form: Form, client: Client, known_scopes: frozenset[str], known_r
         raise invalid_request("A pushed request must not hold a request_uri.")
     rest = [(name, value) for name, value in form.fields if name not in _AUTHENTICATION and name != "client_id"]
     asked = Form((("client_id", client.client_id), *rest))
-    text = "&".join(f"{_encoded(name)}={_encoded(value)}" for name, value in asked.fields)
+    text = asked.encoded()
     if len(text) > LARGEST:
         raise OAuthError("invalid_request", f"The request is longer than {LARGEST} bytes.", 413)
     try:
@@ -59,7 +58,3 @@ def unusable() -> PageError:
         "unknown, used or expired request_uri",
         error="invalid_request_uri",
     )
-
-
-def _encoded(text: str) -> str:
-    return quote(text.encode("utf-8", "surrogateescape"), safe="")

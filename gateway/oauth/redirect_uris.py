@@ -101,6 +101,12 @@ def with_parameters(uri: str, parameters: Iterable[tuple[str, str | bytes]], *, 
     return uri + pairs if uri.endswith(("?", "&")) else f"{uri}&{pairs}"
 
 
+def sector(uris: Iterable[str]) -> str | None:
+    """The host of all of these URIs (OpenID Connect Core, section 8.1); None where they have several, or none."""
+    hosts = {found[2].lower() if (found := _WEB.fullmatch(uri)) else None for uri in uris}
+    return hosts.pop() if len(hosts) == 1 else None
+
+
 def form_action_source(uri: str) -> str:
     """The CSP source that lets a form's answer redirect to `uri`: its origin, or its scheme.
 

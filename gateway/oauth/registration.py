@@ -20,7 +20,18 @@ from dataclasses import dataclass, field
 from typing import Any, Final, cast
 
 from gateway.errors import OAuthError, invalid_request
-from gateway.model import OFFLINE_ACCESS, About, Client, GrantType, format_scope, parse_scope
+from gateway.model import (
+    OFFLINE_ACCESS,
+    PUBLIC_SUBJECT,
+    SIGNING_ALGORITHMS,
+    About,
+    Client,
+    GrantType,
+    OpenID,
+    SigningAlgorithm,
+    format_scope,
+    parse_scope,
+)
 from gateway.oauth import client_metadata, redirect_uris
 
 Members = Mapping[str, Any]
@@ -52,6 +63,7 @@ class Registration:
     grant_types: frozenset[GrantType]
     scopes: frozenset[str]
     about: About
+    openid: OpenID = PUBLIC_SUBJECT
     extras: dict[str, object] = field(default_factory=dict)
 
     @property
@@ -91,6 +103,9 @@ def read(members: Members, known_scopes: frozenset[str]) -> Registration:
     scopes, grant_types = _scopes(said, known_scopes), _grant_types(said)
     application_type = _one_of(said, "application_type", _APPLICATION_TYPES)
     name = _text(said, "client_name", _LONGEST_NAME)
+    subject_type = _one_of(said, "subject_type", ("public", "pairwise"))
+    id_token_alg = _one_of(said, "id_token_signed_response_alg", SIGNING_ALGORITHMS)
+    userinfo_alg = _one_of(said, "userinfo_signed_response_alg", SIGNING_ALGORITHMS)
     extras = {
         "token_endpoint_auth_method": method,
         "application_type": application_type,
@@ -98,6 +113,9 @@ def read(members: Members, known_scopes: frozenset[str]) -> Registration:
         "contacts": _contacts(said),
         "software_id": _text(said, "software_id", _LONGEST_TEXT),
         "software_version": _text(said, "software_version", _LONGEST_TEXT),
+        "subject_type": subject_type,
+        "id_token_signed_response_alg": id_token_alg,
+        "userinfo_signed_response_alg": userinfo_alg,
     }
     return Registration(
         name=name or redirect_uris.shown_host(uris[0])[:_LONGEST_NAME],
@@ -107,6 +125,11 @@ def read(members: Members, known_scopes: frozenset[str]) -> Registration:
         scopes=scopes,
         about=About(
             homepage=_link(said, "client_uri"), privacy=_link(said, "policy_uri"), terms=_link(said, "tos_uri")
+        ),
+        openid=OpenID(
+            id_token_alg=cast("SigningAlgorithm", id_token_alg or "RS256"),
+            userinfo_alg=cast("SigningAlgorithm | None", userinfo_alg),
+            sector=_sector(said, uris) if subject_type == "pairwise" else None,
         ),
         extras={key: value for key, value in extras.items() if value is not None},
     )
@@ -238,6 +261,16 @@ def _redirect_uris(said: Members) -> tuple[str, ...]:
         if (fault := redirect_uris.registration_fault(uri)) is not None:
             raise OAuthError("invalid_redirect_uri", f"A redirect URI cannot be registered: {fault}.")
     return tuple(dict.fromkeys(uris))
+
+
+def _sector(said: Members, uris: tuple[str, ...]) -> str:
+    """The sector of a client that wants subjects of its own: its redirect URIs' host (Core, section 8.1)."""
+    if "sector_identifier_uri" in said:
+        raise _invalid("sector_identifier_uri is not supported: leave it out, and keep all redirect_uris on one host.")
+    sector = redirect_uris.sector(uris)
+    if sector is None:
+        raise _invalid("subject_type pairwise needs redirect_uris that are all on one host.")
+    return sector
 
 
 def _grant_types(said: Members) -> frozenset[GrantType]:

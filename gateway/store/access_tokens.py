@@ -95,6 +95,10 @@ class AccessTokens:
         row = await self._database.row("access_token_find", digest=hashed, now=self._now())
         return None if row is None else self._access_token_of(row, hashed)
 
+    async def userinfo_claims(self, token: AccessToken) -> tuple[str, ...]:
+        """The claims that the request behind a token named one by one for the UserInfo endpoint (Core, section 5.5)."""
+        return tuple(await self._database.value("family_userinfo_claims", family_id=token.family_id) or ())
+
     async def find_many(self, digests: Sequence[bytes]) -> FoundTokens:
         """Many at once, in one statement, on a connection kept for that: `LANES` such calls at a time."""
         rows = await self._lookups.rows("access_tokens_find", digests=digests)

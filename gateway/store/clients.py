@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 
 from gateway.crypto import digest, new_identifier, random_text
-from gateway.model import About, Client, GrantType, Owner
+from gateway.model import About, Client, GrantType, OpenID, Owner
 from gateway.store.clock import Now
 from gateway.store.database import ACT_DEADLINE, Database, Row, Statements
 from gateway.store.faults import translate_violations
@@ -33,6 +33,7 @@ def client_of(row: Row) -> Client:
         par_required=row["par_required"],
         jwks=row["jwks"],
         token_format=row["token_format"],
+        openid=OpenID.from_json(row["openid"]),
     )
 
 
@@ -66,6 +67,7 @@ def _columns(client: NewClient) -> dict[str, object]:
         "par_required": client.par_required,
         "jwks": client.jwks,
         "token_format": client.token_format,
+        "openid": client.openid.to_json(),
         "first_party": client.first_party,
         "verified": client.verified,
         "description": about.description,

@@ -23,6 +23,7 @@ _CHECKS: Final = {
     "users_username_check": "username: must be 1 to 64 letters, digits, dots, hyphens or underscores, the first a "
     "letter or digit",
     "users_email_check": "email: must be an address such as ada@example.com",
+    "users_email_verified_check": "email-verified: there is no email address that could be verified",
     "users_password_hash_check": "password: must be an argon2id hash",
     "clients_name_check": "name: must not be empty",
     "clients_first_party_check": "first_party: only a confidential client may skip consent",

@@ -4,8 +4,20 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
-from gateway.model import About, Client, GrantType, MacAlgorithm, MacDraft, TokenFormat, TokenType, User
+from gateway.model import (
+    PUBLIC_SUBJECT,
+    About,
+    Client,
+    GrantType,
+    MacAlgorithm,
+    MacDraft,
+    OpenID,
+    TokenFormat,
+    TokenType,
+    User,
+)
 from gateway.oauth.authorize import AuthorizationRequest
+from gateway.oauth.openid import Authentication
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +44,7 @@ class NewClient:
     par_required: bool = False
     jwks: str | None = None
     token_format: TokenFormat = "opaque"  # noqa: S105  # a kind, no token
+    openid: OpenID = PUBLIC_SUBJECT
     first_party: bool = False
     verified: bool = True
     about: About = field(default_factory=About)
@@ -90,9 +103,10 @@ class IssuedTokens:
     refresh_token: str | None = None
     mac_key: str | None = None
     mac_algorithm: MacAlgorithm | None = None
+    authentication: Authentication | None = None  # what an ID token tells of, where the scope `openid` is among these
 
     def body(self) -> dict[str, str | int]:
-        """The members of the JSON answer; absent ones are left out."""
+        """The members of the JSON answer but for an ID token; absent ones are left out."""
         members: dict[str, str | int | None] = {
             "access_token": self.access_token,
             "token_type": self.token_type,

@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from typing import Final
 
-from gateway.model import OFFLINE_ACCESS, Scope
+from gateway.model import Scope
+from gateway.oauth import openid
 from gateway.store.clock import Now
 from gateway.store.database import ACT_DEADLINE, Database
 from gateway.store.faults import translate_violations
 
-_OWN: Final = {OFFLINE_ACCESS: "Keep this access while you’re away, until you remove it"}
 _BATCH: Final = 1000  # grants or tokens that one transaction takes a scope from
 
 
@@ -30,10 +30,11 @@ class Scopes:
         return [Scope(name=row["name"], description=row["description"]) for row in rows]
 
     async def defined(self, configured: Mapping[str, str]) -> dict[str, str]:
-        """Every scope and its plain words: those made by command, then those of the configuration, which win, and
-        `offline_access`, which there always is."""
-        made = {scope.name: scope.description for scope in await self.all()} | dict(configured)
-        return made | {name: made.get(name, words) for name, words in _OWN.items()}
+        """Every scope and its plain words: OpenID Connect's, those made by command, then those of the configuration.
+
+        Where a name is there twice, the words of the later ones count.
+        """
+        return {**openid.SCOPES, **{scope.name: scope.description for scope in await self.all()}, **configured}
 
     async def delete(self, name: str) -> bool:
         """No longer offered, which ends nothing that was issued with it; see `end`."""

@@ -29,6 +29,7 @@ from gateway.oauth.decisions import (
 )
 from gateway.oauth.device import Answered, DeviceRecord, Wait
 from gateway.oauth.grants import ClientCredentialsGrant, CodeGrant, DeviceGrant, RefreshGrant
+from gateway.oauth.openid import Authentication
 from gateway.store.access_tokens import LONGEST, MAC_KEY, may_be
 from gateway.store.clients import client_of
 from gateway.store.clock import Now
@@ -56,6 +57,7 @@ class _Origin:
     auth_time: datetime | None = None  # when the person signed in
     code: bytes | None = None  # the digest of one that is spent
     refresh_token: bytes | None = None  # likewise
+    authentication: Authentication | None = None  # of the person in a browser
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +80,16 @@ class _Refresh:
 
 
 def _origin_of(row: Row, by: str, family_id: str, *, code: bytes | None = None, used: bytes | None = None) -> _Origin:
+    """A code's or a family's origin. The ID token of a code repeats its nonce; later ones have none (Core, 12.2)."""
+    request = None if code is None else AuthorizationRequest.from_json(row["request"])
+    claims = row["id_token_claims"] if request is None else request.id_token_claims
+    authentication = Authentication(
+        subject=row["subject"],
+        session_id=row["session_id"],
+        at=row["auth_time"],
+        nonce=None if request is None else request.nonce,
+        id_token_claims=tuple(claims),
+    )
     return _Origin(
         by=by,
         subject=row["subject"],
@@ -87,6 +99,7 @@ def _origin_of(row: Row, by: str, family_id: str, *, code: bytes | None = None, 
         auth_time=row["auth_time"],
         code=code,
         refresh_token=used,
+        authentication=None if row["session_id"] is None else authentication,
     )
 
 
@@ -438,4 +451,5 @@ class Tokens:
             refresh_token=None if refresh is None else refresh.token,
             mac_key=mac_key,
             mac_algorithm=mac_algorithm,
+            authentication=origin.authentication if "openid" in access.scopes else None,
         )

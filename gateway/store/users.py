@@ -1,7 +1,12 @@
 """People: who can sign in."""
 
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
 from gateway.crypto import Keyring, new_identifier
-from gateway.model import User
+from gateway.model import Client, Profile, User
 from gateway.store.clock import Now
 from gateway.store.database import ACT_DEADLINE, Database, Row, Statements
 from gateway.store.faults import translate_violations
@@ -22,13 +27,40 @@ def user_of(row: Row) -> User:
     )
 
 
+def _profile_of(row: Row) -> Profile:
+    return Profile(
+        user=user_of(row),
+        email_verified=row["email_verified"],
+        claims=json.loads(row["claims"]),
+        groups=tuple(row["groups"]),
+        updated_at=row["updated_at"],
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """What is told of a person besides their names: claims by their names, where None removes one.
+
+    What is None as a whole is kept as it is.
+    """
+
+    claims: Mapping[str, object] = field(default_factory=dict)
+    email_verified: bool | None = None
+    groups: Sequence[str] | None = None
+
+
+NOTHING: Final = Known()
+
+
 class Users:
     """Users, by username, whatever its letters' case."""
 
     def __init__(self, database: Database, now: Now, keyring: Keyring) -> None:
         self._database, self._now, self._keyring = database, now, keyring
 
-    async def create(self, username: str, email: str | None, name: str | None, password_hash: str) -> User:
+    async def create(
+        self, username: str, email: str | None, name: str | None, password_hash: str, known: Known = NOTHING
+    ) -> User:
         """A new user with a subject that was never anybody's.
 
         Raises Conflict for a username or email address that is taken, OperatorError for a malformed one.
@@ -41,6 +73,9 @@ class Users:
                 email=email,
                 name=name,
                 password_hash=password_hash,
+                email_verified=known.email_verified or False,
+                claims=json.dumps({name: value for name, value in known.claims.items() if value is not None}),
+                groups=list(known.groups or ()),
                 now=self._now(),
             )
         assert row is not None  # noqa: S101  # the statement inserts one row or raises
@@ -55,14 +90,56 @@ class Users:
         row = await self._database.row("user_find", username=username) if storable(username) else None
         return None if row is None else user_of(row)
 
-    async def update(self, username: str, new_username: str | None, email: str | None, name: str | None) -> User | None:
+    async def profile(self, username: str) -> Profile | None:
+        """All that applications may learn of a user, also of a disabled one."""
+        if not storable(username):
+            return None
+        row = await self._database.row("user_profile", username=username)
+        return None if row is None else _profile_of(row)
+
+    async def profile_of(self, subject: str) -> Profile | None:
+        """The same by the subject."""
+        row = await self._database.row("user_profile_of", subject=subject)
+        return None if row is None else _profile_of(row)
+
+    async def known_as(self, subject: str, client: Client) -> str | None:
+        """The subject by which a client knows a person (Core, section 8): the same for all clients of a sector.
+
+        The person's own where the client has no sector; None when there is no such person any more.
+        """
+        if client.openid.sector is None:
+            return subject
+        for _ in range(3):  # a statement that runs beside another one's insert sees neither row
+            known_as: str | None = await self._database.value(
+                "pairwise_subject", sector=client.openid.sector, subject=subject, known_as=new_identifier("p")
+            )
+            if known_as is not None:
+                return known_as
+        return None
+
+    async def update(
+        self,
+        username: str,
+        new_username: str | None,
+        email: str | None,
+        name: str | None,
+        known: Known = NOTHING,
+    ) -> User | None:
         """The user with another username, email address or name; None keeps one, and an empty one is removed.
 
         None when there is no such user. The subject stays, with all that was issued. Raises as `create` does.
         """
         with translate_violations():
             row = await self._database.row(
-                "user_update", username=username, new_username=new_username, email=email, name=name, now=self._now()
+                "user_update",
+                username=username,
+                new_username=new_username,
+                email=email,
+                name=name,
+                email_verified=known.email_verified,
+                claims=json.dumps(dict(known.claims)),
+                groups=None if known.groups is None else list(known.groups),
+                now=self._now(),
             )
         return None if row is None else user_of(row)
 

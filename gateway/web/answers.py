@@ -1,7 +1,7 @@
 """One place where every refusal becomes an answer, and where a request is turned away before any handler.
 
 for programs   token, revoke, introspect, par,              JSON (RFC 6749, section 5.2), CORS `*`
-               device_authorization, register,
+               device_authorization, register, userinfo,
                the metadata
 for people     authorize, login, logout, account, device    a page, or JSON where that is preferred; never CORS
 neither        no such path                                 what the request prefers
@@ -39,8 +39,10 @@ from gateway.web.plane import (
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 WELL_KNOWN: Final = "/.well-known/"
-_API: Final = frozenset({"token", "revoke", "introspect", "par", "device_authorization"})
+USERINFO: Final = "userinfo"
+_API: Final = frozenset({"token", "revoke", "introspect", "par", "device_authorization", USERINFO})
 REGISTER: Final = "register"  # with a client's identifier behind it, where it is managed
+AUTHORIZE: Final = "authorize"
 _PAGES: Final = frozenset({"authorize", "login", "logout", "account", "device"})
 _NO_STORE: Final = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 _ERRORS: Final = {403: "access_denied", 413: "invalid_request", 500: "server_error", 503: "temporarily_unavailable"}
@@ -140,10 +142,18 @@ def _turned_away(request: web.Request) -> web.Response | None:
     if request.headers.get("Sec-Fetch-Dest", "document") != "document":
         _tell(request, "request refused", 403, "a page in a frame, or fetched by a script")
         return _page(request, 403, "This page can’t be shown inside another page. Open it in a window of its own.")
-    if request.method == "POST" and _comes_from_elsewhere(request, server.origin):
-        _tell(request, "form refused", 403, "sent from another site", alarming=True)
-        return _page(request, 403, "This form was sent from another site. Nothing was changed.")
+    # A client's request may be a form on its own site; `flow` asks once it is known to be none.
+    if request.method == "POST" and endpoint_of(request) != AUTHORIZE:
+        return from_elsewhere(request)
     return None
+
+
+def from_elsewhere(request: web.Request) -> web.Response | None:
+    """The refusal of a form that another site had the browser post; None for one of ours."""
+    if not _comes_from_elsewhere(request, plane_of(request).settings.config.server.origin):
+        return None
+    _tell(request, "form refused", 403, "sent from another site", alarming=True)
+    return _page(request, 403, "This form was sent from another site. Nothing was changed.")
 
 
 def _tell(
@@ -205,7 +215,7 @@ def _oauth(request: web.Request, error: OAuthError) -> web.Response:
     if not (is_for_programs(request) or prefers_json(request)):
         return _page(request, error.status, error.description)
     headers = dict[str, str]()
-    if error.status == 401:
+    if error.status == 401 or page_of(request) == USERINFO:
         headers["WWW-Authenticate"] = _challenge(request, error)
     if error.status in _RETRIES:
         headers["Retry-After"] = str(error.retry_after or _RETRIES[error.status])
@@ -213,12 +223,14 @@ def _oauth(request: web.Request, error: OAuthError) -> web.Response:
 
 
 def _challenge(request: web.Request, error: OAuthError) -> str:
-    """The challenge of an endpoint: registration asks for a token, all others for a client's secret."""
+    """The challenge of an endpoint: registration and UserInfo ask for a token, all others for a client's secret."""
     realm = plane_of(request).issuer
-    if page_of(request) != REGISTER:
+    if page_of(request) not in (REGISTER, USERINFO):
         return f'Basic realm="{realm}", charset="UTF-8"'
-    code = f', error="{error.error}"' if "Authorization" in request.headers else ""  # RFC 6750, section 3.1
-    return f'Bearer realm="{realm}"{code}'
+    presented = "Authorization" in request.headers or request.body_exists
+    code = f', error="{error.error}"' if presented else ""  # RFC 6750, section 3.1
+    scope = ', scope="openid"' if error.error == "insufficient_scope" else ""
+    return f'Bearer realm="{realm}"{code}{scope}'
 
 
 def _plain(request: web.Request, status: int, headers: dict[str, str] | None = None) -> web.Response:

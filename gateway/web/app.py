@@ -20,6 +20,7 @@ from gateway.web import (
     endpoints,
     flow,
     new_password,
+    openid_connect,
     pages,
     registration,
     signed_in_browsers,
@@ -70,6 +71,7 @@ def create_app(settings: Settings, store: Store, fetcher: Fetcher | None = None)
         _add(app, f"{prefix}/{path}", GET=shown, POST=posted)
     for path, endpoint in _ENDPOINTS.items():
         _add(app, f"{prefix}/{path}", POST=endpoint)
+    _add(app, f"{prefix}/{answers.USERINFO}", GET=openid_connect.userinfo, POST=openid_connect.userinfo)
     if settings.config.registration.policy != "closed":
         _add(app, f"{prefix}/register", POST=registration.register)
     _add(

@@ -30,6 +30,7 @@ def described(plane: Plane, said: Registration, *, par_required: bool = False) -
         par_required=par_required,
         verified=False,
         about=said.about,
+        openid=said.openid,
     )
 
 

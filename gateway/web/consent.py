@@ -6,11 +6,12 @@
     those of one group                select=all:notes, …         likewise
 
 A scope that the person allowed this client before, at the same resources, is ticked; what goes beyond is marked as new
-and left to the person. Where nothing was allowed before, everything is ticked.
+and left to the person. Where nothing was allowed before, everything is ticked. `openid` has no box: to allow
+anything is to sign in.
 """
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from aiohttp import web
@@ -28,6 +29,7 @@ FORM: Final = "consent"  # what its token is for
 _FIELDS: Final = frozenset({"csrf_token", "decision", "select", "scope"})
 _MANY: Final = 7  # permissions that a person can take in as one list
 _OTHERS: Final = "other"
+_IMPLIED: Final = frozenset({"openid"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,21 @@ class Group:
         return sum(permission.new for permission in self.permissions)
 
 
+def choosable(scopes: frozenset[str]) -> frozenset[str]:
+    """Those of the scopes that a person may tick."""
+    return scopes - _IMPLIED
+
+
+def nothing_ticked(choice: Choice, asked: frozenset[str]) -> bool:
+    """Whether a person allows nothing of all that they could tick."""
+    return choice.decision == "allow" and bool(choosable(asked)) and not choosable(choice.scopes)
+
+
+def completed(choice: Choice, asked: frozenset[str]) -> Choice:
+    """The choice with what is allowed by allowing anything."""
+    return replace(choice, scopes=choice.scopes | (asked & _IMPLIED)) if choice.decision == "allow" else choice
+
+
 def choice_of(form: Form) -> Choice:
     """The choice that a consent form states. Raises FormRefused for fields that it does not have."""
     decision, select = form.get("decision"), form.get("select")
@@ -79,7 +96,7 @@ def choice_of(form: Form) -> Choice:
 def selected(choice: Choice, asked: Iterable[str]) -> frozenset[str]:
     """The scopes that are ticked after the button was pressed. Raises FormRefused for a button that was not shown."""
     verb, _, group = (choice.select or "").partition(":")
-    meant = frozenset(name for name in asked if not group or group_of(name) == group)
+    meant = choosable(frozenset(name for name in asked if not group or group_of(name) == group))
     if verb not in ("all", "none") or not meant:
         raise FormRefused("a selection that was not shown")
     return choice.scopes | meant if verb == "all" else choice.scopes - meant
@@ -95,7 +112,7 @@ def permissions_of(
     words: Mapping[str, str], asked: frozenset[str], ticked: frozenset[str], granted: frozenset[str]
 ) -> list[Permission]:
     """The scopes that are asked for, in the configuration's order."""
-    ordered = [name for name in words if name in asked]
+    ordered = [name for name in words if name in choosable(asked)]
     new = asked - granted if granted else frozenset[str]()
     return [Permission(name, words[name], name in ticked, name in new) for name in ordered]
 
@@ -131,13 +148,13 @@ async def page(
     other_account: str,
     ticked: frozenset[str],
     pressed: str | None = None,
-    nothing_ticked: bool = False,
+    empty: bool = False,
     user_code: str | None = None,
 ) -> web.Response:
     """The form, which posts to the address that shows it.
 
-    `other_account` is where somebody else may sign in for it, `pressed` the button that ticks, and `user_code` what the
-    device shows that the access is for.
+    `other_account` is where somebody else may sign in for it, `pressed` the button that ticks, `empty` whether the
+    person allowed nothing, and `user_code` what the device shows that the access is for.
     """
     plane, uri = plane_of(request), flow.request.redirect_uri
     granted = await plane.store.grants.scopes(session.user.subject, client.client_id, flow.request.resource)
@@ -157,12 +174,12 @@ async def page(
         "groups": groups_of(permissions, touched),
         "pressed": pressed,
         "places": places_of(plane, flow.request),
-        "nothing_ticked": nothing_ticked,
+        "nothing_ticked": empty,
         "action": target_of(request),
         "other_account": other_account,
         "csrf_token": browser.form_token(plane.keyring, FORM, secret, flow.flow_id),
     }
-    status = 400 if nothing_ticked else 200
+    status = 400 if empty else 200
     response = pages.page(request, "consent.html", context, status=status, redirect_uri=uri or None)
     plane.cookies.keep_form_secret(request, response, secret)
     return response

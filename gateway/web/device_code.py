@@ -132,7 +132,7 @@ async def decide(request: web.Request) -> web.Response:
         return here
     if flow.request.device != found.device.digest or not choice.scopes <= flow.request.scopes:
         raise FormRefused("another device, or scopes that were not shown")
-    nothing = choice.decision == "allow" and bool(flow.request.scopes) and not choice.scopes
+    nothing = consent.nothing_ticked(choice, flow.request.scopes)
     if choice.select is not None or nothing:
         ticked = frozenset[str]() if choice.select is None else consent.selected(choice, flow.request.scopes)
         return await consent.page(
@@ -143,10 +143,11 @@ async def decide(request: web.Request) -> web.Response:
             other_account=_elsewhere(request, found.user_code),
             ticked=ticked,
             pressed=choice.select,
-            nothing_ticked=nothing,
+            empty=nothing,
             user_code=found.user_code,
         )
     if choice.decision == "allow":
+        choice = consent.completed(choice, flow.request.scopes)
         await plane.store.flows.allow_device(flow, session.session_id, choice.scopes)
     else:
         await plane.store.flows.deny_device(flow, session.session_id)

@@ -15,7 +15,7 @@ from gateway.oauth.grants import ClientCredentialsGrant, CodeGrant, DeviceGrant,
 from gateway.routing.forwarded import neighbourhood
 from gateway.store import IssuedTokens
 from gateway.store.acting import acts
-from gateway.web import clients, legacy
+from gateway.web import clients, legacy, openid_connect
 from gateway.web.answers import json
 from gateway.web.plane import Plane, address_of, claimed_by, endpoint_of, host_of, plane_of, query_of
 
@@ -27,9 +27,11 @@ async def token(request: web.Request) -> web.Response:
     afresh = form.get("grant_type") in grants.NAMES_SCOPES
     known = frozenset(await plane.scopes()) if afresh else frozenset[str]()
     grant = grants.parse(form, client, known, plane.resources)
+    await openid_connect.prepare(plane, client)
     issued = await _issued(request, plane, client, grant)
+    id_token = await openid_connect.id_token(plane, client, issued)
     TOKENS_ISSUED.add(1.0, form.get("grant_type") or "")
-    return json(issued.body())
+    return json(issued.body() | ({} if id_token is None else {"id_token": id_token}))
 
 
 async def revoke(request: web.Request) -> web.Response:

@@ -49,14 +49,14 @@ from gateway.oauth import authorize, forms, pushed
 from gateway.oauth.authorize import Asked, Progress, Step
 from gateway.oauth.forms import Form
 from gateway.store import Flow
-from gateway.web import answers, browser, clients, consent, legacy, pages, sign_in
+from gateway.web import answers, browser, clients, consent, legacy, openid_connect, pages, sign_in
 from gateway.web.browser import FormRefused
 from gateway.web.consent import Choice
 from gateway.web.pages import Link
 from gateway.web.plane import Plane, claimed_by, plane_of, prefers_json, query_of, target_of
 from gateway.web.sign_in import NotSignedIn
 
-_PAGE: Final = "authorize"
+_PAGE: Final = answers.AUTHORIZE
 
 
 async def show(request: web.Request) -> web.Response:
@@ -65,7 +65,7 @@ async def show(request: web.Request) -> web.Response:
     asked = await _unanswered(request)
     session = await plane.session(request)
     granted = await _granted(plane, asked, session)
-    step = authorize.next_step(asked, signed_in=session is not None, granted=granted)
+    step = await _next_step(plane, asked, session, granted)
     if session is not None and step is Step.ISSUE:
         return await _issue(request, asked, session)
     if prefers_json(request):
@@ -81,10 +81,22 @@ async def show(request: web.Request) -> web.Response:
 
 
 async def answer(request: web.Request) -> web.Response:
-    """POST: the sign-in form or the consent form comes back."""
+    """POST: the sign-in form or the consent form comes back, or a client's request comes as a form."""
     form = await posted(request)
+    if _begins(request, form):
+        return pages.redirect(f"{plane_of(request).prefix}/{_PAGE}?{form.encoded()}")
+    if (refusal := answers.from_elsewhere(request)) is not None:
+        return refusal
     decides = form.names & {"decision", "select"} and "password" not in form.names
     return await (_decide(request, form) if decides else _sign_in(request, form))
+
+
+def _begins(request: web.Request, form: Form) -> bool:
+    """Whether a form is a client's request (OpenID Connect Core, section 3.1.2.1), which is then opened as a link is.
+
+    A browser that another site has post brings none of our cookies (SameSite=Lax); following a redirect it does.
+    """
+    return "csrf_token" not in form.names and "client_id" in form.names and not request.match_info.get("progress")
 
 
 async def posted(request: web.Request) -> Form:
@@ -107,7 +119,7 @@ async def _sign_in(request: web.Request, form: Form) -> web.Response:
         return _sign_in_page(request, asked, refused=outcome, username=form.get("username"))
     asked = asked.identified()
     granted = await _granted(plane, asked, outcome.session)
-    if authorize.next_step(asked, signed_in=True, granted=granted) is Step.ISSUE:
+    if await _next_step(plane, asked, outcome.session, granted) is Step.ISSUE:
         return outcome.tell(plane, await _issue(request, asked, outcome.session))
     return outcome.tell(plane, pages.redirect(_address(request, asked.progress)))
 
@@ -123,13 +135,14 @@ async def _decide(request: web.Request, form: Form) -> web.Response:
         return _ask(request)
     if flow.request != asked.request or not choice.scopes <= asked.request.scopes:
         raise FormRefused("another request, or scopes that were not shown")
+    choice = consent.completed(choice, asked.request.scopes)
     if flow.decision is not None:
         return _answered(request, flow, choice, asked)
     if choice.select is not None:
         ticked = consent.selected(choice, asked.request.scopes)
         return await _consent_page(request, flow, asked, session, ticked=ticked, pressed=choice.select)
-    if choice.decision == "allow" and asked.request.scopes and not choice.scopes:
-        return await _consent_page(request, flow, asked, session, ticked=frozenset(), nothing_ticked=True)
+    if consent.nothing_ticked(choice, asked.request.scopes):
+        return await _consent_page(request, flow, asked, session, ticked=frozenset(), empty=True)
     return await _decided(request, flow, choice, asked, session)
 
 
@@ -192,15 +205,28 @@ async def _validated(request: web.Request) -> Asked:
     reference = pushed.reference_of(query)
     known, progress = frozenset(await plane.scopes()), Progress(request.match_info.get("progress", ""))
     if reference is None:
-        return replace(authorize.validate(query, client, known, plane.resources), progress=progress)
+        asked = authorize.validate(query, client, known, plane.resources)
+        return replace(await _hinted(plane, asked, query), progress=progress)
     # What was pushed stands in place of all that the query says besides (RFC 9126, section 4). Programs open nothing:
     # one that looks at a link before it is followed would take it from the person.
     look = request.method == "HEAD" or prefers_json(request)
     found = await plane.store.pushed.open(reference, client_id, plane.cookies.secret_of(request), look=look)
     if found is None:
         raise pushed.unusable()
-    asked = authorize.validate(forms.parse(found.parameters.encode()), client, known, plane.resources, pushed=True)
-    return replace(asked, progress=progress, pushed=found.digest, answered=found.answered)
+    form = forms.parse(found.parameters.encode())
+    asked = authorize.validate(form, client, known, plane.resources, pushed=True)
+    return replace(await _hinted(plane, asked, form), progress=progress, pushed=found.digest, answered=found.answered)
+
+
+async def _hinted(plane: Plane, asked: Asked, form: Form) -> Asked:
+    """The request with whom its `id_token_hint` is about. Raises RedirectError for a hint that is none of ours."""
+    hint = form.get("id_token_hint")
+    if hint is None:
+        return asked
+    try:
+        return replace(asked, hinted=await openid_connect.hinted(plane, asked.client, hint))
+    except OAuthError as error:
+        raise asked.request.refusal(error.error, error.description) from error
 
 
 async def _unanswered(request: web.Request) -> Asked:
@@ -216,6 +242,14 @@ async def _granted(plane: Plane, asked: Asked, session: Session | None) -> froze
     if session is None:
         return frozenset()
     return await plane.store.grants.scopes(session.user.subject, asked.client.client_id, asked.request.resource)
+
+
+async def _next_step(plane: Plane, asked: Asked, session: Session | None, granted: frozenset[str]) -> Step:
+    if session is None:
+        return authorize.next_step(asked, sign_in_age=None, granted=granted)
+    age = (plane.store.now() - session.signed_in_at).total_seconds()
+    subject = await plane.store.users.known_as(session.user.subject, asked.client) if asked.subjects else None
+    return authorize.next_step(asked, sign_in_age=age, granted=granted, subject=subject)
 
 
 async def _issue(request: web.Request, asked: Asked, session: Session) -> web.Response:
@@ -297,7 +331,7 @@ async def _consent_page(
     *,
     ticked: frozenset[str],
     pressed: str | None = None,
-    nothing_ticked: bool = False,
+    empty: bool = False,
 ) -> web.Response:
     return await consent.page(
         request,
@@ -307,5 +341,5 @@ async def _consent_page(
         other_account=_address(request, Progress.ACCOUNT),
         ticked=ticked,
         pressed=pressed,
-        nothing_ticked=nothing_ticked,
+        empty=empty,
     )

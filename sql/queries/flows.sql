@@ -31,7 +31,8 @@ with decided as (
         and to_jsonb($allowed::text[]) <@ (f.request -> 'scopes')
         and s.subject = f.subject and s.expires_at > $now
         and c.client_id = f.client_id and c.disabled_at is null
-    returning f.client_id, f.request, f.subject, s.user_generation, s.signed_in_at, c.generation as client_generation
+    returning f.client_id, f.request, f.subject, s.user_generation, c.generation as client_generation,
+        s.session_id, s.signed_in_at
 ), granted as (
     insert into grants as g (grant_id, subject, client_id, resource, scopes, created_at, updated_at)
     select $grant_id, subject, client_id, array(select jsonb_array_elements_text(request -> 'resource') order by 1),
@@ -47,10 +48,11 @@ with decided as (
     returning g.grant_id
 ), issued as (
     insert into codes (
-        digest, grant_id, request, scopes, client_generation, user_generation, issued_at, expires_at, auth_time
+        digest, grant_id, request, scopes, client_generation, user_generation, issued_at, expires_at, session_id,
+        auth_time
     )
     select $code, g.grant_id, d.request, $allowed, d.client_generation, d.user_generation, $now, $expires_at,
-        d.signed_in_at
+        d.session_id, d.signed_in_at
     from decided d, granted g
     returning digest
 ), recorded as (
@@ -91,7 +93,8 @@ select 1 from decided;
 -- name: code_issue
 -- A code without asking: from a grant that covers it, or one that is written now ($remember, a first-party client).
 with person as (
-    select s.subject, s.user_generation, s.signed_in_at, c.client_id, c.generation as client_generation,
+    select s.subject, s.user_generation, s.session_id, s.signed_in_at, c.client_id,
+        c.generation as client_generation,
         array(select jsonb_array_elements_text($request::jsonb -> 'scopes') order by 1) as scopes,
         array(select jsonb_array_elements_text($request::jsonb -> 'resource') order by 1) as resource
     from living_sessions s
@@ -111,10 +114,11 @@ with person as (
     where g.revoked_at is null and p.scopes <@ g.scopes and not $remember
 ), issued as (
     insert into codes (
-        digest, grant_id, request, scopes, client_generation, user_generation, issued_at, expires_at, auth_time
+        digest, grant_id, request, scopes, client_generation, user_generation, issued_at, expires_at, session_id,
+        auth_time
     )
     select $code, g.grant_id, $request, p.scopes, p.client_generation, p.user_generation, $now, $expires_at,
-        p.signed_in_at
+        p.session_id, p.signed_in_at
     from person p, (select grant_id from written union all select grant_id from standing) g
     returning digest
 ), recorded as (

@@ -1,7 +1,8 @@
 -- name: code_lock
 -- An authorization code with all that it hangs on, locked until the transaction ends; and its grant, which does not
 -- shrink meanwhile. The grant first, as who shrinks it does, or the two could wait for each other.
-select k.request, k.scopes, k.expires_at, k.spent_at, k.family_id, k.client_generation, k.user_generation, k.auth_time, g.subject,
+select k.request, k.scopes, k.expires_at, k.spent_at, k.family_id, k.client_generation, k.user_generation, g.subject,
+    k.session_id, k.auth_time,
     case
         when c.disabled_at is not null then 'of a disabled client'
         when u.disabled_at is not null then 'of a disabled user'
@@ -18,7 +19,8 @@ for share of g for update of k;
 -- name: refresh_lock
 -- A refresh token with all that it hangs on, locked until the transaction ends.
 select r.salt, r.expires_at, r.spent_at, r.successor, r.family_id,
-    f.scopes, f.resource, f.client_generation, f.user_generation, f.auth_time, g.client_id, g.subject,
+    f.scopes, f.resource, f.client_generation, f.user_generation, f.session_id, f.auth_time, f.id_token_claims,
+    g.client_id, g.subject,
     (select ended from family_ends e where e.family_id = f.family_id) as ended
 from refresh_tokens r
 join families f on f.family_id = r.family_id
@@ -50,10 +52,13 @@ with person as (
     returning client_id, subject
 ), began as (
     insert into families (
-        family_id, grant_id, scopes, resource, client_generation, user_generation, created_at, expires_at, auth_time
+        family_id, grant_id, scopes, resource, client_generation, user_generation, created_at, expires_at, session_id,
+        auth_time, id_token_claims, userinfo_claims
     )
     select $family_id, k.grant_id, k.scopes, array(select jsonb_array_elements_text(k.request -> 'resource')),
-        k.client_generation, k.user_generation, $now, greatest($access_expires_at, $refresh_expires_at), k.auth_time
+        k.client_generation, k.user_generation, $now, greatest($access_expires_at, $refresh_expires_at), k.session_id,
+        k.auth_time, array(select jsonb_array_elements_text(k.request -> 'id_token_claims')),
+        array(select jsonb_array_elements_text(k.request -> 'userinfo_claims'))
     from codes k, access
     where k.digest = $code
 ), redeemed as (
@@ -97,6 +102,10 @@ select client_id, subject, scopes, resource, token_type, mac_key, mac_algorithm,
     username, email, family_id, grant_id
 from living_access_tokens
 where digest = $digest and expires_at > $now;
+
+-- name: family_userinfo_claims
+-- The claims that a request named one by one for the UserInfo endpoint.
+select userinfo_claims from families where family_id = $family_id;
 
 -- name: access_tokens_find
 -- Many access tokens, each with what ended it (null where it lives, but for its time), and the server that says so.

@@ -1,8 +1,8 @@
 -- name: user_create
 -- A new person who can sign in.
 with created as (
-    insert into users (subject, username, email, name, password_hash, created_at)
-    values ($subject, $username, $email, $name, $password_hash, $now)
+    insert into users (subject, username, email, name, password_hash, email_verified, claims, groups, created_at)
+    values ($subject, $username, $email, $name, $password_hash, $email_verified, $claims, $groups, $now)
     returning subject, username, email, name, created_at, disabled_at
 ), recorded as (
     insert into events (at, kind, subject, detail, request_id, address, actor, proof)
@@ -21,6 +21,32 @@ order by lower(username collate "C");
 select subject, username, email, name, created_at, disabled_at from users
 where lower(username collate "C") = lower($username collate "C");
 
+-- name: user_profile
+-- All that applications may learn of the person of that username.
+select subject, username, email, name, created_at, disabled_at, email_verified, claims, groups,
+    coalesce(updated_at, created_at) as updated_at
+from users
+where lower(username collate "C") = lower($username collate "C");
+
+-- name: user_profile_of
+-- All that applications may learn of the person of that subject.
+select subject, username, email, name, created_at, disabled_at, email_verified, claims, groups,
+    coalesce(updated_at, created_at) as updated_at
+from users
+where subject = $subject;
+
+-- name: pairwise_subject
+-- What clients of a sector know a person by: $known_as where they do not know them yet.
+with added as (
+    insert into pairwise_subjects (sector, subject, known_as)
+    select $sector, subject, $known_as from users where subject = $subject
+    on conflict (sector, subject) do nothing
+    returning known_as
+)
+select known_as from added
+union all
+select known_as from pairwise_subjects where sector = $sector and subject = $subject;
+
 -- name: user_candidate
 -- Whom a sign-in form means by a username or an email address, which never look alike; also somebody disabled, whom
 -- no session is begun for.
@@ -29,12 +55,21 @@ from users
 where lower(username collate "C") = lower($login collate "C") or lower(email collate "C") = lower($login collate "C");
 
 -- name: user_update
--- What a person is called anew; null keeps it, and an empty email address or name is none.
+-- What a person is called anew, and what else is known of them; null keeps it, and an empty email address or name is
+-- none. $claims replaces those that it names, and removes those that are null in it. Another email address is not
+-- verified unless it is said to be.
 with changed as (
     update users set
         username = coalesce($new_username, username),
         email = case when $email::text is null then email else nullif($email, '') end,
-        name = case when $name::text is null then name else nullif($name, '') end
+        name = case when $name::text is null then name else nullif($name, '') end,
+        email_verified = coalesce(
+            $email_verified,
+            email_verified and coalesce(lower($email collate "C") = lower(email collate "C"), true)
+        ),
+        claims = jsonb_strip_nulls(claims || $claims::jsonb),
+        groups = coalesce($groups::text[], groups),
+        updated_at = $now
     where lower(username collate "C") = lower($username collate "C")
     returning subject, username, email, name, created_at, disabled_at
 ), recorded as (

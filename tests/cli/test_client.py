@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.oauth import openid
 from tests.cli.conftest import Terminal, matches
 from tests.oauth.signing import signer
 
@@ -24,7 +25,7 @@ def test_create_without_options_gives_a_confidential_code_client_with_pkce_and_a
     made = gateway.client("--redirect-uri", URI)
     assert made["type"] == "confidential"
     assert made["grant_types"] == ["authorization_code", "refresh_token"]
-    assert made["scopes"] == ["notes:read", "notes:write"]
+    assert made["scopes"] == sorted({"notes:read", "notes:write", *openid.SCOPES} - {"offline_access"})
     assert (made["pkce_required"], made["first_party"], made["verified"]) == (True, False, True)
     assert (made["token_type"], made["mac_drafts"], made["mac_algorithm"]) == ("bearer", ["01"], "hmac-sha-256")
 

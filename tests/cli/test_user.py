@@ -182,9 +182,10 @@ def test_update_changes_what_is_given_and_nothing_else(gateway: Terminal) -> Non
         ),
     ):
         after = gateway("user", "update", before["username"], *options, "--json").json
+        assert after.pop("updated_at") >= before.pop("updated_at")
         assert after == before | changes
-        assert gateway("user", "show", after["username"], "--json").json == after
-        before = after
+        before = gateway("user", "show", after["username"], "--json").json
+        assert before.items() >= after.items()
     assert before["subject"] == made["subject"]
     assert stored_hash(gateway, "countess") == password
     assert gateway("user", "show", "ada").code == 1

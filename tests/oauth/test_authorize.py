@@ -192,12 +192,12 @@ def test_consent_is_asked_unless_it_stands(
     by: Client, prompt: str, signed_in: bool, granted: frozenset[str], step: Step
 ) -> None:
     asked = validate(f"{GOOD}&prompt={prompt}", by)
-    assert authorize.next_step(asked, signed_in=signed_in, granted=granted) is step
+    assert authorize.next_step(asked, sign_in_age=0.0 if signed_in else None, granted=granted) is step
 
 
 def test_a_request_for_nothing_is_asked_although_nothing_is_covered_by_anything() -> None:
     asked = validate(without("scope"), client(scopes=NOTHING))
-    assert authorize.next_step(asked, signed_in=True, granted=NOTHING) is Step.ASK
+    assert authorize.next_step(asked, sign_in_age=0.0, granted=NOTHING) is Step.ASK
 
 
 # OpenID Connect Core, section 3.1.2.6
@@ -211,7 +211,9 @@ def test_a_request_for_nothing_is_asked_although_nothing_is_covered_by_anything(
 )
 def test_prompt_none_shows_no_page(by: Client, signed_in: bool, granted: frozenset[str], error: str) -> None:
     with pytest.raises(RedirectError) as refused:
-        authorize.next_step(validate(f"{GOOD}&prompt=none", by), signed_in=signed_in, granted=granted)
+        authorize.next_step(
+            validate(f"{GOOD}&prompt=none", by), sign_in_age=0.0 if signed_in else None, granted=granted
+        )
     assert refused.value.error.error == error
 
 
@@ -229,9 +231,9 @@ def test_prompt_none_shows_no_page(by: Client, signed_in: bool, granted: frozens
 )
 def test_a_client_can_ask_for_a_page_that_nothing_else_needs(prompt: str, step: Step) -> None:
     asked = validate(f"{GOOD}&prompt={prompt}", CONFIDENTIAL)
-    assert authorize.next_step(asked, signed_in=True, granted=SCOPES) is step
+    assert authorize.next_step(asked, sign_in_age=0.0, granted=SCOPES) is step
     done = asked.identified()
-    assert authorize.next_step(done, signed_in=True, granted=SCOPES) is (
+    assert authorize.next_step(done, sign_in_age=0.0, granted=SCOPES) is (
         Step.ASK if "consent" in prompt else Step.ISSUE
     )
     assert done.request == asked.request
@@ -281,13 +283,13 @@ def test_a_request_is_stored_whole(request_: AuthorizationRequest) -> None:
 def test_another_parameter_is_another_field() -> None:
     @dataclass(frozen=True, slots=True, kw_only=True)
     class Wider(AuthorizationRequest):
-        nonce: str | None = None
-        acr_values: tuple[str, ...] = ()
-        max_age: int | None = None
+        assertion: str | None = None
+        details: tuple[str, ...] = ()
+        patience: int | None = None
 
     asked = validate(f"{GOOD}&resource={RESOURCE}").request
     known = {field.name: getattr(asked, field.name) for field in fields(asked)}
-    wider = Wider(**known, nonce="n", acr_values=("a", "b"), max_age=60)
+    wider = Wider(**known, assertion="n", details=("a", "b"), patience=60)
     assert Wider.from_json(wider.to_json()) == wider
     # Workers of the release before and of the one after share what is stored.
     assert Wider.from_json(asked.to_json()) == Wider(**known)

@@ -22,6 +22,11 @@ async def test_flow_remembers_the_request_to_the_byte(rig: Rig, store: Store) ->
         prompt=frozenset({"login", "consent"}),
         login_hint="ada\x01\ufffd\U0001f511\\",
         device=bytes(range(32)),
+        nonce="\u2028é",
+        max_age=1,
+        id_token_claims=("email",),
+        userinfo_claims=("address", "name"),
+        subject="u1",
     )
     assert all(getattr(request, field.name) for field in fields(request)), "a parameter that this test leaves out"
     flow = await store.flows.start(rig.session_id, request)

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from gateway.crypto import Keyring
+from gateway.oauth import openid
 from gateway.store import Store
 from tests.web.rig import ROUTES, Browser, Plane, serving
 
@@ -14,7 +15,7 @@ DOCUMENTS = ["oauth-authorization-server", "openid-configuration", "jwks.json", 
 async def test_the_server_document_names_the_endpoints_that_are_there(plane: Plane, browser: Browser) -> None:
     document = (await browser.get("/.well-known/oauth-authorization-server")).json
     assert document["issuer"] == plane.url
-    assert document["scopes_supported"] == ["notes:read", "notes:write", "offline_access"]
+    assert document["scopes_supported"] == sorted({"notes:read", "notes:write", *openid.SCOPES})
     for name in (
         "authorization",
         "token",
@@ -43,7 +44,7 @@ async def test_both_discovery_addresses_agree(browser: Browser) -> None:
 async def test_a_scope_made_by_command_is_announced_too(plane: Plane, browser: Browser) -> None:
     await plane.store.scopes.create("made", "Made by command")
     document = (await browser.get("/.well-known/oauth-authorization-server")).json
-    assert document["scopes_supported"] == ["made", "notes:read", "notes:write", "offline_access"]
+    assert document["scopes_supported"] == sorted({"made", "notes:read", "notes:write", *openid.SCOPES})
 
 
 async def test_a_route_has_its_document_at_the_inserted_path(plane: Plane, browser: Browser) -> None:
@@ -112,7 +113,14 @@ async def test_documents_are_open_to_every_site_without_credentials(browser: Bro
 
 
 @pytest.mark.parametrize(
-    "path", ["/oauth2/token", "/oauth2/revoke", "/oauth2/introspect", *(f"/.well-known/{name}" for name in DOCUMENTS)]
+    "path",
+    [
+        "/oauth2/token",
+        "/oauth2/revoke",
+        "/oauth2/introspect",
+        "/oauth2/userinfo",
+        *(f"/.well-known/{name}" for name in DOCUMENTS),
+    ],
 )
 async def test_a_preflight_is_answered(browser: Browser, path: str) -> None:
     headers = {"Origin": "https://app.example", "Access-Control-Request-Method": "POST"}
@@ -136,7 +144,7 @@ async def test_pages_are_open_to_no_other_site(browser: Browser, path: str) -> N
         assert not [name for name in answer.headers if name.startswith("Access-Control")]
 
 
-@pytest.mark.parametrize("name", ["userinfo", "nothing", ""])
+@pytest.mark.parametrize("name", ["userinfos", "nothing", ""])
 async def test_what_is_not_built_is_not_there(browser: Browser, name: str) -> None:
     answer = await browser.get(f"/oauth2/{name}")
     assert (answer.status, answer.json["error"]) == (404, "not_found")

@@ -1,0 +1,134 @@
+"""OpenID Connect: who signed in, as clients are told by ID tokens and at the UserInfo endpoint (Core, sections 2, 5.3).
+
+A person has one subject for a client, whichever way it is told: the person's own, or for a client with a sector the one
+that its sector knows them by.
+"""
+
+from json import dumps as json_text
+from typing import Final
+
+from aiohttp import web
+
+from gateway.credentials import authorization, bearer
+from gateway.credentials.authorization import MalformedCredential
+from gateway.errors import OAuthError, invalid_grant, invalid_request
+from gateway.model import AccessToken, Client
+from gateway.oauth import forms, openid
+from gateway.store import IssuedTokens
+from gateway.store.acting import acts
+from gateway.web.answers import json
+from gateway.web.plane import Plane, claimed_by, plane_of
+
+
+async def prepare(plane: Plane, client: Client) -> None:
+    """Have the key at hand before anything is spent that an ID token is to tell of. Raises StoreUnavailable."""
+    if "openid" in client.scopes:
+        await plane.store.signing_keys.key(client.openid.id_token_alg)
+
+
+async def id_token(plane: Plane, client: Client, issued: IssuedTokens) -> str | None:
+    """The ID token beside an access token (section 3.1.3.3), None where no sign-in stands behind it.
+
+    Raises OAuthError (invalid_grant) when the person is gone.
+    """
+    authentication = issued.authentication
+    if authentication is None:
+        return None
+    store, names = plane.store, frozenset(authentication.id_token_claims)
+    subject = await store.users.known_as(authentication.subject, client)
+    profile = await store.users.profile_of(authentication.subject) if names else None
+    if subject is None or (names and profile is None):
+        raise invalid_grant("The person is gone.", "deleted user")
+    key = await store.signing_keys.key(client.openid.id_token_alg, issued.expires_in)
+    claims = openid.id_token(
+        plane.issuer,
+        client.client_id,
+        subject,
+        authentication,
+        now=int(store.seconds()),
+        lifetime=issued.expires_in,
+        access_token=issued.access_token,
+        algorithm=key.algorithm,
+        claims=None if profile is None else openid.claims_of(profile, names),
+    )
+    return key.signed(claims, "JWT")
+
+
+async def hinted(plane: Plane, client: Client, hint: str) -> str:
+    """The subject of an `id_token_hint` that we gave this client, also of one that has expired (section 3.1.2.1).
+
+    Raises OAuthError (invalid_request) for any other: of another client or issuer, another kind, or altered.
+    """
+    published = await plane.store.signing_keys.published()
+    try:
+        return openid.hinted(hint, json_text({"keys": published}), plane.issuer, client.client_id)
+    except ValueError as exc:
+        raise invalid_request("id_token_hint is no ID token that was issued to this client.", str(exc)) from exc
+
+
+async def userinfo(request: web.Request) -> web.Response:
+    """Section 5.3: what the client that holds this access token may know of the person who signed in."""
+    plane, token = plane_of(request), await _token(request)
+    client = await plane.store.clients.find(token.identity.client_id)
+    profile = await plane.store.users.profile_of(token.identity.subject)
+    if client is None or profile is None:
+        raise _refused("invalid_token", "The access token is invalid.", "the person or the client is gone")
+    subject = await plane.store.users.known_as(profile.user.subject, client)
+    if subject is None:
+        raise _refused("invalid_token", "The access token is invalid.", "the person is gone")
+    names = openid.named_by(token.scopes, await plane.store.access_tokens.userinfo_claims(token))
+    claims = {"sub": subject, **openid.claims_of(profile, names)}
+    if client.openid.userinfo_alg is None:
+        return json(claims)
+    key = await plane.store.signing_keys.key(client.openid.userinfo_alg, _SIGNED_FOR)
+    signed = key.signed({"iss": plane.issuer, "aud": client.client_id, **claims}, "JWT")
+    headers = {"Cache-Control": "no-store", "Pragma": "no-cache"}
+    return web.Response(text=signed, content_type="application/jwt", headers=headers)
+
+
+_SIGNED_FOR: Final = 3600.0  # seconds in which a client may want to verify what it was told
+
+
+async def _token(request: web.Request) -> AccessToken:
+    """The live access token that a request presents (RFC 6750, sections 2.1 and 2.2), with the scope `openid`."""
+    plane, text = plane_of(request), await _presented(request)
+    token = await plane.store.access_tokens.find(text)
+    if token is None or token.token_type != "bearer":  # noqa: S105  # a kind
+        raise _refused("invalid_token", "The access token is unknown, expired or revoked.", "no live bearer token")
+    claimed_by(request, token.identity.client_id)
+    acts(f"client:{token.identity.client_id}")
+    if "openid" not in token.scopes:
+        raise _refused("insufficient_scope", "The access token lacks the scope openid.", "a token without openid")
+    return token
+
+
+async def _presented(request: web.Request) -> str:
+    fields = request.headers.getall("Authorization", [])
+    posted = request.method == "POST" and forms.is_form(request.headers.get("Content-Type", ""))
+    form = forms.parse(await request.read()) if posted else forms.Form()
+    in_body = form.get("access_token")
+    if len(fields) + (in_body is not None) > 1 or form.repeated() is not None:
+        raise _refused("invalid_request", "Present one access token, once.", "more than one credential")
+    if in_body is not None:
+        raw = in_body.encode("utf-8", "surrogateescape")
+    elif fields:
+        try:
+            scheme, raw = authorization.split(fields[0].encode("utf-8", "surrogateescape"))
+        except MalformedCredential as exc:
+            raise _refused("invalid_request", "The Authorization field is malformed.", str(exc)) from exc
+        if scheme != "bearer":
+            raise _refused("invalid_token", "Present the access token as a bearer token.", "another scheme")
+    else:
+        raise _refused("invalid_token", "Present an access token.", "no credential")
+    try:
+        bearer.check(raw)
+    except MalformedCredential as exc:
+        raise _refused("invalid_token", "The access token is malformed.", str(exc)) from exc
+    return raw.decode("ascii")
+
+
+_STATUS: Final = {"invalid_request": 400, "invalid_token": 401, "insufficient_scope": 403}  # RFC 6750, section 3.1
+
+
+def _refused(error: str, description: str, cause: str) -> OAuthError:
+    return OAuthError(error, description, _STATUS[error], cause)
