@@ -47,7 +47,7 @@ def test_every_link_leads_somewhere(page: Path) -> None:
 
 def test_index_names_every_page() -> None:
     index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
-    assert {page.name for page in PAGES} - {"README.md"} <= set(re.findall(r"\]\(([\w.]+)\)", index))
+    assert {page.name for page in PAGES} - {"README.md"} <= set(re.findall(r"\]\(([\w.-]+)\)", index))
 
 
 @pytest.fixture
