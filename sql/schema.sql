@@ -492,6 +492,17 @@ CREATE TABLE public.pushed_requests (
     spent_at timestamp with time zone
 );
 
+CREATE TABLE public.quotas (
+    day date NOT NULL,
+    key bytea NOT NULL,
+    most bigint NOT NULL,
+    taken bigint NOT NULL,
+    asked bigint NOT NULL,
+    given bigint NOT NULL
+)
+WITH (fillfactor='70');
+ALTER TABLE ONLY public.quotas ALTER COLUMN key SET STORAGE PLAIN;
+
 CREATE UNLOGGED TABLE public.rate_buckets (
     key bytea NOT NULL,
     full_at timestamp with time zone NOT NULL,
@@ -649,6 +660,9 @@ ALTER TABLE ONLY public.pairwise_subjects
 
 ALTER TABLE ONLY public.pushed_requests
     ADD CONSTRAINT pushed_requests_pkey PRIMARY KEY (digest);
+
+ALTER TABLE ONLY public.quotas
+    ADD CONSTRAINT quotas_pkey PRIMARY KEY (day, key);
 
 ALTER TABLE ONLY public.rate_buckets
     ADD CONSTRAINT rate_buckets_pkey PRIMARY KEY (key);

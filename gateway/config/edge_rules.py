@@ -161,8 +161,9 @@ def _why_not(key: str, verb: str, name: str, value: str, barred: Callable[[str, 
 def _limits(index: int, route: Readable) -> Iterator[Fault]:
     """A limit counts by what is known of a call, and the same calls for the same time once."""
     seen: dict[tuple[str, str], str] = {}
-    for number, limit in enumerate(route.get("rate") or ()):
-        at, per = f"routes[{index}].rate[{number}]", split_limit(limit.limit)[1]
+    places = [(key, number, limit) for key in ("rate", "quota") for number, limit in enumerate(route.get(key) or ())]
+    for key, number, limit in places:
+        at, per = f"routes[{index}].{key}[{number}]", split_limit(limit.limit)[1]
         if route.get("auth") == "none" and limit.by in CALLERS:
             yield Fault(
                 f"{at}.by", f'with auth = "none", nobody knows which {limit.by} calls; count by "address" or "route"'

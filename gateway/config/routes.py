@@ -57,7 +57,8 @@ def _upstream(text: str, secured: UpstreamTls | None) -> Origin:
 def _limits(route: Route) -> Limits | None:
     """How often it may be called; None, which costs its calls nothing, where that is as often as anybody likes."""
     rates = tuple(rate.terms for rate in route.rate)
-    return Limits(route.name, rates, ()) if rates else None
+    quotas = tuple(quota.terms for quota in route.quota)
+    return Limits(route.name, rates, quotas) if rates or quotas else None
 
 
 def _health(health: Health) -> HealthCheck:

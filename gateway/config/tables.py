@@ -26,6 +26,7 @@ from gateway.config.values import (
     CodeLifetime,
     Colour,
     CorsOrigin,
+    DailyLimit,
     Description,
     Duration,
     EnvironmentName,
@@ -552,6 +553,22 @@ class Rate(Table):
         return Limit(self.by, count, per, self.burst or count)
 
 
+class Quota(Table):
+    """How often a route may be called in a day."""
+
+    by: By = Field(examples=["client"])
+    """Whose calls are counted together, as for a rate."""
+    limit: DailyLimit = Field(examples=["10000/day"])
+    """How many calls in a day of UTC."""
+
+    model_config = ConfigDict(title='{ by = "client", limit = "10000/day" }')
+
+    @property
+    def terms(self) -> Limit:
+        """The same, as the access plane uses it."""
+        return Limit(self.by, *split_limit(self.limit))
+
+
 class Route(Table):
     """One table for each part of the API; what no route matches is answered 404. Of routes with one path, one that
     names the host goes first, then one that names the method; of two that name alike, the first here."""
@@ -615,6 +632,9 @@ class Route(Table):
     rate: Annotated[tuple[Rate, ...], array()] = ()
     """How fast it may be called, such as `[{ by = "client", limit = "100/s", burst = 200 }]`; what is faster is
     answered 429. All workers, and all gateways on one database, count together, to within 10 %."""
+    quota: Annotated[tuple[Quota, ...], array()] = ()
+    """How often it may be called in a day, such as `[{ by = "client", limit = "10000/day" }]`; what is more is answered
+    429. All workers and gateways count together, exactly."""
     cors: Cors | None = Field(default=None, examples=[{"origins": ["https://app.example.com"]}])
     """Which pages of other origins may call it from a browser, without a route of its own for preflights."""
     request_headers: Headers | None = Field(default=None, examples=[{"set": {"X-Tenant": "{client_id}"}}])

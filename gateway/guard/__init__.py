@@ -1,9 +1,9 @@
 """May this call pass? One question, answered by what the store knows now."""
 
-from gateway.guard.guard import Guard, Judged, settled
+from gateway.guard.guard import Guard, settled
 from gateway.guard.lane import Pending
 from gateway.guard.refusing import kind_of
-from gateway.guard.verdict import PUBLIC, Allowed, BodyAwaited, Call, Refused, Turn, Verdict
+from gateway.guard.verdict import PUBLIC, Allowed, BodyAwaited, Call, Judged, Refused, Turn, Verdict
 
 __all__ = [
     "PUBLIC",

@@ -60,15 +60,13 @@ from gateway.guard.schemes import Bearer, MacScheme, Presented, Scheme, Signatur
 from gateway.guard.spread import Spread
 from gateway.guard.tokens import Known, Tokens, Untold
 from gateway.guard.uses import Used
-from gateway.guard.verdict import PUBLIC, Allowed, BodyAwaited, Call, Fault, Refused, Verdict
+from gateway.guard.verdict import PUBLIC, Allowed, BodyAwaited, Call, Fault, Judged, Refused, Verdict
 from gateway.model import Identity
 from gateway.store import EndedToken, Store
 from gateway.store.clock import since_boot
 
 _STATUS: Final = {"invalid_request": 400, "insufficient_scope": 403}  # RFC 6750, section 3.1; any other error: 401
 _MISFIT: Final = Fault("The body does not match the signed hash.", "the body does not fit its hash")
-
-Judged = Verdict | BodyAwaited | Pending["Judged"]
 
 
 async def settled(judged: Judged) -> Verdict | BodyAwaited:

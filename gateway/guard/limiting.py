@@ -6,15 +6,19 @@ or of none.
 """
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from math import ceil
+from time import monotonic
 from typing import Final, final
 
 from gateway.config import Config
+from gateway.errors import StoreUnavailable
 from gateway.guard.bucket import Bucket
+from gateway.guard.lease import Lease
+from gateway.guard.quotas import Account, Quotas
 from gateway.guard.rates import Meter, Rates
-from gateway.guard.refusing import mend_of
-from gateway.guard.verdict import Allowed, Refused, Turn
+from gateway.guard.refusing import mend_of, no_answer
+from gateway.guard.verdict import Allowed, Judged, Refused, Turn
 from gateway.model import Identity
 from gateway.routing.forwarded import neighbourhood
 from gateway.routing.limits import Limit, Limits
@@ -34,11 +38,12 @@ _OF: Final = {
 class _Metered:
     """The meters of one route's limits."""
 
-    __slots__ = ("by_address", "rates")
+    __slots__ = ("by_address", "quotas", "rates")
 
-    def __init__(self, by_address: list[Meter], rates: list[Meter]) -> None:
+    def __init__(self, by_address: list[Meter], rates: list[Meter], quotas: list[Account]) -> None:
         self.by_address: Final = by_address
         self.rates: Final = rates
+        self.quotas: Final = quotas
 
 
 class Limiting:
@@ -47,7 +52,8 @@ class Limiting:
     def __init__(self, store: Store, config: Config, elapsed: Callable[[], float]) -> None:
         self._elapsed = elapsed
         self._rates = Rates(store, config.server.workers, elapsed)
-        self._wanted = any(route.rate for route in config.routes)
+        self._quotas = Quotas(store, lambda: self._rates.workers, elapsed)
+        self._wanted = any(route.rate or route.quota for route in config.routes)
         self._metered: dict[Limits, _Metered] = {}
         self._over = lru_cache(maxsize=_KEPT)(_over)
 
@@ -55,9 +61,11 @@ class Limiting:
         """Share with the other workers what passes, from now on."""
         if self._wanted:
             self._rates.start()
+            self._quotas.start()
 
     async def close(self) -> None:
         """Do so no longer."""
+        await self._quotas.close()
         await self._rates.close()
 
     def report(self) -> None:
@@ -70,11 +78,42 @@ class Limiting:
         meters = self._meters(turn.limits).by_address
         return self._take(turn, meters, None) if meters else None
 
-    def admit(self, turn: Turn, allowed: Allowed) -> Allowed | Refused:
-        """The verdict on a call that may pass otherwise."""
-        meters = self._meters(turn.limits).rates
-        over = self._take(turn, meters, allowed) if meters else None
-        return allowed if over is None else over
+    def admit(self, turn: Turn, allowed: Allowed) -> Judged:
+        """The verdict on a call that may pass otherwise; pending where a quota has to be asked for."""
+        metered = self._meters(turn.limits)
+        over = self._take(turn, metered.rates, allowed) if metered.rates else None
+        if over is not None:
+            return over
+        return self._of_quotas(turn, allowed, metered.quotas) if metered.quotas else allowed
+
+    def _of_quotas(
+        self, turn: Turn, allowed: Allowed, accounts: Sequence[Account], since: float | None = None, told: object = None
+    ) -> Judged:
+        """The verdict on a call that is within the rates; `since` is when it began to wait for the quotas, and `told`
+        what came of that."""
+        if isinstance(told, StoreUnavailable):
+            return no_answer(told, allowed.identity)
+        now, quotas = self._elapsed(), self._quotas
+        leases: list[Lease] = []
+        for account in accounts:
+            lease = quotas.lease(account, _who(account.limit, turn, allowed), now)
+            if lease.is_spent(now):
+                return self._over(turn.limits, account.limit, lease.wait(now), allowed.identity)
+            if not lease.has_one(now):
+                began = monotonic() if since is None else since
+                again = partial(self._of_quotas, turn, allowed, accounts, began)
+                try:
+                    return quotas.ask(account, lease, again, began)
+                except StoreUnavailable as exc:
+                    return no_answer(exc, allowed.identity)
+            leases.append(lease)
+        standing = turn.standing
+        for lease, account in zip(leases, accounts, strict=True):
+            lease.take(now)
+            left = account.limit.standing(lease.remaining, lease.wait(now))
+            standing = standing + b"," + left if standing else left
+        turn.standing = standing
+        return allowed
 
     def _meters(self, limits: Limits) -> _Metered:
         metered = self._metered.get(limits)
@@ -83,6 +122,7 @@ class Limiting:
             metered = self._metered[limits] = _Metered(
                 [meter(limits.route, limit) for limit in limits.by_address],
                 [meter(limits.route, limit) for limit in limits.rates],
+                [self._quotas.account(limits.route, limit) for limit in limits.quotas],
             )
         return metered
 
@@ -124,7 +164,9 @@ def _who(limit: Limit, turn: Turn, allowed: Allowed | None) -> str | bytes:
 
 def _over(limits: Limits, limit: Limit, seconds: int, identity: Identity | None) -> Refused:
     """The refusal of a call that is over this limit, for so many seconds."""
-    cause = f"address over its rate: {limit}" if limit.by == "address" else f"over the rate: {limit}"
+    cause = f"over the {'quota' if limit.per == 'day' else 'rate'}: {limit}"
+    if limit.by == "address" and limit.per != "day":
+        cause = f"address over its rate: {limit}"
     return Refused(
         status=429,
         error="too_many_requests",
@@ -134,5 +176,5 @@ def _over(limits: Limits, limit: Limit, seconds: int, identity: Identity | None)
         mend=mend_of(cause),
         identity=identity,
         retry_after=seconds,
-        limits=b"%bRateLimit: %b\r\n" % (limits.policies, limit.spent(seconds)),
+        limits=b"%bRateLimit: %b\r\n" % (limits.policies, limit.standing(0, seconds)),
     )

@@ -55,6 +55,7 @@ _MENDS: Final = {
     "a proxy in front must be among server.trusted_proxies, or all its clients count as one address",
     "over the rate": "have the client call less often, as Retry-After and RateLimit tell it, or raise the limit in the "
     "route's rate",
+    "over the quota": "have the client wait for the next day (UTC), or raise the limit in the route's quota",
     "lacks": "have the client ask for that scope; `gateway client show ID` says what it may ask for",
 }
 

@@ -7,6 +7,7 @@ from math import inf
 from typing import Final, NamedTuple, final
 
 from gateway.credentials.signed import BodyCheck
+from gateway.guard.lane import Pending
 from gateway.http1 import Field
 from gateway.model import Identity
 from gateway.routing import Route
@@ -169,3 +170,7 @@ class BodyAwaited:
     check: BodyCheck
     misfit: Refused
     spend: Callable[[], Awaitable[Verdict]]
+
+
+Judged = Verdict | BodyAwaited | Pending["Judged"]
+"""What comes of a call: at once, or when the database has said something, however often it is asked."""

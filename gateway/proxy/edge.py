@@ -180,7 +180,7 @@ def _cors_of(route: ConfiguredRoute) -> Cors | None:
         origins=rules.origins,
         methods=rules.methods,
         headers=tuple(dict.fromkeys((*credential, *rules.headers))),
-        exposed=(*rules.expose, *(_OF_LIMITS if route.rate else ())),
+        exposed=(*rules.expose, *(_OF_LIMITS if route.rate or route.quota else ())),
         credentials=rules.credentials,
         max_age=int(rules.max_age),
     )

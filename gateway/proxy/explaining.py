@@ -10,7 +10,7 @@
     scope       meant for this route, and enough for the method
     body        within the route's bound, and the one that was signed
     nonce       signed calls: spent for the first time
-    limit       within the rates of the route; those by address count before the credential, at the address
+    limit       within the rates and quotas of the route; rates by address count before the credential, at the address
     upstream    one took the call, and answered
     answer      it went out whole
 
@@ -74,7 +74,7 @@ _GUARDS: Final = {
     "scope": ("audience", "lacks"),
     "body": ("the body does not fit",),
     "nonce": ("replayed nonce", "stale nonce"),
-    "limit": ("over the rate",),
+    "limit": ("over the rate", "over the quota"),
 }
 STEP_OF_KIND: Final = {kind: step for step, kinds in _GUARDS.items() for kind in kinds}
 # Where the proxy refuses what has a route, by status; a 503 without an upstream is the guard's.

@@ -38,9 +38,9 @@ class Limit:
         """Its part of the field RateLimit, by which so many calls are left now and one more will be after a while."""
         return self._before + b"%d" % remaining + self._behind
 
-    def spent(self, seconds: int) -> bytes:
-        """The same where none is left for so many seconds."""
-        return self._before + b"0;t=%d" % seconds
+    def standing(self, remaining: int, seconds: int) -> bytes:
+        """The same where there are more after so many seconds."""
+        return self._before + b"%d;t=%d" % (remaining, seconds)
 
     def __str__(self) -> str:
         """The limit as an operator knows it."""

@@ -29,6 +29,7 @@ _EXPIRED: Final = (
     "sweep_registration_tokens",
     "sweep_rate_buckets",
     "sweep_rate_workers",
+    "sweep_quotas",
 )
 _KEPT: Final = {
     "sweep_attempts": timedelta(seconds=WAIT),

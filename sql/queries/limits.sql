@@ -47,3 +47,53 @@ with gone as (
     returning 1
 )
 select count(*) from gone;
+
+-- name: quotas_take
+-- Gives out calls of today: as many as wait for one, or a part of what is left, at most a block of it; never more than
+-- is left. Where a key may not be a new one, and is, it gets no row. In the order of the keys, as above.
+insert into quotas as q (day, key, most, taken, asked, given)
+select d.day, t.key, t.most, g.given, t.asked, g.given
+from unnest($keys::bytea[], $most::bigint[], $asked::bigint[], $grows::boolean[]) as t (key, most, asked, grows)
+cross join (select (now() at time zone 'UTC')::date) as d (day)
+cross join lateral (
+    select least(t.most, greatest(t.asked, least($block::bigint, floor(t.most * $part::double precision)::bigint)))
+) as g (given)
+where t.grows or exists (select from quotas o where o.day = d.day and o.key = t.key)
+order by t.key
+on conflict (day, key) do update set
+    most = excluded.most,
+    asked = excluded.asked,
+    given = greatest(0, least(excluded.most - q.taken, greatest(
+        excluded.asked, least($block, floor((excluded.most - q.taken) * $part)::bigint)))),
+    taken = q.taken + greatest(0, least(excluded.most - q.taken, greatest(
+        excluded.asked, least($block, floor((excluded.most - q.taken) * $part)::bigint))))
+returning key, day, given, greatest(0, most - taken) as remaining,
+    extract(epoch from ((day + 1)::timestamp at time zone 'UTC') - now())::double precision as seconds;
+
+-- name: quotas_give_back
+-- Takes calls back that were given out and did not pass.
+with back as (
+    select q.day, q.key, t.unspent
+    from unnest($days::date[], $keys::bytea[], $unspent::bigint[]) as t (day, key, unspent)
+    join quotas q on q.day = t.day and q.key = t.key
+    order by q.day, q.key for no key update of q
+)
+update quotas q set taken = q.taken - back.unspent
+from back where q.day = back.day and q.key = back.key;
+
+-- name: quotas_count
+-- How many rows there are of today, up to so many.
+select count(*) from (
+    select from quotas where day = (now() at time zone 'UTC')::date limit $most
+) as today;
+
+-- name: sweep_quotas
+-- Quotas of days before yesterday.
+with gone as (
+    delete from quotas where (day, key) in (
+        select day, key from quotas
+        where day < (least($now, now()) at time zone 'UTC')::date - 1 order by day limit $batch for update skip locked
+    )
+    returning 1
+)
+select count(*) from gone;

@@ -72,7 +72,7 @@ class Load:
 
 @asynccontextmanager
 async def gateways(
-    folder: Path, database: str, keyring: Keyring, count: int = 1
+    folder: Path, database: str, keyring: Keyring, count: int = 1, **limits: object
 ) -> AsyncIterator[tuple[list[Gateway], str]]:
     """Some gateways of two workers each on one database, and a token."""
     async with contextlib.AsyncExitStack() as stack:
@@ -86,7 +86,7 @@ async def gateways(
             "path": "/api",
             "auth": ["bearer"],
             "upstreams": [f"http://127.0.0.1:{upstream.port}"],
-            "rate": [{"by": "client", "limit": f"{RATE}/s", "burst": BURST}],
+            **(limits or {"rate": [{"by": "client", "limit": f"{RATE}/s", "burst": BURST}]}),
         }
         made = []
         for number in range(count):

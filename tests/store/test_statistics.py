@@ -102,6 +102,7 @@ TABLES: Final[Mapping[str, tuple[int, str]]] = {
         ),
     ),
     "rate_buckets": (USERS, f"int8send(n), {_END} - interval '1 hour', 1, {_END} - interval '1 hour'"),
+    "quotas": (USERS, f"({_END} - interval '3 days')::date, int8send(n), 100, 10, 1, 1"),
     "rate_workers": (100, "int8send(n), now()"),
     "changes": (USERS, f"-n, {_END} - interval '1 day', 'user', {_PERSON}"),
 }
@@ -124,6 +125,7 @@ VALUES: Final[Mapping[str, str]] = {
     "base_seq": "0",
     "batch": "1000",
     "before": "now()",
+    "block": "200",
     "browser": "''",
     "browsers": "array[''::bytea, '']",
     "by": "'authorization_code'",
@@ -235,6 +237,10 @@ VALUES: Final[Mapping[str, str]] = {
     "uses": "1",
     "verified": "true",
     "worker": "int8send(-1)",
+    "part": "0.1",
+    "grows": "'{true}'",
+    "days": f"array[({_END} - interval '3 days')::date]",
+    "unspent": "'{1}'",
     "why": "'code.replayed'",
 }
 OF: Final[Mapping[str, Mapping[str, str]]] = {
@@ -253,6 +259,13 @@ OF: Final[Mapping[str, Mapping[str, str]]] = {
     "scope_delete": {"name": "'scope12'"},
     "pushed_request_add": {"digest": "int8send(-1)"},
     "secret_add": {"secret_digest": "int8send(-1)"},
+    "quotas_take": {
+        "keys": "array[int8send(-1)]",
+        "most": "'{100}'",
+        "asked": "'{1}'",
+    },
+    "quotas_give_back": {"days": f"array[({_END} - interval '3 days')::date]", "keys": "array[int8send(12)]"},
+    "quotas_count": {"most": "10"},
     "rates_tell": {"keys": "array[int8send(-1)]", "seconds": "'{1}'"},
     "registration_add": {"client_id": "'c60'", "digest": "int8send(-1)"},
     "registration_token_create": {"digest": "int8send(-1)"},
