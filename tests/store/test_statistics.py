@@ -102,7 +102,7 @@ TABLES: Final[Mapping[str, tuple[int, str]]] = {
         ),
     ),
     "rate_buckets": (USERS, f"int8send(n), {_END} - interval '1 hour', 1, {_END} - interval '1 hour'"),
-    "quotas": (USERS, f"({_END} - interval '3 days')::date, int8send(n), 100, 10, 1, 1"),
+    "quotas": (USERS, "'2020-01-01'::date, int8send(n), 100, 10, 1, 1"),
     "rate_workers": (100, "int8send(n), now()"),
     "changes": (USERS, f"-n, {_END} - interval '1 day', 'user', {_PERSON}"),
 }
@@ -239,7 +239,7 @@ VALUES: Final[Mapping[str, str]] = {
     "worker": "int8send(-1)",
     "part": "0.1",
     "grows": "'{true}'",
-    "days": f"array[({_END} - interval '3 days')::date]",
+    "days": "array['2020-01-01'::date]",
     "unspent": "'{1}'",
     "why": "'code.replayed'",
 }
@@ -264,7 +264,7 @@ OF: Final[Mapping[str, Mapping[str, str]]] = {
         "most": "'{100}'",
         "asked": "'{1}'",
     },
-    "quotas_give_back": {"days": f"array[({_END} - interval '3 days')::date]", "keys": "array[int8send(12)]"},
+    "quotas_give_back": {"days": "array['2020-01-01'::date]", "keys": "array[int8send(12)]"},
     "quotas_count": {"most": "10"},
     "rates_tell": {"keys": "array[int8send(-1)]", "seconds": "'{1}'"},
     "registration_add": {"client_id": "'c60'", "digest": "int8send(-1)"},
