@@ -13,7 +13,7 @@ ENGINE := build/engine
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-engine test-long coverage lint format fuzz bench engine venv chromium programs clean
+.PHONY: help demo test test-engine test-long coverage lint format fuzz bench engine venv chromium programs clients clean
 .SUFFIXES:
 
 help:
@@ -36,11 +36,11 @@ demo: $(VENV)/.demo
 test test-engine test-long: export PYTHONDONTWRITEBYTECODE :=
 PYTEST = $(abspath $(BIN))/pytest -n $(JOBS) --maxprocesses 6 --dist worksteal --durations 20
 
-test: lint chromium programs
+test: lint chromium programs clients
 	$(PYTEST)
 
 test-long: export GATEWAY_TEST_LONG := 1
-test-long: lint chromium programs
+test-long: lint chromium programs clients
 	$(PYTEST) --timeout 3600
 	@$(MAKE) --no-print-directory test-engine
 
@@ -61,7 +61,7 @@ $(ENGINE)/.made: $(VENV)/.test hatch_build.py $(wildcard gateway/*.py gateway/*/
 
 # A tracer makes all slower, so the tests run one at a time; others' processes write there too, so all may.
 coverage: export COVERAGE_FILE := $(abspath $(VENV))/coverage/data
-coverage: $(VENV)/.test chromium programs
+coverage: $(VENV)/.test chromium programs clients
 	rm -rf $(VENV)/coverage && mkdir -m 1777 $(VENV)/coverage
 	$(BIN)/coverage run -m pytest -n 1 -m "not measures" $(TESTS)
 	$(BIN)/coverage combine -q
@@ -134,6 +134,25 @@ programs:
 	  command -v $$name >/dev/null || { $(call install,$$name); } \
 	    || echo "make: the tests that need $$name are left out: install the package $$name" >&2; \
 	done
+
+# So do clients that nobody here wrote, in folders of their own: nothing of ours may lean on what they bring along.
+clients: $(VENV)/clients/.made $(VENV)/node/.made
+
+$(VENV)/clients/.made: tests/clients/requirements.txt | venv
+	@echo "installing the clients in Python, once"; \
+	{ $(BIN)/python -m venv --clear $(@D) && $(@D)/bin/python -m pip install -q -r $< && touch $@; } \
+	  || { rm -rf $(@D); echo "make: the tests of clients in Python are left out: pip could not install them" >&2; }
+
+$(VENV)/node/.made: tests/clients/package.json tests/clients/package-lock.json | venv
+	@for name in nodejs npm; do \
+	  command -v $${name%js} >/dev/null || { $(call install,$$name); } \
+	    || echo "make: the tests of clients in JavaScript are left out: install the package $$name" >&2; \
+	done; \
+	if command -v node >/dev/null && command -v npm >/dev/null; then \
+	  echo "installing the clients in JavaScript, once"; \
+	  { mkdir -p $(@D) && cp $^ $(@D) && npm --prefix $(@D) ci --silent --no-audit --no-fund --ignore-scripts && touch $@; } \
+	    || { rm -rf $(@D); echo "make: the tests of clients in JavaScript are left out: npm could not install them" >&2; }; \
+	fi
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -40,6 +40,7 @@ _TEMPLATE = "template_gateway"
 _FAST = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=400", "autovacuum=off")
 _MAY_BE_LEFT_OUT = re.compile(
     r"(go|node) is not installed, so the client in \w+ cannot be run"  # others of the page are
+    r"|the clients in \w+ are not installed: make clients"  # they come from the registries alone
     r"|only root can act for other users"
     r"|(systemd-analyze|docker-compose) is not installed"
     r"|PostgreSQL 15 is not installed, of which an old database could be made"
