@@ -143,14 +143,15 @@ $(VENV)/clients/.made: tests/clients/requirements.txt | venv
 	{ $(BIN)/python -m venv --clear $(@D) && $(@D)/bin/python -m pip install -q -r $< && touch $@; } \
 	  || { rm -rf $(@D); echo "make: the tests of clients in Python are left out: pip could not install them" >&2; }
 
-$(VENV)/node/.made: tests/clients/package.json tests/clients/package-lock.json | venv
-	@for name in nodejs npm; do \
+$(VENV)/node/.made: tests/clients/package.json tests/clients/package-lock.json
+	@mkdir -p $(@D); \
+	for name in nodejs npm; do \
 	  command -v $${name%js} >/dev/null || { $(call install,$$name); } \
 	    || echo "make: the tests of clients in JavaScript are left out: install the package $$name" >&2; \
 	done; \
 	if command -v node >/dev/null && command -v npm >/dev/null; then \
 	  echo "installing the clients in JavaScript, once"; \
-	  { mkdir -p $(@D) && cp $^ $(@D) && npm --prefix $(@D) ci --silent --no-audit --no-fund --ignore-scripts && touch $@; } \
+	  { cp $^ $(@D) && npm --prefix $(@D) ci --silent --no-audit --no-fund --ignore-scripts && touch $@; } \
 	    || { rm -rf $(@D); echo "make: the tests of clients in JavaScript are left out: npm could not install them" >&2; }; \
 	fi
 

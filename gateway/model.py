@@ -151,6 +151,7 @@ class Client:
     about: About
     jwks: str | None = None  # its public keys as JSON, where it authenticates by them and has no secret (RFC 7523)
     par_required: bool = False  # asks by pushed requests alone (RFC 9126, section 6)
+    default_scopes: frozenset[str] | None = None  # what a request asks for that names none; None for all of `scopes`
     token_format: TokenFormat = "opaque"  # noqa: S105  # a kind, no token
     openid: OpenID = PUBLIC_SUBJECT
 

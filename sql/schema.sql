@@ -158,6 +158,7 @@ CREATE TABLE public.clients (
     jwks jsonb,
     token_format text DEFAULT 'opaque'::text NOT NULL,
     openid jsonb DEFAULT '{}'::jsonb NOT NULL,
+    default_scopes text[],
     CONSTRAINT clients_description_check CHECK ((description <> ''::text)),
     CONSTRAINT clients_first_party_check CHECK ((confidential OR (NOT first_party))),
     CONSTRAINT clients_jwks_check CHECK (((jwks IS NULL) OR confidential)),

@@ -97,13 +97,15 @@ def parse(form: Form, client: Client, known_scopes: frozenset[str], known_resour
 
 
 def requested_scopes(scope: str | None, client: Client, known_scopes: frozenset[str]) -> frozenset[str]:
-    """The scopes asked for: all of the client's where `scope` is absent (RFC 6749, section 3.3), but for those of
+    """The scopes asked for: the client's default where `scope` is absent (RFC 6749, section 3.3), but for those of
     OpenID Connect, which are asked for by name (Core, section 3.1.2.1).
 
     Raises OAuthError (invalid_scope) for a malformed or unknown one, or one that is not the client's.
     """
     if scope is None:
-        return client.scopes & known_scopes - openid.SCOPES.keys()
+        named = client.default_scopes
+        default = client.scopes.difference(openid.SCOPES) if named is None else named
+        return default & client.may_have & known_scopes
     names = _scope_names(scope)
     refused = sorted(names - (client.may_have & known_scopes))
     if refused:

@@ -8,6 +8,9 @@
     offline_access in it          brings the grant type refresh_token
     scope not said, or ""         every scope there is
 
+`scope` is what the client asks for where its request names none. It may ask for others later, as MCP clients do where
+an API tells them that a call needs more: people decide each time, and who had not named one could ask for all anyway.
+
 Whoever registers is a stranger. So the client acts for people who allow it and never for itself (no
 client_credentials), always uses PKCE, and whatever it says of itself is shown as its own words: the name in one line of
 printable characters, links as links, a logo not at all, which would have to be fetched from its host.
@@ -62,6 +65,7 @@ class Registration:
     redirect_uris: tuple[str, ...]
     grant_types: frozenset[GrantType]
     scopes: frozenset[str]
+    default_scopes: frozenset[str] | None  # those that it named
     about: About
     openid: OpenID = PUBLIC_SUBJECT
     extras: dict[str, object] = field(default_factory=dict)
@@ -121,8 +125,9 @@ def read(members: Members, known_scopes: frozenset[str]) -> Registration:
         name=name or redirect_uris.shown_host(uris[0])[:_LONGEST_NAME],
         authentication_method=method,
         redirect_uris=uris,
-        grant_types=grant_types | {"refresh_token"} if OFFLINE_ACCESS in scopes else grant_types,
-        scopes=scopes,
+        grant_types=grant_types | {"refresh_token"} if OFFLINE_ACCESS in (scopes or ()) else grant_types,
+        scopes=known_scopes - {OFFLINE_ACCESS},  # which goes with the grant type
+        default_scopes=scopes,
         about=About(
             homepage=_link(said, "client_uri"), privacy=_link(said, "policy_uri"), terms=_link(said, "tos_uri")
         ),
@@ -174,7 +179,7 @@ def information(
         "client_uri": about.homepage,
         "policy_uri": about.privacy,
         "tos_uri": about.terms,
-        "scope": format_scope(client.scopes),
+        "scope": format_scope(client.scopes if client.default_scopes is None else client.default_scopes),
         **extras,
     }
     return {name: value for name, value in members.items() if value is not None}
@@ -284,10 +289,10 @@ def _grant_types(said: Members) -> frozenset[GrantType]:
     return frozenset(name for name in _GRANT_TYPES if name in asked)
 
 
-def _scopes(said: Members, known: frozenset[str]) -> frozenset[str]:
+def _scopes(said: Members, known: frozenset[str]) -> frozenset[str] | None:
     scope = said.get("scope")
     if scope is None:
-        return known - {OFFLINE_ACCESS}  # which goes with the grant type
+        return None
     try:
         names = parse_scope(scope) if isinstance(scope, str) else None
     except ValueError:

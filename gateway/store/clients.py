@@ -32,6 +32,7 @@ def client_of(row: Row) -> Client:
         about=about_of(row),
         par_required=row["par_required"],
         jwks=row["jwks"],
+        default_scopes=None if row["default_scopes"] is None else frozenset(row["default_scopes"]),
         token_format=row["token_format"],
         openid=OpenID.from_json(row["openid"]),
     )
@@ -60,6 +61,7 @@ def _columns(client: NewClient) -> dict[str, object]:
         "redirect_uris": list(client.redirect_uris),
         "grant_types": sorted(client.grant_types),
         "scopes": sorted(client.scopes),
+        "default_scopes": None if client.default_scopes is None else sorted(client.default_scopes),
         "token_type": client.token_type,
         "mac_drafts": list(client.mac_drafts),
         "mac_algorithm": client.mac_algorithm,

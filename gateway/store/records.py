@@ -47,6 +47,7 @@ class NewClient:
     openid: OpenID = PUBLIC_SUBJECT
     first_party: bool = False
     verified: bool = True
+    default_scopes: frozenset[str] | None = None
     about: About = field(default_factory=About)
     logo: Logo | None = None  # a new one; `about` has its name
 

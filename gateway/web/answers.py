@@ -225,9 +225,10 @@ def _oauth(request: web.Request, error: OAuthError) -> web.Response:
 def _challenge(request: web.Request, error: OAuthError) -> str:
     """The challenge of an endpoint: registration and UserInfo ask for a token, all others for a client's secret."""
     realm = plane_of(request).issuer
-    if page_of(request) not in (REGISTER, USERINFO):
+    page = page_of(request)
+    if page not in (REGISTER, USERINFO):
         return f'Basic realm="{realm}", charset="UTF-8"'
-    presented = "Authorization" in request.headers or request.body_exists
+    presented = "Authorization" in request.headers or (page == USERINFO and request.body_exists)
     code = f', error="{error.error}"' if presented else ""  # RFC 6750, section 3.1
     scope = ', scope="openid"' if error.error == "insufficient_scope" else ""
     return f'Bearer realm="{realm}"{code}{scope}'

@@ -23,6 +23,7 @@ def described(plane: Plane, said: Registration, *, par_required: bool = False) -
         redirect_uris=said.redirect_uris,
         grant_types=said.grant_types,
         scopes=said.scopes,
+        default_scopes=said.default_scopes,
         token_type=config.tokens.type,
         token_format=config.tokens.format,
         mac_drafts=config.mac.drafts[:1],

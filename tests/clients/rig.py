@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import shutil
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -34,6 +35,7 @@ PACKAGES = MADE / "node" / "node_modules"
 REDIRECT_URI = "http://127.0.0.1:49152/callback"
 SCOPES = {"notes:read": "Read your notes", "notes:write": "Change your notes", "sums": "Add things up"}
 _PATIENCE = 60.0
+_SCOPE = re.compile(r'name="scope" value="([^"]+)"')
 
 
 @dataclass
@@ -92,11 +94,18 @@ class World:
     async def allowed(self, url: str) -> str:
         """The address at which the person's browser ends once they have allowed what is asked for."""
         answer = await self.person.get(url)
-        if answer.status == 200 and 'name="user_code"' in answer.text:
-            answer = await self.person.submit(answer.form)
-        if answer.status == 200:
-            answer = await self.person.submit(answer.form, decision="allow")
-        return answer.location if answer.status == 303 else url
+        while True:
+            if answer.status == 303:
+                if not answer.location.startswith(("/", self.gateway.url)):
+                    return answer.location
+                answer = await self.person.get(answer.location)
+            elif answer.status == 200 and 'name="decision"' in answer.text:
+                everything = _SCOPE.findall(answer.text)  # also what is new, which is not ticked
+                answer = await self.person.submit(answer.form, decision="allow", scope=everything)
+            elif answer.status == 200 and 'name="user_code"' in answer.text:
+                answer = await self.person.submit(answer.form)
+            else:
+                return url
 
 
 def _command(program: str, folder: Path) -> list[str]:

@@ -132,4 +132,3 @@ async def test_fastmcp(world: World) -> None:
     """It listens itself, on `localhost` and a port that it registered, and registers an empty scope."""
     facts = await world.run("fastmcp_client.py", {"MCP": f"{world.gateway.url}/mcp"})
     assert facts == {"results": [42, 3], "steps": [1.0, 2.0, 3.0], "tools": ["add", "count"]}
-

@@ -149,12 +149,16 @@ def test_a_resource_that_is_another_is_refused(asked: str) -> None:
         ("notes:read offline_access", PUBLIC, {"notes:read", "offline_access"}),
         ("offline_access", PUBLIC, {"offline_access"}),
         (None, PUBLIC, SCOPES),
-        (None, client(scopes=SCOPES | {"offline_access"}), SCOPES | {"offline_access"}),
+        (None, client(scopes=SCOPES | {"offline_access"}), SCOPES),
+        (None, client(default_scopes=SCOPES | {"offline_access"}), SCOPES | {"offline_access"}),
         ("offline_access", client(scopes=SCOPES | {"offline_access"}, grant_types=frozenset()), None),
         ("offline_access", client(grant_types=frozenset({"authorization_code"})), None),
+        (None, client(default_scopes=frozenset({"notes:read"})), {"notes:read"}),
+        ("notes:write", client(default_scopes=frozenset({"notes:read"})), {"notes:write"}),
+        (None, client(default_scopes=frozenset({"notes:read", "taken:away"})), {"notes:read"}),
     ],
 )
-def test_offline_access_is_for_clients_that_may_use_refresh_tokens(
+def test_scopes_are_those_asked_for_and_offline_access_is_for_clients_that_may_use_refresh_tokens(
     scope: str | None, by: Client, names: set[str] | None
 ) -> None:
     """OpenID Connect Core, section 11; MCP 2026-07-28, Refresh Tokens."""

@@ -79,6 +79,15 @@ def test_missing_programs_are_named_and_the_tests_go_on(tmp_path: Path) -> None:
         assert f"the tests that need {name} are left out: install the package {name}" in said
 
 
+def test_missing_programs_for_clients_are_named_and_the_tests_go_on(tmp_path: Path) -> None:
+    for tool in ("id", "sh", "mkdir"):
+        (tmp_path / tool).symlink_to(shutil.which(tool) or "")
+    code, said = make(f"{tmp_path}/node/.made", f"VENV={tmp_path}", "PATH=" + str(tmp_path), path=tmp_path)
+    assert code == 0
+    for name in ("nodejs", "npm"):
+        assert f"the tests of clients in JavaScript are left out: install the package {name}" in said
+
+
 def test_root_gets_missing_programs_by_the_systems_packages_without_starting_them(tmp_path: Path) -> None:
     (tmp_path / "sh").symlink_to(shutil.which("sh") or "")
     for name, does in (("id", "echo 0"), ("apt-get", f'echo "$RUNLEVEL $@" >>{tmp_path}/calls')):

@@ -103,7 +103,7 @@ async def test_a_client_registers_itself_and_is_answered_all_that_section_3_2_1_
     assert type(found["client_secret_expires_at"]) is int
     assert found["client_name"] == "Ω Notes"
     assert found["policy_uri"] == "https://app.example/p"
-    assert set(found["scope"].split()) == set(SCOPES)
+    assert set(found["scope"].split()) == {*SCOPES, "openid", "profile", "email", "address", "phone"}
     assert found["registration_client_uri"] == f"{plane.url}{place_of(found)}", "RFC 7592, section 3"
     assert "x" not in found
     client = await plane.store.clients.find(found["client_id"])

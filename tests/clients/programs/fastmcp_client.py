@@ -1,4 +1,4 @@
-"""fastmcp's client: it looks at the authorization page before it opens the browser, and listens for the answer itself."""
+"""fastmcp's client: it looks at the authorization page before it opens the browser, and listens for the answer."""
 
 import asyncio
 import os

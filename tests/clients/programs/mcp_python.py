@@ -90,8 +90,8 @@ async def main() -> None:
             results = await use(streams[0], streams[1])
             auth.context.token_expiry_time = 1.0  # it believes that the token is over, and refreshes
             before = memory.tokens.access_token
-            async with streamable_http_client(URL, http_client=http) as streams:
-                await use(streams[0], streams[1])
+            async with streamable_http_client(URL, http_client=http) as others:
+                await use(others[0], others[1])
             assert memory.tokens.access_token != before
     done(results=results, steps=steps, sent_to=sent_to, scope=memory.tokens.scope)
 

@@ -1,4 +1,4 @@
-"""The official MCP SDK's client, at an API that wants more for a POST than for a GET: it asks for what the 403 names."""
+"""The official MCP SDK's client, at an API that wants more for a POST than for a GET, and names it in a 403."""
 
 import asyncio
 

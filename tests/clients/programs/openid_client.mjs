@@ -36,7 +36,7 @@ const limited = await client.tokenIntrospection(config, third.access_token);
 // For itself
 const own = await client.clientCredentialsGrant(config, { scope: "notes:read" });
 
-// A device (RFC 8628)
+// A device (RFC 8628), which asks for the first time after five seconds
 const device = await client.initiateDeviceAuthorization(config, { scope: "notes:read" });
 await opened(device.verification_uri_complete);
 const shown = await client.pollDeviceAuthorizationGrant(config, device);
