@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 
 from gateway.observe import get_logger
 
-_PATIENCE: Final = 1.0  # seconds that a new answer is waited for where there is an older one
+_PATIENCE: Final = 1.0  # seconds that a look-up is waited for, by all together, where there is an older answer
 _HEAD_START: Final = 0.25  # of an address before the next one (RFC 8305, section 5)
 
 _log = get_logger("gateway.proxy")
@@ -52,6 +52,7 @@ class Name:
         self._places: list[Place] = []
         self._asked_at = 0.0  # when the last look-up ended
         self._asking: asyncio.Task[None] | None = None
+        self._asked_since = 0.0
         self._gone = False
 
     async def places(self) -> Sequence[Place]:
@@ -60,7 +61,8 @@ class Name:
             return self._places
         asking = self._look_up()
         if self._places:
-            await asyncio.wait((asking,), timeout=_PATIENCE)
+            waited = self._loop.time() - self._asked_since
+            await asyncio.wait((asking,), timeout=max(0.0, _PATIENCE - waited))
         else:
             await asyncio.shield(asking)
         return self._places
@@ -77,6 +79,7 @@ class Name:
     def _look_up(self) -> "asyncio.Task[None]":
         """The look-up under way, or a new one."""
         if self._asking is None:
+            self._asked_since = self._loop.time()
             self._asking = self._loop.create_task(self._ask())
             self._asking.add_done_callback(self._asked)
         return self._asking

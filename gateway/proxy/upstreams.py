@@ -134,6 +134,7 @@ class Tries:
                 if unreachable.failed:
                     self.fail(str(unreachable))
             refused.append(member)
+            self._asked.append(member)
         raise fault
 
     def _chosen(self, refused: list[Member]) -> Member | None:

@@ -339,6 +339,18 @@ async def test_upstream_is_asked_by_its_own_terms(installation: Installation) ->
     assert finding.mend == "start it, or correct the path"
 
 
+async def test_upstream_is_asked_for_its_health(installation: Installation) -> None:
+    async with upstream(b"HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n") as port:
+        installation.route |= {"upstreams": [f"http://127.0.0.1:{port}"], "health": {"path": "/healthz"}}
+        [finding] = await findings_of(installation)
+        assert finding.about == "routes[0].upstreams[0] (route notes)"
+        assert finding.what == f"127.0.0.1:{port} answers 404 to the health check GET /healthz"
+        assert "health.path" in finding.mend
+    async with upstream(OK) as port:
+        installation.route["upstreams"] = [f"http://127.0.0.1:{port}"]
+        assert await findings_of(installation) == []
+
+
 async def test_certificates_of_our_own_near_their_end_or_for_other_names_are_named(installation: Installation) -> None:
     ours = Authority(installation.folder / "ours")
     chain, key = ours.issue("shown", "notes.example.com", age=80.0, days=90.0)

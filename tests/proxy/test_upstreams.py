@@ -387,6 +387,20 @@ async def test_all_upstreams_gone_is_a_502_and_the_first_that_returns_serves_at_
         await a.start()
 
 
+async def test_call_that_finds_no_upstream_willing_ends_soon(tmp_path: Path, no_database: Store) -> None:
+    a, b = Server("a"), Server("b")
+
+    async def rude(_server: Server, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.transport.abort()
+
+    a.behaviour = rude
+    async with several(tmp_path, no_database, a, b, retries=0) as running:
+        await b.kill()
+        for count in range(1, 21):
+            assert (await running.talk(POST, method="POST")).status == 502
+            assert a.connections <= 2 * count
+
+
 async def test_health_checks_take_an_upstream_out_and_bring_it_back(tmp_path: Path, no_database: Store) -> None:
     a, b = Server("a"), Server("b")
     ill = True
