@@ -134,3 +134,10 @@ def test_what_is_no_call_is_refused_in_one_line(routed: Terminal, arguments: tup
     assert matches(told, fault)
     assert fault.isprintable()
     assert "hush" not in fault
+
+
+def test_call_on_a_route_with_several_upstreams_is_told_with_their_weights(routed: Terminal) -> None:
+    code, told = judged(routed, "GET", "/spread/1")
+    steps = {step["step"]: step["text"] for step in told["steps"]}
+    assert code == 0
+    assert steps["upstream"] == "one of 127.0.0.1:9 (weight 1), 127.0.0.1:10 (weight 2) would get GET /spread/1"

@@ -153,6 +153,33 @@ async def test_address_of_the_family_that_is_served_is_found(
 
 
 @both_loops
+async def test_connection_by_name_is_like_any_other(tmp_path: Path, no_database: Store) -> None:
+    a, body = Server("a"), b"x" * 1_000_000
+
+    async def echo(server: Server, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            received = await server.read(reader)
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(received.body) + received.body)
+
+    a.behaviour = echo
+    await a.start()
+    try:
+        upstreams = [f"http://localhost:{a.port}"]
+        routes = [{"name": "app", "path": "/", "auth": "none", "upstreams": upstreams, "max_body": "1MiB"}]
+        async with rig(tmp_path, no_database, routes=routes) as running:
+            for _ in range(3):
+                reply = await running.talk(b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n" + body)
+                assert reply.body == body
+            assert a.connections == 1
+            await a.kill()
+            assert (await running.talk(GET)).status == 502
+            await a.start()
+            assert (await running.talk(GET)).status == 200
+    finally:
+        await a.kill()
+
+
+@both_loops
 async def test_address_that_does_not_answer_holds_nobody_up() -> None:
     # RFC 8305, section 5: the next one is tried a quarter of a second later
     full = socket.create_server(("127.0.0.1", 0), backlog=0)
