@@ -7,11 +7,12 @@ from typing import Final
 
 from gateway import __version__
 from gateway.errors import OperatorError
-from gateway.http1 import Malformed, ResponseHead
+from gateway.http1 import End, Malformed, ResponseHead
 from gateway.proxy.upstream import Pool, UpstreamConnection
 from gateway.routing import HealthCheck
 from gateway.routing.standing import WELL
 
+_MOST: Final = 64 * 1024  # bytes of an answer that are read
 _SPREAD: Final = 0.1  # of the interval, so that workers do not all ask at once
 
 Heard = Callable[[str], None]
@@ -48,22 +49,25 @@ class Checks:
                 connection = await self._pool.open_apart()
                 try:
                     question.ask(connection, self._request)
-                    status = await question.status
+                    await question.over
                 finally:
-                    connection.discard()
+                    connection.close()
         except TimeoutError:
-            return f"gave no answer in {self._check.timeout:g}s"
+            if not question.status:
+                return f"gave no answer in {self._check.timeout:g}s"
         except (OSError, OperatorError) as exc:
             return str(exc)
-        return "" if status in WELL else f"answered {status}"
+        return "" if question.status in WELL else f"answered {question.status}"
 
 
 class _Question:
-    """One question, and the status of its answer."""
+    """One question, and the `status` of its answer, which is read to its end so that it ends well on the other side."""
 
     def __init__(self) -> None:
-        self.status: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self.status = 0  # until there is one
+        self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._connection: UpstreamConnection | None = None
+        self._read = 0
 
     def ask(self, connection: UpstreamConnection, request: bytes) -> None:
         self._connection = connection
@@ -75,19 +79,26 @@ class _Question:
 
     def upstream_received(self, data: bytes) -> None:
         connection = self._connection
-        if connection is None or self.status.done():
+        if connection is None or self.over.done():
             return
+        self._read += len(data)
         connection.reader.receive(data)
         try:
-            while not self.status.done() and (event := connection.reader.next_event()) is not None:
+            while not self.over.done() and (event := connection.reader.next_event()) is not None:
                 if isinstance(event, ResponseHead) and event.status >= 200:
-                    self.status.set_result(event.status)
+                    self.status = event.status
+                elif isinstance(event, End) or (self.status and self._read > _MOST):
+                    self.over.set_result(None)
         except Malformed as malformed:
-            self.status.set_exception(OSError(f"its answer is malformed: {malformed.description}"))
+            self.over.set_exception(OSError(f"its answer is malformed: {malformed.description}"))
 
     def upstream_closed(self) -> None:
-        if not self.status.done():
-            self.status.set_exception(OSError("it ended the connection without an answer"))
+        if self.over.done():
+            return
+        if self.status:
+            self.over.set_result(None)
+        else:
+            self.over.set_exception(OSError("it ended the connection without an answer"))
 
     def upstream_writable(self, writable: bool) -> None:
         """The question is small."""

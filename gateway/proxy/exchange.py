@@ -325,7 +325,7 @@ class Exchange:
             return
         upstreams, to = self._engine.upstreams, self.to
         if to.terms.chooses:
-            tries = self._tries = upstreams.tries(to.route, self._keepsake())
+            tries = self._tries = upstreams.tries(to.route, keeps=self._keeps_body)
             ready = tries.take_idle(fresh=not self._repeatable)
         else:
             ready = upstreams.take_idle(to.route, fresh=not self._repeatable)
@@ -350,16 +350,17 @@ class Exchange:
             self._take_up_again(tries)
         self._connect_anew()
 
-    def _keepsake(self) -> bytes | None:
-        """What to keep the body in, if the request may be sent twice with it."""
+    @property
+    def _keeps_body(self) -> bool:
+        """Whether to keep the body, since the request may be sent twice with it."""
         length, most = self.head.length, self._engine.limits.buffer
         short = self._checked is None and (length is None or length <= most)
-        return b"" if short and self.head.method in self.to.terms.repeatable else None
+        return short and self.head.method in self.to.terms.repeatable
 
     def _take_up_again(self, tries: Tries) -> None:
         """Hold what is kept of the body, as if it had just come."""
-        if self._upstream is None and tries.kept:
-            self._held, tries.kept = tries.kept, b""
+        if tries.kept:
+            self._held = tries.taken_up()
 
     def _try_again(self, upstream: UpstreamConnection, cause: str, *, elsewhere: bool = False) -> bool:
         """Send a request once more that an upstream has failed; False where that may not be (RFC 9110, section 9.2.2).
@@ -368,7 +369,7 @@ class Exchange:
         """
         to, engine, tries = self.to, self._engine, self._tries
         if tries is None and to.terms.retries:
-            tries = self._tries = engine.upstreams.tries(to.route, None)
+            tries = self._tries = engine.upstreams.tries(to.route, keeps=False)
         if tries is None:
             return False
         tries.fail(f"{upstream.place}: {cause}")

@@ -97,8 +97,8 @@ class Tries:
 
     __slots__ = ("_asked", "_next", "_way", "failures", "kept", "member", "repeats")
 
-    def __init__(self, way: Way, kept: bytes | None) -> None:
-        self.kept = kept
+    def __init__(self, way: Way, *, keeps: bool) -> None:
+        self.kept = bytearray() if keeps else None
         self.failures: list[str] = []
         self.repeats = 0
         self.member: Member = way.members[0]
@@ -160,8 +160,16 @@ class Tries:
 
     def keep(self, data: bytes, most: int) -> None:
         """Keep one more part of the body, if it does not get too long."""
-        if self.kept is not None:
-            self.kept = self.kept + data if len(self.kept) + len(data) <= most else None
+        kept = self.kept
+        if kept is not None and len(kept) + len(data) <= most:
+            kept += data
+        else:
+            self.kept = None
+
+    def taken_up(self) -> bytes:
+        """What is kept of the body, which is to be kept anew when it is sent again."""
+        kept, self.kept = self.kept, None if self.kept is None else bytearray()
+        return b"" if kept is None else bytes(kept)
 
     def succeed(self) -> None:
         """The upstream has answered."""
@@ -202,9 +210,9 @@ class Upstreams:
         pool = self._only.get(route) or self._make_only(route)
         return await pool.take(route)
 
-    def tries(self, route: Route, kept: bytes | None) -> Tries:
-        """A call's way through the upstreams of its route."""
-        return Tries(self._ways.get(route) or self._way(route), kept)
+    def tries(self, route: Route, *, keeps: bool) -> Tries:
+        """A call's way through the upstreams of its route; it `keeps` the body if that may be sent twice."""
+        return Tries(self._ways.get(route) or self._way(route), keeps=keeps)
 
     def may_repeat(self, route: Route, calls: int) -> bool:
         """Whether one more call of a route may be sent again, after so many calls."""
