@@ -167,6 +167,9 @@ UPSTREAM_RETRIES: Final = Figure(
     "outcome",
 )
 CLIENT_CONNECTIONS: Final = Figure("gauge", "gateway_client_connections", "Client connections that are open now.")
+TUNNELS: Final = Figure(
+    "gauge", "gateway_tunnels", "Client connections that have changed the protocol, such as WebSockets, open now."
+)
 TOKEN_LOOKUPS: Final = Figure(
     "counter",
     "gateway_token_lookups",

@@ -201,8 +201,10 @@ async def _listen(
     missed: list[Certify],
 ) -> None:
     """Follow the supervisor; when it is gone, nothing is left to do."""
+    hastened = list[asyncio.Future[None]]()  # when what drains already is given less time
     while (message := await channel.receive()) is not None:
         if isinstance(message, Drain):
+            hastened += [asyncio.ensure_future(service.drain(message)) for service in services if ending.done()]
             _end(ending, message)
         elif isinstance(message, Reopen):
             for service in services:

@@ -569,6 +569,19 @@ class Quota(Table):
         return Limit(self.by, *split_limit(self.limit))
 
 
+class WebSocket(Table):
+    """What holds for WebSockets of a route."""
+
+    max_message: Size = written("4MiB")
+    """The longest message, either way, over all of its fragments, as it is sent: compressed where both ends agreed on
+    that. Beyond it both sides get the close code 1009."""
+    origins: Annotated[tuple[CorsOrigin, ...], array(), ONCE] = ()
+    """The origins of the pages that may open one, as browsers write them; pages of others are answered 403. Empty for
+    all; programs that are no browsers, and so send no Origin, are not held up by it."""
+
+    model_config = ConfigDict(title='{ max_message = "4MiB", origins = ["…"] }')
+
+
 class Route(Table):
     """One table for each part of the API; what no route matches is answered 404. Of routes with one path, one that
     names the host goes first, then one that names the method; of two that name alike, the first here."""
@@ -667,6 +680,14 @@ class Route(Table):
     """How long a call may take in all, its body and its answer included; `"0s"` for as long as it moves."""
     max_body: Size = written("1MiB")
     """The longest request body."""
+    websocket: WebSocket | None = Field(
+        default=None, examples=[{"max_message": "4MiB", "origins": ["https://app.example.com"]}]
+    )
+    """The longest message of its WebSockets, either way (4 MiB unless stated), and the origins of the pages that may
+    open one; pages of all where none is named."""
+    drain: Duration = written("30s")
+    """How long streams (WebSockets, and answers without an end) may go on when a reload or a restart replaces their
+    worker; at a stop, 30 seconds at most. WebSockets then get the close code 1001."""
     forward_authorization: bool = False
     """Whether the upstream gets the Authorization field, or the fields of the signature."""
     mac_body_hash: bool = False

@@ -61,7 +61,7 @@ class Cache:
 
     def made(self, token: AccessToken, as_of: int) -> Held:
         """The entry for what was verified as of a position; it is not in the cache yet."""
-        identity, signer = token.identity, None
+        identity, signer, marks = token.identity, None, self._ledger.marks(token)
         if token.mac_key is not None and token.mac_algorithm is not None:
             signer = Signer(token.mac_key, token.mac_algorithm, token.mac_drafts)
         allowed = Allowed(
@@ -74,8 +74,9 @@ class Cache:
             audience=self._one_for_all(token.audience),
             digest=token.digest,
             ends_at=token.expires_at.timestamp(),
+            marks=marks,
         )
-        return Held(allowed, signer, self._ledger.marks(token), as_of)
+        return Held(allowed, signer, marks, as_of)
 
     def put(self, held: Held) -> None:
         """Hold a token, in the place of what was known of it before."""

@@ -34,7 +34,7 @@ up what is another's. Where the database gives no answer: 503, never a pass.
 """
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -61,6 +61,7 @@ from gateway.guard.spread import Spread
 from gateway.guard.tokens import Known, Tokens, Untold
 from gateway.guard.uses import Used
 from gateway.guard.verdict import PUBLIC, Allowed, BodyAwaited, Call, Fault, Judged, Refused, Verdict
+from gateway.guard.watch import UNANSWERED, Watch
 from gateway.model import Identity
 from gateway.store import EndedToken, Store
 from gateway.store.clock import since_boot
@@ -103,6 +104,7 @@ class Guard:
         self._ledger = Ledger(stale_for=settings.config.tokens.stale_for, elapsed=elapsed)
         self._tokens = Tokens(store, self._ledger)
         self._cached = self._tokens.cache.get
+        self.watch: Final = Watch(self._tokens, self._ledger)
         self._counts, self._held_at = figures.cells(), TOKEN_LOOKUPS.at("held")
         self._is_invented = settings.keyring.is_invented
         self._now = store.seconds if clock is None else _never_back(clock)
@@ -157,12 +159,16 @@ class Guard:
         if self._limiting is not None:
             self._limiting.report()
 
-    async def still_live(self, digests: Collection[bytes]) -> frozenset[bytes]:
-        """Which tokens (`Allowed.digest`) may go on using what they opened, a tunnel for instance.
+    def left(self, allowed: Allowed) -> float:
+        """Seconds until the token's own end."""
+        return allowed.ends_at - self._now()
 
-        Raises StoreUnavailable.
-        """
-        return await self._tokens.still_live(digests, self._now())
+    def ended(self, call: Call, allowed: Allowed, cause: str, identity: Identity | None = None) -> Refused:
+        """The refusal of a call that was let pass, whose right has ended meanwhile by the cause that `watch` tells."""
+        if cause == UNANSWERED:
+            return no_answer(cause, allowed.identity)
+        scheme = self._schemes[allowed.token_type]
+        return self._refusal(call, Fault(scheme.unproven, cause), scheme.name, identity or allowed.identity)
 
     # -- the checks, in their order ---------------------------------------------------------------------------
 

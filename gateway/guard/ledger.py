@@ -17,7 +17,7 @@ token that it did not concern one more query, and a hundred thousand cached toke
 The lease bounds what is not known: it counts from the moment in which the last successful reading was *sent*.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from math import inf
 from typing import Final
 
@@ -36,6 +36,11 @@ def _mark(kind: str, key: str) -> int:
     return hash((kind, key)) & _MASK
 
 
+def parts(marks: int) -> tuple[int, ...]:
+    """The single marks in what `Ledger.marks` gave."""
+    return tuple([marks >> _BITS * place & _MASK for place in range(_MARKS)])
+
+
 class Ledger:
     """The state that the follower of the log writes and the cache of tokens reads; it does no IO and never waits."""
 
@@ -45,6 +50,8 @@ class Ledger:
         self.holds_until = -inf  # by `elapsed`; nothing that is cached counts from then on
         self.server: float | None = None  # the one whose log is followed
         self.newest: Mark | None = None  # the change up to which it was applied, where the log has any
+        # told of the marks that changes named, or None where anything may have changed
+        self.touched: Callable[[Collection[int] | None], None] | None = None
         self._lease = LEASE + stale_for
         self._forgotten_at = 0
         self._touched_at = [0] * (_MASK + 1)
@@ -89,17 +96,25 @@ class Ledger:
         if not changes:
             return
         self.position += 1
+        marks: list[int] | None = []
         for kind, key in changes:
             if kind in _KINDS:
-                self._touched_at[_mark(kind, key)] = self.position
+                mark = _mark(kind, key)
+                self._touched_at[mark] = self.position
+                if marks is not None:
+                    marks.append(mark)
             else:
-                self._forgotten_at = self.position
+                self._forgotten_at, marks = self.position, None
+        if self.touched is not None:
+            self.touched(marks)
 
     def forget(self, server: float) -> None:
         """Let nothing from before count; from now on the log of `server` is followed."""
         self.position += 1
         self._forgotten_at = self.position
         self.server = server
+        if self.touched is not None:
+            self.touched(None)
 
     def renew(self, sent_at: float) -> None:
         """Begin the lease anew, after a reading that was sent at `sent_at` has been applied."""

@@ -135,13 +135,13 @@ def _beginning(cause: str) -> str:
     return next((beginning for beginning in _MENDS if cause.startswith(beginning)), "")
 
 
-def no_answer(exc: Exception, identity: Identity | None = None) -> Refused:
+def no_answer(why: Exception | str, identity: Identity | None = None) -> Refused:
     """The refusal of a call that nobody could judge."""
     return Refused(
         status=503,
         error="temporarily_unavailable",
         description=_NO_ANSWER,
-        cause=f"store: {type(exc).__name__}: {exc}",
+        cause=why if isinstance(why, str) else f"store: {type(why).__name__}: {why}",
         mend=NO_DATABASE,
         identity=identity,
     )

@@ -13,7 +13,7 @@ A replica is asked with the newest change that was applied, and only within the 
 one of the cache's (`guard.ledger`, `store.replicas`).
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, TypeVar, final
 
 from gateway.crypto import is_like_our_jwt
@@ -79,16 +79,13 @@ class Tokens:
             return self._near.add(digest, answer, since)
         return self._own.add(digest, answer, since)
 
+    def ask_primary(self, digest: bytes, answer: Callable[[Known], Answer]) -> Pending[Answer]:
+        """Ask the primary for a token that was good once. Raises StoreUnavailable where too many wait already."""
+        return self._own.add(digest, answer)
+
     def counts(self, held: Held) -> bool:
         """Whether nothing of what a token hangs on was changed since the store was asked."""
         return self._ledger.untouched(held.marks, held.position)
-
-    async def still_live(self, digests: Collection[bytes], now: float) -> frozenset[bytes]:
-        """Which tokens live at `now`, by their digests. Raises StoreUnavailable."""
-        held = {hashed: found for hashed in digests if (found := self.cache.get(hashed)) is not None}
-        live = frozenset(hashed for hashed, found in held.items() if found.allowed.ends_at > now)
-        rest = [hashed for hashed in digests if hashed not in held]
-        return live | await self._store.access_tokens.living(rest) if rest else live
 
     async def _find(self, digests: Sequence[bytes]) -> list[Held | EndedToken | None]:
         ledger, position = self._ledger, self._ledger.position  # before the query is sent

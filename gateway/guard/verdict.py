@@ -88,7 +88,8 @@ class Allowed:
     On a public route nobody is named. No text holds a control character, since upstreams get them in header fields.
     `subject` is the client's own identifier where no person stands behind the token. `audience` is what the token is
     limited to (RFC 8707); empty for any route. `digest` is that of the token (b"" on a public route), `ends_at` its end
-    in seconds since 1970: a tunnel that outlives it is closed.
+    in seconds since 1970, and `marks` say what its life hangs on besides (`guard.ledger`): what a call has opened ends
+    with it (`guard.watch`).
     """
 
     subject: str | None = None
@@ -100,6 +101,7 @@ class Allowed:
     audience: tuple[str, ...] = ()
     digest: bytes = b""
     ends_at: float = inf
+    marks: int = 0
 
     @property
     def identity(self) -> Identity | None:

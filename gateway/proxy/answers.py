@@ -3,6 +3,7 @@
 import json
 from functools import lru_cache
 from http import HTTPStatus
+from typing import Final
 
 from gateway.accept import prefers
 from gateway.guard import Refused
@@ -21,6 +22,7 @@ _ERRORS = {
     414: "uri_too_long",
     417: "expectation_failed",
     421: "misdirected_request",
+    426: "upgrade_required",
     429: "too_many_requests",
     431: "header_fields_too_large",
     500: "server_error",
@@ -44,6 +46,7 @@ _MENDS = {
     414: "have the client send a shorter address",
     417: "have the client send no Expect other than 100-continue",
     421: "have the client call the host of server.public_url; a proxy in front must pass Host on unchanged",
+    426: "have the client speak the WebSocket of RFC 6455, version 13",
     429: "have the client call less often, or raise the limit",
     431: "have the client send fewer or shorter header fields; cookies are the usual cause",
     500: "this is a bug in the gateway: report it with the log lines of this request_id",
@@ -75,6 +78,15 @@ def refusal(
         upstream=upstream,
         allow=allow,
     )
+
+
+DRAINED: Final = refusal(
+    503,
+    "The gateway is being replaced; connect again.",
+    error="drained",
+    cause="another worker has taken over, and the time of the route's drain was over",
+    mend="nothing: clients of streams connect again; the route's drain is how long they may stay",
+)
 
 
 def malformed(fault: Malformed) -> Refused:
@@ -162,6 +174,8 @@ def _head_of(refused: Refused) -> bytes:
         lines.append(b"Allow: " + b", ".join(refused.allow))  # RFC 9110, section 15.5.6
     if refused.accept_signature:
         lines.append(b"Accept-Signature: " + refused.accept_signature)
+    if refused.status == 426:  # RFC 9110, section 15.5.22, and RFC 6455, section 4.4
+        lines += [b"Connection: Upgrade", b"Upgrade: websocket", b"Sec-WebSocket-Version: 13"]
     if refused.retry_after or refused.status == 503:
         lines.append(b"Retry-After: %d" % (refused.retry_after or _SOON))
     return b"\r\n".join([*lines, refused.limits])

@@ -40,6 +40,8 @@ class Terms(NamedTuple):
     idle_timeout: float | None = None  # the limits' own where none is said
     total_timeout: float = 0.0  # none
     retries: int = 0
+    drain: float = 30.0
+    max_message: int = 4 * 1024 * 1024  # of a WebSocket
     edge: Edge | None = None
     repeatable: frozenset[bytes] = IDEMPOTENT  # the methods of calls that may be sent once more
     chooses: bool = False  # among several upstreams
@@ -49,6 +51,8 @@ class Terms(NamedTuple):
         """Those of a configured route."""
         own = {name: getattr(route, name) for name in cls._fields if name in ConfiguredRoute.model_fields}
         repeatable = IDEMPOTENT if route.retries else frozenset[bytes]()
+        if route.websocket is not None:
+            own["max_message"] = route.websocket.max_message
         return cls(**own, edge=edge_of(route), repeatable=repeatable, chooses=len(route.upstreams) > 1)
 
 

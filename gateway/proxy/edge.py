@@ -10,10 +10,10 @@ from typing import Final, final
 from gateway.config import Headers
 from gateway.config import Route as ConfiguredRoute
 from gateway.guard import Allowed, Refused
-from gateway.http1 import Field, Fields, RequestHead, ResponseHead
+from gateway.http1 import Field, Fields, RequestHead, ResponseHead, websocket
 from gateway.model import format_scope
 from gateway.proxy.answers import refusal
-from gateway.routing.cors import NAMES, Cors, preflight_for
+from gateway.routing.cors import ANY, NAMES, Cors, preflight_for
 from gateway.routing.fields import Shape, shaped
 from gateway.routing.networks import Networks
 from gateway.routing.shaping import Changes
@@ -35,6 +35,15 @@ _OTHER_ORIGIN: Final = refusal(
     error="forbidden_origin",
     cause="the preflight's Origin is none of cors.origins",
     mend="add the page's origin to the route's cors.origins, as the browser writes it in Origin",
+)
+
+
+_NO_SOCKET: Final = refusal(
+    403,
+    "Pages of this origin may not open a WebSocket here.",
+    error="forbidden_origin",
+    cause="the handshake's Origin is none of websocket.origins",
+    mend="add the page's origin to the route's websocket.origins, as the browser writes it in Origin",
 )
 
 
@@ -80,7 +89,16 @@ def _escaped(found: re.Match[bytes]) -> bytes:
 class Edge:
     """What one route does besides passing calls on. `answer` is given in the upstream's place to whoever may call."""
 
-    __slots__ = ("_cors", "_downwards", "_networks", "_upwards", "answer", "asserts_identity", "names_the_call")
+    __slots__ = (
+        "_cors",
+        "_downwards",
+        "_networks",
+        "_sockets_of",
+        "_upwards",
+        "answer",
+        "asserts_identity",
+        "names_the_call",
+    )
 
     def __init__(
         self,
@@ -90,11 +108,13 @@ class Edge:
         upwards: Changes | None,
         downwards: Changes | None,
         asserts_identity: bool = False,
+        sockets_of: frozenset[bytes] | None = None,
     ) -> None:
         self._networks: Final = networks
         self._cors: Final = cors
         self._upwards: Final = upwards
         self._downwards: Final = downwards
+        self._sockets_of: Final = sockets_of  # the origins of pages that may open WebSockets; None for any
         self.answer: Final = answer
         self.asserts_identity: Final = asserts_identity  # the upstream gets a JWT (`asserting`)
         # whether fields of its messages are made of what is known of the call (`named`)
@@ -115,6 +135,10 @@ class Edge:
         why_not = "" if self._networks is None else self._networks.why_not(address)
         if why_not:
             return refusal(403, "This address may not call this service.", cause=why_not)
+        if self._sockets_of is not None and head.upgrade == websocket.PROTOCOL:
+            origins = head.fields.values(b"origin")
+            if origins and (len(origins) > 1 or origins[0] not in self._sockets_of):
+                return _NO_SOCKET
         if self._cors is None or not (asked := preflight_for(head.method, head.fields)):
             return None
         if not self._cors.admits(head.fields):
@@ -161,9 +185,12 @@ def edge_of(route: ConfiguredRoute) -> Edge | None:
     networks = Networks(route.allow, route.deny) if route.allow or route.deny else None
     cors, answer = _cors_of(route), _answer_of(route)
     upwards, downwards = _changes_of(route.request_headers), _changes_of(route.response_headers)
-    if all(part is None for part in (networks, cors, answer, upwards, downwards)) and not route.identity_jwt:
+    origins = () if route.websocket is None else route.websocket.origins
+    sockets_of = frozenset(one.encode("ascii") for one in origins) if origins and ANY not in origins else None
+    parts = (networks, cors, answer, upwards, downwards, sockets_of)
+    if all(part is None for part in parts) and not route.identity_jwt:
         return None
-    return Edge(networks, cors, answer, upwards, downwards, route.identity_jwt)
+    return Edge(networks, cors, answer, upwards, downwards, route.identity_jwt, sockets_of)
 
 
 def _changes_of(headers: Headers | None) -> Changes | None:

@@ -6,6 +6,7 @@ from asyncio import get_running_loop
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from email.utils import format_datetime
+from math import inf
 from typing import Final
 
 from gateway.config import Config
@@ -52,6 +53,8 @@ class Engine:
         self.upstreams = Upstreams(limits, self.received, out)
         self.draining = False  # connections end with their answers
         self.successors: Handover | None = None  # or go to those, between two requests
+        self.drain_began = inf
+        self.drain_ends = inf
         self.now = get_running_loop().time
         self.clock = self.now()
         self.date = date()  # the Date field's value, made anew with each tick
@@ -70,6 +73,14 @@ class Engine:
             self.decisions.remember(finished)
         for listener in self.listeners:
             listener(finished)
+
+    def right_ends_at(self, allowed: Allowed) -> float:
+        """When the token's own end comes, by the loop's clock."""
+        return inf if allowed.ends_at == inf else self.now() + self.guard.left(allowed)
+
+    def streams_end(self, stays: float) -> float:
+        """When a stream ends that may go on for so many seconds once another worker takes this one's place."""
+        return min(self.drain_began + stays, self.drain_ends)
 
     def request_id(self, head: RequestHead, peer: Peer, to: Destination) -> bytes:
         """The identifier of a request: a new one, or what a trusted proxy gave it where the route takes that."""

@@ -25,10 +25,13 @@ from gateway.errors import StoreUnavailable
 from gateway.figures import UPSTREAM_FAILURES, UPSTREAM_RETRIES
 from gateway.guard import Allowed, Judged, Pending, Refused, Turn, Verdict
 from gateway.guard.refusing import no_answer
-from gateway.http1 import End, Field, Malformed, RequestHead, RequestReader, ResponseHead
+from gateway.guard.watch import Watched
+from gateway.http1 import End, Field, Malformed, RequestHead, RequestReader, ResponseHead, websocket
+from gateway.http1.websocket import Conversation
+from gateway.model import Identity
 from gateway.observe import get_logger
 from gateway.proxy import pump
-from gateway.proxy.answers import last_chunk, refusal, too_large, too_slow
+from gateway.proxy.answers import DRAINED, last_chunk, refusal, too_large, too_slow
 from gateway.proxy.calls import BROKEN, GONE, place_of
 from gateway.proxy.checked import CheckedBody
 from gateway.proxy.dispatch import Destination, Peer
@@ -65,8 +68,10 @@ class Client(Recipient, pump.ClientSide, Protocol):
     def exchange_over(self, exchange: "Exchange") -> None:
         """Its answer has gone out whole."""
 
-    def tunnelled(self, exchange: "Exchange", upstream: UpstreamConnection, allowed: Allowed) -> None:
-        """From here on the connection belongs to the new protocol."""
+    def tunnelled(
+        self, exchange: "Exchange", upstream: UpstreamConnection, allowed: Allowed, conversation: Conversation | None
+    ) -> None:
+        """From here on the connection belongs to the new protocol; `conversation` reads it where that is WebSocket."""
 
 
 class Exchange:
@@ -84,10 +89,12 @@ class Exchange:
         "_parked",
         "_relay",
         "_request_trailers",
+        "_right_ends_at",
         "_sent_at",
         "_tries",
         "_unread",
         "_upstream",
+        "_watched",
         "allowed",
         "deadline",
         "ends_at",
@@ -134,6 +141,8 @@ class Exchange:
         self._request_trailers: tuple[Field, ...] = ()
         self._relay: Relay | None = None
         self._unread = True  # nothing has come from the upstream yet
+        self._watched: Watched | None = None  # what lives longer than a tick is ended with its token
+        self._right_ends_at = inf
         # When it came to each of its phases for the first time; 0.0 where it has not. The loop's time is too coarse.
         self._began: Final = monotonic()
         self._judged_at = self._sent_at = self._answered_at = 0.0
@@ -184,7 +193,9 @@ class Exchange:
         self.allowed = allowed
         length, checked, limit = self.head.length, self._checked, self.to.terms.max_body
         form_to_come = self.to.own and not self.request_complete
-        if length is not None and length > limit:
+        if self.head.upgrade == websocket.PROTOCOL and (wrong := self._wrong_handshake()) is not None:
+            self.fail(wrong)
+        elif length is not None and length > limit:
             self.fail(too_large(limit))
         elif checked is None and (edge := self.to.terms.edge) is not None and edge.answer is not None:
             self.answer(edge.answer)
@@ -198,6 +209,10 @@ class Exchange:
             checked.stream()
         else:
             self._connect()
+
+    def _wrong_handshake(self) -> Refused | None:
+        wrong = websocket.wrong_handshake(self.head.method, self.head.fields)
+        return None if wrong is None else refusal(wrong[0], wrong[1])
 
     def await_verdict(self, verdict: Awaitable[Verdict], then: Callable[[Verdict], None]) -> None:
         """Wait for the guard once more; the body waits too."""
@@ -585,14 +600,80 @@ class Exchange:
         if not self.request_complete:
             self._failed_upstream("The upstream changed the protocol within a request.", "101 too early", upstream)
             return
-        self._relaying().switch(head)
+        conversation = None
+        if self.head.upgrade == websocket.PROTOCOL:
+            deflated = websocket.deflates(self.head.fields, head.fields)
+            if deflated is None:
+                fault = "agreed to an extension that was not offered"
+                self._failed_upstream("The upstream's answer is malformed.", fault, upstream)
+                return
+            conversation = Conversation(self.to.terms.max_message, deflated=deflated)
+        self._answered_at = monotonic()
+        relay = self._relaying()
+        relay.response = head
+        relay.switch(head)
         self._upstream = None
-        self._finish(head.status, upstream=upstream)
-        self._client.tunnelled(self, upstream, self._on_behalf())
+        self._let_go()
+        if self._tries is not None:
+            self._tries.succeed()
+        self._client.tunnelled(self, upstream, self._on_behalf(), conversation)
 
     def renew_deadline(self) -> None:
         """Something of the answer has passed."""
-        self.deadline = self._engine.clock + (self.to.terms.idle_timeout or self._engine.limits.stream_idle)
+        self.deadline = self._engine.clock + self.most_idle
+
+    # -- what lives on --------------------------------------------------------------------------------------------
+
+    @property
+    def most_idle(self) -> float:
+        """How long it may rest, in seconds."""
+        return self.to.terms.idle_timeout or self._engine.limits.stream_idle
+
+    @property
+    def stays(self) -> float:
+        """How long it may go on where another worker takes this one's place, in seconds."""
+        return self.to.terms.drain
+
+    @property
+    def _is_endless(self) -> bool:
+        """Whether nothing says when it will end: an answer, or a body on its way up, without a length."""
+        if not self.request_complete and self.head.length is None:
+            return True
+        return self._relay is not None and (response := self._relay.response) is not None and response.length is None
+
+    def goes_on(self, now: float) -> bool:
+        """Whether it may go on, as of a tick; else it is ended. What lives for so long is ended when its token is, in
+        whatever phase; when that only expires, what has an end by itself still comes to it."""
+        allowed = self.allowed
+        if self._watched is None and allowed is not None and allowed.digest:
+            self._watched = self._engine.guard.watch.add(allowed, self._end_with_right)
+            self._right_ends_at = self._engine.right_ends_at(allowed)
+        if now >= self._right_ends_at and self._is_endless:
+            self._end_with_right("expired token", None)
+            return False
+        if now >= self._engine.streams_end(self.stays) and self._is_endless:
+            self.fail(DRAINED)
+            return False
+        return True
+
+    def _end_with_right(self, cause: str, identity: Identity | None) -> None:
+        self.fail(self.right_ended(cause, identity))
+
+    def right_ended(self, cause: str, identity: Identity | None) -> Refused:
+        """The refusal that says why its token is not good any more."""
+        call = self._engine.dispatcher.call(self.head, self.to)
+        return self._engine.guard.ended(call, self._on_behalf(), cause, identity)
+
+    def tunnel_over(
+        self, upstream: UpstreamConnection, received: int, sent: int, refused: Refused | None, *, complete: bool
+    ) -> None:
+        """What it opened has ended, after so many bytes up and down; `refused` says why the gateway has ended it."""
+        self._body_size, relay = received, self._relaying()
+        relay.passed(sent)
+        if refused is not None:
+            engine, client = self._engine, self._client
+            engine.log_refusal(refused, client.peer, self.request_id, self.head, self.to.route, self.allowed)
+        self._tell(101, refused, complete=complete, upstream=upstream)
 
     @property
     def ahead(self) -> bytes:
@@ -665,6 +746,16 @@ class Exchange:
         upstream: UpstreamConnection | None = None,
     ) -> None:
         """Nothing is under way any more: let go of what is left, and tell who listens; `upstream` gave the answer."""
+        self._let_go()
+        if self._upstream is not None:
+            upstream = self._upstream
+            upstream.discard()
+            self._upstream = None
+        if self._tries is not None and refused is None and status:
+            self._tries.succeed()
+        self._tell(status, refused, complete=complete, upstream=upstream)
+
+    def _let_go(self) -> None:
         if self._parked is not None and self.phase is Phase.CONNECTING:
             self._parked.cancel()  # a question to the guard runs to its end: half-asked, it costs a connection
         self._go(Phase.OVER)
@@ -672,13 +763,17 @@ class Exchange:
         if self.pump is not None:
             self.pump.close()
             self.pump = None
-        if self._upstream is not None:
-            upstream = self._upstream
-            upstream.discard()
-            self._upstream = None
-        tries = self._tries
-        if tries is not None and refused is None and status:
-            tries.succeed()
+        if self._watched is not None:
+            self._watched.drop()
+
+    def _tell(
+        self,
+        status: int,
+        refused: Refused | None,
+        *,
+        complete: bool,
+        upstream: UpstreamConnection | None = None,
+    ) -> None:
         engine, ended = self._engine, monotonic()
         outcome, fault = status, ""
         if refused is not None:
@@ -686,7 +781,8 @@ class Exchange:
         elif status >= 400 or not complete:
             outcome, fault = status if complete else GONE, str(status)
         engine.calls.count(self.to.route, self.head.method, outcome, ended - self._began)
-        remember = engine.decisions.wants(fault, ended - self._began)
+        # A tunnel is not slow for being used.
+        remember = engine.decisions.wants(fault, (self._answered_at if status == 101 else ended) - self._began)
         if remember or engine.listeners:
             place = "" if upstream is None else upstream.place
             finished = self._finished(status, refused, complete, place, ended)

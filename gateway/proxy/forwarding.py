@@ -6,7 +6,7 @@ from typing import Final
 
 from gateway.credentials import signatures
 from gateway.guard import Allowed
-from gateway.http1 import RequestHead, ResponseHead, list_members, parse_host
+from gateway.http1 import RequestHead, ResponseHead, list_members, parse_host, websocket
 from gateway.model import format_scope
 from gateway.proxy.answers import reason_of
 from gateway.proxy.dispatch import Destination
@@ -142,6 +142,8 @@ def _next_hop(head: RequestHead) -> bytes:
     if head.upgrade is not None:
         lines.append(b"Upgrade: " + values(b"upgrade")[0])
         options.append(b"Upgrade")
+        if head.upgrade == websocket.PROTOCOL and (offers := websocket.offers(head.fields)):
+            lines.append(b"Sec-WebSocket-Extensions: " + b", ".join(offers))
     if not options:
         return b""
     return b"\r\n".join([*lines, b"Connection: " + b", ".join(options), b""])
@@ -176,7 +178,8 @@ def interim_head(response: ResponseHead, *, own: bool) -> bytes:
     )
 
 
-def switching_head(response: ResponseHead, *, own: bool) -> bytes:
+def switching_head(response: ResponseHead, request_id: bytes, *, own: bool) -> bytes:
     """The head of an answer that changes the protocol (RFC 9110, section 15.2.2)."""
     offered = response.fields.values(b"upgrade")[0]
-    return interim_head(response, own=own)[:-2] + b"Upgrade: %b\r\nConnection: Upgrade\r\n\r\n" % offered
+    lines = b"Upgrade: %b\r\nConnection: Upgrade\r\nX-Request-Id: %b\r\n\r\n" % (offered, request_id)
+    return interim_head(response, own=own)[:-2] + lines

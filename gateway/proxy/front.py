@@ -11,6 +11,7 @@ from typing import Final, Protocol, cast
 
 from gateway.guard import Allowed, Judged, Refused
 from gateway.http1 import End, Malformed, RequestHead, RequestReader
+from gateway.http1.websocket import Conversation
 from gateway.proxy.answers import malformed, prefers_html, refusal, render
 from gateway.proxy.dispatch import SOCKET, Destination, Peer
 from gateway.proxy.edge import OwnAnswer
@@ -142,7 +143,7 @@ class Front(Outlet):
             exchange.cancel()
         tunnel, self.tunnel = self.tunnel, None
         if tunnel is not None:
-            tunnel.reset()
+            tunnel.client_lost()
 
     def pause_writing(self) -> None:
         self.writable = False
@@ -408,20 +409,20 @@ class Front(Outlet):
         rest = self.reader.rest
         return rest is not None and rest <= self._engine.limits.discard and not head.expects_continue
 
-    def tunnelled(self, exchange: Exchange, upstream: UpstreamConnection, allowed: Allowed) -> None:
+    def tunnelled(
+        self, exchange: Exchange, upstream: UpstreamConnection, allowed: Allowed, conversation: Conversation | None
+    ) -> None:
         """The exchange ended in a change of protocol."""
         if exchange is not self.exchange:
             upstream.discard()
+            exchange.tunnel_over(upstream, 0, 0, None, complete=False)
             return
         self.exchange = None
         self._go(Standing.TUNNELLING)
-        tunnel = self.tunnel = Tunnel(
-            self, upstream, self._engine.now, self._engine.limits, allowed, exchange.to.terms.idle_timeout
-        )
+        tunnel = self.tunnel = Tunnel(self, upstream, self._engine, exchange, allowed, conversation)
         self._deadline = inf
         self.resume()
-        tunnel.start(self.reader.unread(), upstream.reader.unread())
-        if self._ended:  # the upstream has to be told
+        if tunnel.start(self.reader.unread(), upstream.reader.unread()) and self._ended:  # the upstream has to be told
             tunnel.client_ended()
 
     def linger(self) -> None:
@@ -430,6 +431,7 @@ class Front(Outlet):
         if self.standing >= Standing.LINGERING or transport is None:
             return
         self._go(Standing.LINGERING)
+        self.tunnel = None
         exchange, self.exchange = self.exchange, None
         if exchange is not None:
             exchange.cancel()
@@ -516,13 +518,15 @@ class Front(Outlet):
     def tick(self, now: float) -> None:
         """Look whether anything waited for is overdue."""
         if self.tunnel is not None:
-            if self.tunnel.expired(now) or now >= self._blocked_until:
+            if self.tunnel.goes_on(now) and now >= self._blocked_until:
                 self.tunnel.close()
         elif now >= self._blocked_until:
             self.abort()
         elif now >= self._deadline:
             self._overdue()
         elif self.exchange is not None:
+            if not self.exchange.goes_on(now):
+                return
             if now >= self.exchange.deadline or now >= self.exchange.ends_at:
                 self.exchange.expire()
             elif self._ended or self._unread(self.exchange):

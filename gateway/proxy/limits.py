@@ -25,8 +25,7 @@ class Limits:
     fresh: float = 1.0  # what cannot be sent twice goes out on a connection used so recently, or on a new one
     stream_idle: float = 300.0  # between two parts of an answer, and in a tunnel
     names: float = 10.0  # between two look-ups of an upstream's name
-    recheck: float = 1.0  # between two looks at the tokens that opened tunnels
-    unconfirmed: float = 5.0  # a tunnel whose token could not be looked at
+    recheck: float = 1.0  # between two looks at idle upstream connections, and at what goes on with a token
     tick: float = 0.25  # between two looks at the above
     buffer: int = 64 * 1024  # each way
     discard: int = 64 * 1024  # the rest of a refused request that is read so that the connection can stay

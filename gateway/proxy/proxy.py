@@ -7,9 +7,8 @@ from contextlib import suppress
 from typing import Final
 
 from gateway.config import Config
-from gateway.figures import CLIENT_CONNECTIONS
+from gateway.figures import CLIENT_CONNECTIONS, TUNNELS
 from gateway.guard import Guard
-from gateway.observe import get_logger
 from gateway.proxy.dispatch import Peer
 from gateway.proxy.engine import Engine, date
 from gateway.proxy.explaining import explanation
@@ -17,7 +16,6 @@ from gateway.proxy.front import Front
 from gateway.proxy.handover import Handover
 from gateway.proxy.limits import DEFAULT, Limits
 from gateway.proxy.mirror import Mirror
-from gateway.proxy.tunnel import Tunnel
 from gateway.refusals import RefusalPage
 from gateway.routing import Route
 
@@ -25,7 +23,7 @@ _TAKEN: Final = (
     0.05  # seconds, until the loop has told the front of a connection that it took just before it took no more
 )
 
-_log = get_logger("gateway.proxy")
+_FAREWELL: Final = 1.0  # seconds before the end of all, in which streams are told that they end
 
 
 class Proxy(Engine):
@@ -58,8 +56,7 @@ class Proxy(Engine):
         self._loop = asyncio.get_running_loop()
         self._arriving = set[asyncio.Task[None]]()
         self._mirror: Mirror | None = None
-        self._recheck_at = 0.0
-        self._rechecking: asyncio.Task[None] | None = None
+        self._beat_at = 0.0
         self._ticking = self._loop.call_later(self.limits.tick, self._tick)
 
     def front(self, peer: Peer | None = None) -> Front:
@@ -103,6 +100,7 @@ class Proxy(Engine):
     def report(self) -> None:
         """Say in the figures what there is now."""
         CLIENT_CONNECTIONS.set(len(self.fronts))
+        TUNNELS.set(sum(front.tunnel is not None for front in self.fronts))
         self.upstreams.report()
         self.guard.report()
 
@@ -112,7 +110,10 @@ class Proxy(Engine):
         Connections that are kept go to `successors` where there are some, and end else.
         """
         self.draining, self.successors = successors is None, successors
-        deadline = self.now() + seconds
+        now = self.now()
+        deadline = now + seconds
+        self.drain_began = min(self.drain_began, now)  # it may be hastened
+        self.drain_ends = min(self.drain_ends, deadline - min(_FAREWELL, seconds / 2))
         for front in list(self.fronts):
             front.drain()
         await asyncio.sleep(_TAKEN)
@@ -139,8 +140,6 @@ class Proxy(Engine):
     def close(self) -> None:
         """Break off whatever is still open."""
         self._ticking.cancel()
-        if self._rechecking is not None:
-            self._rechecking.cancel()
         for front in list(self.fronts):
             front.abort()
         self.upstreams.close()
@@ -154,24 +153,7 @@ class Proxy(Engine):
         self.upstreams.tick()
         for front in list(self.fronts):
             front.tick(now)
-        if now >= self._recheck_at and self._rechecking is None:
-            self._recheck_at = now + self.limits.recheck
+        if now >= self._beat_at:
+            self._beat_at = now + self.limits.recheck
             self.upstreams.close_idle(now - self.limits.upstream_idle)
-            guarded = [front.tunnel for front in self.fronts if front.tunnel is not None and front.tunnel.digest]
-            if guarded:
-                self._rechecking = self._loop.create_task(self._recheck(guarded))
-                self._rechecking.add_done_callback(self._rechecked)
-
-    async def _recheck(self, tunnels: list[Tunnel]) -> None:
-        """End the tunnels whose tokens were revoked meanwhile; one query for all of them."""
-        live = await self.guard.still_live({tunnel.digest for tunnel in tunnels})
-        for tunnel in tunnels:
-            if tunnel.digest in live:
-                tunnel.confirm()
-            else:
-                tunnel.close()
-
-    def _rechecked(self, done: asyncio.Task[None]) -> None:
-        self._rechecking = None
-        if not done.cancelled() and (fault := done.exception()) is not None:
-            _log.warning("tunnels are not confirmed; those that go unconfirmed for long are closed", cause=str(fault))
+            self.guard.watch.beat()

@@ -111,7 +111,7 @@ class Relay:
 
     def switch(self, head: ResponseHead) -> None:
         """The protocol changes."""
-        self._waiting.append(switching_head(head, own=self._own))
+        self._waiting.append(switching_head(head, self._request_id, own=self._own))
         self.flush()
 
     def flush(self) -> None:

@@ -1,15 +1,28 @@
-"""After 101 Switching Protocols: bytes both ways until either side, idleness or the token's end closes it.
+"""After 101 Switching Protocols: bytes both ways until either side, idleness, the token's end or a new worker ends it.
 
-`digest` is that of the token that opened it (b"" on a public route). The proxy asks every second whether it lives.
+Of a WebSocket the frames are read on their way (`http1.websocket`). What ends it is told to both sides by a close code:
+
+    1002, 1009   a frame that is wrong, or a message beyond the route's bound
+    1008         the token that opened it has ended
+    1001         it rested for too long; another worker takes this one's place, and its route's `drain` is over
+
+Within a frame nothing can be told: what is left of the one on its way to the client still passes, for a moment, and
+then the connection is cut.
 """
 
-import time
-from collections.abc import Callable
+import os
+from math import inf
 from typing import Final, Protocol
 
-from gateway.guard import Allowed
-from gateway.proxy.limits import Limits
+from gateway.guard import Allowed, Refused
+from gateway.http1 import websocket
+from gateway.http1.websocket import Conversation, Wrong, close_frame
+from gateway.model import Identity
+from gateway.proxy.answers import DRAINED, refusal
+from gateway.proxy.engine import Engine
 from gateway.proxy.upstream import UpstreamConnection
+
+_REST_OF_FRAME: Final = 0.5  # seconds for a frame that is on its way to the client when its tunnel ends
 
 
 class ClientSide(Protocol):
@@ -19,8 +32,29 @@ class ClientSide(Protocol):
     def write_eof(self) -> bool: ...
     def pause(self) -> None: ...
     def resume(self) -> None: ...
+    def linger(self) -> None: ...
     def close(self) -> None: ...
     def abort(self) -> None: ...
+
+
+class Opened(Protocol):
+    """The exchange that ended in the tunnel."""
+
+    @property
+    def stays(self) -> float:
+        """How long it may go on where another worker takes this one's place, in seconds."""
+
+    @property
+    def most_idle(self) -> float:
+        """How long it may rest, in seconds."""
+
+    def right_ended(self, cause: str, identity: Identity | None) -> Refused:
+        """The refusal that says why its token is not good any more."""
+
+    def tunnel_over(
+        self, upstream: UpstreamConnection, received: int, sent: int, refused: Refused | None, *, complete: bool
+    ) -> None:
+        """So many bytes have gone up and down; `refused` says why the gateway has ended it, if it has."""
 
 
 class Tunnel:
@@ -31,45 +65,81 @@ class Tunnel:
         self,
         client: ClientSide,
         upstream: UpstreamConnection,
-        now: Callable[[], float],
-        limits: Limits,
+        engine: Engine,
+        opened: Opened,
         allowed: Allowed,
-        idle: float | None = None,
+        conversation: Conversation | None,
     ) -> None:
         self._client, self._upstream = client, upstream
-        self._now, self._limits = now, limits
-        self._most_idle: Final = idle or limits.stream_idle
-        self.digest: Final = allowed.digest
-        self._ends_at = now() + allowed.ends_at - time.time()
-        self._confirmed_at = now()
-        self._idle_since = now()
+        self._engine: Final = engine
+        self._opened: Final = opened
+        self._conversation: Final = conversation
+        self._most_idle: Final = opened.most_idle
+        self._stays: Final = opened.stays
+        self._right_ends_at: Final = engine.right_ends_at(allowed)
+        self._watched = engine.guard.watch.add(allowed, self._right_ended) if allowed.digest else None
+        self._idle_since = engine.now()
         self._client_ended = self._upstream_ended = False
+        self._sent = self._received = 0
+        self._ending: tuple[int, Refused | None] | None = None  # with this code, as soon as a frame has gone by
+        self._ends_by = inf
+        self._is_over = False
         upstream.tunnel_to(self)
 
-    def start(self, from_client: bytes, from_upstream: bytes) -> None:
-        """Pass on what each side sent behind its head."""
+    def start(self, from_client: bytes, from_upstream: bytes) -> bool:
+        """Pass on what each side sent behind its head; whether that was not the end already."""
         if from_upstream:
-            self._client.write(from_upstream)
-        if from_client:
-            self._upstream.write(from_client)
+            self.upstream_received(from_upstream)
+        if from_client and not self._is_over:
+            self.client_received(from_client)
+        if self._is_over:
+            return False
         if not self._upstream.writable:  # since before, so that it will not say so again
             self._client.pause()
+        return True
 
     def client_received(self, data: bytes) -> None:
-        self._idle_since = self._now()
-        self._upstream.write(data)
+        self._idle_since = self._engine.now()
+        conversation = self._conversation
+        if conversation is not None:
+            if self._ending is not None:
+                return
+            data = conversation.up.take(data)
+        if data:
+            self._received += len(data)
+            self._upstream.write(data)
+        if conversation is not None and conversation.up.fault is not None:
+            self._wrong(conversation.up.fault, conversation.up.fault.code, "the client sent")
 
     def client_ended(self) -> None:
         self._client_ended = True
         if not self._upstream.write_eof() or self._upstream_ended:
             self.close()
 
+    def client_lost(self) -> None:
+        """The client's connection is gone."""
+        self._upstream.reset()
+        self._over(None, complete=self._client_ended or self._has_closed)
+
     def client_writable(self, writable: bool) -> None:
         (self._upstream.resume if writable else self._upstream.pause)()
 
     def upstream_received(self, data: bytes) -> None:
-        self._idle_since = self._now()
-        self._client.write(data)
+        self._idle_since = self._engine.now()
+        conversation = self._conversation
+        if conversation is not None:
+            data = conversation.down.take(data if self._ending is None else data[: conversation.down.left])
+        if data:
+            self._sent += len(data)
+            self._client.write(data)
+        if conversation is None:
+            return
+        if self._ending is not None:
+            self._end_between_frames()
+        elif conversation.down.fault is not None:
+            fault = conversation.down.fault
+            code = fault.code if fault.code == websocket.TOO_BIG else websocket.INTERNAL_ERROR
+            self._wrong(fault, code, "the upstream sent")
 
     def upstream_closed(self) -> None:
         if self._upstream.cut:
@@ -85,21 +155,85 @@ class Tunnel:
     def upstream_writable(self, writable: bool) -> None:
         (self._client.resume if writable else self._client.pause)()
 
-    def confirm(self) -> None:
-        """Its token lives at this moment."""
-        self._confirmed_at = self._now()
+    def goes_on(self, now: float) -> bool:
+        """Whether it may go on, as of a tick; else it is ended."""
+        if now >= self._ends_by:
+            _, refused = self._ending or (0, None)
+            self.reset(refused)
+        elif self._ending is not None:
+            return True
+        elif now >= self._right_ends_at:
+            self._right_ended("expired token", None)
+        elif now - self._idle_since > self._most_idle:
+            self._end(websocket.GOING_AWAY, None)
+        elif now >= self._engine.streams_end(self._stays):
+            self._end(websocket.GOING_AWAY, DRAINED)
+        return not self._is_over
 
-    def expired(self, now: float) -> bool:
-        """Whether it was idle for too long, or the token that opened it ended or could not be confirmed."""
-        unconfirmed = self.digest and now - self._confirmed_at > self._limits.unconfirmed
-        return bool(unconfirmed) or now - self._idle_since > self._most_idle or now >= self._ends_at
+    def _right_ended(self, cause: str, identity: Identity | None) -> None:
+        self._end(websocket.POLICY_VIOLATION, self._opened.right_ended(cause, identity))
 
-    def close(self) -> None:
+    def _wrong(self, wrong: Wrong, code: int, who: str) -> None:
+        error = "websocket_too_big" if code == websocket.TOO_BIG else "websocket_fault"
+        mend = (
+            "have the messages be smaller, or raise the route's websocket.max_message"
+            if code == websocket.TOO_BIG
+            else "have the developer correct the program that sent it, or find what alters its bytes on the way"
+        )
+        upstream = "" if who == "the client sent" else self._upstream.place
+        cause = f"{who} {wrong.why}"
+        self._end(
+            code, refusal(400, "The WebSocket is broken.", error=error, cause=cause, mend=mend, upstream=upstream)
+        )
+
+    def _end(self, code: int, refused: Refused | None) -> None:
+        """End both sides, and say why where there is a way to."""
+        if self._ending is not None or self._is_over:
+            return
+        self._ending = code, refused
+        if self._conversation is None:
+            self.close(refused)
+            return
+        up = self._conversation.up
+        if up.left == 0 and not up.closed:
+            self._upstream.write(close_frame(code, os.urandom(4)))
+        self._ends_by = self._engine.now() + _REST_OF_FRAME
+        self._end_between_frames()
+
+    def _end_between_frames(self) -> None:
+        conversation, ending = self._conversation, self._ending
+        if conversation is None or ending is None or conversation.down.left:
+            return
+        code, refused = ending
+        if not conversation.down.closed:
+            self._client.write(close_frame(code))
+        self._upstream.close()
+        self._client.linger()
+        self._over(refused)
+
+    @property
+    def _has_closed(self) -> bool:
+        """Whether a side has said by its protocol that it is done."""
+        conversation = self._conversation
+        return conversation is not None and (conversation.up.closed or conversation.down.closed)
+
+    def close(self, refused: Refused | None = None) -> None:
         """End both sides; what was written goes out first."""
         self._upstream.close()
         self._client.close()
+        self._over(refused)
 
-    def reset(self) -> None:
+    def reset(self, refused: Refused | None = None) -> None:
         """Break off both sides."""
+        self._over(refused, complete=False)
         self._upstream.reset()
         self._client.abort()
+
+    def _over(self, refused: Refused | None, *, complete: bool = True) -> None:
+        if self._is_over:
+            return
+        self._is_over = True
+        if self._watched is not None:
+            self._watched.drop()
+        complete = complete and refused is None
+        self._opened.tunnel_over(self._upstream, self._received, self._sent, refused, complete=complete)

@@ -70,8 +70,8 @@ DECEIVING_PREFIX: Final = b"x-forwarded-"
 # what x-auth-subject is.
 _AS_VARIABLES: Final = bytes(byte if chr(byte).isalnum() and byte < 0x80 else ord("-") for byte in range(256))
 
-# The framing is written anew for the next hop, and Host by the route's rule.
-_REWRITTEN: Final = frozenset((b"content-length", b"host", b"expect"))
+# The framing is written anew for the next hop, Host by the route's rule, and of a WebSocket's extensions some pass.
+_REWRITTEN: Final = frozenset((b"content-length", b"host", b"expect", b"sec-websocket-extensions"))
 _TO_UPSTREAM_NEVER: Final = HOP_BY_HOP | DECEIVING | _REWRITTEN
 _TO_CLIENT_NEVER: Final = HOP_BY_HOP | {b"content-length", b"x-request-id"}
 

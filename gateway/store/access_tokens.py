@@ -1,6 +1,6 @@
 """Access tokens by what the client presents: which of them live, what they stand for, and what they sign with."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
@@ -123,11 +123,6 @@ class AccessTokens:
             return None
         found = {row["digest"]: self._access_token_of(row, row["digest"]) for row in rows}
         return {hashed: token for hashed, token in found.items() if token is not None}
-
-    async def living(self, digests: Collection[bytes]) -> frozenset[bytes]:
-        """The digests among these whose access tokens still live; for what outlasts the call that opened it."""
-        rows = await self._database.rows("access_tokens_live", digests=list(digests), now=self._now())
-        return frozenset(row["digest"] for row in rows)
 
     async def signing(self, token: str) -> SigningToken | None:
         """An access token by what the client presents; None if it is unknown."""

@@ -339,7 +339,8 @@ class _Supervisor:
         changed = changes(self._settings, settings)
         before, self._generation, self._settings = cast("Generation", self._generation), fresh, settings
         fresh.serve()  # not before all of them can: one that is refused must have taken no connection
-        before.drain(DRAIN, successors=True)
+        longest = max((route.drain for route in before.settings.config.routes), default=0.0)
+        before.drain(max(DRAIN, longest), successors=True)
         await first_of(before.wait_closed(), self._ending.wait())
         if not self._ending.is_set():
             log.info("reloaded", config=str(settings.path), workers=fresh.access.count, changed=changed)

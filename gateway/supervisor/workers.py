@@ -18,6 +18,7 @@ from asyncio.subprocess import Process
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from math import inf
 from pathlib import Path
 from typing import Final
 
@@ -216,6 +217,7 @@ class Workers:
         self._serving = False
         self._mirror = ""
         self._ending = asyncio.Event()
+        self._ends_by = inf  # by the loop's clock
         self._all_ready = asyncio.Event()
         self._stumbled = asyncio.Event()
 
@@ -271,15 +273,17 @@ class Workers:
     def drain(self, seconds: float, *, successors: bool = False) -> None:
         """Let the workers finish what is in flight, for so many seconds; those that still run then are killed. With
         `successors`, connections that are kept go to those."""
-        if self._ending.is_set():
+        loop = asyncio.get_running_loop()
+        if loop.time() + seconds >= self._ends_by:  # as after another, unless that gave more time
             return
+        self._ends_by = loop.time() + seconds
         self._ending.set()
         for worker in self._workers.values():
             if worker.was_ready:
                 worker.drain(seconds, successors=successors)
             else:
                 worker.kill()
-        asyncio.get_running_loop().call_later(seconds + _GRACE, self.kill)
+        loop.call_later(seconds + _GRACE, self.kill)
 
     async def wait_drained(self) -> None:
         """Wait until the workers are told to end."""
@@ -298,6 +302,7 @@ class Workers:
 
     def kill(self) -> None:
         """End all workers at once."""
+        self._ends_by = -inf
         self._ending.set()
         for worker in self._workers.values():
             worker.kill()

@@ -126,10 +126,6 @@ from (
 ) as here
 left join access_token_ends t on t.digest = any($digests::bytea[]) and t.ended is null and here.standby and here.replayed;
 
--- name: access_tokens_live
--- Which of these access tokens still live.
-select digest from living_access_tokens where digest = any($digests::bytea[]) and expires_at > $now;
-
 -- name: signing_token_find
 -- An access token as an operator wants to know it who explains a refusal: also a dead one.
 select t.digest, t.client_id, t.token_type, t.mac_key, t.mac_algorithm, t.expires_at, t.revoked_at, c.mac_drafts,

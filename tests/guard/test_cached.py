@@ -295,35 +295,6 @@ async def test_lookups_are_planned_once(world: World) -> None:
         assert {"gateway-lookups", "gateway-listen"} <= {row["application_name"] for row in names}
 
 
-# -- tunnels -------------------------------------------------------------------------------------------------
-
-
-async def test_tunnels_are_confirmed_from_what_is_held_and_by_the_database(world: World, relay: Relay) -> None:
-    held, unheld, dead = await world.token(), await world.token(), await world.token()
-    brief = await world.token(ttl=60)
-    async with world.worker(relay.dsn, elapsed=Offset()) as worker:
-        digests = []
-        for tokens in (held, unheld, dead):
-            verdict = await world.check(world.call(f"Bearer {tokens.access_token}"))
-            assert isinstance(verdict, Allowed)
-            digests.append(verdict.digest)
-        await worker.holds(held)
-        await worker.holds(brief)
-        await world.store.tokens.revoke(dead.access_token, None)
-        assert await worker.guard.still_live(digests) == {digests[0], digests[1]}
-        relay.hold("gateway-test-worker")
-        assert await worker.guard.still_live(digests[:1]) == {digests[0]}
-        ending = worker.at_once(brief)
-        assert isinstance(ending, Allowed)
-        assert await worker.guard.still_live([ending.digest]) == {ending.digest}
-        world.clock.offset = 61
-        assert await worker.guard.still_live([ending.digest]) == set()
-        await world.store.tokens.revoke(held.access_token, None)
-        await worker.refuses(held, 1)
-        relay.release("gateway-test-worker")
-        assert await worker.guard.still_live(digests) == {digests[1]}
-
-
 # -- whom it stands for --------------------------------------------------------------------------------------
 
 

@@ -296,7 +296,7 @@ async def test_a_client_that_ended_its_side_before_the_upgrade_leaves_no_tunnel_
 
 async def test_a_refused_upgrade_is_an_ordinary_answer(public: Rig) -> None:
     connection = await public.connect()
-    await connection.send(get("/", "Connection: Upgrade", "Upgrade: websocket") + get("/next"))
+    await connection.send(get("/", "Connection: Upgrade", "Upgrade: echo/1") + get("/next"))
     assert (await connection.reply()).body == b"ok"
     assert (await connection.reply()).body == b"ok"
     assert [request.target for request in public.upstream.requests] == ["/", "/next"]

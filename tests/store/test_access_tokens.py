@@ -31,10 +31,10 @@ async def test_token_dies_with_what_it_hangs_on(rig: Rig, store: Store, death: s
     tokens = await rig.tokens()
     found = await store.access_tokens.find(tokens.access_token)
     assert found is not None
-    assert await store.access_tokens.living([found.digest, b"unknown"]) == {found.digest}
+    assert set((await store.access_tokens.find_many([found.digest, b"unknown"])).tokens) == {found.digest}
     await DEATHS[death](rig, tokens)
     assert await store.access_tokens.find(tokens.access_token) is None
-    assert await store.access_tokens.living([found.digest]) == frozenset()
+    assert not (await store.access_tokens.find_many([found.digest])).tokens
     assert await store.tokens.introspect(tokens.access_token, rig.client) == DEAD
     refresh_lives = death == "itself"
     assert (await store.tokens.introspect(tokens.refresh_token or "", rig.client) != DEAD) is refresh_lives

@@ -1,0 +1,145 @@
+"""What goes on after its call was let pass, such as a stream, and must end with the token that opened it.
+
+    watch ──▶ known to live ──a change names what it hangs on──▶ asked ──▶ lives
+                   ▲   └──────the lease lapses─────────────────▶   │  └──▶ ended: all that it opened is told
+                   └───────────────────────────────────────────────┘       as it is without an answer for too long
+
+A change is no verdict: two things may share a mark (`guard.ledger`), and a client whose settings change loses nothing.
+So whom a change may concern, the database is asked about, all in one question, and only what it calls dead is ended.
+What begins to be watched is known to live where the cache says so, which a change that came meanwhile would have ended;
+else it is asked for too. While the log is not followed, everything is asked for at each beat.
+
+The time of a token is not looked at here: who watches knows it.
+"""
+
+from collections.abc import Callable, Collection
+from functools import partial
+from math import inf
+from typing import Final, final
+
+from gateway.errors import StoreUnavailable
+from gateway.guard.ledger import Ledger, parts
+from gateway.guard.tokens import Known, Tokens
+from gateway.guard.verdict import Allowed
+from gateway.model import Identity
+from gateway.observe import get_logger
+from gateway.store import EndedToken
+
+_UNCONFIRMED: Final = 3.0  # seconds without an answer, beyond the lease
+UNANSWERED: Final = "store: the token could not be confirmed for too long"
+
+_log = get_logger("gateway.guard")
+
+
+@final
+class Watched:
+    """One thing that goes on; `ended` is called once, with the cause and whose the token was, as far as is known."""
+
+    __slots__ = ("_token", "ended")
+
+    def __init__(self, token: "_Token", ended: Callable[[str, Identity | None], None]) -> None:
+        self.ended: Final = ended
+        self._token: Final = token
+
+    def drop(self) -> None:
+        """It has ended by itself."""
+        self._token.opened.pop(self, None)
+
+
+@final
+class _Token:
+    """A token and what it has opened; `asked` counts the questions, of which the answer to the latest counts."""
+
+    __slots__ = ("asked", "digest", "marks", "opened", "unconfirmed_since")
+
+    def __init__(self, digest: bytes, marks: int) -> None:
+        self.digest: Final = digest
+        self.marks = marks
+        self.opened: Final[dict[Watched, None]] = {}
+        self.asked = 0
+        self.unconfirmed_since = inf
+
+
+class Watch:
+    """All that goes on in this process, by the tokens that opened it."""
+
+    def __init__(self, tokens: Tokens, ledger: Ledger) -> None:
+        self._tokens, self._ledger = tokens, ledger
+        self._watched: dict[bytes, _Token] = {}
+        self._by_mark: dict[int, dict[_Token, None]] = {}
+        ledger.touched = self._touched
+
+    def __len__(self) -> int:
+        return len(self._watched)
+
+    def add(self, allowed: Allowed, ended: Callable[[str, Identity | None], None]) -> Watched:
+        """Watch for the end of what `allowed` rests on. Never calls `ended` at once."""
+        token = self._watched.get(allowed.digest)
+        if token is None:
+            token = self._watched[allowed.digest] = _Token(allowed.digest, allowed.marks)
+            for mark in parts(allowed.marks):
+                self._by_mark.setdefault(mark, {})[token] = None
+        if self._tokens.cache.get(allowed.digest) is None:
+            self._ask(token)
+        watched = Watched(token, ended)
+        token.opened[watched] = None
+        return watched
+
+    def beat(self) -> None:
+        """Ask again for what is not known to live, and end what has not been for too long: once a second."""
+        now, holds = self._ledger.elapsed(), self._ledger.holds
+        for token in list(self._watched.values()):
+            if not token.opened:
+                self._forget(token)
+            elif now - token.unconfirmed_since > _UNCONFIRMED:
+                self._end(token, UNANSWERED, None)
+            elif not holds or token.unconfirmed_since < inf:
+                self._ask(token)
+
+    def _touched(self, marks: Collection[int] | None) -> None:
+        """The log has named these, or with None anything may have changed."""
+        if marks is None:
+            concerned = list(self._watched.values())
+        else:
+            concerned = [token for mark in set(marks) for token in self._by_mark.get(mark, ())]
+        for token in dict.fromkeys(concerned):
+            if token.opened:
+                self._ask(token)
+
+    def _ask(self, token: _Token) -> None:
+        """Ask the database; what was asked before may be answered as of before."""
+        token.unconfirmed_since = min(token.unconfirmed_since, self._ledger.elapsed())
+        token.asked += 1
+        try:
+            pending = self._tokens.ask_primary(token.digest, partial(self._answered, token, token.asked))
+        except StoreUnavailable:  # too many wait: the next beat asks again
+            return
+        pending.then(lambda told: told.result())
+
+    def _answered(self, token: _Token, number: int, known: Known) -> None:
+        if self._watched.get(token.digest) is not token or isinstance(known, StoreUnavailable):
+            return
+        if isinstance(known, EndedToken):
+            self._end(token, known.cause, known.identity)
+        elif known is None:
+            self._end(token, "unknown token", None)
+        elif number == token.asked:
+            token.unconfirmed_since = inf
+
+    def _end(self, token: _Token, cause: str, identity: Identity | None) -> None:
+        self._forget(token)
+        while token.opened:
+            watched, _ = token.opened.popitem()
+            try:
+                watched.ended(cause, identity)
+            except Exception as exc:  # noqa: BLE001  # none of the others' faults
+                _log.error("what a token has opened could not be ended", exc_info=exc)
+
+    def _forget(self, token: _Token) -> None:
+        self._watched.pop(token.digest, None)
+        for mark in parts(token.marks):
+            tokens = self._by_mark.get(mark)
+            if tokens is not None:
+                tokens.pop(token, None)
+                if not tokens:
+                    del self._by_mark[mark]

@@ -1,0 +1,131 @@
+"""Streams over two workers end within a second of their token's revocation, and no other stream does."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import aiohttp
+import pytest
+from aiohttp import WSMsgType, web
+
+from gateway.store import Store
+from tests.counts import scaled
+from tests.guard.conftest import new_client
+from tests.serving import PATIENCE, Gateway, crowding, serving, until
+
+STREAMS = 500
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[str]:
+    """An API that speaks WebSocket and answers without an end."""
+
+    async def socket(request: web.Request) -> web.WebSocketResponse:
+        response = web.WebSocketResponse()
+        await response.prepare(request)
+        async for message in response:
+            await response.send_str(message.data)
+        return response
+
+    async def events(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        await response.write(b"data: hello\n\n")
+        await asyncio.Event().wait()
+        return response
+
+    app = web.Application()
+    app.router.add_get("/api/socket", socket)
+    app.router.add_get("/api/events", events)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    await runner.cleanup()
+
+
+class Stream:
+    """One stream of a client's own, and when and how it ended."""
+
+    def __init__(self, token: str) -> None:
+        self.token = token
+        self.began = asyncio.Event()
+        self.ended_at = 0.0
+        self.code: int | None = None
+        self.worker = ""
+
+    async def socket(self, session: aiohttp.ClientSession, url: str) -> None:
+        headers = {"Authorization": f"Bearer {self.token}"}
+        async with session.ws_connect(f"{url}/api/socket", headers=headers) as ws:
+            self.worker = ws._response.headers["X-Request-Id"][:16]
+            await ws.send_str("hello")
+            assert await ws.receive_str() == "hello"
+            self.began.set()
+            assert (await ws.receive()).type is WSMsgType.CLOSE
+            self.ended_at, self.code = time.monotonic(), ws.close_code
+
+    async def events(self, session: aiohttp.ClientSession, url: str) -> None:
+        headers = {"Authorization": f"Bearer {self.token}"}
+        async with session.get(f"{url}/api/events", headers=headers) as answer:
+            self.worker = answer.headers["X-Request-Id"][:16]
+            assert await answer.content.readline() == b"data: hello\n"
+            self.began.set()
+            try:
+                while await answer.content.readany():
+                    pass
+                raise AssertionError("the answer looked whole")
+            except aiohttp.ClientPayloadError:
+                self.ended_at = time.monotonic()
+
+
+async def _figure(gateway: Gateway, name: str, labels: str) -> float:
+    async with aiohttp.ClientSession() as session, session.get(f"{gateway.admin_url}/metrics") as answer:
+        lines = (await answer.text()).splitlines()
+    return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(name) and labels in line)
+
+
+async def test_revoked_half_of_many_streams_ends_within_a_second_and_no_other(
+    tmp_path: Path, store: Store, database: str, upstream: str
+) -> None:
+    client, _ = await store.clients.create(new_client())
+    route = {"name": "api", "path": "/api", "upstreams": [upstream], "auth": ["bearer"]}
+    count = scaled(STREAMS)
+    streams = []
+    for _ in range(count):
+        issued = await store.tokens.issue(client.client_id, None, frozenset({"read"}), 3600, None)
+        streams.append(Stream(issued.access_token))
+    async with AsyncExitStack() as stack:
+        gateway = await stack.enter_async_context(serving(tmp_path, dsn=database, routes=[route], workers=2))
+        session = await stack.enter_async_context(
+            aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0, force_close=True), timeout=aiohttp.ClientTimeout(total=None)
+            )
+        )
+        tasks = [
+            asyncio.create_task((one.socket if number % 2 else one.events)(session, gateway.url))
+            for number, one in enumerate(streams)
+        ]
+        await asyncio.wait_for(asyncio.gather(*(one.began.wait() for one in streams)), PATIENCE)
+        assert len({one.worker for one in streams}) >= 2
+        revoked, others = [one for n, one in enumerate(streams) if n % 4 < 2], [*streams[2::4], *streams[3::4]]
+        at = {}
+        for one in revoked:
+            assert await store.tokens.revoke(one.token, None)
+            at[one] = time.monotonic()
+        await until(lambda: all(one.ended_at for one in revoked), 60)
+        late = max(one.ended_at - at[one] for one in revoked)
+        assert late < 1.0 * crowding(), f"{late:.2f} s"
+        assert {one.code for n, one in enumerate(streams) if n % 4 == 1} == {1008}
+        await asyncio.sleep(1.0)  # a beat more
+        assert [one for one in others if one.ended_at] == []
+        assert not any(task.done() for one, task in zip(streams, tasks, strict=True) if one in others)
+        await until(lambda: _counts(gateway, len(revoked)))
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _counts(gateway: Gateway, revoked: int) -> bool:
+    return await _figure(gateway, "gateway_refusals_total", 'cause="revoked token"') == revoked
