@@ -7,7 +7,8 @@
 Whatever notation an address had (decimal, octal, hexadecimal, mapped into IPv6), it is judged by the number that the
 machine would connect to. Proxies that the environment names are not used: they would look the name up anew.
 
-Everything that a stranger can make us fetch goes through here: metadata of clients, keys, other issuers.
+Everything that a stranger can make us fetch or tell goes through here: metadata of clients, keys, other issuers, and
+the ends of sessions.
 """
 
 import asyncio
@@ -18,7 +19,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
-from typing import Final
+from typing import Final, TypeVar
 
 import aiohttp
 from yarl import URL
@@ -29,12 +30,17 @@ from gateway.errors import GatewayError
 Address = IPv4Address | IPv6Address
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 """The addresses of a host's name, for a port; raises OSError when there are none."""
+Answer = TypeVar("Answer")
+Read = Callable[[aiohttp.ClientResponse], Awaitable[Answer]]
 
 DEADLINE: Final = 5.0  # seconds from the first look-up to the last byte
 _MOST_ADDRESSES: Final = 3  # that are tried one after the other
 _LOOKUPS: Final = 8  # at once: threads that a slow name server holds are not those that others wait for
 _JSON: Final = re.compile(r"application/(?:[a-z0-9!#$&^_.+-]+\+)?json", re.IGNORECASE)
-_URL: Final = re.compile(r"https://([A-Za-z0-9.-]+)(?::([1-9][0-9]{0,4}))?([/?][\x21\x24-\x7e]*)?")
+_FORM: Final = "application/x-www-form-urlencoded"
+_REST_OF_URL: Final = r"://([A-Za-z0-9.-]+)(?::([1-9][0-9]{0,4}))?([/?][\x21\x24-\x7e]*)?"
+_URL: Final = re.compile(rf"(https){_REST_OF_URL}")
+_ANY_URL: Final = re.compile(rf"(https?){_REST_OF_URL}")
 
 # The IANA registry of special-purpose addresses (RFC 6890), and multicast.
 _INNER_V4: Final = tuple(
@@ -93,15 +99,40 @@ class Fetcher:
 
     async def json(self, url: str, most: int) -> Fetched:
         """The JSON document at an https URL, of at most so many bytes. Raises FetchFailed."""
-        found = _URL.fullmatch(url)
-        if found is None or int(found[2] or 443) > 65535:
+
+        async def document(answer: aiohttp.ClientResponse) -> Fetched:
+            _require_document(answer)
+            return Fetched(
+                await _content(answer, most),
+                ", ".join(answer.headers.getall("Cache-Control", [])),
+                answer.headers.get("Age", ""),
+            )
+
+        return await self._asked(url, document)
+
+    async def tell(self, url: str, form: bytes, *, inner: bool = False) -> None:
+        """Post a form to an https URL, which answers 200 or 204 and is not listened to further. Raises FetchFailed.
+
+        `inner` is for an address that an operator gave: it may be http, and lead to an inner network.
+        """
+
+        async def taken(answer: aiohttp.ClientResponse) -> None:
+            if answer.status not in (200, 204):
+                raise FetchFailed(f"the answer's status is {answer.status}, not 200")
+
+        await self._asked(url, taken, form, inner=inner)
+
+    async def _asked(self, url: str, read: Read[Answer], form: bytes | None = None, *, inner: bool = False) -> Answer:
+        found = (_ANY_URL if inner else _URL).fullmatch(url)
+        if found is None or int(found[3] or 443) > 65535:
             raise FetchFailed("the address is no plain https URL")
-        host, port, target = found[1], int(found[2] or 443), found[3] or "/"
-        target = target if target.startswith("/") else f"/{target}"
+        port = int(found[3] or (443 if found[1] == "https" else 80))
+        target = found[4] or "/"
+        asked = _Request(found[1], found[2], port, target if target.startswith("/") else f"/{target}", form)
         try:
             async with asyncio.timeout(self._deadline):
-                addresses = await self._addresses(host, port)
-                return await self._from_any(addresses, host, port, target, most)
+                addresses = await self._addresses(asked.host, port, inner=inner)
+                return await self._from_any(addresses, asked, read)
         except TimeoutError as exc:
             raise FetchFailed("it took too long") from exc
 
@@ -109,14 +140,14 @@ class Fetcher:
         """Wait for no look-up any more."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def _addresses(self, host: str, port: int) -> list[Address]:
+    async def _addresses(self, host: str, port: int, *, inner: bool) -> list[Address]:
         try:
             found = [ip_address(text) for text in await self._resolve(host, port)]
         except (OSError, UnicodeError, ValueError) as exc:
             raise FetchFailed("the host has no address") from exc
         if not found:
             raise FetchFailed("the host has no address")
-        if not all(map(self._may_reach, found)):
+        if not inner and not all(map(self._may_reach, found)):
             raise FetchFailed("the host's address is not one of the public internet")
         return list(dict.fromkeys(found))[:_MOST_ADDRESSES]
 
@@ -126,11 +157,11 @@ class Fetcher:
         )
         return [str(place[0]) for *_, place in await work]
 
-    async def _from_any(self, addresses: Sequence[Address], host: str, port: int, target: str, most: int) -> Fetched:
-        """The document from the first address that can be connected to."""
+    async def _from_any(self, addresses: Sequence[Address], asked: "_Request", read: Read[Answer]) -> Answer:
+        """The answer of the first address that can be connected to."""
         for number, address in enumerate(addresses, start=1):
             try:
-                return await self._from(address, host, port, target, most)
+                return await self._from(address, asked, read)
             except aiohttp.ClientConnectorCertificateError as exc:
                 raise FetchFailed("the certificate is not one for that host") from exc
             except aiohttp.ClientConnectorError as exc:
@@ -140,12 +171,13 @@ class Fetcher:
                 raise FetchFailed("the answer is broken") from exc
         raise AssertionError("there is at least one address")
 
-    async def _from(self, address: Address, host: str, port: int, target: str, most: int) -> Fetched:
+    async def _from(self, address: Address, asked: "_Request", read: Read[Answer]) -> Answer:
+        host, port = asked.host, asked.port
         literal = f"[{address}]" if address.version == 6 else str(address)
         # The address stands in the URL, so that nothing looks a name up again; the name is for Host and certificate.
-        url = URL(f"https://{literal}:{port}{target}", encoded=True)
+        url = URL(f"{asked.scheme}://{literal}:{port}{asked.target}", encoded=True)
         headers = {
-            "Host": host if port == 443 else f"{host}:{port}",
+            "Host": host if port == (443 if asked.scheme == "https" else 80) else f"{host}:{port}",
             "Accept": "application/json",
             "Accept-Encoding": "identity",
             "User-Agent": f"gateway/{__version__}",
@@ -159,14 +191,27 @@ class Fetcher:
                 timeout=aiohttp.ClientTimeout(total=None),
                 trust_env=False,
             ) as session,
-            session.get(url, headers=headers, allow_redirects=False, server_hostname=host) as answer,
+            session.request(
+                "GET" if asked.form is None else "POST",
+                url,
+                data=asked.form,
+                headers=headers if asked.form is None else {**headers, "Content-Type": _FORM},
+                allow_redirects=False,
+                server_hostname=host if asked.scheme == "https" else None,
+            ) as answer,
         ):
-            _require_document(answer)
-            return Fetched(
-                await _content(answer, most),
-                ", ".join(answer.headers.getall("Cache-Control", [])),
-                answer.headers.get("Age", ""),
-            )
+            return await read(answer)
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """What is asked of whom."""
+
+    scheme: str
+    host: str
+    port: int
+    target: str
+    form: bytes | None
 
 
 def _require_document(answer: aiohttp.ClientResponse) -> None:

@@ -112,6 +112,9 @@ class OpenID:
     userinfo_alg: SigningAlgorithm | None = None  # None: what the UserInfo endpoint answers is not signed
     # Clients of one sector know a person by the same subject, others by another; None: by the person's own.
     sector: str | None = None
+    post_logout_redirect_uris: tuple[str, ...] = ()  # RP-Initiated Logout 1.0, section 3.1
+    backchannel_logout_uri: str | None = None  # Back-Channel Logout 1.0, section 2.2
+    frontchannel_logout_uri: str | None = None  # Front-Channel Logout 1.0, section 2
 
     def to_json(self) -> str:
         """All that differs from the defaults, to be stored."""
@@ -124,6 +127,7 @@ class OpenID:
         """What was stored. Members that are unknown here are left out; missing ones have their defaults."""
         known = {one.name for one in fields(cls)}
         found: dict[str, Any] = {name: value for name, value in json.loads(text).items() if name in known}
+        found |= {name: tuple(value) for name, value in found.items() if isinstance(value, list)}
         return cls(**found)
 
 

@@ -18,6 +18,30 @@ exception
 end
 $$;
 
+CREATE FUNCTION public.end_sign_ins() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO '$user', 'public'
+    AS $$
+begin
+    update codes set expires_at = least(expires_at, now())
+    where session_id = old.session_id and spent_at is null
+        and 'openid' = any (scopes) and not 'offline_access' = any (scopes);
+    insert into logouts (logout_id, client_id, subject, session_id, ended_at, due_at)
+    select 'l' || replace(gen_random_uuid()::text, '-', ''), c.client_id, old.subject, old.session_id, now(), now()
+    from clients c
+    where c.openid ? 'backchannel_logout_uri' and c.disabled_at is null
+        and c.client_id in (
+            select g.client_id from families f join grants g on g.grant_id = f.grant_id
+            where f.session_id = old.session_id and 'openid' = any (f.scopes)
+        )
+    on conflict (client_id, session_id) do nothing;
+    update families set revoked_at = now()
+    where session_id = old.session_id and revoked_at is null
+        and 'openid' = any (scopes) and not 'offline_access' = any (scopes);
+    return null;
+end
+$$;
+
 CREATE FUNCTION public.note_change() RETURNS trigger
     LANGUAGE plpgsql
     SET search_path TO '$user', 'public'
@@ -444,6 +468,16 @@ CREATE VIEW public.living_sessions AS
      JOIN public.users u ON ((u.subject = s.subject)))
   WHERE ((u.disabled_at IS NULL) AND (u.session_generation = s.generation));
 
+CREATE TABLE public.logouts (
+    logout_id text NOT NULL,
+    client_id text NOT NULL,
+    subject text NOT NULL,
+    session_id text NOT NULL,
+    ended_at timestamp with time zone NOT NULL,
+    due_at timestamp with time zone NOT NULL,
+    attempts integer DEFAULT 0 NOT NULL
+);
+
 CREATE TABLE public.nonce_database (
     singleton boolean DEFAULT true NOT NULL,
     name text DEFAULT (gen_random_uuid())::text NOT NULL,
@@ -638,6 +672,12 @@ ALTER TABLE ONLY public.flows
 ALTER TABLE ONLY public.grants
     ADD CONSTRAINT grants_pkey PRIMARY KEY (grant_id);
 
+ALTER TABLE ONLY public.logouts
+    ADD CONSTRAINT logouts_once UNIQUE (client_id, session_id);
+
+ALTER TABLE ONLY public.logouts
+    ADD CONSTRAINT logouts_pkey PRIMARY KEY (logout_id);
+
 ALTER TABLE ONLY public.nonce_database
     ADD CONSTRAINT nonce_database_pkey PRIMARY KEY (singleton);
 
@@ -729,6 +769,8 @@ CREATE INDEX codes_family_id ON public.codes USING btree (family_id) WHERE (fami
 
 CREATE INDEX codes_grant_id ON public.codes USING btree (grant_id);
 
+CREATE INDEX codes_session_id ON public.codes USING btree (session_id) WHERE ((session_id IS NOT NULL) AND (spent_at IS NULL));
+
 CREATE INDEX device_codes_client_id ON public.device_codes USING btree (client_id);
 
 CREATE INDEX device_codes_expires_at ON public.device_codes USING btree (expires_at);
@@ -758,6 +800,8 @@ CREATE UNIQUE INDEX grants_live_key ON public.grants USING btree (subject, clien
 CREATE INDEX grants_revoked_at ON public.grants USING btree (revoked_at) WHERE (revoked_at IS NOT NULL);
 
 CREATE INDEX grants_subject ON public.grants USING btree (subject);
+
+CREATE INDEX logouts_due_at ON public.logouts USING btree (due_at);
 
 CREATE INDEX pairwise_subjects_subject ON public.pairwise_subjects USING btree (subject);
 
@@ -813,6 +857,8 @@ CREATE TRIGGER grants_emptied AFTER TRUNCATE ON public.grants FOR EACH STATEMENT
 
 CREATE CONSTRAINT TRIGGER grants_gone AFTER DELETE ON public.grants DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (((old.revoked_at IS NULL) AND (pg_trigger_depth() = 0))) EXECUTE FUNCTION public.note_change('grant');
 
+CREATE TRIGGER sessions_ended AFTER DELETE ON public.sessions FOR EACH ROW WHEN ((old.expires_at > clock_timestamp())) EXECUTE FUNCTION public.end_sign_ins();
+
 CREATE CONSTRAINT TRIGGER users_changed AFTER UPDATE ON public.users DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (((((old.disabled_at IS DISTINCT FROM new.disabled_at) OR (old.generation IS DISTINCT FROM new.generation)) OR (old.username IS DISTINCT FROM new.username)) OR (old.email IS DISTINCT FROM new.email))) EXECUTE FUNCTION public.note_change('user');
 
 CREATE TRIGGER users_emptied AFTER TRUNCATE ON public.users FOR EACH STATEMENT EXECUTE FUNCTION public.note_change('all');
@@ -854,6 +900,9 @@ ALTER TABLE ONLY public.grants
 
 ALTER TABLE ONLY public.grants
     ADD CONSTRAINT grants_subject_fkey FOREIGN KEY (subject) REFERENCES public.users(subject) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.logouts
+    ADD CONSTRAINT logouts_client_id_fkey FOREIGN KEY (client_id) REFERENCES public.clients(client_id) ON DELETE CASCADE;
 
 ALTER TABLE ONLY public.pairwise_subjects
     ADD CONSTRAINT pairwise_subjects_subject_fkey FOREIGN KEY (subject) REFERENCES public.users(subject) ON DELETE CASCADE;

@@ -18,6 +18,7 @@ from gateway.store import Store
 from gateway.supervisor.channel import Drain, Start
 from gateway.supervisor.connections import AUTHORIZATION_POOL
 from gateway.supervisor.listening import BACKLOG
+from gateway.web import back_channel
 from gateway.web.app import create_app, create_runner, load
 from gateway.web.plane import PLANE
 
@@ -52,7 +53,7 @@ async def serving(start: Start, listener: socket.socket) -> AsyncIterator[Servic
             cast("Server", runner.server), sock=listener, backlog=BACKLOG, start_serving=False
         )
         stack.callback(server.close)
-        for upkeep in (_sweep(store), _chain(store)):
+        for upkeep in (_sweep(store), _chain(store), back_channel.run(app[PLANE])):
             stack.callback(asyncio.create_task(upkeep).cancel)
 
         def report() -> None:

@@ -41,7 +41,7 @@ from gateway.model import (
     TokenFormat,
     TokenType,
 )
-from gateway.oauth import jwk, redirect_uris
+from gateway.oauth import client_metadata, jwk, redirect_uris
 from gateway.store import Store
 from gateway.store.records import NewClient
 
@@ -71,6 +71,9 @@ class Asked:
     id_token_alg: SigningAlgorithm | None
     userinfo_alg: Literal["none"] | SigningAlgorithm | None
     subject_type: Literal["public", "pairwise"] | None
+    post_logout_redirect_uri: tuple[str, ...]
+    backchannel_logout_uri: str | None
+    frontchannel_logout_uri: str | None
     first_party: bool | None
     description: str | None
     owner: str | None
@@ -122,6 +125,14 @@ def _properties(function: Callable[..., None]) -> Callable[..., None]:
             type=click.Choice(["public", "pairwise"]),
             help="Whether it knows people by their own subject, or by one that only clients at its host share.",
         ),
+        click.option(
+            "--post-logout-redirect-uri",
+            multiple=True,
+            metavar="URI",
+            help="An address that people may return to after it signed them out; repeatable.",
+        ),
+        click.option("--backchannel-logout-uri", metavar="URL", help="Where we tell it that a session is over."),
+        click.option("--frontchannel-logout-uri", metavar="URL", help="Where a browser tells it that, in a frame."),
         click.option("--token-type", type=click.Choice(["bearer", "mac"]), help="The kind of its access tokens."),
         click.option(
             "--token-format",
@@ -368,7 +379,25 @@ def _openid(asked: Asked, start: OpenID) -> OpenID:
         changed = replace(changed, id_token_alg=asked.id_token_alg)
     if asked.userinfo_alg is not None:
         changed = replace(changed, userinfo_alg=None if asked.userinfo_alg == "none" else asked.userinfo_alg)
+    if asked.post_logout_redirect_uri:
+        uris = tuple(uri for uri in dict.fromkeys(asked.post_logout_redirect_uri) if uri)
+        changed = replace(changed, post_logout_redirect_uris=uris)
+    if asked.backchannel_logout_uri is not None:
+        changed = replace(changed, backchannel_logout_uri=asked.backchannel_logout_uri or None)
+    if asked.frontchannel_logout_uri is not None:
+        changed = replace(changed, frontchannel_logout_uri=asked.frontchannel_logout_uri or None)
     return changed
+
+
+def _require_logout_addresses(asked: Asked) -> None:
+    """Raises OperatorError for an address that no browser may be sent to, or that we could not call."""
+    for uri in filter(None, asked.post_logout_redirect_uri):
+        if (fault := redirect_uris.registration_fault(uri)) is not None:
+            raise OperatorError(f"--post-logout-redirect-uri {uri!r}: {fault}")
+    for option in ("backchannel", "frontchannel"):
+        url = getattr(asked, f"{option}_logout_uri")
+        if url and (fault := client_metadata.link_fault(url)) is not None:
+            raise OperatorError(f"--{option}-logout-uri {url!r}: {fault}")
 
 
 def _with_subjects(client: NewClient, subject_type: str | None) -> NewClient:
@@ -399,6 +428,7 @@ async def _checked(client: NewClient, asked: Asked, store: Store, settings: Sett
     if asked.jwks is not None:
         client = replace(client, jwks=_jwks(asked.jwks) if asked.jwks else None)
     client = _with_subjects(client, asked.subject_type)
+    _require_logout_addresses(asked)
     await require_scopes("--scope", asked.scope, store, settings)
     _require_mac(asked, client, settings.config.mac)
     if (fault := _conflict(client)) is not None:
@@ -507,6 +537,9 @@ def record(client: Client) -> dict[str, object]:
         "jwks": None if client.jwks is None else json.loads(client.jwks),
         "id_token_alg": client.openid.id_token_alg,
         "userinfo_alg": client.openid.userinfo_alg,
+        "post_logout_redirect_uris": list(client.openid.post_logout_redirect_uris),
+        "backchannel_logout_uri": client.openid.backchannel_logout_uri,
+        "frontchannel_logout_uri": client.openid.frontchannel_logout_uri,
         "subject_type": "public" if client.openid.sector is None else "pairwise",
         "first_party": client.first_party,
         "verified": client.verified,

@@ -61,6 +61,7 @@ ACR: Final = "password"
 """How people are authenticated: `acr` (section 2), and what may be asked for by `acr_values`."""
 AMR: Final = ("pwd",)  # RFC 8176, section 2
 
+LOGOUT_LIFETIME: Final = 120  # seconds of a logout token (Back-Channel Logout 1.0, section 2.4)
 _LARGEST: Final = 8 * 1024  # characters of a `claims` parameter
 _MOST_NAMED: Final = 100
 _MOST_DIGITS: Final = 10  # of a max_age: three centuries
@@ -210,8 +211,17 @@ def id_token(
     return {**(claims or {}), **members}
 
 
-def hinted(text: str, jwks: str, issuer: str, client_id: str) -> str:
-    """The subject of an ID token that `issuer` gave a client, whether or not it has expired.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hint:
+    """What an ID token of ours that comes back says: of which client, about whom, from which session."""
+
+    client_id: str
+    subject: str
+    session_id: str | None
+
+
+def hinted(text: str, jwks: str, issuer: str) -> Hint:
+    """What an ID token says that `issuer` gave a client, whether or not it has expired.
 
     `jwks` are the issuer's own keys as JSON. Which algorithm a key serves is the key's, never the token's (RFC 8725,
     section 3.1). Raises ValueError, with the reason, for any other token.
@@ -225,12 +235,31 @@ def hinted(text: str, jwks: str, issuer: str, client_id: str) -> str:
     keys = [key for key in jwk.keys_of(jwks) if key.kid == kid]
     if not any(key.verifies(algorithm, hint.signed, hint.signature) for key in keys):
         raise ValueError("no key of ours made the signature")
-    subject = hint.claims.get("sub")
-    if hint.claims.get("iss") != issuer or hint.claims.get("aud") != client_id or not isinstance(subject, str):
-        raise ValueError("of another issuer or client")
+    subject, client_id, session_id = (hint.claims.get(name) for name in ("sub", "aud", "sid"))
+    if hint.claims.get("iss") != issuer or not isinstance(subject, str) or not isinstance(client_id, str):
+        raise ValueError("of another issuer")
     if "events" in hint.claims or "auth_time" not in hint.claims:
         raise ValueError("a token of another kind")
-    return subject
+    return Hint(client_id=client_id, subject=subject, session_id=session_id if isinstance(session_id, str) else None)
+
+
+def logout_token(
+    issuer: str, client_id: str, subject: str | None, session_id: str, *, now: int, logout_id: str
+) -> dict[str, object]:
+    """The claims of a logout token (Back-Channel Logout 1.0, section 2.4), which lives for two minutes.
+
+    `subject` is None where the person is gone: the session says who is meant.
+    """
+    members: dict[str, object] = {
+        "iss": issuer,
+        "aud": client_id,
+        "iat": now,
+        "exp": now + LOGOUT_LIFETIME,
+        "jti": logout_id,
+        "events": {"http://schemas.openid.net/event/backchannel-logout": {}},
+        "sid": session_id,
+    }
+    return members if subject is None else members | {"sub": subject}
 
 
 def half_hash(token: str, algorithm: str) -> str:

@@ -53,6 +53,7 @@ _OF_THE_SERVER: Final = (  # RFC 7592, section 2.2
     "client_secret_expires_at",
     "client_id_issued_at",
 )
+_SESSION_REQUIRED: Final = ("backchannel_logout_session_required", "frontchannel_logout_session_required")
 _EMPTY: Final[tuple[object, ...]] = (None, "", [])
 
 
@@ -110,6 +111,10 @@ def read(members: Members, known_scopes: frozenset[str]) -> Registration:
     subject_type = _one_of(said, "subject_type", ("public", "pairwise"))
     id_token_alg = _one_of(said, "id_token_signed_response_alg", SIGNING_ALGORITHMS)
     userinfo_alg = _one_of(said, "userinfo_signed_response_alg", SIGNING_ALGORITHMS)
+    after_logout = _texts(said, "post_logout_redirect_uris")
+    if len(after_logout) > _MOST_REDIRECT_URIS or any(map(redirect_uris.registration_fault, after_logout)):
+        raise _invalid(f"post_logout_redirect_uris must be at most {_MOST_REDIRECT_URIS} URIs that may be returned to.")
+    back, front = _link(said, "backchannel_logout_uri"), _link(said, "frontchannel_logout_uri")
     extras = {
         "token_endpoint_auth_method": method,
         "application_type": application_type,
@@ -120,6 +125,10 @@ def read(members: Members, known_scopes: frozenset[str]) -> Registration:
         "subject_type": subject_type,
         "id_token_signed_response_alg": id_token_alg,
         "userinfo_signed_response_alg": userinfo_alg,
+        "post_logout_redirect_uris": list(after_logout) or None,
+        "backchannel_logout_uri": back,
+        "frontchannel_logout_uri": front,
+        **{name: True for name in _SESSION_REQUIRED if said.get(name) is True},  # the session is always told
     }
     return Registration(
         name=name or redirect_uris.shown_host(uris[0])[:_LONGEST_NAME],
@@ -135,6 +144,9 @@ def read(members: Members, known_scopes: frozenset[str]) -> Registration:
             id_token_alg=cast("SigningAlgorithm", id_token_alg or "RS256"),
             userinfo_alg=cast("SigningAlgorithm | None", userinfo_alg),
             sector=_sector(said, uris) if subject_type == "pairwise" else None,
+            post_logout_redirect_uris=tuple(after_logout),
+            backchannel_logout_uri=back,
+            frontchannel_logout_uri=front,
         ),
         extras={key: value for key, value in extras.items() if value is not None},
     )

@@ -25,6 +25,8 @@ KINDS: Final = (
     "events.begun_anew",
     "grant.withdrawn",
     "key.rotated",
+    "logout.delivered",
+    "logout.undelivered",
     "refresh.reused",
     "registration_token.created",
     "registration_token.revoked",

@@ -31,6 +31,7 @@ from gateway.store.flows import Flows
 from gateway.store.grants import Grants
 from gateway.store.guesses import WAIT, Guesses
 from gateway.store.limits import RouteLimits
+from gateway.store.logouts import Logouts
 from gateway.store.master_keys import MasterKeys
 from gateway.store.migrations import require_current, require_server
 from gateway.store.nonces import MOST, NonceLayouts, Nonces
@@ -84,6 +85,7 @@ class Store:
         self.devices: Final = Devices(database, clock, keyring)
         self.pushed: Final = PushedRequests(database, clock, keyring)
         self.grants: Final = Grants(database, clock)
+        self.logouts: Final = Logouts(database, clock)
         self.signing_keys: Final = SigningKeys(database, clock, keyring)
         self.tokens: Final = Tokens(database, clock, keyring, lifetimes, self.signing_keys, issuer)
         self.access_tokens: Final = AccessTokens(database, lookups, clock, keyring, replicas)

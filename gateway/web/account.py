@@ -1,7 +1,7 @@
-"""Pages of a person's own: sign in without an application, connected applications, sign out.
+"""Pages of a person's own: sign in without an application, connected applications.
 
-The account's other pages have modules of their own: `signed_in_browsers` and `new_password`. What a form did is told by
-the page that it leads to, from a note in the address that only we can have written.
+The account's other pages have modules of their own: `signed_in_browsers`, `new_password` and `logout`. What a
+form did is told by the page that it leads to, from a note in the address that only we can have written.
 """
 
 import re
@@ -53,28 +53,6 @@ async def login(request: web.Request) -> web.Response:
             request, "login", target_of(request), purpose=purpose, refused=outcome, username=username
         )
     return outcome.tell(plane, pages.redirect(_next_path(plane, query_of(request))))
-
-
-async def show_logout(request: web.Request) -> web.Response:
-    """GET logout: a question to whoever is signed in; it signs nobody out."""
-    plane = plane_of(request)
-    session = await plane.session(request)
-    if session is None:
-        return pages.page(request, "signed_out.html", {})
-    token = browser.form_token(plane.keyring, "logout", session.session_id)
-    return pages.page(request, "sign_out.html", {"session": session, "csrf_token": token})
-
-
-async def logout(request: web.Request) -> web.Response:
-    """POST logout: the session ends here and on the server."""
-    plane, form = plane_of(request), await posted(request)
-    session, token = await plane.session(request), plane.session_token(request)
-    if session is not None and token is not None:
-        browser.open_form(plane.keyring, "logout", session.session_id, form.get("csrf_token"))
-        await plane.store.sessions.end(token)
-    response = pages.redirect(f"{plane.prefix}/logout")
-    plane.cookies.end_session(response)
-    return response
 
 
 def sign_in_first(request: web.Request) -> web.Response:

@@ -43,6 +43,7 @@ USERINFO: Final = "userinfo"
 _API: Final = frozenset({"token", "revoke", "introspect", "par", "device_authorization", USERINFO})
 REGISTER: Final = "register"  # with a client's identifier behind it, where it is managed
 AUTHORIZE: Final = "authorize"
+LOGOUT: Final = "logout"
 _PAGES: Final = frozenset({"authorize", "login", "logout", "account", "device"})
 _NO_STORE: Final = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 _ERRORS: Final = {403: "access_denied", 413: "invalid_request", 500: "server_error", 503: "temporarily_unavailable"}
@@ -72,6 +73,8 @@ _MENDS_OF_REQUESTS: Final = {  # by cause, where nobody may be sent back to the 
     "unknown client_id": "`gateway client list` shows all clients",
     "disabled client": "`gateway client enable ID` enables it again",
     "unknown, used or expired request_uri": "have the client push its request anew, and send the person on at once",
+    "unregistered post_logout_redirect_uri": "if it belongs to the client, `gateway client update ID "
+    "--post-logout-redirect-uri …` with all of its addresses",
     "unregistered redirect_uri": "if it belongs to the client, `gateway client update ID --redirect-uri …` with "
     "all of its addresses; if not, somebody may be fishing for codes",
 }
@@ -142,8 +145,8 @@ def _turned_away(request: web.Request) -> web.Response | None:
     if request.headers.get("Sec-Fetch-Dest", "document") != "document":
         _tell(request, "request refused", 403, "a page in a frame, or fetched by a script")
         return _page(request, 403, "This page can’t be shown inside another page. Open it in a window of its own.")
-    # A client's request may be a form on its own site; `flow` asks once it is known to be none.
-    if request.method == "POST" and endpoint_of(request) != AUTHORIZE:
+    # A client's request may be a form on its own site; the handler asks once it is known to be none.
+    if request.method == "POST" and endpoint_of(request) not in (AUTHORIZE, LOGOUT):
         return from_elsewhere(request)
     return None
 

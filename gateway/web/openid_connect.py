@@ -14,6 +14,7 @@ from gateway.credentials.authorization import MalformedCredential
 from gateway.errors import OAuthError, invalid_grant, invalid_request
 from gateway.model import AccessToken, Client
 from gateway.oauth import forms, openid
+from gateway.oauth.openid import Hint
 from gateway.store import IssuedTokens
 from gateway.store.acting import acts
 from gateway.web.answers import json
@@ -59,11 +60,19 @@ async def hinted(plane: Plane, client: Client, hint: str) -> str:
 
     Raises OAuthError (invalid_request) for any other: of another client or issuer, another kind, or altered.
     """
+    read = await read_hint(plane, hint)
+    if read is None or read.client_id != client.client_id:
+        raise invalid_request("id_token_hint is no ID token that was issued to this client.")
+    return read.subject
+
+
+async def read_hint(plane: Plane, hint: str) -> Hint | None:
+    """What an `id_token_hint` says, None where it is no ID token of ours."""
     published = await plane.store.signing_keys.published()
     try:
-        return openid.hinted(hint, json_text({"keys": published}), plane.issuer, client.client_id)
-    except ValueError as exc:
-        raise invalid_request("id_token_hint is no ID token that was issued to this client.", str(exc)) from exc
+        return openid.hinted(hint, json_text({"keys": published}), plane.issuer)
+    except ValueError:
+        return None
 
 
 async def userinfo(request: web.Request) -> web.Response:

@@ -25,6 +25,7 @@ def test_only_what_is_built_is_announced() -> None:
         "pushed_authorization_request_endpoint",
         "device_authorization_endpoint",
         "userinfo_endpoint",
+        "end_session_endpoint",
     }
     assert document["require_pushed_authorization_requests"] is False  # RFC 9126, section 5
     assert document["code_challenge_methods_supported"] == ["S256"]

@@ -47,7 +47,8 @@ class Party:
     async def code(self, scope: str = "openid", **changes: str | None) -> str:
         page = await self.asked(scope=scope, **changes)
         if page.status != 303:
-            page = await self.browser.submit(page.form, decision="allow")
+            boxes = sorted(set(scope.split(" ")) - {"openid"})
+            page = await self.browser.submit(page.form, decision="allow", scope=boxes)
         return page.members["code"]
 
     async def redeem(self, code: str) -> Answer:
