@@ -136,7 +136,7 @@ programs:
 	done
 
 # So do clients that nobody here wrote, in folders of their own: nothing of ours may lean on what they bring along.
-clients: $(VENV)/clients/.made $(VENV)/node/.made
+clients: $(VENV)/clients/.made $(VENV)/node/.made $(VENV)/conformance/.made
 
 $(VENV)/clients/.made: tests/clients/requirements.txt | venv
 	@echo "installing the clients in Python, once"; \
@@ -144,13 +144,15 @@ $(VENV)/clients/.made: tests/clients/requirements.txt | venv
 	  || { rm -rf $(@D); echo "make: the tests of clients in Python are left out: pip could not install them" >&2; }
 
 $(VENV)/node/.made: tests/clients/package.json tests/clients/package-lock.json
+$(VENV)/conformance/.made: tests/clients/conformance/package.json tests/clients/conformance/package-lock.json
+$(VENV)/node/.made $(VENV)/conformance/.made:
 	@mkdir -p $(@D); \
 	for name in nodejs npm; do \
 	  command -v $${name%js} >/dev/null || { $(call install,$$name); } \
 	    || echo "make: the tests of clients in JavaScript are left out: install the package $$name" >&2; \
 	done; \
 	if command -v node >/dev/null && command -v npm >/dev/null; then \
-	  echo "installing the clients in JavaScript, once"; \
+	  echo "installing the clients in JavaScript into $(@D), once"; \
 	  { cp $^ $(@D) && npm --prefix $(@D) ci --silent --no-audit --no-fund --ignore-scripts && touch $@; } \
 	    || { rm -rf $(@D); echo "make: the tests of clients in JavaScript are left out: npm could not install them" >&2; }; \
 	fi

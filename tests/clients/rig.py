@@ -32,6 +32,7 @@ PROGRAMS = ROOT / "tests" / "clients" / "programs"
 MADE = ROOT / ".venv"  # where `make clients` installs them
 PYTHON = MADE / "clients" / "bin" / "python"
 PACKAGES = MADE / "node" / "node_modules"
+CONFORMANCE = MADE / "conformance" / "node_modules"
 REDIRECT_URI = "http://127.0.0.1:49152/callback"
 SCOPES = {"notes:read": "Read your notes", "notes:write": "Change your notes", "sums": "Add things up"}
 _PATIENCE = 60.0
@@ -91,6 +92,27 @@ class World:
         _, err = await process.communicate()
         raise AssertionError(f"{program}: {err.decode()}\n{self.gateway.log_text[-2000:]}")
 
+    async def conforms(self, client_id: str, resource: str) -> tuple[int, str]:
+        """The exit code of the MCP project's tests of an authorization server, and what they print."""
+        found = sorted(CONFORMANCE.glob("node-linux-*/bin/node"))
+        if not found:
+            pytest.skip("the clients in JavaScript are not installed: make clients")
+        (port,) = free_ports(1)
+        process = await asyncio.create_subprocess_exec(
+            *(str(found[0]), str(CONFORMANCE / "@modelcontextprotocol/conformance/dist/index.js"), "authorization"),
+            *("--url", self.gateway.url, "--client-id", client_id, "--resource", resource, "--port", str(port)),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        assert process.stdout is not None
+        said = ""
+        async with asyncio.timeout(_PATIENCE):
+            while line := (await process.stdout.readline()).decode():
+                said += line
+                if line.startswith(f"{self.gateway.url}/oauth2/authorize?"):
+                    await received(await self.allowed(line.strip()))
+        return await process.wait(), said
+
     async def allowed(self, url: str) -> str:
         """The address at which the person's browser ends once they have allowed what is asked for."""
         answer = await self.person.get(url)
@@ -125,15 +147,13 @@ def _command(program: str, folder: Path) -> list[str]:
 
 
 @asynccontextmanager
-async def mcp_server(transport: str, port: int, folder: Path) -> AsyncIterator[None]:
-    """The SDK's server, where the SDK is installed."""
+async def mcp_server(program: Path, port: int, folder: Path, *arguments: str) -> AsyncIterator[None]:
+    """A server by the SDK that listens there, where the SDK is installed."""
     if not PYTHON.exists():
         yield
         return
-    with (folder / f"{transport}.log").open("wb") as log:
-        process = await asyncio.create_subprocess_exec(
-            str(PYTHON), str(PROGRAMS / "mcp_server.py"), str(port), transport, stdout=log, stderr=log
-        )
+    with (folder / f"{port}.log").open("wb") as log:
+        process = await asyncio.create_subprocess_exec(str(PYTHON), str(program), *arguments, stdout=log, stderr=log)
     try:
         await until(lambda: _listens(port))
         yield
@@ -165,10 +185,15 @@ async def world_of(server: str, template: str, folder: Path, keyring: Keyring) -
             {"name": "mcp", "path": "/mcp", "upstreams": [f"http://127.0.0.1:{streamable}"], **mcp},
             {"name": "before", "path": "/before", "upstreams": [f"http://127.0.0.1:{before}"], **mcp},
         ]
-        tables: dict[str, Any] = {"scopes": SCOPES, "registration": {"policy": "open"}}
+        tables: dict[str, Any] = {
+            "scopes": SCOPES,
+            "registration": {"policy": "open"},
+            "client_metadata_documents": {"enabled": True},
+        }
         gateway = await stack.enter_async_context(serving(folder, dsn=dsn, routes=routes, workers=1, **tables))
-        await stack.enter_async_context(mcp_server("streamable-http", streamable, folder))
-        await stack.enter_async_context(mcp_server("sse", before, folder))
+        for port, transport in ((streamable, "streamable-http"), (before, "sse")):
+            program = PROGRAMS / "mcp_server.py"
+            await stack.enter_async_context(mcp_server(program, port, folder, str(port), transport))
         await store.users.create("ada", "ada@example.org", "Ada Lovelace", PASSWORD_HASH)
         person = Browser(gateway.url)
         stack.push_async_callback(person.close)

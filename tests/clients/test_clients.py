@@ -132,3 +132,13 @@ async def test_fastmcp(world: World) -> None:
     """It listens itself, on `localhost` and a port that it registered, and registers an empty scope."""
     facts = await world.run("fastmcp_client.py", {"MCP": f"{world.gateway.url}/mcp"})
     assert facts == {"results": [42, 3], "steps": [1.0, 2.0, 3.0], "tools": ["add", "count"]}
+
+
+async def test_mcp_conformance_of_an_authorization_server(world: World) -> None:
+    """`@modelcontextprotocol/conformance`, its mode `authorization`: all that it looks at, without a warning."""
+    redirect_uris = ("http://127.0.0.1:3000/callback",)
+    client = await world.client(confidential=False, redirect_uris=redirect_uris, scopes=frozenset({"sums"}))
+    code, said = await world.conforms(client["CLIENT_ID"], f"{world.gateway.url}/mcp")
+    assert code == 0, said
+    assert "Total: 3 passed, 0 failed" in said, said
+    assert "warning" not in said.lower()
