@@ -219,6 +219,9 @@ PASSWORD_CHECKS_WAITING: Final = Figure(
 )
 SIGN_INS: Final = Figure("counter", "gateway_sign_ins", "Attempts to sign in, by outcome.", "outcome")
 TOKENS_ISSUED: Final = Figure("counter", "gateway_tokens_issued", "Access tokens that were issued.", "grant_type")
+CALLS_UNDER_WAY: Final = Figure(
+    "gauge", "gateway_calls_under_way", "Calls under way now, on routes with a bound of concurrency.", "route"
+)
 RATE_BUCKETS: Final = Figure(
     "gauge",
     "gateway_rate_buckets",

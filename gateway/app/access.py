@@ -33,7 +33,7 @@ async def serving(start: Start, listener: socket.socket) -> AsyncIterator[Servic
     async with AsyncExitStack() as stack:
         store = store_of(start, ACCESS_POOL)
         stack.push_async_callback(store.close)
-        guard = Guard(store, start.settings)
+        guard = Guard(store, start.settings, place=start.place)
         page = refusal_page(start.settings)
         traces = _traces(config)
         routes = compile_routes(config)

@@ -11,6 +11,7 @@ from gateway.config.values import split_limit, split_redirect
 from gateway.routing import cors
 from gateway.routing.limits import CALLERS
 from gateway.routing.shaping import OF_CALLER, barred_from_answers, barred_from_requests, names_in
+from gateway.underway import COLUMNS
 
 _BODILESS: Final = (204, 205, 304)  # RFC 9110, sections 6.4.1 and 15.3.6
 
@@ -27,6 +28,13 @@ def conflicts(index: int, route: Readable, draft: Draft) -> Iterator[Fault]:
     yield from _headers(index, route, "request_headers", barred_from_requests)
     yield from _headers(index, route, "response_headers", barred_from_answers)
     yield from _limits(index, route)
+
+
+def overflow(draft: Draft) -> Iterator[Fault]:
+    """Calls under way are counted in memory that has room for so many routes."""
+    bounded = [index for index, route in enumerate(draft.routes) if route.get("concurrency")]
+    if len(bounded) > COLUMNS:
+        yield Fault(f"routes[{bounded[COLUMNS]}].concurrency", f"may be set on {COLUMNS} routes; leave it out here")
 
 
 def warnings(config: Config) -> Iterator[str]:

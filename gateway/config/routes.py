@@ -58,7 +58,7 @@ def _limits(route: Route) -> Limits | None:
     """How often it may be called; None, which costs its calls nothing, where that is as often as anybody likes."""
     rates = tuple(rate.terms for rate in route.rate)
     quotas = tuple(quota.terms for quota in route.quota)
-    return Limits(route.name, rates, quotas) if rates or quotas else None
+    return Limits(route.name, rates, quotas, route.concurrency) if rates or quotas or route.concurrency else None
 
 
 def _health(health: Health) -> HealthCheck:

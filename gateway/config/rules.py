@@ -37,6 +37,7 @@ def conflicts(draft: Draft) -> Iterator[Fault]:
     yield from _format(draft)
     yield from _twice(draft)
     yield from _hidden(draft)
+    yield from edge_rules.overflow(draft)
     for index, route in enumerate(draft.routes):
         yield from _path(index, route, draft)
         yield from edge_rules.conflicts(index, route, draft)

@@ -645,6 +645,9 @@ class Route(Table):
     rate: Annotated[tuple[Rate, ...], array()] = ()
     """How fast it may be called, such as `[{ by = "client", limit = "100/s", burst = 200 }]`; what is faster is
     answered 429. All workers, and all gateways on one database, count together, to within 10 %."""
+    concurrency: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    """How many calls, and tunnels such as WebSockets, may be under way at a time, on all workers of this machine
+    together; 0 for any number. Past it, calls are answered 503 at once, with Retry-After: none waits."""
     quota: Annotated[tuple[Quota, ...], array()] = ()
     """How often it may be called in a day, such as `[{ by = "client", limit = "10000/day" }]`; what is more is answered
     429. All workers and gateways count together, exactly."""

@@ -19,6 +19,7 @@ The checks, in this order; the first that fails answers:
     14  signed: the body fits the hash that is stated (see `proxy.checked`)        401 invalid_token
     15  signed: the nonce is spent, for the first time                             401 invalid_token
     16  it is within the limits of the route                                       429 too_many_requests
+        (as many are under way as may be                                           503 temporarily_unavailable)
 
 Before all of them, where a route has a rate by address: whoever calls from there is within it, 429.
 
@@ -65,6 +66,7 @@ from gateway.guard.watch import UNANSWERED, Watch
 from gateway.model import Identity
 from gateway.store import EndedToken, Store
 from gateway.store.clock import since_boot
+from gateway.underway import Place
 
 _STATUS: Final = {"invalid_request": 400, "insufficient_scope": 403}  # RFC 6750, section 3.1; any other error: 401
 _MISFIT: Final = Fault("The body does not match the signed hash.", "the body does not fit its hash")
@@ -82,7 +84,8 @@ class Guard:
 
     `clock` gives seconds since 1970, the store's unless another is given; `elapsed` seconds that never go back. Between
     `start` and `close` the change log is followed and tokens are cached; without, the database is asked each time.
-    One that does not spend judges calls that are not made: their nonces stay.
+    One that does not spend judges calls that are not made: their nonces stay. `place` is where calls under way are
+    counted together with those of other workers.
     """
 
     def __init__(
@@ -93,6 +96,7 @@ class Guard:
         clock: Callable[[], float] | None = None,
         elapsed: Callable[[], float] = since_boot,
         spends: bool = True,
+        place: Place | None = None,
     ) -> None:
         if settings.keyring is None:
             raise OperatorError("keys.master: there is no master key yet, so no token can be judged")
@@ -112,7 +116,7 @@ class Guard:
         self._elapsed = elapsed
         self._spends = spends
         self._used = Used(store)
-        self._limiting = Limiting(store, settings.config, elapsed) if spends else None
+        self._limiting = Limiting(store, settings.config, elapsed, place) if spends else None
         self._following: asyncio.Task[None] | None = None
         self._refused = Refusing(server.host)
 

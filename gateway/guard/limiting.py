@@ -6,6 +6,7 @@ or of none.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import lru_cache, partial
 from math import ceil
 from time import monotonic
@@ -13,6 +14,7 @@ from typing import Final, final
 
 from gateway.config import Config
 from gateway.errors import StoreUnavailable
+from gateway.figures import CALLS_UNDER_WAY
 from gateway.guard.bucket import Bucket
 from gateway.guard.lease import Lease
 from gateway.guard.quotas import Account, Quotas
@@ -23,6 +25,7 @@ from gateway.model import Identity
 from gateway.routing.forwarded import neighbourhood
 from gateway.routing.limits import Limit, Limits
 from gateway.store import Store
+from gateway.underway import Counter, Counters, Place
 
 _KEPT: Final = 1024
 _OF: Final = {
@@ -49,12 +52,14 @@ class _Metered:
 class Limiting:
     """The limits of all routes, in one worker. `elapsed` gives seconds that never go back."""
 
-    def __init__(self, store: Store, config: Config, elapsed: Callable[[], float]) -> None:
+    def __init__(self, store: Store, config: Config, elapsed: Callable[[], float], place: Place | None = None) -> None:
         self._elapsed = elapsed
         self._rates = Rates(store, config.server.workers, elapsed)
         self._quotas = Quotas(store, lambda: self._rates.workers, elapsed)
         self._wanted = any(route.rate or route.quota for route in config.routes)
         self._metered: dict[Limits, _Metered] = {}
+        self._counters = Counters(place)
+        self._counted: dict[str, Counter] = {}
         self._over = lru_cache(maxsize=_KEPT)(_over)
 
     def start(self) -> None:
@@ -72,6 +77,8 @@ class Limiting:
         """Say in the figures what is held."""
         if self._wanted:
             self._rates.report()
+        for route, counter in self._counted.items():
+            CALLS_UNDER_WAY.set(counter.own, route)
 
     def arrived(self, turn: Turn) -> Refused | None:
         """Why a call may not even be looked at, if the address that it comes from is over its rate."""
@@ -80,11 +87,27 @@ class Limiting:
 
     def admit(self, turn: Turn, allowed: Allowed) -> Judged:
         """The verdict on a call that may pass otherwise; pending where a quota has to be asked for."""
-        metered = self._meters(turn.limits)
+        limits = turn.limits
+        if turn.ended:  # its client left while the guard waited for the database
+            return allowed
+        if limits.concurrency:
+            counter = self._counter(limits)
+            if not counter.enter():
+                return _crowded(limits.concurrency, allowed.identity)
+            turn.counter = counter
+        metered = self._meters(limits)
         over = self._take(turn, metered.rates, allowed) if metered.rates else None
         if over is not None:
+            turn.end()
             return over
         return self._of_quotas(turn, allowed, metered.quotas) if metered.quotas else allowed
+
+    def _counter(self, limits: Limits) -> Counter:
+        """That of a route, whichever of its hosts is called."""
+        counter = self._counted.get(limits.route)
+        if counter is None:
+            counter = self._counted[limits.route] = self._counters.of(limits.route, limits.concurrency)
+        return counter
 
     def _of_quotas(
         self, turn: Turn, allowed: Allowed, accounts: Sequence[Account], since: float | None = None, told: object = None
@@ -92,12 +115,14 @@ class Limiting:
         """The verdict on a call that is within the rates; `since` is when it began to wait for the quotas, and `told`
         what came of that."""
         if isinstance(told, StoreUnavailable):
-            return no_answer(told, allowed.identity)
+            turn.end()
+            return _unasked(told, allowed.identity)
         now, quotas = self._elapsed(), self._quotas
         leases: list[Lease] = []
         for account in accounts:
             lease = quotas.lease(account, _who(account.limit, turn, allowed), now)
             if lease.is_spent(now):
+                turn.end()
                 return self._over(turn.limits, account.limit, lease.wait(now), allowed.identity)
             if not lease.has_one(now):
                 began = monotonic() if since is None else since
@@ -105,7 +130,8 @@ class Limiting:
                 try:
                     return quotas.ask(account, lease, again, began)
                 except StoreUnavailable as exc:
-                    return no_answer(exc, allowed.identity)
+                    turn.end()
+                    return _unasked(exc, allowed.identity)
             leases.append(lease)
         standing = turn.standing
         for lease, account in zip(leases, accounts, strict=True):
@@ -160,6 +186,27 @@ def _who(limit: Limit, turn: Turn, allowed: Allowed | None) -> str | bytes:
     if by == "token":
         return b"" if allowed is None else allowed.digest
     return ""
+
+
+def _unasked(exc: StoreUnavailable, identity: Identity | None) -> Refused:
+    """The refusal of a call whose quota nobody can say anything of."""
+    refused = no_answer(exc, identity)
+    cause = f"the quota cannot be asked for: {exc}"
+    return replace(refused, cause=cause, description="The quota cannot be checked at the moment; try again.")
+
+
+@lru_cache(maxsize=_KEPT)
+def _crowded(most: int, identity: Identity | None) -> Refused:
+    """The refusal of a call on a route with as many under way as may be."""
+    cause = f"over the concurrency: {most}"
+    return Refused(
+        status=503,
+        error="temporarily_unavailable",
+        description="The service is busy; try again in a moment.",
+        cause=cause,
+        mend=mend_of(cause),
+        identity=identity,
+    )
 
 
 def _over(limits: Limits, limit: Limit, seconds: int, identity: Identity | None) -> Refused:

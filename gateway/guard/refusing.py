@@ -56,6 +56,8 @@ _MENDS: Final = {
     "over the rate": "have the client call less often, as Retry-After and RateLimit tell it, or raise the limit in the "
     "route's rate",
     "over the quota": "have the client wait for the next day (UTC), or raise the limit in the route's quota",
+    "over the concurrency": "see why calls take so long, or raise the route's concurrency if the upstream can bear it",
+    "the quota cannot be asked": NO_DATABASE,
     "lacks": "have the client ask for that scope; `gateway client show ID` says what it may ask for",
 }
 

@@ -12,19 +12,29 @@ from gateway.http1 import Field
 from gateway.model import Identity
 from gateway.routing import Route
 from gateway.routing.limits import Limits
+from gateway.underway import Counter
 
 
 @final
 class Turn:
     """What the limits of its route say of one call. `address` is the client's, and `standing` the value of the field
-    RateLimit in its answer."""
+    RateLimit in its answer. Where calls under way are counted it is one of them, by `counter`, until its `end`."""
 
-    __slots__ = ("address", "limits", "standing")
+    __slots__ = ("address", "counter", "ended", "limits", "standing")
 
     def __init__(self, limits: Limits, address: str) -> None:
         self.limits: Final = limits
         self.address: Final = address
         self.standing = b""
+        self.counter: Counter | None = None
+        self.ended = False
+
+    def end(self) -> None:
+        """The call is not under way any more, if it was, and will not be."""
+        self.ended = True
+        if self.counter is not None:
+            self.counter.leave()
+            self.counter = None
 
     @property
     def lines(self) -> bytes:

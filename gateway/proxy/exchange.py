@@ -774,6 +774,8 @@ class Exchange:
         complete: bool,
         upstream: UpstreamConnection | None = None,
     ) -> None:
+        if self.turn is not None:
+            self.turn.end()
         engine, ended = self._engine, monotonic()
         outcome, fault = status, ""
         if refused is not None:

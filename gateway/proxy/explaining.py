@@ -10,7 +10,7 @@
     scope       meant for this route, and enough for the method
     body        within the route's bound, and the one that was signed
     nonce       signed calls: spent for the first time
-    limit       within the rates and quotas of the route; rates by address count before the credential, at the address
+    limit       within the limits of the route; rates by address count before the credential, at the address
     upstream    one took the call, and answered
     answer      it went out whole
 
@@ -74,7 +74,7 @@ _GUARDS: Final = {
     "scope": ("audience", "lacks"),
     "body": ("the body does not fit",),
     "nonce": ("replayed nonce", "stale nonce"),
-    "limit": ("over the rate", "over the quota"),
+    "limit": ("over the rate", "over the quota", "over the concurrency", "the quota cannot be asked"),
 }
 STEP_OF_KIND: Final = {kind: step for step, kinds in _GUARDS.items() for kind in kinds}
 # Where the proxy refuses what has a route, by status; a 503 without an upstream is the guard's.
@@ -201,9 +201,9 @@ def _failing(case: Case, dispatcher: Dispatcher) -> str | None:
         return "route"
     if refused.upstream:  # before its cause is looked at: that may begin with any host's name
         return "upstream"
-    if refused.status == 503:  # no database
-        return "token" if refused.identity is None else "nonce"
     kind = kind_of(refused)
+    if refused.status == 503 and kind not in STEP_OF_KIND:  # no database
+        return "token" if refused.identity is None else "nonce"
     if refused.error == "forbidden_origin":
         return "cors"
     if kind in STEP_OF_KIND:

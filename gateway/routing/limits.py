@@ -52,12 +52,15 @@ class Limits:
     """All the limits of one route, by the route's name; `policies` is the whole line that answers have of them.
 
     `by_address` are the rates that count every call that comes, whoever it is of; `rates` and `quotas` count those that
-    may pass otherwise.
+    may pass otherwise. `concurrency` is how many calls may be under way, 0 for any number.
     """
 
-    __slots__ = ("by_address", "policies", "quotas", "rates", "route")
+    __slots__ = ("by_address", "concurrency", "policies", "quotas", "rates", "route")
 
-    def __init__(self, route: str, rates: tuple[Limit, ...], quotas: tuple[Limit, ...]) -> None:
+    def __init__(
+        self, route: str, rates: tuple[Limit, ...], quotas: tuple[Limit, ...] = (), concurrency: int = 0
+    ) -> None:
+        self.concurrency: Final = concurrency
         self.route: Final = route
         self.by_address: Final = tuple(rate for rate in rates if rate.by == "address")
         self.rates: Final = tuple(rate for rate in rates if rate.by != "address")

@@ -31,6 +31,7 @@ from gateway.config import Settings
 from gateway.config.tls import Certified
 from gateway.observe import Level
 from gateway.supervisor.users import SystemUser
+from gateway.underway import Place
 
 PlaneName = Literal["access", "authorization", "shadow"]
 """What a process serves: the public listener, the private socket that those of the first kind ask, or the one by which
@@ -46,7 +47,7 @@ class Start:
     `supervisor` its parent's process id, and `user` whom it becomes where root has started it; with `load_all`, one who
     cannot reach this program's files. `handover` are the two descriptors of the queue of connections that workers leave
     to each other, and `figures` is that of the memory that it counts in. `out` are the upstreams that other workers
-    give no calls now, by their names in the figures."""
+    give no calls now, by their names in the figures; and `place` is where calls under way are counted, if any are."""
 
     settings: Settings = field(repr=False)
     dsn: str = field(repr=False)
@@ -58,6 +59,7 @@ class Start:
     load_all: bool = False
     handover: tuple[int, int] | None = None
     figures: int = -1
+    place: Place | None = None
     out: frozenset[str] = frozenset()
 
 

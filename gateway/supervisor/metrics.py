@@ -18,6 +18,7 @@ from prometheus_client.registry import Collector
 import gateway
 from gateway import figures
 from gateway.figures import BUILD, CONFIGURED_AT, STARTED_AT, UPSTREAM_OUT, Figure, Sum, Value
+from gateway.underway import UnderWay
 
 
 class Counts(Collector):
@@ -26,6 +27,7 @@ class Counts(Collector):
     def __init__(self) -> None:
         self._ended = Sum()
         self._living = [figures.memory_for_one()]
+        self.under_way = UnderWay()
         self._registry = CollectorRegistry()
         self._registry.register(self)
 

@@ -65,7 +65,8 @@ def _interpreter() -> list[str]:
 async def spawn(plane: PlaneName, listener: socket.socket, start: Start) -> tuple[Process, Channel]:
     """A process of that plane on a listener, which has been told its part, and the channel to it. Raises OSError."""
     ours, theirs = socket.socketpair()
-    inherited = (listener.fileno(), theirs.fileno(), start.figures, *(start.handover or ()))
+    place = -1 if start.place is None else start.place.memory
+    inherited = (listener.fileno(), theirs.fileno(), start.figures, place, *(start.handover or ()))
     try:
         process = await asyncio.create_subprocess_exec(
             *(*_interpreter(), "worker", plane, str(listener.fileno()), str(theirs.fileno())),
@@ -316,8 +317,11 @@ class Workers:
 
     async def _one_life(self, number: int) -> bool:
         """From the spawning of a worker to its end; tells whether it was ready in between."""
-        with self._counts.of_one() as memory:
-            return await self._live(number, replace(self._make_start(number), figures=memory))
+        start = self._make_start(number)
+        config = start.settings.config
+        bounded = [route.name for route in config.routes if route.concurrency and self._plane == "access"]
+        with self._counts.of_one() as memory, self._counts.under_way.of_one(bounded) as place:
+            return await self._live(number, replace(start, figures=memory, place=place))
 
     async def _live(self, number: int, start: Start) -> bool:
         try:
