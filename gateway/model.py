@@ -24,6 +24,7 @@ GrantType = Literal[
 DEVICE_CODE: Final = "urn:ietf:params:oauth:grant-type:device_code"  # RFC 8628, section 3.4
 LEGACY_GRANT_TYPES: tuple[GrantType, ...] = ("implicit", "password")  # OAuth 2.1 has neither; for named clients alone
 GRANT_TYPES: tuple[GrantType, ...] = ("authorization_code", "refresh_token", "client_credentials", DEVICE_CODE)
+CLIENT_ALGORITHMS = ("RS256", "PS256", "ES256", "EdDSA")  # by which clients sign: assertions, DPoP proofs
 SIGNING_ALGORITHMS: tuple[SigningAlgorithm, ...] = ("RS256", "ES256", "EdDSA")
 
 # The browser's cookies are ours alone: the proxy takes them from what upstreams see, and from what upstreams set.
@@ -158,6 +159,7 @@ class Client:
     default_scopes: frozenset[str] | None = None  # what a request asks for that names none; None for all of `scopes`
     token_format: TokenFormat = "opaque"  # noqa: S105  # a kind, no token
     openid: OpenID = PUBLIC_SUBJECT
+    dpop_required: bool = False  # gets tokens that are bound to a key of its own alone (RFC 9449, section 5.2)
 
     @property
     def has_secret(self) -> bool:
@@ -267,6 +269,7 @@ class AccessToken:
     mac_drafts: tuple[MacDraft, ...]
     family_id: str | None = None
     grant_id: str | None = None
+    jkt: str | None = None  # the thumbprint of the key that it is bound to (RFC 9449)
 
     def __repr__(self) -> str:
         return f"AccessToken({self.digest.hex()[:12]}…, {self.token_type}, {self.identity.subject})"

@@ -153,6 +153,7 @@ CREATE TABLE public.access_tokens (
     expires_at timestamp with time zone NOT NULL,
     revoked_at timestamp with time zone,
     last_used_at timestamp with time zone,
+    jkt text,
     CONSTRAINT access_tokens_mac_check CHECK ((((token_type = 'mac'::text) = (mac_key IS NOT NULL)) AND ((mac_key IS NULL) = (mac_algorithm IS NULL)))),
     CONSTRAINT access_tokens_subject_check CHECK (((subject IS NULL) = (user_generation IS NULL)))
 );
@@ -183,6 +184,7 @@ CREATE TABLE public.clients (
     token_format text DEFAULT 'opaque'::text NOT NULL,
     openid jsonb DEFAULT '{}'::jsonb NOT NULL,
     default_scopes text[],
+    dpop_required boolean DEFAULT false NOT NULL,
     CONSTRAINT clients_description_check CHECK ((description <> ''::text)),
     CONSTRAINT clients_first_party_check CHECK ((confidential OR (NOT first_party))),
     CONSTRAINT clients_jwks_check CHECK (((jwks IS NULL) OR confidential)),
@@ -205,7 +207,8 @@ CREATE TABLE public.families (
     auth_time timestamp with time zone,
     session_id text,
     id_token_claims text[] DEFAULT '{}'::text[] NOT NULL,
-    userinfo_claims text[] DEFAULT '{}'::text[] NOT NULL
+    userinfo_claims text[] DEFAULT '{}'::text[] NOT NULL,
+    jkt text
 );
 
 CREATE TABLE public.grants (
@@ -265,7 +268,8 @@ CREATE VIEW public.access_token_ends AS
             WHEN ((t.subject IS NOT NULL) AND (u.disabled_at IS NOT NULL)) THEN 'of a disabled user'::text
             WHEN ((c.generation <> t.client_generation) OR ((t.subject IS NOT NULL) AND (u.generation <> t.user_generation)) OR ((t.family_id IS NOT NULL) AND COALESCE(((f.revoked_at IS NOT NULL) OR (g.revoked_at IS NOT NULL) OR (NOT (f.scopes <@ g.scopes))), true))) THEN 'revoked'::text
             ELSE NULL::text
-        END AS ended
+        END AS ended,
+    t.jkt
    FROM ((((public.access_tokens t
      LEFT JOIN public.clients c ON ((c.client_id = t.client_id)))
      LEFT JOIN public.users u ON ((u.subject = t.subject)))
@@ -425,7 +429,8 @@ CREATE VIEW public.living_access_tokens AS
     username,
     email,
     family_id,
-    grant_id
+    grant_id,
+    jkt
    FROM public.access_token_ends
   WHERE (ended IS NULL);
 

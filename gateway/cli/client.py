@@ -67,6 +67,7 @@ class Asked:
     public: bool | None
     pkce: bool | None
     par: bool | None
+    dpop: bool | None
     jwks: str | None
     id_token_alg: SigningAlgorithm | None
     userinfo_alg: Literal["none"] | SigningAlgorithm | None
@@ -160,6 +161,7 @@ def command() -> None:
 @click.option(
     "--require-par", is_flag=True, help="Accept its authorization requests only if it pushed them (RFC 9126)."
 )
+@click.option("--require-dpop", is_flag=True, help="Give it tokens only that are bound to a key of its own (RFC 9449).")
 @click.option("--first-party", is_flag=True, help="Do not ask people for consent (confidential clients only).")
 @with_config
 @with_json
@@ -169,6 +171,7 @@ def create(
     as_json: bool,
     no_pkce: bool,
     require_par: bool,
+    require_dpop: bool,
     public: bool,
     first_party: bool,
     **given: Any,
@@ -179,7 +182,7 @@ def create(
     Without --grant-type: authorization_code and refresh_token, where there is a redirect URI.
     Without --scope: every scope that is defined now.
     """
-    asked = Asked(public=public, pkce=not no_pkce, par=require_par, first_party=first_party, **given)
+    asked = Asked(public=public, pkce=not no_pkce, par=require_par, dpop=require_dpop, first_party=first_party, **given)
 
     async def act(store: Store, settings: Settings) -> tuple[Client, str | None]:
         return await store.clients.create(await _new_client(asked, store, settings))
@@ -228,6 +231,9 @@ def show_(client_id: str, path: Path, as_json: bool) -> None:
 @click.option("--public/--confidential", default=None, help="Whether the client can keep a secret.")
 @click.option("--pkce/--no-pkce", default=None, help="Whether PKCE is required.")
 @click.option("--require-par/--no-require-par", "par", default=None, help="Whether it must push its requests.")
+@click.option(
+    "--require-dpop/--no-require-dpop", "dpop", default=None, help="Whether its tokens must be bound to a key."
+)
 @click.option("--first-party/--third-party", default=None, help="Whether people are asked for consent.")
 @with_config
 @with_json
@@ -363,6 +369,7 @@ def _merged(asked: Asked, start: NewClient) -> NewClient:
         "confidential": None if asked.public is None else not asked.public,
         "pkce_required": asked.pkce,
         "par_required": asked.par,
+        "dpop_required": asked.dpop,
         "first_party": asked.first_party,
     }
     mentioned: dict[str, Any] = {name: item for name, item in changes.items() if item is not None and item != ()}
@@ -487,6 +494,8 @@ def _conflict(client: NewClient) -> str | None:
         return "--jwks: a public client does not authenticate; leave out --public, or remove its keys by --jwks ''"
     if client.token_type == "mac" and client.token_format == "jwt":  # noqa: S105  # kinds, no tokens
         return "--token-format jwt: is for bearer tokens; add --token-type bearer, or choose --token-format opaque"
+    if client.token_type == "mac" and client.dpop_required:  # noqa: S105  # a kind, no token
+        return "--require-dpop: is for bearer tokens, MAC tokens have a key already; add --token-type bearer"
     if not client.confidential and "client_credentials" in grants:
         return "--grant-type client_credentials: a public client has no credentials; leave out one of the two"
     if "authorization_code" in grants and not client.redirect_uris:
@@ -534,6 +543,7 @@ def record(client: Client) -> dict[str, object]:
         "mac_algorithm": client.mac_algorithm,
         "pkce_required": client.pkce_required,
         "par_required": client.par_required,
+        "dpop_required": client.dpop_required,
         "jwks": None if client.jwks is None else json.loads(client.jwks),
         "id_token_alg": client.openid.id_token_alg,
         "userinfo_alg": client.openid.userinfo_alg,

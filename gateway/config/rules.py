@@ -43,6 +43,7 @@ def conflicts(draft: Draft) -> Iterator[Fault]:
         yield from edge_rules.conflicts(index, route, draft)
         yield from _scopes(index, route, draft)
         yield from _body_hash(index, route)
+        yield from _dpop(index, route)
         yield from _signature(index, route, draft)
 
 
@@ -257,6 +258,12 @@ def _body_hash(index: int, route: Readable) -> Iterator[Fault]:
     auth = route.get("auth")
     if route.get("mac_body_hash") and auth is not None and not _SIGNED.intersection(auth):
         yield Fault(f"routes[{index}].mac_body_hash", 'is for signed calls only; add "mac" to auth, or leave it out')
+
+
+def _dpop(index: int, route: Readable) -> Iterator[Fault]:
+    auth = route.get("auth")
+    if route.get("dpop", "off") != "off" and auth is not None and "bearer" not in auth:
+        yield Fault(f"routes[{index}].dpop", 'is for bearer tokens; add "bearer" to auth, or leave it out')
 
 
 def _signature(index: int, route: Readable, draft: Draft) -> Iterator[Fault]:

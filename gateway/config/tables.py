@@ -21,7 +21,6 @@ from gateway.config.values import (
     STATED,
     TRUSTED_SOCKET,
     Authority,
-    AuthScheme,
     BodyText,
     CodeLifetime,
     Colour,
@@ -358,6 +357,9 @@ class Tokens(Table):
     """How long an authorization code lives."""
     refresh_grace: Grace = written("0s")
     """How long a used refresh token still gives the same successor, for clients that lose answers."""
+    dpop_nonce: bool = False
+    """Whether DPoP proofs must hold a nonce of ours, at the token endpoint and at routes, so that none can be made long
+    before it is used; clients get it with the first refusal."""
     stale_for: Staleness = written("0s")
     """How long tokens that were seen before still pass while the database is away, instead of 503. What is revoked
     meanwhile passes too."""
@@ -693,6 +695,9 @@ class Route(Table):
     worker; at a stop, 30 seconds at most. WebSockets then get the close code 1001."""
     forward_authorization: bool = False
     """Whether the upstream gets the Authorization field, or the fields of the signature."""
+    dpop: Literal["off", "optional", "required"] = "off"
+    """Whether bearer tokens that are bound to a key of their client's (RFC 9449) open it, with a proof for each call:
+    `"optional"` beside others, `"required"` alone."""
     mac_body_hash: bool = False
     """Whether a signed call with a body must state the body's hash, `bodyhash` in draft 00, `ext="body_hash=…"` in
     draft 01. One that is stated is always checked; `"signature"` always demands a Content-Digest."""
@@ -719,9 +724,13 @@ class Route(Table):
         return tuple(Upstream(url=one) if isinstance(one, str) else one for one in self.upstreams)
 
     @property
-    def schemes(self) -> tuple[AuthScheme, ...]:
-        """The credentials it accepts; empty for a public route."""
-        return () if self.auth == "none" else self.auth
+    def schemes(self) -> tuple[str, ...]:
+        """The credentials it accepts, `"dpop"` among them where it takes that; empty for a public route."""
+        if self.auth == "none":
+            return ()
+        bound = {"optional": ("bearer", "dpop"), "required": ("dpop",)}
+        of_bearer = bound.get(self.dpop, ("bearer",))
+        return tuple(scheme for name in self.auth for scheme in (of_bearer if name == "bearer" else (name,)))
 
     @property
     def all_scopes(self) -> frozenset[str]:

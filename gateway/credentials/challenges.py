@@ -10,9 +10,11 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from urllib.parse import urlsplit
 
-from gateway.model import RESOURCE_METADATA
+from gateway.model import CLIENT_ALGORITHMS, RESOURCE_METADATA
 
-_NAMES = {"bearer": "Bearer", "mac": "MAC", "signature": "Signature"}  # in their usual spelling
+_NAMES = {"bearer": "Bearer", "mac": "MAC", "signature": "Signature", "dpop": "DPoP"}  # in their usual spelling
+
+_OF_DPOP = {"algs": " ".join(CLIENT_ALGORITHMS)}  # RFC 9449, section 7.1
 
 _UNPRINTABLE = re.compile(r"[^\x20-\x7e]")
 _SPECIAL = re.compile(r'["\\]')
@@ -43,7 +45,10 @@ def challenges(
         "resource_metadata": metadata_url(resource),
     }
     without_error = {name: value for name, value in given.items() if not name.startswith("error")}
-    return tuple(_challenge(scheme, given if scheme in used else without_error) for scheme in schemes)
+    return tuple(
+        _challenge(scheme, (given if scheme in used else without_error) | (_OF_DPOP if scheme == "dpop" else {}))
+        for scheme in schemes
+    )
 
 
 def _challenge(scheme: str, given: Mapping[str, str | None]) -> bytes:

@@ -20,7 +20,7 @@ from gateway.credentials.authorization import MalformedCredential
 from gateway.crypto import equal
 from gateway.model import MacAlgorithm, MacDraft
 
-SignedScheme = Literal["mac", "signature"]
+SignedScheme = Literal["mac", "signature", "dpop"]
 HashName = Literal["sha1", "sha256", "sha512"]
 
 _SIZES: Final = frozenset(hashlib.new(name).digest_size for name in mac.HASHES.values())
@@ -71,9 +71,10 @@ class BodyCheck:
 class Signed:
     """A request's claim that the holder of `token`'s key made it; it is never altered.
 
-    Every proof must be right by the token's algorithm, which must be `algorithm` where that is given. `created` is in
-    seconds since 1970; without it (draft 00) the nonce counts for the token's whole life. After `expires` the claim
-    is void. `draft` is the MAC scheme's; all `digests` must be the body's.
+    Every proof must be right by the token's algorithm, which must be `algorithm` where that is given; DPoP has none
+    here, since `oauth.dpop` judges its own. `created` is in seconds since 1970; without it (draft 00) the nonce counts
+    for the token's whole life. After `expires` the claim is void. `draft` is the MAC scheme's; all `digests` must be
+    the body's.
     """
 
     __slots__ = ("algorithm", "created", "digests", "draft", "expires", "nonce", "proofs", "scheme", "token")

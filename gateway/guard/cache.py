@@ -16,7 +16,7 @@ from typing import Final, TypeVar, cast
 from gateway.guard.footprint import footprint
 from gateway.guard.held import Held
 from gateway.guard.ledger import Ledger
-from gateway.guard.signing import Signer
+from gateway.guard.signing import Bound, Signer
 from gateway.guard.verdict import Allowed
 from gateway.model import AccessToken
 
@@ -61,7 +61,8 @@ class Cache:
 
     def made(self, token: AccessToken, as_of: int) -> Held:
         """The entry for what was verified as of a position; it is not in the cache yet."""
-        identity, signer, marks = token.identity, None, self._ledger.marks(token)
+        identity, marks = token.identity, self._ledger.marks(token)
+        signer: Signer | Bound | None = None if token.jkt is None else Bound(token.jkt)
         if token.mac_key is not None and token.mac_algorithm is not None:
             signer = Signer(token.mac_key, token.mac_algorithm, token.mac_drafts)
         allowed = Allowed(
@@ -70,7 +71,7 @@ class Cache:
             username=None if identity.username is None else _of_one_line(identity.username),
             email=None if identity.email is None else _of_one_line(identity.email),
             scopes=self._one_for_all(token.scopes),
-            token_type=token.token_type,
+            token_type=token.token_type if token.jkt is None else "dpop",
             audience=self._one_for_all(token.audience),
             digest=token.digest,
             ends_at=token.expires_at.timestamp(),

@@ -44,7 +44,7 @@ def judge(call: Call, presented: Presented, held: Held | None, now: float) -> Fa
         return Fault(presented.scheme.unproven, "unknown token")
     if held.allowed.ends_at <= now:
         return Fault(presented.scheme.unproven, "expired token")
-    proven = kind_fits(presented, held) or presented.scheme.prove(call, presented.signed, held.signer, now)
+    proven = kind_fits(presented, held) or presented.scheme.prove(call, presented, held.signer, now)
     if isinstance(proven, Fault):
         return proven
     return within_bounds(call, held.allowed) or (held.allowed, proven)

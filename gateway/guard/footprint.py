@@ -4,6 +4,7 @@ from sys import getsizeof
 from typing import Final
 
 from gateway.guard.held import Held
+from gateway.guard.signing import Bound
 
 _PLACES: Final = 60 + 8  # in the dict, where it is as empty as it gets, and in the queue
 # Compiled, an object holds its numbers itself.
@@ -18,5 +19,5 @@ def footprint(held: Held) -> int:
     if not _COMPILED:
         parts.append(allowed.ends_at)
     parts += [part for part in (allowed.username, allowed.email) if part is not None]
-    parts += [] if signer is None else [signer, signer.key]
+    parts += [] if signer is None else [signer, signer.jkt if isinstance(signer, Bound) else signer.key]
     return _PLACES + sum(-(-getsizeof(part) // _SMALL) * _SMALL for part in parts)

@@ -11,6 +11,8 @@ The checks, in this order; the first that fails answers:
      6  the token is known and live                                                401 invalid_token
      7  its kind fits the scheme                                                   401 invalid_token
      8  signed: the proof is right, by the token's algorithm                       401 invalid_token
+        (DPoP: by the key that the token is bound to, for this request, and fresh, 401 invalid_dpop_proof
+        with a nonce of ours where one is demanded                                 401 use_dpop_nonce)
      9  signed: the algorithm and the draft may be used                            401 invalid_token
     10  signed: the timestamp is fresh (not for MAC draft 00)                      401 invalid_token
     11  signed: a hash of the body is stated where the route demands one           401 invalid_token
@@ -57,18 +59,20 @@ from gateway.guard.ledger import Ledger
 from gateway.guard.limiting import Limiting
 from gateway.guard.nonces import Outcome, Spending
 from gateway.guard.refusing import Refusing, no_answer
-from gateway.guard.schemes import Bearer, MacScheme, Presented, Scheme, SignatureScheme
+from gateway.guard.schemes import Bearer, DpopScheme, MacScheme, Presented, Scheme, SignatureScheme
 from gateway.guard.spread import Spread
 from gateway.guard.tokens import Known, Tokens, Untold
 from gateway.guard.uses import Used
 from gateway.guard.verdict import PUBLIC, Allowed, BodyAwaited, Call, Fault, Judged, Refused, Verdict
 from gateway.guard.watch import UNANSWERED, Watch
 from gateway.model import Identity
+from gateway.oauth import dpop
 from gateway.store import EndedToken, Store
 from gateway.store.clock import since_boot
 from gateway.underway import Place
 
 _STATUS: Final = {"invalid_request": 400, "insufficient_scope": 403}  # RFC 6750, section 3.1; any other error: 401
+_SPENT_PROOF: Final = "The DPoP proof was used before, or is too old to check; make a new one for each request."
 _MISFIT: Final = Fault("The body does not match the signed hash.", "the body does not fit its hash")
 
 
@@ -102,7 +106,9 @@ class Guard:
             raise OperatorError("keys.master: there is no master key yet, so no token can be judged")
         server, rules = settings.config.server, settings.config.mac
         scheme = "https" if server.secure else "http"
-        signing: tuple[Scheme, ...] = (MacScheme(rules, scheme), SignatureScheme(rules, scheme))
+        demands_nonce = settings.config.tokens.dpop_nonce
+        self._dpop: Final = DpopScheme(rules, scheme, settings.keyring, demands_nonce=demands_nonce)
+        signing: tuple[Scheme, ...] = (MacScheme(rules, scheme), SignatureScheme(rules, scheme), self._dpop)
         self._schemes: dict[str, Scheme] = {one.name: one for one in (Bearer(), *signing)}
         self._store = store
         self._ledger = Ledger(stale_for=settings.config.tokens.stale_for, elapsed=elapsed)
@@ -184,6 +190,8 @@ class Guard:
         try:
             name, rest = split(call.authorization[0]) if call.authorization else ("signature", b"")
             return checks.scheme_accepted(call, name) or self._schemes[name].present(call, rest)
+        except dpop.InvalidProof as invalid:
+            return Fault(str(invalid), f"malformed DPoP proof: {invalid}", dpop.INVALID_PROOF)
         except mac.OtherDraft as other:
             return Fault(str(other), "a MAC credential of drafts 03 to 05")
         except MalformedCredential as malformed:
@@ -269,6 +277,8 @@ class Guard:
             return self._admitted(call, allowed)
         if isinstance(outcome, Spending):
             fault = Fault(outcome.value, f"{outcome.name.lower()} nonce")
+            if allowed.token_type == self._dpop.name:
+                fault = Fault(_SPENT_PROOF, f"{outcome.name.lower()} nonce", dpop.INVALID_PROOF)
             return self._refusal(call, fault, allowed.token_type, allowed.identity)
         return no_answer(outcome, allowed.identity)
 
@@ -279,7 +289,7 @@ class Guard:
 
     def _refusal(self, call: Call, fault: Fault, scheme: str = "", identity: Identity | None = None) -> Refused:
         """The refusal for a fault of a credential of that scheme, on behalf of whom its token names, if it is known."""
-        return self._refused(
+        refused = self._refused(
             call,
             _STATUS.get(fault.error, 401),
             fault.error,
@@ -287,6 +297,9 @@ class Guard:
             fault.cause,
             used=(scheme,) if scheme else _used(call) if fault.error else (),
             identity=identity,
+        )
+        return (
+            refused if fault.error != dpop.USE_NONCE else replace(refused, dpop_nonce=self._dpop.new_nonce(self._now()))
         )
 
 

@@ -2,16 +2,17 @@
 
 from typing import Final
 
-from gateway.guard.signing import Signer
+from gateway.guard.signing import Bound, Signer
 from gateway.guard.verdict import Allowed
 
 
 class Held:
-    """A token that was vouched for: the answer to calls with it, and what proves signed ones, if it is a MAC token."""
+    """A token that was vouched for: the answer to calls with it, and what proves signed ones, if it is a MAC token or
+    bound to a key."""
 
     __slots__ = ("allowed", "marks", "position", "signer")
 
-    def __init__(self, allowed: Allowed, signer: Signer | None, marks: int, position: int) -> None:
+    def __init__(self, allowed: Allowed, signer: Signer | Bound | None, marks: int, position: int) -> None:
         self.allowed: Final = allowed
         self.signer: Final = signer
         self.marks: Final = marks  # what its life hangs on

@@ -48,6 +48,10 @@ _MENDS: Final = {
     "no body hash": "have the client sign a hash of the body, or remove mac_body_hash from the route",
     "body hash": f"have the client hash with the token's algorithm; {_EXPLAIN}",
     "the body does not fit": f"something between the client and the gateway may have changed the body; {_EXPLAIN}",
+    "a dpop token presented": "have the client send the token with the scheme DPoP and a proof: it is bound to its key",
+    "a token that is bound to no key": "have the client ask for its token with a DPoP proof, or send it as Bearer",
+    "malformed DPoP proof": "ask the client's developer to correct what it sends in DPoP (RFC 9449)",
+    "DPoP: ": "ask the client's developer to correct its DPoP proofs (RFC 9449); the cause says what is wrong",
     "replayed nonce": "have the client sign each request with a new nonce, also when it retries; "
     "if it does so, somebody is replaying its requests",
     "audience": "have the client ask for a token for this route's resource (RFC 8707)",

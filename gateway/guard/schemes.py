@@ -13,21 +13,26 @@ from gateway.config import Mac
 from gateway.credentials import bearer, mac, signatures
 from gateway.credentials.components import Message, authority
 from gateway.credentials.signed import BodyCheck, Signed, read_mac
+from gateway.crypto import Keyring
 from gateway.guard import signing
-from gateway.guard.signing import Signer
+from gateway.guard.signing import Bound, Signer
 from gateway.guard.verdict import Call, Fault
+from gateway.oauth import dpop
 
 
 @final
 class Presented:
     """What a call claims, by its scheme: the access token as it was sent, and what a signature says of the call."""
 
-    __slots__ = ("scheme", "signed", "token")
+    __slots__ = ("proof", "scheme", "signed", "token")
 
-    def __init__(self, scheme: "Scheme", token: bytes, signed: Signed | None = None) -> None:
+    def __init__(
+        self, scheme: "Scheme", token: bytes, signed: Signed | None = None, proof: dpop.Proof | None = None
+    ) -> None:
         self.scheme: Final = scheme
         self.token: Final = token
         self.signed: Final = signed
+        self.proof: Final = proof
 
 
 class Scheme(Protocol):
@@ -51,7 +56,9 @@ class Scheme(Protocol):
         Raises MalformedCredential.
         """
 
-    def prove(self, call: Call, signed: Signed | None, signer: Signer | None, now: float) -> Fault | BodyCheck | None:
+    def prove(
+        self, call: Call, presented: Presented, signer: Signer | Bound | None, now: float
+    ) -> Fault | BodyCheck | None:
         """The first fault of the claim, given what the token proves requests by, or what the body must fit."""
 
 
@@ -66,7 +73,7 @@ class Bearer:
         bearer.check(credential)
         return Presented(self, credential)
 
-    def prove(self, _call: Call, _signed: Signed | None, _signer: Signer | None, _now: float) -> None:
+    def prove(self, _call: Call, _presented: Presented, _signer: Signer | Bound | None, _now: float) -> None:
         return None
 
 
@@ -80,8 +87,11 @@ class _Signing:
         self._rules: Final = rules
         self._scheme: Final = scheme  # of the URL under which clients reach the resource
 
-    def prove(self, call: Call, signed: Signed | None, signer: Signer | None, now: float) -> Fault | BodyCheck | None:
-        if signed is None or signer is None:
+    def prove(
+        self, call: Call, presented: Presented, signer: Signer | Bound | None, now: float
+    ) -> Fault | BodyCheck | None:
+        signed = presented.signed
+        if signed is None or not isinstance(signer, Signer):
             return Fault(signing.FORGED, "a MAC token whose key is lost")
         return signing.judge(call, signed, signer, self._rules, now)
 
@@ -116,3 +126,51 @@ class SignatureScheme(_Signing):
         )
         signed = signatures.from_message(message)
         return Presented(self, signed.token.encode(), signed)
+
+
+class DpopScheme:
+    """RFC 9449: a bearer token that is bound to a key, and a proof of that key for this request."""
+
+    name: Final = "dpop"
+    kind: Final = "dpop"
+    unproven: Final = "The access token is unknown, expired, revoked, or not bound to the key of the DPoP proof."
+
+    def __init__(self, rules: Mac, scheme: str, keyring: Keyring, *, demands_nonce: bool) -> None:
+        self._window: Final = rules.skew
+        self._scheme: Final = scheme  # of the URL under which clients reach the resource
+        self._nonces: Final = dpop.Nonces(keyring.purpose_keys(dpop.NONCE_PURPOSE), demands_nonce)
+
+    def present(self, call: Call, credential: bytes) -> Presented:
+        """The same; raises dpop.InvalidProof too."""
+        bearer.check(credential)
+        proof = dpop.parse([value.decode("latin-1") for lower, _, value in call.fields if lower == b"dpop"])
+        signed = Signed(scheme="dpop", token=credential.decode("ascii"), nonce=proof.once, proofs=(), created=proof.iat)
+        return Presented(self, credential, signed, proof)
+
+    def prove(self, call: Call, presented: Presented, signer: Signer | Bound | None, now: float) -> Fault | None:
+        proof = presented.proof
+        if proof is None or not isinstance(signer, Bound):
+            return Fault(self.unproven, "a token that is bound to no key")
+        if proof.jkt != signer.jkt:
+            return Fault(self.unproven, "DPoP: a proof of another key than the token's")
+        found = dpop.judge(
+            proof,
+            method=call.method,
+            url=self._url(call),
+            now=now,
+            window=self._window,
+            nonces=self._nonces,
+            token=presented.token,
+        )
+        return None if found is None else Fault(found.description, f"DPoP: {found.description}", found.error)
+
+    def new_nonce(self, now: float) -> bytes:
+        """What a client is to make its next proof with."""
+        return self._nonces.new(now).encode("ascii")
+
+    def _url(self, call: Call) -> str:
+        """The URL of a call, without its query; one in absolute form names the same host (RFC 9112, section 3.2.2)."""
+        path = call.target.partition(b"?")[0]
+        if not path.startswith(b"/"):
+            path = b"/" + path.partition(b"://")[2].partition(b"/")[2]
+        return f"{self._scheme}://{authority(self._scheme, call.host, call.port)}{path.decode('latin-1')}"

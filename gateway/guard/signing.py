@@ -22,6 +22,13 @@ class Signer:
     drafts: tuple[MacDraft, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """What a DPoP-bound token proves requests by: the thumbprint of its client's key (RFC 9449, section 6)."""
+
+    jkt: str
+
+
 def judge(call: Call, signed: Signed, signer: Signer, rules: Mac, now: float) -> Fault | BodyCheck | None:
     """The first fault, or what the body is to be held against if a hash of it is stated.
 

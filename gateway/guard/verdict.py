@@ -107,7 +107,7 @@ class Allowed:
     username: str | None = None
     email: str | None = None
     scopes: frozenset[str] = frozenset()
-    token_type: str = ""  # bearer, mac or signature; empty on a public route
+    token_type: str = ""  # bearer, dpop, mac or signature; empty on a public route
     audience: tuple[str, ...] = ()
     digest: bytes = b""
     ends_at: float = inf
@@ -145,7 +145,8 @@ class Refused:
     `retry_after` seconds where that says so (Retry-After); `limits` are lines on the limits that were in the way. For
     the log too are `mend`, what to do about it, and as far as they are known `identity`, on whose behalf the call was
     made, and `upstream`.
-    `accept_signature` is the field that says what to sign, where a route takes signatures (RFC 9421, section 5.1).
+    `accept_signature` is the field that says what to sign, where a route takes signatures (RFC 9421, section 5.1);
+    `dpop_nonce` is what the next DPoP proof is to be made with (RFC 9449, section 9).
     """
 
     status: int
@@ -153,6 +154,7 @@ class Refused:
     description: str
     challenges: tuple[bytes, ...] = ()  # WWW-Authenticate values, one for each scheme
     accept_signature: bytes = b""
+    dpop_nonce: bytes = b""
     allow: tuple[bytes, ...] = ()  # the methods there are, where this one is none of them
     cause: str = ""
     mend: str = ""

@@ -18,7 +18,7 @@ from typing import Any, Final, Literal
 
 from gateway.errors import GatewayError, OAuthError, invalid_request, unauthorized_client
 from gateway.model import Client
-from gateway.oauth import openid, pkce, redirect_uris
+from gateway.oauth import dpop, openid, pkce, redirect_uris
 from gateway.oauth.forms import Form
 from gateway.oauth.grants import REPEATABLE, requested_resources, requested_scopes
 
@@ -95,6 +95,7 @@ class AuthorizationRequest:
     subject: str | None = None  # whom the ID token must be about
     response_types: frozenset[str] = frozenset({"code"})
     response_mode: ResponseMode = "query"
+    dpop_jkt: str | None = None  # the thumbprint of the key that the code is bound to (RFC 9449, section 10)
     # The digest of the code of the device that waits for it (RFC 8628), which has no redirect URI.
     device: bytes | None = None
 
@@ -273,6 +274,7 @@ def validate(
             id_token_claims=claims.id_token,
             userinfo_claims=claims.userinfo,
             subject=claims.subject,
+            dpop_jkt=_thumbprint(query.get("dpop_jkt")),
         )
     except OAuthError as error:
         raise RedirectError(redirect_uri, state, error, mode) from error
@@ -392,6 +394,12 @@ def _code_challenge(query: Form, client: Client) -> str | None:
     if not pkce.is_challenge(challenge):
         raise invalid_request("code_challenge must be a SHA-256 digest in base64url.")
     return challenge
+
+
+def _thumbprint(text: str | None) -> str | None:
+    if text is not None and not dpop.is_thumbprint(text):
+        raise invalid_request("dpop_jkt must be the SHA-256 thumbprint of a key, in base64url.")
+    return text
 
 
 def _prompt(text: str | None) -> frozenset[str]:

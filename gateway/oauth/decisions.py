@@ -54,6 +54,7 @@ class RefreshRecord:
     spent_at: datetime | None
     successor_spent: bool
     ended: str | None
+    jkt: str | None = None  # the thumbprint of the key that it is bound to (RFC 9449)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +115,8 @@ def decide_code(record: CodeRecord | None, client_id: str, grant: CodeGrant, now
         return refuse_code("another client's code")
     if request.redirect_uri != grant.redirect_uri:
         return refuse_code("a redirect_uri other than that of the authorization request")
+    if request.dpop_jkt not in (None, grant.jkt):  # RFC 9449, section 10
+        return refuse_code("a DPoP proof of another key than dpop_jkt, or none")
     if not _verifier_fits(request.code_challenge, grant.code_verifier):
         return refuse_code("missing, wrong or unexpected code_verifier")
     if record.spent_at is not None:
@@ -140,6 +143,8 @@ def decide_refresh(
         return refuse_refresh("unknown refresh token")
     if record.client_id != client_id:
         return refuse_refresh("another client's refresh token")
+    if record.jkt not in (None, grant.jkt):  # RFC 9449, section 5
+        return refuse_refresh("a DPoP proof of another key than the refresh token's, or none")
     if record.ended is not None:
         return refuse_refresh(cause_of_end("refresh token", record.ended))
     if record.spent_at is not None and not _in_grace(record, record.spent_at, now, grace):

@@ -30,6 +30,7 @@ class CodeGrant:
     redirect_uri: str | None
     code_verifier: str | None
     resource: tuple[str, ...] = ()
+    jkt: str | None = None
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -39,6 +40,7 @@ class RefreshGrant:
     refresh_token: str
     scopes: frozenset[str] | None = None
     resource: tuple[str, ...] = ()
+    jkt: str | None = None
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -47,6 +49,7 @@ class DeviceGrant:
 
     device_code: str
     resource: tuple[str, ...] = ()
+    jkt: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,7 @@ class ClientCredentialsGrant:
 
     scopes: frozenset[str]
     resource: tuple[str, ...] = ()
+    jkt: str | None = None
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -65,6 +69,7 @@ class PasswordGrant:
     password: str
     scopes: frozenset[str]
     resource: tuple[str, ...] = ()
+    jkt: str | None = None
 
 
 Grant = CodeGrant | RefreshGrant | DeviceGrant | ClientCredentialsGrant | PasswordGrant

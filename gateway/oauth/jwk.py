@@ -84,7 +84,7 @@ def parse_set(text: bytes) -> dict[str, object]:
         raise ValueError(f'it is not a JWK Set: {exc}; write it as {{"keys": [{{"kty": …}}]}}') from exc
     if not isinstance(keys, list) or not 0 < len(keys) <= _MOST_KEYS or not all(isinstance(key, dict) for key in keys):
         raise ValueError(f'a JWK Set holds "keys", an array of 1 to {_MOST_KEYS} keys')
-    kept = [_public(number, key) for number, key in enumerate(keys, start=1)]
+    kept = [_public(f"key {number}", key) for number, key in enumerate(keys, start=1)]
     ids = [key["kid"] for key in kept if "kid" in key]
     if len(set(ids)) < len(ids):
         raise ValueError('two keys have the same "kid"; give each its own')
@@ -95,6 +95,12 @@ def parse_set(text: bytes) -> dict[str, object]:
 def keys_of(jwks: str) -> tuple[Key, ...]:
     """The keys of a set that `parse_set` made, as JSON."""
     return tuple(_key(jwk) for jwk in json.loads(jwks)["keys"])
+
+
+def read(jwk: Mapping[str, object]) -> tuple[Key, str]:
+    """A public key and its thumbprint. Raises ValueError, also for a private one."""
+    members = _public("the key", jwk)
+    return _key(members), thumbprint(members)
 
 
 def members_of(public: PublicKey) -> dict[str, str]:
@@ -123,31 +129,29 @@ def _number(number: int) -> str:
     return encoded(number.to_bytes((number.bit_length() + 7) // 8))
 
 
-def _public(number: int, jwk: Mapping[str, object]) -> dict[str, str]:
+def _public(called: str, jwk: Mapping[str, object]) -> dict[str, str]:
     """The public members of a key. Raises ValueError for one that verifies nothing here."""
     kind = jwk.get("kty")
     if jwk.keys() & _SECRET or kind == "oct":
-        raise ValueError(f"key {number} is private or shared; register public keys only, and keep that one to yourself")
+        raise ValueError(f"{called} is private or shared; register public keys only, and keep that one to yourself")
     if not isinstance(kind, str) or kind not in _MEMBERS:
-        raise ValueError(f'key {number}: "kty" is RSA, EC or OKP')
+        raise ValueError(f'{called}: "kty" is RSA, EC or OKP')
     if jwk.get("use", "sig") != "sig" or "verify" not in _operations(jwk):
-        raise ValueError(f'key {number} is not for signatures; its "use" is to be "sig"')
+        raise ValueError(f'{called} is not for signatures; its "use" is to be "sig"')
     kept = {"kty": kind}
     for name in (*_MEMBERS[kind], *(name for name in ("kid", "alg") if name in jwk)):
         value = jwk.get(name)
         if not isinstance(value, str) or not 0 < len(value) <= (_LONGEST_ID if name == "kid" else LARGEST_SET):
-            raise ValueError(f'key {number}: "{name}" is missing, or no text of a bounded length')
+            raise ValueError(f'{called}: "{name}" is missing, or no text of a bounded length')
         kept[name] = value
     if not all(mark.isprintable() for mark in kept.get("kid", "")):
-        raise ValueError(f'key {number}: "kid" holds what nobody can print')
+        raise ValueError(f'{called}: "kid" holds what nobody can print')
     try:
         key = _key(kept)
     except ValueError as exc:
-        raise ValueError(f"key {number}: {exc}") from exc
+        raise ValueError(f"{called}: {exc}") from exc
     if not key.algorithms:
-        raise ValueError(
-            f'key {number}: "alg" does not go with such a key; leave it out, or use {", ".join(ALGORITHMS)}'
-        )
+        raise ValueError(f'{called}: "alg" does not go with such a key; leave it out, or use {", ".join(ALGORITHMS)}')
     return kept
 
 

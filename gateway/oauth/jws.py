@@ -7,7 +7,9 @@ import re
 from dataclasses import dataclass
 from typing import Final, cast
 
-ALGORITHMS: Final = ("RS256", "PS256", "ES256", "EdDSA")
+from gateway.model import CLIENT_ALGORITHMS
+
+ALGORITHMS: Final = CLIENT_ALGORITHMS
 """Those by which clients may sign; their keys are in `oauth.jwk`, which brings cryptography along."""
 _PARTS: Final = 3  # header, payload and signature
 _BASE64URL: Final = re.compile(r"[A-Za-z0-9_-]*")

@@ -53,6 +53,7 @@ def authorization_server(
         "revocation_endpoint_auth_signing_alg_values_supported": list(ALGORITHMS),
         "introspection_endpoint_auth_methods_supported": _METHODS,
         "introspection_endpoint_auth_signing_alg_values_supported": list(ALGORITHMS),
+        "dpop_signing_alg_values_supported": list(ALGORITHMS),
         "authorization_response_iss_parameter_supported": True,
         "prompt_values_supported": ["none", "login", "consent", "select_account"],
         "protected_resources": sorted(resources),
@@ -85,9 +86,15 @@ def _openid(base: str) -> Document:
 
 def protected_resource(resource: str, issuer: str, scopes: Iterable[str], schemes: Iterable[str]) -> Document:
     """RFC 9728, section 2. An empty `bearer_methods_supported` says that no bearer token opens it."""
+    known = frozenset(schemes)
+    bound = {
+        "dpop_signing_alg_values_supported": list(ALGORITHMS),
+        "dpop_bound_access_tokens_required": "bearer" not in known,
+    }
     return {
         "resource": resource,
         "authorization_servers": [issuer],
         "scopes_supported": sorted(scopes),
-        "bearer_methods_supported": ["header"] if "bearer" in schemes else [],
+        "bearer_methods_supported": ["header"] if known & {"bearer", "dpop"} else [],
+        **(bound if "dpop" in known else {}),
     }

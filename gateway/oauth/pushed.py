@@ -8,7 +8,7 @@ from typing import Final
 
 from gateway.errors import OAuthError, invalid_request
 from gateway.model import Client
-from gateway.oauth import authorize
+from gateway.oauth import authorize, dpop
 from gateway.oauth.authorize import PageError, RedirectError
 from gateway.oauth.forms import Form
 
@@ -29,8 +29,15 @@ def reference_of(query: Form) -> str | None:
     return uri.removeprefix(_URN) if uri.startswith(_URN) else None
 
 
-def parameters(form: Form, client: Client, known_scopes: frozenset[str], known_resources: frozenset[str]) -> str:
-    """The authorization request that an authenticated client pushes, form-encoded.
+def parameters(
+    form: Form,
+    client: Client,
+    known_scopes: frozenset[str],
+    known_resources: frozenset[str],
+    jkt: str | None = None,
+) -> str:
+    """The authorization request that an authenticated client pushes, form-encoded; `jkt` names the key of the DPoP
+    proof that came with it, which its code is bound to then (RFC 9449, section 10.1).
 
     Raises OAuthError for one that the authorization endpoint would refuse too (section 2.1), for a `request_uri`, and
     with status 413 for one that is too long (section 2.3).
@@ -38,6 +45,10 @@ def parameters(form: Form, client: Client, known_scopes: frozenset[str], known_r
     if "request_uri" in form.names:
         raise invalid_request("A pushed request must not hold a request_uri.")
     rest = [(name, value) for name, value in form.fields if name not in _AUTHENTICATION and name != "client_id"]
+    if jkt is not None and "dpop_jkt" not in form.names:
+        rest.append(("dpop_jkt", jkt))
+    elif jkt not in (None, form.get("dpop_jkt")):
+        raise dpop.refused("The DPoP proof is of another key than dpop_jkt.")
     asked = Form((("client_id", client.client_id), *rest))
     text = asked.encoded()
     if len(text) > LARGEST:

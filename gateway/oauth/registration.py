@@ -69,6 +69,7 @@ class Registration:
     default_scopes: frozenset[str] | None  # those that it named
     about: About
     openid: OpenID = PUBLIC_SUBJECT
+    dpop_required: bool = False
     extras: dict[str, object] = field(default_factory=dict)
 
     @property
@@ -148,6 +149,7 @@ def read(members: Members, known_scopes: frozenset[str]) -> Registration:
             backchannel_logout_uri=back,
             frontchannel_logout_uri=front,
         ),
+        dpop_required=_flag(said, "dpop_bound_access_tokens"),
         extras={key: value for key, value in extras.items() if value is not None},
     )
 
@@ -192,6 +194,7 @@ def information(
         "policy_uri": about.privacy,
         "tos_uri": about.terms,
         "scope": format_scope(client.scopes if client.default_scopes is None else client.default_scopes),
+        "dpop_bound_access_tokens": client.dpop_required or None,
         **extras,
     }
     return {name: value for name, value in members.items() if value is not None}
@@ -230,6 +233,13 @@ def _one_of(said: Members, name: str, known: Sequence[str]) -> str | None:
     if value is not None and value not in known:
         raise _invalid(f"{name} must be one of {', '.join(known)}.")
     return cast("str | None", value)
+
+
+def _flag(said: Members, name: str) -> bool:
+    value = said.get(name, False)
+    if not isinstance(value, bool):
+        raise _invalid(f"{name} must be true or false.")
+    return value
 
 
 def _text(said: Members, name: str, longest: int) -> str | None:

@@ -174,6 +174,8 @@ def _head_of(refused: Refused) -> bytes:
         lines.append(b"Allow: " + b", ".join(refused.allow))  # RFC 9110, section 15.5.6
     if refused.accept_signature:
         lines.append(b"Accept-Signature: " + refused.accept_signature)
+    if refused.dpop_nonce:
+        lines.append(b"DPoP-Nonce: " + refused.dpop_nonce)
     if refused.status == 426:  # RFC 9110, section 15.5.22, and RFC 6455, section 4.4
         lines += [b"Connection: Upgrade", b"Upgrade: websocket", b"Sec-WebSocket-Version: 13"]
     if refused.retry_after or refused.status == 503:

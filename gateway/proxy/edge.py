@@ -25,6 +25,7 @@ _BODILESS: Final = (204, 304)  # RFC 9110, section 6.4.1
 # The fields of a credential, which a page must be let send.
 _CREDENTIALS: Final = {
     "bearer": ("Authorization",),
+    "dpop": ("Authorization", "DPoP"),
     "mac": ("Authorization",),
     "signature": ("Signature", "Signature-Input", "Content-Digest"),
 }

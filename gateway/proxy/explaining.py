@@ -49,6 +49,7 @@ _GUARDS: Final = {
         "a scheme that the route",
         "a MAC credential of drafts",
         "malformed credential",
+        "malformed DPoP proof",
     ),
     "token": (
         "invented token",
@@ -60,10 +61,13 @@ _GUARDS: Final = {
         "token of a deleted",
         "a mac token presented",
         "a bearer token presented",
+        "a dpop token presented",
+        "a token that is bound to no key",
         "a MAC token whose key",
     ),
     "signature": (
         "wrong MAC",
+        "DPoP: ",
         "algorithm is not",
         "draft is not",
         "timestamp",
@@ -83,7 +87,7 @@ _STEP_OF_STATUS: Final = {
     **dict.fromkeys((502, 503, 504), "upstream"),
     403: "address",
 }
-_SIGNED: Final = ("mac", "signature")
+_SIGNED: Final = ("mac", "signature", "dpop")
 _LEFT: Final = (
     "the client left before its answer was complete",
     "see by the times which side was slow; the client's own time limit may be shorter than the route's",

@@ -16,6 +16,7 @@ from gateway.routing.fields import Shape, to_client, to_upstream
 ANSWER_BEGINS: Final = b"HTTP/1.1 "  # whatever the answer, and whoever gives it
 _NOTHING: Final = frozenset[bytes]()
 _CREDENTIAL: Final = frozenset((b"authorization",))
+_PROOF: Final = _CREDENTIAL | {b"dpop"}
 _SIGNATURE: Final = _CREDENTIAL | signatures.FIELDS  # they are the credential, token and all
 _TRACEPARENT: Final = frozenset((b"traceparent",))
 _TRACE: Final = _TRACEPARENT | {b"tracestate"}  # of another trace than the one that begins
@@ -79,6 +80,8 @@ def upstream_head(
 
 def _credentials(schemes: tuple[str, ...]) -> frozenset[bytes]:
     """The fields that are the credential at a route with these schemes."""
+    if "dpop" in schemes:
+        return _SIGNATURE | _PROOF if "signature" in schemes else _PROOF
     return _SIGNATURE if "signature" in schemes else _CREDENTIAL
 
 

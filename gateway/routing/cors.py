@@ -70,7 +70,8 @@ class Cors:
         allowed = f"Access-Control-Allow-Methods: {', '.join(methods)}\r\n" if methods else ""
         self._preflight: Final = f"{allowed}Access-Control-Max-Age: {max_age}\r\n".encode("ascii")
         self._exposed: Final = _exposing(exposed)
-        self._exposed_of_refusals: Final = _exposing((*exposed, *_OF_REFUSALS))
+        of_refusals = (*_OF_REFUSALS, "DPoP-Nonce") if "DPoP" in headers else _OF_REFUSALS
+        self._exposed_of_refusals: Final = _exposing((*exposed, *of_refusals))
 
     def admits(self, fields: Fields) -> bool:
         """Whether the page that a call is from may read the answer."""

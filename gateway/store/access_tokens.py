@@ -167,6 +167,7 @@ class AccessTokens:
             mac_drafts=tuple(row["mac_drafts"]),
             family_id=row["family_id"],
             grant_id=row["grant_id"],
+            jkt=row["jkt"],
         )
 
     def _key_of(self, row: Row, hashed: bytes) -> bytes | None:

@@ -35,6 +35,7 @@ def client_of(row: Row) -> Client:
         default_scopes=None if row["default_scopes"] is None else frozenset(row["default_scopes"]),
         token_format=row["token_format"],
         openid=OpenID.from_json(row["openid"]),
+        dpop_required=row["dpop_required"],
     )
 
 
@@ -70,6 +71,7 @@ def _columns(client: NewClient) -> dict[str, object]:
         "jwks": client.jwks,
         "token_format": client.token_format,
         "openid": client.openid.to_json(),
+        "dpop_required": client.dpop_required,
         "first_party": client.first_party,
         "verified": client.verified,
         "description": about.description,

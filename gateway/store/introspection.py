@@ -41,12 +41,14 @@ def _iso(value: object) -> str:
 def introspection(row: Row, token_type: str | None) -> dict[str, object]:
     """The members of an answer for a token that lives (RFC 7662, section 2.2)."""
     resource = list(row["resource"])
+    jkt = row["jkt"]
     members: dict[str, object] = {
         "active": True,
         "scope": format_scope(frozenset(row["scopes"])),
         "client_id": row["client_id"],
         "username": row["username"],
-        "token_type": token_type,
+        "token_type": token_type if jkt is None else "DPoP",  # RFC 9449, section 6.2
+        "cnf": None if jkt is None else {"jkt": jkt},
         "exp": int(row["expires_at"].timestamp()),
         "iat": int(row["issued_at"].timestamp()),
         "sub": row["subject"] or row["client_id"],

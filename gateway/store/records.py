@@ -45,6 +45,7 @@ class NewClient:
     jwks: str | None = None
     token_format: TokenFormat = "opaque"  # noqa: S105  # a kind, no token
     openid: OpenID = PUBLIC_SUBJECT
+    dpop_required: bool = False
     first_party: bool = False
     verified: bool = True
     default_scopes: frozenset[str] | None = None
@@ -105,12 +106,13 @@ class IssuedTokens:
     mac_key: str | None = None
     mac_algorithm: MacAlgorithm | None = None
     authentication: Authentication | None = None  # what an ID token tells of, where the scope `openid` is among these
+    jkt: str | None = None  # of the key that it is bound to
 
     def body(self) -> dict[str, str | int]:
         """The members of the JSON answer but for an ID token; absent ones are left out."""
         members: dict[str, str | int | None] = {
             "access_token": self.access_token,
-            "token_type": self.token_type,
+            "token_type": self.token_type if self.jkt is None else "DPoP",  # RFC 9449, section 5
             "expires_in": self.expires_in,
             "scope": self.scope,
             "refresh_token": self.refresh_token,

@@ -5,7 +5,7 @@ commit, and only then answer or refuse: a refusal may have revoked something, wh
 """
 
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
@@ -69,6 +69,7 @@ class _Access:
     token_type: TokenType
     ttl: float
     key: "SigningKey | None" = None  # that makes a JWT of it
+    jkt: str | None = None  # the thumbprint of the key that it is bound to
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +125,7 @@ def _refresh_record(row: Row, *, successor_spent: bool) -> RefreshRecord:
         spent_at=row["spent_at"],
         successor_spent=successor_spent,
         ended=row["ended"],
+        jkt=row["jkt"],
     )
 
 
@@ -217,6 +219,7 @@ class Tokens:
                 return error
             case Answered():
                 allowed = CodeGrant(grant.device_code, redirect_uri="", code_verifier=None, resource=grant.resource)
+                allowed = replace(allowed, jkt=grant.jkt)
                 outcome = await self._redeem(statements, client, allowed, now, key, by="device_code")
                 return _of_device(outcome)
 
@@ -249,7 +252,7 @@ class Tokens:
                     statements,
                     client,
                     origin,
-                    self._access(client, scopes, resource, key),
+                    self._access(client, scopes, resource, key, grant.jkt),
                     first if refreshable else None,
                     now,
                 )
@@ -292,11 +295,13 @@ class Tokens:
                 if not same:
                     return refuse_refresh("its successor was made with a master key that is gone").error
                 follows = _Refresh(token=same[0], new=False)
-        return await self._issue(statements, client, origin, self._access(client, scopes, resource, key), follows, now)
+        return await self._issue(
+            statements, client, origin, self._access(client, scopes, resource, key, grant.jkt), follows, now
+        )
 
     async def client_credentials(self, client: Client, grant: ClientCredentialsGrant, now: datetime) -> IssuedTokens:
         """An access token for the client itself (RFC 6749, section 4.4): without a refresh token."""
-        access = self._access(client, grant.scopes, grant.resource, await self._key_for(client))
+        access = self._access(client, grant.scopes, grant.resource, await self._key_for(client), grant.jkt)
         return _answer(await self._issue(self._database, client, _Origin(by="client_credentials"), access, None, now))
 
     async def issue(
@@ -373,7 +378,12 @@ class Tokens:
         return await self._signing_keys.key(self._lifetimes.jwt_algorithm, ttl)
 
     def _access(
-        self, client: Client, scopes: frozenset[str], resource: tuple[str, ...], key: "SigningKey | None"
+        self,
+        client: Client,
+        scopes: frozenset[str],
+        resource: tuple[str, ...],
+        key: "SigningKey | None",
+        jkt: str | None,
     ) -> _Access:
         """What a client may have today: scopes that an operator has taken from it are left out."""
         return _Access(
@@ -382,6 +392,7 @@ class Tokens:
             token_type=client.token_type,
             ttl=self._lifetimes.access_ttl,
             key=key,
+            jkt=jkt if client.token_type == "bearer" else None,  # noqa: S105  # MAC tokens have a key of their own
         )
 
     def _new_token(self, client: Client, origin: _Origin, access: _Access, now: datetime) -> str:
@@ -398,6 +409,7 @@ class Tokens:
             issued_at=int(now.timestamp()),
             ttl=int(access.ttl),
             auth_time=None if origin.auth_time is None else int(origin.auth_time.timestamp()),
+            jkt=access.jkt,
         )
         return access.key.signed(claims, access_tokens.TYPE)
 
@@ -432,6 +444,8 @@ class Tokens:
             mac_key=None if mac_key is None else self._keyring.seal(MAC_KEY, hashed.hex(), mac_key.encode()),
             mac_algorithm=mac_algorithm,
             family_id=origin.family_id,
+            jkt=access.jkt,
+            family_jkt=None if client.confidential else access.jkt,  # RFC 9449, section 5
             code=origin.code,
             by=origin.by,
             used=origin.refresh_token,
@@ -452,4 +466,5 @@ class Tokens:
             mac_key=mac_key,
             mac_algorithm=mac_algorithm,
             authentication=origin.authentication if "openid" in access.scopes else None,
+            jkt=access.jkt,
         )

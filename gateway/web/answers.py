@@ -15,11 +15,12 @@ from aiohttp import web
 
 from gateway import observe
 from gateway.errors import OAuthError, StoreUnavailable
-from gateway.model import CHANGE_PASSWORD, RESOURCE_METADATA
+from gateway.model import CHANGE_PASSWORD, CLIENT_ALGORITHMS, RESOURCE_METADATA
+from gateway.oauth import dpop
 from gateway.oauth.authorize import PageError, RedirectError
 from gateway.refusals import NO_DATABASE
 from gateway.store.acting import acting
-from gateway.web import pages, words
+from gateway.web import pages, proofs, words
 from gateway.web.browser import FormRefused
 from gateway.web.pages import Link
 from gateway.web.plane import (
@@ -46,6 +47,11 @@ AUTHORIZE: Final = "authorize"
 LOGOUT: Final = "logout"
 _PAGES: Final = frozenset({"authorize", "login", "logout", "account", "device"})
 _NO_STORE: Final = {"Cache-Control": "no-store", "Pragma": "no-cache"}
+_TO_PROGRAMS: Final = {
+    "Access-Control-Allow-Origin": "*",
+    "Access-Control-Expose-Headers": "DPoP-Nonce, WWW-Authenticate",
+    "X-Content-Type-Options": "nosniff",
+}
 _ERRORS: Final = {403: "access_denied", 413: "invalid_request", 500: "server_error", 503: "temporarily_unavailable"}
 _EXPIRED: Final = "Nothing was changed. Try again; if this keeps happening, allow cookies for this site."
 _RETRY_AFTER: Final = 1  # seconds; the database is back or it is not
@@ -60,6 +66,8 @@ _MENDS: Final = {  # by status or error code, for the operator
     "invalid_request": _REQUEST,
     "invalid_client": "correct the client's secret: `gateway client rotate-secret ID` makes a new one; "
     "`gateway client show ID` says whether the client exists",
+    "invalid_dpop_proof": "ask the client's developer to correct its DPoP proofs: the cause says what is wrong",
+    "use_dpop_nonce": "nothing, if the client then comes with the nonce that it was given",
     "invalid_grant": "have the client start over: it sends the person to authorize again",
     "invalid_token": "`gateway registration create-token` makes an initial access token; a client manages what it "
     "registered by the registration access token that it got then",
@@ -98,7 +106,7 @@ async def every_answer(request: web.Request, handler: Handler) -> web.StreamResp
             response = _refusal(request, exc)
         response.headers["Server"] = "gateway"  # aiohttp would tell strangers its version, and Python's
         if is_for_programs(request):
-            response.headers.update({"Access-Control-Allow-Origin": "*", "X-Content-Type-Options": "nosniff"})
+            response.headers.update(_TO_PROGRAMS)
         return response
 
 
@@ -123,7 +131,7 @@ def options(methods: Sequence[str]) -> Handler:
     allow = ", ".join(methods)
     to_scripts = {
         "Access-Control-Allow-Methods": allow,
-        "Access-Control-Allow-Headers": "Authorization, Content-Type",
+        "Access-Control-Allow-Headers": "Authorization, Content-Type, DPoP",
         "Access-Control-Max-Age": "7200",
     }
 
@@ -220,6 +228,8 @@ def _oauth(request: web.Request, error: OAuthError) -> web.Response:
     headers = dict[str, str]()
     if error.status == 401 or page_of(request) == USERINFO:
         headers["WWW-Authenticate"] = _challenge(request, error)
+    if error.error == dpop.USE_NONCE:
+        headers |= proofs.fresh(request)
     if error.status in _RETRIES:
         headers["Retry-After"] = str(error.retry_after or _RETRIES[error.status])
     return json(error.body() | {"request_id": request_id_of(request)}, status=error.status, headers=headers)
@@ -234,6 +244,8 @@ def _challenge(request: web.Request, error: OAuthError) -> str:
     presented = "Authorization" in request.headers or (page == USERINFO and request.body_exists)
     code = f', error="{error.error}"' if presented else ""  # RFC 6750, section 3.1
     scope = ', scope="openid"' if error.error == "insufficient_scope" else ""
+    if request.headers.get("Authorization", "")[:5].lower() == "dpop ":  # RFC 9449, section 7.1
+        return f'DPoP realm="{realm}"{code}{scope}, algs="{" ".join(CLIENT_ALGORITHMS)}"'
     return f'Bearer realm="{realm}"{code}{scope}'
 
 

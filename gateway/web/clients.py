@@ -26,6 +26,7 @@ def described(plane: Plane, said: Registration, *, par_required: bool = False) -
         default_scopes=said.default_scopes,
         token_type=config.tokens.type,
         token_format=config.tokens.format,
+        dpop_required=said.dpop_required,
         mac_drafts=config.mac.drafts[:1],
         mac_algorithm=config.mac.algorithms[0],
         par_required=par_required,

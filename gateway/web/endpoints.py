@@ -1,5 +1,6 @@
 """Endpoints for programs: token, revocation, introspection, pushed requests, and the documents that tell of them."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 
@@ -15,7 +16,7 @@ from gateway.oauth.grants import ClientCredentialsGrant, CodeGrant, DeviceGrant,
 from gateway.routing.forwarded import neighbourhood
 from gateway.store import IssuedTokens
 from gateway.store.acting import acts
-from gateway.web import clients, legacy, openid_connect
+from gateway.web import clients, legacy, openid_connect, proofs
 from gateway.web.answers import json
 from gateway.web.plane import Plane, address_of, claimed_by, endpoint_of, host_of, plane_of, query_of
 
@@ -27,11 +28,13 @@ async def token(request: web.Request) -> web.Response:
     afresh = form.get("grant_type") in grants.NAMES_SCOPES
     known = frozenset(await plane.scopes()) if afresh else frozenset[str]()
     grant = grants.parse(form, client, known, plane.resources)
+    bound = replace(grant, jkt=await proofs.key_of(request, client))
     await openid_connect.prepare(plane, client)
-    issued = await _issued(request, plane, client, grant)
+    issued = await _issued(request, plane, client, bound)
     id_token = await openid_connect.id_token(plane, client, issued)
     TOKENS_ISSUED.add(1.0, form.get("grant_type") or "")
-    return json(issued.body() | ({} if id_token is None else {"id_token": id_token}))
+    members = issued.body() | ({} if id_token is None else {"id_token": id_token})
+    return json(members, headers=proofs.offered(request))
 
 
 async def revoke(request: web.Request) -> web.Response:
@@ -56,12 +59,14 @@ async def pushed_authorization_request(request: web.Request) -> web.Response:
     """RFC 9126, section 2: an authorization request, kept until a browser brings the reference to it."""
     plane, form = plane_of(request), await _body(request)
     client = await _authenticated(request, plane, form, anew=True)
-    parameters = pushed.parameters(form, client, frozenset(await plane.scopes()), plane.resources)
+    jkt = await proofs.key_of(request, client) if "DPoP" in request.headers else None
+    parameters = pushed.parameters(form, client, frozenset(await plane.scopes()), plane.resources, jkt)
     await clients.keep(request, client, place=neighbourhood(address_of(request)))
     reference = await plane.store.pushed.add(client.client_id, parameters, pushed.LIFETIME)
     if reference is None:
         raise invalid_client("disabled client")
-    return json({"request_uri": pushed.request_uri(reference), "expires_in": pushed.LIFETIME}, status=201)
+    answer = {"request_uri": pushed.request_uri(reference), "expires_in": pushed.LIFETIME}
+    return json(answer, status=201, headers=proofs.offered(request))
 
 
 async def device_authorization(request: web.Request) -> web.Response:

@@ -68,6 +68,6 @@ async def by_password(request: web.Request, client: Client, grant: PasswordGrant
         code = await store.flows.issue_code(session.session_id, asked, ttl, remember=True)
         if code is None:
             raise OAuthError("invalid_grant", "The account or the client was disabled a moment ago.")
-        return await store.tokens.redeem(client, CodeGrant(code, "", None), store.now(), by="password")
+        return await store.tokens.redeem(client, CodeGrant(code, "", None, jkt=grant.jkt), store.now(), by="password")
     finally:
         await store.sessions.end(token)

@@ -17,6 +17,7 @@ from gateway.oauth import forms, openid
 from gateway.oauth.openid import Hint
 from gateway.store import IssuedTokens
 from gateway.store.acting import acts
+from gateway.web import proofs
 from gateway.web.answers import json
 from gateway.web.plane import Plane, claimed_by, plane_of
 
@@ -99,11 +100,16 @@ _SIGNED_FOR: Final = 3600.0  # seconds in which a client may want to verify what
 
 
 async def _token(request: web.Request) -> AccessToken:
-    """The live access token that a request presents (RFC 6750, sections 2.1 and 2.2), with the scope `openid`."""
-    plane, text = plane_of(request), await _presented(request)
+    """The live access token that a request presents (RFC 6750, sections 2.1 and 2.2), with the scope `openid`; one that
+    is bound to a key comes with a proof of it (RFC 9449, section 7)."""
+    plane, (scheme, text) = plane_of(request), await _presented(request)
     token = await plane.store.access_tokens.find(text)
     if token is None or token.token_type != "bearer":  # noqa: S105  # a kind
         raise _refused("invalid_token", "The access token is unknown, expired or revoked.", "no live bearer token")
+    if (token.jkt is not None) != (scheme == "dpop"):
+        raise _refused("invalid_token", "A token that is bound to a key comes as DPoP, any other as Bearer.", "scheme")
+    if token.jkt is not None and await proofs.key_with(request, text) != token.jkt:
+        raise _refused("invalid_token", "The access token is bound to another key.", "DPoP: a proof of another key")
     claimed_by(request, token.identity.client_id)
     acts(f"client:{token.identity.client_id}")
     if "openid" not in token.scopes:
@@ -111,13 +117,15 @@ async def _token(request: web.Request) -> AccessToken:
     return token
 
 
-async def _presented(request: web.Request) -> str:
+async def _presented(request: web.Request) -> tuple[str, str]:
+    """The scheme and the token."""
     fields = request.headers.getall("Authorization", [])
     posted = request.method == "POST" and forms.is_form(request.headers.get("Content-Type", ""))
     form = forms.parse(await request.read()) if posted else forms.Form()
     in_body = form.get("access_token")
     if len(fields) + (in_body is not None) > 1 or form.repeated() is not None:
         raise _refused("invalid_request", "Present one access token, once.", "more than one credential")
+    scheme = "bearer"
     if in_body is not None:
         raw = in_body.encode("utf-8", "surrogateescape")
     elif fields:
@@ -125,7 +133,7 @@ async def _presented(request: web.Request) -> str:
             scheme, raw = authorization.split(fields[0].encode("utf-8", "surrogateescape"))
         except MalformedCredential as exc:
             raise _refused("invalid_request", "The Authorization field is malformed.", str(exc)) from exc
-        if scheme != "bearer":
+        if scheme not in ("bearer", "dpop"):
             raise _refused("invalid_token", "Present the access token as a bearer token.", "another scheme")
     else:
         raise _refused("invalid_token", "Present an access token.", "no credential")
@@ -133,7 +141,7 @@ async def _presented(request: web.Request) -> str:
         bearer.check(raw)
     except MalformedCredential as exc:
         raise _refused("invalid_token", "The access token is malformed.", str(exc)) from exc
-    return raw.decode("ascii")
+    return scheme, raw.decode("ascii")
 
 
 _STATUS: Final = {"invalid_request": 400, "invalid_token": 401, "insufficient_scope": 403}  # RFC 6750, section 3.1

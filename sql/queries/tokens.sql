@@ -22,7 +22,7 @@ for share of g for update of k;
 -- name: refresh_lock
 -- A refresh token with all that it hangs on, locked until the transaction ends.
 select r.salt, r.expires_at, r.spent_at, r.successor, r.family_id,
-    f.scopes, f.resource, f.client_generation, f.user_generation, f.session_id, f.auth_time, f.id_token_claims,
+    f.scopes, f.resource, f.client_generation, f.user_generation, f.session_id, f.auth_time, f.id_token_claims, f.jkt,
     g.client_id, g.subject,
     (select ended from family_ends e where e.family_id = f.family_id) as ended
 from refresh_tokens r
@@ -47,21 +47,21 @@ with person as (
 ), access as (
     insert into access_tokens (
         digest, client_id, subject, family_id, client_generation, user_generation, scopes, resource, token_type,
-        mac_key, mac_algorithm, issued_at, expires_at
+        mac_key, mac_algorithm, issued_at, expires_at, jkt
     )
     select $access_token, client_id, subject, $family_id, client_generation, user_generation, $scopes, $resource,
-        $token_type, $mac_key, $mac_algorithm, $now, $access_expires_at
+        $token_type, $mac_key, $mac_algorithm, $now, $access_expires_at, $jkt
     from person
     returning client_id, subject
 ), began as (
     insert into families (
         family_id, grant_id, scopes, resource, client_generation, user_generation, created_at, expires_at, session_id,
-        auth_time, id_token_claims, userinfo_claims
+        auth_time, id_token_claims, userinfo_claims, jkt
     )
     select $family_id, k.grant_id, k.scopes, array(select jsonb_array_elements_text(k.request -> 'resource')),
         k.client_generation, k.user_generation, $now, greatest($access_expires_at, $refresh_expires_at), k.session_id,
         k.auth_time, array(select jsonb_array_elements_text(k.request -> 'id_token_claims')),
-        array(select jsonb_array_elements_text(k.request -> 'userinfo_claims'))
+        array(select jsonb_array_elements_text(k.request -> 'userinfo_claims')), $family_jkt
     from codes k, access
     where k.digest = $code
 ), redeemed as (
@@ -102,7 +102,7 @@ select $now, $why, g.subject, g.client_id,
 -- name: access_token_find
 -- A live access token: itself, its family, grant, client and person are all checked here, never before.
 select client_id, subject, scopes, resource, token_type, mac_key, mac_algorithm, issued_at, expires_at, mac_drafts,
-    username, email, family_id, grant_id
+    username, email, family_id, grant_id, jkt
 from living_access_tokens
 where digest = $digest and expires_at > $now;
 
@@ -113,7 +113,7 @@ select userinfo_claims from families where family_id = $family_id;
 -- name: access_tokens_find
 -- Many access tokens, each with what ended it (null where it lives, but for its time), and the server that says so.
 select digest, client_id, subject, scopes, resource, token_type, mac_key, mac_algorithm, issued_at, expires_at,
-    mac_drafts, username, email, family_id, grant_id, ended,
+    mac_drafts, username, email, family_id, grant_id, ended, jkt,
     extract(epoch from pg_postmaster_start_time())::double precision as server
 from access_token_ends
 where digest = any($digests::bytea[]);
@@ -122,7 +122,7 @@ where digest = any($digests::bytea[]);
 -- Those of these access tokens that live, but for their time, as far as a standby knows that has replayed the change
 -- log up to the change $newest of the moment $newest_at; and whether it is a standby, and has. One row at least.
 select here.standby, here.replayed, t.digest, t.client_id, t.subject, t.scopes, t.resource, t.token_type, t.mac_key,
-    t.mac_algorithm, t.issued_at, t.expires_at, t.mac_drafts, t.username, t.email, t.family_id, t.grant_id
+    t.mac_algorithm, t.issued_at, t.expires_at, t.mac_drafts, t.username, t.email, t.family_id, t.grant_id, t.jkt
 from (
     select pg_is_in_recovery() as standby,
         exists (select from changes where id = $newest and at = $newest_at) as replayed
@@ -147,7 +147,7 @@ limit $most;
 
 -- name: refresh_token_find
 -- A live refresh token, checked in the same way; $client_id is whose it must be, null for the operator.
-select f.client_id, f.subject, f.scopes, f.resource, r.issued_at, r.expires_at, f.username
+select f.client_id, f.subject, f.scopes, f.resource, r.issued_at, r.expires_at, f.username, null as jkt
 from refresh_tokens r
 join living_families f on f.family_id = r.family_id
 where r.digest = $digest and r.expires_at > $now and r.spent_at is null

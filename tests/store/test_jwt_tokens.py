@@ -197,3 +197,11 @@ async def test_mac_token_of_such_a_client_is_opaque(rig: Rig) -> None:
     issued: IssuedTokens = await rig.store.tokens.issue(rig.client.client_id, None, frozenset({"read"}), 60, "mac")
     assert issued.access_token.startswith("gwa_")
     assert issued.mac_key
+
+
+async def test_jwt_that_is_bound_to_a_key_says_so(rig: Rig) -> None:
+    bound = await rig.tokens()
+    code = await rig.code()
+    tokens = await rig.redeem(code, jkt="the-thumbprint-of-a-key")
+    assert parts(tokens.access_token)[1]["cnf"] == {"jkt": "the-thumbprint-of-a-key"}  # RFC 9449, section 6.1
+    assert "cnf" not in parts(bound.access_token)[1]

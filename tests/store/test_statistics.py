@@ -74,7 +74,7 @@ TABLES: Final[Mapping[str, tuple[int, str]]] = {
         USERS,
         f"int8send(n), int8send(n), {_CLIENT}, '{{read}}', '{{}}', now(), {_END}, 5, null, null, null",
     ),
-    "families": (2 * USERS, f"'f' || n, 'g' || n, '{{read,write}}', '{{}}', 0, 0, now(), {_END}, null, null"),
+    "families": (2 * USERS, f"'f' || n, 'g' || n, '{{read,write}}', '{{}}', 0, 0, now(), {_END}, null, null, null"),
     "codes": (
         2 * USERS,
         (
@@ -88,7 +88,7 @@ TABLES: Final[Mapping[str, tuple[int, str]]] = {
         (
             f"int8send(n), {_CLIENT}, case when n % 2 = 0 then {_PERSON} end, "
             f"case when n % 2 = 0 then 'f' || n % {2 * USERS} end, 0, case when n % 2 = 0 then 0 end, '{{read}}', "
-            f"'{{}}', 'bearer', null, null, now(), {_END}, null, null"
+            f"'{{}}', 'bearer', null, null, now(), {_END}, null, null, null"
         ),
     ),
     "registrations": (CLIENTS - 1, f"'c' || n, int8send(n), '{{}}', interval '30 days', {_END}"),
@@ -142,8 +142,10 @@ VALUES: Final[Mapping[str, str]] = {
     "decision": "'denied'",
     "description": "'Fake'",
     "databases": "array['']",
+    "default_scopes": "null",
     "digest": "int8send(13)",
     "digests": f"array[{', '.join(f'int8send({n * 1237 % TOKENS})' for n in range(1, 65))}]",
+    "dpop_required": "false",
     "email": "'new@example.com'",
     "email_verified": "false",
     "event_ids": "array[-500, -1000]",
@@ -155,6 +157,7 @@ VALUES: Final[Mapping[str, str]] = {
     "issued_before": "null",
     "least": "int8send(13)",
     "family_id": "'f13'",
+    "family_jkt": "null",
     "first_party": "false",
     "floor": "0",
     "fresh": "array[int8send(-1)]",
@@ -164,6 +167,7 @@ VALUES: Final[Mapping[str, str]] = {
     "grant_types": "'{}'",
     "groups": "'{}'",
     "homepage": "null",
+    "jkt": "null",
     "jwks": "null",
     "kept": "interval '1 hour'",
     "key_id": "'fake'",
