@@ -15,7 +15,7 @@ from gateway import config
 from gateway.config import Config, Tokens, reference
 from gateway.config.tables import Table, table_within
 from gateway.crypto import new_master_key
-from gateway.routing import Origin
+from gateway.routing import HealthCheck, Origin
 from tests.serving import ROOT, write_key
 
 EXAMPLE = ROOT / "config.example.toml"
@@ -263,7 +263,9 @@ def test_route_is_compiled_for_the_access_plane() -> None:
             path="/api/notes",
             hosts=["Notes.example"],
             methods=["GET", "POST"],
-            upstreams=["http://127.0.0.1:9000", "https://[::1]", "http://Backend"],
+            upstreams=["http://127.0.0.1:9000", {"url": "https://[::1]", "weight": 3}, {"url": "http://Backend"}],
+            health={"path": "/healthz?full=1", "interval": "10s"},
+            connections=7,
             upstream_host="internal.example:8000",
             strip_prefix="/api",
             auth=["bearer", "mac"],
@@ -274,6 +276,9 @@ def test_route_is_compiled_for_the_access_plane() -> None:
     assert route.host == b"notes.example"
     assert route.methods == {b"GET", b"POST"}
     assert route.upstreams == (Origin("127.0.0.1", 9000), Origin("::1", 443, tls=True), Origin("backend", 80))
+    assert [origin.authority for origin in route.upstreams] == [b"127.0.0.1:9000", b"[::1]", b"backend"]
+    assert (route.weights, route.connections) == ((1, 3, 1), 7)
+    assert route.health == HealthCheck(b"/healthz?full=1", 10.0, 2.0, healthy=2, unhealthy=3)
     assert (route.upstream_host, route.schemes) == (b"internal.example:8000", ("bearer", "mac"))
     assert route.scopes_for("GET") == route.scopes_for("HEAD") == {"read"}
     assert route.scopes_for("DELETE") == {"write"}

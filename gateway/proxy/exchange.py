@@ -341,7 +341,8 @@ class Exchange:
         upstreams, to = self._engine.upstreams, self.to
         if to.terms.chooses:
             tries = self._tries = upstreams.tries(to.route, keeps=self._keeps_body)
-            ready = tries.take_idle(fresh=not self._repeatable)
+            may_be_long = self.head.length is None and not self.request_complete  # and then it is kept no longer
+            ready = tries.take_idle(fresh=may_be_long or not self._repeatable)
         else:
             ready = upstreams.take_idle(to.route, fresh=not self._repeatable)
         if ready is not None:

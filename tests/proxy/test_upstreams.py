@@ -289,6 +289,22 @@ async def test_body_too_long_to_keep_is_not_sent_again(tmp_path: Path, no_databa
         assert a.asked("PUT")[0] not in b.asked("PUT")
 
 
+async def test_body_that_may_get_too_long_to_keep_goes_up_on_no_connection_that_has_rested(
+    tmp_path: Path, no_database: Store
+) -> None:
+    a, b = Server("a"), Server("b")
+    async with several(tmp_path, no_database, a, b, limits=Limits(fresh=0.0)) as running:
+        for server in (a, b):
+            await met(running, server, "PUT")
+        before = a.connections + b.connections
+        connection = await running.connect()
+        await connection.send(b"PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n")
+        await eventually(lambda: a.connections + b.connections == before + 1)
+        await connection.send(b"%x\r\n%b\r\n0\r\n\r\n" % (100_000, b"x" * 100_000))
+        assert (await connection.reply()).status == 200
+        connection.close()
+
+
 async def test_repeats_end_where_their_budget_does(tmp_path: Path, no_database: Store) -> None:
     a = Server("a")
     a.behaviour = saying(b"")
@@ -441,6 +457,22 @@ async def test_health_check_that_gets_no_answer_finds_the_upstream_ill(
             await b.start()
         await eventually(lambda: out(running, a))
         assert {(await running.talk(GET)).body for _ in range(10)} == {b"b"}
+
+
+async def test_only_upstream_is_asked_whatever_its_checks_say(tmp_path: Path, no_database: Store) -> None:
+    a = Server("a")
+
+    async def ill(server: Server, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            asked = await server.read(reader)
+            status = b"500 Ill" if asked.target == "/healthz" else b"200 OK"
+            writer.write(b"HTTP/1.1 %b\r\nContent-Length: 1\r\n\r\na" % status)
+
+    a.behaviour = ill
+    health = {"path": "/healthz", "interval": "1s", "unhealthy": 1}
+    async with several(tmp_path, no_database, a, health=health) as running:
+        await eventually(lambda: out(running, a))
+        assert (await running.talk(GET)).body == b"a"
 
 
 # -- killed and started at random ------------------------------------------------------------------------------------
