@@ -97,6 +97,29 @@ async def test_connections_are_as_many_as_the_route_says_and_further_calls_wait(
         assert (a.connections, b.connections) == (2, 2)
 
 
+@both_loops
+async def test_calls_that_wait_for_an_upstream_that_dies_go_to_another(tmp_path: Path, no_database: Store) -> None:
+    a, b = Server("a"), Server("b")
+    release = asyncio.Event()
+
+    async def slow(server: Server, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            await server.read(reader)
+            await release.wait()
+            writer.write(OK + server.name.encode())
+
+    a.behaviour = b.behaviour = slow
+    async with several(tmp_path, no_database, a, b, connections=1) as running:
+        asking = [asyncio.create_task(running.talk(GET)) for _ in range(12)]
+        pools = running.proxy.upstreams._pools.values()
+        await eventually(lambda: [pool.used for pool in pools] == [1, 1] and sum(pool.waiting for pool in pools) == 10)
+        await a.kill()
+        release.set()
+        replies = [await task for task in asking]
+        assert {(reply.status, reply.body) for reply in replies} == {(200, b"b")}
+        assert len(b.requests) == 12
+
+
 # -- faults ----------------------------------------------------------------------------------------------------------
 
 
