@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, cast
 
 TokenType = Literal["bearer", "mac"]
 TokenFormat = Literal["opaque", "jwt"]  # of bearer tokens: what names them, or RFC 9068
@@ -154,7 +154,9 @@ class Client:
     created_at: datetime
     disabled_at: datetime | None
     about: About
-    jwks: str | None = None  # its public keys as JSON, where it authenticates by them and has no secret (RFC 7523)
+    # Its public keys as JSON, where it authenticates by them and has no secret (RFC 7523); or where they stand:
+    # {"jwks_uri": "https://…"}.
+    jwks: str | None = None
     par_required: bool = False  # asks by pushed requests alone (RFC 9126, section 6)
     default_scopes: frozenset[str] | None = None  # what a request asks for that names none; None for all of `scopes`
     token_format: TokenFormat = "opaque"  # noqa: S105  # a kind, no token
@@ -165,6 +167,12 @@ class Client:
     def has_secret(self) -> bool:
         """Whether it authenticates by a secret."""
         return self.confidential and self.jwks is None
+
+    @property
+    def jwks_uri(self) -> str | None:
+        """The address of its keys, where they stand at one."""
+        members = {} if self.jwks is None else json.loads(self.jwks)
+        return cast("str | None", members.get("jwks_uri"))
 
     @property
     def may_have(self) -> frozenset[str]:

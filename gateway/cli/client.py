@@ -69,6 +69,7 @@ class Asked:
     par: bool | None
     dpop: bool | None
     jwks: str | None
+    jwks_uri: str | None
     id_token_alg: SigningAlgorithm | None
     userinfo_alg: Literal["none"] | SigningAlgorithm | None
     subject_type: Literal["public", "pairwise"] | None
@@ -114,6 +115,9 @@ def _properties(function: Callable[..., None]) -> Callable[..., None]:
         click.option("--scope", multiple=True, metavar="SCOPE", help="A scope that it may ask for; repeatable."),
         click.option(
             "--jwks", metavar="FILE", help="Its public keys (a JWK Set), which it authenticates by instead of a secret."
+        ),
+        click.option(
+            "--jwks-uri", metavar="URL", help="The https address of its public keys, which are fetched there."
         ),
         click.option("--id-token-alg", type=click.Choice(SIGNING_ALGORITHMS), help="What signs its ID tokens."),
         click.option(
@@ -432,8 +436,11 @@ async def _checked(client: NewClient, asked: Asked, store: Store, settings: Sett
         links={"homepage": asked.homepage, "privacy": asked.privacy, "terms": asked.terms},
         logo_file=asked.logo,
     )
-    if asked.jwks is not None:
-        client = replace(client, jwks=_jwks(asked.jwks) if asked.jwks else None)
+    if asked.jwks and asked.jwks_uri:
+        raise OperatorError("--jwks-uri: the client's keys are in a file or at an address; leave out one of the two")
+    if asked.jwks is not None or asked.jwks_uri is not None:
+        keys = _jwks(asked.jwks) if asked.jwks else _jwks_at(asked.jwks_uri) if asked.jwks_uri else None
+        client = replace(client, jwks=keys)
     client = _with_subjects(client, asked.subject_type)
     _require_logout_addresses(asked)
     await require_scopes("--scope", asked.scope, store, settings)
@@ -454,6 +461,13 @@ def _jwks(file: str) -> str:
         return json.dumps(jwk.parse_set(content))
     except ValueError as exc:
         raise OperatorError(f"--jwks {file!r}: {exc}") from exc
+
+
+def _jwks_at(uri: str) -> str:
+    """Where the keys stand, as JSON. Raises OperatorError for what can be no such address."""
+    if not uri.startswith("https://") or "#" in uri or client_metadata.link_fault(uri) is not None:
+        raise OperatorError(f"--jwks-uri {uri!r}: write it as https://HOST/PATH, in plain ASCII, without a fragment")
+    return json.dumps({"jwks_uri": uri})
 
 
 def _require_mac(asked: Asked, client: NewClient, mac: Mac) -> None:
@@ -544,7 +558,8 @@ def record(client: Client) -> dict[str, object]:
         "pkce_required": client.pkce_required,
         "par_required": client.par_required,
         "dpop_required": client.dpop_required,
-        "jwks": None if client.jwks is None else json.loads(client.jwks),
+        "jwks": None if client.jwks is None or client.jwks_uri else json.loads(client.jwks),
+        "jwks_uri": client.jwks_uri,
         "id_token_alg": client.openid.id_token_alg,
         "userinfo_alg": client.openid.userinfo_alg,
         "post_logout_redirect_uris": list(client.openid.post_logout_redirect_uris),

@@ -12,7 +12,8 @@ taken for an HMAC secret, and there is no `none` (RFC 8725, sections 2.1 and 3.1
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -26,6 +27,7 @@ from gateway.oauth.jws import ALGORITHMS, decoded, encoded, json_object
 
 LARGEST_SET: Final = 64 * 1024  # bytes of a JWK Set
 _MOST_KEYS: Final = 10
+_MOST_FETCHED: Final = 50
 _LONGEST_ID: Final = 255
 _MEMBERS: Final = {  # public ones (RFC 7518, sections 6.2.1 and 6.3.1; RFC 8037, section 2), by key type
     "RSA": ("n", "e"),
@@ -70,11 +72,12 @@ class Key:
         return True
 
 
-def parse_set(text: bytes) -> dict[str, object]:
+def parse_set(text: bytes, *, only_good: bool = False) -> dict[str, object]:
     """A JWK Set as a client's keys are kept: what is public of each, and nothing else.
 
     Raises ValueError, with the mend, for a set that has no key to verify with, a private or shared one, or one that we
-    do not know.
+    do not know; such keys are passed over where `only_good` are wanted, as in a set that serves other ends too
+    (RFC 7517, section 5).
     """
     if len(text) > LARGEST_SET:
         raise ValueError(f"it is larger than {LARGEST_SET // 1024} KiB")
@@ -82,9 +85,10 @@ def parse_set(text: bytes) -> dict[str, object]:
         keys = json_object(text).get("keys")
     except ValueError as exc:
         raise ValueError(f'it is not a JWK Set: {exc}; write it as {{"keys": [{{"kty": …}}]}}') from exc
-    if not isinstance(keys, list) or not 0 < len(keys) <= _MOST_KEYS or not all(isinstance(key, dict) for key in keys):
-        raise ValueError(f'a JWK Set holds "keys", an array of 1 to {_MOST_KEYS} keys')
-    kept = [_public(f"key {number}", key) for number, key in enumerate(keys, start=1)]
+    most = _MOST_FETCHED if only_good else _MOST_KEYS
+    if not isinstance(keys, list) or not 0 < len(keys) <= most or not all(isinstance(key, dict) for key in keys):
+        raise ValueError(f'a JWK Set holds "keys", an array of 1 to {most} keys')
+    kept = _good(keys) if only_good else [_public(f"key {number}", key) for number, key in enumerate(keys, start=1)]
     ids = [key["kid"] for key in kept if "kid" in key]
     if len(set(ids)) < len(ids):
         raise ValueError('two keys have the same "kid"; give each its own')
@@ -152,6 +156,16 @@ def _public(called: str, jwk: Mapping[str, object]) -> dict[str, str]:
         raise ValueError(f"{called}: {exc}") from exc
     if not key.algorithms:
         raise ValueError(f'{called}: "alg" does not go with such a key; leave it out, or use {", ".join(ALGORITHMS)}')
+    return kept
+
+
+def _good(keys: Sequence[Mapping[str, object]]) -> list[dict[str, str]]:
+    kept = list[dict[str, str]]()
+    for number, key in enumerate(keys, start=1):
+        with suppress(ValueError):
+            kept.append(_public(f"key {number}", key))
+    if not kept:
+        raise ValueError("none of its keys is a public one for signatures, of a kind that is known here")
     return kept
 
 

@@ -152,4 +152,5 @@ def _file(content: bytes, content_type: str) -> web.Response:
 async def _close(app: web.Application) -> None:
     app[PLANE].passwords.close()
     app[PLANE].documents.close()
+    app[PLANE].client_keys.close()
     app[PLANE].refusals.tell()

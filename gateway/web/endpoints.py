@@ -161,9 +161,16 @@ async def _by_assertion(request: web.Request, plane: Plane, assertion: Assertion
     base = plane.settings.config.server.origin + plane.prefix
     # The pushed requests' endpoint names itself too (RFC 9126, section 2).
     audience = {plane.issuer, f"{base}/token", *([f"{base}/par"] if endpoint_of(request) == "par" else [])}
-    once = client_assertion.verify(assertion, client_id, found.jwks, audience, store.seconds())
+    keys = await _keys(request, plane, assertion, found.jwks_uri) if found.jwks_uri else found.jwks
+    once = client_assertion.verify(assertion, client_id, keys, audience, store.seconds())
     spent = await store.nonces.spend_untimed([(once.key, datetime.fromtimestamp(once.until, UTC))])
     return found if once.key in spent else "client assertion: its jti was used before"
+
+
+async def _keys(request: web.Request, plane: Plane, assertion: Assertion, uri: str) -> str:
+    """The keys at a client's address, among which there should be the one that the assertion names."""
+    kid = assertion.header.get("kid")
+    return await plane.client_keys.at(uri, kid if isinstance(kid, str) else None, neighbourhood(address_of(request)))
 
 
 def _without_secret(found: Client | None) -> Client | str:

@@ -24,6 +24,7 @@ from gateway.store import Store
 from gateway.store.acting import acts
 from gateway.web.branding import Branding
 from gateway.web.browser import BrowserCookies, is_session_token
+from gateway.web.client_keys import ClientKeys
 from gateway.web.documents import ClientDocuments
 from gateway.web.passwords import PasswordChecks
 from gateway.web.turns import Turns
@@ -42,6 +43,7 @@ class Plane:
     authentications: Turns  # of clients
     registrations: Turns
     documents: ClientDocuments
+    client_keys: ClientKeys
     routes: tuple[Route, ...]  # those that need a credential
     resources: frozenset[str]
     refusals: Refusals
@@ -110,6 +112,7 @@ def build(settings: Settings, store: Store, fetcher: Fetcher | None = None) -> P
         passwords=PasswordChecks(),
         authentications=Turns(_AUTHENTICATIONS),
         registrations=Turns(1),
+        client_keys=ClientKeys(lambda: fetcher or Fetcher()),
         documents=ClientDocuments(
             (fetcher or Fetcher()) if settings.config.client_metadata_documents.enabled else None,
             settings.config.server.host,

@@ -508,3 +508,27 @@ def test_the_device_grant_is_named_in_short_or_in_full(gateway: Terminal) -> Non
             "refresh_token",
             full,
         ]
+
+
+def test_the_keys_of_a_client_may_stand_at_its_own_address(gateway: Terminal) -> None:
+    """RFC 7591, section 2."""
+    uri = "https://app.example.com/jwks.json"
+    made = gateway("client", "create", "--name", "Signs", "--redirect-uri", URI, "--jwks-uri", uri, "--json").json
+    assert "client_secret" not in made
+    assert (made["jwks"], made["jwks_uri"]) == (None, uri)
+    after = gateway("client", "update", made["client_id"], "--jwks-uri", "", "--json").json
+    assert (after["jwks_uri"], after["client_secret"][:4]) == (None, "gws_")
+
+
+@pytest.mark.parametrize(
+    "uri", ["http://app.example.com/jwks.json", "app.example.com", "https://a.example/k#x", "https://u@a.example/k"]
+)
+def test_an_address_that_no_keys_can_be_fetched_from_is_refused(gateway: Terminal, uri: str) -> None:
+    told = gateway("client", "create", "--name", "Signs", "--redirect-uri", URI, "--jwks-uri", uri).fault
+    assert f"--jwks-uri '{uri}': write it as https://HOST/PATH" in told
+
+
+def test_keys_in_a_file_and_at_an_address_exclude_each_other(gateway: Terminal, tmp_path: Path) -> None:
+    options = ("--jwks", str(tmp_path / "keys.json"), "--jwks-uri", "https://app.example.com/jwks.json")
+    told = gateway("client", "create", "--name", "Signs", "--redirect-uri", URI, *options).fault
+    assert "leave out one of the two" in told

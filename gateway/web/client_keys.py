@@ -1,0 +1,99 @@
+"""Keys of clients that stand at an address of theirs (`jwks_uri`; RFC 7591, section 2): fetched, and kept for a while.
+
+    the time that Cache-Control says is over (a minute to a day)    asked again
+    an assertion names a key that is not among those kept           asked again, but not within 30 s of the last try
+    the address gives no set                                        what was kept counts for a day from when it was had
+
+So a client may change its keys whenever it likes, and neither its address nor strangers who name keys that there are
+not can make us fetch more than twice a minute.
+"""
+
+import asyncio
+import json
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Final
+from weakref import WeakValueDictionary
+
+from gateway.errors import OAuthError, invalid_client
+from gateway.fetching import Fetcher, FetchFailed
+from gateway.oauth import client_documents
+from gateway.web.turns import Turns
+
+_MOST_KEPT: Final = 1000
+_AT_ONCE: Final = 16
+_AGAIN: Final = 30.0  # seconds between two tries
+_AT_MOST: Final = 86400.0  # seconds that a set counts without being had anew
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    jwks: str | None  # as `jwk.parse_set` makes it, as JSON; None where there was none to be had
+    why_none: str
+    tried: float
+    fresh_until: float
+    until: float
+
+    def has(self, kid: str | None) -> bool:
+        """Whether the key of that identifier is there; of one without, nobody can tell."""
+        return kid is None or (
+            self.jwks is not None and any(key.get("kid", kid) == kid for key in json.loads(self.jwks)["keys"])
+        )
+
+
+class ClientKeys:
+    """The keys at clients' addresses. `make` gives what fetches them, when it is first needed."""
+
+    def __init__(self, make: Callable[[], Fetcher], clock: Callable[[], float] | None = None) -> None:
+        self._make, self._clock = make, clock
+        self._fetcher: Fetcher | None = None
+        self._kept: OrderedDict[str, _Kept] = OrderedDict()
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._turns = Turns(_AT_ONCE)
+
+    async def at(self, uri: str, kid: str | None, place: str) -> str:
+        """The keys at that address, as JSON; `kid` is the one that is looked for, `place` who makes us look.
+
+        Raises OAuthError (invalid_client) where none are to be had.
+        """
+        async with self._locks.setdefault(uri, asyncio.Lock()):  # whoever waited for them finds them at hand
+            kept, now = self._kept.get(uri), self._now()
+            if kept is None or (now - kept.tried >= _AGAIN and not (now < kept.fresh_until and kept.has(kid))):
+                async with self._turns.turn(place, uri):
+                    kept = await self._asked(uri, kept)
+        if kept.jwks is None or kept.until <= now:
+            raise invalid_client(f"client keys: {kept.why_none or 'they were had too long ago'}")
+        return kept.jwks
+
+    def close(self) -> None:
+        if self._fetcher is not None:
+            self._fetcher.close()
+
+    async def _asked(self, uri: str, before: _Kept | None) -> _Kept:
+        kept = await self._fetched(uri)
+        if kept.jwks is None and before is not None and before.jwks is not None:
+            kept = replace(before, tried=kept.tried, why_none=kept.why_none)
+        self._kept[uri] = kept
+        self._kept.move_to_end(uri)
+        if len(self._kept) > _MOST_KEPT:
+            self._kept.popitem(last=False)
+        return kept
+
+    async def _fetched(self, uri: str) -> _Kept:
+        from gateway.oauth import jwk
+
+        if self._fetcher is None:
+            self._fetcher = self._make()
+        try:
+            fetched = await self._fetcher.json(uri, jwk.LARGEST_SET)
+            jwks = json.dumps(jwk.parse_set(fetched.content, only_good=True))
+        except (FetchFailed, ValueError, OAuthError) as exc:
+            now = self._now()
+            return _Kept(None, str(exc), now, now, now)
+        now = self._now()
+        fresh = client_documents.lifetime(fetched.cache_control, fetched.age)
+        return _Kept(jwks, "", now, now + fresh, now + _AT_MOST)
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time() if self._clock is None else self._clock()
