@@ -24,6 +24,7 @@ def conflicts(index: int, route: Readable, draft: Draft) -> Iterator[Fault]:
     yield from _respond(index, route)
     yield from _identity_jwt(index, route)
     yield from _cors(index, route)
+    yield from _websocket(index, route)
     yield from _tls(index, route)
     yield from _headers(index, route, "request_headers", barred_from_requests)
     yield from _headers(index, route, "response_headers", barred_from_answers)
@@ -135,6 +136,15 @@ def _cors(index: int, route: Readable) -> Iterator[Fault]:
             yield Fault(
                 f"{at}.methods", f"{method} is not among the route's methods; add it there, or leave it out here"
             )
+
+
+def _websocket(index: int, route: Readable) -> Iterator[Fault]:
+    rules = route.get("websocket")
+    if rules is not None and cors.ANY in rules.origins:
+        yield Fault(
+            f"routes[{index}].websocket.origins",
+            '"*" is all origins; leave origins out for that, or name those that may open one',
+        )
 
 
 def _headers(index: int, route: Readable, key: str, barred: Callable[[str, str], str]) -> Iterator[Fault]:

@@ -22,7 +22,6 @@ _ERRORS = {
     414: "uri_too_long",
     417: "expectation_failed",
     421: "misdirected_request",
-    426: "upgrade_required",
     429: "too_many_requests",
     431: "header_fields_too_large",
     500: "server_error",
@@ -80,6 +79,7 @@ def refusal(
     )
 
 
+BAD_HANDSHAKE: Final = "bad_handshake"  # a WebSocket's
 DRAINED: Final = refusal(
     503,
     "The gateway is being replaced; connect again.",

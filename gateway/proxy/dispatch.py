@@ -11,7 +11,7 @@ from gateway.guard import Call, Refused, Turn
 from gateway.http1 import Malformed, RequestHead, parse_host
 from gateway.model import CHANGE_PASSWORD, ISSUER_METADATA, RESOURCE_METADATA
 from gateway.proxy.answers import malformed, refusal
-from gateway.proxy.edge import Edge, edge_of
+from gateway.proxy.edge import VERIFYING, Edge, edge_of
 from gateway.routing import Look, NoRoute, Origin, Route, RouteTable, Target, TargetError, canonical
 from gateway.routing.cors import preflight_for
 from gateway.routing.forwarded import hops, is_trusted, parse_address
@@ -57,6 +57,7 @@ class Terms(NamedTuple):
 
 
 _OF_THE_PAGES: Final = Terms(timeout=30.0, max_body=64 * 1024, forward_authorization=True, trust_request_id=False)
+_OF_VERIFY: Final = _OF_THE_PAGES._replace(edge=VERIFYING)
 
 
 class Peer(NamedTuple):
@@ -109,6 +110,8 @@ class Dispatcher:
                 (_CHANGE_PASSWORD, self._public_host),
             )
         }
+        self._verify: Final = prefix + b"/verify"
+        self._own[self._verify] = _authorization_route(self._verify, authorization_socket, None)
         self._terms = {route.name: Terms.of(route) for route in config.routes}
         self._crossed = any(terms.edge is not None and terms.edge.crosses_origins for terms in self._terms.values())
         self._table = RouteTable((*routes, *self._own.values()))
@@ -143,6 +146,8 @@ class Dispatcher:
             if counted and self._crossed:
                 route = self._asked_before(head, host, target) or route
         except TargetError as exc:
+            if head.target.startswith(self._verify + b"/"):  # it is another's to judge what stands behind
+                return self._verification(head)
             return refusal(400, str(exc))
         except Malformed as fault:
             return malformed(fault)
@@ -153,10 +158,17 @@ class Dispatcher:
         if hops_left is not None and hops_left < 0:
             return refusal(501, "The request may not be forwarded further, and the gateway has no answer of its own.")
         own = self.is_own(route)
+        if own and route.path == self._verify:
+            return self._verification(head)
         if own and (refused := self._refused_pages(head, host, target.path, route)) is not None:
             return refused
         terms = _OF_THE_PAGES if own else self._terms[route.name]
         return Destination(route, terms, own, route.forwarded(target.path) + target.query, authority, hops_left)
+
+    def _verification(self, head: RequestHead) -> Destination:
+        """Where a question of forward auth goes, with what stands behind `verify` as it came."""
+        _, _, behind = head.target.partition(self._verify)
+        return Destination(self._own[self._verify], _OF_VERIFY, True, behind, head.host, None)
 
     def _asked_before(self, head: RequestHead, host: bytes, target: Target) -> Route | None:
         """The route of the call that a preflight is for, if that may be made across origins."""

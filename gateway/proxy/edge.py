@@ -13,7 +13,7 @@ from gateway.guard import Allowed, Refused
 from gateway.http1 import Field, Fields, RequestHead, ResponseHead, websocket
 from gateway.model import format_scope
 from gateway.proxy.answers import refusal
-from gateway.routing.cors import ANY, NAMES, Cors, preflight_for
+from gateway.routing.cors import NAMES, Cors, preflight_for
 from gateway.routing.fields import Shape, shaped
 from gateway.routing.networks import Networks
 from gateway.routing.shaping import Changes
@@ -99,6 +99,7 @@ class Edge:
         "answer",
         "asserts_identity",
         "names_the_call",
+        "verifies",
     )
 
     def __init__(
@@ -110,6 +111,7 @@ class Edge:
         downwards: Changes | None,
         asserts_identity: bool = False,
         sockets_of: frozenset[bytes] | None = None,
+        verifies: bool = False,
     ) -> None:
         self._networks: Final = networks
         self._cors: Final = cors
@@ -117,6 +119,7 @@ class Edge:
         self._downwards: Final = downwards
         self._sockets_of: Final = sockets_of  # the origins of pages that may open WebSockets; None for any
         self.answer: Final = answer
+        self.verifies: Final = verifies  # other calls than the one that is made (`verifying`)
         self.asserts_identity: Final = asserts_identity  # the upstream gets a JWT (`asserting`)
         # whether fields of its messages are made of what is known of the call (`named`)
         self.names_the_call: Final = any(one is not None and one.named for one in (upwards, downwards))
@@ -167,6 +170,9 @@ class Edge:
         return Shape(NAMES, lines) if shape is None else Shape(NAMES | shape.cut, shape.lines + lines)
 
 
+VERIFYING: Final = Edge(None, None, None, None, None, verifies=True)
+
+
 def named(allowed: Allowed | None, request_id: bytes, address: str) -> dict[str, str | None]:
     """What fields may name of a call, None where it is not known."""
     known: dict[str, str | None] = {"request_id": request_id.decode("ascii"), "address": address}
@@ -187,7 +193,7 @@ def edge_of(route: ConfiguredRoute) -> Edge | None:
     cors, answer = _cors_of(route), _answer_of(route)
     upwards, downwards = _changes_of(route.request_headers), _changes_of(route.response_headers)
     origins = () if route.websocket is None else route.websocket.origins
-    sockets_of = frozenset(one.encode("ascii") for one in origins) if origins and ANY not in origins else None
+    sockets_of = frozenset(one.encode("ascii") for one in origins) if origins else None
     parts = (networks, cors, answer, upwards, downwards, sockets_of)
     if all(part is None for part in parts) and not route.identity_jwt:
         return None

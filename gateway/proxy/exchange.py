@@ -31,7 +31,7 @@ from gateway.http1.websocket import Conversation
 from gateway.model import Identity
 from gateway.observe import get_logger
 from gateway.proxy import pump
-from gateway.proxy.answers import DRAINED, last_chunk, refusal, too_large, too_slow
+from gateway.proxy.answers import BAD_HANDSHAKE, DRAINED, last_chunk, refusal, too_large, too_slow
 from gateway.proxy.calls import BROKEN, GONE, place_of
 from gateway.proxy.checked import CheckedBody
 from gateway.proxy.dispatch import Destination, Peer
@@ -212,7 +212,7 @@ class Exchange:
 
     def _wrong_handshake(self) -> Refused | None:
         wrong = websocket.wrong_handshake(self.head.method, self.head.fields)
-        return None if wrong is None else refusal(wrong[0], wrong[1])
+        return None if wrong is None else refusal(wrong[0], wrong[1], error=BAD_HANDSHAKE)
 
     def await_verdict(self, verdict: Awaitable[Verdict], then: Callable[[Verdict], None]) -> None:
         """Wait for the guard once more; the body waits too."""
@@ -636,6 +636,11 @@ class Exchange:
         return self.to.terms.drain
 
     @property
+    def told_head(self) -> RequestHead:
+        """The call's head, for whoever is told of it."""
+        return self.head
+
+    @property
     def _is_endless(self) -> bool:
         """Whether nothing says when it will end: an answer, or a body on its way up, without a length."""
         if not self.request_complete and self.head.length is None:
@@ -797,7 +802,7 @@ class Exchange:
         answered_at = self._answered_at or (ended if complete and refused is None else 0.0)
         return Finished(  # by place, since naming them takes as long as all else here
             self.request_id,
-            self.head,
+            self.told_head,
             peer,
             self._engine.dispatcher.client(self.head, peer) if peer.trusted else peer.address,
             self.to.route,

@@ -25,6 +25,7 @@ from typing import Final, Literal, NamedTuple
 from gateway.guard import Allowed, Refused, kind_of
 from gateway.model import format_scope
 from gateway.observe import scrub
+from gateway.proxy.answers import BAD_HANDSHAKE
 from gateway.proxy.calls import place_of
 from gateway.proxy.decisions import Asked, Decision
 from gateway.proxy.dispatch import Dispatcher
@@ -199,9 +200,9 @@ def _failing(case: Case, dispatcher: Dispatcher) -> str | None:
         return "answer" if finished.status else _left_at(finished, case.asked)
     if refused is None:
         return None if finished is None or _outcome(finished, dispatcher) == "passed" else "upstream"
-    if case.asked is None:
+    if case.asked is None or refused.error == BAD_HANDSHAKE:
         return "head"
-    if case.route is None:
+    if case.route is None or refused.error in ("not_found", "method_not_allowed"):
         return "route"
     if refused.upstream:  # before its cause is looked at: that may begin with any host's name
         return "upstream"

@@ -9,9 +9,10 @@ import os
 from math import inf
 from typing import Final, Protocol, cast
 
-from gateway.guard import Allowed, Judged, Refused
+from gateway.guard import PUBLIC, Allowed, Judged, Refused, Turn
 from gateway.http1 import End, Malformed, RequestHead, RequestReader
 from gateway.http1.websocket import Conversation
+from gateway.proxy import verifying
 from gateway.proxy.answers import malformed, prefers_html, refusal, render
 from gateway.proxy.dispatch import SOCKET, Destination, Peer
 from gateway.proxy.edge import OwnAnswer
@@ -24,6 +25,7 @@ from gateway.proxy.pump import Upload
 from gateway.proxy.states import STANDINGS, Phase, Standing, changed
 from gateway.proxy.tunnel import Tunnel
 from gateway.proxy.upstream import UpstreamConnection
+from gateway.proxy.verifying import Verification
 from gateway.routing import Route
 
 
@@ -228,6 +230,8 @@ class Front(Outlet):
         if isinstance(to, Refused):
             return self._refused(head, to, to, complete=complete)
         edge = to.terms.edge
+        if edge is not None and edge.verifies:
+            return self._verify(head, to, complete=complete)
         own = None if edge is None else edge.judge(head, engine.dispatcher.client(head, self.peer))
         if own is None:
             call = engine.dispatcher.call(head, to, self.peer)
@@ -243,6 +247,32 @@ class Front(Outlet):
             exchange.answer(judged)
         else:
             exchange.start(judged, body or b"")
+        return exchange.phase is Phase.OVER or not exchange.request_complete
+
+    def _verify(self, head: RequestHead, to: Destination, *, complete: bool) -> bool:
+        """Answer a question of forward auth."""
+        engine, peer = self._engine, self.peer
+        question = verifying.asked(head, to.target, peer)
+        asked = head if isinstance(question, Refused) else question
+        found = question if isinstance(question, Refused) else engine.dispatcher.destination(question)
+        judged: Judged
+        turn: Turn | None = None
+        if isinstance(found, Refused):
+            judged = found
+        elif found.own:
+            judged = verifying.OUR_OWN
+        else:
+            to, edge = found, found.terms.edge
+            own = None if edge is None else edge.judge(asked, engine.dispatcher.client(asked, peer))
+            if own is None:
+                call = engine.dispatcher.call(asked, to, peer)
+                turn = call.turn
+                judged = engine.guard.check(call)
+            else:
+                judged = own if isinstance(own, Refused) else PUBLIC
+        self._go(Standing.EXCHANGING)
+        exchange = self.exchange = Verification(engine, self, head, asked, to, complete=complete, turn=turn)
+        exchange.start(judged, b"")
         return exchange.phase is Phase.OVER or not exchange.request_complete
 
     def _refused(self, head: RequestHead, to: Destination | Refused, refused: Refused, *, complete: bool) -> bool:
@@ -348,7 +378,7 @@ class Front(Outlet):
         """Answer in the upstream's place; the exchange is over."""
         head = exchange.head
         route, allowed = exchange.to.route, exchange.allowed
-        self._engine.log_refusal(refused, self.peer, exchange.request_id, head, route, allowed)
+        self._engine.log_refusal(refused, self.peer, exchange.request_id, exchange.told_head, route, allowed)
         edge = exchange.to.terms.edge
         lines = b"" if edge is None else edge.lines_of_refusal(head)
         if exchange.turn is not None and not refused.limits:

@@ -12,6 +12,7 @@ import aiohttp
 import pytest
 from aiohttp import WSMsgType, web
 
+from gateway.config import ConfigError, parse
 from gateway.proxy import Limits
 from gateway.store import Store
 from tests.http1.test_websocket import frame
@@ -261,6 +262,8 @@ async def test_handshake_that_is_none_does_not_reach_the_upstream(
 ) -> None:
     reply = await running.talk((HANDSHAKE % b"/" + b"\r\n").replace(*change))
     assert (reply.status, running.upstream.connections) == (status, 0)
+    calls: Any = running.proxy.recall(reply.one("x-request-id"))["calls"]
+    assert [step["step"] for step in calls[0]["steps"] if step["outcome"] == "refused"] == ["head"]
     if status == 426:
         assert (reply.one("upgrade"), reply.one("sec-websocket-version")) == ("websocket", "13")
 
@@ -291,6 +294,25 @@ async def test_pages_of_other_origins_open_no_websocket(
     plain = b"GET /pages HTTP/1.1\r\nHost: a\r\n" + lines + b"\r\n"
     running.upstream.handler = None
     assert (await running.talk(plain)).status == 200  # what is no WebSocket is another rule's
+
+
+@pytest.mark.parametrize(
+    ("rules", "path", "message"),
+    [
+        ({"origins": ["*"]}, "origins", "leave origins out"),
+        ({"origins": ["null"]}, "origins[0]", "any page can have"),
+        ({"origins": ["app.example.com"]}, "origins[0]", "must be an origin"),
+        ({"max_message": "4 megabytes"}, "max_message", "size"),
+        ({"max_messages": "4MiB"}, "max_messages", "did you mean max_message"),
+    ],
+)
+def test_rules_that_say_nothing_are_a_fault(rules: dict[str, Any], path: str, message: str) -> None:
+    route = {"name": "r", "path": "/a", "auth": "none", "upstreams": ["http://x"], "websocket": rules}
+    with pytest.raises(ConfigError) as raised:
+        parse({"server": {"public_url": "http://gateway.test"}, "routes": [route]})
+    [fault] = raised.value.faults
+    assert fault.path == f"routes[0].websocket.{path}"
+    assert message in fault.message
 
 
 async def test_idle_websocket_is_told_that_it_ends(tmp_path: Path, no_database: Store) -> None:
