@@ -60,6 +60,9 @@ class Server:
         self.port = self._server.sockets[0].getsockname()[1]
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._server is None:  # it was killed while this one was on its way from the kernel
+            writer.transport.abort()
+            return
         self.connections += 1
         task = asyncio.get_running_loop().create_task(self._serve(reader, writer))
         self._serving[task] = writer
