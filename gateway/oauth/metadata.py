@@ -84,17 +84,22 @@ def _openid(base: str) -> Document:
     }
 
 
-def protected_resource(resource: str, issuer: str, scopes: Iterable[str], schemes: Iterable[str]) -> Document:
-    """RFC 9728, section 2. An empty `bearer_methods_supported` says that no bearer token opens it."""
-    known = frozenset(schemes)
+def protected_resource(
+    resource: str, name: str, issuer: str, scopes: Iterable[str], schemes: Iterable[str]
+) -> Document:
+    """RFC 9728, section 2. An empty `bearer_methods_supported` says that no bearer token opens it; any other list that
+    is empty is left out (section 3.2).
+    """
+    known, needed = frozenset(schemes), sorted(scopes)
     bound = {
         "dpop_signing_alg_values_supported": list(ALGORITHMS),
         "dpop_bound_access_tokens_required": "bearer" not in known,
     }
     return {
         "resource": resource,
+        "resource_name": name,
         "authorization_servers": [issuer],
-        "scopes_supported": sorted(scopes),
+        **({"scopes_supported": needed} if needed else {}),
         "bearer_methods_supported": ["header"] if known & {"bearer", "dpop"} else [],
         **(bound if "dpop" in known else {}),
     }

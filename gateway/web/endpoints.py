@@ -118,7 +118,7 @@ async def protected_resource(request: web.Request) -> web.Response:
         raise web.HTTPNotFound
     scopes = {name for route in found for names in route.scopes.values() for name in names}
     schemes = {scheme for route in found for scheme in route.schemes}
-    return _document(metadata.protected_resource(found[0].resource, plane.issuer, scopes, schemes))
+    return _document(metadata.protected_resource(found[0].resource, found[0].name, plane.issuer, scopes, schemes))
 
 
 async def jwks(request: web.Request) -> web.Response:

@@ -36,10 +36,17 @@ def test_only_what_is_built_is_announced() -> None:
 
 @pytest.mark.parametrize(("schemes", "methods"), [(["bearer", "mac"], ["header"]), (["mac"], [])])
 def test_a_resource_says_whether_bearer_tokens_open_it(schemes: list[str], methods: list[str]) -> None:
-    document = metadata.protected_resource("https://api.example/x", "https://id.example", {"b", "a"}, schemes)
+    document = metadata.protected_resource("https://api.example/x", "X", "https://id.example", {"b", "a"}, schemes)
     assert document == {
         "resource": "https://api.example/x",
+        "resource_name": "X",
         "authorization_servers": ["https://id.example"],
         "scopes_supported": ["a", "b"],
         "bearer_methods_supported": methods,
     }
+
+
+def test_a_resource_that_needs_no_scope_names_none() -> None:
+    """RFC 9728, section 3.2: parameters with zero values are omitted."""
+    document = metadata.protected_resource("https://api.example/x", "X", "https://id.example", (), ["bearer"])
+    assert "scopes_supported" not in document

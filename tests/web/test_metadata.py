@@ -52,6 +52,7 @@ async def test_a_route_has_its_document_at_the_inserted_path(plane: Plane, brows
     document = (await browser.get("/.well-known/oauth-protected-resource/api/notes")).json
     assert document == {
         "resource": f"{plane.url}/api/notes",
+        "resource_name": "notes",
         "authorization_servers": [plane.url],
         "scopes_supported": ["notes:read", "notes:write"],
         "bearer_methods_supported": ["header"],
