@@ -162,6 +162,7 @@ class Client:
     token_format: TokenFormat = "opaque"  # noqa: S105  # a kind, no token
     openid: OpenID = PUBLIC_SUBJECT
     dpop_required: bool = False  # gets tokens that are bound to a key of its own alone (RFC 9449, section 5.2)
+    allow_groups: frozenset[str] = frozenset()  # whose people may use it at all; empty: everybody
 
     @property
     def has_secret(self) -> bool:

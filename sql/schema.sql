@@ -185,6 +185,7 @@ CREATE TABLE public.clients (
     openid jsonb DEFAULT '{}'::jsonb NOT NULL,
     default_scopes text[],
     dpop_required boolean DEFAULT false NOT NULL,
+    allow_groups text[] DEFAULT '{}'::text[] NOT NULL,
     CONSTRAINT clients_description_check CHECK ((description <> ''::text)),
     CONSTRAINT clients_first_party_check CHECK ((confidential OR (NOT first_party))),
     CONSTRAINT clients_jwks_check CHECK (((jwks IS NULL) OR confidential)),
@@ -267,6 +268,7 @@ CREATE VIEW public.access_token_ends AS
             WHEN ((t.subject IS NOT NULL) AND (u.subject IS NULL)) THEN 'of a deleted user'::text
             WHEN ((t.subject IS NOT NULL) AND (u.disabled_at IS NOT NULL)) THEN 'of a disabled user'::text
             WHEN ((c.generation <> t.client_generation) OR ((t.subject IS NOT NULL) AND (u.generation <> t.user_generation)) OR ((t.family_id IS NOT NULL) AND COALESCE(((f.revoked_at IS NOT NULL) OR (g.revoked_at IS NOT NULL) OR (NOT (f.scopes <@ g.scopes))), true))) THEN 'revoked'::text
+            WHEN ((t.subject IS NOT NULL) AND (c.allow_groups <> '{}'::text[]) AND (NOT (c.allow_groups && u.groups))) THEN 'of a user who may not use the client'::text
             ELSE NULL::text
         END AS ended,
     t.jkt
@@ -392,6 +394,7 @@ CREATE VIEW public.family_ends AS
             WHEN (u.subject IS NULL) THEN 'of a deleted user'::text
             WHEN (u.disabled_at IS NOT NULL) THEN 'of a disabled user'::text
             WHEN ((f.revoked_at IS NOT NULL) OR (g.revoked_at IS NOT NULL) OR (NOT (f.scopes <@ g.scopes)) OR (c.generation <> f.client_generation) OR (u.generation <> f.user_generation)) THEN 'revoked'::text
+            WHEN ((c.allow_groups <> '{}'::text[]) AND (NOT (c.allow_groups && u.groups))) THEN 'of a user who may not use the client'::text
             ELSE NULL::text
         END AS ended
    FROM (((public.families f
@@ -842,7 +845,7 @@ CREATE TRIGGER access_tokens_emptied AFTER TRUNCATE ON public.access_tokens FOR 
 
 CREATE CONSTRAINT TRIGGER access_tokens_gone AFTER DELETE ON public.access_tokens DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (((old.revoked_at IS NULL) AND (old.expires_at > clock_timestamp()))) EXECUTE FUNCTION public.note_change('token');
 
-CREATE CONSTRAINT TRIGGER clients_changed AFTER UPDATE ON public.clients DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN ((((old.disabled_at IS DISTINCT FROM new.disabled_at) OR (old.generation IS DISTINCT FROM new.generation)) OR (old.mac_drafts IS DISTINCT FROM new.mac_drafts))) EXECUTE FUNCTION public.note_change('client');
+CREATE CONSTRAINT TRIGGER clients_changed AFTER UPDATE ON public.clients DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (((((old.disabled_at IS DISTINCT FROM new.disabled_at) OR (old.generation IS DISTINCT FROM new.generation)) OR (old.mac_drafts IS DISTINCT FROM new.mac_drafts)) OR (old.allow_groups IS DISTINCT FROM new.allow_groups))) EXECUTE FUNCTION public.note_change('client');
 
 CREATE TRIGGER clients_emptied AFTER TRUNCATE ON public.clients FOR EACH STATEMENT EXECUTE FUNCTION public.note_change('all');
 
@@ -864,7 +867,7 @@ CREATE CONSTRAINT TRIGGER grants_gone AFTER DELETE ON public.grants DEFERRABLE I
 
 CREATE TRIGGER sessions_ended AFTER DELETE ON public.sessions FOR EACH ROW WHEN ((old.expires_at > clock_timestamp())) EXECUTE FUNCTION public.end_sign_ins();
 
-CREATE CONSTRAINT TRIGGER users_changed AFTER UPDATE ON public.users DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (((((old.disabled_at IS DISTINCT FROM new.disabled_at) OR (old.generation IS DISTINCT FROM new.generation)) OR (old.username IS DISTINCT FROM new.username)) OR (old.email IS DISTINCT FROM new.email))) EXECUTE FUNCTION public.note_change('user');
+CREATE CONSTRAINT TRIGGER users_changed AFTER UPDATE ON public.users DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN ((((((old.disabled_at IS DISTINCT FROM new.disabled_at) OR (old.generation IS DISTINCT FROM new.generation)) OR (old.username IS DISTINCT FROM new.username)) OR (old.email IS DISTINCT FROM new.email)) OR (old.groups IS DISTINCT FROM new.groups))) EXECUTE FUNCTION public.note_change('user');
 
 CREATE TRIGGER users_emptied AFTER TRUNCATE ON public.users FOR EACH STATEMENT EXECUTE FUNCTION public.note_change('all');
 

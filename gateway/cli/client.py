@@ -73,6 +73,7 @@ class Asked:
     id_token_alg: SigningAlgorithm | None
     userinfo_alg: Literal["none"] | SigningAlgorithm | None
     subject_type: Literal["public", "pairwise"] | None
+    allow_group: tuple[str, ...]
     post_logout_redirect_uri: tuple[str, ...]
     backchannel_logout_uri: str | None
     frontchannel_logout_uri: str | None
@@ -129,6 +130,12 @@ def _properties(function: Callable[..., None]) -> Callable[..., None]:
             "--subject-type",
             type=click.Choice(["public", "pairwise"]),
             help="Whether it knows people by their own subject, or by one that only clients at its host share.",
+        ),
+        click.option(
+            "--allow-group",
+            multiple=True,
+            metavar="G",
+            help="A group whose people may use it; repeatable, and only those then.",
         ),
         click.option(
             "--post-logout-redirect-uri",
@@ -442,6 +449,8 @@ async def _checked(client: NewClient, asked: Asked, store: Store, settings: Sett
         keys = _jwks(asked.jwks) if asked.jwks else _jwks_at(asked.jwks_uri) if asked.jwks_uri else None
         client = replace(client, jwks=keys)
     client = _with_subjects(client, asked.subject_type)
+    if asked.allow_group:  # a single empty one stands for everybody
+        client = replace(client, allow_groups=frozenset(filter(None, asked.allow_group)))
     _require_logout_addresses(asked)
     await require_scopes("--scope", asked.scope, store, settings)
     _require_mac(asked, client, settings.config.mac)
@@ -562,6 +571,7 @@ def record(client: Client) -> dict[str, object]:
         "jwks_uri": client.jwks_uri,
         "id_token_alg": client.openid.id_token_alg,
         "userinfo_alg": client.openid.userinfo_alg,
+        "allow_groups": sorted(client.allow_groups),
         "post_logout_redirect_uris": list(client.openid.post_logout_redirect_uris),
         "backchannel_logout_uri": client.openid.backchannel_logout_uri,
         "frontchannel_logout_uri": client.openid.frontchannel_logout_uri,

@@ -11,7 +11,7 @@ import textwrap
 from collections.abc import Iterator, Mapping
 from functools import cache
 from itertools import pairwise
-from typing import Any, Final
+from typing import Any, Final, get_origin
 
 from pydantic.fields import FieldInfo
 from pydantic.json_schema import GenerateJsonSchema
@@ -87,7 +87,7 @@ def example() -> str:
 
 
 def _table(name: str, field: FieldInfo, known: Mapping[str, Any]) -> str:
-    table = table_within(field.annotation)
+    table = _table_of(field)
     lines = _entries(field) if table is None else _keys(table, known)
     return "\n".join((_comment(_text(field)), _header(name, field), *lines))
 
@@ -115,7 +115,7 @@ def page() -> str:
 
 
 def _section(name: str, field: FieldInfo, known: Mapping[str, Any]) -> str:
-    table, header = table_within(field.annotation), _header(name, field)
+    table, header = _table_of(field), _header(name, field)
     head = f"\n## `{header}`\n\n{_filled(_cell(_text(field)))}\n"
     if table is None:
         return "\n".join((head, "```toml", header, *_entries(field), "```"))
@@ -183,12 +183,17 @@ def _example(field: FieldInfo) -> Any:
 
 def _header(name: str, field: FieldInfo) -> str:
     """The line that begins a table, or each of several."""
-    return f"[{name}]" if table_within(field.annotation) in (None, field.annotation) else f"[[{name}]]"
+    return f"[{name}]" if _table_of(field) in (None, field.annotation) else f"[[{name}]]"
+
+
+def _table_of(field: FieldInfo) -> type[Table] | None:
+    """The table that a key holds, None where it holds values or tables by names of the operator's."""
+    return None if get_origin(field.annotation) is dict else table_within(field.annotation)
 
 
 def _text(field: FieldInfo) -> str:
     """The text about a key, or about the table that it is."""
-    table = table_within(field.annotation)
+    table = _table_of(field)
     if field.description is None and table is not None:
         return _words(table)
     return " ".join((field.description or "").split()) + (_FIXED if FIXED in field.metadata else "")

@@ -22,6 +22,8 @@ from gateway.config.values import (
     TRUSTED_SOCKET,
     Authority,
     BodyText,
+    ClaimName,
+    ClientId,
     CodeLifetime,
     Colour,
     CorsOrigin,
@@ -108,7 +110,7 @@ def _by_shape(wanted: str) -> Discriminator:
 
 def _shape(value: object) -> str | None:
     shapes: dict[type, str] = {str: AS_TEXT, list: AS_ARRAY, tuple: AS_ARRAY}
-    shapes |= dict.fromkeys((dict, SecretReference, Redirect, Upstream), AS_TABLE)
+    shapes |= dict.fromkeys((dict, SecretReference, Redirect, Upstream, ClaimRule), AS_TABLE)
     return shapes.get(type(value))
 
 
@@ -404,6 +406,41 @@ def _none(value: object) -> object:
     if value != "none":
         raise Wanted('must be "none", or an array such as ["bearer"]')
     return value
+
+
+ClaimSource = Literal[
+    "groups",
+    "username",
+    "email",
+    "name",
+    "given_name",
+    "family_name",
+    "middle_name",
+    "nickname",
+    "profile",
+    "picture",
+    "website",
+    "gender",
+    "birthdate",
+    "zoneinfo",
+    "locale",
+    "phone_number",
+]
+
+
+class ClaimRule(Table):
+    """What a claim of your own says, and to whom."""
+
+    value: ClaimSource = Field(examples=["groups"])
+    """What is known of a person: `"groups"`, `"username"`, `"email"` or another of their fields."""
+    scope: ScopeName = written("profile")
+    """The scope that it comes with."""
+    clients: Annotated[tuple[ClientId, ...], array(), ONCE] = ()
+    """The client identifiers that get it; empty for all."""
+    id_token: bool = False
+    """Whether it stands in ID tokens too, besides at the UserInfo endpoint."""
+
+    model_config = ConfigDict(title='{ value = "…", scope = "…" }')
 
 
 class Redirect(Table):
@@ -810,11 +847,25 @@ class Config(Table):
     )
     """Scopes and the plain words that the consent page says for them. Once there are some, routes may ask for these
     only; without any here, scopes are made by `gateway scope create`."""
+    claims: dict[
+        ClaimName,
+        Annotated[
+            Annotated[ClaimSource, Tag(AS_TEXT)] | Annotated[ClaimRule, Tag(AS_TABLE)],
+            _by_shape('must be text such as "groups", or { value = "groups", scope = "…" }'),
+        ],
+    ] = Field(default={}, examples=[{"groups": "groups"}])
+    """Claims of your own that applications get of people, by the claim's name, such as `groups = "groups"`, or
+    `{ value = "groups", scope = "wiki", clients = ["c…"], id_token = true }`."""
     routes: Annotated[tuple[Route, ...], array()] = ()
     passwords: Passwords = written({})
     log: Log = written({})
     traces: Traces = written({})
     branding: Branding = written({})
+
+
+def claim_rules(claims: Mapping[str, ClaimRule | ClaimSource]) -> dict[str, ClaimRule]:
+    """The claims of one's own, by their names, each in full."""
+    return {name: rule if isinstance(rule, ClaimRule) else ClaimRule(value=rule) for name, rule in claims.items()}
 
 
 def table_within(annotation: Any) -> type[Table] | None:

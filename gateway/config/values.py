@@ -47,6 +47,13 @@ _PATH = re.compile(r"(?:/[A-Za-z0-9._~!$&'()*+,=:@-]+)+|/")
 _HEALTH_PATH = re.compile(r"/[!\"$-~]{0,1000}")  # as it is asked for, query included (RFC 9112, section 3.2.1)
 _METHOD = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}")  # RFC 9110, section 9.1: a token
 _ROUTE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_CLAIM_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9._:/-]{0,99}")
+_CLAIMS_OF_SIGN_INS: Final = frozenset(
+    (
+        *("iss", "sub", "aud", "exp", "iat", "nbf", "jti", "auth_time", "nonce", "acr", "amr", "azp", "sid", "at_hash"),
+        *("c_hash", "s_hash", "events", "client_id", "scope", "cnf", "act"),
+    )
+)
 _SCOPE_NAME = re.compile(r"[!#-\[\]-~]+")
 _COLOUR = re.compile(r"#(?:[0-9a-fA-F]{3}|[0-9a-fA-F]{6})")
 _ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -263,6 +270,16 @@ def _scope_name(value: object) -> str:
     return text
 
 
+def _claim_name(value: object) -> str:
+    wanted = 'must be a claim of your own, such as "groups"'
+    text = _text(value, wanted)
+    if _CLAIM_NAME.fullmatch(text) is None:
+        raise Wanted(f"{wanted}, of up to 100 letters, digits and . _ : / -")
+    if text in _CLAIMS_OF_SIGN_INS:
+        raise ValueError("says who signed in, how or when, and stands for nothing else; choose another name")
+    return text
+
+
 def _auth_scheme(value: object) -> object:
     if value == "none":
         raise ValueError('is not a scheme; write auth = "none", without brackets, for a public route')
@@ -456,6 +473,8 @@ BodyText = Annotated[str, Written(_body, "text of up to 64 KiB")]
 Method = Annotated[str, Written(_method, "method in upper case", _METHOD.pattern)]
 MethodOrStar = Annotated[str, Written(_method_or_star, 'method or "*"', _METHOD.pattern)]
 RouteName = Annotated[str, Written(_route_name, 'up to 64 letters, digits, ".", "_" and "-"', _ROUTE_NAME.pattern)]
+ClaimName = Annotated[str, Written(_claim_name, "claim", _CLAIM_NAME.pattern)]
+ClientId = Annotated[str, Written(_words(255), "client identifier")]
 ScopeName = Annotated[str, Written(_scope_name, "scope", _SCOPE_NAME.pattern)]
 Scheme = Annotated[AuthScheme, BeforeValidator(_auth_scheme)]
 Name = Annotated[str, Written(_words(100), "text of up to 100 characters")]

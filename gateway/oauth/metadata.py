@@ -24,11 +24,12 @@ def authorization_server(
     registration: bool = False,
     documents: bool = False,
     legacy: Collection[GrantType] = (),
+    claims: Iterable[str] = (),
 ) -> Document:
     """RFC 8414, section 2. `issuer` is given back byte for byte; `base` is the URL that endpoints are under.
 
     `registration` says whether clients may register themselves, `documents` whether a URL can be a client's identifier,
-    and `legacy` which grant types of OAuth 2.0 some client may still use.
+    `legacy` which grant types of OAuth 2.0 some client may still use, and `claims` which claims the operator adds.
     """
     return {
         "issuer": issuer,
@@ -57,11 +58,11 @@ def authorization_server(
         "authorization_response_iss_parameter_supported": True,
         "prompt_values_supported": ["none", "login", "consent", "select_account"],
         "protected_resources": sorted(resources),
-        **_openid(base),
+        **_openid(base, claims),
     }
 
 
-def _openid(base: str) -> Document:
+def _openid(base: str, claims: Iterable[str]) -> Document:
     """OpenID Connect Discovery 1.0, section 3: what RFC 8414 leaves to it."""
     return {
         "userinfo_endpoint": f"{base}/userinfo",
@@ -75,7 +76,7 @@ def _openid(base: str) -> Document:
         "userinfo_signing_alg_values_supported": list(SIGNING_ALGORITHMS),
         "acr_values_supported": [openid.ACR],
         "claim_types_supported": ["normal"],
-        "claims_supported": [*_SIGN_IN_CLAIMS, *openid.CLAIMS],
+        "claims_supported": list(dict.fromkeys((*_SIGN_IN_CLAIMS, *openid.CLAIMS, *claims))),
         "claims_parameter_supported": True,
         "request_parameter_supported": False,
         "request_uri_parameter_supported": False,  # but for those of pushed requests; true where it is absent

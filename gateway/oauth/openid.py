@@ -21,7 +21,7 @@ from datetime import datetime
 from typing import Final, cast
 
 from gateway.errors import invalid_request
-from gateway.model import OFFLINE_ACCESS, Profile
+from gateway.model import OFFLINE_ACCESS, Client, Profile
 from gateway.oauth.jws import compact, json_object
 
 SCOPES: Final[Mapping[str, str]] = {
@@ -148,6 +148,11 @@ def max_age(text: str | None) -> int | None:
     return int(text)
 
 
+def may_use(profile: Profile, client: Client) -> bool:
+    """Whether a person may use a client at all."""
+    return not client.allow_groups or not client.allow_groups.isdisjoint(profile.groups)
+
+
 def named_by(scopes: frozenset[str], requested: Iterable[str] = ()) -> frozenset[str]:
     """The claims that scopes stand for, and those that were named one by one."""
     return frozenset(requested).union(*(OF_SCOPE[scope] for scope in scopes & OF_SCOPE.keys()))
@@ -165,6 +170,39 @@ def claims_of(profile: Profile, names: frozenset[str]) -> dict[str, object]:
         "email_verified": None if user.email is None else profile.email_verified,
     }
     return {name: value for name, value in known.items() if name in names and value not in (None, "")}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mapped:
+    """A claim of the operator's own: what it says of a person, with which scope, and to which clients (all if none)."""
+
+    name: str
+    value: str
+    scope: str
+    clients: frozenset[str]
+    id_token: bool
+
+
+def mapped(
+    profile: Profile, rules: Iterable[Mapped], scopes: frozenset[str], client_id: str, *, id_token: bool
+) -> dict[str, object]:
+    """The operator's own claims of a person for a client with these scopes, in an ID token or at UserInfo."""
+    user = profile.user
+    known: dict[str, object] = {
+        **profile.claims,
+        "groups": list(profile.groups),
+        "username": user.username,
+        "email": user.email,
+        "name": user.name,
+    }
+    return {
+        rule.name: known[rule.value]
+        for rule in rules
+        if rule.scope in scopes
+        and (not rule.clients or client_id in rule.clients)
+        and (rule.id_token or not id_token)
+        and known.get(rule.value) not in (None, "", [])
+    }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -36,6 +36,7 @@ def client_of(row: Row) -> Client:
         token_format=row["token_format"],
         openid=OpenID.from_json(row["openid"]),
         dpop_required=row["dpop_required"],
+        allow_groups=frozenset(row["allow_groups"]),
     )
 
 
@@ -72,6 +73,7 @@ def _columns(client: NewClient) -> dict[str, object]:
         "token_format": client.token_format,
         "openid": client.openid.to_json(),
         "dpop_required": client.dpop_required,
+        "allow_groups": sorted(client.allow_groups),
         "first_party": client.first_party,
         "verified": client.verified,
         "description": about.description,

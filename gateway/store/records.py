@@ -46,6 +46,7 @@ class NewClient:
     token_format: TokenFormat = "opaque"  # noqa: S105  # a kind, no token
     openid: OpenID = PUBLIC_SUBJECT
     dpop_required: bool = False
+    allow_groups: frozenset[str] = frozenset()
     first_party: bool = False
     verified: bool = True
     default_scopes: frozenset[str] | None = None

@@ -102,6 +102,7 @@ async def authorization_server(request: web.Request) -> web.Response:
         plane.resources,
         registration=plane.settings.config.registration.policy != "closed",
         documents=plane.documents.enabled,
+        claims=[rule.name for rule in plane.claims],
         legacy=await plane.store.clients.legacy_grant_types(),
     )
     return _document(document)

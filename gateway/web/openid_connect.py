@@ -12,7 +12,7 @@ from aiohttp import web
 from gateway.credentials import authorization, bearer
 from gateway.credentials.authorization import MalformedCredential
 from gateway.errors import OAuthError, invalid_grant, invalid_request
-from gateway.model import AccessToken, Client
+from gateway.model import AccessToken, Client, Profile, parse_scope
 from gateway.oauth import forms, openid
 from gateway.oauth.openid import Hint
 from gateway.store import IssuedTokens
@@ -37,11 +37,12 @@ async def id_token(plane: Plane, client: Client, issued: IssuedTokens) -> str | 
     if authentication is None:
         return None
     store, names = plane.store, frozenset(authentication.id_token_claims)
+    asked = bool(names) or any(rule.id_token for rule in plane.claims)
     subject = await store.users.known_as(authentication.subject, client)
-    profile = await store.users.profile_of(authentication.subject) if names else None
-    if subject is None or (names and profile is None):
+    profile = await store.users.profile_of(authentication.subject) if asked else None
+    if subject is None or (asked and profile is None):
         raise invalid_grant("The person is gone.", "deleted user")
-    key = await store.signing_keys.key(client.openid.id_token_alg, issued.expires_in)
+    key, scopes = await store.signing_keys.key(client.openid.id_token_alg, issued.expires_in), parse_scope(issued.scope)
     claims = openid.id_token(
         plane.issuer,
         client.client_id,
@@ -51,7 +52,7 @@ async def id_token(plane: Plane, client: Client, issued: IssuedTokens) -> str | 
         lifetime=issued.expires_in,
         access_token=issued.access_token,
         algorithm=key.algorithm,
-        claims=None if profile is None else openid.claims_of(profile, names),
+        claims=None if profile is None else _claims(plane, profile, names, scopes, client, id_token=True),
     )
     return key.signed(claims, "JWT")
 
@@ -87,13 +88,21 @@ async def userinfo(request: web.Request) -> web.Response:
     if subject is None:
         raise _refused("invalid_token", "The access token is invalid.", "the person is gone")
     names = openid.named_by(token.scopes, await plane.store.access_tokens.userinfo_claims(token))
-    claims = {"sub": subject, **openid.claims_of(profile, names)}
+    claims = {**_claims(plane, profile, names, token.scopes, client, id_token=False), "sub": subject}
     if client.openid.userinfo_alg is None:
         return json(claims)
     key = await plane.store.signing_keys.key(client.openid.userinfo_alg, _SIGNED_FOR)
     signed = key.signed({"iss": plane.issuer, "aud": client.client_id, **claims}, "JWT")
     headers = {"Cache-Control": "no-store", "Pragma": "no-cache"}
     return web.Response(text=signed, content_type="application/jwt", headers=headers)
+
+
+def _claims(
+    plane: Plane, profile: Profile, names: frozenset[str], scopes: frozenset[str], client: Client, *, id_token: bool
+) -> dict[str, object]:
+    """What a client is told of a person: the claims of these names, and the operator's own."""
+    own = openid.mapped(profile, plane.claims, scopes, client.client_id, id_token=id_token)
+    return openid.claims_of(profile, names) | own
 
 
 _SIGNED_FOR: Final = 3600.0  # seconds in which a client may want to verify what it was told

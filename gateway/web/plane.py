@@ -10,6 +10,7 @@ from aiohttp import web
 from gateway import observe
 from gateway.accept import prefers
 from gateway.config import Settings, compile_routes
+from gateway.config.tables import claim_rules
 from gateway.crypto import Keyring, random_text
 from gateway.fetching import Fetcher
 from gateway.figures import REFUSALS
@@ -17,6 +18,7 @@ from gateway.model import Session
 from gateway.oauth import forms
 from gateway.oauth.authorize import is_identifier
 from gateway.oauth.forms import Form
+from gateway.oauth.openid import Mapped
 from gateway.recent import Recent
 from gateway.refusals import Refusals
 from gateway.routing import Route
@@ -46,6 +48,7 @@ class Plane:
     client_keys: ClientKeys
     routes: tuple[Route, ...]  # those that need a credential
     resources: frozenset[str]
+    claims: tuple[Mapped, ...]  # of the operator's own
     refusals: Refusals
     recent: Recent[dict[str, object]]  # what was refused, or failed
 
@@ -118,6 +121,16 @@ def build(settings: Settings, store: Store, fetcher: Fetcher | None = None) -> P
             settings.config.server.host,
         ),
         routes=routes,
+        claims=tuple(
+            Mapped(
+                name=name,
+                value=rule.value,
+                scope=rule.scope,
+                clients=frozenset(rule.clients),
+                id_token=rule.id_token,
+            )
+            for name, rule in claim_rules(settings.config.claims).items()
+        ),
         resources=frozenset(route.resource for route in routes),
         refusals=Refusals(observe.get_logger("gateway.web")),
         recent=Recent(_REMEMBERED),

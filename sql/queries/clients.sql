@@ -4,12 +4,12 @@ with created as (
     insert into clients (
         client_id, name, confidential, redirect_uris, grant_types, scopes, token_type, mac_drafts, mac_algorithm,
         pkce_required, first_party, verified, description, owner, homepage, privacy, terms, created_at, par_required, jwks,
-        token_format, openid, default_scopes, dpop_required
+        token_format, openid, default_scopes, dpop_required, allow_groups
     )
     values (
         $client_id, $name, $confidential, $redirect_uris, $grant_types, $scopes, $token_type, $mac_drafts,
         $mac_algorithm, $pkce_required, $first_party, $verified, $description, $owner, $homepage, $privacy, $terms, $now,
-        $par_required, $jwks, $token_format, $openid, $default_scopes, $dpop_required
+        $par_required, $jwks, $token_format, $openid, $default_scopes, $dpop_required, $allow_groups
     )
     returning *
 ), secret as (
@@ -49,7 +49,7 @@ with changed as (
         name = $name, confidential = $confidential, redirect_uris = $redirect_uris, grant_types = $grant_types,
         scopes = $scopes, token_type = $token_type, mac_drafts = $mac_drafts, mac_algorithm = $mac_algorithm,
         pkce_required = $pkce_required, par_required = $par_required, jwks = $jwks, token_format = $token_format,
-        openid = $openid, default_scopes = $default_scopes, dpop_required = $dpop_required,
+        openid = $openid, allow_groups = $allow_groups, default_scopes = $default_scopes, dpop_required = $dpop_required,
         first_party = $first_party, verified = $verified,
         description = $description, owner = $owner, homepage = $homepage, privacy = $privacy, terms = $terms
     where client_id = $client_id

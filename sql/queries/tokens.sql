@@ -8,6 +8,7 @@ select k.request, k.scopes, k.expires_at, k.spent_at, k.family_id, k.client_gene
         when u.disabled_at is not null then 'of a disabled user'
         when g.revoked_at is not null or c.generation <> k.client_generation or u.generation <> k.user_generation
             or not k.scopes <@ g.scopes then 'revoked'
+        when c.allow_groups <> '{}' and not c.allow_groups && u.groups then 'of a user who may not use the client'
         -- A sign-in ends with its session, unless it is also for while the person is away.
         when k.session_id is not null and 'openid' = any (k.scopes) and not 'offline_access' = any (k.scopes)
             and not exists (select from sessions s where s.session_id = k.session_id) then 'revoked'

@@ -8,6 +8,7 @@ import pytest
 
 from gateway.errors import OperatorError
 from gateway.model import About, Client, Owner
+from gateway.oauth import openid
 from gateway.oauth.grants import ClientCredentialsGrant
 from gateway.store import Conflict, NewClient, Store
 from gateway.store.records import Logo
@@ -221,10 +222,10 @@ async def test_words_of_the_configuration_win_over_those_made_by_command(store: 
     await store.scopes.create("notes:read", "Read your notes")
     await store.scopes.create("notes:write", "Change your notes")
     assert await store.scopes.defined({"notes:read": "See your notes", "files": "See your files"}) == {
+        **openid.SCOPES,
         "notes:read": "See your notes",
         "notes:write": "Change your notes",
         "files": "See your files",
-        "offline_access": "Keep this access while you’re away, until you remove it",
     }
     assert (await store.scopes.defined({"offline_access": "Stay"}))["offline_access"] == "Stay"
 

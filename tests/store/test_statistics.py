@@ -119,6 +119,7 @@ VALUES: Final[Mapping[str, str]] = {
     "accounts": "array[int8send(12), int8send(13)]",
     "after": "-20",
     "algorithm": "'ES256'",
+    "allow_groups": "'{}'",
     "allowed": "'{read}'",
     "ahead": "1200",
     "asked": "'{1}'",

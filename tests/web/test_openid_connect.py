@@ -18,7 +18,7 @@ from gateway.store import Store
 from gateway.store.records import NewClient
 from gateway.store.users import Known
 from tests.web.conftest import Registered
-from tests.web.rig import PASSWORD, Answer, Browser, Plane, authorize_path, basic, code_fields, serving
+from tests.web.rig import PASSWORD, Answer, Browser, Plane, authorize_path, basic, code_fields, new_client, serving
 
 USERINFO = "/oauth2/userinfo"
 EVERYTHING = frozenset({"openid", "profile", "email", "address", "phone", "offline_access", "notes:read"})
@@ -462,3 +462,67 @@ async def test_a_client_may_register_how_it_is_told_of_people(store: Store, keyr
             refused = await browser.send("POST", "/oauth2/register", content, as_json)
             assert (refused.status, refused.json["error"]) == (400, "invalid_client_metadata"), changes
         await browser.close()
+
+
+# -- who may use an application, and what the operator has it told ---------------------------------------------
+
+
+async def test_claims_of_the_operators_own_come_with_their_scope_to_their_clients(
+    store: Store, keyring: Keyring, tmp_path: Path
+) -> None:
+    favoured, secret = await new_client(store, scopes=EVERYTHING)
+    other, other_secret = await new_client(store, scopes=EVERYTHING)
+    claims = {
+        "groups": "groups",
+        "https://example.org/mail": {"value": "email", "scope": "email", "id_token": True},
+        "login": {"value": "username", "clients": [favoured.client_id]},
+    }
+    async with serving(store, keyring, tmp_path, claims=claims) as plane:
+        browser = Browser(plane.url)
+        await plane.user()
+        await store.users.update("ada", None, None, None, Known(groups=("admins", "staff")))
+        await browser.sign_in()
+        told = dict[str, Any]()
+        for name, client, its in (("favoured", favoured, secret), ("other", other, other_secret)):
+            party = Party(browser, plane, client, its)
+            body = await party.tokens("openid profile email")
+            told[name] = (await party.userinfo(body["access_token"])).json
+            in_token = await party.verified(body["id_token"])
+            assert in_token["https://example.org/mail"] == "ada@example.org"
+            assert "groups" not in in_token
+        assert told["favoured"]["groups"] == ["admins", "staff"]
+        assert told["favoured"]["login"] == "ada"
+        assert "login" not in told["other"]
+        document = (await browser.get("/.well-known/openid-configuration")).json
+        assert {"groups", "login"} <= set(document["claims_supported"])
+        await browser.close()
+
+
+async def test_only_people_in_a_clients_groups_may_use_it_and_others_are_told_so(party: Party) -> None:
+    store = party.plane.store
+    await store.users.update("ada", None, None, None, Known(groups=("staff",)))
+    changed = replace(NewClient.like(party.client), allow_groups=frozenset({"staff", "admins"}))
+    client = await store.clients.update(party.client.client_id, changed)
+    assert client is not None
+    body = await party.tokens("openid offline_access", prompt="consent")
+    unspent = await party.code("openid offline_access")
+    await store.users.update("ada", None, None, None, Known(groups=("guests",)))
+    page = await party.asked()
+    assert page.status == 403
+    assert f"You can’t use {client.name}" in page.text
+    assert "Use another account" in page.ways
+    assert (await party.asked(prompt="none")).members["error"] == "access_denied"
+    # What was issued ends as well.
+    assert await store.access_tokens.find(body["access_token"]) is None
+    assert (await party.redeem(unspent)).json["error"] == "invalid_grant"
+    fields = [("grant_type", "refresh_token"), ("refresh_token", body["refresh_token"])]
+    refused = await party.browser.send("POST", "/oauth2/token", fields, basic(client.client_id, party.secret))
+    assert refused.json["error"] == "invalid_grant"
+    await party.plane.user("eve", "Eve")
+    await store.users.update("eve", None, None, None, Known(groups=("admins",)))
+    page = await party.browser.get(page.ways["Use another account"][0])
+    let_in = await party.browser.submit(page.form, username="eve", password=PASSWORD)
+    while let_in.status == 303 and let_in.location.startswith("/"):
+        let_in = await party.browser.follow(let_in)
+    assert let_in.status == 200
+    assert 'value="allow"' in let_in.text
