@@ -1,6 +1,7 @@
 """Streams over two workers end within a second of their token's revocation, and no other stream does."""
 
 import asyncio
+import signal
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -90,7 +91,7 @@ async def test_revoked_half_of_many_streams_ends_within_a_second_and_no_other(
     tmp_path: Path, store: Store, database: str, upstream: str
 ) -> None:
     client, _ = await store.clients.create(new_client())
-    route = {"name": "api", "path": "/api", "upstreams": [upstream], "auth": ["bearer"]}
+    route = {"name": "api", "path": "/api", "upstreams": [upstream], "auth": ["bearer"], "connections": STREAMS}
     count = scaled(STREAMS)
     streams = []
     for _ in range(count):
@@ -129,3 +130,28 @@ async def test_revoked_half_of_many_streams_ends_within_a_second_and_no_other(
 
 async def _counts(gateway: Gateway, revoked: int) -> bool:
     return await _figure(gateway, "gateway_refusals_total", 'cause="revoked token"') == revoked
+
+
+async def test_streams_stay_over_a_reload_for_as_long_as_their_route_says(
+    tmp_path: Path, store: Store, database: str, upstream: str
+) -> None:
+    routes = [
+        {"name": name, "path": f"/{name}", "strip_prefix": f"/{name}", "upstreams": [upstream], "auth": "none", **more}
+        for name, more in (("brief", {"drain": "1s"}), ("long", {"drain": "10m"}))
+    ]
+    async with (
+        serving(tmp_path, dsn=database, routes=routes, workers=1) as gateway,
+        aiohttp.ClientSession() as session,
+        session.ws_connect(f"{gateway.url}/brief/api/socket") as brief,
+        session.ws_connect(f"{gateway.url}/long/api/socket") as long,
+    ):
+        [before] = gateway.workers
+        gateway.process.send_signal(signal.SIGHUP)
+        assert (await brief.receive(timeout=PATIENCE)).type is WSMsgType.CLOSE
+        assert brief.close_code == 1001
+        await long.send_str("still here")
+        assert await long.receive_str(timeout=PATIENCE) == "still here"
+        assert before in gateway.workers
+        assert await gateway.status("/nowhere") == 404  # which the new ones answer
+        await long.close()
+        await until(lambda: before not in gateway.workers)
