@@ -29,6 +29,7 @@ from gateway.oauth import (
     client_authentication,
     client_documents,
     device,
+    dpop,
     forms,
     jwk,
     jws,
@@ -149,6 +150,15 @@ ASSERTIONS: Final = [
     b"eyJhbGciOiJFUzI1NiJ9.eyJpc3MiOiJjIiwic3ViIjoiYyIsImF1ZCI6Imh0dHBzOi8vYS50ZXN0IiwiZXhwIjo5LCJqdGkiOiJ4In0.AAAA",
     b"eyJhbGciOiJub25lIn0.e30.", b"e30.e30.e30", b"eyJhbGciOiJSUzI1NiIsImNyaXQiOltdfQ.W10.AA", b"..", b"a.b-c_.d=",
 ]  # fmt: skip
+PROOFS: Final = [  # the first is the example of RFC 9449, section 4.1
+    (
+        b"eyJ0eXAiOiJkcG9wK2p3dCIsImFsZyI6IkVTMjU2IiwiandrIjp7Imt0eSI6IkVDIiwieCI6Imw4dEZyaHgtMzR0VjNoUklDUkRZOXpDa0RscEJo"
+        b"RjQyVVFVZldWQVdCRnMiLCJ5IjoiOVZFNGpmX09rX282NHpiVFRsY3VOSmFqSG10NnY5VERWclUwQ2R2R1JEQSIsImNydiI6IlAtMjU2In19."
+        b"eyJqdGkiOiItQndDM0VTYzZhY2MybFRjIiwiaHRtIjoiUE9TVCIsImh0dSI6Imh0dHBzOi8vc2VydmVyLmV4YW1wbGUuY29tL3Rva2VuIiwiaWF0"
+        b"IjoxNTYyMjYyNjE2fQ.2-GxA6T8lP4vfrg8v-FdWP0A0zdrj8igiMLvqRMUvwnQg4PtFLbdLXiOSsX0x7NVY-FNyJK70nfbV37xRZT3Lg"
+    ),
+    *ASSERTIONS,
+]
 KEY_SETS: Final = [
     b'{"keys": [{"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}',
     (b'{"keys": [{"kty": "EC", "crv": "P-256", "kid": "1", "x": "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU", '
@@ -172,6 +182,24 @@ def assertion_checked(data: bytes) -> None:
     assert found.header["alg"] in jws.ALGORITHMS, data
     assert found.client_id, data
     assert data.startswith(found.signed + b"."), data
+
+
+def proof_taken(data: bytes) -> None:
+    with suppress(dpop.InvalidProof):
+        dpop.parse([data.decode("latin-1")])
+
+
+def proof_checked(data: bytes) -> None:
+    try:
+        found = dpop.parse([data.decode("latin-1")])
+    except dpop.InvalidProof:
+        return
+    assert found.algorithm in found.key.algorithms, data
+    assert data.startswith(found.signed + b"."), data
+    nonces = dpop.Nonces((b"fuzz",))
+    url = "https://server.example.com/token"
+    fault = dpop.judge(found, method="POST", url=url, now=1562262616.0, window=60.0, nonces=nonces)
+    assert fault is not None or data == PROOFS[0], data
 
 
 def keys_taken(data: bytes) -> None:
@@ -396,6 +424,7 @@ PARSERS: Final = {
     "addresses": Parser(URIS, uri_taken),
     "documents": Parser(DOCUMENTS, document_taken),
     "assertions": Parser(ASSERTIONS, assertion_taken, assertion_checked),
+    "proofs": Parser(PROOFS, proof_taken, proof_checked),
     "keys": Parser(KEY_SETS, keys_taken),
     "user-codes": Parser(USER_CODES, user_code_taken),
     "hosts": Parser(HOSTS, host_taken, host_checked),
