@@ -171,6 +171,7 @@ async def page(
         "user_code": user_code,
         "session": session,
         "permissions": permissions,
+        "signs_in": "openid" in flow.request.scopes and not permissions,
         "groups": groups_of(permissions, touched),
         "pressed": pressed,
         "places": places_of(plane, flow.request),

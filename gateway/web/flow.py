@@ -53,7 +53,7 @@ from gateway.web import answers, browser, clients, consent, legacy, openid_conne
 from gateway.web.browser import FormRefused
 from gateway.web.consent import Choice
 from gateway.web.pages import Link
-from gateway.web.plane import Plane, claimed_by, plane_of, prefers_json, query_of, target_of
+from gateway.web.plane import Plane, claimed_by, plane_of, prefers_json, query_of, target_of, tell_refusal
 from gateway.web.sign_in import NotSignedIn
 
 _PAGE: Final = answers.AUTHORIZE
@@ -264,6 +264,13 @@ async def _not_theirs(request: web.Request, asked: Asked, session: Session | Non
         return None
     if "none" in asked.prompt:
         raise asked.request.refusal("access_denied", "The person may not use this application.")
+    tell_refusal(
+        request,
+        "authorization refused",
+        403,
+        "a person who is in none of the client's groups",
+        mend="if they may: `gateway user update USERNAME --group …`, or `gateway client update ID --allow-group …`",
+    )
     other = Link("Use another account", _address(request, Progress.ACCOUNT))
     text = "Your account isn’t among those that may use it. Ask whoever runs it for access, or use another account."
     return answers.failure(request, 403, f"You can’t use {client.name}", text, (other,))
