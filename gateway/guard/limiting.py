@@ -82,8 +82,8 @@ class Limiting:
 
     def arrived(self, turn: Turn) -> Refused | None:
         """Why a call may not even be looked at, if the address that it comes from is over its rate."""
-        meters = self._meters(turn.limits).by_address
-        return self._take(turn, meters, None) if meters else None
+        limits = turn.limits
+        return self._take(turn, self._meters(limits).by_address, None) if limits.by_address else None
 
     def admit(self, turn: Turn, allowed: Allowed) -> Judged:
         """The verdict on a call that may pass otherwise; pending where a quota has to be asked for."""

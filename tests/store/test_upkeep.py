@@ -292,3 +292,21 @@ async def test_replayed_code_is_in_the_audit(rig: Rig, database: str) -> None:
     await outcome(rig.redeem(code))
     (row,) = await fetch(database, "select subject, client_id from events where kind = 'code.replayed'")
     assert (row["subject"], row["client_id"]) == (rig.user.subject, rig.client.client_id)
+
+
+async def test_sweep_removes_full_buckets_and_quotas_of_days_before_yesterday(store: Store, database: str) -> None:
+    await fetch(
+        database,
+        "insert into rate_buckets select int8send(n), now() + (n - 1) * interval '1 minute', 0, "
+        "now() - interval '1 hour' from generate_series(0, 2) as n",
+    )
+    await fetch(
+        database,
+        "insert into quotas select (now() at time zone 'UTC')::date - n, int8send(n), 5, 5, 1, 1 "
+        "from generate_series(0, 4) as n",
+    )
+    await fetch(database, "insert into rate_workers values ('\\x01', now() - interval '2 hours'), ('\\x02', now())")
+    await swept(store)
+    assert await count(database, "rate_buckets") == 1  # that of the next minute
+    assert await count(database, "quotas") == 2  # of today and yesterday
+    assert await count(database, "rate_workers") == 1
