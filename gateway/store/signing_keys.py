@@ -65,8 +65,11 @@ class _Known:
     signs_until: datetime | None
     needed_until: datetime | None
 
+    def ended_at(self, moment: datetime) -> bool:
+        return self.signs_until is not None and self.signs_until <= moment
+
     def signs_at(self, moment: datetime) -> bool:
-        return self.signs_from <= moment and (self.signs_until is None or moment < self.signs_until)
+        return self.signs_from <= moment and not self.ended_at(moment)
 
 
 class SigningKeys:
@@ -159,8 +162,10 @@ class SigningKeys:
 
     def _signing(self, algorithm: SigningAlgorithm) -> _Known | None:
         now = self._now()
-        signing = [one for one in self._known if one.key.algorithm == algorithm and one.signs_at(now)]
-        return signing[-1] if signing else None
+        usable = [one for one in self._known if one.key.algorithm == algorithm and not one.ended_at(now)]
+        signing = [one for one in usable if one.signs_at(now)]
+        # A first key may have been made by a clock that is a little ahead.
+        return signing[-1] if signing else usable[0] if usable else None
 
     async def _read_again(self) -> None:
         """Read the keys, or stay with what is known while the database is away."""
@@ -196,18 +201,18 @@ class SigningKeys:
 
     async def _make(self, algorithms: Collection[SigningAlgorithm]) -> None:
         """Make a key that signs at once for each algorithm that has none."""
-        fresh, now = await self._fresh(algorithms), self._now()
+        fresh = await self._fresh(algorithms)
         async with self._database.transaction() as statements:
             await statements.value("signing_keys_lock", lock=_LOCK)
-            rows = await statements.rows("signing_keys_all")
+            rows, now = await statements.rows("signing_keys_all"), self._now()
             for key in fresh:
-                if not any(row["algorithm"] == key.algorithm and self._signs(row, now) for row in rows):
+                if not any(self._is_usable(row, now) for row in _of(rows, key.algorithm)):
                     await self._add(statements, key, now, now)
 
-    def _signs(self, row: Row, now: datetime) -> bool:
-        """Whether a key signs now, and can be opened."""
+    def _is_usable(self, row: Row, now: datetime) -> bool:
+        """Whether a key signs, or is about to, and can be opened."""
         key = self._opened(row)
-        return key is not None and _Known(key, row["signs_from"], row["signs_until"], None).signs_at(now)
+        return key is not None and not _Known(key, row["signs_from"], row["signs_until"], None).ended_at(now)
 
     async def _fresh(self, algorithms: Iterable[SigningAlgorithm]) -> "list[SigningKey]":
         from gateway.oauth import signing

@@ -42,6 +42,15 @@ async def test_workers_that_ask_at_once_have_one_key(another: Another) -> None:
     assert len({key.kid for key in found}) == 1
 
 
+async def test_a_first_key_that_a_clock_ahead_made_signs_for_all(
+    store: Store, another: Another, clock: MovableClock
+) -> None:
+    clock.advance(20)
+    key = await store.signing_keys.key("ES256")
+    assert (await (await another()).signing_keys.key("ES256")).kid == key.kid
+    assert [one.kid for one in await of(store)] == [key.kid]
+
+
 async def test_new_key_is_published_before_it_signs_and_the_old_one_until_what_it_signed_expires(
     store: Store, another: Another, clock: MovableClock
 ) -> None:
