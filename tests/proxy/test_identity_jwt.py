@@ -146,6 +146,7 @@ async def test_nothing_passes_without_a_key(running: Rig, store: Store, client: 
     assert (await running.talk(request("/plain", credential))).status == 200
 
 
+@pytest.mark.plain
 async def test_many_callers_are_not_remembered_for_ever(
     running: Rig, store: Store, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
