@@ -255,6 +255,7 @@ class Identity:
     client_id: str
     username: str | None = None
     email: str | None = None
+    groups: tuple[str, ...] = ()  # that the person is in
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -271,7 +271,8 @@ CREATE VIEW public.access_token_ends AS
             WHEN ((t.subject IS NOT NULL) AND (c.allow_groups <> '{}'::text[]) AND (NOT (c.allow_groups && u.groups))) THEN 'of a user who may not use the client'::text
             ELSE NULL::text
         END AS ended,
-    t.jkt
+    t.jkt,
+    u.groups
    FROM ((((public.access_tokens t
      LEFT JOIN public.clients c ON ((c.client_id = t.client_id)))
      LEFT JOIN public.users u ON ((u.subject = t.subject)))
@@ -433,7 +434,8 @@ CREATE VIEW public.living_access_tokens AS
     email,
     family_id,
     grant_id,
-    jkt
+    jkt,
+    groups
    FROM public.access_token_ends
   WHERE (ended IS NULL);
 

@@ -10,6 +10,8 @@ from typing import Any, Final
 
 import click
 
+from gateway.cli.session import value
+from gateway.config.values import GroupName
 from gateway.errors import OperatorError
 from gateway.oauth import client_metadata
 from gateway.store.users import Known
@@ -23,7 +25,6 @@ _LOCALE: Final = re.compile(r"[A-Za-z]{2,3}(?:-[A-Za-z0-9]{2,8}){0,3}")
 _ZONE: Final = re.compile(r"[A-Za-z]+(?:[/_+-][A-Za-z0-9]+){0,5}")
 _PHONE: Final = re.compile(r"\+[0-9](?:[ ().-]{0,2}[0-9]){3,20}(?:;ext=[0-9]{1,10})?")
 _YEAR: Final = re.compile(r"[0-9]{4}")
-_GROUP: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]{0,99}")
 
 
 def _text(value: str) -> str | None:
@@ -117,8 +118,5 @@ def _groups(names: tuple[str, ...]) -> tuple[str, ...] | None:
     if names == ("",):
         return ()
     for name in names:
-        if _GROUP.fullmatch(name) is None:
-            raise OperatorError(
-                f"--group: must be up to 100 letters, digits and . _ : / @ -, the first a letter or digit, not {name!r}"
-            )
+        value("--group", name, GroupName)
     return tuple(sorted(set(names)))

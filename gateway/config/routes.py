@@ -44,6 +44,7 @@ def _compiled(route: Route, host: str | None, server: Server) -> CompiledRoute:
         mac_body_hash=route.mac_body_hash,
         limits=_limits(route),
         keeps_slashes=route.encoded_slashes == "keep",
+        groups=frozenset(route.groups),
     )
 
 

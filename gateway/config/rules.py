@@ -281,6 +281,9 @@ def _scopes(index: int, route: Readable, draft: Draft) -> Iterator[Fault]:
     scopes, methods, at = route.get("scopes"), route.get("methods"), f"routes[{index}].scopes"
     if scopes is None:
         return
+    if route.get("auth") == "none" and route.get("groups"):
+        at_groups = f"routes[{index}].groups"
+        yield Fault(at_groups, 'names people, and auth = "none" asks nobody who they are; leave it out')
     if route.get("auth") == "none" and scopes_of(scopes):
         yield Fault(at, 'a route with auth = "none" cannot require scopes; list its schemes, or leave the scopes out')
     if isinstance(scopes, Mapping) and methods:

@@ -37,6 +37,7 @@ from gateway.config.values import (
     FieldValue,
     FileName,
     Grace,
+    GroupName,
     HealthPath,
     HelpText,
     HostName,
@@ -694,7 +695,7 @@ class Route(Table):
     """Which pages of other origins may call it from a browser, without a route of its own for preflights."""
     request_headers: Headers | None = Field(default=None, examples=[{"set": {"X-Tenant": "{client_id}"}}])
     """Fields of what the upstream gets. Values may name who calls: `{subject}`, `{username}`, `{email}`, `{client_id}`,
-    `{scope}`, `{request_id}`, `{address}`; a field that names what is not known is left out."""
+    `{scope}`, `{groups}`, `{request_id}`, `{address}`; a field that names what is not known is left out."""
     response_headers: Headers | None = Field(default=None, examples=[{"remove": ["Server"]}])
     """Fields of what the upstream, or the route itself, answers; refusals have their own."""
     auth: Annotated[
@@ -712,6 +713,9 @@ class Route(Table):
     ] = Field(default=(), examples=[{"GET": ["notes:read"], "*": ["notes:write"]}])
     """What a token must carry: one list for all methods, or lists by method with `"*"` for all others. HEAD asks for
     what GET does. Without `"*"`, other methods ask for no scope."""
+    groups: Annotated[tuple[GroupName, ...], array(), ONCE] = ()
+    """Groups whose people alone may call it, whatever their token may do; empty for everybody. A token without a person
+    is in none. `request_headers` can tell the upstream, as `set = { "X-Auth-Groups" = "{groups}" }`."""
     timeout: Duration = written("15s")
     """How long the upstream may take to begin its answer."""
     connect_timeout: Duration | None = Field(default=None, examples=["2s"])

@@ -47,6 +47,7 @@ _PATH = re.compile(r"(?:/[A-Za-z0-9._~!$&'()*+,=:@-]+)+|/")
 _HEALTH_PATH = re.compile(r"/[!\"$-~]{0,1000}")  # as it is asked for, query included (RFC 9112, section 3.2.1)
 _METHOD = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}")  # RFC 9110, section 9.1: a token
 _ROUTE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+GROUP: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]{0,99}")
 _CLAIM_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9._:/-]{0,99}")
 _CLAIMS_OF_SIGN_INS: Final = frozenset(
     (
@@ -270,6 +271,14 @@ def _scope_name(value: object) -> str:
     return text
 
 
+def _group(value: object) -> str:
+    wanted = 'must be up to 100 letters, digits and . _ : / @ -, the first a letter or digit, such as "staff"'
+    text = _text(value, wanted)
+    if GROUP.fullmatch(text) is None:
+        raise Wanted(wanted)
+    return text
+
+
 def _claim_name(value: object) -> str:
     wanted = 'must be a claim of your own, such as "groups"'
     text = _text(value, wanted)
@@ -474,6 +483,7 @@ Method = Annotated[str, Written(_method, "method in upper case", _METHOD.pattern
 MethodOrStar = Annotated[str, Written(_method_or_star, 'method or "*"', _METHOD.pattern)]
 RouteName = Annotated[str, Written(_route_name, 'up to 64 letters, digits, ".", "_" and "-"', _ROUTE_NAME.pattern)]
 ClaimName = Annotated[str, Written(_claim_name, "claim", _CLAIM_NAME.pattern)]
+GroupName = Annotated[str, Written(_group, "group", GROUP.pattern)]
 ClientId = Annotated[str, Written(_words(255), "client identifier")]
 ScopeName = Annotated[str, Written(_scope_name, "scope", _SCOPE_NAME.pattern)]
 Scheme = Annotated[AuthScheme, BeforeValidator(_auth_scheme)]

@@ -76,6 +76,7 @@ class Cache:
             digest=token.digest,
             ends_at=token.expires_at.timestamp(),
             marks=marks,
+            groups=self._one_for_all(tuple(map(_of_one_line, identity.groups))),
         )
         return Held(allowed, signer, marks, as_of)
 

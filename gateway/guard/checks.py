@@ -62,10 +62,12 @@ def within_bounds(call: Call, allowed: Allowed) -> Fault | None:
     if allowed.audience and route.resource not in allowed.audience:
         return Fault("The access token is meant for another resource.", "audience")
     needed = route.scopes_for(call.method)
-    if needed <= allowed.scopes:
-        return None
-    lacking = format_scope(needed - allowed.scopes)
-    return Fault(f"The access token lacks the scope {lacking}.", f"lacks {lacking}", "insufficient_scope")
+    if not needed <= allowed.scopes:
+        lacking = format_scope(needed - allowed.scopes)
+        return Fault(f"The access token lacks the scope {lacking}.", f"lacks {lacking}", "insufficient_scope")
+    if route.groups and route.groups.isdisjoint(allowed.groups):
+        return Fault("The person may not do this.", "in none of the route's groups", "access_denied")
+    return None
 
 
 def wanted(route: Route) -> str:

@@ -18,6 +18,7 @@ The checks, in this order; the first that fails answers:
     11  signed: a hash of the body is stated where the route demands one           401 invalid_token
     12  the token is meant for this route (RFC 8707)                               401 invalid_token
     13  it carries the scopes of the method                                        403 insufficient_scope
+        (and its person is in a group of the route, where that names some          403 access_denied)
     14  signed: the body fits the hash that is stated (see `proxy.checked`)        401 invalid_token
     15  signed: the nonce is spent, for the first time                             401 invalid_token
     16  it is within the limits of the route                                       429 too_many_requests
@@ -71,7 +72,8 @@ from gateway.store import EndedToken, Store
 from gateway.store.clock import since_boot
 from gateway.underway import Place
 
-_STATUS: Final = {"invalid_request": 400, "insufficient_scope": 403}  # RFC 6750, section 3.1; any other error: 401
+# RFC 6750, section 3.1, and what no other token would open; any other error: 401
+_STATUS: Final = {"invalid_request": 400, "insufficient_scope": 403, "access_denied": 403}
 _SPENT_PROOF: Final = "The DPoP proof was used before, or is too old to check; make a new one for each request."
 _MISFIT: Final = Fault("The body does not match the signed hash.", "the body does not fit its hash")
 

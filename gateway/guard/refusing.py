@@ -62,6 +62,7 @@ _MENDS: Final = {
     "over the quota": "have the client wait for the next day (UTC), or raise the limit in the route's quota",
     "over the concurrency": "see why calls take so long, or raise the route's concurrency if the upstream can bear it",
     "the quota cannot be asked": NO_DATABASE,
+    "in none of the route's groups": "if they may: `gateway user update USERNAME --group …`, with all of their groups",
     "lacks": "have the client ask for that scope; `gateway client show ID` says what it may ask for",
 }
 

@@ -97,9 +97,9 @@ class Allowed:
 
     On a public route nobody is named. No text holds a control character, since upstreams get them in header fields.
     `subject` is the client's own identifier where no person stands behind the token. `audience` is what the token is
-    limited to (RFC 8707); empty for any route. `digest` is that of the token (b"" on a public route), `ends_at` its end
-    in seconds since 1970, and `marks` say what its life hangs on besides (`guard.ledger`): what a call has opened ends
-    with it (`guard.watch`).
+    limited to (RFC 8707); empty for any route. `groups` are those that the person is in. `digest` is that of the token
+    (b"" on a public route), `ends_at` its end in seconds since 1970, and `marks` say what its life hangs on besides
+    (`guard.ledger`): what a call has opened ends with it (`guard.watch`).
     """
 
     subject: str | None = None
@@ -112,13 +112,20 @@ class Allowed:
     digest: bytes = b""
     ends_at: float = inf
     marks: int = 0
+    groups: tuple[str, ...] = ()
 
     @property
     def identity(self) -> Identity | None:
         """Whose call it is; None on a public route."""
         if self.subject is None or self.client_id is None:
             return None
-        return Identity(subject=self.subject, client_id=self.client_id, username=self.username, email=self.email)
+        return Identity(
+            subject=self.subject,
+            client_id=self.client_id,
+            username=self.username,
+            email=self.email,
+            groups=self.groups,
+        )
 
     @property
     def expires_at(self) -> datetime | None:

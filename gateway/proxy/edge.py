@@ -183,6 +183,7 @@ def named(allowed: Allowed | None, request_id: bytes, address: str) -> dict[str,
             "email": allowed.email,
             "client_id": allowed.client_id,
             "scope": format_scope(allowed.scopes),
+            "groups": ",".join(allowed.groups) or None,
         }
     return known
 

@@ -369,9 +369,11 @@ def _scope(route: Route | None, asked: Asked | None, allowed: Allowed | None) ->
     if route is None or asked is None:
         return ""
     needed = format_scope(route.scopes_for(asked.method.decode("latin-1")))
+    groups = f"; for people in {' or '.join(sorted(route.groups))}" if route.groups else ""
     if allowed is None:
-        return f"needed: {needed or 'none'}"
-    return f"needed: {needed or 'none'}; the token has {format_scope(allowed.scopes) or 'none'}"
+        return f"needed: {needed or 'none'}{groups}"
+    theirs = f", who is in {', '.join(allowed.groups) or 'no group'}" if groups else ""
+    return f"needed: {needed or 'none'}{groups}; the token has {format_scope(allowed.scopes) or 'none'}{theirs}"
 
 
 def _body(asked: Asked | None, route: Route | None, dispatcher: Dispatcher) -> str:

@@ -49,6 +49,8 @@ DECEIVING: Final = IDENTITY | frozenset(
         b"remote-user",
         b"x-remote-user",
         b"x-auth-user",
+        b"x-auth-groups",
+        b"remote-groups",
         b"front-end-https",
         b"x-url-scheme",
         b"x-original-url",

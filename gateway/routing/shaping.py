@@ -22,7 +22,7 @@ from gateway.routing.fields import (
     mentions_ours,
 )
 
-OF_CALLER: Final = ("subject", "username", "email", "client_id", "scope")  # unknown on public routes
+OF_CALLER: Final = ("subject", "username", "email", "client_id", "scope", "groups")  # unknown on public routes
 NAMED: Final = (*OF_CALLER, "request_id", "address")
 _FRAMING: Final = HOP_BY_HOP | {b"content-length", b"trailer", b"host", b"expect", b"max-forwards", b"date"}
 _CREDENTIAL: Final = frozenset((b"authorization", b"signature", b"signature-input"))
@@ -31,9 +31,11 @@ _OF_ADDRESS: Final = frozenset(
     (b"x-real-ip", b"client-ip", b"x-client-ip", b"x-cluster-client-ip", b"true-client-ip", b"cf-connecting-ip")
 )
 _OF_USER: Final = frozenset((b"remote-user", b"x-remote-user", b"x-auth-user"))
+_OF_GROUPS: Final = frozenset((b"x-auth-groups", b"x-forwarded-groups", b"remote-groups"))
 _BY_CALLER: Final = {
     **dict.fromkeys(_OF_ADDRESS, ("{address}",)),
     **dict.fromkeys(_OF_USER, ("{username}", "{subject}", "{email}")),
+    **dict.fromkeys(_OF_GROUPS, ("{groups}",)),
 }
 
 _PARTS: Final = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")

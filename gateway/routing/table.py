@@ -77,6 +77,7 @@ class Route:
     keeps_slashes: bool = False  # encoded slashes and empty segments pass as they came
     limits: Limits | None = None  # how often it may be called, and by whom
     exact: bool = False  # the path alone, and nothing below it
+    groups: frozenset[str] = frozenset()  # whose people alone may call it; everybody where it is empty
 
     def scopes_for(self, method: str) -> frozenset[str]:
         """All the scopes that a call with `method` must carry; HEAD asks for what GET does, `post` what POST does."""

@@ -71,6 +71,7 @@ def _identity_of(row: Row) -> Identity:
         client_id=row["client_id"],
         username=row["username"],
         email=row["email"],
+        groups=tuple(row["groups"] or ()),
     )
 
 

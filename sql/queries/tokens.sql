@@ -103,7 +103,7 @@ select $now, $why, g.subject, g.client_id,
 -- name: access_token_find
 -- A live access token: itself, its family, grant, client and person are all checked here, never before.
 select client_id, subject, scopes, resource, token_type, mac_key, mac_algorithm, issued_at, expires_at, mac_drafts,
-    username, email, family_id, grant_id, jkt
+    username, email, family_id, grant_id, jkt, groups
 from living_access_tokens
 where digest = $digest and expires_at > $now;
 
@@ -114,7 +114,7 @@ select userinfo_claims from families where family_id = $family_id;
 -- name: access_tokens_find
 -- Many access tokens, each with what ended it (null where it lives, but for its time), and the server that says so.
 select digest, client_id, subject, scopes, resource, token_type, mac_key, mac_algorithm, issued_at, expires_at,
-    mac_drafts, username, email, family_id, grant_id, ended, jkt,
+    mac_drafts, username, email, family_id, grant_id, ended, jkt, groups,
     extract(epoch from pg_postmaster_start_time())::double precision as server
 from access_token_ends
 where digest = any($digests::bytea[]);
@@ -123,7 +123,8 @@ where digest = any($digests::bytea[]);
 -- Those of these access tokens that live, but for their time, as far as a standby knows that has replayed the change
 -- log up to the change $newest of the moment $newest_at; and whether it is a standby, and has. One row at least.
 select here.standby, here.replayed, t.digest, t.client_id, t.subject, t.scopes, t.resource, t.token_type, t.mac_key,
-    t.mac_algorithm, t.issued_at, t.expires_at, t.mac_drafts, t.username, t.email, t.family_id, t.grant_id, t.jkt
+    t.mac_algorithm, t.issued_at, t.expires_at, t.mac_drafts, t.username, t.email, t.family_id, t.grant_id, t.jkt,
+    t.groups
 from (
     select pg_is_in_recovery() as standby,
         exists (select from changes where id = $newest and at = $newest_at) as replayed
