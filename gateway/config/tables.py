@@ -39,6 +39,7 @@ from gateway.config.values import (
     Grace,
     GroupName,
     HealthPath,
+    HeldSize,
     HelpText,
     HostName,
     ListenAddress,
@@ -726,6 +727,10 @@ class Route(Table):
     """How long a call may take in all, its body and its answer included; `"0s"` for as long as it moves."""
     max_body: Size = written("1MiB")
     """The longest request body."""
+    hold: HeldSize = written("0B")
+    """A request's body up to this is taken in whole before an upstream connection is taken, and of an answer as much is
+    taken off the upstream ahead of a client that reads slowly: so slow clients hold no upstream connection. It may be
+    held for each connection, either way."""
     websocket: WebSocket | None = Field(
         default=None, examples=[{"max_message": "4MiB", "origins": ["https://app.example.com"]}]
     )

@@ -37,6 +37,7 @@ AUTH_SCHEMES: Final[tuple[AuthScheme, ...]] = ("bearer", "mac", "signature")
 
 _DURATION = re.compile(r"([0-9]{1,9})(s|m|h|d)")
 _MOMENTS: Final[dict[str, Moment]] = {"s": "second", "m": "minute", "h": "hour", "day": "day"}
+_MOST_HELD: Final = 1024 * 1024
 _SIZE = re.compile(r"([0-9]{1,12})(B|KiB|MiB|GiB)")
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _BYTES: Final = {"B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
@@ -152,6 +153,13 @@ def _size(value: object) -> int:
     if found is None:
         raise Wanted('must be a size such as "64KiB" or "1MiB"')
     return int(found[1]) * _BYTES[found[2]]
+
+
+def _held_size(value: object) -> int:
+    size = _size(value)
+    if size > _MOST_HELD:
+        raise Wanted('must be at most "1MiB": each connection may hold as much, either way')
+    return size
 
 
 # -- addresses -----------------------------------------------------------------------------------------------
@@ -456,6 +464,7 @@ Grace = Annotated[float, _lifetime("0s", "60s")]
 PreflightAge = Annotated[float, _lifetime("0s", "1d")]
 Staleness = Annotated[float, _lifetime("0s", "1d")]
 Size = Annotated[int, Written(_size, "size", _SIZE.pattern)]
+HeldSize = Annotated[int, Written(_held_size, 'size, "0B" to "1MiB"', _SIZE.pattern)]
 RateLimit = Annotated[str, Written(_rate, "calls/s, calls/m or calls/h", _RATE.pattern)]
 DailyLimit = Annotated[str, Written(_quota, "calls/day", _QUOTA.pattern)]
 ListenAddress = Annotated[str, Written(_listen, "HOST:PORT", LISTEN.pattern)]

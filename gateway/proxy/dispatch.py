@@ -42,6 +42,7 @@ class Terms(NamedTuple):
     retries: int = 0
     drain: float = 30.0
     max_message: int = 4 * 1024 * 1024  # of a WebSocket
+    hold: int = 0  # bytes of a body that are taken in before somebody who is slow holds up somebody else
     edge: Edge | None = None
     repeatable: frozenset[bytes] = IDEMPOTENT  # the methods of calls that may be sent once more
     chooses: bool = False  # among several upstreams

@@ -62,6 +62,9 @@ class Client(Recipient, pump.ClientSide, Protocol):
     def write(self, data: bytes) -> None:
         """Send some bytes."""
 
+    def hold(self, size: int) -> None:
+        """Take so many bytes that the client has not taken before it is not writable."""
+
     def refuse(self, exchange: "Exchange", refused: Refused) -> None:
         """Answer in the upstream's place; the exchange is over."""
 
@@ -199,7 +202,7 @@ class Exchange:
             self.fail(too_large(limit))
         elif checked is None and (edge := self.to.terms.edge) is not None and edge.answer is not None:
             self.answer(edge.answer)
-        elif length is None or form_to_come or (checked is not None and checked.holds(length)):
+        elif length is None or form_to_come or self._is_held(length) or (checked is not None and checked.holds(length)):
             self._go(Phase.HOLDING)
             self._judged_at = monotonic()
             if self.head.expects_continue:
@@ -209,6 +212,10 @@ class Exchange:
             checked.stream()
         else:
             self._connect()
+
+    def _is_held(self, length: int) -> bool:
+        """Whether the route takes in a body of that length before it takes an upstream's connection."""
+        return 0 < length <= self.to.terms.hold and not self.request_complete
 
     def _wrong_handshake(self) -> Refused | None:
         wrong = websocket.wrong_handshake(self.head.method, self.head.fields)
@@ -299,8 +306,9 @@ class Exchange:
             self._checked.data(data)
         elif self.phase is Phase.HOLDING:
             self._held += data
-            enough = self._client.reader.first_chunk_seen or len(self._held) >= self._engine.limits.buffer
-            if enough and not self.to.own:
+            hold, held = self.to.terms.hold, len(self._held)
+            begun = self._client.reader.first_chunk_seen or held >= self._engine.limits.buffer
+            if (held > hold if hold else begun) and not self.to.own:
                 self._connect()
         else:
             self.send_body(data)
@@ -535,6 +543,8 @@ class Exchange:
                 elif event.status >= 200:
                     self._go(Phase.RELAYING)
                     self._answered_at = monotonic()
+                    if self.to.terms.hold > self._engine.limits.buffer:
+                        self._client.hold(self.to.terms.hold)
                     relay.begin(event)
                 elif event.status == 101:
                     self._change_protocol(upstream, event)
@@ -550,7 +560,11 @@ class Exchange:
             self.renew_deadline()
             if not self._client.writable:
                 self.client_writable(False)
-            elif self.pump is None and pump.worthwhile(reader.unarrived, self._client, upstream):
+            elif (
+                self.pump is None
+                and reader.unarrived > self.to.terms.hold
+                and pump.worthwhile(reader.unarrived, self._client, upstream)
+            ):
                 relay.passed(reader.unarrived)
                 self.pump = pump.Download(self, self._client, upstream)
 
@@ -771,6 +785,8 @@ class Exchange:
             self.pump = None
         if self._watched is not None:
             self._watched.drop()
+        if self.to.terms.hold > self._engine.limits.buffer:
+            self._client.hold(self._engine.limits.buffer)  # from here on as for anybody's answer
 
     def _tell(
         self,

@@ -55,6 +55,11 @@ class Outlet(asyncio.BufferedProtocol):
             self._transport.write_eof()
         return True
 
+    def hold(self, size: int) -> None:
+        """Let so many bytes wait for the client before nothing more is to be written."""
+        if self._transport is not None:
+            self._transport.set_write_buffer_limits(high=size)
+
     def pause(self) -> None:
         if self._reading and self._transport is not None:
             self._reading = False
