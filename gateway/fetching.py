@@ -95,7 +95,7 @@ class Fetcher:
         self._may_reach, self._deadline = may_reach, deadline
         self._threads = ThreadPoolExecutor(_LOOKUPS, thread_name_prefix="gateway-names")
         self._resolve = resolve or self._look_up
-        self._context = context or ssl.create_default_context()
+        self._context = context
 
     async def json(self, url: str, most: int) -> Fetched:
         """The JSON document at an https URL, of at most so many bytes. Raises FetchFailed."""
@@ -182,6 +182,8 @@ class Fetcher:
             "Accept-Encoding": "identity",
             "User-Agent": f"gateway/{__version__}",
         }
+        if self._context is None:  # most processes never ask anybody, and the authorities take a megabyte
+            self._context = ssl.create_default_context()
         connector = aiohttp.TCPConnector(ssl=self._context, force_close=True, use_dns_cache=False)
         async with (
             aiohttp.ClientSession(

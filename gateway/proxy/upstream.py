@@ -342,8 +342,8 @@ class Pool:
             return await self.connect(route)
         except TimeoutError as exc:
             raise UpstreamUnreachable(f"{place} did not take the connection", 504, place) from exc
-        except (OSError, OperatorError) as exc:  # an SSLError is an OSError
-            raise UpstreamUnreachable(f"{place}: {exc}", 502, place) from exc
+        except (OSError, OperatorError) as fault:  # an SSLError is an OSError
+            raise UpstreamUnreachable(f"{place}: {fault}", 502, place) from fault
 
     async def connect(self, route: Route) -> UpstreamConnection:
         """A new connection, or one that is given back meanwhile. Raises OSError, TimeoutError, UpstreamUnreachable."""

@@ -18,7 +18,9 @@ from tests.serving import ROOT, Gateway, free_ports, serving, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 HOST = "notes.example.com"
-ENVOY = shutil.which("envoy", path=os.pathsep.join((os.environ.get("PATH", ""), str(ROOT / ".venv" / "bench" / "bin"))))
+# Where `make clients` and `make bench` install.
+_MADE = (ROOT / ".venv" / name / "bin" for name in ("clients", "bench"))
+ENVOY = shutil.which("envoy", path=os.pathsep.join((os.environ.get("PATH", ""), *map(str, _MADE))))
 FOUND = {"nginx": PROGRAMS["nginx"], "caddy": PROGRAMS["caddy"], "envoy": ENVOY}
 LANGUAGE = {"nginx": "nginx", "caddy": "caddyfile", "envoy": "yaml"}
 IDENTITY = ("x-auth-subject", "x-auth-client-id", "x-auth-scope", "x-auth-token-type", "x-forwarded-user")

@@ -1,6 +1,7 @@
 """A route with several upstreams: who is asked, what is sent again and what never, and who is left out."""
 
 import asyncio
+import os
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from gateway.figures import UPSTREAM_EJECTIONS, UPSTREAM_OUT, UPSTREAM_RETRIES, cells
+from gateway.figures import UPSTREAM_EJECTIONS, UPSTREAM_OUT, UPSTREAM_RETRIES, cells, memory_for_one, share
 from gateway.proxy import Limits
 from gateway.proxy.finished import Finished
 from gateway.routing.retrying import FLOOR, SHARE
@@ -371,6 +372,14 @@ async def test_explanation_tells_of_the_upstreams_that_were_asked_in_vain(tmp_pa
 
 
 # -- who is left out -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(autouse=True)
+def counted_apart() -> None:
+    """Figures of a memory of their own: a process that tests a thousand upstreams has no place left for another."""
+    memory = memory_for_one()
+    share(memory)
+    os.close(memory)
 
 
 def out(running: Rig, server: Server) -> bool:

@@ -27,6 +27,7 @@ async def test_flow_remembers_the_request_to_the_byte(rig: Rig, store: Store) ->
         id_token_claims=("email",),
         userinfo_claims=("address", "name"),
         subject="u1",
+        dpop_jkt="x" * 43,
     )
     assert all(getattr(request, field.name) for field in fields(request)), "a parameter that this test leaves out"
     flow = await store.flows.start(rig.session_id, request)

@@ -106,7 +106,7 @@ async def test_whichever_worker_answered_is_asked_and_what_none_remembers_is_sai
         lines = [line.split(maxsplit=1) for line in out.splitlines() if line]
         assert ["cause", "no credential"] in lines
         assert any(line[0] == "mend" and "get a token" in line[1] for line in lines)
-        assert "not reached: token, signature, scope, body, nonce, upstream, answer" in out
+        assert "not reached: token, signature, scope, body, nonce, limit, upstream, answer" in out
         assert "hush" not in out
 
         foreign, forgotten = await explain(gateway, "0" * 22), await explain(gateway, request_id[:16] + "ffffff")
