@@ -54,7 +54,7 @@ class Cache:
             return None
         ledger = self._ledger
         if held.position != ledger.position:
-            if not ledger.untouched(held.marks, held.position):
+            if not ledger.untouched(held.allowed.marks, held.position):
                 return None
             held.position = ledger.position
         return held if ledger.elapsed() < ledger.holds_until else None
@@ -72,13 +72,12 @@ class Cache:
             email=None if identity.email is None else _of_one_line(identity.email),
             scopes=self._one_for_all(token.scopes),
             token_type=token.token_type if token.jkt is None else "dpop",
-            audience=self._one_for_all(token.audience),
+            bounds=self._one_for_all((token.audience, tuple(map(_of_one_line, identity.groups)))),
             digest=token.digest,
             ends_at=token.expires_at.timestamp(),
             marks=marks,
-            groups=self._one_for_all(tuple(map(_of_one_line, identity.groups))),
         )
-        return Held(allowed, signer, marks, as_of)
+        return Held(allowed, signer, as_of)
 
     def put(self, held: Held) -> None:
         """Hold a token, in the place of what was known of it before."""

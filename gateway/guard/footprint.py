@@ -15,7 +15,7 @@ _SMALL: Final = 16  # bytes to which the allocator rounds up
 def footprint(held: Held) -> int:
     """Bytes of one entry with its places in the cache; what entries share counts nowhere."""
     allowed, signer = held.allowed, held.signer
-    parts: list[object] = [held, held.marks, allowed, allowed.digest, allowed.subject]
+    parts: list[object] = [held, allowed.marks, allowed, allowed.digest, allowed.subject]
     if not _COMPILED:
         parts.append(allowed.ends_at)
     parts += [part for part in (allowed.username, allowed.email) if part is not None]

@@ -10,10 +10,9 @@ class Held:
     """A token that was vouched for: the answer to calls with it, and what proves signed ones, if it is a MAC token or
     bound to a key."""
 
-    __slots__ = ("allowed", "marks", "position", "signer")
+    __slots__ = ("allowed", "position", "signer")
 
-    def __init__(self, allowed: Allowed, signer: Signer | Bound | None, marks: int, position: int) -> None:
+    def __init__(self, allowed: Allowed, signer: Signer | Bound | None, position: int) -> None:
         self.allowed: Final = allowed
         self.signer: Final = signer
-        self.marks: Final = marks  # what its life hangs on
-        self.position = position  # up to which the marks are known to be untouched
+        self.position = position  # up to which its marks are known to be untouched

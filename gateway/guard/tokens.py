@@ -85,7 +85,7 @@ class Tokens:
 
     def counts(self, held: Held) -> bool:
         """Whether nothing of what a token hangs on was changed since the store was asked."""
-        return self._ledger.untouched(held.marks, held.position)
+        return self._ledger.untouched(held.allowed.marks, held.position)
 
     async def _find(self, digests: Sequence[bytes]) -> list[Held | EndedToken | None]:
         ledger, position = self._ledger, self._ledger.position  # before the query is sent
@@ -93,7 +93,7 @@ class Tokens:
         answers = {hashed: self.cache.made(token, position) for hashed, token in found.tokens.items()}
         if found.server == ledger.server:
             for held in answers.values():
-                if ledger.untouched(held.marks, position):
+                if ledger.untouched(held.allowed.marks, position):
                     self.cache.put(held)
         elif found.server is not None and ledger.server is not None:
             # A server whose log is not the one that is followed: it answers this call, and nothing is built on it.
@@ -111,7 +111,7 @@ class Tokens:
             return [_UNTOLD] * len(digests)
         answers = {hashed: self.cache.made(token, position) for hashed, token in found.items()}
         for held in answers.values():
-            if ledger.untouched(held.marks, position):
+            if ledger.untouched(held.allowed.marks, position):
                 self.cache.put(held)
         told: list[Held | Untold] = [answers.get(hashed) or _UNTOLD for hashed in digests]
         living = sum(isinstance(one, Held) for one in told)

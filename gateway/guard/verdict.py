@@ -108,11 +108,20 @@ class Allowed:
     email: str | None = None
     scopes: frozenset[str] = frozenset()
     token_type: str = ""  # bearer, dpop, mac or signature; empty on a public route
-    audience: tuple[str, ...] = ()
+    bounds: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())  # audience and groups, which many tokens share
     digest: bytes = b""
     ends_at: float = inf
     marks: int = 0
-    groups: tuple[str, ...] = ()
+
+    @property
+    def audience(self) -> tuple[str, ...]:
+        """What the token is limited to."""
+        return self.bounds[0]
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """Those that the person is in."""
+        return self.bounds[1]
 
     @property
     def identity(self) -> Identity | None:

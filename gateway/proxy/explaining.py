@@ -76,7 +76,7 @@ _GUARDS: Final = {
         "no body hash",
         "body hash",
     ),
-    "scope": ("audience", "lacks"),
+    "scope": ("audience", "lacks", "in none of the route's groups"),
     "body": ("the body does not fit",),
     "nonce": ("replayed nonce", "stale nonce"),
     "limit": ("over the rate", "over the quota", "over the concurrency", "the quota cannot be asked"),

@@ -18,6 +18,7 @@ from gateway.errors import OAuthError, StoreUnavailable
 from gateway.model import CHANGE_PASSWORD, CLIENT_ALGORITHMS, RESOURCE_METADATA
 from gateway.oauth import dpop
 from gateway.oauth.authorize import PageError, RedirectError
+from gateway.oauth.forms import Form
 from gateway.refusals import NO_DATABASE
 from gateway.store.acting import acting
 from gateway.web import pages, proofs, words
@@ -54,6 +55,7 @@ _TO_PROGRAMS: Final = {
 }
 _ERRORS: Final = {403: "access_denied", 413: "invalid_request", 500: "server_error", 503: "temporarily_unavailable"}
 _EXPIRED: Final = "Nothing was changed. Try again; if this keeps happening, allow cookies for this site."
+_LONGEST_QUERY: Final = 7 * 1024  # bytes; a target has at most 8 KiB
 _RETRY_AFTER: Final = 1  # seconds; the database is back or it is not
 _RETRIES: Final = {429: 3600, 503: _RETRY_AFTER}
 _FAULT: Final = "this is a bug in the gateway, and the request was answered 500: report it with this line"
@@ -157,6 +159,18 @@ def _turned_away(request: web.Request) -> web.Response | None:
     if request.method == "POST" and endpoint_of(request) not in (AUTHORIZE, LOGOUT):
         return from_elsewhere(request)
     return None
+
+
+def as_link(request: web.Request, page: str, form: Form) -> web.Response:
+    """A client's request that came as a form, opened as a link is: a browser that another site has post brings none of
+    our cookies (SameSite=Lax), and following a redirect it does.
+
+    Raises OAuthError, with status 413, for one that no address can hold.
+    """
+    query = form.encoded()
+    if len(query) > _LONGEST_QUERY:
+        raise OAuthError("invalid_request", f"The request is longer than {_LONGEST_QUERY} bytes.", 413)
+    return pages.redirect(f"{plane_of(request).prefix}/{page}?{query}")
 
 
 def from_elsewhere(request: web.Request) -> web.Response | None:

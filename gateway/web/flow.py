@@ -87,7 +87,7 @@ async def answer(request: web.Request) -> web.Response:
     """POST: the sign-in form or the consent form comes back, or a client's request comes as a form."""
     form = await posted(request)
     if _begins(request, form):
-        return pages.redirect(f"{plane_of(request).prefix}/{_PAGE}?{form.encoded()}")
+        return answers.as_link(request, _PAGE, form)
     if (refusal := answers.from_elsewhere(request)) is not None:
         return refusal
     decides = form.names & {"decision", "select"} and "password" not in form.names
@@ -95,10 +95,7 @@ async def answer(request: web.Request) -> web.Response:
 
 
 def _begins(request: web.Request, form: Form) -> bool:
-    """Whether a form is a client's request (OpenID Connect Core, section 3.1.2.1), which is then opened as a link is.
-
-    A browser that another site has post brings none of our cookies (SameSite=Lax); following a redirect it does.
-    """
+    """Whether a form is a client's request (OpenID Connect Core, section 3.1.2.1)."""
     return "csrf_token" not in form.names and "client_id" in form.names and not request.match_info.get("progress")
 
 

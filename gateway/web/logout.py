@@ -64,7 +64,7 @@ async def answer(request: web.Request) -> web.Response:
     """POST logout: the answer to the question, or an application's request as a form."""
     plane, form = plane_of(request), await posted(request)
     if "csrf_token" not in form.names and form.names & _ASKED:
-        return pages.redirect(f"{plane.prefix}/{answers.LOGOUT}?{form.encoded()}")
+        return answers.as_link(request, answers.LOGOUT, form)
     if (refusal := answers.from_elsewhere(request)) is not None:
         return refusal
     asked = await _asked(plane, query_of(request))

@@ -333,6 +333,13 @@ async def test_a_request_may_come_as_a_form_from_another_site(party: Party) -> N
     assert "code" in (await party.browser.follow(answer)).members
 
 
+@pytest.mark.parametrize("path", ["/oauth2/authorize", "/oauth2/logout"])
+async def test_a_form_that_no_address_can_hold_is_refused(party: Party, path: str) -> None:
+    fields = [("client_id", party.client.client_id), ("state", "x" * 8000)]
+    answer = await party.browser.send("POST", path, fields)
+    assert answer.status == 413
+
+
 async def test_a_decision_from_another_site_still_moves_nothing(party: Party) -> None:
     page = await party.asked()
     foreign = {"Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site"}
