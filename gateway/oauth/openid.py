@@ -64,6 +64,7 @@ AMR: Final = ("pwd",)  # RFC 8176, section 2
 LOGOUT_LIFETIME: Final = 120  # seconds of a logout token (Back-Channel Logout 1.0, section 2.4)
 _LARGEST: Final = 8 * 1024  # characters of a `claims` parameter
 _MOST_NAMED: Final = 100
+_MOST_PARTS: Final = 500  # objects and arrays: each claim that is named has two at most
 _MOST_DIGITS: Final = 10  # of a max_age: three centuries
 _PLACES: Final = ("userinfo", "id_token")
 _LONGEST_HINT: Final = 8 * 1024  # characters
@@ -90,7 +91,7 @@ def claims_request(text: str | None) -> ClaimsRequest:
     """
     if text is None:
         return ClaimsRequest()
-    if len(text) > _LARGEST:
+    if len(text) > _LARGEST or text.count("{") + text.count("[") > _MOST_PARTS:
         raise invalid_request("claims is too long.")
     try:
         found = json_object(text.encode("utf-8", "surrogateescape"))
