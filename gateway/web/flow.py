@@ -65,10 +65,12 @@ async def show(request: web.Request) -> web.Response:
     asked = await _unanswered(request)
     session = await plane.session(request)
     granted = await _granted(plane, asked, session)
-    refusal = await _not_theirs(request, asked, session)
+    theirs = await _may_use(plane, asked, session)
+    if not theirs and "none" in asked.prompt:
+        return _not_theirs(request, asked)
     step = await _next_step(plane, asked, session, granted)
-    if refusal is not None and step in (Step.ASK, Step.ISSUE):
-        return refusal
+    if not theirs and step in (Step.ASK, Step.ISSUE):
+        return _not_theirs(request, asked)
     if session is not None and step is Step.ISSUE:
         return await _issue(request, asked, session)
     if prefers_json(request):
@@ -118,8 +120,8 @@ async def _sign_in(request: web.Request, form: Form) -> web.Response:
     if isinstance(outcome, NotSignedIn):
         return _sign_in_page(request, asked, refused=outcome, username=form.get("username"))
     asked = asked.identified()
-    if (refusal := await _not_theirs(request, asked, outcome.session)) is not None:
-        return outcome.tell(plane, refusal)
+    if not await _may_use(plane, asked, outcome.session):
+        return outcome.tell(plane, _not_theirs(request, asked))
     granted = await _granted(plane, asked, outcome.session)
     if await _next_step(plane, asked, outcome.session, granted) is Step.ISSUE:
         return outcome.tell(plane, await _issue(request, asked, outcome.session))
@@ -138,8 +140,8 @@ async def _decide(request: web.Request, form: Form) -> web.Response:
     if flow.request != asked.request or not choice.scopes <= asked.request.scopes:
         raise FormRefused("another request, or scopes that were not shown")
     choice = consent.completed(choice, asked.request.scopes)
-    if (refusal := await _not_theirs(request, asked, session)) is not None:
-        return refusal
+    if not await _may_use(plane, asked, session):
+        return _not_theirs(request, asked)
     if flow.decision is not None:
         return _answered(request, flow, choice, asked)
     if choice.select is not None:
@@ -248,17 +250,19 @@ async def _granted(plane: Plane, asked: Asked, session: Session | None) -> froze
     return await plane.store.grants.scopes(session.user.subject, asked.client.client_id, asked.request.resource)
 
 
-async def _not_theirs(request: web.Request, asked: Asked, session: Session | None) -> web.Response | None:
-    """The answer to somebody who may not use the application at all; None for everybody else.
+async def _may_use(plane: Plane, asked: Asked, session: Session | None) -> bool:
+    """Whether whoever is signed in, if anybody is, may use the application at all."""
+    if session is None or not asked.client.allow_groups:
+        return True
+    profile = await plane.store.users.profile_of(session.user.subject)
+    return profile is not None and openid.may_use(profile, asked.client)
+
+
+def _not_theirs(request: web.Request, asked: Asked) -> web.Response:
+    """The answer to somebody who may not use the application at all.
 
     With prompt=none the client is told (RFC 6749, section 4.1.2.1).
     """
-    plane, client = plane_of(request), asked.client
-    if session is None or not client.allow_groups:
-        return None
-    profile = await plane.store.users.profile_of(session.user.subject)
-    if profile is not None and openid.may_use(profile, client):
-        return None
     if "none" in asked.prompt:
         raise asked.request.refusal("access_denied", "The person may not use this application.")
     tell_refusal(
@@ -270,7 +274,7 @@ async def _not_theirs(request: web.Request, asked: Asked, session: Session | Non
     )
     other = Link("Use another account", _address(request, Progress.ACCOUNT))
     text = "Your account isn’t among those that may use it. Ask whoever runs it for access, or use another account."
-    return answers.failure(request, 403, f"You can’t use {client.name}", text, (other,))
+    return answers.failure(request, 403, f"You can’t use {asked.client.name}", text, (other,))
 
 
 async def _next_step(plane: Plane, asked: Asked, session: Session | None, granted: frozenset[str]) -> Step:
