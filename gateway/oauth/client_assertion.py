@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from gateway.errors import OAuthError, invalid_client
-from gateway.oauth.jws import ALGORITHMS, compact
+from gateway.oauth.jws import ALGORITHMS, Compact, compact
 
 TYPE: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"  # RFC 7523, section 2.2
 MARGIN: Final = 60  # seconds by which the client's clock and ours may differ
@@ -21,13 +21,8 @@ _JTI_KEY_BYTES: Final = 16
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Assertion:
-    """A compact JWS (RFC 7515, section 7.1) that was read and not verified yet."""
-
-    header: Mapping[str, object]
-    claims: Mapping[str, object]
-    signed: bytes
-    signature: bytes
+class Assertion(Compact):
+    """An assertion that was read and not verified yet."""
 
     @property
     def client_id(self) -> str:

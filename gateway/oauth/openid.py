@@ -13,7 +13,6 @@ token only where a request names them there (section 5.5). What is not known of 
 or empty (section 5.3.2).
 """
 
-import base64
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from typing import Final, cast
 
 from gateway.errors import invalid_request
 from gateway.model import OFFLINE_ACCESS, Client, Profile
-from gateway.oauth.jws import compact, json_object
+from gateway.oauth.jws import compact, encoded, json_object
 
 SCOPES: Final[Mapping[str, str]] = {
     "openid": "Sign you in",
@@ -304,4 +303,4 @@ def logout_token(
 def half_hash(token: str, algorithm: str) -> str:
     """The left half of a token's hash in base64url, by the hash of the signature's algorithm (section 3.1.3.6)."""
     hashed = (hashlib.sha512 if algorithm in _SHA512 else hashlib.sha256)(token.encode("ascii")).digest()
-    return base64.urlsafe_b64encode(hashed[: len(hashed) // 2]).rstrip(b"=").decode()
+    return encoded(hashed[: len(hashed) // 2])

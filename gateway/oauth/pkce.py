@@ -1,10 +1,10 @@
 """Proof Key for Code Exchange (RFC 7636), method S256 only: `plain` protects nothing that travels in the open."""
 
-import base64
 import hashlib
 import re
 
 from gateway.crypto import equal
+from gateway.oauth.jws import encoded
 
 _VERIFIER = re.compile(r"[A-Za-z0-9._~-]{43,128}")  # RFC 7636, section 4.1
 _CHALLENGE = re.compile(r"[A-Za-z0-9_-]{43}")  # SHA-256 in base64url, section 4.2
@@ -23,7 +23,7 @@ def is_challenge(text: str) -> bool:
 def challenge_of(verifier: str) -> str:
     """The S256 challenge of a verifier (RFC 7636, section 4.2)."""
     hashed = hashlib.sha256(verifier.encode("utf-8", "surrogateescape")).digest()
-    return base64.urlsafe_b64encode(hashed).decode().rstrip("=")
+    return encoded(hashed)
 
 
 def matches(verifier: str, challenge: str) -> bool:
