@@ -4,7 +4,7 @@ import asyncio
 import os
 import re
 import shutil
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,13 +96,20 @@ async def proxying(name: str, folder: Path, gateway: int, admin: int, chain: Pat
     arguments, text = _MADE[name](folder, front, gateway, admin, chain, key)
     config = folder / "proxy.conf"
     config.write_text(text)
+    async with running([program, *arguments, str(config)], folder, front.secure):
+        yield front
+
+
+@asynccontextmanager
+async def running(command: Sequence[str], folder: Path, port: int) -> AsyncIterator[None]:
+    """A program that listens at the port, until the context ends; `folder` is its home, and has its log."""
     with (folder / "log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(
-            *(program, *arguments, str(config)), stdout=log, stderr=log, env={"HOME": str(folder), "PATH": _PATH}
+            *command, stdout=log, stderr=log, env={"HOME": str(folder), "PATH": _PATH}
         )
     try:
-        await until(lambda: _listens(front.secure, process, folder / "log"))
-        yield front
+        await until(lambda: _listens(port, process, folder / "log"))
+        yield
     finally:
         if process.returncode is None:
             process.terminate()

@@ -1,6 +1,5 @@
 """The snippets of docs/forward-auth.md on the real nginx, Caddy and Envoy."""
 
-import asyncio
 import os
 import re
 import shutil
@@ -13,8 +12,8 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 
-from tests.ops.proxies import PROGRAMS
-from tests.serving import ROOT, Gateway, free_ports, serving, until
+from tests.ops.proxies import PROGRAMS, running
+from tests.serving import ROOT, Gateway, free_ports, serving
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 HOST = "notes.example.com"
@@ -114,27 +113,8 @@ async def front(
     """The port of the proxy in front."""
     folder, (port,) = tmp_path_factory.mktemp(request.param), free_ports(1)
     command = configured(request.param, folder, port, int(site.gateway.url.rpartition(":")[2]), site.api)
-    with (folder / "log").open("wb") as log:
-        process = await asyncio.create_subprocess_exec(
-            *command, stdout=log, stderr=log, env={"HOME": str(folder), "PATH": os.environ.get("PATH", "")}
-        )
-    try:
-        await until(lambda: _listens(port, process, folder / "log"))
+    async with running(command, folder, port):
         yield port
-    finally:
-        if process.returncode is None:
-            process.terminate()
-        await process.wait()
-
-
-async def _listens(port: int, process: asyncio.subprocess.Process, log: Path) -> bool:
-    assert process.returncode is None, log.read_text()
-    try:
-        _, writer = await asyncio.open_connection("127.0.0.1", port)
-    except OSError:
-        return False
-    writer.close()
-    return True
 
 
 @dataclass
