@@ -18,7 +18,7 @@ printable characters, links as links, a logo not at all, which would have to be 
 
 import json
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, cast
 
@@ -69,6 +69,7 @@ class Registration:
     default_scopes: frozenset[str] | None  # those that it named
     about: About
     openid: OpenID = PUBLIC_SUBJECT
+    sector_identifier_uri: str | None = None  # whose document has yet to list the redirect URIs
     dpop_required: bool = False
     extras: dict[str, object] = field(default_factory=dict)
 
@@ -116,7 +117,9 @@ def read(members: Members, known_scopes: frozenset[str]) -> Registration:
     if len(after_logout) > _MOST_REDIRECT_URIS or any(map(redirect_uris.registration_fault, after_logout)):
         raise _invalid(f"post_logout_redirect_uris must be at most {_MOST_REDIRECT_URIS} URIs that may be returned to.")
     back, front = _link(said, "backchannel_logout_uri"), _link(said, "frontchannel_logout_uri")
+    sector_uri = _link(said, "sector_identifier_uri")
     extras = {
+        "sector_identifier_uri": sector_uri,
         "token_endpoint_auth_method": method,
         "application_type": application_type,
         "logo_uri": _link(said, "logo_uri"),
@@ -144,14 +147,30 @@ def read(members: Members, known_scopes: frozenset[str]) -> Registration:
         openid=OpenID(
             id_token_alg=cast("SigningAlgorithm", id_token_alg or "RS256"),
             userinfo_alg=cast("SigningAlgorithm | None", userinfo_alg),
-            sector=_sector(said, uris) if subject_type == "pairwise" else None,
+            sector=_sector(sector_uri, uris) if subject_type == "pairwise" else None,
             post_logout_redirect_uris=tuple(after_logout),
             backchannel_logout_uri=back,
             frontchannel_logout_uri=front,
         ),
+        sector_identifier_uri=sector_uri,
         dpop_required=_flag(said, "dpop_bound_access_tokens"),
         extras={key: value for key, value in extras.items() if value is not None},
     )
+
+
+def require_listed(uris: Iterable[str], raw: bytes) -> None:
+    """Require of the document at `sector_identifier_uri` that it lists these URIs (Registration 1.0, section 5).
+
+    Raises OAuthError (invalid_client_metadata).
+    """
+    try:
+        listed = json.loads(raw.decode("utf-8"))
+    except (ValueError, RecursionError):
+        listed = None
+    if not isinstance(listed, list) or not all(isinstance(uri, str) for uri in listed):
+        raise _invalid("sector_identifier_uri must lead to a JSON array of redirect URIs.")
+    if not set(uris) <= set(listed):
+        raise _invalid("sector_identifier_uri leads to a list in which a redirect URI is missing.")
 
 
 def secret_of(members: Members, client_id: str) -> str | None:
@@ -290,13 +309,14 @@ def _redirect_uris(said: Members) -> tuple[str, ...]:
     return tuple(dict.fromkeys(uris))
 
 
-def _sector(said: Members, uris: tuple[str, ...]) -> str:
-    """The sector of a client that wants subjects of its own: its redirect URIs' host (Core, section 8.1)."""
-    if "sector_identifier_uri" in said:
-        raise _invalid("sector_identifier_uri is not supported: leave it out, and keep all redirect_uris on one host.")
-    sector = redirect_uris.sector(uris)
+def _sector(sector_uri: str | None, uris: tuple[str, ...]) -> str:
+    """The sector of a client that wants subjects of its own: the host of its sector's document, or of its redirect URIs
+    (Core, section 8.1)."""
+    sector = redirect_uris.sector(uris if sector_uri is None else (sector_uri,))
     if sector is None:
-        raise _invalid("subject_type pairwise needs redirect_uris that are all on one host.")
+        raise _invalid(
+            "subject_type pairwise needs redirect_uris that are all on one host, or a sector_identifier_uri."
+        )
     return sector
 
 

@@ -178,8 +178,12 @@ class Users:
         return await self._database.value("user_enable", username=username, now=self._now()) is not None
 
     async def delete(self, username: str) -> bool:
-        """Gone with all that was theirs; the username may then be another person's, with another subject."""
+        """Gone with all that was theirs; the username may then be another person's, with another subject.
+
+        Sessions go first: which applications are to be told of their end, the grants say that go with the person.
+        """
         async with self._database.transaction(ACT_DEADLINE) as statements:
+            await statements.row("user_sign_out", username=username)
             return await statements.value("user_delete", username=username, now=self._now()) is not None
 
     async def revoke_tokens(self, username: str) -> int | None:

@@ -153,4 +153,5 @@ async def _close(app: web.Application) -> None:
     app[PLANE].passwords.close()
     app[PLANE].documents.close()
     app[PLANE].client_keys.close()
+    app[PLANE].sectors.close()
     app[PLANE].refusals.tell()

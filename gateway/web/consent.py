@@ -17,13 +17,14 @@ from typing import Final
 from aiohttp import web
 
 from gateway.model import Client, Session
-from gateway.oauth import client_documents, redirect_uris
+from gateway.oauth import client_documents, openid, redirect_uris
 from gateway.oauth.authorize import AuthorizationRequest
 from gateway.oauth.forms import Form
 from gateway.store import Flow
-from gateway.web import browser, pages
+from gateway.web import answers, browser, pages
 from gateway.web.browser import FormRefused
-from gateway.web.plane import Plane, plane_of, target_of
+from gateway.web.pages import Link
+from gateway.web.plane import Plane, plane_of, target_of, tell_refusal
 
 FORM: Final = "consent"  # what its token is for
 _FIELDS: Final = frozenset({"csrf_token", "decision", "select", "scope"})
@@ -137,6 +138,28 @@ def places_of(plane: Plane, request: AuthorizationRequest) -> list[tuple[str, st
     """The resources that the client limits itself to: each route's name, and its address (RFC 8707)."""
     names = {route.resource: route.name for route in plane.routes}
     return [(names.get(resource, resource), resource) for resource in request.resource]
+
+
+async def may_use(plane: Plane, client: Client, session: Session | None) -> bool:
+    """Whether whoever is signed in, if anybody is, may use the application at all."""
+    if session is None or not client.allow_groups:
+        return True
+    profile = await plane.store.users.profile_of(session.user.subject)
+    return profile is not None and openid.may_use(profile, client)
+
+
+def not_theirs(request: web.Request, client: Client, *, other_account: str) -> web.Response:
+    """The page for somebody who may not use the application at all; `other_account` is where somebody else may."""
+    tell_refusal(
+        request,
+        "authorization refused",
+        403,
+        "a person who is in none of the client's groups",
+        mend="if they may: `gateway user update USERNAME --group …`, or `gateway client update ID --allow-group …`",
+    )
+    text = "Your account isn’t among those that may use it. Ask whoever runs it for access, or use another account."
+    other = Link("Use another account", other_account)
+    return answers.failure(request, 403, f"You can’t use {client.name}", text, (other,))
 
 
 async def page(

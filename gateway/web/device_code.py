@@ -91,6 +91,8 @@ async def ask(request: web.Request) -> web.Response:
     if found.device.decision is not None:
         context = {"client": found.client, "granted": found.device.decision == "granted"}
         return pages.page(request, "device_done.html", context)
+    if not await consent.may_use(plane, found.client, session):
+        return _not_theirs(request, found)
     known = frozenset(await plane.scopes())
     asked = AuthorizationRequest(
         client_id=found.client.client_id,
@@ -132,6 +134,8 @@ async def decide(request: web.Request) -> web.Response:
         return here
     if flow.request.device != found.device.digest or not choice.scopes <= flow.request.scopes:
         raise FormRefused("another device, or scopes that were not shown")
+    if not await consent.may_use(plane, found.client, session):
+        return _not_theirs(request, found)
     nothing = consent.nothing_ticked(choice, flow.request.scopes)
     if choice.select is not None or nothing:
         ticked = frozenset[str]() if choice.select is None else consent.selected(choice, flow.request.scopes)
@@ -152,6 +156,11 @@ async def decide(request: web.Request) -> web.Response:
     else:
         await plane.store.flows.deny_device(flow, session.session_id)
     return here  # which tells what counts: this answer, or one that came before it
+
+
+def _not_theirs(request: web.Request, found: _Found) -> web.Response:
+    """The device goes on waiting: somebody else who has it in front of them may use its application."""
+    return consent.not_theirs(request, found.client, other_account=_elsewhere(request, found.user_code))
 
 
 async def _look(request: web.Request, session: Session, typed: str) -> _Found | _Refused:

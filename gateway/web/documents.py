@@ -8,7 +8,7 @@ then on the token endpoint knows it by that.
 """
 
 import asyncio
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -19,13 +19,11 @@ from gateway.fetching import Fetcher, FetchFailed
 from gateway.oauth import client_documents, registration
 from gateway.oauth.authorize import PageError
 from gateway.oauth.registration import Registration
-from gateway.web.turns import Turns
+from gateway.web.sectors import Sectors
+from gateway.web.turns import Allowance, Turns
 
 _MOST_KEPT: Final = 1000
 _AT_ONCE: Final = 16
-_PERIOD: Final = 60.0  # seconds
-_MOST_BY_PLACE: Final = 30  # fetches in that time
-_MOST_BY_HOST: Final = 30
 _UNREADABLE: Final = (
     "We couldn’t read what this application says about itself. Try again in a moment, or tell its developer."
 )
@@ -41,13 +39,14 @@ class _Kept:
 class ClientDocuments:
     """The documents of clients; `enabled` says whether any are looked at."""
 
-    def __init__(self, fetcher: Fetcher | None, own_host: str, clock: Callable[[], float] | None = None) -> None:
-        self._fetcher, self._own_host, self._clock = fetcher, own_host, clock
+    def __init__(
+        self, fetcher: Fetcher | None, own_host: str, sectors: Sectors, clock: Callable[[], float] | None = None
+    ) -> None:
+        self._fetcher, self._own_host, self._sectors, self._clock = fetcher, own_host, sectors, clock
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._turns = Turns(_AT_ONCE)
-        self._fetches: Counter[str] = Counter()
-        self._since = 0.0
+        self._allowance = Allowance(clock)
 
     @property
     def enabled(self) -> bool:
@@ -73,19 +72,23 @@ class ClientDocuments:
             kept = self._at_hand(client_id, known_scopes)
             if kept is not None:
                 return kept
-            self._count(place, host)
+            if not self._allowance.take(place, host):
+                raise PageError(_UNREADABLE, "client metadata document: too many fetches", error="invalid_client")
             async with self._turns.turn(place, host):
-                return await self._fetched(self._fetcher, client_id, known_scopes)
+                return await self._fetched(self._fetcher, client_id, known_scopes, place)
 
     def close(self) -> None:
         if self._fetcher is not None:
             self._fetcher.close()
 
-    async def _fetched(self, fetcher: Fetcher, client_id: str, known_scopes: frozenset[str]) -> Registration:
+    async def _fetched(
+        self, fetcher: Fetcher, client_id: str, known_scopes: frozenset[str], place: str
+    ) -> Registration:
         try:
             fetched = await fetcher.json(client_id, client_documents.LARGEST)
             members = registration.members_in(fetched.content)
             read = client_documents.read(client_id, members, known_scopes)
+            await self._sectors.confirm(read, place)
         except FetchFailed as exc:
             raise PageError(_UNREADABLE, f"client metadata document: {exc}", error="invalid_client") from exc
         except OAuthError as exc:
@@ -105,17 +108,6 @@ class ClientDocuments:
             return None
         self._kept.move_to_end(client_id)
         return kept.registration
-
-    def _count(self, place: str, host: str) -> None:
-        """One fetch more of that place, and from that host, which somebody may want to flood through us."""
-        now = self._now()
-        if now - self._since >= _PERIOD:
-            self._fetches.clear()
-            self._since = now
-        by_place, by_host = f"from {place}", f"to {host}"
-        if self._fetches[by_place] >= _MOST_BY_PLACE or self._fetches[by_host] >= _MOST_BY_HOST:
-            raise PageError(_UNREADABLE, "client metadata document: too many fetches", error="invalid_client")
-        self._fetches.update((by_place, by_host))
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time() if self._clock is None else self._clock()

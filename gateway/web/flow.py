@@ -45,7 +45,7 @@ from aiohttp import web
 
 from gateway.errors import OAuthError
 from gateway.model import Session
-from gateway.oauth import authorize, forms, openid, pushed
+from gateway.oauth import authorize, forms, pushed
 from gateway.oauth.authorize import Asked, Progress, Step
 from gateway.oauth.forms import Form
 from gateway.store import Flow
@@ -53,7 +53,7 @@ from gateway.web import answers, browser, clients, consent, legacy, openid_conne
 from gateway.web.browser import FormRefused
 from gateway.web.consent import Choice
 from gateway.web.pages import Link
-from gateway.web.plane import Plane, claimed_by, plane_of, prefers_json, query_of, target_of, tell_refusal
+from gateway.web.plane import Plane, claimed_by, plane_of, prefers_json, query_of, target_of
 from gateway.web.sign_in import NotSignedIn
 
 _PAGE: Final = answers.AUTHORIZE
@@ -65,7 +65,7 @@ async def show(request: web.Request) -> web.Response:
     asked = await _unanswered(request)
     session = await plane.session(request)
     granted = await _granted(plane, asked, session)
-    theirs = await _may_use(plane, asked, session)
+    theirs = await consent.may_use(plane, asked.client, session)
     if not theirs and "none" in asked.prompt:
         return _not_theirs(request, asked)
     step = await _next_step(plane, asked, session, granted)
@@ -120,7 +120,7 @@ async def _sign_in(request: web.Request, form: Form) -> web.Response:
     if isinstance(outcome, NotSignedIn):
         return _sign_in_page(request, asked, refused=outcome, username=form.get("username"))
     asked = asked.identified()
-    if not await _may_use(plane, asked, outcome.session):
+    if not await consent.may_use(plane, asked.client, outcome.session):
         return outcome.tell(plane, _not_theirs(request, asked))
     granted = await _granted(plane, asked, outcome.session)
     if await _next_step(plane, asked, outcome.session, granted) is Step.ISSUE:
@@ -140,7 +140,7 @@ async def _decide(request: web.Request, form: Form) -> web.Response:
     if flow.request != asked.request or not choice.scopes <= asked.request.scopes:
         raise FormRefused("another request, or scopes that were not shown")
     choice = consent.completed(choice, asked.request.scopes)
-    if not await _may_use(plane, asked, session):
+    if not await consent.may_use(plane, asked.client, session):
         return _not_theirs(request, asked)
     if flow.decision is not None:
         return _answered(request, flow, choice, asked)
@@ -250,14 +250,6 @@ async def _granted(plane: Plane, asked: Asked, session: Session | None) -> froze
     return await plane.store.grants.scopes(session.user.subject, asked.client.client_id, asked.request.resource)
 
 
-async def _may_use(plane: Plane, asked: Asked, session: Session | None) -> bool:
-    """Whether whoever is signed in, if anybody is, may use the application at all."""
-    if session is None or not asked.client.allow_groups:
-        return True
-    profile = await plane.store.users.profile_of(session.user.subject)
-    return profile is not None and openid.may_use(profile, asked.client)
-
-
 def _not_theirs(request: web.Request, asked: Asked) -> web.Response:
     """The answer to somebody who may not use the application at all.
 
@@ -265,16 +257,7 @@ def _not_theirs(request: web.Request, asked: Asked) -> web.Response:
     """
     if "none" in asked.prompt:
         raise asked.request.refusal("access_denied", "The person may not use this application.")
-    tell_refusal(
-        request,
-        "authorization refused",
-        403,
-        "a person who is in none of the client's groups",
-        mend="if they may: `gateway user update USERNAME --group …`, or `gateway client update ID --allow-group …`",
-    )
-    other = Link("Use another account", _address(request, Progress.ACCOUNT))
-    text = "Your account isn’t among those that may use it. Ask whoever runs it for access, or use another account."
-    return answers.failure(request, 403, f"You can’t use {asked.client.name}", text, (other,))
+    return consent.not_theirs(request, asked.client, other_account=_address(request, Progress.ACCOUNT))
 
 
 async def _next_step(plane: Plane, asked: Asked, session: Session | None, granted: frozenset[str]) -> Step:

@@ -29,6 +29,7 @@ from gateway.web.browser import BrowserCookies, is_session_token
 from gateway.web.client_keys import ClientKeys
 from gateway.web.documents import ClientDocuments
 from gateway.web.passwords import PasswordChecks
+from gateway.web.sectors import Sectors
 from gateway.web.turns import Turns
 
 
@@ -46,6 +47,7 @@ class Plane:
     registrations: Turns
     documents: ClientDocuments
     client_keys: ClientKeys
+    sectors: Sectors
     routes: tuple[Route, ...]  # those that need a credential
     resources: frozenset[str]
     claims: tuple[Mapped, ...]  # of the operator's own
@@ -106,6 +108,7 @@ def build(settings: Settings, store: Store, fetcher: Fetcher | None = None) -> P
     if settings.keyring is None:
         raise ValueError("the master key is made before the authorization plane is built")
     routes = tuple(route for route in compile_routes(settings.config) if route.schemes)
+    sectors = Sectors(lambda: fetcher or Fetcher())
     return Plane(
         settings=settings,
         store=store,
@@ -119,7 +122,9 @@ def build(settings: Settings, store: Store, fetcher: Fetcher | None = None) -> P
         documents=ClientDocuments(
             (fetcher or Fetcher()) if settings.config.client_metadata_documents.enabled else None,
             settings.config.server.host,
+            sectors,
         ),
+        sectors=sectors,
         routes=routes,
         claims=tuple(
             Mapped(

@@ -34,6 +34,7 @@ async def register(request: web.Request) -> web.Response:
     if token is None and settings.policy == "token":
         raise _refused_token("no initial access token")
     asked = registration.read(await _members(request), frozenset(await plane.scopes()))
+    await plane.sectors.confirm(asked, place)
     async with plane.registrations.turn(place, REGISTER):
         made = _admitted(
             await plane.store.registrations.add(
@@ -61,6 +62,7 @@ async def update(request: web.Request) -> web.Response:
     members = await _members(request)
     secret = registration.secret_of(members, client_id)
     asked = registration.read(members, frozenset(await plane.scopes()))
+    await plane.sectors.confirm(asked, place)
     async with plane.registrations.turn(place, REGISTER):
         changed = _admitted(
             await plane.store.registrations.change(

@@ -1,9 +1,14 @@
-"""Turns at what is scarce, so that a flood of one kind makes nobody else wait."""
+"""Turns at what is scarce, so that a flood of one kind makes nobody else wait, and how often it may be had at all."""
 
 import asyncio
-from collections import deque
-from collections.abc import AsyncIterator
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Final
+
+_PERIOD: Final = 60.0  # seconds
+_MOST_BY_PLACE: Final = 30  # fetches in that time
+_MOST_BY_HOST: Final = 30
 
 _Waiting = dict[str, deque["asyncio.Future[None]"]]
 
@@ -56,3 +61,24 @@ class Turns:
                 waiter.set_result(None)
                 return
         self._free += 1
+
+
+class Allowance:
+    """How often a place may make us ask a host for something, which somebody may want to flood through us."""
+
+    def __init__(self, clock: Callable[[], float] | None = None) -> None:
+        self._clock = clock
+        self._taken: Counter[str] = Counter()
+        self._since = 0.0
+
+    def take(self, place: str, host: str) -> bool:
+        """Count one more, unless the place or the host has had enough for now."""
+        now = asyncio.get_running_loop().time() if self._clock is None else self._clock()
+        if now - self._since >= _PERIOD:
+            self._taken.clear()
+            self._since = now
+        by_place, by_host = f"from {place}", f"to {host}"
+        if self._taken[by_place] >= _MOST_BY_PLACE or self._taken[by_host] >= _MOST_BY_HOST:
+            return False
+        self._taken.update((by_place, by_host))
+        return True

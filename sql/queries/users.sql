@@ -132,6 +132,13 @@ with changed as (
 )
 select subject from changed;
 
+-- name: user_sign_out
+-- Ends every session of a person who is about to be deleted.
+with person as (
+    select subject from users where lower(username collate "C") = lower($username collate "C") for update
+)
+delete from sessions using person where sessions.subject = person.subject;
+
 -- name: user_delete
 -- Gone for good, with sessions, grants and all that hangs on them.
 with gone as (

@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -10,6 +11,8 @@ import asyncpg
 import pytest
 
 from gateway.model import DEVICE_CODE, Client
+from gateway.store.records import NewClient
+from gateway.store.users import Known
 from tests.web.conftest import Registered
 from tests.web.rig import PASSWORD, Answer, Browser, Plane, basic, row_counts
 
@@ -426,3 +429,27 @@ async def test_markup_in_what_is_typed_or_in_a_name_is_text(signed_in: Browser, 
     begun = await started(signed_in, evil)
     for page in (await consent_for(signed_in, begun["user_code"]), await allowed(signed_in, begun["user_code"])):
         assert "<b onclick" not in page.text
+
+
+async def test_who_may_not_use_the_application_connects_no_device_to_it(
+    plane: Plane, signed_in: Browser, public: Client
+) -> None:
+    """The client's groups hold here as they do at the authorization endpoint; the device goes on waiting."""
+    store = plane.store
+    changed = replace(NewClient.like(public), allow_groups=frozenset({"staff"}))
+    await store.clients.update(public.client_id, changed)
+    begun = await started(signed_in, public)
+    page = await consent_for(signed_in, begun["user_code"])
+    assert (page.status, f"You can’t use {public.name}" in page.text) == (403, True)
+    assert (await asked(signed_in, public, begun["device_code"])).json["error"] == "authorization_pending"
+    await store.users.update("ada", None, None, None, Known(groups=("staff",)))
+    page = await consent_for(signed_in, begun["user_code"])
+    await store.users.update("ada", None, None, None, Known(groups=("guests",)))
+    late = await signed_in.submit(page.form, decision="allow")
+    assert late.status == 403, "who left the groups while they read the page"
+    await plane.user("eve", "Eve")
+    await store.users.update("eve", None, None, None, Known(groups=("staff",)))
+    page = await signed_in.get(late.ways["Use another account"][0])
+    await signed_in.submit(page.form, username="eve", password=PASSWORD)
+    done = await allowed(signed_in, begun["user_code"])
+    assert (done.status, "Your device is connected" in done.text) == (200, True)

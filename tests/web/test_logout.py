@@ -295,6 +295,22 @@ async def test_what_registered_itself_reaches_no_inner_network_through_us(party:
     assert receiver.told == []
 
 
+async def test_the_applications_of_a_person_who_is_deleted_are_told_by_the_session(
+    party: Party, fetcher: Fetcher, ada: str
+) -> None:
+    """`sub` as long as it is known; a subject of the sector's goes with the person, and `sid` says who is meant."""
+    async with receiving() as receiver:
+        sessions = list[str]()
+        for sector in (None, "app.example"):
+            there, body = await signed_in_to(party, backchannel_logout_uri=receiver.url, sector=sector)
+            sessions.append((await there.verified(body["id_token"]))["sid"])
+        assert await party.plane.store.users.delete("ada")
+        assert await back_channel.tell_some(party.plane.app[PLANE], fetcher) == 2
+        told = [await party.verified(one["logout_token"]) for one in receiver.told]
+    assert [claims["sid"] for claims in told] == sessions
+    assert {claims.get("sub") for claims in told} == {ada, None}
+
+
 async def test_two_processes_tell_each_application_once(party: Party, fetcher: Fetcher, database: str) -> None:
     async with receiving() as receiver:
         there, body = await signed_in_to(party, backchannel_logout_uri=receiver.url)

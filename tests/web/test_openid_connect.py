@@ -463,7 +463,6 @@ async def test_a_client_may_register_how_it_is_told_of_people(store: Store, keyr
             {"id_token_signed_response_alg": "HS256"},
             {"subject_type": "secret"},
             {"redirect_uris": ["https://app.example/cb", "https://b.example/cb"]},
-            {"sector_identifier_uri": "https://app.example/sector"},
         ):
             content = json.dumps(said | changes).encode()
             refused = await browser.send("POST", "/oauth2/register", content, as_json)
