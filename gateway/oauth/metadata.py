@@ -26,12 +26,13 @@ def authorization_server(
     legacy: Collection[GrantType] = (),
     claims: Iterable[str] = (),
 ) -> Document:
-    """RFC 8414, section 2. `issuer` is given back byte for byte; `base` is the URL that endpoints are under.
+    """RFC 8414, section 2. `issuer` is given back byte for byte; `base` is the URL that endpoints are under. A list
+    without values is left out (section 3.2).
 
     `registration` says whether clients may register themselves, `documents` whether a URL can be a client's identifier,
     `legacy` which grant types of OAuth 2.0 some client may still use, and `claims` which claims the operator adds.
     """
-    return {
+    document: Document = {
         "issuer": issuer,
         "authorization_endpoint": f"{base}/authorize",
         "token_endpoint": f"{base}/token",
@@ -60,6 +61,7 @@ def authorization_server(
         "protected_resources": sorted(resources),
         **_openid(base, claims),
     }
+    return {name: value for name, value in document.items() if value != []}
 
 
 def _openid(base: str, claims: Iterable[str]) -> Document:

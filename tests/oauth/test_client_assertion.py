@@ -158,6 +158,7 @@ def test_equal_identifiers_of_two_clients_are_two() -> None:
 GOOD = ONE.assertion(CLAIMS)
 HEAD, BODY, SIGNATURE = GOOD.split(".")
 TWICE = encoded(b'{"alg": "ES256", "alg": "ES256"}')
+TWO_SUBJECTS = encoded(b'{"sub": "c_x", "sub": "c_x"}')
 
 
 @pytest.mark.parametrize(
@@ -166,7 +167,7 @@ TWICE = encoded(b'{"alg": "ES256", "alg": "ES256"}')
      f"{HEAD}.{BODY}.{SIGNATURE[:-1]}", f"{HEAD}=.{BODY}.{SIGNATURE}", f"{HEAD}.{encoded(b'[]')}.{SIGNATURE}",
      f"{encoded(b'x')}.{BODY}.{SIGNATURE}", f"{HEAD}.{encoded(b'{' * 3000)}.{SIGNATURE}", f"{HEAD}.é.{SIGNATURE}",
      f"{HEAD}.{encoded(b'[' * 6000)}.{SIGNATURE}", "x" * 9000, f"{HEAD}.{encoded(b'{}')}.{SIGNATURE}",
-     f"{TWICE}.{BODY}.{SIGNATURE}", GOOD + "\udc80"],
+     f"{TWICE}.{BODY}.{SIGNATURE}", f"{HEAD}.{TWO_SUBJECTS}.{SIGNATURE}", GOOD + "\udc80"],
 )  # fmt: skip
 def test_what_is_no_assertion_is_refused(text: str) -> None:
     with pytest.raises(OAuthError) as caught:

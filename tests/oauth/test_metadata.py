@@ -34,6 +34,16 @@ def test_only_what_is_built_is_announced() -> None:
     assert "none" not in str(document["introspection_endpoint_auth_methods_supported"])
 
 
+def test_a_list_without_values_is_left_out() -> None:
+    """RFC 8414, section 3.2."""
+    none = metadata.authorization_server("https://id.example", "https://id.example/oauth2", [], [])
+    some = metadata.authorization_server(
+        "https://id.example", "https://id.example/oauth2", ["a"], ["https://x.example"]
+    )
+    assert some.keys() - none.keys() == {"scopes_supported", "protected_resources"}
+    assert [] not in none.values()
+
+
 @pytest.mark.parametrize(("schemes", "methods"), [(["bearer", "mac"], ["header"]), (["mac"], [])])
 def test_a_resource_says_whether_bearer_tokens_open_it(schemes: list[str], methods: list[str]) -> None:
     document = metadata.protected_resource("https://api.example/x", "X", "https://id.example", {"b", "a"}, schemes)
