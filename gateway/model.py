@@ -51,6 +51,9 @@ CHANGE_PASSWORD = "/.well-known/change-password"  # noqa: S105  # an address
 # token (OpenID Connect Core, section 11).
 OFFLINE_ACCESS: Final = "offline_access"
 
+# How people are authenticated: `acr` (OpenID Connect Core, section 2), and what may be asked for by `acr_values`.
+ACR: Final = "password"
+
 # RFC 6749, section 3.3: scope-token = 1*( %x21 / %x23-5B / %x5D-7E )
 _SCOPE_TOKEN = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")
 
@@ -280,6 +283,8 @@ class AccessToken:
     family_id: str | None = None
     grant_id: str | None = None
     jkt: str | None = None  # the thumbprint of the key that it is bound to (RFC 9449)
+    auth_time: datetime | None = None  # when and how the person behind it signed in (RFC 9470, section 6)
+    acr: str | None = None
 
     def __repr__(self) -> str:
         return f"AccessToken({self.digest.hex()[:12]}…, {self.token_type}, {self.identity.subject})"

@@ -209,7 +209,8 @@ CREATE TABLE public.families (
     session_id text,
     id_token_claims text[] DEFAULT '{}'::text[] NOT NULL,
     userinfo_claims text[] DEFAULT '{}'::text[] NOT NULL,
-    jkt text
+    jkt text,
+    acr text DEFAULT 'password'::text NOT NULL
 );
 
 CREATE TABLE public.grants (
@@ -272,7 +273,12 @@ CREATE VIEW public.access_token_ends AS
             ELSE NULL::text
         END AS ended,
     t.jkt,
-    u.groups
+    u.groups,
+    f.auth_time,
+        CASE
+            WHEN (f.auth_time IS NOT NULL) THEN f.acr
+            ELSE NULL::text
+        END AS acr
    FROM ((((public.access_tokens t
      LEFT JOIN public.clients c ON ((c.client_id = t.client_id)))
      LEFT JOIN public.users u ON ((u.subject = t.subject)))
@@ -321,6 +327,7 @@ CREATE TABLE public.codes (
     family_id text,
     auth_time timestamp with time zone,
     session_id text,
+    acr text DEFAULT 'password'::text NOT NULL,
     CONSTRAINT codes_spent_check CHECK (((spent_at IS NULL) = (family_id IS NULL)))
 );
 
@@ -435,7 +442,9 @@ CREATE VIEW public.living_access_tokens AS
     family_id,
     grant_id,
     jkt,
-    groups
+    groups,
+    auth_time,
+    acr
    FROM public.access_token_ends
   WHERE (ended IS NULL);
 
@@ -459,7 +468,8 @@ CREATE TABLE public.sessions (
     expires_at timestamp with time zone NOT NULL,
     last_used_at timestamp with time zone,
     address text,
-    user_agent text
+    user_agent text,
+    acr text DEFAULT 'password'::text NOT NULL
 );
 
 CREATE VIEW public.living_sessions AS
@@ -473,7 +483,8 @@ CREATE VIEW public.living_sessions AS
     u.name,
     u.created_at,
     u.disabled_at,
-    u.generation AS user_generation
+    u.generation AS user_generation,
+    s.acr
    FROM (public.sessions s
      JOIN public.users u ON ((u.subject = s.subject)))
   WHERE ((u.disabled_at IS NULL) AND (u.session_generation = s.generation));

@@ -5,7 +5,7 @@ from types import MappingProxyType
 
 from gateway.config.addresses import UNIX_UPSTREAM, socket_path, split_origin
 from gateway.config.tables import Config, Health, Route, Server
-from gateway.routing import HealthCheck, Origin, UpstreamTls
+from gateway.routing import HealthCheck, Origin, SignIn, UpstreamTls
 from gateway.routing import Route as CompiledRoute
 from gateway.routing.limits import Limits
 
@@ -45,6 +45,7 @@ def _compiled(route: Route, host: str | None, server: Server) -> CompiledRoute:
         limits=_limits(route),
         keeps_slashes=route.encoded_slashes == "keep",
         groups=frozenset(route.groups),
+        sign_in=SignIn(route.max_age, route.acr) if route.max_age or route.acr else None,
     )
 
 

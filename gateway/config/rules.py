@@ -18,7 +18,7 @@ from gateway.config.addresses import (
 from gateway.config.faults import Draft, Fault, Readable, shown
 from gateway.config.tables import Config, has_password, scopes_of, url_of
 from gateway.config.toml import dotted
-from gateway.model import CHANGE_PASSWORD, ISSUER_METADATA, OFFLINE_ACCESS, RESOURCE_METADATA
+from gateway.model import ACR, CHANGE_PASSWORD, ISSUER_METADATA, OFFLINE_ACCESS, RESOURCE_METADATA
 
 _SIGNED: Final = frozenset({"mac", "signature"})
 _SIGNATURE_ALGORITHM: Final = "hmac-sha-256"
@@ -45,6 +45,7 @@ def conflicts(draft: Draft) -> Iterator[Fault]:
         yield from _body_hash(index, route)
         yield from _dpop(index, route)
         yield from _signature(index, route, draft)
+        yield from _sign_in(index, route)
 
 
 def warnings(config: Config) -> Iterator[str]:
@@ -275,6 +276,16 @@ def _signature(index: int, route: Readable, draft: Draft) -> Iterator[Fault]:
             f'"signature" needs "{_SIGNATURE_ALGORITHM}", which is not among mac.algorithms, so no call could '
             "use it; add it there, or leave out the scheme",
         )
+
+
+def _sign_in(index: int, route: Readable) -> Iterator[Fault]:
+    """What is demanded of a sign-in must be asked of somebody, and possible."""
+    for key in ("max_age", "acr"):
+        if route.get(key) and route.get("auth") == "none":
+            yield Fault(f"routes[{index}].{key}", 'is of people, and auth = "none" asks nobody; leave it out')
+    acr = route.get("acr")
+    if acr and acr != ACR:
+        yield Fault(f"routes[{index}].acr", f'people sign in by "{ACR}" here and never by {shown(acr)}; write that')
 
 
 def _scopes(index: int, route: Readable, draft: Draft) -> Iterator[Fault]:

@@ -20,6 +20,7 @@ from gateway.config.values import (
     ONCE,
     STATED,
     TRUSTED_SOCKET,
+    AuthenticationContext,
     Authority,
     BodyText,
     ClaimName,
@@ -717,6 +718,12 @@ class Route(Table):
     groups: Annotated[tuple[GroupName, ...], array(), ONCE] = ()
     """Groups whose people alone may call it, whatever their token may do; empty for everybody. A token without a person
     is in none. `request_headers` can tell the upstream, as `set = { "X-Auth-Groups" = "{groups}" }`."""
+    max_age: NoneOrDuration = written("0s")
+    """How long ago the person behind a call may have signed in, such as `"15m"`; `"0s"` for any time. Who signed in
+    earlier is told to do so again (RFC 9470)."""
+    acr: AuthenticationContext = ""
+    """How the person must have signed in: `"password"`, or empty for any way, which also takes what no person signed in
+    for."""
     timeout: Duration = written("15s")
     """How long the upstream may take to begin its answer."""
     connect_timeout: Duration | None = Field(default=None, examples=["2s"])

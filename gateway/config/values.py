@@ -38,6 +38,8 @@ AUTH_SCHEMES: Final[tuple[AuthScheme, ...]] = ("bearer", "mac", "signature")
 _DURATION = re.compile(r"([0-9]{1,9})(s|m|h|d)")
 _MOMENTS: Final[dict[str, Moment]] = {"s": "second", "m": "minute", "h": "hour", "day": "day"}
 _MOST_HELD: Final = 1024 * 1024
+_ACR = re.compile(r"[!#-\[\]-~]{0,200}")  # one of `acr_values`, which stands in quotes in a challenge
+_ACR_WANTED: Final = 'must be "password", or empty for any way to sign in'
 _SIZE = re.compile(r"([0-9]{1,12})(B|KiB|MiB|GiB)")
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _BYTES: Final = {"B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
@@ -287,6 +289,13 @@ def _group(value: object) -> str:
     return text
 
 
+def _acr(value: object) -> str:
+    text = _text(value, _ACR_WANTED)
+    if _ACR.fullmatch(text) is None:
+        raise Wanted(_ACR_WANTED)
+    return text
+
+
 def _claim_name(value: object) -> str:
     wanted = 'must be a claim of your own, such as "groups"'
     text = _text(value, wanted)
@@ -494,6 +503,7 @@ RouteName = Annotated[str, Written(_route_name, 'up to 64 letters, digits, ".", 
 ClaimName = Annotated[str, Written(_claim_name, "claim", _CLAIM_NAME.pattern)]
 GroupName = Annotated[str, Written(_group, "group", GROUP.pattern)]
 ClientId = Annotated[str, Written(_words(255), "client identifier")]
+AuthenticationContext = Annotated[str, Written(_acr, "acr", _ACR.pattern)]
 ScopeName = Annotated[str, Written(_scope_name, "scope", _SCOPE_NAME.pattern)]
 Scheme = Annotated[AuthScheme, BeforeValidator(_auth_scheme)]
 Name = Annotated[str, Written(_words(100), "text of up to 100 characters")]

@@ -8,6 +8,7 @@ or a header line.
 
 import re
 from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
 from urllib.parse import urlsplit
 
 from gateway.model import CLIENT_ALGORITHMS, RESOURCE_METADATA
@@ -35,16 +36,24 @@ def challenges(
     description: str | None = None,
     scope: str | None = None,
     used: Collection[str] = (),
+    sign_in: Mapping[str, str] = MappingProxyType({}),
 ) -> tuple[bytes, ...]:
-    """One WWW-Authenticate value for each scheme, in the order of the route; the error is at those that were `used`."""
+    """One WWW-Authenticate value for each scheme, in the order of the route.
+
+    The error is at those that were `used`, and with it what is said of the sign-in that is needed (RFC 9470, section
+    3).
+    """
     given = {
         "realm": realm,
         "error": error,
         "error_description": description if error else None,
+        **sign_in,
         "scope": scope,
         "resource_metadata": metadata_url(resource),
     }
-    without_error = {name: value for name, value in given.items() if not name.startswith("error")}
+    without_error = {
+        name: value for name, value in given.items() if not name.startswith("error") and name not in sign_in
+    }
     return tuple(
         _challenge(scheme, (given if scheme in used else without_error) | (_OF_DPOP if scheme == "dpop" else {}))
         for scheme in schemes

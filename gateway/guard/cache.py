@@ -11,13 +11,14 @@ comes back with one question to the database, which costs less than keeping a re
 import re
 import sys
 from collections import deque
+from datetime import datetime
 from typing import Final, TypeVar, cast
 
 from gateway.guard.footprint import footprint
 from gateway.guard.held import Held
 from gateway.guard.ledger import Ledger
 from gateway.guard.signing import Bound, Signer
-from gateway.guard.verdict import Allowed
+from gateway.guard.verdict import Allowed, SignedIn
 from gateway.model import AccessToken
 
 Value = TypeVar("Value")
@@ -29,10 +30,13 @@ _SHARED: Final = 1024  # sets of scopes and audiences; most tokens have one of f
 
 
 class Cache:
-    """A bounded number of tokens."""
+    """A bounded number of tokens, with when and how people signed in where a route asks for that."""
 
-    def __init__(self, ledger: Ledger, *, entries: int = ENTRIES, size: int = BYTES) -> None:
+    def __init__(
+        self, ledger: Ledger, *, entries: int = ENTRIES, size: int = BYTES, keeps_sign_ins: bool = False
+    ) -> None:
         self._ledger = ledger
+        self._keeps_sign_ins = keeps_sign_ins
         self._most = entries
         self._most_bytes = size
         self._entries: dict[bytes, Held] = {}
@@ -72,7 +76,7 @@ class Cache:
             email=None if identity.email is None else _of_one_line(identity.email),
             scopes=self._one_for_all(token.scopes),
             token_type=token.token_type if token.jkt is None else "dpop",
-            bounds=self._one_for_all((token.audience, tuple(map(_of_one_line, identity.groups)))),
+            bounds=self._bounds(token.audience, identity.groups, token.auth_time, token.acr),
             digest=token.digest,
             ends_at=token.expires_at.timestamp(),
             marks=marks,
@@ -91,6 +95,14 @@ class Cache:
         self.size += footprint(held)
         while len(self._queue) > self._most or self.size > self._most_bytes:
             self.size -= footprint(self._entries.pop(self._queue.popleft()))
+
+    def _bounds(
+        self, audience: tuple[str, ...], groups: tuple[str, ...], auth_time: datetime | None, acr: str | None
+    ) -> tuple[tuple[str, ...], tuple[str, ...], SignedIn | None]:
+        shared = self._one_for_all((audience, tuple(map(_of_one_line, groups)), None))
+        if not self._keeps_sign_ins or auth_time is None:
+            return shared
+        return shared[0], shared[1], SignedIn(auth_time.timestamp(), sys.intern(acr or ""))
 
     def _one_for_all(self, value: Value) -> Value:
         """An equal value that other entries have too."""

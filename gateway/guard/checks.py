@@ -6,9 +6,9 @@ from gateway.credentials import in_query
 from gateway.credentials.signed import BodyCheck
 from gateway.guard.held import Held
 from gateway.guard.schemes import Presented
-from gateway.guard.verdict import Allowed, Call, Fault
+from gateway.guard.verdict import INSUFFICIENT, Allowed, Call, Fault, SignedIn
 from gateway.model import format_scope
-from gateway.routing import Route
+from gateway.routing import Route, SignIn
 
 _NO_CREDENTIAL: Final = "This resource needs an access token in the Authorization field."
 _NO_MAC: Final = "This resource needs a request that is signed with a MAC token (the scheme MAC in Authorization)."
@@ -47,7 +47,7 @@ def judge(call: Call, presented: Presented, held: Held | None, now: float) -> Fa
     proven = kind_fits(presented, held) or presented.scheme.prove(call, presented, held.signer, now)
     if isinstance(proven, Fault):
         return proven
-    return within_bounds(call, held.allowed) or (held.allowed, proven)
+    return within_bounds(call, held.allowed, now) or (held.allowed, proven)
 
 
 def kind_fits(presented: Presented, held: Held) -> Fault | None:
@@ -56,7 +56,7 @@ def kind_fits(presented: Presented, held: Held) -> Fault | None:
     return None if kind == scheme.kind else Fault(scheme.unproven, f"a {kind} token presented as {scheme.name}")
 
 
-def within_bounds(call: Call, allowed: Allowed) -> Fault | None:
+def within_bounds(call: Call, allowed: Allowed, now: float) -> Fault | None:
     """Checks 12 and 13: why a good token does not open this route."""
     route = call.route
     if allowed.audience and route.resource not in allowed.audience:
@@ -67,6 +67,17 @@ def within_bounds(call: Call, allowed: Allowed) -> Fault | None:
         return Fault(f"The access token lacks the scope {lacking}.", f"lacks {lacking}", "insufficient_scope")
     if route.groups and route.groups.isdisjoint(allowed.groups):
         return Fault("The person may not do this.", "in none of the route's groups", "access_denied")
+    return None if route.sign_in is None else signed_in_so(route.sign_in, allowed.sign_in, now)
+
+
+def signed_in_so(demanded: SignIn, sign_in: SignedIn | None, now: float) -> Fault | None:
+    """Why whoever is behind a call has to sign in once more (RFC 9470, section 3)."""
+    if sign_in is None:
+        return Fault("A person must have signed in for this.", "nobody signed in for the token", INSUFFICIENT)
+    if demanded.acr and sign_in.acr != demanded.acr:
+        return Fault("The person must sign in in another way for this.", "signed in in another way", INSUFFICIENT)
+    if demanded.max_age and now - sign_in.at > demanded.max_age:
+        return Fault("The person signed in too long ago for this.", "signed in too long ago", INSUFFICIENT)
     return None
 
 

@@ -18,6 +18,8 @@ def footprint(held: Held) -> int:
     parts: list[object] = [held, allowed.marks, allowed, allowed.digest, allowed.subject]
     if not _COMPILED:
         parts.append(allowed.ends_at)
+    if allowed.sign_in is not None:
+        parts += [allowed.bounds, allowed.sign_in, allowed.sign_in.at]
     parts += [part for part in (allowed.username, allowed.email) if part is not None]
     parts += [] if signer is None else [signer, signer.jkt if isinstance(signer, Bound) else signer.key]
     return _PLACES + sum(-(-getsizeof(part) // _SMALL) * _SMALL for part in parts)

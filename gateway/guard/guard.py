@@ -19,6 +19,7 @@ The checks, in this order; the first that fails answers:
     12  the token is meant for this route (RFC 8707)                               401 invalid_token
     13  it carries the scopes of the method                                        403 insufficient_scope
         (and its person is in a group of the route, where that names some          403 access_denied)
+        (and signed in as lately, and so, as the route demands                     401 insufficient_user_auth…)
     14  signed: the body fits the hash that is stated (see `proxy.checked`)        401 invalid_token
     15  signed: the nonce is spent, for the first time                             401 invalid_token
     16  it is within the limits of the route                                       429 too_many_requests
@@ -114,7 +115,8 @@ class Guard:
         self._schemes: dict[str, Scheme] = {one.name: one for one in (Bearer(), *signing)}
         self._store = store
         self._ledger = Ledger(stale_for=settings.config.tokens.stale_for, elapsed=elapsed)
-        self._tokens = Tokens(store, self._ledger)
+        asked_for = any(route.max_age or route.acr for route in settings.config.routes)
+        self._tokens = Tokens(store, self._ledger, keeps_sign_ins=asked_for)
         self._cached = self._tokens.cache.get
         self.watch: Final = Watch(self._tokens, self._ledger)
         self._counts, self._held_at = figures.cells(), TOKEN_LOOKUPS.at("held")

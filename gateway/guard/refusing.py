@@ -8,10 +8,10 @@ from typing import Final
 
 from gateway.credentials import signatures
 from gateway.credentials.challenges import challenges
-from gateway.guard.verdict import Call, Refused
+from gateway.guard.verdict import INSUFFICIENT, Call, Refused
 from gateway.model import Identity, format_scope
 from gateway.refusals import NO_DATABASE
-from gateway.routing import Route
+from gateway.routing import Route, SignIn
 
 _KEPT: Final = 1024
 _NOTHING: Final = frozenset[str]()
@@ -63,6 +63,10 @@ _MENDS: Final = {
     "over the concurrency": "see why calls take so long, or raise the route's concurrency if the upstream can bear it",
     "the quota cannot be asked": NO_DATABASE,
     "in none of the route's groups": "if they may: `gateway user update USERNAME --group …`, with all of their groups",
+    "signed in too long ago": "have the client ask for a token with the max_age that the challenge names: then the "
+    "person signs in again; the route's max_age says how long a sign-in is good for",
+    "signed in in another way": "have the client ask for a token with the acr_values that the challenge names",
+    "nobody signed in": "this route's max_age or acr is for people: have the client ask for a token in a person's name",
     "lacks": "have the client ask for that scope; `gateway client show ID` says what it may ask for",
 }
 
@@ -113,6 +117,7 @@ class Refusing:
             description=description,
             scope=format_scope(needed) or None,
             used=used,
+            sign_in=_told(route.sign_in) if error == INSUFFICIENT and route.sign_in is not None else {},
         )
         accepted = signatures.accepted(has_body=has_body).encode("ascii") if "signature" in route.schemes else b""
         return Refused(
@@ -125,6 +130,12 @@ class Refusing:
             mend=mend_of(cause),
             identity=identity,
         )
+
+
+def _told(demanded: SignIn) -> dict[str, str]:
+    """What a challenge says of the sign-in that is needed (RFC 9470, section 3)."""
+    told = {"acr_values": demanded.acr} if demanded.acr else {}
+    return told | ({"max_age": f"{demanded.max_age:.0f}"} if demanded.max_age else {})
 
 
 def mend_of(cause: str) -> str:

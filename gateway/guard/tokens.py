@@ -47,10 +47,10 @@ _UNTOLD: Final = Untold()
 class Tokens:
     """Looks access tokens up, in the cache or in the store."""
 
-    def __init__(self, store: Store, ledger: Ledger) -> None:
+    def __init__(self, store: Store, ledger: Ledger, *, keeps_sign_ins: bool = False) -> None:
         self._store = store
         self._ledger = ledger
-        self.cache = Cache(ledger)
+        self.cache = Cache(ledger, keeps_sign_ins=keeps_sign_ins)
         self._own = Lane(self._find, largest=_LARGEST, limit=_OWN_LANE)
         self._strangers = Lane(self._find, largest=_LARGEST, limit=_STRANGERS_LANE)
         self._replicas = store.access_tokens.replicas

@@ -91,13 +91,25 @@ class Call:
         self.turn: Final = turn
 
 
+@final
+class SignedIn:
+    """When somebody signed in, in seconds since 1970, and how."""
+
+    __slots__ = ("acr", "at")
+
+    def __init__(self, at: float, acr: str) -> None:
+        self.at: Final = at
+        self.acr: Final = acr
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Allowed:
     """The call may pass, on behalf of `subject` and as far as `scopes` reach. Calls with one token may share it.
 
     On a public route nobody is named. No text holds a control character, since upstreams get them in header fields.
     `subject` is the client's own identifier where no person stands behind the token. `audience` is what the token is
-    limited to (RFC 8707); empty for any route. `groups` are those that the person is in. `digest` is that of the token
+    limited to (RFC 8707); empty for any route. `groups` are those that the person is in, and `sign_in` is the person's
+    where some route asks for that. `digest` is that of the token
     (b"" on a public route), `ends_at` its end in seconds since 1970, and `marks` say what its life hangs on besides
     (`guard.ledger`): what a call has opened ends with it (`guard.watch`).
     """
@@ -108,7 +120,8 @@ class Allowed:
     email: str | None = None
     scopes: frozenset[str] = frozenset()
     token_type: str = ""  # bearer, dpop, mac or signature; empty on a public route
-    bounds: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())  # audience and groups, which many tokens share
+    # Audience and groups, which many tokens share, and the sign-in.
+    bounds: tuple[tuple[str, ...], tuple[str, ...], SignedIn | None] = ((), (), None)
     digest: bytes = b""
     ends_at: float = inf
     marks: int = 0
@@ -122,6 +135,11 @@ class Allowed:
     def groups(self) -> tuple[str, ...]:
         """Those that the person is in."""
         return self.bounds[1]
+
+    @property
+    def sign_in(self) -> SignedIn | None:
+        """When and how the person signed in; None where nobody did, or no route asks for it."""
+        return self.bounds[2]
 
     @property
     def identity(self) -> Identity | None:
@@ -143,6 +161,7 @@ class Allowed:
 
 
 PUBLIC: Final = Allowed()
+INSUFFICIENT: Final = "insufficient_user_authentication"  # RFC 9470, section 3
 
 
 class Fault(NamedTuple):

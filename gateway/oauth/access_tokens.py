@@ -20,6 +20,7 @@ def claims(
     issued_at: int,
     ttl: int,
     auth_time: int | None,
+    acr: str | None,
     jkt: str | None = None,
 ) -> Mapping[str, object]:
     """The claims of section 2.2, `jti` first, by whose beginning our own are known (`crypto`).
@@ -39,7 +40,9 @@ def claims(
     if scopes:
         said["scope"] = format_scope(scopes)
     if auth_time is not None:
-        said["auth_time"] = auth_time
+        said["auth_time"] = auth_time  # RFC 9470, section 6.1
+    if acr is not None:
+        said["acr"] = acr
     if jkt is not None:
         said["cnf"] = {"jkt": jkt}  # RFC 9449, section 6.1
     return said

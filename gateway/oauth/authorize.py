@@ -17,7 +17,7 @@ from enum import Enum, auto
 from typing import Any, Final, Literal
 
 from gateway.errors import GatewayError, OAuthError, invalid_request, unauthorized_client
-from gateway.model import Client
+from gateway.model import ACR, Client
 from gateway.oauth import dpop, openid, pkce, redirect_uris
 from gateway.oauth.forms import Form
 from gateway.oauth.grants import REPEATABLE, requested_resources, requested_scopes
@@ -255,9 +255,9 @@ def validate(
         mode = "fragment" if "token" in types else "query"
         mode = _response_mode(query.get("response_mode"), mode, redirect_uri, state)
         claims = openid.claims_request(query.get("claims"))
-        if claims.acr is not None and openid.ACR not in claims.acr:
+        if claims.acr is not None and ACR not in claims.acr:
             # OpenID Connect Core Error Code unmet_authentication_requirements 1.0
-            raise OAuthError("unmet_authentication_requirements", f"People are authenticated by {openid.ACR} here.")
+            raise OAuthError("unmet_authentication_requirements", f"People are authenticated by {ACR} here.")
         request = AuthorizationRequest(
             client_id=client.client_id,
             redirect_uri=redirect_uri,

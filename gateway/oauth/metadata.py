@@ -5,7 +5,7 @@ They announce what is built, nothing else.
 
 from collections.abc import Collection, Iterable
 
-from gateway.model import GRANT_TYPES, SIGNING_ALGORITHMS, GrantType
+from gateway.model import ACR, GRANT_TYPES, SIGNING_ALGORITHMS, GrantType
 from gateway.oauth import openid
 from gateway.oauth.jws import ALGORITHMS
 
@@ -76,7 +76,7 @@ def _openid(base: str, claims: Iterable[str]) -> Document:
         "subject_types_supported": ["public", "pairwise"],
         "id_token_signing_alg_values_supported": list(SIGNING_ALGORITHMS),
         "userinfo_signing_alg_values_supported": list(SIGNING_ALGORITHMS),
-        "acr_values_supported": [openid.ACR],
+        "acr_values_supported": [ACR],
         "claim_types_supported": ["normal"],
         "claims_supported": list(dict.fromkeys((*_SIGN_IN_CLAIMS, *openid.CLAIMS, *claims))),
         "claims_parameter_supported": True,

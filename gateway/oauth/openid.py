@@ -20,7 +20,7 @@ from datetime import datetime
 from typing import Final, cast
 
 from gateway.errors import invalid_request
-from gateway.model import OFFLINE_ACCESS, Client, Profile
+from gateway.model import ACR, OFFLINE_ACCESS, Client, Profile
 from gateway.oauth.jws import compact, encoded, json_object
 
 SCOPES: Final[Mapping[str, str]] = {
@@ -56,8 +56,6 @@ OF_SCOPE: Final[Mapping[str, tuple[str, ...]]] = {
 }
 CLAIMS: Final = tuple(name for names in OF_SCOPE.values() for name in names)
 
-ACR: Final = "password"
-"""How people are authenticated: `acr` (section 2), and what may be asked for by `acr_values`."""
 AMR: Final = ("pwd",)  # RFC 8176, section 2
 
 LOGOUT_LIFETIME: Final = 120  # seconds of a logout token (Back-Channel Logout 1.0, section 2.4)
@@ -207,11 +205,13 @@ def mapped(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Authentication:
-    """The sign-in that a token response tells of: whose, in which session, when, and what a request asked to know."""
+    """The sign-in that a token response tells of: whose, in which session, when, how, and what a request asked to
+    know."""
 
     subject: str
     session_id: str
     at: datetime
+    acr: str = ACR
     nonce: str | None = None
     id_token_claims: tuple[str, ...] = ()
 
@@ -239,7 +239,7 @@ def id_token(
         "iat": now,
         "exp": now + lifetime,
         "auth_time": int(authentication.at.timestamp()),
-        "acr": ACR,
+        "acr": authentication.acr,
         "amr": list(AMR),
         "sid": authentication.session_id,
         "at_hash": half_hash(access_token, algorithm),

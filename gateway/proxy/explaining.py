@@ -7,7 +7,7 @@
     credential  one credential, of a scheme that the route takes
     token       known and live, and of the scheme's kind
     signature   signed calls: proof, algorithm, draft, time, stated hash
-    scope       meant for this route, and enough for the method
+    scope       meant for this route, and enough for the method; of a person who signed in as the route demands
     body        within the route's bound, and the one that was signed
     nonce       signed calls: spent for the first time
     limit       within the limits of the route; rates by address count before the credential, at the address
@@ -30,7 +30,7 @@ from gateway.proxy.calls import place_of
 from gateway.proxy.decisions import Asked, Decision
 from gateway.proxy.dispatch import Dispatcher
 from gateway.proxy.finished import Finished
-from gateway.routing import Look, Route
+from gateway.routing import Look, Route, SignIn
 
 Outcome = Literal["passed", "refused", "failed", "not needed", "not reached"]
 
@@ -76,7 +76,14 @@ _GUARDS: Final = {
         "no body hash",
         "body hash",
     ),
-    "scope": ("audience", "lacks", "in none of the route's groups"),
+    "scope": (
+        "audience",
+        "lacks",
+        "in none of the route's groups",
+        "signed in too long ago",
+        "signed in in another way",
+        "nobody signed in",
+    ),
     "body": ("the body does not fit",),
     "nonce": ("replayed nonce", "stale nonce"),
     "limit": ("over the rate", "over the quota", "over the concurrency", "the quota cannot be asked"),
@@ -370,10 +377,16 @@ def _scope(route: Route | None, asked: Asked | None, allowed: Allowed | None) ->
         return ""
     needed = format_scope(route.scopes_for(asked.method.decode("latin-1")))
     groups = f"; for people in {' or '.join(sorted(route.groups))}" if route.groups else ""
+    groups += "" if route.sign_in is None else _sign_in(route.sign_in)
     if allowed is None:
         return f"needed: {needed or 'none'}{groups}"
-    theirs = f", who is in {', '.join(allowed.groups) or 'no group'}" if groups else ""
+    theirs = f", who is in {', '.join(allowed.groups) or 'no group'}" if route.groups else ""
     return f"needed: {needed or 'none'}{groups}; the token has {format_scope(allowed.scopes) or 'none'}{theirs}"
+
+
+def _sign_in(demanded: SignIn) -> str:
+    how = f" by {demanded.acr}" if demanded.acr else ""
+    return f"; signed in{how}{f' at most {demanded.max_age:g} s ago' if demanded.max_age else ''}"
 
 
 def _body(asked: Asked | None, route: Route | None, dispatcher: Dispatcher) -> str:

@@ -1,7 +1,7 @@
 """Which route a request belongs to and what its fields become: pure functions over bytes."""
 
 from gateway.routing.standing import HealthCheck
-from gateway.routing.table import Look, NoRoute, Origin, Route, RouteTable, UpstreamTls
+from gateway.routing.table import Look, NoRoute, Origin, Route, RouteTable, SignIn, UpstreamTls
 from gateway.routing.target import Target, TargetError, canonical
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "Origin",
     "Route",
     "RouteTable",
+    "SignIn",
     "Target",
     "TargetError",
     "UpstreamTls",

@@ -49,6 +49,13 @@ class Origin:
         return f"{self.host}:{self.port}"
 
 
+class SignIn(NamedTuple):
+    """How lately, in seconds, and by what `acr` somebody must have signed in; 0.0 and "" where that is all the same."""
+
+    max_age: float
+    acr: str
+
+
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Route:
     """One route, compiled: what it matches, who may pass, where it leads.
@@ -78,6 +85,7 @@ class Route:
     limits: Limits | None = None  # how often it may be called, and by whom
     exact: bool = False  # the path alone, and nothing below it
     groups: frozenset[str] = frozenset()  # whose people alone may call it; everybody where it is empty
+    sign_in: SignIn | None = None  # that must stand behind a call (RFC 9470)
 
     def scopes_for(self, method: str) -> frozenset[str]:
         """All the scopes that a call with `method` must carry; HEAD asks for what GET does, `post` what POST does."""

@@ -169,6 +169,8 @@ class AccessTokens:
             family_id=row["family_id"],
             grant_id=row["grant_id"],
             jkt=row["jkt"],
+            auth_time=row["auth_time"],
+            acr=row["acr"],
         )
 
     def _key_of(self, row: Row, hashed: bytes) -> bytes | None:

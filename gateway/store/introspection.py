@@ -41,7 +41,7 @@ def _iso(value: object) -> str:
 def introspection(row: Row, token_type: str | None) -> dict[str, object]:
     """The members of an answer for a token that lives (RFC 7662, section 2.2)."""
     resource = list(row["resource"])
-    jkt = row["jkt"]
+    jkt, auth_time = row["jkt"], row["auth_time"]
     members: dict[str, object] = {
         "active": True,
         "scope": format_scope(frozenset(row["scopes"])),
@@ -53,5 +53,7 @@ def introspection(row: Row, token_type: str | None) -> dict[str, object]:
         "iat": int(row["issued_at"].timestamp()),
         "sub": row["subject"] or row["client_id"],
         "aud": resource[0] if len(resource) == 1 else resource or None,
+        "auth_time": None if auth_time is None else int(auth_time.timestamp()),  # RFC 9470, section 6.2
+        "acr": row["acr"],
     }
     return {name: value for name, value in members.items() if value is not None}

@@ -54,7 +54,8 @@ class _Origin:
     client_generation: int | None = None
     user_generation: int | None = None
     family_id: str | None = None
-    auth_time: datetime | None = None  # when the person signed in
+    auth_time: datetime | None = None  # when and how the person signed in
+    acr: str | None = None
     code: bytes | None = None  # the digest of one that is spent
     refresh_token: bytes | None = None  # likewise
     authentication: Authentication | None = None  # of the person in a browser
@@ -88,6 +89,7 @@ def _origin_of(row: Row, by: str, family_id: str, *, code: bytes | None = None, 
         subject=row["subject"],
         session_id=row["session_id"],
         at=row["auth_time"],
+        acr=row["acr"],
         nonce=None if request is None else request.nonce,
         id_token_claims=tuple(claims),
     )
@@ -98,6 +100,7 @@ def _origin_of(row: Row, by: str, family_id: str, *, code: bytes | None = None, 
         user_generation=row["user_generation"],
         family_id=family_id,
         auth_time=row["auth_time"],
+        acr=None if row["auth_time"] is None else row["acr"],
         code=code,
         refresh_token=used,
         authentication=None if row["session_id"] is None else authentication,
@@ -409,6 +412,7 @@ class Tokens:
             issued_at=int(now.timestamp()),
             ttl=int(access.ttl),
             auth_time=None if origin.auth_time is None else int(origin.auth_time.timestamp()),
+            acr=origin.acr,
             jkt=access.jkt,
         )
         return access.key.signed(claims, access_tokens.TYPE)

@@ -32,7 +32,7 @@ with decided as (
         and s.subject = f.subject and s.expires_at > $now
         and c.client_id = f.client_id and c.disabled_at is null
     returning f.client_id, f.request, f.subject, s.user_generation, c.generation as client_generation,
-        s.session_id, s.signed_in_at
+        s.session_id, s.signed_in_at, s.acr
 ), granted as (
     insert into grants as g (grant_id, subject, client_id, resource, scopes, created_at, updated_at)
     select $grant_id, subject, client_id, array(select jsonb_array_elements_text(request -> 'resource') order by 1),
@@ -49,10 +49,10 @@ with decided as (
 ), issued as (
     insert into codes (
         digest, grant_id, request, scopes, client_generation, user_generation, issued_at, expires_at, session_id,
-        auth_time
+        auth_time, acr
     )
     select $code, g.grant_id, d.request, $allowed, d.client_generation, d.user_generation, $now, $expires_at,
-        d.session_id, d.signed_in_at
+        d.session_id, d.signed_in_at, d.acr
     from decided d, granted g
     returning digest
 ), recorded as (
@@ -93,7 +93,7 @@ select 1 from decided;
 -- name: code_issue
 -- A code without asking: from a grant that covers it, or one that is written now ($remember, a first-party client).
 with person as (
-    select s.subject, s.user_generation, s.session_id, s.signed_in_at, c.client_id,
+    select s.subject, s.user_generation, s.session_id, s.signed_in_at, s.acr, c.client_id,
         c.generation as client_generation,
         array(select jsonb_array_elements_text($request::jsonb -> 'scopes') order by 1) as scopes,
         array(select jsonb_array_elements_text($request::jsonb -> 'resource') order by 1) as resource
@@ -115,10 +115,10 @@ with person as (
 ), issued as (
     insert into codes (
         digest, grant_id, request, scopes, client_generation, user_generation, issued_at, expires_at, session_id,
-        auth_time
+        auth_time, acr
     )
     select $code, g.grant_id, $request, p.scopes, p.client_generation, p.user_generation, $now, $expires_at,
-        p.session_id, p.signed_in_at
+        p.session_id, p.signed_in_at, p.acr
     from person p, (select grant_id from written union all select grant_id from standing) g
     returning digest
 ), recorded as (

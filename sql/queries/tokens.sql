@@ -2,7 +2,7 @@
 -- An authorization code with all that it hangs on, locked until the transaction ends; and its grant, which does not
 -- shrink meanwhile. The grant first, as who shrinks it does, or the two could wait for each other.
 select k.request, k.scopes, k.expires_at, k.spent_at, k.family_id, k.client_generation, k.user_generation, g.subject,
-    k.session_id, k.auth_time,
+    k.session_id, k.auth_time, k.acr,
     case
         when c.disabled_at is not null then 'of a disabled client'
         when u.disabled_at is not null then 'of a disabled user'
@@ -23,8 +23,8 @@ for share of g for update of k;
 -- name: refresh_lock
 -- A refresh token with all that it hangs on, locked until the transaction ends.
 select r.salt, r.expires_at, r.spent_at, r.successor, r.family_id,
-    f.scopes, f.resource, f.client_generation, f.user_generation, f.session_id, f.auth_time, f.id_token_claims, f.jkt,
-    g.client_id, g.subject,
+    f.scopes, f.resource, f.client_generation, f.user_generation, f.session_id, f.auth_time, f.acr, f.id_token_claims,
+    f.jkt, g.client_id, g.subject,
     (select ended from family_ends e where e.family_id = f.family_id) as ended
 from refresh_tokens r
 join families f on f.family_id = r.family_id
@@ -57,11 +57,11 @@ with person as (
 ), began as (
     insert into families (
         family_id, grant_id, scopes, resource, client_generation, user_generation, created_at, expires_at, session_id,
-        auth_time, id_token_claims, userinfo_claims, jkt
+        auth_time, acr, id_token_claims, userinfo_claims, jkt
     )
     select $family_id, k.grant_id, k.scopes, array(select jsonb_array_elements_text(k.request -> 'resource')),
         k.client_generation, k.user_generation, $now, greatest($access_expires_at, $refresh_expires_at), k.session_id,
-        k.auth_time, array(select jsonb_array_elements_text(k.request -> 'id_token_claims')),
+        k.auth_time, k.acr, array(select jsonb_array_elements_text(k.request -> 'id_token_claims')),
         array(select jsonb_array_elements_text(k.request -> 'userinfo_claims')), $family_jkt
     from codes k, access
     where k.digest = $code
@@ -103,7 +103,7 @@ select $now, $why, g.subject, g.client_id,
 -- name: access_token_find
 -- A live access token: itself, its family, grant, client and person are all checked here, never before.
 select client_id, subject, scopes, resource, token_type, mac_key, mac_algorithm, issued_at, expires_at, mac_drafts,
-    username, email, family_id, grant_id, jkt, groups
+    username, email, family_id, grant_id, jkt, groups, auth_time, acr
 from living_access_tokens
 where digest = $digest and expires_at > $now;
 
@@ -114,7 +114,7 @@ select userinfo_claims from families where family_id = $family_id;
 -- name: access_tokens_find
 -- Many access tokens, each with what ended it (null where it lives, but for its time), and the server that says so.
 select digest, client_id, subject, scopes, resource, token_type, mac_key, mac_algorithm, issued_at, expires_at,
-    mac_drafts, username, email, family_id, grant_id, ended, jkt, groups,
+    mac_drafts, username, email, family_id, grant_id, ended, jkt, groups, auth_time, acr,
     extract(epoch from pg_postmaster_start_time())::double precision as server
 from access_token_ends
 where digest = any($digests::bytea[]);
@@ -124,7 +124,7 @@ where digest = any($digests::bytea[]);
 -- log up to the change $newest of the moment $newest_at; and whether it is a standby, and has. One row at least.
 select here.standby, here.replayed, t.digest, t.client_id, t.subject, t.scopes, t.resource, t.token_type, t.mac_key,
     t.mac_algorithm, t.issued_at, t.expires_at, t.mac_drafts, t.username, t.email, t.family_id, t.grant_id, t.jkt,
-    t.groups
+    t.groups, t.auth_time, t.acr
 from (
     select pg_is_in_recovery() as standby,
         exists (select from changes where id = $newest and at = $newest_at) as replayed
@@ -149,7 +149,8 @@ limit $most;
 
 -- name: refresh_token_find
 -- A live refresh token, checked in the same way; $client_id is whose it must be, null for the operator.
-select f.client_id, f.subject, f.scopes, f.resource, r.issued_at, r.expires_at, f.username, null as jkt
+select f.client_id, f.subject, f.scopes, f.resource, r.issued_at, r.expires_at, f.username, null as jkt,
+    null::timestamptz as auth_time, null as acr
 from refresh_tokens r
 join living_families f on f.family_id = r.family_id
 where r.digest = $digest and r.expires_at > $now and r.spent_at is null

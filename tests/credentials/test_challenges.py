@@ -1,6 +1,7 @@
 """WWW-Authenticate values (RFC 6750, section 3; RFC 9728, section 5.1)."""
 
 import re
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -38,11 +39,31 @@ def test_challenge_names_error_and_scope() -> None:
 
 def test_only_the_challenge_of_a_scheme_that_was_used_has_the_error() -> None:
     """RFC 6750, section 3.1: what was not used was not used wrongly."""
-    told = {"realm": "x", "resource": RESOURCE, "error": "invalid_token", "description": "No.", "scope": "a"}
+    told: dict[str, Any] = {
+        "realm": "x",
+        "resource": RESOURCE,
+        "error": "invalid_token",
+        "description": "No.",
+        "scope": "a",
+    }
     first, second = challenges(["bearer", "mac"], **told, used=("mac",))
     assert (b"error" in first, b"error" in second) == (False, True)
     assert b'scope="a"' in first
     assert not any(b"error" in value for value in challenges(["bearer", "mac"], **told))
+
+
+def test_only_the_scheme_that_was_used_says_what_sign_in_is_needed() -> None:
+    """RFC 9470, section 3: max_age and acr_values go with insufficient_user_authentication."""
+    dpop, bearer = challenges(
+        ["dpop", "bearer"],
+        realm="x",
+        resource=RESOURCE,
+        error="insufficient_user_authentication",
+        used=("bearer",),
+        sign_in={"max_age": "300", "acr_values": "password"},
+    )
+    assert b'error="insufficient_user_authentication", max_age="300", acr_values="password", ' in bearer
+    assert b"max_age" not in dpop
 
 
 def test_description_without_error_is_left_out() -> None:

@@ -51,12 +51,24 @@ async def test_jwt_has_the_header_and_the_claims_of_rfc_9068(rig: Rig) -> None:
     tokens = await rig.tokens()
     header, claims = parts(tokens.access_token)
     assert (header["typ"], header["alg"]) == ("at+jwt", "RS256")  # section 2.1
-    assert set(claims) == {"iss", "exp", "aud", "sub", "client_id", "iat", "jti", "scope", "auth_time"}  # section 2.2
+    assert set(claims) == {
+        "iss",
+        "exp",
+        "aud",
+        "sub",
+        "client_id",
+        "iat",
+        "jti",
+        "scope",
+        "auth_time",
+        "acr",
+    }  # section 2.2
     assert (claims["iss"], claims["aud"], claims["sub"]) == (ISSUER, ISSUER, rig.user.subject)
     assert (claims["client_id"], claims["scope"]) == (rig.client.client_id, "read write")
     assert before <= claims["iat"] <= before + 60
     assert claims["exp"] - claims["iat"] == tokens.expires_in == 3600
     assert claims["auth_time"] == await session_began(rig)  # section 2.2.1
+    assert claims["acr"] == "password"  # RFC 9470, section 6.1
     assert await is_verified(rig.store, tokens.access_token)
     assert (tokens.token_type, tokens.mac_key) == ("bearer", None)
 
@@ -73,7 +85,7 @@ async def test_jwt_for_a_client_itself_names_it_as_the_subject(rig: Rig) -> None
     tokens = await rig.store.tokens.client_credentials(rig.client, grant, rig.store.now())
     claims = parts(tokens.access_token)[1]
     assert claims["sub"] == claims["client_id"] == rig.client.client_id  # section 2.2
-    assert "auth_time" not in claims
+    assert not {"auth_time", "acr"} & set(claims)
     assert await is_verified(rig.store, tokens.access_token)
 
 

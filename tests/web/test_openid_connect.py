@@ -12,8 +12,8 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 
 from gateway.crypto import Keyring
-from gateway.model import SIGNING_ALGORITHMS, Client, OpenID, SigningAlgorithm
-from gateway.oauth import jwk, jws, openid
+from gateway.model import ACR, SIGNING_ALGORITHMS, Client, OpenID, SigningAlgorithm
+from gateway.oauth import jwk, jws
 from gateway.store import Store
 from gateway.store.records import NewClient
 from gateway.store.users import Known
@@ -114,7 +114,7 @@ async def test_an_id_token_tells_who_signed_in_and_when_and_nothing_that_was_not
         "sub": ada,
         "aud": party.client.client_id,
         "nonce": "n-0S6_WzA2Mj",
-        "acr": openid.ACR,
+        "acr": ACR,
         "amr": ["pwd"],
     }
     assert claims["at_hash"] == base64.urlsafe_b64encode(half).decode().rstrip("=")
