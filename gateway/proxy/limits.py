@@ -24,7 +24,9 @@ class Limits:
     upstream_idle: float = 60.0  # an unused connection to an upstream
     fresh: float = 1.0  # what cannot be sent twice goes out on a connection used so recently, or on a new one
     stream_idle: float = 300.0  # between two parts of an answer, and in a tunnel
-    names: float = 10.0  # between two look-ups of an upstream's name
+    names: float = 10.0  # between two look-ups of an upstream's name, where none tells how long it holds or one failed
+    names_least: float = 1.0  # that the answer to one holds at the least, and
+    names_most: float = 300.0  # at the most, whatever its TTL says
     recheck: float = 1.0  # between two looks at idle upstream connections, and at what goes on with a token
     tick: float = 0.25  # between two looks at the above
     buffer: int = 64 * 1024  # each way

@@ -1,9 +1,9 @@
 """The addresses of an upstream that is known by name, and a connection to one of them.
 
-A name is looked up again by a bound, since the system's resolver tells nobody how long an answer holds, and while
-connections to it are open also when no new one is wanted: an upstream that has moved is to be followed. When there is
-no answer, the last good one counts. Both families are tried in turn, the next address a quarter of a second after the
-one before it, or as soon as that refuses (RFC 8305, "Happy Eyeballs").
+A name is looked up again when its answer holds no longer (the TTL of DNS, within bounds), and while connections to it
+are open also when no new one is wanted: an upstream that has moved is to be followed. When there is no answer, the last
+good one counts (RFC 8767). Both families are tried in turn, the next address a quarter of a second after the one before
+it, or as soon as that refuses (RFC 8305, "Happy Eyeballs").
 """
 
 import asyncio
@@ -12,26 +12,16 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from ipaddress import ip_address
 from itertools import zip_longest
-from typing import Any, Final, NamedTuple
+from typing import Final
 
 from gateway.observe import get_logger
+from gateway.proxy.limits import Limits
+from gateway.proxy.lookup import Place, Resolver
 
 _PATIENCE: Final = 1.0  # seconds that a look-up is waited for, by all together, where there is an older answer
 _HEAD_START: Final = 0.25  # of an address before the next one (RFC 8305, section 5)
 
 _log = get_logger("gateway.proxy")
-
-
-class Place(NamedTuple):
-    """A socket's address, and its family."""
-
-    family: int
-    address: Any
-
-    @property
-    def ip(self) -> str:
-        """The address alone."""
-        return str(self.address[0])
 
 
 def is_name(host: str) -> bool:
@@ -46,11 +36,13 @@ def is_name(host: str) -> bool:
 class Name:
     """The name of one upstream. `moved` hears of the addresses when they have become others."""
 
-    def __init__(self, host: str, port: int, bound: float, moved: Callable[[frozenset[str]], None]) -> None:
-        self._host, self._port, self._bound, self._moved = host, port, bound, moved
+    def __init__(
+        self, host: str, port: int, resolver: Resolver, limits: Limits, moved: Callable[[frozenset[str]], None]
+    ) -> None:
+        self._host, self._port, self._resolver, self._limits, self._moved = host, port, resolver, limits, moved
         self._loop = asyncio.get_running_loop()
         self._places: list[Place] = []
-        self._asked_at = 0.0  # when the last look-up ended
+        self._due_at = 0.0  # when the last look-up holds no longer
         self._asking: asyncio.Task[None] | None = None
         self._asked_since = 0.0
         self._gone = False
@@ -74,7 +66,7 @@ class Name:
 
     @property
     def _is_due(self) -> bool:
-        return not self._places or self._loop.time() - self._asked_at >= self._bound
+        return not self._places or self._loop.time() >= self._due_at
 
     def _look_up(self) -> "asyncio.Task[None]":
         """The look-up under way, or a new one."""
@@ -85,10 +77,11 @@ class Name:
         return self._asking
 
     async def _ask(self) -> None:
-        found = await self._loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
-        places = _in_turn([Place(family, address) for family, _, _, _, address in found])
-        if not places:
-            raise OSError(f"{self._host} has no address")
+        limits = self._limits
+        found = await self._resolver.look_up(self._host, self._port)
+        holds = limits.names if found.holds is None else min(max(limits.names_least, found.holds), limits.names_most)
+        self._due_at = self._loop.time() + holds
+        places = _in_turn(found.places)
         before, self._places = self._places, places
         now = frozenset(place.ip for place in places)
         if before and now != frozenset(place.ip for place in before):
@@ -98,8 +91,10 @@ class Name:
             self._moved(now)
 
     def _asked(self, done: "asyncio.Task[None]") -> None:
-        self._asking, self._asked_at = None, self._loop.time()
+        self._asking = None
         fault = None if done.cancelled() else done.exception()
+        if fault is not None:
+            self._due_at = self._loop.time() + self._limits.names
         if fault is not None and self._places and not self._gone:
             _log.warning(
                 "upstream's name cannot be looked up; its last addresses still count",

@@ -19,6 +19,7 @@ from gateway.figures import UPSTREAM_CONNECTS
 from gateway.http1 import RequestHead, ResponseReader
 from gateway.proxy.calls import place_of
 from gateway.proxy.limits import Limits
+from gateway.proxy.lookup import Resolver
 from gateway.proxy.names import Name, dial, is_name
 from gateway.proxy.sockets import ended_well, holds_more, reset
 from gateway.routing import Origin, Route
@@ -248,13 +249,15 @@ class Pool:
     What comes in on any of them is received in one place, `received`, and copied from there before anything else is.
     """
 
-    def __init__(self, origin: Origin, limits: Limits, received: memoryview, most: int | None = None) -> None:
+    def __init__(
+        self, origin: Origin, limits: Limits, received: memoryview, resolver: Resolver, most: int | None = None
+    ) -> None:
         self.origin = origin
         self._limits = limits
         of_plane = origin.path is not None and origin.host
         self._most = most or (limits.plane_connections if of_plane else limits.upstream_connections)
         named = origin.path is None and is_name(origin.host)
-        self._name = Name(origin.host, origin.port, limits.names, self._moved) if named else None
+        self._name = Name(origin.host, origin.port, resolver, limits, self._moved) if named else None
         self._loop = asyncio.get_running_loop()
         self.received = received
         self._idle: list[UpstreamConnection] = []

@@ -22,6 +22,7 @@ from gateway.observe import get_logger
 from gateway.proxy.calls import HOW, place_of
 from gateway.proxy.checking import Checks
 from gateway.proxy.limits import Limits
+from gateway.proxy.lookup import Resolver
 from gateway.proxy.upstream import Pool, UpstreamConnection, UpstreamUnreachable
 from gateway.routing import HealthCheck, Origin, Route
 from gateway.routing.balance import choose
@@ -182,6 +183,7 @@ class Upstreams:
 
     def __init__(self, limits: Limits, received: memoryview, out: frozenset[str] = frozenset()) -> None:
         self.version = 0  # of how upstreams stand
+        self.resolver = Resolver()  # of their names
         self._limits = limits
         self._received = received
         self._out_before = out
@@ -284,7 +286,7 @@ class Upstreams:
         key = (origin, route.connections)
         pool = self._pools.get(key)
         if pool is None:
-            pool = self._pools[key] = Pool(origin, self._limits, self._received, route.connections)
+            pool = self._pools[key] = Pool(origin, self._limits, self._received, self.resolver, route.connections)
         return pool
 
     def _way(self, route: Route) -> Way:

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -10,43 +11,46 @@ from typing import Any
 import pytest
 
 from gateway.proxy import Limits
-from gateway.proxy.names import Place, dial
+from gateway.proxy.lookup import Place
+from gateway.proxy.names import Name, dial
 from gateway.store import Store
 from tests.proxy.bulk import both_loops
 from tests.proxy.rig import DEADLINE, Rig, eventually, rig
 from tests.proxy.several import Server
+from tests.serving import ROOT
+from tests.zone import Zone
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi"
 
 
-class Zone:
-    """What DNS says of one name; nothing where it is gone."""
+class System:
+    """The system's resolver, which knows nothing but what it is told."""
 
-    def __init__(self, *addresses: str) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *addresses: str) -> None:
         self.addresses = list(addresses)
-        self.asked = 0
-        self.hangs = False
+        monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", self.getaddrinfo)
 
     async def getaddrinfo(self, host: str, port: int, **_: object) -> list[Any]:
         assert host == "app.test"
-        self.asked += 1
-        if self.hangs:
-            await asyncio.Event().wait()
         if not self.addresses:
-            raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
         families = {True: socket.AF_INET6, False: socket.AF_INET}
         return [(families[":" in ip], socket.SOCK_STREAM, 6, "", (ip, port)) for ip in self.addresses]
 
 
+LIMITS = Limits(tick=0.05, names=0.1, names_least=0.1)
+
+
 @asynccontextmanager
 async def named(
-    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch, zone: Zone, port: int, names: float
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch, zone: Zone, port: int, limits: Limits = LIMITS
 ) -> AsyncIterator[Rig]:
-    """A gateway whose route leads to app.test, which is looked up once in so many seconds."""
-    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", zone.getaddrinfo)
+    """A gateway whose route leads to app.test."""
     routes = [{"name": "app", "path": "/", "auth": "none", "upstreams": [f"http://app.test:{port}"]}]
-    async with rig(tmp_path, store, routes=routes, limits=Limits(tick=0.05, names=names)) as running:
+    async with zone.served() as resolver, rig(tmp_path, store, routes=routes, limits=limits) as running:
+        System(monkeypatch)
+        running.proxy.upstreams.resolver = resolver
         yield running
 
 
@@ -64,22 +68,91 @@ async def at_two_addresses() -> AsyncIterator[tuple[Server, Server]]:
         await b.kill()
 
 
-async def test_name_is_looked_up_once_in_a_while_and_not_by_each_connection(
+async def test_name_is_looked_up_once_for_as_long_as_its_answer_holds_and_not_by_each_connection(
     tmp_path: Path, no_database: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    zone = Zone("127.0.0.1")
-    async with at_two_addresses() as (a, _), named(tmp_path, no_database, monkeypatch, zone, a.port, 60.0) as running:
+    zone = Zone("127.0.0.1", ttl=60)
+    async with at_two_addresses() as (a, _), named(tmp_path, no_database, monkeypatch, zone, a.port) as running:
         replies = await asyncio.gather(*(running.talk(GET) for _ in range(20)))
         assert {reply.body for reply in replies} == {b"a"}
         assert a.connections > 1
-        assert zone.asked == 1
+        assert zone.asked == ["app.test"]
+
+
+@pytest.mark.parametrize(
+    ("ttl", "alias_ttl", "least", "most", "again"),
+    [
+        (1, None, 0.1, 300.0, True),  # RFC 1035, section 3.2.1
+        (60, None, 0.1, 300.0, False),
+        (60, 1, 0.1, 300.0, True),  # an alias that holds for less than the addresses behind it
+        (0, None, 60.0, 300.0, False),  # what is not to be kept is kept a little, so that no server is asked for ever
+        (2**31 - 1, None, 0.1, 1.0, True),  # and nothing for weeks
+    ],
+)
+async def test_name_is_looked_up_again_when_its_answer_holds_no_longer_within_bounds(
+    ttl: int, alias_ttl: int | None, least: float, most: float, again: bool
+) -> None:
+    zone, clock = Zone("127.0.0.1", ttl=ttl, alias_ttl=alias_ttl), asyncio.get_running_loop().time
+    limits = Limits(names_least=least, names_most=most)
+    async with zone.served() as resolver:
+        name = Name("app.test", 80, resolver, limits, lambda _: None)
+        await name.places()
+        zone.addresses, begun = ["127.0.0.2"], clock()
+        moved = False
+        while not moved and clock() < begun + 1.5:
+            moved = [place.ip for place in await name.places()] == ["127.0.0.2"]
+            assert not moved or clock() > begun + 0.9
+            await asyncio.sleep(0.05)
+        assert moved is again
+
+
+async def test_name_is_found_by_search_domains_and_by_the_hosts_file() -> None:
+    zone = Zone("127.0.0.9", name="app.inner.test")
+    async with zone.served("other.test", "inner.test") as resolver:
+        found = await resolver.look_up("app", 80)
+        assert [place.address for place in found.places] == [("127.0.0.9", 80)]
+        assert zone.asked == ["app.other.test", "app.inner.test"]
+        by_file = await resolver.look_up("localhost", 80)
+        assert "127.0.0.1" in {place.ip for place in by_file.places}
+        assert len(zone.asked) == 2
+
+
+async def test_name_that_only_the_system_knows_is_found(
+    tmp_path: Path, no_database: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # such as a machine that says its name by mDNS
+    zone = Zone()
+    async with at_two_addresses() as (a, b), named(tmp_path, no_database, monkeypatch, zone, a.port) as running:
+        system = System(monkeypatch, "127.0.0.1")
+        assert (await running.talk(GET)).body == b"a"
+        system.addresses = ["127.0.0.2"]
+        await eventually(lambda: not a._serving)
+        assert (await running.talk(GET)).body == b"b"
+        assert b.connections == 1
+
+
+async def test_answer_of_both_families_has_the_addresses_of_both() -> None:
+    zone = Zone("127.0.0.1", "::1", ttl=5)
+    async with zone.served() as resolver:
+        found = await resolver.look_up("app.test", 8080)
+    assert {place.family: place.address[:2] for place in found.places} == {
+        socket.AF_INET: ("127.0.0.1", 8080),
+        socket.AF_INET6: ("::1", 8080),
+    }
+    assert found.holds == 5.0
+
+
+async def test_upstreams_that_are_addresses_load_no_resolver() -> None:
+    program = "import sys, gateway.app.access; sys.exit('pycares' in sys.modules)"
+    running = await asyncio.create_subprocess_exec(sys.executable, "-c", program, cwd=ROOT)
+    assert await running.wait() == 0
 
 
 async def test_upstream_that_moves_is_followed_also_by_connections_that_are_kept(
     tmp_path: Path, no_database: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     zone = Zone("127.0.0.1")
-    async with at_two_addresses() as (a, b), named(tmp_path, no_database, monkeypatch, zone, a.port, 0.1) as running:
+    async with at_two_addresses() as (a, b), named(tmp_path, no_database, monkeypatch, zone, a.port) as running:
         assert (await running.talk(GET)).body == b"a"
         zone.addresses = ["127.0.0.2"]
         await eventually(lambda: not a._serving)  # the kept one is ended without a call
@@ -99,46 +172,48 @@ async def test_call_under_way_at_an_address_that_is_given_up_ends_well_there(
             await release.wait()
             writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nold")
 
-    async with at_two_addresses() as (a, _), named(tmp_path, no_database, monkeypatch, zone, a.port, 0.1) as running:
+    async with at_two_addresses() as (a, _), named(tmp_path, no_database, monkeypatch, zone, a.port) as running:
         a.behaviour = slow
         asking = asyncio.create_task(running.talk(GET))
         await eventually(lambda: len(a.requests) == 1)
         zone.addresses = ["127.0.0.2"]
-        asked = zone.asked
-        await eventually(lambda: zone.asked >= asked + 2)
+        asked = len(zone.asked)
+        await eventually(lambda: len(zone.asked) >= asked + 2)
         release.set()
         assert (await asking).body == b"old"
         assert (await running.talk(GET)).body == b"b"
         await eventually(lambda: not a._serving)
 
 
-@pytest.mark.parametrize("hangs", [False, True])
+@pytest.mark.parametrize("how", ["fails", "hangs", "no such name"])
 async def test_last_good_answer_counts_while_dns_is_gone(
-    hangs: bool, tmp_path: Path, no_database: Store, monkeypatch: pytest.MonkeyPatch
+    how: str, tmp_path: Path, no_database: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     zone = Zone("127.0.0.1")
-    async with at_two_addresses() as (a, b), named(tmp_path, no_database, monkeypatch, zone, a.port, 0.05) as running:
+    async with at_two_addresses() as (a, b), named(tmp_path, no_database, monkeypatch, zone, a.port) as running:
         assert (await running.talk(GET)).body == b"a"
-        if hangs:
+        if how == "hangs":
             zone.hangs = True
+        elif how == "fails":
+            zone.fails = True
         else:
             zone.addresses = []
-        asked = zone.asked
-        await eventually(lambda: zone.asked > asked)
+        asked = len(zone.asked)
+        await eventually(lambda: len(zone.asked) > asked)
         running.proxy.upstreams.close_idle(float("inf"))
         assert {(await running.talk(request)).body for request in (POST, GET)} == {b"a"}
-        if not hangs:
-            zone.addresses = ["127.0.0.2"]  # and it is believed again when it is back
-            await eventually(lambda: not a._serving)
-            assert (await running.talk(GET)).body == b"b"
-            assert b.connections == 1
+        zone.addresses = ["127.0.0.2"]  # and it is believed again when it is back
+        zone.fails = zone.hangs = False
+        await eventually(lambda: not a._serving)
+        assert (await running.talk(GET)).body == b"b"
+        assert b.connections == 1
 
 
 async def test_name_that_never_had_an_address_is_a_502(
     tmp_path: Path, no_database: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     zone = Zone()
-    async with at_two_addresses() as (a, _), named(tmp_path, no_database, monkeypatch, zone, a.port, 60.0) as running:
+    async with at_two_addresses() as (a, _), named(tmp_path, no_database, monkeypatch, zone, a.port) as running:
         assert (await running.talk(GET)).status == 502
         zone.addresses = ["127.0.0.1"]
         assert (await running.talk(GET)).body == b"a"
@@ -148,7 +223,7 @@ async def test_address_of_the_family_that_is_served_is_found(
     tmp_path: Path, no_database: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     zone = Zone("::1", "127.0.0.1")  # and nothing listens at the first
-    async with at_two_addresses() as (a, _), named(tmp_path, no_database, monkeypatch, zone, a.port, 60.0) as running:
+    async with at_two_addresses() as (a, _), named(tmp_path, no_database, monkeypatch, zone, a.port) as running:
         assert (await running.talk(GET)).body == b"a"
 
 
