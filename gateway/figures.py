@@ -166,6 +166,15 @@ UPSTREAM_RETRIES: Final = Figure(
     "route",
     "outcome",
 )
+CONNECTIONS_FAILED: Final = Figure(
+    "counter",
+    "gateway_connections_failed",
+    "Client connections that ended before a request could be read: TLS handshakes that failed, and PROXY headers that "
+    "were missing or wrong, by why. Left is a client that went away without a word, distrusted one that did not take "
+    "the certificate.",
+    "at",
+    "cause",
+)
 CLIENT_CONNECTIONS: Final = Figure("gauge", "gateway_client_connections", "Client connections that are open now.")
 TUNNELS: Final = Figure(
     "gauge", "gateway_tunnels", "Client connections that have changed the protocol, such as WebSockets, open now."

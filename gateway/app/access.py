@@ -4,7 +4,6 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from functools import partial
 from typing import TYPE_CHECKING
 
 from gateway.app.process import Service, give_up_root, store_of
@@ -14,9 +13,9 @@ from gateway.guard import Guard
 from gateway.lines import Lines, target_of
 from gateway.proxy import Handover, Proxy
 from gateway.proxy.access_log import AccessLog
+from gateway.proxy.arriving import Arrivals
 from gateway.proxy.asserting import Assertions
 from gateway.proxy.certificates import Certificates
-from gateway.proxy.introduced import Introductions
 from gateway.supervisor.channel import Drain, Start
 from gateway.supervisor.connections import ACCESS_POOL
 from gateway.supervisor.listening import BACKLOG
@@ -92,18 +91,13 @@ async def serving(start: Start, listener: socket.socket) -> AsyncIterator[Servic
 
 async def _server(
     proxy: Proxy, listener: socket.socket, shown: Certificates | None, *, introduced: bool
-) -> asyncio.Server | Introductions:
+) -> asyncio.Server | Arrivals:
     """What takes connections from the listener, by TLS where there are certificates; `introduced` by the PROXY protocol
     where they come from a trusted proxy."""
-    if introduced:
-        return Introductions(proxy, listener, shown)
-    create = partial(
-        asyncio.get_running_loop().create_server, proxy.front, sock=listener, backlog=BACKLOG, start_serving=False
-    )
-    if shown is None:
-        return await create()
-    limits = proxy.limits
-    return await create(ssl=shown.context, ssl_handshake_timeout=limits.handshake, ssl_shutdown_timeout=limits.linger)
+    if introduced or shown is not None:
+        return Arrivals(proxy, listener, shown, introduced=introduced)
+    loop = asyncio.get_running_loop()
+    return await loop.create_server(proxy.front, sock=listener, backlog=BACKLOG, start_serving=False)
 
 
 def _certifying(shown: Certificates | None) -> Callable[[tuple[Certified, ...]], None]:

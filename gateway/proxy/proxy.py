@@ -54,7 +54,8 @@ class Proxy(Engine):
         self.fronts: set[Front] = set()
         self._drained = asyncio.Event()
         self._loop = asyncio.get_running_loop()
-        self._arriving = set[asyncio.Task[None]]()
+        self.arriving = set[asyncio.Task[None]]()  # connections on which no request can be read yet
+        self._connecting: asyncio.Task[None] | None = None  # to the shadow
         self._mirror: Mirror | None = None
         self._beat_at = 0.0
         self._ticking = self._loop.call_later(self.limits.tick, self._tick)
@@ -66,8 +67,8 @@ class Proxy(Engine):
     def take(self, sock: socket.socket, ahead: bytes) -> None:
         """Go on with a client connection that another worker has left, with what has come on it already."""
         arriving = self._loop.create_task(self._arrive(sock, ahead))
-        self._arriving.add(arriving)
-        arriving.add_done_callback(self._arriving.discard)
+        self.arriving.add(arriving)
+        arriving.add_done_callback(self.arriving.discard)
 
     async def _arrive(self, sock: socket.socket, ahead: bytes) -> None:
         front = self.front()
@@ -83,9 +84,7 @@ class Proxy(Engine):
             self._mirror = None
         if path:
             self._mirror = mirror = Mirror(self)
-            connecting = self._loop.create_task(mirror.connect(path))
-            self._arriving.add(connecting)
-            connecting.add_done_callback(self._arriving.discard)
+            self._connecting = self._loop.create_task(mirror.connect(path))
 
     def add(self, front: Front) -> None:
         """A client connection has begun."""
@@ -117,6 +116,8 @@ class Proxy(Engine):
         for front in list(self.fronts):
             front.drain()
         await asyncio.sleep(_TAKEN)
+        if self.arriving:
+            await asyncio.wait(self.arriving, timeout=max(0.0, deadline - self.now()))
         if successors is not None:
             for front in list(self.fronts):
                 front.drain()

@@ -26,7 +26,11 @@ _CRC: Final = 0x03  # PP2_TYPE_CRC32C
 
 
 class NoIntroduction(GatewayError):
-    """What came is no PROXY header: the connection is of no use."""
+    """What came is no PROXY header, or one that is malformed, which `kind` says: the connection is of no use."""
+
+    def __init__(self, message: str, *, kind: str = "malformed") -> None:
+        super().__init__(message)
+        self.kind = kind
 
 
 class Introduction(NamedTuple):
@@ -56,7 +60,7 @@ class IntroductionReader:
         elif seen[:6] == b"PROXY "[: len(seen)]:
             size = self._first(seen)
         else:
-            raise NoIntroduction("the connection does not begin with a PROXY header")
+            raise NoIntroduction("the connection does not begin with a PROXY header", kind="missing")
         self._header += data[: size - have]
         return size - have
 

@@ -1,6 +1,5 @@
 """What a shadow is told of calls: all that it takes in time, and else how many it was not told of."""
 
-import asyncio
 import contextlib
 import socket
 from pathlib import Path
@@ -66,7 +65,8 @@ async def test_a_shadow_is_told_of_calls_as_they_came_in_bounded_memory_and_of_h
 async def test_a_shadow_that_is_not_there_is_told_of_nothing(tmp_path: Path, no_database: Store) -> None:
     async with rig(tmp_path, no_database, routes=[{"name": "open", "path": "/open", "auth": "none"}]) as running:
         running.proxy.mirror(str(tmp_path / "nobody.sock"))
-        await asyncio.gather(*running.proxy._arriving)
+        assert running.proxy._connecting is not None
+        await running.proxy._connecting
         running.proxy.mirror("")
         assert (await running.talk(HEAD)).status == 200
     assert running.proxy.listeners == []

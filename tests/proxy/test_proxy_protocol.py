@@ -1,6 +1,7 @@
 """The PROXY protocol on the public listener: whom a trusted proxy names, and what becomes of everything else."""
 
 import asyncio
+import os
 import socket
 import ssl
 import struct
@@ -13,9 +14,10 @@ import pytest
 
 from gateway.config import ConfigError, parse
 from gateway.config.certificates import certified
+from gateway.figures import CONNECTIONS_FAILED, cells, memory_for_one, share
 from gateway.proxy import Limits
+from gateway.proxy.arriving import Arrivals
 from gateway.proxy.certificates import Certificates
-from gateway.proxy.introduced import Introductions
 from gateway.routing.proxy_protocol import IntroductionReader, NoIntroduction, _crc32c
 from gateway.store import Store
 from tests.certificates import Authority
@@ -156,7 +158,7 @@ async def listening(
     bounds = Limits(tick=0.05, **limits)
     async with rig(folder, store, routes=ROUTES, server=server, limits=bounds) as made:
         listener = socket.create_server(("127.0.0.1", 0))
-        taking = Introductions(made.proxy, listener, shown)
+        taking = Arrivals(made.proxy, listener, shown, introduced=True)
         await taking.start_serving()
         try:
             yield World(made, listener.getsockname()[1])
@@ -195,7 +197,12 @@ async def test_nobody_else_says_whose_a_connection_is(tmp_path: Path, no_databas
 
 
 @both_loops
-async def test_trusted_proxy_that_brings_no_header_gets_no_answer(tmp_path: Path, no_database: Store) -> None:
+async def test_trusted_proxy_that_brings_no_header_gets_no_answer_and_is_counted(
+    tmp_path: Path, no_database: Store
+) -> None:
+    memory = memory_for_one()
+    share(memory)
+    os.close(memory)
     async with listening(tmp_path, no_database, introduction=0.3) as world:
         for data in (*(data for data, _ in REFUSED), b"", b"PROXY TCP4 192.0.2.1", SIGNATURE, tcp4("192.0.2.1")[:-1]):
             connection = await world.connect()
@@ -207,6 +214,11 @@ async def test_trusted_proxy_that_brings_no_header_gets_no_answer(tmp_path: Path
         gone.writer.transport.abort()
         assert world.rig.upstream.connections == 0
         assert not world.rig.proxy.fronts
+        missing = sum("does not begin" in cause for _, cause in REFUSED)
+        counts = {
+            kind: cells()[CONNECTIONS_FAILED.at("proxy_protocol", kind)] for kind in ("missing", "malformed", "late")
+        }
+        assert counts == {"missing": missing, "malformed": len(REFUSED) - missing, "late": 4}
         assert (await world.ask(tcp4("192.0.2.1"))).status == 200
 
 

@@ -1,8 +1,11 @@
 """Clients that come by TLS: which certificate each is shown, slow ones and strange ones, and other certificates."""
 
 import asyncio
+import json
+import os
+import socket
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -11,7 +14,9 @@ import pytest
 from cryptography import x509
 
 from gateway.config.certificates import certified
+from gateway.figures import CONNECTIONS_FAILED, cells, memory_for_one, share
 from gateway.proxy import Limits
+from gateway.proxy.arriving import Arrivals
 from gateway.proxy.certificates import Certificates
 from gateway.store import Store
 from tests.certificates import Authority
@@ -61,17 +66,13 @@ async def listening(
     bounds = Limits(tick=0.05, **limits)
     server_table = {"public_url": "https://api.test"}
     async with rig(folder, store, routes=routes, upstream=upstream, limits=bounds, server=server_table) as made:
-        server = await asyncio.get_running_loop().create_server(
-            made.proxy.front,
-            *("127.0.0.1", 0),
-            ssl=shown.context,
-            ssl_handshake_timeout=bounds.handshake,
-            ssl_shutdown_timeout=bounds.linger,
-        )
+        listener = socket.create_server(("127.0.0.1", 0))
+        arrivals = Arrivals(made.proxy, listener, shown)
+        await arrivals.start_serving()
         try:
-            yield World(made, server.sockets[0].getsockname()[1], authority, shown)
+            yield World(made, listener.getsockname()[1], authority, shown)
         finally:
-            server.close()
+            arrivals.close()
 
 
 @pytest.mark.parametrize(
@@ -136,6 +137,82 @@ async def test_old_versions_and_strange_bytes_reach_nobody(tmp_path: Path, no_da
         await connection.send(GET)
         assert (await connection.reply()).status == 200
         connection.close()
+
+
+@pytest.fixture
+def counted() -> Callable[[str], float]:
+    """How many handshakes have failed for a cause, since the test began."""
+    memory = memory_for_one()
+    share(memory)
+    os.close(memory)
+    return lambda cause: cells()[CONNECTIONS_FAILED.at("tls", cause)]
+
+
+FAILED_HANDSHAKES = [
+    (GET, "plain HTTP"),
+    (b"SSH-2.0-OpenSSH_9.9\r\n" + b"x" * 64, "not TLS"),
+    (b"\x16\x03\x01\x00\x05\x01\x00\x00\x01\x00", "another fault"),
+    (b"", "left"),
+    (b"\x16\x03\x01", "left"),
+]
+
+
+def _distrust(port: int) -> None:
+    """Come as a client that says why it leaves, which asyncio's does not."""
+    with socket.create_connection(("127.0.0.1", port)) as plain:
+        ssl.create_default_context().wrap_socket(plain, server_hostname="api.test")
+
+
+@both_loops
+async def test_handshakes_that_failed_are_counted_by_a_few_causes_and_said(
+    tmp_path: Path, no_database: Store, counted: Callable[[str], float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with listening(tmp_path, no_database, handshake=0.5) as world:
+        for data, cause in FAILED_HANDSHAKES:
+            before = counted(cause)
+            plain = Connection(*await asyncio.open_connection("127.0.0.1", world.port))
+            await plain.send(data)
+            plain.writer.write_eof()
+            with suppress(ConnectionError):
+                await plain.reader.read()
+            plain.close()
+            await eventually(lambda before=before, cause=cause: counted(cause) == before + 1)  # type: ignore[misc]
+        with pytest.warns(DeprecationWarning, match="TLSv1_1"), pytest.raises((ssl.SSLError, ConnectionError)):
+            await world.connect(version=ssl.TLSVersion.TLSv1_1)
+        await eventually(lambda: counted("version") == 1)
+        with pytest.raises(ssl.SSLCertVerificationError):
+            await asyncio.to_thread(_distrust, world.port)
+        await eventually(lambda: counted("distrusted") == 1)
+        silent = Connection(*await asyncio.open_connection("127.0.0.1", world.port))
+        assert await silent.closed()
+        silent.close()
+        assert counted("late") == 1
+        (await world.connect()).close()
+    said = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    told = [line for line in said if line["event"] == "TLS handshake failed"]
+    assert {line["cause"] for line in told} == {
+        "plain HTTP", "not TLS", "another fault", "version", "distrusted", "late",
+    }  # fmt: skip
+    assert {line["address"] for line in told} == {"127.0.0.1"}
+    assert all("certificate" in line["mend"] for line in told if line["cause"] == "distrusted")
+
+
+async def test_client_within_its_handshake_is_served_by_a_worker_that_leaves(
+    tmp_path: Path, no_database: Store
+) -> None:
+    async with listening(tmp_path, no_database) as world:
+        raw = socket.create_connection(("127.0.0.1", world.port))
+        raw.setblocking(False)
+        await eventually(lambda: len(world.rig.proxy.arriving) == 1)
+        draining = asyncio.ensure_future(world.rig.proxy.drain(20.0))
+        await eventually(lambda: world.rig.proxy.draining)
+        context = ssl.create_default_context(cafile=world.authority.ca)
+        streams = await asyncio.open_connection(sock=raw, ssl=context, server_hostname="api.test")
+        connection = Connection(*streams)
+        await connection.send(GET)
+        assert (await connection.reply()).status == 200
+        connection.close()
+        await draining
 
 
 @both_loops
