@@ -1,7 +1,8 @@
 """Clients whose identifier is the https URL of a document about them (draft-ietf-oauth-client-id-metadata-document-01).
 
 What such a document says is what a registration says, by other rules: it is written for every server in the world. So
-scopes that are none of ours are left out, and there is no secret, which everybody could read.
+scopes that are none of ours are left out, and there is no secret, which everybody could read: a client is public, or it
+signs, and has its keys in the document or at an address that this names (section 6.2).
 """
 
 import re
@@ -46,9 +47,10 @@ def read(client_id: str, members: Mapping[str, Any], known_scopes: frozenset[str
         raise _invalid("client_id is not the document's own URL")
     if any(name in members for name in _SECRETS):
         raise _invalid("the document names a secret")
-    if members.get("token_endpoint_auth_method", "none") != "none":
-        raise _invalid("token_endpoint_auth_method is not none")
-    said = {**members, "token_endpoint_auth_method": "none", "scope": _scope(members.get("scope"), known_scopes)}
+    method = members.get("token_endpoint_auth_method", "none")
+    if method not in ("none", registration.SIGNED):
+        raise _invalid(f"token_endpoint_auth_method is neither none nor {registration.SIGNED}")
+    said = {**members, "token_endpoint_auth_method": method, "scope": _scope(members.get("scope"), known_scopes)}
     if not said.get("client_name"):
         said["client_name"] = host_of(client_id)
     return registration.read(said, known_scopes)

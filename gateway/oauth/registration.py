@@ -7,6 +7,8 @@
     scope                         all of it, or invalid_client_metadata: never less than was asked for
     offline_access in it          brings the grant type refresh_token
     scope not said, or ""         every scope there is
+    private_key_jwt               its keys, in jwks or at jwks_uri, in place of a secret
+    jwks, jwks_uri                for nothing else here: ignored beside any other way to authenticate
 
 `scope` is what the client asks for where its request names none. It may ask for others later, as MCP clients do where
 an API tells them that a call needs more: people decide each time, and who had not named one could ask for all anyway.
@@ -36,10 +38,12 @@ from gateway.model import (
     parse_scope,
 )
 from gateway.oauth import client_metadata, redirect_uris
+from gateway.oauth.jws import ALGORITHMS
 
 Members = Mapping[str, Any]
 
-AUTHENTICATION_METHODS: Final = ("client_secret_basic", "client_secret_post", "none")
+SIGNED: Final = "private_key_jwt"
+AUTHENTICATION_METHODS: Final = ("client_secret_basic", "client_secret_post", SIGNED, "none")
 _GRANT_TYPES: Final[tuple[GrantType, ...]] = ("authorization_code", "refresh_token")
 _APPLICATION_TYPES: Final = ("web", "native")  # OpenID Connect Dynamic Client Registration, section 2
 _MOST_REDIRECT_URIS: Final = 20
@@ -71,11 +75,12 @@ class Registration:
     openid: OpenID = PUBLIC_SUBJECT
     sector_identifier_uri: str | None = None  # whose document has yet to list the redirect URIs
     dpop_required: bool = False
+    jwks: str | None = None  # its keys, or where they stand, as a Client has them
     extras: dict[str, object] = field(default_factory=dict)
 
     @property
     def confidential(self) -> bool:
-        """Whether it is to have a secret."""
+        """Whether it is to authenticate, by a secret or by its keys."""
         return self.authentication_method != "none"
 
 
@@ -154,6 +159,7 @@ def read(members: Members, known_scopes: frozenset[str]) -> Registration:
         ),
         sector_identifier_uri=sector_uri,
         dpop_required=_flag(said, "dpop_bound_access_tokens"),
+        jwks=_keys(said) if method == SIGNED else None,
         extras={key: value for key, value in extras.items() if value is not None},
     )
 
@@ -215,6 +221,7 @@ def information(
         "scope": format_scope(client.scopes if client.default_scopes is None else client.default_scopes),
         "dpop_bound_access_tokens": client.dpop_required or None,
         **extras,
+        **_told_of_keys(client),
     }
     return {name: value for name, value in members.items() if value is not None}
 
@@ -243,8 +250,8 @@ def _no_number(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
-def _invalid(description: str) -> OAuthError:
-    return OAuthError("invalid_client_metadata", description)
+def _invalid(description: str, cause: str = "") -> OAuthError:
+    return OAuthError("invalid_client_metadata", description, cause=cause)
 
 
 def _one_of(said: Members, name: str, known: Sequence[str]) -> str | None:
@@ -279,6 +286,32 @@ def _link(said: Members, name: str) -> str | None:
     if (fault := client_metadata.link_fault(value)) is not None:
         raise _invalid(f"{name} cannot be followed: {fault}.")
     return value
+
+
+def _keys(said: Members) -> str:
+    """The keys of a client that signs (RFC 7591, section 2), or where they stand, as a Client has them."""
+    from gateway.oauth import jwk  # which takes memory that most workers never need
+
+    if "jwks_uri" in said:
+        uri = _link(said, "jwks_uri")
+        if uri is None or not uri.startswith("https://") or "#" in uri:
+            raise _invalid("jwks_uri must be an https URL without a fragment.")
+        return json.dumps({"jwks_uri": uri})
+    if "jwks" not in said:
+        raise _invalid(f"{SIGNED} needs the client's public keys: send jwks, or jwks_uri.")
+    try:
+        return json.dumps(jwk.parse_set(json.dumps(said["jwks"]).encode(), only_good=True))
+    except (ValueError, RecursionError) as exc:
+        raise _invalid(f"jwks must be a JWK Set with a public key by {', '.join(ALGORITHMS)}.", str(exc)) from exc
+
+
+def _told_of_keys(client: Client) -> dict[str, object]:
+    """What is told of a client that signs; an operator may have given keys to one that registered for a secret."""
+    if client.jwks is None:
+        return {}
+    at = client.jwks_uri
+    keys: dict[str, object] = {"jwks": json.loads(client.jwks)} if at is None else {"jwks_uri": at}
+    return {"token_endpoint_auth_method": SIGNED, **keys}
 
 
 def _texts(said: Members, name: str) -> tuple[str, ...]:

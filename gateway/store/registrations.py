@@ -26,6 +26,7 @@ Extras = Mapping[str, Any]
 
 REGISTRATIONS_COUNTED: Final = timedelta(hours=1)
 MOST_REGISTRATIONS: Final = 20  # and changes of them, in that time from one place
+_SIGNED_BY_ITSELF: Final = ("token_endpoint_auth_method", "private_key_jwt")  # so the keys are none of an operator's
 _LOCK: Final = 0x72656769  # the advisory lock's key: "regi"
 
 
@@ -92,7 +93,8 @@ class Registrations:
     ) -> Registered | NotAdmitted:
         """What the client is from now on, in place of all it was (RFC 7592, section 2.2).
 
-        What an operator demands of it stays: that it pushes its requests, and authenticates by keys.
+        What an operator demands of it stays: that it pushes its requests, and authenticates by keys where it would by a
+        secret.
 
         `secret` is the one that the request claims to be the client's. A client that becomes confidential gets one.
         """
@@ -110,7 +112,8 @@ class Registrations:
                     return NotAdmitted.TOO_MANY
                 before = await statements.row("client_find", client_id=client_id)
                 assert before is not None  # noqa: S101  # its registration is locked, and goes with it
-                keys = before["jwks"] if client.confidential else None
+                given = _SIGNED_BY_ITSELF not in json.loads(held).items() and client.confidential
+                keys = client.jwks or (before["jwks"] if given else None)
                 demanded = replace(client, par_required=before["par_required"], jwks=keys)
                 changed = await update_client(statements, now, client_id, demanded)
                 await statements.row("registration_change", client_id=client_id, metadata=json.dumps(extras))
@@ -146,7 +149,7 @@ class Registrations:
 
     async def _is_known(self, statements: Database | Statements, client_id: str, client: NewClient) -> bool:
         row = await statements.row("client_find", client_id=client_id)
-        return row is not None and NewClient.like(client_of(row)) == client
+        return row is not None and _comparable(NewClient.like(client_of(row))) == _comparable(client)
 
     async def create_token(self, lifetime: float, uses: int) -> str:
         """A new initial access token, good for so many registrations within so many seconds."""
@@ -176,3 +179,8 @@ class Registrations:
     async def _used(self, statements: Statements, token: str) -> bool:
         left = await statements.value("registration_token_use", digest=digest(token), now=self._now())
         return left is not None
+
+
+def _comparable(client: NewClient) -> NewClient:
+    """The client with its keys in one spelling, whatever the database has made of theirs."""
+    return client if client.jwks is None else replace(client, jwks=json.dumps(json.loads(client.jwks), sort_keys=True))

@@ -5,7 +5,8 @@
     the address gives no set                                        what was kept counts for a day from when it was had
 
 So a client may change its keys whenever it likes, and neither its address nor strangers who name keys that there are
-not can make us fetch more than twice a minute.
+not can make us fetch more than twice a minute; and those at the addresses of clients that nobody has verified no more
+than a place and a host are allowed, however many clients they registered.
 """
 
 import asyncio
@@ -14,12 +15,13 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
+from urllib.parse import urlsplit
 from weakref import WeakValueDictionary
 
 from gateway.errors import OAuthError, invalid_client
 from gateway.fetching import Fetcher, FetchFailed
 from gateway.oauth import client_documents
-from gateway.web.turns import Turns
+from gateway.web.turns import Allowance, Turns
 
 _MOST_KEPT: Final = 1000
 _AT_ONCE: Final = 16
@@ -51,17 +53,23 @@ class ClientKeys:
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._turns = Turns(_AT_ONCE)
+        self._allowance = Allowance(clock)
 
-    async def at(self, uri: str, kid: str | None, place: str) -> str:
+    async def at(self, uri: str, kid: str | None, place: str, *, limited: bool = False) -> str:
         """The keys at that address, as JSON; `kid` is the one that is looked for, `place` who makes us look.
+
+        `limited` is for an address that no operator has seen.
 
         Raises OAuthError (invalid_client) where none are to be had.
         """
         async with self._locks.setdefault(uri, asyncio.Lock()):  # whoever waited for them finds them at hand
             kept, now = self._kept.get(uri), self._now()
-            if kept is None or (now - kept.tried >= _AGAIN and not (now < kept.fresh_until and kept.has(kid))):
+            wanted = kept is None or (now - kept.tried >= _AGAIN and not (now < kept.fresh_until and kept.has(kid)))
+            if wanted and (not limited or self._allowance.take(place, urlsplit(uri).hostname or uri)):
                 async with self._turns.turn(place, uri):
                     kept = await self._asked(uri, kept)
+        if kept is None:
+            raise invalid_client("client keys: too many fetches")
         if kept.jwks is None or kept.until <= now:
             raise invalid_client(f"client keys: {kept.why_none or 'they were had too long ago'}")
         return kept.jwks

@@ -7,6 +7,7 @@ from aiohttp import web
 from gateway.errors import OAuthError
 from gateway.model import Client
 from gateway.oauth import client_documents
+from gateway.oauth.authorize import PageError
 from gateway.oauth.registration import Registration
 from gateway.routing.forwarded import neighbourhood
 from gateway.store.records import NewClient
@@ -30,6 +31,7 @@ def described(plane: Plane, said: Registration, *, par_required: bool = False) -
         mac_drafts=config.mac.drafts[:1],
         mac_algorithm=config.mac.algorithms[0],
         par_required=par_required,
+        jwks=said.jwks,
         verified=False,
         about=said.about,
         openid=said.openid,
@@ -41,10 +43,14 @@ async def find(request: web.Request, client_id: str) -> Client | None:
 
     Raises PageError where the document cannot be used.
     """
+    return await current(request, client_id, await plane_of(request).store.clients.find(client_id))
+
+
+async def current(request: web.Request, client_id: str, known: Client | None) -> Client | None:
+    """The same, where the database has been asked for the client that is `known`."""
     plane = plane_of(request)
     if not plane.documents.enabled and client_documents.host_of(client_id) is not None:
         return None  # known from a time when there were such clients
-    known = await plane.store.clients.find(client_id)
     if not plane.documents.is_one(client_id) or (known is not None and known.disabled_at is not None):
         return known
     scopes = frozenset(await plane.scopes())
@@ -56,6 +62,20 @@ async def find(request: web.Request, client_id: str) -> Client | None:
         disabled_at=None,
         **{field.name: getattr(new, field.name) for field in fields(NewClient) if field.name != "logo"},
     )
+
+
+async def signing(request: web.Request, client_id: str, known: Client | None) -> Client | None:
+    """The client whose keys an assertion is judged by: one that a document describes as that is now, or as it was
+    `known` last where the document cannot be had.
+
+    Raises PageError where it is not known and its document cannot be used.
+    """
+    try:
+        return await current(request, client_id, known)
+    except PageError:
+        if known is None:
+            raise
+        return known
 
 
 async def keep(request: web.Request, client: Client, *, place: str | None = None) -> None:

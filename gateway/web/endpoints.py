@@ -1,5 +1,7 @@
 """Endpoints for programs: token, revocation, introspection, pushed requests, and the documents that tell of them."""
 
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -132,27 +134,40 @@ async def _body(request: web.Request) -> Form:
 
 
 async def _authenticated(request: web.Request, plane: Plane, form: Form, *, anew: bool = False) -> Client:
-    """The client of a request; `anew` where one may be that nobody has met yet."""
+    """The client of a request; `anew` where one may be that nobody has met yet.
+
+    Turns are for what the database does: what clients have elsewhere is fetched between them, however slow it comes.
+    """
     claim = client_authentication.parse(request.headers.getall("Authorization", []), form, query_of(request))
     claimed_by(request, claim.client_id)
-    async with plane.authentications.turn(neighbourhood(address_of(request)), claim.client_id):
-        if claim.assertion is not None:
-            client = await _by_assertion(request, plane, claim.assertion)
-        elif claim.secret is not None:
+    turn = partial(plane.authentications.turn, neighbourhood(address_of(request)), claim.client_id)
+    if claim.secret is not None:
+        async with turn():
             client = await plane.store.clients.authenticate(claim.client_id, claim.secret)
+    else:
+        async with turn():
+            known = await plane.store.clients.find(claim.client_id)
+        if claim.assertion is not None:
+            client = await _by_assertion(request, claim.assertion, known, turn, anew=anew)
         else:
-            find = partial(clients.find, request) if anew else plane.store.clients.find
-            client = _without_secret(await find(claim.client_id))
+            client = _without_secret(await clients.current(request, claim.client_id, known) if anew else known)
     if isinstance(client, str):
         raise invalid_client(client)
     acts(f"client:{client.client_id}")
     return client
 
 
-async def _by_assertion(request: web.Request, plane: Plane, assertion: Assertion) -> Client | str:
+async def _by_assertion(
+    request: web.Request,
+    assertion: Assertion,
+    known: Client | None,
+    turn: Callable[[], AbstractAsyncContextManager[None]],
+    *,
+    anew: bool,
+) -> Client | str:
     """The client that signed the assertion, which counts once over all workers, or for the log why it is not heard."""
-    client_id, store = assertion.client_id, plane.store
-    found = await store.clients.find(client_id)
+    plane, client_id = plane_of(request), assertion.client_id
+    found = await clients.signing(request, client_id, known) if known is not None or anew else None
     if found is None:
         return "unknown client"
     if found.disabled_at is not None:
@@ -162,16 +177,28 @@ async def _by_assertion(request: web.Request, plane: Plane, assertion: Assertion
     base = plane.settings.config.server.origin + plane.prefix
     # The pushed requests' endpoint names itself too (RFC 9126, section 2).
     audience = {plane.issuer, f"{base}/token", *([f"{base}/par"] if endpoint_of(request) == "par" else [])}
-    keys = await _keys(request, plane, assertion, found.jwks_uri) if found.jwks_uri else found.jwks
-    once = client_assertion.verify(assertion, client_id, keys, audience, store.seconds())
-    spent = await store.nonces.spend_untimed([(once.key, datetime.fromtimestamp(once.until, UTC))])
-    return found if once.key in spent else "client assertion: its jti was used before"
+    keys = await _keys(request, plane, assertion, found) or found.jwks
+    once = client_assertion.verify(assertion, client_id, keys, audience, plane.store.seconds())
+    async with turn():
+        spent = await plane.store.nonces.spend_untimed([(once.key, datetime.fromtimestamp(once.until, UTC))])
+        if once.key not in spent:
+            return "client assertion: its jti was used before"
+        if known is not None:  # of others nothing is written before their request is found good
+            await clients.keep(request, found)  # so that keys that it gave up open nothing when its document is away
+    return found
 
 
-async def _keys(request: web.Request, plane: Plane, assertion: Assertion, uri: str) -> str:
-    """The keys at a client's address, among which there should be the one that the assertion names."""
+async def _keys(request: web.Request, plane: Plane, assertion: Assertion, client: Client) -> str | None:
+    """The keys at the client's address, if it has one, among which there should be the one that the assertion names."""
+    if client.jwks_uri is None:
+        return None
     kid = assertion.header.get("kid")
-    return await plane.client_keys.at(uri, kid if isinstance(kid, str) else None, neighbourhood(address_of(request)))
+    return await plane.client_keys.at(
+        client.jwks_uri,
+        kid if isinstance(kid, str) else None,
+        neighbourhood(address_of(request)),
+        limited=not client.verified,
+    )
 
 
 def _without_secret(found: Client | None) -> Client | str:

@@ -7,6 +7,7 @@ import pytest
 from gateway.errors import OAuthError
 from gateway.oauth import client_documents
 from gateway.oauth.registration import Registration
+from tests.oauth.signing import signer
 
 KNOWN = frozenset({"read", "write"})
 URL = "https://client.example/app"
@@ -97,7 +98,7 @@ def test_the_document_names_its_own_url_character_by_character_by_section_4_1(cl
         {"token_endpoint_auth_method": "client_secret_basic"},
         {"token_endpoint_auth_method": "client_secret_post"},
         {"token_endpoint_auth_method": "client_secret_jwt"},
-        {"token_endpoint_auth_method": "private_key_jwt"},
+        {"token_endpoint_auth_method": "private_key_jwt"},  # without a key
         {"token_endpoint_auth_method": 1},
     ],
 )
@@ -106,9 +107,12 @@ def test_a_document_has_no_secret_by_section_4_1(members: dict[str, object]) -> 
         read(**members)
 
 
-def test_a_client_of_a_document_is_public() -> None:
+def test_a_client_of_a_document_is_public_or_signs_by_section_6_2() -> None:
     assert not read().confidential
     assert not read(token_endpoint_auth_method="none").confidential
+    signs = read(token_endpoint_auth_method="private_key_jwt", jwks={"keys": [signer("ES256").jwk]})
+    assert signs.confidential
+    assert signs.jwks is not None
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from gateway.errors import OAuthError
 from gateway.oauth import registration
 from gateway.oauth.registration import Registration
 from tests.oauth.clients import client as a_client
+from tests.oauth.signing import signer
 
 KNOWN = frozenset({"read", "write"})
 URIS = ["https://app.example/cb"]
@@ -148,7 +149,7 @@ def test_nobody_registers_a_client_that_acts_for_itself() -> None:
     assert read(grant_types=asked).grant_types == {"authorization_code"}
 
 
-@pytest.mark.parametrize("method", ["private_key_jwt", "client_secret_jwt", "tls_client_auth", "NONE", 1, ["none"], {}])
+@pytest.mark.parametrize("method", ["client_secret_jwt", "tls_client_auth", "NONE", 1, ["none"], {}])
 def test_another_way_to_authenticate_is_refused_by_section_3_2_2(method: object) -> None:
     assert refused(token_endpoint_auth_method=method).error == "invalid_client_metadata"
 
@@ -159,6 +160,52 @@ def test_a_client_without_a_secret_says_so() -> None:
 
 def test_jwks_and_jwks_uri_are_not_both_there_by_section_2() -> None:
     assert refused(jwks={"keys": []}, jwks_uri="https://a.example/").error == "invalid_client_metadata"
+
+
+SIGNER = signer("ES256")
+KEYS = {"keys": [SIGNER.jwk]}
+
+
+def test_a_client_that_signs_has_its_keys_or_their_address_by_section_2() -> None:
+    one = read(token_endpoint_auth_method="private_key_jwt", jwks=KEYS | {"other": 1})
+    assert one.confidential
+    assert json.loads(one.jwks or "") == {"keys": [SIGNER.jwk]}
+    at = read(token_endpoint_auth_method="private_key_jwt", jwks_uri="https://app.example/keys?a=1")
+    assert json.loads(at.jwks or "") == {"jwks_uri": "https://app.example/keys?a=1"}
+    for method in ("none", "client_secret_basic"):
+        assert read(token_endpoint_auth_method=method, jwks=KEYS).jwks is None, "keys are for signing alone"
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {},
+        {"jwks": None, "jwks_uri": ""},
+        {"jwks": "https://app.example/keys"},
+        {"jwks": []},
+        {"jwks": {}},
+        {"jwks": {"keys": []}},
+        {"jwks": {"keys": [1]}},
+        {"jwks": {"keys": [{"kty": "oct", "k": "c2VjcmV0"}]}},
+        {"jwks": {"keys": [SIGNER.jwk | {"d": "AQAB"}]}},
+        {"jwks": {"keys": [SIGNER.jwk | {"use": "enc"}]}},
+        {"jwks": {"keys": [SIGNER.jwk | {"alg": "HS256"}]}},
+        {"jwks": {"keys": [SIGNER.jwk] * 51}},
+        {"jwks": {"keys": [SIGNER.jwk | {"kid": "a"}, SIGNER.jwk | {"kid": "a"}]}},
+        {"jwks": {"keys": [SIGNER.jwk], "x": "x" * 70_000}},
+        {"jwks_uri": 1},
+        {"jwks_uri": "http://app.example/keys"},
+        {"jwks_uri": "http://127.0.0.1/keys"},
+        {"jwks_uri": "https://app.example/keys#a"},
+        {"jwks_uri": "https://user@app.example/keys"},
+        {"jwks_uri": "file:///etc/keys"},
+        {"jwks_uri": "com.example.app:/keys"},
+        {"jwks_uri": "https://app.example/" + "x" * 2000},
+    ],
+    ids=lambda keys: str(keys)[:40],
+)
+def test_keys_that_verify_nothing_are_refused(keys: dict[str, object]) -> None:
+    assert refused(token_endpoint_auth_method="private_key_jwt", **keys).error == "invalid_client_metadata"
 
 
 @pytest.mark.parametrize(

@@ -148,7 +148,7 @@ async def test_nothing_is_stored_or_kept_of_a_document_that_cannot_be_used(
         ({"redirect_uris": ["https://client.example/other"]}, "return address isn’t registered"),
         ({"client_id": "https://client.example/other"}, "couldn’t read"),
         ({"client_secret": "s"}, "couldn’t read"),
-        ({"token_endpoint_auth_method": "private_key_jwt"}, "couldn’t read"),
+        ({"token_endpoint_auth_method": "private_key_jwt"}, "couldn’t read"),  # without a key
         ({"client_name": "evil\u202etxt"}, "couldn’t read"),
     ],
 )
