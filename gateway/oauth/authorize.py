@@ -247,13 +247,15 @@ def validate(
     client, redirect_uri = _proven(query, client)
     state_text = query.get("state")
     state = None if state_text is None else state_text.encode("utf-8", "surrogateescape")
-    mode: ResponseMode = "query"
+    wanted = query.get("response_mode")
+    # A refusal comes as the answer would: also where it is not known yet what the client wants.
+    mode: ResponseMode = "form_post" if wanted == "form_post" and _no_form(redirect_uri, state) is None else "query"
     try:
         if client.par_required and not pushed:
             raise invalid_request("This client must push its authorization requests (RFC 9126).")
         types = _response_types(query, client)
         mode = "fragment" if "token" in types else "query"
-        mode = _response_mode(query.get("response_mode"), mode, redirect_uri, state)
+        mode = _response_mode(wanted, mode, redirect_uri, state)
         claims = openid.claims_request(query.get("claims"))
         if claims.acr is not None and ACR not in claims.acr:
             # OpenID Connect Core Error Code unmet_authentication_requirements 1.0
@@ -366,11 +368,18 @@ def _response_mode(wanted: str | None, usual: ResponseMode, redirect_uri: str, s
         return usual
     if wanted != "form_post":
         raise invalid_request(f"response_mode must be {usual} or form_post.")
-    if redirect_uris.is_private(redirect_uri):
-        raise invalid_request("An app cannot be sent a form: leave out response_mode.")
-    if state is not None and not _fits_a_form(state):
-        raise invalid_request("A form cannot carry this state: it must be UTF-8 without control characters.")
+    if (reason := _no_form(redirect_uri, state)) is not None:
+        raise invalid_request(reason)
     return "form_post"
+
+
+def _no_form(redirect_uri: str, state: bytes | None) -> str | None:
+    """The reason why no answer can be sent there as a form; None where one can."""
+    if redirect_uris.is_private(redirect_uri):
+        return "An app cannot be sent a form: leave out response_mode."
+    if state is not None and not _fits_a_form(state):
+        return "A form cannot carry this state: it must be UTF-8 without control characters."
+    return None
 
 
 def _fits_a_form(state: bytes) -> bool:

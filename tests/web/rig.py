@@ -6,6 +6,7 @@ import html
 import json
 import re
 import socket
+import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -143,9 +144,10 @@ class Answer:
 class Browser:
     """One browser: it keeps cookies and follows nothing by itself."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, tls: ssl.SSLContext | None = None) -> None:
         self.url = url
-        self._session = aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True))
+        connector = None if tls is None else aiohttp.TCPConnector(ssl=tls)
+        self._session = aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True), connector=connector)
 
     async def close(self) -> None:
         await self._session.close()

@@ -50,6 +50,10 @@ async def test_state_comes_back_exactly_and_as_text(signed_in: Browser, client: 
 async def test_errors_come_as_a_form_too(browser: Browser, client: Client) -> None:
     answer = await browser.get(authorize_path(client, response_mode="form_post", prompt="none"))
     assert (answer.status, dict(answer.form.fields)["error"]) == (200, "login_required")
+    for name, value in (("response_type", None), ("response_type", "token"), ("request", "e30.e30.")):
+        early = await browser.get(authorize_path(client, response_mode="form_post", **{name: value}))
+        assert early.status == 200, "a refusal before it is known what is wanted"
+        assert "error" in dict(early.form.fields)
     for changes in ({"response_mode": "FORM_POST"}, {"response_mode": "form_post", "state": b"\xff"}):
         wrong = await browser.get(authorize_path(client, **changes))
         assert wrong.members["error"] == "invalid_request"  # by the query, which carries everything
