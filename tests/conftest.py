@@ -31,6 +31,7 @@ from gateway.store.migrations import migrate
 from gateway.store.pool import Pool
 from gateway.supervisor import embedded
 from tests.databases import cloned, in_database, made
+from tests.folders import SHORT, settle
 from tests.serving import PATIENCE
 
 __all__ = ["cloned", "in_database"]
@@ -50,7 +51,7 @@ _MAY_BE_LEFT_OUT = re.compile(
 
 def new_data_dir() -> Path:
     """A folder for a database, short and reachable by the system user that Postgres runs as."""
-    folder = Path(tempfile.mkdtemp(prefix="gwt-", dir="/tmp"))
+    folder = Path(tempfile.mkdtemp(prefix="gwt-", dir=SHORT))
     folder.chmod(0o711)
     return folder
 
@@ -62,6 +63,7 @@ hypothesis.settings.load_profile("gateway")
 
 def pytest_configure(config: pytest.Config) -> None:
     """The controller names the run's folder; its xdist workers inherit the name."""
+    settle()
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # what is started a thousand times is compiled once
     if not hasattr(config, "workerinput"):
         os.environ[_FOLDER] = str(new_data_dir())

@@ -13,6 +13,7 @@ import pytest
 from gateway import config
 from gateway.config import ConfigError
 from gateway.crypto import new_master_key
+from tests.folders import SHORT
 from tests.serving import write_key
 from tests.system_users import as_root
 
@@ -68,7 +69,7 @@ def _unprivileged() -> Iterator[str]:
 def test_a_file_that_may_not_be_read_is_told_with_whose_it_is_and_who_we_are() -> None:
     """The file, a secret that it names, and a folder on the way."""
     owner = pwd.getpwuid(os.geteuid()).pw_name
-    with tempfile.TemporaryDirectory(prefix="gwt-", dir="/tmp") as name:
+    with tempfile.TemporaryDirectory(prefix="gwt-", dir=SHORT) as name:
         folder = Path(name)
         folder.chmod(0o755)
         inner = folder / "inner"

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.counts import LONG
+from tests.folders import SHORT
 from tests.serving import ROOT, free_ports
 
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -53,7 +54,7 @@ def test_index_names_every_page() -> None:
 @pytest.fixture
 def empty() -> Iterator[Path]:
     """An empty folder that any system user can enter."""
-    folder = Path(tempfile.mkdtemp(prefix="gwt-", dir="/tmp"))
+    folder = Path(tempfile.mkdtemp(prefix="gwt-", dir=SHORT))
     folder.chmod(0o755)
     yield folder
     shutil.rmtree(folder, ignore_errors=True)

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from tests.folders import SHORT
 from tests.serving import free_ports, until
 
 PROGRAM = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
@@ -43,7 +44,7 @@ async def pooling(
     assert found is not None
     assert PROGRAM is not None
     name, socket, port = found.groups()
-    folder = Path(tempfile.mkdtemp(prefix="gwp-", dir="/tmp"))
+    folder = Path(tempfile.mkdtemp(prefix="gwp-", dir=SHORT))
     owner = Path(socket).stat().st_uid  # whom the server lets in, and whom PgBouncer becomes when root starts it
     os.chown(folder, owner, -1)
     (listen,) = free_ports(1)

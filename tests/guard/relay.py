@@ -9,6 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from tests.folders import SHORT
 from tests.serving import until
 from tests.streams import accepting
 
@@ -119,7 +120,7 @@ class Relay:
 @asynccontextmanager
 async def relaying(server_dsn: str) -> AsyncIterator[Relay]:
     """A relay to the server that a DSN names by its socket."""
-    folder = tempfile.mkdtemp(prefix="gwr-", dir="/tmp")
+    folder = tempfile.mkdtemp(prefix="gwr-", dir=SHORT)
     relay = Relay(server_dsn, folder)
     try:
         async with accepting(relay.accept, path=relay.path):

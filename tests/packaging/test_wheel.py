@@ -17,6 +17,7 @@ import aiohttp
 import pytest
 
 from tests.counts import LONG
+from tests.folders import SHORT
 from tests.serving import ROOT, serving, write_config
 
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -40,7 +41,7 @@ def build(folder: Path, *arguments: str | Path, **environment: str) -> subproces
 @pytest.fixture
 def elsewhere() -> Iterator[Path]:
     """A folder that has nothing to do with the checkout, and that any system user can reach."""
-    with tempfile.TemporaryDirectory(prefix="gwt-", dir="/tmp") as folder:
+    with tempfile.TemporaryDirectory(prefix="gwt-", dir=SHORT) as folder:
         Path(folder).chmod(0o755)
         yield Path(folder)
 

@@ -18,6 +18,7 @@ import pytest
 
 from gateway.supervisor.supervisor import DRAIN
 from tests.counts import scaled
+from tests.folders import SHORT
 from tests.proxy.rig import RawUpstream
 from tests.serving import Gateway, free_ports, serving, until
 from tests.supervisor.conftest import SlowUpstream, is_gone, worker_of
@@ -45,7 +46,7 @@ async def slow_requests_on_every_worker(
 @pytest.fixture
 def short() -> Iterator[Path]:
     """A folder whose path leaves room for a socket's."""
-    with tempfile.TemporaryDirectory(prefix="gwt-", dir="/tmp") as folder:
+    with tempfile.TemporaryDirectory(prefix="gwt-", dir=SHORT) as folder:
         yield Path(folder)
 
 
