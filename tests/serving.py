@@ -33,15 +33,19 @@ class NotServing(AssertionError):
 
 
 async def until(condition: Callable[[], object | Awaitable[object]], patience: float = PATIENCE) -> None:
-    """Wait until `condition` holds; it fails with TimeoutError after `patience` seconds."""
+    """Wait until `condition` holds; it fails with TimeoutError after `patience` seconds.
+
+    What is dear to ask, as which processes there are, is asked more seldom: what is waited for needs the CPU.
+    """
     async with asyncio.timeout(patience):
         while True:
+            asked = time.thread_time()
             held = condition()
             if isinstance(held, Awaitable):
                 held = await held
             if held:
                 return
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(min(max(0.02, 10 * (time.thread_time() - asked)), 0.2))
 
 
 def crowding() -> float:
