@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import axe_core_python  # type: ignore[import-untyped]  # only its axe.min.js is used
 from playwright.async_api import Page
@@ -12,6 +12,8 @@ from gateway.oauth.authorize import AuthorizationRequest
 from tests.web.rig import PASSWORD, Plane, authorize_path
 
 _AXE = (Path(str(axe_core_python.__path__[0])) / "axe.min.js").read_text()
+_OF_COLOURS: Final = {"runOnly": {"type": "rule", "values": ["color-contrast", "link-in-text-block"]}}
+"""All rules in force that look at a colour: what axe calls `cat.color`."""
 
 
 async def sign_in(page: Page, username: str = "ada", password: str = PASSWORD) -> None:
@@ -92,10 +94,12 @@ async def _shots_of_device(page: Page, plane: Plane, client: Client) -> AsyncIte
     yield "device connected"
 
 
-async def found_by_axe(page: Page) -> list[str]:
+async def found_by_axe(page: Page, *, of_colours: bool = False) -> list[str]:
+    """What axe objects to on the page; where only the colours are others than before, by the rules of these."""
     if not await page.evaluate("'axe' in window"):
         await page.evaluate(_AXE)
-    found = await page.evaluate("axe.run()")
+    options: dict[str, object] = {"resultTypes": ["violations"]}  # what passed is not told node by node
+    found = await page.evaluate("axe.run", options | (_OF_COLOURS if of_colours else {}))
     return [f"{rule['id']}: {node['html']}" for rule in found["violations"] for node in rule["nodes"]]
 
 
