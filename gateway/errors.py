@@ -56,6 +56,12 @@ def invalid_client(cause: str = "") -> OAuthError:
     return OAuthError("invalid_client", "Client authentication failed.", 401, cause)
 
 
+def too_many_secrets(cause: str, wait: int) -> OAuthError:
+    """RFC 6749, section 2.3.1, with RFC 6585, section 4: wrong secrets for a client are too many for `wait` seconds."""
+    text = "Client authentication failed too often from this address. Check the client's secret, and wait."
+    return OAuthError("invalid_client", text, 429, f"too many wrong secrets: {cause}", wait)
+
+
 def invalid_grant(description: str, cause: str = "") -> OAuthError:
     """RFC 6749, section 5.2: the code or refresh token is no good, or is another client's."""
     return OAuthError("invalid_grant", description, 400, cause)

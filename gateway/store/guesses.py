@@ -8,8 +8,11 @@ ten guesses more, or tell that it is the same person's.
 A browser that signed in to the account before has an allowance of its own: strangers' guesses never lock a person out
 of the browser they use. Signing in clears the allowance that it was done by, and no other.
 
-A client's secret has 192 random bits, so guessing is hopeless and only recorded: were a client locked for it, anybody
-who knows its public identifier could shut it out.
+A client's secret is guessed in vain (RFC 6749, sections 2.3.1 and 10.10): it has 192 random bits, so that a million
+guesses a second find one in 10^44 years. Twenty wrong ones for a client from one network, and who goes on from there is
+told "too many" and when to come again, with the right one alone still heard: were that refused too, anybody who knows
+the client's public identifier, and sits behind the same address, could shut it out. A client that nobody has is counted
+alike.
 
 A device's user code (RFC 8628, section 5.1) is short: ten wrong ones by one person, in whatever sessions, or fifty from
 one network, and no more are heard for a quarter of an hour. A right one takes nothing back, since who guesses may have
@@ -29,9 +32,10 @@ from gateway.store.text import folded
 
 WAIT: Final = 900.0  # seconds after the last of too many wrong passwords
 WRONG_PASSWORDS: Final = 10  # in a row, for one name or one account, from one allowance
+WRONG_SECRETS: Final = 20  # for one client, from one network
 WRONG_USER_CODES: Final = 10  # by one person
 WRONG_USER_CODES_OF_PLACE: Final = 50
-_NAME_WRITTEN_FROM: Final = 2  # names that are typed once, which anybody can invent, write no row each
+_NAME_WRITTEN_FROM: Final = 2  # names and clients that come once, which anybody can invent, write no row each
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +94,22 @@ def account_digest(keyring: Keyring, subject: str) -> bytes:
     return keyring.keyed_digest("guessed-account", subject)
 
 
+class SecretGuess:
+    """Wrong secrets for one client, from some place of the network."""
+
+    def __init__(self, tally: Tally, keyring: Keyring, client_id: str, place: str) -> None:
+        self._tally = tally
+        self._key = (keyring.keyed_digest("guessed-secret", f"{client_id}\0{place}"), b"")
+
+    async def wrong(self) -> float:
+        """One more was. For how many seconds more are too many: 0 while they are not."""
+        await self._tally.read(b"", [self._key[0]])
+        if self._tally.failures(self._key) >= WRONG_SECRETS:
+            return max(1.0, WAIT - self._tally.rested(self._key).total_seconds())
+        self._tally.count(self._key, written_from=_NAME_WRITTEN_FROM)
+        return 0.0
+
+
 class UserCodeGuess:
     """One user code that somebody typed who is signed in, at some place of the network."""
 
@@ -117,7 +137,7 @@ class UserCodeGuess:
 
 
 class Guesses:
-    """Attempts to sign in, and at user codes."""
+    """Attempts to sign in, at secrets of clients, and at user codes."""
 
     def __init__(self, tally: Tally, keyring: Keyring) -> None:
         self._tally, self._keyring = tally, keyring
@@ -126,6 +146,10 @@ class Guesses:
         """An attempt by `login`, which is `user`'s name if it is anybody's; `browser` is the identifier of a browser
         that signed in to this account before."""
         return Guess(self._tally, self._keyring, login, user, browser)
+
+    def secret(self, client_id: str, place: str) -> SecretGuess:
+        """Wrong secrets that are presented for a client, whether there is one; `place` is where in the network."""
+        return SecretGuess(self._tally, self._keyring, client_id, place)
 
     def user_code(self, subject: str, place: str) -> UserCodeGuess:
         """A user code that a person types; `place` is where in the network."""

@@ -5,10 +5,11 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
+from math import ceil
 
 from aiohttp import web
 
-from gateway.errors import invalid_client
+from gateway.errors import invalid_client, too_many_secrets
 from gateway.figures import TOKENS_ISSUED
 from gateway.model import RESOURCE_METADATA, Client
 from gateway.oauth import client_assertion, client_authentication, device, grants, metadata, pushed
@@ -140,10 +141,11 @@ async def _authenticated(request: web.Request, plane: Plane, form: Form, *, anew
     """
     claim = client_authentication.parse(request.headers.getall("Authorization", []), form, query_of(request))
     claimed_by(request, claim.client_id)
-    turn = partial(plane.authentications.turn, neighbourhood(address_of(request)), claim.client_id)
+    place = neighbourhood(address_of(request))
+    turn = partial(plane.authentications.turn, place, claim.client_id)
     if claim.secret is not None:
         async with turn():
-            client = await plane.store.clients.authenticate(claim.client_id, claim.secret)
+            client = await _by_secret(plane, claim.client_id, claim.secret, place)
     else:
         async with turn():
             known = await plane.store.clients.find(claim.client_id)
@@ -155,6 +157,15 @@ async def _authenticated(request: web.Request, plane: Plane, form: Form, *, anew
         raise invalid_client(client)
     acts(f"client:{client.client_id}")
     return client
+
+
+async def _by_secret(plane: Plane, client_id: str, secret: str, place: str) -> Client | str:
+    """The client that has the secret, or for the log why there is none. Raises OAuthError (429) where too many wrong
+    ones came from there, whether or not there is such a client."""
+    found = await plane.store.clients.authenticate(client_id, secret)
+    if isinstance(found, str) and (wait := await plane.store.guesses.secret(client_id, place).wrong()) > 0:
+        raise too_many_secrets(found, ceil(wait))
+    return found
 
 
 async def _by_assertion(

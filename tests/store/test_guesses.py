@@ -8,7 +8,7 @@ import pytest
 
 from gateway.model import User
 from gateway.store import Store
-from gateway.store.guesses import WAIT, WRONG_PASSWORDS
+from gateway.store.guesses import WAIT, WRONG_PASSWORDS, WRONG_SECRETS
 from gateway.store.tally import Tally
 from tests.serving import until
 from tests.store.rig import MovableClock, Rig, count, counted, fetch
@@ -229,3 +229,20 @@ async def test_memory_holds_a_bounded_number_of_names(store: Store, monkeypatch:
     tally: Tally = store._tally
     assert len(tally._counts) == 50
     assert not tally._due
+
+
+async def test_wrong_secrets_bind_every_worker_and_rest_after_a_while(
+    store: Store, another: Callable[..., Awaitable[Store]], clock: MovableClock
+) -> None:
+    other = await another(clock=clock)
+    for n in range(WRONG_SECRETS):
+        one = (store, other)[n % 2]
+        assert await one.guesses.secret("c1", "192.0.2.1").wrong() == 0
+        await counted(one)
+    for one in (store, other):
+        assert 0 < await one.guesses.secret("c1", "192.0.2.1").wrong() <= WAIT
+        assert await one.guesses.secret("c1", "192.0.2.2").wrong() == 0
+        assert await one.guesses.secret("c2", "192.0.2.1").wrong() == 0
+    clock.advance(WAIT + 1)
+    for one in (store, other):
+        assert await one.guesses.secret("c1", "192.0.2.1").wrong() == 0

@@ -187,8 +187,9 @@ async def test_a_reused_refresh_token_is_a_warning(
 async def test_a_flood_of_one_cause_hides_no_other_and_all_are_counted(
     browser: Browser, client: Client, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for _ in range(60):
-        await browser.send("POST", "/oauth2/token", [("grant_type", "x")], basic(client.client_id, "wrong"))
+    for n in range(60):
+        headers = basic(client.client_id, "wrong") | {"X-Forwarded-For": f"192.0.2.{n}, 10.0.0.2"}
+        await browser.send("POST", "/oauth2/token", [("grant_type", "x")], headers)
     await browser.get("/oauth2/nothing")
     told = capsys.readouterr().err
     async with asyncio.timeout(30):

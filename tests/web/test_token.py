@@ -311,14 +311,6 @@ async def test_an_encoded_body_is_not_inflated(browser: Browser, register: Regis
     assert (answer.status, answer.json["error"]) == (400, "invalid_request")
 
 
-async def test_many_wrong_secrets_lock_no_client(browser: Browser, register: Registered) -> None:
-    client, secret = await register()
-    fields = [("grant_type", "client_credentials")]
-    for _ in range(60):
-        assert (await ask(browser, fields, client, "wrong")).status == 401
-    assert (await ask(browser, fields, client, secret)).status == 200
-
-
 async def test_what_a_client_may_not_do_is_refused(browser: Browser, register: Registered, public: Client) -> None:
     client, secret = await register(grant_types=frozenset({"authorization_code"}))
     for fields in ([("grant_type", "client_credentials")], refresh_fields("gwr_x")):
