@@ -8,7 +8,7 @@ from typing import Final
 
 from gateway import config
 from gateway.config import ConfigError, Settings
-from gateway.doctor import configuration, database, machine, nonces, outside, replicas, upstreams
+from gateway.doctor import configuration, database, machine, nonces, outside, replicas, routes, upstreams
 from gateway.doctor.finding import FAULT, Finding, Report
 from gateway.errors import OperatorError
 from gateway.supervisor import embedded
@@ -30,6 +30,7 @@ async def examine(path: Path, *, through: tuple[str, int] | None = None) -> Repo
         return report
     report.facts["configuration"] = f"{settings.path}: valid"
     report.findings += configuration.findings(settings)
+    report.findings += routes.findings(settings)
     try:
         serving = await asyncio.to_thread(machine.find_serving, settings)
     except OperatorError as exc:
