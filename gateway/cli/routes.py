@@ -21,7 +21,7 @@ from gateway.proxy.answers import malformed, too_large
 from gateway.proxy.decisions import Asked
 from gateway.proxy.dispatch import Destination, Dispatcher, Peer
 from gateway.proxy.edge import OwnAnswer
-from gateway.proxy.explaining import Case, routes_looked_at, steps
+from gateway.proxy.explaining import Case, limits_that_apply, routes_looked_at, steps
 from gateway.routing.forwarded import parse_address
 from gateway.store import Store
 
@@ -57,7 +57,8 @@ def test(
     """Tell what would become of a call, step by step, and what to do where it would be refused; exit 1 then.
 
     URL may be a path of server.public_url. The file alone decides, unless the call carries a token or a signature:
-    then the database does too. No upstream is asked, and no nonce is spent.
+    then the database does too. No upstream is asked, no nonce is spent, and nothing is counted by the limits that
+    would apply.
     """
     settings = config.load(path)
     if token is not None:
@@ -78,6 +79,7 @@ def test(
         "route": None if case.route is None else case.route.name,
         "auth": [] if case.route is None else list(case.route.schemes) or ["none"],
         "scopes": [] if case.route is None else sorted(case.route.scopes_for(method)),
+        "limits": [] if case.route is None else [one._asdict() for one in limits_that_apply(case.route, case)],
         "routes": routes_looked_at(case.asked, dispatcher),
         "steps": [step._asdict() for step in steps(case, dispatcher)],
     }

@@ -31,6 +31,7 @@ from gateway.proxy.decisions import Asked, Decision
 from gateway.proxy.dispatch import Dispatcher
 from gateway.proxy.finished import Finished
 from gateway.routing import Look, Route, SignIn
+from gateway.routing.forwarded import neighbourhood
 
 Outcome = Literal["passed", "refused", "failed", "not needed", "not reached"]
 
@@ -102,6 +103,22 @@ _LEFT: Final = (
 )
 _OWN_LOG: Final = "see the upstream's own log, which knows the call by its X-Request-Id, the request_id"
 _REFUSED_BY_PAGES: Final = "see what the authorization server's log says of this request_id"
+
+
+class LimitThatApplies(NamedTuple):
+    """A limit that counts a call: the limit, whose calls it is counted with, as far as that is known, and how many of
+    these may come at once."""
+
+    limit: str
+    whose: str | None
+    at_once: int | None
+
+    @property
+    def more(self) -> str:
+        """What there is to say of it besides."""
+        parts = [] if self.at_once is None else [f"{self.at_once} at once"]
+        parts += [] if self.whose is None else [self.whose]
+        return f" ({', '.join(parts)})" if parts else ""
 
 
 class Step(NamedTuple):
@@ -356,8 +373,31 @@ def _at_the_edge(name: str, route: Route, case: Case, dispatcher: Dispatcher) ->
 def _limits(route: Route, case: Case) -> Step:
     if route.limits is None:
         return Step("limit", "not needed", "")
-    limits = ", ".join(map(str, route.limits))
-    return Step("limit", "passed", f"within {limits}" if case.finished else f"{limits}; not counted by this")
+    counted = limits_that_apply(route, case)
+    if case.finished:
+        return Step("limit", "passed", f"within {', '.join(one.limit for one in counted)}")
+    told = "; ".join(f"{one.limit}{one.more}" for one in counted)
+    return Step("limit", "passed", f"{told}; not counted by this")
+
+
+def limits_that_apply(route: Route, case: Case) -> list[LimitThatApplies]:
+    """The limits of a call's route, as they would count it."""
+    limits = route.limits
+    if limits is None:
+        return []
+    allowed = case.allowed
+    identity = None if allowed is None else allowed.identity
+    whose = {
+        "client": None if identity is None else f"client {identity.client_id}",
+        "user": None if identity is None else f"user {identity.username or identity.subject}",
+        "token": None if allowed is None or not allowed.digest else f"token sha256 {allowed.digest.hex()[:12]}…",
+        "address": neighbourhood(case.client) if case.client else None,
+        "route": f"all calls of {route.name}",
+    }
+    applying = [LimitThatApplies(str(limit), whose[limit.by], limit.burst or None) for limit in limits]
+    if limits.concurrency:
+        applying.append(LimitThatApplies(f"{limits.concurrency} under way", whose["route"], None))
+    return applying
 
 
 def _token(allowed: Allowed | None, refused: Refused | None, asked: Asked | None) -> str:

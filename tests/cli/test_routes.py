@@ -72,6 +72,34 @@ def test_call_is_judged_as_the_gateway_would(
     assert bool(told["mend"]) == (step is not None)
 
 
+LIMITED: dict[str, Any] = {
+    "rate": [{"by": "client", "limit": "100/s", "burst": 2}, {"by": "address", "limit": "10/m"}],
+    "quota": [{"by": "user", "limit": "2/day"}],
+    "concurrency": 1,
+}
+
+
+def test_limits_that_would_apply_are_told_with_whose_calls_they_count_and_count_nothing(gateway: Terminal) -> None:
+    route = {**UPSTREAM, **LIMITED, "name": "notes", "path": "/notes", "auth": ["bearer"]}
+    open_route = {**UPSTREAM, "name": "open", "path": "/open", "auth": "none"}
+    gateway.rewrite({"scopes": SCOPES, "routes": [route, open_route]})
+    client_id = gateway.client()["client_id"]
+    token = gateway("token", "issue", "--client", client_id, "--json").json["access_token"]
+    for _ in range(4):  # more often than the quota, the burst and the concurrency let pass
+        code, told = judged(gateway, "GET", "/notes", "--token", token, "--address", "2001:db8::7")
+        assert code == 0
+    [step] = [step for step in told["steps"] if step["step"] == "limit"]
+    assert step["text"] == (
+        f"10/minute by address (10 at once, 2001:db8::/64); 100/second by client (2 at once, client {client_id}); "
+        f"2/day by user (user {client_id}); 1 under way (all calls of notes); not counted by this"
+    )
+    assert told["limits"][1] == {"limit": "100/second by client", "whose": f"client {client_id}", "at_once": 2}
+    assert "100/second by client (2 at once" in gateway("routes", "test", "GET", "/notes", "--token", token).out
+    code, told = judged(gateway, "GET", "/notes")  # nobody's, so that only the address is known
+    assert (code, [limit["whose"] for limit in told["limits"]]) == (1, ["127.0.0.1", None, None, "all calls of notes"])
+    assert judged(gateway, "GET", "/open")[1]["limits"] == []
+
+
 def test_file_alone_decides_where_no_token_is_named(routed: Terminal) -> None:
     nowhere = {"url": "postgresql://nobody@127.0.0.1:1/none"}
     routed.rewrite({"scopes": SCOPES, "routes": ROUTES, "database": nowhere})
