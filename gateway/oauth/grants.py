@@ -1,6 +1,7 @@
 """The scopes and resources of a request, and the token endpoint's grants (RFC 6749, sections 4.1.3, 4.4, 6)."""
 
 import re
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
@@ -13,7 +14,7 @@ from gateway.errors import (
     unauthorized_client,
     unsupported_grant_type,
 )
-from gateway.model import DEVICE_CODE, GRANT_TYPES, Client, parse_scope
+from gateway.model import DEVICE_CODE, GRANT_TYPES, OFFLINE_ACCESS, Client, parse_scope
 from gateway.oauth import forms, openid, pkce
 from gateway.oauth.forms import Form
 
@@ -124,6 +125,21 @@ def requested_resources(values: tuple[str, ...], known: frozenset[str]) -> tuple
     Raises OAuthError (invalid_target; RFC 8707, section 2).
     """
     return tuple(dict.fromkeys(_known(value, known) for value in values))
+
+
+Needs = Mapping[str, frozenset[str]]
+"""The scopes that calls of each protected resource ask for, by its identifier."""
+
+
+def fitting(scopes: frozenset[str], resources: Collection[str], needs: Needs) -> frozenset[str]:
+    """The scopes of a token that is for these resources alone: without those that only others ask for (RFC 8707,
+    section 2.2).
+
+    What no resource asks for stays, for an API may look at it itself; and so does what is for this server.
+    """
+    here = frozenset[str]().union(*(needs.get(name, frozenset()) for name in resources))
+    elsewhere = frozenset[str]().union(*needs.values()).difference(here, openid.SCOPES, {OFFLINE_ACCESS})
+    return scopes - elsewhere if resources else scopes
 
 
 def _known(value: str, known: frozenset[str]) -> str:

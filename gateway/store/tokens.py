@@ -13,7 +13,7 @@ from gateway.config import Tokens as Lifetimes
 from gateway.crypto import Keyring, digest, new_identifier, random_text
 from gateway.errors import OAuthError, OperatorError, invalid_client
 from gateway.model import Client, TokenType, format_scope
-from gateway.oauth import access_tokens, device
+from gateway.oauth import access_tokens, device, grants
 from gateway.oauth.authorize import AuthorizationRequest
 from gateway.oauth.decisions import (
     CodeRecord,
@@ -175,6 +175,7 @@ class Tokens:
     ) -> None:
         self._database, self._now, self._keyring, self._lifetimes = database, now, keyring, lifetimes
         self._signing_keys, self._issuer = signing_keys, issuer
+        self.needs: grants.Needs = {}  # of the resources of the routes, where there are any
 
     async def redeem(
         self,
@@ -388,9 +389,10 @@ class Tokens:
         key: "SigningKey | None",
         jkt: str | None,
     ) -> _Access:
-        """What a client may have today: scopes that an operator has taken from it are left out."""
+        """What a client may have today at these resources: scopes that an operator has taken from it are left out, and
+        those that only other resources ask for."""
         return _Access(
-            scopes=scopes & client.may_have,
+            scopes=grants.fitting(scopes & client.may_have, resource, self.needs),
             resource=resource,
             token_type=client.token_type,
             ttl=self._lifetimes.access_ttl,

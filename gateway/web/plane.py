@@ -1,6 +1,6 @@
 """The settings and services that every handler of the authorization plane shares, and how it reads a request."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote
@@ -109,6 +109,7 @@ def build(settings: Settings, store: Store, fetcher: Fetcher | None = None) -> P
         raise ValueError("the master key is made before the authorization plane is built")
     routes = tuple(route for route in compile_routes(settings.config) if route.schemes)
     sectors = Sectors(lambda: fetcher or Fetcher())
+    store.tokens.needs = _needs(routes)
     return Plane(
         settings=settings,
         store=store,
@@ -140,6 +141,14 @@ def build(settings: Settings, store: Store, fetcher: Fetcher | None = None) -> P
         refusals=Refusals(observe.get_logger("gateway.web")),
         recent=Recent(_REMEMBERED),
     )
+
+
+def _needs(routes: Iterable[Route]) -> dict[str, frozenset[str]]:
+    """The scopes that calls of each resource ask for; several routes may be one."""
+    needs = dict[str, frozenset[str]]()
+    for route in routes:
+        needs[route.resource] = needs.get(route.resource, frozenset()).union(*route.scopes.values())
+    return needs
 
 
 def plane_of(request: web.Request) -> Plane:

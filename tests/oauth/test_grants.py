@@ -3,7 +3,7 @@
 import pytest
 
 from gateway.errors import OAuthError
-from gateway.model import DEVICE_CODE, Client
+from gateway.model import DEVICE_CODE, OFFLINE_ACCESS, Client
 from gateway.oauth import forms, grants
 from gateway.oauth.grants import (
     ClientCredentialsGrant,
@@ -169,3 +169,26 @@ def test_scopes_are_those_asked_for_and_offline_access_is_for_clients_that_may_u
     with pytest.raises(OAuthError) as refused:
         requested_scopes(scope, by, known)
     assert refused.value.error == "invalid_scope"
+
+
+NEEDS = {
+    "https://a.example": frozenset({"a:read", "a:write", "both"}),
+    "https://b.example": frozenset({"b", "both"}),
+    "https://c.example": frozenset({"email"}),
+}
+ALWAYS = {"free", "openid", "email", OFFLINE_ACCESS}
+
+
+@pytest.mark.parametrize(
+    ("resources", "left"),
+    [
+        ((), {"a:read", "b", "both"}),
+        (("https://a.example",), {"a:read", "both"}),
+        (("https://b.example",), {"b", "both"}),
+        (("https://a.example", "https://b.example"), {"a:read", "b", "both"}),
+        (("https://no.example",), set[str]()),
+    ],
+)
+def test_a_token_has_the_scopes_that_its_resources_ask_for(resources: tuple[str, ...], left: set[str]) -> None:
+    """RFC 8707, section 2.2; what no resource asks for stays, and what is for this server."""
+    assert grants.fitting(frozenset({"a:read", "b", "both", *ALWAYS}), resources, NEEDS) == left | ALWAYS
