@@ -39,7 +39,7 @@ def _iso(value: object) -> str:
 
 
 def introspection(row: Row, token_type: str | None) -> dict[str, object]:
-    """The members of an answer for a token that lives (RFC 7662, section 2.2)."""
+    """The members of an answer for a token that lives (RFC 7662, section 2.2); a refresh token has no `token_type`."""
     resource = list(row["resource"])
     jkt, auth_time = row["jkt"], row["auth_time"]
     members: dict[str, object] = {
@@ -47,7 +47,7 @@ def introspection(row: Row, token_type: str | None) -> dict[str, object]:
         "scope": format_scope(frozenset(row["scopes"])),
         "client_id": row["client_id"],
         "username": row["username"],
-        "token_type": token_type if jkt is None else "DPoP",  # RFC 9449, section 6.2
+        "token_type": token_type if jkt is None or token_type is None else "DPoP",  # RFC 9449, section 6.2
         "cnf": None if jkt is None else {"jkt": jkt},
         "exp": int(row["expires_at"].timestamp()),
         "iat": int(row["issued_at"].timestamp()),

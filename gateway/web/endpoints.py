@@ -9,7 +9,7 @@ from math import ceil
 
 from aiohttp import web
 
-from gateway.errors import invalid_client, too_many_secrets
+from gateway.errors import OAuthError, invalid_client, too_many_secrets
 from gateway.figures import TOKENS_ISSUED
 from gateway.model import RESOURCE_METADATA, Client
 from gateway.oauth import client_assertion, client_authentication, device, grants, metadata, pushed
@@ -22,6 +22,7 @@ from gateway.store.acting import acts
 from gateway.web import clients, legacy, openid_connect, proofs
 from gateway.web.answers import json
 from gateway.web.plane import Plane, address_of, claimed_by, endpoint_of, host_of, plane_of, query_of
+from gateway.web.turns import PERIOD
 
 
 async def token(request: web.Request) -> web.Response:
@@ -64,6 +65,7 @@ async def pushed_authorization_request(request: web.Request) -> web.Response:
     client = await _authenticated(request, plane, form, anew=True)
     jkt = await proofs.key_of(request, client) if "DPoP" in request.headers else None
     parameters = pushed.parameters(form, client, frozenset(await plane.scopes()), plane.resources, jkt)
+    _admit(request, client)
     await clients.keep(request, client, place=neighbourhood(address_of(request)))
     reference = await plane.store.pushed.add(client.client_id, parameters, pushed.LIFETIME)
     if reference is None:
@@ -77,6 +79,7 @@ async def device_authorization(request: web.Request) -> web.Response:
     plane, form = plane_of(request), await _body(request)
     client = await _authenticated(request, plane, form)
     scopes, resource = device.parse(form, client, frozenset(await plane.scopes()), plane.resources)
+    _admit(request, client)
     codes = await plane.store.devices.start(client.client_id, scopes, resource)
     if codes is None:
         raise invalid_client("disabled client")
@@ -128,6 +131,19 @@ async def protected_resource(request: web.Request) -> web.Response:
 async def jwks(request: web.Request) -> web.Response:
     """RFC 7517, section 5: the keys that sign, have signed, or are going to."""
     return _document({"keys": await plane_of(request).store.signing_keys.published()})
+
+
+def _admit(request: web.Request, client: Client) -> None:
+    """Let a request be kept until a person comes for it.
+
+    Raises OAuthError (429; RFC 9126, section 2.3) where too many come from one address, or of one client that anybody
+    may be, or that anybody may have made.
+    """
+    trusted = client.confidential and client.verified
+    if not trusted and not plane_of(request).requests.take(neighbourhood(address_of(request)), client.client_id):
+        text = "Too many requests wait for people already. Try again in a minute."
+        cause = "too many pushed requests and devices of one address or client"
+        raise OAuthError("temporarily_unavailable", text, 429, cause, retry_after=int(PERIOD))
 
 
 async def _body(request: web.Request) -> Form:

@@ -30,7 +30,7 @@ from gateway.web.client_keys import ClientKeys
 from gateway.web.documents import ClientDocuments
 from gateway.web.passwords import PasswordChecks
 from gateway.web.sectors import Sectors
-from gateway.web.turns import Turns
+from gateway.web.turns import Allowance, Turns
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -47,6 +47,7 @@ class Plane:
     registrations: Turns
     documents: ClientDocuments
     client_keys: ClientKeys
+    requests: Allowance  # that strangers leave with us until a person comes for them
     sectors: Sectors
     routes: tuple[Route, ...]  # those that need a credential
     resources: frozenset[str]
@@ -87,6 +88,8 @@ class Plane:
 
 # Fewer than the connections to the database, so that a flood of wrong secrets leaves some to what others do.
 _AUTHENTICATIONS: Final = 4
+_REQUESTS_BY_PLACE: Final = 120  # in a minute: an office full of people behind one address
+_REQUESTS_BY_CLIENT: Final = 3000
 _REMEMBERED: Final = 500_000  # bytes of refusals
 _NOTE: Final = 1000  # of one of them, but for its texts
 _TOLD: Final = ("error", "client_id", "subject")  # of what else is known of a refusal
@@ -119,6 +122,7 @@ def build(settings: Settings, store: Store, fetcher: Fetcher | None = None) -> P
         passwords=PasswordChecks(),
         authentications=Turns(_AUTHENTICATIONS),
         registrations=Turns(1),
+        requests=Allowance(by_place=_REQUESTS_BY_PLACE, by_name=_REQUESTS_BY_CLIENT),
         client_keys=ClientKeys(lambda: fetcher or Fetcher()),
         documents=ClientDocuments(
             (fetcher or Fetcher()) if settings.config.client_metadata_documents.enabled else None,

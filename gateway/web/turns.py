@@ -6,9 +6,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Final
 
-_PERIOD: Final = 60.0  # seconds
-_MOST_BY_PLACE: Final = 30  # fetches in that time
-_MOST_BY_HOST: Final = 30
+PERIOD: Final = 60.0  # seconds
+_FETCHES: Final = 30  # in that time
 
 _Waiting = dict[str, deque["asyncio.Future[None]"]]
 
@@ -64,21 +63,24 @@ class Turns:
 
 
 class Allowance:
-    """How often a place may make us ask a host for something, which somebody may want to flood through us."""
+    """How often in a minute a place may have something of one name, which somebody may want to flood: as a rule make us
+    ask a host for a document."""
 
-    def __init__(self, clock: Callable[[], float] | None = None) -> None:
-        self._clock = clock
+    def __init__(
+        self, clock: Callable[[], float] | None = None, *, by_place: int = _FETCHES, by_name: int = _FETCHES
+    ) -> None:
+        self._clock, self._by_place, self._by_name = clock, by_place, by_name
         self._taken: Counter[str] = Counter()
         self._since = 0.0
 
-    def take(self, place: str, host: str) -> bool:
-        """Count one more, unless the place or the host has had enough for now."""
+    def take(self, place: str, name: str) -> bool:
+        """Count one more, unless place or name has had enough for now."""
         now = asyncio.get_running_loop().time() if self._clock is None else self._clock()
-        if now - self._since >= _PERIOD:
+        if now - self._since >= PERIOD:
             self._taken.clear()
             self._since = now
-        by_place, by_host = f"from {place}", f"to {host}"
-        if self._taken[by_place] >= _MOST_BY_PLACE or self._taken[by_host] >= _MOST_BY_HOST:
+        from_place, to_name = f"from {place}", f"to {name}"
+        if self._taken[from_place] >= self._by_place or self._taken[to_name] >= self._by_name:
             return False
-        self._taken.update((by_place, by_host))
+        self._taken.update((from_place, to_name))
         return True

@@ -149,8 +149,8 @@ limit $most;
 
 -- name: refresh_token_find
 -- A live refresh token, checked in the same way; $client_id is whose it must be, null for the operator.
-select f.client_id, f.subject, f.scopes, f.resource, r.issued_at, r.expires_at, f.username, null as jkt,
-    null::timestamptz as auth_time, null as acr
+select f.client_id, f.subject, f.scopes, f.resource, r.issued_at, r.expires_at, f.username,
+    (select b.jkt from families b where b.family_id = r.family_id) as jkt, null::timestamptz as auth_time, null as acr
 from refresh_tokens r
 join living_families f on f.family_id = r.family_id
 where r.digest = $digest and r.expires_at > $now and r.spent_at is null

@@ -1,16 +1,19 @@
 """Tokens that come back: live only while everything they hang on is (RFC 7009, RFC 7662)."""
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import pytest
 
 from gateway.crypto import Keyring
+from gateway.model import GrantType
 from gateway.oauth.grants import ClientCredentialsGrant
 from gateway.store import IssuedTokens, Store
 from gateway.store.database import connect
 from tests.store.rig import API, NEW_CLIENT, MovableClock, Rig, everything, fetch, outcome
 
 DEAD = {"active": False}
+OF_PEOPLE: frozenset[GrantType] = frozenset({"authorization_code", "refresh_token"})
 
 # What kills a token that came from a code, each by a single act.
 DEATHS: dict[str, Callable[[Rig, IssuedTokens], Awaitable[object]]] = {
@@ -56,8 +59,9 @@ async def test_token_expires_to_the_second(rig: Rig, store: Store, clock: Movabl
 
 async def test_introspection_of_an_access_token_has_the_members_of_rfc_7662(rig: Rig, store: Store) -> None:
     tokens = await rig.tokens(resource=(API,))
-    found = await store.access_tokens.find(tokens.access_token)
+    found, session = await store.access_tokens.find(tokens.access_token), await store.sessions.find(rig.session_token)
     assert found is not None
+    assert session is not None
     assert await store.tokens.introspect(tokens.access_token, rig.client) == {
         "active": True,
         "scope": "read write",
@@ -68,6 +72,8 @@ async def test_introspection_of_an_access_token_has_the_members_of_rfc_7662(rig:
         "iat": int(found.issued_at.timestamp()),
         "sub": rig.user.subject,
         "aud": API,
+        "auth_time": int(session.signed_in_at.timestamp()),  # RFC 9470, section 6.2
+        "acr": "password",
     }
 
 
@@ -80,6 +86,17 @@ async def test_introspection_of_a_refresh_token_has_no_token_type(rig: Rig, stor
     assert "token_type" not in members
     await rig.refresh(tokens.refresh_token)
     assert await store.tokens.introspect(tokens.refresh_token or "", rig.client) == DEAD
+
+
+async def test_introspection_of_a_refresh_token_names_the_key_that_it_is_bound_to(store: Store) -> None:
+    """RFC 9449, sections 5 and 6.2: that of a public client, so that only the operator asks."""
+    public = await Rig.build(store, client=replace(NEW_CLIENT, confidential=False, grant_types=OF_PEOPLE))
+    tokens = await public.redeem(await public.code(), jkt="k" * 43)
+    members = await store.tokens.introspect(tokens.refresh_token or "", None)
+    assert members["cnf"] == {"jkt": "k" * 43}
+    assert "token_type" not in members
+    unbound = await public.tokens()
+    assert "cnf" not in await store.tokens.introspect(unbound.refresh_token or "", None)
 
 
 async def test_introspection_of_a_clients_own_token_names_no_user(rig: Rig, store: Store) -> None:

@@ -1,17 +1,19 @@
 """Turns: who floods waits for himself."""
 
 import asyncio
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.model import Client
 from gateway.store.clients import Clients
 from gateway.web.plane import PLANE
-from gateway.web.turns import Turns
+from gateway.web.turns import Allowance, Turns
 from tests.serving import until
 from tests.web.conftest import Registered
-from tests.web.rig import Browser, Plane, basic
+from tests.web.rig import Answer, Browser, Plane, authorize_path, basic, row_counts
 
 FORM = b"grant_type=client_credentials"
 
@@ -95,3 +97,44 @@ async def test_a_flood_for_one_client_makes_no_other_wait(
     assert [answer.status for answer in await asyncio.gather(*others)] == [200, 200]  # type: ignore[attr-defined]
     await asyncio.gather(*flood)
     assert other.client_id in looked[:7], "it had the next turn but one"
+
+
+@pytest.mark.parametrize("path", ["par", "device_authorization"])
+async def test_strangers_leave_so_many_requests_for_people_and_no_more(
+    plane: Plane,
+    browser: Browser,
+    register: Registered,
+    public: Client,
+    database: str,
+    path: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """RFC 9126, section 2.3: by address, whichever client they name; who proves to be an operator's is not counted."""
+    other, _ = await register(confidential=False)
+    client, secret = await register()
+    table = {"par": "pushed_requests", "device_authorization": "device_codes"}[path]
+
+    async def ask(of: Client, headers: dict[str, str] | None = None) -> Answer:
+        fields = parse_qsl(urlsplit(authorize_path(of)).query) if path == "par" else [("client_id", of.client_id)]
+        return await browser.send("POST", f"/oauth2/{path}", fields, headers or {})
+
+    monkeypatch.setattr(plane.app[PLANE].requests, "_by_place", 3)
+    answers = [await ask(of) for of in (public, other, public, other, public)]
+    assert [answer.status // 100 for answer in answers] == [2, 2, 2, 4, 4]
+    late = answers[-1]
+    assert (late.status, late.json["error"]) == (429, "temporarily_unavailable")
+    assert late.headers["Retry-After"] == "60"
+    assert (await row_counts(database))[table] == 3
+    assert (await ask(client, basic(client.client_id, secret))).status // 100 == 2
+
+
+def test_an_allowance_is_for_a_minute_by_place_and_by_name() -> None:
+    now = 1000.0
+    allowance = Allowance(lambda: now, by_place=2, by_name=3)
+    assert [allowance.take("a", "x") for _ in range(3)] == [True, True, False]
+    assert [allowance.take("b", "x"), allowance.take("c", "x")] == [True, False]
+    assert allowance.take("c", "y")
+    now += 59
+    assert not allowance.take("a", "x")
+    now += 1
+    assert allowance.take("a", "x")
