@@ -65,11 +65,12 @@ class FetchFailed(GatewayError):
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """A document, and the fields that say how long it may be kept (RFC 9111)."""
+    """A document, the fields that say how long it may be kept (RFC 9111), and when it was sent."""
 
     content: bytes
     cache_control: str
     age: str
+    date: str = ""
 
 
 def is_public(address: Address) -> bool:
@@ -97,8 +98,8 @@ class Fetcher:
         self._resolve = resolve or self._look_up
         self._context = context
 
-    async def json(self, url: str, most: int) -> Fetched:
-        """The JSON document at an https URL, of at most so many bytes. Raises FetchFailed."""
+    async def json(self, url: str, most: int, *, inner: bool = False) -> Fetched:
+        """The JSON document at an https URL, of at most so many bytes; `inner` as for `tell`. Raises FetchFailed."""
 
         async def document(answer: aiohttp.ClientResponse) -> Fetched:
             _require_document(answer)
@@ -106,9 +107,10 @@ class Fetcher:
                 await _content(answer, most),
                 ", ".join(answer.headers.getall("Cache-Control", [])),
                 answer.headers.get("Age", ""),
+                answer.headers.get("Date", ""),
             )
 
-        return await self._asked(url, document)
+        return await self._asked(url, document, inner=inner)
 
     async def tell(self, url: str, form: bytes, *, inner: bool = False) -> None:
         """Post a form to an https URL, which answers 200 or 204 and is not listened to further. Raises FetchFailed.

@@ -182,7 +182,8 @@ TUNNELS: Final = Figure(
 TOKEN_LOOKUPS: Final = Figure(
     "counter",
     "gateway_token_lookups",
-    "Tokens that calls came with: held in the cache, asked of the database, or invented (refused without a query).",
+    "Tokens that calls came with: held in the cache, asked of the database, invented (refused without a query), or "
+    "proven by a key of another issuer.",
     "found",
 )
 REPLICA_LOOKUPS: Final = Figure(
@@ -191,6 +192,19 @@ REPLICA_LOOKUPS: Final = Figure(
     "Tokens that a replica was asked for: living, unknown there (so that the primary was asked), or unanswered, as by "
     "one that is behind.",
     "outcome",
+)
+ISSUER_FETCHES: Final = Figure(
+    "counter",
+    "gateway_issuer_fetches",
+    "How often the keys of another issuer were asked for: had or failed.",
+    "issuer",
+    "outcome",
+)
+ISSUER_KEYS_AGE: Final = Figure(
+    "oldest",
+    "gateway_issuer_keys_age_seconds",
+    "Seconds since the worker that is furthest behind had an issuer's keys; past a day its tokens count no more.",
+    "issuer",
 )
 TOKENS_HELD: Final = Figure("gauge", "gateway_tokens_held", "Tokens in the cache, each worker's counted.")
 TOKENS_HELD_BYTES: Final = Figure("gauge", "gateway_tokens_held_bytes", "Bytes that tokens in the cache take.")

@@ -280,6 +280,7 @@ def write_config(
     routes: Sequence[Mapping[str, object]] = (),
     dsn: str | None = None,
     workers: int = 2,
+    issuers: Sequence[Mapping[str, object]] = (),
     **tables: Mapping[str, object],
 ) -> tuple[Path, str, str]:
     """A configuration file with free ports; gives it with the public and the admin URL.
@@ -301,6 +302,7 @@ def write_config(
         content[name] = {**content.get(name, {}), **table}
     config = folder / "config.toml"
     text = "".join(f"[{name}]\n{toml(table)}\n" for name, table in content.items())
+    text += "".join(f"[[issuers]]\n{toml(issuer)}\n" for issuer in issuers)
     config.write_text(text + "".join(f"[[routes]]\n{toml(route)}\n" for route in routes))
     config.chmod(0o600)
     return config, url, admin_url
@@ -317,11 +319,14 @@ async def serving(
     arguments: Sequence[str] = (),
     environment: Mapping[str, str] | None = None,
     cwd: Path = ROOT,
+    issuers: Sequence[Mapping[str, object]] = (),
     **tables: Mapping[str, object],
 ) -> AsyncIterator[Gateway]:
     """A gateway that is ready, on an embedded database or on a migrated one at `dsn`; it ends with the context."""
     with data_folder(folder) as data_dir:
-        config, url, admin_url = write_config(folder, data_dir, routes=routes, dsn=dsn, workers=workers, **tables)
+        config, url, admin_url = write_config(
+            folder, data_dir, routes=routes, dsn=dsn, workers=workers, issuers=issuers, **tables
+        )
         env = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")}
         env |= environment or {}
         stderr = folder / "stderr.log"

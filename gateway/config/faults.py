@@ -16,7 +16,17 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from gateway.config.addresses import Wanted
-from gateway.config.tables import AS_ARRAY, AS_TABLE, AS_TEXT, Config, Route, SecretReference, Table, table_within
+from gateway.config.tables import (
+    AS_ARRAY,
+    AS_TABLE,
+    AS_TEXT,
+    Config,
+    Issuer,
+    Route,
+    SecretReference,
+    Table,
+    table_within,
+)
 from gateway.config.toml import dotted, toml
 from gateway.config.values import SuchAs
 from gateway.errors import FaultyConfiguration
@@ -147,8 +157,8 @@ def _fault(error: ErrorDetails) -> Fault:
     if isinstance(cause, ValueError) and not isinstance(cause, Wanted):
         return Fault(path, str(cause))
     message = str(cause) if cause else _wanted(kind, context) or error["msg"]
-    if location == ("routes",) and isinstance(value, Mapping):
-        return Fault(path, "each route has a table of its own: write [[routes]], not [routes]")
+    if location in (("routes",), ("issuers",)) and isinstance(value, Mapping):
+        return Fault(path, f"each {path[:-1]} has a table of its own: write [[{path}]], not [{path}]")
     table, field = _declared(location)
     if _may_be_secret(table, field):
         if kind == "model_type" and table is SecretReference:
@@ -233,6 +243,7 @@ class Draft:
     tables: Mapping[str, Readable]
     scopes: frozenset[str]
     routes: tuple[Readable, ...]
+    issuers: tuple[Readable, ...]
 
     @classmethod
     def of(cls, tables: Mapping[str, Any]) -> "Draft":
@@ -242,13 +253,15 @@ class Draft:
             {name: _readable(table, tables.get(name, {})) for name, table in _TABLES.items()},
             frozenset(scopes if isinstance(scopes, Mapping) else ()),
             tuple(_readable(Route, given) for given in _listed(tables.get("routes"))),
+            tuple(_readable(Issuer, given) for given in _listed(tables.get("issuers"))),
         )
 
     @classmethod
     def whole(cls, config: Config) -> "Draft":
         """A configuration without faults in its tables."""
         tables = {name: vars(getattr(config, name)) for name in _TABLES}
-        return cls(tables, frozenset(config.scopes), tuple(map(vars, config.routes)))
+        routes, issuers = (tuple(map(vars, one)) for one in (config.routes, config.issuers))
+        return cls(tables, frozenset(config.scopes), routes, issuers)
 
     def get(self, table: str, key: str) -> Any:
         """The value of a key, or None where what stands there is broken."""

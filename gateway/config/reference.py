@@ -88,8 +88,11 @@ def example() -> str:
 
 def _table(name: str, field: FieldInfo, known: Mapping[str, Any]) -> str:
     table = _table_of(field)
-    lines = _entries(field) if table is None else _keys(table, known)
-    return "\n".join((_comment(_text(field)), _header(name, field), *lines))
+    lines = [*(_entries(field) if table is None else _keys(table, known))]
+    header, optional = _header(name, field), "[[" in _header(name, field) and STATED not in field.metadata
+    if optional:  # none of these tables is what a small installation has
+        header, lines = f"#{header}", [line if line.startswith("#") else f"#{line}" for line in lines]
+    return "\n".join((_comment(_text(field)), header, *lines))
 
 
 def _keys(table: type[Table], known: Mapping[str, Any]) -> Iterator[str]:

@@ -46,6 +46,7 @@ def _compiled(route: Route, host: str | None, server: Server) -> CompiledRoute:
         keeps_slashes=route.encoded_slashes == "keep",
         groups=frozenset(route.groups),
         sign_in=SignIn(route.max_age, route.acr) if route.max_age or route.acr else None,
+        issuers=frozenset(route.issuers),
     )
 
 

@@ -5,7 +5,7 @@ from ipaddress import ip_address
 from itertools import product
 from typing import Final
 
-from gateway.config import edge_rules
+from gateway.config import edge_rules, issuer_rules
 from gateway.config.addresses import (
     UNIX_LISTENER,
     UNIX_UPSTREAM,
@@ -38,6 +38,7 @@ def conflicts(draft: Draft) -> Iterator[Fault]:
     yield from _twice(draft)
     yield from _hidden(draft)
     yield from edge_rules.overflow(draft)
+    yield from issuer_rules.conflicts(draft)
     for index, route in enumerate(draft.routes):
         yield from _path(index, route, draft)
         yield from edge_rules.conflicts(index, route, draft)
@@ -65,6 +66,7 @@ def warnings(config: Config) -> Iterator[str]:
                 "name them in server.trusted_proxies, or leave this out"
             )
     yield from edge_rules.warnings(config)
+    yield from issuer_rules.warnings(config)
     if not server.secure and not _is_loopback(server.host):
         yield "server.public_url: is http, so passwords and tokens travel in the clear; use https"
     if server.host in _UNSPECIFIED:

@@ -20,6 +20,7 @@ from gateway.config.values import (
     ONCE,
     STATED,
     TRUSTED_SOCKET,
+    Audience,
     AuthenticationContext,
     Authority,
     BodyText,
@@ -37,12 +38,17 @@ from gateway.config.values import (
     FieldTemplate,
     FieldValue,
     FileName,
+    ForeignClaim,
+    ForeignScope,
     Grace,
     GroupName,
     HealthPath,
     HeldSize,
     HelpText,
     HostName,
+    IssuerURL,
+    JwksURL,
+    Leeway,
     ListenAddress,
     LogFile,
     Method,
@@ -77,6 +83,8 @@ from gateway.config.values import (
     written,
 )
 from gateway.model import MacAlgorithm, MacDraft, SigningAlgorithm, TokenFormat, TokenType
+from gateway.oauth.foreign import Algorithm, Trusted
+from gateway.oauth.foreign import TokenType as ForeignTokenType
 from gateway.routing import UpstreamTls
 from gateway.routing.limits import By, Limit
 
@@ -611,6 +619,57 @@ class Quota(Table):
         return Limit(self.by, *split_limit(self.limit))
 
 
+class Issuer(Table):
+    """One table for each other issuer whose access tokens open routes that name it, beside our own: JWTs that it has
+    signed (RFC 9068). docs/issuers.md has the settings for common ones."""
+
+    name: RouteName = Field(examples=["corp"])
+    """A name for routes, logs and metrics. Whoever its tokens name is called by it too: upstreams and limits know them
+    as corp|SUBJECT."""
+    url: IssuerURL = Field(examples=["https://login.example.com"])
+    """The issuer, byte for byte as it stands in iss. Its metadata, and with that its keys, are found below it (OpenID
+    Connect Discovery, RFC 8414)."""
+    jwks_uri: JwksURL = ""
+    """Where its keys are, if it has no metadata."""
+    audience: Annotated[tuple[Audience, ...], array(minimum=1), ONCE] = Field(examples=[["https://api.example.com"]])
+    """What it calls this API: one of these must stand in aud."""
+    algorithms: Annotated[tuple[Algorithm, ...], array(minimum=1), ONCE] = ("RS256", "ES256")
+    """What it may sign with."""
+    token_types: Annotated[tuple[ForeignTokenType, ...], array(minimum=1), ONCE] = ("at+jwt",)
+    """What typ must say: `"at+jwt"`, which tells access tokens from all else that an issuer signs (RFC 9068); with
+    `"JWT"` plain ones count too, whose typ is that or absent: then audience must be that of nothing but this API."""
+    subject_claim: ForeignClaim = "sub"
+    """Where the person stands, or the client where there is none."""
+    client_claim: ForeignClaim = "client_id"
+    """Where the client stands; with many issuers it is `"azp"`, `"appid"` or `"cid"`."""
+    scopes_claim: ForeignClaim = "scope"
+    """Where the scopes stand, as text with spaces between or as an array; `"scp"`, `"roles"` or another."""
+    scopes: dict[ForeignScope, Annotated[tuple[ScopeName, ...], array(), ONCE]] = Field(
+        default={}, examples=[{"api.read": ["notes:read"], "api.write": ["notes:read", "notes:write"]}]
+    )
+    """What its scopes are here, such as `{ "api.read" = ["notes:read"] }`; those that are not named count for nothing.
+    Without any they are called alike."""
+    leeway: Leeway = written("30s")
+    """How far its clock and this one may differ."""
+
+    @property
+    def trusted(self) -> Trusted:
+        """The same, as tokens are judged by it."""
+        return Trusted(
+            name=self.name,
+            url=self.url,
+            jwks_uri=self.jwks_uri,
+            audience=frozenset(self.audience),
+            algorithms=self.algorithms,
+            token_types=self.token_types,
+            subject_claim=self.subject_claim,
+            client_claim=self.client_claim,
+            scopes_claim=self.scopes_claim,
+            scopes={name: frozenset(ours) for name, ours in self.scopes.items()} or None,
+            leeway=self.leeway,
+        )
+
+
 class WebSocket(Table):
     """What holds for WebSockets of a route."""
 
@@ -724,6 +783,9 @@ class Route(Table):
     acr: AuthenticationContext = ""
     """How the person must have signed in: `"password"`, or empty for any way, which also takes what no person signed in
     for."""
+    issuers: Annotated[tuple[RouteName, ...], array(), ONCE] = ()
+    """Other issuers whose access tokens it takes beside ours, by their names under [[issuers]]. Their people are in no
+    group here."""
     timeout: Duration = written("15s")
     """How long the upstream may take to begin its answer."""
     connect_timeout: Duration | None = Field(default=None, examples=["2s"])
@@ -872,11 +934,18 @@ class Config(Table):
     ] = Field(default={}, examples=[{"groups": "groups"}])
     """Claims of your own that applications get of people, by the claim's name, such as `groups = "groups"`, or
     `{ value = "groups", scope = "wiki", clients = ["c…"], id_token = true }`."""
-    routes: Annotated[tuple[Route, ...], array()] = ()
+    issuers: Annotated[tuple[Issuer, ...], array()] = ()
+    routes: Annotated[tuple[Route, ...], array(), STATED] = ()
     passwords: Passwords = written({})
     log: Log = written({})
     traces: Traces = written({})
     branding: Branding = written({})
+
+    @property
+    def trusted_issuers(self) -> tuple[Trusted, ...]:
+        """The other issuers whose tokens open some route."""
+        named = {name for route in self.routes for name in route.issuers}
+        return tuple(one.trusted for one in self.issuers if one.name in named)
 
 
 def claim_rules(claims: Mapping[str, ClaimRule | ClaimSource]) -> dict[str, ClaimRule]:

@@ -12,6 +12,8 @@ def toml(value: object) -> str:
     if isinstance(value, bool | str | int | float):
         return json.dumps(value, ensure_ascii=False)
     if isinstance(value, Mapping):
+        if not value:
+            return "{}"
         return f"{{ {', '.join(f'{key(name)} = {toml(part)}' for name, part in value.items())} }}"
     if isinstance(value, Iterable):
         return f"[{', '.join(map(toml, value))}]"

@@ -27,6 +27,7 @@ from gateway.config.addresses import (
     split_origin,
 )
 from gateway.model import is_scope_token
+from gateway.oauth import foreign
 from gateway.routing.limits import Moment
 from gateway.routing.shaping import NAMED, unknown_names
 
@@ -352,6 +353,25 @@ def _cors_origin(value: object) -> str:
     return text
 
 
+def _issuer_url(value: object) -> str:
+    wanted = (
+        'must be the issuer as its tokens name it in iss, such as "https://login.example.com", without a query; http '
+        "is for this machine alone"
+    )
+    text = _text(value, wanted)
+    if not foreign.is_url(text) or "?" in text or not is_host(foreign.host_of(text)):
+        raise Wanted(wanted)
+    return text
+
+
+def _jwks_uri(value: object) -> str:
+    wanted = 'must be where the keys are, such as "https://login.example.com/jwks.json"; http is for this machine alone'
+    text = _text(value, wanted)
+    if text and (not foreign.is_url(text) or not is_host(foreign.host_of(text))):
+        raise Wanted(wanted)
+    return text
+
+
 # -- header fields -------------------------------------------------------------------------------------------
 
 
@@ -505,6 +525,12 @@ GroupName = Annotated[str, Written(_group, "group", GROUP.pattern)]
 ClientId = Annotated[str, Written(_words(255), "client identifier")]
 AuthenticationContext = Annotated[str, Written(_acr, "acr", _ACR.pattern)]
 ScopeName = Annotated[str, Written(_scope_name, "scope", _SCOPE_NAME.pattern)]
+IssuerURL = Annotated[str, Written(_issuer_url, "https://HOST[:PORT][/PATH]")]
+JwksURL = Annotated[str, Written(_jwks_uri, "URL")]
+Audience = Annotated[str, Written(_words(255), "audience")]
+ForeignClaim = Annotated[str, Written(_words(100), "claim")]
+ForeignScope = Annotated[str, Written(_words(255), "scope of the issuer's", ".{1,255}")]
+Leeway = Annotated[float, _lifetime("0s", "5m")]
 Scheme = Annotated[AuthScheme, BeforeValidator(_auth_scheme)]
 Name = Annotated[str, Written(_words(100), "text of up to 100 characters")]
 Description = Annotated[str, Written(_words(200), "text of up to 200 characters")]

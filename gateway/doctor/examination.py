@@ -8,7 +8,7 @@ from typing import Final
 
 from gateway import config
 from gateway.config import ConfigError, Settings
-from gateway.doctor import configuration, database, machine, nonces, outside, replicas, routes, upstreams
+from gateway.doctor import configuration, database, issuers, machine, nonces, outside, replicas, routes, upstreams
 from gateway.doctor.finding import FAULT, Finding, Report
 from gateway.errors import OperatorError
 from gateway.supervisor import embedded
@@ -42,6 +42,9 @@ async def examine(path: Path, *, through: tuple[str, int] | None = None) -> Repo
     await _look_at_database(settings, report, apart, serving=serving is not None)
     report.findings += await asyncio.to_thread(lambda: [*upstreams.findings(settings, apart)])
     report.facts["upstreams"] = str(sum(len(route.upstreams) for route in settings.config.routes))
+    if settings.config.issuers:
+        report.findings += await issuers.findings(settings, apart)
+        report.facts["issuers"] = str(len(settings.config.issuers))
     if serving is None or settings.keyring is None:
         report.left_out["server.public_url"] = _NOT_SERVING
     else:

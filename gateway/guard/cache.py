@@ -18,8 +18,9 @@ from gateway.guard.footprint import footprint
 from gateway.guard.held import Held
 from gateway.guard.ledger import Ledger
 from gateway.guard.signing import Bound, Signer
-from gateway.guard.verdict import Allowed, SignedIn
+from gateway.guard.verdict import Allowed, Bounds, SignedIn, Voucher
 from gateway.model import AccessToken
+from gateway.oauth.foreign import Claimed
 
 Value = TypeVar("Value")
 
@@ -83,6 +84,33 @@ class Cache:
         )
         return Held(allowed, signer, as_of)
 
+    def vouched(self, claimed: Claimed, voucher: Voucher, digest: bytes) -> Held:
+        """The same for a token of another issuer, that one of its keys has proven. It hangs on nothing of the store's,
+        so that no change concerns it; what its issuer withdraws is told by the voucher."""
+        sign_in = None
+        if self._keeps_sign_ins and claimed.auth_time is not None:  # how, it says in words of its own
+            sign_in = SignedIn(claimed.auth_time, "")
+        allowed = Allowed(
+            subject=claimed.subject,
+            client_id=sys.intern(claimed.client_id),
+            scopes=self._one_for_all(claimed.scopes),
+            token_type="bearer" if claimed.jkt is None else "dpop",
+            bounds=self._one_for_all((claimed.audience, (), None, voucher))
+            if sign_in is None
+            else (claimed.audience, (), sign_in, voucher),
+            digest=digest,
+            ends_at=claimed.ends_at,
+        )
+        return Held(allowed, None if claimed.jkt is None else Bound(claimed.jkt), self._ledger.position)
+
+    def get_vouched(self, digest: bytes) -> Held | None:
+        """A token of another issuer that was proven, whatever is known of the change log."""
+        held = self._entries.get(digest)
+        if held is None or held.allowed.voucher is None:
+            return None
+        held.position = self._ledger.position
+        return held
+
     def put(self, held: Held) -> None:
         """Hold a token, in the place of what was known of it before."""
         digest = held.allowed.digest
@@ -98,11 +126,11 @@ class Cache:
 
     def _bounds(
         self, audience: tuple[str, ...], groups: tuple[str, ...], auth_time: datetime | None, acr: str | None
-    ) -> tuple[tuple[str, ...], tuple[str, ...], SignedIn | None]:
-        shared = self._one_for_all((audience, tuple(map(_of_one_line, groups)), None))
+    ) -> Bounds:
+        shared = self._one_for_all((audience, tuple(map(_of_one_line, groups)), None, None))
         if not self._keeps_sign_ins or auth_time is None:
             return shared
-        return shared[0], shared[1], SignedIn(auth_time.timestamp(), sys.intern(acr or ""))
+        return shared[0], shared[1], SignedIn(auth_time.timestamp(), sys.intern(acr or "")), None
 
     def _one_for_all(self, value: Value) -> Value:
         """An equal value that other entries have too."""

@@ -5,8 +5,8 @@ from typing import Final
 from gateway.credentials import in_query
 from gateway.credentials.signed import BodyCheck
 from gateway.guard.held import Held
-from gateway.guard.schemes import Presented
-from gateway.guard.verdict import INSUFFICIENT, Allowed, Call, Fault, SignedIn
+from gateway.guard.schemes import UNPROVEN, Presented
+from gateway.guard.verdict import INSUFFICIENT, WITHDRAWN, Allowed, Call, Fault, SignedIn
 from gateway.model import format_scope
 from gateway.routing import Route, SignIn
 
@@ -59,8 +59,8 @@ def kind_fits(presented: Presented, held: Held) -> Fault | None:
 def within_bounds(call: Call, allowed: Allowed, now: float) -> Fault | None:
     """Checks 12 and 13: why a good token does not open this route."""
     route = call.route
-    if allowed.audience and route.resource not in allowed.audience:
-        return Fault("The access token is meant for another resource.", "audience")
+    if allowed.audience and (elsewhere := _meant_elsewhere(route, allowed)) is not None:
+        return elsewhere
     needed = route.scopes_for(call.method)
     if not needed <= allowed.scopes:
         lacking = format_scope(needed - allowed.scopes)
@@ -78,6 +78,19 @@ def signed_in_so(demanded: SignIn, sign_in: SignedIn | None, now: float) -> Faul
         return Fault("The person must sign in in another way for this.", "signed in in another way", INSUFFICIENT)
     if demanded.max_age and now - sign_in.at > demanded.max_age:
         return Fault("The person signed in too long ago for this.", "signed in too long ago", INSUFFICIENT)
+    return None
+
+
+def _meant_elsewhere(route: Route, allowed: Allowed) -> Fault | None:
+    """Check 12, of a token with an audience; that of another issuer's was looked at when it was proven."""
+    voucher = allowed.voucher
+    if voucher is None:
+        resource = "The access token is meant for another resource."
+        return None if route.resource in allowed.audience else Fault(resource, "audience")
+    if voucher.issuer not in route.issuers:
+        return Fault(UNPROVEN, f"foreign token, route: {voucher.issuer} is none of its issuers")
+    if voucher.withdrawn:
+        return Fault(UNPROVEN, f"{WITHDRAWN}: {voucher.issuer}")
     return None
 
 

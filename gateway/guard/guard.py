@@ -8,6 +8,8 @@ The checks, in this order; the first that fails answers:
      4  the credential follows its grammar, and the request can be signed          400 invalid_request
         (one of MAC drafts 03 to 05, which are told what is accepted here          401 invalid_token)
      5  the token was not invented (keyed check; no database call)                 401 invalid_token
+        (one of another issuer, where the route names some: proven by a key of its, 401 invalid_token
+        which may have to be asked for: without an answer                          503 temporarily_unavailable)
      6  the token is known and live                                                401 invalid_token
      7  its kind fits the scheme                                                   401 invalid_token
      8  signed: the proof is right, by the token's algorithm                       401 invalid_token
@@ -56,11 +58,12 @@ from gateway.figures import CHANGE_LOG_AGE, TOKEN_LOOKUPS, TOKENS_HELD, TOKENS_H
 from gateway.guard import checks
 from gateway.guard.follower import follow
 from gateway.guard.held import Held
+from gateway.guard.issuers import Issuers, Unasked
 from gateway.guard.lane import Pending
 from gateway.guard.ledger import Ledger
 from gateway.guard.limiting import Limiting
 from gateway.guard.nonces import Outcome, Spending
-from gateway.guard.refusing import Refusing, no_answer
+from gateway.guard.refusing import Refusing, no_answer, no_keys
 from gateway.guard.schemes import Bearer, DpopScheme, MacScheme, Presented, Scheme, SignatureScheme
 from gateway.guard.spread import Spread
 from gateway.guard.tokens import Known, Tokens, Untold
@@ -121,6 +124,8 @@ class Guard:
         self.watch: Final = Watch(self._tokens, self._ledger)
         self._counts, self._held_at = figures.cells(), TOKEN_LOOKUPS.at("held")
         self._is_invented = settings.keyring.is_invented
+        trusted = settings.config.trusted_issuers
+        self._issuers = Issuers(trusted, elapsed) if trusted else None
         self._now = store.seconds if clock is None else _never_back(clock)
         self._nonces = Spread(store, rules.skew, self._now)
         self._elapsed = elapsed
@@ -145,6 +150,8 @@ class Guard:
             self._following.cancel()
             with suppress(asyncio.CancelledError):
                 await self._following
+        if self._issuers is not None:
+            await self._issuers.close()
         await self._tokens.close()
         await self._nonces.close()
         await self._used.close()
@@ -170,6 +177,8 @@ class Guard:
         TOKENS_HELD.set(len(cache))
         TOKENS_HELD_BYTES.set(cache.size)
         CHANGE_LOG_AGE.set(self._ledger.age)
+        if self._issuers is not None:
+            self._issuers.report()
         if self._limiting is not None:
             self._limiting.report()
 
@@ -211,11 +220,45 @@ class Guard:
         if held is not None:
             self._counts[self._held_at] += 1.0
             return self._judged(call, presented, held, since, fits=fits)
+        if call.route.issuers and (judged := self._foreign(call, presented, digest, since, fits=fits)) is not None:
+            return judged
         if self._is_invented(presented.token.decode("ascii"), "gwa_"):
             TOKEN_LOOKUPS.add(1.0, "invented")
             return self._refusal(call, Fault(presented.scheme.unproven, "invented token"), presented.scheme.name)
         TOKEN_LOOKUPS.add(1.0, "asked")
         return self._asked(call, presented, digest, monotonic() if since is None else since, fits=fits)
+
+    def _foreign(
+        self, call: Call, presented: Presented, digest: bytes, since: float | None, *, fits: bool
+    ) -> Judged | None:
+        """Checks 5 to 15, of a token of another issuer; None for what is no such token."""
+        issuers, scheme = self._issuers, presented.scheme
+        if issuers is None or scheme.kind == "mac":
+            return None
+        held = self._tokens.cache.get_vouched(digest)  # whose issuer answers for it, whatever the database does
+        if held is not None:
+            self._counts[self._held_at] += 1.0
+            return self._judged(call, presented, held, since, fits=fits)
+        named = issuers.read(presented.token)
+        if named is None:
+            return None
+        source, token = named
+        if source.trusted.name not in call.route.issuers:
+            cause = f"foreign token, route: {source.trusted.name} is none of its issuers"
+            return self._refusal(call, Fault(scheme.unproven, cause), scheme.name)
+        try:
+            found = source.judge(token, self._now())
+            if found is None:
+                return source.wait(lambda _: self._known(call, presented, since, fits=fits), since)
+        except Unasked as exc:
+            return no_keys(str(exc))
+        if isinstance(found, str):
+            return self._refusal(call, Fault(scheme.unproven, found), scheme.name)
+        TOKEN_LOOKUPS.add(1.0, "proven")
+        claimed, voucher = found
+        made = self._tokens.cache.vouched(claimed, voucher, digest)
+        self._tokens.cache.put(made)
+        return self._judged(call, presented, made, since, fits=fits)
 
     def _asked(
         self, call: Call, presented: Presented, digest: bytes, since: float, *, fits: bool, near: bool = True
@@ -238,6 +281,10 @@ class Guard:
             return self._refusal(call, fault, presented.scheme.name, known.identity)
         if known is not None and not self._tokens.counts(known):
             return self._known(call, presented, since, fits=fits)  # it met a change of what it hangs on: asked again
+        if known is None and self._issuers is not None and call.route.issuers:
+            stranger = self._issuers.stranger(presented.token)
+            if stranger is not None:
+                return self._refusal(call, Fault(presented.scheme.unproven, stranger), presented.scheme.name)
         return self._judged(call, presented, known, since, fits=fits)
 
     def _judged(

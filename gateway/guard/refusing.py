@@ -16,6 +16,8 @@ from gateway.routing import Route, SignIn
 _KEPT: Final = 1024
 _NOTHING: Final = frozenset[str]()
 _NO_ANSWER: Final = "The token cannot be checked at the moment; try again."
+_NO_KEYS: Final = "the issuer cannot be asked for its keys"
+NO_ISSUER: Final = "`gateway doctor` asks the issuer, and tells what is in the way"
 _EXPLAIN: Final = "`gateway mac verify --explain` shows what the client signed beside what the gateway expects"
 
 # What to do, by how the cause begins.
@@ -28,6 +30,21 @@ _MENDS: Final = {
     "a MAC credential of drafts": "have the client sign by a draft that mac.drafts lists; see docs/signing.md",
     "malformed credential": "ask the client's developer to correct what it sends in Authorization",
     "invented token": "this gateway never issued it: check where the client got it, and that it sends the whole token",
+    "foreign token, issuer": "write the issuer as the token's iss has it, byte for byte (also a slash at its end), in "
+    "the url of one of issuers; or have the client get a token of one that is there",
+    "foreign token, route": "add the issuer to the route's issuers, if its tokens are to open it",
+    "foreign token, header": "ask the issuer's operator: it uses a feature of JWS that is not known here",
+    "foreign token, algorithm": "add it to the issuer's algorithms, if it is one of those that are known here",
+    "foreign token, type": 'have the client send its access token; where those are plain JWTs, add "JWT" to the '
+    "issuer's token_types",
+    "foreign token, audience": "have the client ask for a token for this API (RFC 8707), or add what its issuer calls "
+    "this API to the issuer's audience",
+    "foreign token, time": "the client needs a new one; `gateway doctor` compares this clock with the issuer's",
+    "foreign token, claims": "name the claims that the issuer uses in subject_claim, client_claim and scopes_claim",
+    "foreign token, key withdrawn": "the issuer does not publish the key any more: the client needs a new one",
+    "foreign token, key": "`gateway doctor` tells which keys the issuer publishes; one that it uses must be among them",
+    "foreign token, signature": "the token was altered or made up; where all are refused, ask `gateway doctor`",
+    "the issuer cannot be asked": NO_ISSUER,
     "unknown token": "it was never issued here, or ended so long ago that it was removed; the client needs a new one",
     "expired token": "the client needs a new one, for instance with its refresh token",
     "revoked token": "the client needs a new one; `gateway events --client ID` tells who revoked it",
@@ -151,6 +168,17 @@ def kind_of(refused: Refused) -> str:
 @lru_cache(maxsize=_KEPT)
 def _beginning(cause: str) -> str:
     return next((beginning for beginning in _MENDS if cause.startswith(beginning)), "")
+
+
+def no_keys(why: str) -> Refused:
+    """The refusal of a call with a token whose issuer did not say by which keys to judge it."""
+    return Refused(
+        status=503,
+        error="temporarily_unavailable",
+        description=_NO_ANSWER,
+        cause=f"{_NO_KEYS}: {why}",
+        mend=NO_ISSUER,
+    )
 
 
 def no_answer(why: Exception | str, identity: Identity | None = None) -> Refused:

@@ -19,6 +19,8 @@ from gateway.guard.signing import Bound, Signer
 from gateway.guard.verdict import Call, Fault
 from gateway.oauth import dpop
 
+UNPROVEN: Final = "The access token is unknown, expired or revoked."
+
 
 @final
 class Presented:
@@ -67,7 +69,7 @@ class Bearer:
 
     name: Final = "bearer"
     kind: Final = "bearer"
-    unproven: Final = "The access token is unknown, expired or revoked."
+    unproven: Final = UNPROVEN
 
     def present(self, _call: Call, credential: bytes) -> Presented:
         bearer.check(credential)

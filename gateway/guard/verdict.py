@@ -102,6 +102,21 @@ class SignedIn:
         self.acr: Final = acr
 
 
+@final
+class Voucher:
+    """A key of another issuer, which has vouched for tokens: none of them counts once it is withdrawn."""
+
+    __slots__ = ("issuer", "withdrawn")
+
+    def __init__(self, issuer: str) -> None:
+        self.issuer: Final = issuer  # by its name in the configuration
+        self.withdrawn = False
+
+
+Bounds = tuple[tuple[str, ...], tuple[str, ...], SignedIn | None, Voucher | None]
+"""What is shared by many tokens, and the sign-in: audience, groups, sign-in and voucher of `Allowed`."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Allowed:
     """The call may pass, on behalf of `subject` and as far as `scopes` reach. Calls with one token may share it.
@@ -109,9 +124,9 @@ class Allowed:
     On a public route nobody is named. No text holds a control character, since upstreams get them in header fields.
     `subject` is the client's own identifier where no person stands behind the token. `audience` is what the token is
     limited to (RFC 8707); empty for any route. `groups` are those that the person is in, and `sign_in` is the person's
-    where some route asks for that. `digest` is that of the token
-    (b"" on a public route), `ends_at` its end in seconds since 1970, and `marks` say what its life hangs on besides
-    (`guard.ledger`): what a call has opened ends with it (`guard.watch`).
+    where some route asks for that. `voucher` is there for a token of another issuer, which always has an audience.
+    `digest` is that of the token (b"" on a public route), `ends_at` its end in seconds since 1970, and `marks` say what
+    its life hangs on besides (`guard.ledger`): what a call has opened ends with it (`guard.watch`).
     """
 
     subject: str | None = None
@@ -120,8 +135,7 @@ class Allowed:
     email: str | None = None
     scopes: frozenset[str] = frozenset()
     token_type: str = ""  # bearer, dpop, mac or signature; empty on a public route
-    # Audience and groups, which many tokens share, and the sign-in.
-    bounds: tuple[tuple[str, ...], tuple[str, ...], SignedIn | None] = ((), (), None)
+    bounds: Bounds = ((), (), None, None)
     digest: bytes = b""
     ends_at: float = inf
     marks: int = 0
@@ -140,6 +154,11 @@ class Allowed:
     def sign_in(self) -> SignedIn | None:
         """When and how the person signed in; None where nobody did, or no route asks for it."""
         return self.bounds[2]
+
+    @property
+    def voucher(self) -> Voucher | None:
+        """What vouches for it in the store's place."""
+        return self.bounds[3]
 
     @property
     def identity(self) -> Identity | None:
@@ -162,6 +181,7 @@ class Allowed:
 
 PUBLIC: Final = Allowed()
 INSUFFICIENT: Final = "insufficient_user_authentication"  # RFC 9470, section 3
+WITHDRAWN: Final = "foreign token, key withdrawn"
 
 
 class Fault(NamedTuple):

@@ -9,6 +9,8 @@ So whom a change may concern, the database is asked about, all in one question, 
 What begins to be watched is known to live where the cache says so, which a change that came meanwhile would have ended;
 else it is asked for too. While the log is not followed, everything is asked for at each beat.
 
+A token of another issuer is none of the database's: it ends when its voucher is withdrawn, which each beat looks at.
+
 The time of a token is not looked at here: who watches knows it.
 """
 
@@ -20,7 +22,7 @@ from typing import Final, final
 from gateway.errors import StoreUnavailable
 from gateway.guard.ledger import Ledger, parts
 from gateway.guard.tokens import Known, Tokens
-from gateway.guard.verdict import Allowed
+from gateway.guard.verdict import WITHDRAWN, Allowed, Voucher
 from gateway.model import Identity
 from gateway.observe import get_logger
 from gateway.store import EndedToken
@@ -50,10 +52,11 @@ class Watched:
 class _Token:
     """A token and what it has opened; `asked` counts the questions, of which the answer to the latest counts."""
 
-    __slots__ = ("asked", "digest", "marks", "opened", "unconfirmed_since")
+    __slots__ = ("asked", "digest", "marks", "opened", "unconfirmed_since", "voucher")
 
-    def __init__(self, digest: bytes, marks: int) -> None:
+    def __init__(self, digest: bytes, marks: int, voucher: Voucher | None) -> None:
         self.digest: Final = digest
+        self.voucher: Final = voucher
         self.marks = marks
         self.opened: Final[dict[Watched, None]] = {}
         self.asked = 0
@@ -76,7 +79,7 @@ class Watch:
         """Watch for the end of what `allowed` rests on. Never calls `ended` at once."""
         token = self._watched.get(allowed.digest)
         if token is None:
-            token = self._watched[allowed.digest] = _Token(allowed.digest, allowed.marks)
+            token = self._watched[allowed.digest] = _Token(allowed.digest, allowed.marks, allowed.voucher)
             for mark in parts(allowed.marks):
                 self._by_mark.setdefault(mark, {})[token] = None
         if self._tokens.cache.get(allowed.digest) is None:
@@ -91,6 +94,9 @@ class Watch:
         for token in list(self._watched.values()):
             if not token.opened:
                 self._forget(token)
+            elif token.voucher is not None:
+                if token.voucher.withdrawn:
+                    self._end(token, f"{WITHDRAWN}: {token.voucher.issuer}", None)
             elif now - token.unconfirmed_since > _UNCONFIRMED:
                 self._end(token, UNANSWERED, None)
             elif not holds or token.unconfirmed_since < inf:
@@ -107,7 +113,9 @@ class Watch:
                 self._ask(token)
 
     def _ask(self, token: _Token) -> None:
-        """Ask the database; what was asked before may be answered as of before."""
+        """Ask the database, unless it knows nothing of it; what was asked before may be answered as of before."""
+        if token.voucher is not None:
+            return
         token.unconfirmed_since = min(token.unconfirmed_since, self._ledger.elapsed())
         token.asked += 1
         try:

@@ -41,6 +41,10 @@ P256_BYTES: Final = 32
 PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey
 
 
+class NoGoodKey(ValueError):
+    """A set is one, and none of its keys can be used here."""
+
+
 @dataclass(frozen=True, slots=True)
 class Key:
     """One public key, its identifier if it has one, and the algorithms that it may verify."""
@@ -77,7 +81,7 @@ def parse_set(text: bytes, *, only_good: bool = False) -> dict[str, object]:
 
     Raises ValueError, with the mend, for a set that has no key to verify with, a private or shared one, or one that we
     do not know; such keys are passed over where `only_good` are wanted, as in a set that serves other ends too
-    (RFC 7517, section 5).
+    (RFC 7517, section 5), and NoGoodKey is raised where none is left.
     """
     if len(text) > LARGEST_SET:
         raise ValueError(f"it is larger than {LARGEST_SET // 1024} KiB")
@@ -86,6 +90,8 @@ def parse_set(text: bytes, *, only_good: bool = False) -> dict[str, object]:
     except ValueError as exc:
         raise ValueError(f'it is not a JWK Set: {exc}; write it as {{"keys": [{{"kty": …}}]}}') from exc
     most = _MOST_FETCHED if only_good else _MOST_KEYS
+    if only_good and keys == []:
+        raise NoGoodKey("it holds no key")
     if not isinstance(keys, list) or not 0 < len(keys) <= most or not all(isinstance(key, dict) for key in keys):
         raise ValueError(f'a JWK Set holds "keys", an array of 1 to {most} keys')
     kept = _good(keys) if only_good else [_public(f"key {number}", key) for number, key in enumerate(keys, start=1)]
@@ -165,7 +171,7 @@ def _good(keys: Sequence[Mapping[str, object]]) -> list[dict[str, str]]:
         with suppress(ValueError):
             kept.append(_public(f"key {number}", key))
     if not kept:
-        raise ValueError("none of its keys is a public one for signatures, of a kind that is known here")
+        raise NoGoodKey("none of its keys is a public one for signatures, of a kind that is known here")
     return kept
 
 

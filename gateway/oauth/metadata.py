@@ -3,7 +3,7 @@
 They announce what is built, nothing else.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 from gateway.model import ACR, GRANT_TYPES, SIGNING_ALGORITHMS, GrantType
 from gateway.oauth import openid
@@ -88,7 +88,7 @@ def _openid(base: str, claims: Iterable[str]) -> Document:
 
 
 def protected_resource(
-    resource: str, name: str, issuer: str, scopes: Iterable[str], schemes: Iterable[str]
+    resource: str, name: str, issuers: Sequence[str], scopes: Iterable[str], schemes: Iterable[str]
 ) -> Document:
     """RFC 9728, section 2. An empty `bearer_methods_supported` says that no bearer token opens it; any other list that
     is empty is left out (section 3.2).
@@ -101,7 +101,7 @@ def protected_resource(
     return {
         "resource": resource,
         "resource_name": name,
-        "authorization_servers": [issuer],
+        "authorization_servers": list(issuers),
         **({"scopes_supported": needed} if needed else {}),
         "bearer_methods_supported": ["header"] if known & {"bearer", "dpop"} else [],
         **(bound if "dpop" in known else {}),

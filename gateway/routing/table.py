@@ -86,6 +86,7 @@ class Route:
     exact: bool = False  # the path alone, and nothing below it
     groups: frozenset[str] = frozenset()  # whose people alone may call it; everybody where it is empty
     sign_in: SignIn | None = None  # that must stand behind a call (RFC 9470)
+    issuers: frozenset[str] = frozenset()  # whose tokens it takes beside ours, by their names
 
     def scopes_for(self, method: str) -> frozenset[str]:
         """All the scopes that a call with `method` must carry; HEAD asks for what GET does, `post` what POST does."""

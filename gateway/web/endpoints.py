@@ -125,7 +125,9 @@ async def protected_resource(request: web.Request) -> web.Response:
         raise web.HTTPNotFound
     scopes = {name for route in found for names in route.scopes.values() for name in names}
     schemes = {scheme for route in found for scheme in route.schemes}
-    return _document(metadata.protected_resource(found[0].resource, found[0].name, plane.issuer, scopes, schemes))
+    named = {name for route in found for name in route.issuers}
+    issuers = [plane.issuer, *(one.url for one in plane.settings.config.issuers if one.name in named)]
+    return _document(metadata.protected_resource(found[0].resource, found[0].name, issuers, scopes, schemes))
 
 
 async def jwks(request: web.Request) -> web.Response:

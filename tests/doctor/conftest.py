@@ -33,6 +33,7 @@ class Installation:
     tables: dict[str, dict[str, Any]]
     route: dict[str, Any]
     environment: dict[str, str] = field(default_factory=dict)
+    issuer: dict[str, Any] | None = None
 
     @property
     def config(self) -> Path:
@@ -40,6 +41,7 @@ class Installation:
 
     def write(self) -> Path:
         text = "".join(f"[{name}]\n{toml(table)}\n" for name, table in self.tables.items())
+        text += "" if self.issuer is None else f"[[issuers]]\n{toml(self.issuer)}"
         self.config.write_text(f"{text}[[routes]]\n{toml(self.route)}")
         self.config.chmod(0o600)
         return self.config

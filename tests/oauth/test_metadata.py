@@ -46,7 +46,7 @@ def test_a_list_without_values_is_left_out() -> None:
 
 @pytest.mark.parametrize(("schemes", "methods"), [(["bearer", "mac"], ["header"]), (["mac"], [])])
 def test_a_resource_says_whether_bearer_tokens_open_it(schemes: list[str], methods: list[str]) -> None:
-    document = metadata.protected_resource("https://api.example/x", "X", "https://id.example", {"b", "a"}, schemes)
+    document = metadata.protected_resource("https://api.example/x", "X", ["https://id.example"], {"b", "a"}, schemes)
     assert document == {
         "resource": "https://api.example/x",
         "resource_name": "X",
@@ -58,5 +58,5 @@ def test_a_resource_says_whether_bearer_tokens_open_it(schemes: list[str], metho
 
 def test_a_resource_that_needs_no_scope_names_none() -> None:
     """RFC 9728, section 3.2: parameters with zero values are omitted."""
-    document = metadata.protected_resource("https://api.example/x", "X", "https://id.example", (), ["bearer"])
+    document = metadata.protected_resource("https://api.example/x", "X", ["https://id.example"], (), ["bearer"])
     assert "scopes_supported" not in document

@@ -249,6 +249,7 @@ async def rig(
     upstream: RawUpstream | None = None,
     limits: Limits | None = None,
     plane_socket: str | None = None,
+    issuers: list[dict[str, Any]] | None = None,
 ) -> AsyncIterator[Rig]:
     """A proxy over a raw upstream; without `routes`, one public route at "/"."""
     plane = RawUpstream(path=str(tmp_path / "plane.sock"))
@@ -258,6 +259,7 @@ async def rig(
         tables = {
             "server": {"public_url": "http://gateway.test", **(server or {})},
             "mac": mac or {},
+            "issuers": issuers or [],
             "routes": [
                 {"upstreams": [f"http://127.0.0.1:{upstream.port}"], **route}
                 for route in routes or [{"name": "all", "path": "/", "auth": "none"}]
@@ -280,6 +282,8 @@ async def rig(
         finally:
             listening.close()
             proxy.close()
+            if issuers:
+                await proxy.guard.close()
 
 
 class Queue:

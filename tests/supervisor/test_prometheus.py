@@ -116,4 +116,4 @@ async def test_prometheus_scrapes_all_workers_and_answers_what_the_dashboard_ask
         assert await answer('up{job="gateway"} == 1')
         async with session.get(f"{url}/api/v1/rules") as response:
             groups = (await response.json())["data"]["groups"]
-        assert len(groups[0]["rules"]) == 14
+        assert len(groups[0]["rules"]) == 15
