@@ -71,6 +71,7 @@ async def test_stream_ends_with_the_time_of_its_token(tmp_path: Path, no_databas
         answering(running, CHUNKED)
         stream = await begun(running, call(issuer.token(exp=time.time() + 1.0)))
         await everything(stream)
+        stream.close()
         await eventually(lambda: len(told) == 1)
         assert told[0].refused is not None
         assert told[0].refused.why == "expired token"
@@ -91,6 +92,7 @@ async def test_stream_goes_on_without_a_database_and_ends_with_the_key(tmp_path:
         issuer.publish(RSA)
         source._wanted.set()
         await everything(stream)
+        stream.close()
         await eventually(lambda: len(told) == 1)
         assert told[0].refused is not None
         assert told[0].refused.why == "foreign token, key withdrawn: corp"
@@ -113,9 +115,10 @@ async def test_calls_wait_for_keys_and_those_who_leave_hold_nobody_up(tmp_path: 
         for connection in (leaves, stays):
             await connection.send(call(issuer.token(EC)))
         await eventually(lambda: KEYS in issuer.asked)
-        leaves.writer.close()
+        leaves.close()
         go.set()
         assert (await stays.reply()).status == 200
+        stays.close()
 
 
 @pytest.mark.parametrize("path", ["/x", "/ours"])
