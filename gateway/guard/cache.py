@@ -87,17 +87,15 @@ class Cache:
     def vouched(self, claimed: Claimed, voucher: Voucher, digest: bytes) -> Held:
         """The same for a token of another issuer, that one of its keys has proven. It hangs on nothing of the store's,
         so that no change concerns it; what its issuer withdraws is told by the voucher."""
-        sign_in = None
-        if self._keeps_sign_ins and claimed.auth_time is not None:  # how, it says in words of its own
-            sign_in = SignedIn(claimed.auth_time, "")
+        bounds: Bounds = self._one_for_all((claimed.audience, (), None, voucher))
+        if self._keeps_sign_ins and claimed.auth_time is not None:  # how, its issuer says in words of its own
+            bounds = (claimed.audience, (), SignedIn(claimed.auth_time, ""), voucher)
         allowed = Allowed(
             subject=claimed.subject,
             client_id=sys.intern(claimed.client_id),
             scopes=self._one_for_all(claimed.scopes),
             token_type="bearer" if claimed.jkt is None else "dpop",
-            bounds=self._one_for_all((claimed.audience, (), None, voucher))
-            if sign_in is None
-            else (claimed.audience, (), sign_in, voucher),
+            bounds=bounds,
             digest=digest,
             ends_at=claimed.ends_at,
         )

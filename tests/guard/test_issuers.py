@@ -48,6 +48,10 @@ ROUTES: list[dict[str, Any]] = [
     | {"groups": ["staff"]},
     {"name": "bound", "path": "/bound", "upstreams": UPSTREAMS, "auth": ["bearer"], "issuers": ["corp"]}
     | {"dpop": "required"},
+    {"name": "fresh", "path": "/fresh", "upstreams": UPSTREAMS, "auth": ["bearer"], "issuers": ["corp"]}
+    | {"max_age": "10m"},
+    {"name": "password", "path": "/password", "upstreams": UPSTREAMS, "auth": ["bearer"], "issuers": ["corp"]}
+    | {"acr": "password"},
 ]
 
 
@@ -171,6 +175,17 @@ async def test_route_for_groups_refuses_people_of_an_issuer(trusting: Trusting) 
     verdict = await trusting.verdict(trusting.issuer.token(groups=["staff"]), "staff")
     assert isinstance(verdict, Refused)
     assert (verdict.status, verdict.error) == (403, "access_denied")
+
+
+async def test_route_that_asks_how_lately_somebody_signed_in_goes_by_auth_time(trusting: Trusting) -> None:
+    now = time.time()
+    assert isinstance(await trusting.verdict(trusting.issuer.token(auth_time=now - 60), "fresh"), Allowed)
+    for auth_time in (None, "now", True, now - 3600):
+        verdict = await trusting.verdict(trusting.issuer.token(auth_time=auth_time), "fresh")
+        assert isinstance(verdict, Refused)
+        assert verdict.error == "insufficient_user_authentication"
+    verdict = await trusting.verdict(trusting.issuer.token(auth_time=now, acr="password"), "password")
+    assert isinstance(verdict, Refused)
 
 
 async def test_our_own_tokens_open_such_a_route_as_any(trusting: Trusting) -> None:
