@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
-from gateway.app.process import Service, give_up_root, store_of
+from gateway.app.process import Service, give_up_root, later_for, store_of
 from gateway.config import Config, compile_routes
 from gateway.config.tls import Certified, upstream_context
 from gateway.guard import Guard
@@ -38,7 +38,7 @@ async def serving(start: Start, listener: socket.socket) -> AsyncIterator[Servic
         routes = compile_routes(config)
         for origin in {origin for route in routes for origin in route.upstreams if origin.tls}:
             upstream_context(origin.secured)  # which may read a key that is root's
-        give_up_root(start)
+        give_up_root(start, later_for(config))
         await guard.start()
         stack.push_async_callback(guard.close)
         handover = None if start.handover is None else Handover.inherited(*start.handover)

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Any, Final, cast
 
 from gateway import figures, memory, observe
+from gateway.config import Config
 from gateway.config.tls import Certified
 from gateway.crypto import Keyring
 from gateway.store import Store, queries
@@ -95,6 +96,11 @@ def store_of(start: Start, connections: int) -> Store:
         nonces=settings.nonces,
         issuer=settings.config.server.issuer,
     )
+
+
+def later_for(*configs: Config) -> Sequence[str]:
+    """`LATER` for a plane that judges calls: the first token of another issuer needs more."""
+    return (*LATER, "gateway.guard.published") if any(config.trusted_issuers for config in configs) else LATER
 
 
 def give_up_root(start: Start, later: Sequence[str] = LATER) -> None:

@@ -20,7 +20,7 @@ from functools import partial
 from typing import Final, cast
 
 from gateway import observe
-from gateway.app.process import give_up_root, run_loop
+from gateway.app.process import give_up_root, later_for, run_loop
 from gateway.config import Settings, compile_routes
 from gateway.crypto import Keyring
 from gateway.guard import Guard, Refused, settled
@@ -223,7 +223,7 @@ async def _obey(listener: socket.socket, control: socket.socket) -> None:
             store = Store.over(start.dsn, cast("Keyring", settings.keyring), size=_POOL, name="gateway-shadow")
             stack.push_async_callback(store.close)
             judges.append(Judge(settings, store))
-        give_up_root(start)
+        give_up_root(start, later_for(start.settings.config, compare.settings.config))
         for judge in judges:
             await judge.start()
             stack.push_async_callback(judge.close)

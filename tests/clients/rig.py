@@ -130,6 +130,27 @@ class World:
                 return url
 
 
+async def run_program(program: str, environment: Mapping[str, str], folder: Path) -> dict[str, Any]:
+    """What came of a program that sends nobody anywhere. The test is skipped where it is not installed."""
+    process = await asyncio.create_subprocess_exec(
+        *_command(program, folder),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env={"PATH": os.environ["PATH"], "HOME": str(folder), **environment},
+    )
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            out, err = await process.communicate()
+    except TimeoutError:
+        process.kill()
+        out, err = await process.communicate()
+    said = [json.loads(line) for line in out.splitlines()]
+    assert said, f"{program}: {err.decode()}"
+    facts: dict[str, Any] = said[-1]["done"]
+    return facts
+
+
 def _command(program: str, folder: Path) -> list[str]:
     """How a program is run: one in Python in a folder of packages of its own, one for Node beside its packages."""
     if program.endswith(".py"):
