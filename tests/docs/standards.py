@@ -35,6 +35,11 @@ class Requirement:
         return _CITED.findall(self.proof)
 
 
+def cited(page: str) -> set[tuple[str, str]]:
+    """All the tests that the page cites, below the requirements too."""
+    return set(_CITED.findall(page))
+
+
 def standards(page: str) -> dict[str, list[Requirement]]:
     """The requirements of each standard, by its heading. Raises ValueError for a row of another form."""
     return {heading: rows for heading, text in _sections(page) if (rows := [*_rows(heading, text)])}

@@ -1,10 +1,10 @@
 """docs/standards.md cites tests that there are, and its sums are those of its rows."""
 
-from tests.docs.standards import PAGE, functions, standards, sums, written
+from tests.docs.standards import PAGE, cited, functions, standards, sums, written
 
 TEXT = PAGE.read_text(encoding="utf-8")
 ROWS = [(heading, row) for heading, rows in standards(TEXT).items() for row in rows]
-CITED = sorted({test for _, row in ROWS for test in row.tests})
+CITED = sorted(cited(TEXT))
 
 
 def test_every_test_that_is_cited_is_there() -> None:

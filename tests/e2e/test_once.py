@@ -1,4 +1,13 @@
-"""What may happen once happens once, over two workers of the authorization plane: fifty ask at the same time."""
+"""What may happen once happens once, over two workers of the authorization plane: fifty ask at the same time.
+
+code, refresh token                        test_races.py, a hundred at once
+proof at a route                           test_dpop.py
+signed call, by its nonce                  test_replay.py
+pushed request, device code, assertion,
+proof at the token endpoint, a decision
+that brings a token, initial access token,
+passwords and user codes that are guessed  here
+"""
 
 import asyncio
 import time
@@ -13,16 +22,18 @@ import pytest
 import pytest_asyncio
 
 from gateway.crypto import Keyring, random_text
-from gateway.model import DEVICE_CODE, GRANT_TYPES
+from gateway.model import DEVICE_CODE, GRANT_TYPES, GrantType
 from gateway.oauth import pkce
 from gateway.oauth.authorize import AuthorizationRequest
 from gateway.oauth.client_assertion import TYPE
 from gateway.store import Store
-from gateway.store.guesses import WRONG_USER_CODES
+from gateway.store.guesses import WRONG_PASSWORDS, WRONG_USER_CODES
 from tests.conftest import cloned_store
+from tests.oauth.proofs import ES256, proof
 from tests.oauth.signing import signer
 from tests.serving import Gateway, serving, until
-from tests.store.rig import NEW_CLIENT, PASSWORD_HASH, REDIRECT_URI, VERIFIER, Rig
+from tests.store.rig import NEW_CLIENT, PASSWORD_HASH, REDIRECT_URI, VERIFIER, Rig, fetch
+from tests.web.rig import Forms
 
 AT_ONCE = 50
 
@@ -34,6 +45,7 @@ class Site:
     """A gateway with two workers for pages and tokens, and who is known to it."""
 
     gateway: Gateway
+    dsn: str
     store: Store
     rig: Rig
     session: aiohttp.ClientSession
@@ -55,13 +67,15 @@ async def site(
     connector = aiohttp.TCPConnector(limit=AT_ONCE, force_close=True)
     async with (
         cloned_store(server, template, keyring) as (dsn, store),
-        serving(folder, dsn=dsn, workers=2, server={"authorization_workers": 2}) as gateway,
+        serving(
+            folder, dsn=dsn, workers=2, server={"authorization_workers": 2}, registration={"policy": "token"}
+        ) as gateway,
         aiohttp.ClientSession(connector=connector) as session,
     ):
         rig = await Rig.build(store, client=replace(NEW_CLIENT, first_party=True, grant_types=frozenset(GRANT_TYPES)))
         token = random_text(32)
         await store.sessions.start(rig.user.subject, token, 3600)
-        yield Site(gateway, store, rig, session, token)
+        yield Site(gateway, dsn, store, rig, session, token)
 
 
 async def polled(site: Site, device_code: str) -> aiohttp.ClientResponse:
@@ -154,6 +168,91 @@ async def test_a_clients_assertion_counts_once(site: Site) -> None:
     answers, workers = await at_once(ask)
     assert workers == 2
     assert Counter(answer.status for answer in answers) == {200: 1, 401: 49}
+
+
+async def test_a_proof_at_the_token_endpoint_counts_once(site: Site) -> None:
+    """RFC 9449, section 11.1: by its `jti`, whichever worker it comes to."""
+    url = f"{site.gateway.url}/oauth2/token"
+    headers = {
+        "Authorization": aiohttp.encode_basic_auth(site.rig.client.client_id, site.rig.secret),
+        "DPoP": proof(ES256, method="POST", url=url, now=time.time()),
+    }
+
+    async def ask() -> aiohttp.ClientResponse:
+        answer = await site.session.post(url, data={"grant_type": "client_credentials"}, headers=headers)
+        await answer.read()
+        return answer
+
+    answers, workers = await at_once(ask)
+    assert workers == 2
+    assert Counter(answer.status for answer in answers) == {200: 1, 400: 49}
+    refused = {(await answer.json())["error"] for answer in answers if answer.status == 400}
+    assert refused == {"invalid_dpop_proof"}
+
+
+async def test_a_decision_brings_one_token(site: Site) -> None:
+    """RFC 6749, section 4.2.2: the implicit grant, whose token is in no database to be given again."""
+    types: frozenset[GrantType] = frozenset({"implicit", "authorization_code"})
+    client, _ = await site.store.clients.create(replace(NEW_CLIENT, confidential=False, grant_types=types))
+    query = urlencode({"response_type": "token", "client_id": client.client_id, "redirect_uri": REDIRECT_URI})
+    headers = {"Cookie": f"gateway_session={site.token}; gateway_form={'f' * 22}"}
+    url = f"{site.gateway.url}/oauth2/authorize?{query}"
+    async with site.session.get(url, headers=headers, allow_redirects=False) as page:
+        parser = Forms()
+        parser.feed(await page.text())
+    (form,) = parser.forms
+
+    async def ask() -> aiohttp.ClientResponse:
+        data = urlencode(form.filled(decision="allow"))
+        sent = headers | {"Content-Type": "application/x-www-form-urlencoded"}
+        address = f"{site.gateway.url}{form.action}"
+        answer = await site.session.post(address, data=data, headers=sent, allow_redirects=False)
+        await answer.read()
+        return answer
+
+    answers, workers = await at_once(ask)
+    assert workers == 2
+    assert sum("access_token=" in answer.headers.get("Location", "") for answer in answers) == 1
+    issued = await fetch(site.dsn, "select 1 from access_tokens where client_id = $1", client.client_id)
+    assert len(issued) == 1
+
+
+async def test_an_initial_access_token_registers_as_many_clients_as_it_may(site: Site) -> None:
+    """RFC 7591, section 3."""
+    token = await site.store.registrations.create_token(60, 1)
+    headers = {"Authorization": f"Bearer {token}"}
+
+    async def ask() -> aiohttp.ClientResponse:
+        members = {"redirect_uris": [REDIRECT_URI], "client_name": "Registered at once"}
+        answer = await site.session.post(f"{site.gateway.url}/oauth2/register", json=members, headers=headers)
+        await answer.read()
+        return answer
+
+    answers, workers = await at_once(ask)
+    assert workers == 2
+    assert Counter(answer.status for answer in answers) == {201: 1, 401: 49}
+    made = await fetch(site.dsn, "select 1 from clients where name = 'Registered at once'")
+    assert len(made) == 1
+
+
+async def test_guesses_at_a_password_learn_no_more_by_the_password_grant(site: Site) -> None:
+    """RFC 6749, section 4.3.2: what one worker has heard counts for the other a moment later."""
+    types: frozenset[GrantType] = frozenset({"password"})
+    rig = await Rig.build(site.store, username="grace", client=replace(NEW_CLIENT, grant_types=types))
+    form = {"grant_type": "password", "username": "grace", "password": "wrong"}
+    statuses = Counter[int]()
+    for _ in range(3):
+        answers, workers = await at_once(lambda: site.post("token", form, rig))
+        assert workers == 2
+        statuses.update(answer.status for answer in answers)
+    assert statuses.keys() <= {400, 429, 503}  # 503: so many passwords are checked at once and no more
+    assert 0 < statuses[400] <= 2 * WRONG_PASSWORDS
+
+    async def is_held_back() -> bool:
+        right = form | {"password": "an obviously fake password"}
+        return {(await site.post("token", right, rig)).status for _ in range(4)} == {429}
+
+    await until(is_held_back)
 
 
 async def test_guesses_at_user_codes_are_counted_over_all_workers(site: Site) -> None:

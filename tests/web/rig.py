@@ -73,7 +73,9 @@ class Form:
         return dict(self.fields)[name]
 
 
-class _Forms(HTMLParser):
+class Forms(HTMLParser):
+    """The forms of a page."""
+
     def __init__(self) -> None:
         super().__init__()
         self.forms: list[Form] = []
@@ -131,7 +133,7 @@ class Answer:
 
     @property
     def forms(self) -> list[Form]:
-        parser = _Forms()
+        parser = Forms()
         parser.feed(self.text)
         return parser.forms
 
