@@ -11,15 +11,18 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import psutil
 import pytest
+import pytest_asyncio
 
 from gateway.cli import demo as demo_command
 from tests.cli.conftest import matches
+from tests.conftest import new_data_dir
 from tests.serving import PATIENCE, ROOT, crowding, free_ports
 from tests.system_users import ORDINARY, as_root
 
@@ -105,40 +108,67 @@ async def get(url: str, token: str | None = None) -> int:
         return answer.status
 
 
-async def test_json_names_all_that_a_program_needs_and_all_of_it_works(data_dir: Path) -> None:
-    options = place(data_dir)
+@dataclass(frozen=True)
+class Shown:
+    """A demo in a new folder, for tests that leave it as it is."""
+
+    folder: Path
+    listen: str
+    answer: Any
+    seconds: float  # until it was ready
+    used: float  # seconds of CPU
+
+    @property
+    def bearer(self) -> str:
+        return f"Bearer {self.answer['token']['access_token']}"
+
+    @property
+    def url(self) -> str:
+        """What asks for a token."""
+        return str(self.answer["routes"][0]["url"])
+
+
+shares = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shown() -> AsyncIterator[Shown]:
+    folder = new_data_dir()
+    options, before = place(folder / "data"), time.monotonic()
     async with demo(*options, "--json") as running:
         answer = await running.answer()
-        assert answer["issuer"] == f"http://{options[-1]}"
-        assert set(answer["client"]) == {"client_id", "client_secret", "redirect_uri"}
-        assert answer["client"]["redirect_uri"].startswith(answer["issuer"])
-        assert set(answer["user"]) == {"username", "password"}
-        routes = {route["name"]: route for route in answer["routes"]}
-        assert {scheme for route in routes.values() for scheme in route["auth"] if route["auth"] != "none"} == {
-            "bearer",
-            "mac",
-        }
-        notes = routes["notes"]["url"]
-        assert await get(notes) == 401
-        assert await get(notes, f"Bearer {answer['token']['access_token']}") == 200
-        assert await get(answer["authorization_request"]["url"]) == 200
-        assert await get(f"{answer['admin']}/readyz") == 200
-        code, err = await running.end()
-        assert (code, err) == (0, "")
-    assert left(data_dir) == []
+        own = psutil.Process(running.process.pid)
+        used = sum(map(_cpu_seconds, [own, *own.children(recursive=True)]))
+        yield Shown(folder / "data", options[-1], answer, time.monotonic() - before, used)
+        await running.end()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@shares
+async def test_json_names_all_that_a_program_needs_and_all_of_it_works(shown: Shown) -> None:
+    answer = shown.answer
+    assert answer["issuer"] == f"http://{shown.listen}"
+    assert set(answer["client"]) == {"client_id", "client_secret", "redirect_uri"}
+    assert answer["client"]["redirect_uri"].startswith(answer["issuer"])
+    assert set(answer["user"]) == {"username", "password"}
+    routes = {route["name"]: route for route in answer["routes"]}
+    assert {scheme for route in routes.values() for scheme in route["auth"] if route["auth"] != "none"} == {
+        "bearer",
+        "mac",
+    }
+    notes = routes["notes"]["url"]
+    assert await get(notes) == 401
+    assert await get(notes, shown.bearer) == 200
+    assert await get(answer["authorization_request"]["url"]) == 200
+    assert await get(f"{answer['admin']}/readyz") == 200
 
 
 @pytest.mark.measures
-async def test_it_is_ready_soon_even_the_first_time(data_dir: Path) -> None:
+@shares
+async def test_it_is_ready_soon_even_the_first_time(shown: Shown) -> None:
     """Three seconds on an idle machine; others run beside it here, so its own share is bounded."""
-    before = time.monotonic()
-    async with demo(*place(data_dir), "--json") as running:
-        await running.answer()
-        own = psutil.Process(running.process.pid)
-        used = sum(map(_cpu_seconds, [own, *own.children(recursive=True)]))
-        assert used < 6 * crowding()  # caches that others use too make each step longer
-        assert time.monotonic() - before < 30 * crowding()
-        await running.end()
+    assert shown.used < 6 * crowding()  # caches that others use too make each step longer
+    assert shown.seconds < 30 * crowding()
 
 
 def _cpu_seconds(process: psutil.Process) -> float:
@@ -185,7 +215,8 @@ async def test_a_second_run_in_the_same_folder_finds_its_clients_again(data_dir:
             assert await get(answers[-1]["routes"][0]["url"], f"Bearer {token}") == 200
             if len(answers) == 2:  # what the first one gave out, a day's token, has ended
                 assert await get(answers[1]["routes"][0]["url"], f"Bearer {answers[0]['token']['access_token']}") == 401
-            assert (await running.end())[0] == 0
+            assert await running.end() == (0, "")
+        assert left(data_dir) == []
     first, second = answers
     assert first["client"]["client_id"] == second["client"]["client_id"]
     assert first["client"]["client_secret"] != second["client"]["client_secret"]
@@ -235,13 +266,11 @@ async def test_a_bad_listen_address_is_refused_before_anything_is_made(data_dir:
     assert not data_dir.exists()
 
 
-async def test_a_port_that_was_asked_for_and_is_taken_is_refused(data_dir: Path) -> None:
-    async with demo(*place(data_dir), "--json") as first:
-        taken = (await first.answer())["issuer"].removeprefix("http://")
-        other = data_dir.with_name("other")
-        assert matches(f"{taken}.*in use", await refused("--listen", taken, "--dir", str(other)))
-        assert await get(f"http://{taken}/oauth2/login") == 200
-        await first.end()
+@shares
+async def test_a_port_that_was_asked_for_and_is_taken_is_refused(shown: Shown, data_dir: Path) -> None:
+    taken = shown.answer["issuer"].removeprefix("http://")
+    assert matches(f"{taken}.*in use", await refused("--listen", taken, "--dir", str(data_dir)))
+    assert await get(f"http://{taken}/oauth2/login") == 200
 
 
 def test_two_demos_that_start_at_once_get_ports_of_their_own() -> None:
@@ -253,15 +282,12 @@ def test_two_demos_that_start_at_once_get_ports_of_their_own() -> None:
         assert len({sock.getsockname() for sock in (*one, *other)}) == 4
 
 
-async def test_a_second_demo_in_one_folder_is_refused_and_the_first_goes_on(data_dir: Path) -> None:
-    async with demo(*place(data_dir), "--json") as first:
-        answer = await first.answer()
-        token = f"Bearer {answer['token']['access_token']}"
-        before = (data_dir / "config.toml").read_text()
-        assert "another demo is running there; stop it or choose another folder" in await refused(*place(data_dir))
-        assert (data_dir / "config.toml").read_text() == before
-        assert await get(answer["routes"][0]["url"], token) == 200
-        await first.end()
+@shares
+async def test_a_second_demo_in_one_folder_is_refused_and_the_first_goes_on(shown: Shown) -> None:
+    before = (shown.folder / "config.toml").read_text()
+    assert "another demo is running there; stop it or choose another folder" in await refused(*place(shown.folder))
+    assert (shown.folder / "config.toml").read_text() == before
+    assert await get(shown.url, shown.bearer) == 200
 
 
 async def test_a_configuration_that_is_not_the_demos_is_left_alone(data_dir: Path) -> None:
