@@ -20,6 +20,7 @@ from tests.supervisor.conftest import SlowUpstream, is_gone, worker_of
 
 BODIES = (0, 10, 3000, 100_000)
 CALLERS = 16
+OFTEN = 0.02  # seconds between two calls, where it is not their number that matters
 
 
 class Caller:
@@ -49,12 +50,14 @@ class Caller:
         assert await self._reader.readexactly(int(fields[b"content-length"])) == b"whole answer"
         self.workers.append(worker_of(fields[b"x-request-id"].decode()))
 
-    async def call_until(self, ends: asyncio.Event, body: int) -> int:
+    async def call_until(self, ends: asyncio.Event, body: int, *, pause: float = 0.0) -> int:
+        """Call again and again; with a `pause` between two calls, what goes on meanwhile has the CPU."""
         calls = 0
         while not ends.is_set():
             self.send(self.request(body))
             await self.answered()
             calls += 1
+            await asyncio.sleep(pause)
         return calls
 
     async def pipeline_until(self, ends: asyncio.Event) -> int:

@@ -32,6 +32,7 @@ from tests.counts import scaled
 from tests.guard.conftest import new_client
 from tests.serving import PATIENCE, PROGRAM, ROOT, Gateway, hung, is_past, serving, until, write_config, write_key
 from tests.supervisor.conftest import SlowUpstream, is_gone
+from tests.supervisor.test_handover import OFTEN
 
 GUARDED = {"name": "notes", "path": "/notes", "upstreams": ["http://127.0.0.1:9"], "auth": ["bearer"]}
 PASSES = 502  # nothing listens behind the route
@@ -154,6 +155,7 @@ async def last_pass(connection: Kept, ends: asyncio.Event) -> float:
         began = time.monotonic()
         if await connection.status() == 200:
             passed = began
+        await asyncio.sleep(OFTEN)
     connection.close()
     return passed
 
@@ -192,6 +194,7 @@ async def test_no_connection_is_refused_while_workers_change(
                             assert answer.status == 200
                             await answer.read()
                     calls += 1
+                    await asyncio.sleep(OFTEN)
             return calls
 
         calls = [asyncio.create_task(call()) for _ in range(4)]
@@ -411,8 +414,8 @@ async def test_a_generation_that_cannot_start_says_so(tmp_path: Path, database: 
 
 
 async def test_a_reload_can_change_how_many_workers_there_are(tmp_path: Path, database: str) -> None:
-    async with serving(tmp_path, dsn=database, workers=2) as gateway:
-        for before, count in ((2, 3), (3, 1)):
+    async with serving(tmp_path, dsn=database, workers=1) as gateway:
+        for before, count in ((1, 3), (3, 2)):
             rewrite(gateway, f'"workers" = {before}', f'"workers" = {count}')
             await reloaded(gateway)
             assert len(gateway.workers) == count
@@ -507,7 +510,7 @@ async def test_a_reload_before_the_first_workers_are_ready_is_a_start_all_the_sa
 async def test_an_end_during_a_reload_leaves_nothing(
     tmp_path: Path, database: str, signals: tuple[signal.Signals, ...]
 ) -> None:
-    async with serving(tmp_path, dsn=database) as gateway:
+    async with serving(tmp_path, dsn=database, workers=1) as gateway:
         for signum in signals:
             gateway.process.send_signal(signum)
         family = set(gateway.children)

@@ -19,7 +19,7 @@ from tests.guard.conftest import new_client
 from tests.serving import PATIENCE, PROGRAM, ROOT, Gateway, serving
 from tests.store.rig import fetch
 from tests.supervisor.conftest import SlowUpstream
-from tests.supervisor.test_handover import Caller
+from tests.supervisor.test_handover import OFTEN, Caller
 
 MAC_TOKENS = 600  # more than a batch
 
@@ -90,12 +90,19 @@ async def test_key_rotation_refuses_nothing_good_and_cuts_no_call(
                 fresh.send(fresh.request())
                 await fresh.answered()
                 calls += 1
+                await asyncio.sleep(OFTEN)
             return calls
 
         async with browser.get(gateway.url + "/oauth2/login") as page:
             csrf_tokens = re.findall(r'name="csrf_token" value="([^"]+)"', await page.text())
-        calls = [asyncio.create_task(call_with_new_tokens()), asyncio.create_task(signed.call_until(ends, 0))]
-        calls += [asyncio.create_task(caller.call_until(ends, 3000 * (n % 2))) for n, caller in enumerate(bearers)]
+        calls = [
+            asyncio.create_task(call_with_new_tokens()),
+            asyncio.create_task(signed.call_until(ends, 0, pause=OFTEN)),
+        ]
+        calls += [
+            asyncio.create_task(caller.call_until(ends, 3000 * (n % 2), pause=OFTEN))
+            for n, caller in enumerate(bearers)
+        ]
         try:
             for killed_behind in (1, 2, *([1] * scaled(8) if LONG else [])):
                 await rotate(gateway, killed_behind=killed_behind)

@@ -23,7 +23,7 @@ from tests.proxy.rig import KEYRING
 from tests.serving import PATIENCE, PROGRAM, ROOT, Gateway, command_line, serving, until
 from tests.store.rig import fetch
 from tests.supervisor.conftest import SlowUpstream
-from tests.supervisor.test_handover import Caller
+from tests.supervisor.test_handover import OFTEN, Caller
 from tests.supervisor.test_rotation import SignedCaller
 
 SECONDS = 600  # more than any test takes: a shadow ends by another end
@@ -160,7 +160,7 @@ async def test_a_shadow_that_is_killed_or_left_touches_no_call(
     async with serving(tmp_path, dsn=database, workers=2, routes=[upstream.route()]) as gateway:
         ends = asyncio.Event()
         async with called(gateway, "x") as caller, called(gateway, "x") as other:
-            calls = [asyncio.create_task(one.call_until(ends, 3000)) for one in (caller, other)]
+            calls = [asyncio.create_task(one.call_until(ends, 3000, pause=OFTEN)) for one in (caller, other)]
             async with shadow(gateway) as process:  # it dies
                 shadow_of(gateway).kill()
                 code, _, err = await rest_of(process)
@@ -180,12 +180,13 @@ async def test_a_shadow_that_hangs_touches_no_call_and_is_ended(
 ) -> None:
     async with serving(tmp_path, dsn=database, workers=2, routes=[upstream.route()]) as gateway:
         ends = asyncio.Event()
-        async with called(gateway, "x") as caller:
-            calls = asyncio.create_task(caller.call_until(ends, 3000))
+        async with called(gateway, "x") as caller, called(gateway, "x") as many:
+            calls = asyncio.create_task(caller.call_until(ends, 3000, pause=OFTEN))
             async with shadow(gateway) as process:  # it takes nothing any more: what waits for it is bounded
                 shadow_of(gateway).suspend()
-                sent = len(caller.workers)
-                await until(lambda: len(caller.workers) > sent + 1500)
+                for _ in range(1500):
+                    many.send(many.request(3000))
+                    await many.answered()
                 async with shadow(gateway) as another:
                     code, _, err = await rest_of(another)
                     assert code == 1
