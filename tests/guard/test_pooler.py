@@ -141,6 +141,7 @@ async def test_schema_is_migrated_through_a_pooler_once_by_whoever_comes_first(
 # -- what must happen once -----------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("patient_stores")
 async def test_code_is_redeemed_once_of_many_attempts(store: Store, database: str) -> None:
     rig = await Rig.build(store)
     for _ in range(3):
