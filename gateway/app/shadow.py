@@ -6,27 +6,36 @@
 Both judge a call at the same moment and by the same database, so that what differs is the configurations' doing. It is
 told of calls when they are over, decides nothing, spends no nonce and writes nothing; whatever becomes of it, calls do
 not notice. How a body is judged that must fit a signed hash, and what an upstream would have answered, it cannot know.
+
+Rates are kept here too, for either configuration, by what passes by it here, from full buckets on: all calls of this
+gateway come by, one after the other, at one moment for both. What hangs on more than these calls is not worked out but
+named where the configurations say otherwise of a route: quotas, how many calls may be under way, and header fields.
 """
 
 import asyncio
 import os
 import resource
 import socket
+import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 from functools import partial
-from typing import Final, cast
+from typing import Final, NamedTuple, cast
 
 from gateway import observe
 from gateway.app.process import give_up_root, later_for, run_loop
 from gateway.config import Settings, compile_routes
+from gateway.config.tables import Route
 from gateway.crypto import Keyring
-from gateway.guard import Guard, Refused, settled
+from gateway.guard import Allowed, BodyAwaited, Guard, Refused, settled
+from gateway.guard.bucket import Bucket
+from gateway.guard.limiting import whose
 from gateway.http1 import RequestHead, RequestReader
 from gateway.proxy.dispatch import Destination, Dispatcher
 from gateway.proxy.mirror import Telling, Told
+from gateway.routing.limits import Limit, Limits
 from gateway.store import Store, queries
 from gateway.supervisor.channel import (
     HEARTBEAT,
@@ -46,7 +55,10 @@ _KINDS: Final = 200  # that are told apart
 _UNDER_WAY: Final = 256  # calls that are judged at once; more wait at the workers, and are lost there in the end
 _LONGEST: Final = 200  # characters of a cause, or a path
 _MEMORY: Final = 1024**3  # bytes
+_BUCKETS: Final = 20_000  # that are held of either configuration
 _NICE: Final = 10
+_AWAY: Final = "503 store"
+_PASSES: Final = "passes, "
 _POOL: Final = 2
 _METHODS: Final = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 
@@ -60,6 +72,8 @@ class Judge:
         config = settings.config
         self._dispatcher = Dispatcher(config, compile_routes(config), "")
         self._guard = Guard(store, settings, spends=False)
+        self._buckets: dict[tuple[str, Limit, str | bytes], Bucket] = {}
+        self._terms = {route.name: _terms_of(route) for route in config.routes}
 
     async def start(self) -> None:
         """Follow the change log."""
@@ -69,23 +83,88 @@ class Judge:
         """Do so no longer."""
         await self._guard.close()
 
-    async def decide(self, head: RequestHead, told: Told) -> str:
-        """What becomes of a call, in words that are the same for calls of one kind."""
-        to = self._dispatcher.destination(head)
+    async def decide(self, head: RequestHead, told: Told) -> "Decided":
+        """What becomes of a call, but for its rates."""
+        dispatcher = self._dispatcher
+        address = dispatcher.client(head, dispatcher.peer(told.peer))
+        to = dispatcher.destination(head)
         if isinstance(to, Refused):
-            return _refused(to, None)
+            return Decided(_refused(to, None))
         if to.terms.edge is not None:
-            own = to.terms.edge.judge(head, self._dispatcher.client(head, self._dispatcher.peer(told.peer)))
+            own = to.terms.edge.judge(head, address)
             if isinstance(own, Refused):
-                return f"{own.status} {own.description}, {_by(to)}"  # its cause names the address
+                return Decided(f"{own.status} {own.description}, {_by(to)}")  # its cause names the address
             if own is not None:
-                return f"a preflight that is answered, {_by(to)}"
-        verdict = await settled(self._guard.check(self._dispatcher.call(head, to)))
+                return Decided(f"a preflight that is answered, {_by(to)}")
+        judged = await settled(self._guard.check(self._dispatcher.call(head, to)))
+        verdict = await judged.spend() if isinstance(judged, BodyAwaited) else judged
         if isinstance(verdict, Refused):
-            return _refused(verdict, to)
+            return Decided(_refused(verdict, to), to, address)
         if max(head.length or 0, told.received) > to.terms.max_body:
-            return f"413 body longer than {to.terms.max_body} bytes, {_by(to)}"
-        return f"passes, {_by(to)}"
+            return Decided(f"413 body longer than {to.terms.max_body} bytes, {_by(to)}", to, address)
+        return Decided(f"passes, {_by(to)}", to, address, verdict)
+
+    def count(self, decided: "Decided", now: float) -> str:
+        """What becomes of a call, its rates included, in words that are the same for calls of one kind."""
+        to = decided.to
+        limits = None if to is None else to.route.limits
+        if to is None or limits is None:
+            return decided.words
+        over = self._over(limits, limits.by_address, decided, now)
+        if over is None and decided.allowed is not None:
+            over = self._over(limits, limits.rates, decided, now)
+        return decided.words if over is None else f"429 over the rate by {over.by}, {_by(to)}"
+
+    def _over(self, limits: Limits, rates: tuple[Limit, ...], decided: "Decided", now: float) -> Limit | None:
+        """The rate that a call is over; it takes of all of them, or of none."""
+        buckets = list[Bucket]()
+        for limit in rates:
+            who = whose(limit, decided.address, decided.allowed)
+            key = (limits.route, limit, who)
+            bucket = self._buckets.pop(key, None) or Bucket(who, b"", limit, 1, now)
+            self._buckets[key] = bucket  # the one that was asked last stands last
+            if len(self._buckets) > _BUCKETS:
+                del self._buckets[next(iter(self._buckets))]
+            if not bucket.has_one(now, 1):
+                return limit
+            buckets.append(bucket)
+        for bucket in buckets:
+            bucket.take(now)
+        return None
+
+    def terms(self, decided: "Decided") -> frozenset[tuple[str, str]]:
+        """What else is said of the route that a call passes by: what it is about, and what is said."""
+        passes = decided.to is not None and decided.allowed is not None
+        return self._terms.get(decided.to.route.name, frozenset()) if passes and decided.to else frozenset()
+
+
+class Decided(NamedTuple):
+    """What becomes of a call, but for its rates, in words that are the same for calls of one kind; where it goes, and
+    as what, as far as that was found."""
+
+    words: str
+    to: Destination | None = None
+    address: str = ""
+    allowed: Allowed | None = None
+
+
+def _terms_of(route: Route) -> frozenset[tuple[str, str]]:
+    """What is said of a route that is told and not worked out."""
+    said = list[tuple[str, str]]()
+    for side, headers in (("to the upstream", route.request_headers), ("to the client", route.response_headers)):
+        if headers is not None:
+            said += [(f"{name} {side}", f"set {value}") for name, value in headers.set.items()]
+            said += [(f"{name} {side}", f"add {value}") for name, value in headers.add.items()]
+            said += [(f"{name} {side}", "remove") for name in headers.remove]
+    if route.identity_jwt:
+        said.append(("X-Auth-Jwt to the upstream", "set"))
+    if route.cors is not None:
+        said.append(("the fields of CORS to the client", repr(route.cors)))
+    if route.quota:
+        said.append(("quota", ", ".join(sorted(str(quota.terms) for quota in route.quota))))
+    if route.concurrency:
+        said.append(("concurrency", str(route.concurrency)))
+    return frozenset(said)
 
 
 def _refused(refused: Refused, to: Destination | None) -> str:
@@ -129,20 +208,30 @@ class Comparison:
             reader = RequestReader()
             reader.receive(told.head)
             head = cast("RequestHead", reader.next_event())
-            before, after = await asyncio.gather(self._before.decide(head, told), self._after.decide(head, told))
+            old, new = await asyncio.gather(self._before.decide(head, told), self._after.decide(head, told))
+            if old.words.startswith(_AWAY) or new.words.startswith(_AWAY):
+                self._missed += 1  # the database gave no answer, which no configuration can be blamed for
+                return
+            before, after = self._counted(old, new)
         except Exception as exc:  # a fault of ours is said once, and none of a configuration's
             self._missed += 1
             if not self._failed:
                 self._failed = True
                 log.error("calls cannot be judged, and count as missed", exc_info=exc)
             return
-        if before.startswith("503 store") or after.startswith("503 store"):
-            self._missed += 1  # the database gave no answer, which no configuration can be blamed for
-            return
         self._calls += 1
         if before != after:
             self._different += 1
             self._note(head, told, before, after)
+
+    def _counted(self, old: Decided, new: Decided) -> tuple[str, str]:
+        """Both decisions with the rates, taken at one moment; and what is said otherwise of the way of the call."""
+        now = time.monotonic()
+        before, after = self._before.count(old, now), self._after.count(new, now)
+        if before.startswith(_PASSES) and after.startswith(_PASSES):
+            others = sorted({about for about, _ in self._before.terms(old) ^ self._after.terms(new)})
+            after += f", with other {', '.join(others)}"[:_LONGEST] if others else ""
+        return before, after
 
     def _note(self, head: RequestHead, told: Told, before: str, after: str) -> None:
         method = head.method.decode("latin-1")

@@ -120,7 +120,7 @@ class Limiting:
         now, quotas = self._elapsed(), self._quotas
         leases: list[Lease] = []
         for account in accounts:
-            lease = quotas.lease(account, _who(account.limit, turn, allowed), now)
+            lease = quotas.lease(account, whose(account.limit, turn.address, allowed), now)
             if lease.is_spent(now):
                 turn.end()
                 return self._over(turn.limits, account.limit, lease.wait(now), allowed.identity)
@@ -157,7 +157,7 @@ class Limiting:
         now, rates = self._elapsed(), self._rates
         buckets: list[Bucket] = []
         for meter in meters:
-            bucket = rates.bucket(meter, _who(meter.limit, turn, allowed), now)
+            bucket = rates.bucket(meter, whose(meter.limit, turn.address, allowed), now)
             if not bucket.has_one(now, rates.workers):
                 bucket.refuse(now)
                 rates.touched(bucket, meter)
@@ -174,13 +174,13 @@ class Limiting:
         return None
 
 
-def _who(limit: Limit, turn: Turn, allowed: Allowed | None) -> str | bytes:
+def whose(limit: Limit, address: str, allowed: Allowed | None) -> str | bytes:
     """Whose calls a call is counted with; a public route has none but those of addresses and of all."""
     by = limit.by
     if by == "client":
         return "" if allowed is None else allowed.client_id or ""
     if by == "address":
-        return neighbourhood(turn.address)
+        return neighbourhood(address)
     if by == "user":
         return "" if allowed is None else allowed.subject or ""
     if by == "token":

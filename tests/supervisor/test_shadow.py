@@ -12,12 +12,12 @@ from typing import Any, cast
 import psutil
 import pytest
 
-from gateway.app.shadow import Comparison, Judge
+from gateway.app.shadow import Comparison, Decided, Judge
 from gateway.config import Settings, parse
 from gateway.http1 import RequestHead, RequestReader
 from gateway.proxy.mirror import Told
 from gateway.store import Store
-from gateway.supervisor.channel import Channel, Compared
+from gateway.supervisor.channel import Channel, Compared, Differs
 from tests.guard.conftest import new_client
 from tests.proxy.rig import KEYRING
 from tests.serving import PATIENCE, PROGRAM, ROOT, Gateway, command_line, serving, until
@@ -233,14 +233,78 @@ async def test_networks_preflights_and_routes_that_answer_are_judged_too(tmp_pat
     )
     head = _head_of(b"GET /x HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 192.0.2.7\r\n\r\n")
     told = Told(head=b"", peer="10.0.0.1", request_id=b"1", received=0, lost=0)
-    assert await before.decide(head, told) == "passes, by route r to 127.0.0.1:9"
-    assert await after.decide(head, told) == (
+    assert (await before.decide(head, told)).words == "passes, by route r to 127.0.0.1:9"
+    assert (await after.decide(head, told)).words == (
         "403 This address may not call this service., by route r, which answers by itself"
     )
-    assert await after.decide(head, told._replace(peer="10.0.0.2")) == "passes, by route r, which answers by itself"
+    assert (
+        await after.decide(head, told._replace(peer="10.0.0.2"))
+    ).words == "passes, by route r, which answers by itself"
     asks = b"Origin: https://app.test\r\nAccess-Control-Request-Method: GET\r\n\r\n"
     head = _head_of(b"OPTIONS /x HTTP/1.1\r\nHost: a\r\n" + asks)
-    assert await before.decide(head, told) == "a preflight that is answered, by route r to 127.0.0.1:9"
+    assert (await before.decide(head, told)).words == "a preflight that is answered, by route r to 127.0.0.1:9"
+
+
+class Kinds:
+    """The channel of a comparison, as far as it tells of kinds."""
+
+    def __init__(self) -> None:
+        self.found = list[Differs]()
+
+    def send(self, kind: Differs) -> None:
+        self.found.append(kind)
+
+
+async def compared(folder: Path, before: dict[str, Any], after: dict[str, Any], *heads: bytes) -> list[Differs]:
+    """What comes of these calls by two configurations of one public route, each kind that differs with its count."""
+    route = {"name": "r", "path": "/x", "auth": "none", "upstreams": ["http://127.0.0.1:9"]}
+    nobody = Store.over("postgresql://nobody@127.0.0.1:1/x", KEYRING)
+    old, new = (Judge(judged_by(folder, {**route, **own}), nobody) for own in (before, after))
+    comparison = Comparison(old, new, cast("Channel", Kinds()))
+    for head in heads:
+        await comparison.judge(Told(head=head, peer="127.0.0.1", request_id=b"a", received=0, lost=0))
+    report = comparison.report()
+    assert report.calls == len(heads)
+    return list(report.kinds)
+
+
+GET = b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n"
+PASSES = "passes, by route r to 127.0.0.1:9"
+
+
+async def test_rates_of_both_configurations_are_kept_and_where_one_refuses_is_told(tmp_path: Path) -> None:
+    few, many = ({"rate": [{"by": "address", "limit": f"{most}/h"}]} for most in (2, 4))
+    over = "429 over the rate by address, by route r to 127.0.0.1:9"
+    [kind] = await compared(tmp_path, many, few, *[GET] * 6)
+    assert (kind.before, kind.after, kind.count) == (PASSES, over, 2)  # of six, two are over both
+    [kind] = await compared(tmp_path, {}, few, *[GET] * 6)
+    assert (kind.before, kind.after, kind.count) == (PASSES, over, 4)
+    [kind] = await compared(tmp_path, few, {}, *[GET] * 3)
+    assert (kind.before, kind.after, kind.count) == (over, PASSES, 1)
+    assert await compared(tmp_path, few, few, *[GET] * 6) == []
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "others"),
+    [
+        ({}, {"request_headers": {"set": {"X-Tenant": "secret-1"}}}, "X-Tenant to the upstream"),
+        (
+            {"request_headers": {"set": {"X-Tenant": "secret-1"}, "remove": ["X-Debug"]}},
+            {"request_headers": {"set": {"X-Tenant": "secret-2"}}},
+            "X-Debug to the upstream, X-Tenant to the upstream",
+        ),
+        ({"response_headers": {"remove": ["Server"]}}, {}, "Server to the client"),
+        ({}, {"cors": {"origins": ["https://app.test"]}}, "the fields of CORS to the client"),
+        ({"concurrency": 5}, {"concurrency": 9}, "concurrency"),
+        ({"quota": [{"by": "address", "limit": "5/day"}]}, {"quota": [{"by": "address", "limit": "9/day"}]}, "quota"),
+    ],
+)
+async def test_what_is_said_otherwise_of_a_route_is_named_and_no_value_shown(
+    tmp_path: Path, before: dict[str, Any], after: dict[str, Any], others: str
+) -> None:
+    [kind] = await compared(tmp_path, before, after, GET, GET)
+    assert (kind.before, kind.after, kind.count) == (PASSES, f"{PASSES}, with other {others}", 2)
+    assert await compared(tmp_path, after, after, GET) == []
 
 
 def judged_by(folder: Path, route: dict[str, Any]) -> Settings:
@@ -256,7 +320,7 @@ def _head_of(data: bytes) -> RequestHead:
 
 async def test_a_call_that_a_shadow_cannot_judge_counts_as_missed_whatever_is_wrong() -> None:
     class Faulty:
-        async def decide(self, head: RequestHead, told: Told) -> str:
+        async def decide(self, head: RequestHead, told: Told) -> Decided:
             raise RecursionError(head.target)
 
     judge = cast("Judge", Faulty())
