@@ -133,7 +133,9 @@ programs:
 	@for name in pgbouncer curl openssl nginx caddy haproxy prometheus; do \
 	  command -v $$name >/dev/null || { $(call install,$$name); } \
 	    || echo "make: the tests that need $$name are left out: install the package $$name" >&2; \
-	done
+	done; \
+	[ -e /usr/lib/apache2/modules/mod_auth_openidc.so ] || { $(call install,apache2-bin libapache2-mod-auth-openidc); } \
+	  || echo "make: the test of mod_auth_openidc is left out: install libapache2-mod-auth-openidc" >&2
 
 # So do clients that nobody here wrote, in folders of their own: nothing of ours may lean on what they bring along.
 clients: $(VENV)/clients/.made $(VENV)/node/.made $(VENV)/conformance/.made

@@ -1,12 +1,21 @@
 """Certificates that tests make: each signs itself, so that whoever trusts it needs no other file."""
 
+import shutil
+import ssl
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+
+from tests.serving import free_ports
 
 
 def certify(folder: Path, *hosts: str, age: float = 1.0, days: float = 90.0) -> tuple[Path, Path]:
@@ -88,3 +97,37 @@ def key_written(key: ec.EllipticCurvePrivateKey, path: Path, passphrase: bytes |
     path.touch(mode=0o600)
     path.write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, how))
     return path
+
+
+@dataclass(frozen=True)
+class Https:
+    """The address of a gateway that speaks TLS as `localhost`, and its certificate, which all may read and trust."""
+
+    url: str
+    server: dict[str, Any]  # what its configuration says of that
+    certificate: Path
+    key: Path
+
+    def asking(self) -> ssl.SSLContext:
+        """What a client speaks TLS by."""
+        return ssl.create_default_context(cafile=str(self.certificate))
+
+    def answering(self) -> ssl.SSLContext:
+        """What another server on the same certificate speaks TLS by."""
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(self.certificate, self.key)
+        return context
+
+
+@contextmanager
+def https() -> Iterator[Https]:
+    """The same, for as long as the context: its files are where system users can go whom root's own are closed to."""
+    folder = Path(tempfile.mkdtemp(prefix="gwt-", dir="/tmp"))
+    folder.chmod(0o711)
+    try:
+        certificate, key = certify(folder, "localhost")
+        (port,) = free_ports(1)
+        url, pair = f"https://localhost:{port}", {"certificate": str(certificate), "key": {"file": str(key)}}
+        yield Https(url, {"listen": f"127.0.0.1:{port}", "public_url": url, "tls": [pair]}, certificate, key)
+    finally:
+        shutil.rmtree(folder)

@@ -32,6 +32,7 @@ from gateway.web.plane import (
     page_of,
     plane_of,
     prefers_json,
+    query_of,
     remember,
     request_id_of,
     target_of,
@@ -152,13 +153,26 @@ def _turned_away(request: web.Request) -> web.Response | None:
     if page_of(request) not in _PAGES:
         return None
     # A script of the same origin could fetch a page and post its form; a person's own navigation is a document.
-    if request.headers.get("Sec-Fetch-Dest", "document") != "document":
+    if request.headers.get("Sec-Fetch-Dest", "document") != "document" and not _renews_in_a_frame(request):
         _tell(request, "request refused", 403, "a page in a frame, or fetched by a script")
         return _page(request, 403, "This page can’t be shown inside another page. Open it in a window of its own.")
     # A client's request may be a form on its own site; the handler asks once it is known to be none.
     if request.method == "POST" and endpoint_of(request) not in (AUTHORIZE, LOGOUT):
         return from_elsewhere(request)
     return None
+
+
+def _renews_in_a_frame(request: web.Request) -> bool:
+    """Whether an application in a browser asks, in a frame, if somebody is still signed in: `prompt=none` shows no page
+    (OpenID Connect Core, section 3.1.2.1), and what tells of a fault instead is one that no frame shows."""
+    if (
+        request.headers.get("Sec-Fetch-Dest") != "iframe"
+        or request.method != "GET"
+        or endpoint_of(request) != AUTHORIZE
+    ):
+        return False
+    query = query_of(request)
+    return query.all("prompt") == ("none",) and query.get("request_uri") is None
 
 
 def as_link(request: web.Request, page: str, form: Form) -> web.Response:

@@ -59,7 +59,7 @@ class World:
     async def run(self, program: str, environment: Mapping[str, str]) -> dict[str, Any]:
         """What came of a client's program. The test is skipped where it is not installed."""
         process = await asyncio.create_subprocess_exec(
-            *_command(program, self.folder),
+            *command(program, self.folder),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
@@ -133,7 +133,7 @@ class World:
 async def run_program(program: str, environment: Mapping[str, str], folder: Path) -> dict[str, Any]:
     """What came of a program that sends nobody anywhere. The test is skipped where it is not installed."""
     process = await asyncio.create_subprocess_exec(
-        *_command(program, folder),
+        *command(program, folder),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
@@ -151,7 +151,7 @@ async def run_program(program: str, environment: Mapping[str, str], folder: Path
     return facts
 
 
-def _command(program: str, folder: Path) -> list[str]:
+def command(program: str, folder: Path) -> list[str]:
     """How a program is run: one in Python in a folder of packages of its own, one for Node beside its packages."""
     if program.endswith(".py"):
         if not PYTHON.exists():
@@ -160,11 +160,16 @@ def _command(program: str, folder: Path) -> list[str]:
     node = shutil.which("node")
     if node is None or not PACKAGES.exists():
         pytest.skip("the clients in JavaScript are not installed: make clients")
-    beside = folder / "node"  # Node finds packages beside a file or above it
+    return [node, str(beside_packages(folder) / program)]
+
+
+def beside_packages(folder: Path) -> Path:
+    """Where programs for Node stand: it finds packages beside a file or above it."""
+    beside = folder / "node"
     if not beside.exists():
         shutil.copytree(PROGRAMS, beside, ignore=shutil.ignore_patterns("*.py", "__pycache__"))
         (beside / "node_modules").symlink_to(PACKAGES)
-    return [node, str(beside / program)]
+    return beside
 
 
 @asynccontextmanager

@@ -84,6 +84,15 @@ async def test_badgateway_oauth2_client(world: World) -> None:
     assert facts == {"scope": "notes:read", "active": True, "aud": client["API"], "calls": [200, 200, 401, 200]}
 
 
+# -- OpenID Connect (with pages of its own: test_openid_page.py) ------------------------------------------------
+
+
+async def test_authlib_openid(world: World) -> None:
+    scopes = frozenset({"openid", "profile", "email"})
+    facts = await world.run("authlib_openid.py", await world.client(scopes=scopes))
+    assert facts == {"name": "ada", "same_person": True, "same_sign_in": True}
+
+
 # -- MCP -----------------------------------------------------------------------------------------------------
 
 _ASKED = {"scope": "sums offline_access", "prompt": "consent"}

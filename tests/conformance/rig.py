@@ -7,7 +7,6 @@ import html
 import json
 import re
 import secrets
-import shutil
 import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -26,9 +25,8 @@ from gateway.model import Client, OpenID
 from gateway.oauth import openid
 from gateway.store import Store
 from gateway.store.users import Known
-from tests.certificates import certify
-from tests.conftest import new_data_dir
-from tests.serving import free_ports, serving, until
+from tests.certificates import https
+from tests.serving import serving, until
 from tests.web.rig import PASSWORD, PASSWORD_HASH, Answer, Browser, new_client
 
 CALLBACK = "https://rp.example/test/a/gateway/callback"
@@ -126,26 +124,11 @@ class Provider:
 @asynccontextmanager
 async def provider(dsn: str, store: Store, folder: Path, *, pace: float) -> AsyncIterator[Provider]:
     """A gateway that speaks TLS as `localhost`, on a certificate that it also trusts in others."""
-    certificate, key = certify(folder / "tls", "localhost")
-    trusted = new_data_dir()  # where workers can read that root does not lend its rights to
-    shutil.copy(certificate, trusted / "ca.pem")
-    client_side = ssl.create_default_context(cafile=str(certificate))
-    server_side = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    server_side.load_cert_chain(certificate, key)
-    (port,) = free_ports(1)
-    url = f"https://localhost:{port}"
-    tables: dict[str, Any] = {
-        "server": {
-            "listen": f"127.0.0.1:{port}",
-            "public_url": url,
-            "tls": [{"certificate": str(certificate), "key": {"file": str(key)}}],
-        }
-    }
     async with AsyncExitStack() as stack:
-        stack.callback(shutil.rmtree, trusted)
-        listener = await stack.enter_async_context(_listening(server_side))
-        trusting = {"SSL_CERT_FILE": str(trusted / "ca.pem")}
-        await stack.enter_async_context(serving(folder, dsn=dsn, workers=1, environment=trusting, **tables))
+        tls = stack.enter_context(https())
+        listener = await stack.enter_async_context(_listening(tls.answering()))
+        trusting = {"SSL_CERT_FILE": str(tls.certificate)}
+        await stack.enter_async_context(serving(folder, dsn=dsn, workers=1, environment=trusting, server=tls.server))
         await store.users.create("ada", "ada@example.org", "Ada Lovelace", PASSWORD_HASH)
         await store.users.update("ada", None, None, None, Known(claims=CLAIMS, email_verified=True))
         told: list[dict[str, Any]] = [
@@ -167,7 +150,7 @@ async def provider(dsn: str, store: Store, folder: Path, *, pace: float) -> Asyn
             )
             for addresses in told
         ]
-        yield Provider(url, client_side, tuple(clients), listener, pace)
+        yield Provider(tls.url, tls.asking(), tuple(clients), listener, pace)
 
 
 @asynccontextmanager

@@ -333,6 +333,30 @@ async def test_a_request_may_come_as_a_form_from_another_site(party: Party) -> N
     assert "code" in (await party.browser.follow(answer)).members
 
 
+async def test_an_application_may_ask_in_a_frame_whether_somebody_is_still_signed_in(party: Party) -> None:
+    """As oidc-client-ts renews without a refresh token: no page is shown for it, whatever comes of it."""
+    await party.tokens()
+    in_a_frame = {"Sec-Fetch-Dest": "iframe", "Sec-Fetch-Site": "same-site"}
+    renewed = await party.browser.get(authorize_path(party.client, scope="openid", prompt="none"), in_a_frame)
+    assert "code" in renewed.members
+    one_would_be_asked: list[dict[str, str | None]] = [{"scope": "openid email"}, {"max_age": "0"}]
+    for changes in one_would_be_asked:
+        asked = authorize_path(party.client, **{"scope": "openid", "prompt": "none", **changes})
+        assert "error" in (await party.browser.get(asked, in_a_frame)).members
+    wrong = await party.browser.get(
+        authorize_path(party.client, prompt="none", redirect_uri="https://evil.example/"), in_a_frame
+    )
+    assert (wrong.status, "frame-ancestors 'none'" in wrong.headers["Content-Security-Policy"]) == (400, True)
+    pages: list[dict[str, str | None]] = [{}, {"prompt": "none login"}, {"prompt": "none", "request_uri": "urn:x"}]
+    for changes in pages:
+        asked = authorize_path(party.client, **{"scope": "openid", **changes})
+        assert (await party.browser.get(asked, in_a_frame)).status == 403
+    script = await party.browser.get(
+        authorize_path(party.client, scope="openid", prompt="none"), {"Sec-Fetch-Dest": "empty"}
+    )
+    assert script.status == 403
+
+
 @pytest.mark.parametrize("path", ["/oauth2/authorize", "/oauth2/logout"])
 async def test_a_form_that_no_address_can_hold_is_refused(party: Party, path: str) -> None:
     fields = [("client_id", party.client.client_id), ("state", "x" * 8000)]
