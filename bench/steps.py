@@ -8,6 +8,7 @@ import argparse
 import asyncio
 import logging
 import random
+import re
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -24,8 +25,10 @@ from gateway import config
 from gateway.config import Settings
 from gateway.crypto import Keyring, digest
 from gateway.guard import Allowed, Guard
+from gateway.guard.verdict import Voucher
 from gateway.http1 import RequestHead, RequestReader, ResponseReader
-from gateway.model import AccessToken, Identity
+from gateway.model import AccessToken, Identity, SigningAlgorithm
+from gateway.oauth import jwk, signing
 from gateway.proxy import Proxy
 from gateway.proxy.dispatch import Destination
 from gateway.proxy.forwarding import client_head, upstream_head
@@ -36,6 +39,7 @@ from gateway.store.clock import Clock
 
 _HEADS: Final = 2000
 _ROUNDS: Final = 7
+_BEARER: Final = re.compile(rb"Bearer [^\r]+\r\n")
 
 
 class _Wire:
@@ -84,13 +88,19 @@ def _settings(keyring: Keyring, others: int) -> Settings:
             "upstreams": ["http://127.0.0.1:9"],
             "auth": ["bearer"],
             "scopes": ["things"],
+            "issuers": ["other"],
         },
         *(
             {"name": f"r{number}", "path": f"/r/{number}", "upstreams": ["http://127.0.0.1:9"], "auth": "none"}
             for number in range(others)
         ),
     ]
-    tables = {"server": {"public_url": "http://127.0.0.1:8080"}, "scopes": {"things": "Things"}, "routes": routes}
+    tables = {
+        "server": {"public_url": "http://127.0.0.1:8080"},
+        "scopes": {"things": "Things"},
+        "issuers": [{"name": "other", "url": "https://other.example", "audience": ["things"]}],
+        "routes": routes,
+    }
     return Settings(config.parse(tables), Path("/nowhere/config.toml"), None, keyring, ())
 
 
@@ -119,6 +129,19 @@ def _tokens(guard: Guard, keyring: Keyring, count: int) -> list[str]:
         guard._tokens.cache.put(guard._tokens.cache.made(token, ledger.position))
         made.append(text)
     return made
+
+
+def _foreign(guard: Guard, count: int) -> Iterator[tuple[str, list[str]]]:
+    """So many tokens of another issuer, whose keys are known, by the algorithm that signed them."""
+    assert guard._issuers is not None
+    (source,) = guard._issuers._sources.values()
+    now = int(time.time())
+    algorithms: tuple[SigningAlgorithm, ...] = ("ES256", "RS256")
+    for key in map(signing.new, algorithms):
+        source._keys = [*source._keys, (jwk.read(key.public)[0], Voucher("other"))]
+        claims = {"iss": "https://other.example", "aud": "things", "scope": "things", "client_id": "app", "iat": now}
+        claims["exp"] = now + 3600
+        yield key.algorithm, [key.signed({**claims, "sub": f"u{number}"}, "at+jwt") for number in range(count)]
 
 
 def _cost(step: Callable[[Any], object], items: list[Any]) -> float:
@@ -189,6 +212,25 @@ def _call_of(routes: int = 20, tokens: int = 1000, fields: int = 0) -> float:
     return cost
 
 
+def _of_another_issuer(
+    guard: Guard, raw: list[bytes], calls: Callable[[list[bytes]], float]
+) -> Iterator[tuple[str, float]]:
+    """What it costs to prove a token of another issuer, and then a call with it."""
+    issuers = guard._issuers
+    assert issuers is not None
+
+    def prove(text: str) -> None:
+        named = issuers.read(text.encode())
+        assert named is not None
+        assert isinstance(named[0].judge(named[1], time.time()), tuple)
+
+    for algorithm, texts in _foreign(guard, 200):
+        yield f"a token of another issuer, proven ({algorithm})", _cost(prove, texts)
+        turns = cycle(texts)
+        heads = [_BEARER.sub(b"Bearer %b\r\n" % next(turns).encode(), data) for data in raw]
+        yield f"a whole call with one that is held ({algorithm})", calls(heads)
+
+
 async def _growth() -> Iterator[tuple[str, float]]:
     """How the cost of a whole call grows."""
     rows = [(f"{routes} routes", _call_of(routes=routes)) for routes in (1, 100, 1000)]
@@ -246,6 +288,7 @@ async def _measured() -> Iterator[tuple[str, float]]:
     )
     whole = _whole(proxy, to[0])
     rows.append(("a whole call, all of it", _cost(whole, list(zip(raw, answers, strict=True)))))
+    rows += _of_another_issuer(guard, raw, lambda heads: _cost(whole, list(zip(heads, answers, strict=True))))
     strangers = [data.replace(b"Bearer gwa_", b"Bearer gwa_x") for data in raw]
     front = Front(proxy, proxy)
     front.connection_made(cast("Any", _Wire()))

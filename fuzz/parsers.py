@@ -30,6 +30,7 @@ from gateway.oauth import (
     client_documents,
     device,
     dpop,
+    foreign,
     forms,
     jwk,
     jws,
@@ -150,6 +151,31 @@ ASSERTIONS: Final = [
     b"eyJhbGciOiJFUzI1NiJ9.eyJpc3MiOiJjIiwic3ViIjoiYyIsImF1ZCI6Imh0dHBzOi8vYS50ZXN0IiwiZXhwIjo5LCJqdGkiOiJ4In0.AAAA",
     b"eyJhbGciOiJub25lIn0.e30.", b"e30.e30.e30", b"eyJhbGciOiJSUzI1NiIsImNyaXQiOltdfQ.W10.AA", b"..", b"a.b-c_.d=",
 ]  # fmt: skip
+_FOREIGN_CLAIMS: Final = (
+    b'{"iss":"https://i.test","sub":"ada","aud":"us","client_id":"app","scope":"r w","iat":1562262600,"exp":1562262700}'
+)
+FOREIGN: Final = [
+    b".".join(jws.encoded(part).encode() for part in (header, claims, b"signature"))
+    for header in (b'{"alg":"ES256","typ":"at+jwt","kid":"1"}', b'{"alg":"none"}', b'{"alg":"RS256","crit":["b64"]}')
+    for claims in (
+        _FOREIGN_CLAIMS,
+        _FOREIGN_CLAIMS.replace(b'"us"', b'["us",1]'),
+        b'{"iss":"https://i.test","exp":1e999}',
+    )
+]
+ISSUER: Final = foreign.Trusted(
+    name="corp",
+    url="https://i.test",
+    jwks_uri="",
+    audience=frozenset({"us"}),
+    algorithms=("ES256", "RS256"),
+    token_types=("at+jwt", "JWT"),
+    subject_claim="sub",
+    client_claim="client_id",
+    scopes_claim="scope",
+    scopes={"r": frozenset({"read"}), "w": frozenset({"write"})},
+    leeway=30.0,
+)
 PROOFS: Final = [  # the first is the example of RFC 9449, section 4.1
     (
         b"eyJ0eXAiOiJkcG9wK2p3dCIsImFsZyI6IkVTMjU2IiwiandrIjp7Imt0eSI6IkVDIiwieCI6Imw4dEZyaHgtMzR0VjNoUklDUkRZOXpDa0RscEJo"
@@ -200,6 +226,30 @@ def proof_checked(data: bytes) -> None:
     url = "https://server.example.com/token"
     fault = dpop.judge(found, method="POST", url=url, now=1562262616.0, window=60.0, nonces=nonces)
     assert fault is not None or data == PROOFS[0], data
+
+
+def foreign_taken(data: bytes) -> None:
+    found = foreign.read(data.decode("latin-1"))
+    if found is not None:
+        foreign.judge(found[1], ISSUER, 1562262616.0)
+
+
+def foreign_checked(data: bytes) -> None:
+    found = foreign.read(data.decode("latin-1"))
+    if found is None:
+        return
+    claimed = foreign.judge(found[1], ISSUER, 1562262616.0)
+    if isinstance(claimed, str):
+        return
+    assert claimed.algorithm in ISSUER.algorithms, data
+    assert claimed.ends_at > 1562262616.0, data
+    assert ISSUER.audience.issuperset(claimed.audience), data
+    assert claimed.audience, data
+    for name in (claimed.subject, claimed.client_id):
+        assert name.startswith("corp|"), data
+        assert name.isprintable(), data
+        assert name.strip() == name, data
+    assert claimed.scopes <= {"read", "write"}, data
 
 
 def keys_taken(data: bytes) -> None:
@@ -425,6 +475,7 @@ PARSERS: Final = {
     "documents": Parser(DOCUMENTS, document_taken),
     "assertions": Parser(ASSERTIONS, assertion_taken, assertion_checked),
     "proofs": Parser(PROOFS, proof_taken, proof_checked),
+    "foreign-tokens": Parser(FOREIGN, foreign_taken, foreign_checked),
     "keys": Parser(KEY_SETS, keys_taken),
     "user-codes": Parser(USER_CODES, user_code_taken),
     "hosts": Parser(HOSTS, host_taken, host_checked),

@@ -26,6 +26,7 @@ from tests.doctor.conftest import OK, Installation, as_serving, run
 from tests.doctor.rig import HOST, only, tls_of, upstream
 from tests.guard.pooler import PROGRAM as PGBOUNCER
 from tests.guard.pooler import pooling
+from tests.issuers import EC, EDWARDS, KEYS, Issuer, an_issuer, document
 from tests.serving import ROOT, write_key
 from tests.streams import accepting
 
@@ -596,3 +597,47 @@ async def test_a_gateway_of_another_user_is_not_believed(installation: Installat
     await process.communicate(b"")
     assert "has taken the gateway's name" in finding.what
     assert "see what it is" in finding.mend
+
+
+# -- other issuers -------------------------------------------------------------------------------------------------
+
+
+def elsewhere(issuer: Issuer) -> None:
+    issuer.publish(EC, issuer=f"{issuer.url}/")
+
+
+def away(issuer: Issuer) -> None:
+    issuer.answers.clear()
+
+
+def otherwise(issuer: Issuer) -> None:
+    issuer.publish(EDWARDS)
+
+
+def late(issuer: Issuer) -> None:
+    date = formatdate(__import__("time").time() + 300, usegmt=True)
+    issuer.answers[KEYS] = document({"keys": [EC.jwk]}, fields=f"Date: {date}\r\n")
+
+
+@pytest.mark.parametrize(
+    ("seed", "about", "what", "mend"),
+    [
+        (elsewhere, "issuers[0].url", "calls itself", "byte for byte"),
+        (away, "issuers[0].url", "status is 404", "correct url"),
+        (otherwise, "issuers[0].algorithms", "no key for ES256 or RS256, but for EdDSA", "name what it signs with"),
+        (late, "time", "s behind that of the issuer corp", "NTP"),
+    ],
+)
+async def test_what_is_wrong_with_an_issuer_is_named_with_its_mend(
+    installation: Installation, seed: Callable[[Issuer], None], about: str, what: str, mend: str
+) -> None:
+    async with an_issuer(EC) as issuer:
+        installation.issuer = issuer.configured()
+        installation.route["issuers"] = ["corp"]
+        report = await examine(installation.write())
+        assert (report.findings, report.facts["issuers"]) == ([], "1")
+        seed(issuer)
+        finding = only(await examine(installation.write()))
+    assert (finding.about, finding.level) == (about, "fault")
+    assert what in finding.what
+    assert mend in finding.mend

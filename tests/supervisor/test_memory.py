@@ -17,6 +17,7 @@ from gateway.store import Store
 from gateway.web.browser import SESSION_LIFETIME, new_session_token
 from gateway.web.passwords import AT_ONCE, WAITING
 from tests.counts import scaled
+from tests.issuers import an_issuer
 from tests.serving import ROOT, Gateway, serving, until
 from tests.web.rig import PASSWORD_HASH, SCOPES, Browser, authorize_path, basic, code_fields, code_for, new_client
 
@@ -24,6 +25,7 @@ pytestmark = pytest.mark.measures
 
 MB = 1_000_000
 ACCESS = 70 * MB  # of a worker that has done everything once
+ISSUERS = 20 * MB  # more, once it has proven a token of another issuer
 AUTHORIZATION = 90 * MB  # of the worker that shows pages and issues tokens
 CHECK = 20 * MB  # a password check, while it is under way
 CHECKS = 2 * MB  # what checks a password, once it is loaded
@@ -61,6 +63,23 @@ async def test_worker_stays_small(tmp_path: Path, database: str) -> None:
         [access], [authorization] = gateway.workers, gateway.authorization_workers
         assert memory(access) <= ACCESS
         assert memory(authorization) <= AUTHORIZATION
+
+
+@pytest.mark.long
+async def test_worker_that_proves_tokens_of_other_issuers_takes_little_more(tmp_path: Path, database: str) -> None:
+    route = {"name": "notes", "path": "/notes", "upstreams": ["http://127.0.0.1:9"], "auth": ["bearer"]}
+    route |= {"issuers": ["corp"]}
+    async with (
+        an_issuer() as issuer,
+        serving(tmp_path, dsn=database, workers=1, routes=[route], issuers=[issuer.configured()]) as gateway,
+        aiohttp.ClientSession() as session,
+    ):
+        for number in range(scaled(2000)):
+            fields = {"Authorization": f"Bearer {issuer.token(jti=str(number))}"}
+            async with session.get(f"{gateway.url}/notes", headers=fields) as answer:
+                assert answer.status == PASSES
+        (access,) = gateway.workers
+        assert memory(access) <= ACCESS + ISSUERS, memory(access)
 
 
 @pytest.mark.long
