@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from gateway import config
-from gateway.config import ConfigError
+from gateway.config import ConfigError, rules
 from gateway.config import tables as written
 
 SERVER: dict[str, Any] = {"public_url": "https://api.example.com"}
@@ -194,6 +194,49 @@ _SINGLE: list[tuple[dict[str, Any], str, str]] = [
 ]  # fmt: skip
 
 
+ISSUER = {"name": "corp", "url": "https://login.example.com", "audience": ["https://api.example.com"]}
+
+
+def _issuer(**keys: Any) -> dict[str, Any]:
+    """A table of an issuer with some keys changed; `...` leaves one out."""
+    made = {name: value for name, value in {**ISSUER, **keys}.items() if value is not ...}
+    return {"issuers": [made]}
+
+
+_SINGLE += [
+    ({"issuers": ISSUER}, "issuers", "write [[issuers]], not [issuers]"),
+    ({"issuers": "corp"}, "issuers", "must be an array"),
+    (_issuer(name=...), "issuers[0].name", "must be set, such as"),
+    (_issuer(name="a|b"), "issuers[0].name", "must be a name of up to 64 letters"),
+    (_issuer(name="https:"), "issuers[0].name", "must be a name of up to 64 letters"),
+    (_issuer(url=...), "issuers[0].url", "must be set, such as"),
+    (_issuer(url="login.example.com"), "issuers[0].url", "must be the issuer as its tokens name it"),
+    (_issuer(url="http://login.example.com"), "issuers[0].url", "http is for this machine alone"),
+    (_issuer(url="http://127.0.0.1.example.com"), "issuers[0].url", "http is for this machine alone"),
+    (_issuer(url="http://localhost.example.com"), "issuers[0].url", "http is for this machine alone"),
+    (_issuer(url="https://login.example.com?x=1"), "issuers[0].url", "without a query"),
+    (_issuer(url="https://login.example.com/?x=1"), "issuers[0].url", "without a query"),
+    (_issuer(url="https://login.example.com/#x"), "issuers[0].url", "must be the issuer"),
+    (_issuer(url="https://ada:confidential@login.example.com"), "issuers[0].url", "must not contain a user"),
+    (_issuer(url="https://-.example.com"), "issuers[0].url", "must be the issuer"),
+    (_issuer(jwks_uri="ftp://x.example/jwks"), "issuers[0].jwks_uri", "must be where the keys are"),
+    (_issuer(audience=...), "issuers[0].audience", "must be set, such as"),
+    (_issuer(audience=[]), "issuers[0].audience", "needs at least one entry"),
+    (_issuer(audience="https://api.example.com"), "issuers[0].audience", "must be an array"),
+    (_issuer(audience=[""]), "issuers[0].audience[0]", "must be text of 1 to 255"),
+    (_issuer(algorithms=[]), "issuers[0].algorithms", "needs at least one entry"),
+    (_issuer(algorithms=["none"]), "issuers[0].algorithms[0]", "must be"),
+    (_issuer(algorithms=["HS256"]), "issuers[0].algorithms[0]", "must be"),
+    (_issuer(token_types=["id_token"]), "issuers[0].token_types[0]", "must be"),
+    (_issuer(leeway="1h"), "issuers[0].leeway", 'from "0s" to "5m"'),
+    (_issuer(scopes={"api.read": "notes:read"}), 'issuers[0].scopes."api.read"', "must be an array"),
+    (_issuer(scopes=["notes:read"]), "issuers[0].scopes", "must be a table"),
+    (_issuer(subject_claim=""), "issuers[0].subject_claim", "must be text of 1 to 100"),
+    (_issuer(secret="confidential"), "issuers[0].secret", "is not a known key"),
+    (_route(issuers="corp"), "routes[0].issuers", "must be an array"),
+]
+
+
 @pytest.mark.parametrize(("tables", "path", "said"), _SINGLE)
 def test_fault_is_one_plain_line_at_its_path(tables: dict[str, Any], path: str, said: str) -> None:
     faults = _faults(tables)
@@ -317,6 +360,21 @@ _CONFLICTS: list[tuple[dict[str, Any], str, str]] = [
 ]
 
 
+_CONFLICTS += [
+    ({"issuers": [ISSUER, ISSUER | {"url": "https://b.example"}]}, "issuers[1].name", "is that of issuers[0] too"),
+    ({"issuers": [ISSUER, ISSUER | {"name": "b"}]}, "issuers[1].url", "is that of issuers[0] too"),
+    (_issuer(url=SERVER["public_url"]), "issuers[0].url", "is this gateway"),
+    (_route(issuers=["corp"]), "routes[0].issuers", "is the name of none of the [[issuers]]"),
+    (_issuer() | _route(issuers=["corp"], auth=["mac"]), "routes[0].issuers", 'add "bearer" to auth'),
+    (_issuer() | _route(issuers=["corp"], auth="none"), "routes[0].issuers", 'add "bearer" to auth'),
+    (
+        _issuer(scopes={"a": ["read", "other"]}) | {"scopes": {"read": "Read"}},
+        "issuers[0].scopes",
+        "is not a known scope",
+    ),
+]
+
+
 @pytest.mark.parametrize(("tables", "path", "said"), _CONFLICTS)
 def test_conflict_between_keys_is_one_plain_line(tables: dict[str, Any], path: str, said: str) -> None:
     faults = _faults(tables)
@@ -362,6 +420,12 @@ _APART = [
 @pytest.mark.parametrize(("one", "two"), _APART)
 def test_routes_that_some_request_tells_apart_are_no_conflict(one: dict[str, Any], two: dict[str, Any]) -> None:
     config.parse({"server": SERVER, "routes": [ROUTE | one, ROUTE | {"name": "s"} | two]})
+
+
+def test_issuer_that_no_route_names_is_a_warning() -> None:
+    read = config.parse({"server": SERVER} | _issuer())
+    assert any("no route names" in line and line.startswith("issuers[0]") for line in rules.warnings(read))
+    assert read.trusted_issuers == ()
 
 
 def test_scopes_without_a_table_are_left_to_the_database() -> None:

@@ -353,12 +353,18 @@ def _cors_origin(value: object) -> str:
     return text
 
 
+def _without_user(url: str) -> str:
+    if "@" in url.partition("://")[2].partition("/")[0]:
+        raise ValueError("a URL here must not contain a user or a password; take them out")
+    return url
+
+
 def _issuer_url(value: object) -> str:
     wanted = (
         'must be the issuer as its tokens name it in iss, such as "https://login.example.com", without a query; http '
         "is for this machine alone"
     )
-    text = _text(value, wanted)
+    text = _without_user(_text(value, wanted))
     if not foreign.is_url(text) or "?" in text or not is_host(foreign.host_of(text)):
         raise Wanted(wanted)
     return text
@@ -366,7 +372,7 @@ def _issuer_url(value: object) -> str:
 
 def _jwks_uri(value: object) -> str:
     wanted = 'must be where the keys are, such as "https://login.example.com/jwks.json"; http is for this machine alone'
-    text = _text(value, wanted)
+    text = _without_user(_text(value, wanted))
     if text and (not foreign.is_url(text) or not is_host(foreign.host_of(text))):
         raise Wanted(wanted)
     return text

@@ -379,6 +379,14 @@ async def test_token_in_another_form_is_refused(trusting: Trusting) -> None:
         assert (await trusting.refused(make(trusting.issuer.token()))).status == 401, form
 
 
+async def test_token_of_which_anything_was_changed_is_refused(trusting: Trusting) -> None:
+    token = trusting.issuer.token()
+    await trusting.allowed(token)
+    for place in range(0, len(token), 5):
+        other = "A" if token[place] != "A" else "B"
+        assert (await trusting.refused(token[:place] + other + token[place + 1 :])).status == 401, place
+
+
 async def test_each_claim_twice_is_refused(trusting: Trusting) -> None:
     for name, value in trusting.issuer.claims().items():
         text = json.dumps(trusting.issuer.claims())[:-1] + f", {json.dumps(name)}: {json.dumps(value)}}}"
