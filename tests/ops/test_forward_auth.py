@@ -1,4 +1,4 @@
-"""The snippets of docs/forward-auth.md on the real nginx, Caddy and Envoy."""
+"""The snippets of docs/forward-auth.md on the real nginx, Caddy, Envoy and Traefik."""
 
 import os
 import re
@@ -13,22 +13,24 @@ import pytest_asyncio
 from aiohttp import web
 
 from tests.ops.proxies import PROGRAMS, running
-from tests.serving import ROOT, Gateway, free_ports, serving
+from tests.serving import ROOT, Gateway, free_ports, serving, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 HOST = "notes.example.com"
 # Where `make clients` and `make bench` install.
 _MADE = (ROOT / ".venv" / name / "bin" for name in ("clients", "bench"))
-ENVOY = shutil.which("envoy", path=os.pathsep.join((os.environ.get("PATH", ""), *map(str, _MADE))))
-FOUND = {"nginx": PROGRAMS["nginx"], "caddy": PROGRAMS["caddy"], "envoy": ENVOY}
-LANGUAGE = {"nginx": "nginx", "caddy": "caddyfile", "envoy": "yaml"}
+_PLACES = os.pathsep.join((os.environ.get("PATH", ""), *map(str, _MADE)))
+FOUND = {
+    name: PROGRAMS.get(name) or shutil.which(name, path=_PLACES) for name in ("nginx", "caddy", "envoy", "traefik")
+}
+LANGUAGE = {"nginx": "nginx", "caddy": "caddyfile", "envoy": "yaml", "traefik": "yaml"}
 IDENTITY = ("x-auth-subject", "x-auth-client-id", "x-auth-scope", "x-auth-token-type", "x-forwarded-user")
 
 
 def snippet(name: str, replaced: Mapping[str, str]) -> str:
-    """The first block of its language in the page, with a test's ports in it."""
+    """The first block of its language below its heading in the page, with a test's ports in it."""
     page = (ROOT / "docs" / "forward-auth.md").read_text()
-    found = re.search(rf"^```{LANGUAGE[name]}\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    found = re.search(rf"^## (?i:{name})$.*?^```{LANGUAGE[name]}\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
     assert found is not None
     text = found[1]
     for old, new in replaced.items():
@@ -78,7 +80,7 @@ async def site(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
 def configured(name: str, folder: Path, port: int, gateway: int, api: int) -> list[str]:
     """The command that runs the snippet of that name."""
     ports = {"127.0.0.1:8080": f"127.0.0.1:{gateway}", "127.0.0.1:9000": f"127.0.0.1:{api}"}
-    file = folder / ("envoy.yaml" if name == "envoy" else "proxy.conf")
+    file = folder / ("proxy.yaml" if LANGUAGE[name] == "yaml" else "proxy.conf")
     program = FOUND[name]
     assert program is not None
     if name == "nginx":
@@ -93,6 +95,12 @@ def configured(name: str, folder: Path, port: int, gateway: int, api: int) -> li
         options = "{\nadmin off\nauto_https off\ndefault_bind 127.0.0.1\n}\n"
         file.write_text(options + snippet(name, {**ports, f"http://{HOST}": f"http://{HOST}:{port}"}))
         return [program, "run", "--adapter", "caddyfile", "--config", str(file)]
+    if name == "traefik":
+        file.write_text(snippet(name, ports))
+        quiet = ("--global.checkNewVersion=false", "--global.sendAnonymousUsage=false", "--log.level=ERROR")
+        return [
+            program, *quiet, f"--entryPoints.web.address=127.0.0.1:{port}", f"--providers.file.filename={file}",
+        ]  # fmt: skip
     replaced = {"0.0.0.0, port_value: 80 ": f"127.0.0.1, port_value: {port} "}
     replaced |= {"port_value: 8080": f"port_value: {gateway}", "port_value: 9000": f"port_value: {api}"}
     file.write_text(snippet(name, replaced))
@@ -114,7 +122,12 @@ async def front(
     folder, (port,) = tmp_path_factory.mktemp(request.param), free_ports(1)
     command = configured(request.param, folder, port, int(site.gateway.url.rpartition(":")[2]), site.api)
     async with running(command, folder, port):
+        await until(lambda: _leads_on(site, port))  # Traefik listens before it has read where to
         yield port
+
+
+async def _leads_on(site: Site, front: int) -> bool:
+    return (await call(site, front, "GET", "/open")).status == 200
 
 
 @dataclass
