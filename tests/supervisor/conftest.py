@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import psutil
 import pytest
@@ -49,8 +50,9 @@ def is_gone(process: psutil.Process) -> bool:
         return True
 
 
-@pytest.fixture
-async def upstream() -> AsyncIterator[SlowUpstream]:
+@asynccontextmanager
+async def slow_upstream() -> AsyncIterator[SlowUpstream]:
+    """One that answers for as long as the context lasts."""
     slow = SlowUpstream()
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", slow.answer)
@@ -59,6 +61,14 @@ async def upstream() -> AsyncIterator[SlowUpstream]:
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
     slow.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    yield slow
-    slow.release.set()
-    await runner.cleanup()
+    try:
+        yield slow
+    finally:
+        slow.release.set()
+        await runner.cleanup()
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[SlowUpstream]:
+    async with slow_upstream() as slow:
+        yield slow

@@ -8,20 +8,23 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import aiohttp
 import psutil
 import pytest
+import pytest_asyncio
 
 from gateway.supervisor.supervisor import DRAIN
+from tests.conftest import cloned
 from tests.counts import scaled
 from tests.folders import SHORT
 from tests.proxy.rig import RawUpstream
 from tests.serving import Gateway, free_ports, serving, until
-from tests.supervisor.conftest import SlowUpstream, is_gone, worker_of
+from tests.supervisor.conftest import SlowUpstream, is_gone, slow_upstream, worker_of
 
 
 async def fresh_post(url: str) -> tuple[int, str, str]:
@@ -50,22 +53,51 @@ def short() -> Iterator[Path]:
         yield Path(folder)
 
 
+@dataclass(frozen=True)
+class Site:
+    """A gateway of two workers in front of a slow upstream, which one test after another finds whole."""
+
+    gateway: Gateway
+    upstream: SlowUpstream
+
+
+shares = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def served(server: str, template: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
+    async with (
+        cloned(server, template) as dsn,
+        slow_upstream() as slow,
+        serving(tmp_path_factory.mktemp("site"), dsn=dsn, routes=[slow.route()]) as gateway,
+    ):
+        yield Site(gateway, slow)
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def site(served: Site) -> AsyncIterator[Site]:
+    """The same; what waits at the upstream ends with the test, and whom it killed has a successor."""
+    yield served
+    served.upstream.release.set()
+    await until(lambda: not served.upstream.waiting.total())
+    served.upstream.release.clear()
+    await served.gateway.replaced()
+
+
 def are_gone(processes: list[psutil.Process]) -> bool:
     return all(map(is_gone, processes))
 
 
-async def test_new_connections_reach_every_worker(tmp_path: Path, database: str, upstream: SlowUpstream) -> None:
-    async with serving(tmp_path, dsn=database, routes=[upstream.route()]) as gateway:
-        seen = Counter([(await fresh_post(f"{gateway.url}/"))[2] for _ in range(200)])
+@shares
+async def test_new_connections_reach_every_worker(site: Site) -> None:
+    seen = Counter([(await fresh_post(f"{site.gateway.url}/"))[2] for _ in range(200)])
     assert len(seen) == 2
     assert min(seen.values()) >= 5
 
 
-async def test_a_burst_of_connections_reaches_every_worker(
-    tmp_path: Path, database: str, upstream: SlowUpstream
-) -> None:
-    async with serving(tmp_path, dsn=database, routes=[upstream.route()]) as gateway:
-        answers = await asyncio.gather(*(fresh_post(f"{gateway.url}/") for _ in range(200)))
+@shares
+async def test_a_burst_of_connections_reaches_every_worker(site: Site) -> None:
+    answers = await asyncio.gather(*(fresh_post(f"{site.gateway.url}/") for _ in range(200)))
     assert {status for status, _, _ in answers} == {200}
     assert len({worker for _, _, worker in answers}) == 2
 
@@ -75,74 +107,73 @@ async def test_the_number_of_workers_is_the_option_s_before_the_file_s(tmp_path:
         assert len(gateway.workers) == 1
 
 
-async def test_a_killed_worker_takes_only_its_own_requests_with_it(
-    tmp_path: Path, database: str, upstream: SlowUpstream
-) -> None:
-    async with serving(tmp_path, dsn=database, routes=[upstream.route()]) as gateway:
-        requests = await slow_requests_on_every_worker(gateway, upstream)
+@shares
+async def test_a_killed_worker_takes_only_its_own_requests_with_it(site: Site) -> None:
+    gateway, upstream = site.gateway, site.upstream
+    requests = await slow_requests_on_every_worker(gateway, upstream)
+    doomed, spared = gateway.workers
+    doomed.kill()
+    killed_at = time.time()
+    await gateway.replaced(doomed)
+    [successor] = [worker for worker in gateway.workers if worker != spared]
+    assert successor.create_time() - killed_at < 1
+    upstream.release.set()
+    answers = await asyncio.gather(*requests, return_exceptions=True)
+    whole = [answer for answer in answers if not isinstance(answer, BaseException)]
+    lost = [answer for answer in answers if isinstance(answer, BaseException)]
+    assert lost
+    assert all(isinstance(failure, aiohttp.ClientError) for failure in lost)
+    assert {answer[:2] for answer in whole} == {(200, "whole answer")}
+    assert len({worker for _, _, worker in whole}) == 1
+    [line] = [line for line in gateway.logs if line.get("ended_pid") == doomed.pid]
+    assert ("replaced" in line["event"], line["how"]) == (True, "SIGKILL")
+
+
+@shares
+async def test_workers_are_replaced_however_often_they_die_and_requests_go_on(site: Site) -> None:
+    gateway = site.gateway
+    for _ in range(scaled(30)):
         doomed, spared = gateway.workers
         doomed.kill()
-        killed_at = time.time()
-        await gateway.replaced(doomed)
-        [successor] = [worker for worker in gateway.workers if worker != spared]
-        assert successor.create_time() - killed_at < 1
-        upstream.release.set()
-        answers = await asyncio.gather(*requests, return_exceptions=True)
-        whole = [answer for answer in answers if not isinstance(answer, BaseException)]
-        lost = [answer for answer in answers if isinstance(answer, BaseException)]
-        assert lost
-        assert all(isinstance(failure, aiohttp.ClientError) for failure in lost)
-        assert {answer[:2] for answer in whole} == {(200, "whole answer")}
-        assert len({worker for _, _, worker in whole}) == 1
-        [line] = [line for line in gateway.logs if "replaced" in line["event"]]
-        assert (line["ended_pid"], line["how"]) == (doomed.pid, "SIGKILL")
-
-
-async def test_workers_are_replaced_however_often_they_die_and_requests_go_on(
-    tmp_path: Path, database: str, upstream: SlowUpstream
-) -> None:
-    async with serving(tmp_path, dsn=database, routes=[upstream.route()]) as gateway:
-        for _ in range(scaled(30)):
-            doomed, spared = gateway.workers
-            doomed.kill()
-            await until(partial(is_gone, doomed))
-            assert (await fresh_post(f"{gateway.url}/"))[0] == 200
-            await gateway.replaced(doomed)
-            assert spared.is_running()
-
-
-async def test_all_workers_killed_at_once_come_back(tmp_path: Path, database: str, upstream: SlowUpstream) -> None:
-    async with serving(tmp_path, dsn=database, routes=[upstream.route()]) as gateway:
-        dead = gateway.workers
-        for worker in dead:
-            worker.kill()
-        await gateway.replaced(*dead)
+        await until(partial(is_gone, doomed))
         assert (await fresh_post(f"{gateway.url}/"))[0] == 200
+        await gateway.replaced(doomed)
+        assert spared.is_running()
 
 
-async def test_requests_wait_for_an_authorization_worker_to_be_replaced(tmp_path: Path, database: str) -> None:
+@shares
+async def test_all_workers_killed_at_once_come_back(site: Site) -> None:
+    gateway = site.gateway
+    dead = gateway.workers
+    for worker in dead:
+        worker.kill()
+    await gateway.replaced(*dead)
+    assert (await fresh_post(f"{gateway.url}/"))[0] == 200
+
+
+@shares
+async def test_requests_wait_for_an_authorization_worker_to_be_replaced(site: Site) -> None:
     """Its socket is the supervisor's, so that nobody is turned away while there is no process behind it."""
-    async with serving(tmp_path, dsn=database, workers=1) as gateway:
-        for _ in range(scaled(30)):
-            [dead] = gateway.authorization_workers
-            dead.kill()
-            await until(partial(is_gone, dead))
-            assert await asyncio.gather(*(gateway.status("/oauth2/login") for _ in range(8))) == [200] * 8
-        await until(gateway.is_ready)
+    gateway = site.gateway
+    for _ in range(scaled(30)):
+        [dead] = gateway.authorization_workers
+        dead.kill()
+        await until(partial(is_gone, dead))
+        assert await asyncio.gather(*(gateway.status("/oauth2/login") for _ in range(8))) == [200] * 8
+    await until(gateway.is_ready)
 
 
-async def test_a_dead_authorization_worker_holds_up_no_call(
-    tmp_path: Path, database: str, upstream: SlowUpstream
-) -> None:
-    async with serving(tmp_path, dsn=database, workers=1, routes=[upstream.route()]) as gateway:
-        [asleep] = gateway.authorization_workers
-        asleep.suspend()
-        page = asyncio.create_task(gateway.status("/oauth2/login"))
-        for _ in range(20):
-            assert (await fresh_post(f"{gateway.url}/"))[0] == 200
-        assert not page.done()
-        asleep.resume()
-        assert await page == 200
+@shares
+async def test_a_dead_authorization_worker_holds_up_no_call(site: Site) -> None:
+    gateway = site.gateway
+    [asleep] = gateway.authorization_workers
+    asleep.suspend()
+    page = asyncio.create_task(gateway.status("/oauth2/login"))
+    for _ in range(20):
+        assert (await fresh_post(f"{gateway.url}/"))[0] == 200
+    assert not page.done()
+    asleep.resume()
+    assert await page == 200
 
 
 async def test_a_page_that_the_authorization_plane_refuses_names_its_socket_in_the_log(
@@ -167,16 +198,15 @@ async def test_one_authorization_worker_is_enough_for_four_others(tmp_path: Path
         assert (len(gateway.workers), len(gateway.authorization_workers)) == (5, 2)
 
 
-async def test_a_worker_that_is_asked_to_end_drains_and_is_replaced(
-    tmp_path: Path, database: str, upstream: SlowUpstream
-) -> None:
-    async with serving(tmp_path, dsn=database, routes=[upstream.route()]) as gateway:
-        requests = await slow_requests_on_every_worker(gateway, upstream)
-        asked, _ = gateway.workers
-        asked.terminate()
-        upstream.release.set()
-        assert {answer[:2] for answer in await asyncio.gather(*requests)} == {(200, "whole answer")}
-        await gateway.replaced(asked)
+@shares
+async def test_a_worker_that_is_asked_to_end_drains_and_is_replaced(site: Site) -> None:
+    gateway, upstream = site.gateway, site.upstream
+    requests = await slow_requests_on_every_worker(gateway, upstream)
+    asked, _ = gateway.workers
+    asked.terminate()
+    upstream.release.set()
+    assert {answer[:2] for answer in await asyncio.gather(*requests)} == {(200, "whole answer")}
+    await gateway.replaced(asked)
 
 
 async def test_nothing_is_left_after_the_supervisor_is_killed_and_the_next_start_is_clean(tmp_path: Path) -> None:
