@@ -43,7 +43,6 @@ _OTHER_KINDS: Final = {"at_hash": "an ID token", "c_hash": "an ID token", "event
 _URL: Final = re.compile(
     r"(?:https://[A-Za-z0-9.-]+|http://(?:localhost|127(?:\.[0-9]{1,3}){3}))(?::[1-9][0-9]{0,4})?(?:/[\x21\x24-\x7e]*)?"
 )
-_ORIGIN: Final = re.compile(r"(https?://([^/:]+)(?::[0-9]+)?)(.*)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,17 +87,15 @@ def is_url(text: str) -> bool:
 
 def host_of(url: str) -> str:
     """The host of such a URL, as it is written."""
-    found = _ORIGIN.fullmatch(url)
-    return "" if found is None else found[2]
+    return url.partition("://")[2].partition("/")[0].partition(":")[0]
 
 
 def metadata_urls(issuer: str) -> tuple[str, str]:
     """Where an issuer's metadata may stand: by OpenID Connect Discovery 1.0 (section 4) and by RFC 8414 (section 3)."""
-    found = _ORIGIN.fullmatch(issuer.rstrip("/"))
-    if found is None:
-        raise ValueError("no URL of an issuer")
-    origin, path = found[1], found[3]
-    return f"{origin}{path}/.well-known/openid-configuration", f"{origin}/.well-known/oauth-authorization-server{path}"
+    scheme, _, rest = issuer.rstrip("/").partition("://")
+    authority, slash, path = rest.partition("/")
+    well_known = f"{scheme}://{authority}/.well-known/oauth-authorization-server{slash}{path}"
+    return f"{scheme}://{rest}/.well-known/openid-configuration", well_known
 
 
 def read(token: str) -> tuple[str, Compact] | None:
