@@ -13,7 +13,7 @@ ENGINE := build/engine
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-engine test-long coverage lint format fuzz bench engine venv chromium programs clients clean
+.PHONY: help demo test test-engine test-long coverage lint format fuzz bench bench-flow engine venv chromium programs clients clean
 .SUFFIXES:
 
 help:
@@ -26,6 +26,7 @@ help:
 	@echo "make engine     a copy with the engine compiled in build/engine, which the bench uses"
 	@echo "make test-engine  the engine's tests on that (5 minutes); make test-long has them too"
 	@echo "make bench      beside other proxies, 16 minutes; make bench QUICK=1 in one"
+	@echo "make bench-flow  the whole code flow beside other authorization servers, in two minutes"
 	@echo "make clean      remove $(VENV) and what the tools left"
 
 demo: $(VENV)/.demo
@@ -86,6 +87,13 @@ bench: $(VENV)/.demo engine
 	@$(BIN)/python -m venv $(VENV)/bench && $(VENV)/bench/bin/python -m pip install -q -r bench/requirements.txt \
 	  || echo "make: the peers of bench/requirements.txt are not installed" >&2
 	@BENCH_VENV=$(VENV)/bench $(BIN)/python -m bench.run $(if $(QUICK),--quick,--write) $(BENCH)
+
+bench-flow: $(VENV)/.demo engine
+	@$(BIN)/python -m venv $(VENV)/bench && $(VENV)/bench/bin/python -m pip install -q -r bench/requirements.txt \
+	  && mkdir -p $(VENV)/bench/node && cp bench/peers/package.json bench/peers/package-lock.json $(VENV)/bench/node \
+	  && npm --prefix $(VENV)/bench/node ci --silent --no-audit --no-fund --ignore-scripts \
+	  || echo "make: not all of the other servers are installed" >&2
+	@BENCH_VENV=$(VENV)/bench $(BIN)/python -m bench.flow $(BENCH)
 
 # The folder is made anew when PYTHON is another version than the one it was made with.
 venv:

@@ -215,11 +215,12 @@ def _met(value: float, floor: float, aim: float) -> str:
     return "floor met" if value >= floor else "missed"
 
 
-def write(path: Path, text: str) -> None:
+def write(path: Path, text: str, marks: tuple[str, str] = (_BEGIN, _END)) -> None:
     """Put the figures into the file, between their marks; what stands outside them stays."""
-    block = f"{_BEGIN}\n\n{text}\n\n{_END}"
+    begin, end = marks
+    block = f"{begin}\n\n{text}\n\n{end}"
     standing = path.read_text() if path.exists() else f"# Measured\n\n{block}\n"
-    pattern = re.compile(re.escape(_BEGIN) + ".*" + re.escape(_END), re.DOTALL)
+    pattern = re.compile(re.escape(begin) + ".*" + re.escape(end), re.DOTALL)
     if not pattern.search(standing):
         standing += f"\n{block}\n"
     path.write_text(pattern.sub(lambda _: block, standing))

@@ -164,7 +164,7 @@ _GATEWAYS: Final = {"gateway": 1, "gateway-plain": 1, "gateway-2": 2}
 _COMPILED: Final = ROOT / "build" / "engine"  # what `make engine` makes
 
 
-def _package(name: str) -> Path:
+def package(name: str) -> Path:
     """The folder of the package that a gateway runs from: the compiled one, where there is one."""
     return _COMPILED if name != "gateway-plain" and any(_COMPILED.glob("*.so")) else ROOT
 
@@ -177,7 +177,7 @@ def _gateway(name: str) -> Callable[[str, Site], Running]:
         values = {"PORT": port, "ADMIN": free_port(), "WORKERS": _GATEWAYS[name], "FOLDER": folder}
         conf = site.render("gateway.toml", f"{name}.toml", values)
         command = [found, "-P", "-m", "gateway", "serve", "--config", str(conf), "--log-level", "error"]
-        return _run(site, name, port, command, {"PYTHONPATH": str(_package(name))})
+        return _run(site, name, port, command, {"PYTHONPATH": str(package(name))})
 
     return start
 
@@ -239,7 +239,7 @@ def _gateway_version(found: str) -> str:
     from gateway import __version__
 
     commit = output("git", "-C", str(ROOT), "describe", "--always", "--dirty")
-    how = "plain" if _package("gateway") == ROOT else "compiled"
+    how = "plain" if package("gateway") == ROOT else "compiled"
     return f"{__version__} ({commit}, {how}), {_python_version('uvloop')(found)}"
 
 
