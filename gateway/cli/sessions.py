@@ -48,7 +48,10 @@ def list_(
 @with_config
 @with_json
 def revoke(session_id: str | None, username: str | None, path: Path, as_json: bool) -> None:
-    """Sign out one browser, or all of a person, at once. Tokens of applications stay: see `gateway grant revoke`."""
+    """Sign out one browser, or all of a person, at once, and of the applications that they signed in to from there.
+
+    What was allowed for while they are away stays: see `gateway grant revoke`.
+    """
     if (session_id is None) == (username is None):
         mend = "one of them must be given" if session_id is None else "give one of them, not both"
         raise click.UsageError(f"SESSION_ID, --user: {mend}")

@@ -311,6 +311,31 @@ async def test_the_applications_of_a_person_who_is_deleted_are_told_by_the_sessi
     assert {claims.get("sub") for claims in told} == {ada, None}
 
 
+@pytest.mark.parametrize("address", ["10.0.0.1", "127.0.0.1", "169.254.169.254", "::1", "fd00::1", "::ffff:10.0.0.1"])
+async def test_a_name_that_leads_into_an_inner_network_is_not_followed_for_who_registered_itself(
+    party: Party, database: str, address: str
+) -> None:
+    """The address is judged once the name was looked up, and nothing connects to it."""
+
+    async def inwards(host: str, port: int) -> list[str]:
+        looked_up.append((host, port))
+        return [address]
+
+    looked_up = list[tuple[str, int]]()
+    fetcher = Fetcher(resolve=inwards)
+    client, secret = await party.plane.client(
+        scopes=EVERYTHING, openid=OpenID(backchannel_logout_uri="https://app.example/logout"), verified=False
+    )
+    await replace(party, client=client, secret=secret).tokens()
+    await _by_the_operator(party)
+    try:
+        assert await back_channel.tell_some(party.plane.app[PLANE], fetcher) == 1
+    finally:
+        fetcher.close()
+    assert looked_up == [("app.example", 443)]
+    assert len(await fetch(database, "select from logouts where due_at > now()")) == 1  # it is tried again
+
+
 async def test_two_processes_tell_each_application_once(party: Party, fetcher: Fetcher, database: str) -> None:
     async with receiving() as receiver:
         there, body = await signed_in_to(party, backchannel_logout_uri=receiver.url)
