@@ -73,6 +73,7 @@ class Asked:
     id_token_alg: SigningAlgorithm | None
     userinfo_alg: Literal["none"] | SigningAlgorithm | None
     subject_type: Literal["public", "pairwise"] | None
+    sector: str | None
     allow_group: tuple[str, ...]
     post_logout_redirect_uri: tuple[str, ...]
     backchannel_logout_uri: str | None
@@ -130,6 +131,9 @@ def _properties(function: Callable[..., None]) -> Callable[..., None]:
             "--subject-type",
             type=click.Choice(["public", "pairwise"]),
             help="Whether it knows people by their own subject, or by one that only clients at its host share.",
+        ),
+        click.option(
+            "--sector", metavar="HOST", help="The host whose clients share these, where its own are on several hosts."
         ),
         click.option(
             "--allow-group",
@@ -418,13 +422,22 @@ def _require_logout_addresses(asked: Asked) -> None:
             raise OperatorError(f"--{option}-logout-uri {url!r}: {fault}")
 
 
-def _with_subjects(client: NewClient, subject_type: str | None) -> NewClient:
-    """The client with subjects of that kind. Raises OperatorError where its redirect URIs are on several hosts."""
+def _with_subjects(client: NewClient, subject_type: str | None, host: str | None) -> NewClient:
+    """The client with subjects of that kind, of the sector of `host` (else of its redirect URIs).
+
+    Raises OperatorError where that is no host, or its redirect URIs are on several.
+    """
+    if host is not None and subject_type != "pairwise":
+        raise OperatorError("--sector: only clients with --subject-type pairwise have one; add that, or leave it out")
     if subject_type is None:
         return client
-    sector = redirect_uris.sector(client.redirect_uris) if subject_type == "pairwise" else None
-    if subject_type == "pairwise" and sector is None:
-        raise OperatorError("--subject-type pairwise: needs --redirect-uri addresses that are all on one host")
+    if subject_type == "public":
+        return replace(client, openid=replace(client.openid, sector=None))
+    if host is not None and redirect_uris.sector((f"https://{host}/",)) != host.lower():
+        raise OperatorError(f"--sector {host!r}: write a host alone, such as app.example.com")
+    sector = redirect_uris.sector(client.redirect_uris) if host is None else host.lower()
+    if sector is None:
+        raise OperatorError("--subject-type pairwise: --redirect-uri addresses on several hosts need --sector HOST")
     return replace(client, openid=replace(client.openid, sector=sector))
 
 
@@ -448,7 +461,7 @@ async def _checked(client: NewClient, asked: Asked, store: Store, settings: Sett
     if asked.jwks is not None or asked.jwks_uri is not None:
         keys = _jwks(asked.jwks) if asked.jwks else _jwks_at(asked.jwks_uri) if asked.jwks_uri else None
         client = replace(client, jwks=keys)
-    client = _with_subjects(client, asked.subject_type)
+    client = _with_subjects(client, asked.subject_type, asked.sector)
     if asked.allow_group:  # a single empty one stands for everybody
         client = replace(client, allow_groups=frozenset(filter(None, asked.allow_group)))
     _require_logout_addresses(asked)
@@ -576,6 +589,7 @@ def record(client: Client) -> dict[str, object]:
         "backchannel_logout_uri": client.openid.backchannel_logout_uri,
         "frontchannel_logout_uri": client.openid.frontchannel_logout_uri,
         "subject_type": "public" if client.openid.sector is None else "pairwise",
+        "sector": client.openid.sector,
         "first_party": client.first_party,
         "verified": client.verified,
         **client_about.record(client.about),

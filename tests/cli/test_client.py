@@ -11,6 +11,7 @@ from tests.cli.conftest import Terminal, matches
 from tests.oauth.signing import signer
 
 URI = "https://app.example.com/callback"
+_ON_TWO_HOSTS = ("--redirect-uri", URI, "--redirect-uri", "https://b.example/", "--subject-type", "pairwise")
 
 
 def test_create_prints_the_identifier_and_the_secret_once(gateway: Terminal) -> None:
@@ -92,6 +93,14 @@ def test_a_client_without_redirect_uri_may_only_use_what_the_operator_issues(gat
         (("--name", "two\nlines"), "--name: "),
         (("--name", "\x1b[31mred"), "--name: "),
         (("--name", "x" * 101), "--name: must be text of 1 to 100"),
+        (_ON_TWO_HOSTS, "--subject-type pairwise: .*several hosts need --sector HOST"),
+        (("--redirect-uri", URI, "--sector", "a.example"), "--sector: only clients with --subject-type pairwise"),
+        ((*_ON_TWO_HOSTS, "--sector", "https://a.example"), "--sector 'https://a.example': write a host alone"),
+        ((*_ON_TWO_HOSTS, "--sector", "a.example:8080"), "--sector 'a.example:8080': write a host alone"),
+        ((*_ON_TWO_HOSTS, "--sector", ""), "--sector '': write a host alone"),
+        (("--redirect-uri", URI, "--backchannel-logout-uri", "data:x"), "--backchannel-logout-uri 'data:x': "),
+        (("--redirect-uri", URI, "--frontchannel-logout-uri", "/out"), "--frontchannel-logout-uri '/out': "),
+        (("--redirect-uri", URI, "--post-logout-redirect-uri", f"{URI}#x"), "--post-logout-redirect-uri .*no fragment"),
     ],
 )
 def test_create_refuses_what_cannot_be_and_writes_nothing(gateway: Terminal, options: Sequence[str], told: str) -> None:
@@ -156,7 +165,17 @@ _CHANGES = [
     (("--require-dpop",), {"dpop_required": True}),
     (("--first-party",), {"first_party": True}),
     (("--description", "Notes"), {"description": "Notes"}),
-]
+    (("--id-token-alg", "ES256"), {"id_token_alg": "ES256"}),
+    (("--userinfo-alg", "EdDSA"), {"userinfo_alg": "EdDSA"}),
+    (("--subject-type", "pairwise"), {"subject_type": "pairwise", "sector": "app.example.com"}),
+    ((*_ON_TWO_HOSTS, "--sector", "B.example"), {
+        "redirect_uris": [URI, "https://b.example/"], "subject_type": "pairwise", "sector": "b.example",
+    }),
+    (("--allow-group", "staff"), {"allow_groups": ["staff"]}),
+    (("--post-logout-redirect-uri", URI), {"post_logout_redirect_uris": [URI]}),
+    (("--backchannel-logout-uri", f"{URI}?logout"), {"backchannel_logout_uri": f"{URI}?logout"}),
+    (("--frontchannel-logout-uri", URI), {"frontchannel_logout_uri": URI}),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("options", "changed"), _CHANGES)
