@@ -113,7 +113,11 @@ def test_a_disk_that_is_full_half_way_leaves_no_file(gateway: Terminal, file: Pa
     for arguments in (("backup", full), ("restore", str(file), "--keep", full)):
         done = subprocess.run(
             [sys.executable, "-m", "gateway", *arguments],
-            env={**os.environ, "GATEWAY_CONFIG": str(gateway.config)},
+            env={
+                **os.environ,
+                "GATEWAY_CONFIG": str(gateway.config),
+                "PYTHONDONTWRITEBYTECODE": "1",  # what is compiled would be cut off too, and stay for all who come
+            },
             cwd=ROOT,
             capture_output=True,
             text=True,

@@ -35,6 +35,11 @@ def test_a_database_has_room_for_three_generations_of_the_workers_that_it_is_sta
     connections.require_room(settings, workers, started_for)
 
 
+@pytest.mark.parametrize(("workers", "authorization"), [(1, 1), (4, 1), (5, 2), (8, 2), (9, 3)])
+def test_one_authorization_worker_is_enough_for_four_others(workers: int, authorization: int) -> None:
+    assert connections.authorization_workers(settings_for(), workers) == authorization
+
+
 def test_more_workers_than_fit_twice_are_refused_with_how_many_do() -> None:
     with pytest.raises(OperatorError, match=r"^server\.workers: 64 .* may hold 864 connections, twice .* at most 5$"):
         connections.require_room(settings_for(), 64, 200)

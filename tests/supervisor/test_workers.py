@@ -193,11 +193,6 @@ async def test_there_are_as_many_authorization_workers_as_the_file_says(tmp_path
         assert (len(gateway.workers), len(gateway.authorization_workers)) == (1, 2)
 
 
-async def test_one_authorization_worker_is_enough_for_four_others(tmp_path: Path, database: str) -> None:
-    async with serving(tmp_path, dsn=database, workers=5) as gateway:
-        assert (len(gateway.workers), len(gateway.authorization_workers)) == (5, 2)
-
-
 @shares
 async def test_a_worker_that_is_asked_to_end_drains_and_is_replaced(site: Site) -> None:
     gateway, upstream = site.gateway, site.upstream
