@@ -26,12 +26,13 @@ _DESCRIPTION: Final = re.compile(r"\s*-- \S")
 _PIECE: Final = re.compile(
     r"""
     (?P<comment> (?: \s*+ --[^\n]*+ )++ )
-  | \s++
   | (?P<verbatim>
-        \b[eE]'(?: [^'\\] | \\. | '' )*+'       # a string with escapes
+        (?: (?! \b[eE]' ) [^\W\d][\w$]*+        # words, which may have a dollar sign in them, and all that stands
+          | \d | \s++ (?!--) | -(?!-) | /(?!\*) | [^\w\s'"$/-]  # between them: every process reads every statement
+        )++
+      | \b[eE]'(?: [^'\\] | \\. | '' )*+'       # a string with escapes
       | '(?: [^'] | '' )*+'
       | "(?: [^"] | "" )*+"
-          | [^\W\d][\w$]*+                          # a word, which may have a dollar sign in it
     )
   | (?P<quoted> \$ (?: [^\W\d]\w*+ )?+ \$ )   # a dollar-quoted string, up to the next one of these signs
   | \$(?P<parameter> \w++ )
