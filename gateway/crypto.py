@@ -29,10 +29,11 @@ from gateway.errors import GatewayError
 if TYPE_CHECKING:
     from argon2 import PasswordHasher
 
-# Access token, refresh token, authorization code, reference of a pushed request, device code, identifier of a JWT.
-TokenPrefix = Literal["gwa_", "gwr_", "gwc_", "gwp_", "gwd_", "gwj_"]
+# Access token, refresh token, authorization code, reference of a pushed request, device code, identifier of a JWT,
+# session of a browser.
+TokenPrefix = Literal["gwa_", "gwr_", "gwc_", "gwp_", "gwd_", "gwj_", "gws_"]
 
-_PREFIXES: Final[tuple[TokenPrefix, ...]] = ("gwa_", "gwr_", "gwc_", "gwp_", "gwd_", "gwj_")
+_PREFIXES: Final[tuple[TokenPrefix, ...]] = ("gwa_", "gwr_", "gwc_", "gwp_", "gwd_", "gwj_", "gws_")
 _RANDOM_BYTES: Final = 24  # 192 bits
 _CHECK_BYTES: Final = 6
 _CHECK_LENGTH: Final = 8  # characters of base64
@@ -41,7 +42,7 @@ KEY_ID_BYTES: Final = 4  # with which a ciphertext begins
 MASTER_KEY_BYTES: Final = 32
 TOKEN_LENGTH: Final = 4 + 32 + 8
 
-_TOKEN = re.compile(r"(?:gwa|gwr|gwc|gwp|gwd|gwj)_[A-Za-z0-9_-]{40}", re.ASCII)
+_TOKEN = re.compile(r"(?:gwa|gwr|gwc|gwp|gwd|gwj|gws)_[A-Za-z0-9_-]{40}", re.ASCII)
 _TOKEN_CHARACTERS: Final = (string.ascii_letters + string.digits + "_-").encode()
 _SHAPES: Final = bytes(ord("x") if byte in _TOKEN_CHARACTERS else ord("?") for byte in range(256))
 _SHAPE: Final = b"x" * TOKEN_LENGTH

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any, Final, Literal, cast
 
 TokenType = Literal["bearer", "mac"]
+SESSION: Final = "session"  # the kind of what the guard holds of a browser that is signed in
 TokenFormat = Literal["opaque", "jwt"]  # of bearer tokens: what names them, or RFC 9068
 MacDraft = Literal["00", "01"]
 MacAlgorithm = Literal["hmac-sha-256", "hmac-sha-1"]
@@ -34,6 +35,12 @@ FORM_COOKIE = f"{COOKIE_MARK}form"  # binds a sign-in form to the browser that i
 KNOWN_BROWSER_COOKIE = f"{COOKIE_MARK}known_browser"
 _COOKIES = (SESSION_COOKIE, FORM_COOKIE, KNOWN_BROWSER_COOKIE)
 OWN_COOKIES: frozenset[str] = frozenset(_COOKIES) | {f"__Host-{name}" for name in _COOKIES}
+
+
+def cookie_name(name: str, *, secure: bool) -> str:
+    """The name under which a browser has a cookie of ours; on https no other host can set it (RFC 6265bis, 4.1.3.2)."""
+    return f"__Host-{name}" if secure else name
+
 
 # Where clients find us, wherever the routes lead: documents about the issuer (RFC 8414, OpenID Connect Discovery,
 # RFC 7517), and about each route at this path with the route's own path behind it (RFC 9728, section 3.1).
@@ -251,7 +258,8 @@ class Identity:
     """The user and client on whose behalf a call is made, as upstreams and introspection learn of them.
 
     `subject` is the user's, or the client's own identifier where no person stands behind the token
-    (RFC 9068, section 2.2); the two kinds never collide, since their prefixes differ.
+    (RFC 9068, section 2.2); the two kinds never collide, since their prefixes differ. `client_id` is empty for a person
+    in their own browser.
     """
 
     subject: str
@@ -263,7 +271,8 @@ class Identity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccessToken:
-    """A live access token as the store knows it; revoked, expired and disabled ones are never given out.
+    """A live access token as the store knows it, or the session of a browser, which the guard holds as one; revoked,
+    expired and disabled ones are never given out.
 
     `audience` holds the resource identifiers it is limited to (RFC 8707); empty means any route.
     `mac_key` is the plaintext key of a MAC token and is kept out of representations. Besides its client and its
@@ -273,7 +282,7 @@ class AccessToken:
     digest: bytes  # SHA-256 of the token
     identity: Identity
     scopes: frozenset[str]
-    token_type: TokenType
+    token_type: TokenType | Literal["session"]
     audience: tuple[str, ...]
     issued_at: datetime
     expires_at: datetime

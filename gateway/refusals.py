@@ -28,8 +28,9 @@ NO_DATABASE: Final = (
     "check that the database of database.url is up and accepts connections; calls recover by themselves"
 )
 
-RefusalPage = Callable[[int, str], tuple[dict[str, str], bytes]]
-"""Makes of a status and a request's identifier the page of a refusal: its header fields, and HTML in UTF-8."""
+RefusalPage = Callable[[int, str, str], tuple[dict[str, str], bytes]]
+"""Makes of a status, a request's identifier and the error's code the page of a refusal: its header fields, and HTML in
+UTF-8."""
 
 
 class Refusals:

@@ -16,6 +16,7 @@ from gateway.crypto import Keyring
 from gateway.errors import OperatorError
 from gateway.guard import Allowed, BodyAwaited, Guard, Refused, Verdict, settled
 from gateway.http1 import Malformed, RequestHead, RequestReader
+from gateway.model import SESSION
 from gateway.observe import scrub
 from gateway.proxy.answers import malformed, too_large
 from gateway.proxy.decisions import Asked
@@ -71,7 +72,7 @@ def test(
     case = _judged(head, dispatcher.peer(address), dispatcher, settings, path)
     refused = case.refused
     found: dict[str, Any] = {
-        "outcome": "would pass" if refused is None else "would be refused",
+        "outcome": _outcome(refused),
         "status": None if refused is None else refused.status,
         "cause": None if refused is None else refused.why,
         "mend": None if refused is None else refused.mend,
@@ -89,6 +90,12 @@ def test(
         for line in lines(found):
             click.echo(printable(line))
     ctx.exit(0 if refused is None else 1)
+
+
+def _outcome(refused: Refused | None) -> str:
+    if refused is None:
+        return "would pass"
+    return "would be sent to sign in" if refused.location else "would be refused"
 
 
 def _judged(head: RequestHead | Malformed, peer: Peer, dispatcher: Dispatcher, settings: Settings, path: Path) -> Case:
@@ -131,7 +138,8 @@ def _verdict(head: RequestHead, to: Destination, dispatcher: Dispatcher, setting
         finally:
             await store.close()
 
-    if to.route.schemes and (call.authorization or call.signature_fields):
+    by_cookie = SESSION in to.route.schemes and b"cookie" in head.fields
+    if to.route.schemes and (call.authorization or call.signature_fields or by_cookie):
         return in_store(path, judge)
     return asyncio.run(alone())
 

@@ -1,10 +1,11 @@
 """From a route as the operator writes it to a route as the access plane uses it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
 from gateway.config.addresses import UNIX_UPSTREAM, socket_path, split_origin
 from gateway.config.tables import Config, Health, Route, Server
+from gateway.model import SESSION
 from gateway.routing import HealthCheck, Origin, SignIn, UpstreamTls
 from gateway.routing import Route as CompiledRoute
 from gateway.routing.limits import Limits
@@ -16,11 +17,27 @@ def compile_routes(config: Config) -> tuple[CompiledRoute, ...]:
     A resource identifier (RFC 8707, RFC 9728 section 2) is the origin under which clients reach the route and its
     path; a route for "/" has the origin alone. So one that names several hosts is several resources, and as many
     routes here: a client may not use what it is told at one host of another one (RFC 9728, section 3.3).
+
+    Browsers show a session at the host of the sign-in pages alone. So a route that takes sessions at any host is one at
+    that host, and another at all others, which takes none and yet is there: what matches less is none of its own.
     """
-    return tuple(_compiled(route, host, config.server) for route in config.routes for host in route.hosts or (None,))
+    return tuple(
+        _compiled(route, host, config.server, schemes)
+        for route in config.routes
+        for host, schemes in _places(route, config.server.host)
+    )
 
 
-def _compiled(route: Route, host: str | None, server: Server) -> CompiledRoute:
+def _places(route: Route, home: str) -> Iterator[tuple[str | None, tuple[str, ...]]]:
+    """The hosts of a route, None for all others, and what it accepts at each."""
+    elsewhere = tuple(scheme for scheme in route.schemes if scheme != SESSION) or route.schemes
+    if SESSION in route.schemes and not route.hosts:
+        yield home, route.schemes
+    for host in route.hosts or (None,):
+        yield host, route.schemes if host == home else elsewhere
+
+
+def _compiled(route: Route, host: str | None, server: Server, schemes: tuple[str, ...]) -> CompiledRoute:
     strip, rewrite = route.strip_prefix, route.rewrite_prefix
     if (redirection := route.redirection) is not None:  # what a client is led to is made as what an upstream gets
         strip, rewrite = route.path, redirection.path
@@ -38,13 +55,16 @@ def _compiled(route: Route, host: str | None, server: Server) -> CompiledRoute:
         upstream_host=None if route.upstream_host is None else route.upstream_host.encode("ascii"),
         strip_prefix=b"" if strip in (None, "/") else strip.encode("ascii"),
         rewrite_prefix=b"" if rewrite in (None, "/") else rewrite.encode("ascii"),
-        schemes=route.schemes,
+        schemes=schemes,
         scopes=_scopes_by_method(route),
-        resource=_resource(route.path, host, server),
+        resource=_resource(route.path, host if route.hosts else None, server),
         mac_body_hash=route.mac_body_hash,
         limits=_limits(route),
         keeps_slashes=route.encoded_slashes == "keep",
         groups=frozenset(route.groups),
+        sign_in_page=f"{server.oauth_prefix}/login".encode("ascii")
+        if SESSION in schemes and host == server.host
+        else b"",
         sign_in=SignIn(route.max_age, route.acr) if route.max_age or route.acr else None,
         issuers=frozenset(route.issuers),
     )

@@ -18,7 +18,7 @@ from gateway.config.addresses import (
 from gateway.config.faults import Draft, Fault, Readable, shown
 from gateway.config.tables import Config, has_password, scopes_of, url_of
 from gateway.config.toml import dotted
-from gateway.model import ACR, CHANGE_PASSWORD, ISSUER_METADATA, OFFLINE_ACCESS, RESOURCE_METADATA
+from gateway.model import ACR, CHANGE_PASSWORD, ISSUER_METADATA, OFFLINE_ACCESS, RESOURCE_METADATA, SESSION
 
 _SIGNED: Final = frozenset({"mac", "signature"})
 _SIGNATURE_ALGORITHM: Final = "hmac-sha-256"
@@ -47,18 +47,13 @@ def conflicts(draft: Draft) -> Iterator[Fault]:
         yield from _dpop(index, route)
         yield from _signature(index, route, draft)
         yield from _sign_in(index, route)
+        yield from _session(index, route, draft)
 
 
 def warnings(config: Config) -> Iterator[str]:
     """Warnings: settings that work but should be known."""
     server = config.server
-    for index, route in enumerate(config.routes):
-        if route.upstreams and (not route.hosts or server.host in route.hosts):
-            yield (
-                f"routes[{index}]: shares the host {server.host} with the sign-in pages, so a script "
-                "of that upstream runs in their origin and can press their buttons; give the routes a host of their "
-                "own where upstreams serve other people's content"
-            )
+    yield from _sharing(config)
     for index, route in enumerate(config.routes):
         if route.trust_request_id and not server.trusted_proxies:
             yield (
@@ -83,6 +78,23 @@ def warnings(config: Config) -> Iterator[str]:
             yield (
                 f"database.{key}: contains a password in plain text; name a place for it, "
                 '{ file = "…" } or { env = "…" }'
+            )
+
+
+def _sharing(config: Config) -> Iterator[str]:
+    """Upstreams at the host of the sign-in pages."""
+    server = config.server
+    for index, route in enumerate(config.routes):
+        if route.upstreams and SESSION in route.schemes:
+            yield (
+                f"routes[{index}]: takes sessions, so it shares the host {server.host} with the sign-in pages, and a "
+                "script of that upstream can press their buttons; lead it to applications of your own alone"
+            )
+        elif route.upstreams and (not route.hosts or server.host in route.hosts):
+            yield (
+                f"routes[{index}]: shares the host {server.host} with the sign-in pages, so a script "
+                "of that upstream runs in their origin and can press their buttons; give the routes a host of their "
+                "own where upstreams serve other people's content"
             )
 
 
@@ -288,6 +300,18 @@ def _sign_in(index: int, route: Readable) -> Iterator[Fault]:
     acr = route.get("acr")
     if acr and acr != ACR:
         yield Fault(f"routes[{index}].acr", f'people sign in by "{ACR}" here and never by {shown(acr)}; write that')
+
+
+def _session(index: int, route: Readable, draft: Draft) -> Iterator[Fault]:
+    """People sign in at the host of the pages, and their browser shows it nowhere else."""
+    url, auth, hosts = draft.get("server", "public_url"), route.get("auth"), route.get("hosts")
+    if url is None or not hosts or auth is None or SESSION not in auth:
+        return
+    home, at = split_origin(url)[1], f"routes[{index}].hosts"
+    if home not in hosts:
+        yield Fault(at, f'"session" needs the host where people sign in: add {shown(home)}, or leave hosts out')
+    elif tuple(auth) == (SESSION,) and len(hosts) > 1:
+        yield Fault(at, f'browsers show a "session" where people sign in alone: name {shown(home)}, or leave hosts out')
 
 
 def _scopes(index: int, route: Readable, draft: Draft) -> Iterator[Fault]:

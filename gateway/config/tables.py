@@ -765,7 +765,9 @@ class Route(Table):
         _by_shape('must be "none" or an array such as ["bearer", "mac"]'),
         SuchAs('["bearer"], or "none" for a public route'),
     ] = Field(examples=[["bearer", "mac"]])
-    """The credentials that it accepts (`"signature"` is RFC 9421), or `"none"` for a public route."""
+    """The credentials that it accepts (`"signature"` is RFC 9421), or `"none"` for a public route. With `"session"`
+    people open it in a browser, at the host of server.public_url: who isn't signed in is sent to sign in, and comes
+    back."""
     scopes: Annotated[
         Annotated[tuple[ScopeName, ...], array(), ONCE, Tag(AS_ARRAY)]
         | Annotated[dict[MethodOrStar, Annotated[tuple[ScopeName, ...], array(), ONCE]], Tag(AS_TABLE)],

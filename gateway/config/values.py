@@ -31,10 +31,10 @@ from gateway.oauth import foreign
 from gateway.routing.limits import Moment
 from gateway.routing.shaping import NAMED, unknown_names
 
-AuthScheme = Literal["bearer", "mac", "signature"]
+AuthScheme = Literal["bearer", "mac", "signature", "session"]
 Network = IPv4Network | IPv6Network
 
-AUTH_SCHEMES: Final[tuple[AuthScheme, ...]] = ("bearer", "mac", "signature")
+AUTH_SCHEMES: Final[tuple[AuthScheme, ...]] = ("bearer", "mac", "signature", "session")
 
 _DURATION = re.compile(r"([0-9]{1,9})(s|m|h|d)")
 _MOMENTS: Final[dict[str, Moment]] = {"s": "second", "m": "minute", "h": "hour", "day": "day"}
@@ -311,7 +311,7 @@ def _auth_scheme(value: object) -> object:
     if value == "none":
         raise ValueError('is not a scheme; write auth = "none", without brackets, for a public route')
     if value not in AUTH_SCHEMES:
-        raise Wanted('must be "bearer", "mac" or "signature"')
+        raise Wanted('must be "bearer", "mac", "signature" or "session"')
     return value
 
 

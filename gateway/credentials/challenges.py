@@ -11,9 +11,15 @@ from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 from urllib.parse import urlsplit
 
-from gateway.model import CLIENT_ALGORITHMS, RESOURCE_METADATA
+from gateway.model import CLIENT_ALGORITHMS, RESOURCE_METADATA, SESSION
 
-_NAMES = {"bearer": "Bearer", "mac": "MAC", "signature": "Signature", "dpop": "DPoP"}  # in their usual spelling
+_NAMES = {
+    "bearer": "Bearer",
+    "mac": "MAC",
+    "signature": "Signature",
+    "dpop": "DPoP",
+    "session": "Session",
+}  # in their usual spelling
 
 _OF_DPOP = {"algs": " ".join(CLIENT_ALGORITHMS)}  # RFC 9449, section 7.1
 
@@ -37,6 +43,7 @@ def challenges(
     scope: str | None = None,
     used: Collection[str] = (),
     sign_in: Mapping[str, str] = MappingProxyType({}),
+    sign_in_page: str = "",
 ) -> tuple[bytes, ...]:
     """One WWW-Authenticate value for each scheme, in the order of the route.
 
@@ -55,9 +62,16 @@ def challenges(
         name: value for name, value in given.items() if not name.startswith("error") and name not in sign_in
     }
     return tuple(
-        _challenge(scheme, (given if scheme in used else without_error) | (_OF_DPOP if scheme == "dpop" else {}))
+        _challenge(scheme, (given if scheme in used else without_error) | _besides(scheme, sign_in_page))
         for scheme in schemes
     )
+
+
+def _besides(scheme: str, sign_in_page: str) -> dict[str, str | None]:
+    """What the challenge of a scheme says of its own. That of a session is for a page's script, and no token's."""
+    if scheme == SESSION:
+        return {"scope": None, "resource_metadata": None, "sign_in": sign_in_page or None}
+    return {**_OF_DPOP} if scheme == "dpop" else {}
 
 
 def _challenge(scheme: str, given: Mapping[str, str | None]) -> bytes:

@@ -72,7 +72,7 @@ class Cache:
             signer = Signer(token.mac_key, token.mac_algorithm, token.mac_drafts)
         allowed = Allowed(
             subject=_of_one_line(identity.subject),
-            client_id=sys.intern(_of_one_line(identity.client_id)),
+            client_id=sys.intern(_of_one_line(identity.client_id)) if identity.client_id else None,
             username=None if identity.username is None else _of_one_line(identity.username),
             email=None if identity.email is None else _of_one_line(identity.email),
             scopes=self._one_for_all(token.scopes),

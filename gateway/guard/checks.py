@@ -1,13 +1,14 @@
 """The checks that need nothing but the call, what it presents, the token, and the time; each gives the first fault."""
 
+from dataclasses import replace
 from typing import Final
 
 from gateway.credentials import in_query
 from gateway.credentials.signed import BodyCheck
 from gateway.guard.held import Held
-from gateway.guard.schemes import UNPROVEN, Presented
+from gateway.guard.schemes import UNPROVEN, Presented, Scheme
 from gateway.guard.verdict import INSUFFICIENT, WITHDRAWN, Allowed, Call, Fault, SignedIn
-from gateway.model import format_scope
+from gateway.model import SESSION, format_scope
 from gateway.routing import Route, SignIn
 
 _NO_CREDENTIAL: Final = "This resource needs an access token in the Authorization field."
@@ -16,6 +17,7 @@ _NO_SIGNATURE: Final = "This resource needs a signed request (RFC 9421), with an
 _NO_CREDENTIAL_OR_SIGNATURE: Final = (
     "This resource needs an access token in the Authorization field, or as the keyid of a signature (RFC 9421)."
 )
+_NO_SESSION: Final = "This is for people who have signed in, in a browser: send nothing in the Authorization field."
 _ONE_CREDENTIAL: Final = "Send one credential, in one Authorization field, and never put a token in the query."
 
 
@@ -24,7 +26,7 @@ def one_credential(call: Call) -> Fault | None:
     count = len(call.authorization) + call.signature_fields
     if in_query(call.target):
         return Fault(_ONE_CREDENTIAL, "token in the query", "invalid_request")
-    if count == 1:
+    if count == 1 or (count == 0 and SESSION in call.route.schemes):
         return None
     if count:
         return Fault(_ONE_CREDENTIAL, "more than one credential", "invalid_request")
@@ -32,8 +34,9 @@ def one_credential(call: Call) -> Fault | None:
 
 
 def scheme_accepted(call: Call, scheme: str) -> Fault | None:
-    """Check 3. A signature comes in fields of its own, never in Authorization."""
-    if scheme in call.route.schemes and (scheme == "signature") == call.signature_fields:
+    """Check 3. A signature comes in fields of its own, never in Authorization, and a session in a cookie, alone."""
+    in_place = (scheme == "signature") == call.signature_fields and not (scheme == SESSION and call.authorization)
+    if in_place and scheme in call.route.schemes:
         return None
     return Fault(wanted(call.route), "a scheme that the route does not accept", "")
 
@@ -41,33 +44,53 @@ def scheme_accepted(call: Call, scheme: str) -> Fault | None:
 def judge(call: Call, presented: Presented, held: Held | None, now: float) -> Fault | tuple[Allowed, BodyCheck | None]:
     """Checks 6 to 13, in their order: the first fault; else whom the token stands for, and what the body must fit."""
     if held is None:
-        return Fault(presented.scheme.unproven, "unknown token")
+        return dead(presented.scheme, "unknown")
     if held.allowed.ends_at <= now:
-        return Fault(presented.scheme.unproven, "expired token")
+        return dead(presented.scheme, "expired")
     proven = kind_fits(presented, held) or presented.scheme.prove(call, presented, held.signer, now)
     if isinstance(proven, Fault):
         return proven
-    return within_bounds(call, held.allowed, now) or (held.allowed, proven)
+    bounded = within_bounds(call, held.allowed, now)
+    return bounded if isinstance(bounded, Fault) else (bounded, proven)
+
+
+def dead(scheme: Scheme, how: str) -> Fault:
+    """Why a token, or a session, counts no more, or never has."""
+    return Fault(scheme.unproven, f"{how} {scheme.thing}", scheme.error)
 
 
 def kind_fits(presented: Presented, held: Held) -> Fault | None:
     """Check 7."""
     kind, scheme = held.allowed.token_type, presented.scheme
-    return None if kind == scheme.kind else Fault(scheme.unproven, f"a {kind} token presented as {scheme.name}")
+    if kind == scheme.kind:
+        return None
+    return Fault(scheme.unproven, f"a {kind} token presented as {scheme.name}", scheme.error)
 
 
-def within_bounds(call: Call, allowed: Allowed, now: float) -> Fault | None:
-    """Checks 12 and 13: why a good token does not open this route."""
+def within_bounds(call: Call, allowed: Allowed, now: float) -> Fault | Allowed:
+    """Checks 12 and 13: why a good token does not open this route, or on whose behalf it does.
+
+    Scopes bound what an application may do in somebody's name. A person in their own browser may do whatever their
+    groups may, so that their call has the scopes that it needs.
+    """
     route = call.route
     if allowed.audience and (elsewhere := _meant_elsewhere(route, allowed)) is not None:
         return elsewhere
     needed = route.scopes_for(call.method)
     if not needed <= allowed.scopes:
+        if allowed.token_type == SESSION:
+            return _as_a_person(call.route, replace(allowed, scopes=needed), now)
         lacking = format_scope(needed - allowed.scopes)
         return Fault(f"The access token lacks the scope {lacking}.", f"lacks {lacking}", "insufficient_scope")
+    return _as_a_person(route, allowed, now)
+
+
+def _as_a_person(route: Route, allowed: Allowed, now: float) -> Fault | Allowed:
+    """Who the person is, and that they signed in as the route demands."""
     if route.groups and route.groups.isdisjoint(allowed.groups):
         return Fault("The person may not do this.", "in none of the route's groups", "access_denied")
-    return None if route.sign_in is None else signed_in_so(route.sign_in, allowed.sign_in, now)
+    fault = None if route.sign_in is None else signed_in_so(route.sign_in, allowed.sign_in, now)
+    return allowed if fault is None else fault
 
 
 def signed_in_so(demanded: SignIn, sign_in: SignedIn | None, now: float) -> Fault | None:
@@ -96,6 +119,8 @@ def _meant_elsewhere(route: Route, allowed: Allowed) -> Fault | None:
 
 def wanted(route: Route) -> str:
     """What a call without a credential is told."""
+    if route.schemes == (SESSION,):
+        return _NO_SESSION
     if "signature" not in route.schemes:
         return _NO_MAC if route.schemes == ("mac",) else _NO_CREDENTIAL
     return _NO_SIGNATURE if route.schemes == ("signature",) else _NO_CREDENTIAL_OR_SIGNATURE

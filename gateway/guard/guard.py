@@ -5,6 +5,8 @@ The checks, in this order; the first that fails answers:
      1  a public route passes, whatever the request carries
      2  a token in the query, two Authorization fields, or two methods at once     400 invalid_request
      3  no credential, or one of a scheme that the route does not accept           401 without error
+        (a browser without a session, where the route takes them                   303, or 401 login_required
+        a call with one that another site has made, and that may change something  403 cross_site_request)
      4  the credential follows its grammar, and the request can be signed          400 invalid_request
         (one of MAC drafts 03 to 05, which are told what is accepted here          401 invalid_token)
      5  the token was not invented (keyed check; no database call)                 401 invalid_token
@@ -65,19 +67,37 @@ from gateway.guard.limiting import Limiting
 from gateway.guard.nonces import Outcome, Spending
 from gateway.guard.refusing import Refusing, no_answer, no_keys
 from gateway.guard.schemes import Bearer, DpopScheme, MacScheme, Presented, Scheme, SignatureScheme
+from gateway.guard.sessions import SessionScheme, to_sign_in
 from gateway.guard.spread import Spread
 from gateway.guard.tokens import Known, Tokens, Untold
 from gateway.guard.uses import Used
-from gateway.guard.verdict import PUBLIC, Allowed, BodyAwaited, Call, Fault, Judged, Refused, Verdict
+from gateway.guard.verdict import (
+    CROSS_SITE,
+    MISDIRECTED,
+    PUBLIC,
+    Allowed,
+    BodyAwaited,
+    Call,
+    Fault,
+    Judged,
+    Refused,
+    Verdict,
+)
 from gateway.guard.watch import UNANSWERED, Watch
-from gateway.model import Identity
+from gateway.model import SESSION, Identity
 from gateway.oauth import dpop
 from gateway.store import EndedToken, Store
 from gateway.store.clock import since_boot
 from gateway.underway import Place
 
 # RFC 6750, section 3.1, and what no other token would open; any other error: 401
-_STATUS: Final = {"invalid_request": 400, "insufficient_scope": 403, "access_denied": 403}
+_STATUS: Final = {
+    "invalid_request": 400,
+    "insufficient_scope": 403,
+    "access_denied": 403,
+    CROSS_SITE: 403,
+    MISDIRECTED: 421,
+}
 _SPENT_PROOF: Final = "The DPoP proof was used before, or is too old to check; make a new one for each request."
 _MISFIT: Final = Fault("The body does not match the signed hash.", "the body does not fit its hash")
 
@@ -115,7 +135,7 @@ class Guard:
         demands_nonce = settings.config.tokens.dpop_nonce
         self._dpop: Final = DpopScheme(rules, scheme, settings.keyring, demands_nonce=demands_nonce)
         signing: tuple[Scheme, ...] = (MacScheme(rules, scheme), SignatureScheme(rules, scheme), self._dpop)
-        self._schemes: dict[str, Scheme] = {one.name: one for one in (Bearer(), *signing)}
+        self._schemes: dict[str, Scheme] = {one.name: one for one in (Bearer(), *signing, SessionScheme(server))}
         self._store = store
         self._ledger = Ledger(stale_for=settings.config.tokens.stale_for, elapsed=elapsed)
         asked_for = any(route.max_age or route.acr for route in settings.config.routes)
@@ -191,7 +211,9 @@ class Guard:
         if cause == UNANSWERED:
             return no_answer(cause, allowed.identity)
         scheme = self._schemes[allowed.token_type]
-        return self._refusal(call, Fault(scheme.unproven, cause), scheme.name, identity or allowed.identity)
+        return self._refusal(
+            call, Fault(scheme.unproven, cause, scheme.error), scheme.name, identity or allowed.identity
+        )
 
     # -- the checks, in their order ---------------------------------------------------------------------------
 
@@ -201,7 +223,7 @@ class Guard:
         if fault is not None:
             return fault
         try:
-            name, rest = split(call.authorization[0]) if call.authorization else ("signature", b"")
+            name, rest = split(call.authorization[0]) if call.authorization else (_beside(call), b"")
             return checks.scheme_accepted(call, name) or self._schemes[name].present(call, rest)
         except dpop.InvalidProof as invalid:
             return Fault(str(invalid), f"malformed DPoP proof: {invalid}", dpop.INVALID_PROOF)
@@ -222,9 +244,10 @@ class Guard:
             return self._judged(call, presented, held, since, fits=fits)
         if call.route.issuers and (judged := self._foreign(call, presented, digest, since, fits=fits)) is not None:
             return judged
-        if self._is_invented(presented.token.decode("ascii"), "gwa_"):
+        scheme = presented.scheme
+        if self._is_invented(presented.token.decode("ascii"), "gws_" if scheme.kind == SESSION else "gwa_"):
             TOKEN_LOOKUPS.add(1.0, "invented")
-            return self._refusal(call, Fault(presented.scheme.unproven, "invented token"), presented.scheme.name)
+            return self._refusal(call, checks.dead(scheme, "invented"), scheme.name)
         TOKEN_LOOKUPS.add(1.0, "asked")
         return self._asked(call, presented, digest, monotonic() if since is None else since, fits=fits)
 
@@ -233,7 +256,7 @@ class Guard:
     ) -> Judged | None:
         """Checks 5 to 15, of a token of another issuer; None for what is no such token."""
         issuers, scheme = self._issuers, presented.scheme
-        if issuers is None or scheme.kind == "mac":
+        if issuers is None or scheme.kind in ("mac", SESSION):
             return None
         held = self._tokens.cache.get_vouched(digest)  # whose issuer answers for it, whatever the database does
         if held is not None:
@@ -266,6 +289,8 @@ class Guard:
         """Checks 6 to 15, once the store has said what it knows of the token; of the primary unless `near`."""
         answer = partial(self._found, call, presented, since, fits=fits)
         try:
+            if presented.scheme.kind == SESSION:
+                return self._tokens.ask_session(presented.token, digest, answer, since)
             return self._tokens.ask(presented.token, digest, answer, since, near=near)
         except StoreUnavailable as exc:
             return no_answer(exc)
@@ -277,7 +302,7 @@ class Guard:
         if isinstance(known, Untold):
             return self._asked(call, presented, sha256(presented.token).digest(), since, fits=fits, near=False)
         if isinstance(known, EndedToken):
-            fault = Fault(presented.scheme.unproven, known.cause)
+            fault = Fault(presented.scheme.unproven, known.cause, presented.scheme.error)
             return self._refusal(call, fault, presented.scheme.name, known.identity)
         if known is not None and not self._tokens.counts(known):
             return self._known(call, presented, since, fits=fits)  # it met a change of what it hangs on: asked again
@@ -349,9 +374,11 @@ class Guard:
             used=(scheme,) if scheme else _used(call) if fault.error else (),
             identity=identity,
         )
-        return (
-            refused if fault.error != dpop.USE_NONCE else replace(refused, dpop_nonce=self._dpop.new_nonce(self._now()))
-        )
+        if fault.error == dpop.USE_NONCE:
+            return replace(refused, dpop_nonce=self._dpop.new_nonce(self._now()))
+        if call.route.sign_in_page and not call.authorization and (way := to_sign_in(call, refused)):
+            return replace(refused, status=303, location=way)
+        return refused
 
 
 def _never_back(clock: Callable[[], float]) -> Callable[[], float]:
@@ -368,6 +395,11 @@ def _never_back(clock: Callable[[], float]) -> Callable[[], float]:
     return now
 
 
+def _beside(call: Call) -> str:
+    """The scheme of a credential that does not come in Authorization."""
+    return "signature" if call.signature_fields else SESSION
+
+
 def _used(call: Call) -> tuple[str, ...]:
     """The schemes of the route that a call used, whether rightly or not."""
     schemes = set(map(scheme_of, call.authorization))
@@ -375,4 +407,6 @@ def _used(call: Call) -> tuple[str, ...]:
         schemes.add("bearer")
     if call.signature_fields:
         schemes.add("signature")
+    if not schemes:  # nothing but a cookie can be meant
+        schemes.add(SESSION)
     return tuple(sorted(schemes.intersection(call.route.schemes)))

@@ -10,7 +10,8 @@ So a token that was verified as of p holds as long as it is untouched since p, w
 first. That is the whole argument, and it covers the miss that meets a revocation: its answer may be from before a
 change that was applied while it was under way, but then it was verified as of a position before that change.
 
-What a token hangs on (itself, its family, grant, client and user) is remembered as five marks of 16 bits in one
+What a token hangs on (itself, its family, grant, client and user, a session on itself and its user) is remembered as
+five marks of 16 bits in one
 number, and what was touched as the latest position for each mark. Two things may share a mark: then a change costs a
 token that it did not concern one more query, and a hundred thousand cached tokens need no index of their origins.
 
@@ -21,7 +22,7 @@ from collections.abc import Callable, Collection, Iterable
 from math import inf
 from typing import Final
 
-from gateway.model import AccessToken
+from gateway.model import SESSION, AccessToken
 from gateway.store.changes import Mark
 from gateway.store.clock import since_boot
 
@@ -29,7 +30,7 @@ LEASE: Final = 2.0  # seconds
 _BITS: Final = 16
 _MASK: Final = (1 << _BITS) - 1
 _MARKS: Final = 5
-_KINDS: Final = frozenset(("token", "family", "grant", "client", "user"))
+_KINDS: Final = frozenset(("token", "session", "family", "grant", "client", "user"))
 
 
 def _mark(kind: str, key: str) -> int:
@@ -68,12 +69,12 @@ class Ledger:
 
     def marks(self, token: AccessToken) -> int:
         """What a token's life hangs on, besides its time."""
-        own = ("token", token.digest.hex())
+        own = (SESSION if token.token_type == SESSION else "token", token.digest.hex())
         packed = _mark(*own)
         for kind, key in (
             ("family", token.family_id),
             ("grant", token.grant_id),
-            ("client", token.identity.client_id),
+            ("client", token.identity.client_id or None),
             ("user", token.identity.subject),
         ):
             packed = packed << _BITS | (_mark(*own) if key is None else _mark(kind, key))

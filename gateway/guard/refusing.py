@@ -26,6 +26,16 @@ _MENDS: Final = {
     "more than one credential": "have the client send one Authorization field, or one signature, and nothing else",
     "no credential": "have the client get a token and send it; a browser's preflight (OPTIONS) carries none: "
     "name the page's origin in the route's cors",
+    "no session": "nothing: people are sent to sign in, and scripts are told to; if they come back without a session, "
+    "see that cookies pass between the browser and the gateway",
+    "malformed session": "nothing: whoever sends it is told to sign in; if many do, somebody is guessing",
+    "invented session": "nothing: whoever sends it is told to sign in; once a master key is gone, that is everybody",
+    "unknown session": "nothing: they signed out, or were signed out; `gateway events --user NAME` tells which",
+    "expired session": "nothing: whoever comes with it is told to sign in",
+    "a call of another site": "if the page is yours, serve it from the origin of server.public_url; else it has tried "
+    "to act in a person's name",
+    "a session at another host": "have people use the host of server.public_url; a proxy in front must pass Host on "
+    "unchanged",
     "a scheme that the route": "have the client use a scheme of this route, or add the client's to the route's auth",
     "a MAC credential of drafts": "have the client sign by a draft that mac.drafts lists; see docs/signing.md",
     "malformed credential": "ask the client's developer to correct what it sends in Authorization",
@@ -53,6 +63,7 @@ _MENDS: Final = {
     "token of a deleted": "nothing that was issued to it or them counts any more",
     "a mac token presented": "have the client sign its requests, or give it bearer tokens: "
     "`gateway client update ID --token-type bearer`",
+    "a session token presented": "have the client send an access token: a session is for its browser alone",
     "a bearer token presented": "have the client send the token with the scheme Bearer, or give it MAC tokens: "
     "`gateway client update ID --token-type mac`",
     "a MAC token whose key": "add the master key that sealed it to keys.previous, or have the client get a new token",
@@ -134,6 +145,7 @@ class Refusing:
             description=description,
             scope=format_scope(needed) or None,
             used=used,
+            sign_in_page=route.sign_in_page.decode("ascii"),
             sign_in=_told(route.sign_in) if error == INSUFFICIENT and route.sign_in is not None else {},
         )
         accepted = signatures.accepted(has_body=has_body).encode("ascii") if "signature" in route.schemes else b""

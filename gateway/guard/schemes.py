@@ -16,7 +16,7 @@ from gateway.credentials.signed import BodyCheck, Signed, read_mac
 from gateway.crypto import Keyring
 from gateway.guard import signing
 from gateway.guard.signing import Bound, Signer
-from gateway.guard.verdict import Call, Fault
+from gateway.guard.verdict import INVALID_TOKEN, Call, Fault
 from gateway.oauth import dpop
 
 UNPROVEN: Final = "The access token is unknown, expired or revoked."
@@ -49,10 +49,18 @@ class Scheme(Protocol):
         """The type of token that goes with it."""
 
     @property
+    def thing(self) -> str:
+        """What the operator calls it: a token, or a session."""
+
+    @property
+    def error(self) -> str:
+        """The code that a stranger is told."""
+
+    @property
     def unproven(self) -> str:
         """What a stranger is told, whichever part of the credential is wrong."""
 
-    def present(self, call: Call, credential: bytes) -> Presented:
+    def present(self, call: Call, credential: bytes) -> Presented | Fault:
         """What the call claims; `credential` is what follows the scheme's name in Authorization.
 
         Raises MalformedCredential.
@@ -69,6 +77,8 @@ class Bearer:
 
     name: Final = "bearer"
     kind: Final = "bearer"
+    thing: Final = "token"
+    error: Final = INVALID_TOKEN
     unproven: Final = UNPROVEN
 
     def present(self, _call: Call, credential: bytes) -> Presented:
@@ -83,6 +93,8 @@ class _Signing:
     """What the schemes have in common by which the holder of a MAC token's key signs each request."""
 
     kind: Final = "mac"
+    thing: Final = "token"
+    error: Final = INVALID_TOKEN
     unproven: Final = signing.FORGED
 
     def __init__(self, rules: Mac, scheme: str) -> None:
@@ -135,6 +147,8 @@ class DpopScheme:
 
     name: Final = "dpop"
     kind: Final = "dpop"
+    thing: Final = "token"
+    error: Final = INVALID_TOKEN
     unproven: Final = "The access token is unknown, expired, revoked, or not bound to the key of the DPoP proof."
 
     def __init__(self, rules: Mac, scheme: str, keyring: Keyring, *, demands_nonce: bool) -> None:

@@ -1,4 +1,4 @@
-"""Which access tokens live: by the cache, or by the store.
+"""Which access tokens, and sessions of browsers, live: by the cache, or by the store.
 
     held     in the cache, and what it rests on counts: known at once
     near     else, where there are replicas: in a batch that one of them is asked for, which says only what lives
@@ -6,14 +6,14 @@
 
 Tokens of ours, whose keyed check the guard has made before it asks, and those that were good once go in one lane;
 tokens of other shapes, which anybody can invent, in another with a limit and a connection of its own: a flood of these
-waits for itself, and asks no replica. Only what lives is held: of a token that is unknown or dead the log would not
-tell that it has been issued since.
+waits for itself, and asks no replica. Sessions go in two more of the same kind, which ask the primary alone. Only what
+lives is held: of a token that is unknown or dead the log would not tell that it has been issued since.
 
 A replica is asked with the newest change that was applied, and only within the lease, so that its answer is as good as
 one of the cache's (`guard.ledger`, `store.replicas`).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeVar, final
 
 from gateway.crypto import is_like_our_jwt
@@ -24,6 +24,7 @@ from gateway.guard.held import Held
 from gateway.guard.lane import Lane, Pending
 from gateway.guard.ledger import Ledger
 from gateway.store import EndedToken, Store
+from gateway.store.access_tokens import FoundTokens
 from gateway.store.changes import Mark
 
 _LARGEST: Final = 256  # tokens in one query
@@ -53,6 +54,8 @@ class Tokens:
         self.cache = Cache(ledger, keeps_sign_ins=keeps_sign_ins)
         self._own = Lane(self._find, largest=_LARGEST, limit=_OWN_LANE)
         self._strangers = Lane(self._find, largest=_LARGEST, limit=_STRANGERS_LANE)
+        self._sessions = Lane(self._find_sessions, largest=_LARGEST, limit=_OWN_LANE)
+        self._strange_sessions = Lane(self._find_sessions, largest=_LARGEST, limit=_STRANGERS_LANE)
         self._replicas = store.access_tokens.replicas
         self._near: Lane[bytes] | None = None
         if self._replicas is not None:
@@ -79,17 +82,33 @@ class Tokens:
             return self._near.add(digest, answer, since)
         return self._own.add(digest, answer, since)
 
-    def ask_primary(self, digest: bytes, answer: Callable[[Known], Answer]) -> Pending[Answer]:
-        """Ask the primary for a token that was good once. Raises StoreUnavailable where too many wait already."""
-        return self._own.add(digest, answer)
+    def ask_session(
+        self, token: bytes, digest: bytes, answer: Callable[[Known], Answer], since: float | None = None
+    ) -> Pending[Answer]:
+        """Ask the primary for a session; those from before they had a keyed check anybody can invent."""
+        ours = token.startswith(b"gws_") or digest in self.cache
+        return (self._sessions if ours else self._strange_sessions).add(digest, answer, since)
+
+    def ask_primary(self, digest: bytes, answer: Callable[[Known], Answer], *, session: bool) -> Pending[Answer]:
+        """Ask the primary for a token or session that was good once. Raises StoreUnavailable where too many wait
+        already."""
+        return (self._sessions if session else self._own).add(digest, answer)
 
     def counts(self, held: Held) -> bool:
         """Whether nothing of what a token hangs on was changed since the store was asked."""
         return self._ledger.untouched(held.allowed.marks, held.position)
 
     async def _find(self, digests: Sequence[bytes]) -> list[Held | EndedToken | None]:
+        return await self._found(digests, self._store.access_tokens.find_many)
+
+    async def _find_sessions(self, digests: Sequence[bytes]) -> list[Held | EndedToken | None]:
+        return await self._found(digests, self._store.sessions.find_many)
+
+    async def _found(
+        self, digests: Sequence[bytes], find_many: Callable[[Sequence[bytes]], Awaitable[FoundTokens]]
+    ) -> list[Held | EndedToken | None]:
         ledger, position = self._ledger, self._ledger.position  # before the query is sent
-        found = await self._store.access_tokens.find_many(list(dict.fromkeys(digests)))
+        found = await find_many(list(dict.fromkeys(digests)))
         answers = {hashed: self.cache.made(token, position) for hashed, token in found.tokens.items()}
         if found.server == ledger.server:
             for held in answers.values():
@@ -132,3 +151,5 @@ class Tokens:
             await self._near.close()
         await self._own.close()
         await self._strangers.close()
+        await self._sessions.close()
+        await self._strange_sessions.close()

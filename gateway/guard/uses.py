@@ -1,4 +1,6 @@
-"""Which tokens were used, and for which scopes: what a worker remembers of its calls, and writes down each minute.
+"""Which tokens and sessions were used, and for which scopes: what a worker remembers of its calls and writes down.
+
+It does so each minute.
 
 A call costs one entry in a set. Of a token that is in steady use, a row is written every five minutes by each worker.
 """
@@ -52,12 +54,13 @@ class Used:
     async def flush(self) -> None:
         """Write down what was used since the last time. Raises StoreUnavailable, and then has forgotten it."""
         noted, self._noted = self._noted, set()
-        tokens = {digest for digest, _, _, _ in noted} - self._written
+        tokens = {digest for digest, client, _, _ in noted if client is not None} - self._written
+        sessions = {digest for digest, client, _, _ in noted if client is None} - self._written
         scopes = {(client, scope) for _, client, route, method in noted if client for scope in route.scopes_for(method)}
-        if tokens or scopes:
-            await self._store.holdings.note(Uses(tokens, scopes))
+        if tokens or scopes or sessions:
+            await self._store.holdings.note(Uses(tokens, scopes, sessions))
         self._rounds = (self._rounds + 1) % _AGAIN
-        self._written = self._written | tokens if self._rounds else set()
+        self._written = self._written | tokens | sessions if self._rounds else set()
 
     async def _write(self) -> None:
         while True:

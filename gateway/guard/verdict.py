@@ -122,11 +122,12 @@ class Allowed:
     """The call may pass, on behalf of `subject` and as far as `scopes` reach. Calls with one token may share it.
 
     On a public route nobody is named. No text holds a control character, since upstreams get them in header fields.
-    `subject` is the client's own identifier where no person stands behind the token. `audience` is what the token is
-    limited to (RFC 8707); empty for any route. `groups` are those that the person is in, and `sign_in` is the person's
-    where some route asks for that. `voucher` is there for a token of another issuer, which always has an audience.
-    `digest` is that of the token (b"" on a public route), `ends_at` its end in seconds since 1970, and `marks` say what
-    its life hangs on besides (`guard.ledger`): what a call has opened ends with it (`guard.watch`).
+    `subject` is the client's own identifier where no person stands behind the token, and `client_id` None for a person
+    in their own browser. `audience` is what the token is limited to (RFC 8707); empty for any route. `groups` are those
+    that the person is in, and `sign_in` is the person's where some route asks for that. `voucher` is there for a token
+    of another issuer, which always has an audience. `digest` is that of the token (b"" on a public route), `ends_at` its
+    end in seconds since 1970, and `marks` say what its life hangs on besides (`guard.ledger`): what a call has opened
+    ends with it (`guard.watch`).
     """
 
     subject: str | None = None
@@ -134,7 +135,7 @@ class Allowed:
     username: str | None = None
     email: str | None = None
     scopes: frozenset[str] = frozenset()
-    token_type: str = ""  # bearer, dpop, mac or signature; empty on a public route
+    token_type: str = ""  # bearer, dpop, mac, signature or session; empty on a public route
     bounds: Bounds = ((), (), None, None)
     digest: bytes = b""
     ends_at: float = inf
@@ -163,11 +164,11 @@ class Allowed:
     @property
     def identity(self) -> Identity | None:
         """Whose call it is; None on a public route."""
-        if self.subject is None or self.client_id is None:
+        if self.subject is None:
             return None
         return Identity(
             subject=self.subject,
-            client_id=self.client_id,
+            client_id=self.client_id or "",
             username=self.username,
             email=self.email,
             groups=self.groups,
@@ -180,8 +181,14 @@ class Allowed:
 
 
 PUBLIC: Final = Allowed()
+LOGIN_REQUIRED: Final = "login_required"  # OpenID Connect Core, section 3.1.2.6: nobody is signed in
+CROSS_SITE: Final = "cross_site_request"
+MISDIRECTED: Final = "misdirected_request"
 INSUFFICIENT: Final = "insufficient_user_authentication"  # RFC 9470, section 3
 WITHDRAWN: Final = "foreign token, key withdrawn"
+
+
+INVALID_TOKEN: Final = "invalid_token"  # noqa: S105  # an error's code (RFC 6750, section 3.1)
 
 
 class Fault(NamedTuple):
@@ -189,7 +196,7 @@ class Fault(NamedTuple):
 
     description: str
     cause: str
-    error: str = "invalid_token"  # RFC 6750, section 3.1; empty where nothing was presented
+    error: str = INVALID_TOKEN  # empty where nothing was presented
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -200,6 +207,7 @@ class Refused:
     `retry_after` seconds where that says so (Retry-After); `limits` are lines on the limits that were in the way. For
     the log too are `mend`, what to do about it, and as far as they are known `identity`, on whose behalf the call was
     made, and `upstream`.
+    `location` leads a person to where they can sign in (status 303).
     `accept_signature` is the field that says what to sign, where a route takes signatures (RFC 9421, section 5.1);
     `dpop_nonce` is what the next DPoP proof is to be made with (RFC 9449, section 9).
     """
@@ -210,6 +218,7 @@ class Refused:
     challenges: tuple[bytes, ...] = ()  # WWW-Authenticate values, one for each scheme
     accept_signature: bytes = b""
     dpop_nonce: bytes = b""
+    location: bytes = b""
     allow: tuple[bytes, ...] = ()  # the methods there are, where this one is none of them
     cause: str = ""
     mend: str = ""

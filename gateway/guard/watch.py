@@ -23,7 +23,7 @@ from gateway.errors import StoreUnavailable
 from gateway.guard.ledger import Ledger, parts
 from gateway.guard.tokens import Known, Tokens
 from gateway.guard.verdict import WITHDRAWN, Allowed, Voucher
-from gateway.model import Identity
+from gateway.model import SESSION, Identity
 from gateway.observe import get_logger
 from gateway.store import EndedToken
 
@@ -50,14 +50,15 @@ class Watched:
 
 @final
 class _Token:
-    """A token and what it has opened; `asked` counts the questions, of which the answer to the latest counts."""
+    """A token, or a session, and what it has opened; `asked` counts the questions: the answer to the latest counts."""
 
-    __slots__ = ("asked", "digest", "marks", "opened", "unconfirmed_since", "voucher")
+    __slots__ = ("asked", "digest", "is_session", "marks", "opened", "unconfirmed_since", "voucher")
 
-    def __init__(self, digest: bytes, marks: int, voucher: Voucher | None) -> None:
-        self.digest: Final = digest
-        self.voucher: Final = voucher
-        self.marks = marks
+    def __init__(self, allowed: Allowed) -> None:
+        self.digest: Final = allowed.digest
+        self.is_session: Final = allowed.token_type == SESSION
+        self.voucher: Final = allowed.voucher
+        self.marks = allowed.marks
         self.opened: Final[dict[Watched, None]] = {}
         self.asked = 0
         self.unconfirmed_since = inf
@@ -79,7 +80,7 @@ class Watch:
         """Watch for the end of what `allowed` rests on. Never calls `ended` at once."""
         token = self._watched.get(allowed.digest)
         if token is None:
-            token = self._watched[allowed.digest] = _Token(allowed.digest, allowed.marks, allowed.voucher)
+            token = self._watched[allowed.digest] = _Token(allowed)
             for mark in parts(allowed.marks):
                 self._by_mark.setdefault(mark, {})[token] = None
         if self._tokens.cache.get(allowed.digest) is None:
@@ -119,7 +120,9 @@ class Watch:
         token.unconfirmed_since = min(token.unconfirmed_since, self._ledger.elapsed())
         token.asked += 1
         try:
-            pending = self._tokens.ask_primary(token.digest, partial(self._answered, token, token.asked))
+            pending = self._tokens.ask_primary(
+                token.digest, partial(self._answered, token, token.asked), session=token.is_session
+            )
         except StoreUnavailable:  # too many wait: the next beat asks again
             return
         pending.then(lambda told: told.result())
@@ -130,7 +133,7 @@ class Watch:
         if isinstance(known, EndedToken):
             self._end(token, known.cause, known.identity)
         elif known is None:
-            self._end(token, "unknown token", None)
+            self._end(token, "unknown session" if token.is_session else "unknown token", None)
         elif number == token.asked:
             token.unconfirmed_since = inf
 

@@ -139,7 +139,7 @@ class AccessLog:
         allowed = finished.allowed
         if allowed is None or not allowed.digest:
             identity = None if finished.refused is None else finished.refused.identity
-            return _NOBODY if identity is None else _caller(identity.client_id, identity.subject, None)
+            return _NOBODY if identity is None else _caller(identity.client_id or None, identity.subject, None)
         kept = self._callers.get(allowed.digest)
         if kept is None or kept[0] != allowed.token_type:
             caller = _caller(allowed.client_id, allowed.subject, allowed.token_type)

@@ -148,7 +148,7 @@ def render(
 
 def _page_of(refused: Refused, request_id: bytes, page: RefusalPage) -> tuple[bytes, bytes]:
     """The head and the body of a refusal for people."""
-    fields, body = page(refused.status, request_id.decode())
+    fields, body = page(refused.status, request_id.decode(), refused.error)
     own = b"".join(
         b"%b: %b\r\n" % (name.encode(), value.encode())
         for name, value in fields.items()
@@ -174,6 +174,8 @@ def _head_of(refused: Refused) -> bytes:
         lines.append(b"Allow: " + b", ".join(refused.allow))  # RFC 9110, section 15.5.6
     if refused.accept_signature:
         lines.append(b"Accept-Signature: " + refused.accept_signature)
+    if refused.location:
+        lines.append(b"Location: " + refused.location)
     if refused.dpop_nonce:
         lines.append(b"DPoP-Nonce: " + refused.dpop_nonce)
     if refused.status == 426:  # RFC 9110, section 15.5.22, and RFC 6455, section 4.4

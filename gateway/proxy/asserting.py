@@ -25,7 +25,8 @@ _REUSED: Final = 30  # seconds
 _MOST: Final = 10_000  # assertions that are kept
 _EVERY: Final = 20.0  # seconds between two looks at the keys
 _ALGORITHM: Final[SigningAlgorithm] = "ES256"
-_PERSONAL: Final = (("username", "preferred_username"), ("email", "email"))  # OpenID Connect Core, section 5.1
+# RFC 9068, section 2.2, and OpenID Connect Core, section 5.1: what of it is known.
+_KNOWN: Final = (("client_id", "client_id"), ("username", "preferred_username"), ("email", "email"))
 
 _log = get_logger("gateway.proxy")
 
@@ -84,10 +85,9 @@ def _claims(issuer: str, allowed: Allowed, audience: str, now: int) -> dict[str,
         "aud": audience,
         "iat": now,
         "exp": now + LIFETIME,
-        "client_id": allowed.client_id,
         "scope": format_scope(allowed.scopes),
     }
-    for name, claim in _PERSONAL:
+    for name, claim in _KNOWN:
         if (value := getattr(allowed, name)) is not None:
             claims[claim] = value
     return claims

@@ -11,8 +11,10 @@ from typing import Final, NamedTuple
 from gateway.credentials import MalformedCredential, bearer, scheme_of, signatures, split
 from gateway.guard import kind_of
 from gateway.http1 import RequestHead
+from gateway.model import SESSION, SESSION_COOKIE, cookie_name
 from gateway.proxy.finished import Finished
 from gateway.recent import Memory, Recent
+from gateway.routing import cookies
 from gateway.routing.cors import preflight_for
 
 FAILED: Final = 2_000_000  # bytes for what was refused or failed
@@ -138,6 +140,8 @@ def _presented(head: RequestHead) -> tuple[tuple[str, ...], bytes]:
     schemes = [_shown(scheme_of(value)) for value in values]
     if not signatures.FIELDS.isdisjoint(fields.names.known):
         schemes.append("signature")
+    if not schemes and any(cookies.read(fields.values(b"cookie"), name) is not None for name in _SESSIONS):
+        schemes.append(SESSION)
     if schemes == ["bearer"]:
         try:
             credential = split(values[0])[1]
@@ -153,4 +157,5 @@ def _shown(scheme: str) -> str:
     return scheme if scheme in _SCHEMES else "another scheme"
 
 
+_SESSIONS: Final = tuple(cookie_name(SESSION_COOKIE, secure=secure).encode() for secure in (True, False))
 _SCHEMES: Final = frozenset(("bearer", "mac", "basic", "digest", "dpop", "negotiate", "hawk", "oauth", "token"))

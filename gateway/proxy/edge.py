@@ -28,6 +28,7 @@ _CREDENTIALS: Final = {
     "dpop": ("Authorization", "DPoP"),
     "mac": ("Authorization",),
     "signature": ("Signature", "Signature-Input", "Content-Digest"),
+    "session": (),  # a cookie needs no leave
 }
 _OF_LIMITS: Final = ("RateLimit", "RateLimit-Policy")  # by which a page knows when to wait
 _OTHER_ORIGIN: Final = refusal(

@@ -116,6 +116,8 @@ class Engine:
         """One line for the operator, or one more in the count of a flood; `allowed` says whose call it was."""
         self.calls.count_refusal(refused, route)
         cause = refused.why
+        if refused.location:  # a person on their way to sign in is no news
+            return
         if not self.refusals.admits(refused.status, cause):
             return
         identity = refused.identity or (None if allowed is None else allowed.identity)
@@ -125,7 +127,7 @@ class Engine:
             "cause": cause,
             "mend": refused.mend,
             "address": peer.address if head is None else self.dispatcher.client(head, peer),
-            "client_id": None if identity is None else identity.client_id,
+            "client_id": None if identity is None else identity.client_id or None,
             "subject": None if identity is None else identity.subject,
             "upstream": refused.upstream,
             "route": None if route is None else route.name,

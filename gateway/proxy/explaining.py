@@ -23,7 +23,7 @@ from datetime import UTC, datetime
 from typing import Final, Literal, NamedTuple
 
 from gateway.guard import Allowed, Refused, kind_of
-from gateway.model import format_scope
+from gateway.model import SESSION, format_scope
 from gateway.observe import scrub
 from gateway.proxy.answers import BAD_HANDSHAKE
 from gateway.proxy.calls import place_of
@@ -48,12 +48,20 @@ _GUARDS: Final = {
         "token in the query",
         "more than one credential",
         "no credential",
+        "no session",
+        "malformed session",
+        "a call of another site",
+        "a session at another host",
         "a scheme that the route",
         "a MAC credential of drafts",
         "malformed credential",
         "malformed DPoP proof",
     ),
     "token": (
+        "invented session",
+        "unknown session",
+        "expired session",
+        "a session token presented",
         "invented token",
         "foreign token, issuer",
         "foreign token, header",
@@ -171,7 +179,7 @@ def explanation(at: float, decision: Decision, dispatcher: Dispatcher) -> dict[s
         "told": None if refused is None else refused.description,
         "route": None if finished.route is None else finished.route.name,
         "address": finished.client,
-        "client_id": None if identity is None else identity.client_id,
+        "client_id": None if identity is None else identity.client_id or None,
         "subject": None if identity is None else identity.subject,
         "username": None if identity is None else identity.username,
         "upstream": place_of(finished.upstream) or None,
@@ -417,7 +425,7 @@ def _token(allowed: Allowed | None, refused: Refused | None, asked: Asked | None
     digest = (b"" if allowed is None else allowed.digest) or (b"" if asked is None else asked.token)
     parts = [f"sha256 {digest.hex()[:12]}…"] if digest else []
     if identity is not None:
-        parts.append(f"client {identity.client_id}")
+        parts += [f"client {identity.client_id}"] if identity.client_id else []
         parts += [] if identity.subject == identity.client_id else [f"user {identity.username or identity.subject}"]
     if allowed is not None and allowed.expires_at is not None:
         parts.append(f"until {allowed.expires_at:%Y-%m-%dT%H:%M:%SZ}")
@@ -433,7 +441,8 @@ def _scope(route: Route | None, asked: Asked | None, allowed: Allowed | None) ->
     if allowed is None:
         return f"needed: {needed or 'none'}{groups}"
     theirs = f", who is in {', '.join(allowed.groups) or 'no group'}" if route.groups else ""
-    return f"needed: {needed or 'none'}{groups}; the token has {format_scope(allowed.scopes) or 'none'}{theirs}"
+    has = f"the {'session' if allowed.token_type == SESSION else 'token'} has {format_scope(allowed.scopes) or 'none'}"
+    return f"needed: {needed or 'none'}{groups}; {has}{theirs}"
 
 
 def _sign_in(demanded: SignIn) -> str:

@@ -122,9 +122,10 @@ _scope: Final = lru_cache(maxsize=1024)(format_scope)  # most tokens have one of
 
 def _identity(allowed: Allowed) -> bytes:
     """Who asks, in whole lines."""
-    username, email, count = allowed.username, allowed.email, 4
+    username, email, client_id = allowed.username, allowed.email, allowed.client_id
+    client, count = ("", 3) if client_id is None else (f"X-Auth-Client-Id: {client_id}\r\n", 4)
     lines = (
-        f"X-Auth-Subject: {allowed.subject}\r\nX-Auth-Client-Id: {allowed.client_id}\r\n"
+        f"X-Auth-Subject: {allowed.subject}\r\n{client}"
         f"X-Auth-Scope: {_scope(allowed.scopes)}\r\nX-Auth-Token-Type: {allowed.token_type}\r\n"
     )
     if username is not None:

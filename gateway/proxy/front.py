@@ -388,7 +388,7 @@ class Front(Outlet):
 
     def _answer(self, refused: Refused, head: RequestHead | None, request_id: bytes, lines: bytes = b"") -> None:
         engine = self._engine
-        page = engine.refusal_page if head is not None and prefers_html(head) else None
+        page = engine.refusal_page if head is not None and not refused.location and prefers_html(head) else None
         bodiless = head is not None and head.method == b"HEAD"
         self.write(render(refused, request_id, engine.date, lines + self.persistence(head), page, bodiless=bodiless))
 

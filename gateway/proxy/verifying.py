@@ -115,8 +115,15 @@ def _unclear(said: str) -> Refused:
     return refusal(403, said, error="unclear_question", mend=_MEND)
 
 
-def told(refused: Refused) -> Refused:
-    """The refusal as the proxy that asks understands it."""
+def told(refused: Refused, head: RequestHead) -> Refused:
+    """The refusal as the proxy that asks understands it.
+
+    A person who has to sign in is led there by the answer that most of them pass on; nginx, which asks by X-Original-…,
+    knows 401 alone, and finds the way in its Location.
+    """
+    if refused.location:
+        nginx = not _WAYS[_ORIGINAL].isdisjoint(head.fields.names.known)
+        return replace(refused, status=401) if nginx else refused
     return refused if refused.status in (401, 403, 429) or refused.status >= 500 else replace(refused, status=403)
 
 
@@ -167,4 +174,4 @@ class Verification(Exchange):
 
     def fail(self, refused: Refused) -> None:
         """Refuse, as the proxy that asks understands it."""
-        super().fail(told(refused))
+        super().fail(told(refused, self.head))

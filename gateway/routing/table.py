@@ -87,6 +87,7 @@ class Route:
     groups: frozenset[str] = frozenset()  # whose people alone may call it; everybody where it is empty
     sign_in: SignIn | None = None  # that must stand behind a call (RFC 9470)
     issuers: frozenset[str] = frozenset()  # whose tokens it takes beside ours, by their names
+    sign_in_page: bytes = b""  # where people in a browser sign in; empty where it takes no sessions at its host
 
     def scopes_for(self, method: str) -> frozenset[str]:
         """All the scopes that a call with `method` must carry; HEAD asks for what GET does, `post` what POST does."""

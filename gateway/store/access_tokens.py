@@ -13,7 +13,7 @@ from gateway.store.clock import Now
 from gateway.store.database import Database, Row
 from gateway.store.replicas import Replicas
 
-LANES: Final = 2  # questions for many tokens that may be under way at once
+LANES: Final = 4  # questions for many tokens, or sessions, that may be under way at once
 MAC_KEY: Final = "mac-key"  # the purpose that MAC keys are sealed for
 _LOST_KEY: Final = "a MAC token whose key is lost"
 LONGEST: Final = 4096  # characters of a token, as `credentials.bearer` takes it

@@ -1,10 +1,12 @@
 """The sessions of browsers."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Final
 
 from gateway.crypto import digest, new_identifier
-from gateway.model import Session
+from gateway.model import SESSION, AccessToken, Identity, Session
+from gateway.store.access_tokens import FoundTokens
 from gateway.store.clock import Now
 from gateway.store.database import Database, Row, Statements
 from gateway.store.records import SignedInBrowser
@@ -21,14 +23,38 @@ def _session_of(row: Row) -> Session:
     )
 
 
+def _held(row: Row) -> AccessToken:
+    identity = Identity(
+        subject=row["subject"],
+        client_id="",
+        username=row["username"],
+        email=row["email"],
+        groups=tuple(row["groups"]),
+    )
+    return AccessToken(
+        digest=row["digest"],
+        identity=identity,
+        scopes=frozenset(),
+        token_type=SESSION,
+        audience=(),
+        issued_at=row["signed_in_at"],
+        expires_at=row["expires_at"],
+        mac_key=None,
+        mac_algorithm=None,
+        mac_drafts=(),
+        auth_time=row["signed_in_at"],
+        acr=row["acr"],
+    )
+
+
 _USER_AGENT: Final = 200  # characters that are kept
 
 
 class Sessions:
-    """Sessions of people in browsers."""
+    """Sessions of people in browsers. `lookups` are connections that nothing but the lookup of many uses."""
 
-    def __init__(self, database: Database, now: Now) -> None:
-        self._database, self._now = database, now
+    def __init__(self, database: Database, lookups: Database, now: Now) -> None:
+        self._database, self._lookups, self._now = database, lookups, now
 
     async def start(
         self,
@@ -98,6 +124,12 @@ class Sessions:
         """The live session of a live user."""
         row = await self._database.row("session_find", digest=digest(session_token), now=self._now())
         return None if row is None else _session_of(row)
+
+    async def find_many(self, digests: Sequence[bytes]) -> FoundTokens:
+        """Many at once by the digests of their tokens, as the guard holds them: those that live, but for their time."""
+        rows = await self._lookups.rows("sessions_find", digests=digests)
+        found = {row["digest"]: _held(row) for row in rows}
+        return FoundTokens(rows[0]["server"] if rows else None, found, {})
 
     async def end(self, session_token: str) -> bool:
         """Signed out; False when there was no such session."""

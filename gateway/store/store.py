@@ -76,7 +76,7 @@ class Store:
         self.now: Final[Now] = clock  # the time that it compares with; does not go back, nor leap ahead by itself
         self.seconds: Final = clock.seconds  # the same since 1970
         self.users: Final = Users(database, clock, keyring)
-        self.sessions: Final = Sessions(database, clock)
+        self.sessions: Final = Sessions(database, lookups, clock)
         self.guesses: Final = Guesses(self._tally, keyring)
         self.clients: Final = Clients(database, clock, self._tally)
         self.registrations: Final = Registrations(database, clock)

@@ -25,10 +25,11 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Uses:
-    """What was used since the last time: tokens by their digests, and scopes by the clients that used them."""
+    """What was used since the last time: tokens and sessions by their digests, scopes by the clients that used them."""
 
     tokens: Collection[bytes] = field(repr=False)
     scopes: Collection[tuple[str, str]]
+    sessions: Collection[bytes] = field(default=(), repr=False)
 
 
 class Holdings:
@@ -39,9 +40,11 @@ class Holdings:
 
     async def note(self, uses: Uses) -> None:
         """Write down what was used, some time in the last minutes."""
-        now, digests = self._now(), sorted(uses.tokens)
-        for first in range(0, len(digests), _AT_ONCE):
-            await self._database.row("uses_note", digests=digests[first : first + _AT_ONCE], now=now)
+        now = self._now()
+        for query, used in (("uses_note", uses.tokens), ("sessions_note", uses.sessions)):
+            digests = sorted(used)
+            for first in range(0, len(digests), _AT_ONCE):
+                await self._database.row(query, digests=digests[first : first + _AT_ONCE], now=now)
         if uses.scopes:
             client_ids, names = zip(*sorted(uses.scopes), strict=True)
             await self._database.row("scope_uses_note", client_ids=client_ids, names=names, now=now)

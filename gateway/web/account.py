@@ -4,9 +4,7 @@ The account's other pages have modules of their own: `signed_in_browsers`, `new_
 form did is told by the page that it leads to, from a note in the address that only we can have written.
 """
 
-import re
 from itertools import groupby
-from typing import Final
 from urllib.parse import urlencode
 
 from aiohttp import web
@@ -15,29 +13,28 @@ from gateway.model import Grant
 from gateway.oauth import client_documents
 from gateway.oauth.authorize import is_identifier
 from gateway.oauth.forms import Form
+from gateway.routing.sign_in import is_way_back
 from gateway.web import browser, pages, sign_in
 from gateway.web.browser import FormRefused
 from gateway.web.flow import posted
 from gateway.web.plane import Plane, endpoint_of, plane_of, query_of, target_of
 from gateway.web.sign_in import NotSignedIn
 
-# A path of this site: one slash at the start, not two, and nothing that a browser reads as another host.
-_LOCAL_PATH = re.compile(r"/(?:[A-Za-z0-9._~!$&'()*+,;=:@%?-][A-Za-z0-9._~!$&'()*+,;=:@%?/-]*)?")
-_LONGEST_PATH: Final = 1000
-
 
 async def show_login(request: web.Request) -> web.Response:
     """GET login: the form, also for somebody who is signed in and wants another account."""
     plane, query = plane_of(request), query_of(request)
     session = await plane.session(request)
+    again = session is not None and query.get("prompt") == "login"  # a route wants a sign-in that is more recent
+    known = session.user.username if session is not None and again else ""
     return sign_in.form_page(
         request,
         "login",
         target_of(request),
-        session=session,
-        continue_to=None if session is None else _next_path(plane, query),
+        session=None if again else session,
+        continue_to=None if session is None or again else _next_path(plane, query),
         purpose=_purpose(plane, query),
-        username=query.get("login_hint") or "",
+        username=query.get("login_hint") or known,
     )
 
 
@@ -113,12 +110,15 @@ def _applications(grants: list[Grant]) -> list[list[Grant]]:
 
 def _purpose(plane: Plane, query: Form) -> str:
     """What somebody signs in for, by where they go next."""
-    device = _next_path(plane, query).startswith(f"{plane.prefix}/device")
-    return "to connect a device" if device else "to see your account and your connected applications"
+    path = _next_path(plane, query)
+    if path.startswith(f"{plane.prefix}/device"):
+        return "to connect a device"
+    if not path.startswith(f"{plane.prefix}/"):
+        return "to continue" if query.get("prompt") != "login" else "once more to continue"
+    return "to see your account and your connected applications"
 
 
 def _next_path(plane: Plane, query: Form) -> str:
     """The address in `next` if it stays on this site, else the account page."""
     path = query.get("next") or ""
-    local = len(path) <= _LONGEST_PATH and _LOCAL_PATH.fullmatch(path) is not None
-    return path if local else f"{plane.prefix}/account"
+    return path if is_way_back(path) else f"{plane.prefix}/account"

@@ -17,13 +17,13 @@ from aiohttp import web
 
 from gateway.crypto import Keyring, random_text
 from gateway.errors import GatewayError
-from gateway.model import FORM_COOKIE, KNOWN_BROWSER_COOKIE, SESSION_COOKIE
+from gateway.model import FORM_COOKIE, KNOWN_BROWSER_COOKIE, SESSION_COOKIE, cookie_name
 from gateway.routing import cookies
 
 SESSION_LIFETIME: Final = 12 * 3600.0
 _KNOWN_LIFETIME: Final = 365 * 86400
 _MOST_ACCOUNTS: Final = 5  # that one browser is remembered for
-_SESSION_TOKEN = re.compile(r"[A-Za-z0-9_-]{43}")
+_SESSION_TOKEN = re.compile(r"[A-Za-z0-9_-]{43,44}")  # those from before they had a keyed check are shorter
 _FORM_SECRET = re.compile(r"[A-Za-z0-9_-]{22}")
 _FRESH: web.RequestKey[str] = web.RequestKey("form_secret", str)
 
@@ -95,7 +95,7 @@ class BrowserCookies:
         return KnownBrowser(identifier, tuple(subjects))
 
     def _name(self, name: str) -> str:
-        return f"__Host-{name}" if self._secure else name
+        return cookie_name(name, secure=self._secure)
 
     def _read(self, request: web.Request, name: str) -> str | None:
         fields = (value for field, value in request.raw_headers if field.lower() == b"cookie")
@@ -107,14 +107,14 @@ class BrowserCookies:
         )
 
 
-def new_session_token() -> str:
+def new_session_token(keyring: Keyring) -> str:
     """A fresh secret that a browser is signed in by; the database holds its digest."""
-    return random_text(32)
+    return keyring.new_token("gws_")
 
 
-def is_session_token(text: str) -> bool:
-    """A text of another form is no session token, and need not be looked up."""
-    return _SESSION_TOKEN.fullmatch(text) is not None
+def is_session_token(keyring: Keyring, text: str) -> bool:
+    """Whether a text may be a session token; any other need not be looked up."""
+    return _SESSION_TOKEN.fullmatch(text) is not None and not keyring.is_invented(text, "gws_")
 
 
 def form_token(keyring: Keyring, page: str, bound: str, row: str = "") -> str:

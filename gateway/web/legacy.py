@@ -49,7 +49,7 @@ async def by_password(request: web.Request, client: Client, grant: PasswordGrant
     Raises OAuthError: `invalid_grant`, with status 429 where too many attempts came before, and 503.
     """
     plane = plane_of(request)
-    store, token = plane.store, browser.new_session_token()
+    store, token = plane.store, browser.new_session_token(plane.keyring)
     login = sign_in.storable(grant.username)
     candidate = await store.users.sign_in_candidate(login)
 

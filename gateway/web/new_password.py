@@ -56,7 +56,7 @@ async def change(request: web.Request) -> web.Response:
     refused = _fault(form, session, plane.settings.config.passwords.min_length)
     if refused is not None:
         return _form_page(request, session, refused)
-    token = browser.new_session_token()
+    token = browser.new_session_token(plane.keyring)
     outcome = await _proven(request, session, form, token)
     if isinstance(outcome, NotSignedIn):
         text = "That’s not your current password." if outcome.status == 400 else outcome.text

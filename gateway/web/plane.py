@@ -14,7 +14,7 @@ from gateway.config.tables import claim_rules
 from gateway.crypto import Keyring, random_text
 from gateway.fetching import Fetcher
 from gateway.figures import REFUSALS
-from gateway.model import Session
+from gateway.model import SESSION, Session
 from gateway.oauth import forms
 from gateway.oauth.authorize import is_identifier
 from gateway.oauth.forms import Form
@@ -49,7 +49,7 @@ class Plane:
     client_keys: ClientKeys
     requests: Allowance  # that strangers leave with us until a person comes for them
     sectors: Sectors
-    routes: tuple[Route, ...]  # those that need a credential
+    routes: tuple[Route, ...]  # those that take tokens
     resources: frozenset[str]
     claims: tuple[Mapped, ...]  # of the operator's own
     refusals: Refusals
@@ -83,7 +83,7 @@ class Plane:
 
     def session_token(self, request: web.Request) -> str | None:
         token = self.cookies.session(request)
-        return token if token is not None and is_session_token(token) else None
+        return token if token is not None and is_session_token(self.keyring, token) else None
 
 
 # Fewer than the connections to the database, so that a flood of wrong secrets leaves some to what others do.
@@ -110,7 +110,7 @@ def build(settings: Settings, store: Store, fetcher: Fetcher | None = None) -> P
     """
     if settings.keyring is None:
         raise ValueError("the master key is made before the authorization plane is built")
-    routes = tuple(route for route in compile_routes(settings.config) if route.schemes)
+    routes = tuple(route for route in compile_routes(settings.config) if {*route.schemes} - {SESSION})
     sectors = Sectors(lambda: fetcher or Fetcher())
     store.tokens.needs = _needs(routes)
     return Plane(

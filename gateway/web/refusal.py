@@ -32,13 +32,21 @@ def refusal_page(settings: Settings) -> RefusalPage:
         "styles": "".join(f"<style>{style}</style>" for style in styles),
         "brand_name": escape(brand.name),
         "mark": _mark(brand),
-        "account": escape(f"{server.origin}{server.oauth_prefix}/account"),
         "help": _help(brand),
     }
 
-    def page(status: int, request_id: str) -> tuple[dict[str, str], bytes]:
-        message = words.of(status)
+    base = escape(f"{server.origin}{server.oauth_prefix}")
+    account = f'<a href="{base}/account">Go to your account</a>'
+    links = {
+        "login_required": f'<a href="{base}/login">Sign in</a>',
+        "insufficient_user_authentication": f'<a href="{base}/login">Sign in</a>',
+        "access_denied": f'<a href="{base}/login">Use another account</a>',
+    }
+
+    def page(status: int, request_id: str, error: str) -> tuple[dict[str, str], bytes]:
+        message = words.of(status, error)
         blanks = {"title": escape(message.title), "text": escape(message.text), "request_id": escape(request_id)}
+        blanks["link"] = links.get(error, account)
         return dict(fixed), blank.substitute(always, **blanks).encode("utf-8", "replace")
 
     return page

@@ -64,7 +64,7 @@ async def attempt(request: web.Request, form: Form) -> SignedIn | NotSignedIn:
     username, password = form.get("username"), form.get("password")
     if username is None or password is None:
         return NotSignedIn(400, "Enter your username and password.")
-    login, token = storable(username), browser.new_session_token()
+    login, token = storable(username), browser.new_session_token(plane.keyring)
     candidate = await plane.store.users.sign_in_candidate(login)
 
     async def start(found: SignInCandidate) -> Session | None:

@@ -31,9 +31,17 @@ _WORDS: Final = {
 _A_MOMENT: Final = 2  # minutes
 
 
-def of(status: int) -> Words:
-    """The words for a status; those of its class where it has none of its own."""
-    return _WORDS.get(status) or _WORDS[400 if status < 500 else 500]
+_OF_PEOPLE: Final = {
+    "login_required": Words("You’re not signed in", "Sign in, then go back and try again."),
+    "insufficient_user_authentication": Words("Sign in again", "This needs a recent sign-in. Sign in, then try again."),
+    "access_denied": Words("You can’t use this page", "Your account isn’t among those that may. Ask for access."),
+    "cross_site_request": Words("This came from another site", "Open the page here, and try again from there."),
+}
+
+
+def of(status: int, error: str = "") -> Words:
+    """The words for what people are refused by its error's code, else for a status, or its class."""
+    return _OF_PEOPLE.get(error) or _WORDS.get(status) or _WORDS[400 if status < 500 else 500]
 
 
 def since(span: timedelta) -> str:

@@ -68,6 +68,23 @@ select session_id, signed_in_at, expires_at, subject, username, email, name, cre
 from living_sessions
 where token_digest = $digest and expires_at > $now;
 
+-- name: sessions_find
+-- Many sessions that live but for their time, with what upstreams are told of their people, and the server that says so.
+select token_digest as digest, subject, username, email, groups, signed_in_at, expires_at, acr,
+    extract(epoch from pg_postmaster_start_time())::double precision as server
+from living_sessions
+where token_digest = any($digests::bytea[]);
+
+-- name: sessions_note
+-- Sessions that were used. What somebody else is writing is passed by.
+with due as (
+    select session_id from sessions
+    where token_digest = any ($digests::bytea[])
+        and coalesce(last_used_at, signed_in_at) < $now::timestamptz - interval '4 minutes'
+    order by session_id for no key update skip locked
+)
+update sessions s set last_used_at = $now from due where s.session_id = due.session_id;
+
 -- name: session_end
 -- Signed out: the session is gone.
 with gone as (

@@ -311,5 +311,5 @@ async def queue_of_successors() -> AsyncIterator[Queue]:
         queue.handover.close()
 
 
-def _page(status: int, request_id: str) -> tuple[dict[str, str], bytes]:
+def _page(status: int, request_id: str, _error: str) -> tuple[dict[str, str], bytes]:
     return {"Content-Type": "text/html; charset=utf-8"}, f"<h1>{status}</h1>{request_id}".encode()

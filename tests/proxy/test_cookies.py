@@ -68,7 +68,7 @@ async def serving(folder: Path, store: Store, keyring: Keyring, scheme: str) -> 
     tokens = list[str]()
     for username, name in (("ada", "Ada of ours"), ("eve", "Eve the evil")):
         person = await store.users.create(username, None, name, PASSWORD_HASH)
-        tokens.append(new_session_token())
+        tokens.append(new_session_token(keyring))
         assert await store.sessions.start(person.subject, tokens[-1], 600) is not None
     own = b"__Host-gateway_session" if scheme == "https" else b"gateway_session"
     try:

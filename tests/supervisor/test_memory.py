@@ -12,6 +12,7 @@ import aiohttp
 import psutil
 import pytest
 
+from gateway.crypto import Keyring
 from gateway.model import SESSION_COOKIE
 from gateway.store import Store
 from gateway.web.browser import SESSION_LIFETIME, new_session_token
@@ -83,12 +84,14 @@ async def test_worker_that_proves_tokens_of_other_issuers_takes_little_more(tmp_
 
 
 @pytest.mark.long
-async def test_worker_that_shows_pages_stays_small(tmp_path: Path, database: str, store: Store) -> None:
+async def test_worker_that_shows_pages_stays_small(
+    tmp_path: Path, database: str, store: Store, keyring: Keyring
+) -> None:
     async with serving(tmp_path, dsn=database, workers=1, scopes=SCOPES) as gateway, AsyncExitStack() as stack:
         (worker,) = gateway.authorization_workers
         browser = Browser(gateway.url)
         stack.push_async_callback(browser.close)
-        await _show_everything(browser, store, times=scaled(100))
+        await _show_everything(browser, store, new_session_token(keyring), times=scaled(100))
         shown = memory(worker)
         assert shown <= AUTHORIZATION
         await asyncio.gather(*(browser.sign_in() for _ in range(AT_ONCE + WAITING)))
@@ -119,11 +122,11 @@ async def _answered_once(gateway: Gateway, connections: AsyncExitStack) -> None:
     assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 404 ")
 
 
-async def _show_everything(browser: Browser, store: Store, times: int) -> None:
+async def _show_everything(browser: Browser, store: Store, session: str, times: int) -> None:
     """Every page, document and endpoint, for somebody whose session began elsewhere: no password is hashed."""
     user = await store.users.create("ada", None, None, PASSWORD_HASH)
     client, secret = await new_client(store)
-    session, credentials = new_session_token(), basic(client.client_id, secret)
+    credentials = basic(client.client_id, secret)
     await store.sessions.start(user.subject, session, SESSION_LIFETIME)
     for _ in range(times):
         browser.forget(SESSION_COOKIE)

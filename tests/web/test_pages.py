@@ -349,7 +349,7 @@ async def test_the_engines_refusal_is_a_page_that_axe_likes(
     make = refusal_page(plane.settings)
 
     async def refuse(_request: web.Request) -> web.Response:
-        headers, body = make(502, "req-1")
+        headers, body = make(502, "req-1", "")
         return web.Response(status=502, body=body, headers=headers)
 
     app = web.Application()

@@ -12,7 +12,7 @@ from tests.web.rig import settings_for
 
 def test_a_refusal_is_whole_in_itself(keyring: Keyring, tmp_path: Path) -> None:
     make = refusal_page(settings_for("https://id.example", keyring, tmp_path))
-    headers, body = make(502, "req-1")
+    headers, body = make(502, "req-1", "")
     text = body.decode()
     for words in ("The service isn’t responding", "Try again shortly.", "Reference: <code>req-1</code>", "Example"):
         assert words in text
@@ -23,7 +23,7 @@ def test_a_refusal_is_whole_in_itself(keyring: Keyring, tmp_path: Path) -> None:
 
 
 def test_its_style_is_let_through_by_its_hash(keyring: Keyring, tmp_path: Path) -> None:
-    headers, body = refusal_page(settings_for("https://id.example", keyring, tmp_path))(404, "c")
+    headers, body = refusal_page(settings_for("https://id.example", keyring, tmp_path))(404, "c", "")
     (style,) = re.findall(rb"<style>(.*?)</style>", body, re.DOTALL)
     digest = base64.b64encode(hashlib.sha256(style).digest()).decode()
     assert f"style-src 'sha256-{digest}';" in headers["Content-Security-Policy"]
@@ -32,22 +32,22 @@ def test_its_style_is_let_through_by_its_hash(keyring: Keyring, tmp_path: Path) 
 
 def test_what_it_is_told_is_escaped(keyring: Keyring, tmp_path: Path) -> None:
     make = refusal_page(settings_for("https://id.example", keyring, tmp_path, branding={"name": "<i>"}))
-    _, body = make(404, "\udcff<u>")
+    _, body = make(404, "\udcff<u>", "")
     assert not re.search(rb"<(?:i|u)>", body)
 
 
 def test_one_answer_does_not_change_the_next(keyring: Keyring, tmp_path: Path) -> None:
     make = refusal_page(settings_for("https://id.example", keyring, tmp_path))
-    headers, _ = make(404, "c")
+    headers, _ = make(404, "c", "")
     headers["Content-Type"] = "changed"
-    assert make(404, "c")[0]["Content-Type"] == "text/html; charset=utf-8"
+    assert make(404, "c", "")[0]["Content-Type"] == "text/html; charset=utf-8"
 
 
 def test_it_looks_as_the_other_pages_do(keyring: Keyring, tmp_path: Path) -> None:
     (tmp_path / "own.css").write_text("h1 { color: teal } /* </style> */")
     (tmp_path / "logo.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")
     branding = {"name": "Example", "stylesheet": "own.css", "logo": "logo.svg"}
-    headers, body = refusal_page(settings_for("https://id.example", keyring, tmp_path, branding=branding))(404, "")
+    headers, body = refusal_page(settings_for("https://id.example", keyring, tmp_path, branding=branding))(404, "", "")
     styles = re.findall(rb"<style>(.*?)</style>", body, re.DOTALL)
     assert len(styles) == 2
     assert b"teal" in styles[1]
@@ -64,5 +64,5 @@ def test_its_help_is_a_link_where_it_is_an_address(keyring: Keyring, tmp_path: P
         ("Call <b>", b"<p>Call &lt;b&gt;</p>"),
     ):
         branding = {"name": "Example", "help": help_}
-        _, body = refusal_page(settings_for("https://id.example", keyring, tmp_path, branding=branding))(404, "")
+        _, body = refusal_page(settings_for("https://id.example", keyring, tmp_path, branding=branding))(404, "", "")
         assert shown in body

@@ -1,0 +1,36 @@
+"""The way to the page where people sign in, and back to the address that they asked for.
+
+That address travels in the query of the page's own, as browsers write it, and nothing of it can lead elsewhere: it is a
+path of the same origin (a reference such as `//evil.example` is none, nor is one with a backslash, which browsers take
+for a slash), and it is bounded, since it has to fit into a request's first line in an address's place.
+"""
+
+import re
+from typing import Final
+from urllib.parse import quote, quote_from_bytes
+
+LONGEST: Final = 4000  # characters of an address, as it stands in the query
+
+# What browsers never write into an address (WHATWG URL, query percent-encode set), and so is escaped before.
+_WRITTEN: Final = "".join(chr(one) for one in range(0x21, 0x7F) if chr(one) not in '"<>')
+_PARAMETER: Final = "/:@!$'()*,;?~"  # stands for itself in a parameter's value (RFC 3986, section 3.4)
+_WAY_BACK: Final = re.compile(r'/(?![/\\])[^\x00-\x20\x7f-\U0010ffff"<>\\#?]*(?:\?[^\x00-\x20\x7f-\U0010ffff"<>#]*)?')
+
+
+def is_way_back(text: str) -> bool:
+    """Whether a browser may be led to this address of our own origin: a path, and its query."""
+    return len(text) <= LONGEST and _WAY_BACK.fullmatch(text) is not None
+
+
+def sign_in_address(page: bytes, target: bytes, *, again: bool) -> bytes:
+    """Where the person signs in who asked for `target`, even who is signed in if they have to do so `again`.
+
+    Empty where that could not be come back to.
+    """
+    if not target.startswith(b"/"):  # in absolute form (RFC 9112, section 3.2.2)
+        target = b"/" + target.partition(b"://")[2].partition(b"/")[2]
+    back = quote_from_bytes(target, safe=_WRITTEN)
+    given = quote(back, safe=_PARAMETER)
+    if len(given) > LONGEST or not is_way_back(back):
+        return b""
+    return b"%b?%bnext=%b" % (page, b"prompt=login&" if again else b"", given.encode("ascii"))
