@@ -52,7 +52,6 @@ declare
 begin
     case tg_argv[0]
         when 'token' then changed := encode(old.digest, 'hex');
-        when 'session' then changed := encode(old.token_digest, 'hex');
         when 'family' then changed := old.family_id;
         when 'grant' then changed := old.grant_id;
         when 'client' then changed := old.client_id;
@@ -880,13 +879,13 @@ CREATE TRIGGER grants_emptied AFTER TRUNCATE ON public.grants FOR EACH STATEMENT
 
 CREATE CONSTRAINT TRIGGER grants_gone AFTER DELETE ON public.grants DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (((old.revoked_at IS NULL) AND (pg_trigger_depth() = 0))) EXECUTE FUNCTION public.note_change('grant');
 
-CREATE CONSTRAINT TRIGGER sessions_changed AFTER UPDATE ON public.sessions DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (((((((old.token_digest IS DISTINCT FROM new.token_digest) OR (old.subject IS DISTINCT FROM new.subject)) OR (old.generation IS DISTINCT FROM new.generation)) OR (old.signed_in_at IS DISTINCT FROM new.signed_in_at)) OR (old.expires_at IS DISTINCT FROM new.expires_at)) OR (old.acr IS DISTINCT FROM new.acr))) EXECUTE FUNCTION public.note_change('session');
+CREATE CONSTRAINT TRIGGER sessions_changed AFTER UPDATE ON public.sessions DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (((((((old.token_digest IS DISTINCT FROM new.token_digest) OR (old.subject IS DISTINCT FROM new.subject)) OR (old.generation IS DISTINCT FROM new.generation)) OR (old.signed_in_at IS DISTINCT FROM new.signed_in_at)) OR (old.expires_at IS DISTINCT FROM new.expires_at)) OR (old.acr IS DISTINCT FROM new.acr))) EXECUTE FUNCTION public.note_change('user');
 
 CREATE TRIGGER sessions_emptied AFTER TRUNCATE ON public.sessions FOR EACH STATEMENT EXECUTE FUNCTION public.note_change('all');
 
 CREATE TRIGGER sessions_ended AFTER DELETE ON public.sessions FOR EACH ROW WHEN ((old.expires_at > clock_timestamp())) EXECUTE FUNCTION public.end_sign_ins();
 
-CREATE CONSTRAINT TRIGGER sessions_gone AFTER DELETE ON public.sessions DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (((old.expires_at > clock_timestamp()) AND (pg_trigger_depth() = 0))) EXECUTE FUNCTION public.note_change('session');
+CREATE CONSTRAINT TRIGGER sessions_gone AFTER DELETE ON public.sessions DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (((old.expires_at > clock_timestamp()) AND (pg_trigger_depth() = 0))) EXECUTE FUNCTION public.note_change('user');
 
 CREATE CONSTRAINT TRIGGER users_changed AFTER UPDATE ON public.users DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (((((((old.disabled_at IS DISTINCT FROM new.disabled_at) OR (old.generation IS DISTINCT FROM new.generation)) OR (old.session_generation IS DISTINCT FROM new.session_generation)) OR (old.username IS DISTINCT FROM new.username)) OR (old.email IS DISTINCT FROM new.email)) OR (old.groups IS DISTINCT FROM new.groups))) EXECUTE FUNCTION public.note_change('user');
 

@@ -10,10 +10,10 @@ So a token that was verified as of p holds as long as it is untouched since p, w
 first. That is the whole argument, and it covers the miss that meets a revocation: its answer may be from before a
 change that was applied while it was under way, but then it was verified as of a position before that change.
 
-What a token hangs on (itself, its family, grant, client and user, a session on itself and its user) is remembered as
-five marks of 16 bits in one
-number, and what was touched as the latest position for each mark. Two things may share a mark: then a change costs a
-token that it did not concern one more query, and a hundred thousand cached tokens need no index of their origins.
+What a token hangs on (itself, its family, grant, client and user; a session, itself and its user) is remembered as five
+marks of 16 bits in one number, and what was touched as the latest position for each mark. Two things may share a mark:
+then a change costs a token that it did not concern one more query, and a hundred thousand cached tokens need no index
+of their origins.
 
 The lease bounds what is not known: it counts from the moment in which the last successful reading was *sent*.
 """
@@ -22,7 +22,7 @@ from collections.abc import Callable, Collection, Iterable
 from math import inf
 from typing import Final
 
-from gateway.model import SESSION, AccessToken
+from gateway.model import AccessToken
 from gateway.store.changes import Mark
 from gateway.store.clock import since_boot
 
@@ -30,7 +30,7 @@ LEASE: Final = 2.0  # seconds
 _BITS: Final = 16
 _MASK: Final = (1 << _BITS) - 1
 _MARKS: Final = 5
-_KINDS: Final = frozenset(("token", "session", "family", "grant", "client", "user"))
+_KINDS: Final = frozenset(("token", "family", "grant", "client", "user"))
 
 
 def _mark(kind: str, key: str) -> int:
@@ -69,7 +69,7 @@ class Ledger:
 
     def marks(self, token: AccessToken) -> int:
         """What a token's life hangs on, besides its time."""
-        own = (SESSION if token.token_type == SESSION else "token", token.digest.hex())
+        own = ("token", token.digest.hex())
         packed = _mark(*own)
         for kind, key in (
             ("family", token.family_id),

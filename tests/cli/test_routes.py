@@ -18,8 +18,10 @@ ROUTES: list[dict[str, Any]] = [
         "auth": "none",
         "upstreams": ["http://127.0.0.1:9", {"url": "http://127.0.0.1:10", "weight": 2}],
     },
+    {**UPSTREAM, "name": "wiki", "path": "/wiki", "auth": ["session"], "groups": ["staff"], "max_age": "1h"},
     {**UPSTREAM, "name": "hosted", "path": "/public", "auth": "none", "hosts": ["other.example.com"]},
 ]
+SESSION = f"Cookie: __Host-gateway_session=gws_{'a' * 40}"
 SCOPES = {"notes:read": "Read your notes", "notes:write": "Write notes"}
 
 
@@ -57,6 +59,11 @@ def stopped(told: Any) -> str | None:
         (("GET", "/api/notes?access_token=x"), "notes", 400, "credential", "token in the query"),
         (("GET", "/api/notes", "--token", "gwa_abc"), "notes", 401, "token", "invented token"),
         (("GET", "/api/notes", "--header", "Authorization: Basic YTpi"), "notes", 401, "credential", "a scheme"),
+        (("GET", "/wiki"), "wiki", 401, "credential", "no session"),
+        (("GET", "/wiki", "--header", "Accept: text/html"), "wiki", 303, "credential", "no session"),
+        (("GET", "/wiki", "--header", SESSION), "wiki", 401, "token", "invented session"),
+        (("POST", "/wiki", "--header", SESSION), "wiki", 403, "credential", "a call of another site"),
+        (("GET", "https://other.example.com/wiki"), "wiki", 421, "credential", "a session at another host"),
         (("GET", "/public", "--header", "Host: a b"), None, 400, "head", "Host"),
         (("GET", "/public", "--header", "X_Y: 1"), None, 400, "head", "underscore"),
         (("G ET", "/public"), None, 400, "head", "request line"),

@@ -115,7 +115,7 @@ async def test_new_password_ends_no_token(world: World) -> None:
         assert await rig.store.users.set_password("ada", "$argon2id$another")
         assert await rig.store.tokens.revoke((await world.token()).access_token, None)
         await worker.moves(position)
-        await worker.still_holds(tokens)
+        await worker.holds(tokens)
 
 
 async def test_what_an_operator_types_into_psql_ends_it_as_well(world: World) -> None:

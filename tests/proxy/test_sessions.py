@@ -413,7 +413,7 @@ async def test_people_sign_in_at_one_host_and_no_other_host_lets_them_past_a_rou
 
 async def test_operator_is_told_why_and_whose_call_it_was(site: Site) -> None:
     told: list[Finished] = []
-    site.rig.proxy.engine.listeners.append(told.append)
+    site.rig.proxy.listeners.append(told.append)
     await site.signed_in("/wiki")
     await site.anonymous("/wiki")
     await site.signed_in("/wiki", method="DELETE")

@@ -15,6 +15,7 @@ from gateway.errors import StoreUnavailable
 from gateway.oauth.grants import ClientCredentialsGrant
 from gateway.store import ChangeFeed, Clock, Store, changes
 from gateway.store.records import IssuedTokens
+from gateway.store.uses import Uses
 from gateway.supervisor import embedded
 from tests.counts import scaled
 from tests.serving import PATIENCE, until
@@ -63,6 +64,12 @@ ENDINGS: list[tuple[str, Act]] = [
     ("user", lambda rig, _: rig.store.users.revoke_tokens("ada")),
     ("user", lambda rig, _: rig.store.users.delete("ada")),
 ]
+OF_SESSIONS: list[Act] = [
+    lambda rig, _: rig.store.sessions.end(rig.session_token),
+    lambda rig, _: rig.store.sessions.end_of(rig.user.subject),
+    lambda rig, _: rig.store.holdings.revoke_sessions(session_id=rig.session_id, subject=None),
+    lambda rig, _: rig.store.users.set_password("ada", PASSWORD_HASH[:-4] + "AAAA"),
+]
 
 
 @pytest.mark.parametrize(("kind", "act"), ENDINGS, ids=[f"{number}-{kind}" for number, (kind, _) in enumerate(ENDINGS)])
@@ -70,8 +77,25 @@ async def test_every_ending_writes_one_line(rig: Rig, database: str, kind: str, 
     tokens = await rig.tokens()
     known = await keys(database)
     assert await act(rig, tokens)
-    assert await logged(database) == [(kind, known[kind])]
+    assert [*dict.fromkeys(await logged(database))] == [(kind, known[kind])]  # a person who is out loses sessions too
     assert not await rig.lives(tokens)
+
+
+@pytest.mark.parametrize("act", OF_SESSIONS)
+async def test_session_that_ends_names_its_person(rig: Rig, database: str, act: Act) -> None:
+    tokens = await rig.tokens()
+    await act(rig, tokens)
+    assert {*await logged(database)} == {("user", rig.user.subject)}
+    assert await rig.lives(tokens)
+    assert (await rig.store.sessions.find_many([digest(rig.session_token)])).tokens == {}
+
+
+async def test_session_that_is_used_or_has_expired_names_nobody(rig: Rig, store: Store, database: str) -> None:
+    await store.holdings.note(Uses([], [], [digest(rig.session_token)]))
+    await fetch(database, "update sessions set expires_at = now()")  # as time would
+    before = await logged(database)
+    await fetch(database, "delete from sessions")
+    assert await logged(database) == before == [("user", rig.user.subject)]
 
 
 async def test_reuse_and_replay_write_one_line_each(rig: Rig, database: str) -> None:
@@ -89,6 +113,9 @@ TYPED: list[tuple[str, str]] = [
     ("update users set username = 'lovelace'", "user"),
     ("update users set email = null", "user"),
     ("update clients set mac_drafts = '{00}'", "client"),
+    ("update sessions set expires_at = now()", "user"),
+    ("delete from sessions", "user"),
+    ("truncate sessions, flows cascade", "all"),
     ("update access_tokens set scopes = '{}'", "token"),
     ("update access_tokens set expires_at = now()", "token"),
     ("update families set revoked_at = now()", "family"),
@@ -114,14 +141,13 @@ async def test_what_ends_no_token_writes_nothing_and_tells_nobody(rig: Rig, stor
     told: list[int] = []
     async with feed(store, lambda: told.append(1)) as opened:
         tokens = await rig.refresh((await rig.tokens()).refresh_token)
-        await store.users.set_password("ada", PASSWORD_HASH[:-4] + "AAAA")
         await store.clients.rotate_secret(rig.client.client_id)
         await store.clients.update(rig.client.client_id, NEW_CLIENT)
         await store.scopes.create("extra", "More")
         await store.scopes.delete("extra")
         await store.tokens.client_credentials(rig.client, ClientCredentialsGrant(frozenset()), store.now())
         store.guesses.begin("ada", None, None).wrong()
-        await store.sessions.end(rig.session_token)
+        await store.sessions.end("unknown")
         await store.tokens.revoke("unknown", None)
         assert await outcome(rig.refresh("gwr_invented")) == "invalid_grant"
         assert await logged(database) == []
