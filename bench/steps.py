@@ -80,7 +80,7 @@ class _Nobody:
 
 
 def _settings(keyring: Keyring, others: int) -> Settings:
-    """One route that is called, and so many others."""
+    """One route that is called by tokens, one that people open in a browser, and so many others."""
     routes = [
         {
             "name": "things",
@@ -89,6 +89,12 @@ def _settings(keyring: Keyring, others: int) -> Settings:
             "auth": ["bearer"],
             "scopes": ["things"],
             "issuers": ["other"],
+        },
+        {
+            "name": "pages",
+            "path": "/pages/things",
+            "upstreams": ["http://127.0.0.1:9"],
+            "auth": ["session"],
         },
         *(
             {"name": f"r{number}", "path": f"/r/{number}", "upstreams": ["http://127.0.0.1:9"], "auth": "none"}
@@ -104,21 +110,24 @@ def _settings(keyring: Keyring, others: int) -> Settings:
     return Settings(config.parse(tables), Path("/nowhere/config.toml"), None, keyring, ())
 
 
-def _tokens(guard: Guard, keyring: Keyring, count: int) -> list[str]:
-    """So many live tokens, in the guard's cache."""
+def _tokens(guard: Guard, keyring: Keyring, count: int, *, sessions: bool = False) -> list[str]:
+    """So many live tokens, or sessions, in the guard's cache."""
     ledger = guard._ledger
     ledger.forget(1.0)
     ledger.renew(ledger.elapsed() + 3600)
     made = []
     for number in range(count):
-        text = keyring.new_token("gwa_")
+        text = keyring.new_token("gws_" if sessions else "gwa_")
         token = AccessToken(
             digest=digest(text),
             identity=Identity(
-                subject=f"u{number}", client_id="capp", username=f"user{number}", email=f"u{number}@example.com"
+                subject=f"u{number}",
+                client_id="" if sessions else "capp",
+                username=f"user{number}",
+                email=f"u{number}@example.com",
             ),
-            scopes=frozenset({"things"}),
-            token_type="bearer",
+            scopes=frozenset() if sessions else frozenset({"things"}),
+            token_type="session" if sessions else "bearer",
             audience=(),
             issued_at=datetime.now(UTC),
             expires_at=datetime.now(UTC) + timedelta(hours=1),
@@ -177,9 +186,9 @@ def _whole(proxy: Proxy, to: Destination) -> Callable[[tuple[bytes, bytes]], Non
     return whole
 
 
-def _engine(routes: int, tokens: int) -> tuple[Proxy, list[str]]:
+def _engine(routes: int, tokens: int, keyring: Keyring | None = None) -> tuple[Proxy, list[str]]:
     """The engine of a worker with so many routes, and with so many tokens in its cache."""
-    keyring = Keyring(secrets.token_bytes(32))
+    keyring = keyring or Keyring(secrets.token_bytes(32))
     settings = _settings(keyring, routes - 1)
     guard = Guard(cast("Store", _Nobody()), settings, clock=Clock().seconds)
     made = _tokens(guard, keyring, tokens)
@@ -231,6 +240,21 @@ def _of_another_issuer(
         yield f"a whole call with one that is held ({algorithm})", calls(heads)
 
 
+def _by_session(proxy: Proxy, keyring: Keyring, chance: random.Random) -> float:
+    """The same of a browser that shows a session, among its other cookies."""
+    sessions = cycle(_tokens(proxy.guard, keyring, 1000, sessions=True))
+    raw = [
+        head(chance, "127.0.0.1:8080", target(chance, "/pages/things"), None).replace(
+            b"\r\nCookie: ", f"\r\nCookie: gateway_session={next(sessions)}; ".encode()
+        )
+        for _ in range(_HEADS)
+    ]
+    found = RequestReader().whole(raw[0])
+    assert found is not None
+    whole = _whole(proxy, cast("Destination", proxy.dispatcher.destination(found[0])))
+    return _cost(whole, [(data, answer(chance)) for data in raw])
+
+
 async def _growth() -> Iterator[tuple[str, float]]:
     """How the cost of a whole call grows."""
     rows = [(f"{routes} routes", _call_of(routes=routes)) for routes in (1, 100, 1000)]
@@ -240,7 +264,8 @@ async def _growth() -> Iterator[tuple[str, float]]:
 
 
 async def _measured() -> Iterator[tuple[str, float]]:
-    chance, (proxy, made) = random.Random(1), _engine(20, 1000)
+    chance, keyring = random.Random(1), Keyring(secrets.token_bytes(32))
+    proxy, made = _engine(20, 1000, keyring)
     guard, tokens = proxy.guard, cycle(made)
     raw = [
         head(chance, "127.0.0.1:8080", target(chance, "/api/things"), f"Bearer {next(tokens)}") for _ in range(_HEADS)
@@ -289,6 +314,7 @@ async def _measured() -> Iterator[tuple[str, float]]:
     whole = _whole(proxy, to[0])
     rows.append(("a whole call, all of it", _cost(whole, list(zip(raw, answers, strict=True)))))
     rows += _of_another_issuer(guard, raw, lambda heads: _cost(whole, list(zip(heads, answers, strict=True))))
+    rows.append(("a whole call by a session", _by_session(proxy, keyring, chance)))
     strangers = [data.replace(b"Bearer gwa_", b"Bearer gwa_x") for data in raw]
     front = Front(proxy, proxy)
     front.connection_made(cast("Any", _Wire()))

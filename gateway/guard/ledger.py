@@ -22,7 +22,7 @@ from collections.abc import Callable, Collection, Iterable
 from math import inf
 from typing import Final
 
-from gateway.model import AccessToken
+from gateway.model import SESSION, AccessToken
 from gateway.store.changes import Mark
 from gateway.store.clock import since_boot
 
@@ -74,7 +74,7 @@ class Ledger:
         for kind, key in (
             ("family", token.family_id),
             ("grant", token.grant_id),
-            ("client", token.identity.client_id or None),
+            ("client", None if token.token_type == SESSION else token.identity.client_id),
             ("user", token.identity.subject),
         ):
             packed = packed << _BITS | (_mark(*own) if key is None else _mark(kind, key))

@@ -64,11 +64,12 @@ class SessionScheme:
 
     def _may_be_made(self, call: Call) -> bool:
         """Whether it changes nothing, or a page of our own origin makes it."""
-        origins = _values(call, b"origin")
-        if _values(call, b"upgrade"):  # which has an Origin in any browser (RFC 6455, section 4.1)
-            return origins == (self._origin,)
-        if call.method.upper() in _SAFE:
+        upgrades = _values(call, b"upgrade") != ()
+        if call.method.upper() in _SAFE and not upgrades:
             return True
+        origins = _values(call, b"origin")
+        if upgrades:  # which has an Origin in any browser (RFC 6455, section 4.1)
+            return origins == (self._origin,)
         sites = _values(call, b"sec-fetch-site")
         if sites:  # a page may withhold its origin, and says "null" then
             return sites == (b"same-origin",) and origins in ((), (self._origin,), (b"null",))

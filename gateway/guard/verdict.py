@@ -125,9 +125,9 @@ class Allowed:
     `subject` is the client's own identifier where no person stands behind the token, and `client_id` None for a person
     in their own browser. `audience` is what the token is limited to (RFC 8707); empty for any route. `groups` are those
     that the person is in, and `sign_in` is the person's where some route asks for that. `voucher` is there for a token
-    of another issuer, which always has an audience. `digest` is that of the token (b"" on a public route), `ends_at` its
-    end in seconds since 1970, and `marks` say what its life hangs on besides (`guard.ledger`): what a call has opened
-    ends with it (`guard.watch`).
+    of another issuer, which always has an audience. `digest` is that of the token (b"" on a public route), `ends_at`
+    its end in seconds since 1970, and `marks` say what its life hangs on besides (`guard.ledger`): what a call has
+    opened ends with it (`guard.watch`).
     """
 
     subject: str | None = None

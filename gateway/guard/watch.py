@@ -22,7 +22,7 @@ from typing import Final, final
 from gateway.errors import StoreUnavailable
 from gateway.guard.ledger import Ledger, parts
 from gateway.guard.tokens import Known, Tokens
-from gateway.guard.verdict import WITHDRAWN, Allowed, Voucher
+from gateway.guard.verdict import WITHDRAWN, Allowed
 from gateway.model import SESSION, Identity
 from gateway.observe import get_logger
 from gateway.store import EndedToken

@@ -119,6 +119,7 @@ mentions_ours: Final = cookies.mentioning(_OWN_COOKIES)
 
 
 _NOTHING: Final = frozenset[bytes]()
+_COOKIE: Final = frozenset((b"cookie",))
 
 
 @final
@@ -158,7 +159,7 @@ def to_upstream(
         return lines
     kept = [cookies.without(value, _OWN_COOKIES) for value in values]
     rewritten = b"".join(b"Cookie: " + value + b"\r\n" for value in kept if value and b"cookie" not in nominated)
-    return fields.cut(_upwards(names, nominated | but | {b"cookie"})) + rewritten
+    return fields.cut(names.select(_upwards, _among(names, nominated) | but | _COOKIE)) + rewritten
 
 
 def to_client(fields: Fields, nominated: frozenset[bytes], *, own: bool, shape: Shape | None = None) -> bytes:
