@@ -79,6 +79,11 @@ class Registrations:
             )
         return Registered(client=made, extras=extras, secret=secret, token=token)
 
+    async def admits(self, initial_token: str) -> bool:
+        """Whether an initial access token has a use left, which whoever adds a client by it may find used by then."""
+        found = await self._database.value("registration_token_is_good", digest=digest(initial_token), now=self._now())
+        return found is not None
+
     async def find(self, client_id: str, token: str) -> Registered | None:
         """The registration, also of a disabled client; None unless the token is its registration access token."""
         if not storable(client_id):

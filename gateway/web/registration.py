@@ -34,6 +34,12 @@ async def register(request: web.Request) -> web.Response:
     if token is None and settings.policy == "token":
         raise _refused_token("no initial access token")
     asked = registration.read(await _members(request), frozenset(await plane.scopes()))
+    if (
+        token is not None
+        and asked.sector_identifier_uri is not None
+        and not await plane.store.registrations.admits(token)
+    ):
+        raise _refused_token("unknown, expired or used-up token")  # whom we do not know has us fetch nothing
     await plane.sectors.confirm(asked, place)
     async with plane.registrations.turn(place, REGISTER):
         made = _admitted(

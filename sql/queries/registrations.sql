@@ -19,6 +19,10 @@ update registration_tokens set uses_left = uses_left - 1
 where digest = $digest and uses_left > 0 and expires_at > $now
 returning uses_left;
 
+-- name: registration_token_is_good
+-- Whether an initial access token has a use left.
+select true from registration_tokens where digest = $digest and uses_left > 0 and expires_at > $now;
+
 -- name: registration_add
 -- What a client said of itself, and the digest of the token by which it manages that.
 insert into registrations (client_id, token_digest, metadata, idle, expires_at)

@@ -30,8 +30,9 @@ async def plane(store: Store, keyring: Keyring, tmp_path: Path, site: Site) -> A
         yield served
 
 
-async def sent(browser: Browser, members: Mapping[str, object], path: str = "/oauth2/register", **more: str) -> Answer:
-    method = "PUT" if more else "POST"
+async def sent(
+    browser: Browser, members: Mapping[str, object], path: str = "/oauth2/register", method: str = "POST", **more: str
+) -> Answer:
     fields = {"Content-Type": "application/json", **more}
     return await browser.send(method, path, json.dumps(members).encode(), fields)
 
@@ -59,8 +60,8 @@ async def test_a_client_on_several_hosts_has_the_sector_of_the_document_that_lis
     path = f"/oauth2/register/{client.client_id}"
     token = {"Authorization": f"Bearer {made.json['registration_access_token']}"}
     said = asking(site, client_id=client.client_id)
-    assert (await sent(browser, said, path, **token)).status == 200
-    unlisted = await sent(browser, said | {"redirect_uris": [*URIS, "https://four.example/cb"]}, path, **token)
+    assert (await sent(browser, said, path, "PUT", **token)).status == 200
+    unlisted = await sent(browser, said | {"redirect_uris": [*URIS, "https://four.example/cb"]}, path, "PUT", **token)
     assert (unlisted.status, unlisted.json["error"]) == (400, "invalid_client_metadata")
     assert "a redirect URI is missing" in unlisted.json["error_description"]
     kept = await plane.store.clients.find(client.client_id)
@@ -121,6 +122,23 @@ async def test_nobody_floods_a_host_through_us_by_naming_it_as_a_sector(
     answers = [await sent(browser, asking(site)) for _ in range(31)]
     assert [answer.status for answer in answers] == [400] * 30 + [429]
     assert len(site.heads) == 30
+
+
+async def test_whoever_has_no_good_token_has_nothing_fetched(
+    store: Store, keyring: Keyring, tmp_path: Path, site: Site
+) -> None:
+    site.answers["/sector"] = document(json.dumps(URIS).encode())
+    policy: dict[str, Any] = {"registration": {"policy": "token"}}
+    async with serving(store, keyring, tmp_path, fetcher=site.fetcher, **policy) as plane:
+        browser = Browser(plane.url)
+        good = await store.registrations.create_token(60, 1)
+        statuses = [
+            (await sent(browser, asking(site), **headers)).status
+            for headers in ({}, *({"Authorization": f"Bearer {token}"} for token in ("gwi_invented", good, good)))
+        ]
+        await browser.close()
+    assert statuses == [401, 401, 201, 401]
+    assert len(site.heads) == 1
 
 
 async def test_a_client_that_a_document_describes_may_name_a_sector_too(
