@@ -1,5 +1,5 @@
-"""Workers are replaced again and again under two hundred calls a second, of kept and new connections, with uploads that
-come in parts, streams and WebSockets: none fails."""
+"""Workers are replaced again and again, and faulty files refused, under two hundred calls a second, of kept and new
+connections, with uploads that come in parts, streams and WebSockets: none fails."""
 
 import asyncio
 import signal
@@ -16,6 +16,7 @@ from gateway.store import Store
 from tests.counts import scaled
 from tests.guard.conftest import new_client
 from tests.serving import PATIENCE, serving, until
+from tests.supervisor.test_reload import refused
 
 PACE = scaled(200)  # calls a second
 PARTS = 8  # of an upload, and of a stream
@@ -152,7 +153,11 @@ async def test_no_call_of_two_hundred_a_second_fails_while_workers_are_replaced(
         kept._retry_connection = False  # one that is cut shows
         load, ends = Load(kept, fresh, gateway.url), asyncio.Event()
         calling = asyncio.create_task(load.until(ends))
+        good = gateway.config.read_text()
         for number in range(scaled(20)):
+            gateway.config.write_text(good.replace('"auth" = ', '"auht" = '))
+            assert any("auht" in fault for fault in await refused(gateway))
+            gateway.config.write_text(good)
             gateway.process.send_signal(signal.SIGHUP)
             await until(lambda: len([line for line in gateway.logs if line["event"] == "reloaded"]) > number)  # noqa: B023  # it is awaited here
             served = sum(load.done.values())
@@ -161,4 +166,7 @@ async def test_no_call_of_two_hundred_a_second_fails_while_workers_are_replaced(
         await asyncio.wait_for(calling, PATIENCE)
         assert load.failed == []
         assert {"_call", "_upload", "_events", "_socket"} == set(load.done)
-        assert not [line for line in gateway.logs if line["level"] in ("error", "critical")]
+        assert {line["event"] for line in gateway.logs if line["level"] in ("error", "critical")} <= {
+            "reload refused",
+            "reload refused, the previous configuration stays in force",
+        }

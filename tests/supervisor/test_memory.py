@@ -39,7 +39,7 @@ IDLE = 4096  # bytes of an idle connection after its first answer, which are 3,6
 # fmt: off
 NEVER = frozenset((
     "argon2", "click", "cryptography", "gateway.cli", "gateway.config.reference", "gateway.supervisor.cluster",
-    "gateway.supervisor.embedded", "gateway.supervisor.supervisor",
+    "gateway.supervisor.embedded", "gateway.supervisor.supervisor", "pycares",
 ))
 OF_THE_OTHER_PLANE = {
     "access": {"aiohttp", "aiohttp_jinja2", "jinja2", "gateway.web.app", "gateway.app.authorization"},
