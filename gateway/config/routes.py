@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
 from gateway.config.addresses import UNIX_UPSTREAM, socket_path, split_origin
-from gateway.config.tables import Config, Health, Route, Server
+from gateway.config.tables import Config, Health, Route, Server, scopes_of
 from gateway.model import SESSION
 from gateway.routing import HealthCheck, Origin, SignIn, UpstreamTls
 from gateway.routing import Route as CompiledRoute
@@ -56,12 +56,12 @@ def _compiled(route: Route, host: str | None, server: Server, schemes: tuple[str
         strip_prefix=b"" if strip in (None, "/") else strip.encode("ascii"),
         rewrite_prefix=b"" if rewrite in (None, "/") else rewrite.encode("ascii"),
         schemes=schemes,
-        scopes=_scopes_by_method(route),
+        scopes=_by_method(route.scopes),
         resource=_resource(route.path, host if route.hosts else None, server),
         mac_body_hash=route.mac_body_hash,
         limits=_limits(route),
         keeps_slashes=route.encoded_slashes == "keep",
-        groups=frozenset(route.groups),
+        groups=_by_method(route.groups) if scopes_of(route.groups) else None,
         sign_in_page=f"{server.oauth_prefix}/login".encode("ascii")
         if SESSION in schemes and host == server.host
         else b"",
@@ -88,10 +88,10 @@ def _health(health: Health) -> HealthCheck:
     return HealthCheck(health.path.encode("ascii"), health.interval, health.timeout, health.healthy, health.unhealthy)
 
 
-def _scopes_by_method(route: Route) -> Mapping[str, frozenset[str]]:
-    if isinstance(route.scopes, dict):
-        return MappingProxyType({method: frozenset(names) for method, names in route.scopes.items()})
-    return MappingProxyType({"*": frozenset(route.scopes)})
+def _by_method(names: tuple[str, ...] | Mapping[str, tuple[str, ...]]) -> Mapping[str, frozenset[str]]:
+    if isinstance(names, Mapping):
+        return MappingProxyType({method: frozenset(some) for method, some in names.items()})
+    return MappingProxyType({"*": frozenset(names)})
 
 
 def _resource(path: str, host: str | None, server: Server) -> str:

@@ -1,6 +1,6 @@
 """Contradictions between settings that are each well-formed."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from ipaddress import ip_address
 from itertools import product
 from typing import Final
@@ -314,19 +314,28 @@ def _session(index: int, route: Readable, draft: Draft) -> Iterator[Fault]:
         yield Fault(at, f'browsers show a "session" where people sign in alone: name {shown(home)}, or leave hosts out')
 
 
+def _methods_beyond(by_method: object, methods: Collection[str] | None) -> Collection[str]:
+    """The methods that a table names and the route does not answer."""
+    return by_method.keys() - {"*"} - set(methods) if isinstance(by_method, Mapping) and methods else ()
+
+
 def _scopes(index: int, route: Readable, draft: Draft) -> Iterator[Fault]:
     scopes, methods, at = route.get("scopes"), route.get("methods"), f"routes[{index}].scopes"
     if scopes is None:
         return
+    for method in _methods_beyond(route.get("groups"), methods):
+        yield Fault(
+            dotted(("routes", index, "groups", method)),
+            f"{method} is not among the route's methods; add it there, or leave it out here",
+        )
     if route.get("auth") == "none" and route.get("groups"):
         at_groups = f"routes[{index}].groups"
         yield Fault(at_groups, 'names people, and auth = "none" asks nobody who they are; leave it out')
     if route.get("auth") == "none" and scopes_of(scopes):
         yield Fault(at, 'a route with auth = "none" cannot require scopes; list its schemes, or leave the scopes out')
-    if isinstance(scopes, Mapping) and methods:
-        for method in scopes.keys() - {"*"} - set(methods):
-            where = dotted(("routes", index, "scopes", method))
-            yield Fault(where, f"{method} is not among the route's methods; add it there, or leave it out here")
+    for method in _methods_beyond(scopes, methods):
+        where = dotted(("routes", index, "scopes", method))
+        yield Fault(where, f"{method} is not among the route's methods; add it there, or leave it out here")
     if OFFLINE_ACCESS in scopes_of(scopes):
         yield Fault(at, f"{OFFLINE_ACCESS} asks for a refresh token and opens no route; leave it out")
     # Without any under [scopes], all are made by `gateway scope create`: only the database knows them.

@@ -79,15 +79,17 @@ def within_bounds(call: Call, allowed: Allowed, now: float) -> Fault | Allowed:
     needed = route.scopes_for(call.method)
     if not needed <= allowed.scopes:
         if allowed.token_type == SESSION:
-            return _as_a_person(call.route, replace(allowed, scopes=needed), now)
+            return _as_a_person(call, replace(allowed, scopes=needed), now)
         lacking = format_scope(needed - allowed.scopes)
         return Fault(f"The access token lacks the scope {lacking}.", f"lacks {lacking}", "insufficient_scope")
-    return _as_a_person(route, allowed, now)
+    return _as_a_person(call, allowed, now)
 
 
-def _as_a_person(route: Route, allowed: Allowed, now: float) -> Fault | Allowed:
+def _as_a_person(call: Call, allowed: Allowed, now: float) -> Fault | Allowed:
     """Who the person is, and that they signed in as the route demands."""
-    if route.groups and route.groups.isdisjoint(allowed.groups):
+    route = call.route
+    groups = None if route.groups is None else route.groups_for(call.method)
+    if groups and groups.isdisjoint(allowed.groups):
         return Fault("The person may not do this.", "in none of the route's groups", "access_denied")
     fault = None if route.sign_in is None else signed_in_so(route.sign_in, allowed.sign_in, now)
     return allowed if fault is None else fault

@@ -436,11 +436,12 @@ def _scope(route: Route | None, asked: Asked | None, allowed: Allowed | None) ->
     if route is None or asked is None:
         return ""
     needed = format_scope(route.scopes_for(asked.method.decode("latin-1")))
-    groups = f"; for people in {' or '.join(sorted(route.groups))}" if route.groups else ""
+    bound = route.groups_for(asked.method.decode("latin-1"))
+    groups = f"; for people in {' or '.join(sorted(bound))}" if bound else ""
     groups += "" if route.sign_in is None else _sign_in(route.sign_in)
     if allowed is None:
         return f"needed: {needed or 'none'}{groups}"
-    theirs = f", who is in {', '.join(allowed.groups) or 'no group'}" if route.groups else ""
+    theirs = f", who is in {', '.join(allowed.groups) or 'no group'}" if bound else ""
     has = f"the {'session' if allowed.token_type == SESSION else 'token'} has {format_scope(allowed.scopes) or 'none'}"
     return f"needed: {needed or 'none'}{groups}; {has}{theirs}"
 

@@ -49,6 +49,9 @@ class Origin:
         return f"{self.host}:{self.port}"
 
 
+_NOTHING: Final = frozenset[str]()
+
+
 class SignIn(NamedTuple):
     """How lately, in seconds, and by what `acr` somebody must have signed in; 0.0 and "" where that is all the same."""
 
@@ -84,20 +87,18 @@ class Route:
     keeps_slashes: bool = False  # encoded slashes and empty segments pass as they came
     limits: Limits | None = None  # how often it may be called, and by whom
     exact: bool = False  # the path alone, and nothing below it
-    groups: frozenset[str] = frozenset()  # whose people alone may call it; everybody where it is empty
+    groups: Mapping[str, frozenset[str]] | None = None  # whose people alone may call it, by method as `scopes`
     sign_in: SignIn | None = None  # that must stand behind a call (RFC 9470)
     issuers: frozenset[str] = frozenset()  # whose tokens it takes beside ours, by their names
     sign_in_page: bytes = b""  # where people in a browser sign in; empty where it takes no sessions at its host
 
     def scopes_for(self, method: str) -> frozenset[str]:
         """All the scopes that a call with `method` must carry; HEAD asks for what GET does, `post` what POST does."""
-        table = self.scopes
-        if len(table) == 1 and (for_all := table.get("*")) is not None:
-            return for_all
-        method = method.upper()
-        if method not in table and method == "HEAD":
-            method = "GET"
-        return table.get(method) or (frozenset() if method in table else table.get("*", frozenset()))
+        return _for_method(self.scopes, method)
+
+    def groups_for(self, method: str) -> frozenset[str]:
+        """The groups one of which whoever calls with `method` must be in; none where everybody may."""
+        return _NOTHING if self.groups is None else _for_method(self.groups, method)
 
     def forwarded(self, path: bytes) -> bytes:
         """The path that the upstream receives: `rewrite_prefix` in the place of `strip_prefix`, every other byte as it
@@ -106,6 +107,15 @@ class Route:
         if prefix in (b"", b"/"):
             return instead + path if instead else path
         return instead + path[len(prefix) :] or b"/"
+
+
+def _for_method(table: Mapping[str, frozenset[str]], method: str) -> frozenset[str]:
+    if len(table) == 1 and (for_all := table.get("*")) is not None:
+        return for_all
+    method = method.upper()
+    if method not in table and method == "HEAD":
+        method = "GET"
+    return table.get(method) or (frozenset() if method in table else table.get("*", frozenset()))
 
 
 @dataclass(frozen=True, slots=True)

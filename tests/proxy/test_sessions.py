@@ -34,6 +34,7 @@ ROUTES: list[dict[str, Any]] = [
         "scopes": {"GET": ["notes:read"], "*": ["notes:write"]},
     },
     {"name": "staff", "path": "/staff", "auth": ["session"], "groups": ["staff"]},
+    {"name": "board", "path": "/board", "auth": ["session"], "groups": {"GET": [], "PUT": ["staff"], "*": ["admins"]}},
     {"name": "lately", "path": "/lately", "auth": ["session", "bearer"], "max_age": "5m", "acr": "password"},
     {"name": "public", "path": "/public", "auth": "none"},
     {"name": "all", "path": "/", "auth": "none"},
@@ -110,6 +111,21 @@ async def test_groups_bound_what_people_may_open(site: Site) -> None:
     assert said(await site.signed_in("/staff"))["error"] == "access_denied"
     await site.store.users.update("ada", None, None, None, Known(groups=("staff",)))
     assert (await site.signed_in("/staff", *NAVIGATION)).status == 200
+
+
+async def test_groups_go_by_method_as_scopes_do(site: Site) -> None:
+    for groups, let_pass in (
+        ((), {"GET", "HEAD"}),
+        (("staff",), {"GET", "HEAD", "PUT"}),
+        (("admins",), {"GET", "HEAD", "DELETE"}),
+    ):
+        await site.store.users.update("ada", None, None, None, Known(groups=groups))
+        passed = {
+            method
+            for method in ("GET", "HEAD", "PUT", "DELETE")
+            if (await site.signed_in("/board", SAME, method=method)).status == 200
+        }
+        assert passed == let_pass, groups
 
 
 async def test_public_routes_never_see_a_session_and_never_ask_for_one(site: Site) -> None:
