@@ -74,6 +74,11 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         shutil.rmtree(os.environ.pop(_FOLDER), ignore_errors=True)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest begins first, so that no process of a run is left with it at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
 def _left_out(config: pytest.Config) -> Counter[str]:
     """How many tests were skipped, by the reason."""
     reporter = config.pluginmanager.get_plugin("terminalreporter")
