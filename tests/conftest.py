@@ -43,6 +43,7 @@ _MAY_BE_LEFT_OUT = re.compile(
     r"(go|node) is not installed, so the client in \w+ cannot be run"  # others of the page are
     r"|the clients in \w+ are not installed: make clients"  # they come from the registries alone
     r"|only root can act for other users"
+    r"|the scans cannot be compiled: it needs a C compiler"
     r"|(systemd-analyze|docker-compose) is not installed"
     r"|PostgreSQL 15 is not installed, of which an old database could be made"
     r"|other users cannot go to .*|no interpreter is in other users' reach"  # the checkout lies in somebody's home

@@ -239,7 +239,7 @@ class UpstreamUnreachable(Exception):
 
 
 Waiter = asyncio.Future["UpstreamConnection | None"]
-"""Who waits gets a connection, or None as leave to open one."""
+"""Who waits gets a connection, or None for the promise that there is room to open one."""
 
 
 class Pool:
@@ -264,7 +264,7 @@ class Pool:
         self._open: set[UpstreamConnection] = set()
         self._waiting: dict[Route, deque[Waiter]] = {}  # of each as many as one route may have; next the first route
         self._distrusted_until = -inf
-        self._leaves = 0  # to open a connection, given to who has not come to it yet
+        self._promised = 0  # connections that those who waited may open, and have not begun to
 
     def take_idle(self, *, fresh: bool) -> UpstreamConnection | None:
         """An idle connection; with `fresh` only one that was in use a moment ago."""
@@ -304,7 +304,7 @@ class Pool:
     @property
     def load(self) -> int:
         """How many exchanges are under way, those that wait included."""
-        return len(self._open) - len(self._idle) + self._leaves + self.waiting
+        return len(self._open) - len(self._idle) + self._promised + self.waiting
 
     @property
     def is_spent(self) -> bool:
@@ -325,7 +325,7 @@ class Pool:
         self._wake(None)
 
     def _wake(self, connection: UpstreamConnection | None) -> bool:
-        """Give the one whose turn it is a connection, or with None leave to open one; False if nobody waits."""
+        """Give the one whose turn it is a connection, or with None promise room for one; False if nobody waits."""
         while self._waiting:
             route, queue = next(iter(self._waiting.items()))
             waiter = queue.popleft()
@@ -333,7 +333,7 @@ class Pool:
             if queue:
                 self._waiting[route] = queue  # behind the others
             if not waiter.done():
-                self._leaves += connection is None
+                self._promised += connection is None
                 waiter.set_result(connection)
                 return True
         return False
@@ -382,11 +382,11 @@ class Pool:
 
     @property
     def _is_full(self) -> bool:
-        return len(self._open) + self._leaves >= self._most
+        return len(self._open) + self._promised >= self._most
 
     async def _wait_turn(self, route: Route) -> UpstreamConnection | None:
-        """A connection that another exchange gives back, or leave to open one. Raises UpstreamUnreachable where too
-        many of the route wait, or it takes too long."""
+        """A connection that another exchange gives back, or None for room to open one. Raises UpstreamUnreachable where
+        too many of the route wait, or it takes too long."""
         queue, place = self._waiting.get(route, deque()), str(self.origin)
         if len(queue) >= self._limits.upstream_waiting:
             raise UpstreamUnreachable(f"too many requests are waiting for {place}", 503, place, failed=False)
@@ -404,13 +404,13 @@ class Pool:
                 cause = f"no connection to {place} was free within {self._limits.upstream_wait:g}s"
                 raise UpstreamUnreachable(cause, 504, place, failed=False) from exc
             raise
-        self._leaves -= given is None
+        self._promised -= given is None
         return given
 
     def _pass_on(self, given: UpstreamConnection | None) -> None:
         """Let the next one have what was given to one who has gone."""
         if given is None:
-            self._leaves -= 1
+            self._promised -= 1
             self._wake(None)
         elif not given.closed:
             self.take_back(given)

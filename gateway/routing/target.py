@@ -10,10 +10,11 @@ import re
 from typing import Final, final
 from urllib.parse import unquote_to_bytes
 
-from mypy_extensions import i64
-
 from gateway.errors import GatewayError
-from gateway.http1.scan import ALPHANUMERIC, COMPILED, consists_of, table
+from gateway.http1.scan import ALPHANUMERIC, COMPILED, table
+
+if COMPILED:
+    from gateway.http1 import quick
 
 # Controls, space, DEL and "#" never stand in a target; other bytes that browsers send raw may.
 _TARGET = re.compile(rb"[\x21\x22\x24-\x7e\x80-\xff]+")
@@ -32,11 +33,8 @@ _AMBIGUOUS = re.compile(
 _PLAIN = re.compile(
     rb"(?=/)((?:/[A-Za-z0-9_~!$&'()*+,=:@-][A-Za-z0-9._~!$&'()*+,=:@-]*+)*+/?+)(\?[\x21\x22\x24-\x7e\x80-\xff]*+)?+"
 )
-_SLASH: Final = 0x2F
-_DOT: Final = 0x2E
-_QUESTION_MARK: Final = 0x3F
-_PLAIN_BYTES: Final = table(ALPHANUMERIC + b"._~!$&'()*+,=:@-")
-_QUERY_BYTES: Final = table(bytes(range(0x21, 0x7F)).replace(b"#", b"") + bytes(range(0x80, 0x100)))
+_IN_SEGMENT: Final = table(ALPHANUMERIC + b"._~!$&'()*+,=:@-")
+_IN_QUERY: Final = table(bytes(range(0x21, 0x7F)).replace(b"#", b"") + bytes(range(0x80, 0x100)))
 _SLASHES: Final = re.compile(rb"//|%2[fF]")
 _PARAMETERS: Final = re.compile(rb";[^/]*")
 _QUERY_OR_FRAGMENT: Final = re.compile(rb"[?#].*", re.DOTALL)  # of a path that was decoded and is read once more
@@ -65,7 +63,7 @@ class Target:
 
 def canonical(raw: bytes) -> Target:
     """Split a request target without changing a byte of it. Raises TargetError for what no route takes."""
-    end = _plain_by_byte(raw) if COMPILED else _plain_by_pattern(raw)
+    end = quick.plain_path(raw, _IN_SEGMENT, _IN_QUERY) if COMPILED else _plain_by_pattern(raw)
     if end:
         return Target(raw[:end], raw[end:], None, True)  # what follows would say the same, after more looks
     if _TARGET.fullmatch(raw) is None:
@@ -85,29 +83,9 @@ def canonical(raw: bytes) -> Target:
 
 
 def _plain_by_pattern(raw: bytes) -> int:
-    """Where the path of a plain target ends; 0 where the target is not plain (see `http1.scan` for why it is here
-    twice)."""
+    """Where the path of a plain target ends; 0 where the target is not plain. `quick.plain_path` says the same."""
     found = _PLAIN.fullmatch(raw)
     return 0 if found is None else found.end(1)
-
-
-def _plain_by_byte(raw: bytes) -> int:
-    at: i64 = 0
-    size: i64 = len(raw)
-    begins = False  # whether a segment does, here
-    if size == 0 or raw[0] != _SLASH:
-        return 0
-    while at < size and (byte := i64(raw[at])) != _QUESTION_MARK:
-        if byte == _SLASH:
-            if begins:
-                return 0
-            begins = True
-        elif not _PLAIN_BYTES[byte] or (begins and byte == _DOT):
-            return 0
-        else:
-            begins = False
-        at += 1
-    return int(at) if consists_of(raw[at:], _QUERY_BYTES) else 0
 
 
 def is_plain(path: bytes) -> bool:

@@ -1,8 +1,12 @@
-"""Each scan of a head stands in the code twice: by a pattern and byte by byte. They say the same of all bytes."""
+"""Each scan of a head stands in the code twice: as a pattern, and compiled. They say the same of all bytes."""
 
 import random
+import shutil
 from collections.abc import Callable, Iterator
+from importlib import import_module
+from importlib.util import module_from_spec, spec_from_file_location
 from time import thread_time
+from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
@@ -12,31 +16,52 @@ from fuzz.mutation import REQUEST_SEEDS, RESPONSE_SEEDS, mutated
 from gateway.http1 import Fields, scan
 from gateway.http1.grammar import FIELD_LIMIT, LINE_LIMIT
 from gateway.routing import target
+from hatch_build import NoCompiler, scans_compiled
 from tests.counts import scaled
+from tests.serving import ROOT
 
 HEAD = b"GET /a?b HTTP/1.1\r\nHost: a\r\nX-A:\t1 \r\nX-B:\r\n\r\n"
 START = HEAD.index(b"Host")
+
+
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The compiled scans: the engine's own where that is compiled, else some that are compiled here."""
+    if scan.COMPILED:
+        return import_module("gateway.http1.quick")
+    folder = tmp_path_factory.mktemp("quick")
+    shutil.copy(ROOT / "gateway" / "http1" / "quick.pyx", folder)
+    try:
+        [library] = scans_compiled(folder)
+    except NoCompiler as lacking:
+        pytest.skip(f"the scans cannot be compiled: {lacking}")
+    spec = spec_from_file_location("quick", library)
+    assert spec is not None
+    assert spec.loader is not None
+    found = module_from_spec(spec)
+    spec.loader.exec_module(found)
+    return found
 
 
 def lines_by_pattern(data: bytes, start: int) -> scan.Lines | None:
     return scan._field_lines_by_pattern(data, start)
 
 
-def lines_by_byte(data: bytes, start: int) -> scan.Lines | None:
+def lines_by_quick(quick: Any, data: bytes, start: int) -> scan.Lines | None:
     """What the scan finds, where the names that it found pass too, which it does not look at."""
-    found = scan._field_lines_by_byte(data, start)
+    found = quick.field_lines(data, start)
     return None if found is None or Fields.at(data, start) is None else found
 
 
-def same(data: bytes, start: int) -> None:
-    assert lines_by_byte(data, start) == lines_by_pattern(data, start), (data, start)
-    assert scan._request_line_by_byte(data) == scan._request_line_by_pattern(data), data
+def same(quick: Any, data: bytes, start: int) -> None:
+    assert lines_by_quick(quick, data, start) == lines_by_pattern(data, start), (data, start)
+    assert quick.request_line(data, scan._IS_TOKEN) == scan._request_line_by_pattern(data), data
 
 
-def test_a_head_is_found_by_both() -> None:
-    assert scan._request_line_by_byte(HEAD) == scan._request_line_by_pattern(HEAD) == (3, 8)
+def test_a_head_is_found_by_both(quick: Any) -> None:
+    assert quick.request_line(HEAD, scan._IS_TOKEN) == scan._request_line_by_pattern(HEAD) == (3, 8)
     expected = (b"Host:X-A:X-B:", [START, START + 9, START + 18, START + 24])
-    assert scan._field_lines_by_byte(HEAD, START) == scan._field_lines_by_pattern(HEAD, START) == expected
+    assert quick.field_lines(HEAD, START) == scan._field_lines_by_pattern(HEAD, START) == expected
 
 
 def variants() -> Iterator[bytes]:
@@ -49,9 +74,9 @@ def variants() -> Iterator[bytes]:
             yield HEAD[:at] + bytes((byte,)) + HEAD[at + 1 :]
 
 
-def test_every_byte_at_every_place_is_read_alike() -> None:
+def test_every_byte_at_every_place_is_read_alike(quick: Any) -> None:
     for data in variants():
-        same(data, START)
+        same(quick, data, START)
 
 
 @given(st.binary(max_size=80), st.integers(0, 90))
@@ -60,42 +85,42 @@ def test_every_byte_at_every_place_is_read_alike() -> None:
 @example(b"\r", 0)
 @example(b":\r\n\r\n", 0)
 @example(b"a:\r\n\r", 0)
-def test_any_bytes_are_read_alike(data: bytes, start: int) -> None:
-    same(data, start)
+def test_any_bytes_are_read_alike(quick: Any, data: bytes, start: int) -> None:
+    same(quick, data, start)
 
 
 @pytest.mark.parametrize("seeds", [REQUEST_SEEDS, RESPONSE_SEEDS], ids=["requests", "responses"])
-def test_heads_that_are_nearly_right_are_read_alike(seeds: list[bytes]) -> None:
+def test_heads_that_are_nearly_right_are_read_alike(quick: Any, seeds: list[bytes]) -> None:
     chance = random.Random(7)
     for _ in range(scaled(100_000)):
         data = mutated(chance, seeds, 3)
-        same(data, data.find(b"\n") + 1)
+        same(quick, data, data.find(b"\n") + 1)
 
 
 @pytest.mark.parametrize("size", [LINE_LIMIT - 1, LINE_LIMIT, LINE_LIMIT + 1])
 @pytest.mark.parametrize("count", [FIELD_LIMIT, FIELD_LIMIT + 1])
-def test_the_limits_are_the_same(size: int, count: int) -> None:
+def test_the_limits_are_the_same(quick: Any, size: int, count: int) -> None:
     many = b"GET / HTTP/1.1\r\n" + b"a:\r\n" * (count - 1) + b"a:"
-    same(many + b"x" * (size - len(many) - 4) + b"\r\n\r\n", 16)
-    same(b"GET /%b HTTP/1.1\r\n\r\n" % (b"x" * (size - 18)), size - 2)
+    same(quick, many + b"x" * (size - len(many) - 4) + b"\r\n\r\n", 16)
+    same(quick, b"GET /%b HTTP/1.1\r\n\r\n" % (b"x" * (size - 18)), size - 2)
 
 
 @pytest.mark.parametrize("method", [b"A" * 32, b"A" * 33, b"", b"G T"])
-def test_methods_are_read_alike(method: bytes) -> None:
-    same(method + b" / HTTP/1.1\r\n\r\n", 0)
+def test_methods_are_read_alike(quick: Any, method: bytes) -> None:
+    same(quick, method + b" / HTTP/1.1\r\n\r\n", 0)
 
 
 @given(st.binary(max_size=40) | st.text("/.?#%;ab~ \x7f", max_size=12).map(str.encode))
 @settings(max_examples=scaled(2000))
-def test_plain_targets_are_told_alike(raw: bytes) -> None:
+def test_plain_targets_are_told_alike(quick: Any, raw: bytes) -> None:
     for data in (raw, b"/" + raw):
-        assert target._plain_by_byte(data) == target._plain_by_pattern(data), data
+        assert quick.plain_path(data, target._IN_SEGMENT, target._IN_QUERY) == target._plain_by_pattern(data), data
 
 
 @given(st.binary(max_size=40), st.binary(max_size=256))
-def test_bytes_are_held_to_a_table_alike(data: bytes, allowed: bytes) -> None:
+def test_bytes_are_held_to_a_table_alike(quick: Any, data: bytes, allowed: bytes) -> None:
     table = bytes(byte in allowed for byte in range(256))
-    assert scan.consists_of(data, table) == scan._consists_of_by_byte(data, table) == (not set(data) - set(allowed))
+    assert scan._consists_by_table(data, table) == quick.consists_of(data, table) == (not set(data) - set(allowed))
 
 
 HOSTILE: list[bytes] = [
