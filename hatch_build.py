@@ -33,14 +33,17 @@ class NoCompiler(CannotCompile):
 class EngineBuildHook(BuildHookInterface):  # type: ignore[type-arg]  # of what it configures, nothing is used
     """Puts the compiled modules into a wheel."""
 
+    _folder = ""  # where they are, until they are in it
+
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         wanted = os.environ.get("GATEWAY_ENGINE", "")
         if version == "editable" or wanted == "plain":
             return
-        folder = tempfile.mkdtemp(prefix="gateway-engine-")
+        folder = self._folder = tempfile.mkdtemp(prefix="gateway-engine-")
         try:
             made = compiled(Path(folder), self.config)
         except CannotCompile as exc:
+            shutil.rmtree(folder, ignore_errors=True)
             if wanted == "compiled":
                 raise
             self.app.display_warning(f"the engine is not compiled, and works in plain Python: {exc}")
@@ -48,6 +51,10 @@ class EngineBuildHook(BuildHookInterface):  # type: ignore[type-arg]  # of what 
             build_data["force_include"] |= {str(file): str(file.relative_to(folder)) for file in made}
             build_data["pure_python"] = False
             build_data["infer_tag"] = True
+
+    def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:  # noqa: ARG002  # hatchling's
+        if self._folder:
+            shutil.rmtree(self._folder, ignore_errors=True)
 
 
 def compiled(folder: Path, hook: dict[str, Any]) -> list[Path]:
