@@ -28,6 +28,15 @@ GRANT_TYPES: tuple[GrantType, ...] = ("authorization_code", "refresh_token", "cl
 CLIENT_ALGORITHMS = ("RS256", "PS256", "ES256", "EdDSA")  # by which clients sign: assertions, DPoP proofs
 SIGNING_ALGORITHMS: tuple[SigningAlgorithm, ...] = ("RS256", "ES256", "EdDSA")
 
+CREDENTIAL_FIELDS: Final = {
+    "bearer": ("Authorization",),
+    "dpop": ("Authorization", "DPoP"),
+    "mac": ("Authorization",),
+    "signature": ("Signature", "Signature-Input"),
+    SESSION: (),
+}
+"""The fields that are the credential, by scheme; a session's cookie is one of others in its field."""
+
 # The browser's cookies are ours alone: the proxy takes them from what upstreams see, and from what upstreams set.
 COOKIE_MARK = "gateway_"  # stands in each of their names
 SESSION_COOKIE = f"{COOKIE_MARK}session"

@@ -14,7 +14,7 @@ from gateway.config.tls import upstream_context
 from gateway.doctor.asking import Answer, NoAnswer, Obstacle, ask, days_left
 from gateway.doctor.finding import FAULT, WARNING, Finding
 from gateway.routing import Origin, Route
-from gateway.routing.standing import WELL
+from gateway.routing.health import WELL
 
 _AT_ONCE: Final = 16
 _REFUSED_WHY: Final = "calls to its routes are answered 502, or 504 where nothing comes back"

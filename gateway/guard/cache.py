@@ -17,7 +17,7 @@ from typing import Final, TypeVar, cast
 from gateway.guard.footprint import footprint
 from gateway.guard.held import Held
 from gateway.guard.ledger import Ledger
-from gateway.guard.signing import Bound, Signer
+from gateway.guard.proofs import Bound, Signer
 from gateway.guard.verdict import Allowed, Bounds, SignedIn, Voucher
 from gateway.model import AccessToken
 from gateway.oauth.foreign import Claimed

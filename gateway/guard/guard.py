@@ -24,7 +24,7 @@ The checks, in this order; the first that fails answers:
     13  it carries the scopes of the method                                        403 insufficient_scope
         (and its person is in a group of the route, where that names some          403 access_denied)
         (and signed in as lately, and so, as the route demands                     401 insufficient_user_auth…)
-    14  signed: the body fits the hash that is stated (see `proxy.checked`)        401 invalid_token
+    14  signed: the body fits the hash that is stated (see `proxy.signed_body`)        401 invalid_token
     15  signed: the nonce is spent, for the first time                             401 invalid_token
     16  it is within the limits of the route                                       429 too_many_requests
         (as many are under way as may be                                           503 temporarily_unavailable)
@@ -36,7 +36,7 @@ read alike; what a client is told about its clock, draft or nonce, it is told af
 that is too long to be held is the one exception to the order: its nonce is spent before it is passed on, and its end
 is withheld until its hash is known.
 
-The checks themselves are pure and stand in `guard.checks` and `guard.signing`, what differs from scheme to scheme in
+The checks themselves are pure and stand in `guard.checks` and `guard.proofs`, what differs from scheme to scheme in
 `guard.schemes`. The guard looks tokens up and spends nonces between them. A token in the cache was not invented, so
 check 5 is made of others only. What is refused takes nothing of a limit, but for a rate by address: so nobody uses
 up what is another's. Where the database gives no answer: 503, never a pass.
@@ -150,17 +150,17 @@ class Guard:
         self._nonces = Spread(store, rules.skew, self._now)
         self._elapsed = elapsed
         self._spends = spends
-        self._used = Used(store)
+        self._uses = Used(store)
         self._limiting = Limiting(store, settings.config, elapsed, place) if spends else None
         self._following: asyncio.Task[None] | None = None
-        self._refused = Refusing(server.host)
+        self._make_refusal = Refusing(server.host)
 
     async def start(self) -> None:
         """Follow the change log and keep the nonces' floor from now on, also if the database is not there yet."""
         self._following = asyncio.create_task(follow(self._store, self._ledger), name="guard-follower")
         if self._spends:  # whoever looks on has no say in what is remembered of nonces and uses
             await self._nonces.start()
-            self._used.start()
+            self._uses.start()
         if self._limiting is not None:
             self._limiting.start()
 
@@ -174,7 +174,7 @@ class Guard:
             await self._issuers.close()
         await self._tokens.close()
         await self._nonces.close()
-        await self._used.close()
+        await self._uses.close()
         if self._limiting is not None:
             await self._limiting.close()
 
@@ -185,11 +185,11 @@ class Guard:
             if over is not None:
                 return over
         if not call.route.schemes:
-            return self._admitted(call, PUBLIC)
+            return self._apply_limits(call, PUBLIC)
         presented = self._presented(call)
         if isinstance(presented, Fault):
             return self._refusal(call, presented)
-        return self._known(call, presented)
+        return self._look_up(call, presented)
 
     def report(self) -> None:
         """Say in the figures what is held of tokens, and how far behind the change log it is."""
@@ -232,8 +232,8 @@ class Guard:
         except MalformedCredential as malformed:
             return Fault(str(malformed), f"malformed credential: {malformed}", "invalid_request")
 
-    def _known(self, call: Call, presented: Presented, since: float | None = None, *, fits: bool = False) -> Judged:
-        """Checks 5 to 15: the token is in the cache, or asked for; `fits` says that the body is known to fit its hash.
+    def _look_up(self, call: Call, presented: Presented, since: float | None = None, *, fits: bool = False) -> Judged:
+        """Checks 5 to 16: the token is in the cache, or asked for; `fits` says that the body is known to fit its hash.
 
         `since` is when the call began to wait, if it did.
         """
@@ -241,27 +241,27 @@ class Guard:
         held = self._cached(digest)
         if held is not None:
             self._counts[self._held_at] += 1.0
-            return self._judged(call, presented, held, since, fits=fits)
-        if call.route.issuers and (judged := self._foreign(call, presented, digest, since, fits=fits)) is not None:
+            return self._judge(call, presented, held, since, fits=fits)
+        if call.route.issuers and (judged := self._ask_issuer(call, presented, digest, since, fits=fits)) is not None:
             return judged
         scheme = presented.scheme
         if self._is_invented(presented.token.decode("ascii"), "gws_" if scheme.kind == SESSION else "gwa_"):
             TOKEN_LOOKUPS.add(1.0, "invented")
             return self._refusal(call, checks.dead(scheme, "invented"), scheme.name)
         TOKEN_LOOKUPS.add(1.0, "asked")
-        return self._asked(call, presented, digest, monotonic() if since is None else since, fits=fits)
+        return self._ask_store(call, presented, digest, monotonic() if since is None else since, fits=fits)
 
-    def _foreign(
+    def _ask_issuer(
         self, call: Call, presented: Presented, digest: bytes, since: float | None, *, fits: bool
     ) -> Judged | None:
-        """Checks 5 to 15, of a token of another issuer; None for what is no such token."""
+        """Checks 5 to 16, of a token of another issuer; None for what is no such token."""
         issuers, scheme = self._issuers, presented.scheme
         if issuers is None or scheme.kind in ("mac", SESSION):
             return None
         held = self._tokens.cache.get_vouched(digest)  # whose issuer answers for it, whatever the database does
         if held is not None:
             self._counts[self._held_at] += 1.0
-            return self._judged(call, presented, held, since, fits=fits)
+            return self._judge(call, presented, held, since, fits=fits)
         named = issuers.read(presented.token)
         if named is None:
             return None
@@ -272,7 +272,7 @@ class Guard:
         try:
             found = source.judge(token, self._now())
             if found is None:
-                return source.wait(lambda _: self._known(call, presented, since, fits=fits), since)
+                return source.wait(lambda _: self._look_up(call, presented, since, fits=fits), since)
         except Unasked as exc:
             return no_keys(str(exc))
         if isinstance(found, str):
@@ -281,13 +281,13 @@ class Guard:
         claimed, voucher = found
         made = self._tokens.cache.vouched(claimed, voucher, digest)
         self._tokens.cache.put(made)
-        return self._judged(call, presented, made, since, fits=fits)
+        return self._judge(call, presented, made, since, fits=fits)
 
-    def _asked(
+    def _ask_store(
         self, call: Call, presented: Presented, digest: bytes, since: float, *, fits: bool, near: bool = True
     ) -> Judged:
-        """Checks 6 to 15, once the store has said what it knows of the token; of the primary unless `near`."""
-        answer = partial(self._found, call, presented, since, fits=fits)
+        """Checks 6 to 16, once the store has said what it knows of the token; of the primary unless `near`."""
+        answer = partial(self._on_told, call, presented, since, fits=fits)
         try:
             if presented.scheme.kind == SESSION:
                 return self._tokens.ask_session(presented.token, digest, answer, since)
@@ -295,62 +295,60 @@ class Guard:
         except StoreUnavailable as exc:
             return no_answer(exc)
 
-    def _found(self, call: Call, presented: Presented, since: float, known: Known, *, fits: bool) -> Judged:
-        """Checks 6 to 15, of a token that the store was asked for."""
+    def _on_told(self, call: Call, presented: Presented, since: float, known: Known, *, fits: bool) -> Judged:
+        """Checks 6 to 16, of a token that the store was asked for."""
         if isinstance(known, StoreUnavailable):
             return no_answer(known)
         if isinstance(known, Untold):
-            return self._asked(call, presented, sha256(presented.token).digest(), since, fits=fits, near=False)
+            return self._ask_store(call, presented, sha256(presented.token).digest(), since, fits=fits, near=False)
         if isinstance(known, EndedToken):
             fault = Fault(presented.scheme.unproven, known.cause, presented.scheme.error)
             return self._refusal(call, fault, presented.scheme.name, known.identity)
         if known is not None and not self._tokens.counts(known):
-            return self._known(call, presented, since, fits=fits)  # it met a change of what it hangs on: asked again
+            return self._look_up(call, presented, since, fits=fits)  # it met a change of what it hangs on: asked again
         if known is None and self._issuers is not None and call.route.issuers:
             stranger = self._issuers.stranger(presented.token)
             if stranger is not None:
                 return self._refusal(call, Fault(presented.scheme.unproven, stranger), presented.scheme.name)
-        return self._judged(call, presented, known, since, fits=fits)
+        return self._judge(call, presented, known, since, fits=fits)
 
-    def _judged(
-        self, call: Call, presented: Presented, held: Held | None, since: float | None, *, fits: bool
-    ) -> Judged:
-        """Checks 6 to 15; those of a body that is yet to come are for whoever takes it in."""
+    def _judge(self, call: Call, presented: Presented, held: Held | None, since: float | None, *, fits: bool) -> Judged:
+        """Checks 6 to 16; those of a body that is yet to come are for whoever takes it in."""
         proven, scheme = checks.judge(call, presented, held, self._now()), presented.scheme.name
         if isinstance(proven, Fault):
             return self._refusal(call, proven, scheme, None if held is None else held.allowed.identity)
         token, body = proven
-        self._used.note(token, call)
+        self._uses.note(token, call)
         if presented.signed is None:
-            return self._admitted(call, token)
+            return self._apply_limits(call, token)
         if body is None or fits:
-            return self._spent(call, token, presented.signed, since)
+            return self._spend_nonce(call, token, presented.signed, since)
         misfit = self._refusal(call, _MISFIT, scheme, token.identity)
         if not call.has_body:
-            return self._spent(call, token, presented.signed, since) if body.fits() else misfit
-        return BodyAwaited(check=body, misfit=misfit, spend=partial(self._spent_later, call, presented))
+            return self._spend_nonce(call, token, presented.signed, since) if body.fits() else misfit
+        return BodyAwaited(check=body, misfit=misfit, spend=partial(self._spend_later, call, presented))
 
-    async def _spent_later(self, call: Call, presented: Presented) -> Verdict:
-        """Checks 6 to 13 as of now, since the body may have taken its time; then check 15."""
-        judged = await settled(self._known(call, presented, fits=True))
+    async def _spend_later(self, call: Call, presented: Presented) -> Verdict:
+        """Checks 5 to 13 as of now, since the body may have taken its time; then 15 and 16."""
+        judged = await settled(self._look_up(call, presented, fits=True))
         if isinstance(judged, BodyAwaited):
             raise TypeError("a body that fits is awaited no more")
         return judged
 
-    def _spent(self, call: Call, token: Allowed, signed: Signed, since: float | None) -> Judged:
-        """Check 15, the last one: what fails before it leaves the nonce unspent."""
+    def _spend_nonce(self, call: Call, token: Allowed, signed: Signed, since: float | None) -> Judged:
+        """Checks 15 and 16: what fails before them leaves the nonce unspent."""
         allowed = token if signed.scheme == token.token_type else replace(token, token_type=signed.scheme)
         if not self._spends:
             return allowed
         try:
-            return self._nonces.spend_for(token, signed, partial(self._answer, call, allowed), since)
+            return self._nonces.spend_for(token, signed, partial(self._on_spent, call, allowed), since)
         except StoreUnavailable as exc:
             return no_answer(exc, allowed.identity)
 
-    def _answer(self, call: Call, allowed: Allowed, outcome: Outcome) -> Judged:
+    def _on_spent(self, call: Call, allowed: Allowed, outcome: Outcome) -> Judged:
         """What became of the nonce, as a verdict."""
         if outcome is Spending.FIRST:
-            return self._admitted(call, allowed)
+            return self._apply_limits(call, allowed)
         if isinstance(outcome, Spending):
             fault = Fault(outcome.value, f"{outcome.name.lower()} nonce")
             if allowed.token_type == self._dpop.name:
@@ -358,20 +356,20 @@ class Guard:
             return self._refusal(call, fault, allowed.token_type, allowed.identity)
         return no_answer(outcome, allowed.identity)
 
-    def _admitted(self, call: Call, allowed: Allowed) -> Judged:
+    def _apply_limits(self, call: Call, allowed: Allowed) -> Judged:
         """Check 16."""
         turn = call.turn
         return allowed if turn is None or self._limiting is None else self._limiting.admit(turn, allowed)
 
     def _refusal(self, call: Call, fault: Fault, scheme: str = "", identity: Identity | None = None) -> Refused:
         """The refusal for a fault of a credential of that scheme, on behalf of whom its token names, if it is known."""
-        refused = self._refused(
+        refused = self._make_refusal(
             call,
             _STATUS.get(fault.error, 401),
             fault.error,
             fault.description,
             fault.cause,
-            used=(scheme,) if scheme else _used(call) if fault.error else (),
+            used=(scheme,) if scheme else _schemes_used(call) if fault.error else (),
             identity=identity,
         )
         if fault.error == dpop.USE_NONCE:
@@ -400,7 +398,7 @@ def _beside(call: Call) -> str:
     return "signature" if call.signature_fields else SESSION
 
 
-def _used(call: Call) -> tuple[str, ...]:
+def _schemes_used(call: Call) -> tuple[str, ...]:
     """The schemes of the route that a call used, whether rightly or not."""
     schemes = set(map(scheme_of, call.authorization))
     if in_query(call.target):

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from gateway.guard.signing import Bound, Signer
+from gateway.guard.proofs import Bound, Signer
 from gateway.guard.verdict import Allowed
 
 

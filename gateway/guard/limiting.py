@@ -1,8 +1,8 @@
 """The limits of routes: whether a call is within them, decided in the worker's memory.
 
 A rate by address counts each call as it comes, whoever it is of, and before anybody looks. All others count what has
-passed every check, so that nobody uses up what is another's by calls that are refused. A call takes of all its limits
-or of none.
+passed every check, so that nobody uses up what is another's by calls that are refused. Of these, a call takes of all or
+of none.
 """
 
 from collections.abc import Callable, Sequence
@@ -95,12 +95,7 @@ class Limiting:
             if not counter.enter():
                 return _crowded(limits.concurrency, allowed.identity)
             turn.counter = counter
-        metered = self._meters(limits)
-        over = self._take(turn, metered.rates, allowed) if metered.rates else None
-        if over is not None:
-            turn.end()
-            return over
-        return self._of_quotas(turn, allowed, metered.quotas) if metered.quotas else allowed
+        return self._within(turn, allowed, self._meters(limits))
 
     def _counter(self, limits: Limits) -> Counter:
         """That of a route, whichever of its hosts is called."""
@@ -109,36 +104,42 @@ class Limiting:
             counter = self._counted[limits.route] = self._counters.of(limits.route, limits.concurrency)
         return counter
 
-    def _of_quotas(
-        self, turn: Turn, allowed: Allowed, accounts: Sequence[Account], since: float | None = None, told: object = None
+    def _within(
+        self, turn: Turn, allowed: Allowed, metered: _Metered, since: float | None = None, told: object = None
     ) -> Judged:
-        """The verdict on a call that is within the rates; `since` is when it began to wait for the quotas, and `told`
-        what came of that."""
+        """The verdict by quotas and rates: nothing is taken of one until all have room. `since` is when the call began
+        to wait for the quotas, and `told` what came of that."""
         if isinstance(told, StoreUnavailable):
             turn.end()
             return _unasked(told, allowed.identity)
+        if turn.ended:
+            return allowed
         now, quotas = self._elapsed(), self._quotas
         leases: list[Lease] = []
-        for account in accounts:
+        for account in metered.quotas:
             lease = quotas.lease(account, whose(account.limit, turn.address, allowed), now)
             if lease.is_spent(now):
                 turn.end()
                 return self._over(turn.limits, account.limit, lease.wait(now), allowed.identity)
             if not lease.has_one(now):
                 began = monotonic() if since is None else since
-                again = partial(self._of_quotas, turn, allowed, accounts, began)
+                again = partial(self._within, turn, allowed, metered, began)
                 try:
                     return quotas.ask(account, lease, again, began)
                 except StoreUnavailable as exc:
                     turn.end()
                     return _unasked(exc, allowed.identity)
             leases.append(lease)
-        standing = turn.standing
-        for lease, account in zip(leases, accounts, strict=True):
+        over = self._take(turn, metered.rates, allowed) if metered.rates else None
+        if over is not None:
+            turn.end()
+            return over
+        shown = turn.rate_limit
+        for lease, account in zip(leases, metered.quotas, strict=True):
             lease.take(now)
-            left = account.limit.standing(lease.remaining, lease.wait(now))
-            standing = standing + b"," + left if standing else left
-        turn.standing = standing
+            left = account.limit.shown(lease.remaining, lease.wait(now))
+            shown = shown + b"," + left if shown else left
+        turn.rate_limit = shown
         return allowed
 
     def _meters(self, limits: Limits) -> _Metered:
@@ -164,13 +165,13 @@ class Limiting:
                 identity = None if allowed is None else allowed.identity
                 return self._over(turn.limits, meter.limit, max(1, ceil(bucket.wait)), identity)
             buckets.append(bucket)
-        standing = turn.standing
+        shown = turn.rate_limit
         for bucket, meter in zip(buckets, meters, strict=True):
             bucket.take(now)
             rates.touched(bucket, meter)
             left = meter.limit.left(bucket.remaining)
-            standing = standing + b"," + left if standing else left
-        turn.standing = standing
+            shown = shown + b"," + left if shown else left
+        turn.rate_limit = shown
         return None
 
 
@@ -223,5 +224,5 @@ def _over(limits: Limits, limit: Limit, seconds: int, identity: Identity | None)
         mend=mend_of(cause),
         identity=identity,
         retry_after=seconds,
-        limits=b"%bRateLimit: %b\r\n" % (limits.policies, limit.standing(0, seconds)),
+        limits=b"%bRateLimit: %b\r\n" % (limits.policies, limit.shown(0, seconds)),
     )

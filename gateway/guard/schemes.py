@@ -14,8 +14,8 @@ from gateway.credentials import bearer, mac, signatures
 from gateway.credentials.components import Message, authority
 from gateway.credentials.signed import BodyCheck, Signed, read_mac
 from gateway.crypto import Keyring
-from gateway.guard import signing
-from gateway.guard.signing import Bound, Signer
+from gateway.guard import proofs
+from gateway.guard.proofs import Bound, Signer
 from gateway.guard.verdict import INVALID_TOKEN, Call, Fault
 from gateway.oauth import dpop
 
@@ -95,7 +95,7 @@ class _Signing:
     kind: Final = "mac"
     thing: Final = "token"
     error: Final = INVALID_TOKEN
-    unproven: Final = signing.FORGED
+    unproven: Final = proofs.FORGED
 
     def __init__(self, rules: Mac, scheme: str) -> None:
         self._rules: Final = rules
@@ -106,8 +106,8 @@ class _Signing:
     ) -> Fault | BodyCheck | None:
         signed = presented.signed
         if signed is None or not isinstance(signer, Signer):
-            return Fault(signing.FORGED, "a MAC token whose key is lost")
-        return signing.judge(call, signed, signer, self._rules, now)
+            return Fault(proofs.FORGED, "a MAC token whose key is lost")
+        return proofs.judge(call, signed, signer, self._rules, now)
 
 
 class MacScheme(_Signing):

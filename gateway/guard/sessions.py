@@ -16,8 +16,8 @@ from typing import Final
 
 from gateway.accept import prefers
 from gateway.config import Server
+from gateway.guard.proofs import Bound, Signer
 from gateway.guard.schemes import Presented
-from gateway.guard.signing import Bound, Signer
 from gateway.guard.verdict import CROSS_SITE, INSUFFICIENT, LOGIN_REQUIRED, MISDIRECTED, Call, Fault, Refused
 from gateway.http1 import Fields
 from gateway.model import SESSION, SESSION_COOKIE, cookie_name

@@ -17,15 +17,15 @@ from gateway.underway import Counter
 
 @final
 class Turn:
-    """What the limits of its route say of one call. `address` is the client's, and `standing` the value of the field
+    """What the limits of its route say of one call. `address` is the client's, and `rate_limit` the value of the field
     RateLimit in its answer. Where calls under way are counted it is one of them, by `counter`, until its `end`."""
 
-    __slots__ = ("address", "counter", "ended", "limits", "standing")
+    __slots__ = ("address", "counter", "ended", "limits", "rate_limit")
 
     def __init__(self, limits: Limits, address: str) -> None:
         self.limits: Final = limits
         self.address: Final = address
-        self.standing = b""
+        self.rate_limit = b""
         self.counter: Counter | None = None
         self.ended = False
 
@@ -39,7 +39,7 @@ class Turn:
     @property
     def lines(self) -> bytes:
         """What the head of the answer says of the limits."""
-        return b"%bRateLimit: %b\r\n" % (self.limits.policies, self.standing) if self.standing else b""
+        return b"%bRateLimit: %b\r\n" % (self.limits.policies, self.rate_limit) if self.rate_limit else b""
 
 
 @final

@@ -22,8 +22,7 @@ from gateway.http1.grammar import TOKEN, list_members
 PROTOCOL: Final = b"websocket"
 EXTENSIONS: Final = b"sec-websocket-extensions"
 
-NORMAL: Final = 1000  # close codes: RFC 6455, section 7.4.1
-GOING_AWAY: Final = 1001
+GOING_AWAY: Final = 1001  # close codes: RFC 6455, section 7.4.1
 PROTOCOL_ERROR: Final = 1002
 POLICY_VIOLATION: Final = 1008
 TOO_BIG: Final = 1009

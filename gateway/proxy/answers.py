@@ -113,23 +113,23 @@ def reason_of(status: int) -> bytes:
         return b""
 
 
-def prefers_html(head: RequestHead | None) -> bool:
+def prefers_html(head: RequestHead) -> bool:
     """Whether the request would rather have a page than JSON (RFC 9110, section 12.5.1): a browser's navigation."""
-    return head is not None and prefers(head.fields.values(b"accept"), b"text/html", over=b"application/json")
+    return prefers(head.fields.values(b"accept"), b"text/html", over=b"application/json")
 
 
 def render(
     refused: Refused,
     request_id: bytes,
     date: bytes,
-    persistence: bytes = b"",
+    lines: bytes = b"",
     page: RefusalPage | None = None,
     *,
     bodiless: bool = False,
 ) -> bytes:
     """The bytes of a refusal: JSON, or what `page` makes of it for people.
 
-    `persistence` is the connection's line of the head, if there is one; `bodiless` answers HEAD.
+    `lines` are further ones of the head, whole, such as the connection's; `bodiless` answers HEAD.
     """
     if page is None:
         head, before, behind = _json_around(refused)
@@ -140,7 +140,7 @@ def render(
         head,
         date,
         request_id,
-        persistence,
+        lines,
         len(body),
         b"" if bodiless else body,
     )

@@ -72,7 +72,10 @@ class Engine:
         if remember:
             self.decisions.remember(finished)
         for listener in self.listeners:
-            listener(finished)
+            try:
+                listener(finished)
+            except Exception:  # noqa: BLE001  # a fault of who listens is none of the call's
+                _log.exception("a call could not be told of", request_id=finished.request_id.decode())
 
     def right_ends_at(self, allowed: Allowed) -> float:
         """When the token's own end comes, by the loop's clock."""

@@ -8,7 +8,7 @@ out, and an answer that is broken off, so that the client sees it, once one has.
 
 JUDGING waits for the guard; HOLDING for the first chunk of a chunked body, since nothing of a request whose
 beginning is bad may reach an upstream, for a whole form to the authorization plane, whose few connections nobody may
-keep by sending slowly, or for a body whose hash was signed (`proxy.checked`: then the guard is asked once more);
+keep by sending slowly, or for a body whose hash was signed (`proxy.signed_body`: then the guard is asked once more);
 CONNECTING for a connection, also in place of a kept one that ended under the request; SENDING for the answer's head
 while the body goes up; RELAYING passes the answer down, and the rest of the body up. Each side's
 pace is the other's: what one does not take, the other is not asked for. Nothing here awaits; what must wait is parked
@@ -33,13 +33,13 @@ from gateway.observe import get_logger
 from gateway.proxy import pump
 from gateway.proxy.answers import BAD_HANDSHAKE, DRAINED, last_chunk, refusal, too_large, too_slow
 from gateway.proxy.calls import BROKEN, GONE, place_of
-from gateway.proxy.checked import CheckedBody
 from gateway.proxy.dispatch import Destination, Peer
 from gateway.proxy.edge import Edge, OwnAnswer, named
 from gateway.proxy.engine import Engine
 from gateway.proxy.finished import Finished
 from gateway.proxy.forwarding import ANSWER_BEGINS, upstream_head
 from gateway.proxy.relay import Recipient, Relay
+from gateway.proxy.signed_body import CheckedBody
 from gateway.proxy.states import PHASES, Phase, changed
 from gateway.proxy.upstream import UpstreamConnection, UpstreamUnreachable
 from gateway.proxy.upstreams import Tries
@@ -237,7 +237,7 @@ class Exchange:
         else:
             self._connect()
 
-    def _known(self, edge: Edge) -> Mapping[str, str | None]:
+    def _nameable(self, edge: Edge) -> Mapping[str, str | None]:
         """What a route's fields may name of the call."""
         if not edge.names_the_call:
             return {}
@@ -433,7 +433,7 @@ class Exchange:
             self._tries.keep(held, engine.limits.buffer)
         expects = not held  # what is held has been called for
         edge, allowed = self.to.terms.edge, self._on_behalf()
-        shape = None if edge is None else edge.shape_request(self._known(edge))
+        shape = None if edge is None else edge.shape_request(self._nameable(edge))
         asserted = engine.assertion(allowed, self.to) if edge is not None and edge.asserts_identity else b""
         data = upstream_head(
             head,
@@ -523,7 +523,7 @@ class Exchange:
     def _relaying(self) -> Relay:
         if self._relay is None:
             edge = self.to.terms.edge
-            shape = None if edge is None else edge.shape_answer(self.head, self._known(edge))
+            shape = None if edge is None else edge.shape_answer(self.head, self._nameable(edge))
             if self.turn is not None:
                 shape = with_lines(shape, self.turn.lines)
             self._relay = Relay(
@@ -728,10 +728,9 @@ class Exchange:
             if upstream is None or not self._try_again(upstream, f"it {did_not} in time", elsewhere=True):
                 self.fail(too_slow(place, did_not, self.to.terms.timeout, f"timeout of route {name}"))
         else:
-            idle = self.to.terms.idle_timeout or self._engine.limits.stream_idle
             if self._tries is not None:
                 self._tries.fail(f"{place}: it sent no more of its answer")
-            self.fail(too_slow(place, "sent no more of its answer", idle, f"idle_timeout of route {name}"))
+            self.fail(too_slow(place, "sent no more of its answer", self.most_idle, f"idle_timeout of route {name}"))
 
     def _failed_upstream(self, description: str, cause: str, upstream: UpstreamConnection) -> None:
         if not self._try_again(upstream, cause):

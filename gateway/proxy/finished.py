@@ -1,4 +1,4 @@
-"""The one event in which each exchange ends: what access log, metrics and limits hear of it."""
+"""The one event in which each exchange ends: what access log, traces and a shadow configuration hear of it."""
 
 from typing import NamedTuple
 
@@ -14,9 +14,9 @@ class Finished(NamedTuple):
 
     `client` is the address of who asked, by what trusted proxies say. `received` and `sent` are the bytes of the
     bodies, from the client and to it. Times are in seconds: until the guard had judged, until an upstream connection
-    was there, until the answer's head had come, and in all; 0.0 for what was never reached. A change of protocol ends
-    the exchange: what goes through the tunnel afterwards is not counted. `trace` is its place in one, if it has one;
-    `failures` are what became of it at upstreams that were asked in vain.
+    was there, until the answer's head had come, and in all; 0.0 for what was never reached. After a change of protocol
+    (101) the exchange ends when its tunnel does, whose bytes and time count. `trace` is its place in one, if it has
+    one; `failures` are what became of it at upstreams that were asked in vain.
     """
 
     request_id: bytes

@@ -4,10 +4,9 @@ import re
 from functools import lru_cache
 from typing import Final
 
-from gateway.credentials import signatures
 from gateway.guard import Allowed
 from gateway.http1 import RequestHead, ResponseHead, list_members, parse_host, websocket
-from gateway.model import format_scope
+from gateway.model import CREDENTIAL_FIELDS, format_scope
 from gateway.proxy.answers import reason_of
 from gateway.proxy.dispatch import Destination
 from gateway.proxy.traced import Trace
@@ -15,9 +14,7 @@ from gateway.routing.fields import Shape, to_client, to_upstream
 
 ANSWER_BEGINS: Final = b"HTTP/1.1 "  # whatever the answer, and whoever gives it
 _NOTHING: Final = frozenset[bytes]()
-_CREDENTIAL: Final = frozenset((b"authorization",))
-_PROOF: Final = _CREDENTIAL | {b"dpop"}
-_SIGNATURE: Final = _CREDENTIAL | signatures.FIELDS  # they are the credential, token and all
+_AUTHORIZATION: Final = frozenset((b"authorization",))  # which never passes by itself, whatever the schemes
 _TRACEPARENT: Final = frozenset((b"traceparent",))
 _TRACE: Final = _TRACEPARENT | {b"tracestate"}  # of another trace than the one that begins
 _COUNTED: Final = frozenset((b"max-forwards",))
@@ -78,11 +75,16 @@ def upstream_head(
     return b"".join(parts)
 
 
+_of_schemes: Final[dict[tuple[str, ...], frozenset[bytes]]] = {}  # there are as few as the schemes allow
+
+
 def _credentials(schemes: tuple[str, ...]) -> frozenset[bytes]:
     """The fields that are the credential at a route with these schemes."""
-    if "dpop" in schemes:
-        return _SIGNATURE | _PROOF if "signature" in schemes else _PROOF
-    return _SIGNATURE if "signature" in schemes else _CREDENTIAL
+    found = _of_schemes.get(schemes)
+    if found is None:
+        named = [name.lower().encode() for scheme in schemes for name in CREDENTIAL_FIELDS[scheme]]
+        found = _of_schemes[schemes] = _AUTHORIZATION.union(named)
+    return found
 
 
 @lru_cache(maxsize=1024)  # clients send many requests in the same way

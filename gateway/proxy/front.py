@@ -12,20 +12,20 @@ from typing import Final, Protocol, cast
 from gateway.guard import PUBLIC, Allowed, Judged, Refused, Turn
 from gateway.http1 import End, Malformed, RequestHead, RequestReader
 from gateway.http1.websocket import Conversation
-from gateway.proxy import verifying
+from gateway.proxy import forward_auth
 from gateway.proxy.answers import malformed, prefers_html, refusal, render
 from gateway.proxy.dispatch import SOCKET, Destination, Peer
 from gateway.proxy.edge import OwnAnswer
 from gateway.proxy.engine import Engine
 from gateway.proxy.exchange import Exchange
 from gateway.proxy.finished import Finished
+from gateway.proxy.forward_auth import Verification
 from gateway.proxy.handover import Handover
 from gateway.proxy.outlet import Outlet
 from gateway.proxy.pump import Upload
 from gateway.proxy.states import STANDINGS, Phase, Standing, changed
 from gateway.proxy.tunnel import Tunnel
 from gateway.proxy.upstream import UpstreamConnection
-from gateway.proxy.verifying import Verification
 from gateway.routing import Route
 
 
@@ -229,18 +229,11 @@ class Front(Outlet):
         to = engine.dispatcher.destination(head)
         if isinstance(to, Refused):
             return self._refused(head, to, to, complete=complete)
-        edge = to.terms.edge
-        if edge is not None and edge.verifies:
+        if to.terms.edge is not None and to.terms.edge.verifies:
             return self._verify(head, to, complete=complete)
-        own = None if edge is None else edge.judge(head, engine.dispatcher.client(head, self.peer))
-        if own is None:
-            call = engine.dispatcher.call(head, to, self.peer)
-            turn = call.turn
-            judged: Judged | OwnAnswer = engine.guard.check(call)
-        else:
-            turn, judged = None, own
+        judged, turn = self._judge(head, to)
         if isinstance(judged, Refused):
-            return self._refused(head, to, judged, complete=complete)
+            return self._refused(head, to, judged, complete=complete, turn=turn)
         self._go(Standing.EXCHANGING)
         exchange = self.exchange = Exchange(engine, self, head, to, complete=complete, turn=turn)
         if isinstance(judged, OwnAnswer):
@@ -249,10 +242,19 @@ class Front(Outlet):
             exchange.start(judged, body or b"")
         return exchange.phase is Phase.OVER or not exchange.request_complete
 
+    def _judge(self, head: RequestHead, to: Destination) -> tuple[Judged | OwnAnswer, Turn | None]:
+        """What becomes of a call, by what stands at the edge and then by the guard; and its turn at the limits."""
+        engine, edge = self._engine, to.terms.edge
+        own = None if edge is None else edge.judge(head, engine.dispatcher.client(head, self.peer))
+        if own is not None:
+            return own, None
+        call = engine.dispatcher.call(head, to, self.peer)
+        return engine.guard.check(call), call.turn
+
     def _verify(self, head: RequestHead, to: Destination, *, complete: bool) -> bool:
         """Answer a question of forward auth."""
         engine, peer = self._engine, self.peer
-        question = verifying.asked(head, to.target, peer)
+        question = forward_auth.asked(head, to.target, peer)
         asked = head if isinstance(question, Refused) else question
         found = question if isinstance(question, Refused) else engine.dispatcher.destination(question)
         judged: Judged
@@ -260,22 +262,25 @@ class Front(Outlet):
         if isinstance(found, Refused):
             judged = found
         elif found.own:
-            judged = verifying.OUR_OWN
+            judged = forward_auth.OUR_OWN
         else:
-            to, edge = found, found.terms.edge
-            own = None if edge is None else edge.judge(asked, engine.dispatcher.client(asked, peer))
-            if own is None:
-                call = engine.dispatcher.call(asked, to, peer)
-                turn = call.turn
-                judged = engine.guard.check(call)
-            else:
-                judged = own if isinstance(own, Refused) else PUBLIC
+            to = found
+            decided, turn = self._judge(asked, to)
+            judged = PUBLIC if isinstance(decided, OwnAnswer) else decided
         self._go(Standing.EXCHANGING)
         exchange = self.exchange = Verification(engine, self, head, asked, to, complete=complete, turn=turn)
         exchange.start(judged, b"")
         return exchange.phase is Phase.OVER or not exchange.request_complete
 
-    def _refused(self, head: RequestHead, to: Destination | Refused, refused: Refused, *, complete: bool) -> bool:
+    def _refused(
+        self,
+        head: RequestHead,
+        to: Destination | Refused,
+        refused: Refused,
+        *,
+        complete: bool,
+        turn: Turn | None = None,
+    ) -> bool:
         """Answer at once what goes nowhere; whether there may be more to read."""
         engine, route = self._engine, None
         if isinstance(to, Refused):
@@ -286,7 +291,10 @@ class Front(Outlet):
             self._keep_alive = False
         engine.log_refusal(refused, self.peer, request_id, head, route)
         edge = None if isinstance(to, Refused) else to.terms.edge
-        self._answer(refused, head, request_id, b"" if edge is None else edge.lines_of_refusal(head))
+        lines = b"" if edge is None else edge.lines_of_refusal(head)
+        if turn is not None and not refused.limits:
+            lines += turn.lines
+        self._answer(refused, head, request_id, lines)
         self._tell(refused, request_id, head, route)
         self._answered(head, complete=complete)
         return True

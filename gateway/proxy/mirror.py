@@ -91,10 +91,9 @@ class Mirror(asyncio.Protocol):
             if transport.get_write_buffer_size() > _MOST_WAITING:
                 self._lost += 1
                 return
-            lines = head.fields.cut(head.fields.names.without(()))
             start = b"%b %b HTTP/1.%d\r\n" % (head.method, head.target, head.minor_version)
             told = Told(
-                head=start + lines + b"\r\n",
+                head=start + head.fields.raw + b"\r\n",
                 peer=finished.peer.address,
                 request_id=finished.request_id,
                 received=finished.received,

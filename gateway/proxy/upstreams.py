@@ -1,6 +1,6 @@
 """Where the calls of a route go: the pool of its one upstream, or a choice among several, for as long as it takes.
 
-Who is chosen is decided by `routing.balance`, who is left out by `routing.standing`, and what may be repeated by
+Who is chosen is decided by `routing.balance`, who is left out by `routing.health`, and what may be repeated by
 `routing.retrying`; here stands what they are told and what becomes of it. How an upstream stands is known to each
 worker by itself. A route with one upstream has none of it: its calls go to the pool.
 """
@@ -20,28 +20,28 @@ from gateway.figures import (
 )
 from gateway.observe import get_logger
 from gateway.proxy.calls import HOW, place_of
-from gateway.proxy.checking import Checks
+from gateway.proxy.health_checks import Checks
 from gateway.proxy.limits import Limits
 from gateway.proxy.lookup import Resolver
 from gateway.proxy.upstream import Pool, UpstreamConnection, UpstreamUnreachable
 from gateway.routing import HealthCheck, Origin, Route
 from gateway.routing.balance import choose
+from gateway.routing.health import Health
 from gateway.routing.retrying import RetryBudget
-from gateway.routing.standing import Standing
 
 _log = get_logger("gateway.proxy")
 
 
 @final
 class Member:
-    """One of the upstreams of a route; `standing` is that of all routes that look at it in the same way."""
+    """One of the upstreams of a route; `health` is that of all routes that look at it in the same way."""
 
-    __slots__ = ("place", "pool", "standing", "weight")
+    __slots__ = ("health", "place", "pool", "weight")
 
-    def __init__(self, pool: Pool, weight: int, standing: Standing) -> None:
+    def __init__(self, pool: Pool, weight: int, health: Health) -> None:
         self.pool: Final = pool
         self.weight: Final = weight
-        self.standing: Final = standing
+        self.health: Final = health
         self.place: Final = str(pool.origin)
 
 
@@ -73,18 +73,18 @@ class Way:
         chosen = candidates[number]
         if chosen.pool.is_spent:
             chosen = min(candidates, key=lambda one: (one.pool.is_spent, one.pool.load / one.weight))
-        if chosen.standing.ejected:
-            chosen.standing.give(upstreams.now())
+        if chosen.health.ejected:
+            chosen.health.give(upstreams.now())
             upstreams.version += 1
         return chosen
 
     def has_other(self, besides: list[Member], *, well: bool) -> bool:
         """Whether there is an upstream besides these, with `well` one that is in."""
-        return any(one not in besides and (one.standing.well or not well) for one in self.members)
+        return any(one not in besides and (one.health.well or not well) for one in self.members)
 
     def _look(self, now: float) -> None:
         self._seen = self.upstreams.version
-        self._in = [one for one in self.members if one.standing.takes(now)] or self.members
+        self._in = [one for one in self.members if one.health.takes(now)] or self.members
         self._weights = [one.weight for one in self._in]
 
 
@@ -192,7 +192,7 @@ class Upstreams:
         self._only: dict[Route, Pool] = {}
         self._ways: dict[Route, Way] = {}
         self._pools: dict[tuple[Origin, int | None], Pool] = {}
-        self._standings: dict[tuple[Origin, HealthCheck | None, bytes], Standing] = {}
+        self._healths: dict[tuple[Origin, HealthCheck | None, bytes], Health] = {}
         self._checks: list[Checks] = []
         self._budgets: dict[str, RetryBudget] = {}
 
@@ -225,12 +225,12 @@ class Upstreams:
 
     def failed(self, member: Member, cause: str) -> None:
         """A call has failed by an upstream's fault."""
-        if member.standing.fail(self.now()):
-            self._put_out(member, "calls", cause, seconds=member.standing.pause)
+        if member.health.fail(self.now()):
+            self._put_out(member, "calls", cause, seconds=member.health.pause)
 
     def succeeded(self, member: Member) -> None:
         """An upstream has answered a call."""
-        if member.standing.succeed(self.now()):
+        if member.health.succeed(self.now()):
             self._brought_back(member)
 
     def _put_out(self, member: Member, by: str, cause: str, seconds: float | None = None) -> None:
@@ -244,7 +244,7 @@ class Upstreams:
 
     def tick(self) -> None:
         """Some time has passed: pauses may be over, and names may lead elsewhere."""
-        if any(standing.ejected for standing in self._standings.values()):
+        if any(health.ejected for health in self._healths.values()):
             self.version += 1
         for pool in self._pools.values():
             pool.tick()
@@ -271,9 +271,9 @@ class Upstreams:
             UPSTREAM_CONNECTIONS.set(idle, place, "idle")
             UPSTREAM_WAITING.set(waiting, place)
         out: dict[str, bool] = {}
-        for (origin, _, _), standing in self._standings.items():
+        for (origin, _, _), health in self._healths.items():
             place = place_of(origin)
-            out[place] = out.get(place, False) or not standing.well
+            out[place] = out.get(place, False) or not health.well
         for place, is_out in out.items():
             UPSTREAM_OUT.set(is_out, place)
 
@@ -298,13 +298,13 @@ class Upstreams:
     def _member(self, route: Route, origin: Origin, weight: int) -> Member:
         host = (route.upstream_host or origin.authority) if route.health is not None else b""
         key = (origin, route.health, host)
-        standing = self._standings.get(key)
+        health = self._healths.get(key)
         pool = self._pool(route, origin)
-        if standing is not None:
-            return Member(pool, weight, standing)
+        if health is not None:
+            return Member(pool, weight, health)
         checked, out = route.health is not None, place_of(origin) in self._out_before
-        standing = self._standings[key] = Standing(self.now(), checked=checked, out=out)
-        member = Member(pool, weight, standing)
+        health = self._healths[key] = Health(self.now(), checked=checked, out=out)
+        member = Member(pool, weight, health)
         if route.health is not None:
             check = route.health
             self._checks.append(Checks(pool, check, host, lambda fault: self._checked(member, check, fault)))
@@ -312,7 +312,7 @@ class Upstreams:
 
     def _checked(self, member: Member, check: HealthCheck, fault: str) -> None:
         """An upstream's answer to a health check has come, or none."""
-        if not member.standing.check(not fault, check):
+        if not member.health.check(not fault, check):
             return
         if fault:
             self._put_out(member, "checks", fault)

@@ -38,7 +38,7 @@ class Limit:
         """Its part of the field RateLimit, by which so many calls are left now and one more will be after a while."""
         return self._before + b"%d" % remaining + self._behind
 
-    def standing(self, remaining: int, seconds: int) -> bytes:
+    def shown(self, remaining: int, seconds: int) -> bytes:
         """The same where there are more after so many seconds."""
         return self._before + b"%d;t=%d" % (remaining, seconds)
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, NamedTuple
 
+from gateway.routing.health import HealthCheck
 from gateway.routing.limits import Limits
-from gateway.routing.standing import HealthCheck
 from gateway.routing.target import TargetError, has_slashes_of_its_own, is_plain, readings
 
 

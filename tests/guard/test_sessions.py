@@ -188,7 +188,7 @@ async def test_session_and_token_never_stand_for_each_other(browsers: Browsers) 
 async def test_use_of_a_session_is_written_down(browsers: Browsers) -> None:
     await aged(browsers.world.database, 600)
     assert await browsers.passes(browsers.token)
-    await browsers.guard._used.flush()
+    await browsers.guard._uses.flush()
     rows = await browsers.world.store.holdings.sessions(Held(subject=browsers.rig.user.subject), 10)
     used = {row["session_id"]: row["last_used_at"] is not None for row in rows}
     by_digest = await fetch(

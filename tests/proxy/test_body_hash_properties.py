@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gateway.credentials.signed import BodyCheck, BodyDigest
 from gateway.guard import Allowed, BodyAwaited, Refused, Verdict
-from gateway.proxy.checked import CheckedBody
+from gateway.proxy.signed_body import CheckedBody
 
 
 class Recorder:

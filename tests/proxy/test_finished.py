@@ -70,3 +70,14 @@ async def test_client_that_leaves_is_told_as_an_exchange_that_was_not_completed(
     await eventually(lambda: bool(told))
     [finished] = told
     assert (finished.status, finished.complete, finished.refused) == (0, False, None)
+
+
+async def test_fault_of_a_listener_is_none_of_the_calls(heard: tuple[Rig, list[Finished]]) -> None:
+    running, told = heard
+
+    def deaf(_: Finished) -> None:
+        raise ValueError("not today")
+
+    running.proxy.listeners.insert(0, deaf)
+    assert (await running.talk(GET)).status == 200
+    assert len(told) == 1

@@ -28,6 +28,8 @@ ROUTES: list[dict[str, Any]] = [
     {"name": "address", "path": "/address", "auth": "none", "quota": [quota("address", "2/day")]},
     {"name": "both", "path": "/both", "auth": "none", "rate": [rate("route", "100/s")],
      "quota": [quota("address", "3/day"), quota("route", "5/day")]},
+    {"name": "mixed", "path": "/mixed", "auth": "none", "rate": [rate("route", "3/h")],
+     "quota": [quota("address", "1/day")]},
     {"name": "client", "path": "/client", "auth": ["mac"], "quota": [quota("client", "2/day")]},
 ]
 # fmt: on
@@ -75,6 +77,13 @@ async def test_call_takes_of_all_quotas_or_of_none(running: Rig) -> None:
     assert await statuses(running, "/both", second, times=3) == [200, 200, 429]
     [reply] = await asked(running, "/both", second)
     assert reply.one("ratelimit").startswith('"route-per-day";r=0;')
+
+
+async def test_call_over_its_quota_takes_nothing_of_a_rate(running: Rig) -> None:
+    first, second = "X-Forwarded-For: 192.0.2.1", "X-Forwarded-For: 192.0.2.2"
+    assert await statuses(running, "/mixed", first, times=6) == [200, 429, 429, 429, 429, 429]
+    [reply] = await asked(running, "/mixed", second)
+    assert (reply.status, reply.one("ratelimit").partition(";t=")[0]) == (200, '"route-per-hour";r=1')
 
 
 async def test_what_the_guard_refuses_takes_nothing(running: Rig, signer: Signer) -> None:

@@ -114,7 +114,11 @@ async def test_what_the_guard_refuses_takes_nothing_of_a_client(running: Rig, si
 
 
 async def test_address_that_knocks_too_often_is_refused_before_anybody_looks(running: Rig, signer: Signer) -> None:
-    assert await statuses(running, "/knock", times=3) == [401, 401, 429]
+    replies = await asked(running, "/knock", times=3)
+    assert [reply.status for reply in replies] == [401, 401, 429]
+    assert [reply.one("ratelimit").partition(";t=")[0] for reply in replies] == [
+        '"address-per-hour";r=1', '"address-per-hour";r=0', '"address-per-hour";r=0',
+    ]  # fmt: skip
     [reply] = await asked(running, "/knock", "Authorization: Bearer nonsense")
     assert (reply.status, reply.all("www-authenticate")) == (429, [])
     assert reply.one("ratelimit").startswith('"address-per-hour";r=0;')

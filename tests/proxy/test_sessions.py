@@ -18,7 +18,7 @@ from gateway.store import Store
 from gateway.store.users import Known
 from tests.proxy.rig import KEYRING, Reply, Rig, eventually, rig
 from tests.proxy.test_credentials import ada, client, issued
-from tests.proxy.test_verifying import TRUSTING, WAYS, question
+from tests.proxy.test_forward_auth import TRUSTING, WAYS, question
 from tests.store.rig import aged
 
 __all__ = ["ada", "client"]

@@ -264,4 +264,4 @@ async def test_flood_of_signatures_is_remembered_nowhere(guarded: Rig, signer: S
         await connection.send(request.bytes())
         assert (await connection.reply()).status == 400
     connection.close()
-    assert guarded.proxy.guard._refused._kept.cache_info().currsize == 1
+    assert guarded.proxy.guard._make_refusal._kept.cache_info().currsize == 1

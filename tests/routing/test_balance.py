@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from gateway.routing import HealthCheck
 from gateway.routing.balance import choose
+from gateway.routing.health import FAILURES, FIRST_PAUSE, LONGEST_PAUSE, STEADY, Health
 from gateway.routing.retrying import FLOOR, IDEMPOTENT, REGAINED, SHARE, RetryBudget
-from gateway.routing.standing import FAILURES, FIRST_PAUSE, LONGEST_PAUSE, STEADY, Standing
 from tests.counts import scaled
 
 CHECK = HealthCheck(b"/healthz", 5.0, 2.0, healthy=2, unhealthy=3)
@@ -83,72 +83,72 @@ def test_one_that_takes_ten_times_as_long_gets_a_fraction_of_the_calls() -> None
 # -- who is left out -------------------------------------------------------------------------------------------------
 
 
-def ejected(at: float) -> Standing:
-    standing = Standing(at)
-    assert [standing.fail(at) for _ in range(FAILURES)] == [False] * (FAILURES - 1) + [True]
-    return standing
+def ejected(at: float) -> Health:
+    health = Health(at)
+    assert [health.fail(at) for _ in range(FAILURES)] == [False] * (FAILURES - 1) + [True]
+    return health
 
 
 def test_upstream_is_left_out_after_some_failures_in_a_row_and_not_for_others() -> None:
-    standing = Standing(0.0)
+    health = Health(0.0)
     for _ in range(100):
-        assert not standing.fail(1.0)
-        assert not standing.fail(1.0)
-        assert not standing.succeed(1.0)
-    assert standing.takes(1.0)
+        assert not health.fail(1.0)
+        assert not health.fail(1.0)
+        assert not health.succeed(1.0)
+    assert health.takes(1.0)
     assert not ejected(5.0).takes(5.0)
 
 
 def test_upstream_that_is_out_gets_one_call_at_the_end_of_each_pause_and_the_pauses_grow() -> None:
-    standing, now, pauses = ejected(100.0), 100.0, list[float]()
+    health, now, pauses = ejected(100.0), 100.0, list[float]()
     for _ in range(10):
-        pauses.append(standing.pause)
-        assert not standing.takes(now + standing.pause - 0.001)
-        now += standing.pause
-        assert standing.takes(now)
-        standing.give(now)
-        assert not standing.takes(now)
-        assert standing.fail(now)
+        pauses.append(health.pause)
+        assert not health.takes(now + health.pause - 0.001)
+        now += health.pause
+        assert health.takes(now)
+        health.give(now)
+        assert not health.takes(now)
+        assert health.fail(now)
     assert pauses == [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0, 60.0, 60.0]
     assert (pauses[0], pauses[-1]) == (FIRST_PAUSE, LONGEST_PAUSE)
 
 
 def test_call_that_was_given_to_it_and_never_ended_keeps_it_out_no_longer_than_a_pause() -> None:
-    standing = ejected(0.0)
-    standing.give(1.0)
-    assert not standing.takes(1.5)
-    assert standing.takes(2.0)
+    health = ejected(0.0)
+    health.give(1.0)
+    assert not health.takes(1.5)
+    assert health.takes(2.0)
 
 
 def test_calls_that_were_under_way_when_it_was_left_out_do_not_lengthen_its_pause() -> None:
-    standing = ejected(0.0)
-    assert not any(standing.fail(0.1) for _ in range(100))
-    assert standing.pause == FIRST_PAUSE
-    assert standing.takes(1.0)
+    health = ejected(0.0)
+    assert not any(health.fail(0.1) for _ in range(100))
+    assert health.pause == FIRST_PAUSE
+    assert health.takes(1.0)
 
 
 def test_success_brings_it_back_at_once_and_an_early_relapse_doubles_its_pause() -> None:
-    standing = ejected(0.0)
-    assert standing.succeed(1.0)
-    assert standing.takes(1.0)
+    health = ejected(0.0)
+    assert health.succeed(1.0)
+    assert health.takes(1.0)
     for _ in range(FAILURES):
-        standing.fail(2.0)
-    assert standing.pause == 2 * FIRST_PAUSE
-    standing.succeed(3.0)
+        health.fail(2.0)
+    assert health.pause == 2 * FIRST_PAUSE
+    health.succeed(3.0)
     for _ in range(FAILURES):
-        standing.fail(3.0 + STEADY)
-    assert standing.pause == FIRST_PAUSE
+        health.fail(3.0 + STEADY)
+    assert health.pause == FIRST_PAUSE
 
 
 def test_health_checks_need_so_many_in_a_row_either_way() -> None:
-    standing = Standing(0.0, checked=True)
+    health = Health(0.0, checked=True)
     answers = [False, False, True, False, False, False, True, False, True, True, True]
-    assert [standing.check(answer, CHECK) for answer in answers] == [False] * 5 + [True] + [False] * 3 + [True, False]
-    assert standing.well
+    assert [health.check(answer, CHECK) for answer in answers] == [False] * 5 + [True] + [False] * 3 + [True, False]
+    assert health.well
 
 
 def test_what_was_known_before_a_reload_is_where_it_begins() -> None:
-    by_calls, by_checks = Standing(7.0, out=True), Standing(7.0, checked=True, out=True)
+    by_calls, by_checks = Health(7.0, out=True), Health(7.0, checked=True, out=True)
     assert by_calls.takes(7.0)  # one call, to see
     by_calls.give(7.0)
     assert not by_calls.takes(7.0)
@@ -159,20 +159,20 @@ def test_what_was_known_before_a_reload_is_where_it_begins() -> None:
 
 @given(st.lists(st.tuples(st.sampled_from(["give", "succeed", "fail", "good", "bad"]), st.floats(0, 100))))
 def test_standing_never_keeps_an_upstream_out_for_longer_than_the_longest_pause(steps: list[tuple[str, float]]) -> None:
-    now, standing = 0.0, Standing(0.0)
+    now, health = 0.0, Health(0.0)
     for step, later in steps:
         now += later
         match step:
             case "give":
-                standing.give(now)
+                health.give(now)
             case "succeed":
-                standing.succeed(now)
+                health.succeed(now)
             case "fail":
-                standing.fail(now)
+                health.fail(now)
             case _:
-                standing.check(step == "good", CHECK)
-        assert standing.ill or standing.takes(now + LONGEST_PAUSE)
-        assert standing.well == (standing.takes(now) and not standing.ejected)
+                health.check(step == "good", CHECK)
+        assert health.ill or health.takes(now + LONGEST_PAUSE)
+        assert health.well == (health.takes(now) and not health.ejected)
 
 
 # -- what may be sent again ------------------------------------------------------------------------------------------

@@ -33,7 +33,7 @@ class HealthCheck(NamedTuple):
 
 
 @final
-class Standing:
+class Health:
     """How one upstream stands with one worker, which thinks well of it unless it is told that it was `out`."""
 
     __slots__ = ("_failures", "_given", "_pause", "_returned", "_row", "_until", "ejected", "ill")

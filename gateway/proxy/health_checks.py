@@ -10,7 +10,7 @@ from gateway.errors import OperatorError
 from gateway.http1 import End, Malformed, ResponseHead
 from gateway.proxy.upstream import Pool, UpstreamConnection
 from gateway.routing import HealthCheck
-from gateway.routing.standing import WELL
+from gateway.routing.health import WELL
 
 _MOST: Final = 64 * 1024  # bytes of an answer that are read
 _SPREAD: Final = 0.1  # of the interval, so that workers do not all ask at once
