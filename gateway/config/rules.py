@@ -43,6 +43,7 @@ def conflicts(draft: Draft) -> Iterator[Fault]:
         yield from _path(index, route, draft)
         yield from edge_rules.conflicts(index, route, draft)
         yield from _scopes(index, route, draft)
+        yield from _groups(index, route)
         yield from _body_hash(index, route)
         yield from _dpop(index, route)
         yield from _signature(index, route, draft)
@@ -319,18 +320,25 @@ def _methods_beyond(by_method: object, methods: Collection[str] | None) -> Colle
     return by_method.keys() - {"*"} - set(methods) if isinstance(by_method, Mapping) and methods else ()
 
 
+def _groups(index: int, route: Readable) -> Iterator[Fault]:
+    groups, methods, at = route.get("groups"), route.get("methods"), f"routes[{index}].groups"
+    for method in _methods_beyond(groups, methods):
+        where = dotted(("routes", index, "groups", method))
+        yield Fault(where, f"{method} is not among the route's methods; add it there, or leave it out here")
+    if isinstance(groups, Mapping) and groups and "*" not in groups:
+        answered = {"GET" if method == "HEAD" else method for method in methods or ()}
+        if not answered or not answered <= groups.keys():
+            yield Fault(
+                at, 'says nothing of other methods; add "*" with the groups for those, or with [] for everybody'
+            )
+    if route.get("auth") == "none" and groups:
+        yield Fault(at, 'names people, and auth = "none" asks nobody who they are; leave it out')
+
+
 def _scopes(index: int, route: Readable, draft: Draft) -> Iterator[Fault]:
     scopes, methods, at = route.get("scopes"), route.get("methods"), f"routes[{index}].scopes"
     if scopes is None:
         return
-    for method in _methods_beyond(route.get("groups"), methods):
-        yield Fault(
-            dotted(("routes", index, "groups", method)),
-            f"{method} is not among the route's methods; add it there, or leave it out here",
-        )
-    if route.get("auth") == "none" and route.get("groups"):
-        at_groups = f"routes[{index}].groups"
-        yield Fault(at_groups, 'names people, and auth = "none" asks nobody who they are; leave it out')
     if route.get("auth") == "none" and scopes_of(scopes):
         yield Fault(at, 'a route with auth = "none" cannot require scopes; list its schemes, or leave the scopes out')
     for method in _methods_beyond(scopes, methods):

@@ -782,8 +782,8 @@ class Route(Table):
         _by_shape('must be an array such as ["staff"], or a table of them by method'),
     ] = Field(default=(), examples=[["staff"]])
     """Groups whose people alone may call it, whatever their token may do; empty for everybody: one list for all
-    methods, or lists by method, as of scopes. A token without a person is in none. `request_headers` can tell the
-    upstream, as `set = { "X-Auth-Groups" = "{groups}" }`."""
+    methods, or lists by method with `"*"` for all others. A token without a person is in none. `request_headers` can
+    tell the upstream, as `set = { "X-Auth-Groups" = "{groups}" }`."""
     max_age: NoneOrDuration = written("0s")
     """How long ago the person behind a call may have signed in, such as `"15m"`; `"0s"` for any time. Who signed in
     earlier is told to do so again (RFC 9470)."""

@@ -7,7 +7,7 @@ from gateway.credentials import in_query
 from gateway.credentials.signed import BodyCheck
 from gateway.guard.held import Held
 from gateway.guard.schemes import UNPROVEN, Presented, Scheme
-from gateway.guard.verdict import INSUFFICIENT, WITHDRAWN, Allowed, Call, Fault, SignedIn
+from gateway.guard.verdict import INSUFFICIENT, OUT_OF_GROUPS, WITHDRAWN, Allowed, Call, Fault, SignedIn
 from gateway.model import SESSION, format_scope
 from gateway.routing import Route, SignIn
 
@@ -19,6 +19,7 @@ _NO_CREDENTIAL_OR_SIGNATURE: Final = (
 )
 _NO_SESSION: Final = "This is for people who have signed in, in a browser: send nothing in the Authorization field."
 _ONE_CREDENTIAL: Final = "Send one credential, in one Authorization field, and never put a token in the query."
+NOT_FOR_THEM: Final = Fault("The person may not do this.", OUT_OF_GROUPS, "access_denied")
 
 
 def one_credential(call: Call) -> Fault | None:
@@ -88,11 +89,16 @@ def within_bounds(call: Call, allowed: Allowed, now: float) -> Fault | Allowed:
 def _as_a_person(call: Call, allowed: Allowed, now: float) -> Fault | Allowed:
     """Who the person is, and that they signed in as the route demands."""
     route = call.route
-    groups = None if route.groups is None else route.groups_for(call.method)
-    if groups and groups.isdisjoint(allowed.groups):
-        return Fault("The person may not do this.", "in none of the route's groups", "access_denied")
+    if not in_group(route, call.method, allowed):
+        return NOT_FOR_THEM
     fault = None if route.sign_in is None else signed_in_so(route.sign_in, allowed.sign_in, now)
     return allowed if fault is None else fault
+
+
+def in_group(route: Route, method: str, allowed: Allowed) -> bool:
+    """Whether the person is in a group of the route, where that names some for the method."""
+    groups = None if route.groups is None else route.groups_for(method)
+    return not groups or not groups.isdisjoint(allowed.groups)
 
 
 def signed_in_so(demanded: SignIn, sign_in: SignedIn | None, now: float) -> Fault | None:

@@ -74,6 +74,7 @@ from gateway.guard.uses import Used
 from gateway.guard.verdict import (
     CROSS_SITE,
     MISDIRECTED,
+    OUT_OF_GROUPS,
     PUBLIC,
     Allowed,
     BodyAwaited,
@@ -211,9 +212,8 @@ class Guard:
         if cause == UNANSWERED:
             return no_answer(cause, allowed.identity)
         scheme = self._schemes[allowed.token_type]
-        return self._refusal(
-            call, Fault(scheme.unproven, cause, scheme.error), scheme.name, identity or allowed.identity
-        )
+        fault = checks.NOT_FOR_THEM if cause == OUT_OF_GROUPS else Fault(scheme.unproven, cause, scheme.error)
+        return self._refusal(call, fault, scheme.name, identity or allowed.identity)
 
     # -- the checks, in their order ---------------------------------------------------------------------------
 

@@ -186,6 +186,7 @@ CROSS_SITE: Final = "cross_site_request"
 MISDIRECTED: Final = "misdirected_request"
 INSUFFICIENT: Final = "insufficient_user_authentication"  # RFC 9470, section 3
 WITHDRAWN: Final = "foreign token, key withdrawn"
+OUT_OF_GROUPS: Final = "in none of the route's groups"
 
 
 INVALID_TOKEN: Final = "invalid_token"  # noqa: S105  # an error's code (RFC 6750, section 3.1)

@@ -5,7 +5,8 @@
                    └───────────────────────────────────────────────┘       as it is without an answer for too long
 
 A change is no verdict: two things may share a mark (`guard.ledger`), and a client whose settings change loses nothing.
-So whom a change may concern, the database is asked about, all in one question, and only what it calls dead is ended.
+So whom a change may concern, the database is asked about, all in one question, and only what it calls dead is ended,
+and what its person may open no more: whoever has left the groups of a route.
 What begins to be watched is known to live where the cache says so, which a change that came meanwhile would have ended;
 else it is asked for too. While the log is not followed, everything is asked for at each beat.
 
@@ -20,9 +21,10 @@ from math import inf
 from typing import Final, final
 
 from gateway.errors import StoreUnavailable
+from gateway.guard.held import Held
 from gateway.guard.ledger import Ledger, parts
 from gateway.guard.tokens import Known, Tokens
-from gateway.guard.verdict import WITHDRAWN, Allowed
+from gateway.guard.verdict import OUT_OF_GROUPS, WITHDRAWN, Allowed
 from gateway.model import SESSION, Identity
 from gateway.observe import get_logger
 from gateway.store import EndedToken
@@ -35,12 +37,21 @@ _log = get_logger("gateway.guard")
 
 @final
 class Watched:
-    """One thing that goes on; `ended` is called once, with the cause and whose the token was, as far as is known."""
+    """One thing that goes on; `ended` is called once, with the cause and whose the token was, as far as is known.
 
-    __slots__ = ("_token", "ended")
+    `may_go_on` is asked once more for whom that is, when what the token hangs on has changed and it still lives.
+    """
 
-    def __init__(self, token: "_Token", ended: Callable[[str, Identity | None], None]) -> None:
+    __slots__ = ("_token", "ended", "may_go_on")
+
+    def __init__(
+        self,
+        token: "_Token",
+        ended: Callable[[str, Identity | None], None],
+        may_go_on: Callable[[Allowed], bool] | None,
+    ) -> None:
         self.ended: Final = ended
+        self.may_go_on: Final = may_go_on
         self._token: Final = token
 
     def drop(self) -> None:
@@ -76,7 +87,12 @@ class Watch:
     def __len__(self) -> int:
         return len(self._watched)
 
-    def add(self, allowed: Allowed, ended: Callable[[str, Identity | None], None]) -> Watched:
+    def add(
+        self,
+        allowed: Allowed,
+        ended: Callable[[str, Identity | None], None],
+        may_go_on: Callable[[Allowed], bool] | None = None,
+    ) -> Watched:
         """Watch for the end of what `allowed` rests on. Never calls `ended` at once."""
         token = self._watched.get(allowed.digest)
         if token is None:
@@ -85,7 +101,7 @@ class Watch:
                 self._by_mark.setdefault(mark, {})[token] = None
         if self._tokens.cache.get(allowed.digest) is None:
             self._ask(token)
-        watched = Watched(token, ended)
+        watched = Watched(token, ended, may_go_on)
         token.opened[watched] = None
         return watched
 
@@ -136,15 +152,21 @@ class Watch:
             self._end(token, "unknown session" if token.is_session else "unknown token", None)
         elif number == token.asked:
             token.unconfirmed_since = inf
+            if isinstance(known, Held):
+                self._ask_again(token, known.allowed)
+
+    def _ask_again(self, token: _Token, allowed: Allowed) -> None:
+        """End what whoever is behind a token that lives may open no more."""
+        for watched in list(token.opened):
+            if watched.may_go_on is not None and not watched.may_go_on(allowed):
+                del token.opened[watched]
+                _told(watched, OUT_OF_GROUPS, allowed.identity)
 
     def _end(self, token: _Token, cause: str, identity: Identity | None) -> None:
         self._forget(token)
         while token.opened:
             watched, _ = token.opened.popitem()
-            try:
-                watched.ended(cause, identity)
-            except Exception as exc:  # noqa: BLE001  # none of the others' faults
-                _log.error("what a token has opened could not be ended", exc_info=exc)
+            _told(watched, cause, identity)
 
     def _forget(self, token: _Token) -> None:
         self._watched.pop(token.digest, None)
@@ -154,3 +176,10 @@ class Watch:
                 tokens.pop(token, None)
                 if not tokens:
                     del self._by_mark[mark]
+
+
+def _told(watched: Watched, cause: str, identity: Identity | None) -> None:
+    try:
+        watched.ended(cause, identity)
+    except Exception as exc:  # noqa: BLE001  # none of the others' faults
+        _log.error("what a token has opened could not be ended", exc_info=exc)

@@ -24,6 +24,7 @@ from typing import Any, Final, Protocol, cast
 from gateway.errors import StoreUnavailable
 from gateway.figures import UPSTREAM_FAILURES, UPSTREAM_RETRIES
 from gateway.guard import Allowed, Judged, Pending, Refused, Turn, Verdict
+from gateway.guard.checks import in_group
 from gateway.guard.refusing import no_answer
 from gateway.guard.watch import Watched
 from gateway.http1 import End, Field, Malformed, RequestHead, RequestReader, ResponseHead, websocket
@@ -666,7 +667,7 @@ class Exchange:
         whatever phase; when that only expires, what has an end by itself still comes to it."""
         allowed = self.allowed
         if self._watched is None and allowed is not None and allowed.digest:
-            self._watched = self._engine.guard.watch.add(allowed, self._end_with_right)
+            self._watched = self._engine.guard.watch.add(allowed, self._end_with_right, self.may_go_on)
             self._right_ends_at = self._engine.right_ends_at(allowed)
         if now >= self._right_ends_at and self._is_endless:
             self._end_with_right("expired token", None)
@@ -675,6 +676,10 @@ class Exchange:
             self.fail(DRAINED)
             return False
         return True
+
+    def may_go_on(self, allowed: Allowed) -> bool:
+        """Whether the person behind it may still call the route, by what is known of them now."""
+        return in_group(self.to.route, self.told_head.method.decode("latin-1"), allowed)
 
     def _end_with_right(self, cause: str, identity: Identity | None) -> None:
         self.fail(self.right_ended(cause, identity))

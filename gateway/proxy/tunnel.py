@@ -48,6 +48,9 @@ class Opened(Protocol):
     def most_idle(self) -> float:
         """How long it may rest, in seconds."""
 
+    def may_go_on(self, allowed: Allowed) -> bool:
+        """Whether the person behind it may still call the route, by what is known of them now."""
+
     def right_ended(self, cause: str, identity: Identity | None) -> Refused:
         """The refusal that says why its token is not good any more."""
 
@@ -77,7 +80,8 @@ class Tunnel:
         self._most_idle: Final = opened.most_idle
         self._stays: Final = opened.stays
         self._right_ends_at: Final = engine.right_ends_at(allowed)
-        self._watched = engine.guard.watch.add(allowed, self._right_ended) if allowed.digest else None
+        add = engine.guard.watch.add
+        self._watched = add(allowed, self._right_ended, opened.may_go_on) if allowed.digest else None
         self._idle_since = engine.now()
         self._client_ended = self._upstream_ended = False
         self._sent = self._received = 0

@@ -81,7 +81,9 @@ async def test_an_upstream_is_told_the_groups_and_nobody_else_can_say_them(
         ({"auth": ["bearer"], "groups": {"GET": ["a b"]}}, "routes[0].groups.GET[0]"),
         ({"auth": ["bearer"], "groups": {"get": ["staff"]}}, "routes[0].groups.get"),
         ({"auth": ["bearer"], "methods": ["GET"], "groups": {"PUT": ["staff"]}}, "routes[0].groups.PUT"),
-        ({"auth": "none", "groups": {"PUT": ["staff"]}}, "routes[0].groups"),
+        ({"auth": "none", "groups": {"*": ["staff"]}}, "routes[0].groups"),
+        ({"auth": ["bearer"], "groups": {"GET": [], "PUT": ["staff"]}}, "routes[0].groups"),
+        ({"auth": ["bearer"], "methods": ["GET", "PUT"], "groups": {"PUT": ["staff"]}}, "routes[0].groups"),
         (
             {"auth": ["bearer"], "request_headers": {"set": {"X-Auth-Groups": "admins"}}},
             "routes[0].request_headers.set.X-Auth-Groups",

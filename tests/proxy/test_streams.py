@@ -14,6 +14,7 @@ from gateway.proxy import Limits
 from gateway.proxy.finished import Finished
 from gateway.proxy.sockets import reset
 from gateway.store import Store
+from gateway.store.users import Known
 from tests.proxy.rig import DEADLINE, Connection, Rig, eventually, queue_of_successors, rig
 from tests.proxy.test_credentials import ada, client, issued
 from tests.proxy.test_endings import everything
@@ -23,6 +24,7 @@ __all__ = ["ada", "client"]
 
 ROUTES: list[dict[str, Any]] = [
     {"name": "guarded", "path": "/", "auth": ["bearer"], "max_body": "10MiB"},
+    {"name": "staff", "path": "/staff", "auth": ["bearer"], "groups": {"GET": ["staff"], "*": []}},
     {"name": "brief", "path": "/brief", "auth": ["bearer"], "drain": "1s"},
 ]
 BEGUN = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
@@ -149,6 +151,29 @@ async def test_websocket_is_told_1008_when_its_token_is_revoked(
     assert (finished.status, finished.refused.why, finished.received, finished.sent) == (101, "revoked token", 11, 0)
     assert finished.upstream
     connection.close()
+
+
+async def test_what_goes_on_ends_when_its_person_leaves_the_groups_of_the_route(
+    running: Rig, told: list[Finished], store: Store, client: Client, ada: User
+) -> None:
+    await store.users.update("ada", None, None, None, Known(groups=("staff", "cooks")))
+    answering(running, CHUNKED)
+    token = await issued(store, client)
+    stream, elsewhere = await begun(running, call(token, path=b"/staff")), await begun(running, call(token))
+    sent = asyncio.Event()
+    answering(running, b"", sent)
+    waiting = await running.connect()
+    await waiting.send(call(token, path=b"/staff"))
+    await sent.wait()
+    await store.users.update("ada", None, None, None, Known(groups=("staff",)))
+    await store.users.update("ada", None, None, None, Known(groups=("cooks",)))
+    reply = await waiting.reply()
+    assert (reply.status, b"access_denied" in reply.body) == (403, True)
+    assert (await everything(stream))[0] == b"\r\n"  # behind the chunk, and no last one
+    assert {finished.refused.why for finished in told if finished.refused} == {"in none of the route's groups"}
+    assert not elsewhere.reader.at_eof()
+    for connection in (stream, waiting, elsewhere):
+        connection.close()
 
 
 async def test_tunnel_of_another_protocol_is_closed_when_its_token_is_revoked(
