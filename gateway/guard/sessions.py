@@ -26,6 +26,9 @@ from gateway.routing.sign_in import sign_in_address
 
 _TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{43,44}")
 _SAFE: Final = frozenset(("GET", "HEAD", "OPTIONS", "TRACE"))  # RFC 9110, section 9.2.1
+# What tells of an upgrade. A proxy that asks by forward auth keeps Upgrade to itself, as a field for one hop, and over
+# HTTP/2 a WebSocket has neither that nor a key (RFC 8441, section 5): but its version it has (RFC 6455, section 4.1).
+_UPGRADING: Final = (b"upgrade", b"sec-websocket-key", b"sec-websocket-version")
 _NOT_SIGNED_IN: Final = "Sign in to use this."
 _OTHER_SITE: Final = "This is for pages of the same origin alone."
 
@@ -64,7 +67,7 @@ class SessionScheme:
 
     def _may_be_made(self, call: Call) -> bool:
         """Whether it changes nothing, or a page of our own origin makes it."""
-        upgrades = _values(call, b"upgrade") != ()
+        upgrades = _upgrades(call)
         if call.method.upper() in _SAFE and not upgrades:
             return True
         origins = _values(call, b"origin")
@@ -85,12 +88,17 @@ def to_sign_in(call: Call, refused: Refused) -> bytes:
 
 def _navigates(call: Call) -> bool:
     """Whether a browser would show the answer in a window of its own, where people can sign in."""
-    if call.method not in ("GET", "HEAD") or call.has_body or _values(call, b"upgrade"):
+    if call.method not in ("GET", "HEAD") or call.has_body or _upgrades(call):
         return False
     modes, places = _values(call, b"sec-fetch-mode"), _values(call, b"sec-fetch-dest")
     if modes or places:
         return modes == (b"navigate",) and places in ((), (b"document",))
     return prefers(_values(call, b"accept"), b"text/html", over=b"application/json")
+
+
+def _upgrades(call: Call) -> bool:
+    """Whether what is asked for is not an answer but a connection, which a page of any site could read and write."""
+    return any([_values(call, name) for name in _UPGRADING])
 
 
 def _values(call: Call, name: bytes) -> tuple[bytes, ...]:

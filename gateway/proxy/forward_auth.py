@@ -9,7 +9,8 @@ The question is a request for `verify`, which says in one of three ways which ca
 
 The call is then judged as if it had come here: route, networks, credential, limits, nonce. The answer is 200 with who
 calls, every identity field named and empty where nobody knows it, so that whoever copies them overwrites what the
-client sent; or the refusal, as 401 or 403, since that is all that these proxies know (nginx makes 500 of any other).
+client sent, and beside them the call's Cookie without our own, which no application is to see; or the refusal, as 401
+or 403, since that is all that these proxies know (nginx makes 500 of any other).
 
 Who may ask is a trusted proxy: from anybody else, nothing of it is looked at. A question that says it in two ways is
 refused, for one of them may be the client's own.
@@ -27,6 +28,7 @@ from gateway.proxy.dispatch import Destination, Peer
 from gateway.proxy.edge import OwnAnswer
 from gateway.proxy.engine import Engine
 from gateway.proxy.exchange import Client, Exchange
+from gateway.routing.fields import foreign_cookies
 
 _FORWARDED: Final = "X-Forwarded-Method and -Uri"
 _ORIGINAL: Final = "X-Original-Method and -URI or -URL"
@@ -127,13 +129,16 @@ def told(refused: Refused, head: RequestHead) -> Refused:
     return refused if refused.status in (401, 403, 429) or refused.status >= 500 else replace(refused, status=403)
 
 
-def identity(allowed: Allowed) -> bytes:
-    """Who calls, in whole lines; empty where nobody is named."""
+def passing(allowed: Allowed, head: RequestHead) -> bytes:
+    """What may be passed on with the call, in whole lines: who calls, empty where nobody is named, and its cookies."""
+    return b"%bCookie: %b\r\nCache-Control: no-store\r\n" % (_identity(allowed), foreign_cookies(head.fields))
+
+
+def _identity(allowed: Allowed) -> bytes:
     return (
         f"X-Auth-Subject: {allowed.subject or ''}\r\nX-Auth-Client-Id: {allowed.client_id or ''}\r\n"
         f"X-Auth-Scope: {format_scope(allowed.scopes)}\r\nX-Auth-Token-Type: {allowed.token_type}\r\n"
         f"X-Forwarded-User: {allowed.username or ''}\r\nX-Forwarded-Email: {allowed.email or ''}\r\n"
-        "Cache-Control: no-store\r\n"
     ).encode()
 
 
@@ -164,7 +169,7 @@ class Verification(Exchange):
     def _judged(self, judged: Judged) -> None:
         if isinstance(judged, Allowed):
             self.allowed = judged
-            self.answer(OwnAnswer(200, identity(judged), whole=True))
+            self.answer(OwnAnswer(200, passing(judged, self._asked), whole=True))
         elif isinstance(judged, Refused):
             self.fail(judged)
         elif isinstance(judged, Pending):

@@ -162,6 +162,12 @@ def to_upstream(
     return fields.cut(names.select(_upwards, _among(names, nominated) | but | _COOKIE)) + rewritten
 
 
+def foreign_cookies(fields: Fields) -> bytes:
+    """The cookies that are not ours, in one field as RFC 9113, section 8.2.3 joins them; empty where there are none."""
+    kept = [cookies.without(value, _OWN_COOKIES) for value in fields.values(b"cookie")]
+    return b"; ".join([value for value in kept if value])
+
+
 def to_client(fields: Fields, nominated: frozenset[bytes], *, own: bool, shape: Shape | None = None) -> bytes:
     """A response's end-to-end field lines, as they came, but for its `shape`. Unless it is `own`, of our pages, what
     could take those over is cut out."""
