@@ -98,7 +98,7 @@ def _navigates(call: Call) -> bool:
 
 def _upgrades(call: Call) -> bool:
     """Whether what is asked for is not an answer but a connection, which a page of any site could read and write."""
-    return any([_values(call, name) for name in _UPGRADING])
+    return any(_values(call, name) for name in _UPGRADING)
 
 
 def _values(call: Call, name: bytes) -> tuple[bytes, ...]:
