@@ -1,6 +1,7 @@
 """Documents of strangers, fetched so that nobody reaches an inner network through us (RFC 6890, RFC 9700 section 4.16).
 
-    name → addresses     looked up once; one that is not on the public internet refuses them all
+    name → addresses     looked up once, with no thread that stays longer than we wait, where DNS knows the name;
+                         one that is not on the public internet refuses them all
     address → connection just that address: what DNS says a moment later changes nothing
     connection → answer  https, the name's certificate, 200, JSON, no redirect, no encoding, so much and no longer
 
@@ -17,7 +18,9 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Final, TypeVar
 
@@ -26,6 +29,7 @@ from yarl import URL
 
 from gateway import __version__
 from gateway.errors import GatewayError
+from gateway.lookup import Resolver
 
 Address = IPv4Address | IPv6Address
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
@@ -35,7 +39,7 @@ Read = Callable[[aiohttp.ClientResponse], Awaitable[Answer]]
 
 DEADLINE: Final = 5.0  # seconds from the first look-up to the last byte
 _MOST_ADDRESSES: Final = 3  # that are tried one after the other
-_LOOKUPS: Final = 8  # at once: threads that a slow name server holds are not those that others wait for
+_THREADS: Final = 8  # for strangers' names that DNS does not know: who holds them holds up no name that it knows
 _JSON: Final = re.compile(r"application/(?:[a-z0-9!#$&^_.+-]+\+)?json", re.IGNORECASE)
 _FORM: Final = "application/x-www-form-urlencoded"
 _REST_OF_URL: Final = r"://([A-Za-z0-9.-]+)(?::([1-9][0-9]{0,4}))?([/?][\x21\x24-\x7e]*)?"
@@ -83,19 +87,21 @@ def is_public(address: Address) -> bool:
 
 
 class Fetcher:
-    """Fetches documents. `may_reach`, `resolve` and `context` are for tests: no configuration comes to them."""
+    """Fetches documents. `may_reach`, `resolve`, `resolver` and `context` are for tests: no configuration comes to
+    them."""
 
     def __init__(
         self,
         *,
         may_reach: Callable[[Address], bool] = is_public,
         resolve: Resolve | None = None,
+        resolver: Resolver | None = None,
         context: ssl.SSLContext | None = None,
         deadline: float = DEADLINE,
     ) -> None:
         self._may_reach, self._deadline = may_reach, deadline
-        self._threads = ThreadPoolExecutor(_LOOKUPS, thread_name_prefix="gateway-names")
-        self._resolve = resolve or self._look_up
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="gateway-names")
+        self._resolve, self._resolver = resolve, resolver or Resolver()
         self._context = context
 
     async def json(self, url: str, most: int, *, inner: bool = False) -> Fetched:
@@ -144,7 +150,8 @@ class Fetcher:
 
     async def _addresses(self, host: str, port: int, *, inner: bool) -> list[Address]:
         try:
-            found = [ip_address(text) for text in await self._resolve(host, port)]
+            resolve = self._resolve or partial(self._look_up, inner=inner)
+            found = [ip_address(text) for text in await resolve(host, port)]
         except (OSError, UnicodeError, ValueError) as exc:
             raise FetchFailed("the host has no address") from exc
         if not found:
@@ -153,11 +160,12 @@ class Fetcher:
             raise FetchFailed("the host's address is not one of the public internet")
         return list(dict.fromkeys(found))[:_MOST_ADDRESSES]
 
-    async def _look_up(self, host: str, port: int) -> Sequence[str]:
-        work = asyncio.get_running_loop().run_in_executor(
-            self._threads, lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        )
-        return [str(place[0]) for *_, place in await work]
+    async def _look_up(self, host: str, port: int, *, inner: bool) -> Sequence[str]:
+        with suppress(socket.gaierror):  # an address, in whatever notation, is nothing to ask anybody for
+            flags = socket.AI_NUMERICHOST
+            return [str(place[0]) for *_, place in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)]
+        found = await self._resolver.look_up(host, port, None if inner else self._threads)
+        return [place.ip for place in found.places]
 
     async def _from_any(self, addresses: Sequence[Address], asked: "_Request", read: Read[Answer]) -> Answer:
         """The answer of the first address that can be connected to."""

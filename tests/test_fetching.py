@@ -4,18 +4,23 @@ import asyncio
 import contextlib
 import socket
 import ssl
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from concurrent.futures import Executor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from gateway.fetching import Fetched, Fetcher, FetchFailed, is_public
+from gateway.lookup import Found, Resolver
 from tests.certificates import certify
 from tests.serving import until
 from tests.streams import accepting
+from tests.zone import Zone
 
 Answer = bytes | Callable[[asyncio.StreamWriter], Awaitable[None]]
 HOST = "client.example"
@@ -347,3 +352,60 @@ async def test_no_connection_is_kept(site: Site) -> None:
         await site.get()
     assert len(site.heads) == 3
     await until(lambda: not [task for task in asyncio.all_tasks() if "serve" in repr(task.get_coro())])
+
+
+async def test_slow_names_hold_up_no_other(tmp_path: Path) -> None:
+    """However many strangers ask for them: a look-up ends with its deadline, and waits for no thread before it."""
+    slow = Zone()
+    slow.hangs = True
+    async with a_site(tmp_path) as site, Zone("127.0.0.1", name=HOST).served() as good, slow.served() as bad:
+        site.answers["/"] = document()
+        bad._options["timeout"] = 30.0
+
+        class Both(Resolver):
+            async def look_up(self, host: str, port: int, threads: Executor | None = None) -> Found:
+                return await (good if host == HOST else bad).look_up(host, port, threads)
+
+        fetcher = Fetcher(may_reach=lambda _: True, resolver=Both(), context=site.fetcher._context, deadline=20)
+        waiting = [asyncio.create_task(fetcher.json(f"https://a{n}.slow.example/", 10)) for n in range(40)]
+        try:
+            await until(lambda: len(slow.asked) >= 40)
+            async with asyncio.timeout(10):
+                assert (await fetcher.json(site.url("/"), 10)).content == b"{}"
+            assert not any(task.done() for task in waiting)
+        finally:
+            for task in waiting:
+                task.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
+            fetcher.close()
+
+
+async def test_names_that_dns_does_not_know_hold_up_none_that_it_knows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are the system's to know, whose look-ups cannot be given up."""
+    released, known = threading.Event(), socket.getaddrinfo
+
+    def slowly(host: str, port: int, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0) -> Any:  # noqa: A002
+        if host.endswith(".slow.example") and not flags:
+            released.wait(30)
+        return known("127.0.0.1" if host == "machine" and not flags else host, port, family, type, proto, flags)
+
+    monkeypatch.setattr(socket, "getaddrinfo", slowly)
+    async with a_site(tmp_path) as site, Zone("127.0.0.1", name=HOST).served() as resolver:
+        site.answers["/"] = document()
+        fetcher = Fetcher(may_reach=lambda _: True, resolver=resolver, context=site.fetcher._context, deadline=20)
+        asked = fetcher.json(site.url("/", "machine"), 10)
+        assert await refusal(asked) == "the certificate is not one for that host", "the system knew it"
+        waiting = [asyncio.create_task(fetcher.json(f"https://a{n}.slow.example/", 10)) for n in range(20)]
+        try:
+            await until(lambda: fetcher._threads._work_queue.qsize() == 12)
+            assert (await fetcher.json(site.url("/"), 10)).content == b"{}"
+            inner = fetcher.json(site.url("/", "machine"), 10, inner=True)
+            assert await refusal(inner) == "the certificate is not one for that host", "an operator's waits for none"
+        finally:
+            for task in waiting:
+                task.cancel()
+            released.set()
+            await asyncio.gather(*waiting, return_exceptions=True)
+            fetcher.close()

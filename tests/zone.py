@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from ipaddress import ip_address
 
-from gateway.proxy.lookup import Resolver
+from gateway.lookup import Resolver
 
 _A, _AAAA = 1, 28
 _SERVER_FAILURE, _NO_SUCH_NAME = 2, 3

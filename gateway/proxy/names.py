@@ -14,9 +14,9 @@ from ipaddress import ip_address
 from itertools import zip_longest
 from typing import Final
 
+from gateway.lookup import Place, Resolver
 from gateway.observe import get_logger
 from gateway.proxy.limits import Limits
-from gateway.proxy.lookup import Place, Resolver
 
 _PATIENCE: Final = 1.0  # seconds that a look-up is waited for, by all together, where there is an older answer
 _HEAD_START: Final = 0.25  # of an address before the next one (RFC 8305, section 5)

@@ -17,9 +17,9 @@ from gateway.config.tls import upstream_context
 from gateway.errors import OperatorError
 from gateway.figures import UPSTREAM_CONNECTS
 from gateway.http1 import RequestHead, ResponseReader
+from gateway.lookup import Resolver
 from gateway.proxy.calls import place_of
 from gateway.proxy.limits import Limits
-from gateway.proxy.lookup import Resolver
 from gateway.proxy.names import Name, dial, is_name
 from gateway.proxy.sockets import ended_well, holds_more, reset
 from gateway.routing import Origin, Route

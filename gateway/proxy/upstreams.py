@@ -18,11 +18,11 @@ from gateway.figures import (
     UPSTREAM_OUT,
     UPSTREAM_WAITING,
 )
+from gateway.lookup import Resolver
 from gateway.observe import get_logger
 from gateway.proxy.calls import HOW, place_of
 from gateway.proxy.health_checks import Checks
 from gateway.proxy.limits import Limits
-from gateway.proxy.lookup import Resolver
 from gateway.proxy.upstream import Pool, UpstreamConnection, UpstreamUnreachable
 from gateway.routing import HealthCheck, Origin, Route
 from gateway.routing.balance import choose

@@ -55,3 +55,10 @@ def neighbourhood(address: str) -> str:
     if not isinstance(ip, IPv6Address):
         return address if ip is None else str(ip)
     return f"{IPv6Address(int(ip) >> 64 << 64)}/64"
+
+
+def site(neighbours: str) -> str:
+    """Those that may all be one: a neighbourhood alone with IPv4, and with IPv6 its /48, the most that one customer is
+    given as a rule (RFC 6177, section 2)."""
+    prefix, slash, _ = neighbours.partition("/")
+    return f"{IPv6Address(int(IPv6Address(prefix)) >> 80 << 80)}/48" if slash else neighbours

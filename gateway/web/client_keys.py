@@ -6,7 +6,8 @@
 
 So a client may change its keys whenever it likes, and neither its address nor strangers who name keys that there are
 not can make us fetch more than twice a minute; and those at the addresses of clients that nobody has verified no more
-than a place and a host are allowed, however many clients they registered.
+than a place and a host are allowed, however many clients they registered. An address that gave a set is asked whatever
+strangers use up elsewhere at its host; where it is our own bound that keeps us from asking, no old set counts.
 """
 
 import asyncio
@@ -21,7 +22,7 @@ from weakref import WeakValueDictionary
 from gateway.errors import OAuthError, invalid_client
 from gateway.fetching import Fetcher, FetchFailed
 from gateway.oauth import client_documents
-from gateway.web.turns import Allowance, Turns
+from gateway.web.turns import Fetches, Turns
 
 _MOST_KEPT: Final = 1000
 _AT_ONCE: Final = 16
@@ -36,6 +37,10 @@ class _Kept:
     tried: float
     fresh_until: float
     until: float
+
+    def answers(self, kid: str | None, now: float) -> bool:
+        """Whether there is nothing to ask for."""
+        return now < self.fresh_until and self.has(kid)
 
     def has(self, kid: str | None) -> bool:
         """Whether the key of that identifier is there; of one without, nobody can tell."""
@@ -53,23 +58,30 @@ class ClientKeys:
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._turns = Turns(_AT_ONCE)
-        self._allowance = Allowance(clock)
+        self._fetches = Fetches(clock)
 
-    async def at(self, uri: str, kid: str | None, place: str, *, limited: bool = False) -> str:
+    async def at(
+        self, uri: str, kid: str | None, place: str, *, limited: bool = False, known: str | None = None
+    ) -> str:
         """The keys at that address, as JSON; `kid` is the one that is looked for, `place` who makes us look.
 
-        `limited` is for an address that no operator has seen.
+        `limited` is for an address that no operator has seen, and `known` the client, if we know that the host is its.
 
         Raises OAuthError (invalid_client) where none are to be had.
         """
+        kept = self._kept.get(uri)
+        if kept is not None and kept.jwks is not None and kept.answers(kid, self._now()):
+            return kept.jwks  # and waits for nobody who asks for another key
         async with self._locks.setdefault(uri, asyncio.Lock()):  # whoever waited for them finds them at hand
             kept, now = self._kept.get(uri), self._now()
-            wanted = kept is None or (now - kept.tried >= _AGAIN and not (now < kept.fresh_until and kept.has(kid)))
-            if wanted and (not limited or self._allowance.take(place, urlsplit(uri).hostname or uri)):
-                async with self._turns.turn(place, uri):
-                    kept = await self._asked(uri, kept)
-        if kept is None:
-            raise invalid_client("client keys: too many fetches")
+            if kept is None or (now - kept.tried >= _AGAIN and not kept.answers(kid, now)):
+                if kept is not None and kept.jwks is not None:
+                    known = uri
+                if not limited or self._fetches.take(place, urlsplit(uri).hostname or uri, known):
+                    async with self._turns.turn(place, uri):
+                        kept = await self._asked(uri, kept)
+                elif kept is None or now >= kept.fresh_until:
+                    raise invalid_client("client keys: too many fetches")
         if kept.jwks is None or kept.until <= now:
             raise invalid_client(f"client keys: {kept.why_none or 'they were had too long ago'}")
         return kept.jwks

@@ -11,7 +11,9 @@ from gateway.oauth.authorize import PageError
 from gateway.oauth.registration import Registration
 from gateway.routing.forwarded import neighbourhood
 from gateway.store.records import NewClient
+from gateway.web.documents import TooManyFetches
 from gateway.web.plane import Plane, address_of, plane_of
+from gateway.web.turns import PERIOD
 
 
 def described(plane: Plane, said: Registration, *, par_required: bool = False) -> NewClient:
@@ -54,7 +56,8 @@ async def current(request: web.Request, client_id: str, known: Client | None) ->
     if not plane.documents.is_one(client_id) or (known is not None and known.disabled_at is not None):
         return known
     scopes = frozenset(await plane.scopes())
-    said = await plane.documents.read(client_id, scopes, neighbourhood(address_of(request)))
+    place = neighbourhood(address_of(request))
+    said = await plane.documents.read(client_id, scopes, place, known=known is not None)
     new = described(plane, said, par_required=known is not None and known.par_required)
     return Client(
         client_id=client_id,
@@ -66,12 +69,15 @@ async def current(request: web.Request, client_id: str, known: Client | None) ->
 
 async def signing(request: web.Request, client_id: str, known: Client | None) -> Client | None:
     """The client whose keys an assertion is judged by: one that a document describes as that is now, or as it was
-    `known` last where the document cannot be had.
+    `known` last where the document cannot be had. Where nobody asked for it the client may have given up its keys.
 
-    Raises PageError where it is not known and its document cannot be used.
+    Raises PageError where it is not known and its document cannot be used; OAuthError (429) where nobody asked.
     """
     try:
         return await current(request, client_id, known)
+    except TooManyFetches as exc:
+        text = "Too many documents of clients were asked for. Try again in a minute."
+        raise OAuthError("temporarily_unavailable", text, 429, str(exc), retry_after=int(PERIOD)) from exc
     except PageError:
         if known is None:
             raise

@@ -1,7 +1,8 @@
 """Clients by the document at their identifier: fetched, kept for a while, and written down once a person is asked.
 
 What is kept here is what was good: no failure is, nor what could not be read (section 4.3). Whoever makes us fetch more
-than a person would is told that the document cannot be read; a document that is at hand is answered always.
+than a person would is told that the document cannot be read; a document that is at hand is answered always. That of a
+client which the database knows is fetched whatever strangers use up, but not within 5 s of a try that failed.
 
 The database learns of a client when somebody who is signed in is about to be asked, or when it pushes a request; from
 then on the token endpoint knows it by that.
@@ -20,10 +21,11 @@ from gateway.oauth import client_documents, registration
 from gateway.oauth.authorize import PageError
 from gateway.oauth.registration import Registration
 from gateway.web.sectors import Sectors
-from gateway.web.turns import Allowance, Turns
+from gateway.web.turns import Fetches, Turns
 
 _MOST_KEPT: Final = 1000
 _AT_ONCE: Final = 16
+_AGAIN: Final = 5.0  # seconds from a failure to the next try, for a client that we know
 _UNREADABLE: Final = (
     "We couldn’t read what this application says about itself. Try again in a moment, or tell its developer."
 )
@@ -36,6 +38,19 @@ class _Kept:
     until: float
 
 
+@dataclass(frozen=True, slots=True)
+class _Failed:
+    cause: str
+    until: float
+
+
+class TooManyFetches(PageError):
+    """The document was not asked for, since we were made to ask too often: nothing is known of what it says by now."""
+
+    def __init__(self, what: str = "client metadata document: too many fetches") -> None:
+        super().__init__(_UNREADABLE, what, error="invalid_client")
+
+
 class ClientDocuments:
     """The documents of clients; `enabled` says whether any are looked at."""
 
@@ -46,7 +61,8 @@ class ClientDocuments:
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._turns = Turns(_AT_ONCE)
-        self._allowance = Allowance(clock)
+        self._fetches = Fetches(clock)
+        self._failed: OrderedDict[str, _Failed] = OrderedDict()  # of clients that we know
 
     @property
     def enabled(self) -> bool:
@@ -57,10 +73,14 @@ class ClientDocuments:
         """Whether that identifier is the URL of a document which may be fetched."""
         return self.enabled and client_documents.host_of(client_id) not in (None, self._own_host)
 
-    async def read(self, client_id: str, known_scopes: frozenset[str], place: str) -> Registration:
-        """What the client at that URL says of itself; `place` is who makes us look.
+    async def read(
+        self, client_id: str, known_scopes: frozenset[str], place: str, *, known: bool = False
+    ) -> Registration:
+        """What the client at that URL says of itself; `place` is who makes us look, and `known` whether the database
+        has the client.
 
-        Raises PageError where it says nothing that can be used: the request is abandoned (section 4.2).
+        Raises PageError where it says nothing that can be used: the request is abandoned (section 4.2). That is
+        TooManyFetches where it was not the host that failed.
         """
         host = client_documents.host_of(client_id)
         if self._fetcher is None or host is None:
@@ -72,35 +92,49 @@ class ClientDocuments:
             kept = self._at_hand(client_id, known_scopes)
             if kept is not None:
                 return kept
-            if not self._allowance.take(place, host):
-                raise PageError(_UNREADABLE, "client metadata document: too many fetches", error="invalid_client")
+            failed = self._failed.get(client_id) if known else None
+            if failed is not None and self._now() < failed.until:
+                raise PageError(_UNREADABLE, failed.cause, error="invalid_client")
+            name = client_id if known else None
+            if not self._fetches.take(place, host, name):
+                raise TooManyFetches
             async with self._turns.turn(place, host):
-                return await self._fetched(self._fetcher, client_id, known_scopes, place)
+                return await self._fetched(self._fetcher, client_id, known_scopes, place, name)
 
     def close(self) -> None:
         if self._fetcher is not None:
             self._fetcher.close()
 
     async def _fetched(
-        self, fetcher: Fetcher, client_id: str, known_scopes: frozenset[str], place: str
+        self, fetcher: Fetcher, client_id: str, known_scopes: frozenset[str], place: str, known: str | None
     ) -> Registration:
         try:
             fetched = await fetcher.json(client_id, client_documents.LARGEST)
             members = registration.members_in(fetched.content)
             read = client_documents.read(client_id, members, known_scopes)
-            await self._sectors.confirm(read, place)
+            await self._sectors.confirm(read, place, known)
         except FetchFailed as exc:
-            raise PageError(_UNREADABLE, f"client metadata document: {exc}", error="invalid_client") from exc
+            raise self._failure(client_id, str(exc), known) from exc
         except OAuthError as exc:
-            raise PageError(
-                _UNREADABLE, f"client metadata document: {exc.description}", error="invalid_client"
-            ) from exc
+            if exc.status == 429:
+                raise TooManyFetches(f"client metadata document: {exc.cause}") from exc
+            raise self._failure(client_id, exc.description, known) from exc
+        self._failed.pop(client_id, None)
         until = self._now() + client_documents.lifetime(fetched.cache_control, fetched.age)
         self._kept[client_id] = _Kept(read, known_scopes, until)
         self._kept.move_to_end(client_id)
         if len(self._kept) > _MOST_KEPT:
             self._kept.popitem(last=False)
         return read
+
+    def _failure(self, client_id: str, why: str, known: str | None) -> PageError:
+        cause = f"client metadata document: {why}"
+        if known is not None:
+            self._failed[client_id] = _Failed(cause, self._now() + _AGAIN)
+            self._failed.move_to_end(client_id)
+            if len(self._failed) > _MOST_KEPT:
+                self._failed.popitem(last=False)
+        return PageError(_UNREADABLE, cause, error="invalid_client")
 
     def _at_hand(self, client_id: str, known_scopes: frozenset[str]) -> Registration | None:
         kept = self._kept.get(client_id)

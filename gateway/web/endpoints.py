@@ -6,13 +6,22 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from math import ceil
+from urllib.parse import urlsplit
 
 from aiohttp import web
 
 from gateway.errors import OAuthError, invalid_client, too_many_secrets
 from gateway.figures import TOKENS_ISSUED
 from gateway.model import RESOURCE_METADATA, Client
-from gateway.oauth import client_assertion, client_authentication, device, grants, metadata, pushed
+from gateway.oauth import (
+    client_assertion,
+    client_authentication,
+    client_documents,
+    device,
+    grants,
+    metadata,
+    pushed,
+)
 from gateway.oauth.client_assertion import Assertion
 from gateway.oauth.forms import Form
 from gateway.oauth.grants import ClientCredentialsGrant, CodeGrant, DeviceGrant, Grant, PasswordGrant, RefreshGrant
@@ -206,7 +215,7 @@ async def _by_assertion(
     base = plane.settings.config.server.origin + plane.prefix
     # The pushed requests' endpoint names itself too (RFC 9126, section 2).
     audience = {plane.issuer, f"{base}/token", *([f"{base}/par"] if endpoint_of(request) == "par" else [])}
-    keys = await _keys(request, plane, assertion, found) or found.jwks
+    keys = await _keys(request, plane, assertion, found, known=known is not None) or found.jwks
     once = client_assertion.verify(assertion, client_id, keys, audience, plane.store.seconds())
     async with turn():
         spent = await plane.store.nonces.spend_untimed([(once.key, datetime.fromtimestamp(once.until, UTC))])
@@ -217,16 +226,23 @@ async def _by_assertion(
     return found
 
 
-async def _keys(request: web.Request, plane: Plane, assertion: Assertion, client: Client) -> str | None:
-    """The keys at the client's address, if it has one, among which there should be the one that the assertion names."""
+async def _keys(request: web.Request, plane: Plane, assertion: Assertion, client: Client, *, known: bool) -> str | None:
+    """The keys at the client's address, if it has one, among which there should be the one that the assertion names.
+
+    What a client registered is no word of the host that it names; what the document of a `known` one says of that
+    document's own host is.
+    """
     if client.jwks_uri is None:
         return None
     kid = assertion.header.get("kid")
+    host = client_documents.host_of(client.client_id)
+    its_own = known and host is not None and urlsplit(client.jwks_uri).hostname == host
     return await plane.client_keys.at(
         client.jwks_uri,
         kid if isinstance(kid, str) else None,
         neighbourhood(address_of(request)),
         limited=not client.verified,
+        known=client.client_id if its_own else None,
     )
 
 

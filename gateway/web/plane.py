@@ -89,6 +89,7 @@ class Plane:
 # Fewer than the connections to the database, so that a flood of wrong secrets leaves some to what others do.
 _AUTHENTICATIONS: Final = 4
 _REQUESTS_BY_PLACE: Final = 120  # in a minute: an office full of people behind one address
+_REQUESTS_BY_SITE: Final = 1200  # a /48 of IPv6
 _REQUESTS_BY_CLIENT: Final = 3000
 _REMEMBERED: Final = 500_000  # bytes of refusals
 _NOTE: Final = 1000  # of one of them, but for its texts
@@ -122,7 +123,7 @@ def build(settings: Settings, store: Store, fetcher: Fetcher | None = None) -> P
         passwords=PasswordChecks(),
         authentications=Turns(_AUTHENTICATIONS),
         registrations=Turns(1),
-        requests=Allowance(by_place=_REQUESTS_BY_PLACE, by_name=_REQUESTS_BY_CLIENT),
+        requests=Allowance(by_place=_REQUESTS_BY_PLACE, by_site=_REQUESTS_BY_SITE, by_name=_REQUESTS_BY_CLIENT),
         client_keys=ClientKeys(lambda: fetcher or Fetcher()),
         documents=ClientDocuments(
             (fetcher or Fetcher()) if settings.config.client_metadata_documents.enabled else None,

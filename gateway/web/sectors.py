@@ -12,7 +12,7 @@ from gateway.errors import OAuthError
 from gateway.fetching import Fetcher, FetchFailed
 from gateway.oauth import registration
 from gateway.oauth.registration import Registration
-from gateway.web.turns import Allowance, Turns
+from gateway.web.turns import Fetches, Turns
 
 _LARGEST: Final = 64 * 1024  # bytes
 _AT_ONCE: Final = 4
@@ -25,10 +25,11 @@ class Sectors:
         self._make = make
         self._fetcher: Fetcher | None = None
         self._turns = Turns(_AT_ONCE)
-        self._allowance = Allowance(clock)
+        self._fetches = Fetches(clock)
 
-    async def confirm(self, said: Registration, place: str) -> None:
-        """Have the document of a client's sector, if it names one, list its redirect URIs; `place` makes us look.
+    async def confirm(self, said: Registration, place: str, known: str | None = None) -> None:
+        """Have the document of a client's sector, if it names one, list its redirect URIs; `place` makes us look, and
+        `known` is the client, if it is one that we know.
 
         Raises OAuthError (invalid_client_metadata; 429 for too many).
         """
@@ -36,7 +37,7 @@ class Sectors:
         if uri is None:
             return
         host = sector or uri
-        if not self._allowance.take(place, host):
+        if not self._fetches.take(place, host, known):
             text = "Too many documents of sectors were asked for. Try again in a minute."
             raise OAuthError("temporarily_unavailable", text, 429, "too many fetches of sector documents")
         if self._fetcher is None:

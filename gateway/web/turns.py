@@ -6,8 +6,15 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Final
 
+from gateway.routing.forwarded import site
+
 PERIOD: Final = 60.0  # seconds
-_FETCHES: Final = 30  # in that time
+# In that time; a site of IPv6 is a /48, of as many places as it likes.
+_FETCHES_BY_PLACE: Final = 30
+_FETCHES_BY_SITE: Final = 150
+_FETCHES_OF_HOST: Final = 600
+_FETCHES_FOR_KNOWN: Final = 20
+_FETCHES_FOR_ALL_KNOWN: Final = 3000  # at one host
 
 _Waiting = dict[str, deque["asyncio.Future[None]"]]
 
@@ -63,24 +70,45 @@ class Turns:
 
 
 class Allowance:
-    """How often in a minute a place may have something of one name, which somebody may want to flood: as a rule make us
-    ask a host for a document."""
+    """How often in a minute a place, and the site that it is of, may have something of one name, which somebody may
+    want to flood. `by_name` is well above the others: what is used up for one name is used up for everybody, so that
+    no place and no site alone may come to it."""
 
     def __init__(
-        self, clock: Callable[[], float] | None = None, *, by_place: int = _FETCHES, by_name: int = _FETCHES
+        self, clock: Callable[[], float] | None = None, *, by_place: int, by_site: int | None = None, by_name: int
     ) -> None:
-        self._clock, self._by_place, self._by_name = clock, by_place, by_name
+        self._clock, self._by_place, self._by_site, self._by_name = clock, by_place, by_site, by_name
         self._taken: Counter[str] = Counter()
         self._since = 0.0
 
     def take(self, place: str, name: str) -> bool:
-        """Count one more, unless place or name has had enough for now."""
+        """Count one more, unless place, site or name has had enough for now."""
         now = asyncio.get_running_loop().time() if self._clock is None else self._clock()
         if now - self._since >= PERIOD:
             self._taken.clear()
             self._since = now
-        from_place, to_name = f"from {place}", f"to {name}"
-        if self._taken[from_place] >= self._by_place or self._taken[to_name] >= self._by_name:
+        counted = {f"from {place}": self._by_place, f"to {name}": self._by_name}
+        if self._by_site is not None and (where := site(place)) != place:
+            counted[f"from {where}"] = self._by_site
+        if any(self._taken[one] >= most for one, most in counted.items()):
             return False
-        self._taken.update((from_place, to_name))
+        self._taken.update(counted.keys())
         return True
+
+
+class Fetches:
+    """How often in a minute strangers may have us ask a host for a document, and how often those whom we know.
+
+    What strangers use up takes nothing from whom we know: a client that the database has, say, or an address that gave
+    what it should. Those have a bound each, whoever makes us ask, and one for all of them at a host.
+    """
+
+    def __init__(self, clock: Callable[[], float] | None = None) -> None:
+        self._strangers = Allowance(
+            clock, by_place=_FETCHES_BY_PLACE, by_site=_FETCHES_BY_SITE, by_name=_FETCHES_OF_HOST
+        )
+        self._known = Allowance(clock, by_place=_FETCHES_FOR_KNOWN, by_name=_FETCHES_FOR_ALL_KNOWN)
+
+    def take(self, place: str, host: str, known: str | None) -> bool:
+        """Count one more for whoever is `known`, else for the place; False where that is one too many."""
+        return self._strangers.take(place, host) if known is None else self._known.take(known, host)

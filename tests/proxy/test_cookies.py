@@ -1,5 +1,6 @@
 """Our cookies among others: what the pages read of a browser's, and what an upstream can put into one."""
 
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -154,6 +155,35 @@ def test_proxy_and_pages_agree_on_what_is_a_cookie_of_ours(fields: list[bytes]) 
     assert all(cookies.read(passed, name) is None for name in OURS)
     assert cookies.read(passed, b"a") == cookies.read(fields, b"a")
     assert [cookies.without(field, OURS) for field in passed] == passed
+
+
+@given(fields=st.lists(st.lists(_PIECES, max_size=12).map(b"".join), max_size=3))
+def test_a_cookie_is_found_as_one_who_splits_at_each_semicolon_finds_it(fields: list[bytes]) -> None:
+    for name in (*OURS, b"a"):
+        pairs = [pair for field in fields for pair in field.split(b";") if cookies.name_of(pair) == name]
+        values = [pair.partition(b"=")[2].strip(b" \t") for pair in pairs]
+        plain = len(values) == 1 and not set(values[0]) & set(b' \t",\\\xff')
+        assert cookies.read(fields, name) == (values[0].decode() if plain else None)
+    for field in fields:
+        others = [pair.strip() for pair in field.split(b";") if cookies.name_of(pair) not in OURS]
+        passed = cookies.without(field, OURS).split(b";")
+        assert list(filter(None, (pair.strip() for pair in passed))) == list(filter(None, others))
+
+
+@pytest.mark.parametrize("filling", [b"a;", b";", b"x;", b"x ", b"x=", b"ax", b" ", b"; ", b"x=1;"])
+def test_a_long_cookie_field_takes_no_longer_than_its_length(filling: bytes) -> None:
+    """What no check stands before: 56 kB that anybody may send."""
+    field = filling * (56_000 // len(filling))
+    fields = [field, field + b";y=1", b"y=1;" + field]
+    begin = time.process_time()
+    for one in fields:
+        cookies.read([one], b"y")
+        cookies.without(one, {b"y", b"z"})
+    assert time.process_time() - begin < 0.02
+    begin = time.process_time()
+    cookies.read(fields, b"x")
+    cookies.without(field, {b"x"})
+    assert time.process_time() - begin < 0.2, "of one name by the thousand"
 
 
 @pytest.mark.parametrize(

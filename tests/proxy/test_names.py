@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from gateway.lookup import Place
 from gateway.proxy import Limits
-from gateway.proxy.lookup import Place
 from gateway.proxy.names import Name, dial
 from gateway.store import Store
 from tests.proxy.bulk import both_loops

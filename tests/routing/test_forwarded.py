@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.routing.forwarded import hops, is_trusted, parse_address
+from gateway.routing.forwarded import hops, is_trusted, neighbourhood, parse_address, site
 
 TRUSTED = (ip_network("10.0.0.0/8"), ip_network("2001:db8::/32"))
 OURS = "10.9.9.9"
@@ -58,3 +58,18 @@ def test_nothing_that_a_client_wrote_stands_left_of_the_client(theirs: list[byte
 
 def test_a_chain_of_trusted_addresses_is_read_so_far_only() -> None:
     assert len(hops([b",".join([b"10.0.0.1"] * 800)], TRUSTED)) == 32
+
+
+@pytest.mark.parametrize(
+    ("address", "whose"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("2001:db8:1:2::3", "2001:db8:1::/48"),
+        ("2001:db8:1:ffff::3", "2001:db8:1::/48"),
+        ("2001:db8:2:2::3", "2001:db8:2::/48"),
+        ("unknown", "unknown"),
+    ],
+)
+def test_a_site_is_what_one_customer_is_given(address: str, whose: str) -> None:
+    """RFC 6177, section 2."""
+    assert site(neighbourhood(address)) == whose

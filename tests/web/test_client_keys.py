@@ -132,7 +132,7 @@ async def test_what_was_had_counts_for_a_day_while_the_address_gives_none(
         clock.now += 20_000
         assert '"a"' in await keys.at(uri, "a", "here")
     clock.now += 30_000
-    assert "client keys: a JWK Set holds" in await refused(keys, uri, "a")
+    assert "client keys: it holds no key" in await refused(keys, uri, "a")
     publish(site, named("c"))
     assert "client keys" in await refused(keys, uri, "c"), "asked a moment ago"
     clock.now += 30
@@ -169,3 +169,72 @@ async def test_keys_in_an_inner_network_are_never_fetched(store: Store, keyring:
             client, _ = await plane.client(jwks=json.dumps({"jwks_uri": uri}))
             assert (await token(browser, signed(plane, client, one))).status == 401
         await browser.close()
+
+
+async def test_a_key_at_hand_waits_for_nobody_who_asks_for_another(site: Site, keys: ClientKeys, clock: Clock) -> None:
+    uri = publish(site, named("a"), fields=b"Cache-Control: max-age=86400\r\n")
+    await keys.at(uri, "a", "client")
+    clock.now += 31
+    begun, released = asyncio.Event(), asyncio.Event()
+
+    async def slowly(_writer: asyncio.StreamWriter) -> None:
+        begun.set()
+        await released.wait()
+
+    site.answers["/jwks"] = slowly
+    invented = asyncio.create_task(keys.at(uri, "invented", "stranger"))
+    try:
+        async with asyncio.timeout(10):
+            await begun.wait()
+            assert '"a"' in await keys.at(uri, "a", "client")
+        assert not invented.done()
+    finally:
+        released.set()
+        await invented
+
+
+async def use_up(keys: ClientKeys, site: Site, *places: str) -> None:
+    """Have strangers ask for what there is not, until they are given no more."""
+    for place in places:
+        for number in range(30):
+            with pytest.raises(OAuthError):
+                await keys.at(site.url(f"/{place}/{number}"), None, place, limited=True)
+
+
+async def test_one_stranger_takes_no_keys_from_others_at_a_host(site: Site, keys: ClientKeys) -> None:
+    await use_up(keys, site, "stranger")
+    asked = len(site.heads)
+    uri = publish(site, named("a"))
+    with pytest.raises(OAuthError, match="too many fetches"):
+        await keys.at(uri, "a", "stranger", limited=True)
+    assert len(site.heads) == asked == 30
+    assert '"a"' in await keys.at(uri, "a", "client", limited=True)
+
+
+async def test_an_address_that_gave_keys_is_asked_whatever_strangers_use_up(
+    site: Site, keys: ClientKeys, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keys._fetches._strangers, "_by_name", 60)
+    uri = publish(site, named("a"))
+    await keys.at(uri, "a", "client", limited=True)
+    clock.now += 61
+    await use_up(keys, site, "one", "two")
+    publish(site, named("b"), path="/other")
+    with pytest.raises(OAuthError) as refused_one:
+        await keys.at(site.url("/other"), "b", "somebody", limited=True)
+    assert refused_one.value.cause == "client keys: too many fetches"
+    assert await keys.at(site.url("/other"), "b", "somebody", limited=True, known="https://client.example/app")
+    publish(site, named("b"))
+    assert '"a"' not in await keys.at(uri, "b", "client", limited=True)
+
+
+async def test_old_keys_do_not_count_where_it_is_we_who_do_not_ask(
+    site: Site, keys: ClientKeys, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri = publish(site, named("a"), fields=b"Cache-Control: max-age=60\r\n")
+    await keys.at(uri, "a", "client", limited=True)
+    clock.now += 61
+    monkeypatch.setattr(keys._fetches._known, "_by_name", 0)
+    with pytest.raises(OAuthError) as stale:
+        await keys.at(uri, "a", "client", limited=True)
+    assert stale.value.cause == "client keys: too many fetches"

@@ -343,3 +343,44 @@ async def test_the_page_of_such_a_client_is_one_that_axe_likes(
         await page.emulate_media(color_scheme=colours)
         assert await found_by_axe(page) == []
         assert await page.evaluate("document.documentElement.scrollWidth") == 320
+
+
+async def test_one_stranger_shuts_no_client_of_a_host_out(
+    plane: Plane, signed_in: Browser, stranger: Browser, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    documents = plane.app[PLANE].documents
+    known, new = publish(site), publish(site, "/new")
+    assert (await signed_in.get(path_of(known))).status == 200
+
+    async def flood(*addresses: str) -> None:
+        for address in addresses:
+            for number in range(30):
+                page = await stranger.get(path_of(site.url(f"/{address}/{number}")), {"X-Forwarded-For": address})
+                assert page.status == 400
+
+    await flood("198.51.100.9")
+    documents._kept.clear()  # as its time is over
+    assert (await stranger.get(path_of(new), {"X-Forwarded-For": "198.51.100.9"})).status == 400
+    assert (await signed_in.get(path_of(new), {"X-Forwarded-For": "203.0.113.1"})).status == 200
+    documents._kept.clear()
+    monkeypatch.setattr(documents._fetches._strangers, "_by_name", 0)  # as many strangers use all up
+    for address in ("203.0.113.2", "198.51.100.9"):
+        assert (await stranger.get(path_of(known), {"X-Forwarded-For": address})).status == 200
+    assert (await stranger.get(path_of(publish(site, "/newer")), {"X-Forwarded-For": "203.0.113.2"})).status == 400
+
+
+async def test_a_document_that_a_known_client_lost_is_asked_for_again_within_a_bound(
+    plane: Plane, signed_in: Browser, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    documents, now = plane.app[PLANE].documents, 1000.0
+    client_id = publish(site)
+    assert (await signed_in.get(path_of(client_id))).status == 200
+    monkeypatch.setattr(documents, "_now", lambda: now)
+    documents._kept.clear()
+    site.answers["/app"] = document(b"{")
+    asked = len(site.heads)
+    assert [(await signed_in.get(path_of(client_id))).status for _ in range(3)] == [400] * 3
+    assert len(site.heads) == asked + 1
+    publish(site)
+    now += 5
+    assert (await signed_in.get(path_of(client_id))).status == 200

@@ -247,3 +247,27 @@ async def test_strangers_make_us_fetch_so_many_keys_and_no_more(plane: Plane, br
     trusted, _ = await plane.client(jwks=json.dumps({"jwks_uri": publish_keys(site, one)}))
     fields = [("token", "x"), *signed(plane, trusted.client_id, one)]
     assert (await browser.send("POST", "/oauth2/revoke", fields)).status == 200
+
+
+async def test_a_key_that_a_client_gave_up_is_good_for_nobody_whatever_strangers_use_up(
+    plane: Plane, signed_in: Browser, stranger: Browser, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stolen, new = signer("ES256"), signer("EdDSA")
+    client_id = publish(site, **SIGNS, jwks={"keys": [stolen.jwk]})
+    tokens = await ask(signed_in, [*await code_of(signed_in, client_id), *signed(plane, client_id, stolen)])
+    publish(site, **SIGNS, jwks={"keys": [new.jwk]})
+    documents, thief = plane.app[PLANE].documents, {"X-Forwarded-For": "198.51.100.9"}
+    documents._kept.clear()  # as its time is over
+    for number in range(30):
+        await stranger.get(path_of(site.url(f"/{number}")), thief)
+    got = await ask(stranger, [*refresh(tokens), *signed(plane, client_id, stolen)], thief)
+    assert (got.status, got.json["error"]) == (401, "invalid_client")
+    own = await ask(signed_in, [*refresh(tokens), *signed(plane, client_id, new)])
+    assert own.status == 200, own.text
+    # Where it is our own bound that keeps us from asking, nothing says that any key is still the client's.
+    documents._kept.clear()
+    monkeypatch.setattr(documents._fetches._known, "_by_name", 0)
+    for one in (stolen, new):
+        late = await ask(signed_in, [*refresh(own), *signed(plane, client_id, one)])
+        assert (late.status, late.json["error"]) == (429, "temporarily_unavailable")
+        assert late.headers["Retry-After"] == "60"

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from gateway.model import Client
 from gateway.store.clients import Clients
 from gateway.web.plane import PLANE
-from gateway.web.turns import Allowance, Turns
+from gateway.web.turns import Allowance, Fetches, Turns
 from tests.serving import until
 from tests.web.conftest import Registered
 from tests.web.rig import Answer, Browser, Plane, authorize_path, basic, row_counts
@@ -138,3 +138,23 @@ def test_an_allowance_is_for_a_minute_by_place_and_by_name() -> None:
     assert not allowance.take("a", "x")
     now += 1
     assert allowance.take("a", "x")
+
+
+def test_a_site_of_ipv6_comes_to_no_bound_that_is_everybodys() -> None:
+    """It has as many networks of 64 bits as it likes (RFC 6177)."""
+    allowance = Allowance(lambda: 0.0, by_place=2, by_site=5, by_name=8)
+    networks = [f"2001:db8:0:{number:x}::/64" for number in range(256)]
+    assert sum(allowance.take(network, "x") for network in networks) == 5
+    assert [allowance.take("192.0.2.1", "x") for _ in range(3)] == [True, True, False]
+    assert allowance.take("2001:db8:1::/64", "x")
+
+
+def test_what_strangers_use_up_at_a_host_takes_nothing_from_whom_we_know() -> None:
+    fetches = Fetches(lambda: 0.0)
+    assert sum(fetches.take("stranger", "host", None) for _ in range(100)) == 30
+    assert fetches.take("somebody", "host", None)
+    places = [f"192.0.2.{number}" for number in range(50)]
+    assert sum(fetches.take(place, "host", None) for place in places for _ in range(30)) == 600 - 31
+    assert not fetches.take("client", "host", None)
+    assert sum(fetches.take("stranger", "host", "client") for _ in range(100)) == 20
+    assert fetches.take("stranger", "host", "another")

@@ -7,11 +7,16 @@ all, which may know other sources (`/etc/nsswitch.conf`: mDNS, machines).
 Each look-up begins anew: it reads what those files say by now, and finds no answer of the one before, which c-ares
 would keep for up to an hour. c-ares takes 3 MB of a worker: it is loaded with the first name, and never where upstreams
 are addresses.
+
+A look-up that is given up ends at once, however long a name server takes to say nothing. What the system is asked
+holds a thread of `threads` for as long as it likes.
 """
 
 import asyncio
 import socket
+from concurrent.futures import Executor
 from contextlib import closing, suppress
+from functools import partial
 from typing import Any, NamedTuple
 
 
@@ -39,15 +44,23 @@ class Resolver:
     """Whom a worker asks. `options` are those of `pycares.Channel`, where they are to be others than the system's."""
 
     def __init__(self, **options: Any) -> None:
-        self._loop = asyncio.get_running_loop()
         self._options = options
 
-    async def look_up(self, host: str, port: int) -> Found:
-        """The addresses of a name, of both families. Raises OSError where there is none, or no answer."""
+    async def look_up(self, host: str, port: int, threads: Executor | None = None) -> Found:
+        """The addresses of a name, of both families; `threads` are the loop's where it says no others.
+
+        Raises OSError where there is none, or no answer.
+        """
         found = await self._ask(host, port)
         if found is not None:
             return found
-        known = await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        loop = asyncio.get_running_loop()
+        if threads is None:
+            known = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        else:
+            known = await loop.run_in_executor(
+                threads, partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+            )
         places = [Place(int(family), address) for family, _, _, _, address in known]
         if not places:
             raise OSError(f"{host} has no address")
@@ -57,7 +70,8 @@ class Resolver:
         """What c-ares finds, or None."""
         import pycares
 
-        answer: asyncio.Future[Any] = self._loop.create_future()
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Any] = loop.create_future()
 
         def settle(result: Any, error: int | None) -> None:
             if not answer.done():
@@ -65,7 +79,7 @@ class Resolver:
 
         def heard(result: Any, error: int | None) -> None:
             with suppress(RuntimeError):  # the loop has ended meanwhile
-                self._loop.call_soon_threadsafe(settle, result, error)
+                loop.call_soon_threadsafe(settle, result, error)
 
         try:
             channel = pycares.Channel(**self._options)
