@@ -87,9 +87,9 @@ class Cache:
     def vouched(self, claimed: Claimed, voucher: Voucher, digest: bytes) -> Held:
         """The same for a token of another issuer, that one of its keys has proven. It hangs on nothing of the store's,
         so that no change concerns it; what its issuer withdraws is told by the voucher."""
-        bounds: Bounds = self._one_for_all((claimed.audience, (), None, voucher))
+        bounds = self._one_for_all(Bounds(claimed.audience, voucher=voucher))
         if self._keeps_sign_ins and claimed.auth_time is not None:  # how, its issuer says in words of its own
-            bounds = (claimed.audience, (), SignedIn(claimed.auth_time, ""), voucher)
+            bounds = Bounds(claimed.audience, (), SignedIn(claimed.auth_time, ""), voucher)
         allowed = Allowed(
             subject=claimed.subject,
             client_id=sys.intern(claimed.client_id),
@@ -125,10 +125,10 @@ class Cache:
     def _bounds(
         self, audience: tuple[str, ...], groups: tuple[str, ...], auth_time: datetime | None, acr: str | None
     ) -> Bounds:
-        shared = self._one_for_all((audience, tuple(map(_of_one_line, groups)), None, None))
+        shared = self._one_for_all(Bounds(audience, tuple(map(_of_one_line, groups))))
         if not self._keeps_sign_ins or auth_time is None:
             return shared
-        return shared[0], shared[1], SignedIn(auth_time.timestamp(), sys.intern(acr or "")), None
+        return shared._replace(sign_in=SignedIn(auth_time.timestamp(), sys.intern(acr or "")))
 
     def _one_for_all(self, value: Value) -> Value:
         """An equal value that other entries have too."""

@@ -113,8 +113,13 @@ class Voucher:
         self.withdrawn = False
 
 
-Bounds = tuple[tuple[str, ...], tuple[str, ...], SignedIn | None, Voucher | None]
-"""What is shared by many tokens, and the sign-in: audience, groups, sign-in and voucher of `Allowed`."""
+class Bounds(NamedTuple):
+    """What many tokens have in common: one object for all of them, but where a sign-in is among it."""
+
+    audience: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+    sign_in: SignedIn | None = None
+    voucher: Voucher | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,7 +141,7 @@ class Allowed:
     email: str | None = None
     scopes: frozenset[str] = frozenset()
     token_type: str = ""  # bearer, dpop, mac, signature or session; empty on a public route
-    bounds: Bounds = ((), (), None, None)
+    bounds: Bounds = Bounds()  # noqa: RUF009  # it is never altered
     digest: bytes = b""
     ends_at: float = inf
     marks: int = 0
@@ -144,22 +149,22 @@ class Allowed:
     @property
     def audience(self) -> tuple[str, ...]:
         """What the token is limited to."""
-        return self.bounds[0]
+        return self.bounds.audience
 
     @property
     def groups(self) -> tuple[str, ...]:
         """Those that the person is in."""
-        return self.bounds[1]
+        return self.bounds.groups
 
     @property
     def sign_in(self) -> SignedIn | None:
         """When and how the person signed in; None where nobody did, or no route asks for it."""
-        return self.bounds[2]
+        return self.bounds.sign_in
 
     @property
     def voucher(self) -> Voucher | None:
         """What vouches for it in the store's place."""
-        return self.bounds[3]
+        return self.bounds.voucher
 
     @property
     def identity(self) -> Identity | None:
