@@ -182,6 +182,8 @@ class Client:
     openid: OpenID = PUBLIC_SUBJECT
     dpop_required: bool = False  # gets tokens that are bound to a key of its own alone (RFC 9449, section 5.2)
     allow_groups: frozenset[str] = frozenset()  # whose people may use it at all; empty: everybody
+    # Names of what an operator decided of it, which it does not undo where it describes itself.
+    decided: frozenset[str] = frozenset()
 
     @property
     def has_secret(self) -> bool:

@@ -186,6 +186,7 @@ CREATE TABLE public.clients (
     default_scopes text[],
     dpop_required boolean DEFAULT false NOT NULL,
     allow_groups text[] DEFAULT '{}'::text[] NOT NULL,
+    decided text[] DEFAULT '{}'::text[] NOT NULL,
     CONSTRAINT clients_description_check CHECK ((description <> ''::text)),
     CONSTRAINT clients_first_party_check CHECK ((confidential OR (NOT first_party))),
     CONSTRAINT clients_jwks_check CHECK (((jwks IS NULL) OR confidential)),

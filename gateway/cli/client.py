@@ -92,6 +92,19 @@ class Asked:
         return all(item is None or item == () for item in given)
 
 
+_DECIDED: Final = {  # what a client that describes itself says otherwise no more, by the option that decides it
+    "scope": "scopes",
+    "grant_type": "grant_types",
+    "token_type": "token_type",
+    "token_format": "token_format",
+    "mac_draft": "mac_drafts",
+    "mac_algorithm": "mac_algorithm",
+    "public": "confidential",
+    "dpop": "dpop_required",
+    "jwks": "jwks",
+    "jwks_uri": "jwks",
+    "subject_type": "sector",
+}
 _SHORT: Final = {DEVICE_CODE: "device_code"}  # what RFC 8628 calls it is long to type
 
 
@@ -367,7 +380,9 @@ async def _new_client(asked: Asked, store: Store, settings: Settings) -> NewClie
 
 
 async def _changed(asked: Asked, client: Client, store: Store, settings: Settings) -> NewClient:
-    return await _checked(_merged(asked, NewClient.like(client)), asked, store, settings)
+    changed = await _checked(_merged(asked, NewClient.like(client)), asked, store, settings)
+    named = (name for option, name in _DECIDED.items() if getattr(asked, option) not in (None, ()))
+    return replace(changed, decided=client.decided.union(named))
 
 
 def _merged(asked: Asked, start: NewClient) -> NewClient:

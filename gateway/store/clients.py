@@ -37,6 +37,7 @@ def client_of(row: Row) -> Client:
         openid=OpenID.from_json(row["openid"]),
         dpop_required=row["dpop_required"],
         allow_groups=frozenset(row["allow_groups"]),
+        decided=frozenset(row["decided"]),
     )
 
 
@@ -74,6 +75,7 @@ def _columns(client: NewClient) -> dict[str, object]:
         "openid": client.openid.to_json(),
         "dpop_required": client.dpop_required,
         "allow_groups": sorted(client.allow_groups),
+        "decided": sorted(client.decided),
         "first_party": client.first_party,
         "verified": client.verified,
         "description": about.description,
@@ -114,6 +116,13 @@ async def update_client(statements: Statements, now: datetime, client_id: str, c
         "client_update", client_id=client_id, logo=changes.about.logo, now=now, **_columns(changes)
     )
     return None if found is None else await _with_logo(statements, client_id, changes.logo)
+
+
+async def held_client(statements: Statements, client_id: str) -> Client | None:
+    """A client, also a disabled one, that nobody else changes before the transaction ends; None if unknown."""
+    held = await statements.value("client_hold", client_id=client_id)
+    row = None if held is None else await statements.row("client_find", client_id=client_id)
+    return None if row is None else client_of(row)
 
 
 async def replace_secret(statements: Statements, now: datetime, client_id: str, overlap: float = 0.0) -> str | None:
@@ -162,11 +171,15 @@ class Clients:
         """What the client is from now on, None if unknown.
 
         One that becomes public, or gets keys, loses its secrets; one that is to have a secret gets its first by
-        `rotate_secret`.
+        `rotate_secret`. What a client that describes itself cannot undo is what differs from before, and what
+        `changes.decided` names.
         """
         with translate_violations():
             async with self._database.transaction() as statements:
-                return await update_client(statements, self._now(), client_id, changes)
+                before = await held_client(statements, client_id)
+                if before is None:
+                    return None
+                return await update_client(statements, self._now(), client_id, changes.decided_after(before))
 
     async def logo(self, name: str) -> bytes | None:
         """The picture that clients have under that name."""

@@ -1,10 +1,11 @@
 """Records that go into the store or come out of it, where `model` has no noun for them."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Literal
+from typing import Final, Literal
 
 from gateway.model import (
+    OFFLINE_ACCESS,
     PUBLIC_SUBJECT,
     About,
     Client,
@@ -28,6 +29,11 @@ class Logo:
     content: bytes = field(repr=False)
 
 
+_OF_TOKENS: Final = frozenset({"token_type", "token_format", "mac_drafts", "mac_algorithm"})
+DECIDABLE: Final = _OF_TOKENS | {"scopes", "grant_types", "dpop_required", "confidential", "jwks", "sector"}
+"""What an operator may decide of a client that describes itself, and the client would say otherwise."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewClient:
     """A client to register."""
@@ -47,6 +53,7 @@ class NewClient:
     openid: OpenID = PUBLIC_SUBJECT
     dpop_required: bool = False
     allow_groups: frozenset[str] = frozenset()
+    decided: frozenset[str] = frozenset()
     first_party: bool = False
     verified: bool = True
     default_scopes: frozenset[str] | None = None
@@ -57,6 +64,52 @@ class NewClient:
     def like(cls, client: Client) -> "NewClient":
         """A client that is there already, to be changed."""
         return cls(**{name: getattr(client, name) for name in cls.__dataclass_fields__ if name != "logo"})
+
+    @property
+    def sector(self) -> str | None:
+        """Whose other clients know people by the same subject as it does."""
+        return self.openid.sector
+
+    def decided_after(self, before: Client) -> "NewClient":
+        """The change of an operator, with the names of all that is decided then; none of a client that an operator made
+        and that says nothing of itself. What is taken back is the client's to say again."""
+        if before.verified:
+            return replace(self, decided=frozenset())
+        was = NewClient.like(before)
+        told = {name for name in DECIDABLE if getattr(self, name) != getattr(was, name)} | self.decided
+        lifted = {name for name in told if getattr(self, name) in (None, False)}
+        return replace(self, decided=frozenset((before.decided | told) - lifted))
+
+    def within(self, before: Client) -> "NewClient":
+        """What a client says of itself, within what an operator decided of it. It may narrow that further, and demand
+        more of itself; trust is no such decision, and ends with what it was put in.
+
+            groups, pushed requests                 the operator's alone
+            scopes, grant types                     those that the operator left
+            DPoP, a secret, subjects of a sector    stay; the sector is the operator's
+            keys                                    may be replaced by its own, and by nothing else
+            kind of tokens                          the operator's
+        """
+        decided = before.decided
+        scopes = self.scopes & before.scopes if "scopes" in decided else self.scopes
+        asks_for = self.default_scopes and (self.default_scopes & (scopes | {OFFLINE_ACCESS}) or None)
+        keys = self.jwks or (before.jwks if "jwks" in decided else None)
+        demanded = keys is not None or ("confidential" in decided and before.confidential)
+        sector = before.openid.sector if "sector" in decided else self.openid.sector
+        return replace(
+            self,
+            **{name: getattr(before, name) for name in _OF_TOKENS & decided},
+            decided=decided,
+            allow_groups=before.allow_groups,
+            par_required=before.par_required,
+            scopes=scopes,
+            default_scopes=asks_for,
+            grant_types=self.grant_types & before.grant_types if "grant_types" in decided else self.grant_types,
+            dpop_required=self.dpop_required or ("dpop_required" in decided and before.dpop_required),
+            jwks=keys,
+            confidential=self.confidential or demanded,
+            openid=replace(self.openid, sector=sector),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

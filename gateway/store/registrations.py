@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from gateway.crypto import digest, random_text
 from gateway.model import Client
-from gateway.store.clients import client_of, create_client, replace_secret, update_client
+from gateway.store.clients import client_of, create_client, held_client, replace_secret, update_client
 from gateway.store.clock import Now
 from gateway.store.database import Database, Statements
 from gateway.store.faults import translate_violations
@@ -26,7 +26,6 @@ Extras = Mapping[str, Any]
 
 REGISTRATIONS_COUNTED: Final = timedelta(hours=1)
 MOST_REGISTRATIONS: Final = 20  # and changes of them, in that time from one place
-_SIGNED_BY_ITSELF: Final = ("token_endpoint_auth_method", "private_key_jwt")  # so the keys are none of an operator's
 _LOCK: Final = 0x72656769  # the advisory lock's key: "regi"
 
 
@@ -98,8 +97,7 @@ class Registrations:
     ) -> Registered | NotAdmitted:
         """What the client is from now on, in place of all it was (RFC 7592, section 2.2).
 
-        What an operator demands of it stays: that it pushes its requests, and authenticates by keys where it would by a
-        secret.
+        What an operator decided of it stays (`NewClient.within`).
 
         `secret` is the one that the request claims to be the client's. A client that becomes confidential gets one.
         """
@@ -115,15 +113,12 @@ class Registrations:
                     return NotAdmitted.SECRET
                 if not await self._admitted(statements, place):
                     return NotAdmitted.TOO_MANY
-                before = await statements.row("client_find", client_id=client_id)
+                before = await held_client(statements, client_id)
                 assert before is not None  # noqa: S101  # its registration is locked, and goes with it
-                given = _SIGNED_BY_ITSELF not in json.loads(held).items() and client.confidential
-                keys = client.jwks or (before["jwks"] if given else None)
-                demanded = replace(client, par_required=before["par_required"], jwks=keys)
-                changed = await update_client(statements, now, client_id, demanded)
+                changed = await update_client(statements, now, client_id, client.within(before))
                 await statements.row("registration_change", client_id=client_id, metadata=json.dumps(extras))
                 assert changed is not None  # noqa: S101
-                first = changed.has_secret and not client_of(before).has_secret
+                first = changed.has_secret and not before.has_secret
                 made = await replace_secret(statements, now, client_id) if first else None
         return Registered(client=changed, extras=extras, secret=made)
 
@@ -137,7 +132,8 @@ class Registrations:
             await statements.row("registration_lock", lock=_LOCK)
             if await self._is_known(statements, client_id, client):  # by somebody who was here a moment ago
                 return True
-            if await update_client(statements, now, client_id, client) is not None:
+            if (before := await held_client(statements, client_id)) is not None:  # whatever an operator did meanwhile
+                await update_client(statements, now, client_id, client.within(before))
                 return True
             if place is not None and not await self._admitted(statements, place):
                 return False

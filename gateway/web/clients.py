@@ -16,7 +16,7 @@ from gateway.web.plane import Plane, address_of, plane_of
 from gateway.web.turns import PERIOD
 
 
-def described(plane: Plane, said: Registration, *, par_required: bool = False) -> NewClient:
+def described(plane: Plane, said: Registration) -> NewClient:
     """The client that says so of itself. All of it is made anew, so that no trust in what it said before is left for
     what it says now."""
     config = plane.settings.config
@@ -32,7 +32,6 @@ def described(plane: Plane, said: Registration, *, par_required: bool = False) -
         dpop_required=said.dpop_required,
         mac_drafts=config.mac.drafts[:1],
         mac_algorithm=config.mac.algorithms[0],
-        par_required=par_required,
         jwks=said.jwks,
         verified=False,
         about=said.about,
@@ -58,7 +57,7 @@ async def current(request: web.Request, client_id: str, known: Client | None) ->
     scopes = frozenset(await plane.scopes())
     place = neighbourhood(address_of(request))
     said = await plane.documents.read(client_id, scopes, place, known=known is not None)
-    new = described(plane, said, par_required=known is not None and known.par_required)
+    new = described(plane, said) if known is None else described(plane, said).within(known)
     return Client(
         client_id=client_id,
         created_at=plane.store.now() if known is None else known.created_at,

@@ -4,12 +4,12 @@ with created as (
     insert into clients (
         client_id, name, confidential, redirect_uris, grant_types, scopes, token_type, mac_drafts, mac_algorithm,
         pkce_required, first_party, verified, description, owner, homepage, privacy, terms, created_at, par_required, jwks,
-        token_format, openid, default_scopes, dpop_required, allow_groups
+        token_format, openid, default_scopes, dpop_required, allow_groups, decided
     )
     values (
         $client_id, $name, $confidential, $redirect_uris, $grant_types, $scopes, $token_type, $mac_drafts,
         $mac_algorithm, $pkce_required, $first_party, $verified, $description, $owner, $homepage, $privacy, $terms, $now,
-        $par_required, $jwks, $token_format, $openid, $default_scopes, $dpop_required, $allow_groups
+        $par_required, $jwks, $token_format, $openid, $default_scopes, $dpop_required, $allow_groups, $decided
     )
     returning *
 ), secret as (
@@ -42,6 +42,10 @@ where c.client_id = $client_id;
 -- The clients that a person answers for.
 select client_id from clients where owner = $owner order by created_at, client_id;
 
+-- name: client_hold
+-- A client that is about to change, so that what it says of itself and what an operator says come one after the other.
+select client_id from clients where client_id = $client_id for update;
+
 -- name: client_update
 -- What a client is, anew; one that became public or has keys loses its secrets, and $logo is the name of the only logo that stays.
 with changed as (
@@ -50,7 +54,7 @@ with changed as (
         scopes = $scopes, token_type = $token_type, mac_drafts = $mac_drafts, mac_algorithm = $mac_algorithm,
         pkce_required = $pkce_required, par_required = $par_required, jwks = $jwks, token_format = $token_format,
         openid = $openid, allow_groups = $allow_groups, default_scopes = $default_scopes, dpop_required = $dpop_required,
-        first_party = $first_party, verified = $verified,
+        decided = $decided, first_party = $first_party, verified = $verified,
         description = $description, owner = $owner, homepage = $homepage, privacy = $privacy, terms = $terms
     where client_id = $client_id
     returning client_id, confidential and jwks is null as has_secrets

@@ -1,5 +1,6 @@
 """`gateway client`: every verb, and everything that it refuses."""
 
+import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 
 from gateway.oauth import openid
 from tests.cli.conftest import Terminal, matches
+from tests.cli.direct import in_database
 from tests.oauth.signing import signer
 
 URI = "https://app.example.com/callback"
@@ -194,6 +196,18 @@ def test_update_takes_back_what_was_switched(gateway: Terminal) -> None:
     assert made["par_required"] is True
     after = gateway("client", "update", made["client_id"], "--pkce", "--third-party", "--no-require-par", "--json").json
     assert (after["pkce_required"], after["first_party"], after["par_required"]) == (True, False, False)
+
+
+def test_update_decides_what_it_names_of_a_client_that_describes_itself(gateway: Terminal) -> None:
+    """Also where the client has said the same of itself; nothing is to be decided of a client that an operator made."""
+    for verified, decided in ((False, ["dpop_required", "scopes"]), (True, [])):
+        client_id = gateway("client", "create", "--name", "App", "--scope", "read", "--json").json["client_id"]
+        said = f"update clients set dpop_required = true, verified = {verified} where client_id = '{client_id}'"
+        asyncio.run(in_database(gateway, f"{said} returning 1"))
+        options = ("--require-dpop", "--scope", "read", "--description", "An app")
+        assert gateway("client", "update", client_id, *options).code == 0
+        found = f"select decided from clients where client_id = '{client_id}'"
+        assert asyncio.run(in_database(gateway, found)) == decided
 
 
 def test_a_client_that_becomes_confidential_gets_a_secret_and_loses_it_as_a_public_one(gateway: Terminal) -> None:

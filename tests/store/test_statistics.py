@@ -140,6 +140,7 @@ VALUES: Final[Mapping[str, str]] = {
     "code": "int8send(-1)",
     "confidential": "true",
     "content": "'fake'",
+    "decided": "'{}'",
     "decision": "'denied'",
     "description": "'Fake'",
     "databases": "array['']",

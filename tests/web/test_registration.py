@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from gateway.crypto import Keyring
+from gateway.model import Client, OpenID
 from gateway.store import NewClient, Store
 from gateway.store.registrations import MOST_REGISTRATIONS
 from tests.oauth.signing import signer
@@ -380,6 +381,89 @@ async def test_a_change_leaves_what_an_operator_demands(plane: Plane, browser: B
     assert after is not None
     assert after.par_required
     assert json.loads(after.jwks or "") == json.loads(demanded.jwks or "")
+
+
+Decided = list[tuple[dict[str, Any], dict[str, Any]]]
+DECIDED: Decided = [  # what an operator made of a client that registered itself, and what this says of itself then
+    ({"allow_groups": frozenset({"staff"})}, {}),
+    ({"par_required": True}, {}),
+    ({"dpop_required": True}, {"dpop_bound_access_tokens": False}),
+    ({"scopes": frozenset({"notes:read"})}, {"scope": " ".join(sorted(SCOPES))}),
+    ({"scopes": frozenset()}, {}),
+    ({"grant_types": frozenset({"authorization_code"})}, {"grant_types": ["authorization_code", "refresh_token"]}),
+    ({"token_type": "mac"}, {}),
+    ({"token_format": "jwt"}, {}),
+    ({"mac_algorithm": "hmac-sha-1", "mac_drafts": ("01", "00")}, {}),
+    ({"confidential": True}, {"token_endpoint_auth_method": "none"}),
+    ({"jwks": signer("ES256").jwks}, {"token_endpoint_auth_method": "none"}),
+    ({"openid": OpenID(sector="inner.example")}, {"subject_type": "public"}),
+    ({"openid": OpenID(sector="inner.example")}, {"subject_type": "pairwise"}),
+]
+
+
+async def decide(plane: Plane, client_id: str, **changes: Any) -> Client:
+    """What `gateway client update` does."""
+    found = await plane.store.clients.find(client_id)
+    assert found is not None
+    changed = await plane.store.clients.update(client_id, replace(NewClient.like(found), **changes))
+    assert changed is not None
+    return changed
+
+
+@pytest.mark.parametrize(("decided", "said"), DECIDED)
+async def test_what_an_operator_decided_stays_whatever_the_client_says_of_itself(
+    plane: Plane, browser: Browser, decided: dict[str, Any], said: dict[str, Any]
+) -> None:
+    method = "none" if "confidential" in decided else "client_secret_basic"
+    grants = ["authorization_code", "refresh_token"]
+    client = await registered(browser, grant_types=grants, token_endpoint_auth_method=method)
+    before = await decide(plane, client["client_id"], **decided)
+    for _ in range(2):
+        answer = await send(
+            browser,
+            "PUT",
+            place_of(client),
+            managed(client, client_secret=None) | said,
+            client["registration_access_token"],
+        )
+        assert answer.status == 200, answer.text
+        after = await plane.store.clients.find(client["client_id"])
+        assert after is not None
+        for name in decided:
+            assert getattr(after, name) == getattr(before, name), name
+
+
+async def test_a_client_narrows_what_an_operator_left_and_demands_more(plane: Plane, browser: Browser) -> None:
+    client = await registered(browser, grant_types=["authorization_code", "refresh_token"])
+    await decide(plane, client["client_id"], scopes=frozenset({"notes:read"}), openid=OpenID())
+    said = {"grant_types": ["authorization_code"], "dpop_bound_access_tokens": True, "subject_type": "pairwise"}
+    token = client["registration_access_token"]
+    answer = await send(
+        browser, "PUT", place_of(client), managed(client, client_secret=None, scope=None, **said), token
+    )
+    assert (answer.json["scope"], answer.json["grant_types"]) == ("notes:read", ["authorization_code"])
+    after = await plane.store.clients.find(client["client_id"])
+    assert after is not None
+    assert (after.dpop_required, after.openid.sector) == (True, "app.example")
+    # What it said itself is its own to take back.
+    await send(browser, "PUT", place_of(client), managed(client, client_secret=None, scope=None), token)
+    again = await plane.store.clients.find(client["client_id"])
+    assert again is not None
+    assert (again.dpop_required, again.openid.sector) == (False, None)
+    assert again.scopes == {"notes:read"}
+
+
+async def test_what_an_operator_takes_back_is_the_clients_to_say_again(plane: Plane, browser: Browser) -> None:
+    client = await registered(browser)
+    client_id, token = client["client_id"], client["registration_access_token"]
+    given: list[dict[str, Any]] = [{"dpop_required": True, "jwks": signer("ES256").jwks}]
+    given.append({"dpop_required": False, "jwks": None})
+    for changes in given:
+        after = await decide(plane, client_id, **changes)
+    assert after.decided == frozenset()
+    answer = await send(browser, "PUT", place_of(client), managed(client, client_secret=None), token)
+    assert "dpop_bound_access_tokens" not in answer.json
+    assert (answer.json["token_endpoint_auth_method"], "jwks" in answer.json) == ("client_secret_basic", False)
 
 
 async def test_a_client_that_deletes_itself_is_gone_with_its_tokens_by_section_2_3(
