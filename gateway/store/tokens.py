@@ -37,6 +37,7 @@ from gateway.store.database import Database, Row, Statements
 from gateway.store.introspection import ExplainedToken, end_of, introspection
 from gateway.store.records import IssuedTokens
 from gateway.store.signing_keys import SigningKeys
+from gateway.store.users import known_as
 
 if TYPE_CHECKING:
     from gateway.oauth.signing import SigningKey
@@ -153,6 +154,10 @@ def _answer(outcome: IssuedTokens | OAuthError) -> IssuedTokens:
     if isinstance(outcome, OAuthError):
         raise outcome
     return outcome
+
+
+def _gone() -> OAuthError:
+    return invalid_client("the client or the user was disabled or deleted")
 
 
 def _unusable(kind: str, name: str, *, disabled: bool) -> str:
@@ -338,6 +343,10 @@ class Tokens:
 
         {"active": False} for anything else: dead, unknown, or a refresh token of another client, which whoever asks
         could only take for an access token (RFC 7662, section 4).
+
+        Who the person is, an API of the operator's is told. Whoever is told of a token of its own, and strangers, learn
+        no more than the token's client may: the subject as it knows them (OpenID Connect Core, section 8.1), and the
+        username by the scope `profile` alone.
         """
         hashed, now = digest(token), self._now()
         row, token_type = None, None
@@ -348,7 +357,21 @@ class Tokens:
             row = await self._database.row(
                 "refresh_token_find", digest=hashed, now=now, client_id=None if client is None else client.client_id
             )
-        return {"active": False} if row is None else introspection(row, token_type)
+        if row is None:
+            return {"active": False}
+        members = introspection(row, token_type)
+        if client is None or (client.verified and client.client_id != row["client_id"]):
+            return members
+        return await self._as_its_client_knows(row, members)
+
+    async def _as_its_client_knows(self, row: Row, members: dict[str, object]) -> dict[str, object]:
+        if "profile" not in row["scopes"]:
+            members.pop("username", None)
+        if row["subject"] is None:
+            return members
+        found = await self._database.row("client_find", client_id=row["client_id"])
+        subject = None if found is None else await known_as(self._database, row["subject"], client_of(found))
+        return {"active": False} if subject is None else members | {"sub": subject}  # somebody was deleted meanwhile
 
     async def explain(self, token: str) -> ExplainedToken:
         """What an operator wants to know of a token, and why it is dead if it is."""
@@ -400,14 +423,23 @@ class Tokens:
             jkt=jkt if client.token_type == "bearer" else None,  # noqa: S105  # MAC tokens have a key of their own
         )
 
-    def _new_token(self, client: Client, origin: _Origin, access: _Access, now: datetime) -> str:
-        """A fresh access token: opaque, or a JWT (RFC 9068, section 2) whose identifier has our keyed check."""
+    async def _new_token(
+        self, statements: Statements | Database, client: Client, origin: _Origin, access: _Access, now: datetime
+    ) -> str | None:
+        """A fresh access token: opaque, or a JWT (RFC 9068, section 2) whose identifier has our keyed check.
+
+        A JWT is read by its client too, so it tells the person as that knows them (section 6); routes know them by the
+        token's digest. None where the person is gone.
+        """
         if access.key is None or access.token_type != "bearer":  # noqa: S105  # a kind, no token
             return self._keyring.new_token("gwa_")
+        subject = client.client_id if origin.subject is None else await known_as(statements, origin.subject, client)
+        if subject is None:
+            return None
         claims = access_tokens.claims(
             jti=self._keyring.new_token("gwj_"),
             issuer=self._issuer,
-            subject=origin.subject or client.client_id,
+            subject=subject,
             client_id=client.client_id,
             scopes=access.scopes,
             audience=access.resource,
@@ -429,7 +461,9 @@ class Tokens:
         now: datetime,
     ) -> IssuedTokens | OAuthError:
         """Write all that one response stands for, in one statement; nothing when client or user died meanwhile."""
-        token = self._new_token(client, origin, access, now)
+        token = await self._new_token(statements, client, origin, access, now)
+        if token is None:
+            return _gone()
         if len(token) > LONGEST:
             return access_tokens.too_long(LONGEST)
         hashed = digest(token)
@@ -462,7 +496,7 @@ class Tokens:
             refresh_expires_at=None if new_refresh is None else now + timedelta(seconds=self._lifetimes.refresh_ttl),
         )
         if written is None:
-            return invalid_client("the client or the user was disabled or deleted")
+            return _gone()
         return IssuedTokens(
             access_token=token,
             token_type=access.token_type,

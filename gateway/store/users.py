@@ -52,6 +52,19 @@ class Known:
 NOTHING: Final = Known()
 
 
+async def known_as(statements: Database | Statements, subject: str, client: Client) -> str | None:
+    """The subject by which a client knows a person, as `Users.known_as` tells it."""
+    if client.openid.sector is None:
+        return subject
+    for _ in range(3):  # a statement that runs beside another one's insert sees neither row
+        found: str | None = await statements.value(
+            "pairwise_subject", sector=client.openid.sector, subject=subject, known_as=new_identifier("p")
+        )
+        if found is not None:
+            return found
+    return None
+
+
 class Users:
     """Users, by username, whatever its letters' case."""
 
@@ -107,15 +120,7 @@ class Users:
 
         The person's own where the client has no sector; None when there is no such person any more.
         """
-        if client.openid.sector is None:
-            return subject
-        for _ in range(3):  # a statement that runs beside another one's insert sees neither row
-            known_as: str | None = await self._database.value(
-                "pairwise_subject", sector=client.openid.sector, subject=subject, known_as=new_identifier("p")
-            )
-            if known_as is not None:
-                return known_as
-        return None
+        return await known_as(self._database, subject, client)
 
     async def update(
         self,

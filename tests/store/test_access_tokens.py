@@ -62,7 +62,8 @@ async def test_introspection_of_an_access_token_has_the_members_of_rfc_7662(rig:
     found, session = await store.access_tokens.find(tokens.access_token), await store.sessions.find(rig.session_token)
     assert found is not None
     assert session is not None
-    assert await store.tokens.introspect(tokens.access_token, rig.client) == {
+    api, _ = await store.clients.create(NEW_CLIENT)
+    assert await store.tokens.introspect(tokens.access_token, api) == {
         "active": True,
         "scope": "read write",
         "client_id": rig.client.client_id,

@@ -9,7 +9,7 @@ import pytest
 
 from gateway.crypto import Keyring, digest
 from gateway.errors import OAuthError, OperatorError
-from gateway.model import SIGNING_ALGORITHMS, SigningAlgorithm
+from gateway.model import SIGNING_ALGORITHMS, OpenID, SigningAlgorithm
 from gateway.oauth import jwk, jws
 from gateway.oauth.grants import ClientCredentialsGrant
 from gateway.store import IssuedTokens, Store
@@ -78,6 +78,21 @@ async def test_jwt_is_for_the_resources_that_were_asked_for(rig: Rig) -> None:
     assert parts(one.access_token)[1]["aud"] == API  # section 3
     two = await rig.tokens(resource=(API, f"{API}/2"))
     assert parts(two.access_token)[1]["aud"] == [API, f"{API}/2"]
+
+
+async def test_jwt_names_a_person_as_its_client_knows_them_and_routes_know_who_it_is(another: Another) -> None:
+    """RFC 9068, section 6; OpenID Connect Core, section 8.1: a client reads its own tokens."""
+    pairwise = replace(JWT_CLIENT, openid=OpenID(sector="app.example"))
+    rig = await Rig.build(await another(issuer=ISSUER), client=pairwise)
+    tokens = await rig.tokens()
+    known_as = await rig.store.users.known_as(rig.user.subject, rig.client)
+    for issued in (tokens, await rig.refresh(tokens.refresh_token)):
+        assert parts(issued.access_token)[1]["sub"] == known_as != rig.user.subject
+        found = await rig.store.access_tokens.find(issued.access_token)
+        assert found is not None
+        assert found.identity.subject == rig.user.subject
+        looked_up = await rig.store.access_tokens.find_many([digest(issued.access_token)])
+        assert [token.identity.subject for token in looked_up.tokens.values()] == [rig.user.subject]
 
 
 async def test_jwt_for_a_client_itself_names_it_as_the_subject(rig: Rig) -> None:
