@@ -19,9 +19,12 @@ from tests.proxy.test_credentials import request
 from tests.proxy.test_endings import everything
 from tests.proxy.test_streams import CHUNKED, answering, begun, call
 
+EDITED: dict[str, list[str]] = {"GET": [], "*": ["editors"]}
 ROUTES: list[dict[str, Any]] = [
     {"name": "guarded", "path": "/", "auth": ["bearer"], "issuers": ["corp"]},
     {"name": "ours", "path": "/ours", "auth": ["bearer"]},
+    {"name": "wiki", "path": "/wiki", "auth": ["bearer"], "issuers": ["corp"]} | {"groups": EDITED},
+    {"name": "staff", "path": "/staff", "auth": ["bearer"], "issuers": ["corp"], "groups": ["staff"]},
 ]
 
 
@@ -45,6 +48,20 @@ async def test_upstream_learns_who_calls_by_the_name_of_the_issuer(tmp_path: Pat
         assert (told["x-auth-scope"], told["x-auth-token-type"]) == ("read", "bearer")
         assert not {"x-forwarded-user", "x-forwarded-email", "x-auth-groups"} & told.keys()
         assert "authorization" not in dict(received.fields)
+
+
+async def test_where_groups_are_needed_by_method_it_passes_where_everybody_may(
+    tmp_path: Path, no_database: Store
+) -> None:
+    """Who is in no group may do what an empty list of groups opens to everybody, and nothing else."""
+    async with an_issuer() as issuer, running_with(tmp_path, no_database, issuer) as running:
+        token = f"Authorization: Bearer {issuer.token(groups=['editors'])}"
+        replies = [
+            await running.talk(request(path, token, method=method))
+            for path, method in (("/wiki", "GET"), ("/wiki", "PUT"), ("/staff", "GET"))
+        ]
+        assert [reply.status for reply in replies] == [200, 403, 403]
+        assert [received.target for received in running.upstream.requests] == ["/wiki"]
 
 
 async def test_refusal_tells_the_client_nothing_and_the_operator_why(tmp_path: Path, no_database: Store) -> None:
