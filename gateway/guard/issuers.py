@@ -31,7 +31,7 @@ from gateway.guard.lane import Pending
 from gateway.guard.verdict import Voucher
 from gateway.oauth import foreign
 from gateway.oauth.foreign import Claimed, Trusted
-from gateway.oauth.jws import Compact
+from gateway.oauth.jws import MOST_TRIED, Compact
 from gateway.observe import get_logger
 
 if TYPE_CHECKING:
@@ -45,7 +45,6 @@ LAPSE: Final = 86400.0  # seconds that keys count without an answer
 _AHEAD: Final = (0.7, 0.9)  # of what they may be kept: workers do not come all at once, and nobody waits for them
 _DEADLINE: Final = 5.0  # seconds for metadata and keys together
 _MOST_WAITING: Final = 1000  # calls, for one issuer
-_MOST_TRIED: Final = 4  # keys for one token: of those without an identifier, the old one and the new one
 _MOST_VOUCHERS: Final = 200  # keys of an issuer that are remembered
 
 Answer = TypeVar("Answer")
@@ -147,7 +146,7 @@ class Source:
             if not self._keys:
                 raise Unasked(f"{name}: {self._why or 'the gateway ends'}")
             return f"foreign token, key: none of {name} is {foreign.shown(claimed.kid)} for {claimed.algorithm}"
-        if len(candidates) > _MOST_TRIED:
+        if len(candidates) > MOST_TRIED:
             return f"foreign token, key: it names none, and {name} has {len(candidates)} for {claimed.algorithm}"
         for key, voucher in candidates:
             if key.verifies(claimed.algorithm, token.signed, token.signature):

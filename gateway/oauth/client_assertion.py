@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from gateway.errors import OAuthError, invalid_client
-from gateway.oauth.jws import ALGORITHMS, Compact, compact
+from gateway.oauth.jws import ALGORITHMS, MOST_TRIED, Compact, compact
 
 TYPE: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"  # RFC 7523, section 2.2
 MARGIN: Final = 60  # seconds by which the client's clock and ours may differ
@@ -60,13 +60,19 @@ def verify(assertion: Assertion, client_id: str, jwks: str, audience: Collection
     `jwks` are its keys, as `jwk.parse_set` made them, as JSON.
 
     Raises OAuthError (invalid_client) where RFC 7523, section 3, has it refused, and beyond that where `exp` lies
-    further ahead than an hour, or there is no `jti`.
+    further ahead than an hour, or there is no `jti`; and where it names no key, and too many could have made it.
     """
     from gateway.oauth import jwk
 
     once = _checked(assertion.claims, client_id, audience, now)
     algorithm, kid = str(assertion.header["alg"]), assertion.header.get("kid")
-    keys = [key for key in jwk.keys_of(jwks) if kid is None or key.kid is None or key.kid == kid]
+    keys = [
+        key
+        for key in jwk.keys_of(jwks)
+        if algorithm in key.algorithms and (kid is None or key.kid is None or key.kid == kid)
+    ]
+    if len(keys) > MOST_TRIED:  # each costs time of everybody's, whose keys a stranger chose
+        raise _refused(f"{len(keys)} keys could have made the signature; name one by kid")
     if not any(key.verifies(algorithm, assertion.signed, assertion.signature) for key in keys):
         raise _refused("no key of the client's has made the signature")
     return once

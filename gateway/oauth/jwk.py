@@ -7,12 +7,13 @@
     EdDSA    OKP   Ed25519                    RFC 8037, section 3.1
 
 Which algorithms a key serves follows from its type and never from a message alone: so no message can have a public key
-taken for an HMAC secret, and there is no `none` (RFC 8725, sections 2.1 and 3.1).
+taken for an HMAC secret, and there is no `none` (RFC 8725, sections 2.1 and 3.1). RSA keys that strangers chose
+have 4096 bits at most, and the exponent 65537.
 """
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -36,6 +37,9 @@ _MEMBERS: Final = {  # public ones (RFC 7518, sections 6.2.1 and 6.3.1; RFC 8037
 }
 _SECRET: Final = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k", "priv"})
 _BITS: Final = range(2048, 8193)
+_BITS_OF_STRANGERS: Final = 4096
+_EXPONENT_OF_STRANGERS: Final = 65537
+OF_STRANGERS: Final = "one for RSA has 2048 to 4096 bits, and the exponent 65537"
 P256_BYTES: Final = 32
 
 PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey
@@ -76,12 +80,13 @@ class Key:
         return True
 
 
-def parse_set(text: bytes, *, only_good: bool = False) -> dict[str, object]:
+def parse_set(text: bytes, *, only_good: bool = False, of_strangers: bool = False) -> dict[str, object]:
     """A JWK Set as a client's keys are kept: what is public of each, and nothing else.
 
     Raises ValueError, with the mend, for a set that has no key to verify with, a private or shared one, or one that we
     do not know; such keys are passed over where `only_good` are wanted, as in a set that serves other ends too
-    (RFC 7517, section 5), and NoGoodKey is raised where none is left.
+    (RFC 7517, section 5), and NoGoodKey is raised where none is left. Keys `of_strangers` are none that cost more than
+    usual: the time to verify grows with the modulus and the exponent, and strangers could have us spend it.
     """
     if len(text) > LARGEST_SET:
         raise ValueError(f"it is larger than {LARGEST_SET // 1024} KiB")
@@ -94,7 +99,10 @@ def parse_set(text: bytes, *, only_good: bool = False) -> dict[str, object]:
         raise NoGoodKey("it holds no key")
     if not isinstance(keys, list) or not 0 < len(keys) <= most or not all(isinstance(key, dict) for key in keys):
         raise ValueError(f'a JWK Set holds "keys", an array of 1 to {most} keys')
-    kept = _good(keys) if only_good else [_public(f"key {number}", key) for number, key in enumerate(keys, start=1)]
+    judge = _of_stranger if of_strangers else _public
+    kept = (
+        _good(keys, judge) if only_good else [judge(f"key {number}", key) for number, key in enumerate(keys, start=1)]
+    )
     ids = [key["kid"] for key in kept if "kid" in key]
     if len(set(ids)) < len(ids):
         raise ValueError('two keys have the same "kid"; give each its own')
@@ -108,8 +116,8 @@ def keys_of(jwks: str) -> tuple[Key, ...]:
 
 
 def read(jwk: Mapping[str, object]) -> tuple[Key, str]:
-    """A public key and its thumbprint. Raises ValueError, also for a private one."""
-    members = _public("the key", jwk)
+    """A public key that comes with what it signed, and its thumbprint. Raises ValueError, also for a private one."""
+    members = _of_stranger("the key", jwk)
     return _key(members), thumbprint(members)
 
 
@@ -165,11 +173,24 @@ def _public(called: str, jwk: Mapping[str, object]) -> dict[str, str]:
     return kept
 
 
-def _good(keys: Sequence[Mapping[str, object]]) -> list[dict[str, str]]:
+def _of_stranger(called: str, jwk: Mapping[str, object]) -> dict[str, str]:
+    """The same, of a key that anybody may have chosen."""
+    members = _public(called, jwk)
+    match _key(members).public:
+        case rsa.RSAPublicKey() as key if (
+            key.key_size > _BITS_OF_STRANGERS or key.public_numbers().e != _EXPONENT_OF_STRANGERS
+        ):
+            raise ValueError(f"{called}: {OF_STRANGERS}")
+    return members
+
+
+def _good(
+    keys: Sequence[Mapping[str, object]], judge: Callable[[str, Mapping[str, object]], dict[str, str]]
+) -> list[dict[str, str]]:
     kept = list[dict[str, str]]()
     for number, key in enumerate(keys, start=1):
         with suppress(ValueError):
-            kept.append(_public(f"key {number}", key))
+            kept.append(judge(f"key {number}", key))
     if not kept:
         raise NoGoodKey("none of its keys is a public one for signatures, of a kind that is known here")
     return kept

@@ -11,6 +11,7 @@ from gateway.model import CLIENT_ALGORITHMS
 
 ALGORITHMS: Final = CLIENT_ALGORITHMS
 """Those by which clients may sign; their keys are in `oauth.jwk`, which brings cryptography along."""
+MOST_TRIED: Final = 4  # keys for one signature: of those without an identifier, the old one and the new one
 _PARTS: Final = 3  # header, payload and signature
 _BASE64URL: Final = re.compile(r"[A-Za-z0-9_-]*")
 

@@ -221,7 +221,7 @@ def information(
         "scope": format_scope(client.scopes if client.default_scopes is None else client.default_scopes),
         "dpop_bound_access_tokens": client.dpop_required or None,
         **extras,
-        **_told_of_keys(client),
+        **_told_of_authentication(client, extras),
     }
     return {name: value for name, value in members.items() if value is not None}
 
@@ -300,15 +300,17 @@ def _keys(said: Members) -> str:
     if "jwks" not in said:
         raise _invalid(f"{SIGNED} needs the client's public keys: send jwks, or jwks_uri.")
     try:
-        return json.dumps(jwk.parse_set(json.dumps(said["jwks"]).encode(), only_good=True))
+        return json.dumps(jwk.parse_set(json.dumps(said["jwks"]).encode(), only_good=True, of_strangers=True))
     except (ValueError, RecursionError) as exc:
-        raise _invalid(f"jwks must be a JWK Set with a public key by {', '.join(ALGORITHMS)}.", str(exc)) from exc
+        text = f"jwks must be a JWK Set with a public key by {', '.join(ALGORITHMS)}; {jwk.OF_STRANGERS}."
+        raise _invalid(text, str(exc)) from exc
 
 
-def _told_of_keys(client: Client) -> dict[str, object]:
-    """What is told of a client that signs; an operator may have given keys to one that registered for a secret."""
+def _told_of_authentication(client: Client, extras: Members) -> dict[str, object]:
+    """What is told of how a client authenticates: by keys, or a secret, where an operator demands more than it said."""
     if client.jwks is None:
-        return {}
+        falls_short = client.has_secret and extras.get("token_endpoint_auth_method") == "none"
+        return {"token_endpoint_auth_method": "client_secret_basic"} if falls_short else {}
     at = client.jwks_uri
     keys: dict[str, object] = {"jwks": json.loads(client.jwks)} if at is None else {"jwks_uri": at}
     return {"token_endpoint_auth_method": SIGNED, **keys}

@@ -107,7 +107,7 @@ class ClientKeys:
             self._fetcher = self._make()
         try:
             fetched = await self._fetcher.json(uri, jwk.LARGEST_SET)
-            jwks = json.dumps(jwk.parse_set(fetched.content, only_good=True))
+            jwks = json.dumps(jwk.parse_set(fetched.content, only_good=True, of_strangers=True))
         except (FetchFailed, ValueError, OAuthError) as exc:
             now = self._now()
             return _Kept(None, str(exc), now, now, now)

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import OAuthError
-from gateway.oauth import client_assertion, jws
+from gateway.oauth import client_assertion, jwk, jws
 from gateway.oauth.client_assertion import Once
+from gateway.oauth.jws import MOST_TRIED
 from tests.oauth.signing import Signer, encoded, signer
 
 NOW = 1_800_000_000.0
@@ -135,6 +136,31 @@ def test_a_key_embedded_in_the_assertion_counts_for_nothing() -> None:
     thief = signer("ES256", kid="thief")
     with pytest.raises(OAuthError):
         proven(thief.assertion(CLAIMS, jwk=thief.jwk, jku="https://evil.example/", x5c=["x"]))
+
+
+def test_an_assertion_that_names_no_key_is_tried_by_so_many_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each costs time of everybody's; those of another algorithm, or another identifier, are not tried."""
+    tried, verifies = list[str | None](), jwk.Key.verifies
+
+    def counted(key: jwk.Key, algorithm: str, message: bytes, signature: bytes) -> bool:
+        tried.append(key.kid)
+        return verifies(key, algorithm, message, signature)
+
+    monkeypatch.setattr(jwk.Key, "verifies", counted)
+    others = [signer("ES256", kid=str(number)).jwk for number in range(MOST_TRIED)]
+    elsewhere = [signer("EdDSA", kid=f"ed{number}").jwk for number in range(MOST_TRIED)]
+    last = ONE.jwk | {"kid": "last"}
+    few = json.dumps({"keys": [*others[1:], *elsewhere, last]})
+    assert proven(ONE.assertion(CLAIMS), few).until > NOW
+    assert tried == [*(key["kid"] for key in others[1:]), "last"]
+    many = json.dumps({"keys": [*others, last]})
+    tried.clear()
+    with pytest.raises(OAuthError) as caught:
+        proven(ONE.assertion(CLAIMS), many)
+    assert "5 keys could have made the signature; name one by kid" in caught.value.cause
+    assert tried == []
+    assert proven(ONE.assertion(CLAIMS, kid="last"), many).until > NOW
+    assert tried == ["last"]
 
 
 def test_keys_are_told_apart_by_their_identifier_where_they_have_one() -> None:

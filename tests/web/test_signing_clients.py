@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import random
 import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
@@ -12,6 +13,8 @@ import pytest
 
 from gateway.crypto import Keyring, random_text
 from gateway.oauth.client_assertion import TYPE
+from gateway.oauth.jws import decoded, encoded
+from gateway.oauth.registration import SIGNED
 from gateway.store import NewClient, Store
 from gateway.web.plane import PLANE
 from tests.oauth.signing import Signer, signer
@@ -21,7 +24,7 @@ from tests.web.rig import VERIFIER, Answer, Browser, Plane, basic, row_counts, s
 from tests.web.test_client_keys import named
 from tests.web.test_client_keys import publish as publish_keys
 from tests.web.test_documents import REDIRECT, path_of, publish
-from tests.web.test_registration import managed, place_of, registered, send
+from tests.web.test_registration import decide, managed, place_of, registered, send
 
 Fields = Sequence[tuple[str, str]]
 SIGNS: dict[str, Any] = {"token_endpoint_auth_method": "private_key_jwt"}
@@ -271,3 +274,96 @@ async def test_a_key_that_a_client_gave_up_is_good_for_nobody_whatever_strangers
         late = await ask(signed_in, [*refresh(own), *signed(plane, client_id, one)])
         assert (late.status, late.json["error"]) == (429, "temporarily_unavailable")
         assert late.headers["Retry-After"] == "60"
+
+
+async def test_an_operators_decisions_outlive_what_a_document_says(
+    plane: Plane, signed_in: Browser, site: Site
+) -> None:
+    """At the next sign-in, and when a request is kept by what was read before an operator decided."""
+    client_id = publish(site)
+    assert (await signed_in.get(path_of(client_id, scope="notes:read"))).status == 200
+    read_before = await plane.store.clients.find(client_id)
+    assert read_before is not None
+    decided: dict[str, Any] = {"allow_groups": frozenset({"staff"}), "dpop_required": True}
+    await decide(plane, client_id, **decided, scopes=frozenset({"notes:read"}))
+    stale = replace(NewClient.like(read_before), name="Renamed")
+    assert await plane.store.registrations.keep(client_id, stale, idle=60.0, place=None)
+    page = await signed_in.get(path_of(client_id, scope="notes:read"))
+    assert page.status == 403, page.text
+    await decide(plane, client_id, allow_groups=frozenset())
+    page = await signed_in.get(path_of(client_id, scope="notes:read notes:write"))
+    assert page.members["error"] == "invalid_scope"
+    found = await plane.store.clients.find(client_id)
+    assert found is not None
+    assert (found.name, set(found.scopes), found.dpop_required) == ("Renamed", {"notes:read"}, True)
+
+
+async def test_a_client_with_keys_of_an_operator_never_comes_back_to_a_secret(plane: Plane, browser: Browser) -> None:
+    """It may name keys of its own in their place; less than a signature proves it no more."""
+    own = signer("EdDSA")
+    client = await registered(browser)
+    await decide(plane, client["client_id"], jwks=signer("ES256").jwks)
+    token, bare = client["registration_access_token"], managed(client, client_secret=None)
+    signs = await send(browser, "PUT", place_of(client), bare | SIGNS | {"jwks": {"keys": [own.jwk]}}, token)
+    assert signs.json["jwks"] == {"keys": [own.jwk]}
+    for method in ("client_secret_basic", "none"):
+        answer = await send(browser, "PUT", place_of(client), bare | {"token_endpoint_auth_method": method}, token)
+        assert (answer.json["token_endpoint_auth_method"], answer.json["jwks"]) == (SIGNED, {"keys": [own.jwk]})
+        assert "client_secret" not in answer.json
+
+
+def costly(bits: int, exponent: int) -> dict[str, str]:
+    """A public RSA key that nobody holds the private half of."""
+    modulus = (1 << (bits - 1)) | random.getrandbits(bits - 1) | 1
+    return {"kty": "RSA", "n": encoded(modulus.to_bytes(bits // 8)), "e": encoded(exponent.to_bytes(8).lstrip(b"\0"))}
+
+
+@pytest.mark.parametrize(("bits", "exponent"), [(8192, 65537), (4104, 65537), (2048, 2**32 - 1), (2048, 3)])
+async def test_keys_of_strangers_that_cost_more_than_usual_are_refused(
+    plane: Plane, browser: Browser, site: Site, bits: int, exponent: int
+) -> None:
+    """RFC 7591, section 3.2.2; at `jwks_uri` there is none among them then."""
+    key = costly(bits, exponent)
+    members = {"redirect_uris": [REDIRECT], **SIGNS}
+    answer = await send(browser, "POST", "/oauth2/register", {**members, "jwks": {"keys": [key]}})
+    assert (answer.status, answer.json["error"]) == (400, "invalid_client_metadata")
+    assert "2048 to 4096 bits, and the exponent 65537" in answer.json["error_description"]
+    one = named("one")
+    site.answers["/keys"] = document(json.dumps({"keys": [key, one.jwk]}).encode())
+    client = await registered(browser, **SIGNS, jwks_uri=site.url("/keys"))
+    fields = [("token", "x"), *signed(plane, client["client_id"], one, kid="one")]
+    assert (await browser.send("POST", "/oauth2/revoke", fields)).status == 200
+    kept = plane.app[PLANE].client_keys._kept[site.url("/keys")]
+    assert [jwk["kty"] for jwk in json.loads(kept.jwks or "")["keys"]] == ["EC"]
+
+
+async def test_a_client_learns_of_people_by_introspection_what_its_scopes_tell_it(
+    plane: Plane, signed_in: Browser, site: Site, ada: str
+) -> None:
+    """OpenID Connect Core, section 8.1, and RFC 7662, section 5: of its own tokens, and of others as a stranger; an
+    API that an operator made learns who it is."""
+    secret = {"token_endpoint_auth_method": "client_secret_basic"}
+    client = await registered(signed_in, redirect_uris=[REDIRECT], subject_type="pairwise", **secret)
+    stranger = await registered(signed_in, redirect_uris=[REDIRECT], **secret)
+    api, api_secret = await plane.client()
+    seen = dict[str, dict[str, Any]]()
+    for scope, ticked in (("openid", []), ("openid profile", ["profile"])):
+        page = await signed_in.get(path_of(client["client_id"], scope=scope))
+        answer = await signed_in.submit(page.form, decision="allow", scope=ticked)
+        fields = {"grant_type": "authorization_code", "code": answer.members["code"], "redirect_uri": REDIRECT}
+        headers = basic(client["client_id"], client["client_secret"])
+        tokens = await ask(signed_in, [*fields.items(), ("code_verifier", VERIFIER)], headers)
+        known_as = json.loads(decoded(tokens.json["id_token"].split(".")[1]))["sub"]
+        assert known_as != ada
+        for name, (asker, its_secret) in {
+            "itself": (client["client_id"], client["client_secret"]),
+            "stranger": (stranger["client_id"], stranger["client_secret"]),
+            "api": (api.client_id, api_secret),
+        }.items():
+            told = await signed_in.send(
+                "POST", "/oauth2/introspect", [("token", tokens.json["access_token"])], basic(asker, its_secret)
+            )
+            seen[name] = told.json
+        assert seen["itself"]["sub"] == seen["stranger"]["sub"] == known_as
+        assert ("username" in seen["itself"], "username" in seen["stranger"]) == ("profile" in scope,) * 2
+        assert (seen["api"]["sub"], seen["api"]["username"]) == (ada, "ada")
