@@ -201,10 +201,10 @@ def test_update_takes_back_what_was_switched(gateway: Terminal) -> None:
 def test_update_decides_what_it_names_of_a_client_that_describes_itself(gateway: Terminal) -> None:
     """Also where the client has said the same of itself; nothing is to be decided of a client that an operator made."""
     for verified, decided in ((False, ["dpop_required", "scopes"]), (True, [])):
-        client_id = gateway("client", "create", "--name", "App", "--scope", "read", "--json").json["client_id"]
+        client_id = gateway("client", "create", "--name", "App", "--scope", "notes:read", "--json").json["client_id"]
         said = f"update clients set dpop_required = true, verified = {verified} where client_id = '{client_id}'"
         asyncio.run(in_database(gateway, f"{said} returning 1"))
-        options = ("--require-dpop", "--scope", "read", "--description", "An app")
+        options = ("--require-dpop", "--scope", "notes:read", "--description", "An app")
         assert gateway("client", "update", client_id, *options).code == 0
         found = f"select decided from clients where client_id = '{client_id}'"
         assert asyncio.run(in_database(gateway, found)) == decided
