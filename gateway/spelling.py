@@ -1,7 +1,7 @@
 """The known name that a mistyped one may have meant."""
 
-import difflib
 from collections.abc import Iterable
+from importlib import import_module
 from typing import Final
 
 _NEAR: Final = 0.75  # of 1: a letter or two; what is farther off is another word, which was not meant
@@ -11,7 +11,8 @@ _WORD: Final = 3  # letters that tell a name by its beginning
 def near(given: str, names: Iterable[str]) -> str | None:
     """The name that `given` is nearly, begins, or is a word of; None where it may as well be something else."""
     names = list(names)
-    close = difflib.get_close_matches(given, names, n=1, cutoff=_NEAR)
+    compare = import_module("difflib").get_close_matches  # loaded where somebody has mistyped a name
+    close: list[str] = compare(given, names, n=1, cutoff=_NEAR)
     if close:
         return close[0]
     bare = given.lstrip("-")
