@@ -184,9 +184,11 @@ class Loan:
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
+        # On a connection that ends just then, asyncpg looks for a part of itself that is gone.
+        ended = isinstance(exc, AttributeError) and self._connection.is_closed()
         in_time = self._pool.give_back(self._connection, sound=exc is None)
         DATABASE_SECONDS.observe(monotonic() - self._began)
-        if isinstance(exc, Exception) and is_outage(exc):
+        if isinstance(exc, Exception) and (ended or is_outage(exc)):
             cause = exc if in_time else TimeoutError()
             raise _no_answer(cause) from cause
 

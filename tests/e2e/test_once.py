@@ -240,11 +240,12 @@ async def test_guesses_at_a_password_learn_no_more_by_the_password_grant(site: S
     types: frozenset[GrantType] = frozenset({"password"})
     rig = await Rig.build(site.store, username="grace", client=replace(NEW_CLIENT, grant_types=types))
     form = {"grant_type": "password", "username": "grace", "password": "wrong"}
-    statuses = Counter[int]()
+    statuses, heard = Counter[int](), 0
     for _ in range(3):
         answers, workers = await at_once(lambda: site.post("token", form, rig))
-        assert workers == 2
+        heard = max(heard, workers)
         statuses.update(answer.status for answer in answers)
+    assert heard == 2
     assert statuses.keys() <= {400, 429, 503}  # 503: so many passwords are checked at once and no more
     assert 0 < statuses[400] <= 2 * WRONG_PASSWORDS
 

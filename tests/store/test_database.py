@@ -195,6 +195,23 @@ async def test_terminated_connection_is_replaced(pool: Database, database: str) 
     assert pid not in await backends(database)
 
 
+@pytest.mark.parametrize(("ends", "fault"), [(True, StoreUnavailable), (False, AttributeError)])
+async def test_statement_whose_connection_ends_just_then_has_no_answer(
+    ends: bool, fault: type[Exception], pool: Database
+) -> None:
+    """Between two of its looks at the connection, asyncpg fails with an AttributeError; others of them are ours."""
+
+    async def asked() -> None:
+        async with pool.lend() as connection:
+            if ends:
+                connection.terminate()
+            raise AttributeError("'NoneType' object has no attribute 'bind_execute'")
+
+    with pytest.raises(fault):
+        await asked()
+    await pool.value("ping")
+
+
 async def test_closed_pool_refuses(pool: Database, database: str) -> None:
     await pool.value("ping")
     await pool.close()

@@ -41,7 +41,7 @@ def test_one_authorization_worker_is_enough_for_four_others(workers: int, author
 
 
 def test_more_workers_than_fit_twice_are_refused_with_how_many_do() -> None:
-    with pytest.raises(OperatorError, match=r"^server\.workers: 64 .* may hold 864 connections, twice .* at most 5$"):
+    with pytest.raises(OperatorError, match=r"^server\.workers: 64 .* may hold 992 connections, twice .* at most 4$"):
         connections.require_room(settings_for(), 64, 200)
     with pytest.raises(OperatorError, match=r"restart$"):
         connections.require_room(settings_for(256), 2, 200)
@@ -84,11 +84,11 @@ async def _max_connections(gateway: Gateway) -> int:
 
 async def test_a_reload_with_more_workers_than_the_database_can_hold_is_refused_in_words(tmp_path: Path) -> None:
     async with serving(tmp_path, workers=1, server={"authorization_workers": 6}) as gateway:
-        assert await _max_connections(gateway) == 3 * (11 + 60) + 40
+        assert await _max_connections(gateway) == 3 * (13 + 60) + 40
         rewrite(gateway, '"workers" = 1', '"workers" = 9')
         [fault] = await refused(gateway)
-        assert fault.startswith("server.workers: 9 (with 6 for authorization) may hold 159 connections, twice while")
-        assert fault.endswith("started for 253; restart, or ask for at most 4")
+        assert fault.startswith("server.workers: 9 (with 6 for authorization) may hold 177 connections, twice while")
+        assert fault.endswith("started for 259; restart, or ask for at most 3")
         rewrite(gateway, '"workers" = 9', '"workers" = 2')
         await reloaded(gateway)
         assert events(gateway, "reloaded")[-1]["workers"] == 2
