@@ -1,6 +1,6 @@
 """Contradictions between settings that are each well-formed."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from ipaddress import ip_address
 from itertools import product
 from typing import Final
@@ -315,16 +315,18 @@ def _session(index: int, route: Readable, draft: Draft) -> Iterator[Fault]:
         yield Fault(at, f'browsers show a "session" where people sign in alone: name {shown(home)}, or leave hosts out')
 
 
-def _methods_beyond(by_method: object, methods: Collection[str] | None) -> Collection[str]:
-    """The methods that a table names and the route does not answer."""
-    return by_method.keys() - {"*"} - set(methods) if isinstance(by_method, Mapping) and methods else ()
+def _methods_beyond(index: int, key: str, route: Readable) -> Iterator[Fault]:
+    """The methods that a table of the route names and the route does not answer."""
+    by_method, methods = route.get(key), route.get("methods")
+    if isinstance(by_method, Mapping) and methods:
+        for method in by_method.keys() - {"*"} - set(methods):
+            where = dotted(("routes", index, key, method))
+            yield Fault(where, f"{method} is not among the route's methods; add it there, or leave it out here")
 
 
 def _groups(index: int, route: Readable) -> Iterator[Fault]:
     groups, methods, at = route.get("groups"), route.get("methods"), f"routes[{index}].groups"
-    for method in _methods_beyond(groups, methods):
-        where = dotted(("routes", index, "groups", method))
-        yield Fault(where, f"{method} is not among the route's methods; add it there, or leave it out here")
+    yield from _methods_beyond(index, "groups", route)
     if isinstance(groups, Mapping) and groups and "*" not in groups:
         answered = {"GET" if method == "HEAD" else method for method in methods or ()}
         if not answered or not answered <= groups.keys():
@@ -336,14 +338,12 @@ def _groups(index: int, route: Readable) -> Iterator[Fault]:
 
 
 def _scopes(index: int, route: Readable, draft: Draft) -> Iterator[Fault]:
-    scopes, methods, at = route.get("scopes"), route.get("methods"), f"routes[{index}].scopes"
+    scopes, at = route.get("scopes"), f"routes[{index}].scopes"
     if scopes is None:
         return
     if route.get("auth") == "none" and scopes_of(scopes):
         yield Fault(at, 'a route with auth = "none" cannot require scopes; list its schemes, or leave the scopes out')
-    for method in _methods_beyond(scopes, methods):
-        where = dotted(("routes", index, "scopes", method))
-        yield Fault(where, f"{method} is not among the route's methods; add it there, or leave it out here")
+    yield from _methods_beyond(index, "scopes", route)
     if OFFLINE_ACCESS in scopes_of(scopes):
         yield Fault(at, f"{OFFLINE_ACCESS} asks for a refresh token and opens no route; leave it out")
     # Without any under [scopes], all are made by `gateway scope create`: only the database knows them.

@@ -11,7 +11,6 @@ comes back with one question to the database, which costs less than keeping a re
 import re
 import sys
 from collections import deque
-from datetime import datetime
 from typing import Final, TypeVar, cast
 
 from gateway.guard.footprint import footprint
@@ -70,6 +69,7 @@ class Cache:
         signer: Signer | Bound | None = None if token.jkt is None else Bound(token.jkt)
         if token.mac_key is not None and token.mac_algorithm is not None:
             signer = Signer(token.mac_key, token.mac_algorithm, token.mac_drafts)
+        signed_in_at = None if token.auth_time is None else token.auth_time.timestamp()
         allowed = Allowed(
             subject=_of_one_line(identity.subject),
             client_id=sys.intern(_of_one_line(identity.client_id)) if identity.client_id else None,
@@ -77,7 +77,9 @@ class Cache:
             email=None if identity.email is None else _of_one_line(identity.email),
             scopes=self._one_for_all(token.scopes),
             token_type=token.token_type if token.jkt is None else "dpop",
-            bounds=self._bounds(token.audience, identity.groups, token.auth_time, token.acr),
+            bounds=self._bounds(
+                Bounds(token.audience, tuple(map(_of_one_line, identity.groups))), signed_in_at, token.acr or ""
+            ),
             digest=token.digest,
             ends_at=token.expires_at.timestamp(),
             marks=marks,
@@ -87,15 +89,13 @@ class Cache:
     def vouched(self, claimed: Claimed, voucher: Voucher, digest: bytes) -> Held:
         """The same for a token of another issuer, that one of its keys has proven. It hangs on nothing of the store's,
         so that no change concerns it; what its issuer withdraws is told by the voucher."""
-        bounds = self._one_for_all(Bounds(claimed.audience, voucher=voucher))
-        if self._keeps_sign_ins and claimed.auth_time is not None:  # how, its issuer says in words of its own
-            bounds = Bounds(claimed.audience, (), SignedIn(claimed.auth_time, ""), voucher)
         allowed = Allowed(
             subject=claimed.subject,
             client_id=sys.intern(claimed.client_id),
             scopes=self._one_for_all(claimed.scopes),
             token_type="bearer" if claimed.jkt is None else "dpop",
-            bounds=bounds,
+            # How somebody signed in, its issuer says in words of its own.
+            bounds=self._bounds(Bounds(claimed.audience, voucher=voucher), claimed.auth_time, ""),
             digest=digest,
             ends_at=claimed.ends_at,
         )
@@ -122,13 +122,12 @@ class Cache:
         while len(self._queue) > self._most or self.size > self._most_bytes:
             self.size -= footprint(self._entries.pop(self._queue.popleft()))
 
-    def _bounds(
-        self, audience: tuple[str, ...], groups: tuple[str, ...], auth_time: datetime | None, acr: str | None
-    ) -> Bounds:
-        shared = self._one_for_all(Bounds(audience, tuple(map(_of_one_line, groups))))
-        if not self._keeps_sign_ins or auth_time is None:
+    def _bounds(self, common: Bounds, signed_in_at: float | None, acr: str) -> Bounds:
+        """What a token has in common with others, and its sign-in where some route asks for that."""
+        shared = self._one_for_all(common)
+        if not self._keeps_sign_ins or signed_in_at is None:
             return shared
-        return shared._replace(sign_in=SignedIn(auth_time.timestamp(), sys.intern(acr or "")))
+        return shared._replace(sign_in=SignedIn(signed_in_at, sys.intern(acr)))
 
     def _one_for_all(self, value: Value) -> Value:
         """An equal value that other entries have too."""

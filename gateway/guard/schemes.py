@@ -18,6 +18,7 @@ from gateway.guard import proofs
 from gateway.guard.proofs import Bound, Signer
 from gateway.guard.verdict import INVALID_TOKEN, Call, Fault
 from gateway.oauth import dpop
+from gateway.routing.target import origin_form
 
 UNPROVEN: Final = "The access token is unknown, expired or revoked."
 
@@ -186,7 +187,5 @@ class DpopScheme:
 
     def _url(self, call: Call) -> str:
         """The URL of a call, without its query; one in absolute form names the same host (RFC 9112, section 3.2.2)."""
-        path = call.target.partition(b"?")[0]
-        if not path.startswith(b"/"):
-            path = b"/" + path.partition(b"://")[2].partition(b"/")[2]
+        path = origin_form(call.target.partition(b"?")[0])
         return f"{self._scheme}://{authority(self._scheme, call.host, call.port)}{path.decode('latin-1')}"

@@ -9,6 +9,8 @@ import re
 from typing import Final
 from urllib.parse import quote, quote_from_bytes
 
+from gateway.routing.target import origin_form
+
 LONGEST: Final = 4000  # characters of an address, as it stands in the query
 
 # What browsers never write into an address (WHATWG URL, query percent-encode set), and so is escaped before.
@@ -27,9 +29,7 @@ def sign_in_address(page: bytes, target: bytes, *, again: bool) -> bytes:
 
     Empty where that could not be come back to.
     """
-    if not target.startswith(b"/"):  # in absolute form (RFC 9112, section 3.2.2)
-        target = b"/" + target.partition(b"://")[2].partition(b"/")[2]
-    back = quote_from_bytes(target, safe=_WRITTEN)
+    back = quote_from_bytes(origin_form(target), safe=_WRITTEN)
     given = quote(back, safe=_PARAMETER)
     if len(given) > LONGEST or not is_way_back(back):
         return b""

@@ -61,6 +61,11 @@ class Target:
         self.plain: Final = plain
 
 
+def origin_form(target: bytes) -> bytes:
+    """The path and the query of a target that may be in absolute form (RFC 9112, section 3.2.2)."""
+    return target if target.startswith(b"/") else b"/" + target.partition(b"://")[2].partition(b"/")[2]
+
+
 def canonical(raw: bytes) -> Target:
     """Split a request target without changing a byte of it. Raises TargetError for what no route takes."""
     end = quick.plain_path(raw, _IN_SEGMENT, _IN_QUERY) if COMPILED else _plain_by_pattern(raw)
