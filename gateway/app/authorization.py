@@ -44,7 +44,7 @@ async def serving(start: Start, listener: socket.socket) -> AsyncIterator[Servic
             await store.upkeep.compare_clocks()
         app = create_app(start.settings, store)
         load(app)
-        give_up_root(start, (*LATER, "argon2", "zxcvbn.frequency_lists"))
+        give_up_root(start, (*LATER, "argon2", "gateway.most_used_passwords"))
         runner = create_runner(app)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)

@@ -64,8 +64,9 @@ def _fault(weakness: Weakness, least: int) -> str:
         case Weakness.NAME:
             return "it is the person's own name or email address, which is guessed first; choose another"
         case Weakness.MOST_USED:
-            most = password_rules.MOST_USED
-            return f"it is among the {most:,} most used passwords, which are guessed first; choose another"
+            from gateway.most_used_passwords import PASSWORDS  # which was loaded to find this
+
+            return f"it is among the {len(PASSWORDS):,} most used passwords, which are guessed first; choose another"
 
 
 @command.command(epilog="Example: gateway user create --username ada --email ada@example.com --generate-password")
