@@ -231,7 +231,13 @@ _NOTES = (
             '_id (route "notes"): has no effect',
         ),
         (MINIMAL + '[tokens]\naccess_ttl = "1h"\nrefresh_ttl = "1h"', "tokens.refresh_ttl: is no longer than"),
-        (MINIMAL + '[tokens]\ntype = "mac"\n' + _NOTES.format('["bearer"]'), 'takes "bearer" only; add "mac"'),
+        *[
+            (
+                MINIMAL + '[tokens]\ntype = "mac"\n' + _NOTES.format('["bearer"]') + more,
+                'takes "bearer" only; add "mac"',
+            )
+            for more in ("", 'dpop = "optional"', 'dpop = "required"')
+        ],
         (
             MINIMAL + '[mac]\nalgorithms = ["hmac-sha-1", "hmac-sha-256"]\n' + _NOTES.format('["signature"]'),
             'clients get "hmac-sha-1", the first, unless created with another',

@@ -18,9 +18,17 @@ from gateway.config.addresses import (
 from gateway.config.faults import Draft, Fault, Readable, shown
 from gateway.config.tables import Config, has_password, scopes_of, url_of
 from gateway.config.toml import dotted
-from gateway.model import ACR, CHANGE_PASSWORD, ISSUER_METADATA, OFFLINE_ACCESS, RESOURCE_METADATA, SESSION
+from gateway.model import (
+    ACR,
+    BY_BEARER_TOKEN,
+    BY_MAC_TOKEN,
+    CHANGE_PASSWORD,
+    ISSUER_METADATA,
+    OFFLINE_ACCESS,
+    RESOURCE_METADATA,
+    SESSION,
+)
 
-_SIGNED: Final = frozenset({"mac", "signature"})
 _SIGNATURE_ALGORITHM: Final = "hmac-sha-256"
 _WILDCARDS: Final = {"0.0.0.0": ".", "::": ""}  # by what the addresses hold that it takes too: "::" takes all
 _UNSPECIFIED: Final = ("0.0.0.0", "[::]")
@@ -122,8 +130,8 @@ def _leads_to(upstream: str, ours: tuple[str, int] | str) -> bool:
 def _unused(config: Config) -> Iterator[str]:
     """Credentials that are given out and accepted nowhere, or hardly."""
     tokens, schemes = config.tokens, {scheme for route in config.routes for scheme in route.schemes}
-    if tokens.type == "mac" and schemes == {"bearer"}:
-        yield 'tokens.type: is "mac", but every route takes "bearer" only; add "mac" to their auth, or leave it out'
+    if tokens.type == "mac" and schemes & BY_BEARER_TOKEN and not schemes & BY_MAC_TOKEN:
+        yield 'tokens.type: is "mac", but every route of tokens takes "bearer" only; add "mac" to auth, or leave it out'
     first = config.mac.algorithms[0]
     if "signature" in schemes and first != _SIGNATURE_ALGORITHM:
         yield (
@@ -272,7 +280,7 @@ def _elsewhere(route: Readable, draft: Draft) -> bool:
 
 def _body_hash(index: int, route: Readable) -> Iterator[Fault]:
     auth = route.get("auth")
-    if route.get("mac_body_hash") and auth is not None and not _SIGNED.intersection(auth):
+    if route.get("mac_body_hash") and auth is not None and BY_MAC_TOKEN.isdisjoint(auth):
         yield Fault(f"routes[{index}].mac_body_hash", 'is for signed calls only; add "mac" to auth, or leave it out')
 
 

@@ -82,7 +82,7 @@ from gateway.config.values import (
     split_redirect,
     written,
 )
-from gateway.model import MacAlgorithm, MacDraft, SigningAlgorithm, TokenFormat, TokenType
+from gateway.model import BEARER, DPOP, MacAlgorithm, MacDraft, SigningAlgorithm, TokenFormat, TokenType
 from gateway.oauth.foreign import Algorithm, Trusted
 from gateway.oauth.foreign import TokenType as ForeignTokenType
 from gateway.routing import UpstreamTls
@@ -403,7 +403,7 @@ class Mac(Table):
     """Signed requests (MAC tokens)."""
 
     skew: Skew = written("60s")
-    """How far a client's clock may be off."""
+    """How far a client's clock may be off, for DPoP proofs too."""
     algorithms: Annotated[tuple[MacAlgorithm, ...], array(minimum=1), ONCE] = ("hmac-sha-256",)
     """What may be used at all. A client gets the first unless created with another. Routes with `"signature"` need
     `"hmac-sha-256"`."""
@@ -850,9 +850,9 @@ class Route(Table):
         """The credentials it accepts, `"dpop"` among them where it takes that; empty for a public route."""
         if self.auth == "none":
             return ()
-        bound = {"optional": ("bearer", "dpop"), "required": ("dpop",)}
-        of_bearer = bound.get(self.dpop, ("bearer",))
-        return tuple(scheme for name in self.auth for scheme in (of_bearer if name == "bearer" else (name,)))
+        bound = {"optional": (BEARER, DPOP), "required": (DPOP,)}
+        of_bearer = bound.get(self.dpop, (BEARER,))
+        return tuple(scheme for name in self.auth for scheme in (of_bearer if name == BEARER else (name,)))
 
     @property
     def all_scopes(self) -> frozenset[str]:

@@ -4,11 +4,12 @@ Every check raises `Wanted` (what would be right; the report adds what stood the
 sentence that shows nothing of the value, for what may hold a secret).
 """
 
+import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
-from typing import Annotated, Any, Final, Literal, cast
+from typing import Annotated, Any, Final, Literal, cast, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Field, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema
@@ -34,7 +35,8 @@ from gateway.routing.shaping import NAMED, unknown_names
 AuthScheme = Literal["bearer", "mac", "signature", "session"]
 Network = IPv4Network | IPv6Network
 
-AUTH_SCHEMES: Final[tuple[AuthScheme, ...]] = ("bearer", "mac", "signature", "session")
+AUTH_SCHEMES: Final[tuple[AuthScheme, ...]] = get_args(AuthScheme)
+_SCHEME_WANTED: Final = f"must be {', '.join(map(json.dumps, AUTH_SCHEMES[:-1]))} or {json.dumps(AUTH_SCHEMES[-1])}"
 
 _DURATION = re.compile(r"([0-9]{1,9})(s|m|h|d)")
 _MOMENTS: Final[dict[str, Moment]] = {"s": "second", "m": "minute", "h": "hour", "day": "day"}
@@ -311,7 +313,7 @@ def _auth_scheme(value: object) -> object:
     if value == "none":
         raise ValueError('is not a scheme; write auth = "none", without brackets, for a public route')
     if value not in AUTH_SCHEMES:
-        raise Wanted('must be "bearer", "mac", "signature" or "session"')
+        raise Wanted(_SCHEME_WANTED)
     return value
 
 

@@ -11,15 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 from urllib.parse import urlsplit
 
-from gateway.model import CLIENT_ALGORITHMS, RESOURCE_METADATA, SESSION
-
-_NAMES = {
-    "bearer": "Bearer",
-    "mac": "MAC",
-    "signature": "Signature",
-    "dpop": "DPoP",
-    "session": "Session",
-}  # in their usual spelling
+from gateway.model import CLIENT_ALGORITHMS, DPOP, RESOURCE_METADATA, SCHEMES, SESSION
 
 _OF_DPOP = {"algs": " ".join(CLIENT_ALGORITHMS)}  # RFC 9449, section 7.1
 
@@ -71,12 +63,12 @@ def _besides(scheme: str, sign_in_page: str) -> dict[str, str | None]:
     """What the challenge of a scheme says of its own. That of a session is for a page's script, and no token's."""
     if scheme == SESSION:
         return {"scope": None, "resource_metadata": None, "sign_in": sign_in_page or None}
-    return {**_OF_DPOP} if scheme == "dpop" else {}
+    return {**_OF_DPOP} if scheme == DPOP else {}
 
 
 def _challenge(scheme: str, given: Mapping[str, str | None]) -> bytes:
     attributes = ", ".join(f"{name}={_quoted(value)}" for name, value in given.items() if value is not None)
-    return f"{_NAMES.get(scheme, scheme)} {attributes}".encode("ascii")
+    return f"{SCHEMES[scheme].spelling} {attributes}".encode("ascii")
 
 
 def _quoted(text: str) -> str:

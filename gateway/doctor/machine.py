@@ -16,6 +16,7 @@ from gateway.config.certificates import certificates, names_of
 from gateway.doctor.asking import NoAnswer, ask, unverified_context
 from gateway.doctor.finding import FAULT, WARNING, Finding
 from gateway.errors import OperatorError
+from gateway.model import SIGNING
 from gateway.routing.forwarded import is_trusted, parse_address
 from gateway.supervisor.connections import authorization_workers
 from gateway.supervisor.control import find_gateway
@@ -267,7 +268,7 @@ def clock_findings(settings: Settings, apart: Mapping[str, float]) -> Iterator[F
                 "have both set by NTP: `timedatectl set-ntp true`, or install chrony",
                 FAULT if abs(seconds) > skew else WARNING,
             )
-    signed = any({"mac", "signature"} & {*route.schemes} for route in settings.config.routes)
+    signed = any(not SIGNING.isdisjoint(route.schemes) for route in settings.config.routes)
     if signed and not apart and not _is_synchronised():
         yield Finding(
             "time",

@@ -18,7 +18,7 @@ from gateway.guard.held import Held
 from gateway.guard.ledger import Ledger
 from gateway.guard.proofs import Bound, Signer
 from gateway.guard.verdict import Allowed, Bounds, SignedIn, Voucher
-from gateway.model import AccessToken
+from gateway.model import BEARER, DPOP, AccessToken
 from gateway.oauth.foreign import Claimed
 
 Value = TypeVar("Value")
@@ -76,7 +76,7 @@ class Cache:
             username=None if identity.username is None else _of_one_line(identity.username),
             email=None if identity.email is None else _of_one_line(identity.email),
             scopes=self._one_for_all(token.scopes),
-            token_type=token.token_type if token.jkt is None else "dpop",
+            token_type=token.token_type if token.jkt is None else DPOP,
             bounds=self._bounds(
                 Bounds(token.audience, tuple(map(_of_one_line, identity.groups))), signed_in_at, token.acr or ""
             ),
@@ -93,7 +93,7 @@ class Cache:
             subject=claimed.subject,
             client_id=sys.intern(claimed.client_id),
             scopes=self._one_for_all(claimed.scopes),
-            token_type="bearer" if claimed.jkt is None else "dpop",
+            token_type=BEARER if claimed.jkt is None else DPOP,
             # How somebody signed in, its issuer says in words of its own.
             bounds=self._bounds(Bounds(claimed.audience, voucher=voucher), claimed.auth_time, ""),
             digest=digest,

@@ -1,6 +1,7 @@
 """The checks that need nothing but the call, what it presents, the token, and the time; each gives the first fault."""
 
 from dataclasses import replace
+from functools import lru_cache
 from typing import Final
 
 from gateway.credentials import in_query
@@ -8,16 +9,12 @@ from gateway.credentials.signed import BodyCheck
 from gateway.guard.held import Held
 from gateway.guard.schemes import UNPROVEN, Presented, Scheme
 from gateway.guard.verdict import INSUFFICIENT, OUT_OF_GROUPS, WITHDRAWN, Allowed, Call, Fault, SignedIn
-from gateway.model import SESSION, format_scope
+from gateway.model import BEARER, IN_AUTHORIZATION, SCHEMES, SESSION, SIGNATURE, format_scope
 from gateway.routing import Route, SignIn
 
-_NO_CREDENTIAL: Final = "This resource needs an access token in the Authorization field."
-_NO_MAC: Final = "This resource needs a request that is signed with a MAC token (the scheme MAC in Authorization)."
-_NO_SIGNATURE: Final = "This resource needs a signed request (RFC 9421), with an access token as the keyid."
-_NO_CREDENTIAL_OR_SIGNATURE: Final = (
+_EITHER: Final = (
     "This resource needs an access token in the Authorization field, or as the keyid of a signature (RFC 9421)."
 )
-_NO_SESSION: Final = "This is for people who have signed in, in a browser: send nothing in the Authorization field."
 _ONE_CREDENTIAL: Final = "Send one credential, in one Authorization field, and never put a token in the query."
 NOT_FOR_THEM: Final = Fault("The person may not do this.", OUT_OF_GROUPS, "access_denied")
 
@@ -31,15 +28,14 @@ def one_credential(call: Call) -> Fault | None:
         return None
     if count:
         return Fault(_ONE_CREDENTIAL, "more than one credential", "invalid_request")
-    return Fault(wanted(call.route), "no credential", "")
+    return Fault(wanted(call.route.schemes), "no credential", "")
 
 
 def scheme_accepted(call: Call, scheme: str) -> Fault | None:
     """Check 3. A signature comes in fields of its own, never in Authorization, and a session in a cookie, alone."""
-    in_place = (scheme == "signature") == call.signature_fields and not (scheme == SESSION and call.authorization)
-    if in_place and scheme in call.route.schemes:
+    if scheme in call.route.schemes and (scheme in IN_AUTHORIZATION or not call.authorization):
         return None
-    return Fault(wanted(call.route), "a scheme that the route does not accept", "")
+    return Fault(wanted(call.route.schemes), "a scheme that the route does not accept", "")
 
 
 def judge(call: Call, presented: Presented, held: Held | None, now: float) -> Fault | tuple[Allowed, BodyCheck | None]:
@@ -125,10 +121,10 @@ def _meant_elsewhere(route: Route, allowed: Allowed) -> Fault | None:
     return None
 
 
-def wanted(route: Route) -> str:
-    """What a call without a credential is told."""
-    if route.schemes == (SESSION,):
-        return _NO_SESSION
-    if "signature" not in route.schemes:
-        return _NO_MAC if route.schemes == ("mac",) else _NO_CREDENTIAL
-    return _NO_SIGNATURE if route.schemes == ("signature",) else _NO_CREDENTIAL_OR_SIGNATURE
+@lru_cache(maxsize=64)  # there are as few as the schemes allow
+def wanted(schemes: tuple[str, ...]) -> str:
+    """What a call without a credential is told. It comes from a program, which has no session to show."""
+    of_programs = tuple(scheme for scheme in schemes if scheme != SESSION) or schemes
+    if len(of_programs) == 1:
+        return SCHEMES[of_programs[0]].wanted
+    return _EITHER if SIGNATURE in schemes else SCHEMES[BEARER].wanted

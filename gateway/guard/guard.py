@@ -85,7 +85,7 @@ from gateway.guard.verdict import (
     Verdict,
 )
 from gateway.guard.watch import UNANSWERED, Watch
-from gateway.model import SESSION, Identity
+from gateway.model import BEARER, BY_BEARER_TOKEN, SESSION, SIGNATURE, Identity
 from gateway.oauth import dpop
 from gateway.store import EndedToken, Store
 from gateway.store.clock import since_boot
@@ -256,7 +256,7 @@ class Guard:
     ) -> Judged | None:
         """Checks 5 to 16, of a token of another issuer; None for what is no such token."""
         issuers, scheme = self._issuers, presented.scheme
-        if issuers is None or scheme.kind in ("mac", SESSION):
+        if issuers is None or scheme.name not in BY_BEARER_TOKEN:
             return None
         held = self._tokens.cache.get_vouched(digest)  # whose issuer answers for it, whatever the database does
         if held is not None:
@@ -395,16 +395,16 @@ def _never_back(clock: Callable[[], float]) -> Callable[[], float]:
 
 def _beside(call: Call) -> str:
     """The scheme of a credential that does not come in Authorization."""
-    return "signature" if call.signature_fields else SESSION
+    return SIGNATURE if call.signature_fields else SESSION
 
 
 def _schemes_used(call: Call) -> tuple[str, ...]:
     """The schemes of the route that a call used, whether rightly or not."""
     schemes = set(map(scheme_of, call.authorization))
     if in_query(call.target):
-        schemes.add("bearer")
+        schemes.add(BEARER)
     if call.signature_fields:
-        schemes.add("signature")
+        schemes.add(SIGNATURE)
     if not schemes:  # nothing but a cookie can be meant
         schemes.add(SESSION)
     return tuple(sorted(schemes.intersection(call.route.schemes)))

@@ -9,7 +9,7 @@ from typing import Final
 from gateway.credentials import signatures
 from gateway.credentials.challenges import challenges
 from gateway.guard.verdict import INSUFFICIENT, Call, Refused
-from gateway.model import Identity, format_scope
+from gateway.model import SIGNATURE, Identity, format_scope
 from gateway.refusals import NO_DATABASE
 from gateway.routing import Route, SignIn
 
@@ -148,7 +148,7 @@ class Refusing:
             sign_in_page=route.sign_in_page.decode("ascii"),
             sign_in=_told(route.sign_in) if error == INSUFFICIENT and route.sign_in is not None else {},
         )
-        accepted = signatures.accepted(has_body=has_body).encode("ascii") if "signature" in route.schemes else b""
+        accepted = signatures.accepted(has_body=has_body).encode("ascii") if SIGNATURE in route.schemes else b""
         return Refused(
             status=status,
             error=error or "unauthorized",

@@ -3,8 +3,9 @@
     present   what the call claims, from its fields alone; raises MalformedCredential where they break its grammar
     prove     given the token that it names: the first fault, or what its body is to be held against, or None
 
-A further scheme is a further class here and its name in a route's `auth`; what a call without a credential is told
-stands in `guard.checks`, the challenge in `credentials.challenges`.
+That of a browser's session stands in `guard.sessions`. What is known of each beforehand (its fields, the kind of its
+tokens, what a call without a credential is told) is a row of `model.SCHEMES`; `docs/architecture.md` says where else a
+further scheme has a place.
 """
 
 from typing import Final, Protocol, final
@@ -17,6 +18,7 @@ from gateway.crypto import Keyring
 from gateway.guard import proofs
 from gateway.guard.proofs import Bound, Signer
 from gateway.guard.verdict import INVALID_TOKEN, Call, Fault
+from gateway.model import BEARER, DPOP, MAC, SCHEMES, SIGNATURE
 from gateway.oauth import dpop
 from gateway.routing.target import origin_form
 
@@ -76,8 +78,8 @@ class Scheme(Protocol):
 class Bearer:
     """RFC 6750: who holds the token may use it."""
 
-    name: Final = "bearer"
-    kind: Final = "bearer"
+    name: Final = BEARER
+    kind: Final = SCHEMES[BEARER].token_type
     thing: Final = "token"
     error: Final = INVALID_TOKEN
     unproven: Final = UNPROVEN
@@ -93,7 +95,7 @@ class Bearer:
 class _Signing:
     """What the schemes have in common by which the holder of a MAC token's key signs each request."""
 
-    kind: Final = "mac"
+    kind: Final = MAC
     thing: Final = "token"
     error: Final = INVALID_TOKEN
     unproven: Final = proofs.FORGED
@@ -114,7 +116,7 @@ class _Signing:
 class MacScheme(_Signing):
     """draft-ietf-oauth-v2-http-mac, 00 and 01."""
 
-    name: Final = "mac"
+    name: Final = MAC
 
     def present(self, call: Call, credential: bytes) -> Presented:
         covered = mac.Covered(method=call.method, target=call.target, host=call.host, port=call.port)
@@ -128,7 +130,7 @@ class MacScheme(_Signing):
 class SignatureScheme(_Signing):
     """HTTP Message Signatures (RFC 9421) by MAC tokens."""
 
-    name: Final = "signature"
+    name: Final = SIGNATURE
 
     def present(self, call: Call, _credential: bytes) -> Presented:
         message = Message(
@@ -146,8 +148,8 @@ class SignatureScheme(_Signing):
 class DpopScheme:
     """RFC 9449: a bearer token that is bound to a key, and a proof of that key for this request."""
 
-    name: Final = "dpop"
-    kind: Final = "dpop"
+    name: Final = DPOP
+    kind: Final = SCHEMES[DPOP].token_type
     thing: Final = "token"
     error: Final = INVALID_TOKEN
     unproven: Final = "The access token is unknown, expired, revoked, or not bound to the key of the DPoP proof."
@@ -161,7 +163,7 @@ class DpopScheme:
         """The same; raises dpop.InvalidProof too."""
         bearer.check(credential)
         proof = dpop.parse([value.decode("latin-1") for lower, _, value in call.fields if lower == b"dpop"])
-        signed = Signed(scheme="dpop", token=credential.decode("ascii"), nonce=proof.once, proofs=(), created=proof.iat)
+        signed = Signed(scheme=DPOP, token=credential.decode("ascii"), nonce=proof.once, proofs=(), created=proof.iat)
         return Presented(self, credential, signed, proof)
 
     def prove(self, call: Call, presented: Presented, signer: Signer | Bound | None, now: float) -> Fault | None:

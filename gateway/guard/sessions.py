@@ -20,7 +20,7 @@ from gateway.guard.proofs import Bound, Signer
 from gateway.guard.schemes import Presented
 from gateway.guard.verdict import CROSS_SITE, INSUFFICIENT, LOGIN_REQUIRED, MISDIRECTED, Call, Fault, Refused
 from gateway.http1 import Fields
-from gateway.model import SESSION, SESSION_COOKIE, cookie_name
+from gateway.model import SCHEMES, SESSION, SESSION_COOKIE, cookie_name
 from gateway.routing import cookies
 from gateway.routing.sign_in import sign_in_address
 
@@ -37,7 +37,7 @@ class SessionScheme:
     """A browser whose person has signed in at our own pages."""
 
     name: Final = SESSION
-    kind: Final = SESSION
+    kind: Final = SCHEMES[SESSION].token_type
     thing: Final = "session"
     error: Final = LOGIN_REQUIRED
     unproven: Final = _NOT_SIGNED_IN

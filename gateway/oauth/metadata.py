@@ -5,7 +5,7 @@ They announce what is built, nothing else.
 
 from collections.abc import Collection, Iterable, Sequence
 
-from gateway.model import ACR, GRANT_TYPES, SIGNING_ALGORITHMS, GrantType
+from gateway.model import ACR, BEARER, BY_BEARER_TOKEN, DPOP, GRANT_TYPES, SIGNING_ALGORITHMS, GrantType
 from gateway.oauth import openid
 from gateway.oauth.jws import ALGORITHMS
 
@@ -96,13 +96,13 @@ def protected_resource(
     known, needed = frozenset(schemes), sorted(scopes)
     bound = {
         "dpop_signing_alg_values_supported": list(ALGORITHMS),
-        "dpop_bound_access_tokens_required": "bearer" not in known,
+        "dpop_bound_access_tokens_required": BEARER not in known,
     }
     return {
         "resource": resource,
         "resource_name": name,
         "authorization_servers": list(issuers),
         **({"scopes_supported": needed} if needed else {}),
-        "bearer_methods_supported": ["header"] if known & {"bearer", "dpop"} else [],
-        **(bound if "dpop" in known else {}),
+        "bearer_methods_supported": ["header"] if known & BY_BEARER_TOKEN else [],
+        **(bound if DPOP in known else {}),
     }

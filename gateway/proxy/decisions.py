@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 from gateway.credentials import MalformedCredential, bearer, scheme_of, signatures, split
 from gateway.guard import kind_of
 from gateway.http1 import RequestHead
-from gateway.model import SESSION, SESSION_COOKIE, cookie_name
+from gateway.model import BY_BEARER_TOKEN, IN_AUTHORIZATION, SESSION, SESSION_COOKIE, SIGNATURE, cookie_name
 from gateway.proxy.finished import Finished
 from gateway.recent import Memory, Recent
 from gateway.routing import cookies
@@ -139,10 +139,10 @@ def _presented(head: RequestHead) -> tuple[tuple[str, ...], bytes]:
     values = fields.values(b"authorization")
     schemes = [_shown(scheme_of(value)) for value in values]
     if not signatures.FIELDS.isdisjoint(fields.names.known):
-        schemes.append("signature")
+        schemes.append(SIGNATURE)
     if not schemes and any(cookies.read(fields.values(b"cookie"), name) is not None for name in _SESSIONS):
         schemes.append(SESSION)
-    if schemes == ["bearer"]:
+    if len(schemes) == 1 and schemes[0] in BY_BEARER_TOKEN:
         try:
             credential = split(values[0])[1]
             bearer.check(credential)
@@ -158,4 +158,4 @@ def _shown(scheme: str) -> str:
 
 
 _SESSIONS: Final = tuple(cookie_name(SESSION_COOKIE, secure=secure).encode() for secure in (True, False))
-_SCHEMES: Final = frozenset(("bearer", "mac", "basic", "digest", "dpop", "negotiate", "hawk", "oauth", "token"))
+_SCHEMES: Final = IN_AUTHORIZATION | {"basic", "digest", "negotiate", "hawk", "oauth", "token"}

@@ -11,7 +11,7 @@ from gateway.config import Headers
 from gateway.config import Route as ConfiguredRoute
 from gateway.guard import Allowed, Refused
 from gateway.http1 import Field, Fields, RequestHead, ResponseHead, websocket
-from gateway.model import CREDENTIAL_FIELDS, format_scope
+from gateway.model import SCHEMES, format_scope
 from gateway.proxy.answers import refusal
 from gateway.routing.cors import NAMES, Cors, preflight_for
 from gateway.routing.fields import Shape, shaped
@@ -22,7 +22,6 @@ _NONE: Final = frozenset[bytes]()
 _PLAIN_TEXT: Final = b"Content-Type: text/plain; charset=utf-8\r\n"
 _NO_URI: Final = re.compile(rb"[^\x21\x23-\x3b\x3d\x3f-\x5b\x5d\x5f\x61-\x7a\x7e]")  # RFC 3986, section 2
 _BODILESS: Final = (204, 304)  # RFC 9110, section 6.4.1
-_SIGNED: Final = {"signature": ("Content-Digest",)}  # what a page must be let send, beside the credential
 _OF_LIMITS: Final = ("RateLimit", "RateLimit-Policy")  # by which a page knows when to wait
 _OTHER_ORIGIN: Final = refusal(
     403,
@@ -204,7 +203,8 @@ def _changes_of(headers: Headers | None) -> Changes | None:
 def _cors_of(route: ConfiguredRoute) -> Cors | None:
     if (rules := route.cors) is None:
         return None
-    credential = [field for scheme in route.schemes for field in (*CREDENTIAL_FIELDS[scheme], *_SIGNED.get(scheme, ()))]
+    accepted = [SCHEMES[scheme] for scheme in route.schemes]
+    credential = [field for facts in accepted for field in (*facts.fields, *facts.besides)]
     return Cors(
         origins=rules.origins,
         methods=rules.methods,

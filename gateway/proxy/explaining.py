@@ -23,7 +23,7 @@ from datetime import UTC, datetime
 from typing import Final, Literal, NamedTuple
 
 from gateway.guard import Allowed, Refused, kind_of
-from gateway.model import SESSION, format_scope
+from gateway.model import SESSION, SIGNING, format_scope
 from gateway.observe import scrub
 from gateway.proxy.answers import BAD_HANDSHAKE
 from gateway.proxy.calls import place_of
@@ -116,7 +116,6 @@ _STEP_OF_STATUS: Final = {
     **dict.fromkeys((502, 503, 504), "upstream"),
     403: "address",
 }
-_SIGNED: Final = ("mac", "signature", "dpop")
 _LEFT: Final = (
     "the client left before its answer was complete",
     "see by the times which side was slow; the client's own time limit may be shorter than the route's",
@@ -327,7 +326,7 @@ def _passed(name: str, case: Case, dispatcher: Dispatcher) -> Step:
     if at_the_edge is not None:
         return at_the_edge
     public = route is not None and not route.schemes
-    signed = asked is not None and any(scheme in _SIGNED for scheme in asked.schemes)
+    signed = asked is not None and not SIGNING.isdisjoint(asked.schemes)
     match name:
         case "credential" | "token" | "scope" if public:
             return Step(name, "not needed", "the route is public")

@@ -6,7 +6,7 @@ from typing import Final
 
 from gateway.guard import Allowed
 from gateway.http1 import RequestHead, ResponseHead, list_members, parse_host, websocket
-from gateway.model import CREDENTIAL_FIELDS, format_scope
+from gateway.model import SCHEMES, format_scope
 from gateway.proxy.answers import reason_of
 from gateway.proxy.dispatch import Destination
 from gateway.proxy.traced import Trace
@@ -82,7 +82,7 @@ def _credentials(schemes: tuple[str, ...]) -> frozenset[bytes]:
     """The fields that are the credential at a route with these schemes."""
     found = _of_schemes.get(schemes)
     if found is None:
-        named = [name.lower().encode() for scheme in schemes for name in CREDENTIAL_FIELDS[scheme]]
+        named = [name.lower().encode() for scheme in schemes for name in SCHEMES[scheme].fields]
         found = _of_schemes[schemes] = _AUTHORIZATION.union(named)
     return found
 

@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from typing import Final, final
 
-from gateway.model import CREDENTIAL_FIELDS
+from gateway.model import SCHEMES
 from gateway.routing.fields import (
     DECEIVING,
     DECEIVING_PREFIX,
@@ -26,7 +26,7 @@ from gateway.routing.fields import (
 OF_CALLER: Final = ("subject", "username", "email", "client_id", "scope", "groups")  # unknown on public routes
 NAMED: Final = (*OF_CALLER, "request_id", "address")
 _FRAMING: Final = HOP_BY_HOP | {b"content-length", b"trailer", b"host", b"expect", b"max-forwards", b"date"}
-_CREDENTIAL: Final = frozenset([name.lower().encode() for names in CREDENTIAL_FIELDS.values() for name in names])
+_CREDENTIAL: Final = frozenset([name.lower().encode() for facts in SCHEMES.values() for name in facts.fields])
 # Other names for what the gateway says of a caller: they may be said of the caller, and of nobody else.
 _OF_ADDRESS: Final = frozenset(
     (b"x-real-ip", b"client-ip", b"x-client-ip", b"x-cluster-client-ip", b"true-client-ip", b"cf-connecting-ip")

@@ -211,13 +211,25 @@ async def test_clocks_that_differ_are_named(installation: Installation, monkeypa
     assert "NTP" in finding.mend
 
 
-def test_a_clock_that_nothing_sets_matters_where_calls_are_signed(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("schemes", "matters"),
+    [
+        (("mac",), True),
+        (("bearer", "signature"), True),
+        (("dpop",), True),  # whose proofs count within mac.skew too (RFC 9449, section 4.3)
+        (("bearer", "session"), False),
+        ((), False),
+    ],
+)
+def test_a_clock_that_nothing_sets_matters_where_calls_are_signed(
+    monkeypatch: pytest.MonkeyPatch, schemes: tuple[str, ...], matters: bool
+) -> None:
     monkeypatch.setattr(machine, "_adjtimex", lambda: 5)
     signed: Any = SimpleNamespace(
-        config=SimpleNamespace(mac=SimpleNamespace(skew=60.0), routes=[SimpleNamespace(schemes=("mac",))])
+        config=SimpleNamespace(mac=SimpleNamespace(skew=60.0), routes=[SimpleNamespace(schemes=schemes)])
     )
-    [finding] = machine.clock_findings(signed, {})
-    assert "timedatectl" in finding.mend
+    found = [*machine.clock_findings(signed, {})]
+    assert ["timedatectl" in finding.mend for finding in found] == [True] * matters
     assert [*machine.clock_findings(signed, {"the database": 0.1})] == []
 
 

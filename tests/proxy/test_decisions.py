@@ -14,6 +14,7 @@ from tests.proxy.rig import KEYRING, Rig, eventually, rig
 ROUTES: list[dict[str, Any]] = [
     {"name": "open", "path": "/open", "auth": "none", "timeout": "1s"},
     {"name": "shut", "path": "/shut", "auth": ["bearer"]},
+    {"name": "bound", "path": "/bound", "auth": ["bearer"], "dpop": "required"},
 ]
 GET = b"GET /open HTTP/1.1\r\nHost: a\r\n\r\n"
 INVENTED = KEYRING.new_token("gwa_")[:-3] + "xyz"
@@ -43,6 +44,14 @@ async def test_refusal_is_remembered_by_the_identifier_in_its_answer_without_any
     assert found.finished.refused.cause == "invented token"
     assert INVENTED not in repr(found)
     assert "hush" not in repr(found)
+
+
+async def test_of_a_token_that_is_bound_to_a_key_the_digest_is_remembered(running: Rig) -> None:
+    fields = f"Host: api.test\r\nAuthorization: DPoP {INVENTED}\r\nDPoP: not.a.proof\r\n"
+    reply = await running.talk(f"GET /bound/1 HTTP/1.1\r\n{fields}\r\n".encode())
+    found = decision(running, reply.one("x-request-id"))
+    assert found.asked is not None
+    assert (found.asked.schemes, found.asked.token) == (("dpop",), sha256(INVENTED.encode()).digest())
 
 
 @pytest.mark.parametrize(
