@@ -1,13 +1,15 @@
 """One place where every refusal becomes an answer, and where a request is turned away before any handler.
 
-for programs   token, revoke, introspect, par,              JSON (RFC 6749, section 5.2), CORS `*`
-               device_authorization, register, userinfo,
-               the metadata
-for people     authorize, login, logout, account, device    a page, or JSON where that is preferred; never CORS
-neither        no such path                                 what the request prefers
+for people     a page, or JSON where that is preferred; never CORS, never in a frame or fetched by a script, and no form
+               that another site had the browser post
+for programs   JSON (RFC 6749, section 5.2), CORS `*`
+neither        files, and where nothing is: what the request prefers
+
+For whom an address is, `web/app.py` says where it adds it.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
+from enum import Enum
 from http import HTTPStatus
 from typing import Final
 
@@ -41,13 +43,21 @@ from gateway.web.plane import (
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
+
+class Audience(Enum):
+    """For whom an address is, and with it whatever stands behind it in the path."""
+
+    PEOPLE = "people"
+    PROGRAMS = "programs"  # of any origin: no page is shown there, and no cookie counts
+    NEITHER = "neither"  # what a browser loads beside a page, with nothing in it that is anybody's
+
+
+AUDIENCES: Final = web.AppKey("audiences", dict[str, Audience])  # by the first part of the path below `oauth_prefix`
 WELL_KNOWN: Final = "/.well-known/"
 USERINFO: Final = "userinfo"
-_API: Final = frozenset({"token", "revoke", "introspect", "par", "device_authorization", USERINFO})
 REGISTER: Final = "register"  # with a client's identifier behind it, where it is managed
 AUTHORIZE: Final = "authorize"
 LOGOUT: Final = "logout"
-_PAGES: Final = frozenset({"authorize", "login", "logout", "account", "device"})
 _NO_STORE: Final = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 _TO_PROGRAMS: Final = {
     "Access-Control-Allow-Origin": "*",
@@ -114,10 +124,15 @@ async def every_answer(request: web.Request, handler: Handler) -> web.StreamResp
 
 
 def is_for_programs(request: web.Request) -> bool:
-    """Programs of any origin may call these paths: no page is shown there, and no cookie counts."""
-    if endpoint_of(request) in _API or page_of(request) == REGISTER:
-        return True
-    return request.path.startswith(WELL_KNOWN) and request.path != CHANGE_PASSWORD
+    """Programs of any origin may call these paths."""
+    if request.path.startswith(WELL_KNOWN):
+        return request.path != CHANGE_PASSWORD
+    return request.app[AUDIENCES].get(page_of(request)) is Audience.PROGRAMS
+
+
+def is_for_people(request: web.Request) -> bool:
+    """A person's own navigation leads here, and a person's cookies count: nobody else may have the browser come."""
+    return request.app[AUDIENCES].get(page_of(request)) is Audience.PEOPLE
 
 
 def json(content: object, *, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
@@ -150,7 +165,7 @@ def _turned_away(request: web.Request) -> web.Response | None:
         mend = f"have the client call {server.host}; a proxy in front of the gateway must pass Host on unchanged"
         _tell(request, "request refused", 421, "a host other than that of server.public_url", mend=mend)
         return _plain(request, 421)
-    if page_of(request) not in _PAGES:
+    if not is_for_people(request):
         return None
     # A script of the same origin could fetch a page and post its form; a person's own navigation is a document.
     if request.headers.get("Sec-Fetch-Dest", "document") != "document" and not _renews_in_a_frame(request):
@@ -316,7 +331,7 @@ def _page(request: web.Request, status: int, text: str, *, title: str = "", retr
 def _wants_page(request: web.Request) -> bool:
     if is_for_programs(request) or prefers_json(request):
         return False
-    return page_of(request) in _PAGES or "text/html" in request.headers.get("Accept", "")
+    return is_for_people(request) or "text/html" in request.headers.get("Accept", "")
 
 
 def _kept(exc: web.HTTPException) -> list[tuple[str, str]]:

@@ -26,6 +26,7 @@ from gateway.web import (
     registration,
     signed_in_browsers,
 )
+from gateway.web.answers import Audience
 from gateway.web.plane import PLANE, build, plane_of
 
 _LARGEST_BODY: Final = 64 * 1024
@@ -67,33 +68,42 @@ def create_app(settings: Settings, store: Store, fetcher: Fetcher | None = None)
     app = web.Application(middlewares=[answers.every_answer], client_max_size=_LARGEST_BODY)
     app[PLANE] = plane = build(settings, store, fetcher)
     aiohttp_jinja2.setup(app, default_helpers=False, **pages.environment_options())
-    prefix = plane.prefix
+    app[answers.AUDIENCES] = {}
     for path, (shown, posted) in _PAGES.items():
-        _add(app, f"{prefix}/{path}", GET=shown, POST=posted)
+        _add(app, path, GET=shown, POST=posted)
     for path, endpoint in _ENDPOINTS.items():
-        _add(app, f"{prefix}/{path}", POST=endpoint)
-    _add(app, f"{prefix}/{answers.USERINFO}", GET=openid_connect.userinfo, POST=openid_connect.userinfo)
+        _add(app, path, Audience.PROGRAMS, POST=endpoint)
+    userinfo = openid_connect.userinfo
+    _add(app, answers.USERINFO, Audience.PROGRAMS, GET=userinfo, POST=userinfo)
     if settings.config.registration.policy != "closed":
-        _add(app, f"{prefix}/register", POST=registration.register)
+        _add(app, answers.REGISTER, Audience.PROGRAMS, POST=registration.register)
     _add(
         app,
-        f"{prefix}/register/{{client_id}}",
+        f"{answers.REGISTER}/{{client_id}}",
+        Audience.PROGRAMS,
         GET=registration.read,
         PUT=registration.update,
         DELETE=registration.delete,
     )
     for path, document in _DOCUMENTS.items():
-        _add(app, f"{answers.WELL_KNOWN}{path}", GET=document)
-    _add(app, CHANGE_PASSWORD, GET=account.change_password)
-    app.router.add_get(f"{prefix}/{arrival.PATH}", arrival.arrival, allow_head=False)
-    _add(app, f"{prefix}/static/{{name}}", GET=_asset)
-    _add(app, f"{prefix}/logo/{{name}}", GET=_logo)
+        _route(app, f"{answers.WELL_KNOWN}{path}", GET=document)
+    _route(app, CHANGE_PASSWORD, GET=account.change_password)
+    app.router.add_get(f"{plane.prefix}/{arrival.PATH}", arrival.arrival, allow_head=False)
+    _add(app, "static/{name}", Audience.NEITHER, GET=_asset)
+    _add(app, "logo/{name}", Audience.NEITHER, GET=_logo)
     app.on_cleanup.append(_close)
     return app
 
 
-def _add(app: web.Application, path: str, **handlers: answers.Handler) -> None:
-    """A resource: what it does by method. HEAD is answered as GET is, but for the body (RFC 9110, section 9.3.2)."""
+def _add(app: web.Application, path: str, audience: Audience = Audience.PEOPLE, **handlers: answers.Handler) -> None:
+    """A resource below `oauth_prefix`. One that is not said to be for others is a page, and guarded as a page is."""
+    if app[answers.AUDIENCES].setdefault(path.partition("/")[0], audience) is not audience:
+        raise ValueError(f"{path}: what stands behind an address is for those whom the address is for")
+    _route(app, f"{app[PLANE].prefix}/{path}", **handlers)
+
+
+def _route(app: web.Application, path: str, **handlers: answers.Handler) -> None:
+    """What a resource does by method. HEAD is answered as GET is, but for the body (RFC 9110, section 9.3.2)."""
     if "GET" in handlers:
         handlers["HEAD"] = handlers["GET"]
     handlers["OPTIONS"] = answers.options(sorted((*handlers, "OPTIONS")))

@@ -15,7 +15,15 @@ from tests.serving import until
 from tests.web.conftest import Registered
 from tests.web.rig import PASSWORD, Browser, Plane, authorize_path, basic, serving
 
-PAGES = ["/oauth2/authorize", "/oauth2/authorize/consent", "/oauth2/login", "/oauth2/logout", "/oauth2/account"]
+PAGES = ["/oauth2/authorize", "/oauth2/authorize/consent", "/oauth2/login", "/oauth2/logout"]
+NO_PAGES = {  # whatever else the router knows must be guarded as a page is
+    *(f"/oauth2/{name}" for name in ("token", "revoke", "introspect", "par", "device_authorization", "userinfo")),
+    *("/oauth2/register", "/oauth2/register/{client_id}"),
+    *("/oauth2/static/{name}", "/oauth2/logo/{name}", "/oauth2/arrival"),
+    *(f"/.well-known/{name}" for name in ("oauth-authorization-server", "openid-configuration", "jwks.json")),
+    *("/.well-known/oauth-protected-resource{inserted}", "/.well-known/change-password"),
+}
+POSTED_FROM_ELSEWHERE = {"/oauth2/authorize", "/oauth2/logout"}  # a client's request may be a form on its own site
 
 
 def policy_of(headers: object) -> dict[str, str]:
@@ -23,7 +31,7 @@ def policy_of(headers: object) -> dict[str, str]:
     return {part.strip().partition(" ")[0]: part.strip().partition(" ")[2] for part in text.split(";")}
 
 
-@pytest.mark.parametrize("path", [*PAGES[:-1], "/oauth2/login?next=x"])
+@pytest.mark.parametrize("path", [*PAGES, "/oauth2/login?next=x"])
 async def test_a_page_is_not_stored_framed_or_sniffed(browser: Browser, path: str) -> None:
     answer = await browser.get(path)
     policy = policy_of(answer.headers)
@@ -77,13 +85,43 @@ async def test_pages_hold_no_script_and_no_inline_style(signed_in: Browser, clie
         assert not re.search(r"""(?:src|href|action)=["']?(?:https?:)?//""", text)
 
 
-@pytest.mark.parametrize("path", PAGES)
+@pytest.fixture
+async def pages(store: Store, keyring: Keyring, tmp_path: Path) -> AsyncIterator[tuple[Browser, set[str]]]:
+    """A browser, and every page that the router knows where all that can be on is on."""
+    async with serving(store, keyring, tmp_path, registration={"policy": "open"}) as plane:
+        browser = Browser(plane.url)
+        known = {resource.canonical for resource in plane.app.router.resources()}
+        assert known >= NO_PAGES | POSTED_FROM_ELSEWHERE
+        yield browser, {path.replace("{progress}", "consent") for path in known - NO_PAGES}
+        await browser.close()
+
+
 @pytest.mark.parametrize("destination", ["iframe", "frame", "embed", "object", "empty", "script", "image", "worker"])
-async def test_a_page_opens_only_as_a_document(browser: Browser, path: str, destination: str) -> None:
-    for method in ("GET", "POST"):
-        answer = await browser.send(method, path, None, {"Sec-Fetch-Dest": destination})
-        assert answer.status == 403
+async def test_every_page_opens_only_as_a_document(pages: tuple[Browser, set[str]], destination: str) -> None:
+    browser, paths = pages
+    for path in paths:
+        for method in ("GET", "HEAD", "POST", "PUT"):
+            answer = await browser.send(method, path, None, {"Sec-Fetch-Dest": destination})
+            assert answer.status == 403, (method, path)
     assert (await browser.get("/oauth2/login", {"Sec-Fetch-Dest": "document"})).status == 200
+
+
+@pytest.mark.parametrize("field", [("Origin", "https://evil.example"), ("Sec-Fetch-Site", "cross-site")])
+async def test_every_form_that_another_site_sends_is_refused(
+    pages: tuple[Browser, set[str]], field: tuple[str, str]
+) -> None:
+    browser, paths = pages
+    for path in paths - POSTED_FROM_ELSEWHERE:
+        answer = await browser.send("POST", path, [("decision", "allow")], [field])
+        assert (answer.status, "sent from another site" in answer.text) == (403, True), path
+
+
+async def test_no_script_of_another_site_reads_a_page(pages: tuple[Browser, set[str]]) -> None:
+    browser, paths = pages
+    for path in paths:
+        for method in ("GET", "OPTIONS"):
+            answer = await browser.send(method, path, None, {"Origin": "https://evil.example"})
+            assert not any(name.lower().startswith("access-control-") for name in answer.headers), (method, path)
 
 
 async def test_style_and_logo_open_as_what_they_are(browser: Browser) -> None:
