@@ -8,11 +8,13 @@ from collections.abc import Collection, Iterable, Sequence
 from gateway.model import ACR, BEARER, BY_BEARER_TOKEN, DPOP, GRANT_TYPES, SIGNING_ALGORITHMS, GrantType
 from gateway.oauth import openid
 from gateway.oauth.jws import ALGORITHMS
+from gateway.oauth.registration import AUTHENTICATION_METHODS
 
 Document = dict[str, object]
 
 _SIGN_IN_CLAIMS = ("sub", "iss", "aud", "exp", "iat", "auth_time", "nonce", "acr", "amr", "sid", "at_hash")
-_METHODS = ["client_secret_basic", "client_secret_post", "private_key_jwt"]
+# Introspection is for clients that prove who they are.
+_PROVING = [method for method in AUTHENTICATION_METHODS if method != "none"]
 
 
 def authorization_server(
@@ -49,11 +51,11 @@ def authorization_server(
         "response_modes_supported": ["query", *(("fragment",) if "implicit" in legacy else ()), "form_post"],
         "grant_types_supported": [*GRANT_TYPES, *sorted(legacy)],
         "code_challenge_methods_supported": ["S256"],
-        "token_endpoint_auth_methods_supported": [*_METHODS, "none"],
+        "token_endpoint_auth_methods_supported": list(AUTHENTICATION_METHODS),
         "token_endpoint_auth_signing_alg_values_supported": list(ALGORITHMS),
-        "revocation_endpoint_auth_methods_supported": [*_METHODS, "none"],
+        "revocation_endpoint_auth_methods_supported": list(AUTHENTICATION_METHODS),
         "revocation_endpoint_auth_signing_alg_values_supported": list(ALGORITHMS),
-        "introspection_endpoint_auth_methods_supported": _METHODS,
+        "introspection_endpoint_auth_methods_supported": _PROVING,
         "introspection_endpoint_auth_signing_alg_values_supported": list(ALGORITHMS),
         "dpop_signing_alg_values_supported": list(ALGORITHMS),
         "authorization_response_iss_parameter_supported": True,

@@ -8,7 +8,7 @@ from gateway.store.changes import ChangeFeed, Reading
 from gateway.store.clock import Clock
 from gateway.store.faults import Conflict
 from gateway.store.nonces import FoundTerms, NonceTerms
-from gateway.store.records import Flow, IssuedTokens, NewClient, SignInCandidate
+from gateway.store.records import Flow, IssuedTokens, NewClient, SignInCandidate, Unauthenticated
 from gateway.store.store import Store
 
 __all__ = [
@@ -25,4 +25,5 @@ __all__ = [
     "Reading",
     "SignInCandidate",
     "Store",
+    "Unauthenticated",
 ]

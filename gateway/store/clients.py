@@ -7,7 +7,7 @@ from gateway.model import About, Client, GrantType, OpenID, Owner
 from gateway.store.clock import Now
 from gateway.store.database import ACT_DEADLINE, Database, Row, Statements
 from gateway.store.faults import translate_violations
-from gateway.store.records import Logo, NewClient
+from gateway.store.records import Logo, NewClient, Unauthenticated
 from gateway.store.tally import Tally
 from gateway.store.text import storable
 
@@ -209,23 +209,23 @@ class Clients:
         async with self._database.transaction(ACT_DEADLINE) as statements:
             return await statements.value("client_delete", client_id=client_id, now=self._now()) is not None
 
-    async def authenticate(self, client_id: str, secret: str) -> Client | str:
-        """The live client whose secret this is, or for the log alone the reason why there is none.
+    async def authenticate(self, client_id: str, secret: str) -> Client | Unauthenticated:
+        """The live client whose secret this is, or the reason why there is none.
 
         Wrong secrets are recorded and never lock it out. Every reason takes one and the same query.
         """
         if not storable(client_id):
-            return "unknown client"
+            return Unauthenticated("unknown client")
         row = await self._database.row(
             "client_authenticate", client_id=client_id, secret_digest=digest(secret), now=self._now()
         )
         if row is None:
-            return "unknown client"
+            return Unauthenticated("unknown client")
         if row["disabled_at"] is not None:
-            return "disabled client"
+            return Unauthenticated("disabled client")
         if not row["proven"]:
             self._tally.note("client.secrets_guessed", client_id=client_id)
-            return "wrong secret"
+            return Unauthenticated("wrong secret")
         return client_of(row)
 
     async def revoke_tokens(self, client_id: str) -> int | None:

@@ -112,6 +112,13 @@ class NewClient:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Unauthenticated:
+    """Why a secret is no live client's, for the log alone: whoever asked is told nothing of it."""
+
+    cause: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignInCandidate:
     """Whom a sign-in form may mean, and the hash to check the password against."""

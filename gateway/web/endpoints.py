@@ -1,43 +1,28 @@
 """Endpoints for programs: token, revocation, introspection, pushed requests, and the documents that tell of them."""
 
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
-from datetime import UTC, datetime
-from functools import partial
-from math import ceil
-from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from gateway.errors import OAuthError, invalid_client, too_many_secrets
+from gateway.errors import OAuthError, invalid_client
 from gateway.figures import TOKENS_ISSUED
 from gateway.model import RESOURCE_METADATA, Client
-from gateway.oauth import (
-    client_assertion,
-    client_authentication,
-    client_documents,
-    device,
-    grants,
-    metadata,
-    pushed,
-)
-from gateway.oauth.client_assertion import Assertion
+from gateway.oauth import device, grants, metadata, pushed
 from gateway.oauth.forms import Form
 from gateway.oauth.grants import ClientCredentialsGrant, CodeGrant, DeviceGrant, Grant, PasswordGrant, RefreshGrant
 from gateway.routing.forwarded import neighbourhood
 from gateway.store import IssuedTokens
-from gateway.store.acting import acts
 from gateway.web import clients, legacy, openid_connect, proofs
 from gateway.web.answers import json
-from gateway.web.plane import Plane, address_of, claimed_by, endpoint_of, host_of, plane_of, query_of
+from gateway.web.client_authentication import authenticated
+from gateway.web.plane import Plane, address_of, host_of, plane_of
 from gateway.web.turns import PERIOD
 
 
 async def token(request: web.Request) -> web.Response:
     """RFC 6749, section 3.2."""
     plane, form = plane_of(request), await _body(request)
-    client = await _authenticated(request, plane, form)
+    client = await authenticated(request, form)
     afresh = form.get("grant_type") in grants.NAMES_SCOPES
     known = frozenset(await plane.scopes()) if afresh else frozenset[str]()
     grant = grants.parse(form, client, known, plane.resources)
@@ -53,7 +38,7 @@ async def token(request: web.Request) -> web.Response:
 async def revoke(request: web.Request) -> web.Response:
     """RFC 7009: an unknown token, and one of another client, are answered like a revoked one."""
     plane, form = plane_of(request), await _body(request)
-    client = await _authenticated(request, plane, form)
+    client = await authenticated(request, form)
     await plane.store.tokens.revoke(grants.token_of(form), client)
     return json({})
 
@@ -61,7 +46,7 @@ async def revoke(request: web.Request) -> web.Response:
 async def introspect(request: web.Request) -> web.Response:
     """RFC 7662, for clients that hold a secret: any access token, but refresh tokens of their own only."""
     plane, form = plane_of(request), await _body(request)
-    client = await _authenticated(request, plane, form)
+    client = await authenticated(request, form)
     if not client.confidential:
         raise invalid_client("introspection by a public client")
     found = await plane.store.tokens.introspect(grants.token_of(form), client)
@@ -71,7 +56,7 @@ async def introspect(request: web.Request) -> web.Response:
 async def pushed_authorization_request(request: web.Request) -> web.Response:
     """RFC 9126, section 2: an authorization request, kept until a browser brings the reference to it."""
     plane, form = plane_of(request), await _body(request)
-    client = await _authenticated(request, plane, form, anew=True)
+    client = await authenticated(request, form, anew=True)
     jkt = await proofs.key_of(request, client) if "DPoP" in request.headers else None
     parameters = pushed.parameters(form, client, frozenset(await plane.scopes()), plane.resources, jkt)
     _admit(request, client)
@@ -86,7 +71,7 @@ async def pushed_authorization_request(request: web.Request) -> web.Response:
 async def device_authorization(request: web.Request) -> web.Response:
     """RFC 8628, section 3.1: a code for a device, and one that it shows to the person in front of it."""
     plane, form = plane_of(request), await _body(request)
-    client = await _authenticated(request, plane, form)
+    client = await authenticated(request, form)
     scopes, resource = device.parse(form, client, frozenset(await plane.scopes()), plane.resources)
     _admit(request, client)
     codes = await plane.store.devices.start(client.client_id, scopes, resource)
@@ -159,100 +144,6 @@ def _admit(request: web.Request, client: Client) -> None:
 
 async def _body(request: web.Request) -> Form:
     return grants.body(request.headers.get("Content-Type", ""), await request.read())
-
-
-async def _authenticated(request: web.Request, plane: Plane, form: Form, *, anew: bool = False) -> Client:
-    """The client of a request; `anew` where one may be that nobody has met yet.
-
-    Turns are for what the database does: what clients have elsewhere is fetched between them, however slow it comes.
-    """
-    claim = client_authentication.parse(request.headers.getall("Authorization", []), form, query_of(request))
-    claimed_by(request, claim.client_id)
-    place = neighbourhood(address_of(request))
-    turn = partial(plane.authentications.turn, place, claim.client_id)
-    if claim.secret is not None:
-        async with turn():
-            client = await _by_secret(plane, claim.client_id, claim.secret, place)
-    else:
-        async with turn():
-            known = await plane.store.clients.find(claim.client_id)
-        if claim.assertion is not None:
-            client = await _by_assertion(request, claim.assertion, known, turn, anew=anew)
-        else:
-            client = _without_secret(await clients.current(request, claim.client_id, known) if anew else known)
-    if isinstance(client, str):
-        raise invalid_client(client)
-    acts(f"client:{client.client_id}")
-    return client
-
-
-async def _by_secret(plane: Plane, client_id: str, secret: str, place: str) -> Client | str:
-    """The client that has the secret, or for the log why there is none. Raises OAuthError (429) where too many wrong
-    ones came from there, whether or not there is such a client."""
-    found = await plane.store.clients.authenticate(client_id, secret)
-    if isinstance(found, str) and (wait := await plane.store.guesses.secret(client_id, place).wrong()) > 0:
-        raise too_many_secrets(found, ceil(wait))
-    return found
-
-
-async def _by_assertion(
-    request: web.Request,
-    assertion: Assertion,
-    known: Client | None,
-    turn: Callable[[], AbstractAsyncContextManager[None]],
-    *,
-    anew: bool,
-) -> Client | str:
-    """The client that signed the assertion, which counts once over all workers, or for the log why it is not heard."""
-    plane, client_id = plane_of(request), assertion.client_id
-    found = await clients.signing(request, client_id, known) if known is not None or anew else None
-    if found is None:
-        return "unknown client"
-    if found.disabled_at is not None:
-        return "disabled client"
-    if found.jwks is None:
-        return "an assertion of a client without keys"
-    base = plane.settings.config.server.origin + plane.prefix
-    # The pushed requests' endpoint names itself too (RFC 9126, section 2).
-    audience = {plane.issuer, f"{base}/token", *([f"{base}/par"] if endpoint_of(request) == "par" else [])}
-    keys = await _keys(request, plane, assertion, found, known=known is not None) or found.jwks
-    once = client_assertion.verify(assertion, client_id, keys, audience, plane.store.seconds())
-    async with turn():
-        spent = await plane.store.nonces.spend_untimed([(once.key, datetime.fromtimestamp(once.until, UTC))])
-        if once.key not in spent:
-            return "client assertion: its jti was used before"
-        if known is not None:  # of others nothing is written before their request is found good
-            await clients.keep(request, found)  # so that keys that it gave up open nothing when its document is away
-    return found
-
-
-async def _keys(request: web.Request, plane: Plane, assertion: Assertion, client: Client, *, known: bool) -> str | None:
-    """The keys at the client's address, if it has one, among which there should be the one that the assertion names.
-
-    What a client registered is no word of the host that it names; what the document of a `known` one says of that
-    document's own host is.
-    """
-    if client.jwks_uri is None:
-        return None
-    kid = assertion.header.get("kid")
-    host = client_documents.host_of(client.client_id)
-    its_own = known and host is not None and urlsplit(client.jwks_uri).hostname == host
-    return await plane.client_keys.at(
-        client.jwks_uri,
-        kid if isinstance(kid, str) else None,
-        neighbourhood(address_of(request)),
-        limited=not client.verified,
-        known=client.client_id if its_own else None,
-    )
-
-
-def _without_secret(found: Client | None) -> Client | str:
-    """The client, if it may ask without a secret, or for the log the reason why not."""
-    if found is None:
-        return "unknown client"
-    if found.disabled_at is not None:
-        return "disabled client"
-    return "no secret from a confidential client" if found.confidential else found
 
 
 async def _issued(request: web.Request, plane: Plane, client: Client, grant: Grant) -> IssuedTokens:

@@ -10,7 +10,7 @@ from gateway.errors import OperatorError
 from gateway.model import About, Client, Owner
 from gateway.oauth import openid
 from gateway.oauth.grants import ClientCredentialsGrant
-from gateway.store import Conflict, NewClient, Store
+from gateway.store import Conflict, NewClient, Store, Unauthenticated
 from gateway.store.records import Logo
 from tests.store.rig import NEW_CLIENT, MovableClock, Rig, count, counted, fetch
 
@@ -36,7 +36,7 @@ async def test_client_comes_back_as_it_was_made(store: Store) -> None:
 async def test_public_client_has_no_secret(store: Store, database: str) -> None:
     client, secret = await store.clients.create(PUBLIC)
     assert secret is None
-    assert isinstance(await store.clients.authenticate(client.client_id, ""), str)
+    assert isinstance(await store.clients.authenticate(client.client_id, ""), Unauthenticated)
     assert await store.clients.rotate_secret(client.client_id) is None
     assert await count(database, "client_secrets") == 0
 
@@ -65,7 +65,7 @@ async def test_client_that_cannot_be_is_refused_and_not_half_written(
 @pytest.mark.parametrize("client_id", ["", "nobody", "c\0", "\ud800", "x" * 10_000])
 async def test_client_id_of_any_characters_finds_nobody_quietly(store: Store, client_id: str) -> None:
     assert await store.clients.find(client_id) is None
-    assert isinstance(await store.clients.authenticate(client_id, "secret"), str)
+    assert isinstance(await store.clients.authenticate(client_id, "secret"), Unauthenticated)
 
 
 async def test_secret_is_good_for_its_own_client_only(store: Store) -> None:
@@ -75,8 +75,8 @@ async def test_secret_is_good_for_its_own_client_only(store: Store) -> None:
     assert other is not None
     assert await store.clients.authenticate(one.client_id, secret) == one
     for wrong in ("", other, secret[:-1], secret + "x", secret.upper(), "\0", "\ud800"):
-        assert isinstance(await store.clients.authenticate(one.client_id, wrong), str)
-    assert isinstance(await store.clients.authenticate(two.client_id, secret), str)
+        assert isinstance(await store.clients.authenticate(one.client_id, wrong), Unauthenticated)
+    assert isinstance(await store.clients.authenticate(two.client_id, secret), Unauthenticated)
 
 
 async def test_wrong_secrets_are_one_event_a_minute_and_lock_nobody_out(
@@ -85,7 +85,7 @@ async def test_wrong_secrets_are_one_event_a_minute_and_lock_nobody_out(
     clock.stop()
     client, secret = await store.clients.create(NEW_CLIENT)
     for _ in range(150):
-        assert isinstance(await store.clients.authenticate(client.client_id, "gws_wrong"), str)
+        assert isinstance(await store.clients.authenticate(client.client_id, "gws_wrong"), Unauthenticated)
     await store.clients.authenticate("c-unknown", "gws_wrong")
     assert await store.clients.authenticate(client.client_id, secret or "") == client
     store._tally._tell()  # a minute later
@@ -105,7 +105,7 @@ async def test_a_wrong_secret_waits_for_no_count(store: Store, database: str) ->
         async with connection.transaction():  # as others who count would hold it, for as long as they like
             await connection.execute("lock table events, failed_attempts in exclusive mode")
             for _ in range(20):
-                assert isinstance(await store.clients.authenticate(client.client_id, "gws_wrong"), str)
+                assert isinstance(await store.clients.authenticate(client.client_id, "gws_wrong"), Unauthenticated)
             assert await store.clients.authenticate(client.client_id, secret or "") == client
     finally:
         await connection.close()
@@ -115,7 +115,7 @@ async def test_rotated_secret_replaces_the_old_at_once(store: Store) -> None:
     client, old = await store.clients.create(NEW_CLIENT)
     new = await store.clients.rotate_secret(client.client_id)
     assert new is not None
-    assert isinstance(await store.clients.authenticate(client.client_id, old or ""), str)
+    assert isinstance(await store.clients.authenticate(client.client_id, old or ""), Unauthenticated)
     assert await store.clients.authenticate(client.client_id, new) == client
     assert await store.clients.rotate_secret("nobody") is None
 
@@ -127,12 +127,12 @@ async def test_old_secret_lives_through_the_overlap_and_not_longer(store: Store,
     clock.advance(1800)
     newest = await store.clients.rotate_secret(client.client_id, overlap=7200)
     clock.advance(1801)
-    assert isinstance(await store.clients.authenticate(client.client_id, old or ""), str), (
+    assert isinstance(await store.clients.authenticate(client.client_id, old or ""), Unauthenticated), (
         "a later rotation lengthens nothing"
     )
     assert await store.clients.authenticate(client.client_id, new or "") == client
     clock.advance(7200)
-    assert isinstance(await store.clients.authenticate(client.client_id, new or ""), str)
+    assert isinstance(await store.clients.authenticate(client.client_id, new or ""), Unauthenticated)
     assert await store.clients.authenticate(client.client_id, newest or "") == client
 
 
@@ -149,9 +149,9 @@ async def test_update_changes_what_it_is_and_keeps_its_secret(store: Store) -> N
 async def test_client_that_becomes_public_loses_its_secret(store: Store) -> None:
     client, secret = await store.clients.create(NEW_CLIENT)
     await store.clients.update(client.client_id, PUBLIC)
-    assert isinstance(await store.clients.authenticate(client.client_id, secret or ""), str)
+    assert isinstance(await store.clients.authenticate(client.client_id, secret or ""), Unauthenticated)
     await store.clients.update(client.client_id, NEW_CLIENT)
-    assert isinstance(await store.clients.authenticate(client.client_id, secret or ""), str)
+    assert isinstance(await store.clients.authenticate(client.client_id, secret or ""), Unauthenticated)
     fresh = await store.clients.rotate_secret(client.client_id)
     assert isinstance(await store.clients.authenticate(client.client_id, fresh or ""), Client)
 
@@ -162,7 +162,7 @@ async def test_disabled_client_is_refused_and_its_tokens_stay_dead_when_enabled(
         rig.client, ClientCredentialsGrant(frozenset({"read"})), store.now()
     )
     assert await store.clients.disable(rig.client.client_id)
-    assert isinstance(await store.clients.authenticate(rig.client.client_id, rig.secret), str)
+    assert isinstance(await store.clients.authenticate(rig.client.client_id, rig.secret), Unauthenticated)
     found = await store.clients.find(rig.client.client_id)
     assert found is not None
     assert found.disabled_at is not None

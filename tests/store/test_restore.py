@@ -19,7 +19,7 @@ from gateway.crypto import Keyring, hash_password, password_matches
 from gateway.errors import FaultyConfiguration, OperatorError
 from gateway.guard.nonces import Nonces, Spending
 from gateway.model import Client
-from gateway.store import Store, backup, migrations
+from gateway.store import Store, Unauthenticated, backup, migrations
 from gateway.store import restore as restoring
 from gateway.store.backup import Backup, back_up
 from gateway.store.migrations import Migration, migrate
@@ -255,7 +255,7 @@ async def test_old_passwords_and_client_secrets_stay_old(rig: Rig, database: str
     candidate = await rig.store.users.sign_in_candidate("ada")
     assert candidate is not None
     assert password_matches(candidate.password_hash, "another fake one")
-    assert await rig.store.clients.authenticate(rig.client.client_id, rig.secret) == "wrong secret"
+    assert await rig.store.clients.authenticate(rig.client.client_id, rig.secret) == Unauthenticated("wrong secret")
     assert isinstance(await rig.store.clients.authenticate(rig.client.client_id, secret or ""), Client)
     assert report.revival.changed["passwords"].names == ("ada",)
     assert report.revival.changed["secrets"].names == (f"{rig.client.client_id} (Example)",)

@@ -11,7 +11,7 @@ import pytest
 
 from gateway.crypto import Keyring
 from gateway.model import Client, OpenID
-from gateway.store import NewClient, Store
+from gateway.store import NewClient, Store, Unauthenticated
 from gateway.store.registrations import MOST_REGISTRATIONS
 from tests.oauth.signing import signer
 from tests.store.rig import fetch
@@ -312,7 +312,8 @@ async def test_what_is_sent_replaces_what_was_registered_by_section_2_2(plane: P
     assert answer.json["client_secret_expires_at"] == 0
     again = await send(browser, "GET", place_of(client), token=client["registration_access_token"])
     assert again.json == answer.json
-    assert (await plane.store.clients.authenticate(client["client_id"], client["client_secret"])) != "wrong secret"
+    kept = await plane.store.clients.authenticate(client["client_id"], client["client_secret"])
+    assert isinstance(kept, Client)
 
 
 async def test_a_change_of_the_way_to_authenticate_makes_or_ends_the_secret(plane: Plane, browser: Browser) -> None:
@@ -321,7 +322,7 @@ async def test_a_change_of_the_way_to_authenticate_makes_or_ends_the_secret(plan
     public = await send(browser, "PUT", path, managed(client, token_endpoint_auth_method="none"), token)
     assert "client_secret_expires_at" not in public.json
     old = await plane.store.clients.authenticate(client["client_id"], client["client_secret"])
-    assert old == "wrong secret"
+    assert old == Unauthenticated("wrong secret")
     back = await send(
         browser, "PUT", path, managed(public.json, token_endpoint_auth_method="client_secret_post"), token
     )
