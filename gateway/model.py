@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any, Final, Literal, cast
 
@@ -215,10 +215,13 @@ PUBLIC_SUBJECT: Final = OpenID()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Client:
-    """A registered OAuth client (RFC 6749, section 2). `confidential` means it holds a secret or a key."""
+class ClientProperties:
+    """What an OAuth client is (RFC 6749, section 2). `confidential` means it holds a secret or a key.
 
-    client_id: str
+    One more is a field here and a column in `sql/queries/clients.sql`; where the two are not the same,
+    `store/clients.py` says how one becomes the other.
+    """
+
     name: str
     confidential: bool
     redirect_uris: tuple[str, ...]
@@ -227,23 +230,25 @@ class Client:
     token_type: TokenType
     mac_drafts: tuple[MacDraft, ...]
     mac_algorithm: MacAlgorithm
-    pkce_required: bool
-    first_party: bool  # consent is not asked
-    verified: bool  # registered by an operator, not by itself
-    created_at: datetime
-    disabled_at: datetime | None
-    about: About
+    token_format: TokenFormat = "opaque"  # noqa: S105  # a kind, no token
+    pkce_required: bool = True
+    par_required: bool = False  # asks by pushed requests alone (RFC 9126, section 6)
+    dpop_required: bool = False  # gets tokens that are bound to a key of its own alone (RFC 9449, section 5.2)
     # Its public keys as JSON, where it authenticates by them and has no secret (RFC 7523); or where they stand:
     # {"jwks_uri": "https://…"}.
     jwks: str | None = None
-    par_required: bool = False  # asks by pushed requests alone (RFC 9126, section 6)
     default_scopes: frozenset[str] | None = None  # what a request asks for that names none; None for all of `scopes`
-    token_format: TokenFormat = "opaque"  # noqa: S105  # a kind, no token
     openid: OpenID = PUBLIC_SUBJECT
-    dpop_required: bool = False  # gets tokens that are bound to a key of its own alone (RFC 9449, section 5.2)
     allow_groups: frozenset[str] = frozenset()  # whose people may use it at all; empty: everybody
     # Names of what an operator decided of it, which it does not undo where it describes itself.
     decided: frozenset[str] = frozenset()
+    first_party: bool = False  # consent is not asked
+    verified: bool = True  # registered by an operator, not by itself
+    about: About = field(default_factory=About)
+
+    def properties(self) -> dict[str, Any]:
+        """All of these by their names."""
+        return {name: getattr(self, name) for name in CLIENT_PROPERTIES}
 
     @property
     def has_secret(self) -> bool:
@@ -261,6 +266,18 @@ class Client:
         """Every scope that a request of its may name: `offline_access` is for all that may use refresh tokens."""
         refreshes = "refresh_token" in self.grant_types
         return self.scopes | {OFFLINE_ACCESS} if refreshes else self.scopes - {OFFLINE_ACCESS}
+
+
+CLIENT_PROPERTIES: Final = tuple(one.name for one in fields(ClientProperties))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Client(ClientProperties):
+    """A client that is registered, or would be one by its document."""
+
+    client_id: str
+    created_at: datetime
+    disabled_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,9 +1,11 @@
 """Clients and their secrets."""
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
+from typing import Any, Final
 
 from gateway.crypto import digest, new_identifier, random_text
-from gateway.model import About, Client, GrantType, OpenID, Owner
+from gateway.model import CLIENT_PROPERTIES, About, Client, GrantType, OpenID, Owner
 from gateway.store.clock import Now
 from gateway.store.database import ACT_DEADLINE, Database, Row, Statements
 from gateway.store.faults import translate_violations
@@ -11,33 +13,31 @@ from gateway.store.records import Logo, NewClient, Unauthenticated
 from gateway.store.tally import Tally
 from gateway.store.text import storable
 
+# What a property is in a row of `clients`, where it is not the same: how it is read, and how it is written. What people
+# are told of the client is several columns (`about_of`).
+_LIST: Final = (tuple, list)
+_SET: Final = (frozenset, sorted)
+_CONVERTED: Final[dict[str, tuple[Callable[[Any], object], Callable[[Any], object]]]] = {
+    "redirect_uris": _LIST,
+    "mac_drafts": _LIST,
+    "grant_types": _SET,
+    "scopes": _SET,
+    "default_scopes": _SET,
+    "allow_groups": _SET,
+    "decided": _SET,
+    "openid": (OpenID.from_json, OpenID.to_json),
+}
+_STORED: Final = [(name, *_CONVERTED.get(name, (None, None))) for name in CLIENT_PROPERTIES if name != "about"]
+
 
 def client_of(row: Row) -> Client:
     """The client in a row of `clients`."""
+    properties: dict[str, Any] = {"about": about_of(row)}
+    for name, read, _ in _STORED:
+        value = row[name]
+        properties[name] = value if read is None or value is None else read(value)
     return Client(
-        client_id=row["client_id"],
-        name=row["name"],
-        confidential=row["confidential"],
-        redirect_uris=tuple(row["redirect_uris"]),
-        grant_types=frozenset(row["grant_types"]),
-        scopes=frozenset(row["scopes"]),
-        token_type=row["token_type"],
-        mac_drafts=tuple(row["mac_drafts"]),
-        mac_algorithm=row["mac_algorithm"],
-        pkce_required=row["pkce_required"],
-        first_party=row["first_party"],
-        verified=row["verified"],
-        created_at=row["created_at"],
-        disabled_at=row["disabled_at"],
-        about=about_of(row),
-        par_required=row["par_required"],
-        jwks=row["jwks"],
-        default_scopes=None if row["default_scopes"] is None else frozenset(row["default_scopes"]),
-        token_format=row["token_format"],
-        openid=OpenID.from_json(row["openid"]),
-        dpop_required=row["dpop_required"],
-        allow_groups=frozenset(row["allow_groups"]),
-        decided=frozenset(row["decided"]),
+        client_id=row["client_id"], created_at=row["created_at"], disabled_at=row["disabled_at"], **properties
     )
 
 
@@ -58,32 +58,17 @@ def about_of(row: Row) -> About:
 
 def _columns(client: NewClient) -> dict[str, object]:
     about = client.about
-    return {
-        "name": client.name,
-        "confidential": client.confidential,
-        "redirect_uris": list(client.redirect_uris),
-        "grant_types": sorted(client.grant_types),
-        "scopes": sorted(client.scopes),
-        "default_scopes": None if client.default_scopes is None else sorted(client.default_scopes),
-        "token_type": client.token_type,
-        "mac_drafts": list(client.mac_drafts),
-        "mac_algorithm": client.mac_algorithm,
-        "pkce_required": client.pkce_required,
-        "par_required": client.par_required,
-        "jwks": client.jwks,
-        "token_format": client.token_format,
-        "openid": client.openid.to_json(),
-        "dpop_required": client.dpop_required,
-        "allow_groups": sorted(client.allow_groups),
-        "decided": sorted(client.decided),
-        "first_party": client.first_party,
-        "verified": client.verified,
+    columns: dict[str, object] = {
         "description": about.description,
         "owner": None if about.owner is None else about.owner.subject,
         "homepage": about.homepage,
         "privacy": about.privacy,
         "terms": about.terms,
     }
+    for name, _, write in _STORED:
+        value = getattr(client, name)
+        columns[name] = value if write is None or value is None else write(value)
+    return columns
 
 
 def _new_secret() -> str:
@@ -104,7 +89,7 @@ async def create_client(
     """A new client, under an identifier of ours unless it has one, and its secret if it is to have one (the only time
     it is seen)."""
     client_id = client_id or new_identifier("c")
-    secret = _new_secret() if client.confidential and client.jwks is None else None
+    secret = _new_secret() if client.has_secret else None
     hashed = None if secret is None else digest(secret)
     await statements.row("client_create", client_id=client_id, now=now, secret_digest=hashed, **_columns(client))
     return await _with_logo(statements, client_id, client.logo), secret

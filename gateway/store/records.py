@@ -6,14 +6,9 @@ from typing import Final, Literal
 
 from gateway.model import (
     OFFLINE_ACCESS,
-    PUBLIC_SUBJECT,
-    About,
     Client,
-    GrantType,
+    ClientProperties,
     MacAlgorithm,
-    MacDraft,
-    OpenID,
-    TokenFormat,
     TokenType,
     User,
 )
@@ -35,35 +30,15 @@ DECIDABLE: Final = _OF_TOKENS | {"scopes", "grant_types", "dpop_required", "conf
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NewClient:
-    """A client to register."""
+class NewClient(ClientProperties):
+    """A client to register, or what one is to be from now on."""
 
-    name: str
-    confidential: bool
-    redirect_uris: tuple[str, ...]
-    grant_types: frozenset[GrantType]
-    scopes: frozenset[str]
-    token_type: TokenType
-    mac_drafts: tuple[MacDraft, ...]
-    mac_algorithm: MacAlgorithm
-    pkce_required: bool = True
-    par_required: bool = False
-    jwks: str | None = None
-    token_format: TokenFormat = "opaque"  # noqa: S105  # a kind, no token
-    openid: OpenID = PUBLIC_SUBJECT
-    dpop_required: bool = False
-    allow_groups: frozenset[str] = frozenset()
-    decided: frozenset[str] = frozenset()
-    first_party: bool = False
-    verified: bool = True
-    default_scopes: frozenset[str] | None = None
-    about: About = field(default_factory=About)
     logo: Logo | None = None  # a new one; `about` has its name
 
     @classmethod
     def like(cls, client: Client) -> "NewClient":
         """A client that is there already, to be changed."""
-        return cls(**{name: getattr(client, name) for name in cls.__dataclass_fields__ if name != "logo"})
+        return cls(**client.properties())
 
     @property
     def sector(self) -> str | None:

@@ -1,9 +1,8 @@
 """Clients that nobody registered for: what a stranger says of one, with what the operator decides, is the client."""
 
-from dataclasses import fields
-
 from aiohttp import web
 
+from gateway.config import Config
 from gateway.errors import OAuthError
 from gateway.model import Client
 from gateway.oauth import client_documents
@@ -12,14 +11,13 @@ from gateway.oauth.registration import Registration
 from gateway.routing.forwarded import neighbourhood
 from gateway.store.records import NewClient
 from gateway.web.documents import TooManyFetches
-from gateway.web.plane import Plane, address_of, plane_of
+from gateway.web.plane import address_of, plane_of
 from gateway.web.turns import PERIOD
 
 
-def described(plane: Plane, said: Registration) -> NewClient:
+def described(config: Config, said: Registration) -> NewClient:
     """The client that says so of itself. All of it is made anew, so that no trust in what it said before is left for
     what it says now."""
-    config = plane.settings.config
     return NewClient(
         name=said.name,
         confidential=said.confidential,
@@ -57,12 +55,13 @@ async def current(request: web.Request, client_id: str, known: Client | None) ->
     scopes = frozenset(await plane.scopes())
     place = neighbourhood(address_of(request))
     said = await plane.documents.read(client_id, scopes, place, known=known is not None)
-    new = described(plane, said) if known is None else described(plane, said).within(known)
+    new = described(plane.settings.config, said)
+    new = new if known is None else new.within(known)
     return Client(
         client_id=client_id,
         created_at=plane.store.now() if known is None else known.created_at,
         disabled_at=None,
-        **{field.name: getattr(new, field.name) for field in fields(NewClient) if field.name != "logo"},
+        **new.properties(),
     )
 
 

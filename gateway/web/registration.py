@@ -44,7 +44,7 @@ async def register(request: web.Request) -> web.Response:
     async with plane.registrations.turn(place, REGISTER):
         made = _admitted(
             await plane.store.registrations.add(
-                clients.described(plane, asked),
+                clients.described(plane.settings.config, asked),
                 asked.extras,
                 idle=settings.unused_ttl,
                 place=place,
@@ -74,7 +74,7 @@ async def update(request: web.Request) -> web.Response:
             await plane.store.registrations.change(
                 client_id,
                 _token(request) or "",
-                clients.described(plane, asked),
+                clients.described(plane.settings.config, asked),
                 asked.extras,
                 secret=secret,
                 place=place,

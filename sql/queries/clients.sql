@@ -1,5 +1,5 @@
 -- name: client_create
--- A new client; $secret_digest is the digest of its secret, null for a public one.
+-- A new client; $secret_digest is the digest of its secret, null for one that has none: it is public, or signs by keys.
 with created as (
     insert into clients (
         client_id, name, confidential, redirect_uris, grant_types, scopes, token_type, mac_drafts, mac_algorithm,

@@ -7,7 +7,7 @@ import asyncpg
 import pytest
 
 from gateway.errors import OperatorError
-from gateway.model import About, Client, Owner
+from gateway.model import CLIENT_PROPERTIES, About, Client, OpenID, Owner
 from gateway.oauth import openid
 from gateway.oauth.grants import ClientCredentialsGrant
 from gateway.store import Conflict, NewClient, Store, Unauthenticated
@@ -31,6 +31,45 @@ async def test_client_comes_back_as_it_was_made(store: Store) -> None:
     assert secret.startswith("gws_")
     assert await store.clients.find(client.client_id) == client
     assert await store.clients.all() == [client]
+
+
+async def test_every_property_of_a_client_is_kept(store: Store) -> None:
+    wanted = replace(
+        NEW_CLIENT,
+        name="Other",
+        redirect_uris=("https://b.example/cb", "https://a.example/cb"),
+        grant_types=frozenset({"implicit", "refresh_token"}),
+        scopes=frozenset({"files"}),
+        token_type="mac",
+        mac_drafts=("01", "00"),
+        mac_algorithm="hmac-sha-1",
+        token_format="jwt",
+        pkce_required=False,
+        par_required=True,
+        dpop_required=True,
+        jwks='{"jwks_uri": "https://a.example/keys"}',
+        default_scopes=frozenset({"files"}),
+        openid=OpenID(sector="a.example", post_logout_redirect_uris=("https://a.example/out",)),
+        allow_groups=frozenset({"staff", "admins"}),
+        decided=frozenset({"scopes", "jwks"}),
+        first_party=True,
+        verified=False,
+        about=About(
+            description="Notes",
+            homepage="https://a.example",
+            privacy="https://a.example/p",
+            terms="https://a.example/t",
+        ),
+    )
+    same = [name for name in CLIENT_PROPERTIES if getattr(wanted, name) == getattr(NEW_CLIENT, name)]
+    assert same == ["confidential"], "a property is neither told nor found again here"
+    made, _ = await store.clients.create(wanted)
+    assert NewClient.like(made) == wanted
+    changed, _ = await store.clients.create(NEW_CLIENT)
+    assert await store.clients.update(changed.client_id, replace(wanted, verified=True, decided=frozenset()))
+    found = await store.clients.find(changed.client_id)
+    assert found is not None
+    assert NewClient.like(found) == replace(wanted, verified=True, decided=frozenset())
 
 
 async def test_public_client_has_no_secret(store: Store, database: str) -> None:

@@ -3,16 +3,18 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from dataclasses import replace
+from dataclasses import MISSING, fields, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gateway.crypto import Keyring
-from gateway.model import Client, OpenID
+from gateway.model import About, Client, OpenID
+from gateway.oauth.registration import Registration
 from gateway.store import NewClient, Store, Unauthenticated
 from gateway.store.registrations import MOST_REGISTRATIONS
+from gateway.web.clients import described
 from tests.oauth.signing import signer
 from tests.store.rig import fetch
 from tests.web.rig import (
@@ -26,6 +28,7 @@ from tests.web.rig import (
     basic,
     row_counts,
     serving,
+    settings_for,
 )
 
 REGISTER = "/oauth2/register"
@@ -314,6 +317,30 @@ async def test_what_is_sent_replaces_what_was_registered_by_section_2_2(plane: P
     assert again.json == answer.json
     kept = await plane.store.clients.authenticate(client["client_id"], client["client_secret"])
     assert isinstance(kept, Client)
+
+
+def test_all_that_a_client_says_of_itself_is_in_what_it_becomes(keyring: Keyring, tmp_path: Path) -> None:
+    settings = settings_for("https://id.example", keyring, tmp_path, tokens={"format": "jwt"})
+    said = Registration(
+        name="Notes",
+        authentication_method="private_key_jwt",
+        redirect_uris=("https://app.example/cb",),
+        grant_types=frozenset({"authorization_code"}),
+        scopes=frozenset({"notes:read"}),
+        default_scopes=frozenset({"notes:read"}),
+        about=About(description="Notes"),
+        openid=OpenID(userinfo_alg="ES256"),
+        dpop_required=True,
+        jwks="{}",
+    )
+    made = described(settings.config, said)
+    unsaid = {
+        one.name
+        for one in fields(NewClient)
+        if getattr(made, one.name) == (one.default if one.default_factory is MISSING else one.default_factory())
+    }
+    of_the_operator = {"allow_groups", "decided", "first_party", "par_required", "pkce_required"}
+    assert unsaid == of_the_operator | {"logo"}, "`described` says nothing of a property, so that its default holds"
 
 
 async def test_a_change_of_the_way_to_authenticate_makes_or_ends_the_secret(plane: Plane, browser: Browser) -> None:
