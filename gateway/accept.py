@@ -5,15 +5,14 @@ from collections.abc import Iterable
 
 def prefers(accepted: Iterable[bytes], media: bytes, over: bytes) -> bool:
     """Whether `media` is named, and with a greater weight than `over`; a range such as */* names neither."""
-    accepted = [value.lower() for value in accepted]
-    if not any(media in value for value in accepted):
+    members = b",".join(accepted).lower()
+    if media not in members:
         return False
     weights = {media: 0.0, over: 0.0}
-    for value in accepted:
-        for member in value.split(b","):
-            name, _, parameters = member.partition(b";")
-            if name.strip() in weights:
-                weights[name.strip()] = max(weights[name.strip()], _quality(parameters))
+    for member in members.split(b","):
+        name, _, parameters = member.partition(b";")
+        if name.strip() in weights:
+            weights[name.strip()] = max(weights[name.strip()], _quality(parameters))
     return weights[media] > weights[over]
 
 
