@@ -117,7 +117,7 @@ def _tokens(guard: Guard, keyring: Keyring, count: int, *, sessions: bool = Fals
     ledger.renew(ledger.elapsed() + 3600)
     made = []
     for number in range(count):
-        text = keyring.new_token("gws_" if sessions else "gwa_")
+        text = keyring.new_token("gwb_" if sessions else "gwa_")
         token = AccessToken(
             digest=digest(text),
             identity=Identity(

@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 
 # Access token, refresh token, authorization code, reference of a pushed request, device code, identifier of a JWT,
 # session of a browser.
-TokenPrefix = Literal["gwa_", "gwr_", "gwc_", "gwp_", "gwd_", "gwj_", "gws_"]
+TokenPrefix = Literal["gwa_", "gwr_", "gwc_", "gwp_", "gwd_", "gwj_", "gwb_"]
 
-_PREFIXES: Final[tuple[TokenPrefix, ...]] = ("gwa_", "gwr_", "gwc_", "gwp_", "gwd_", "gwj_", "gws_")
+_PREFIXES: Final[tuple[TokenPrefix, ...]] = ("gwa_", "gwr_", "gwc_", "gwp_", "gwd_", "gwj_", "gwb_")
 _RANDOM_BYTES: Final = 24  # 192 bits
 _CHECK_BYTES: Final = 6
 _CHECK_LENGTH: Final = 8  # characters of base64

@@ -245,7 +245,7 @@ class Guard:
         if call.route.issuers and (judged := self._ask_issuer(call, presented, digest, since, fits=fits)) is not None:
             return judged
         scheme = presented.scheme
-        if self._is_invented(presented.token.decode("ascii"), "gws_" if scheme.kind == SESSION else "gwa_"):
+        if self._is_invented(presented.token.decode("ascii"), "gwb_" if scheme.kind == SESSION else "gwa_"):
             TOKEN_LOOKUPS.add(1.0, "invented")
             return self._refusal(call, checks.dead(scheme, "invented"), scheme.name)
         TOKEN_LOOKUPS.add(1.0, "asked")
@@ -290,7 +290,7 @@ class Guard:
         answer = partial(self._on_told, call, presented, since, fits=fits)
         try:
             if presented.scheme.kind == SESSION:
-                return self._tokens.ask_session(presented.token, digest, answer, since)
+                return self._tokens.ask_session(digest, answer, since)
             return self._tokens.ask(presented.token, digest, answer, since, near=near)
         except StoreUnavailable as exc:
             return no_answer(exc)

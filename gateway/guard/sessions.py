@@ -24,7 +24,7 @@ from gateway.model import SCHEMES, SESSION, SESSION_COOKIE, cookie_name
 from gateway.routing import cookies
 from gateway.routing.sign_in import sign_in_address
 
-_TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{43,44}")
+_TOKEN: Final = re.compile(r"gwb_[A-Za-z0-9_-]{40}")
 _SAFE: Final = frozenset(("GET", "HEAD", "OPTIONS", "TRACE"))  # RFC 9110, section 9.2.1
 # What tells of an upgrade. A proxy that asks by forward auth keeps Upgrade to itself, as a field for one hop, and over
 # HTTP/2 a WebSocket has neither that nor a key (RFC 8441, section 5): but its version it has (RFC 6455, section 4.1).

@@ -6,8 +6,8 @@
 
 Tokens of ours, whose keyed check the guard has made before it asks, and those that were good once go in one lane;
 tokens of other shapes, which anybody can invent, in another with a limit and a connection of its own: a flood of these
-waits for itself, and asks no replica. Sessions go in two more of the same kind, which ask the primary alone. Only what
-lives is held: of a token that is unknown or dead the log would not tell that it has been issued since.
+waits for itself, and asks no replica. Sessions, all of which have a keyed check, go in a third, which asks the primary
+alone. Only what lives is held: of a token that is unknown or dead the log would not tell that it has been issued since.
 
 A replica is asked with the newest change that was applied, and only within the lease, so that its answer is as good as
 one of the cache's (`guard.ledger`, `store.replicas`).
@@ -55,7 +55,6 @@ class Tokens:
         self._own = Lane(self._find, largest=_LARGEST, limit=_OWN_LANE)
         self._strangers = Lane(self._find, largest=_LARGEST, limit=_STRANGERS_LANE)
         self._sessions = Lane(self._find_sessions, largest=_LARGEST, limit=_OWN_LANE)
-        self._strange_sessions = Lane(self._find_sessions, largest=_LARGEST, limit=_STRANGERS_LANE)
         self._replicas = store.access_tokens.replicas
         self._near: Lane[bytes] | None = None
         if self._replicas is not None:
@@ -83,11 +82,10 @@ class Tokens:
         return self._own.add(digest, answer, since)
 
     def ask_session(
-        self, token: bytes, digest: bytes, answer: Callable[[Known], Answer], since: float | None = None
+        self, digest: bytes, answer: Callable[[Known], Answer], since: float | None = None
     ) -> Pending[Answer]:
-        """Ask the primary for a session; those from before they had a keyed check anybody can invent."""
-        ours = token.startswith(b"gws_") or digest in self.cache
-        return (self._sessions if ours else self._strange_sessions).add(digest, answer, since)
+        """Ask the primary for a session, whose keyed check is good."""
+        return self._sessions.add(digest, answer, since)
 
     def ask_primary(self, digest: bytes, answer: Callable[[Known], Answer], *, session: bool) -> Pending[Answer]:
         """Ask the primary for a token or session that was good once. Raises StoreUnavailable where too many wait
@@ -152,4 +150,3 @@ class Tokens:
         await self._own.close()
         await self._strangers.close()
         await self._sessions.close()
-        await self._strange_sessions.close()

@@ -23,7 +23,6 @@ from gateway.routing import cookies
 SESSION_LIFETIME: Final = 12 * 3600.0
 _KNOWN_LIFETIME: Final = 365 * 86400
 _MOST_ACCOUNTS: Final = 5  # that one browser is remembered for
-_SESSION_TOKEN = re.compile(r"[A-Za-z0-9_-]{43,44}")  # those from before they had a keyed check are shorter
 _FORM_SECRET = re.compile(r"[A-Za-z0-9_-]{22}")
 _FRESH: web.RequestKey[str] = web.RequestKey("form_secret", str)
 
@@ -109,12 +108,12 @@ class BrowserCookies:
 
 def new_session_token(keyring: Keyring) -> str:
     """A fresh secret that a browser is signed in by; the database holds its digest."""
-    return keyring.new_token("gws_")
+    return keyring.new_token("gwb_")
 
 
 def is_session_token(keyring: Keyring, text: str) -> bool:
     """Whether a text may be a session token; any other need not be looked up."""
-    return _SESSION_TOKEN.fullmatch(text) is not None and not keyring.is_invented(text, "gws_")
+    return keyring.is_ours(text, "gwb_")
 
 
 def form_token(keyring: Keyring, page: str, bound: str, row: str = "") -> str:

@@ -21,7 +21,7 @@ ROUTES: list[dict[str, Any]] = [
     {**UPSTREAM, "name": "wiki", "path": "/wiki", "auth": ["session"], "groups": ["staff"], "max_age": "1h"},
     {**UPSTREAM, "name": "hosted", "path": "/public", "auth": "none", "hosts": ["other.example.com"]},
 ]
-SESSION = f"Cookie: __Host-gateway_session=gws_{'a' * 40}"
+SESSION = f"Cookie: __Host-gateway_session=gwb_{'a' * 40}"
 SCOPES = {"notes:read": "Read your notes", "notes:write": "Write notes"}
 
 

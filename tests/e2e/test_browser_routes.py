@@ -71,7 +71,7 @@ async def test_session_counts_on_all_workers_and_ends_on_all_within_a_second(
     gateway: Gateway, wiki: Wiki, store: Store, keyring: Keyring
 ) -> None:
     user = await store.users.create("ada", None, "Ada", PASSWORD_HASH)
-    token = keyring.new_token("gws_")
+    token = keyring.new_token("gwb_")
     assert await store.sessions.start(user.subject, token, 3600) is not None
     headers = {"Cookie": f"gateway_session={token}"}
     connector = aiohttp.TCPConnector(limit=0, force_close=True)

@@ -21,13 +21,14 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
-from gateway.crypto import Keyring, random_text
+from gateway.crypto import Keyring
 from gateway.model import DEVICE_CODE, GRANT_TYPES, GrantType
 from gateway.oauth import pkce
 from gateway.oauth.authorize import AuthorizationRequest
 from gateway.oauth.client_assertion import TYPE
 from gateway.store import Store
 from gateway.store.guesses import WRONG_PASSWORDS, WRONG_USER_CODES
+from gateway.web.browser import new_session_token
 from tests.conftest import cloned_store
 from tests.oauth.proofs import ES256, proof
 from tests.oauth.signing import signer
@@ -73,7 +74,7 @@ async def site(
         aiohttp.ClientSession(connector=connector) as session,
     ):
         rig = await Rig.build(store, client=replace(NEW_CLIENT, first_party=True, grant_types=frozenset(GRANT_TYPES)))
-        token = random_text(32)
+        token = new_session_token(keyring)
         await store.sessions.start(rig.user.subject, token, 3600)
         yield Site(gateway, dsn, store, rig, session, token)
 
@@ -256,10 +257,10 @@ async def test_guesses_at_a_password_learn_no_more_by_the_password_grant(site: S
     await until(is_held_back)
 
 
-async def test_guesses_at_user_codes_are_counted_over_all_workers(site: Site) -> None:
+async def test_guesses_at_user_codes_are_counted_over_all_workers(site: Site, keyring: Keyring) -> None:
     """RFC 8628, section 5.1: what one worker has heard counts for the other a moment later."""
     guesser = await site.store.users.create("mallory", None, None, PASSWORD_HASH)
-    token = random_text(32)
+    token = new_session_token(keyring)
     await site.store.sessions.start(guesser.subject, token, 3600)
     begun = await (await site.post("device_authorization", {})).json()
 

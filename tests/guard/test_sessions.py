@@ -62,7 +62,7 @@ class Browsers:
 @pytest.fixture
 async def browsers(world: World, relay: Relay) -> AsyncIterator[Browsers]:
     rig = await Rig.build(world.store)
-    tokens = [world.keyring.new_token("gws_") for _ in range(2)]
+    tokens = [world.keyring.new_token("gwb_") for _ in range(2)]
     for token in tokens:
         assert await world.store.sessions.start(rig.user.subject, token, 7200) is not None
     store = Store.over(relay.dsn, world.keyring, size=4, name="gateway-test-worker")
@@ -158,15 +158,16 @@ async def test_change_of_what_upstreams_are_told_counts_within_a_second(browsers
 
 async def test_forged_session_asks_nobody(browsers: Browsers, relay: Relay) -> None:
     relay.hold("gateway-lookups")
-    good = browsers.world.keyring.new_token("gws_")
-    for forged in (
-        good[:-1] + ("A" if good[-1] != "A" else "B"),
-        "gws_" + "a" * 40,
-        browsers.world.keyring.new_token("gwa_"),
+    good = browsers.world.keyring.new_token("gwb_")
+    for forged, cause in (
+        (good[:-1] + ("A" if good[-1] != "A" else "B"), "invented session"),
+        ("gwb_" + "a" * 40, "invented session"),
+        (browsers.world.keyring.new_token("gwa_"), "malformed session"),
+        ("a" * 44, "malformed session"),
     ):
         verdict = browsers.at_once(forged)
         assert isinstance(verdict, Refused), forged
-        assert (verdict.status, verdict.cause) == (401, "invented session")
+        assert (verdict.status, verdict.cause) == (401, cause)
 
 
 async def test_session_and_token_never_stand_for_each_other(browsers: Browsers) -> None:

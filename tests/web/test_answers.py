@@ -11,6 +11,7 @@ from gateway.config import Tokens
 from gateway.crypto import Keyring
 from gateway.model import Client
 from gateway.store import Store
+from gateway.web.browser import new_session_token
 from tests.serving import until
 from tests.web.conftest import Registered
 from tests.web.rig import PASSWORD, Browser, Plane, authorize_path, basic, serving
@@ -196,8 +197,8 @@ async def test_without_the_database_programs_get_503_and_never_200(
 
 
 @pytest.mark.parametrize("path", ["/oauth2/authorize?client_id=x", "/oauth2/account"])
-async def test_without_the_database_people_get_a_page(cut_off: Browser, path: str) -> None:
-    answer = await cut_off.get(path, {"Cookie": f"gateway_session={'A' * 43}"})
+async def test_without_the_database_people_get_a_page(cut_off: Browser, keyring: Keyring, path: str) -> None:
+    answer = await cut_off.get(path, {"Cookie": f"gateway_session={new_session_token(keyring)}"})
     assert answer.status == 503
     assert "Try again in a moment" in answer.text
     assert int(answer.headers["Retry-After"]) > 0
@@ -233,12 +234,12 @@ async def test_on_https_cookies_are_secure_and_bound_to_the_host(secure: Plane) 
     await browser.close()
 
 
-async def test_on_https_a_cookie_without_the_prefix_counts_for_nothing(secure: Plane) -> None:
-    subject = await secure.user()
-    await secure.store.sessions.start(subject, "A" * 43, 60)
+async def test_on_https_a_cookie_without_the_prefix_counts_for_nothing(secure: Plane, keyring: Keyring) -> None:
+    subject, token = await secure.user(), new_session_token(keyring)
+    await secure.store.sessions.start(subject, token, 60)
     browser = Browser(secure.url)
     for name, status in (("gateway_session", 303), ("__Host-gateway_session", 200)):
-        answer = await browser.get("/oauth2/account", {"Host": "id.example", "Cookie": f"{name}={'A' * 43}"})
+        answer = await browser.get("/oauth2/account", {"Host": "id.example", "Cookie": f"{name}={token}"})
         assert answer.status == status
     await browser.close()
 

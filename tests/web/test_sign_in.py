@@ -16,7 +16,7 @@ from gateway.crypto import Keyring, hash_password
 from gateway.model import OWN_COOKIES, Client
 from gateway.routing.forwarded import neighbourhood
 from gateway.store import Store
-from gateway.web.browser import KnownBrowser
+from gateway.web.browser import KnownBrowser, new_session_token
 from gateway.web.passwords import AT_ONCE, WAITING, Busy, PasswordChecks
 from gateway.web.plane import PLANE
 from tests.serving import PATIENCE, until
@@ -257,8 +257,10 @@ async def test_a_browser_known_to_one_account_is_a_stranger_to_another(
     assert (await attempt(browser, "ada", PASSWORD)).status == 429
 
 
-async def test_the_session_identifier_changes_at_sign_in(plane: Plane, browser: Browser, ada: str) -> None:
-    planted = "A" * 43
+async def test_the_session_identifier_changes_at_sign_in(
+    plane: Plane, browser: Browser, ada: str, keyring: Keyring
+) -> None:
+    planted = new_session_token(keyring)
     browser.set_cookie("gateway_session", planted)
     await browser.sign_in()
     first = browser.cookies["gateway_session"]
