@@ -26,7 +26,7 @@ from bench.client import Wrong
 from bench.machine import LOAD_CORE, Tree
 from bench.peers import PEERS
 from bench.report import spread, table
-from bench.site import Site, Tokens
+from bench.site import Site
 from gateway import config
 from gateway.cli.session import database
 from gateway.model import ISSUER_METADATA
@@ -183,7 +183,7 @@ def _gateway() -> Iterator[tuple[int, tuple[int, ...], tuple[Question, ...]]]:
     with tempfile.TemporaryDirectory(prefix="gateway-bench-") as name:
         folder = Path(name)
         folder.chmod(0o711)
-        site = Site(folder, Tokens.random(1, folder / "tokens"))
+        site = Site(folder, 1)
         running = peer.start(sys.executable, site)
         try:
             running.wait()

@@ -11,8 +11,11 @@ def target(chance: random.Random, path: str) -> str:
     return f"{path}/{chance.randbytes(6).hex()}?fields=title,body&page={chance.randrange(1, 900)}"
 
 
-def head(chance: random.Random, host: str, target: str, authorization: str | None, *, length: int = 0) -> bytes:
-    """One request's head; with `length` a POST of so many bytes of JSON."""
+def head(
+    chance: random.Random, host: str, target: str, authorization: str | None, *, session: str = "", length: int = 0
+) -> bytes:
+    """One request's head, with a session among its cookies, where one is given; with `length` a POST of so many bytes
+    of JSON."""
     trace, span, etag = (chance.randbytes(size).hex() for size in (16, 8, 10))
     lines = [
         f"{'POST' if length else 'GET'} {target} HTTP/1.1",
@@ -22,7 +25,7 @@ def head(chance: random.Random, host: str, target: str, authorization: str | Non
         "Accept-Language: en-GB,en;q=0.8",
         "Accept-Encoding: gzip, deflate, br",
         f"Referer: https://app.example.com/things/{etag[:6]}",
-        f"Cookie: theme=dark; consent={etag[:8]}; visit={trace[:12]}",
+        f"Cookie: {session and f'gateway_session={session}; '}theme=dark; consent={etag[:8]}; visit={trace[:12]}",
         "Sec-Fetch-Site: same-site",
         "Sec-Fetch-Mode: cors",
         f"traceparent: 00-{trace}-{span}-01",

@@ -64,7 +64,7 @@ class Load:
     kind: Kind
     needs: Checks
     path: str
-    credential: Literal["none", "one", "turn", "unseen", "invented", "signed"] = "one"
+    credential: Literal["none", "one", "turn", "session", "foreign", "unseen", "invented", "signed"] = "one"
     size: str = ""  # of what is sent
     answer: tuple[bytes, int] = (SMALL, 1)
     connections: int = CONNECTIONS
@@ -110,6 +110,26 @@ LOADS: Final = (
         lifelike=True,
     ),
     Load(
+        "lifelike-session",
+        "lifelike, session",
+        "wrk",
+        "signed",
+        "/pages/things",
+        "session",
+        answer=_THINGS,
+        lifelike=True,
+    ),
+    Load(
+        "lifelike-foreign",
+        "lifelike, foreign JWT",
+        "wrk",
+        "signed",
+        "/foreign/things",
+        "foreign",
+        answer=_THINGS,
+        lifelike=True,
+    ),
+    Load(
         "lifelike-signed",
         "lifelike, signed",
         "wrk",
@@ -137,17 +157,26 @@ LOADS: Final = (
 
 
 def prepare(load: Load, contender: Contender) -> None:
-    """Let the proxy see every token once, so that its cache is warm. Raises Wrong."""
-    if load.credential == "turn":
-        exchanges = [_exchange(load, contender, f"Bearer {token}") for token in contender.tokens.values]
-        _run_client(client.each(contender.running.port, exchanges, 8))
+    """Let the proxy see every token and session once, so that its cache is warm. Raises Wrong."""
+    tokens = contender.tokens
+    match load.credential:
+        case "turn":
+            exchanges = [_exchange(load, contender, f"Bearer {token}") for token in tokens.values]
+        case "foreign":
+            exchanges = [_exchange(load, contender, f"Bearer {token}") for token in tokens.foreign]
+        case "session":
+            exchanges = [_exchange(load, contender, None, session) for session in tokens.sessions]
+        case _:
+            return
+    _run_client(client.each(contender.running.port, exchanges, 8))
 
 
 def measure(load: Load, contender: Contender, site: Site, seconds: float, idle: int) -> Outcome:
     """One measure, after some requests that are not counted; what goes wrong is in its `fault`."""
     tree, port = contender.running.tree, contender.running.port
     warm = load.connections if load.kind == "transfer" else _WARM
-    first = [_exchange(load, contender, credential) for credential in _credentials(load, contender, warm)]
+    session = contender.tokens.sessions[0] if load.credential == "session" else ""
+    first = [_exchange(load, contender, credential, session) for credential in _credentials(load, contender, warm)]
     exchange = first[0]
     try:
         machine.forget_peak(tree)
@@ -190,8 +219,10 @@ def _credentials(load: Load, contender: Contender, count: int) -> list[str | Non
     """The Authorization fields of that many requests, one after another."""
     tokens = contender.tokens
     match load.credential:
-        case "none":
+        case "none" | "session":
             return [None] * count
+        case "foreign":
+            return [f"Bearer {tokens.foreign[0]}"] * count
         case "signed":
             path = f"{load.path}/1" if load.lifelike else load.path
             return [*tokens.signer.credentials(path, contender.running.port, count)]
@@ -206,17 +237,20 @@ def _credentials(load: Load, contender: Contender, count: int) -> list[str | Non
 
 def _lifelike(load: Load, contender: Contender, count: int) -> Iterator[bytes]:
     """So many whole requests, each ended by a zero byte."""
-    chance, port, tokens = random.Random(), contender.running.port, cycle(contender.tokens.values)
+    chance, port, given = random.Random(), contender.running.port, contender.tokens
+    tokens = cycle(given.foreign if load.credential == "foreign" else given.values)
+    sessions = cycle(given.sessions if load.credential == "session" else ("",))
     body = UPLOAD[load.size] if load.size else b""
     for _ in range(count):
         target = lifelike.target(chance, load.path)
-        if load.credential == "none":
+        if load.credential in ("none", "session"):
             credential = None
         elif load.credential == "signed":
             [credential] = contender.tokens.signer.credentials(target, port, 1)
         else:
             credential = f"Bearer {next(tokens)}"
-        yield lifelike.head(chance, f"127.0.0.1:{port}", target, credential, length=len(body)) + body + b"\0"
+        host = f"127.0.0.1:{port}"
+        yield lifelike.head(chance, host, target, credential, session=next(sessions), length=len(body)) + body + b"\0"
 
 
 def _whole(site: Site) -> Path:
@@ -227,12 +261,14 @@ def _signed(site: Site) -> Path:
     return site.folder / "signed"
 
 
-def _exchange(load: Load, contender: Contender, credential: str | None) -> Exchange:
+def _exchange(load: Load, contender: Contender, credential: str | None, session: str = "") -> Exchange:
     body = UPLOAD[load.size] if load.size else b""
     path = f"{load.path}/1" if load.lifelike else load.path
     lines = [f"{'POST' if body else 'GET'} {path} HTTP/1.1", f"Host: 127.0.0.1:{contender.running.port}"]
     if credential is not None:
         lines.append(f"Authorization: {credential}")
+    if session:
+        lines.append(f"Cookie: gateway_session={session}")
     if body:
         lines.append(f"Content-Length: {len(body)}")
     status = load.status(contender)

@@ -21,6 +21,8 @@ GOALS: Final = {
     "lifelike": (0.45, 0.55),
     "lifelike-open": (0.48, 0.58),
     "lifelike-post": (0.45, 0.55),
+    "lifelike-session": (0.40, 0.50),
+    "lifelike-foreign": (0.40, 0.50),
     "lifelike-signed": (0.25, 0.33),
     "tokens": (0.58, 0.80),
     "get": (0.58, 0.80),

@@ -18,13 +18,14 @@ from pathlib import Path
 from typing import Final, Self
 
 from bench.machine import LOAD_CORE, Tree, free_port, on_core
-from bench.signing import Signer
+from bench.signing import Signer, tokens_of_an_issuer
 
 HERE: Final = Path(__file__).parent
 TEMPLATES: Final = HERE / "peers"
 SMALL: Final = b"{" + b"small answer " * 7 + b"abcdefg}"  # 100 bytes
 PART: Final = os.urandom(64 * 1024)
 UPLOAD: Final = {"2k": b'{"text":"' + b"a" * 2037 + b'"}', "10k": PART[: 10 * 1024], "1m": PART * 16}
+PEOPLE: Final = 1000  # whose sessions are shown in turn, and whose tokens of another issuer are
 _START_PATIENCE: Final = 30.0
 _STOP_PATIENCE: Final = 45.0
 
@@ -35,25 +36,37 @@ class CannotStart(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """Good tokens: the list, the file that has a line for each, one that signs, and those that were issued and never
-    sent, each of which is taken once."""
+    """Good tokens: the list, the file that has a line for each, one that signs, sessions of browsers, tokens of another
+    issuer, and those that were issued and never sent, each of which is taken once."""
 
     values: tuple[str, ...]
     file: Path
     signer: Signer
+    sessions: tuple[str, ...]
+    foreign: tuple[str, ...]
     unseen: list[str]
 
     @classmethod
-    def written(cls, values: list[str], file: Path, signer: Signer, unseen: list[str] | None = None) -> Self:
+    def written(
+        cls,
+        values: list[str],
+        file: Path,
+        signer: Signer,
+        sessions: list[str],
+        foreign: tuple[str, ...],
+        unseen: list[str] | None = None,
+    ) -> Self:
         file.write_text("".join(f"{value}\n" for value in values))
         file.chmod(0o644)
-        return cls(tuple(values), file, signer, unseen or [])
+        return cls(tuple(values), file, signer, tuple(sessions), foreign, unseen or [])
 
     @classmethod
-    def random(cls, count: int, file: Path) -> Self:
+    def random(cls, count: int, file: Path, foreign: tuple[str, ...]) -> Self:
         """Tokens of the gateway's shape for the peers, who only compare them."""
         values = [f"gwa_{secrets.token_urlsafe(30)}" for _ in range(count)]
-        return cls.written(values, file, Signer(values[0], secrets.token_urlsafe(32).encode()))
+        sessions = [f"gwb_{secrets.token_urlsafe(30)}" for _ in range(PEOPLE)]
+        signer = Signer(values[0], secrets.token_urlsafe(32).encode())
+        return cls.written(values, file, signer, sessions, foreign)
 
     @property
     def one(self) -> str:
@@ -67,9 +80,12 @@ class Tokens:
 class Site:
     """The folder and what is fixed for a run."""
 
-    def __init__(self, folder: Path, tokens: Tokens) -> None:
-        self.folder, self.tokens = folder, tokens
+    def __init__(self, folder: Path, count: int) -> None:
+        self.folder = folder
         self.origin, self.sink, self.stub = free_port(), free_port(), free_port()
+        foreign, keys = tokens_of_an_issuer(f"http://127.0.0.1:{self.origin}", PEOPLE)
+        (folder / "jwks.json").write_text(keys)
+        self.tokens = Tokens.random(count, folder / "tokens", foreign)
 
     def render(self, template: str, target: str, values: Mapping[str, object]) -> Path:
         """A template of `peers/` with each @NAME@ replaced, as a file of the run's folder."""
@@ -141,7 +157,7 @@ def open_site(count: int) -> Iterator[Site]:
     with tempfile.TemporaryDirectory(prefix="gateway-bench-") as name:
         folder = Path(name)
         folder.chmod(0o755)  # servers that leave root read it too
-        site = Site(folder, Tokens.random(count, folder / "tokens"))
+        site = Site(folder, count)
         (folder / "tokens.map").write_text("".join(f"{token} 1\n" for token in site.tokens.values))
         for size, body in (("1m", PART * 16), ("64m", PART * 1024), ("up-10k", UPLOAD["10k"])):
             (folder / size).write_bytes(body)

@@ -244,9 +244,7 @@ def _by_session(proxy: Proxy, keyring: Keyring, chance: random.Random) -> float:
     """The same of a browser that shows a session, among its other cookies."""
     sessions = cycle(_tokens(proxy.guard, keyring, 1000, sessions=True))
     raw = [
-        head(chance, "127.0.0.1:8080", target(chance, "/pages/things"), None).replace(
-            b"\r\nCookie: ", f"\r\nCookie: gateway_session={next(sessions)}; ".encode()
-        )
+        head(chance, "127.0.0.1:8080", target(chance, "/pages/things"), None, session=next(sessions))
         for _ in range(_HEADS)
     ]
     found = RequestReader().whole(raw[0])

@@ -13,7 +13,7 @@ import asyncpg
 
 from bench.machine import PROXY_CORE, free_port, on_core, output
 from bench.signing import Signer
-from bench.site import HERE, CannotStart, Running, Site, Tokens, program
+from bench.site import HERE, PEOPLE, CannotStart, Running, Site, Tokens, program
 from gateway import config
 from gateway.cli.session import database
 from gateway.crypto import digest
@@ -184,14 +184,16 @@ def _gateway(name: str) -> Callable[[str, Site], Running]:
 
 def _issued(site: Site, name: str, count: int) -> Tokens:
     """Good tokens of a gateway that runs, through its own store."""
-    return asyncio.run(_issue(site.folder / f"{name}.toml", site.folder / f"{name}.tokens", count))
+    path, file = (site.folder / f"{name}.{ending}" for ending in ("toml", "tokens"))
+    return asyncio.run(_issue(path, file, count, site.tokens.foreign))
 
 
-async def _issue(path: Path, file: Path, count: int) -> Tokens:
+async def _issue(path: Path, file: Path, count: int, foreign: tuple[str, ...]) -> Tokens:
     scopes = frozenset({"bench"})
     async with database(config.load(path)) as (settings, dsn):
-        assert settings.keyring is not None
-        store = await Store.open(dsn, settings.keyring, size=8, name="gateway-bench")
+        keyring = settings.keyring
+        assert keyring is not None
+        store = await Store.open(dsn, keyring, size=8, name="gateway-bench")
         try:
             wanted = NewClient(
                 name="bench", confidential=True, redirect_uris=(), grant_types=frozenset({"client_credentials"}),
@@ -207,11 +209,20 @@ async def _issue(path: Path, file: Path, count: int) -> Tokens:
                     issued = await store.tokens.issue(client.client_id, None, scopes, 86400.0, None)
                     values.append(str(issued.body()["access_token"]))
 
+            sessions: list[str] = []
+
+            async def people(numbers: range) -> None:
+                for number in numbers:
+                    user = await store.users.create(f"user{number}", f"u{number}@example.com", None, "obviously-fake")
+                    sessions.append(keyring.new_token("gwb_"))
+                    await store.sessions.start(user.subject, sessions[-1], 86400.0)
+
             await asyncio.gather(*(some(count // 8 + 1) for _ in range(8)))
+            await asyncio.gather(*(people(range(first, PEOPLE, 8)) for first in range(8)))
             signer = Signer(str(signs["access_token"]), str(signs["mac_key"]).encode())
-            unseen = [settings.keyring.new_token("gwa_") for _ in range(_UNSEEN)]
+            unseen = [keyring.new_token("gwa_") for _ in range(_UNSEEN)]
             await _insert(dsn, client.client_id, unseen)
-            return Tokens.written(values[:count], file, signer, unseen)
+            return Tokens.written(values[:count], file, signer, sessions, foreign, unseen)
         finally:
             await store.close()
 

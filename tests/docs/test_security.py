@@ -19,5 +19,5 @@ def test_each_prefix_is_on_the_page_and_stands_for_one_kind() -> None:
 def test_all_but_the_last_three_have_a_keyed_check(keyring: Keyring) -> None:
     rows = [line.partition(" | ")[0] for line in PAGE.splitlines() if line.startswith("| `gw")]
     for prefix in re.findall(r"gw[a-z]_", " ".join(rows[:-3])):
-        token = keyring.new_token(prefix)  # type: ignore[arg-type]  # of whatever kind the page has
-        assert keyring.is_ours(token, prefix)  # type: ignore[arg-type]
+        token = keyring.new_token(prefix)
+        assert keyring.is_ours(token, prefix)
