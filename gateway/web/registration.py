@@ -53,12 +53,13 @@ async def register(request: web.Request) -> web.Response:
         )
     claimed_by(request, made.client.client_id)
     log.info("client registered itself", **concerned(request))
-    return json(_information(plane, made), status=201)
+    return json(_information(plane, made, made.token), status=201)
 
 
 async def read(request: web.Request) -> web.Response:
     """RFC 7592, section 2.1."""
-    return json(_information(plane_of(request), await _found(request)))
+    found = await _found(request)
+    return json(_information(plane_of(request), found, _token(request)))
 
 
 async def update(request: web.Request) -> web.Response:
@@ -81,7 +82,7 @@ async def update(request: web.Request) -> web.Response:
             )
         )
     log.info("client changed its registration", **concerned(request))
-    return json(_information(plane, changed))
+    return json(_information(plane, changed, _token(request)))
 
 
 async def delete(request: web.Request) -> web.Response:
@@ -143,6 +144,7 @@ def _refused_token(cause: str) -> OAuthError:
     return OAuthError("invalid_token", "The token is missing, unknown, expired or used up.", 401, cause)
 
 
-def _information(plane: Plane, found: Registered) -> dict[str, object]:
+def _information(plane: Plane, found: Registered, token: str | None) -> dict[str, object]:
+    """The answer about a client, by the token that manages it: whoever has shown that is told it again."""
     location = f"{plane.settings.config.server.origin}{plane.prefix}/{REGISTER}/{found.client.client_id}"
-    return registration.information(found.client, found.extras, location, secret=found.secret, token=found.token)
+    return registration.information(found.client, found.extras, location, secret=found.secret, token=token)

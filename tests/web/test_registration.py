@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
 from dataclasses import MISSING, fields, replace
 from pathlib import Path
@@ -299,8 +300,9 @@ async def test_a_client_reads_what_is_registered_by_section_2_1(plane: Plane, br
     client = await registered(browser, application_type="native", contacts=["ada@example.org"])
     answer = await send(browser, "GET", place_of(client), token=client["registration_access_token"])
     assert (answer.status, answer.headers["Cache-Control"]) == (200, "no-store")
-    secrets = ("client_secret", "registration_access_token")  # their digests are all that is known by now
-    assert answer.json == {name: value for name, value in client.items() if name not in secrets}
+    assert answer.json == {name: value for name, value in client.items() if name != "client_secret"}, (
+        "its digest is all that is known by now; the token has just been shown (section 3)"
+    )
 
 
 async def test_what_is_sent_replaces_what_was_registered_by_section_2_2(plane: Plane, browser: Browser) -> None:
@@ -536,6 +538,20 @@ async def test_nobody_manages_a_client_without_its_token_by_section_2(
                 assert answer.status == 401
                 assert answer.headers["WWW-Authenticate"].startswith("Bearer ")
     assert len(await plane.store.clients.all()) == 3
+
+
+async def test_a_registration_access_token_cannot_be_guessed_by_section_5(browser: Browser) -> None:
+    tokens = {(await registered(browser))["registration_access_token"] for _ in range(2)}
+    assert len(tokens) == 2
+    assert all(re.fullmatch(r"gwm_[A-Za-z0-9_-]{32}", token) for token in tokens), "192 random bits"
+
+
+@pytest.mark.parametrize("method", ["POST", "PATCH", "TRACE"])
+async def test_other_methods_get_nowhere_at_a_registration_by_section_2(browser: Browser, method: str) -> None:
+    client = await registered(browser)
+    answer = await send(browser, method, place_of(client), token=client["registration_access_token"])
+    assert answer.status == 405
+    assert set(answer.headers["Allow"].replace(" ", "").split(",")) >= {"GET", "PUT", "DELETE"}
 
 
 async def test_a_disabled_client_manages_nothing_by_section_2_1(plane: Plane, browser: Browser) -> None:

@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 
 from gateway.crypto import Keyring
-from gateway.model import DEVICE_CODE, Client
+from gateway.model import ACR, DEVICE_CODE, Client
 from tests.conftest import cloned_store
 from tests.web.rig import (
     CHALLENGE,
@@ -144,6 +144,7 @@ async def test_people_are_told_that_they_let_a_device_in(site: Site) -> None:
     assert "if the device is in front of you" in page.text
     consent = await site.browser.follow(await site.browser.submit(page.form, user_code=begun.json["user_code"]))
     assert "in front of you" in consent.text
+    assert site.client.name in consent.text
     assert begun.json["user_code"] in consent.text
     fields = [("grant_type", DEVICE_CODE), ("device_code", begun.json["device_code"])]
     assert (await site.browser.send("POST", TOKEN, fields, site.headers)).json["error"] == "authorization_pending"
@@ -173,3 +174,40 @@ async def test_an_answer_never_holds_the_challenge(site: Site) -> None:
     posted = await site.browser.get(authorize_path(site.public, response_mode="form_post"))
     form = await site.browser.submit(posted.form, decision="allow")
     assert CHALLENGE not in form.text
+
+
+async def test_what_is_wrong_with_a_challenge_is_said(site: Site) -> None:
+    """RFC 7636, section 4.4.1."""
+    for changes in (
+        {"code_challenge": None, "code_challenge_method": None},
+        {"code_challenge_method": "plain"},
+        {"code_challenge_method": "S512"},
+    ):
+        answer = await site.browser.get(authorize_path(site.public, **changes))
+        told = dict(parse_qsl(urlsplit(answer.location).query))
+        assert told["error"] == "invalid_request"
+        assert "code_challenge" in told["error_description"], changes
+
+
+async def test_introspection_answers_with_registered_names(site: Site) -> None:
+    """RFC 7662, section 2.2: those of the registry "OAuth Token Introspection Response"."""
+    registered = {"active", "username", "client_id", "scope", "token_type", "exp", "iat", "nbf", "sub", "aud", "iss"}
+    registered |= {"jti", "cnf", "acr", "auth_time"}  # RFC 7662, RFC 8705, RFC 9470
+    held = await site.tokens(site.client, site.headers)
+    for token in (held["access_token"], held["refresh_token"], "x"):
+        answer = await site.browser.send("POST", "/oauth2/introspect", [("token", token)], site.headers)
+        assert set(answer.json) <= registered
+
+
+async def test_the_address_that_people_type_has_no_code_in_it(site: Site) -> None:
+    """RFC 8628, section 3.3."""
+    begun = (await site.browser.send("POST", "/oauth2/device_authorization", [], site.headers)).json
+    assert begun["verification_uri"] == f"{site.plane.url}/oauth2/device"
+    assert begun["user_code"] in begun["verification_uri_complete"]
+
+
+async def test_the_metadata_say_how_people_sign_in(site: Site) -> None:
+    """RFC 9470, section 7: that `acr_values` and `max_age` are understood."""
+    for name in ("oauth-authorization-server", "openid-configuration"):
+        document = (await site.browser.get(f"/.well-known/{name}")).json
+        assert document["acr_values_supported"] == [ACR]
