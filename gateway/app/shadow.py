@@ -7,12 +7,16 @@ Both judge a call at the same moment and by the same database, so that what diff
 told of calls when they are over, decides nothing, spends no nonce and writes nothing; whatever becomes of it, calls do
 not notice. How a body is judged that must fit a signed hash, and what an upstream would have answered, it cannot know.
 
-Rates are kept here too, for either configuration, by what passes by it here, from full buckets on: all calls of this
-gateway come by, one after the other, at one moment for both. What hangs on more than these calls is not worked out but
-named where the configurations say otherwise of a route: quotas, how many calls may be under way, and header fields.
+Limits are counted here too, for either configuration, by what passes by it here (`gateway.app.tally`): rates from full
+buckets on, quotas from what the database has of today, and calls under way by when each began and ended, since all
+calls of this gateway come by. What began before a call may end after it, or not at all; so a call on a route with a
+concurrency is judged some seconds after it began, when every other is known that was under way then: workers tell of
+those that last. Header fields are not worked out, but named where the configurations say otherwise of a route.
 """
 
 import asyncio
+import heapq
+import itertools
 import os
 import resource
 import socket
@@ -22,20 +26,20 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 from functools import partial
-from typing import Final, NamedTuple, cast
+from math import inf
+from typing import Final, NamedTuple, cast, final
 
 from gateway import observe
 from gateway.app.process import give_up_root, later_for, run_loop
+from gateway.app.tally import CONCURRENCY, Passing, Spent, Tally
 from gateway.config import Settings, compile_routes
 from gateway.config.tables import Route
 from gateway.crypto import Keyring
-from gateway.guard import Allowed, BodyAwaited, Guard, Refused, settled
-from gateway.guard.bucket import Bucket
-from gateway.guard.limiting import whose
+from gateway.errors import StoreUnavailable
+from gateway.guard import BodyAwaited, Guard, Refused, settled
 from gateway.http1 import RequestHead, RequestReader
 from gateway.proxy.dispatch import Destination, Dispatcher
-from gateway.proxy.mirror import Telling, Told
-from gateway.routing.limits import Limit, Limits
+from gateway.proxy.mirror import EVERY, Telling, Told
 from gateway.store import Store, queries
 from gateway.supervisor.channel import (
     HEARTBEAT,
@@ -55,7 +59,9 @@ _KINDS: Final = 200  # that are told apart
 _UNDER_WAY: Final = 256  # calls that are judged at once; more wait at the workers, and are lost there in the end
 _LONGEST: Final = 200  # characters of a cause, or a path
 _MEMORY: Final = 1024**3  # bytes
-_BUCKETS: Final = 20_000  # that are held of either configuration
+_LATER: Final = 2 * EVERY + 1.0  # seconds after its begin, when all that was under way then is known
+_WAITING: Final = 20_000  # calls that wait for that
+_LOOK: Final = 0.5  # seconds from one look at them to the next
 _NICE: Final = 10
 _AWAY: Final = "503 store"
 _PASSES: Final = "passes, "
@@ -68,11 +74,11 @@ log = observe.get_logger("gateway.shadow")
 class Judge:
     """One configuration's decisions on calls that are over."""
 
-    def __init__(self, settings: Settings, store: Store) -> None:
+    def __init__(self, settings: Settings, store: Store, spent: Spent, side: int) -> None:
         config = settings.config
         self._dispatcher = Dispatcher(config, compile_routes(config), "")
         self._guard = Guard(store, settings, spends=False)
-        self._buckets: dict[tuple[str, Limit, str | bytes], Bucket] = {}
+        self._spent, self._tally = spent, Tally(spent, side)
         self._terms = {route.name: _terms_of(route) for route in config.routes}
 
     async def start(self) -> None:
@@ -84,7 +90,7 @@ class Judge:
         await self._guard.close()
 
     async def decide(self, head: RequestHead, told: Told) -> "Decided":
-        """What becomes of a call, but for its rates."""
+        """What becomes of a call, but for its limits, and for the length of its body."""
         dispatcher = self._dispatcher
         address = dispatcher.client(head, dispatcher.peer(told.peer))
         to = dispatcher.destination(head)
@@ -99,53 +105,62 @@ class Judge:
         judged = await settled(self._guard.check(self._dispatcher.call(head, to)))
         verdict = await judged.spend() if isinstance(judged, BodyAwaited) else judged
         if isinstance(verdict, Refused):
-            return Decided(_refused(verdict, to), to, address)
-        if max(head.length or 0, told.received) > to.terms.max_body:
-            return Decided(f"413 body longer than {to.terms.max_body} bytes, {_by(to)}", to, address)
-        return Decided(f"passes, {_by(to)}", to, address, verdict)
+            return Decided(_refused(verdict, to), to, Passing(address, None, told.began, told.ended or inf))
+        passing = Passing(address, verdict, told.began, told.ended or inf)
+        if to.route.limits is not None and to.route.limits.quotas:
+            try:
+                await self._spent.know(to.route.limits, passing, passed=told.passed)
+            except StoreUnavailable:
+                return Decided(f"{_AWAY} of quotas", to, passing)
+        return Decided(f"{_PASSES}{_by(to)}", to, passing)
 
     def count(self, decided: "Decided", now: float) -> str:
-        """What becomes of a call, its rates included, in words that are the same for calls of one kind."""
-        to = decided.to
+        """What becomes of a call, its limits included, in words that are the same for calls of one kind."""
+        to, passing = decided.to, decided.passing
         limits = None if to is None else to.route.limits
-        if to is None or limits is None:
+        over = None if limits is None or passing is None else self._tally.over(limits, passing, now)
+        if to is None or over is None:
             return decided.words
-        over = self._over(limits, limits.by_address, decided, now)
-        if over is None and decided.allowed is not None:
-            over = self._over(limits, limits.rates, decided, now)
-        return decided.words if over is None else f"429 over the rate by {over.by}, {_by(to)}"
-
-    def _over(self, limits: Limits, rates: tuple[Limit, ...], decided: "Decided", now: float) -> Limit | None:
-        """The rate that a call is over; it takes of all of them, or of none."""
-        buckets = list[Bucket]()
-        for limit in rates:
-            who = whose(limit, decided.address, decided.allowed)
-            key = (limits.route, limit, who)
-            bucket = self._buckets.pop(key, None) or Bucket(who, b"", limit, 1, now)
-            self._buckets[key] = bucket  # the one that was asked last stands last
-            if len(self._buckets) > _BUCKETS:
-                del self._buckets[next(iter(self._buckets))]
-            if not bucket.has_one(now, 1):
-                return limit
-            buckets.append(bucket)
-        for bucket in buckets:
-            bucket.take(now)
-        return None
+        return f"{503 if over.what == CONCURRENCY else 429} {over}, {_by(to)}"
 
     def terms(self, decided: "Decided") -> frozenset[tuple[str, str]]:
         """What else is said of the route that a call passes by: what it is about, and what is said."""
-        passes = decided.to is not None and decided.allowed is not None
-        return self._terms.get(decided.to.route.name, frozenset()) if passes and decided.to else frozenset()
+        to, passing = decided.to, decided.passing
+        if to is None or passing is None or passing.allowed is None:
+            return frozenset()
+        return self._terms.get(to.route.name, frozenset())
+
+
+def judges_of(in_force: Settings, other: Settings, store: Store, others: Store) -> tuple[Judge, Judge]:
+    """Those of a configuration that is in force and of another one, each with its store."""
+    quotas = [(route.name, quota.terms.name) for route in in_force.config.routes for quota in route.quota]
+    spent = Spent(store, quotas)
+    return Judge(in_force, store, spent, 0), Judge(other, others, spent, 1)
 
 
 class Decided(NamedTuple):
-    """What becomes of a call, but for its rates, in words that are the same for calls of one kind; where it goes, and
-    as what, as far as that was found."""
+    """What becomes of a call, but for its limits and the length of its body, in words that are the same for calls of
+    one kind; where it goes, and as what it counts, as far as that was found."""
 
     words: str
     to: Destination | None = None
-    address: str = ""
-    allowed: Allowed | None = None
+    passing: Passing | None = None
+
+    @property
+    def waits(self) -> bool:
+        """Whether it hangs on calls that were under way when it began."""
+        return self.to is not None and self.to.route.limits is not None and self.to.route.limits.concurrency > 0
+
+    def with_body(self, words: str, length: int) -> str:
+        """The words for a call whose body is of that length, which is looked at last."""
+        if self.to is None or length <= self.to.terms.max_body or not words.startswith(_PASSES):
+            return words
+        return f"413 body longer than {self.to.terms.max_body} bytes, {_by(self.to)}"
+
+    def ends(self, at: float) -> None:
+        """The call, which was under way, has ended."""
+        if self.passing is not None:
+            self.passing.ended = at
 
 
 def _terms_of(route: Route) -> frozenset[tuple[str, str]]:
@@ -160,10 +175,6 @@ def _terms_of(route: Route) -> frozenset[tuple[str, str]]:
         said.append(("X-Auth-Jwt to the upstream", "set"))
     if route.cors is not None:
         said.append(("the fields of CORS to the client", repr(route.cors)))
-    if route.quota:
-        said.append(("quota", ", ".join(sorted(str(quota.terms) for quota in route.quota))))
-    if route.concurrency:
-        said.append(("concurrency", str(route.concurrency)))
     return frozenset(said)
 
 
@@ -191,6 +202,26 @@ def _by(to: Destination) -> str:
     return " ".join(said)
 
 
+@final
+class _Call:
+    """A call that is compared: what was decided of it, its limits apart, once that is known; and in words, once those
+    were counted too."""
+
+    __slots__ = ("head", "new", "old", "told", "words")
+
+    def __init__(self, told: Told) -> None:
+        self.told = told  # as of its end, when that has come
+        self.head: RequestHead | None = None
+        self.old = self.new = Decided("")
+        self.words: tuple[str, str] | None = None
+
+    def ends(self, told: Told) -> None:
+        """It was under way, and has ended."""
+        self.told = told
+        self.old.ends(told.ended)
+        self.new.ends(told.ended)
+
+
 class Comparison:
     """What two judges said of calls, in bounded memory; `found` hears of each kind that is decided otherwise, once."""
 
@@ -200,38 +231,97 @@ class Comparison:
         self._counts = Counter[tuple[str, str, str]]()
         self._calls = self._different = self._missed = self._others = 0
         self._failed = False
+        self._long: dict[tuple[object, int], _Call] = {}  # those that are under way, by their worker and its key
+        self._waiting: list[tuple[float, int, _Call]] = []  # those to be counted, by when they began
+        self._numbers = itertools.count()
+        self._clock = 0.0
 
-    async def judge(self, told: Told) -> None:
-        """Judge a call by both."""
+    async def judge(self, told: Told, worker: object = None) -> None:
+        """Judge a call by both, that has ended or has been under way for a while."""
         self._missed += told.lost
-        try:
-            reader = RequestReader()
-            reader.receive(told.head)
-            head = cast("RequestHead", reader.next_event())
-            old, new = await asyncio.gather(self._before.decide(head, told), self._after.decide(head, told))
-            if old.words.startswith(_AWAY) or new.words.startswith(_AWAY):
-                self._missed += 1  # the database gave no answer, which no configuration can be blamed for
-                return
-            before, after = self._counted(old, new)
-        except Exception as exc:  # a fault of ours is said once, and none of a configuration's
-            self._missed += 1
-            if not self._failed:
-                self._failed = True
-                log.error("calls cannot be judged, and count as missed", exc_info=exc)
+        key = (worker, told.key)
+        if told.ended and (known := self._long.pop(key, None)) is not None:
+            known.ends(told)
+            if known.words is not None:
+                self._compare(known)
             return
+        if told.key and not told.head:  # the end of a call that could not be judged
+            return
+        call = _Call(told)
+        if not told.ended:
+            self._long[key] = call
+        try:
+            away = not await self._decided(call)
+        except Exception as exc:  # noqa: BLE001  # a fault of ours is said once, and none of a configuration's
+            away = True
+            self._fail(exc)
+        if not away and (call.old.waits or call.new.waits):
+            heapq.heappush(self._waiting, (told.began, next(self._numbers), call))
+            if len(self._waiting) > _WAITING:
+                self._count_next()
+        elif not call.told.ended:
+            self._long.pop(key, None)  # it is judged when it ends
+        elif away:
+            self._missed += 1  # the database gave no answer, which no configuration can be blamed for
+        else:
+            self._count(call, time.monotonic())
+
+    async def _decided(self, call: _Call) -> bool:
+        """Have both decide on a call, its limits apart; whether both could."""
+        told, reader = call.told, RequestReader()
+        reader.receive(told.head)
+        call.head = head = cast("RequestHead", reader.next_event())
+        call.old, call.new = await asyncio.gather(self._before.decide(head, told), self._after.decide(head, told))
+        if call.told is not told:
+            call.ends(call.told)  # meanwhile
+        return not call.old.words.startswith(_AWAY) and not call.new.words.startswith(_AWAY)
+
+    def left(self, worker: object) -> None:
+        """A worker tells of nothing more."""
+        for key in [key for key in self._long if key[0] is worker]:
+            call = self._long.pop(key)
+            call.ends(call.told._replace(ended=time.monotonic()))
+            self._missed += 1
+
+    def advance(self, now: float) -> None:
+        """Count calls that began long enough ago for all others to be known that were under way then."""
+        while self._waiting and self._waiting[0][0] + _LATER <= now:
+            self._count_next()
+
+    def _count_next(self) -> None:
+        began, _, call = heapq.heappop(self._waiting)
+        self._count(call, began)
+
+    def _count(self, call: _Call, at: float) -> None:
+        """Both decisions with the limits, taken at one moment, which never goes back."""
+        self._clock = max(self._clock, at)
+        try:
+            call.words = (self._before.count(call.old, self._clock), self._after.count(call.new, self._clock))
+        except Exception as exc:  # noqa: BLE001  # as above
+            self._missed += 1
+            self._fail(exc)
+            return
+        if call.told.ended:
+            self._compare(call)
+
+    def _fail(self, exc: Exception) -> None:
+        if not self._failed:
+            self._failed = True
+            log.error("calls cannot be judged, and count as missed", exc_info=exc)
+
+    def _compare(self, call: _Call) -> None:
+        """Note what becomes of a call that has ended, where that is not the same by both."""
+        if call.words is None or call.head is None:
+            raise TypeError("a call is counted before it is compared")
+        length = max(call.head.length or 0, call.told.received)
+        before, after = call.old.with_body(call.words[0], length), call.new.with_body(call.words[1], length)
+        if before.startswith(_PASSES) and after.startswith(_PASSES):
+            others = sorted({about for about, _ in self._before.terms(call.old) ^ self._after.terms(call.new)})
+            after += f", with other {', '.join(others)}"[:_LONGEST] if others else ""
         self._calls += 1
         if before != after:
             self._different += 1
-            self._note(head, told, before, after)
-
-    def _counted(self, old: Decided, new: Decided) -> tuple[str, str]:
-        """Both decisions with the rates, taken at one moment; and what is said otherwise of the way of the call."""
-        now = time.monotonic()
-        before, after = self._before.count(old, now), self._after.count(new, now)
-        if before.startswith(_PASSES) and after.startswith(_PASSES):
-            others = sorted({about for about, _ in self._before.terms(old) ^ self._after.terms(new)})
-            after += f", with other {', '.join(others)}"[:_LONGEST] if others else ""
-        return before, after
+            self._note(call.head, call.told, before, after)
 
     def _note(self, head: RequestHead, told: Told, before: str, after: str) -> None:
         method = head.method.decode("latin-1")
@@ -253,7 +343,8 @@ class Comparison:
         self._counts[key] += 1
 
     def report(self) -> Compared:
-        """All of it, the most frequent kinds first."""
+        """All of it, the most frequent kinds first; of calls that go on still, nothing."""
+        self.advance(inf)
         kinds = (replace(self._kinds[key], count=count) for key, count in self._counts.most_common())
         return Compared(
             calls=self._calls,
@@ -278,11 +369,14 @@ class _Worker(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         for told in self._telling.receive(data):
-            task = asyncio.get_running_loop().create_task(self._comparison.judge(told))
+            task = asyncio.get_running_loop().create_task(self._comparison.judge(told, self))
             self._tasks.add(task)
             task.add_done_callback(self._judged)
         if len(self._tasks) > _UNDER_WAY and self._transport is not None:
             self._transport.pause_reading()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # the protocol's signature
+        self._comparison.left(self)
 
     def _judged(self, done: asyncio.Task[None]) -> None:
         self._tasks.discard(done)
@@ -307,11 +401,12 @@ async def _obey(listener: socket.socket, control: socket.socket) -> None:
     observe.start(start.name, start.level)
     queries.load()
     async with AsyncExitStack() as stack:
-        judges = list[Judge]()
+        stores = list[Store]()
         for settings in (start.settings, compare.settings):
             store = Store.over(start.dsn, cast("Keyring", settings.keyring), size=_POOL, name="gateway-shadow")
             stack.push_async_callback(store.close)
-            judges.append(Judge(settings, store))
+            stores.append(store)
+        judges = judges_of(start.settings, compare.settings, *stores)
         give_up_root(start, later_for(start.settings.config, compare.settings.config))
         for judge in judges:
             await judge.start()
@@ -322,8 +417,8 @@ async def _obey(listener: socket.socket, control: socket.socket) -> None:
         worker = partial(_Worker, comparison, tasks, partial(channel.send, Joined()))
         server = await loop.create_server(worker, sock=listener)
         stack.callback(server.close)
-        beating = asyncio.create_task(_beat(channel))
-        stack.callback(beating.cancel)
+        for task in (asyncio.create_task(_beat(channel)), asyncio.create_task(_look(comparison))):
+            stack.callback(task.cancel)
         channel.send(Ready())
         message = await channel.receive()
         if isinstance(message, Drain):
@@ -333,6 +428,12 @@ async def _obey(listener: socket.socket, control: socket.socket) -> None:
                         await asyncio.wait(tasks)
             channel.send(comparison.report())
             await channel.receive()  # the supervisor has read it, and ends the channel
+
+
+async def _look(comparison: Comparison) -> None:
+    while True:
+        await asyncio.sleep(_LOOK)
+        comparison.advance(time.monotonic())
 
 
 async def _beat(channel: Channel) -> None:

@@ -651,6 +651,11 @@ class Exchange:
         return self.to.terms.drain
 
     @property
+    def let_pass_at(self) -> float:
+        """When the guard let it pass, by the monotonic clock; 0.0 while it has not."""
+        return self._judged_at or self._sent_at
+
+    @property
     def told_head(self) -> RequestHead:
         """The call's head, for whoever is told of it."""
         return self.head

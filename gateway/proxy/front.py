@@ -447,6 +447,11 @@ class Front(Outlet):
         rest = self.reader.rest
         return rest is not None and rest <= self._engine.limits.discard and not head.expects_continue
 
+    @property
+    def under_way(self) -> Exchange | None:
+        """The exchange that goes on, also where it has become a tunnel."""
+        return self.exchange if self.tunnel is None else cast("Exchange", self.tunnel.opened)
+
     def tunnelled(
         self, exchange: Exchange, upstream: UpstreamConnection, allowed: Allowed, conversation: Conversation | None
     ) -> None:

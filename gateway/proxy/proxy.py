@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import Final
 
@@ -15,7 +15,7 @@ from gateway.proxy.explaining import explanation
 from gateway.proxy.front import Front
 from gateway.proxy.handover import Handover
 from gateway.proxy.limits import DEFAULT, Limits
-from gateway.proxy.mirror import Mirror
+from gateway.proxy.mirror import Mirror, UnderWay
 from gateway.refusals import RefusalPage
 from gateway.routing import Route
 
@@ -83,8 +83,15 @@ class Proxy(Engine):
             self._mirror.close()
             self._mirror = None
         if path:
-            self._mirror = mirror = Mirror(self)
+            self._mirror = mirror = Mirror(self, self._under_way)
             self._connecting = self._loop.create_task(mirror.connect(path))
+
+    def _under_way(self) -> Iterator[UnderWay]:
+        """The calls that were let pass and go on, also in a tunnel."""
+        for front in list(self.fronts):
+            exchange = front.under_way
+            if exchange is not None and exchange.let_pass_at:
+                yield UnderWay(exchange.told_head, front.peer.address, exchange.request_id, exchange.let_pass_at)
 
     def add(self, front: Front) -> None:
         """A client connection has begun."""

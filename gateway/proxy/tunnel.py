@@ -75,7 +75,7 @@ class Tunnel:
     ) -> None:
         self._client, self._upstream = client, upstream
         self._engine: Final = engine
-        self._opened: Final = opened
+        self.opened: Final = opened
         self._conversation: Final = conversation
         self._most_idle: Final = opened.most_idle
         self._stays: Final = opened.stays
@@ -175,7 +175,7 @@ class Tunnel:
         return not self._is_over
 
     def _right_ended(self, cause: str, identity: Identity | None) -> None:
-        self._end(websocket.POLICY_VIOLATION, self._opened.right_ended(cause, identity))
+        self._end(websocket.POLICY_VIOLATION, self.opened.right_ended(cause, identity))
 
     def _wrong(self, wrong: Wrong, code: int, who: str) -> None:
         error = "websocket_too_big" if code == websocket.TOO_BIG else "websocket_fault"
@@ -240,4 +240,4 @@ class Tunnel:
         if self._watched is not None:
             self._watched.drop()
         complete = complete and refused is None
-        self._opened.tunnel_over(self._upstream, self._received, self._sent, refused, complete=complete)
+        self.opened.tunnel_over(self._upstream, self._received, self._sent, refused, complete=complete)

@@ -75,6 +75,11 @@ class RouteLimits:
         )
         return {row["key"]: Given(row["given"], row["remaining"], row["day"], row["seconds"]) for row in rows}
 
+    async def taken(self, keys: Sequence[bytes]) -> tuple[dict[bytes, int], float]:
+        """How many calls were taken of some quotas today, where any were, and the seconds until the day ends."""
+        rows = await self._database.rows("quotas_taken", keys=keys)
+        return {row["key"]: row["taken"] for row in rows if row["key"] is not None}, rows[0]["seconds"]
+
     async def give_back(self, unspent: Sequence[Unspent]) -> None:
         """Give back what did not pass."""
         days, keys, units = zip(*unspent, strict=True)

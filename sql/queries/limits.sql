@@ -70,6 +70,14 @@ on conflict (day, key) do update set
 returning key, day, given, greatest(0, most - taken) as remaining,
     extract(epoch from ((day + 1)::timestamp at time zone 'UTC') - now())::double precision as seconds;
 
+-- name: quotas_taken
+-- What was taken of quotas today, for whoever counts on and takes nothing; and, also where there is none, how long the day
+-- lasts.
+select q.key, q.taken,
+    extract(epoch from ((d.day + 1)::timestamp at time zone 'UTC') - now())::double precision as seconds
+from (select (now() at time zone 'UTC')::date) as d (day)
+left join quotas q on q.day = d.day and q.key = any($keys::bytea[]);
+
 -- name: quotas_give_back
 -- Takes calls back that were given out and did not pass.
 with back as (

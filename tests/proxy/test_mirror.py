@@ -1,8 +1,11 @@
 """What a shadow is told of calls: all that it takes in time, and else how many it was not told of."""
 
+import asyncio
 import contextlib
 import socket
 from pathlib import Path
+
+import pytest
 
 from gateway.proxy.finished import Finished
 from gateway.proxy.mirror import Mirror, Telling, Told
@@ -26,7 +29,7 @@ async def test_a_shadow_is_told_of_calls_as_they_came_in_bounded_memory_and_of_h
         engine.listeners.append(told.append)
         await running.talk(HEAD)
         [finished] = told
-        mirror = Mirror(engine)
+        mirror = Mirror(engine, list)
         await mirror.connect(str(tmp_path / "shadow.sock"))
         connection, _ = server.accept()
         connection.setblocking(False)
@@ -70,3 +73,45 @@ async def test_a_shadow_that_is_not_there_is_told_of_nothing(tmp_path: Path, no_
         running.proxy.mirror("")
         assert (await running.talk(HEAD)).status == 200
     assert running.proxy.listeners == []
+
+
+async def test_a_call_that_goes_on_is_told_of_once_and_again_when_it_ends(
+    tmp_path: Path, no_database: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.proxy.mirror.EVERY", 0.05)  # which the compiled engine does not hear of
+    routes = [{"name": "open", "path": "/open", "auth": "none"}]
+    server, telling, calls = socket.socket(socket.AF_UNIX), Telling(), list[Told]()
+    server.bind(str(tmp_path / "shadow.sock"))
+    server.listen()
+    async with rig(tmp_path, no_database, routes=routes) as running:
+
+        async def silent(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+            await running.upstream.read_request(reader)
+            await reader.read()
+
+        running.upstream.handler = silent
+        mirror = Mirror(running.proxy, running.proxy._under_way)
+        await mirror.connect(str(tmp_path / "shadow.sock"))
+        connection, _ = server.accept()
+        connection.setblocking(False)
+
+        def told(count: int) -> bool:
+            with contextlib.suppress(BlockingIOError):
+                calls.extend(telling.receive(connection.recv(1024**2)))
+            return len(calls) >= count
+
+        _, writer = await asyncio.open_connection("127.0.0.1", running.port)
+        writer.write(HEAD)
+        await until(lambda: told(1))
+        [going_on] = calls
+        assert (going_on.head, going_on.ended, going_on.passed) == (HEAD, 0.0, True)
+        assert going_on.key
+        writer.close()
+        await until(lambda: told(2))
+        [_, over] = calls
+        assert (over.key, over.head) == (going_on.key, HEAD)
+        assert over.began == pytest.approx(going_on.began, abs=0.05)
+        assert over.ended > over.began
+        mirror.close()
+        connection.close()
+        server.close()

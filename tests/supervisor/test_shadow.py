@@ -12,11 +12,14 @@ from typing import Any, cast
 import psutil
 import pytest
 
-from gateway.app.shadow import Comparison, Decided, Judge
+from gateway.app.shadow import Comparison, Decided, Judge, judges_of
 from gateway.config import Settings, parse
+from gateway.guard.quotas import Account
 from gateway.http1 import RequestHead, RequestReader
 from gateway.proxy.mirror import Told
+from gateway.routing.limits import Limit
 from gateway.store import Store
+from gateway.store.limits import Taking
 from gateway.supervisor.channel import Channel, Compared, Differs
 from tests.guard.conftest import new_client
 from tests.proxy.rig import KEYRING
@@ -221,28 +224,26 @@ async def test_a_shadow_ends_with_its_gateway_and_tells_what_it_has(
 
 async def test_networks_preflights_and_routes_that_answer_are_judged_too(tmp_path: Path) -> None:
     public, nobody = {"path": "/x", "auth": "none"}, Store.over("postgresql://nobody@127.0.0.1:1/x", KEYRING)
-    before, after = (
-        Judge(
-            judged_by(tmp_path, {"name": "r", **public, **route}),
-            nobody,
-        )
+    one, other = (
+        judged_by(tmp_path, {"name": "r", **public, **route})
         for route in (
             {"upstreams": ["http://127.0.0.1:9"], "cors": {"origins": ["https://app.test"]}},
             {"upstreams": [], "respond": {"status": 503}, "deny": ["192.0.2.0/24"]},
         )
     )
+    before, after = judges_of(one, other, nobody, nobody)
     head = _head_of(b"GET /x HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 192.0.2.7\r\n\r\n")
-    told = Told(head=b"", peer="10.0.0.1", request_id=b"1", received=0, lost=0)
-    assert (await before.decide(head, told)).words == "passes, by route r to 127.0.0.1:9"
-    assert (await after.decide(head, told)).words == (
+    call = told(b"", peer="10.0.0.1")
+    assert (await before.decide(head, call)).words == "passes, by route r to 127.0.0.1:9"
+    assert (await after.decide(head, call)).words == (
         "403 This address may not call this service., by route r, which answers by itself"
     )
     assert (
-        await after.decide(head, told._replace(peer="10.0.0.2"))
+        await after.decide(head, call._replace(peer="10.0.0.2"))
     ).words == "passes, by route r, which answers by itself"
     asks = b"Origin: https://app.test\r\nAccess-Control-Request-Method: GET\r\n\r\n"
     head = _head_of(b"OPTIONS /x HTTP/1.1\r\nHost: a\r\n" + asks)
-    assert (await before.decide(head, told)).words == "a preflight that is answered, by route r to 127.0.0.1:9"
+    assert (await before.decide(head, call)).words == "a preflight that is answered, by route r to 127.0.0.1:9"
 
 
 class Kinds:
@@ -255,14 +256,28 @@ class Kinds:
         self.found.append(kind)
 
 
-async def compared(folder: Path, before: dict[str, Any], after: dict[str, Any], *heads: bytes) -> list[Differs]:
-    """What comes of these calls by two configurations of one public route, each kind that differs with its count."""
+def comparison_of(
+    folder: Path, before: dict[str, Any], after: dict[str, Any], store: Store | None = None
+) -> Comparison:
+    """That of two configurations of one public route."""
     route = {"name": "r", "path": "/x", "auth": "none", "upstreams": ["http://127.0.0.1:9"]}
-    nobody = Store.over("postgresql://nobody@127.0.0.1:1/x", KEYRING)
-    old, new = (Judge(judged_by(folder, {**route, **own}), nobody) for own in (before, after))
-    comparison = Comparison(old, new, cast("Channel", Kinds()))
+    store = store or Store.over("postgresql://nobody@127.0.0.1:1/x", KEYRING)
+    one, other = (judged_by(folder, {**route, **own}) for own in (before, after))
+    return Comparison(*judges_of(one, other, store, store), cast("Channel", Kinds()))
+
+
+def told(head: bytes = b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n", **more: Any) -> Told:
+    usual: dict[str, Any] = {"head": head, "peer": "127.0.0.1", "request_id": b"a", "received": 0, "lost": 0}
+    return Told(**(usual | {"began": 1.0, "ended": 1.0} | more))
+
+
+async def compared(
+    folder: Path, before: dict[str, Any], after: dict[str, Any], *heads: bytes, store: Store | None = None
+) -> list[Differs]:
+    """What comes of these calls, one after the other, each kind that differs with its count."""
+    comparison = comparison_of(folder, before, after, store)
     for head in heads:
-        await comparison.judge(Told(head=head, peer="127.0.0.1", request_id=b"a", received=0, lost=0))
+        await comparison.judge(told(head))
     report = comparison.report()
     assert report.calls == len(heads)
     return list(report.kinds)
@@ -295,8 +310,6 @@ async def test_rates_of_both_configurations_are_kept_and_where_one_refuses_is_to
         ),
         ({"response_headers": {"remove": ["Server"]}}, {}, "Server to the client"),
         ({}, {"cors": {"origins": ["https://app.test"]}}, "the fields of CORS to the client"),
-        ({"concurrency": 5}, {"concurrency": 9}, "concurrency"),
-        ({"quota": [{"by": "address", "limit": "5/day"}]}, {"quota": [{"by": "address", "limit": "9/day"}]}, "quota"),
     ],
 )
 async def test_what_is_said_otherwise_of_a_route_is_named_and_no_value_shown(
@@ -305,6 +318,78 @@ async def test_what_is_said_otherwise_of_a_route_is_named_and_no_value_shown(
     [kind] = await compared(tmp_path, before, after, GET, GET)
     assert (kind.before, kind.after, kind.count) == (PASSES, f"{PASSES}, with other {others}", 2)
     assert await compared(tmp_path, after, after, GET) == []
+
+
+async def test_quotas_of_both_configurations_go_on_from_what_is_really_spent_and_spend_nothing(
+    tmp_path: Path, store: Store, database: str
+) -> None:
+    few, many = ({"quota": [{"by": "address", "limit": f"{most}/day"}]} for most in (4, 6))
+    over = "429 over the quota by address, by route r to 127.0.0.1:9"
+    key = Account("r", Limit("address", 6, "day")).key("127.0.0.1")
+    for spent, again in ((0, 2), (3, 2)):
+        if spent:  # the calls are told of when they have been counted, the first of them with these
+            await store.limits.take([Taking(key, 6, spent, grows=True)], block=1, part=0.0)
+        [kind] = await compared(tmp_path, many, few, *[GET] * 7, store=store)
+        assert (kind.before, kind.after, kind.count) == (PASSES, over, again)
+        [kind] = await compared(tmp_path, {}, few, *[GET] * 7, store=store)
+        assert (kind.after, kind.count) == (over, 3 + spent)
+        assert await compared(tmp_path, few, few, *[GET] * 7, store=store) == []
+    rows = await fetch(database, "select taken from quotas")
+    assert [row["taken"] for row in rows] == [3]
+
+
+async def test_quotas_that_nobody_can_be_asked_for_are_missed_and_blame_no_configuration(tmp_path: Path) -> None:
+    comparison = comparison_of(tmp_path, {}, {"quota": [{"by": "address", "limit": "1/day"}]})
+    await comparison.judge(told())
+    assert comparison.report() == Compared(missed=1)
+
+
+CROWDED = "503 over the concurrency, by route r to 127.0.0.1:9"
+
+
+async def test_calls_under_way_are_counted_by_when_they_began_and_ended_in_whatever_order_they_are_told_of(
+    tmp_path: Path,
+) -> None:
+    comparison = comparison_of(tmp_path, {}, {"concurrency": 2})
+    for began, ended in ((2.0, 2.5), (2.1, 2.4), (2.2, 2.3), (2.6, 2.7), (1.0, 3.0)):
+        await comparison.judge(told(began=began, ended=ended))
+    report = comparison.report()
+    [kind] = report.kinds
+    assert report.calls == 5
+    assert (kind.before, kind.after, kind.count) == (PASSES, CROWDED, 2)  # those of 2.1 and 2.2
+
+
+async def test_a_call_that_goes_on_has_its_place_until_it_ends_or_its_worker_does(tmp_path: Path) -> None:
+    comparison, stays, leaves = comparison_of(tmp_path, {"concurrency": 1}, {"concurrency": 2}), object(), object()
+    await comparison.judge(told(began=1.0, ended=0.0, key=7), stays)
+    await comparison.judge(told(began=1.1, ended=0.0, key=8), stays)
+    await comparison.judge(told(began=101.0, ended=101.5), stays)
+    comparison.advance(200.0)
+    assert comparison.report() == Compared(calls=1)  # over either, and of the others nothing is known yet
+    await comparison.judge(told(b"", began=1.1, ended=201.0, key=8), stays)
+    await comparison.judge(told(began=202.0, ended=202.5), stays)
+    await comparison.judge(told(began=203.0, ended=0.0, key=7), leaves)
+    report = comparison.report()
+    assert (report.calls, report.different) == (3, 2)
+    assert [(kind.before, kind.after, kind.count) for kind in report.kinds] == [(CROWDED, PASSES, 2)]
+    comparison.left(leaves)
+    await comparison.judge(told(b"", began=1.0, ended=204.0, key=7), stays)
+    await comparison.judge(told(began=1e9, ended=1e9), stays)
+    report = comparison.report()
+    assert (report.calls, report.different, report.missed) == (5, 2, 1)
+
+
+async def test_a_call_is_counted_when_those_before_it_are_known_and_its_body_when_it_has_come(tmp_path: Path) -> None:
+    comparison, worker = comparison_of(tmp_path, {}, {"concurrency": 1}), object()
+    await comparison.judge(told(began=10.0, ended=10.1))
+    comparison.advance(10.2)
+    await comparison.judge(told(began=9.0, ended=0.0, key=1), worker)  # which nobody knew of
+    comparison.advance(20.0)
+    [kind] = comparison.report().kinds
+    assert (kind.before, kind.after, kind.count) == (PASSES, CROWDED, 1)
+    await comparison.judge(told(began=9.0, ended=21.0, key=1, received=2**40), worker)
+    report = comparison.report()
+    assert (report.calls, report.different) == (2, 1)  # too long by either
 
 
 def judged_by(folder: Path, route: dict[str, Any]) -> Settings:
@@ -327,5 +412,5 @@ async def test_a_call_that_a_shadow_cannot_judge_counts_as_missed_whatever_is_wr
     comparison = Comparison(judge, judge, cast("Channel", None))
     heads = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", b"GET / HTTP/1.1\r\n\r\n", b"\x00\r\n\r\n", b"GET /", b""
     for head in heads:
-        await comparison.judge(Told(head=head, peer="127.0.0.1", request_id=b"a", received=0, lost=1))
+        await comparison.judge(told(head, lost=1))
     assert comparison.report() == Compared(missed=2 * len(heads))
