@@ -254,7 +254,7 @@ def _gateway_version(found: str) -> str:
     return f"{__version__} ({commit}, {how}), {_python_version('uvloop')(found)}"
 
 
-_NO_PASSWORD: Final = "$argon2id$v=19$m=8,t=1,p=1$b2J2aW91c2x5LWZha2U$b2J2aW91c2x5LWZha2U"  # noqa: S105  # nobody's
+_NO_PASSWORD: Final = "$argon2id$v=19$m=8,t=1,p=1$b2J2aW91c2x5LWZha2U$b2J2aW91c2x5LWZha2U"  # of nobody
 _UNSEEN: Final = 200_000  # tokens that no worker has seen; each is sent once
 
 BASELINE: Final = "nginx"

@@ -607,6 +607,7 @@ def record(client: Client) -> dict[str, object]:
         "sector": client.openid.sector,
         "first_party": client.first_party,
         "verified": client.verified,
+        "decided": sorted(client.decided),
         **client_about.record(client.about),
         "created_at": client.created_at,
         "disabled_at": client.disabled_at,

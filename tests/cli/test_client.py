@@ -206,8 +206,7 @@ def test_update_decides_what_it_names_of_a_client_that_describes_itself(gateway:
         asyncio.run(in_database(gateway, f"{said} returning 1"))
         options = ("--require-dpop", "--scope", "notes:read", "--description", "An app")
         assert gateway("client", "update", client_id, *options).code == 0
-        found = f"select decided from clients where client_id = '{client_id}'"
-        assert asyncio.run(in_database(gateway, found)) == decided
+        assert gateway("client", "show", client_id, "--json").json["decided"] == decided
 
 
 def test_a_client_that_becomes_confidential_gets_a_secret_and_loses_it_as_a_public_one(gateway: Terminal) -> None:
