@@ -287,8 +287,7 @@ def _wrk(load: Load, contender: Contender, site: Site, seconds: float) -> tuple[
     try:
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(seconds)
-        process.send_signal(signal.SIGINT)  # wrk then ends its run and tells; its -d knows whole seconds only
-        said, _ = process.communicate(timeout=30)
+        said = _ended(process)
     except BaseException:
         process.kill()
         raise
@@ -299,6 +298,16 @@ def _wrk(load: Load, contender: Contender, site: Site, seconds: float) -> tuple[
     if wrong or lost or not requests:
         raise Wrong(f"of {requests} answers {wrong} were wrong, and {lost} connections failed")
     return requests, microseconds / 1e6
+
+
+def _ended(process: "subprocess.Popen[str]") -> str:
+    """What wrk tells at its end, to which SIGINT brings it: its -d knows whole seconds only. Sent again, since one that
+    comes a moment before wrk goes to sleep does not wake it."""
+    for _ in range(30):
+        process.send_signal(signal.SIGINT)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return process.communicate(timeout=1)[0]
+    raise TimeoutError("wrk does not end")
 
 
 def _arguments(load: Load, contender: Contender, site: Site) -> list[str]:
