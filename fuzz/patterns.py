@@ -15,7 +15,8 @@ from typing import Any, Final
 
 import gateway
 
-USES: Final = frozenset(("fullmatch", "match", "search", "sub", "split", "findall", "finditer"))
+_USE: Final = re.compile(r"(\w+)(?:\[[^]\n]*\])?\.(fullmatch|match|search|sub|split|findall|finditer)\b")
+_OF_RE: Final = re.compile(r"\bre\.\w+\(")
 PIECES: Final = 50
 LONGEST: Final = 64  # bytes of one
 
@@ -55,14 +56,14 @@ class Found:
 
 
 @cache
-def modules() -> list[tuple[str, Any, ast.Module]]:
+def modules() -> list[tuple[str, Any, str]]:
     """Every module of the gateway: its name, itself and its text."""
     found = []
     for module in pkgutil.walk_packages(gateway.__path__, "gateway."):
         if module.name == "gateway.__main__":
             continue
         loaded = importlib.import_module(module.name)
-        found.append((module.name, loaded, ast.parse(_source(Path(str(loaded.__file__))).read_text())))
+        found.append((module.name, loaded, _source(Path(str(loaded.__file__))).read_text()))
     return found
 
 
@@ -73,28 +74,28 @@ def _source(file: Path) -> Path:
 
 def patterns() -> list[Found]:
     """All of them, each where it is made."""
-    texts = {name: (loaded, tree) for name, loaded, tree in modules()}
+    uses = {module: _uses(text) for module, _, text in modules()}
     everywhere: dict[str, set[str]] = {}
-    for _, tree in texts.values():
-        for variable, use in _uses(tree):
-            everywhere.setdefault(variable, set()).add(use)
+    for used in uses.values():
+        for variable, ways in used.items():
+            everywhere.setdefault(variable, set()).update(ways)
     found = []
-    for module, (loaded, tree) in texts.items():
-        here: dict[str, set[str]] = {}
-        for variable, use in _uses(tree):
-            here.setdefault(variable, set()).add(use)
-        for variable in _constants(tree):
-            uses = (here if variable.startswith("_") else everywhere).get(variable) or {"fullmatch", "search"}
-            for key, pattern, use in _patterns_in(getattr(loaded, variable, None)):
-                found.append(Found(f"{module}.{variable}{key}", pattern, (use,) if use else tuple(sorted(uses))))
+    for module, loaded, text in modules():
+        holding = {variable: held for variable, value in vars(loaded).items() if (held := [*_patterns_in(value)])}
+        for variable in _constants(ast.parse(text)) if holding else ():
+            ways = (uses[module] if variable.startswith("_") else everywhere).get(variable) or {"fullmatch", "search"}
+            for key, pattern, use in holding.get(variable, ()):
+                found.append(Found(f"{module}.{variable}{key}", pattern, (use,) if use else tuple(sorted(ways))))
     return found
 
 
-def calls_of_re(tree: ast.Module) -> list[str]:
+def calls_of_re(text: str) -> list[str]:
     """The functions of `re` that a module calls."""
+    if _OF_RE.search(text) is None:  # to parse all texts takes seconds
+        return []
     return [
         node.func.attr
-        for node in ast.walk(tree)
+        for node in ast.walk(ast.parse(text))
         if isinstance(node, ast.Call)
         and isinstance(node.func, ast.Attribute)
         and isinstance(node.func.value, ast.Name)
@@ -123,15 +124,12 @@ def _patterns_in(value: object) -> Iterator[tuple[str, re.Pattern[Any], str]]:
                 yield f"[{key}]{inner}", pattern, use
 
 
-def _uses(tree: ast.Module) -> Iterator[tuple[str, str]]:
-    """Which name is asked for which method; `_GRAMMAR[name].fullmatch` counts for `_GRAMMAR`."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute) and node.attr in USES:
-            base = node.value.value if isinstance(node.value, ast.Subscript) else node.value
-            if isinstance(base, ast.Name):
-                yield base.id, node.attr
-            elif isinstance(base, ast.Attribute):
-                yield base.attr, node.attr
+def _uses(text: str) -> dict[str, set[str]]:
+    """Which name is asked for which methods; `_GRAMMAR[name].fullmatch` counts for `_GRAMMAR`."""
+    found: dict[str, set[str]] = {}
+    for name, use in _USE.findall(text):
+        found.setdefault(name, set()).add(use)
+    return found
 
 
 def _within(items: Sequence[Any]) -> list[list[Any]]:

@@ -18,7 +18,7 @@ PATTERNS = patterns()
 
 @pytest.mark.plain
 def test_every_pattern_is_a_constant_of_its_module_so_that_none_is_forgotten() -> None:
-    calls = [(name, call) for name, _, tree in modules() for call in calls_of_re(tree)]
+    calls = [(name, call) for name, _, text in modules() for call in calls_of_re(text)]
     assert {call for _, call in calls} <= {"compile", "escape"}
     compiled = sum(call == "compile" for _, call in calls)
     assert len(PATTERNS) == compiled > 80
