@@ -29,6 +29,7 @@ from gateway.guard.verdict import Voucher
 from gateway.http1 import RequestHead, RequestReader, ResponseReader
 from gateway.model import AccessToken, Identity, SigningAlgorithm
 from gateway.oauth import jwk, signing
+from gateway.oauth.foreign import Claimed
 from gateway.proxy import Proxy
 from gateway.proxy.dispatch import Destination
 from gateway.proxy.forwarding import client_head, upstream_head
@@ -231,7 +232,9 @@ def _of_another_issuer(
     def prove(text: str) -> None:
         named = issuers.read(text.encode())
         assert named is not None
-        assert isinstance(named[0].judge(named[1], time.time()), tuple)
+        found = named[0].judge(named[1], time.time())
+        assert isinstance(found, tuple)
+        assert isinstance(found[0], Claimed)
 
     for algorithm, texts in _foreign(guard, 200):
         yield f"a token of another issuer, proven ({algorithm})", _cost(prove, texts)

@@ -239,7 +239,7 @@ def foreign_checked(data: bytes) -> None:
     if found is None:
         return
     claimed = foreign.judge(found[1], ISSUER, 1562262616.0)
-    if isinstance(claimed, str):
+    if isinstance(claimed, foreign.Unfit):
         return
     assert claimed.algorithm in ISSUER.algorithms, data
     assert claimed.ends_at > 1562262616.0, data

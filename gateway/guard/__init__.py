@@ -2,7 +2,6 @@
 
 from gateway.guard.guard import Guard, settled
 from gateway.guard.lane import Pending
-from gateway.guard.refusing import kind_of
 from gateway.guard.verdict import PUBLIC, Allowed, BodyAwaited, Call, Judged, Refused, Turn, Verdict
 
 __all__ = [
@@ -16,6 +15,5 @@ __all__ = [
     "Refused",
     "Turn",
     "Verdict",
-    "kind_of",
     "settled",
 ]

@@ -6,9 +6,11 @@ from typing import Final
 
 from gateway.credentials import in_query
 from gateway.credentials.signed import BodyCheck
+from gateway.guard import causes
+from gateway.guard.causes import Cause
 from gateway.guard.held import Held
 from gateway.guard.schemes import UNPROVEN, Presented, Scheme
-from gateway.guard.verdict import INSUFFICIENT, OUT_OF_GROUPS, WITHDRAWN, Allowed, Call, Fault, SignedIn
+from gateway.guard.verdict import INSUFFICIENT, Allowed, Call, Fault, SignedIn
 from gateway.model import BEARER, IN_AUTHORIZATION, SCHEMES, SESSION, SIGNATURE, format_scope
 from gateway.routing import Route, SignIn
 
@@ -16,34 +18,34 @@ _EITHER: Final = (
     "This resource needs an access token in the Authorization field, or as the keyid of a signature (RFC 9421)."
 )
 _ONE_CREDENTIAL: Final = "Send one credential, in one Authorization field, and never put a token in the query."
-NOT_FOR_THEM: Final = Fault("The person may not do this.", OUT_OF_GROUPS, "access_denied")
+NOT_FOR_THEM: Final = Fault("The person may not do this.", causes.OUT_OF_GROUPS, "access_denied")
 
 
 def one_credential(call: Call) -> Fault | None:
     """Check 2, and whether there is a credential at all."""
     count = len(call.authorization) + call.signature_fields
     if in_query(call.target):
-        return Fault(_ONE_CREDENTIAL, "token in the query", "invalid_request")
+        return Fault(_ONE_CREDENTIAL, causes.TOKEN_IN_QUERY, "invalid_request")
     if count == 1 or (count == 0 and SESSION in call.route.schemes):
         return None
     if count:
-        return Fault(_ONE_CREDENTIAL, "more than one credential", "invalid_request")
-    return Fault(wanted(call.route.schemes), "no credential", "")
+        return Fault(_ONE_CREDENTIAL, causes.SEVERAL_CREDENTIALS, "invalid_request")
+    return Fault(wanted(call.route.schemes), causes.NO_CREDENTIAL, "")
 
 
 def scheme_accepted(call: Call, scheme: str) -> Fault | None:
     """Check 3. A signature comes in fields of its own, never in Authorization, and a session in a cookie, alone."""
     if scheme in call.route.schemes and (scheme in IN_AUTHORIZATION or not call.authorization):
         return None
-    return Fault(wanted(call.route.schemes), "a scheme that the route does not accept", "")
+    return Fault(wanted(call.route.schemes), causes.OTHER_SCHEME, "")
 
 
 def judge(call: Call, presented: Presented, held: Held | None, now: float) -> Fault | tuple[Allowed, BodyCheck | None]:
     """Checks 6 to 13, in their order: the first fault; else whom the token stands for, and what the body must fit."""
     if held is None:
-        return dead(presented.scheme, "unknown")
+        return dead(presented.scheme, presented.scheme.lifeless.unknown)
     if held.allowed.ends_at <= now:
-        return dead(presented.scheme, "expired")
+        return dead(presented.scheme, presented.scheme.lifeless.expired)
     proven = kind_fits(presented, held) or presented.scheme.prove(call, presented, held.signer, now)
     if isinstance(proven, Fault):
         return proven
@@ -51,9 +53,9 @@ def judge(call: Call, presented: Presented, held: Held | None, now: float) -> Fa
     return bounded if isinstance(bounded, Fault) else (bounded, proven)
 
 
-def dead(scheme: Scheme, how: str) -> Fault:
-    """Why a token, or a session, counts no more, or never has."""
-    return Fault(scheme.unproven, f"{how} {scheme.thing}", scheme.error)
+def dead(scheme: Scheme, cause: Cause) -> Fault:
+    """The fault of a token, or a session, that counts no more, or never has; the client is not told why."""
+    return Fault(scheme.unproven, cause, scheme.error)
 
 
 def kind_fits(presented: Presented, held: Held) -> Fault | None:
@@ -61,7 +63,7 @@ def kind_fits(presented: Presented, held: Held) -> Fault | None:
     kind, scheme = held.allowed.token_type, presented.scheme
     if kind == scheme.kind:
         return None
-    return Fault(scheme.unproven, f"a {kind} token presented as {scheme.name}", scheme.error)
+    return dead(scheme, causes.PRESENTED[kind].naming(scheme.name))
 
 
 def within_bounds(call: Call, allowed: Allowed, now: float) -> Fault | Allowed:
@@ -78,7 +80,7 @@ def within_bounds(call: Call, allowed: Allowed, now: float) -> Fault | Allowed:
         if allowed.token_type == SESSION:
             return _as_a_person(call, replace(allowed, scopes=needed), now)
         lacking = format_scope(needed - allowed.scopes)
-        return Fault(f"The access token lacks the scope {lacking}.", f"lacks {lacking}", "insufficient_scope")
+        return Fault(f"The access token lacks the scope {lacking}.", causes.LACKS.naming(lacking), "insufficient_scope")
     return _as_a_person(call, allowed, now)
 
 
@@ -100,11 +102,11 @@ def in_group(route: Route, method: str, allowed: Allowed) -> bool:
 def signed_in_so(demanded: SignIn, sign_in: SignedIn | None, now: float) -> Fault | None:
     """Why whoever is behind a call has to sign in once more (RFC 9470, section 3)."""
     if sign_in is None:
-        return Fault("A person must have signed in for this.", "nobody signed in for the token", INSUFFICIENT)
+        return Fault("A person must have signed in for this.", causes.NOBODY_SIGNED_IN, INSUFFICIENT)
     if demanded.acr and sign_in.acr != demanded.acr:
-        return Fault("The person must sign in in another way for this.", "signed in in another way", INSUFFICIENT)
+        return Fault("The person must sign in in another way for this.", causes.ANOTHER_WAY, INSUFFICIENT)
     if demanded.max_age and now - sign_in.at > demanded.max_age:
-        return Fault("The person signed in too long ago for this.", "signed in too long ago", INSUFFICIENT)
+        return Fault("The person signed in too long ago for this.", causes.TOO_LONG_AGO, INSUFFICIENT)
     return None
 
 
@@ -113,11 +115,11 @@ def _meant_elsewhere(route: Route, allowed: Allowed) -> Fault | None:
     voucher = allowed.voucher
     if voucher is None:
         resource = "The access token is meant for another resource."
-        return None if route.resource in allowed.audience else Fault(resource, "audience")
+        return None if route.resource in allowed.audience else Fault(resource, causes.AUDIENCE)
     if voucher.issuer not in route.issuers:
-        return Fault(UNPROVEN, f"foreign token, route: {voucher.issuer} is none of its issuers")
+        return Fault(UNPROVEN, causes.FOREIGN_ROUTE.naming(f"{voucher.issuer} is none of its issuers"))
     if voucher.withdrawn:
-        return Fault(UNPROVEN, f"{WITHDRAWN}: {voucher.issuer}")
+        return Fault(UNPROVEN, causes.WITHDRAWN_KEY.naming(voucher.issuer))
     return None
 
 

@@ -57,7 +57,8 @@ from gateway.credentials import MalformedCredential, in_query, mac, scheme_of, s
 from gateway.credentials.signed import Signed
 from gateway.errors import OperatorError, StoreUnavailable
 from gateway.figures import CHANGE_LOG_AGE, TOKEN_LOOKUPS, TOKENS_HELD, TOKENS_HELD_BYTES
-from gateway.guard import checks
+from gateway.guard import causes, checks
+from gateway.guard.causes import Cause
 from gateway.guard.follower import follow
 from gateway.guard.held import Held
 from gateway.guard.issuers import Issuers, Unasked
@@ -74,7 +75,6 @@ from gateway.guard.uses import Used
 from gateway.guard.verdict import (
     CROSS_SITE,
     MISDIRECTED,
-    OUT_OF_GROUPS,
     PUBLIC,
     Allowed,
     BodyAwaited,
@@ -100,7 +100,7 @@ _STATUS: Final = {
     MISDIRECTED: 421,
 }
 _SPENT_PROOF: Final = "The DPoP proof was used before, or is too old to check; make a new one for each request."
-_MISFIT: Final = Fault("The body does not match the signed hash.", "the body does not fit its hash")
+_MISFIT: Final = Fault("The body does not match the signed hash.", causes.MISFIT)
 
 
 async def settled(judged: Judged) -> Verdict | BodyAwaited:
@@ -207,12 +207,12 @@ class Guard:
         """Seconds until the token's own end."""
         return allowed.ends_at - self._now()
 
-    def ended(self, call: Call, allowed: Allowed, cause: str, identity: Identity | None = None) -> Refused:
+    def ended(self, call: Call, allowed: Allowed, cause: Cause | None, identity: Identity | None = None) -> Refused:
         """The refusal of a call that was let pass, whose right has ended meanwhile by the cause that `watch` tells."""
-        if cause == UNANSWERED:
-            return no_answer(cause, allowed.identity)
+        if cause is None:
+            return no_answer(UNANSWERED, allowed.identity)
         scheme = self._schemes[allowed.token_type]
-        fault = checks.NOT_FOR_THEM if cause == OUT_OF_GROUPS else Fault(scheme.unproven, cause, scheme.error)
+        fault = checks.NOT_FOR_THEM if cause is causes.OUT_OF_GROUPS else checks.dead(scheme, cause)
         return self._refusal(call, fault, scheme.name, identity or allowed.identity)
 
     # -- the checks, in their order ---------------------------------------------------------------------------
@@ -226,11 +226,11 @@ class Guard:
             name, rest = split(call.authorization[0]) if call.authorization else (_beside(call), b"")
             return checks.scheme_accepted(call, name) or self._schemes[name].present(call, rest)
         except dpop.InvalidProof as invalid:
-            return Fault(str(invalid), f"malformed DPoP proof: {invalid}", dpop.INVALID_PROOF)
+            return Fault(str(invalid), causes.MALFORMED_PROOF.naming(str(invalid)), dpop.INVALID_PROOF)
         except mac.OtherDraft as other:
-            return Fault(str(other), "a MAC credential of drafts 03 to 05")
+            return Fault(str(other), causes.OTHER_DRAFT)
         except MalformedCredential as malformed:
-            return Fault(str(malformed), f"malformed credential: {malformed}", "invalid_request")
+            return Fault(str(malformed), causes.MALFORMED_CREDENTIAL.naming(str(malformed)), "invalid_request")
 
     def _look_up(self, call: Call, presented: Presented, since: float | None = None, *, fits: bool = False) -> Judged:
         """Checks 5 to 16: the token is in the cache, or asked for; `fits` says that the body is known to fit its hash.
@@ -247,7 +247,7 @@ class Guard:
         scheme = presented.scheme
         if self._is_invented(presented.token.decode("ascii"), "gwb_" if scheme.kind == SESSION else "gwa_"):
             TOKEN_LOOKUPS.add(1.0, "invented")
-            return self._refusal(call, checks.dead(scheme, "invented"), scheme.name)
+            return self._refusal(call, checks.dead(scheme, scheme.lifeless.invented), scheme.name)
         TOKEN_LOOKUPS.add(1.0, "asked")
         return self._ask_store(call, presented, digest, monotonic() if since is None else since, fits=fits)
 
@@ -267,16 +267,16 @@ class Guard:
             return None
         source, token = named
         if source.trusted.name not in call.route.issuers:
-            cause = f"foreign token, route: {source.trusted.name} is none of its issuers"
-            return self._refusal(call, Fault(scheme.unproven, cause), scheme.name)
+            cause = causes.FOREIGN_ROUTE.naming(f"{source.trusted.name} is none of its issuers")
+            return self._refusal(call, checks.dead(scheme, cause), scheme.name)
         try:
             found = source.judge(token, self._now())
             if found is None:
                 return source.wait(lambda _: self._look_up(call, presented, since, fits=fits), since)
         except Unasked as exc:
             return no_keys(str(exc))
-        if isinstance(found, str):
-            return self._refusal(call, Fault(scheme.unproven, found), scheme.name)
+        if isinstance(found, Cause):
+            return self._refusal(call, checks.dead(scheme, found), scheme.name)
         TOKEN_LOOKUPS.add(1.0, "proven")
         claimed, voucher = found
         made = self._tokens.cache.vouched(claimed, voucher, digest)
@@ -302,14 +302,14 @@ class Guard:
         if isinstance(known, Untold):
             return self._ask_store(call, presented, sha256(presented.token).digest(), since, fits=fits, near=False)
         if isinstance(known, EndedToken):
-            fault = Fault(presented.scheme.unproven, known.cause, presented.scheme.error)
+            fault = checks.dead(presented.scheme, causes.ENDS.get(known.how, causes.REVOKED))
             return self._refusal(call, fault, presented.scheme.name, known.identity)
         if known is not None and not self._tokens.counts(known):
             return self._look_up(call, presented, since, fits=fits)  # it met a change of what it hangs on: asked again
         if known is None and self._issuers is not None and call.route.issuers:
             stranger = self._issuers.stranger(presented.token)
             if stranger is not None:
-                return self._refusal(call, Fault(presented.scheme.unproven, stranger), presented.scheme.name)
+                return self._refusal(call, checks.dead(presented.scheme, stranger), presented.scheme.name)
         return self._judge(call, presented, known, since, fits=fits)
 
     def _judge(self, call: Call, presented: Presented, held: Held | None, since: float | None, *, fits: bool) -> Judged:
@@ -350,9 +350,10 @@ class Guard:
         if outcome is Spending.FIRST:
             return self._apply_limits(call, allowed)
         if isinstance(outcome, Spending):
-            fault = Fault(outcome.value, f"{outcome.name.lower()} nonce")
+            cause = causes.STALE if outcome is Spending.STALE else causes.REPLAYED
+            fault = Fault(outcome.value, cause)
             if allowed.token_type == self._dpop.name:
-                fault = Fault(_SPENT_PROOF, f"{outcome.name.lower()} nonce", dpop.INVALID_PROOF)
+                fault = Fault(_SPENT_PROOF, cause, dpop.INVALID_PROOF)
             return self._refusal(call, fault, allowed.token_type, allowed.identity)
         return no_answer(outcome, allowed.identity)
 

@@ -27,10 +27,11 @@ from typing import TYPE_CHECKING, Final, Never, TypeVar
 
 from gateway.errors import GatewayError
 from gateway.figures import ISSUER_FETCHES, ISSUER_KEYS_AGE
+from gateway.guard.causes import FOREIGN, FOREIGN_ISSUER, FOREIGN_KEY, FOREIGN_SIGNATURE, Cause
 from gateway.guard.lane import Pending
 from gateway.guard.verdict import Voucher
 from gateway.oauth import foreign
-from gateway.oauth.foreign import Claimed, Trusted
+from gateway.oauth.foreign import Claimed, Trusted, Unfit
 from gateway.oauth.jws import MOST_TRIED, Compact
 from gateway.observe import get_logger
 
@@ -76,10 +77,12 @@ class Issuers:
         source = None if found is None else self._sources.get(found[0])
         return None if found is None or source is None else (source, found[1])
 
-    def stranger(self, token: bytes) -> str | None:
+    def stranger(self, token: bytes) -> Cause | None:
         """Why a token does not count that nobody here knows, if it is another issuer's."""
         found = foreign.read(token.decode("ascii"))
-        return None if found is None else f"foreign token, issuer: {foreign.shown(found[0])} is none that is configured"
+        if found is None:
+            return None
+        return FOREIGN_ISSUER.naming(f"{foreign.shown(found[0])} is none that is configured")
 
     def report(self) -> None:
         """Say in the figures how old the keys are."""
@@ -127,13 +130,13 @@ class Source:
         self._waiting: list[Pending[object]] = []
         self._following: asyncio.Task[Never] | None = None
 
-    def judge(self, token: Compact, now: float) -> tuple[Claimed, Voucher] | str | None:
+    def judge(self, token: Compact, now: float) -> tuple[Claimed, Voucher] | Cause | None:
         """What a token stands for, or why it does not count; None where the keys are to be asked for first (`wait`).
         Raises Unasked where they cannot be had now."""
         claimed = foreign.judge(token, self.trusted, now)
         name = self.trusted.name
-        if isinstance(claimed, str):
-            return f"foreign token, {claimed} ({name})"
+        if isinstance(claimed, Unfit):
+            return FOREIGN[claimed.check].naming(f"{claimed.why} ({name})")
         candidates = [
             one
             for one in self._keys
@@ -145,13 +148,13 @@ class Source:
                 return None
             if not self._keys:
                 raise Unasked(f"{name}: {self._why or 'the gateway ends'}")
-            return f"foreign token, key: none of {name} is {foreign.shown(claimed.kid)} for {claimed.algorithm}"
+            return FOREIGN_KEY.naming(f"none of {name} is {foreign.shown(claimed.kid)} for {claimed.algorithm}")
         if len(candidates) > MOST_TRIED:
-            return f"foreign token, key: it names none, and {name} has {len(candidates)} for {claimed.algorithm}"
+            return FOREIGN_KEY.naming(f"it names none, and {name} has {len(candidates)} for {claimed.algorithm}")
         for key, voucher in candidates:
             if key.verifies(claimed.algorithm, token.signed, token.signature):
                 return claimed, voucher
-        return f"foreign token, signature: by no key of {name}"
+        return FOREIGN_SIGNATURE.naming(f"by no key of {name}")
 
     def wait(self, answer: Callable[[object], Answer], since: float | None) -> Pending[Answer]:
         """Ask for the keys, unless that is under way; what `answer` makes of it then. Raises Unasked where too many

@@ -15,11 +15,12 @@ from typing import Final, final
 from gateway.config import Config
 from gateway.errors import StoreUnavailable
 from gateway.figures import CALLS_UNDER_WAY
+from gateway.guard import causes
 from gateway.guard.bucket import Bucket
 from gateway.guard.lease import Lease
 from gateway.guard.quotas import Account, Quotas
 from gateway.guard.rates import Meter, Rates
-from gateway.guard.refusing import mend_of, no_answer
+from gateway.guard.refusing import no_answer
 from gateway.guard.verdict import Allowed, Judged, Refused, Turn
 from gateway.model import Identity
 from gateway.routing.forwarded import neighbourhood
@@ -192,36 +193,40 @@ def whose(limit: Limit, address: str, allowed: Allowed | None) -> str | bytes:
 def _unasked(exc: StoreUnavailable, identity: Identity | None) -> Refused:
     """The refusal of a call whose quota nobody can say anything of."""
     refused = no_answer(exc, identity)
-    cause = f"the quota cannot be asked for: {exc}"
-    return replace(refused, cause=cause, description="The quota cannot be checked at the moment; try again.")
+    cause = causes.NO_QUOTA.naming(str(exc))
+    description = "The quota cannot be checked at the moment; try again."
+    return replace(refused, cause=cause.text, because=cause, mend=cause.mend, description=description)
 
 
 @lru_cache(maxsize=_KEPT)
 def _crowded(most: int, identity: Identity | None) -> Refused:
     """The refusal of a call on a route with as many under way as may be."""
-    cause = f"over the concurrency: {most}"
+    cause = causes.OVER_CONCURRENCY.naming(str(most))
     return Refused(
         status=503,
         error="temporarily_unavailable",
         description="The service is busy; try again in a moment.",
-        cause=cause,
-        mend=mend_of(cause),
+        cause=cause.text,
+        because=cause,
+        mend=cause.mend,
         identity=identity,
     )
 
 
 def _over(limits: Limits, limit: Limit, seconds: int, identity: Identity | None) -> Refused:
     """The refusal of a call that is over this limit, for so many seconds."""
-    cause = f"over the {'quota' if limit.per == 'day' else 'rate'}: {limit}"
+    over = causes.OVER_QUOTA if limit.per == "day" else causes.OVER_RATE
     if limit.by == "address" and limit.per != "day":
-        cause = f"address over its rate: {limit}"
+        over = causes.ADDRESS_OVER_RATE
+    cause = over.naming(str(limit))
     return Refused(
         status=429,
         error="too_many_requests",
         description=f"Too many calls: {limit.count} a {limit.per} are allowed for {_OF[limit.by]}. "
         f"Try again in {seconds} second{'' if seconds == 1 else 's'}.",
-        cause=cause,
-        mend=mend_of(cause),
+        cause=cause.text,
+        because=cause,
+        mend=cause.mend,
         identity=identity,
         retry_after=seconds,
         limits=b"%bRateLimit: %b\r\n" % (limits.policies, limit.shown(0, seconds)),

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from gateway.config import Mac
 from gateway.credentials.signed import BodyCheck, Signed
+from gateway.guard import causes
 from gateway.guard.verdict import Call, Fault
 from gateway.model import MacAlgorithm, MacDraft
 
@@ -36,9 +37,9 @@ def judge(call: Call, signed: Signed, signer: Signer, rules: Mac, now: float) ->
     """
     algorithm = signer.algorithm
     if not signed.proven_by(signer.key, algorithm):
-        return Fault(FORGED, "wrong MAC")
+        return Fault(FORGED, causes.WRONG_MAC)
     if algorithm not in rules.algorithms:
-        return Fault(f"The algorithm {algorithm} is not accepted.", "algorithm is not in mac.algorithms")
+        return Fault(f"The algorithm {algorithm} is not accepted.", causes.OTHER_ALGORITHM)
     return _of_draft(signed, signer, rules) or _of_time(signed, rules, now) or _of_body_hash(call, signed, algorithm)
 
 
@@ -47,7 +48,7 @@ def _of_draft(signed: Signed, signer: Signer, rules: Mac) -> Fault | None:
     if signed.draft is None or signed.draft in accepted:
         return None
     description = f"Draft {signed.draft} is not accepted; accepted: {', '.join(accepted) or 'none'}."
-    return Fault(description, "draft is not the client's or not in mac.drafts")
+    return Fault(description, causes.DRAFT_NOT_ACCEPTED)
 
 
 def _of_time(signed: Signed, rules: Mac, now: float) -> Fault | None:
@@ -55,9 +56,9 @@ def _of_time(signed: Signed, rules: Mac, now: float) -> Fault | None:
         late = int(now) - signed.created
         if abs(late) > rules.skew:
             description = f"The timestamp is more than {rules.skew:g} seconds off; compare your clock with Date."
-            return Fault(description, f"timestamp {abs(late)} s {'behind' if late > 0 else 'ahead'}")
+            return Fault(description, causes.TIMESTAMP.naming(f"{abs(late)} s {'behind' if late > 0 else 'ahead'}"))
     if signed.expires is not None and now >= signed.expires:
-        return Fault("The signature has expired; compare your clock with Date.", "signature expired")
+        return Fault("The signature has expired; compare your clock with Date.", causes.SIGNATURE_EXPIRED)
     return None
 
 
@@ -66,6 +67,6 @@ def _of_body_hash(call: Call, signed: Signed, algorithm: MacAlgorithm) -> Fault 
         if not (call.has_body and call.route.mac_body_hash):
             return None
         description = "This resource requires a signed hash of the body."
-        return Fault(description, "no body hash, and the route has mac_body_hash")
+        return Fault(description, causes.NO_BODY_HASH)
     check = BodyCheck(signed.digests, algorithm)
-    return check if check.possible else Fault("The body must be hashed with the token's algorithm.", "body hash")
+    return check if check.possible else Fault("The body must be hashed with the token's algorithm.", causes.WRONG_HASH)

@@ -15,7 +15,7 @@ from gateway.credentials import bearer, mac, signatures
 from gateway.credentials.components import Message, authority
 from gateway.credentials.signed import BodyCheck, Signed, read_mac
 from gateway.crypto import Keyring
-from gateway.guard import proofs
+from gateway.guard import causes, proofs
 from gateway.guard.proofs import Bound, Signer
 from gateway.guard.verdict import INVALID_TOKEN, Call, Fault
 from gateway.model import BEARER, DPOP, MAC, SCHEMES, SIGNATURE
@@ -52,8 +52,8 @@ class Scheme(Protocol):
         """The type of token that goes with it."""
 
     @property
-    def thing(self) -> str:
-        """What the operator calls it: a token, or a session."""
+    def lifeless(self) -> causes.Lifeless:
+        """Why what is presented may count no more."""
 
     @property
     def error(self) -> str:
@@ -80,7 +80,7 @@ class Bearer:
 
     name: Final = BEARER
     kind: Final = SCHEMES[BEARER].token_type
-    thing: Final = "token"
+    lifeless: Final = causes.TOKENS
     error: Final = INVALID_TOKEN
     unproven: Final = UNPROVEN
 
@@ -96,7 +96,7 @@ class _Signing:
     """What the schemes have in common by which the holder of a MAC token's key signs each request."""
 
     kind: Final = MAC
-    thing: Final = "token"
+    lifeless: Final = causes.TOKENS
     error: Final = INVALID_TOKEN
     unproven: Final = proofs.FORGED
 
@@ -109,7 +109,7 @@ class _Signing:
     ) -> Fault | BodyCheck | None:
         signed = presented.signed
         if signed is None or not isinstance(signer, Signer):
-            return Fault(proofs.FORGED, "a MAC token whose key is lost")
+            return Fault(proofs.FORGED, causes.LOST_KEY)
         return proofs.judge(call, signed, signer, self._rules, now)
 
 
@@ -150,7 +150,7 @@ class DpopScheme:
 
     name: Final = DPOP
     kind: Final = SCHEMES[DPOP].token_type
-    thing: Final = "token"
+    lifeless: Final = causes.TOKENS
     error: Final = INVALID_TOKEN
     unproven: Final = "The access token is unknown, expired, revoked, or not bound to the key of the DPoP proof."
 
@@ -169,9 +169,9 @@ class DpopScheme:
     def prove(self, call: Call, presented: Presented, signer: Signer | Bound | None, now: float) -> Fault | None:
         proof = presented.proof
         if proof is None or not isinstance(signer, Bound):
-            return Fault(self.unproven, "a token that is bound to no key")
+            return Fault(self.unproven, causes.UNBOUND)
         if proof.jkt != signer.jkt:
-            return Fault(self.unproven, "DPoP: a proof of another key than the token's")
+            return Fault(self.unproven, causes.WRONG_PROOF.naming("a proof of another key than the token's"))
         found = dpop.judge(
             proof,
             method=call.method,
@@ -181,7 +181,9 @@ class DpopScheme:
             nonces=self._nonces,
             token=presented.token,
         )
-        return None if found is None else Fault(found.description, f"DPoP: {found.description}", found.error)
+        if found is None:
+            return None
+        return Fault(found.description, causes.WRONG_PROOF.naming(found.description), found.error)
 
     def new_nonce(self, now: float) -> bytes:
         """What a client is to make its next proof with."""

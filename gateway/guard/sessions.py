@@ -16,6 +16,7 @@ from typing import Final
 
 from gateway.accept import prefers
 from gateway.config import Server
+from gateway.guard import causes
 from gateway.guard.proofs import Bound, Signer
 from gateway.guard.schemes import Presented
 from gateway.guard.verdict import CROSS_SITE, INSUFFICIENT, LOGIN_REQUIRED, MISDIRECTED, Call, Fault, Refused
@@ -38,7 +39,7 @@ class SessionScheme:
 
     name: Final = SESSION
     kind: Final = SCHEMES[SESSION].token_type
-    thing: Final = "session"
+    lifeless: Final = causes.SESSIONS
     error: Final = LOGIN_REQUIRED
     unproven: Final = _NOT_SIGNED_IN
 
@@ -52,14 +53,14 @@ class SessionScheme:
     def present(self, call: Call, _credential: bytes) -> Presented | Fault:
         """What the call claims by its cookie; a fault where it has none, or may not be made with one."""
         if not call.route.sign_in_page:
-            return Fault(self._elsewhere, "a session at another host", MISDIRECTED)
+            return Fault(self._elsewhere, causes.OTHER_HOST, MISDIRECTED)
         token = cookies.read(_values(call, b"cookie"), self._cookie)
         if token is None:
-            return Fault(_NOT_SIGNED_IN, "no session", LOGIN_REQUIRED)
+            return Fault(_NOT_SIGNED_IN, causes.NO_SESSION, LOGIN_REQUIRED)
         if _TOKEN.fullmatch(token) is None:
-            return Fault(_NOT_SIGNED_IN, "malformed session", LOGIN_REQUIRED)
+            return Fault(_NOT_SIGNED_IN, causes.MALFORMED_SESSION, LOGIN_REQUIRED)
         if not self._may_be_made(call):
-            return Fault(_OTHER_SITE, "a call of another site", CROSS_SITE)
+            return Fault(_OTHER_SITE, causes.OTHER_SITE, CROSS_SITE)
         return Presented(self, token.encode("ascii"))
 
     def prove(self, _call: Call, _presented: Presented, _signer: Signer | Bound | None, _now: float) -> None:

@@ -7,6 +7,7 @@ from math import inf
 from typing import Final, NamedTuple, final
 
 from gateway.credentials.signed import BodyCheck
+from gateway.guard.causes import Cause
 from gateway.guard.lane import Pending
 from gateway.http1 import Field
 from gateway.model import Identity
@@ -190,8 +191,6 @@ LOGIN_REQUIRED: Final = "login_required"  # OpenID Connect Core, section 3.1.2.6
 CROSS_SITE: Final = "cross_site_request"
 MISDIRECTED: Final = "misdirected_request"
 INSUFFICIENT: Final = "insufficient_user_authentication"  # RFC 9470, section 3
-WITHDRAWN: Final = "foreign token, key withdrawn"
-OUT_OF_GROUPS: Final = "in none of the route's groups"
 
 
 INVALID_TOKEN: Final = "invalid_token"  # noqa: S105  # an error's code (RFC 6750, section 3.1)
@@ -201,13 +200,14 @@ class Fault(NamedTuple):
     """Why a call may not pass: what the client is told, the cause for the operator, and the error's code."""
 
     description: str
-    cause: str
+    cause: Cause
     error: str = INVALID_TOKEN  # empty where nothing was presented
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Refused:
-    """The call may not pass: the answer's status, error and challenges, and the cause for the log alone.
+    """The call may not pass: the answer's status, error and challenges, and the cause for the log alone, which
+    `because` declares where the guard refuses for a fault of the call.
 
     Calls may get one and the same refusal. A 503 is worth another try after a moment, and any refusal after
     `retry_after` seconds where that says so (Retry-After); `limits` are lines on the limits that were in the way. For
@@ -227,6 +227,7 @@ class Refused:
     location: bytes = b""
     allow: tuple[bytes, ...] = ()  # the methods there are, where this one is none of them
     cause: str = ""
+    because: Cause | None = None
     mend: str = ""
     identity: Identity | None = None
     upstream: str = ""
@@ -237,6 +238,11 @@ class Refused:
     def why(self) -> str:
         """Why, for the operator: what the client is told where there is nothing to add."""
         return self.cause or self.description
+
+    @property
+    def kind(self) -> str:
+        """Its label in the figures, of which there are few, whatever its cause names."""
+        return self.error if self.because is None else self.because.kind
 
 
 Verdict = Allowed | Refused

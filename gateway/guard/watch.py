@@ -21,10 +21,11 @@ from math import inf
 from typing import Final, final
 
 from gateway.errors import StoreUnavailable
+from gateway.guard.causes import ENDS, OUT_OF_GROUPS, REVOKED, SESSIONS, TOKENS, WITHDRAWN_KEY, Cause
 from gateway.guard.held import Held
 from gateway.guard.ledger import Ledger, parts
 from gateway.guard.tokens import Known, Tokens
-from gateway.guard.verdict import OUT_OF_GROUPS, WITHDRAWN, Allowed
+from gateway.guard.verdict import Allowed
 from gateway.model import SESSION, Identity
 from gateway.observe import get_logger
 from gateway.store import EndedToken
@@ -35,9 +36,13 @@ UNANSWERED: Final = "store: the token could not be confirmed for too long"
 _log = get_logger("gateway.guard")
 
 
+Ended = Callable[[Cause | None, Identity | None], None]
+
+
 @final
 class Watched:
-    """One thing that goes on; `ended` is called once, with the cause and whose the token was, as far as is known.
+    """One thing that goes on; `ended` is called once, with the cause and whose the token was, as far as is known;
+    without a cause where the token could not be confirmed for too long.
 
     `may_go_on` is asked once more for whom that is, when what the token hangs on has changed and it still lives.
     """
@@ -47,7 +52,7 @@ class Watched:
     def __init__(
         self,
         token: "_Token",
-        ended: Callable[[str, Identity | None], None],
+        ended: Ended,
         may_go_on: Callable[[Allowed], bool] | None,
     ) -> None:
         self.ended: Final = ended
@@ -90,7 +95,7 @@ class Watch:
     def add(
         self,
         allowed: Allowed,
-        ended: Callable[[str, Identity | None], None],
+        ended: Ended,
         may_go_on: Callable[[Allowed], bool] | None = None,
     ) -> Watched:
         """Watch for the end of what `allowed` rests on. Never calls `ended` at once."""
@@ -113,9 +118,9 @@ class Watch:
                 self._forget(token)
             elif token.voucher is not None:
                 if token.voucher.withdrawn:
-                    self._end(token, f"{WITHDRAWN}: {token.voucher.issuer}", None)
+                    self._end(token, WITHDRAWN_KEY.naming(token.voucher.issuer), None)
             elif now - token.unconfirmed_since > _UNCONFIRMED:
-                self._end(token, UNANSWERED, None)
+                self._end(token, None, None)
             elif not holds or token.unconfirmed_since < inf:
                 self._ask(token)
 
@@ -147,9 +152,9 @@ class Watch:
         if self._watched.get(token.digest) is not token or isinstance(known, StoreUnavailable):
             return
         if isinstance(known, EndedToken):
-            self._end(token, known.cause, known.identity)
+            self._end(token, ENDS.get(known.how, REVOKED), known.identity)
         elif known is None:
-            self._end(token, "unknown session" if token.is_session else "unknown token", None)
+            self._end(token, (SESSIONS if token.is_session else TOKENS).unknown, None)
         elif number == token.asked:
             token.unconfirmed_since = inf
             if isinstance(known, Held):
@@ -162,7 +167,7 @@ class Watch:
                 del token.opened[watched]
                 _told(watched, OUT_OF_GROUPS, allowed.identity)
 
-    def _end(self, token: _Token, cause: str, identity: Identity | None) -> None:
+    def _end(self, token: _Token, cause: Cause | None, identity: Identity | None) -> None:
         self._forget(token)
         while token.opened:
             watched, _ = token.opened.popitem()
@@ -178,7 +183,7 @@ class Watch:
                     del self._by_mark[mark]
 
 
-def _told(watched: Watched, cause: str, identity: Identity | None) -> None:
+def _told(watched: Watched, cause: Cause | None, identity: Identity | None) -> None:
     try:
         watched.ended(cause, identity)
     except Exception as exc:  # noqa: BLE001  # none of the others' faults

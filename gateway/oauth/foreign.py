@@ -20,7 +20,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, Literal, TypeGuard
+from typing import Final, Literal, TypeGuard, final
 
 from gateway.model import is_scope_token
 from gateway.oauth.jws import Compact, compact
@@ -80,6 +80,20 @@ class Claimed:
     auth_time: float | None
 
 
+Check = Literal["header", "algorithm", "type", "audience", "time", "claims"]
+
+
+@final
+class Unfit:
+    """Why a token does not count: the check that it does not come through, and what is wrong by it."""
+
+    __slots__ = ("check", "why")
+
+    def __init__(self, check: Check, why: str) -> None:
+        self.check: Final = check
+        self.why: Final = why
+
+
 def is_url(text: str) -> bool:
     """Whether that may be asked: by https, or by http on this machine."""
     return _URL.fullmatch(text) is not None
@@ -110,27 +124,27 @@ def read(token: str) -> tuple[str, Compact] | None:
     return (issuer, parts) if isinstance(issuer, str) else None
 
 
-def judge(token: Compact, issuer: Trusted, now: float) -> Claimed | str:
+def judge(token: Compact, issuer: Trusted, now: float) -> Claimed | Unfit:
     """What a token of that issuer claims, or why it does not count; `now` is in seconds since 1970."""
     header, claims = token.header, token.claims
     if (why := _of_header(header, issuer) or _of_type(header, claims, issuer)) is not None:
         return why
     audience = _audience(claims, issuer)
-    if isinstance(audience, str):
+    if isinstance(audience, Unfit):
         return audience
     ends_at = _end(claims, issuer, now)
-    if isinstance(ends_at, str):
+    if isinstance(ends_at, Unfit):
         return ends_at
     subject, client = (_name(claims, claim) for claim in (issuer.subject_claim, issuer.client_claim))
     if subject is None or client is None:
         lacking = issuer.subject_claim if subject is None else issuer.client_claim
-        return f"claims: {shown(lacking)} is absent, or no plain text of up to {_LONGEST_NAME} characters"
+        return Unfit("claims", f"{shown(lacking)} is absent, or no plain text of up to {_LONGEST_NAME} characters")
     scopes = _scopes(claims, issuer)
     if scopes is None:
-        return f"claims: {shown(issuer.scopes_claim)} is neither text nor an array of it"
+        return Unfit("claims", f"{shown(issuer.scopes_claim)} is neither text nor an array of it")
     bound = _bound_to(claims)
     if bound is None:
-        return "claims: bound in a way that is not known here (cnf)"
+        return Unfit("claims", "bound in a way that is not known here (cnf)")
     kid, auth_time = header.get("kid"), claims.get("auth_time")
     return Claimed(
         subject=f"{issuer.name}{SEPARATOR}{subject}",
@@ -151,39 +165,39 @@ def shown(value: object) -> str:
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
-def _of_header(header: Mapping[str, object], issuer: Trusted) -> str | None:
+def _of_header(header: Mapping[str, object], issuer: Trusted) -> Unfit | None:
     demanding = [name for name in _DEMANDING if name in header]
     if demanding:
-        return f"header: {demanding[0]}"
+        return Unfit("header", demanding[0])
     if header.get("alg") not in issuer.algorithms:
-        return f"algorithm: {shown(header.get('alg'))} is none of {', '.join(issuer.algorithms)}"
+        return Unfit("algorithm", f"{shown(header.get('alg'))} is none of {', '.join(issuer.algorithms)}")
     kid = header.get("kid")
     if "kid" in header and not (isinstance(kid, str) and 0 < len(kid) <= _LONGEST_ID):
-        return "header: kid is no text of a bounded length"
+        return Unfit("header", "kid is no text of a bounded length")
     return None
 
 
-def _of_type(header: Mapping[str, object], claims: Mapping[str, object], issuer: Trusted) -> str | None:
+def _of_type(header: Mapping[str, object], claims: Mapping[str, object], issuer: Trusted) -> Unfit | None:
     """RFC 9068, section 4; RFC 8725, section 3.11."""
     typ = header.get("typ", "JWT")
     plain = typ.lower().removeprefix(_MEDIA_TYPE) if isinstance(typ, str) else ""
     if plain not in (kind.lower() for kind in issuer.token_types):
-        return f"type: typ is {shown(typ)}, and none of {', '.join(issuer.token_types)}"
+        return Unfit("type", f"typ is {shown(typ)}, and none of {', '.join(issuer.token_types)}")
     other = next((kind for claim, kind in _OTHER_KINDS.items() if claim in claims), None)
-    return None if other is None else f"type: {other}"
+    return None if other is None else Unfit("type", other)
 
 
-def _audience(claims: Mapping[str, object], issuer: Trusted) -> tuple[str, ...] | str:
+def _audience(claims: Mapping[str, object], issuer: Trusted) -> tuple[str, ...] | Unfit:
     """The audiences that are ours (RFC 7519, section 4.1.3)."""
     said = claims.get("aud")
     named = [said] if isinstance(said, str) else said
     if not isinstance(named, list) or not all(isinstance(one, str) for one in named):
-        return "audience: aud is neither text nor an array of it"
+        return Unfit("audience", "aud is neither text nor an array of it")
     ours = tuple(sorted(issuer.audience.intersection(named)))
-    return ours or f"audience: {shown(said)} names none of this issuer's"
+    return ours or Unfit("audience", f"{shown(said)} names none of this issuer's")
 
 
-def _end(claims: Mapping[str, object], issuer: Trusted, now: float) -> float | str:
+def _end(claims: Mapping[str, object], issuer: Trusted, now: float) -> float | Unfit:
     """When a token ends, by a clock that may be behind by the leeway (RFC 7519, sections 4.1.4 to 4.1.6)."""
     moments = dict[str, float]()
     for name in ("exp", "nbf", "iat"):
@@ -191,13 +205,13 @@ def _end(claims: Mapping[str, object], issuer: Trusted, now: float) -> float | s
         if value is None and name not in claims and name != "exp":
             continue
         if not _is_moment(value):
-            return f"claims: {name} is absent, or no time"
+            return Unfit("claims", f"{name} is absent, or no time")
         moments[name] = float(value)
     ends_at = moments.pop("exp") + issuer.leeway
     if ends_at <= now:
-        return f"time: it ended {now - ends_at + issuer.leeway:.0f} s ago"
+        return Unfit("time", f"it ended {now - ends_at + issuer.leeway:.0f} s ago")
     early = max(moments.values(), default=0.0) - issuer.leeway - now
-    return ends_at if early <= 0.0 else f"time: it begins {early + issuer.leeway:.0f} s from now"
+    return ends_at if early <= 0.0 else Unfit("time", f"it begins {early + issuer.leeway:.0f} s from now")
 
 
 def _is_moment(value: object) -> TypeGuard[float]:

@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Final
 
 from gateway.figures import CALLS, REFUSALS, UPSTREAM_FAILURES, cells
-from gateway.guard import Refused, kind_of
+from gateway.guard import Refused
 from gateway.routing import Origin, Route
 
 GONE: Final = 0  # in a status's place: the client left before its answer ended
@@ -56,7 +56,7 @@ class Calls:
 
     def count_refusal(self, refused: Refused, route: Route | None) -> None:
         """Count an answer of our own, also one that broke off an upstream's."""
-        REFUSALS.add(1.0, name_of(route), kind_of(refused))
+        REFUSALS.add(1.0, name_of(route), refused.kind)
         if refused.upstream:
             UPSTREAM_FAILURES.add(1.0, place_of(refused.upstream), HOW.get(refused.status, "failed"))
 

@@ -9,7 +9,6 @@ from hashlib import sha256
 from typing import Final, NamedTuple
 
 from gateway.credentials import MalformedCredential, bearer, scheme_of, signatures, split
-from gateway.guard import kind_of
 from gateway.http1 import RequestHead
 from gateway.model import BY_BEARER_TOKEN, IN_AUTHORIZATION, SESSION, SESSION_COOKIE, SIGNATURE, cookie_name
 from gateway.proxy.finished import Finished
@@ -130,7 +129,7 @@ def _kind(finished: Finished) -> str:
     refused = finished.refused
     if refused is None:
         return f"{finished.status} {finished.upstream}"
-    return f"{refused.status} {kind_of(refused)} {refused.upstream}"
+    return f"{refused.status} {refused.kind} {refused.upstream}"
 
 
 def _presented(head: RequestHead) -> tuple[tuple[str, ...], bytes]:

@@ -24,6 +24,7 @@ from typing import Any, Final, Protocol, cast
 from gateway.errors import StoreUnavailable
 from gateway.figures import UPSTREAM_FAILURES, UPSTREAM_RETRIES
 from gateway.guard import Allowed, Judged, Pending, Refused, Turn, Verdict
+from gateway.guard.causes import EXPIRED_TOKEN, Cause
 from gateway.guard.checks import in_group
 from gateway.guard.refusing import no_answer
 from gateway.guard.watch import Watched
@@ -675,7 +676,7 @@ class Exchange:
             self._watched = self._engine.guard.watch.add(allowed, self._end_with_right, self.may_go_on)
             self._right_ends_at = self._engine.right_ends_at(allowed)
         if now >= self._right_ends_at and self._is_endless:
-            self._end_with_right("expired token", None)
+            self._end_with_right(EXPIRED_TOKEN, None)
             return False
         if now >= self._engine.streams_end(self.stays) and self._is_endless:
             self.fail(DRAINED)
@@ -686,10 +687,10 @@ class Exchange:
         """Whether the person behind it may still call the route, by what is known of them now."""
         return in_group(self.to.route, self.told_head.method.decode("latin-1"), allowed)
 
-    def _end_with_right(self, cause: str, identity: Identity | None) -> None:
+    def _end_with_right(self, cause: Cause | None, identity: Identity | None) -> None:
         self.fail(self.right_ended(cause, identity))
 
-    def right_ended(self, cause: str, identity: Identity | None) -> Refused:
+    def right_ended(self, cause: Cause | None, identity: Identity | None) -> Refused:
         """The refusal that says why its token is not good any more."""
         call = self._engine.dispatcher.call(self.head, self.to)
         return self._engine.guard.ended(call, self._on_behalf(), cause, identity)

@@ -22,7 +22,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Final, Literal, NamedTuple
 
-from gateway.guard import Allowed, Refused, kind_of
+from gateway.guard import Allowed, Refused
 from gateway.model import SESSION, SIGNING, format_scope
 from gateway.observe import scrub
 from gateway.proxy.answers import BAD_HANDSHAKE
@@ -41,75 +41,6 @@ STEPS: Final = (
     "upstream", "answer",
 )
 # fmt: on
-# Where the guard refuses, by the kind of its refusal (`guard.refusing`).
-_GUARDS: Final = {
-    "address": ("address over its rate",),
-    "credential": (
-        "token in the query",
-        "more than one credential",
-        "no credential",
-        "no session",
-        "malformed session",
-        "a call of another site",
-        "a session at another host",
-        "a scheme that the route",
-        "a MAC credential of drafts",
-        "malformed credential",
-        "malformed DPoP proof",
-    ),
-    "token": (
-        "invented session",
-        "unknown session",
-        "expired session",
-        "a session token presented",
-        "invented token",
-        "foreign token, issuer",
-        "foreign token, header",
-        "foreign token, algorithm",
-        "foreign token, type",
-        "foreign token, audience",
-        "foreign token, time",
-        "foreign token, claims",
-        "foreign token, key withdrawn",
-        "foreign token, key",
-        "foreign token, signature",
-        "the issuer cannot be asked",
-        "unknown token",
-        "expired token",
-        "revoked token",
-        "token of a disabled client",
-        "token of a disabled user",
-        "token of a deleted",
-        "a mac token presented",
-        "a bearer token presented",
-        "a dpop token presented",
-        "a token that is bound to no key",
-        "a MAC token whose key",
-    ),
-    "signature": (
-        "wrong MAC",
-        "DPoP: ",
-        "algorithm is not",
-        "draft is not",
-        "timestamp",
-        "signature expired",
-        "no body hash",
-        "body hash",
-    ),
-    "scope": (
-        "audience",
-        "foreign token, route",
-        "lacks",
-        "in none of the route's groups",
-        "signed in too long ago",
-        "signed in in another way",
-        "nobody signed in",
-    ),
-    "body": ("the body does not fit",),
-    "nonce": ("replayed nonce", "stale nonce"),
-    "limit": ("over the rate", "over the quota", "over the concurrency", "the quota cannot be asked"),
-}
-STEP_OF_KIND: Final = {kind: step for step, kinds in _GUARDS.items() for kind in kinds}
 # Where the proxy refuses what has a route, by status; a 503 without an upstream is the guard's.
 _STEP_OF_STATUS: Final = {
     **dict.fromkeys((400, 408, 413), "body"),
@@ -247,15 +178,14 @@ def _failing(case: Case, dispatcher: Dispatcher) -> str | None:
         return "head"
     if case.route is None or refused.error in ("not_found", "method_not_allowed"):
         return "route"
-    if refused.upstream:  # before its cause is looked at: that may begin with any host's name
+    if refused.upstream:
         return "upstream"
-    kind = kind_of(refused)
-    if refused.status == 503 and kind not in STEP_OF_KIND:  # no database
+    if refused.because is not None:
+        return refused.because.step
+    if refused.status == 503:  # no database
         return "token" if refused.identity is None else "nonce"
     if refused.error == "forbidden_origin":
         return "cors"
-    if kind in STEP_OF_KIND:
-        return STEP_OF_KIND[kind]
     return _STEP_OF_STATUS.get(refused.status, "upstream")
 
 

@@ -15,6 +15,7 @@ from math import inf
 from typing import Final, Protocol
 
 from gateway.guard import Allowed, Refused
+from gateway.guard.causes import EXPIRED_TOKEN, Cause
 from gateway.http1 import websocket
 from gateway.http1.websocket import Conversation, Wrong, close_frame
 from gateway.model import Identity
@@ -51,7 +52,7 @@ class Opened(Protocol):
     def may_go_on(self, allowed: Allowed) -> bool:
         """Whether the person behind it may still call the route, by what is known of them now."""
 
-    def right_ended(self, cause: str, identity: Identity | None) -> Refused:
+    def right_ended(self, cause: Cause | None, identity: Identity | None) -> Refused:
         """The refusal that says why its token is not good any more."""
 
     def tunnel_over(
@@ -167,14 +168,14 @@ class Tunnel:
         elif self._ending is not None:
             return True
         elif now >= self._right_ends_at:
-            self._right_ended("expired token", None)
+            self._right_ended(EXPIRED_TOKEN, None)
         elif now - self._idle_since > self._most_idle:
             self._end(websocket.GOING_AWAY, None)
         elif now >= self._engine.streams_end(self._stays):
             self._end(websocket.GOING_AWAY, DRAINED)
         return not self._is_over
 
-    def _right_ended(self, cause: str, identity: Identity | None) -> None:
+    def _right_ended(self, cause: Cause | None, identity: Identity | None) -> None:
         self._end(websocket.POLICY_VIOLATION, self.opened.right_ended(cause, identity))
 
     def _wrong(self, wrong: Wrong, code: int, who: str) -> None:

@@ -7,7 +7,6 @@ from typing import Final
 
 from gateway.crypto import Keyring, TokenPrefix, UnsealError, digest
 from gateway.model import AccessToken, Identity, MacAlgorithm, MacDraft, TokenType
-from gateway.oauth.decisions import cause_of_end
 from gateway.store.changes import Mark
 from gateway.store.clock import Now
 from gateway.store.database import Database, Row
@@ -15,16 +14,15 @@ from gateway.store.replicas import Replicas
 
 LANES: Final = 4  # questions for many tokens, or sessions, that may be under way at once
 MAC_KEY: Final = "mac-key"  # the purpose that MAC keys are sealed for
-_LOST_KEY: Final = "a MAC token whose key is lost"
 LONGEST: Final = 4096  # characters of a token, as `credentials.bearer` takes it
 _OTHERS: Final = 200  # tokens of one client whose keys are worth a try
 
 
 @dataclass(frozen=True, slots=True)
 class EndedToken:
-    """An access token that was ended before its time, or that nobody can sign with: the cause, and whose it was."""
+    """An access token that was ended before its time, or that nobody can sign with: how, and whose it was."""
 
-    cause: str
+    how: str | None  # as the view access_token_ends says; None where its key is lost
     identity: Identity
 
 
@@ -110,8 +108,7 @@ class AccessTokens:
             if token is not None:
                 tokens[hashed] = token
             else:
-                cause = _LOST_KEY if row["ended"] is None else cause_of_end("token", row["ended"])
-                ended[hashed] = EndedToken(cause, _identity_of(row))
+                ended[hashed] = EndedToken(row["ended"], _identity_of(row))
         return FoundTokens(rows[0]["server"] if rows else None, tokens, ended)
 
     async def find_near(self, digests: Sequence[bytes], newest: Mark) -> Mapping[bytes, AccessToken] | None:

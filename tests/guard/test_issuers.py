@@ -15,6 +15,7 @@ import pytest
 
 from gateway import config
 from gateway.guard import Allowed, Guard, Pending, Refused, Verdict
+from gateway.guard.causes import WITHDRAWN_KEY, Cause
 from gateway.guard.issuers import AGAIN, LAPSE, LONGEST_KEPT
 from gateway.guard.schemes import UNPROVEN
 from gateway.guard.watch import Watched
@@ -640,7 +641,7 @@ async def test_proven_token_passes_without_the_change_log(trusting: Trusting) ->
 async def test_stream_ends_when_the_key_is_withdrawn_and_no_change_of_the_database_touches_it(
     trusting: Trusting,
 ) -> None:
-    guard, ended = trusting.guard, list[str]()
+    guard, ended = trusting.guard, list[Cause | None]()
     allowed = await trusting.allowed(trusting.issuer.token())
     watched = guard.watch.add(allowed, lambda cause, _identity: ended.append(cause))
     assert isinstance(watched, Watched)
@@ -654,7 +655,7 @@ async def test_stream_ends_when_the_key_is_withdrawn_and_no_change_of_the_databa
     trusting.issuer.publish(RSA)
     await trusting.renewed(LONGEST_KEPT)
     guard.watch.beat()
-    assert ended == ["foreign token, key withdrawn: corp"]
+    assert ended == [WITHDRAWN_KEY.naming("corp")]
     assert len(guard.watch) == 0
     refused = guard.ended(trusting.world.call(route="open"), allowed, ended[0])
     assert (refused.status, refused.error) == (401, "invalid_token")

@@ -8,6 +8,7 @@ import pytest
 from gateway import config
 from gateway.crypto import digest
 from gateway.guard import Allowed, Call, Guard, Pending, Refused, Verdict
+from gateway.guard.causes import UNKNOWN_SESSION, Cause
 from gateway.store import Store
 from gateway.store.uses import Held
 from tests.guard.conftest import World, settings_for, verdict_of
@@ -110,7 +111,7 @@ ALL = frozenset(ENDS) - {"signed out", "ended by the operator"}
 async def test_session_that_ended_passes_nowhere_within_a_second(browsers: Browsers, what: str) -> None:
     await browsers.holds(browsers.token)
     await browsers.holds(browsers.other)
-    opened: list[str] = []
+    opened: list[Cause | None] = []
     verdict = await browsers.check(browsers.token)
     assert isinstance(verdict, Allowed)
     browsers.guard.watch.add(verdict, lambda cause, _: opened.append(cause))
@@ -124,7 +125,7 @@ async def test_session_that_ended_passes_nowhere_within_a_second(browsers: Brows
     assert isinstance(refused, Refused)
     assert (refused.status, refused.error) == (401, "login_required")
     if what != "expired in psql":  # whose end whoever watches a stream knows of by itself
-        await until(lambda: opened == ["unknown session"], 5)
+        await until(lambda: opened == [UNKNOWN_SESSION], 5)
     assert await browsers.passes(browsers.other) == (what not in ALL)
 
 

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from gateway.guard.refusing import _MENDS
+from gateway.guard import causes
 from gateway.proxy import Limits
-from gateway.proxy.explaining import STEP_OF_KIND, STEPS
+from gateway.proxy.explaining import STEPS
 from gateway.store import Store
 from tests.proxy.rig import KEYRING, Connection, RawUpstream, Reply, Rig, eventually, rig
 from tests.proxy.signing import MAC, Signer, by_length
@@ -257,9 +257,24 @@ async def test_explanation_names_the_step_the_cause_and_the_mend(world: World, s
             assert "hush" not in json.dumps(told)
 
 
-def test_every_kind_of_the_guards_refusals_has_its_step() -> None:
-    assert set(STEP_OF_KIND) == set(_MENDS)
-    assert set(STEP_OF_KIND.values()) < set(STEPS)
+def declared() -> list[causes.Cause]:
+    """Every cause that the guard may refuse for."""
+    found = list(vars(causes).values())
+    found += [one for table in found if isinstance(table, dict) for one in table.values()]
+    return [one for one in found if isinstance(one, causes.Cause)]
+
+
+def test_every_cause_of_the_guards_refusals_is_a_step_of_the_call_and_says_what_to_do() -> None:
+    assert len(declared()) > 50
+    for one in declared():
+        assert one.step in STEPS
+        assert one.text.startswith(one.kind)
+        assert len(one.mend) > 20
+
+
+def test_causes_of_one_kind_differ_in_nothing_but_what_they_name() -> None:
+    by_kind = {one.kind: (one.step, one.mend) for one in declared()}
+    assert all(by_kind[one.kind] == (one.step, one.mend) for one in declared())
 
 
 async def test_upstream_that_is_late_is_named_with_the_times(world: World) -> None:
