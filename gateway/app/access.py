@@ -47,6 +47,11 @@ async def serving(start: Start, listener: socket.socket) -> AsyncIterator[Servic
         lines = None if config.log.access == "off" else Lines(target_of(config.log.access_file, start.settings.base))
         if lines is not None:
             stack.callback(lines.close)
+        assertions = None
+        if any(route.identity_jwt for route in config.routes):
+            assertions = Assertions(config.server.issuer, store.seconds)
+            keeping = asyncio.create_task(assertions.keep(store.signing_keys), name="assertions")
+            stack.callback(keeping.cancel)
         proxy = Proxy(
             routes=routes,
             config=config,
@@ -54,17 +59,14 @@ async def serving(start: Start, listener: socket.socket) -> AsyncIterator[Servic
             authorization_socket=start.authorization_socket,
             refusal_page=page,
             out=start.out,
+            assertions=assertions,
+            begin_trace=None if traces is None else traces.begin,
         )
         stack.callback(proxy.close)
-        if any(route.identity_jwt for route in config.routes):
-            proxy.assertions = Assertions(config.server.issuer, store.seconds)
-            keeping = asyncio.create_task(proxy.assertions.keep(store.signing_keys), name="assertions")
-            stack.callback(keeping.cancel)
         if config.log.access != "off" and lines is not None:
             proxy.listeners.append(AccessLog(lines.add, config.log.access, config.log.sample).hear)
         if traces is not None:
             stack.callback(traces.close)
-            proxy.begin_trace = traces.begin
             proxy.listeners.append(traces.hear)
         shown = Certificates(start.settings.certificates) if start.settings.certificates else None
         server = await _server(proxy, listener, shown, introduced=config.server.proxy_protocol)

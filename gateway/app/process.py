@@ -151,7 +151,7 @@ async def _obey(serving: Serving, listener: socket.socket, control: socket.socke
     missed = list[Certify]()  # before
     listening = asyncio.create_task(_listen(channel, accepting, ending, services, missed))
     listening.add_done_callback(lambda done: _end_without_channel(done, ending))
-    beating = asyncio.create_task(_send_heartbeats(channel))
+    beating = asyncio.create_task(send_heartbeats(channel))
     reporting: asyncio.Task[None] | None = None
     try:
         async with serving(start, listener) as service:
@@ -185,7 +185,7 @@ def _settle() -> None:
     gc.set_threshold(50_000, 20, 50)
 
 
-async def _send_heartbeats(channel: Channel) -> None:
+async def send_heartbeats(channel: Channel) -> None:
     """Let the supervisor know that this loop turns."""
     while True:
         await asyncio.sleep(HEARTBEAT)

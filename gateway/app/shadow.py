@@ -30,7 +30,7 @@ from math import inf
 from typing import Final, NamedTuple, cast, final
 
 from gateway import observe
-from gateway.app.process import give_up_root, later_for, run_loop
+from gateway.app.process import give_up_root, later_for, run_loop, send_heartbeats
 from gateway.app.tally import CONCURRENCY, Passing, Spent, Tally
 from gateway.config import Settings, compile_routes
 from gateway.config.tables import Route
@@ -42,8 +42,6 @@ from gateway.proxy.dispatch import Destination, Dispatcher
 from gateway.proxy.mirror import EVERY, Telling, Told
 from gateway.store import Store, queries
 from gateway.supervisor.channel import (
-    HEARTBEAT,
-    Alive,
     Channel,
     Compare,
     Compared,
@@ -417,7 +415,7 @@ async def _obey(listener: socket.socket, control: socket.socket) -> None:
         worker = partial(_Worker, comparison, tasks, partial(channel.send, Joined()))
         server = await loop.create_server(worker, sock=listener)
         stack.callback(server.close)
-        for task in (asyncio.create_task(_beat(channel)), asyncio.create_task(_look(comparison))):
+        for task in (asyncio.create_task(send_heartbeats(channel)), asyncio.create_task(_look(comparison))):
             stack.callback(task.cancel)
         channel.send(Ready())
         message = await channel.receive()
@@ -434,9 +432,3 @@ async def _look(comparison: Comparison) -> None:
     while True:
         await asyncio.sleep(_LOOK)
         comparison.advance(time.monotonic())
-
-
-async def _beat(channel: Channel) -> None:
-    while True:
-        await asyncio.sleep(HEARTBEAT)
-        channel.send(Alive())

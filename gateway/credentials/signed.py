@@ -20,7 +20,7 @@ from gateway.credentials.authorization import MalformedCredential
 from gateway.crypto import equal
 from gateway.model import MacAlgorithm, MacDraft
 
-SignedScheme = Literal["mac", "signature", "dpop"]
+SigningScheme = Literal["mac", "signature", "dpop"]
 HashName = Literal["sha1", "sha256", "sha512"]
 
 _SIZES: Final = frozenset(hashlib.new(name).digest_size for name in mac.HASHES.values())
@@ -67,22 +67,36 @@ class BodyCheck:
         return all(self._running[name].digest_size == len(digest) for digest, name in self._stated)
 
 
-@final
-class Signed:
-    """A request's claim that the holder of `token`'s key made it; it is never altered.
+class Once:
+    """By what a request counts once, beside its token: the nonce, of its scheme (and of the draft of MAC), and when it
+    was signed. It is never altered.
 
-    Every proof must be right by the token's algorithm, which must be `algorithm` where that is given; DPoP has none
-    here, since `oauth.dpop` judges its own. `created` is in seconds since 1970; without it (draft 00) the nonce counts
-    for the token's whole life. After `expires` the claim is void. `draft` is the MAC scheme's; all `digests` must be
-    the body's.
+    `created` is in seconds since 1970; without it (draft 00) the nonce counts for the token's whole life.
     """
 
-    __slots__ = ("algorithm", "created", "digests", "draft", "expires", "nonce", "proofs", "scheme", "token")
+    __slots__ = ("created", "draft", "nonce", "scheme")
+
+    def __init__(self, scheme: SigningScheme, nonce: str, created: int | None, draft: MacDraft | None = None) -> None:
+        self.scheme: Final = scheme
+        self.nonce: Final = nonce
+        self.created: Final = created
+        self.draft: Final = draft
+
+
+@final
+class Signed(Once):
+    """A request's claim that the holder of `token`'s MAC key made it.
+
+    Every proof must be right by the token's algorithm, which must be `algorithm` where that is given. After `expires`
+    the claim is void; all `digests` must be the body's.
+    """
+
+    __slots__ = ("algorithm", "digests", "expires", "proofs", "token")
 
     def __init__(
         self,
         *,
-        scheme: SignedScheme,
+        scheme: SigningScheme,
         token: str,
         nonce: str,
         proofs: tuple[Proof, ...],
@@ -92,12 +106,9 @@ class Signed:
         algorithm: MacAlgorithm | None = None,
         digests: tuple[BodyDigest, ...] = (),
     ) -> None:
-        self.scheme: Final = scheme
+        super().__init__(scheme, nonce, created, draft)
         self.token: Final = token
-        self.nonce: Final = nonce
         self.proofs: Final = proofs
-        self.draft: Final = draft
-        self.created: Final = created
         self.expires: Final = expires
         self.algorithm: Final = algorithm
         self.digests: Final = digests

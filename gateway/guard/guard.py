@@ -54,7 +54,7 @@ from typing import Final
 from gateway import figures
 from gateway.config import Settings
 from gateway.credentials import MalformedCredential, in_query, mac, scheme_of, split
-from gateway.credentials.signed import Signed
+from gateway.credentials.signed import Once
 from gateway.errors import OperatorError, StoreUnavailable
 from gateway.figures import CHANGE_LOG_AGE, TOKEN_LOOKUPS, TOKENS_HELD, TOKENS_HELD_BYTES
 from gateway.guard import causes, checks
@@ -319,13 +319,14 @@ class Guard:
             return self._refusal(call, proven, scheme, None if held is None else held.allowed.identity)
         token, body = proven
         self._uses.note(token, call)
-        if presented.signed is None:
+        once = presented.once
+        if once is None:
             return self._apply_limits(call, token)
         if body is None or fits:
-            return self._spend_nonce(call, token, presented.signed, since)
+            return self._spend_nonce(call, token, once, since)
         misfit = self._refusal(call, _MISFIT, scheme, token.identity)
         if not call.has_body:
-            return self._spend_nonce(call, token, presented.signed, since) if body.fits() else misfit
+            return self._spend_nonce(call, token, once, since) if body.fits() else misfit
         return BodyAwaited(check=body, misfit=misfit, spend=partial(self._spend_later, call, presented))
 
     async def _spend_later(self, call: Call, presented: Presented) -> Verdict:
@@ -335,13 +336,13 @@ class Guard:
             raise TypeError("a body that fits is awaited no more")
         return judged
 
-    def _spend_nonce(self, call: Call, token: Allowed, signed: Signed, since: float | None) -> Judged:
+    def _spend_nonce(self, call: Call, token: Allowed, once: Once, since: float | None) -> Judged:
         """Checks 15 and 16: what fails before them leaves the nonce unspent."""
-        allowed = token if signed.scheme == token.token_type else replace(token, token_type=signed.scheme)
+        allowed = token if once.scheme == token.token_type else replace(token, token_type=once.scheme)
         if not self._spends:
             return allowed
         try:
-            return self._nonces.spend_for(token, signed, partial(self._on_spent, call, allowed), since)
+            return self._nonces.spend_for(token, once, partial(self._on_spent, call, allowed), since)
         except StoreUnavailable as exc:
             return no_answer(exc, allowed.identity)
 

@@ -51,11 +51,14 @@ class Ledger:
         self.holds_until = -inf  # by `elapsed`; nothing that is cached counts from then on
         self.server: float | None = None  # the one whose log is followed
         self.newest: Mark | None = None  # the change up to which it was applied, where the log has any
-        # told of the marks that changes named, or None where anything may have changed
-        self.touched: Callable[[Collection[int] | None], None] | None = None
+        self._on_touched: Callable[[Collection[int] | None], None] | None = None
         self._lease = LEASE + stale_for
         self._forgotten_at = 0
         self._touched_at = [0] * (_MASK + 1)
+
+    def subscribe(self, touched: Callable[[Collection[int] | None], None]) -> None:
+        """Tell `touched` of the marks that changes name from now on, and None where anything may have changed."""
+        self._on_touched = touched
 
     @property
     def holds(self) -> bool:
@@ -106,16 +109,16 @@ class Ledger:
                     marks.append(mark)
             else:
                 self._forgotten_at, marks = self.position, None
-        if self.touched is not None:
-            self.touched(marks)
+        if self._on_touched is not None:
+            self._on_touched(marks)
 
     def forget(self, server: float) -> None:
         """Let nothing from before count; from now on the log of `server` is followed."""
         self.position += 1
         self._forgotten_at = self.position
         self.server = server
-        if self.touched is not None:
-            self.touched(None)
+        if self._on_touched is not None:
+            self._on_touched(None)
 
     def renew(self, sent_at: float) -> None:
         """Begin the lease anew, after a reading that was sent at `sent_at` has been applied."""

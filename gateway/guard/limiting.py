@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import lru_cache, partial
 from math import ceil
 from time import monotonic
-from typing import Final, final
+from typing import Final, assert_never, final
 
 from gateway.config import Config
 from gateway.errors import StoreUnavailable
@@ -24,18 +24,11 @@ from gateway.guard.refusing import no_answer
 from gateway.guard.verdict import Allowed, Judged, Refused, Turn
 from gateway.model import Identity
 from gateway.routing.forwarded import neighbourhood
-from gateway.routing.limits import Limit, Limits
+from gateway.routing.limits import By, Limit, Limits
 from gateway.store import Store
 from gateway.underway import Counter, Counters, Place
 
 _KEPT: Final = 1024
-_OF: Final = {
-    "client": "each application",
-    "user": "each person",
-    "token": "each access token",
-    "address": "each address",
-    "route": "all callers together",
-}
 
 
 @final
@@ -187,7 +180,26 @@ def whose(limit: Limit, address: str, allowed: Allowed | None) -> str | bytes:
         return "" if allowed is None else allowed.subject or ""
     if by == "token":
         return b"" if allowed is None else allowed.digest
-    return ""
+    if by == "route":
+        return ""
+    assert_never(by)
+
+
+def _each(by: By) -> str:
+    """For whom a limit holds, as its callers are told."""
+    match by:
+        case "client":
+            return "each application"
+        case "user":
+            return "each person"
+        case "token":
+            return "each access token"
+        case "address":
+            return "each address"
+        case "route":
+            return "all callers together"
+        case _:
+            assert_never(by)
 
 
 def _unasked(exc: StoreUnavailable, identity: Identity | None) -> Refused:
@@ -222,7 +234,7 @@ def _over(limits: Limits, limit: Limit, seconds: int, identity: Identity | None)
     return Refused(
         status=429,
         error="too_many_requests",
-        description=f"Too many calls: {limit.count} a {limit.per} are allowed for {_OF[limit.by]}. "
+        description=f"Too many calls: {limit.count} a {limit.per} are allowed for {_each(limit.by)}. "
         f"Try again in {seconds} second{'' if seconds == 1 else 's'}.",
         cause=cause.text,
         because=cause,

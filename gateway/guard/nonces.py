@@ -30,7 +30,7 @@ from math import inf
 from time import monotonic
 from typing import Final, Never, TypeVar, cast
 
-from gateway.credentials.signed import Signed
+from gateway.credentials.signed import Once
 from gateway.errors import OperatorError, StoreUnavailable
 from gateway.figures import NONCE_BATCH, NONCE_SECONDS
 from gateway.guard.lane import Lane, Pending
@@ -105,19 +105,19 @@ class Nonces:
         await self._timed.close()
         await self._lasting.close()
 
-    def spend(self, token: Token, signed: Signed) -> Pending[Spending]:
+    def spend(self, token: Token, once: Once) -> Pending[Spending]:
         """Spend the nonce of a request whose signature is right and fresh. Raises StoreUnavailable, also awaited."""
-        return self.spend_for(token, signed, _or_raised)
+        return self.spend_for(token, once, _or_raised)
 
     def spend_for(
-        self, token: Token, signed: Signed, answer: Callable[[Outcome], Answer], since: float | None = None
+        self, token: Token, once: Once, answer: Callable[[Outcome], Answer], since: float | None = None
     ) -> Pending[Answer]:
         """The same, for what `answer` makes of the outcome, or raises; `since` is when the caller began to wait."""
-        hashed = key(token, signed)
-        if signed.created is None:
+        hashed = key(token, once)
+        if once.created is None:
             ends_at = cast("datetime", token.expires_at)
             return self._lasting.add((hashed, ends_at + timedelta(seconds=_MARGIN)), answer, since)
-        return self._timed.add((hashed, signed.created), answer, since)
+        return self._timed.add((hashed, once.created), answer, since)
 
     # -- what a batch is sent and answered by -----------------------------------------------------------------
 
@@ -133,7 +133,7 @@ class Nonces:
 
     async def _spent_lasting(self, batch: Sequence[tuple[bytes, datetime]]) -> list[Spending]:
         spent = set(await self._spent_in.spend_untimed(list(dict(batch).items())))
-        return [_once(key, spent) for key, _ in batch]
+        return [_outcome(key, spent) for key, _ in batch]
 
     async def _spent_timed(self, batch: Sequence[tuple[bytes, int]]) -> list[Spending]:
         terms = await self._terms_for(max(second for _, second in batch))
@@ -147,7 +147,7 @@ class Nonces:
             spent = set(found)
             if not same:
                 lowest = max(lowest, await self._floor_on_other_terms(terms))
-        return [_once(key, spent) if second >= lowest else Spending.STALE for key, second in batch]
+        return [_outcome(key, spent) if second >= lowest else Spending.STALE for key, second in batch]
 
     async def _terms_for(self, newest: int) -> NonceTerms:
         """Terms with room for a timestamp; the floor is raised where they have none."""
@@ -222,7 +222,7 @@ def _is_another_history(found: FoundTerms, known: NonceTerms | None) -> bool:
     return found.timeline != found.terms.timeline or (known is not None and found.terms.floor < known.floor)
 
 
-def _once(key: bytes, spent: set[bytes]) -> Spending:
+def _outcome(key: bytes, spent: set[bytes]) -> Spending:
     """The first of equal nonces in a batch gets it."""
     if key not in spent:
         return Spending.REPLAYED
@@ -230,10 +230,10 @@ def _once(key: bytes, spent: set[bytes]) -> Spending:
     return Spending.FIRST
 
 
-def key(token: Token, signed: Signed) -> bytes:
+def key(token: Token, once: Once) -> bytes:
     """16 bytes that stand for the token, the draft or scheme, the nonce, and the time of signing where one is said."""
-    created = "" if signed.created is None else signed.created
-    text = f"{signed.draft or signed.scheme}\n{created}\n{signed.nonce}"
+    created = "" if once.created is None else once.created
+    text = f"{once.draft or once.scheme}\n{created}\n{once.nonce}"
     return hashlib.blake2b(token.digest + text.encode("ascii"), digest_size=_KEY_BYTES).digest()
 
 

@@ -9,7 +9,6 @@ import random
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from hashlib import blake2b
 from itertools import islice
 from typing import Any, Final, Never, TypeVar, final
 
@@ -19,7 +18,7 @@ from gateway.guard.lease import BLOCK, Lease, part
 from gateway.observe import get_logger
 from gateway.routing.limits import Limit
 from gateway.store import Store
-from gateway.store.limits import Taking, Unspent
+from gateway.store.limits import Taking, Unspent, row_key
 
 Answer = TypeVar("Answer")
 
@@ -46,7 +45,7 @@ class Account:
 
     def key(self, who: str | bytes) -> bytes:
         """What all workers know the quota by."""
-        return blake2b(self._prefix + (who if isinstance(who, bytes) else who.encode()), digest_size=16).digest()
+        return row_key(self._prefix, who)
 
 
 class Quotas:

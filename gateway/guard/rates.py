@@ -13,7 +13,6 @@ import random
 import secrets
 from collections.abc import Callable
 from contextlib import suppress
-from hashlib import blake2b
 from itertools import islice
 from typing import Final, Never, final
 
@@ -23,7 +22,7 @@ from gateway.guard.bucket import Bucket
 from gateway.observe import get_logger
 from gateway.routing.limits import Limit
 from gateway.store import Store
-from gateway.store.limits import Told
+from gateway.store.limits import Told, row_key
 
 MOST: Final = 20_000
 _BEAT: Final = 0.05  # seconds between two statements
@@ -50,7 +49,7 @@ class Meter:
 
     def key(self, who: str | bytes) -> bytes:
         """What all workers know the bucket by."""
-        return blake2b(self._prefix + (who if isinstance(who, bytes) else who.encode()), digest_size=16).digest()
+        return row_key(self._prefix, who)
 
 
 class Rates:

@@ -13,7 +13,7 @@ from typing import Final, Protocol, final
 from gateway.config import Mac
 from gateway.credentials import bearer, mac, signatures
 from gateway.credentials.components import Message, authority
-from gateway.credentials.signed import BodyCheck, Signed, read_mac
+from gateway.credentials.signed import BodyCheck, Once, Signed, read_mac
 from gateway.crypto import Keyring
 from gateway.guard import causes, proofs
 from gateway.guard.proofs import Bound, Signer
@@ -27,16 +27,17 @@ UNPROVEN: Final = "The access token is unknown, expired or revoked."
 
 @final
 class Presented:
-    """What a call claims, by its scheme: the access token as it was sent, and what a signature says of the call."""
+    """What a call claims, by its scheme: the access token as it was sent, by what a signed call counts once, which is
+    all of the claim for the schemes of MAC tokens, and a DPoP proof."""
 
-    __slots__ = ("proof", "scheme", "signed", "token")
+    __slots__ = ("once", "proof", "scheme", "token")
 
     def __init__(
-        self, scheme: "Scheme", token: bytes, signed: Signed | None = None, proof: dpop.Proof | None = None
+        self, scheme: "Scheme", token: bytes, once: Once | None = None, proof: dpop.Proof | None = None
     ) -> None:
         self.scheme: Final = scheme
         self.token: Final = token
-        self.signed: Final = signed
+        self.once: Final = once
         self.proof: Final = proof
 
 
@@ -107,8 +108,8 @@ class _Signing:
     def prove(
         self, call: Call, presented: Presented, signer: Signer | Bound | None, now: float
     ) -> Fault | BodyCheck | None:
-        signed = presented.signed
-        if signed is None or not isinstance(signer, Signer):
+        signed = presented.once
+        if not isinstance(signed, Signed) or not isinstance(signer, Signer):
             return Fault(proofs.FORGED, causes.LOST_KEY)
         return proofs.judge(call, signed, signer, self._rules, now)
 
@@ -163,8 +164,7 @@ class DpopScheme:
         """The same; raises dpop.InvalidProof too."""
         bearer.check(credential)
         proof = dpop.parse([value.decode("latin-1") for lower, _, value in call.fields if lower == b"dpop"])
-        signed = Signed(scheme=DPOP, token=credential.decode("ascii"), nonce=proof.once, proofs=(), created=proof.iat)
-        return Presented(self, credential, signed, proof)
+        return Presented(self, credential, Once(DPOP, proof.once, proof.iat), proof)
 
     def prove(self, call: Call, presented: Presented, signer: Signer | Bound | None, now: float) -> Fault | None:
         proof = presented.proof

@@ -23,7 +23,7 @@ from functools import partial
 from hashlib import blake2b
 from typing import Any, Final, Never, TypeVar
 
-from gateway.credentials.signed import Signed
+from gateway.credentials.signed import Once
 from gateway.errors import StoreUnavailable
 from gateway.guard.lane import Lane, Pending
 from gateway.guard.nonces import Nonces, Outcome, Token
@@ -77,16 +77,16 @@ class Spread:
             await other.nonces.close()
 
     def spend_for(
-        self, token: Token, signed: Signed, answer: Callable[[Outcome], Answer], since: float | None = None
+        self, token: Token, once: Once, answer: Callable[[Outcome], Answer], since: float | None = None
     ) -> Pending[Any]:
         """Spend the nonce of a request whose signature is right and fresh, for what `answer` makes of the outcome; or
         for another Pending that does. Raises StoreUnavailable."""
-        created = signed.created
+        created = once.created
         if created is None:
-            return self._main.spend_for(token, signed, answer, since)
+            return self._main.spend_for(token, once, answer, since)
         if created < self._until:
-            return self._home(token.digest, created).spend_for(token, signed, answer, since)
-        return self._reading.add(created, partial(self._read, token, signed, answer, since), since)
+            return self._home(token.digest, created).spend_for(token, once, answer, since)
+        return self._reading.add(created, partial(self._read, token, once, answer, since), since)
 
     def _home(self, digest: bytes, created: int) -> Nonces:
         """Where the nonces of a token belong at a moment. Raises StoreUnavailable where that is not to be reached."""
@@ -101,13 +101,13 @@ class Spread:
         raise StoreUnavailable("the database of this token's nonces is away, or not among database.nonces here")
 
     def _read(
-        self, token: Token, signed: Signed, answer: Callable[[Outcome], Answer], since: float | None, outcome: object
+        self, token: Token, once: Once, answer: Callable[[Outcome], Answer], since: float | None, outcome: object
     ) -> Any:
         """The same, once the layouts have been read for it."""
         try:
             if isinstance(outcome, StoreUnavailable):
                 return answer(outcome)
-            return self._home(token.digest, signed.created or 0).spend_for(token, signed, answer, since)
+            return self._home(token.digest, once.created or 0).spend_for(token, once, answer, since)
         except StoreUnavailable as exc:
             return answer(exc)
 

@@ -59,7 +59,7 @@ class Tokens:
         self._near: Lane[bytes] | None = None
         if self._replicas is not None:
             self._near = Lane(self._find_near, largest=_LARGEST, limit=_OWN_LANE)
-            self._replicas.demanded = self._newest
+            self._replicas.follow(self._newest)
 
     def ask(
         self,

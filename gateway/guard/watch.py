@@ -87,7 +87,7 @@ class Watch:
         self._tokens, self._ledger = tokens, ledger
         self._watched: dict[bytes, _Token] = {}
         self._by_mark: dict[int, dict[_Token, None]] = {}
-        ledger.touched = self._touched
+        ledger.subscribe(self._touched)
 
     def __len__(self) -> int:
         return len(self._watched)

@@ -28,6 +28,8 @@ from gateway.routing import Route
 
 _LAST_DIGITS: Final = tuple(b"%02x" % number for number in range(256))
 
+BeginTrace = Callable[[RequestHead, Peer], Trace | None]
+
 _log = get_logger("gateway.proxy")
 
 
@@ -44,6 +46,8 @@ class Engine:
         refusal_page: RefusalPage,
         limits: Limits,
         out: frozenset[str] = frozenset(),
+        assertions: Assertions | None = None,
+        begin_trace: BeginTrace | None = None,
     ) -> None:
         self.limits = limits
         self.dispatcher = Dispatcher(config, routes, authorization_socket)
@@ -62,8 +66,8 @@ class Engine:
         self.new_request_id = _request_ids(self.own_ids).__next__
         self.refusals = Refusals(_log, self.now)
         self.calls = Calls()
-        self.begin_trace: Callable[[RequestHead, Peer], Trace | None] | None = None  # where traces are wanted
-        self.assertions: Assertions | None = None  # where routes have `identity_jwt`
+        self.begin_trace = begin_trace  # where traces are wanted
+        self.assertions = assertions  # where routes have `identity_jwt`
         self.decisions = Decisions()
         self.listeners: list[Callable[[Finished], None]] = []  # told of each exchange that has ended
 

@@ -20,7 +20,7 @@ that a secret could stand in: see `proxy.decisions` for what is kept.
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple, assert_never
 
 from gateway.guard import Allowed, Refused
 from gateway.model import SESSION, SIGNING, format_scope
@@ -32,6 +32,7 @@ from gateway.proxy.dispatch import Dispatcher
 from gateway.proxy.finished import Finished
 from gateway.routing import Look, Route, SignIn
 from gateway.routing.forwarded import neighbourhood
+from gateway.routing.limits import By
 
 Outcome = Literal["passed", "refused", "failed", "not needed", "not reached"]
 
@@ -334,19 +335,29 @@ def limits_that_apply(route: Route, case: Case) -> list[LimitThatApplies]:
     limits = route.limits
     if limits is None:
         return []
+    applying = [LimitThatApplies(str(limit), _whose(limit.by, route, case), limit.burst or None) for limit in limits]
+    if limits.concurrency:
+        applying.append(LimitThatApplies(f"{limits.concurrency} under way", _whose("route", route, case), None))
+    return applying
+
+
+def _whose(by: By, route: Route, case: Case) -> str | None:
+    """Whose calls a call is counted with, as far as that is known (`guard.limiting.whose`)."""
     allowed = case.allowed
     identity = None if allowed is None else allowed.identity
-    whose = {
-        "client": None if identity is None else f"client {identity.client_id}",
-        "user": None if identity is None else f"user {identity.username or identity.subject}",
-        "token": None if allowed is None or not allowed.digest else f"token sha256 {allowed.digest.hex()[:12]}…",
-        "address": neighbourhood(case.client) if case.client else None,
-        "route": f"all calls of {route.name}",
-    }
-    applying = [LimitThatApplies(str(limit), whose[limit.by], limit.burst or None) for limit in limits]
-    if limits.concurrency:
-        applying.append(LimitThatApplies(f"{limits.concurrency} under way", whose["route"], None))
-    return applying
+    match by:
+        case "client":
+            return None if identity is None else f"client {identity.client_id}"
+        case "user":
+            return None if identity is None else f"user {identity.username or identity.subject}"
+        case "token":
+            return None if allowed is None or not allowed.digest else f"token sha256 {allowed.digest.hex()[:12]}…"
+        case "address":
+            return neighbourhood(case.client) if case.client else None
+        case "route":
+            return f"all calls of {route.name}"
+        case _:
+            assert_never(by)
 
 
 def _token(allowed: Allowed | None, refused: Refused | None, asked: Asked | None) -> str:

@@ -9,8 +9,9 @@ from typing import Final
 from gateway.config import Config
 from gateway.figures import CLIENT_CONNECTIONS, TUNNELS
 from gateway.guard import Guard
+from gateway.proxy.asserting import Assertions
 from gateway.proxy.dispatch import Peer
-from gateway.proxy.engine import Engine, date
+from gateway.proxy.engine import BeginTrace, Engine, date
 from gateway.proxy.explaining import explanation
 from gateway.proxy.front import Front
 from gateway.proxy.handover import Handover
@@ -39,6 +40,8 @@ class Proxy(Engine):
         refusal_page: RefusalPage,
         limits: Limits = DEFAULT,
         out: frozenset[str] = frozenset(),
+        assertions: Assertions | None = None,
+        begin_trace: BeginTrace | None = None,
     ) -> None:
         routes = tuple(routes)
         super().__init__(
@@ -49,6 +52,8 @@ class Proxy(Engine):
             refusal_page=refusal_page,
             limits=limits,
             out=out,
+            assertions=assertions,
+            begin_trace=begin_trace,
         )
         self.upstreams.prepare(routes)
         self.fronts: set[Front] = set()

@@ -2,9 +2,15 @@
 
 from collections.abc import Sequence
 from datetime import date
+from hashlib import blake2b
 from typing import NamedTuple
 
 from gateway.store.database import Database
+
+
+def row_key(limit: bytes, who: str | bytes) -> bytes:
+    """What all workers know the row by in which a limit counts for somebody; `limit` names the limit."""
+    return blake2b(limit + (who if isinstance(who, bytes) else who.encode()), digest_size=16).digest()
 
 
 class Told(NamedTuple):

@@ -65,13 +65,18 @@ class Replica:
 
 
 class Replicas:
-    """The standbys, asked in turn. `demanded` tells the newest change that is known now; None where none is."""
+    """The standbys, asked in turn."""
 
     def __init__(self, dsns: Sequence[str]) -> None:
         self._replicas: Final = [Replica(dsn) for dsn in dsns]
         self._turn = 0
         self._watches = set[asyncio.Task[None]]()
-        self.demanded: Callable[[], Mark | None] = lambda: None
+        self._newest: Callable[[], Mark | None] = lambda: None
+
+    def follow(self, newest: Callable[[], Mark | None]) -> None:
+        """Ask one that was passed over for the change that `newest` tells, before it is asked for anything again; it is
+        None where none is known."""
+        self._newest = newest
 
     @property
     def ready(self) -> bool:
@@ -120,7 +125,7 @@ class Replicas:
                 )
             await asyncio.sleep(pause * random.uniform(0.8, 1.2))  # noqa: S311 -- so that workers do not all come at once
             pause = min(2 * pause, longest)
-            newest = self.demanded()
+            newest = self._newest()
             if newest is None:
                 continue
             found = await replica.find((), newest, longest)

@@ -22,7 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.config import parse
-from gateway.credentials.signed import Signed, SignedScheme
+from gateway.credentials.signed import Signed, SigningScheme
 from gateway.crypto import Keyring
 from gateway.errors import OperatorError, StoreUnavailable
 from gateway.guard import nonces as guard_nonces
@@ -40,7 +40,7 @@ from .conftest import Clock
 
 FIRST, REPLAYED, STALE = Spending.FIRST, Spending.REPLAYED, Spending.STALE
 SKEW = 60.0
-SCHEMES: tuple[SignedScheme, ...] = ("mac", "signature")
+SCHEMES: tuple[SigningScheme, ...] = ("mac", "signature")
 
 
 class WatchedStore(Store):
