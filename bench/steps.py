@@ -34,7 +34,7 @@ from gateway.proxy import Proxy
 from gateway.proxy.dispatch import Destination
 from gateway.proxy.forwarding import client_head, upstream_head
 from gateway.proxy.front import Front
-from gateway.proxy.upstream import UpstreamConnection
+from gateway.proxy.upstream import Pool, UpstreamConnection
 from gateway.store import Store
 from gateway.store.clock import Clock
 
@@ -81,7 +81,8 @@ class _Nobody:
 
 
 def _settings(keyring: Keyring, others: int) -> Settings:
-    """One route that is called by tokens, one that people open in a browser, and so many others."""
+    """Routes that are called by tokens, to one upstream, to two and at a limited rate, one that people open in a
+    browser, and so many others."""
     routes = [
         {
             "name": "things",
@@ -96,6 +97,21 @@ def _settings(keyring: Keyring, others: int) -> Settings:
             "path": "/pages/things",
             "upstreams": ["http://127.0.0.1:9"],
             "auth": ["session"],
+        },
+        {
+            "name": "two",
+            "path": "/two/things",
+            "upstreams": ["http://127.0.0.1:10", "http://127.0.0.1:11"],
+            "auth": ["bearer"],
+            "scopes": ["things"],
+        },
+        {
+            "name": "limited",
+            "path": "/limited/things",
+            "upstreams": ["http://127.0.0.1:12"],
+            "auth": ["bearer"],
+            "scopes": ["things"],
+            "rate": [{"by": "client", "limit": "1000000/s", "burst": 1_000_000}],
         },
         *(
             {"name": f"r{number}", "path": f"/r/{number}", "upstreams": ["http://127.0.0.1:9"], "auth": "none"}
@@ -166,15 +182,13 @@ def _cost(step: Callable[[Any], object], items: list[Any]) -> float:
 
 
 def _whole(proxy: Proxy, to: Destination) -> Callable[[tuple[bytes, bytes]], None]:
-    """A call from its first byte to its last, by a client and to an upstream that keep their connections."""
+    """A call from its first byte to its last, by a client and to upstreams that keep their connections."""
     front = Front(proxy, proxy)
     front.connection_made(cast("Any", _Wire()))
-    pool = proxy.upstreams._make_only(to.route)
-    connection = UpstreamConnection(pool, proxy.limits)
-    connection.connection_made(cast("Any", _Wire()))
-    pool._open.add(connection)
-    connection.idle_since = proxy.now()
-    pool._idle.append(connection)
+    upstreams, route = proxy.upstreams, to.route
+    several = len(route.upstreams) > 1
+    pools = [one.pool for one in upstreams._way(route).members] if several else [upstreams._make_only(route)]
+    connections = [_kept(proxy, pool) for pool in pools]
     received = proxy.received
 
     def whole(pair: tuple[bytes, bytes]) -> None:
@@ -182,9 +196,20 @@ def _whole(proxy: Proxy, to: Destination) -> Callable[[tuple[bytes, bytes]], Non
         received[: len(request)] = request
         front.buffer_updated(len(request))
         received[: len(response)] = response
-        connection.buffer_updated(len(response))
+        asked = connections[0] if connections[0].owner is not None else connections[-1]
+        asked.buffer_updated(len(response))
 
     return whole
+
+
+def _kept(proxy: Proxy, pool: Pool) -> UpstreamConnection:
+    """A connection that a pool keeps for the next call."""
+    connection = UpstreamConnection(pool, proxy.limits)
+    connection.connection_made(cast("Any", _Wire()))
+    pool._open.add(connection)
+    connection.idle_since = proxy.now()
+    pool._idle.append(connection)
+    return connection
 
 
 def _engine(routes: int, tokens: int, keyring: Keyring | None = None) -> tuple[Proxy, list[str]]:
@@ -314,6 +339,10 @@ async def _measured() -> Iterator[tuple[str, float]]:
     )
     whole = _whole(proxy, to[0])
     rows.append(("a whole call, all of it", _cost(whole, list(zip(raw, answers, strict=True)))))
+    for name, path in (("to the less busy of two upstreams", b"/two/"), ("at a rate by client", b"/limited/")):
+        there = [data.replace(b" /api/", b" " + path, 1) for data in raw]
+        such = _whole(proxy, cast("Destination", proxy.dispatcher.destination(read(there[0]))))
+        rows.append((f"a whole call {name}", _cost(such, list(zip(there, answers, strict=True)))))
     rows += _of_another_issuer(guard, raw, lambda heads: _cost(whole, list(zip(heads, answers, strict=True))))
     rows.append(("a whole call by a session", _by_session(proxy, keyring, chance)))
     strangers = [data.replace(b"Bearer gwa_", b"Bearer gwa_x") for data in raw]
