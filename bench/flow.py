@@ -1,4 +1,4 @@
-"""What the whole code flow takes: Gateway beside node oidc-provider and a server written with Authlib and Flask.
+"""What the whole code flow takes: Gateway beside node oidc-provider and two servers written with Authlib and Flask.
 
 `python -m bench.flow` has each of them give tokens to a public client for people who are signed in: the request with
 PKCE, its pages, the consent form that the person sends, the code, the token. Nobody's password is hashed: each browser
@@ -330,9 +330,7 @@ def _other(folder: Path, dsn: str, name: str, command: Callable[[int], list[str]
         "FLOW_DSN": dsn, "FLOW_CLIENT": "flow", "FLOW_REDIRECT": CALLBACK, "ISSUER": f"http://127.0.0.1:{port}",
         "NODE_ENV": "production", "PYTHONPATH": str(PEERS),
     }  # fmt: skip
-    running = Running(
-        on_core(PROXY_CORE, command(port)), port, folder / f"{name.split(maxsplit=1)[0]}.out", environment
-    )
+    running = Running(on_core(PROXY_CORE, command(port)), port, folder / f"{'-'.join(name.split())}.out", environment)
     return Peer(name, port, authorize, "/token", "flow", "read", running)
 
 
@@ -350,7 +348,17 @@ def _oidc_provider(folder: Path, dsn: str) -> Peer:
 
 
 def _authlib(folder: Path, dsn: str) -> Peer:
-    """Authlib's server in Flask under gunicorn, a process with as many threads as browsers. Raises CannotStart."""
+    """Authlib's server as its documentation has it written, over SQLAlchemy. Raises CannotStart."""
+    return _flask(folder, dsn, "Authlib with Flask and SQLAlchemy", "authlib_documented")
+
+
+def _authlib_by_hand(folder: Path, dsn: str) -> Peer:
+    """Authlib's server with its SQL written by hand. Raises CannotStart."""
+    return _flask(folder, dsn, "Authlib with Flask, SQL by hand", "authlib_app")
+
+
+def _flask(folder: Path, dsn: str, name: str, module: str) -> Peer:
+    """A server in Flask under gunicorn, a process with as many threads as browsers. Raises CannotStart."""
     gunicorn = Path(os.environ.get("BENCH_VENV", "")) / "bin" / "gunicorn"
     if not gunicorn.is_file():
         raise CannotStart("Authlib and gunicorn are not installed: make bench-flow")
@@ -358,8 +366,8 @@ def _authlib(folder: Path, dsn: str) -> Peer:
     return _other(
         folder,
         dsn,
-        "Authlib with Flask",
-        lambda port: [str(gunicorn), *threads, "--bind", f"127.0.0.1:{port}", "authlib_app:app"],
+        name,
+        lambda port: [str(gunicorn), *threads, "--bind", f"127.0.0.1:{port}", f"{module}:app"],
         authorize="/authorize",
     )
 
@@ -417,9 +425,9 @@ def run(rounds: int, flows: int) -> str:
         folder.chmod(0o755)
         made, database = stack.enter_context(_postgres(folder / "data"))
         peers = list[Peer]()
-        for name, start in (("gateway", _gateway), ("oidc", _oidc_provider), ("authlib", _authlib)):
+        for start in (_gateway, _oidc_provider, _authlib, _authlib_by_hand):
             try:
-                peer = start(folder, made(f"flow_{name}"))
+                peer = start(folder, made(f"flow{start.__name__}"))
                 stack.callback(peer.running.stop)
                 peer.running.wait()
                 peers.append(peer)

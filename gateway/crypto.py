@@ -20,7 +20,7 @@ import secrets
 import string
 from binascii import b2a_base64
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from hmac import compare_digest
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -106,6 +106,7 @@ def key_id_of(master: bytes) -> bytes:
     return _derive(master, "key-id")[:KEY_ID_BYTES]
 
 
+@lru_cache(256)  # of a few purposes for each master key
 def _derive(master: bytes, purpose: str) -> bytes:
     """HKDF with SHA-256, no salt, 32 bytes (RFC 5869): extract, then the one block that there is to expand."""
     extracted = hmac.digest(bytes(32), master, "sha256")

@@ -1,4 +1,5 @@
-"""An authorization server as one writes it with Authlib and Flask: pages with forms, codes and tokens in Postgres.
+"""An authorization server with Authlib and Flask at its leanest: pages with forms, and SQL by hand for codes and tokens
+in Postgres.
 
 FLOW_DSN names the database, FLOW_CLIENT and FLOW_REDIRECT the public client. Passwords are not looked at: the flow is
 measured, not the hash. What it imports stands in the peers' own folder, where the type checker does not look.
@@ -13,7 +14,8 @@ import psycopg  # type: ignore[import-not-found]
 from authlib.integrations.flask_oauth2 import AuthorizationServer  # type: ignore[import-untyped]
 from authlib.oauth2.rfc6749 import AuthorizationCodeMixin, ClientMixin, grants  # type: ignore[import-untyped]
 from authlib.oauth2.rfc7636 import CodeChallenge  # type: ignore[import-untyped]
-from flask import Flask, redirect, render_template_string, request, session
+from flask import Flask, redirect, request, session
+from pages import CONSENT, LOGIN  # type: ignore[import-not-found]
 from psycopg.rows import dict_row  # type: ignore[import-not-found]
 from psycopg_pool import ConnectionPool  # type: ignore[import-not-found]
 
@@ -29,15 +31,10 @@ create table if not exists oauth_tokens (
     scope text not null, issued_at bigint not null, expires_in integer not null
 );
 """
-LOGIN = (
-    '<form method="post"><input name="username"><input type="password" name="password"><button>Sign in</button></form>'
-)
-CONSENT = """<h1>{{ client }} wants access</h1><form method="post">
-<input type="hidden" name="csrf_token" value="{{ csrf }}"><p>{{ scope }}</p>
-<button name="decision" value="allow">Allow</button><button name="decision" value="deny">Deny</button></form>"""
 
 app = Flask(__name__)
 app.secret_key = secrets.token_bytes(32)
+login, consent = app.jinja_env.from_string(LOGIN), app.jinja_env.from_string(CONSENT)
 pool = ConnectionPool(os.environ["FLOW_DSN"], min_size=4, max_size=4, kwargs={"row_factory": dict_row}, open=True)
 
 
@@ -148,7 +145,7 @@ def authorize() -> Any:
     """The authorization endpoint and its pages."""
     person = session.get("person")
     if person is None and request.method == "GET":
-        return render_template_string(LOGIN)
+        return login.render()
     if person is None:
         session["person"], session["csrf"] = request.form["username"], secrets.token_urlsafe(16)
         with pool.connection() as connection:
@@ -157,7 +154,7 @@ def authorize() -> Any:
     grant = server.get_consent_grant(end_user=person)
     if request.method == "GET":
         scope = request.args.get("scope", "")
-        return render_template_string(CONSENT, client=grant.client.get_client_id(), scope=scope, csrf=session["csrf"])
+        return consent.render(client=grant.client.get_client_id(), scope=scope, csrf=session["csrf"])
     if not secrets.compare_digest(request.form.get("csrf_token", ""), session["csrf"]):
         return "expired", 403
     allowed = request.form.get("decision") == "allow"

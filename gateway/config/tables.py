@@ -7,6 +7,7 @@ docs/configuration.md (`reference`). A key without a default, or with None for o
 
 import os
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeAlias, cast
 
@@ -208,22 +209,22 @@ class Server(Table):
         """The issuer identifier: `public_url` byte for byte (RFC 8414, section 2)."""
         return self.public_url
 
-    @property
+    @cached_property
     def origin(self) -> str:
         """`public_url` without a trailing slash, to which paths are appended."""
         return self.public_url.rstrip("/")
 
-    @property
+    @cached_property
     def host(self) -> str:
         """The host of `public_url` in lower case; an IPv6 literal keeps its brackets."""
         return split_origin(self.public_url)[1]
 
-    @property
+    @cached_property
     def port(self) -> int:
         """The port of `public_url`, the scheme's own where none is written."""
         return split_origin(self.public_url)[2]
 
-    @property
+    @cached_property
     def secure(self) -> bool:
         """Whether people reach us by https."""
         return split_origin(self.public_url)[0] == "https"

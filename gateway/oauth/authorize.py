@@ -113,14 +113,13 @@ class AuthorizationRequest:
 
     def to_json(self) -> str:
         """The whole request, to be stored."""
-        return json.dumps({field.name: getattr(self, field.name) for field in fields(self)}, default=_as_json)
+        return json.dumps({name: getattr(self, name) for name in _readers(type(self))}, default=_as_json)
 
     @classmethod
     def from_json(cls, text: str) -> "AuthorizationRequest":
         """The request that was stored. Members that are unknown here are left out; missing ones have their defaults."""
         members = json.loads(text)
-        found = {field.name: field.type for field in fields(cls) if field.name in members}
-        return cls(**{name: _FROM_JSON.get(kind, _as_it_is)(members[name]) for name, kind in found.items()})
+        return cls(**{name: read(members[name]) for name, read in _readers(cls).items() if name in members})
 
 
 def _as_json(value: object) -> list[str] | str:
@@ -140,6 +139,14 @@ _FROM_JSON: Final[dict[object, Callable[[Any], Any]]] = {
     tuple[str, ...]: tuple,
     bytes | None: lambda text: None if text is None else b64decode(text),
 }
+_READERS: Final[dict[type[AuthorizationRequest], dict[str, Callable[[Any], Any]]]] = {}
+
+
+def _readers(kind: type[AuthorizationRequest]) -> dict[str, Callable[[Any], Any]]:
+    """What reads each field from JSON, by its name; found out once."""
+    if kind not in _READERS:
+        _READERS[kind] = {field.name: _FROM_JSON.get(field.type, _as_it_is) for field in fields(kind)}
+    return _READERS[kind]
 
 
 class Progress(Enum):
@@ -180,6 +187,13 @@ class Asked:
     def subjects(self) -> frozenset[str]:
         """Whom the request has to be about, as the client knows them; one at most can be right."""
         return frozenset(subject for subject in (self.request.subject, self.hinted) if subject is not None)
+
+    @property
+    def may_rest_on_grant(self) -> bool:
+        """Whether an earlier grant, if it goes far enough, stands for the person's consent."""
+        # Anybody can pose as a public client (RFC 6749, section 10.2). An empty request cannot tell "granted nothing
+        # yet" from "granted": it is asked.
+        return self.client.confidential and "consent" not in self.prompt and bool(self.request.scopes)
 
     def outlived(self, sign_in_age: float) -> bool:
         """Whether a sign-in is so long ago that the person has to sign in again (section 3.1.2.1 of Core).
@@ -433,11 +447,9 @@ def _legible(text: str | None) -> str | None:
 
 
 def _consent_stands(asked: Asked, granted: frozenset[str]) -> bool:
-    if not asked.client.confidential or "consent" in asked.prompt:
-        return False
-    # An empty request cannot tell "granted nothing yet" from "granted": it is asked.
-    scopes = asked.request.scopes
-    return asked.client.first_party or (bool(scopes) and scopes <= granted)
+    if asked.client.first_party:
+        return asked.client.confidential and "consent" not in asked.prompt
+    return asked.may_rest_on_grant and asked.request.scopes <= granted
 
 
 def _response(

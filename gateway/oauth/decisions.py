@@ -1,6 +1,6 @@
 """Decisions on codes and refresh tokens, without IO: Issue, Repeat, Refuse or Replay.
 
-The store locks the row, calls the decision, writes what it says in the same transaction and answers afterwards.
+The store calls the decision, writes what it says while the row is locked and as it was, and answers afterwards.
 Client authentication comes before all of this.
 
     code            unspent ──Issue──▶ spent ──again, with everything right──▶ Replay: its family is revoked
@@ -28,7 +28,7 @@ _REFRESH_REFUSED = "The refresh token is invalid, expired, revoked or was issued
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CodeRecord:
-    """A locked authorization code, as its decision sees it: of the scopes asked for, `scopes` were allowed."""
+    """An authorization code, as its decision sees it: of the scopes asked for, `scopes` were allowed."""
 
     request: AuthorizationRequest
     subject: str

@@ -64,7 +64,8 @@ def parse(raw: bytes) -> Form:
 
 def decode(raw: bytes) -> str:
     """One form-encoded name or value; an escape that is none stands for itself, as in browsers."""
-    return unquote_to_bytes(raw.replace(b"+", b" ")).decode("utf-8", "surrogateescape")
+    raw = raw.replace(b"+", b" ")
+    return (unquote_to_bytes(raw) if b"%" in raw else raw).decode("utf-8", "surrogateescape")
 
 
 def _encoded(text: str) -> str:

@@ -14,7 +14,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
 
@@ -55,7 +55,8 @@ def acting(*, actor: str | None = None, request_id: str | None = None, address: 
 
 def acts(actor: str) -> None:
     """From here on it is known who acts: what the same task writes is written by this actor."""
-    _act.set(replace(_act.get(), actor=_stored(actor)))
+    act = _act.get()
+    _act.set(Act(_stored(actor), act.request_id, act.address))
 
 
 def _stored(text: str | None) -> str | None:

@@ -32,6 +32,7 @@ def _flow_of(row: Row, keyring: Keyring) -> Flow:
         allowed=frozenset(row["allowed"] or ()),
         code=_opened(row, keyring) if row["usable"] else None,
         spent=row["spent"],
+        granted=frozenset(row["granted"] or ()),
     )
 
 
@@ -52,17 +53,22 @@ class Flows:
 
     async def start(self, session_id: str, request: AuthorizationRequest, lifetime: float = 600.0) -> Flow | None:
         """A request that awaits its decision; None when the session, user or client is dead."""
-        now = self._now()
+        now, flow_id = self._now(), new_identifier("f")
+        expires_at = now + timedelta(seconds=lifetime)
         row = await self._database.row(
             "flow_start",
-            flow_id=new_identifier("f"),
+            flow_id=flow_id,
             session_id=session_id,
             client_id=request.client_id,
             request=request.to_json(),
+            resource=list(request.resource),
             now=now,
-            expires_at=now + timedelta(seconds=lifetime),
+            expires_at=expires_at,
         )
-        return None if row is None else _flow_of(row, self._keyring)
+        if row is None:
+            return None
+        granted = frozenset(row["granted"] or ())
+        return Flow(flow_id=flow_id, subject=row["subject"], request=request, expires_at=expires_at, granted=granted)
 
     async def find(self, flow_id: str, session_id: str) -> Flow | None:
         """A flow of the person who is signed in by this session, answered or not."""
@@ -72,30 +78,26 @@ class Flows:
         return None if row is None else _flow_of(row, self._keyring)
 
     async def allow(
-        self, flow_id: str, session_id: str, scopes: frozenset[str], code_ttl: float, pushed: bytes | None = None
+        self, flow: Flow, session_id: str, scopes: frozenset[str], code_ttl: float, pushed: bytes | None = None
     ) -> str | None:
         """AwaitingConsent → Granted → a code, once; records the grant.
 
         None when the flow is not open, `scopes` go beyond what was asked for, or the `pushed` request, by its digest,
         was answered already. Scopes that were asked for and not allowed leave the grant, others stay in it; whatever
-        was issued with one that left ends.
+        was issued with one that left ends. Where none leaves, it is all one statement.
         """
-        if not storable(flow_id):
-            return None
         code, now = self._keyring.new_token("gwc_"), self._now()
+        issued = {
+            "code": digest(code),
+            "expires_at": now + timedelta(seconds=code_ttl),
+            "sealed_code": self._keyring.seal(_ANSWER, flow.flow_id, code.encode()),
+        }
+        if pushed is None and flow.request.scopes <= scopes:
+            return code if await _granted(self._database, flow, session_id, scopes, now, **issued) else None
         async with self._database.transaction() as statements:
             if not await _is_open(statements, pushed):
                 return None
-            allowed = await _allow(
-                statements,
-                flow_id,
-                session_id,
-                scopes,
-                now,
-                code=digest(code),
-                expires_at=now + timedelta(seconds=code_ttl),
-                sealed_code=self._keyring.seal(_ANSWER, flow_id, code.encode()),
-            )
+            allowed = await _allow(statements, flow, session_id, scopes, now, **issued)
             if allowed:
                 await _spend(statements, pushed, now)
         return code if allowed else None
@@ -112,7 +114,7 @@ class Flows:
                 return False
             allowed = await _allow(
                 statements,
-                flow.flow_id,
+                flow,
                 session_id,
                 scopes,
                 now,
@@ -185,21 +187,34 @@ class Flows:
 
 
 async def _allow(
-    statements: Statements, flow_id: str, session_id: str, scopes: frozenset[str], now: datetime, **code: object
+    statements: Statements, flow: Flow, session_id: str, scopes: frozenset[str], now: datetime, **code: object
 ) -> bool:
-    """The flow's decision, its grant, and the code that comes of it."""
-    grant_id = await statements.value(
+    """The flow's decision, its grant, and the code that comes of it; whatever the grant allows no longer ends."""
+    grant_id = await _granted(statements, flow, session_id, scopes, now, **code)
+    if grant_id is not None and not flow.request.scopes <= scopes:
+        await statements.row("grants_end_beyond", grant_ids=[grant_id], now=now)
+    return grant_id is not None
+
+
+async def _granted(
+    statements: Statements | Database,
+    flow: Flow,
+    session_id: str,
+    scopes: frozenset[str],
+    now: datetime,
+    **code: object,
+) -> str | None:
+    """The grant that has what is allowed; None where the flow is not open."""
+    grant_id: str | None = await statements.value(
         "flow_allow",
-        flow_id=flow_id,
+        flow_id=flow.flow_id,
         session_id=session_id,
         allowed=sorted(scopes),
         grant_id=new_identifier("g"),
         now=now,
         **code,
     )
-    if grant_id is not None:
-        await statements.row("grants_end_beyond", grant_ids=[grant_id], now=now)
-    return grant_id is not None
+    return grant_id
 
 
 async def _is_open(statements: Statements, pushed: bytes | None) -> bool:

@@ -117,7 +117,8 @@ class SignedInBrowser:
 class Flow:
     """An authorization request after sign-in, and the answer that it got, once it has one.
 
-    `code` is the one that the answer held, for as long as it can be redeemed; `spent` says that it was.
+    `code` is the one that the answer held, for as long as it can be redeemed; `spent` says that it was. `granted` is
+    what the person has allowed the client, at just these resources, as it was when the flow was read.
     """
 
     flow_id: str
@@ -128,6 +129,7 @@ class Flow:
     allowed: frozenset[str] = frozenset()
     code: str | None = field(default=None, repr=False)
     spent: bool = False
+    granted: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,14 @@ from gateway.store.faults import translate_violations
 _BATCH: Final = 1000  # grants or tokens that one transaction takes a scope from
 
 
+def defined(made: Mapping[str, str], configured: Mapping[str, str]) -> dict[str, str]:
+    """Every scope and its plain words: OpenID Connect's, those `made` by command, then those of the configuration.
+
+    Where a name is there twice, the words of the later ones count.
+    """
+    return {**openid.SCOPES, **made, **configured}
+
+
 class Scopes:
     """Scopes by their name."""
 
@@ -30,11 +38,8 @@ class Scopes:
         return [Scope(name=row["name"], description=row["description"]) for row in rows]
 
     async def defined(self, configured: Mapping[str, str]) -> dict[str, str]:
-        """Every scope and its plain words: OpenID Connect's, those made by command, then those of the configuration.
-
-        Where a name is there twice, the words of the later ones count.
-        """
-        return {**openid.SCOPES, **{scope.name: scope.description for scope in await self.all()}, **configured}
+        """The function `defined` of the scopes that the database has."""
+        return defined({scope.name: scope.description for scope in await self.all()}, configured)
 
     async def delete(self, name: str) -> bool:
         """No longer offered, which ends nothing that was issued with it; see `end`."""

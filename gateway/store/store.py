@@ -47,6 +47,7 @@ from gateway.store.tokens import Tokens
 from gateway.store.upkeep import Upkeep
 from gateway.store.users import Users
 from gateway.store.uses import Holdings
+from gateway.store.visits import Visits
 
 
 class Store:
@@ -77,6 +78,7 @@ class Store:
         self.seconds: Final = clock.seconds  # the same since 1970
         self.users: Final = Users(database, clock, keyring)
         self.sessions: Final = Sessions(database, lookups, clock)
+        self.visits: Final = Visits(database, clock)
         self.guesses: Final = Guesses(self._tally, keyring)
         self.clients: Final = Clients(database, clock, self._tally)
         self.registrations: Final = Registrations(database, clock)

@@ -1,10 +1,15 @@
 """Tokens: issued from a code, from a refresh token, to a client itself, and as the operator's own act; and their end.
 
-A redemption is one transaction: lock the row, decide (`gateway.oauth.decisions`), write everything in one statement,
-commit, and only then answer or refuse: a refusal may have revoked something, which must stay written.
+What is refreshed is one transaction: lock the row, decide (`gateway.oauth.decisions`), write everything in one
+statement, commit, and only then answer or refuse: a refusal may have revoked something, which must stay written.
+
+A code is redeemed without a transaction around: look, decide, and write everything in one statement, which locks the
+row and writes nothing where it is not as it was when it was looked at. Then it is decided anew; two who come at once
+wait for each other's row, and the second finds it spent.
 """
 
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
@@ -44,6 +49,7 @@ if TYPE_CHECKING:
 
 _MAC_KEY_BYTES: Final = 32
 _SALT_BYTES: Final = 16
+_LOOKS: Final = 3  # at a code that changes each time: it may be spent once, and ended by what its grant loses
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +64,7 @@ class _Origin:
     auth_time: datetime | None = None  # when and how the person signed in
     acr: str | None = None
     code: bytes | None = None  # the digest of one that is spent
+    code_expires_at: datetime | None = None  # as it was decided on
     refresh_token: bytes | None = None  # likewise
     authentication: Authentication | None = None  # of the person in a browser
 
@@ -82,16 +89,15 @@ class _Refresh:
     new: bool = True
 
 
-def _origin_of(row: Row, by: str, family_id: str, *, code: bytes | None = None, used: bytes | None = None) -> _Origin:
-    """A code's or a family's origin. The ID token of a code repeats its nonce; later ones have none (Core, 12.2)."""
-    request = None if code is None else AuthorizationRequest.from_json(row["request"])
-    claims = row["id_token_claims"] if request is None else request.id_token_claims
+def _origin_of(
+    row: Row, by: str, family_id: str, used: bytes | None, nonce: str | None, claims: Sequence[str]
+) -> _Origin:
     authentication = Authentication(
         subject=row["subject"],
         session_id=row["session_id"],
         at=row["auth_time"],
         acr=row["acr"],
-        nonce=None if request is None else request.nonce,
+        nonce=nonce,
         id_token_claims=tuple(claims),
     )
     return _Origin(
@@ -102,10 +108,21 @@ def _origin_of(row: Row, by: str, family_id: str, *, code: bytes | None = None, 
         family_id=family_id,
         auth_time=row["auth_time"],
         acr=None if row["auth_time"] is None else row["acr"],
-        code=code,
         refresh_token=used,
         authentication=None if row["session_id"] is None else authentication,
     )
+
+
+def _origin_of_code(row: Row, record: CodeRecord, by: str, code: bytes) -> _Origin:
+    """The origin of a new family. The ID token of a code repeats its nonce; later ones have none (Core, 12.2)."""
+    request = record.request
+    origin = _origin_of(row, by, new_identifier("t"), None, request.nonce, request.id_token_claims)
+    return replace(origin, code=code, code_expires_at=record.expires_at)
+
+
+def _origin_of_family(row: Row, by: str, used: bytes | None = None) -> _Origin:
+    """The origin of a family's further tokens."""
+    return _origin_of(row, by, row["family_id"], used, None, row["id_token_claims"])
 
 
 def _code_record(row: Row) -> CodeRecord:
@@ -199,9 +216,7 @@ class Tokens:
         if not self._keyring.is_ours(grant.code, "gwc_"):
             raise refuse_code("invented code").error
         key = await self._key_for(client)
-        async with self._database.transaction() as statements:
-            outcome = await self._redeem(statements, client, grant, now, key, by=by, refreshable=refreshable)
-        return _answer(outcome)
+        return _answer(await self._redeem(self._database, client, grant, now, key, by=by, refreshable=refreshable))
 
     async def poll(self, client: Client, grant: DeviceGrant, now: datetime) -> IssuedTokens:
         """Tokens for a device code that a person has allowed, once (RFC 8628, section 3.4).
@@ -234,7 +249,7 @@ class Tokens:
 
     async def _redeem(
         self,
-        statements: Statements,
+        statements: Statements | Database,
         client: Client,
         grant: CodeGrant,
         now: datetime,
@@ -243,28 +258,27 @@ class Tokens:
         by: str,
         refreshable: bool = True,
     ) -> IssuedTokens | OAuthError:
-        code = digest(grant.code)
-        row = await statements.row("code_lock", digest=code)
-        if row is None:
-            return refuse_code("unknown code").error
-        match decide_code(_code_record(row), client.client_id, grant, now):
-            case Refuse(error):
-                return error
-            case Replay(error):
-                await statements.row("family_revoke", family_id=row["family_id"], why="code.replayed", now=now)
-                return error
-            case Issue(scopes, resource, allowed):
-                refreshable = refreshable and allowed and "refresh_token" in client.grant_types
-                origin = _origin_of(row, by, new_identifier("t"), code=code)
-                first = _Refresh(token=self._keyring.new_token("gwr_"))
-                return await self._issue(
-                    statements,
-                    client,
-                    origin,
-                    self._access(client, scopes, resource, key, grant.jkt),
-                    first if refreshable else None,
-                    now,
-                )
+        code, outcome = digest(grant.code), _gone()
+        for _ in range(_LOOKS):
+            row = await statements.row("code_find", digest=code)
+            if row is None:
+                return refuse_code("unknown code").error
+            record = _code_record(row)
+            match decide_code(record, client.client_id, grant, now):
+                case Refuse(error):
+                    return error
+                case Replay(error):
+                    await statements.row("family_revoke", family_id=row["family_id"], why="code.replayed", now=now)
+                    return error
+                case Issue(scopes, resource, allowed):
+                    refreshable = refreshable and allowed and "refresh_token" in client.grant_types
+                    origin = _origin_of_code(row, record, by, code)
+                    access = self._access(client, scopes, resource, key, grant.jkt)
+                    first = _Refresh(token=self._keyring.new_token("gwr_")) if refreshable else None
+                    issued = await self._issue(statements, client, origin, access, first, now)
+                    if not isinstance(issued, OAuthError) or issued.error != outcome.error:
+                        return issued
+        return outcome
 
     async def refresh(self, client: Client, grant: RefreshGrant, now: datetime) -> IssuedTokens:
         """New tokens for a refresh token, which is spent by it (RFC 6749, section 6).
@@ -296,10 +310,10 @@ class Tokens:
                 await statements.row("family_revoke", family_id=row["family_id"], why="refresh.reused", now=now)
                 return error
             case Issue(scopes, resource):
-                origin = _origin_of(row, "refresh_token", row["family_id"], used=used)
+                origin = _origin_of_family(row, "refresh_token", used)
                 follows = _Refresh(token=successors[0])
             case Repeat(scopes, resource):
-                origin = _origin_of(row, "refresh_token", row["family_id"])
+                origin = _origin_of_family(row, "refresh_token")
                 same = [token for token in successors if digest(token) == row["successor"]]
                 if not same:
                     return refuse_refresh("its successor was made with a master key that is gone").error
@@ -487,6 +501,7 @@ class Tokens:
             jkt=access.jkt,
             family_jkt=None if client.confidential else access.jkt,  # RFC 9449, section 5
             code=origin.code,
+            code_expires_at=origin.code_expires_at,
             by=origin.by,
             used=origin.refresh_token,
             successor=new_refresh,

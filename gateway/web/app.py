@@ -67,7 +67,7 @@ def create_app(settings: Settings, store: Store, fetcher: Fetcher | None = None)
     """
     app = web.Application(middlewares=[answers.every_answer], client_max_size=_LARGEST_BODY)
     app[PLANE] = plane = build(settings, store, fetcher)
-    aiohttp_jinja2.setup(app, default_helpers=False, **pages.environment_options())
+    pages.share(aiohttp_jinja2.setup(app, default_helpers=False, **pages.environment_options()), plane)
     app[answers.AUDIENCES] = {}
     for path, (shown, posted) in _PAGES.items():
         _add(app, path, GET=shown, POST=posted)

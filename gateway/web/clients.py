@@ -37,16 +37,12 @@ def described(config: Config, said: Registration) -> NewClient:
     )
 
 
-async def find(request: web.Request, client_id: str) -> Client | None:
-    """The client of that identifier, also a disabled one. Where a document describes it, that is read first.
+async def current(request: web.Request, client_id: str, known: Client | None) -> Client | None:
+    """The client of that identifier, also a disabled one, where the database has been asked for the one that is
+    `known`. Where a document describes it, that is read first.
 
     Raises PageError where the document cannot be used.
     """
-    return await current(request, client_id, await plane_of(request).store.clients.find(client_id))
-
-
-async def current(request: web.Request, client_id: str, known: Client | None) -> Client | None:
-    """The same, where the database has been asked for the client that is `known`."""
     plane = plane_of(request)
     if not plane.documents.enabled and client_documents.host_of(client_id) is not None:
         return None  # known from a time when there were such clients

@@ -162,11 +162,12 @@ def not_theirs(request: web.Request, client: Client, *, other_account: str) -> w
     return answers.failure(request, 403, f"You can’t use {client.name}", text, (other,))
 
 
-async def page(
+def page(
     request: web.Request,
     flow: Flow,
     client: Client,
     session: Session,
+    words: Mapping[str, str],
     *,
     other_account: str,
     ticked: frozenset[str],
@@ -176,12 +177,12 @@ async def page(
 ) -> web.Response:
     """The form, which posts to the address that shows it.
 
-    `other_account` is where somebody else may sign in for it, `pressed` the button that ticks, `empty` whether the
-    person allowed nothing, and `user_code` what the device shows that the access is for.
+    `words` are those of every scope, `other_account` is where somebody else may sign in for it, `pressed` the button
+    that ticks, `empty` whether the person allowed nothing, and `user_code` what the device shows that the access is
+    for.
     """
     plane, uri = plane_of(request), flow.request.redirect_uri
-    granted = await plane.store.grants.scopes(session.user.subject, client.client_id, flow.request.resource)
-    permissions = permissions_of(await plane.scopes(), flow.request.scopes, ticked, granted)
+    permissions = permissions_of(words, flow.request.scopes, ticked, flow.granted)
     touched = None if pressed is None else pressed.partition(":")[2]
     secret = plane.cookies.secret_of(request)
     context = {

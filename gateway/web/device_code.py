@@ -93,22 +93,23 @@ async def ask(request: web.Request) -> web.Response:
         return pages.page(request, "device_done.html", context)
     if not await consent.may_use(plane, found.client, session):
         return _not_theirs(request, found)
-    known = frozenset(await plane.scopes())
+    words = await plane.scopes()
     asked = AuthorizationRequest(
         client_id=found.client.client_id,
         redirect_uri="",
-        scopes=found.device.scopes & found.client.may_have & known,
+        scopes=found.device.scopes & found.client.may_have & frozenset(words),
         resource=tuple(name for name in found.device.resource if name in plane.resources),
         device=found.device.digest,
     )
     flow = await plane.store.flows.start(session.session_id, asked)
     if flow is None:  # signed out a moment ago
         return _sign_in_first(request, "device/consent", device.user_code_of(typed))
-    return await consent.page(
+    return consent.page(
         request,
         flow,
         found.client,
         session,
+        words,
         other_account=_elsewhere(request, found.user_code),
         ticked=asked.scopes,
         user_code=found.user_code,
@@ -139,11 +140,12 @@ async def decide(request: web.Request) -> web.Response:
     nothing = consent.nothing_ticked(choice, flow.request.scopes)
     if choice.select is not None or nothing:
         ticked = frozenset[str]() if choice.select is None else consent.selected(choice, flow.request.scopes)
-        return await consent.page(
+        return consent.page(
             request,
             flow,
             found.client,
             session,
+            await plane.scopes(),
             other_account=_elsewhere(request, found.user_code),
             ticked=ticked,
             pressed=choice.select,

@@ -26,9 +26,9 @@ async def token(request: web.Request) -> web.Response:
     afresh = form.get("grant_type") in grants.NAMES_SCOPES
     known = frozenset(await plane.scopes()) if afresh else frozenset[str]()
     grant = grants.parse(form, client, known, plane.resources)
-    bound = replace(grant, jkt=await proofs.key_of(request, client))
+    jkt = await proofs.key_of(request, client)
     await openid_connect.prepare(plane, client)
-    issued = await _issued(request, plane, client, bound)
+    issued = await _issued(request, plane, client, grant if jkt is None else replace(grant, jkt=jkt))
     id_token = await openid_connect.id_token(plane, client, issued)
     TOKENS_ISSUED.add(1.0, form.get("grant_type") or "")
     members = issued.body() | ({} if id_token is None else {"id_token": id_token})

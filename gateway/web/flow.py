@@ -49,11 +49,12 @@ from gateway.oauth import authorize, forms, pushed
 from gateway.oauth.authorize import Asked, Progress, Step
 from gateway.oauth.forms import Form
 from gateway.store import Flow
+from gateway.store.visits import Visit
 from gateway.web import answers, browser, clients, consent, legacy, openid_connect, pages, sign_in
 from gateway.web.browser import FormRefused
 from gateway.web.consent import Choice
 from gateway.web.pages import Link
-from gateway.web.plane import Plane, claimed_by, plane_of, prefers_json, query_of, target_of
+from gateway.web.plane import Plane, claimed_by, plane_of, prefers_json, query_of, recognised, target_of
 from gateway.web.sign_in import NotSignedIn
 
 _PAGE: Final = answers.AUTHORIZE
@@ -62,8 +63,8 @@ _PAGE: Final = answers.AUTHORIZE
 async def show(request: web.Request) -> web.Response:
     """GET: a client's request, and whatever its next step is."""
     plane = plane_of(request)
-    asked = await _unanswered(request)
-    session = await plane.session(request)
+    asked, visit = await _unanswered(request)
+    session = recognised(request, visit.session)
     granted = await _granted(plane, asked, session)
     theirs = await consent.may_use(plane, asked.client, session)
     if not theirs and "none" in asked.prompt:
@@ -80,8 +81,8 @@ async def show(request: web.Request) -> web.Response:
         flow = await plane.store.flows.start(session.session_id, asked.request)
         if flow is None:  # signed out a moment ago
             return _ask(request)
-        ticked = granted & asked.request.scopes if granted else asked.request.scopes
-        return await _consent_page(request, flow, asked, session, ticked=ticked)
+        ticked = flow.granted & asked.request.scopes if flow.granted else asked.request.scopes
+        return _consent_page(request, flow, asked, visit, session, ticked=ticked)
     return _sign_in_page(request, asked, session=session, choosing=step is Step.CHOOSE_ACCOUNT)
 
 
@@ -111,7 +112,7 @@ async def posted(request: web.Request) -> Form:
 async def _sign_in(request: web.Request, form: Form) -> web.Response:
     plane = plane_of(request)
     sign_in.require_ours(request, _PAGE, form)
-    asked = await _unanswered(request)
+    asked, _ = await _unanswered(request)
     if form.get("decision") == "deny":
         if asked.pushed is not None and not await plane.store.pushed.spend(asked.pushed):
             raise pushed.unusable()
@@ -132,8 +133,8 @@ async def _decide(request: web.Request, form: Form) -> web.Response:
     plane, choice = plane_of(request), consent.choice_of(form)
     secret = plane.cookies.form_secret(request)
     flow_id = browser.open_form(plane.keyring, consent.FORM, secret, form.get("csrf_token"))
-    asked = await _validated(request)  # anew: an operator may have taken from the client what it asks for
-    session = await plane.session(request)
+    asked, visit = await _validated(request)  # anew: an operator may have taken from the client what it asks for
+    session = recognised(request, visit.session)
     flow = None if session is None else await plane.store.flows.find(flow_id, session.session_id)
     if session is None or flow is None:
         return _ask(request)
@@ -146,9 +147,9 @@ async def _decide(request: web.Request, form: Form) -> web.Response:
         return _answered(request, flow, choice, asked)
     if choice.select is not None:
         ticked = consent.selected(choice, asked.request.scopes)
-        return await _consent_page(request, flow, asked, session, ticked=ticked, pressed=choice.select)
+        return _consent_page(request, flow, asked, visit, session, ticked=ticked, pressed=choice.select)
     if consent.nothing_ticked(choice, asked.request.scopes):
-        return await _consent_page(request, flow, asked, session, ticked=frozenset(), empty=True)
+        return _consent_page(request, flow, asked, visit, session, ticked=frozenset(), empty=True)
     return await _decided(request, flow, choice, asked, session)
 
 
@@ -160,7 +161,7 @@ async def _decided(request: web.Request, flow: Flow, choice: Choice, asked: Aske
             raise asked.request.denial()
     else:
         ttl = plane.settings.config.tokens.code_ttl
-        code = await plane.store.flows.allow(flow.flow_id, session.session_id, choice.scopes, ttl, asked.pushed)
+        code = await plane.store.flows.allow(flow, session.session_id, choice.scopes, ttl, asked.pushed)
         if code is not None:
             return await _succeeded(request, asked, session, code, choice.scopes)
     decided = await plane.store.flows.find(flow.flow_id, session.session_id)
@@ -203,16 +204,19 @@ def _address(request: web.Request, progress: Progress) -> str:
     return f"{path}?{target_of(request).partition('?')[2]}"
 
 
-async def _validated(request: web.Request) -> Asked:
+async def _validated(request: web.Request) -> tuple[Asked, Visit]:
+    """The request, and what was found for it. Raises PageError or RedirectError where it does not hold."""
     plane, query = plane_of(request), query_of(request)
     claimed_by(request, query.get("client_id"))
     client_id = authorize.client_id_of(query)
-    client = await clients.find(request, client_id)
+    visit = await plane.store.visits.find(client_id, plane.session_token(request))
+    client = await clients.current(request, client_id, visit.client)
     reference = pushed.reference_of(query)
-    known, progress = frozenset(await plane.scopes()), Progress(request.match_info.get("progress", ""))
+    known, progress = frozenset(plane.words(visit)), Progress(request.match_info.get("progress", ""))
     if reference is None:
         asked = authorize.validate(query, client, known, plane.resources)
-        return replace(await _hinted(plane, asked, query), progress=progress)
+        asked = await _hinted(plane, asked, query)
+        return asked if progress is asked.progress else replace(asked, progress=progress), visit
     # What was pushed stands in place of all that the query says besides (RFC 9126, section 4). Programs open nothing:
     # one that looks at a link before it is followed would take it from the person.
     look = request.method == "HEAD" or prefers_json(request)
@@ -221,7 +225,8 @@ async def _validated(request: web.Request) -> Asked:
         raise pushed.unusable()
     form = forms.parse(found.parameters.encode())
     asked = authorize.validate(form, client, known, plane.resources, pushed=True)
-    return replace(await _hinted(plane, asked, form), progress=progress, pushed=found.digest, answered=found.answered)
+    asked = replace(await _hinted(plane, asked, form), progress=progress, pushed=found.digest, answered=found.answered)
+    return asked, visit
 
 
 async def _hinted(plane: Plane, asked: Asked, form: Form) -> Asked:
@@ -235,17 +240,18 @@ async def _hinted(plane: Plane, asked: Asked, form: Form) -> Asked:
         raise asked.request.refusal(error.error, error.description) from error
 
 
-async def _unanswered(request: web.Request) -> Asked:
-    """The request, unless it was pushed and answered already."""
-    asked = await _validated(request)
+async def _unanswered(request: web.Request) -> tuple[Asked, Visit]:
+    """The same for a request that may be answered: one that was pushed has not been."""
+    asked, visit = await _validated(request)
     if asked.answered:
         raise pushed.unusable()
-    return asked
+    return asked, visit
 
 
 async def _granted(plane: Plane, asked: Asked, session: Session | None) -> frozenset[str]:
-    """The scopes that the person allowed the client before, at the resources that it asks for now."""
-    if session is None:
+    """The scopes that the person allowed the client before, at the resources that it asks for now, where it hangs on
+    them whether they are asked again."""
+    if session is None or not asked.may_rest_on_grant:
         return frozenset()
     return await plane.store.grants.scopes(session.user.subject, asked.client.client_id, asked.request.resource)
 
@@ -339,21 +345,23 @@ def _sign_in_page(
     )
 
 
-async def _consent_page(
+def _consent_page(
     request: web.Request,
     flow: Flow,
     asked: Asked,
+    visit: Visit,
     session: Session,
     *,
     ticked: frozenset[str],
     pressed: str | None = None,
     empty: bool = False,
 ) -> web.Response:
-    return await consent.page(
+    return consent.page(
         request,
         flow,
         asked.client,
         session,
+        plane_of(request).words(visit),
         other_account=_address(request, Progress.ACCOUNT),
         ticked=ticked,
         pressed=pressed,

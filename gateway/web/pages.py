@@ -1,10 +1,11 @@
 """Pages as they are sent: rendered, never stored, never framed, and talking to nobody but this host."""
 
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from hashlib import sha256
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import aiohttp_jinja2
 import jinja2
@@ -13,10 +14,22 @@ from aiohttp import web
 from gateway.oauth import redirect_uris
 from gateway.oauth.authorize import Response
 from gateway.resources import folder
-from gateway.web.plane import page_of, plane_of, request_id_of
+from gateway.web.plane import Plane, page_of, request_id_of
 from gateway.web.policy import headers, policy
 
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
 _REDIRECT_HEADERS: Final = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
+
+
+# The macros that several pages use, by the file that has them.
+_PARTS: Final = {
+    "application.html": ("mark", "details"),
+    "account_parts.html": ("nav", "whose", "day"),
+    "icons.html": ("icon",),
+    "parts.html": ("person", "help"),
+}
 
 
 def environment_options() -> dict[str, Any]:
@@ -30,6 +43,18 @@ def environment_options() -> dict[str, Any]:
     }
 
 
+def share(environment: jinja2.Environment, plane: Plane) -> None:
+    """Let every page have what none needs to be told: how pages look, and the parts that several are made of.
+
+    An import would find the parts anew for each page that is rendered, and an icon is always the same.
+    """
+    environment.globals.update(brand=plane.branding, prefix=plane.prefix, static=f"{plane.prefix}/static")
+    for file, names in _PARTS.items():
+        module = environment.get_template(file).module
+        environment.globals.update({name: getattr(module, name) for name in names})
+    environment.globals["icon"] = cache(cast("Callable[[str], Markup]", environment.globals["icon"]))
+
+
 def page(
     request: web.Request,
     template: str,
@@ -40,9 +65,7 @@ def page(
     retry_after: int | None = None,
 ) -> web.Response:
     """A page; `redirect_uri` is the proven one of the flow that it belongs to."""
-    plane = plane_of(request)
-    shared = {"brand": plane.branding, "prefix": plane.prefix, "static": f"{plane.prefix}/static"}
-    text = aiohttp_jinja2.render_string(template, request, {**shared, **context})
+    text = aiohttp_jinja2.render_string(template, request, context)
     more = {} if retry_after is None else {"Retry-After": str(retry_after)}
     in_popup = page_of(request) == "authorize"
     return web.Response(

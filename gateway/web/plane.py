@@ -24,6 +24,8 @@ from gateway.refusals import Refusals
 from gateway.routing import Route
 from gateway.store import Store
 from gateway.store.acting import acts
+from gateway.store.scopes import defined
+from gateway.store.visits import Visit
 from gateway.web.branding import Branding
 from gateway.web.browser import BrowserCookies, is_session_token
 from gateway.web.client_keys import ClientKeys
@@ -72,14 +74,14 @@ class Plane:
         """Every scope and its plain words."""
         return await self.store.scopes.defined(self.settings.config.scopes)
 
+    def words(self, visit: Visit) -> dict[str, str]:
+        """The same, where the database has been asked for those that were made by command."""
+        return defined(visit.made, self.settings.config.scopes)
+
     async def session(self, request: web.Request) -> Session | None:
         """The session of this browser, None if nobody is signed in."""
         token = self.session_token(request)
-        session = None if token is None else await self.store.sessions.find(token)
-        if session is not None:
-            request[_SUBJECT] = session.user.subject
-            acts(f"user:{session.user.subject}")
-        return session
+        return recognised(request, None if token is None else await self.store.sessions.find(token))
 
     def session_token(self, request: web.Request) -> str | None:
         token = self.cookies.session(request)
@@ -168,6 +170,14 @@ def request_id_of(request: web.Request) -> str:
         good = 0 < len(given) <= 128 and given.isascii() and given.isprintable()
         request[REQUEST_ID] = given if good else random_text(12)
     return request[REQUEST_ID]
+
+
+def recognised(request: web.Request, session: Session | None) -> Session | None:
+    """The session of the browser that a request came from: what is done from here on, its person does."""
+    if session is not None:
+        request[_SUBJECT] = session.user.subject
+        acts(f"user:{session.user.subject}")
+    return session
 
 
 def claimed_by(request: web.Request, client_id: str | None) -> None:

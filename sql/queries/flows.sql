@@ -1,18 +1,32 @@
 -- name: flow_start
--- A request waits for a person's decision: of somebody who is signed in, and for a live client.
-insert into flows (flow_id, subject, client_id, request, created_at, expires_at)
-select $flow_id, s.subject, c.client_id, $request, $now, $expires_at
-from living_sessions s
-join clients c on c.client_id = $client_id
-where s.session_id = $session_id and s.expires_at > $now and c.disabled_at is null
-returning *, false as spent, false as usable;
+-- A request waits for a person's decision: of somebody who is signed in, and for a live client. With what the person
+-- has allowed the client before, at just these resources.
+with began as (
+    insert into flows (flow_id, subject, client_id, request, created_at, expires_at)
+    select $flow_id, s.subject, c.client_id, $request, $now, $expires_at
+    from living_sessions s
+    join clients c on c.client_id = $client_id
+    where s.session_id = $session_id and s.expires_at > $now and c.disabled_at is null
+    returning subject, client_id
+)
+select subject, (
+    select g.scopes from grants g
+    where g.subject = b.subject and g.client_id = b.client_id and g.revoked_at is null
+        and g.resource = array(select unnest($resource::text[]) order by 1)
+) as granted
+from began b;
 
 -- name: flow_find
 -- A flow of the person whose session this is, with the answer that it got, if it got one. A code is `usable` until it
 -- is spent, expires or is revoked.
 select f.*, k.spent_at is not null as spent,
     coalesce(k.spent_at is null and k.expires_at > $now and g.revoked_at is null
-        and k.user_generation = s.user_generation and k.client_generation = c.generation, false) as usable
+        and k.user_generation = s.user_generation and k.client_generation = c.generation, false) as usable,
+    (
+        select a.scopes from grants a
+        where a.subject = f.subject and a.client_id = f.client_id and a.revoked_at is null
+            and a.resource = array(select jsonb_array_elements_text(f.request -> 'resource') order by 1)
+    ) as granted
 from flows f
 join living_sessions s on s.subject = f.subject
 join clients c on c.client_id = f.client_id

@@ -68,6 +68,22 @@ select session_id, signed_in_at, expires_at, subject, username, email, name, cre
 from living_sessions
 where token_digest = $digest and expires_at > $now;
 
+-- name: visit_find
+-- One row of what a browser comes with to an authorization request: the client, also a disabled one; the live session
+-- with its live person, whose use is written down every five minutes; and all scopes that were made by command.
+with used as (
+    update sessions set last_used_at = $now
+    where token_digest = $digest and coalesce(last_used_at, signed_in_at) < $now::timestamptz - interval '5 minutes'
+)
+select c.*, l.name as logo, o.username as owner_username, o.name as owner_name,
+    s.session_id, s.signed_in_at, s.expires_at, s.subject, s.username, s.email, s.name as person,
+    s.created_at as person_since, (select json_object_agg(name, description order by name) from scopes) as made
+from (values (1)) as visit
+left join clients c on c.client_id = $client_id
+left join client_logos l on l.client_id = c.client_id
+left join users o on o.subject = c.owner
+left join living_sessions s on s.token_digest = $digest and s.expires_at > $now;
+
 -- name: sessions_find
 -- Many sessions that live but for their time, with what upstreams are told of their people, and the server that says so.
 select token_digest as digest, subject, username, email, groups, signed_in_at, expires_at, acr,

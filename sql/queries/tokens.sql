@@ -1,6 +1,5 @@
--- name: code_lock
--- An authorization code with all that it hangs on, locked until the transaction ends; and its grant, which does not
--- shrink meanwhile. The grant first, as who shrinks it does, or the two could wait for each other.
+-- name: code_find
+-- An authorization code with all that it hangs on.
 select k.request, k.scopes, k.expires_at, k.spent_at, k.family_id, k.client_generation, k.user_generation, g.subject,
     k.session_id, k.auth_time, k.acr,
     case
@@ -17,8 +16,7 @@ from codes k
 join grants g on g.grant_id = k.grant_id
 join clients c on c.client_id = g.client_id
 join users u on u.subject = g.subject
-where k.digest = $digest
-for share of g for update of k;
+where k.digest = $digest;
 
 -- name: refresh_lock
 -- A refresh token with all that it hangs on, locked until the transaction ends.
@@ -38,13 +36,24 @@ select spent_at is not null from refresh_tokens where digest = $digest;
 
 -- name: tokens_issue
 -- Everything that one token response writes: the access token always; from a code ($code) its family, the code spent;
--- from a refresh token ($used) that one spent; a new refresh token ($successor) where there is one.
-with person as (
+-- from a refresh token ($used) that one spent; a new refresh token ($successor) where there is one. Nothing where the
+-- code is another than it was when it was decided on: spent, ended earlier ($code_expires_at), or beyond its grant.
+with held as (
+    -- The grant does not shrink meanwhile. It is locked first, as who shrinks it does, or the two could wait for each
+    -- other.
+    select k.digest
+    from codes k
+    join grants g on g.grant_id = k.grant_id
+    where k.digest = $code and k.spent_at is null and k.expires_at = $code_expires_at
+        and g.revoked_at is null and k.scopes <@ g.scopes
+    for share of g for update of k
+), person as (
     select c.client_id, coalesce($client_generation::integer, c.generation) as client_generation,
         u.subject, coalesce($user_generation::integer, u.generation) as user_generation
     from clients c
     left join users u on u.subject = $subject and u.disabled_at is null
     where c.client_id = $client_id and c.disabled_at is null and ($subject::text is null or u.subject is not null)
+        and ($code::bytea is null or exists (select from held))
 ), access as (
     insert into access_tokens (
         digest, client_id, subject, family_id, client_generation, user_generation, scopes, resource, token_type,

@@ -85,7 +85,7 @@ class Rig:
         request = self.request(**changes)
         flow = await self.store.flows.start(self.session_id, request)
         assert flow is not None
-        code = await self.store.flows.allow(flow.flow_id, self.session_id, scopes or request.scopes, ttl)
+        code = await self.store.flows.allow(flow, self.session_id, scopes or request.scopes, ttl)
         assert code is not None
         return code
 

@@ -44,6 +44,15 @@ async def test_flow_tells_an_absent_state_from_an_empty_one(rig: Rig, store: Sto
     assert flow.request.state == state
 
 
+async def test_flow_tells_what_was_allowed_before_at_just_these_resources(rig: Rig, store: Store) -> None:
+    await rig.code(BOTH, resource=(OTHER, API))
+    for resource, granted in (((API, OTHER), BOTH), ((API,), frozenset[str]()), ((), frozenset[str]())):
+        flow = await store.flows.start(rig.session_id, rig.request(resource=resource))
+        assert flow is not None
+        assert flow.granted == granted
+        assert await store.flows.find(flow.flow_id, rig.session_id) == flow
+
+
 @pytest.mark.parametrize("asked", [True, False])
 async def test_code_remembers_the_request_too(rig: Rig, store: Store, database: str, asked: bool) -> None:
     request = rig.request(resource=("https://b.example", API), state=b"\0\xff", login_hint="ada")
@@ -61,7 +70,7 @@ async def test_flow_belongs_to_its_person(rig: Rig, store: Store) -> None:
     other = await Rig.build(store, username="eve")
     assert flow is not None
     assert await store.flows.find(flow.flow_id, other.session_id) is None
-    assert await store.flows.allow(flow.flow_id, other.session_id, BOTH, 60) is None
+    assert await store.flows.allow(flow, other.session_id, BOTH, 60) is None
     assert not await store.flows.deny(flow.flow_id, other.session_id)
     assert await store.flows.find(flow.flow_id, rig.session_id) == flow
 
@@ -73,13 +82,12 @@ async def test_flow_goes_on_in_another_session_of_its_person(rig: Rig, store: St
     assert other is not None
     await store.sessions.end(rig.session_token)
     assert await store.flows.find(flow.flow_id, other.session_id) == flow
-    assert await store.flows.allow(flow.flow_id, other.session_id, BOTH, 60) is not None
+    assert await store.flows.allow(flow, other.session_id, BOTH, 60) is not None
 
 
 @pytest.mark.parametrize("flow_id", ["", "unknown", "f\0", "\ud800"])
 async def test_unknown_flow_is_nothing(rig: Rig, store: Store, flow_id: str) -> None:
     assert await store.flows.find(flow_id, rig.session_id) is None
-    assert await store.flows.allow(flow_id, rig.session_id, BOTH, 60) is None
     assert not await store.flows.deny(flow_id, rig.session_id)
 
 
@@ -88,7 +96,7 @@ async def test_flow_is_over_when_it_expires(rig: Rig, store: Store, clock: Movab
     assert flow is not None
     clock.advance(100)
     assert await store.flows.find(flow.flow_id, rig.session_id) is None
-    assert await store.flows.allow(flow.flow_id, rig.session_id, BOTH, 60) is None
+    assert await store.flows.allow(flow, rig.session_id, BOTH, 60) is None
     assert not await store.flows.deny(flow.flow_id, rig.session_id)
     assert await store.grants.of(rig.user.subject) == []
 
@@ -98,7 +106,7 @@ async def test_flow_cannot_be_answered_without_a_session(rig: Rig, store: Store)
     assert flow is not None
     await store.sessions.end(rig.session_token)
     assert await store.flows.find(flow.flow_id, rig.session_id) is None
-    assert await store.flows.allow(flow.flow_id, rig.session_id, BOTH, 60) is None
+    assert await store.flows.allow(flow, rig.session_id, BOTH, 60) is None
     assert not await store.flows.deny(flow.flow_id, rig.session_id)
     assert await store.flows.start(rig.session_id, rig.request()) is None
     assert await store.flows.issue_code(rig.session_id, rig.request(), 60, remember=True) is None
@@ -107,7 +115,7 @@ async def test_flow_cannot_be_answered_without_a_session(rig: Rig, store: Store)
 async def test_flow_is_answered_once(rig: Rig, store: Store, database: str) -> None:
     flow = await store.flows.start(rig.session_id, rig.request())
     assert flow is not None
-    answers = await asyncio.gather(*(store.flows.allow(flow.flow_id, rig.session_id, BOTH, 60) for _ in range(8)))
+    answers = await asyncio.gather(*(store.flows.allow(flow, rig.session_id, BOTH, 60) for _ in range(8)))
     assert sum(answer is not None for answer in answers) == 1
     assert not await store.flows.deny(flow.flow_id, rig.session_id)
     assert await count(database, "codes") == 1
@@ -116,8 +124,8 @@ async def test_flow_is_answered_once(rig: Rig, store: Store, database: str) -> N
 async def test_flow_keeps_its_answer_while_the_code_is_good(rig: Rig, store: Store, clock: MovableClock) -> None:
     flow = await store.flows.start(rig.session_id, rig.request())
     assert flow is not None
-    code = await store.flows.allow(flow.flow_id, rig.session_id, READ, 60)
-    answered = replace(flow, decision="granted", allowed=READ, code=code)
+    code = await store.flows.allow(flow, rig.session_id, READ, 60)
+    answered = replace(flow, decision="granted", allowed=READ, granted=READ, code=code)
     assert code is not None
     assert await store.flows.find(flow.flow_id, rig.session_id) == answered
     assert code not in repr(answered)
@@ -129,7 +137,7 @@ async def test_flow_keeps_its_answer_while_the_code_is_good(rig: Rig, store: Sto
 async def test_code_that_is_worth_nothing_is_no_answer(rig: Rig, store: Store, end: str) -> None:
     flow = await store.flows.start(rig.session_id, rig.request())
     assert flow is not None
-    code = await store.flows.allow(flow.flow_id, rig.session_id, BOTH, 60)
+    code = await store.flows.allow(flow, rig.session_id, BOTH, 60)
     assert code is not None
     if end == "spent":
         await rig.redeem(code)
@@ -141,7 +149,8 @@ async def test_code_that_is_worth_nothing_is_no_answer(rig: Rig, store: Store, e
     if end == "disabled client":
         assert found is None
     else:
-        assert found == replace(flow, decision="granted", allowed=BOTH, spent=end == "spent")
+        granted = BOTH if end == "spent" else frozenset[str]()
+        assert found == replace(flow, decision="granted", allowed=BOTH, granted=granted, spent=end == "spent")
 
 
 async def test_denied_flow_says_so(rig: Rig, store: Store) -> None:
@@ -160,9 +169,10 @@ async def test_answer_is_kept_sealed(rig: Rig, store: Store, database: str) -> N
 async def test_answer_sealed_with_a_key_that_is_gone_is_none(rig: Rig, store: Store, database: str) -> None:
     flow = await store.flows.start(rig.session_id, rig.request())
     assert flow is not None
-    await store.flows.allow(flow.flow_id, rig.session_id, BOTH, 60)
+    await store.flows.allow(flow, rig.session_id, BOTH, 60)
     await fetch(database, "update flows set sealed_code = set_byte(sealed_code, 0, get_byte(sealed_code, 0) # 1)")
-    assert await store.flows.find(flow.flow_id, rig.session_id) == replace(flow, decision="granted", allowed=BOTH)
+    answered = replace(flow, decision="granted", allowed=BOTH, granted=BOTH)
+    assert await store.flows.find(flow.flow_id, rig.session_id) == answered
 
 
 async def test_of_allow_and_deny_at_once_one_counts(rig: Rig, store: Store, database: str) -> None:
@@ -170,7 +180,7 @@ async def test_of_allow_and_deny_at_once_one_counts(rig: Rig, store: Store, data
         flow = await store.flows.start(rig.session_id, rig.request())
         assert flow is not None
         allowed, denied = await asyncio.gather(
-            store.flows.allow(flow.flow_id, rig.session_id, BOTH, 60), store.flows.deny(flow.flow_id, rig.session_id)
+            store.flows.allow(flow, rig.session_id, BOTH, 60), store.flows.deny(flow.flow_id, rig.session_id)
         )
         assert (allowed is not None) != denied
 
@@ -179,7 +189,7 @@ async def test_denial_issues_nothing_and_remembers_nothing(rig: Rig, store: Stor
     flow = await store.flows.start(rig.session_id, rig.request())
     assert flow is not None
     assert await store.flows.deny(flow.flow_id, rig.session_id)
-    assert await store.flows.allow(flow.flow_id, rig.session_id, BOTH, 60) is None
+    assert await store.flows.allow(flow, rig.session_id, BOTH, 60) is None
     assert await store.grants.of(rig.user.subject) == []
     assert await count(database, "codes") == 0
 
@@ -187,7 +197,7 @@ async def test_denial_issues_nothing_and_remembers_nothing(rig: Rig, store: Stor
 async def test_scope_that_was_not_asked_for_cannot_be_allowed(rig: Rig, store: Store) -> None:
     flow = await store.flows.start(rig.session_id, rig.request(scopes=READ))
     assert flow is not None
-    assert await store.flows.allow(flow.flow_id, rig.session_id, BOTH, 60) is None
+    assert await store.flows.allow(flow, rig.session_id, BOTH, 60) is None
     assert await store.flows.find(flow.flow_id, rig.session_id) == flow
 
 
@@ -212,7 +222,7 @@ async def test_grant_keeps_the_last_word_on_each_scope(
     for wanted, chosen in ((had, had), (asked, allowed)):
         flow = await store.flows.start(rig.session_id, rig.request(scopes=wanted))
         assert flow is not None
-        assert await store.flows.allow(flow.flow_id, rig.session_id, chosen, 60)
+        assert await store.flows.allow(flow, rig.session_id, chosen, 60)
     assert await store.grants.scopes(rig.user.subject, rig.client.client_id) == has
     assert len(await store.grants.of(rig.user.subject)) == 1
 
@@ -298,7 +308,7 @@ async def test_one_more_resource_is_a_grant_of_its_own(rig: Rig, store: Store) -
     await rig.code(scopes=BOTH, resource=(API,))
     flow = await store.flows.start(rig.session_id, rig.request(resource=(OTHER,)))
     assert flow is not None
-    await store.flows.allow(flow.flow_id, rig.session_id, READ, 60)
+    await store.flows.allow(flow, rig.session_id, READ, 60)
     await store.flows.issue_code(rig.session_id, rig.request(resource=(OTHER, API)), 60, remember=True)
     found = {grant.resource: grant.scopes for grant in await store.grants.of(rig.user.subject)}
     assert found == {(API,): BOTH, (OTHER,): READ, (API, OTHER): BOTH}

@@ -211,7 +211,7 @@ async def test_jwt_that_no_route_would_take_is_not_issued_and_spends_nothing(ano
     rig = await Rig.build(await another(issuer=ISSUER), client=replace(JWT_CLIENT, scopes=scopes))
     flow = await rig.store.flows.start(rig.session_id, rig.request(scopes=scopes))
     assert flow is not None
-    code = await rig.store.flows.allow(flow.flow_id, rig.session_id, scopes, 60)
+    code = await rig.store.flows.allow(flow, rig.session_id, scopes, 60)
     assert code is not None
     with pytest.raises(OAuthError, match="ask for fewer") as caught:
         await rig.redeem(code)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+import asyncpg
 import pytest
 
 from gateway.crypto import Keyring
@@ -15,7 +16,8 @@ from gateway.model import GrantType
 from gateway.oauth.grants import ClientCredentialsGrant
 from gateway.store import Store
 from tests.counts import scaled
-from tests.store.rig import API, NEW_CLIENT, VERIFIER, MovableClock, Rig, count, everything, outcome
+from tests.serving import until
+from tests.store.rig import API, NEW_CLIENT, VERIFIER, MovableClock, Rig, count, everything, fetch, outcome
 
 MAC_CLIENT = replace(NEW_CLIENT, token_type="mac", mac_algorithm="hmac-sha-1", mac_drafts=("00",))
 
@@ -113,6 +115,29 @@ async def test_code_expires(rig: Rig, store: Store, clock: MovableClock) -> None
     code = await rig.code(ttl=60)
     clock.advance(60)
     assert await outcome(rig.redeem(code)) == "invalid_grant"
+
+
+@pytest.mark.parametrize(
+    "end", ["grants set scopes = '{write}'", "grants set revoked_at = now()", "codes set expires_at = now()"]
+)
+async def test_code_that_ends_while_it_is_redeemed_issues_nothing(rig: Rig, database: str, end: str) -> None:
+    """It was good when it was looked at, and whoever ends it has its row already."""
+    code = await rig.code()
+    other = await asyncpg.connect(database)
+    try:
+        async with other.transaction():
+            await other.execute(f"update {end}")
+            redeemed = asyncio.create_task(outcome(rig.redeem(code)))
+            await until(lambda: _waits_for_a_lock(database))
+        assert await redeemed == "invalid_grant"
+    finally:
+        await other.close()
+    assert await count(database, "access_tokens") == await count(database, "families") == 0
+
+
+async def _waits_for_a_lock(database: str) -> bool:
+    (row,) = await fetch(database, "select count(*) as n from pg_locks where not granted")
+    return bool(row["n"])
 
 
 async def test_spent_code_stays_spent_when_the_clock_is_set_back(rig: Rig, store: Store) -> None:

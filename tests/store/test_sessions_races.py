@@ -76,7 +76,7 @@ async def test_session_that_is_dead_answers_no_flow(rig: Rig, store: Store, data
     await connection.execute("update users set session_generation = session_generation + 1")
     await connection.close()
     assert await store.flows.find(flow.flow_id, rig.session_id) is None
-    assert await store.flows.allow(flow.flow_id, rig.session_id, frozenset({"read"}), 60) is None
+    assert await store.flows.allow(flow, rig.session_id, frozenset({"read"}), 60) is None
     assert not await store.flows.deny(flow.flow_id, rig.session_id)
     assert await store.flows.issue_code(rig.session_id, rig.request(), 60, remember=True) is None
 

@@ -78,7 +78,8 @@ TABLES: Final[Mapping[str, tuple[int, str]]] = {
     "codes": (
         2 * USERS,
         (
-            f"int8send(n), 'g' || n, {_REQUEST}, '{{read,write}}', 0, 0, now(), {_END}, "
+            f"int8send(n), 'g' || n, {_REQUEST}, '{{read,write}}', 0, 0, now(), "
+            f"case when n = 13 then '2100-01-01' else {_END} end, "
             "case when n % 2 = 0 then now() end, case when n % 2 = 0 then 'f' || n end, null"
         ),
     ),
@@ -138,6 +139,7 @@ VALUES: Final[Mapping[str, str]] = {
     "client_id": "'c12'",
     "client_ids": "array['c12']",
     "code": "int8send(-1)",
+    "code_expires_at": "'2100-01-01'",
     "confidential": "true",
     "content": "'fake'",
     "decided": "'{}'",
@@ -289,7 +291,7 @@ OF: Final[Mapping[str, Mapping[str, str]]] = {
     "registration_token_create": {"digest": "int8send(-1)"},
     "session_start": {"session_id": "'new'", "digest": "int8send(-1)"},
     "sessions_end": {"session_id": "null"},
-    "tokens_issue": {"family_id": "'new'", "mac_algorithm": "null"},
+    "tokens_issue": {"code": "int8send(13)", "family_id": "'new'", "mac_algorithm": "null"},
     "user_create": {"subject": "'new'", "username": "'new'"},
 }
 
