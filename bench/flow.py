@@ -192,33 +192,39 @@ class Peer:
             "state": secrets.token_urlsafe(12), "prompt": "consent", "code_challenge": challenge,
             "code_challenge_method": "S256",
         }  # fmt: skip
-        code = await self._code(browser, f"{self.authorize}?{urlencode(asked, quote_via=quote)}")
+        target = f"{self.authorize}?{urlencode(asked, quote_via=quote)}"
+        try:
+            code = await allowed(browser, target)
+        except Broken as exc:
+            raise Broken(f"{self.name}: {exc}") from exc
         form = {"grant_type": "authorization_code", "code": code, "redirect_uri": CALLBACK}
         form |= {"code_verifier": verifier, "client_id": self.client_id}
         answer = await browser.call(self.token, form)
         if answer.status != 200 or b'"access_token"' not in answer.body:
             raise Broken(f"{self.name}: no token, but {answer.status} {answer.body[:200]!r}")
 
-    async def _code(self, browser: Browser, target: str) -> str:
-        base = f"http://{browser.host}:{browser.port}"
-        answer = await browser.send("GET", target)
-        for _ in range(_STEPS):
-            if answer.status in (301, 302, 303):
-                location = urljoin(base + target, answer.field("location"))
-                if location.startswith(CALLBACK):
-                    found = parse_qs(urlsplit(location).query).get("code")
-                    if not found:
-                        raise Broken(f"{self.name}: no code, but {location}")
-                    return found[0]
-                target = location.removeprefix(base)
-                answer = await browser.send("GET", target)
-            elif answer.status == 200:
-                action, form = filled(answer.body.decode(), base + target)
-                target = action.removeprefix(base)
-                answer = await browser.send("POST", target, form)
-            else:
-                raise Broken(f"{self.name}: {answer.status} at {target}: {answer.body[:200]!r}")
-        raise Broken(f"{self.name}: no end after {_STEPS} steps, at {target}")
+
+async def allowed(browser: Browser, target: str) -> str:
+    """The code that a client gets when a person has filled in every page that the request leads to. Raises Broken."""
+    base = f"http://{browser.host}:{browser.port}"
+    answer = await browser.send("GET", target)
+    for _ in range(_STEPS):
+        if answer.status in (301, 302, 303):
+            location = urljoin(base + target, answer.field("location"))
+            if location.startswith(CALLBACK):
+                found = parse_qs(urlsplit(location).query).get("code")
+                if not found:
+                    raise Broken(f"no code, but {location}")
+                return found[0]
+            target = location.removeprefix(base)
+            answer = await browser.send("GET", target)
+        elif answer.status == 200:
+            action, form = filled(answer.body.decode(), base + target)
+            target = action.removeprefix(base)
+            answer = await browser.send("POST", target, form)
+        else:
+            raise Broken(f"{answer.status} at {target}: {answer.body[:200]!r}")
+    raise Broken(f"no end after {_STEPS} steps, at {target}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,6 +54,7 @@ class Replica:
         except Exception as exc:  # noqa: BLE001  # whatever is wrong with it, no call fails of it: the primary is asked
             return f"{type(exc).__name__}: {exc}"
         if not rows[0]["standby"]:
+            self._database.renew()  # another host of the address may be one
             return _NO_STANDBY
         if not rows[0]["replayed"]:
             return _BEHIND

@@ -5,10 +5,10 @@
                                                                    Patroni beside each, three etcd
 
 `start DIR` makes what is missing in DIR and starts all of it; `stop DIR` ends it and keeps the data; `status DIR` says
-what runs and who is primary; `kill DIR NAME` ends one of them by SIGKILL, as a failure would, and `start` brings it
-back.
+what runs, who is primary and who follows; `kill DIR NAME` ends one of them by SIGKILL, as a failure would, `hang DIR
+NAME` has it do nothing any more, and `start` brings it back from both.
 
-It takes the programs from $PATH: gateway, etcd, patroni, haproxy, pgbouncer (Debian's etcd-server, patroni with
+It takes the programs from $PATH: gateway, etcd, patroni 4, haproxy, pgbouncer (Debian's etcd-server, patroni with
 python3-etcd, haproxy, pgbouncer); and those of Postgres from --postgres. Where root runs it, they run as --user; the
 gateways give root up by themselves.
 """
@@ -103,6 +103,11 @@ class Cluster:
         """By way of the pooler."""
         return f"postgresql://gateway:{self.passwords['gateway']}@127.0.0.1:{self.ports.pooler}/gateway"
 
+    def standby(self, order: tuple[int, ...]) -> str:
+        """The first standby in that order, without the pooler."""
+        hosts = ",".join(f"127.0.0.1:{self.ports.postgres(number)}" for number in order)
+        return f"postgresql://gateway:{self.passwords['gateway']}@{hosts}/gateway"
+
     def write(self, file: Path, text: str) -> Path:
         """A file that only their user may read."""
         file.touch(mode=0o600)
@@ -130,7 +135,9 @@ class Cluster:
             self.write(self.folder / f"gateway{number}.toml", self._gateway(number))
 
     def _patroni(self, number: int) -> dict[str, Any]:
-        """JSON is YAML. What was acknowledged is on two machines, always (`synchronous_mode_strict`)."""
+        """JSON is YAML. What was acknowledged is on two machines, always (`synchronous_mode_strict`), whichever standby
+        is the faster one: so one that hangs costs nothing (`quorum`, of Patroni 4).
+        """
         here = "127.0.0.1"
         roles = {
             "superuser": {"username": "postgres", "password": self.passwords["postgres"]},
@@ -145,11 +152,11 @@ class Cluster:
                 "dcs": {
                     # Patroni takes no shorter ttl; it is how long a machine that is gone is still thought to be primary
                     "ttl": 20,
-                    "loop_wait": 2,
+                    "loop_wait": 1,  # how soon a primary is missed whose Postgres has died
                     "retry_timeout": 5,
                     "primary_start_timeout": 0,  # a primary that died gives its place up at once
                     "maximum_lag_on_failover": 1048576,
-                    "synchronous_mode": True,
+                    "synchronous_mode": "quorum",
                     "synchronous_mode_strict": True,
                     "failsafe_mode": True,
                     "postgresql": {
@@ -262,6 +269,8 @@ listen = "127.0.0.1:{self.ports.admin(number)}"
 
 [database]
 url = "{self.dsn}"
+# Each leads to another standby, whoever is primary.
+replicas = ["{self.standby(THREE)}", "{self.standby(THREE[::-1])}"]
 
 [tokens]
 stale_for = "30s" # so that tokens that were seen before pass while the database fails over
@@ -315,6 +324,7 @@ master = {{ file = "{self.folder / "master.key"}" }}
     def run(self, name: str) -> None:
         """Start it unless it runs. It goes on when this program has ended; what it says is in NAME.log."""
         if self.pid(name) is not None:
+            self._signal(name, signal.SIGCONT)  # where it hung
             return
         with (self.folder / f"{name}.log").open("ab") as log:
             process = subprocess.Popen(
@@ -391,28 +401,47 @@ master = {{ file = "{self.folder / "master.key"}" }}
         """The number of the primary; None while there is none."""
         return next((one for one in THREE if _answers(f"http://127.0.0.1:{self.ports.patroni(one)}/primary")), None)
 
+    def following(self) -> list[int]:
+        """The numbers of the standbys that have what is acknowledged, or vote on it."""
+        number = self.primary()
+        if number is None:
+            return []
+        members = json.loads(_asked(f"http://127.0.0.1:{self.ports.patroni(number)}/cluster") or "{}").get(
+            "members", []
+        )
+        synchronous = [one for one in members if one["role"] in ("sync_standby", "quorum_standby")]
+        return [int(one["name"].removeprefix("postgres")) for one in synchronous if one["state"] == "streaming"]
+
     def stop(self) -> None:
         """End all of it, in the reverse order, each before the next."""
         for name in reversed(self.commands):
             if (pid := self.pid(name)) is not None:
+                self._signal(name, signal.SIGCONT)
                 os.kill(pid, signal.SIGINT if name == "pgbouncer" else signal.SIGTERM)
                 _until(lambda of=name: self.pid(of) is None, f"the end of {name}")
 
     def kill(self, name: str) -> None:
         """End one of them as a failure would, with all that it started: the machine is gone."""
+        self._signal(name, signal.SIGKILL)
+        _until(lambda: self.pid(name) is None, f"the end of {name}")
+
+    def hang(self, name: str) -> None:
+        """Have one of them, and all that it started, do nothing while its connections stay open."""
+        self._signal(name, signal.SIGSTOP)
+
+    def _signal(self, name: str, number: signal.Signals) -> None:
         pid = self.pid(name)
         if pid is None:
             raise SystemExit(f"{name}: is not running; `status` names what is")
-        victims = [pid, *_below(pid)]
+        told = [pid, *_below(pid)]
         if name.startswith("patroni"):  # Postgres is nobody's child once it is up
             with contextlib.suppress(OSError, ValueError, IndexError):
                 file = self.folder / name.replace("patroni", "postgres") / "postmaster.pid"
                 postmaster = int(file.read_text().split()[0])
-                victims += [postmaster, *_below(postmaster)]
-        for victim in victims:
+                told += [postmaster, *_below(postmaster)]
+        for one in told:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(victim, signal.SIGKILL)
-        _until(lambda: self.pid(name) is None, f"the end of {name}")
+                os.kill(one, number)
 
     def status(self) -> dict[str, object]:
         """What others need to know of it."""
@@ -420,6 +449,7 @@ master = {{ file = "{self.folder / "master.key"}" }}
             "front": f"http://127.0.0.1:{self.ports.front}",
             "etcd": [self.ports.etcd(number) for number in THREE],
             "primary": self.primary(),
+            "following": self.following(),
             "processes": {name: self.pid(name) for name in self.commands},
         }
 
@@ -448,13 +478,18 @@ def _below(pid: int) -> list[int]:
     return []
 
 
-def _answers(url: str) -> bool:
-    """Whether an address answers 200."""
+def _asked(url: str) -> bytes | None:
+    """What an address answers with 200; None where it answers otherwise, or not."""
     try:
         with urllib.request.urlopen(url, timeout=2) as answer:  # noqa: S310 -- our own addresses
-            return bool(answer.status == 200)
+            body: bytes = answer.read()
+            return body if answer.status == 200 else None
     except (OSError, urllib.error.URLError):
-        return False
+        return None
+
+
+def _answers(url: str) -> bool:
+    return _asked(url) is not None
 
 
 def _until(condition: Callable[[], object], what: str) -> None:
@@ -468,9 +503,9 @@ def _until(condition: Callable[[], object], what: str) -> None:
 def main() -> None:
     """Do what the command line says."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("verb", choices=("start", "stop", "status", "kill"))
+    parser.add_argument("verb", choices=("start", "stop", "status", "kill", "hang"))
     parser.add_argument("folder", type=Path)
-    parser.add_argument("name", nargs="?", help="what to kill, such as patroni1")
+    parser.add_argument("name", nargs="?", help="what to kill or hang, such as patroni1")
     parser.add_argument("--base", type=int, default=26000, help="the first of 70 ports  [26000]")
     parser.add_argument("--postgres", type=Path, help="the folder of its programs  [the newest in /usr/lib/postgresql]")
     parser.add_argument("--user", default="postgres", help="whom all of it runs as, where root starts it  [postgres]")
@@ -488,8 +523,10 @@ def main() -> None:
         cluster.start()
     elif given.verb == "stop":
         cluster.stop()
-    elif given.verb == "kill":
-        cluster.kill(given.name or parser.error("kill: name what to end, such as patroni1"))
+    elif given.verb in ("kill", "hang"):
+        if given.name not in cluster.commands:
+            parser.error(f"{given.verb}: name one of {', '.join(cluster.commands)}")
+        getattr(cluster, given.verb)(given.name)
     print(json.dumps(cluster.status(), indent=1))  # noqa: T201 -- its answer
 
 

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import aiohttp
 import asyncpg
@@ -199,6 +200,36 @@ async def test_replica_that_was_promoted_says_nothing_any_more(primary: World) -
         assert (await is_refused(worker, theirs)).cause == "unknown token"
         assert await primary.store.tokens.revoke(revoked.access_token, None)
         await worker.refuses(revoked, WITHIN)
+
+
+async def test_address_of_several_hosts_leads_to_another_standby_when_its_first_is_promoted(primary: World) -> None:
+    async with (
+        Standby.of(primary.database) as standby,
+        Standby.of(primary.database) as other,
+        near(primary, _either(standby.dsn, other.dsn)) as worker,
+    ):
+        tokens = await primary.token()
+        await standby.catches_up(primary.database)
+        await other.catches_up(primary.database)
+        await worker.holds(tokens)
+        assert await standby.ask(_LOOKED_UP_HERE) == 1
+        assert await standby.ask("select pg_promote()")
+        forget(worker)
+        assert isinstance(await worker.check(tokens), Allowed)
+        await is_asked(worker)
+        forget(worker)
+        await worker.holds(tokens)
+        assert await other.ask(_LOOKED_UP_HERE) == 1
+
+
+_LOOKED_UP_HERE = "select count(*) from pg_stat_activity where application_name = 'gateway-lookups'"
+
+
+def _either(*dsns: str) -> str:
+    """An address that names the hosts of all of them."""
+    parts = [(urlsplit(dsn), dict(parse_qsl(urlsplit(dsn).query))) for dsn in dsns]
+    hosts, ports = (",".join(query[key] for _, query in parts) for key in ("host", "port"))
+    return parts[0][0]._replace(query=urlencode({**parts[0][1], "host": hosts, "port": ports})).geturl()
 
 
 @pytest.mark.skipif(PGBOUNCER is None, reason="pgbouncer is not installed: install the package pgbouncer")

@@ -1,8 +1,11 @@
 """Samples of `ops/` that are read: the roles by a real Postgres, the composition by Compose, configurations by us."""
 
+import os
 import re
 import shutil
 import subprocess
+import sys
+import zipfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -64,6 +67,27 @@ def test_configurations_are_valid(tmp_path: Path) -> None:
         file = tmp_path / "config.toml"
         file.write_text(text)
         assert config.load(file).warnings == ()
+
+
+def test_image_is_built_from_all_that_the_package_needs(tmp_path: Path) -> None:
+    source, wheels = tmp_path / "src", tmp_path / "wheels"
+    source.mkdir()
+    for line in re.findall(r"^COPY (?!--from)(.*)$", (OPS / "container" / "Containerfile").read_text(), re.MULTILINE):
+        *names, target = line.split()
+        for name in names:
+            if (ROOT / name).is_dir():
+                shutil.copytree(ROOT / name, source / target, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy(ROOT / name, source / target)
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(wheels)],
+        check=True,
+        cwd=source,
+        env={**os.environ, "GATEWAY_ENGINE": "plain"},
+    )
+    [wheel] = wheels.iterdir()
+    with zipfile.ZipFile(wheel) as found:
+        assert {"gateway/sql/schema.sql", "gateway/supervisor/cluster.py"} <= set(found.namelist())
 
 
 @pytest.mark.skipif(shutil.which("docker-compose") is None, reason="docker-compose is not installed")
