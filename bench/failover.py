@@ -461,11 +461,11 @@ async def _prepared(session: aiohttp.ClientSession, folder: Path, front: str) ->
     load = Load(session, front, own, web)
     signed = await gateway("token", "issue", "--client", own["client_id"], "--type", "mac", "--ttl", "12h")
     load.signer = Signer(signed["access_token"], signed["mac_key"].encode())
-    for _ in range(10):
+    for _ in range(4):
         load.bearers.append(
             (await gateway("token", "issue", "--client", own["client_id"], "--ttl", "12h"))["access_token"]
         )
-    for token in load.bearers * 8:  # so that both gateways have seen them
+    for token in load.bearers * 10:  # so that both gateways have seen them
         await load.call(f"Bearer {token}")
     return load
 

@@ -6,6 +6,9 @@
 
 The beat is heartbeat and poll in one: it notices a channel that hangs, and reads what a lost notification was about.
 While nothing can be read the lease lapses by itself, and every token is asked of the database.
+
+Where tokens pass for longer (`tokens.stale_for`), what was revoked a moment before the primary was lost has yet to be
+heard of: its standbys are asked for that, if there are any to ask.
 """
 
 import asyncio
@@ -17,9 +20,13 @@ from gateway.errors import StoreUnavailable
 from gateway.guard.ledger import Ledger
 from gateway.observe import get_logger
 from gateway.store import Store
+from gateway.store.replicas import Replicas
 
 _BEAT: Final = 1.0  # seconds between two readings at most; below the lease, with time for an answer
 _PAUSE: Final = (0.05, 0.5)  # seconds until the next attempt, so that workers do not all come at once
+
+_LATE: Final = 1.2 * _BEAT  # the age of the last reading from which on standbys are read, well before LEASE
+_LATER: Final = 0.25  # seconds between two readings of them
 
 _log = get_logger("gateway.guard")
 
@@ -62,3 +69,16 @@ async def _follow_one_connection(store: Store, ledger: Ledger, *, lost: bool) ->
             with suppress(TimeoutError):
                 async with asyncio.timeout(_BEAT * random.uniform(0.8, 1.0)):  # noqa: S311 -- as above
                     await hinted.wait()
+
+
+async def follow_at_standbys(standbys: Replicas, ledger: Ledger) -> Never:
+    """While the log itself is not read in time, apply what standbys hold of it, which renews nothing."""
+    while True:
+        await asyncio.sleep(_LATER)
+        newest = ledger.newest
+        if newest is None or ledger.age < _LATE:
+            continue
+        found, changes = await standbys.changes(newest)
+        ledger.apply(changes)
+        if ledger.newest is newest:  # or the log was read meanwhile
+            ledger.newest = found

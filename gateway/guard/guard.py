@@ -59,7 +59,7 @@ from gateway.errors import OperatorError, StoreUnavailable
 from gateway.figures import CHANGE_LOG_AGE, TOKEN_LOOKUPS, TOKENS_HELD, TOKENS_HELD_BYTES
 from gateway.guard import causes, checks
 from gateway.guard.causes import Cause
-from gateway.guard.follower import follow
+from gateway.guard.follower import follow, follow_at_standbys
 from gateway.guard.held import Held
 from gateway.guard.issuers import Issuers, Unasked
 from gateway.guard.lane import Pending
@@ -153,12 +153,17 @@ class Guard:
         self._spends = spends
         self._uses = Used(store)
         self._limiting = Limiting(store, settings.config, elapsed, place) if spends else None
-        self._following: asyncio.Task[None] | None = None
+        self._following: list[asyncio.Task[None]] = []
+        self._stale_for: Final = settings.config.tokens.stale_for
         self._make_refusal = Refusing(server.host)
 
     async def start(self) -> None:
         """Follow the change log and keep the nonces' floor from now on, also if the database is not there yet."""
-        self._following = asyncio.create_task(follow(self._store, self._ledger), name="guard-follower")
+        self._following = [asyncio.create_task(follow(self._store, self._ledger), name="guard-follower")]
+        standbys = self._store.access_tokens.replicas
+        if standbys is not None and self._stale_for:
+            following = follow_at_standbys(standbys, self._ledger)
+            self._following.append(asyncio.create_task(following, name="guard-standbys"))
         if self._spends:  # whoever looks on has no say in what is remembered of nonces and uses
             await self._nonces.start()
             self._uses.start()
@@ -167,10 +172,10 @@ class Guard:
 
     async def close(self) -> None:
         """Do so no longer; who still waits for an answer gets none."""
-        if self._following is not None:
-            self._following.cancel()
+        for following in self._following:
+            following.cancel()
             with suppress(asyncio.CancelledError):
-                await self._following
+                await following
         if self._issuers is not None:
             await self._issuers.close()
         await self._tokens.close()

@@ -9,6 +9,8 @@ that went its own way: none of them has it. And what a standby does not know to 
 unknown or dead where the primary says so.
 
 No call waits long for one of them, and none at all for one that is passed over.
+
+While the primary is away, they tell what was ended before: what it acknowledged, one of its standbys holds.
 """
 
 import asyncio
@@ -26,6 +28,7 @@ _DEADLINE: Final = 0.5  # seconds for an answer that somebody waits for, who has
 _PAUSES: Final = (0.02, 2.0)  # seconds between two looks at one that is passed over: the first, and the longest
 _TOLD_AFTER: Final = 1.0  # seconds for which one may be behind before that is said
 _CONNECTIONS: Final = 2  # to each: for look-ups, and for the look at one that is passed over
+_MOST: Final = 10_000  # changes in one reading
 
 _BEHIND: Final = "it lags, its replay is paused, or it follows another database"
 _NO_STANDBY: Final = "it is no standby, but takes writes itself"
@@ -59,6 +62,16 @@ class Replica:
         if not rows[0]["replayed"]:
             return _BEHIND
         return [row for row in rows if row["digest"] is not None]
+
+    async def changes(self, newest: Mark) -> list[Row]:
+        """What it holds of the log after a change; nothing where it does not hold that, or does not answer."""
+        try:
+            async with self._database.lend(_DEADLINE) as connection:
+                return await Statements(connection).rows(
+                    "changes_read_on_standby", newest=newest.number, newest_at=newest.at, most=_MOST
+                )
+        except Exception:  # noqa: BLE001  # as above: whoever follows the log has the primary to tell of faults
+            return []
 
     async def aclose(self) -> None:
         """End its connections."""
@@ -98,6 +111,15 @@ class Replicas:
             self._watches.add(watch)
             watch.add_done_callback(self._watches.discard)
         return None
+
+    async def changes(self, newest: Mark) -> tuple[Mark, tuple[tuple[str, str], ...]]:
+        """What any of them holds of the log after a change, as kinds and keys; and the newest change of it."""
+        rows = [
+            row for found in await asyncio.gather(*(one.changes(newest) for one in self._replicas)) for row in found
+        ]
+        last = max(rows, key=lambda row: row["id"], default=None)
+        changes = dict.fromkeys((row["kind"], row["key"]) for row in rows)
+        return newest if last is None else Mark(last["id"], last["at"]), tuple(changes)
 
     async def close(self) -> None:
         """End all connections."""

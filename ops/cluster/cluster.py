@@ -192,6 +192,8 @@ class Cluster:
         return f"""\
 defaults
     timeout connect 2s
+    # What has ended refuses at once; what merely is slow to say that it lives shall not lose its connections.
+    timeout check 2s
     timeout client 1h
     timeout server 1h
 

@@ -12,6 +12,13 @@ select
     (select at from changes order by id desc limit 1) as newest_at,
     array(select kind || ' ' || key from changes where id > $after order by id limit $most) as changes;
 
+-- name: changes_read_on_standby
+-- What changed after the change $newest of the moment $newest_at, at most $most of it, as far as the server holds it;
+-- nothing where it does not hold that one.
+select id, at, kind, key from changes
+where id > $newest and exists (select from changes where id = $newest and at = $newest_at)
+order by id limit $most;
+
 -- name: sweep_changes
 -- Changes that everybody has read or will never ask for again; the newest stays, so that the log has an end.
 with gone as (

@@ -232,6 +232,37 @@ def _either(*dsns: str) -> str:
     return parts[0][0]._replace(query=urlencode({**parts[0][1], "host": hosts, "port": ports})).geturl()
 
 
+async def test_what_was_revoked_before_the_primary_was_lost_does_not_pass_while_others_do(primary: World) -> None:
+    """Tokens that were seen before pass without the primary, but for what it acknowledged to be revoked: a standby
+    knows, and neither that it lags nor what another one that lags believes brings it back."""
+    async with (
+        Standby.of(primary.database) as lagging,
+        Standby.of(primary.database) as standby,
+        relaying(primary.database) as relay,
+        primary.worker(relay.dsn, replicas=(lagging.dsn, standby.dsn), stale_for="1h") as worker,
+    ):
+        revoked, other = await primary.token(), await primary.token()
+        await standby.catches_up(primary.database)
+        await lagging.catches_up(primary.database)
+        await worker.holds(revoked)
+        await worker.holds(other)
+        await lagging.ask("select pg_wal_replay_pause()")
+        relay.hold("gateway-listen")
+        relay.closed = True
+        assert await primary.store.tokens.revoke(revoked.access_token, None)
+        await until(lambda: worker.at_once(revoked) is None)
+        for _ in range(10):
+            verdict = await worker.check(revoked)
+            assert isinstance(verdict, Refused)
+        assert isinstance(worker.at_once(other), Allowed)
+
+        # When the primary is back, its word counts.
+        relay.closed = False
+        relay.release("gateway-listen")
+        await worker.refuses(revoked, WITHIN)
+        await worker.holds(other)
+
+
 @pytest.mark.skipif(PGBOUNCER is None, reason="pgbouncer is not installed: install the package pgbouncer")
 async def test_replica_behind_a_pooler_answers_as_well(primary: World) -> None:
     """One that keeps prepared statements, and one that does not."""
