@@ -92,6 +92,7 @@ class Lane(Generic[Item]):
         self._flying: Sequence[Pending[Any]] = ()
         self._running: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0  # by the loop; uvloop's timer does not tell when it is due at once
         self._closed = False
 
     def add(self, item: Item, answer: Callable[[Any], Answer], since: float | None = None) -> Pending[Answer]:
@@ -151,11 +152,12 @@ class Lane(Generic[Item]):
     def _set_timer(self, seconds: float) -> None:
         """Look for who waits too long in so many seconds, unless that is going to happen earlier."""
         loop = asyncio.get_running_loop()
+        due = loop.time() + seconds
         if self._timer is not None:
-            if self._timer.when() <= loop.time() + seconds:
+            if self._timer_at <= due:
                 return
             self._timer.cancel()
-        self._timer = loop.call_later(seconds, self._lose_patience)
+        self._timer, self._timer_at = loop.call_later(seconds, self._lose_patience), due
 
     def _lose_patience(self) -> None:
         """Let nobody wait any longer who has waited for so long; the timer is set for the next one, if any."""

@@ -58,6 +58,7 @@ class Pool:
         self._idle: list[tuple[Connection, float]] = []  # the last one used goes first
         self._lent: dict[Connection, float] = {}  # until when
         self._watch: asyncio.TimerHandle | None = None
+        self._watch_at = 0.0  # by the loop; uvloop's timer does not tell when it is due at once
         self._closed = False
         self.waiting = 0  # who cannot be lent one yet
 
@@ -151,10 +152,10 @@ class Pool:
     def _look_at(self, when: float) -> None:
         """Look then for what is beyond its deadline, unless that is going to happen earlier."""
         if self._watch is not None:
-            if self._watch.when() <= when:
+            if self._watch_at <= when:
                 return
             self._watch.cancel()
-        self._watch = asyncio.get_running_loop().call_at(when, self._look)
+        self._watch, self._watch_at = asyncio.get_running_loop().call_at(when, self._look), when
 
     def _look(self) -> None:
         """End what is beyond its deadline; look again when what is left will be, if anything is."""

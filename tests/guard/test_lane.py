@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from time import monotonic
 
 import pytest
+import uvloop
 
 from gateway.errors import StoreUnavailable
 from gateway.guard.lane import PATIENCE, Lane, Pending
@@ -127,6 +128,23 @@ async def test_nobody_waits_beyond_patience_counted_from_where_the_waiting_began
     assert monotonic() - now < PATIENCE  # which those without such a past still have
     oracle.free.set()
     assert await first == "answer 0"
+
+
+def test_who_has_waited_too_long_already_is_told_so_in_the_loop_of_the_workers_too() -> None:
+    """In uvloop a timer that is due at once is none."""
+
+    async def told() -> list[object]:
+        oracle = Oracle()
+        lane = oracle.lane()
+        await oracle.busy(lane)
+        late = [ask(lane, key, monotonic() - PATIENCE) for key in (1, 2)]
+        outcome = await outcomes(*late)
+        oracle.free.set()
+        await lane.close()
+        return outcome
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        assert all(isinstance(one, StoreUnavailable) for one in runner.run(told()))
 
 
 async def test_closing_leaves_nobody_waiting(oracle: Oracle) -> None:
