@@ -9,6 +9,7 @@ from time import monotonic
 
 import asyncpg
 import pytest
+import uvloop
 
 from gateway.crypto import Keyring
 from gateway.errors import StoreUnavailable
@@ -171,6 +172,25 @@ async def test_each_use_has_a_deadline_of_its_own(pool: Database, database: str)
         assert monotonic() - started < 0.2 + 0.5
         await until(lambda: monotonic() - started > DEADLINE + 0.1)
         assert await statements.value("ping") == 1
+
+
+def test_wait_that_took_all_of_the_deadline_harms_no_other_in_the_loop_of_the_workers(database: str) -> None:
+    """In uvloop a timer that is due at once is none."""
+
+    async def used() -> None:
+        pool = Database(lambda: connect(database, NAME), 1)
+        try:
+            for deadline in (0.0, DEADLINE):
+                connection = await pool.take(DEADLINE)
+                pool.give_back(connection, sound=True)
+                connection = await pool.take(deadline)
+                pool.give_back(connection, sound=True)
+            assert await pool.value("ping") == 1
+        finally:
+            await pool.close()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(used())
 
 
 async def test_nothing_watches_over_what_is_idle(database: str) -> None:
