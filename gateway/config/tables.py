@@ -376,7 +376,7 @@ class Tokens(Table):
     before it is used; clients get it with the first refusal."""
     stale_for: Staleness = written("0s")
     """How long tokens that were seen before still pass while the database is away, instead of 503. What is revoked
-    meanwhile passes too."""
+    meanwhile passes too, and without `replicas` what was in the second before."""
 
 
 class Registration(Table):

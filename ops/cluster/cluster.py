@@ -275,7 +275,7 @@ url = "{self.dsn}"
 replicas = ["{self.standby(THREE)}", "{self.standby(THREE[::-1])}"]
 
 [tokens]
-stale_for = "30s" # so that tokens that were seen before pass while the database fails over
+stale_for = "1m" # so that tokens that were seen before pass while the database fails over
 
 [keys]
 master = {{ file = "{self.folder / "master.key"}" }}
