@@ -319,6 +319,8 @@ class Load:
 
     async def _ask(self, grant: Grant) -> None:
         dead_since, ended_at = grant.dead_since, grant.ended_at
+        if dead_since is not None and time.monotonic() - dead_since < SETTLED:
+            return  # it was revoked since the audit began
         status = await self._certain(lambda: self.call(f"Bearer {grant.access}"))
         if (grant.dead_since, grant.unknown) != (dead_since, False):
             return  # it was revoked meanwhile
