@@ -32,10 +32,13 @@ class NotServing(AssertionError):
     """The gateway ended, or was not ready in time; the message holds what it said."""
 
 
-async def until(condition: Callable[[], object | Awaitable[object]], patience: float = PATIENCE) -> None:
+async def until(
+    condition: Callable[[], object | Awaitable[object]], patience: float = PATIENCE, *, pause: float = 0.02
+) -> None:
     """Wait until `condition` holds; it fails with TimeoutError after `patience` seconds.
 
-    What is dear to ask, as which processes there are, is asked more seldom: what is waited for needs the CPU.
+    What is dear to ask, as which processes there are, is asked more seldom: what is waited for needs the CPU. With a
+    `pause` of 0 it is asked again at once, as what does something itself.
     """
     async with asyncio.timeout(patience):
         while True:
@@ -45,7 +48,7 @@ async def until(condition: Callable[[], object | Awaitable[object]], patience: f
                 held = await held
             if held:
                 return
-            await asyncio.sleep(min(max(0.02, 10 * (time.thread_time() - asked)), 0.2))
+            await asyncio.sleep(pause and min(max(pause, 10 * (time.thread_time() - asked)), 0.2))
 
 
 def crowding() -> float:
@@ -344,6 +347,33 @@ async def serving(
             yield gateway
         finally:
             await gateway.stop()
+
+
+@asynccontextmanager
+async def on_every_worker(gateway: Gateway, each: int) -> AsyncIterator[list[aiohttp.ClientSession]]:
+    """Clients of one connection each, which they keep: so many of them to each worker of the access plane.
+
+    Which worker takes a new connection is chance, and on a busy machine one may take a hundred in a row.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        found: dict[str, list[aiohttp.ClientSession]] = {}
+
+        async def connect() -> bool:
+            connector = aiohttp.TCPConnector(limit=1)
+            session = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
+            await stack.enter_async_context(session)
+            async with session.get(gateway.url, allow_redirects=False) as answer:
+                await answer.read()
+                found.setdefault(worker_of(answer), []).append(session)
+            return len(found) == gateway.count and min(map(len, found.values())) >= each
+
+        await until(connect, pause=0.0)
+        yield [session for sessions in found.values() for session in sessions[:each]]
+
+
+def worker_of(answer: aiohttp.ClientResponse) -> str:
+    """The worker of the access plane that gave an answer, by the beginning of its X-Request-Id."""
+    return answer.headers["X-Request-Id"][:16]
 
 
 async def _await_ready(gateway: Gateway) -> None:

@@ -1,4 +1,5 @@
-"""What may happen once happens once, over two workers of the authorization plane: fifty ask at the same time.
+"""What may happen once happens once, over two workers of each plane: fifty ask at the same time, half of them by
+either worker of the access plane.
 
 code, refresh token                        test_races.py, a hundred at once
 proof at a route                           test_dpop.py
@@ -32,7 +33,7 @@ from gateway.web.browser import new_session_token
 from tests.conftest import cloned_store
 from tests.oauth.proofs import ES256, proof
 from tests.oauth.signing import signer
-from tests.serving import Gateway, serving, until
+from tests.serving import Gateway, on_every_worker, serving, until, worker_of
 from tests.store.rig import NEW_CLIENT, PASSWORD_HASH, REDIRECT_URI, VERIFIER, Rig, fetch
 from tests.web.rig import Forms
 
@@ -52,10 +53,12 @@ class Site:
     session: aiohttp.ClientSession
     token: str  # of a browser that is signed in
 
-    async def post(self, path: str, form: dict[str, str], rig: Rig | None = None) -> aiohttp.ClientResponse:
+    async def post(
+        self, path: str, form: dict[str, str], rig: Rig | None = None, session: aiohttp.ClientSession | None = None
+    ) -> aiohttp.ClientResponse:
         of = rig or self.rig
         headers = {"Authorization": aiohttp.encode_basic_auth(of.client.client_id, of.secret)}
-        answer = await self.session.post(f"{self.gateway.url}/oauth2/{path}", data=form, headers=headers)
+        answer = await (session or self.session).post(f"{self.gateway.url}/oauth2/{path}", data=form, headers=headers)
         await answer.read()
         return answer
 
@@ -65,7 +68,7 @@ async def site(
     server: str, template: str, keyring: Keyring, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Site]:
     folder: Path = tmp_path_factory.mktemp("once")
-    connector = aiohttp.TCPConnector(limit=AT_ONCE, force_close=True)
+    connector = aiohttp.TCPConnector(force_close=True)
     async with (
         cloned_store(server, template, keyring) as (dsn, store),
         serving(
@@ -79,14 +82,19 @@ async def site(
         yield Site(gateway, dsn, store, rig, session, token)
 
 
-async def polled(site: Site, device_code: str) -> aiohttp.ClientResponse:
-    return await site.post("token", {"grant_type": DEVICE_CODE, "device_code": device_code})
+async def polled_at_once(site: Site, device_code: str) -> list[aiohttp.ClientResponse]:
+    form = {"grant_type": DEVICE_CODE, "device_code": device_code}
+    return await at_once(site, lambda session: site.post("token", form, session=session))
 
 
-async def at_once(ask: Callable[[], Awaitable[aiohttp.ClientResponse]]) -> tuple[list[aiohttp.ClientResponse], int]:
-    """Fifty answers, and how many workers gave them."""
-    answers = await asyncio.gather(*(ask() for _ in range(AT_ONCE)))
-    return answers, len({answer.headers["X-Request-Id"][:16] for answer in answers})
+async def at_once(
+    site: Site, ask: Callable[[aiohttp.ClientSession], Awaitable[aiohttp.ClientResponse]]
+) -> list[aiohttp.ClientResponse]:
+    """Fifty answers, of which each worker gave half."""
+    async with on_every_worker(site.gateway, AT_ONCE // 2) as sessions:
+        answers = await asyncio.gather(*map(ask, sessions))
+    assert sorted(Counter(map(worker_of, answers)).values()) == [AT_ONCE // 2, AT_ONCE // 2]
+    return answers
 
 
 async def test_a_pushed_request_brings_one_code(site: Site) -> None:
@@ -105,22 +113,20 @@ async def test_a_pushed_request_brings_one_code(site: Site) -> None:
     query = urlencode({"client_id": site.rig.client.client_id, "request_uri": uri})
     cookies = f"gateway_session={site.token}; gateway_form={'f' * 22}"
 
-    async def ask() -> aiohttp.ClientResponse:
-        return await site.session.get(
+    async def ask(session: aiohttp.ClientSession) -> aiohttp.ClientResponse:
+        return await session.get(
             f"{site.gateway.url}/oauth2/authorize?{query}", headers={"Cookie": cookies}, allow_redirects=False
         )
 
-    answers, workers = await at_once(ask)
-    assert workers == 2
+    answers = await at_once(site, ask)
     assert Counter("code=" in answer.headers.get("Location", "") for answer in answers) == {True: 1, False: 49}
 
 
 async def test_a_device_that_asks_too_often_is_told_so_by_whichever_worker(site: Site) -> None:
     """RFC 8628, section 3.5: each of them makes the interval longer."""
     begun = await (await site.post("device_authorization", {})).json()
-    answers, workers = await at_once(lambda: polled(site, begun["device_code"]))
+    answers = await polled_at_once(site, begun["device_code"])
     told = Counter([(await answer.json())["error"] for answer in answers])
-    assert workers == 2
     assert told == {"authorization_pending": 1, "slow_down": 49}
 
 
@@ -139,8 +145,7 @@ async def test_a_device_code_brings_tokens_once(site: Site) -> None:
         site.store.flows.allow_device(flow, session.session_id, frozenset()) for flow in flows if flow is not None
     ]
     assert Counter(await asyncio.gather(*allowing)) == {True: 1, False: 4}
-    answers, workers = await at_once(lambda: polled(site, begun["device_code"]))
-    assert workers == 2
+    answers = await polled_at_once(site, begun["device_code"])
     assert Counter(answer.status for answer in answers) == {200: 1, 400: 49}
 
 
@@ -161,13 +166,12 @@ async def test_a_clients_assertion_counts_once(site: Site) -> None:
         "client_assertion": one.assertion(members),
     }
 
-    async def ask() -> aiohttp.ClientResponse:
-        answer = await site.session.post(f"{site.gateway.url}/oauth2/token", data=form)
+    async def ask(session: aiohttp.ClientSession) -> aiohttp.ClientResponse:
+        answer = await session.post(f"{site.gateway.url}/oauth2/token", data=form)
         await answer.read()
         return answer
 
-    answers, workers = await at_once(ask)
-    assert workers == 2
+    answers = await at_once(site, ask)
     assert Counter(answer.status for answer in answers) == {200: 1, 401: 49}
 
 
@@ -179,13 +183,12 @@ async def test_a_proof_at_the_token_endpoint_counts_once(site: Site) -> None:
         "DPoP": proof(ES256, method="POST", url=url, now=time.time()),
     }
 
-    async def ask() -> aiohttp.ClientResponse:
-        answer = await site.session.post(url, data={"grant_type": "client_credentials"}, headers=headers)
+    async def ask(session: aiohttp.ClientSession) -> aiohttp.ClientResponse:
+        answer = await session.post(url, data={"grant_type": "client_credentials"}, headers=headers)
         await answer.read()
         return answer
 
-    answers, workers = await at_once(ask)
-    assert workers == 2
+    answers = await at_once(site, ask)
     assert Counter(answer.status for answer in answers) == {200: 1, 400: 49}
     refused = {(await answer.json())["error"] for answer in answers if answer.status == 400}
     assert refused == {"invalid_dpop_proof"}
@@ -203,16 +206,15 @@ async def test_a_decision_brings_one_token(site: Site) -> None:
         parser.feed(await page.text())
     (form,) = parser.forms
 
-    async def ask() -> aiohttp.ClientResponse:
+    async def ask(session: aiohttp.ClientSession) -> aiohttp.ClientResponse:
         data = urlencode(form.filled(decision="allow"))
         sent = headers | {"Content-Type": "application/x-www-form-urlencoded"}
         address = f"{site.gateway.url}{form.action}"
-        answer = await site.session.post(address, data=data, headers=sent, allow_redirects=False)
+        answer = await session.post(address, data=data, headers=sent, allow_redirects=False)
         await answer.read()
         return answer
 
-    answers, workers = await at_once(ask)
-    assert workers == 2
+    answers = await at_once(site, ask)
     assert sum("access_token=" in answer.headers.get("Location", "") for answer in answers) == 1
     issued = await fetch(site.dsn, "select 1 from access_tokens where client_id = $1", client.client_id)
     assert len(issued) == 1
@@ -223,14 +225,13 @@ async def test_an_initial_access_token_registers_as_many_clients_as_it_may(site:
     token = await site.store.registrations.create_token(60, 1)
     headers = {"Authorization": f"Bearer {token}"}
 
-    async def ask() -> aiohttp.ClientResponse:
+    async def ask(session: aiohttp.ClientSession) -> aiohttp.ClientResponse:
         members = {"redirect_uris": [REDIRECT_URI], "client_name": "Registered at once"}
-        answer = await site.session.post(f"{site.gateway.url}/oauth2/register", json=members, headers=headers)
+        answer = await session.post(f"{site.gateway.url}/oauth2/register", json=members, headers=headers)
         await answer.read()
         return answer
 
-    answers, workers = await at_once(ask)
-    assert workers == 2
+    answers = await at_once(site, ask)
     assert Counter(answer.status for answer in answers) == {201: 1, 401: 49}
     made = await fetch(site.dsn, "select 1 from clients where name = 'Registered at once'")
     assert len(made) == 1
@@ -241,18 +242,17 @@ async def test_guesses_at_a_password_learn_no_more_by_the_password_grant(site: S
     types: frozenset[GrantType] = frozenset({"password"})
     rig = await Rig.build(site.store, username="grace", client=replace(NEW_CLIENT, grant_types=types))
     form = {"grant_type": "password", "username": "grace", "password": "wrong"}
-    statuses, heard = Counter[int](), 0
+    statuses = Counter[int]()
     for _ in range(3):
-        answers, workers = await at_once(lambda: site.post("token", form, rig))
-        heard = max(heard, workers)
+        answers = await at_once(site, lambda session: site.post("token", form, rig, session))
         statuses.update(answer.status for answer in answers)
-    assert heard == 2
     assert statuses.keys() <= {400, 429, 503}  # 503: so many passwords are checked at once and no more
     assert 0 < statuses[400] <= 2 * WRONG_PASSWORDS
 
     async def is_held_back() -> bool:
         right = form | {"password": "an obviously fake password"}
-        return {(await site.post("token", right, rig)).status for _ in range(4)} == {429}
+        async with on_every_worker(site.gateway, 2) as sessions:
+            return {(await site.post("token", right, rig, session)).status for session in sessions} == {429}
 
     await until(is_held_back)
 
@@ -264,8 +264,8 @@ async def test_guesses_at_user_codes_are_counted_over_all_workers(site: Site, ke
     await site.store.sessions.start(guesser.subject, token, 3600)
     begun = await (await site.post("device_authorization", {})).json()
 
-    async def looked(user_code: str) -> aiohttp.ClientResponse:
-        answer = await site.session.get(
+    async def looked(user_code: str, session: aiohttp.ClientSession) -> aiohttp.ClientResponse:
+        answer = await session.get(
             f"{site.gateway.url}/oauth2/device/consent?user_code={user_code}",
             headers={"Cookie": f"gateway_session={token}"},
             allow_redirects=False,
@@ -273,14 +273,13 @@ async def test_guesses_at_user_codes_are_counted_over_all_workers(site: Site, ke
         await answer.read()
         return answer
 
-    answers, workers = await at_once(lambda: looked("BCDF-GHJK"))
+    answers = await at_once(site, lambda session: looked("BCDF-GHJK", session))
     statuses = Counter(answer.status for answer in answers)
-    assert workers == 2
     assert statuses.keys() <= {400, 429}
     assert statuses[400] < 2 * WRONG_USER_CODES  # each heard what one may hear, before it heard of the other's
 
     async def is_held_back() -> bool:
-        found, workers = await at_once(lambda: looked(begun["user_code"]))
-        return workers == 2 and {answer.status for answer in found} == {429}
+        found = await at_once(site, lambda session: looked(begun["user_code"], session))
+        return {answer.status for answer in found} == {429}
 
     await until(is_held_back)

@@ -90,16 +90,23 @@ def are_gone(processes: list[psutil.Process]) -> bool:
 
 @shares
 async def test_new_connections_reach_every_worker(site: Site) -> None:
-    seen = Counter([(await fresh_post(f"{site.gateway.url}/"))[2] for _ in range(200)])
-    assert len(seen) == 2
-    assert min(seen.values()) >= 5
+    seen = Counter[str]()
+
+    async def each_has_some() -> bool:
+        seen.update([(await fresh_post(f"{site.gateway.url}/"))[2] for _ in range(20)])
+        return len(seen) == 2 and min(seen.values()) >= 5
+
+    await until(each_has_some, pause=0.0)
 
 
 @shares
 async def test_a_burst_of_connections_reaches_every_worker(site: Site) -> None:
-    answers = await asyncio.gather(*(fresh_post(f"{site.gateway.url}/") for _ in range(200)))
-    assert {status for status, _, _ in answers} == {200}
-    assert len({worker for _, _, worker in answers}) == 2
+    async def is_spread() -> bool:  # a worker that a busy machine lets wait may come too late for one
+        answers = await asyncio.gather(*(fresh_post(f"{site.gateway.url}/") for _ in range(200)))
+        assert {status for status, _, _ in answers} == {200}
+        return len({worker for _, _, worker in answers}) == 2
+
+    await until(is_spread, pause=0.0)
 
 
 async def test_the_number_of_workers_is_the_option_s_before_the_file_s(tmp_path: Path, database: str) -> None:
