@@ -203,7 +203,8 @@ async def test_a_signed_request_passes_once_on_whichever_worker(world: World) ->
     token = await gateway.run("token", "issue", "--client", world.client["client_id"], "--user", "ada", "--type", "mac",
                               "--scope", "things:read")  # fmt: skip
     workers: set[str] = set()
-    for number in range(scaled(100)):
+    number = 0
+    while number < scaled(100) or len(workers) < 2:
         url = f"{gateway.url}/mac/anything/{number}?b=1&a=2"
         header = prepare_mac_header(
             token["access_token"], url, token["mac_key"], "GET", hash_algorithm=token["mac_algorithm"], draft=1
@@ -215,7 +216,7 @@ async def test_a_signed_request_passes_once_on_whichever_worker(world: World) ->
         assert {replay.status_code for replay in replays} == {401}
         workers |= {answer.headers["X-Request-Id"][:16] for answer in (first, *replays)}
         assert len([line for line in world.upstream.seen if f"/anything/{number}?" in line]) == 1
-    assert len(workers) == 2
+        number += 1
 
 
 async def test_64_mib_pass_up_and_down_byte_for_byte_in_little_memory(world: World) -> None:

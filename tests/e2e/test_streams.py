@@ -91,12 +91,13 @@ async def test_revoked_half_of_many_streams_ends_within_a_second_and_no_other(
     tmp_path: Path, store: Store, database: str, upstream: str
 ) -> None:
     client, _ = await store.clients.create(new_client())
-    route = {"name": "api", "path": "/api", "upstreams": [upstream], "auth": ["bearer"], "connections": STREAMS}
-    count = scaled(STREAMS)
-    streams = []
-    for _ in range(count):
+    route = {"name": "api", "path": "/api", "upstreams": [upstream], "auth": ["bearer"], "connections": 2 * STREAMS}
+
+    async def begun() -> Stream:
         issued = await store.tokens.issue(client.client_id, None, frozenset({"read"}), 3600, None)
-        streams.append(Stream(issued.access_token))
+        return Stream(issued.access_token)
+
+    streams = [await begun() for _ in range(scaled(STREAMS))]
     async with AsyncExitStack() as stack:
         gateway = await stack.enter_async_context(serving(tmp_path, dsn=database, routes=[route], workers=2))
         session = await stack.enter_async_context(
@@ -104,12 +105,19 @@ async def test_revoked_half_of_many_streams_ends_within_a_second_and_no_other(
                 connector=aiohttp.TCPConnector(limit=0, force_close=True), timeout=aiohttp.ClientTimeout(total=None)
             )
         )
-        tasks = [
-            asyncio.create_task((one.socket if number % 2 else one.events)(session, gateway.url))
-            for number, one in enumerate(streams)
-        ]
-        await asyncio.wait_for(asyncio.gather(*(one.began.wait() for one in streams)), PATIENCE)
-        assert len({one.worker for one in streams}) >= 2
+        tasks = list[asyncio.Task[None]]()
+
+        async def are_spread() -> bool:
+            for one in streams[len(tasks) :]:
+                streaming = one.socket if len(tasks) % 2 else one.events
+                tasks.append(asyncio.create_task(streaming(session, gateway.url)))
+            await asyncio.gather(*(one.began.wait() for one in streams))
+            if len({one.worker for one in streams}) > 1:
+                return True
+            streams.extend([await begun() for _ in range(4)])
+            return False
+
+        await until(are_spread, pause=0.0)
         revoked, others = [one for n, one in enumerate(streams) if n % 4 < 2], [*streams[2::4], *streams[3::4]]
         at = {}
         for one in revoked:

@@ -66,17 +66,20 @@ async def test_all_workers_are_told_of_together_and_one_that_is_killed_leaves_it
 ) -> None:
     shut = {"name": "shut", "path": "/shut", "upstreams": [upstream.url], "auth": ["bearer"]}
     async with serving(tmp_path, dsn=database, routes=[upstream.route(), shut]) as gateway:
-        for _ in range(30):
-            await call(gateway, get("/"))
+        count, workers = 0, set[bytes]()
+        while count < 30 or len(workers) < 2:
+            said = (await call(gateway, get("/"))).lower()
+            workers.add(said.partition(b"x-request-id: ")[2][:16])
             await call(gateway, get("/shut"))
+            count += 1
         answered = {"route": "slow", "method": "GET", "status": "2xx"}
         for worker in gateway.workers:
             worker.send_signal(signal.SIGKILL)
             await gateway.replaced(worker)
             found = await samples(gateway)
-            assert value(found, "gateway_call_seconds_count", **answered) == 30
-            assert value(found, "gateway_call_seconds_bucket", **answered, le="+Inf") == 30
-            assert value(found, "gateway_refusals_total", route="shut", cause="no credential") == 30
+            assert value(found, "gateway_call_seconds_count", **answered) == count
+            assert value(found, "gateway_call_seconds_bucket", **answered, le="+Inf") == count
+            assert value(found, "gateway_refusals_total", route="shut", cause="no credential") == count
         assert value(found, "gateway_worker_ends_total", plane="access") == 2
         assert value(found, "gateway_upstream_connects_total", upstream=urlsplit(upstream.url).netloc) >= 2
         assert value(found, "gateway_workers", plane="access", state="ready") == 2
@@ -92,7 +95,7 @@ async def test_all_workers_are_told_of_together_and_one_that_is_killed_leaves_it
         await until(refused)
         found = await samples(gateway)
         assert value(found, "gateway_reload_refused") == 1
-        assert value(found, "gateway_call_seconds_count", **answered) == 30
+        assert value(found, "gateway_call_seconds_count", **answered) == count
 
 
 def hostile(byte: bytes) -> Iterator[bytes]:
