@@ -10,28 +10,23 @@ than a place and a host are allowed, however many clients they registered. An ad
 strangers use up elsewhere at its host; where it is our own bound that keeps us from asking, no old set counts.
 """
 
-import asyncio
 import json
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
 from urllib.parse import urlsplit
-from weakref import WeakValueDictionary
 
 from gateway.errors import OAuthError, invalid_client
 from gateway.fetching import Fetcher, FetchFailed
 from gateway.oauth import client_documents
-from gateway.web.turns import Fetches, Turns
+from gateway.web.fetched import Fetched, Kept
 
-_MOST_KEPT: Final = 1000
-_AT_ONCE: Final = 16
 _AGAIN: Final = 30.0  # seconds between two tries
 _AT_MOST: Final = 86400.0  # seconds that a set counts without being had anew
 
 
 @dataclass(frozen=True, slots=True)
-class _Kept:
+class _Keys:
     jwks: str | None  # as `jwk.parse_set` makes it, as JSON; None where there was none to be had
     why_none: str
     tried: float
@@ -49,16 +44,13 @@ class _Kept:
         )
 
 
-class ClientKeys:
+class ClientKeys(Fetched):
     """The keys at clients' addresses. `make` gives what fetches them, when it is first needed."""
 
     def __init__(self, make: Callable[[], Fetcher], clock: Callable[[], float] | None = None) -> None:
-        self._make, self._clock = make, clock
-        self._fetcher: Fetcher | None = None
-        self._kept: OrderedDict[str, _Kept] = OrderedDict()
-        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        self._turns = Turns(_AT_ONCE)
-        self._fetches = Fetches(clock)
+        super().__init__(None, clock)
+        self._make = make
+        self._kept = Kept[_Keys]()
 
     async def at(
         self, uri: str, kid: str | None, place: str, *, limited: bool = False, known: str | None = None
@@ -72,7 +64,7 @@ class ClientKeys:
         kept = self._kept.get(uri)
         if kept is not None and kept.jwks is not None and kept.answers(kid, self._now()):
             return kept.jwks  # and waits for nobody who asks for another key
-        async with self._locks.setdefault(uri, asyncio.Lock()):  # whoever waited for them finds them at hand
+        async with self._alone(uri):
             kept, now = self._kept.get(uri), self._now()
             if kept is None or (now - kept.tried >= _AGAIN and not kept.answers(kid, now)):
                 if kept is not None and kept.jwks is not None:
@@ -86,21 +78,14 @@ class ClientKeys:
             raise invalid_client(f"client keys: {kept.why_none or 'they were had too long ago'}")
         return kept.jwks
 
-    def close(self) -> None:
-        if self._fetcher is not None:
-            self._fetcher.close()
-
-    async def _asked(self, uri: str, before: _Kept | None) -> _Kept:
+    async def _asked(self, uri: str, before: _Keys | None) -> _Keys:
         kept = await self._fetched(uri)
         if kept.jwks is None and before is not None and before.jwks is not None:
             kept = replace(before, tried=kept.tried, why_none=kept.why_none)
-        self._kept[uri] = kept
-        self._kept.move_to_end(uri)
-        if len(self._kept) > _MOST_KEPT:
-            self._kept.popitem(last=False)
+        self._kept.keep(uri, kept)
         return kept
 
-    async def _fetched(self, uri: str) -> _Kept:
+    async def _fetched(self, uri: str) -> _Keys:
         from gateway.oauth import jwk
 
         if self._fetcher is None:
@@ -110,10 +95,7 @@ class ClientKeys:
             jwks = json.dumps(jwk.parse_set(fetched.content, only_good=True, of_strangers=True))
         except (FetchFailed, ValueError, OAuthError) as exc:
             now = self._now()
-            return _Kept(None, str(exc), now, now, now)
+            return _Keys(None, str(exc), now, now, now)
         now = self._now()
         fresh = client_documents.lifetime(fetched.cache_control, fetched.age)
-        return _Kept(jwks, "", now, now + fresh, now + _AT_MOST)
-
-    def _now(self) -> float:
-        return asyncio.get_running_loop().time() if self._clock is None else self._clock()
+        return _Keys(jwks, "", now, now + fresh, now + _AT_MOST)

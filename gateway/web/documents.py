@@ -8,23 +8,18 @@ The database learns of a client when somebody who is signed in is about to be as
 then on the token endpoint knows it by that.
 """
 
-import asyncio
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
-from weakref import WeakValueDictionary
 
 from gateway.errors import OAuthError
 from gateway.fetching import Fetcher, FetchFailed
 from gateway.oauth import client_documents, registration
 from gateway.oauth.authorize import PageError
 from gateway.oauth.registration import Registration
+from gateway.web.fetched import Fetched, Kept
 from gateway.web.sectors import Sectors
-from gateway.web.turns import Fetches, Turns
 
-_MOST_KEPT: Final = 1000
-_AT_ONCE: Final = 16
 _AGAIN: Final = 5.0  # seconds from a failure to the next try, for a client that we know
 _UNREADABLE: Final = (
     "We couldn’t read what this application says about itself. Try again in a moment, or tell its developer."
@@ -32,7 +27,7 @@ _UNREADABLE: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class _Kept:
+class _Document:
     registration: Registration
     scopes: frozenset[str]  # that there were when it was read
     until: float
@@ -51,18 +46,16 @@ class TooManyFetches(PageError):
         super().__init__(_UNREADABLE, what, error="invalid_client")
 
 
-class ClientDocuments:
+class ClientDocuments(Fetched):
     """The documents of clients; `enabled` says whether any are looked at."""
 
     def __init__(
         self, fetcher: Fetcher | None, own_host: str, sectors: Sectors, clock: Callable[[], float] | None = None
     ) -> None:
-        self._fetcher, self._own_host, self._sectors, self._clock = fetcher, own_host, sectors, clock
-        self._kept: OrderedDict[str, _Kept] = OrderedDict()
-        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        self._turns = Turns(_AT_ONCE)
-        self._fetches = Fetches(clock)
-        self._failed: OrderedDict[str, _Failed] = OrderedDict()  # of clients that we know
+        super().__init__(fetcher, clock)
+        self._own_host, self._sectors = own_host, sectors
+        self._kept = Kept[_Document]()
+        self._failed = Kept[_Failed]()  # of clients that we know
 
     @property
     def enabled(self) -> bool:
@@ -88,7 +81,7 @@ class ClientDocuments:
         kept = self._at_hand(client_id, known_scopes)
         if kept is not None:
             return kept
-        async with self._locks.setdefault(client_id, asyncio.Lock()):  # whoever waited for it finds it at hand
+        async with self._alone(client_id):
             kept = self._at_hand(client_id, known_scopes)
             if kept is not None:
                 return kept
@@ -100,10 +93,6 @@ class ClientDocuments:
                 raise TooManyFetches
             async with self._turns.turn(place, host):
                 return await self._fetched(self._fetcher, client_id, known_scopes, place, name)
-
-    def close(self) -> None:
-        if self._fetcher is not None:
-            self._fetcher.close()
 
     async def _fetched(
         self, fetcher: Fetcher, client_id: str, known_scopes: frozenset[str], place: str, known: str | None
@@ -121,19 +110,13 @@ class ClientDocuments:
             raise self._failure(client_id, exc.description, known) from exc
         self._failed.pop(client_id, None)
         until = self._now() + client_documents.lifetime(fetched.cache_control, fetched.age)
-        self._kept[client_id] = _Kept(read, known_scopes, until)
-        self._kept.move_to_end(client_id)
-        if len(self._kept) > _MOST_KEPT:
-            self._kept.popitem(last=False)
+        self._kept.keep(client_id, _Document(read, known_scopes, until))
         return read
 
     def _failure(self, client_id: str, why: str, known: str | None) -> PageError:
         cause = f"client metadata document: {why}"
         if known is not None:
-            self._failed[client_id] = _Failed(cause, self._now() + _AGAIN)
-            self._failed.move_to_end(client_id)
-            if len(self._failed) > _MOST_KEPT:
-                self._failed.popitem(last=False)
+            self._failed.keep(client_id, _Failed(cause, self._now() + _AGAIN))
         return PageError(_UNREADABLE, cause, error="invalid_client")
 
     def _at_hand(self, client_id: str, known_scopes: frozenset[str]) -> Registration | None:
@@ -142,6 +125,3 @@ class ClientDocuments:
             return None
         self._kept.move_to_end(client_id)
         return kept.registration
-
-    def _now(self) -> float:
-        return asyncio.get_running_loop().time() if self._clock is None else self._clock()
