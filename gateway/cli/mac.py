@@ -163,46 +163,13 @@ def sign(
 @click.option("--explain", is_flag=True, help="Show what the client signed beside what the gateway expects, and why.")
 @with_config
 @with_json
-def verify(
-    *,
-    authorization: str,
-    key: str | None,
-    key_stdin: bool,
-    url: str,
-    method: str,
-    body: str | None,
-    body_file: Path | None,
-    target: str | None,
-    public_url: str | None,
-    host: tuple[str, ...],
-    algorithm: MacAlgorithm | None,
-    other_key: tuple[str, ...],
-    client_string: str | None,
-    at: str | None,
-    skew: str | None,
-    explain: bool,
-    path: Path,
-    as_json: bool,
-) -> None:
+def verify(*, explain: bool, path: Path, as_json: bool, **given: Any) -> None:
     """Check a signed request as the gateway does; exit 0 if it verifies, else 1.
 
     With a key, nothing else is needed, and the configuration is read only where --config names one. Without a key,
     the token's is taken from the database, and the keys of its client's other tokens are tried too.
     """
-    asked = mac_verify.Asked(
-        authorization=mac_verify.authorization_of(authorization),
-        key=key_of(key, from_stdin=key_stdin),
-        other_keys=tuple(one.encode("utf-8", "surrogateescape") for one in other_key),
-        called=covered_by(url, method),
-        target=target,
-        public_url=None if public_url is None else covered_by(public_url, method, "--public-url"),
-        hosts=host,
-        algorithm=algorithm,
-        body=body_of(body, body_file),
-        at=None if at is None else mac_verify.moment_of(at),
-        skew=None if skew is None else mac_verify.skew_of(skew),
-        client_string=None if client_string is None else mac_verify.string_of(client_string),
-    )
+    asked = _asked(**given)
     named = click.get_current_context().get_parameter_source("path") is click.core.ParameterSource.COMMANDLINE
     explained = mac_verify.verify(asked, path, with_config=named)
     if as_json:
@@ -215,6 +182,39 @@ def verify(
         raise mac_verify.refusal_of(explained)
     if not explained.verified:
         click.get_current_context().exit(1)
+
+
+def _asked(
+    *,
+    authorization: str,
+    key: str | None,
+    key_stdin: bool,
+    url: str,
+    method: str,
+    body: str | None,
+    body_file: Path | None,
+    at: str | None,
+    other_key: tuple[str, ...],
+    public_url: str | None,
+    host: tuple[str, ...],
+    skew: str | None,
+    client_string: str | None,
+    **unread: Any,
+) -> mac_verify.VerifyOptions:
+    """What the options of `verify` say. Raises OperatorError for one that cannot be read."""
+    return mac_verify.VerifyOptions(
+        authorization=mac_verify.authorization_of(authorization),
+        key=key_of(key, from_stdin=key_stdin),
+        other_keys=tuple(one.encode("utf-8", "surrogateescape") for one in other_key),
+        called=covered_by(url, method),
+        public_url=None if public_url is None else covered_by(public_url, method, "--public-url"),
+        hosts=host,
+        body=body_of(body, body_file),
+        at=None if at is None else mac_verify.moment_of(at),
+        skew=None if skew is None else mac_verify.skew_of(skew),
+        client_string=None if client_string is None else mac_verify.string_of(client_string),
+        **unread,
+    )
 
 
 # -- options -------------------------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ _ESCAPE = re.compile(r"\\[nrt\\]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class VerifyOptions:
     """What the options say, read but not checked; None is what they do not mention."""
 
     authorization: str
@@ -56,7 +56,7 @@ class _Token:
     causes: tuple[Cause, ...] = ()
 
 
-def verify(asked: Asked, path: Path, *, with_config: bool) -> Explanation:
+def verify(asked: VerifyOptions, path: Path, *, with_config: bool) -> Explanation:
     """The explanation of whether a request verifies, and why not.
 
     The store is asked only where no key is given; the configuration is read only then, or when it is named.
@@ -86,7 +86,7 @@ def _no_key(name: str, said: str) -> Explanation:
     return Explanation(causes=(Cause(name=name, said=said),))
 
 
-def _from_store(found: SigningToken, asked: Asked) -> _Token | Explanation:
+def _from_store(found: SigningToken, asked: VerifyOptions) -> _Token | Explanation:
     if found.token_type != "mac":  # noqa: S105  # a kind, no token
         return _no_key("kind", "It is a bearer token, which has no key to sign with.")
     if found.key is None or found.algorithm is None:
@@ -115,7 +115,7 @@ def _moment(at: datetime) -> str:
     return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
 
 
-def _explained(asked: Asked, token: _Token, settings: Settings | None) -> Explanation:
+def _explained(asked: VerifyOptions, token: _Token, settings: Settings | None) -> Explanation:
     called, table = asked.called, Mac() if settings is None else settings.config.mac
     target = called.target if asked.target is None else asked.target.encode("utf-8", "surrogateescape")
     route = None if settings is None else _route(settings, called, target)
@@ -161,7 +161,7 @@ def _route(settings: Settings, called: mac.Covered, target: bytes) -> Route | No
         return None
 
 
-def _address(asked: Asked, settings: Settings | None, route: Route | NoRoute | None) -> tuple[str, int]:
+def _address(asked: VerifyOptions, settings: Settings | None, route: Route | NoRoute | None) -> tuple[str, int]:
     """The host and port that the gateway covers: those of public_url, or a route's own host."""
     if asked.public_url is not None:
         return asked.public_url.host, asked.public_url.port
@@ -172,7 +172,7 @@ def _address(asked: Asked, settings: Settings | None, route: Route | NoRoute | N
     return asked.called.host if own else server.host, server.port
 
 
-def _addresses(asked: Asked, settings: Settings | None) -> list[tuple[str, str]]:
+def _addresses(asked: VerifyOptions, settings: Settings | None) -> list[tuple[str, str]]:
     """The addresses that a client may have called: the URL as given, other names, and what the configuration knows."""
     port = str(asked.called.port)
     known = [(asked.called.host, port)]
@@ -190,7 +190,7 @@ def _addresses(asked: Asked, settings: Settings | None) -> list[tuple[str, str]]
 
 
 def _remarks(
-    asked: Asked, explained: Explanation, settings: Settings | None, route: Route | NoRoute | None
+    asked: VerifyOptions, explained: Explanation, settings: Settings | None, route: Route | NoRoute | None
 ) -> list[str]:
     remarks = []
     if settings is not None and not isinstance(route, Route):

@@ -2,18 +2,49 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from gateway.cli import client_checks
+from gateway.cli.client import record
+from gateway.cli.client_options import ClientOptions
+from gateway.model import CLIENT_PROPERTIES
 from gateway.oauth import openid
+from gateway.store import NewClient
 from tests.cli.conftest import Terminal, matches
 from tests.cli.direct import in_database
+from tests.oauth.clients import CONFIDENTIAL
 from tests.oauth.signing import signer
 
 URI = "https://app.example.com/callback"
 _ON_TWO_HOSTS = ("--redirect-uri", URI, "--redirect-uri", "https://b.example/", "--subject-type", "pairwise")
+
+
+LOOKED_INTO = {  # by more than what they say: files, users, hosts
+    *("jwks", "jwks_uri", "subject_type", "sector", "allow_group"),
+    *("description", "owner", "homepage", "privacy", "terms", "logo"),
+}
+
+
+def test_every_option_says_something_about_the_client() -> None:
+    silent: dict[str, Any] = {one.name: () if "tuple" in str(one.type) else None for one in fields(ClientOptions)}
+    said: dict[str, Any] = dict.fromkeys(("public", "first_party", "par", "dpop"), True) | {"pkce": False}
+    start = NewClient.like(CONFIDENTIAL)
+    assert client_checks._merged(ClientOptions(**silent), start) == start
+    for name, nothing in silent.items():
+        given = said.get(name, "x" if nothing is None else ("x",))
+        merged = client_checks._merged(ClientOptions(**(silent | {name: given})), start)
+        assert (merged == start) is (name in LOOKED_INTO), name
+
+
+def test_every_property_of_a_client_is_shown() -> None:
+    otherwise = {"confidential": "type", "openid": "id_token_alg", "about": "description"}
+    unshown = {name for name in CLIENT_PROPERTIES if otherwise.get(name, name) not in record(CONFIDENTIAL)}
+    assert unshown == {"decided", "default_scopes"}
 
 
 def test_create_prints_the_identifier_and_the_secret_once(gateway: Terminal) -> None:
