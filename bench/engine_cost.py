@@ -28,7 +28,7 @@ from bench.peers import PEERS
 from bench.report import spread, table
 from bench.site import Site
 from gateway import config
-from gateway.cli.session import database
+from gateway.cli.common import database
 from gateway.model import ISSUER_METADATA
 from gateway.store import NewClient, Store
 

@@ -24,7 +24,7 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, Final, Literal, cast
 
-from gateway.absent import without
+from gateway.hidden_packages import without
 
 with without("rich"):  # where that is installed, structlog loads it for consoles: a fifth of a worker's start
     import structlog

@@ -15,7 +15,7 @@ from bench.machine import PROXY_CORE, free_port, on_core, output
 from bench.signing import Signer
 from bench.site import HERE, PEOPLE, CannotStart, Running, Site, Tokens, program
 from gateway import config
-from gateway.cli.session import database
+from gateway.cli.common import database
 from gateway.crypto import digest
 from gateway.store import NewClient, Store
 

@@ -10,7 +10,7 @@ from gateway.app.process import Service, give_up_root, later_for, store_of
 from gateway.config import Config, compile_routes
 from gateway.config.tls import Certified, upstream_context
 from gateway.guard import Guard
-from gateway.lines import Lines, target_of
+from gateway.log_sink import Lines, target_of
 from gateway.proxy import Handover, Proxy
 from gateway.proxy.access_log import AccessLog
 from gateway.proxy.arriving import Arrivals

@@ -41,9 +41,6 @@ _NOUNS: Final = {
 }
 
 
-_MODULES: Final = {"session": "sessions"}  # where the noun is not the module's name: another module has it
-
-
 class Refusal(click.ClickException):
     """A fault that the operator can mend: its lines go to stderr as they are."""
 
@@ -84,7 +81,7 @@ class _Nouns(Noun):
         del ctx
         if cmd_name not in _NOUNS:
             return None
-        module = _MODULES.get(cmd_name, cmd_name.replace("-", "_"))
+        module = cmd_name.replace("-", "_")
         found: click.Command = importlib.import_module(f"gateway.cli.{module}").command
         return found
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from gateway import config
-from gateway.cli.session import database_as_it_is, done, with_config, with_json
+from gateway.cli.common import database_as_it_is, done, with_config, with_json
 from gateway.cli.usage import Verb
 from gateway.store import backup
 from gateway.store.backup import Manifest

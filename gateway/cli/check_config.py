@@ -7,7 +7,7 @@ from typing import Final
 import click
 
 from gateway import config
-from gateway.cli.session import note, with_config, with_json
+from gateway.cli.common import note, with_config, with_json
 from gateway.cli.usage import Verb
 from gateway.config import ConfigError, reference
 from gateway.errors import OperatorError

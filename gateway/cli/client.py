@@ -10,7 +10,7 @@ import click
 
 from gateway.cli import client_about, client_checks, client_options
 from gateway.cli.client_options import ClientOptions
-from gateway.cli.session import done, in_store, note, show, show_all, value, with_config, with_json
+from gateway.cli.common import done, in_store, note, show, show_all, value, with_config, with_json
 from gateway.cli.usage import Noun
 from gateway.config import Settings
 from gateway.config.values import Duration

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import click
 
-from gateway.cli.session import value
+from gateway.cli.common import value
 from gateway.config.values import Description
 from gateway.errors import OperatorError
 from gateway.model import About, Owner

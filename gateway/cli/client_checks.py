@@ -8,7 +8,7 @@ from typing import Any
 
 from gateway.cli import client_about
 from gateway.cli.client_options import DECIDED, ClientOptions
-from gateway.cli.session import require_scopes, value
+from gateway.cli.common import require_scopes, value
 from gateway.config import Mac, Settings
 from gateway.config.values import Name
 from gateway.errors import OperatorError

@@ -26,7 +26,7 @@ from urllib.parse import quote, urlencode
 
 import click
 
-from gateway.cli.session import in_store, note, takes_config, value
+from gateway.cli.common import in_store, note, takes_config, value
 from gateway.cli.usage import Verb
 from gateway.cli.user import generated_password
 from gateway.config import Settings

@@ -8,7 +8,7 @@ from typing import Final
 
 import click
 
-from gateway.cli.session import value, with_config, with_json
+from gateway.cli.common import value, with_config, with_json
 from gateway.cli.usage import Verb
 from gateway.config.addresses import split_listen
 from gateway.config.values import ListenAddress

@@ -10,7 +10,7 @@ from typing import Final
 
 import click
 
-from gateway.cli.session import (
+from gateway.cli.common import (
     as_json_text,
     done,
     in_store,

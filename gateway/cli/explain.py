@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import click
 
-from gateway.cli.session import printable, with_config, with_json
+from gateway.cli.common import printable, with_config, with_json
 from gateway.cli.usage import Verb
 from gateway.errors import OperatorError
 

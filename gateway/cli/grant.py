@@ -5,7 +5,7 @@ from typing import Final
 
 import click
 
-from gateway.cli.session import (
+from gateway.cli.common import (
     done,
     held_by,
     in_store,

@@ -25,7 +25,7 @@ from typing import Final
 import click
 
 from gateway import config
-from gateway.cli.session import in_store, note, show, show_all, with_config, with_json
+from gateway.cli.common import in_store, note, show, show_all, with_config, with_json
 from gateway.cli.usage import Noun
 from gateway.config import Settings
 from gateway.crypto import Keyring, key_id_of, new_master_key, parse_master_key

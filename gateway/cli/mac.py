@@ -12,7 +12,7 @@ from typing import Any, Final
 import click
 
 from gateway.cli import mac_report, mac_verify
-from gateway.cli.session import takes_config, with_config, with_json
+from gateway.cli.common import takes_config, with_config, with_json
 from gateway.cli.usage import Noun
 from gateway.credentials import MalformedCredential, mac
 from gateway.credentials.variations import ELEMENTS

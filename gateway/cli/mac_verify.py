@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final, cast
 
 from gateway import config
-from gateway.cli.session import in_store, value
+from gateway.cli.common import in_store, value
 from gateway.config import Settings
 from gateway.config.tables import Mac
 from gateway.config.values import Skew

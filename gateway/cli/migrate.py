@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from gateway import config
-from gateway.cli.session import operator, show, show_all, with_config, with_json
+from gateway.cli.common import operator, show, show_all, with_config, with_json
 from gateway.cli.usage import Verb
 from gateway.config import Settings
 from gateway.errors import OperatorError

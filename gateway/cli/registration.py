@@ -5,7 +5,7 @@ from typing import cast
 
 import click
 
-from gateway.cli.session import done, in_store, note, show, value, with_config, with_json
+from gateway.cli.common import done, in_store, note, show, value, with_config, with_json
 from gateway.cli.usage import Noun
 from gateway.config import Settings
 from gateway.config.values import Duration

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from gateway.cli.session import show, value, with_config, with_json
+from gateway.cli.common import show, value, with_config, with_json
 from gateway.cli.usage import Verb
 from gateway.errors import OperatorError
 

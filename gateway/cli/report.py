@@ -6,7 +6,7 @@ from typing import Final
 
 import click
 
-from gateway.cli.session import in_store, note, show_all, value, with_config, with_json
+from gateway.cli.common import in_store, note, show_all, value, with_config, with_json
 from gateway.cli.usage import Noun
 from gateway.config import Settings
 from gateway.config.values import Duration

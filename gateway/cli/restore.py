@@ -8,7 +8,7 @@ from typing import Final
 import click
 
 from gateway import config
-from gateway.cli.session import database, done, operator, with_config, with_json
+from gateway.cli.common import database, done, operator, with_config, with_json
 from gateway.cli.usage import Verb
 from gateway.store.acting import acting
 from gateway.store.backup import Backup

@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 import click
 
 from gateway import config
+from gateway.cli.common import in_store, printable, show, standard_input, with_config, with_json
 from gateway.cli.explain import lines
-from gateway.cli.session import in_store, printable, show, standard_input, with_config, with_json
 from gateway.cli.usage import Noun
 from gateway.config import Settings, compile_routes
 from gateway.crypto import Keyring

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from gateway.cli import Refusal
-from gateway.cli.session import with_config
+from gateway.cli.common import with_config
 from gateway.cli.usage import Verb
 from gateway.errors import OperatorError, StoreUnavailable
 

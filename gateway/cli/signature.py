@@ -8,8 +8,8 @@ from pathlib import Path
 
 import click
 
+from gateway.cli.common import takes_config
 from gateway.cli.mac import body_of, covered_by, needed_key_of, request_options
-from gateway.cli.session import takes_config
 from gateway.cli.usage import Noun
 from gateway.credentials import MalformedCredential, content_digest, signatures, structured
 from gateway.credentials.components import Fields, Message, authority, signature_base

@@ -7,7 +7,7 @@ from typing import Final, cast
 
 import click
 
-from gateway.cli.session import (
+from gateway.cli.common import (
     done,
     held_by,
     in_store,

@@ -10,8 +10,8 @@ from typing import Any
 import click
 
 from gateway import password_rules
-from gateway.cli import known
-from gateway.cli.session import done, in_store, note, show, show_all, standard_input, value, with_config, with_json
+from gateway.cli import profile_options
+from gateway.cli.common import done, in_store, note, show, show_all, standard_input, value, with_config, with_json
 from gateway.cli.usage import Noun
 from gateway.config import Settings
 from gateway.config.values import Name
@@ -73,7 +73,7 @@ def _fault(weakness: Weakness, least: int) -> str:
 @click.option("--username", required=True, metavar="U", help="The username to sign in with.")
 @click.option("--email", help="An email address, which signs the person in as well.")
 @click.option("--name", help="The person's name, as pages show it.")
-@known.options
+@profile_options.options
 @_password_options
 @with_config
 @with_json
@@ -89,7 +89,7 @@ def create(
     **given: Any,
 ) -> None:
     """Create a person's account."""
-    about = known.known(given)
+    about = profile_options.known(given)
     password = _chosen_password(password_stdin=password_stdin, generate_password=generate_password)
     if name is not None:
         value("--name", name, Name)
@@ -130,7 +130,7 @@ def show_(username: str, path: Path, as_json: bool) -> None:
 @click.option("--username", "new_username", metavar="U", help="What the person signs in with from now on.")
 @click.option("--email", help="Signs the person in as well; empty for none.")
 @click.option("--name", help="The person's name, for pages; empty for none.")
-@known.options
+@profile_options.options
 @with_config
 @with_json
 def update(
@@ -148,8 +148,8 @@ def update(
     The subject stays the same, and so do password, sessions and tokens. Upstreams get the new username and email
     address with the next call after a second at most. --group names all the groups that the person is in from now on.
     """
-    about = known.known(given)
-    if new_username is None and email is None and name is None and not known.any_given(given):
+    about = profile_options.known(given)
+    if new_username is None and email is None and name is None and not profile_options.any_given(given):
         raise click.UsageError("nothing to change: give an option, such as --email ada@example.org")
     if name:
         value("--name", name, Name)

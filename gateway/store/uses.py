@@ -13,7 +13,7 @@ _LARGEST: Final = 32  # bytes of a digest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Held:
+class HoldingsFilter:
     """What is asked for; None means any. `unused_since` counts from the beginning of what was never used."""
 
     subject: str | None = None
@@ -49,7 +49,7 @@ class Holdings:
             client_ids, names = zip(*sorted(uses.scopes), strict=True)
             await self._database.row("scope_uses_note", client_ids=client_ids, names=names, now=now)
 
-    async def tokens(self, held: Held, most: int) -> list[Row]:
+    async def tokens(self, held: HoldingsFilter, most: int) -> list[Row]:
         """Access and refresh tokens that live, the newest first."""
         async with self._database.transaction(ACT_DEADLINE) as statements:
             return await statements.rows(
@@ -71,7 +71,7 @@ class Holdings:
         )
         return [row["digest"] for row in rows]
 
-    async def grants(self, held: Held, most: int) -> list[Row]:
+    async def grants(self, held: HoldingsFilter, most: int) -> list[Row]:
         """What people allow clients today, the newest first."""
         async with self._database.transaction(ACT_DEADLINE) as statements:
             return await statements.rows(
@@ -102,7 +102,7 @@ class Holdings:
             total += ended
         return total
 
-    async def sessions(self, held: Held, most: int) -> list[Row]:
+    async def sessions(self, held: HoldingsFilter, most: int) -> list[Row]:
         """Browsers that are signed in, the newest first."""
         async with self._database.transaction(ACT_DEADLINE) as statements:
             return await statements.rows(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from gateway.config import Settings
 from gateway.errors import OperatorError
-from gateway.lines import STDERR, SYSLOG, open_to_append
+from gateway.log_sink import STDERR, SYSLOG, open_to_append
 from gateway.supervisor.programs import unreachable
 from gateway.supervisor.users import SystemUser
 

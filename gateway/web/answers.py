@@ -23,7 +23,7 @@ from gateway.oauth.authorize import PageError, RedirectError
 from gateway.oauth.forms import Form
 from gateway.refusals import NO_DATABASE
 from gateway.store.acting import acting
-from gateway.web import pages, proofs, words
+from gateway.web import dpop_proofs, pages, words
 from gateway.web.browser import FormRefused
 from gateway.web.pages import Link
 from gateway.web.plane import (
@@ -272,7 +272,7 @@ def _oauth(request: web.Request, error: OAuthError) -> web.Response:
     if error.status == 401 or page_of(request) == USERINFO:
         headers["WWW-Authenticate"] = _challenge(request, error)
     if error.error == dpop.USE_NONCE:
-        headers |= proofs.fresh(request)
+        headers |= dpop_proofs.fresh(request)
     if error.status in _RETRIES:
         headers["Retry-After"] = str(error.retry_after or _RETRIES[error.status])
     return json(error.body() | {"request_id": request_id_of(request)}, status=error.status, headers=headers)

@@ -12,7 +12,7 @@ from gateway.oauth.forms import Form
 from gateway.oauth.grants import ClientCredentialsGrant, CodeGrant, DeviceGrant, Grant, PasswordGrant, RefreshGrant
 from gateway.routing.forwarded import neighbourhood
 from gateway.store import IssuedTokens
-from gateway.web import clients, legacy, openid_connect, proofs
+from gateway.web import clients, dpop_proofs, legacy, openid_connect
 from gateway.web.answers import json
 from gateway.web.client_authentication import authenticated
 from gateway.web.plane import Plane, address_of, host_of, plane_of
@@ -26,13 +26,13 @@ async def token(request: web.Request) -> web.Response:
     afresh = form.get("grant_type") in grants.NAMES_SCOPES
     known = frozenset(await plane.scopes()) if afresh else frozenset[str]()
     grant = grants.parse(form, client, known, plane.resources)
-    jkt = await proofs.key_of(request, client)
+    jkt = await dpop_proofs.key_of(request, client)
     await openid_connect.prepare(plane, client)
     issued = await _issued(request, plane, client, grant if jkt is None else replace(grant, jkt=jkt))
     id_token = await openid_connect.id_token(plane, client, issued)
     TOKENS_ISSUED.add(1.0, form.get("grant_type") or "")
     members = issued.body() | ({} if id_token is None else {"id_token": id_token})
-    return json(members, headers=proofs.offered(request))
+    return json(members, headers=dpop_proofs.offered(request))
 
 
 async def revoke(request: web.Request) -> web.Response:
@@ -57,7 +57,7 @@ async def pushed_authorization_request(request: web.Request) -> web.Response:
     """RFC 9126, section 2: an authorization request, kept until a browser brings the reference to it."""
     plane, form = plane_of(request), await _body(request)
     client = await authenticated(request, form, anew=True)
-    jkt = await proofs.key_of(request, client) if "DPoP" in request.headers else None
+    jkt = await dpop_proofs.key_of(request, client) if "DPoP" in request.headers else None
     parameters = pushed.parameters(form, client, frozenset(await plane.scopes()), plane.resources, jkt)
     _admit(request, client)
     await clients.keep(request, client, place=neighbourhood(address_of(request)))
@@ -65,7 +65,7 @@ async def pushed_authorization_request(request: web.Request) -> web.Response:
     if reference is None:
         raise invalid_client("disabled client")
     answer = {"request_uri": pushed.request_uri(reference), "expires_in": pushed.LIFETIME}
-    return json(answer, status=201, headers=proofs.offered(request))
+    return json(answer, status=201, headers=dpop_proofs.offered(request))
 
 
 async def device_authorization(request: web.Request) -> web.Response:

@@ -17,7 +17,7 @@ from gateway.oauth import forms, openid
 from gateway.oauth.openid import Hint
 from gateway.store import IssuedTokens
 from gateway.store.acting import acts
-from gateway.web import proofs
+from gateway.web import dpop_proofs
 from gateway.web.answers import json
 from gateway.web.plane import Plane, claimed_by, plane_of
 
@@ -117,7 +117,7 @@ async def _token(request: web.Request) -> AccessToken:
         raise _refused("invalid_token", "The access token is unknown, expired or revoked.", "no live bearer token")
     if (token.jkt is not None) != (scheme == "dpop"):
         raise _refused("invalid_token", "A token that is bound to a key comes as DPoP, any other as Bearer.", "scheme")
-    if token.jkt is not None and await proofs.key_with(request, text) != token.jkt:
+    if token.jkt is not None and await dpop_proofs.key_with(request, text) != token.jkt:
         raise _refused("invalid_token", "The access token is bound to another key.", "DPoP: a proof of another key")
     claimed_by(request, token.identity.client_id)
     acts(f"client:{token.identity.client_id}")

@@ -13,11 +13,11 @@ from aiohttp import web
 
 from gateway import observe
 from gateway.store.records import SignedInBrowser
-from gateway.web import account, browser, device, pages, words
+from gateway.web import account, browser, pages, user_agent, words
 from gateway.web.browser import FormRefused
-from gateway.web.device import Device
 from gateway.web.flow import posted
 from gateway.web.plane import concerned, plane_of, query_of
+from gateway.web.user_agent import Device
 
 _PAGE: Final = "sessions"
 _NOTE: Final = "signed-out"
@@ -43,7 +43,7 @@ class Shown:
         """`here` is the session that looks at the page."""
         return cls(
             found.session_id,
-            device.of(found.user_agent),
+            user_agent.of(found.user_agent),
             found.session_id == here,
             words.since(now - found.signed_in_at),
             words.since(now - found.last_seen_at),
@@ -85,6 +85,6 @@ async def sign_out(request: web.Request) -> web.Response:
         response = pages.redirect(f"{plane.prefix}/logout")
         plane.cookies.end_session(response)
         return response
-    names = [device.of(one.user_agent).name for one in ended]
+    names = [user_agent.of(one.user_agent).name for one in ended]
     note = {"signed_out": browser.note(plane.keyring, _NOTE, session.session_id, names[0])} if names else {}
     return pages.redirect(f"{plane.prefix}/account/sessions?{urlencode(note)}".removesuffix("?"))

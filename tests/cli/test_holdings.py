@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from gateway.cli import session
+from gateway.cli import common
 from gateway.crypto import digest
 from gateway.store import Store
 from gateway.store.uses import Uses
@@ -20,7 +20,7 @@ HOSTILE = "Mozilla/5.0 \x1b[2J\x1b]0;owned\x07\x9b\u202e\r\n{}"
 
 def in_store(gateway: Terminal, act: Callable[[Store], Awaitable[T]]) -> T:
     """What people and clients do meanwhile, by the store of the same database and key."""
-    return session.in_store(gateway.config, lambda store, _: act(store))
+    return common.in_store(gateway.config, lambda store, _: act(store))
 
 
 def ada(gateway: Terminal) -> tuple[Rig, Any]:

@@ -10,7 +10,7 @@ from gateway.crypto import digest
 from gateway.guard import Allowed, Call, Guard, Pending, Refused, Verdict
 from gateway.guard.causes import UNKNOWN_SESSION, Cause
 from gateway.store import Store
-from gateway.store.uses import Held
+from gateway.store.uses import HoldingsFilter
 from tests.guard.conftest import World, settings_for, verdict_of
 from tests.guard.relay import Relay
 from tests.serving import holds_within, until
@@ -191,7 +191,7 @@ async def test_use_of_a_session_is_written_down(browsers: Browsers) -> None:
     await aged(browsers.world.database, 600)
     assert await browsers.passes(browsers.token)
     await browsers.guard._uses.flush()
-    rows = await browsers.world.store.holdings.sessions(Held(subject=browsers.rig.user.subject), 10)
+    rows = await browsers.world.store.holdings.sessions(HoldingsFilter(subject=browsers.rig.user.subject), 10)
     used = {row["session_id"]: row["last_used_at"] is not None for row in rows}
     by_digest = await fetch(
         browsers.world.database, "select session_id from sessions where token_digest = $1", digest(browsers.token)

@@ -5,7 +5,8 @@ from datetime import timedelta
 import asyncpg
 import pytest
 
-from gateway.web import device, words
+from gateway.web import user_agent as agents
+from gateway.web import words
 from tests.web.rig import Browser, Form, Plane
 
 SESSIONS, ACCOUNT = "/oauth2/account/sessions", "/oauth2/account"
@@ -190,7 +191,7 @@ NAMES = [
 
 @pytest.mark.parametrize(("user_agent", "name", "mobile"), NAMES)
 def test_a_browser_has_a_name_in_plain_words(user_agent: str | None, name: str, mobile: bool) -> None:
-    assert device.of(user_agent) == device.Device(name, mobile)
+    assert agents.of(user_agent) == agents.Device(name, mobile)
 
 
 @pytest.mark.parametrize(

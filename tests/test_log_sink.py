@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway import lines as module
-from gateway.lines import File, Lines, Stderr, Syslog, Target, target_of
+from gateway import log_sink as module
+from gateway.log_sink import File, Lines, Stderr, Syslog, Target, target_of
 from tests.serving import until
 
 Opened = Callable[[Target], Lines]

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import click
 
-from gateway.cli.session import value
+from gateway.cli.common import value
 from gateway.config.values import GroupName
 from gateway.errors import OperatorError
 from gateway.oauth import client_metadata
