@@ -44,7 +44,7 @@ def test_every_option_says_something_about_the_client() -> None:
 def test_every_property_of_a_client_is_shown() -> None:
     otherwise = {"confidential": "type", "openid": "id_token_alg", "about": "description"}
     unshown = {name for name in CLIENT_PROPERTIES if otherwise.get(name, name) not in record(CONFIDENTIAL)}
-    assert unshown == {"decided", "default_scopes"}
+    assert unshown == {"default_scopes"}
 
 
 def test_create_prints_the_identifier_and_the_secret_once(gateway: Terminal) -> None:
