@@ -25,7 +25,7 @@ from bench.report import table
 from bench.steps import _engine, _whole
 from gateway.figures import TOKEN_LOOKUPS, cells
 from gateway.http1 import RequestReader
-from gateway.lines import Lines, target_of
+from gateway.log_sink import Lines, target_of
 from gateway.proxy import Proxy
 from gateway.proxy.access_log import AccessLog
 from gateway.proxy.dispatch import Destination
