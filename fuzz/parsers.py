@@ -87,13 +87,13 @@ COOKIES: Final = [
 
 def cookies_taken(data: bytes) -> None:
     cookies.read([data], SESSION)
-    cookies.without(data, (SESSION,))
+    cookies.without(data, (SESSION,), SESSION)
     _MENTIONS(data)
 
 
 def cookies_checked(data: bytes) -> None:
     value = cookies.read([data], SESSION)
-    kept = cookies.without(data, (SESSION,))
+    kept = cookies.without(data, (SESSION,), SESSION)
     assert cookies.read([kept], SESSION) is None, data
     assert value is None or (value.isascii() and not set(value) & set(' ";,\\')), data
     assert value is None or cookies.read([b"a=1", data], SESSION) == value, data

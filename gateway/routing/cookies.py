@@ -21,16 +21,16 @@ def name_of(pair: bytes) -> bytes:
 def read(fields: Iterable[bytes], name: bytes) -> str | None:
     """The value of the cookie `name` in all Cookie fields of a request; None if it is absent, malformed, or there
     twice: which of two is the right one nobody can tell (RFC 6265, section 5.4 sends them in no dependable order)."""
-    found = [field[start:end] for field in fields for start, end in _pairs(field, name)]
+    found = [field[start:end] for field in fields for start, end in _pairs(field, (name,), name)]
     if len(found) != 1:
         return None
     value = found[0].partition(b"=")[2].strip(b" \t")
     return value.decode("ascii") if _VALUE.fullmatch(value) else None
 
 
-def without(field: bytes, names: Collection[bytes]) -> bytes:
-    """A Cookie field without the cookies of these names; the others keep every byte."""
-    cut = sorted([pair for name in names for pair in _pairs(field, name)])
+def without(field: bytes, names: Collection[bytes], mark: bytes) -> bytes:
+    """A Cookie field without the cookies of these names, which all hold `mark`; the others keep every byte."""
+    cut = _pairs(field, names, mark)
     if not cut:
         return field
     kept, after = list[bytes](), 0
@@ -41,19 +41,19 @@ def without(field: bytes, names: Collection[bytes]) -> bytes:
     return b"".join(kept).strip(b"; \t")
 
 
-def _pairs(field: bytes, name: bytes) -> list[tuple[int, int]]:
-    """Where the cookies of that name begin and end. Only pairs that hold its bytes are looked at, each once, and each
-    byte a few times: a field of many pairs, or of many names, takes no longer than another of its length."""
+def _pairs(field: bytes, names: Collection[bytes], mark: bytes) -> list[tuple[int, int]]:
+    """Where the cookies of these names begin and end. Only pairs that hold the `mark` of all the names are looked at,
+    each once, and each byte a few times: a field of many pairs takes no longer than another of its length."""
     found = list[tuple[int, int]]()
-    end, at = 0, field.find(name)
+    end, at = 0, field.find(mark)
     while at >= 0:
         start = field.rfind(b";", end, at) + 1  # the pair before ended with one
         end = field.find(b";", at)
         if end < 0:
             end = len(field)
-        if name_of(field[start:end]) == name:
+        if name_of(field[start:end]) in names:
             found.append((start, end))
-        at = field.find(name, end)
+        at = field.find(mark, end)
     return found
 
 

@@ -151,20 +151,23 @@ def to_upstream(
     names = fields.names
     if shape is not None:  # also what a server may read as one of these names
         but |= frozenset([name for name in names.known if name.translate(_AS_VARIABLES) in shape.cut])
-    lines = fields.cut(names.select(_upwards, _among(names, nominated) | but if nominated else but))
-    if own or b"cookie" not in names.places or b"cookie" in but:
-        return lines
-    values = fields.values(b"cookie")
+    cut = _among(names, nominated) | but if nominated else but
+    values = () if own or b"cookie" in cut else fields.values(b"cookie")
     if all(value.find(_MARK_OF_OURS) < 0 for value in values):  # `in` takes the mark for a number first
-        return lines
-    kept = [cookies.without(value, _OWN_COOKIES) for value in values]
-    rewritten = b"".join(b"Cookie: " + value + b"\r\n" for value in kept if value and b"cookie" not in nominated)
-    return fields.cut(names.select(_upwards, _among(names, nominated) | but | _COOKIE)) + rewritten
+        return fields.cut(names.select(_upwards, cut))
+    kept = [_of_others(value) for value in values]
+    rewritten = b"".join([b"Cookie: " + value + b"\r\n" for value in kept if value])
+    return fields.cut(names.select(_upwards, cut | _COOKIE)) + rewritten
+
+
+def _of_others(field: bytes) -> bytes:
+    """A Cookie field without our cookies."""
+    return cookies.without(field, _OWN_COOKIES, _MARK_OF_OURS)
 
 
 def foreign_cookies(fields: Fields) -> bytes:
     """The cookies that are not ours, in one field as RFC 9113, section 8.2.3 joins them; empty where there are none."""
-    kept = [cookies.without(value, _OWN_COOKIES) for value in fields.values(b"cookie")]
+    kept = [_of_others(value) for value in fields.values(b"cookie")]
     return b"; ".join([value for value in kept if value])
 
 
