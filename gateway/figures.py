@@ -267,7 +267,7 @@ CONFIGURED_AT: Final = Figure(
     "gauge", "gateway_configured_timestamp_seconds", "When the configuration that serves was read."
 )
 STARTED_AT: Final = Figure("gauge", "gateway_start_timestamp_seconds", "When the gateway was started.")
-BUILD: Final = Figure("gauge", "gateway_build_info", "1, by the versions that run.", "version", "python")
+BUILD: Final = Figure("gauge", "gateway_build_info", "1, by what runs.", "version", "python", "engine")
 
 FIGURES: Final = {figure.name: figure for figure in globals().copy().values() if isinstance(figure, Figure)}
 

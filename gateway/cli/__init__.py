@@ -14,6 +14,7 @@ import click
 from gateway import __version__
 from gateway.cli.usage import Noun
 from gateway.errors import FaultyConfiguration, OperatorError, StoreUnavailable
+from gateway.resources import engine
 
 _NOUNS: Final = {
     "demo": "Try everything at once: a database, a sample API, a client, a user and routes.",
@@ -102,6 +103,6 @@ class _Nouns(Noun):
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Example: gateway demo",
 )
-@click.version_option(__version__, prog_name="gateway", message="%(prog)s %(version)s")
+@click.version_option(__version__, prog_name="gateway", message=f"%(prog)s %(version)s ({engine()} engine)")
 def root() -> None:
     """An OAuth 2 authorization server and an async reverse proxy in one program."""

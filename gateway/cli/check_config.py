@@ -30,7 +30,10 @@ _PRINTED: Final = {
 @with_config
 @with_json
 def command(printed: str | None, path: Path, as_json: bool) -> None:
-    """Check the file and the secrets that it names: never ports, locks or the database."""
+    """Check the file and the secrets that it names: never ports, locks or the database.
+
+    `gateway doctor` looks at the machine, too.
+    """
     if printed is not None:
         click.echo(_PRINTED[printed](), nl=False)
         return

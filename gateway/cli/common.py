@@ -42,7 +42,7 @@ def with_config(command: Command) -> Command:
     option = click.option(
         "--config",
         "path",
-        type=click.Path(path_type=Path),
+        type=click.Path(path_type=Path, readable=False),  # what keeps it from being read is told by who reads it
         envvar="GATEWAY_CONFIG",
         default=Path("config.toml"),
         help="The configuration file.  [default: $GATEWAY_CONFIG, else ./config.toml]",
@@ -59,7 +59,10 @@ def with_config(command: Command) -> Command:
 def takes_config(command: Command) -> Command:
     """Add `--config FILE` to a command that needs none, so that all can be called alike."""
     option = click.option(
-        "--config", type=click.Path(path_type=Path), expose_value=False, help="For all commands; this one reads none."
+        "--config",
+        type=click.Path(path_type=Path, readable=False),
+        expose_value=False,
+        help="For all commands; this one reads none.",
     )
     return option(command)
 

@@ -16,6 +16,7 @@ from gateway.errors import OperatorError
 
 _PATIENCE: Final = 10.0  # seconds; each worker has two to answer
 _REQUEST_ID: Final = re.compile(r"[\x21-\x7e]{1,128}")
+_OURS: Final = re.compile(r"[0-9a-f]{22}")
 # fmt: off
 _HEADING: Final = (
     "outcome", "status", "cause", "mend", "told", "address", "client_id", "username", "subject", "route", "auth",
@@ -113,6 +114,8 @@ def _unknown(request_id: str, workers: list[tuple[str, _Remembered]]) -> str:
         said_why = [
             f"{request_id}: no worker that runs now gave it{memory}. It is older, another gateway’s, or nobody’s"
         ]
+        if not _OURS.fullmatch(request_id):
+            said_why = [f"{request_id}: is not a request_id (22 hex digits), unless a proxy in front gave it"]
     silent = [name for name, said in workers if not said.answered]
     if silent:
         said_why.append(f"{', '.join(silent)}: gave no answer, and may know it; try again")

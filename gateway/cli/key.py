@@ -16,6 +16,7 @@ longer: none may refuse what another one has just made.
 """
 
 import asyncio
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
@@ -34,6 +35,7 @@ from gateway.store import Store
 from gateway.store.signing_keys import PublishedKey
 from gateway.supervisor import keys
 from gateway.supervisor.control import NoGateway, ask_to_reload
+from gateway.supervisor.users import system_user_for
 
 MARGIN: Final = timedelta(days=1)
 """How long after its end a key may still be used: by calls under way, in pages that are open (a session lasts 12 h),
@@ -68,7 +70,16 @@ class Key:
         }
         found = [f"{count} {name}" for name, count in counts.items() if count] or ["pages that are still open"]
         until = "" if self.needed_until is None else f", until {self.needed_until:%Y-%m-%d %H:%M}Z at most"
-        return f"{self.key} is still needed by {', '.join(found)}{until}"
+        return f"{self.key} is still needed by {', '.join(found)}{self._counted}{until}"
+
+    @property
+    def _counted(self) -> str:
+        """Which tokens are counted: which key one rests on is known from its time alone."""
+        if not (self.access_tokens or self.refresh_tokens):
+            return ""
+        if self.until is None:
+            return " (all tokens count)"
+        return f" (those issued before {_minute(self.until + MARGIN)} count, a day longer than the key was used)"
 
 
 @click.group(cls=Noun, epilog="Example: gateway key rotate")
@@ -181,7 +192,11 @@ def list_(path: Path, signing: bool, as_json: bool) -> None:
 @with_config
 @with_json
 def drop(path: Path, force: bool, as_json: bool) -> None:
-    """Accept retired master keys that nothing needs any more no longer."""
+    """Stop accepting retired master keys that nothing needs.
+
+    What needs one is counted by its time: all that was issued until a day after the key's end, since another machine
+    may have used the key until then.
+    """
     settings = _settings(path)
     if settings.master_key_file is None:
         raise OperatorError("keys.master: stands in the environment; take old keys out of keys.previous, and reload")
@@ -193,7 +208,8 @@ def drop(path: Path, force: bool, as_json: bool) -> None:
         retired = [key for key in found if key.state == "retired"]
         gone = [key.key for key in retired if key.droppable or force]
         if retired and not gone:
-            raise OperatorError("\n".join(key.needs for key in retired))
+            mend = "wait until then, or --force ends it with all that rests on it"
+            raise OperatorError("\n".join(f"{key.needs}; {mend}" for key in retired))
         file.write(state.without(map(bytes.fromhex, gone)))
         asyncio.run(_reload(settings, note))  # also where one before was killed before it did
     if as_json:
@@ -209,6 +225,8 @@ def _drop(key: Key) -> str:
 def _settings(path: Path) -> Settings:
     settings = config.load(path.absolute())
     if settings.keyring is None:
+        if os.geteuid() != 0:
+            system_user_for(settings.data_dir)  # who cannot see the key is told what bars the way
         raise OperatorError("keys.master: there is none yet; the first start of the embedded database makes it")
     return settings
 
@@ -284,9 +302,10 @@ def _with_data(path: Path, say: Say, *, rotates: bool = False) -> tuple[int, lis
             say(f"{total} MAC keys are sealed anew")
         await store.chain.reseal()
         await store.signing_keys.reseal()
-        await store.master_keys.note_current()
-        if rotates:
+        once = not await store.master_keys.is_current_noted() or not await store.signing_keys.all()
+        if rotates and once:  # for each master key
             await store.signing_keys.rotate()
+        await store.master_keys.note_current()
         return total, await _examined(store, settings), await store.signing_keys.all()
 
     return in_store(path, act)

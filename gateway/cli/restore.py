@@ -15,6 +15,7 @@ from gateway.store.backup import Backup
 from gateway.store.restore import Order, Report, require_key, restore
 from gateway.store.revival import MOST_NAMED, Fate, Kinds
 
+_ENDED: Final = "Lived in the backup, and stay ended (people and clients among them came back disabled):"
 _SHOWN: Final = 10  # of a kind, in words; JSON has more
 _CHANGED: Final = {
     "passwords": "The newest passwords were kept of:",
@@ -90,7 +91,9 @@ def _lines(file: Path, report: Report) -> Iterator[str]:
     yield f"restored from {file}: {made.at:%Y-%m-%d %H:%M:%S}Z, by Gateway {made.gateway} on PostgreSQL {made.postgres}"
     if report.kept is not None:
         yield f"what was replaced is in {report.kept}"
-    yield from _told("Lived in the backup, and stay ended; people and clients came back disabled:", found.ended)
+    yield from _told(
+        "Lived in the backup, and stay ended (people and clients among them came back disabled):", found.ended
+    )
     yield from _told("Newer than the backup, and gone:", found.lost)
     for kind, some in found.changed.items():
         yield from _told(_CHANGED[kind], {kind: some})

@@ -40,7 +40,7 @@ def split_listen(text: str) -> tuple[str, int]:
     """Host, without brackets, and port of HOST:PORT."""
     found = LISTEN.fullmatch(text)
     if found is None or not is_host(found[1]) or int(found[2]) > 65535:
-        raise Wanted('must be HOST:PORT such as "127.0.0.1:8080" or "[::1]:8080" (all addresses: "0.0.0.0:8080")')
+        raise Wanted('must be HOST:PORT such as "127.0.0.1:8080" or "[::1]:8080"')
     return found[1].strip("[]"), int(found[2])
 
 

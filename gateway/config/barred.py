@@ -12,6 +12,15 @@ def reason(exc: OSError, path: Path) -> str:
     return f"{said}: {whose(path)}" if isinstance(exc, PermissionError) else said
 
 
+def mend(path: Path) -> str:
+    """The way out for somebody who may not read `path`, which is there or may be: nothing is to be made anew."""
+    try:
+        ours = path.stat().st_uid == os.geteuid()
+    except OSError:
+        ours = False
+    return f"chmod 600 {path}" if ours else f"run this as its owner, or let {name_of(os.geteuid())} read it"
+
+
 def whose(path: Path) -> str:
     """The obstacle on the way to `path`, and who we are: `it belongs to root (mode 0600), and we are ada`."""
     me = name_of(os.geteuid())

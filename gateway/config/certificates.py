@@ -52,7 +52,8 @@ def _content(path: Path) -> bytes:
         with path.open("rb") as file:
             content = file.read(_LONGEST + 1)
     except OSError as exc:
-        raise OperatorError(f"{path} cannot be read ({barred.reason(exc, path)})") from exc
+        mend = barred.mend(path) if isinstance(exc, PermissionError) else "correct the path, or put the file there"
+        raise OperatorError(f"{path} cannot be read ({barred.reason(exc, path)}); {mend}") from exc
     if len(content) > _LONGEST:
         raise OperatorError(f"{path} is longer than any such file")
     return content

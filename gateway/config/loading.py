@@ -106,9 +106,12 @@ def _read(path: Path, *, again: bool) -> dict[str, Any]:
         return tomli.loads(path.read_bytes().decode("utf-8-sig"))
     except OSError as exc:
         mend = "name a file with --config or $GATEWAY_CONFIG"
+        if isinstance(exc, PermissionError):
+            mend = f"{barred.mend(path)}, or name another one with --config or $GATEWAY_CONFIG"
         raise ConfigError([Fault("", f"{path}: cannot be read ({barred.reason(exc, path)}); {mend}")]) from exc
     except UnicodeDecodeError as exc:
-        raise ConfigError([Fault("", f"{path}: is not UTF-8 (at byte {exc.start}); save it as UTF-8")]) from exc
+        line = exc.object.count(b"\n", 0, exc.start) + 1
+        raise ConfigError([Fault("", f"{path}: is not UTF-8 (in line {line}); save it as UTF-8")]) from exc
     except RecursionError as exc:
         raise ConfigError([Fault("", f"{path}: is not TOML: it is nested too deeply")]) from exc
     except ValueError as exc:  # TOMLDecodeError, and numbers that are too long
@@ -260,6 +263,8 @@ class _Found:
         try:
             return read_secret(reference, self.base, again=self.again)
         except OperatorError as exc:
+            if isinstance(exc.__cause__, PermissionError):  # it is there: a new one would take its place
+                mend = barred.mend(reference.path(self.base))
             self.faults.append(Fault(path, f"{exc}; {mend}"))
             return None
 
@@ -301,7 +306,8 @@ def _absent_file(url: str) -> str | None:
 
 def _file_fault(key: str, path: Path) -> str | None:
     if not _is_readable(path):
-        return f"there is no readable file {_named(path)}"
+        mend = barred.mend(path) if os.path.isfile(path) else "correct the path, or leave the key out"  # noqa: PTH113  # Path raises
+        return f"there is no readable file {_named(path)}; {mend}"
     if key == "logo" and path.suffix.lower() not in IMAGE_TYPES:
         return f"{path} is not an image; name a file that ends in {', '.join(IMAGE_TYPES)}"
     return None

@@ -25,8 +25,8 @@ _WIDTH: Final = 120
 
 _EXAMPLE_HEAD: Final = (
     'Every key of Gateway\'s configuration. Lines that begin with "#" and a key show a default, or an example where '
-    "there is none; the others are what a small installation sets. `gateway check-config` reports every fault at once, "
-    "and with `--example` prints this file."
+    "there is none; the others are what a small installation sets. `gateway check-config` reports every fault that the "
+    "file itself has, and with `--example` prints this file; `gateway doctor` looks at the machine, too."
 )
 _PAGE_HEAD: Final = """\
 <!-- Made of gateway/config/tables.py by: gateway check-config --reference -->
@@ -35,14 +35,15 @@ _PAGE_HEAD: Final = """\
 """
 _PAGE_LINKS: Final = (
     "[config.example.toml](../config.example.toml) is a file to begin with. `gateway check-config` prints every fault "
-    "of a file at once, each with its path and the mend, and with `--schema` a JSON Schema for editors."
+    "that the file itself has, each with its path and the mend, and with `--schema` a JSON Schema for editors; "
+    "`gateway doctor` and the start look at the machine."
 )
 
 _SPAN: Final = re.compile(r"`[^`]*`")
 _MARKUP: Final = re.compile(rf"({_SPAN.pattern})|([\\|*<\[\]])")  # a span of code, or what Markdown takes for its own
 _FIXED: Final = " Only a restart changes it."
 _STUCK: Final = "\0"  # a space at which no line ends
-_QUOTED: Final = re.compile(r"`([^\w`][^`]*)`")  # a span that ends plainly where nothing is set in another type
+_PLAIN: Final = re.compile(r"`[^\w`]")  # how a span begins that ends plainly where nothing is set in another type
 
 
 class _WithoutNames(GenerateJsonSchema):
@@ -104,7 +105,7 @@ def _keys(table: type[Table], known: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _comment(text: str) -> str:
-    return _QUOTED.sub(r"\1", _filled(text, "# "))
+    return _SPAN.sub(lambda found: found[0][1:-1] if _PLAIN.match(found[0]) else found[0], _filled(text, "# "))
 
 
 # -- the page of the documentation ---------------------------------------------------------------------------

@@ -890,7 +890,8 @@ class Log(Table):
 
 
 class Traces(Table):
-    """Traces by OpenTelemetry; they need the extra: `pip install "oauth2-gateway[traces]"`."""
+    """Traces by OpenTelemetry; they need the extra, from the folder or wheel that Gateway was installed from:
+    `pip install '/path/to/gateway[traces]'`."""
 
     endpoint: Annotated[OriginURL | None, SuchAs('"http://127.0.0.1:4318"')] = Field(
         default=None, examples=["http://127.0.0.1:4318"]

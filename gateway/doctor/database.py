@@ -25,7 +25,10 @@ from gateway.supervisor.connections import needed
 
 _PATIENCE: Final = 20.0  # seconds: a server that hangs says nothing
 _OTHERS: Final = 4  # the supervisor, and a command
-_UNREACHABLE: Final = "calls whose token is not in memory are answered 503, and nobody can sign in"
+_UNREACHABLE: Final = (
+    "calls with a token are answered 503, except where workers hold it in memory and tokens.stale_for still lets them; "
+    "nobody can sign in"
+)
 _UNUSABLE: Final = "the gateway does not start on it"
 _DURABLE: Final = "a revocation, a spent nonce or a code could come back after a crash, and be used once more"
 _ABSENT = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, ValueError)

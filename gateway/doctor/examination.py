@@ -1,6 +1,7 @@
 """The examination: every part in turn, as far as the parts before it let it be looked at."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,7 +12,9 @@ from gateway.config import ConfigError, Settings
 from gateway.doctor import configuration, database, issuers, machine, nonces, outside, replicas, routes, upstreams
 from gateway.doctor.finding import FAULT, Finding, Report
 from gateway.errors import OperatorError
+from gateway.resources import engine
 from gateway.supervisor import embedded
+from gateway.supervisor.users import owner_of, system_user_for
 
 _NOT_SERVING: Final = "no gateway serves with this file now"
 
@@ -28,6 +31,7 @@ async def examine(path: Path, *, through: tuple[str, int] | None = None) -> Repo
         report.findings += configuration.faults_of(exc)
         report.left_out["everything else"] = "the configuration is faulty"
         return report
+    report.facts["engine"] = engine()
     report.facts["configuration"] = f"{settings.path}: valid"
     report.findings += configuration.findings(settings)
     report.findings += routes.findings(settings)
@@ -57,10 +61,10 @@ async def examine(path: Path, *, through: tuple[str, int] | None = None) -> Repo
 
 async def _look_at_database(settings: Settings, report: Report, apart: dict[str, float], *, serving: bool) -> None:
     looked = database.Looked()
-    if settings.database_url is None and not (settings.data_dir / "postgres").exists():
-        report.left_out["database.url"] = "the first start makes the embedded database"
-        return
     try:
+        if settings.database_url is None and _is_to_be_made(settings):
+            report.left_out["database.url"] = "the first start makes the embedded database"
+            return
         async with _dsn(settings) as dsn:
             await database.findings(settings, dsn, report, looked, serving=serving)
             await nonces.findings(settings, dsn, report)
@@ -70,6 +74,13 @@ async def _look_at_database(settings: Settings, report: Report, apart: dict[str,
         report.findings.append(Finding.of(exc, "the gateway does not start, or answers 503"))
     if looked.apart is not None:
         apart["the database"] = looked.apart
+
+
+def _is_to_be_made(settings: Settings) -> bool:
+    """Whether there is no embedded database yet. Raises OperatorError where that cannot be seen."""
+    if os.geteuid() != 0:  # root sees everything, and has an account made where it asks for the database's user
+        system_user_for(settings.data_dir)
+    return owner_of(settings.data_dir / "postgres") is None
 
 
 @asynccontextmanager

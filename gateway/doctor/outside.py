@@ -58,7 +58,8 @@ def findings(settings: Settings, through: tuple[str, int] | None, apart: dict[st
     except NoAnswer as exc:
         step = exc.obstacle in (Obstacle.NAME, Obstacle.REFUSED, Obstacle.UNREACHABLE, Obstacle.SLOW)
         mend = _MENDS[exc.obstacle] + (_RATHER if step and through is None else "")
-        yield Finding(_KEY, f"{server.origin}: {exc}", _WHY, mend)
+        asked = "" if through is None else f" at {through[0]}:{through[1]} (--through)"
+        yield Finding(_KEY, f"{server.origin}{asked}: {exc}", _WHY, mend)
         return
     if answer.apart is not None:
         apart[f"what answers at {server.origin}"] = answer.apart

@@ -127,7 +127,8 @@ EXPIRED_SESSION: Final = _cause("token", "expired session", mend=_NOTHING)
 INVENTED_TOKEN: Final = _cause(
     "token",
     "invented token",
-    mend="this gateway never issued it: check where the client got it, and that it sends the whole token",
+    mend="this gateway never issued it, or it rests on a master key that was dropped: check where the client got it, "
+    "and that it sends the whole token",
 )
 UNKNOWN_TOKEN: Final = _cause(
     "token",
@@ -151,7 +152,10 @@ TOKENS: Final = Lifeless(INVENTED_TOKEN, UNKNOWN_TOKEN, EXPIRED_TOKEN)
 SESSIONS: Final = Lifeless(INVENTED_SESSION, UNKNOWN_SESSION, EXPIRED_SESSION)
 
 REVOKED: Final = _cause(
-    "token", "revoked token", mend="the client needs a new one; `gateway events --client ID` tells who revoked it"
+    "token",
+    "revoked token",
+    mend="the client needs a new one; `gateway events --client ID` tells who revoked it, or that a code or refresh "
+    "token was used twice, which ends what came of it",
 )
 OF_DISABLED_CLIENT: Final = _cause(
     "token", "token of a disabled client", mend="`gateway client enable ID` lets it get new tokens"

@@ -8,6 +8,7 @@ from typing import Final
 
 from gateway.credentials import signatures
 from gateway.credentials.challenges import challenges
+from gateway.errors import StoreUnavailable
 from gateway.guard.causes import NO_KEYS, Cause
 from gateway.guard.verdict import INSUFFICIENT, Call, Refused
 from gateway.model import SIGNATURE, Identity, format_scope
@@ -100,13 +101,18 @@ def no_keys(why: str) -> Refused:
     )
 
 
+def _said_by(why: Exception) -> str:
+    """The words of the database; of what is a surprise, its kind before."""
+    return str(why) if isinstance(why, StoreUnavailable) and str(why) else f"{type(why).__name__}: {why}"
+
+
 def no_answer(why: Exception | str, identity: Identity | None = None) -> Refused:
     """The refusal of a call that nobody could judge."""
     return Refused(
         status=503,
         error="temporarily_unavailable",
         description=_NO_ANSWER,
-        cause=why if isinstance(why, str) else f"store: {type(why).__name__}: {why}",
+        cause=why if isinstance(why, str) else f"store: {_said_by(why)}",
         mend=NO_DATABASE,
         identity=identity,
     )

@@ -23,7 +23,7 @@ from datetime import UTC, datetime
 from typing import Final, Literal, NamedTuple, assert_never
 
 from gateway.guard import Allowed, Refused
-from gateway.model import SESSION, SIGNING, format_scope
+from gateway.model import SESSION, SIGNING, Identity, format_scope
 from gateway.observe import scrub
 from gateway.proxy.answers import BAD_HANDSHAKE
 from gateway.proxy.calls import place_of
@@ -106,7 +106,7 @@ def explanation(at: float, decision: Decision, dispatcher: Dispatcher) -> dict[s
         "outcome": _outcome(finished, dispatcher),
         "status": finished.status or None,
         "cause": cause,
-        "mend": mend,
+        "mend": _for_whom(mend, identity),
         "told": None if refused is None else refused.description,
         "route": None if finished.route is None else finished.route.name,
         "address": finished.client,
@@ -216,6 +216,15 @@ def _outcome(finished: Finished, dispatcher: Dispatcher) -> str:
 def _answered_itself(finished: Finished) -> bool:
     """Whether the route gave its own answer."""
     return finished.route is not None and not finished.upstream and finished.refused is None and finished.complete
+
+
+def _for_whom(mend: str | None, identity: Identity | None) -> str | None:
+    """A mend with its commands as they can be pasted, where it is known whose the token is."""
+    if mend is None or identity is None:
+        return mend
+    if identity.client_id:
+        mend = mend.replace(" ID ", f" {identity.client_id} ").replace(" ID`", f" {identity.client_id}`")
+    return mend.replace(" NAME`", f" {identity.username}`") if identity.username else mend
 
 
 def _cause(finished: Finished, dispatcher: Dispatcher) -> tuple[str | None, str | None]:

@@ -252,9 +252,9 @@ def new_file(path: Path) -> Iterator[IO[bytes]]:
     except OSError as exc:
         if isinstance(exc, TimeoutError | ConnectionError):
             raise  # the database's
+        fit = "that you may write to" if isinstance(exc, PermissionError) else "with room for it"
         raise OperatorError(
-            f"{path}: cannot be written ({exc.strerror}); nothing was left there; name a file in a folder with room "
-            "for it"
+            f"{path}: cannot be written ({exc.strerror}); nothing was left there; name a file in a folder {fit}"
         ) from exc
 
 

@@ -90,6 +90,10 @@ class MasterKeys:
             after = row["last"]
         return found
 
+    async def is_current_noted(self) -> bool:
+        """Whether the data demands the current master key already."""
+        return bool(await self._database.value("master_key_find") == self._keyring.key_id)
+
     async def note_current(self) -> None:
         """Have the data demand the current master key from now on, instead of the one before."""
         await self._database.row("master_key_replace", key_id=self._keyring.key_id, now=self._now())

@@ -390,7 +390,11 @@ class Tokens:
     async def explain(self, token: str) -> ExplainedToken:
         """What an operator wants to know of a token, and why it is dead if it is."""
         if not (may_be(self._keyring, token, "gwa_") or may_be(self._keyring, token, "gwr_")):
-            return ExplainedToken("it was never issued here, or part of it is missing: its checksum does not match", {})
+            return ExplainedToken(
+                "it was never issued here, or part of it is missing, or it rests on a master key that was dropped: its "
+                "checksum does not match",
+                {},
+            )
         row = await self._database.row("token_explain", digest=digest(token))
         if row is None:
             return ExplainedToken("it is unknown: never issued here, or it ended so long ago that it was removed", {})

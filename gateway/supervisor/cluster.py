@@ -331,7 +331,7 @@ def make_data_dir(data_dir: Path, user: SystemUser) -> None:
     Raises OperatorError naming what bars the way.
     """
     root = os.geteuid() == 0
-    standing = next(path for path in (data_dir, *data_dir.parents) if path.exists())
+    standing = next(path for path in (data_dir, *data_dir.parents) if os.path.exists(path))  # noqa: PTH110  # Path raises
     barred = unreachable(user, [standing]) if root else None
     if barred is None:
         try:
@@ -348,6 +348,9 @@ def make_data_dir(data_dir: Path, user: SystemUser) -> None:
 
 
 def _unwritable(path: Path, exc: OSError) -> OperatorError:
+    if isinstance(exc, FileExistsError | NotADirectoryError):
+        standing = next(place for place in (path, *path.parents) if os.path.lexists(place))
+        return fault_of(path, f"{standing} is a file, not a folder; name another folder, or move the file away")
     return fault_of(
         path,
         f"{path} cannot be written ({exc.strerror}); "

@@ -45,7 +45,7 @@ def is_reachable(data_dir: Path) -> bool:
     """Whether the system user that would run Postgres can reach `data_dir` or the folder it is to be made in."""
     if os.geteuid() != 0:
         return True
-    standing = next(path for path in (data_dir, *data_dir.parents) if path.exists())
+    standing = next(path for path in (data_dir, *data_dir.parents) if os.path.exists(path))  # noqa: PTH110  # Path raises
     return unreachable(system_user_for(data_dir), [standing]) is None
 
 

@@ -105,6 +105,11 @@ class Generation:
         await first_of(self.access.wait_stumbled(), self.authorization.wait_stumbled())
 
     @property
+    def late(self) -> str:
+        """What is to be said where a worker was not ready in time; empty where none was late."""
+        return self.access.late or self.authorization.late
+
+    @property
     def was_ready(self) -> bool:
         """Whether all workers of both planes have been ready."""
         return self.access.were_ready and self.authorization.were_ready

@@ -18,6 +18,7 @@ from prometheus_client.registry import Collector
 import gateway
 from gateway import figures
 from gateway.figures import BUILD, CONFIGURED_AT, STARTED_AT, UPSTREAM_OUT, Figure, Sum, Value
+from gateway.resources import engine
 from gateway.underway import UnderWay
 
 
@@ -37,7 +38,7 @@ class Counts(Collector):
         now = time.time()
         STARTED_AT.set(now)
         CONFIGURED_AT.set(now)
-        BUILD.set(1.0, gateway.__version__, platform.python_version())
+        BUILD.set(1.0, gateway.__version__, platform.python_version(), engine())
 
     @contextmanager
     def of_one(self) -> Iterator[int]:

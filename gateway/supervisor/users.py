@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from gateway.config import barred
 from gateway.errors import FaultyConfiguration, OperatorError
 
 _ACCOUNTS: Final = ("gateway", "postgres")
@@ -72,8 +73,25 @@ def system_user_for(data_dir: Path, wanted: str = "") -> SystemUser:
         owner = owner_of(real)
     if owner not in (None, me):
         name = SystemUser.by_uid(owner).name
-        raise fault_of(real, f"the database belongs to the system user {name}; run this as {name} or as root")
+        whom = "root" if owner == 0 else f"{name} or as root"
+        raise fault_of(real, f"the database belongs to the system user {name}; run this as {whom}")
+    _require_visible(real)
     return SystemUser.by_uid(me)
+
+
+def _require_visible(data_dir: Path) -> None:
+    """Raises OperatorError where a folder on the way bars us, so that nobody can tell what there is."""
+    inside = data_dir / "postgres"
+    try:
+        inside.stat()
+    except PermissionError as exc:
+        raise fault_of(
+            data_dir,
+            f"it cannot be reached ({barred.reason(exc, inside)}); run this as a user who can enter that folder, or "
+            "name another one",
+        ) from exc
+    except OSError:  # there is nothing yet, or no folder: the start says so
+        return
 
 
 def worker_user(data_dir: Path, wanted: str) -> SystemUser | None:
@@ -101,8 +119,8 @@ def _for_root(data_dir: Path, wanted: str, owner: int | None) -> SystemUser:
     for folder in (data_dir / "postgres", data_dir):
         if owner_of(folder):
             return _require_unshared(data_dir, SystemUser.by_uid(owner_of(folder) or 0))
-    standing = next(path for path in data_dir.parents if path.exists())
-    if not data_dir.exists() and owner_of(standing):
+    standing = next(path for path in (data_dir, *data_dir.parents) if os.path.exists(path))  # noqa: PTH110  # Path raises
+    if standing != data_dir and owner_of(standing):
         with contextlib.suppress(OperatorError):  # of a user without a name, as in a container
             return _require_unshared(standing, SystemUser.by_uid(owner_of(standing) or 0))
     return _account()

@@ -10,6 +10,7 @@ stands still is not ready, and is killed if that lasts.
 import asyncio
 import contextlib
 import itertools
+import os
 import signal
 import socket
 import subprocess
@@ -33,6 +34,7 @@ from gateway.supervisor.channel import (
     Channel,
     Closed,
     Drain,
+    Message,
     Mirror,
     PlaneName,
     Ready,
@@ -91,6 +93,7 @@ class _Worker:
     def __init__(self, name: str, process: Process, channel: Channel) -> None:
         self._name, self._process, self._channel = name, process, channel
         self.was_ready = False
+        self.late = ""  # what is to be said where it was not ready in time
         self.closed = asyncio.Event()
         self._heard = False  # since it was looked at last
         self._silences = 0
@@ -110,21 +113,33 @@ class _Worker:
     async def live(self, on_ready: Callable[[], None]) -> int:
         """Follow it to its end; gives its exit code, negative for a signal."""
         try:
-            async with asyncio.timeout(_LONGEST_START):
-                while (message := await self._channel.receive()) == Alive():
-                    pass
+            message = await self._first_words()
             if message == Ready():
                 self.was_ready = True
                 on_ready()
                 await self._listen()
             async with asyncio.timeout(_GRACE):
                 return await self._process.wait()
-        except TimeoutError:  # it does not start, or hung up and lives on: it cannot be steered any more
+        except TimeoutError:  # it hung up and lives on, or does not start: it cannot be steered any more
             self.kill()
             return await self._process.wait()
         finally:
             self.closed.set()
             self._channel.close()
+
+    async def _first_words(self) -> Message | None:
+        """What it says once it has started; None where it has ended. Raises TimeoutError, and tells of that."""
+        try:
+            async with asyncio.timeout(_LONGEST_START):
+                while (message := await self._channel.receive()) == Alive():
+                    pass
+                return message
+        except TimeoutError:
+            self.late = f"worker {self._name} was not ready within {_LONGEST_START:g} s and was killed; {_load()}"
+            log.error(
+                "worker is not ready in time and is killed", worker=self._name, late_pid=self.pid, cause=self.late
+            )
+            raise
 
     @property
     def ready(self) -> bool:
@@ -221,6 +236,7 @@ class Workers:
         self._ends_by = inf  # by the loop's clock
         self._all_ready = asyncio.Event()
         self._stumbled = asyncio.Event()
+        self.late = ""  # what is to be said where a worker was not ready in time
 
     @property
     def count(self) -> int:
@@ -339,6 +355,7 @@ class Workers:
             WORKER_ENDS.add(1.0, self._plane)
             log.error("worker ended and is replaced", worker=start.name, ended_pid=worker.pid, how=_how(code))
         if not worker.was_ready:
+            self.late = self.late or worker.late
             self._stumbled.set()
         return worker.was_ready
 
@@ -362,6 +379,13 @@ class Workers:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
                     await self._ending.wait()
+
+
+def _load() -> str:
+    """What the operator is asked where a start takes too long."""
+    cores = len(os.sched_getaffinity(0))
+    shared = "one core" if cores == 1 else f"{cores} cores"
+    return f"is the machine overloaded (load {os.getloadavg()[0]:.0f} on {shared})?"
 
 
 def _how(code: int) -> str:

@@ -8,7 +8,7 @@ neither        files, and where nothing is: what the request prefers
 For whom an address is, `web/app.py` says where it adds it.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from enum import Enum
 from http import HTTPStatus
 from typing import Final
@@ -301,7 +301,16 @@ def _plain(request: web.Request, status: int, headers: dict[str, str] | None = N
         response = _page(request, status, words.of(status).text, retry=status >= 500)
         response.headers.update(headers)
         return response
-    return _json(request, status, f"{HTTPStatus(status).phrase}.", headers)
+    return _json(request, status, _to_programs(status, headers), headers)
+
+
+def _to_programs(status: int, headers: Mapping[str, str]) -> str:
+    """What happened, or what to do about it."""
+    if status == 503:
+        return "This cannot be answered at the moment; try again."
+    if status == 405 and "Allow" in headers:
+        return f"Send {headers['Allow'].replace(',', ' or ')}."
+    return f"{HTTPStatus(status).phrase}."
 
 
 def _json(request: web.Request, status: int, text: str, headers: dict[str, str] | None = None) -> web.Response:

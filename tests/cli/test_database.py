@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import socket
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -15,7 +16,9 @@ from gateway.store.migrations import migrations
 from gateway.supervisor import embedded
 from tests.cli.conftest import Terminal
 from tests.cli.direct import in_database
-from tests.serving import toml, write_key
+from tests.folders import SHORT
+from tests.serving import free_ports, toml, write_key
+from tests.system_users import unprivileged
 
 NAMES = [migration.name for migration in migrations()]
 
@@ -26,6 +29,58 @@ COMMANDS = [
     ("token", "inspect", "gwa_x"),
     ("client", "create", "--name", "x"),
 ]
+
+
+BARRED = [
+    ("client", "list"),
+    ("migrate",),
+    ("backup", "{folder}/x.backup"),
+    ("key", "rotate"),
+    ("doctor",),
+]
+
+
+@pytest.mark.parametrize("arguments", BARRED, ids=" ".join)
+def test_a_data_dir_behind_a_folder_that_bars_us_is_told_with_whose_that_is(arguments: Sequence[str]) -> None:
+    with tempfile.TemporaryDirectory(prefix="gwt-", dir=SHORT) as name:
+        folder, ports = Path(name), free_ports(2)
+        folder.chmod(0o755)
+        (folder / "inner").mkdir()
+        (folder / "config.toml").write_text(
+            f'[server]\nlisten = "127.0.0.1:{ports[0]}"\npublic_url = "https://api.example.com"\n'
+            f'[admin]\nlisten = "127.0.0.1:{ports[1]}"\n[database]\ndata_dir = "inner/data"\n'
+        )
+        (folder / "inner").chmod(0o000)
+        try:
+            with unprivileged() as me:
+                done = Terminal(folder / "config.toml")(*(part.format(folder=folder) for part in arguments))
+        finally:
+            (folder / "inner").chmod(0o755)
+        said = f"it cannot be reached (Permission denied: the folder {folder}/inner belongs to "
+        assert (done.code, said in done.out + done.err) == (1, True), done
+        assert f"(mode 0000), and we are {me})" in done.out + done.err
+
+
+def test_a_data_dir_that_is_a_file_is_told() -> None:
+    with tempfile.TemporaryDirectory(prefix="gwt-", dir=SHORT) as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        (folder / "data").write_text("")
+        (folder / "config.toml").write_text('[server]\npublic_url = "https://a.b"\n[database]\ndata_dir = "data"\n')
+        fault = Terminal(folder / "config.toml")("client", "list").fault
+    assert f"{name}/data is a file, not a folder; name another folder" in fault
+
+
+def test_a_configuration_that_may_not_be_read_is_faulty() -> None:
+    with tempfile.TemporaryDirectory(prefix="gwt-", dir=SHORT) as name:
+        path = Path(name, "config.toml")
+        path.write_text("")
+        path.chmod(0o000)
+        path.parent.chmod(0o755)
+        with unprivileged() as me:
+            line = Terminal(path)("client", "list").refused_with(78)
+    assert f"{path}: cannot be read (Permission denied: it belongs to " in line
+    assert f"(mode 0000), and we are {me})" in line
 
 
 # -- migrate -----------------------------------------------------------------------------------------------------

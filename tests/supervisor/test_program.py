@@ -35,7 +35,7 @@ def test_help_names_every_noun_and_imports_none() -> None:
 
 
 def test_the_version_is_the_packages() -> None:
-    assert gateway("--version").stdout == f"gateway {__version__}\n"
+    assert gateway("--version").stdout == f"gateway {__version__} (plain engine)\n"
 
 
 @pytest.mark.parametrize("noun", NOUNS)

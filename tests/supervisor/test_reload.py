@@ -5,6 +5,7 @@ import base64
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import sys
@@ -25,6 +26,7 @@ import pytest
 from gateway import config
 from gateway.model import Client
 from gateway.store import Store
+from gateway.supervisor import workers
 from gateway.supervisor.generation import Generation
 from gateway.supervisor.listening import listen
 from gateway.supervisor.metrics import Counts
@@ -411,6 +413,33 @@ async def test_a_generation_that_cannot_start_says_so(tmp_path: Path, database: 
     await asyncio.wait_for(running, PATIENCE)
     listener.close()
     assert not socket.exists()
+
+
+async def test_a_worker_that_is_not_ready_in_time_is_told_with_the_load_of_the_machine(
+    tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "_LONGEST_START", 0.0)
+    path, _, _ = write_config(tmp_path, tmp_path, dsn=database)
+    [listener] = listen({"server.listen": ("127.0.0.1", 0)})
+    generation = Generation(
+        config.load(path),
+        workers=1,
+        listener=listener,
+        path=tmp_path / "authorization.sock",
+        dsn=database,
+        level="error",
+        counts=Counts(),
+    )
+    running = asyncio.create_task(generation.run())
+    await asyncio.wait_for(generation.wait_stumbled(), PATIENCE)
+    assert re.fullmatch(
+        r"worker (access|authorization)-1 was not ready within 0 s and was killed; "
+        r"is the machine overloaded \(load \d+ on (one core|\d+ cores)\)\?",
+        generation.late,
+    )
+    generation.kill()
+    await asyncio.wait_for(running, PATIENCE)
+    listener.close()
 
 
 async def test_a_reload_can_change_how_many_workers_there_are(tmp_path: Path, database: str) -> None:
