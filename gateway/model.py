@@ -325,6 +325,7 @@ class Grant:
     client_id: str
     client_name: str
     client_verified: bool
+    client_redirect_uris: tuple[str, ...]
     resource: tuple[str, ...]
     scopes: frozenset[str]
     created_at: datetime

@@ -13,7 +13,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -28,9 +28,24 @@ NO_DATABASE: Final = (
     "check that the database of database.url is up and accepts connections; calls recover by themselves"
 )
 
-RefusalPage = Callable[[int, str, str], tuple[dict[str, str], bytes]]
-"""Makes of a status, a request's identifier and the error's code the page of a refusal: its header fields, and HTML in
-UTF-8."""
+
+class RefusedVisit(NamedTuple):
+    """A refusal as people in a browser are told of it: the status, the request's identifier and the error's code.
+
+    `host` is the Host field's value. `again` is the path and query that was asked for there, as browsers write them,
+    where it may be opened once more; else it is empty. `retry_after` are seconds, 0 where nobody knows.
+    """
+
+    status: int
+    request_id: str
+    error: str = ""
+    host: str = ""
+    again: str = ""
+    retry_after: int = 0
+
+
+RefusalPage = Callable[[RefusedVisit], tuple[dict[str, str], bytes]]
+"""Makes of a refusal its page: the header fields, and HTML in UTF-8."""
 
 
 class Refusals:

@@ -181,7 +181,7 @@ class Asked:
             case Progress.CONSENT:
                 return prompt - _ABOUT_THE_ACCOUNT | {"consent"}
             case Progress.ACCOUNT:
-                return prompt - _ABOUT_THE_ACCOUNT | {"consent", "select_account"}
+                return prompt | {"consent", "select_account"}  # nobody goes past `login` by way of this page
 
     @property
     def subjects(self) -> frozenset[str]:
@@ -202,7 +202,8 @@ class Asked:
         """
         if self.request.max_age is None:
             return False
-        allowed = self.request.max_age if self.progress is Progress.BEGUN else max(self.request.max_age, _WHILE)
+        begins = self.progress in (Progress.BEGUN, Progress.ACCOUNT)
+        allowed = self.request.max_age if begins else max(self.request.max_age, _WHILE)
         return sign_in_age >= allowed if allowed == 0 else sign_in_age > allowed
 
     def identified(self) -> "Asked":
@@ -217,6 +218,7 @@ class Step(Enum):
     """The next step of a valid request."""
 
     SIGN_IN = auto()
+    CONFIRM = auto()  # whoever is signed in signs in once more
     CHOOSE_ACCOUNT = auto()
     ASK = auto()
     ISSUE = auto()
@@ -298,7 +300,7 @@ def validate(
 
 
 def next_step(asked: Asked, *, sign_in_age: float | None, granted: frozenset[str], subject: str | None = None) -> Step:
-    """The next step: the person signs in, chooses an account or is asked, or the code is issued at once.
+    """The next step: the person signs in, perhaps once more, chooses an account or is asked, or the code is issued.
 
     `sign_in_age` are the seconds since somebody signed in here, None where nobody is signed in, and `subject` is who
     that is, as the client knows them. `granted` are the scopes of the grant for just these resources. Consent is
@@ -311,7 +313,8 @@ def next_step(asked: Asked, *, sign_in_age: float | None, granted: frozenset[str
     if sign_in_age is None or "login" in prompt or asked.outlived(sign_in_age):
         if silent:
             raise request.refusal("login_required", "The person is not signed in.")
-        return Step.SIGN_IN
+        another = asked.progress is Progress.ACCOUNT or not asked.subjects <= {subject}
+        return Step.SIGN_IN if sign_in_age is None or another else Step.CONFIRM
     if not asked.subjects <= {subject}:
         if silent or asked.progress is not Progress.BEGUN:
             raise request.refusal("login_required", "Somebody else is signed in.")

@@ -137,6 +137,13 @@ def shown_host(uri: str) -> str:
     return f"{found[2]}:{found[3]}" if found[3] else found[2]
 
 
+def place(uri: str) -> str:
+    """Where `uri` leads, in a person's words."""
+    if is_loopback(uri):
+        return "a program on this computer"
+    return f"the app ({shown_host(uri)})" if is_private(uri) else shown_host(uri)
+
+
 def _good_port(grammar: re.Pattern[str], uri: str, group: int) -> bool:
     found = grammar.fullmatch(uri)
     return found is not None and (found[group] is None or int(found[group]) <= 65535)

@@ -8,8 +8,9 @@ from typing import Final
 from gateway.accept import prefers
 from gateway.guard import Refused
 from gateway.http1 import Field, Malformed, RequestHead
-from gateway.refusals import RefusalPage
+from gateway.refusals import RefusalPage, RefusedVisit
 from gateway.routing.fields import trailers
+from gateway.routing.sign_in import way_back
 
 _SOON = 2  # seconds
 _ERRORS = {
@@ -124,18 +125,20 @@ def render(
     date: bytes,
     lines: bytes = b"",
     page: RefusalPage | None = None,
+    asked: RequestHead | None = None,
     *,
     bodiless: bool = False,
 ) -> bytes:
     """The bytes of a refusal: JSON, or what `page` makes of it for people.
 
-    `lines` are further ones of the head, whole, such as the connection's; `bodiless` answers HEAD.
+    `lines` are further ones of the head, whole, such as the connection's; `asked` is the request's head, where that was
+    read; `bodiless` answers HEAD.
     """
-    if page is None:
+    if page is None or asked is None:
         head, before, behind = _json_around(refused)
         body = b"".join((before, request_id, behind))
     else:
-        head, body = _page_of(refused, request_id, page)
+        head, body = _page_of(refused, request_id, page, asked)
     return b"%bDate: %b\r\nX-Request-Id: %b\r\n%bContent-Length: %d\r\n\r\n%b" % (
         head,
         date,
@@ -146,9 +149,13 @@ def render(
     )
 
 
-def _page_of(refused: Refused, request_id: bytes, page: RefusalPage) -> tuple[bytes, bytes]:
+def _page_of(refused: Refused, request_id: bytes, page: RefusalPage, asked: RequestHead) -> tuple[bytes, bytes]:
     """The head and the body of a refusal for people."""
-    fields, body = page(refused.status, request_id.decode(), refused.error)
+    again = way_back(asked.target) if asked.method == b"GET" else ""
+    host = asked.host.decode("ascii", "replace")
+    fields, body = page(
+        RefusedVisit(refused.status, request_id.decode(), refused.error, host, again, refused.retry_after)
+    )
     own = b"".join(
         b"%b: %b\r\n" % (name.encode(), value.encode())
         for name, value in fields.items()

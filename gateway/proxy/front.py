@@ -391,14 +391,26 @@ class Front(Outlet):
         lines = b"" if edge is None else edge.lines_of_refusal(head)
         if exchange.turn is not None and not refused.limits:
             lines += exchange.turn.lines
-        self._answer(refused, head, exchange.request_id, lines)
+        self._answer(refused, head, exchange.request_id, lines, exchange.told_head)
         self.exchange_over(exchange)
 
-    def _answer(self, refused: Refused, head: RequestHead | None, request_id: bytes, lines: bytes = b"") -> None:
+    def _answer(
+        self,
+        refused: Refused,
+        head: RequestHead | None,
+        request_id: bytes,
+        lines: bytes = b"",
+        call: RequestHead | None = None,
+    ) -> None:
+        """`call` is the head of the call that is refused, where another proxy asked about it."""
         engine = self._engine
         page = engine.refusal_page if head is not None and not refused.location and prefers_html(head) else None
         bodiless = head is not None and head.method == b"HEAD"
-        self.write(render(refused, request_id, engine.date, lines + self.persistence(head), page, bodiless=bodiless))
+        self.write(
+            render(
+                refused, request_id, engine.date, lines + self.persistence(head), page, call or head, bodiless=bodiless
+            )
+        )
 
     # -- the end of an exchange, and of the connection ------------------------------------------------------------
 

@@ -24,13 +24,23 @@ def is_way_back(text: str) -> bool:
     return len(text) <= LONGEST and _WAY_BACK.fullmatch(text) is not None
 
 
+def way_back(target: bytes) -> str:
+    """The address that a request was for, as browsers write it; empty where nobody may be led back to it."""
+    back = quote_from_bytes(origin_form(target), safe=_WRITTEN)
+    return back if is_way_back(back) else ""
+
+
+def as_parameter(back: str) -> str:
+    """Such an address as the value of a parameter."""
+    return quote(back, safe=_PARAMETER)
+
+
 def sign_in_address(page: bytes, target: bytes, *, again: bool) -> bytes:
     """Where the person signs in who asked for `target`, even who is signed in if they have to do so `again`.
 
     Empty where that could not be come back to.
     """
-    back = quote_from_bytes(origin_form(target), safe=_WRITTEN)
-    given = quote(back, safe=_PARAMETER)
-    if len(given) > LONGEST or not is_way_back(back):
+    given = as_parameter(way_back(target))
+    if not given or len(given) > LONGEST:
         return b""
     return b"%b?%bnext=%b" % (page, b"prompt=login&" if again else b"", given.encode("ascii"))

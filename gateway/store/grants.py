@@ -19,6 +19,7 @@ def _grant_of(row: Row) -> Grant:
         client_id=row["client_id"],
         client_name=row["client_name"],
         client_verified=row["verified"],
+        client_redirect_uris=tuple(row["redirect_uris"]),
         resource=tuple(row["resource"]),
         scopes=frozenset(row["scopes"]),
         created_at=row["created_at"],

@@ -5,37 +5,29 @@ form did is told by the page that it leads to, from a note in the address that o
 """
 
 from itertools import groupby
+from typing import Final
 from urllib.parse import urlencode
 
 from aiohttp import web
 
 from gateway.model import Grant
-from gateway.oauth import client_documents
+from gateway.oauth import client_documents, redirect_uris
 from gateway.oauth.authorize import is_identifier
 from gateway.oauth.forms import Form
+from gateway.routing import NoRoute, TargetError, canonical
 from gateway.routing.sign_in import is_way_back
 from gateway.web import browser, pages, sign_in
 from gateway.web.browser import FormRefused
 from gateway.web.flow import posted
 from gateway.web.plane import Plane, endpoint_of, plane_of, query_of, target_of
-from gateway.web.sign_in import NotSignedIn
+from gateway.web.sign_in import NotSignedIn, To
+
+_MOST_PLACES: Final = 3
 
 
 async def show_login(request: web.Request) -> web.Response:
     """GET login: the form, also for somebody who is signed in and wants another account."""
-    plane, query = plane_of(request), query_of(request)
-    session = await plane.session(request)
-    again = session is not None and query.get("prompt") == "login"  # a route wants a sign-in that is more recent
-    known = session.user.username if session is not None and again else ""
-    return sign_in.form_page(
-        request,
-        "login",
-        target_of(request),
-        session=None if again else session,
-        continue_to=None if session is None or again else _next_path(plane, query),
-        purpose=_purpose(plane, query),
-        username=query.get("login_hint") or known,
-    )
+    return await _login_page(request, query_of(request).get("login_hint") or "")
 
 
 async def login(request: web.Request) -> web.Response:
@@ -44,12 +36,27 @@ async def login(request: web.Request) -> web.Response:
     sign_in.require_ours(request, "login", form)
     outcome = await sign_in.attempt(request, form)
     if isinstance(outcome, NotSignedIn):
-        username = form.get("username") or ""
-        purpose = _purpose(plane, query_of(request))
-        return sign_in.form_page(
-            request, "login", target_of(request), purpose=purpose, refused=outcome, username=username
-        )
+        return await _login_page(request, form.get("username") or "", outcome)
     return outcome.tell(plane, pages.redirect(_next_path(plane, query_of(request))))
+
+
+async def _login_page(request: web.Request, username: str, refused: NotSignedIn | None = None) -> web.Response:
+    plane, query = plane_of(request), query_of(request)
+    session, back = await plane.session(request), _next_path(plane, query)
+    known = To.CONFIRM if query.get("prompt") == "login" else To.USE_ANOTHER  # a route wants a more recent sign-in
+    to = To.SIGN_IN if session is None else known
+    return sign_in.form_page(
+        request,
+        "login",
+        target_of(request),
+        session=session,
+        to=to,
+        continue_to=back if to is To.USE_ANOTHER else None,
+        other_account=f"{plane.prefix}/login?{urlencode({'next': back})}",
+        purpose=_purpose(plane, back),
+        refused=refused,
+        username=username,
+    )
 
 
 def sign_in_first(request: web.Request) -> web.Response:
@@ -75,6 +82,11 @@ async def show_account(request: web.Request) -> web.Response:
         "applications": _applications(grants),
         "hosts": {
             grant.client_id: host for grant in grants if (host := client_documents.host_of(grant.client_id)) is not None
+        },
+        "returns": {
+            grant.client_id: _shown(grant.client_redirect_uris)
+            for grant in grants
+            if not grant.client_verified and grant.client_redirect_uris
         },
         "today": plane.store.now().date(),
         "places": {route.resource: route.name for route in plane.routes},
@@ -103,19 +115,36 @@ async def _removed(plane: Plane, subject: str, client_id: str) -> str | None:
     return await plane.store.grants.withdrawn_lately(subject, client_id) if is_identifier(client_id) else None
 
 
+def _shown(uris: tuple[str, ...]) -> str:
+    """Where an application takes people, which tells it from others of its name."""
+    places = list(dict.fromkeys(map(redirect_uris.place, uris)))
+    more = len(places) - _MOST_PLACES
+    return ", ".join(places[:_MOST_PLACES]) + (f" and {more} more" if more > 0 else "")
+
+
 def _applications(grants: list[Grant]) -> list[list[Grant]]:
     """The grants of each application together, in their order."""
     return [list(of_one) for _, of_one in groupby(grants, key=lambda grant: grant.client_id)]
 
 
-def _purpose(plane: Plane, query: Form) -> str:
-    """What somebody signs in for, by where they go next."""
-    path = _next_path(plane, query)
+def _purpose(plane: Plane, path: str) -> str:
+    """What somebody signs in for, by where they go next.
+
+    Of that address the part is told that the operator wrote, the route's: the rest may be anybody's, who made a link.
+    """
     if path.startswith(f"{plane.prefix}/device"):
         return "to connect a device"
-    if not path.startswith(f"{plane.prefix}/"):
-        return "to continue" if query.get("prompt") != "login" else "once more to continue"
-    return "to see your account and your connected applications"
+    if path.startswith(f"{plane.prefix}/"):
+        return "to see your account and your connected applications"
+    server = plane.settings.config.server
+    try:
+        target = canonical(path.encode("ascii"))
+        route = plane.opened.match(server.host.encode("ascii"), b"GET", target.path)
+    except TargetError:
+        return "to continue"
+    if isinstance(route, NoRoute):
+        return "to continue"
+    return f"to continue to {server.origin.partition('://')[2]}{route.path.decode('ascii').rstrip('/')}"
 
 
 def _next_path(plane: Plane, query: Form) -> str:

@@ -61,8 +61,8 @@ class Group:
     open: bool
 
     @property
-    def ticked(self) -> int:
-        return sum(permission.ticked for permission in self.permissions)
+    def title(self) -> str:
+        return self.name[0].upper() + self.name[1:]
 
     @property
     def new(self) -> int:
@@ -148,8 +148,9 @@ async def may_use(plane: Plane, client: Client, session: Session | None) -> bool
     return profile is not None and openid.may_use(profile, client)
 
 
-def not_theirs(request: web.Request, client: Client, *, other_account: str) -> web.Response:
+def not_theirs(request: web.Request, client: Client, session: Session, *, other_account: str) -> web.Response:
     """The page for somebody who may not use the application at all; `other_account` is where somebody else may."""
+    user, brand = session.user, plane_of(request).branding.name
     tell_refusal(
         request,
         "authorization refused",
@@ -157,7 +158,10 @@ def not_theirs(request: web.Request, client: Client, *, other_account: str) -> w
         "a person who is in none of the client's groups",
         mend="if they may: `gateway user update USERNAME --group …`, or `gateway client update ID --allow-group …`",
     )
-    text = "Your account isn’t among those that may use it. Ask whoever runs it for access, or use another account."
+    text = (
+        f"You’re signed in as {user.name or user.username}, whose account doesn’t have access to it. "
+        f"Ask your {brand} administrator, or use another account."
+    )
     other = Link("Use another account", other_account)
     return answers.failure(request, 403, f"You can’t use {client.name}", text, (other,))
 
@@ -185,13 +189,14 @@ def page(
     permissions = permissions_of(words, flow.request.scopes, ticked, flow.granted)
     touched = None if pressed is None else pressed.partition(":")[2]
     secret = plane.cookies.secret_of(request)
+    host, loopback = redirect_uris.shown_host(uri), redirect_uris.is_loopback(uri)
+    private = bool(uri) and redirect_uris.is_private(uri)
     context = {
         "client": client,
-        "client_host": redirect_uris.shown_host(uri),
-        "document_host": client_documents.host_of(client.client_id),
-        "loopback": redirect_uris.is_loopback(uri),
-        "only_here": bool(uri) and all(map(redirect_uris.is_loopback, client.redirect_uris)),
-        "private": redirect_uris.is_private(uri),
+        "client_host": host,
+        "run_by": client_documents.host_of(client.client_id) or (None if loopback or private else host),
+        "loopback": loopback,
+        "private": private,
         "user_code": user_code,
         "session": session,
         "permissions": permissions,

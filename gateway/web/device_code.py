@@ -26,7 +26,7 @@ from gateway.oauth import device
 from gateway.oauth.authorize import AuthorizationRequest
 from gateway.routing.forwarded import neighbourhood
 from gateway.store.devices import Device
-from gateway.web import browser, consent, pages
+from gateway.web import browser, consent, pages, words
 from gateway.web.browser import FormRefused
 from gateway.web.flow import posted
 from gateway.web.plane import address_of, claimed_by, plane_of, query_of, tell_refusal
@@ -92,7 +92,7 @@ async def ask(request: web.Request) -> web.Response:
         context = {"client": found.client, "granted": found.device.decision == "granted"}
         return pages.page(request, "device_done.html", context)
     if not await consent.may_use(plane, found.client, session):
-        return _not_theirs(request, found)
+        return _not_theirs(request, found, session)
     words = await plane.scopes()
     asked = AuthorizationRequest(
         client_id=found.client.client_id,
@@ -136,7 +136,7 @@ async def decide(request: web.Request) -> web.Response:
     if flow.request.device != found.device.digest or not choice.scopes <= flow.request.scopes:
         raise FormRefused("another device, or scopes that were not shown")
     if not await consent.may_use(plane, found.client, session):
-        return _not_theirs(request, found)
+        return _not_theirs(request, found, session)
     nothing = consent.nothing_ticked(choice, flow.request.scopes)
     if choice.select is not None or nothing:
         ticked = frozenset[str]() if choice.select is None else consent.selected(choice, flow.request.scopes)
@@ -160,9 +160,9 @@ async def decide(request: web.Request) -> web.Response:
     return here  # which tells what counts: this answer, or one that came before it
 
 
-def _not_theirs(request: web.Request, found: _Found) -> web.Response:
+def _not_theirs(request: web.Request, found: _Found, session: Session) -> web.Response:
     """The device goes on waiting: somebody else who has it in front of them may use its application."""
-    return consent.not_theirs(request, found.client, other_account=_elsewhere(request, found.user_code))
+    return consent.not_theirs(request, found.client, session, other_account=_elsewhere(request, found.user_code))
 
 
 async def _look(request: web.Request, session: Session, typed: str) -> _Found | _Refused:
@@ -176,7 +176,7 @@ async def _look(request: web.Request, session: Session, typed: str) -> _Found | 
         return _too_many(request, wait)
     user_code = device.user_code_of(typed)
     if user_code is None:  # none has this form: it tells nobody anything
-        return _Refused(400, "Enter the 8 letters that your device shows, such as WDJB-MJHT.")
+        return _Refused(400, "That isn’t a code from a device. Codes have 8 letters, such as WDJB-MJHT, and no vowels.")
     found = await plane.store.devices.find(user_code)
     client = None if found is None else await plane.store.clients.find(found.client_id)
     usable = client is not None and client.disabled_at is None and DEVICE_CODE in client.grant_types
@@ -198,8 +198,7 @@ def _too_many(request: web.Request, wait: float) -> _Refused:
     tell_refusal(
         request, "user code held back", 429, "too many user codes", mend=_GUESSING, alarming=True, retry_after=seconds
     )
-    when = "a minute" if seconds <= 60 else f"{math.ceil(seconds / 60)} minutes"
-    return _Refused(429, f"Too many attempts. Try again in {when}.", seconds)
+    return _Refused(429, f"Too many attempts. Try again in {words.within(seconds)}.", seconds)
 
 
 def _form_page(

@@ -54,8 +54,8 @@ from gateway.web import answers, browser, clients, consent, legacy, openid_conne
 from gateway.web.browser import FormRefused
 from gateway.web.consent import Choice
 from gateway.web.pages import Link
-from gateway.web.plane import Plane, claimed_by, plane_of, prefers_json, query_of, recognised, target_of
-from gateway.web.sign_in import NotSignedIn
+from gateway.web.plane import Plane, asked_by, claimed_by, plane_of, prefers_json, query_of, recognised, target_of
+from gateway.web.sign_in import NotSignedIn, To
 
 _PAGE: Final = answers.AUTHORIZE
 
@@ -67,11 +67,11 @@ async def show(request: web.Request) -> web.Response:
     session = recognised(request, visit.session)
     granted = await _granted(plane, asked, session)
     theirs = await consent.may_use(plane, asked.client, session)
-    if not theirs and "none" in asked.prompt:
-        return _not_theirs(request, asked)
+    if session is not None and not theirs and "none" in asked.prompt:
+        return _not_theirs(request, asked, session)
     step = await _next_step(plane, asked, session, granted)
-    if not theirs and step in (Step.ASK, Step.ISSUE):
-        return _not_theirs(request, asked)
+    if session is not None and not theirs and step in (Step.ASK, Step.ISSUE):
+        return _not_theirs(request, asked, session)
     if session is not None and step is Step.ISSUE:
         return await _issue(request, asked, session)
     if prefers_json(request):
@@ -83,7 +83,7 @@ async def show(request: web.Request) -> web.Response:
             return _ask(request)
         ticked = flow.granted & asked.request.scopes if flow.granted else asked.request.scopes
         return _consent_page(request, flow, asked, visit, session, ticked=ticked)
-    return _sign_in_page(request, asked, session=session, choosing=step is Step.CHOOSE_ACCOUNT)
+    return _sign_in_page(request, asked, session, step)
 
 
 async def answer(request: web.Request) -> web.Response:
@@ -112,17 +112,19 @@ async def posted(request: web.Request) -> Form:
 async def _sign_in(request: web.Request, form: Form) -> web.Response:
     plane = plane_of(request)
     sign_in.require_ours(request, _PAGE, form)
-    asked, _ = await _unanswered(request)
+    asked, visit = await _unanswered(request)
     if form.get("decision") == "deny":
         if asked.pushed is not None and not await plane.store.pushed.spend(asked.pushed):
             raise pushed.unusable()
         raise asked.request.denial()
     outcome = await sign_in.attempt(request, form)
     if isinstance(outcome, NotSignedIn):
-        return _sign_in_page(request, asked, refused=outcome, username=form.get("username"))
+        session = recognised(request, visit.session)
+        step = await _next_step(plane, asked, session, frozenset())
+        return _sign_in_page(request, asked, session, step, refused=outcome, username=form.get("username"))
     asked = asked.identified()
     if not await consent.may_use(plane, asked.client, outcome.session):
-        return outcome.tell(plane, _not_theirs(request, asked))
+        return outcome.tell(plane, _not_theirs(request, asked, outcome.session))
     granted = await _granted(plane, asked, outcome.session)
     if await _next_step(plane, asked, outcome.session, granted) is Step.ISSUE:
         return outcome.tell(plane, await _issue(request, asked, outcome.session))
@@ -142,7 +144,7 @@ async def _decide(request: web.Request, form: Form) -> web.Response:
         raise FormRefused("another request, or scopes that were not shown")
     choice = consent.completed(choice, asked.request.scopes)
     if not await consent.may_use(plane, asked.client, session):
-        return _not_theirs(request, asked)
+        return _not_theirs(request, asked, session)
     if flow.decision is not None:
         return _answered(request, flow, choice, asked)
     if choice.select is not None:
@@ -211,6 +213,8 @@ async def _validated(request: web.Request) -> tuple[Asked, Visit]:
     client_id = authorize.client_id_of(query)
     visit = await plane.store.visits.find(client_id, plane.session_token(request))
     client = await clients.current(request, client_id, visit.client)
+    if client is not None:
+        asked_by(request, client)
     reference = pushed.reference_of(query)
     known, progress = frozenset(plane.words(visit)), Progress(request.match_info.get("progress", ""))
     if reference is None:
@@ -256,14 +260,14 @@ async def _granted(plane: Plane, asked: Asked, session: Session | None) -> froze
     return await plane.store.grants.scopes(session.user.subject, asked.client.client_id, asked.request.resource)
 
 
-def _not_theirs(request: web.Request, asked: Asked) -> web.Response:
+def _not_theirs(request: web.Request, asked: Asked, session: Session) -> web.Response:
     """The answer to somebody who may not use the application at all.
 
     With prompt=none the client is told (RFC 6749, section 4.1.2.1).
     """
     if "none" in asked.prompt:
         raise asked.request.refusal("access_denied", "The person may not use this application.")
-    return consent.not_theirs(request, asked.client, other_account=_address(request, Progress.ACCOUNT))
+    return consent.not_theirs(request, asked.client, session, other_account=_address(request, Progress.ACCOUNT))
 
 
 async def _next_step(plane: Plane, asked: Asked, session: Session | None, granted: frozenset[str]) -> Step:
@@ -323,24 +327,40 @@ def _person_needed(step: Step) -> OAuthError:
             return OAuthError("login_required", "A person has to sign in: open the address in a browser.")
 
 
+def _purpose(asked: Asked, session: Session | None, step: Step) -> To:
+    """What somebody signs in for: to confirm it, unless the client means somebody else by its hint."""
+    if session is None:
+        return To.SIGN_IN
+    if asked.progress is Progress.ACCOUNT:
+        return To.USE_ANOTHER
+    if step is Step.CHOOSE_ACCOUNT:
+        return To.CHOOSE
+    hint = asked.request.login_hint
+    meant = hint is None or hint.casefold() in (session.user.username.casefold(), (session.user.email or "").casefold())
+    return To.CONFIRM if step is Step.CONFIRM and meant else To.SIGN_IN
+
+
 def _sign_in_page(
     request: web.Request,
     asked: Asked,
+    session: Session | None,
+    step: Step,
     *,
-    session: Session | None = None,
-    choosing: bool = False,
     refused: NotSignedIn | None = None,
     username: str | None = None,
 ) -> web.Response:
+    hint = None if asked.progress is Progress.ACCOUNT else asked.request.login_hint  # which is about another one then
     return sign_in.form_page(
         request,
         _PAGE,
         target_of(request),
         client=asked.client,
         redirect_uri=asked.request.redirect_uri,
-        username=username or asked.request.login_hint or "",
+        username=username or hint or "",
         session=session,
-        continue_to=_address(request, asked.identified().progress) if choosing else None,
+        to=_purpose(asked, session, step),
+        continue_to=_address(request, asked.identified().progress) if step is Step.CHOOSE_ACCOUNT else None,
+        other_account=_address(request, Progress.ACCOUNT),
         refused=refused,
     )
 

@@ -41,6 +41,13 @@ class _Asked:
     client: Client | None
     back_to: str | None
 
+    @property
+    def shown(self) -> Client | None:
+        """The application whose homepage is a way on: one that an operator registered, since anybody may name any."""
+        client = self.client
+        good = client is not None and client.verified and client.disabled_at is None and client.about.homepage
+        return client if good else None
+
 
 async def show(request: web.Request) -> web.Response:
     """GET logout: the session ends, or a question to whoever is signed in."""
@@ -48,9 +55,9 @@ async def show(request: web.Request) -> web.Response:
     asked = await _asked(plane, query_of(request))
     session, token = await plane.session(request), plane.session_token(request)
     if session is None or token is None:
-        return _gone(request, asked.back_to)
+        return _gone(request, asked)
     if asked.hint is not None and asked.hint.session_id == session.session_id:
-        return await _end(request, session, token, asked.back_to)
+        return await _end(request, session, token, asked)
     context = {
         "session": session,
         "client": asked.client,
@@ -70,11 +77,11 @@ async def answer(request: web.Request) -> web.Response:
     asked = await _asked(plane, query_of(request))
     session, token = await plane.session(request), plane.session_token(request)
     if session is None or token is None:
-        response = pages.redirect(asked.back_to or f"{plane.prefix}/{answers.LOGOUT}")
+        response = pages.redirect(_afterwards(plane, asked))
         plane.cookies.end_session(response)
         return response
     browser.open_form(plane.keyring, "logout", session.session_id, form.get("csrf_token"))
-    return await _end(request, session, token, asked.back_to)
+    return await _end(request, session, token, asked)
 
 
 async def _asked(plane: Plane, query: Form) -> _Asked:
@@ -96,7 +103,7 @@ async def _asked(plane: Plane, query: Form) -> _Asked:
     return _Asked(hint, client, redirect_uris.with_parameters(uri, members) if members else uri)
 
 
-async def _end(request: web.Request, session: Session, token: str, back_to: str | None) -> web.Response:
+async def _end(request: web.Request, session: Session, token: str, asked: _Asked) -> web.Response:
     """The session ends here and on the server; applications that a browser tells are told by the page."""
     plane = plane_of(request)
     frames = await plane.store.logouts.frames(session.session_id, _MOST_FRAMES)
@@ -104,18 +111,28 @@ async def _end(request: web.Request, session: Session, token: str, back_to: str 
     if frames:
         members = urlencode({"iss": plane.issuer, "sid": session.session_id})
         addresses = [f"{uri}{'&' if '?' in uri else '?'}{members}" for _, uri in frames]
-        response = _gone(request, back_to, addresses)
+        response = _gone(request, asked, addresses)
     else:
-        response = pages.redirect(back_to or f"{plane.prefix}/{answers.LOGOUT}")
+        response = pages.redirect(_afterwards(plane, asked))
     plane.cookies.end_session(response)
     return response
 
 
-def _gone(request: web.Request, back_to: str | None, frames: list[str] | None = None) -> web.Response:
+def _afterwards(plane: Plane, asked: _Asked) -> str:
+    """Where a browser goes whose session has ended: back to the application, or to the page that says so."""
+    known = None if asked.shown is None else asked.shown.client_id
+    query = "" if known is None else f"?{urlencode({'client_id': known})}"
+    return asked.back_to or f"{plane.prefix}/{answers.LOGOUT}{query}"
+
+
+def _gone(request: web.Request, asked: _Asked, frames: list[str] | None = None) -> web.Response:
     """Nobody is signed in here: back to the application, or the page that says so."""
+    back_to = asked.back_to
     if back_to is not None and not frames:
         return pages.redirect(back_to)
-    response = pages.page(request, "signed_out.html", {"frames": frames or [], "back_to": back_to})
+    response = pages.page(
+        request, "signed_out.html", {"frames": frames or [], "back_to": back_to, "client": asked.shown}
+    )
     if frames:
         sources = " ".join(sorted({redirect_uris.form_action_source(address) for address in frames}))
         response.headers["Content-Security-Policy"] += f"; frame-src {sources}"

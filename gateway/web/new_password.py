@@ -98,8 +98,9 @@ def _fault(form: Form, session: Session, least: int) -> Refused | None:
     names = filter(None, (session.user.username, session.user.email))
     match password_rules.weakness_of(new, least, names):
         case Weakness.LENGTH:
-            text = f"Choose a password of {least} to {password_rules.LONGEST:,} characters."
-            return Refused(text, "new_password")
+            if len(new) < least:
+                return Refused(f"Too short. Use at least {least} characters.", "new_password")
+            return Refused(f"Use at most {password_rules.LONGEST:,} characters, all of them visible.", "new_password")
         case Weakness.NAME:
             text = "That’s your own name or email address, which is guessed first. Choose another password."
             return Refused(text, "new_password")

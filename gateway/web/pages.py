@@ -14,7 +14,7 @@ from aiohttp import web
 from gateway.oauth import redirect_uris
 from gateway.oauth.authorize import Response
 from gateway.resources import folder
-from gateway.web.plane import Plane, page_of, request_id_of
+from gateway.web.plane import Plane, asking, page_of, request_id_of
 from gateway.web.policy import headers, policy
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ _REDIRECT_HEADERS: Final = {"Cache-Control": "no-store", "Referrer-Policy": "no-
 
 # The macros that several pages use, by the file that has them.
 _PARTS: Final = {
-    "application.html": ("mark", "details"),
+    "application.html": ("mark", "short", "whole", "not_verified", "details"),
     "account_parts.html": ("nav", "whose", "day"),
     "icons.html": ("icon",),
     "parts.html": ("person", "help"),
@@ -104,16 +104,19 @@ def to_client(request: web.Request, answer: Response) -> web.Response:
     A browser that hands the address to an app keeps the page that it shows, with buttons that were pressed already. It
     gets a page that leads there instead; a program that plays the browser gets the redirect.
     """
+    name = asking(request) or "the application"
     if answer.mode == "form_post":
         text = [(name, value.decode() if isinstance(value, bytes) else value) for name, value in answer.members]
-        context = {"action": answer.redirect_uri, "members": text, "submit": _SUBMIT}
+        context = {"action": answer.redirect_uri, "members": text, "submit": _SUBMIT, "name": name}
         response = page(request, "form_post.html", context, redirect_uri=answer.redirect_uri)
         response.headers["Content-Security-Policy"] += f"; script-src {_SUBMIT_SOURCE}"
         return response
     location = answer.location
     if not redirect_uris.is_private(location) or request.headers.get("Sec-Fetch-Dest") != "document":
         return redirect(location)
-    response = page(request, "returned.html", {"location": location})
+    error = dict(answer.members).get("error")
+    outcome = {"failed": error is not None, "declined": error == "access_denied"}
+    response = page(request, "returned.html", {"location": location, "name": name, **outcome})
     response.headers["Refresh"] = f"0; url={location}"
     return response
 

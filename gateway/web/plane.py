@@ -14,14 +14,14 @@ from gateway.config.tables import claim_rules
 from gateway.crypto import Keyring, random_text
 from gateway.fetching import Fetcher
 from gateway.figures import REFUSALS
-from gateway.model import SESSION, Session
+from gateway.model import SESSION, Client, Session
 from gateway.oauth import forms
 from gateway.oauth.authorize import is_identifier
 from gateway.oauth.forms import Form
 from gateway.oauth.openid import Mapped
 from gateway.recent import Recent
 from gateway.refusals import Refusals
-from gateway.routing import Route
+from gateway.routing import Route, RouteTable
 from gateway.store import Store
 from gateway.store.acting import acts
 from gateway.store.scopes import defined
@@ -52,6 +52,7 @@ class Plane:
     requests: Allowance  # that strangers leave with us until a person comes for them
     sectors: Sectors
     routes: tuple[Route, ...]  # those that take tokens
+    opened: RouteTable  # those that people open in a browser
     resources: frozenset[str]
     claims: tuple[Mapped, ...]  # of the operator's own
     refusals: Refusals
@@ -103,6 +104,7 @@ _PRINTABLE: Final = "".join(map(chr, range(0x21, 0x7F)))
 PLANE: web.AppKey[Plane] = web.AppKey("plane", Plane)
 REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
 _CLIENT_ID: web.RequestKey[str] = web.RequestKey("client_id", str)
+_ASKING: web.RequestKey[str] = web.RequestKey("asking", str)
 _SUBJECT: web.RequestKey[str] = web.RequestKey("subject", str)
 
 
@@ -113,7 +115,8 @@ def build(settings: Settings, store: Store, fetcher: Fetcher | None = None) -> P
     """
     if settings.keyring is None:
         raise ValueError("the master key is made before the authorization plane is built")
-    routes = tuple(route for route in compile_routes(settings.config) if {*route.schemes} - {SESSION})
+    compiled = compile_routes(settings.config)
+    routes = tuple(route for route in compiled if {*route.schemes} - {SESSION})
     sectors = Sectors(lambda: fetcher or Fetcher())
     store.tokens.needs = _needs(routes)
     return Plane(
@@ -134,6 +137,7 @@ def build(settings: Settings, store: Store, fetcher: Fetcher | None = None) -> P
         ),
         sectors=sectors,
         routes=routes,
+        opened=RouteTable(route for route in compiled if route.sign_in_page),
         claims=tuple(
             Mapped(
                 name=name,
@@ -184,6 +188,16 @@ def claimed_by(request: web.Request, client_id: str | None) -> None:
     """Keep which client a request says that it is of, proven or not, for the log."""
     if client_id is not None and is_identifier(client_id):
         request[_CLIENT_ID] = client_id
+
+
+def asked_by(request: web.Request, client: Client) -> None:
+    """Keep which client a request is of, once it is found: pages name it that lead back to it."""
+    request[_ASKING] = client.name
+
+
+def asking(request: web.Request) -> str | None:
+    """The name of the client whose request this is, as far as it is known."""
+    return request.get(_ASKING)
 
 
 def concerned(request: web.Request, **more: object) -> dict[str, object]:

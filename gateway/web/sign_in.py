@@ -8,6 +8,7 @@ after a wrong one. Whether the account exists changes neither the answer nor the
 import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from enum import Enum
 
 from aiohttp import web
 
@@ -18,7 +19,7 @@ from gateway.oauth import redirect_uris
 from gateway.oauth.forms import Form
 from gateway.store import SignInCandidate
 from gateway.store.acting import acts
-from gateway.web import answers, browser, pages
+from gateway.web import answers, browser, pages, words
 from gateway.web.browser import FormRefused, KnownBrowser
 from gateway.web.passwords import Busy
 from gateway.web.plane import Plane, address_of, concerned, plane_of, prefers_json, request_id_of, tell_refusal
@@ -47,6 +48,15 @@ class SignedIn:
         """Put the session into the browser: a new identifier, so that one planted before is worth nothing."""
         plane.cookies.start_session(response, self.token, self.browser)
         return response
+
+
+class To(Enum):
+    """What somebody signs in for; the value is the page's heading."""
+
+    SIGN_IN = "Sign in"
+    CONFIRM = "Confirm it’s you"  # the one who is signed in, once more
+    CHOOSE = "Choose an account"
+    USE_ANOTHER = "Use another account"  # as they wanted
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,14 +175,16 @@ def form_page(
     redirect_uri: str | None = None,
     username: str = "",
     session: Session | None = None,
+    to: To = To.SIGN_IN,
     continue_to: str | None = None,
+    other_account: str | None = None,
     purpose: str = "",
     refused: NotSignedIn | None = None,
 ) -> web.Response:
     """The sign-in form of `page` (authorize or login), which posts to `action`, the address that shows it.
 
     `purpose` is what for, where no client asks; `continue_to` is where somebody who is signed in already may go on as
-    who they are.
+    who they are, and `other_account` where they may not be who is to confirm it.
     """
     if refused is not None and prefers_json(request):
         return _as_json(request, refused)
@@ -183,9 +195,14 @@ def form_page(
         "action": action,
         "client": client,
         "client_host": None if redirect_uri is None else redirect_uris.shown_host(redirect_uri),
-        "username": storable(username),
+        "loopback": redirect_uri is not None and redirect_uris.is_loopback(redirect_uri),
+        "private": redirect_uri is not None and redirect_uris.is_private(redirect_uri),
+        "username": storable(username) or (session.user.username if session is not None and to is To.CONFIRM else ""),
         "session": session,
+        "to": to.name,
+        "heading": to.value,
         "continue_to": continue_to,
+        "other_account": other_account,
         "purpose": purpose,
         "refused": refused,
         "csrf_token": browser.form_token(plane.keyring, f"sign-in/{page}", secret),
@@ -227,8 +244,7 @@ def _too_many(request: web.Request, subject: str, wait: float, purpose: str) -> 
         subject=subject,
         retry_after=seconds,
     )
-    when = "a minute" if seconds <= 60 else f"{math.ceil(seconds / 60)} minutes"
-    return NotSignedIn(429, f"Too many attempts. Try again in {when}.", seconds)
+    return NotSignedIn(429, f"Too many attempts. Try again in {words.within(seconds)}.", seconds)
 
 
 def storable(text: str) -> str:

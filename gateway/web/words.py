@@ -14,7 +14,7 @@ class Words(NamedTuple):
 
 _WORDS: Final = {
     400: Words("This link doesn’t work", "Go back to where you came from and try again."),
-    401: Words("This page isn’t for browsers", "This address is for applications, not for browsers."),
+    401: Words("This page isn’t for browsers", "Nothing is wrong. Go back to the application you were using."),
     403: Words("This page can’t be used here", "You don’t have access to this address."),
     404: Words("Page not found", "Check the address, or go back to where you came from."),
     405: Words("This page can’t be opened this way", "Go back and follow the link or press the button again."),
@@ -29,19 +29,40 @@ _WORDS: Final = {
 
 
 _A_MOMENT: Final = 2  # minutes
+_HOURS: Final = 90  # minutes from which on they are told in hours
+_FEW: Final = 10  # seconds
 
 
 _OF_PEOPLE: Final = {
     "login_required": Words("You’re not signed in", "Sign in, then go back and try again."),
     "insufficient_user_authentication": Words("Sign in again", "This needs a recent sign-in. Sign in, then try again."),
-    "access_denied": Words("You can’t use this page", "Your account isn’t among those that may. Ask for access."),
+    "access_denied": Words(
+        "You can’t use this page",
+        "Your account doesn’t have access to this page. Ask your {brand} administrator, or use another account.",
+    ),
+    "forbidden": Words(
+        "You don’t have access", "This page isn’t available from your network. Ask your {brand} administrator."
+    ),
     "cross_site_request": Words("This came from another site", "Open the page here, and try again from there."),
 }
 
 
 def of(status: int, error: str = "") -> Words:
-    """The words for what people are refused by its error's code, else for a status, or its class."""
+    """The words for what people are refused by its error's code, else for a status, or its class.
+
+    `{brand}` stands for the operator's name in the words for a code.
+    """
     return _OF_PEOPLE.get(error) or _WORDS.get(status) or _WORDS[400 if status < 500 else 500]
+
+
+def within(seconds: int) -> str:
+    """How long it takes, such as “5 minutes”, rounded up."""
+    if seconds <= _FEW:
+        return "a few seconds"
+    minutes = math.ceil(seconds / 60)
+    if minutes > _HOURS:
+        return f"{math.ceil(minutes / 60)} hours"
+    return "a minute" if minutes <= 1 else f"{minutes} minutes"
 
 
 def since(span: timedelta) -> str:

@@ -154,7 +154,7 @@ where subject = $subject and client_id = $client_id and revoked_at is null
 -- name: grants_list
 -- The applications that a person has allowed something, by name.
 select g.grant_id, g.subject, g.client_id, c.name as client_name, g.resource, g.scopes, g.created_at, g.updated_at,
-    g.last_used_at, c.verified, c.description, c.owner, c.homepage, c.privacy, c.terms,
+    g.last_used_at, c.verified, c.redirect_uris, c.description, c.owner, c.homepage, c.privacy, c.terms,
     l.name as logo, o.username as owner_username, o.name as owner_name
 from grants g
 join clients c on c.client_id = g.client_id

@@ -223,10 +223,10 @@ def test_prompt_none_shows_no_page(by: Client, signed_in: bool, granted: frozens
     [
         ("", Step.ISSUE),
         ("consent", Step.ASK),
-        ("login", Step.SIGN_IN),
+        ("login", Step.CONFIRM),
         ("select_account", Step.CHOOSE_ACCOUNT),
         ("select_account%20consent", Step.CHOOSE_ACCOUNT),
-        ("select_account%20login", Step.SIGN_IN),
+        ("select_account%20login", Step.CONFIRM),
     ],
 )
 def test_a_client_can_ask_for_a_page_that_nothing_else_needs(prompt: str, step: Step) -> None:
@@ -239,6 +239,21 @@ def test_a_client_can_ask_for_a_page_that_nothing_else_needs(prompt: str, step: 
     assert done.request == asked.request
 
 
+@pytest.mark.parametrize("wanted", ["prompt=login", "max_age=60"])
+def test_nobody_goes_past_a_fresh_sign_in_by_the_page_for_another_account(wanted: str) -> None:
+    asked = validate(f"{GOOD}&{wanted}")
+    assert authorize.next_step(asked, sign_in_age=300.0, granted=SCOPES) is Step.CONFIRM
+    elsewhere = replace(asked, progress=Progress.ACCOUNT)
+    assert authorize.next_step(elsewhere, sign_in_age=300.0, granted=SCOPES) is Step.SIGN_IN
+    assert elsewhere.identified().progress is Progress.CONSENT
+
+
+def test_who_is_not_meant_is_not_asked_to_confirm_it() -> None:
+    asked = replace(validate(f"{GOOD}&prompt=login"), hinted="ada")
+    for subject, step in (("ada", Step.CONFIRM), ("bob", Step.SIGN_IN)):
+        assert authorize.next_step(asked, sign_in_age=0.0, granted=SCOPES, subject=subject) is step
+
+
 @pytest.mark.parametrize(
     ("prompt", "progress", "still", "then"),
     [
@@ -249,7 +264,8 @@ def test_a_client_can_ask_for_a_page_that_nothing_else_needs(prompt: str, step: 
         ("login consent", Progress.IDENTIFIED, "consent", Progress.IDENTIFIED),
         ("login", Progress.CONSENT, "consent", Progress.CONSENT),
         ("none", Progress.CONSENT, "none consent", Progress.CONSENT),
-        ("login", Progress.ACCOUNT, "consent select_account", Progress.CONSENT),
+        ("", Progress.ACCOUNT, "consent select_account", Progress.CONSENT),
+        ("login", Progress.ACCOUNT, "login consent select_account", Progress.CONSENT),
     ],
 )
 def test_what_a_person_did_is_not_asked_of_them_again(

@@ -18,6 +18,7 @@ from gateway.config import Settings, compile_routes, parse
 from gateway.crypto import Keyring
 from gateway.guard import Guard
 from gateway.proxy import Handover, Limits, Proxy
+from gateway.refusals import RefusedVisit
 from gateway.store import Store
 from tests.streams import Handler, accepting
 
@@ -311,5 +312,6 @@ async def queue_of_successors() -> AsyncIterator[Queue]:
         queue.handover.close()
 
 
-def _page(status: int, request_id: str, _error: str) -> tuple[dict[str, str], bytes]:
-    return {"Content-Type": "text/html; charset=utf-8"}, f"<h1>{status}</h1>{request_id}".encode()
+def _page(visit: RefusedVisit) -> tuple[dict[str, str], bytes]:
+    text = f"<h1>{visit.status}</h1>{visit.request_id} {visit.again}"
+    return {"Content-Type": "text/html; charset=utf-8"}, text.encode()

@@ -228,6 +228,7 @@ async def test_signature_that_covers_the_body_cannot_be_judged(running: Rig, sig
 async def test_browser_gets_a_page_for_a_refusal(running: Rig) -> None:
     reply = await ask(running, question("Caddy, Traefik", "GET", "/api/notes", "Accept: text/html"))
     assert (reply.status, reply.one("content-type")) == (401, "text/html; charset=utf-8")
+    assert reply.body.endswith(b" /api/notes"), "the address that the person asked for, not the proxy's question"
 
 
 async def test_explanation_is_of_the_call(running: Rig) -> None:

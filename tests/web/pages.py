@@ -50,7 +50,7 @@ async def shots(page: Page, plane: Plane, client: Client) -> AsyncIterator[str]:
     await page.goto(f"{base}/oauth2/account/password")
     yield "new password"
     for label in ("Current password", "New password", "New password again"):
-        await page.get_by_label(label, exact=True).fill("short")
+        await page.get_by_label(label, exact=True).fill("password")
     async with page.expect_navigation():
         await page.get_by_role("button", name="Change password").click()
     yield "new password refused"

@@ -43,7 +43,29 @@ async def test_since_is_when_the_application_was_first_allowed(
     await connection.execute("update grants set created_at = '2020-02-03'")
     await connection.close()
     await code_for(signed_in, client, prompt="consent")
-    assert "Since 3 Feb 2020" in (await signed_in.get(ACCOUNT)).text
+    assert "Connected 3 Feb 2020 · not used yet" in (await signed_in.get(ACCOUNT)).text
+
+
+@pytest.mark.parametrize(
+    ("uris", "said"),
+    [
+        (("https://evil.example.com/a", "https://evil.example.com/b"), "Returns to evil.example.com<"),
+        (
+            ("http://127.0.0.1/cb", "com.example.a:/cb"),
+            "Returns to a program on this computer, the app (com.example.a)",
+        ),
+        (tuple(f"https://{n}.example/" for n in range(5)), "Returns to 0.example, 1.example, 2.example and 2 more<"),
+    ],
+)
+async def test_an_application_that_nobody_checked_is_told_from_its_namesake_by_where_it_leads(
+    signed_in: Browser, register: Registered, uris: tuple[str, ...], said: str
+) -> None:
+    for verified in (True, False):
+        client, _ = await register(verified=verified, redirect_uris=uris, name="N" * 60)
+        await code_for(signed_in, client)
+        page = await signed_in.get(ACCOUNT)
+        assert (said in page.text) is not verified
+        assert f"<h2><bdi>{'N' * 49}…</bdi></h2>" in page.text
 
 
 async def test_an_address_claims_no_removal_that_was_not(

@@ -58,15 +58,29 @@ async def test_it_says_who_asks_for_what_and_where_that_leads(signed_in: Browser
 @pytest.mark.parametrize(
     ("kind", "said", "unsaid"),
     [
-        ({}, ["Registered by Example"], ["confirm", "registered itself"]),
+        ({}, ["Registered by Example"], ["confirm", "hasn’t checked"]),
         # Anybody can pose as a public client (RFC 6749, section 10.2).
         (
             {"confidential": False},
             ["Example can’t confirm that this is really <bdi>Notes Desktop</bdi>", "only if you just started it"],
-            ["Registered by", "registered itself"],
+            ["Registered by", "hasn’t checked"],
         ),
-        ({"verified": False}, ["Not verified", "registered itself"], ["Registered by", "confirm"]),
-        ({"verified": False, "confidential": False}, ["Not verified"], ["Registered by"]),
+        (
+            {"verified": False},
+            ["Not verified", "Example hasn’t checked this application.", "know who runs <strong>app.example</strong>"],
+            ["Registered by", "confirm", "on this computer"],
+        ),
+        # A warning of Model Context Protocol's: any program can listen there, under any name.
+        (
+            {"verified": False, "confidential": False, "redirect_uris": ("http://127.0.0.1/cb",)},
+            ["Not verified", "hasn’t checked", "on this computer, where any program can use its name"],
+            ["Registered by", "know who runs"],
+        ),
+        (
+            {"verified": False, "confidential": False, "redirect_uris": ("com.example.app:/cb",)},
+            ["Not verified", "hasn’t checked", "Continue only if you just started it."],
+            ["Registered by", "know who runs", "on this computer"],
+        ),
     ],
 )
 async def test_it_says_no_more_about_who_asks_than_is_known(
@@ -75,6 +89,7 @@ async def test_it_says_no_more_about_who_asks_than_is_known(
     client, _ = await register(**kind)
     page = await consent(signed_in, client)
     assert all(words in page.text for words in said)
+    assert page.text.count("message caution") == (0 if client.verified and client.confidential else 1)
     assert not any(words in page.text for words in [*unsaid, ">Verified<"])
 
 
@@ -370,7 +385,11 @@ async def test_a_browser_gets_a_page_to_an_app_and_a_program_the_redirect(
         shown = await signed_in.send("POST", page.form.action, fields, {"Sec-Fetch-Dest": "document"})
         assert (shown.status, shown.forms) == (200, [])
         assert shown.headers["Cache-Control"] == "no-store"
-        (href,) = shown.ways["Open the app"]
+        heading = (
+            "<bdi>Notes Desktop</bdi> has access now" if decision == "allow" else "declined <bdi>Notes Desktop</bdi>"
+        )
+        assert heading in shown.text
+        (href,) = shown.ways["Open Notes Desktop"]
         assert shown.headers["Refresh"] == f"0; url={href}"
         sent = await signed_in.send("POST", page.form.action, fields)
         assert (sent.status, sent.location) == (303, href)

@@ -74,7 +74,7 @@ async def test_a_client_that_nobody_registered_works_to_the_end(
     for words in (
         "Notes for the Road",
         "Not verified",
-        f"It comes from <strong>{HOST}</strong>",
+        f"Continue only if you know who runs <strong>{HOST}</strong>",
         "https://client.example/p",
     ):
         assert words in page.text

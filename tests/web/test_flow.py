@@ -2,6 +2,7 @@
 
 import html
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -185,6 +186,51 @@ async def test_a_fresh_sign_in_cannot_be_continued_past(signed_in: Browser, clie
     assert not [words for words in page.ways if words.startswith("Continue")]
 
 
+@pytest.mark.parametrize(
+    ("hint", "heading", "username"),
+    [
+        (None, "Confirm it’s you", "ada"),
+        ("Ada@example.org", "Confirm it’s you", "Ada@example.org"),
+        ("bob", "Sign in", "bob"),
+    ],
+)
+async def test_who_must_sign_in_once_more_confirms_it_and_loses_nothing(
+    signed_in: Browser, client: Client, hint: str | None, heading: str, username: str
+) -> None:
+    page = await signed_in.get(authorize_path(client, prompt="login", login_hint=hint))
+    for again in (page, await signed_in.submit(page.form, username=username, password="wrong")):
+        assert f"<h1>{heading}</h1>" in again.text
+        assert again.form.value("username") == username
+        assert ("This signs" in again.text) == (heading == "Sign in")
+    if heading != "Sign in":
+        (elsewhere,) = page.ways["Use another account"]
+        another = await signed_in.get(elsewhere)
+        assert "<h1>Use another account</h1>" in another.text
+        assert not [words for words in another.ways if words.startswith("Continue")], "nobody goes past prompt=login"
+        assert another.form.value("username") == ""
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({}, "<strong><bdi>Notes Desktop</bdi></strong> at <strong>app.example</strong>"),
+        (
+            {"redirect_uris": ("http://127.0.0.1:9/cb",)},
+            "<bdi>Notes Desktop</bdi></strong>, a program on this computer",
+        ),
+        ({"redirect_uris": ("com.example.app:/cb",)}, "to the app <strong><bdi>Notes Desktop</bdi></strong>"),
+        ({"name": "N" * 100}, f"<bdi>{'N' * 49}…</bdi>"),
+    ],
+)
+async def test_the_sign_in_page_says_for_whom_and_vouches_for_nobody(
+    browser: Browser, register: Registered, more: dict[str, Any], said: str
+) -> None:
+    for verified in (True, False):
+        page = await browser.get(authorize_path((await register(verified=verified, **more))[0]))
+        assert said in page.text
+        assert ("Not verified" in page.text) is not verified
+
+
 async def test_another_account_can_be_left_again(signed_in: Browser, client: Client) -> None:
     page = await signed_in.get(authorize_path(client))
     (another,) = page.ways["Use another account"]
@@ -219,7 +265,7 @@ async def test_two_of_one_name_are_told_apart_by_user_name_without_an_email(plan
         ("https://help.example/sign-in", '<a href="https://help.example/sign-in">'),
         ("mailto:help@example.org", '<a href="mailto:help@example.org">'),
         ("Ask the <help> desk.", "Ask the &lt;help&gt; desk."),
-        ("javascript:alert(1)", "<p>javascript:alert(1)</p>"),
+        ("javascript:alert(1)", "? javascript:alert(1)</p>"),
     ],
 )
 async def test_an_error_page_leads_to_the_account_and_to_help(

@@ -16,7 +16,7 @@ from aiohttp import web
 from playwright.async_api import Browser as Chromium
 
 from gateway.fetching import Fetcher
-from gateway.model import OpenID
+from gateway.model import About, OpenID
 from gateway.oauth import jws
 from gateway.store.logouts import PAUSES
 from gateway.web import back_channel
@@ -96,6 +96,20 @@ async def test_without_a_hint_of_this_session_a_person_is_asked_and_led_nowhere(
     assert (done.status, done.location) == (303, LOGOUT)
     assert not await is_signed_in(party.browser)
     assert "You’re signed out" in (await party.browser.follow(done)).text
+
+
+@pytest.mark.parametrize(("verified", "way"), [(True, ["https://app.example/"]), (False, None)])
+async def test_an_application_that_an_operator_registered_is_a_way_on_without_a_hint(
+    party: Party, verified: bool, way: list[str] | None
+) -> None:
+    about = About(homepage="https://app.example/")
+    client, _ = await party.plane.client(scopes=EVERYTHING, about=about, verified=verified)
+    await party.browser.sign_in()
+    page = await out(party, client_id=client.client_id, post_logout_redirect_uri="https://evil.example/")
+    done = await party.browser.follow(await party.browser.submit(page.form))
+    assert done.ways.get("Go to Notes Desktop") == way
+    assert "evil.example" not in done.text
+    assert not await is_signed_in(party.browser)
 
 
 async def test_a_hint_of_another_session_asks_and_then_leads_back(party: Party) -> None:

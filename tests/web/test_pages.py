@@ -15,6 +15,7 @@ from playwright.async_api import Browser, ConsoleMessage, Page, Request, expect
 from gateway.crypto import Keyring
 from gateway.model import About, Client
 from gateway.oauth.client_metadata import logo_name
+from gateway.refusals import RefusedVisit
 from gateway.store import Store
 from gateway.store.records import Logo
 from gateway.web.refusal import refusal_page
@@ -136,9 +137,9 @@ async def test_an_application_with_a_scheme_of_its_own_is_reached(
     async with page.expect_event("requestfailed", lambda request: request.url.startswith("com.example.app:")):
         await page.get_by_role("button", name="Allow", exact=True).click()
     assert not [text for text in seen.complaints if "Content Security Policy" in text]
-    await expect(page.get_by_role("heading", name="Return to the app")).to_be_visible()
+    await expect(page.get_by_role("heading", name="Notes Desktop has access now")).to_be_visible()
     assert await page.get_by_role("button").count() == 0, "nothing is left to be allowed or denied again"
-    href = await page.get_by_role("link", name="Open the app").get_attribute("href")
+    href = await page.get_by_role("link", name="Open Notes Desktop").get_attribute("href")
     assert (href or "").startswith("com.example.app:/cb?code=gwc_")
     assert await found_by_axe(page) == []
 
@@ -210,7 +211,7 @@ async def test_everything_can_be_reached_with_the_keyboard(
     await sign_in(page)
     await expect(page.get_by_role("button", name="Allow", exact=True)).to_be_visible()
     reached = await _tab_stops(page, "connected applications")
-    assert reached == ["notes:read", "notes:write", "Use another account", "deny", "allow", "connected applications"]
+    assert reached == ["Use another account", "notes:read", "notes:write", "deny", "allow", "connected applications"]
 
 
 MANY = {f"{group}:{verb}": f"{verb} your {group}" for group in ("mail", "notes", "files", "tasks") for verb in "abcd"}
@@ -226,19 +227,21 @@ async def test_many_permissions_come_in_groups_with_few_stops(
         seen = Seen.of(page)
         await page.goto(plane.url + authorize_path(client, scope=None))
         await sign_in(page)
-        await expect(page.get_by_text("4 of 4 selected")).to_have_count(4)
+        await expect(page.get_by_text("All selected").locator("visible=true")).to_have_count(4)
         stops = await _tab_stops(page, "connected applications")
         assert len(stops) == 10, stops  # account, all, none, four groups, deny, allow, and where it can be taken back
         assert await found_by_axe(page) == []
         text = await page.inner_text("main")
         assert text.index("Ada Lovelace") < text.index("127.0.0.1") < text.index("a your mail")
         await page.get_by_role("button", name="Select none").click()
-        await expect(page.get_by_text("0 of 4 selected")).to_have_count(4)
+        await expect(page.get_by_text("None selected").locator("visible=true")).to_have_count(4)
         await expect(page.get_by_role("button", name="Select none")).to_be_focused()
-        await page.get_by_text("notes", exact=True).first.click()
+        await page.get_by_text("Notes", exact=True).first.click()
         await page.get_by_role("button", name="All of these").locator("visible=true").click()
-        await expect(page.get_by_text("4 of 4 selected")).to_have_count(1)
+        await expect(page.get_by_text("All selected").locator("visible=true")).to_have_count(1)
         await page.get_by_role("checkbox", name="c your notes").uncheck()
+        await page.get_by_text("Notes", exact=True).first.click()
+        await expect(page.get_by_text("Some selected").locator("visible=true")).to_have_count(1)
         await page.get_by_role("button", name="Allow", exact=True).click()
         await expect(page).to_have_title("Back")
         (grant,) = await plane.store.grants.of(ada)
@@ -349,7 +352,7 @@ async def test_the_engines_refusal_is_a_page_that_axe_likes(
     make = refusal_page(plane.settings)
 
     async def refuse(_request: web.Request) -> web.Response:
-        headers, body = make(502, "req-1", "")
+        headers, body = make(RefusedVisit(502, "req-1", again="/api"))
         return web.Response(status=502, body=body, headers=headers)
 
     app = web.Application()

@@ -2,28 +2,38 @@
 
 import base64
 import hashlib
+import html
 import re
 from pathlib import Path
 
+import pytest
+
 from gateway.crypto import Keyring
+from gateway.refusals import RefusedVisit
 from gateway.web.refusal import refusal_page
-from tests.web.rig import settings_for
+from tests.web.rig import Answer, settings_for
+
+GONE = RefusedVisit(404, "")
 
 
 def test_a_refusal_is_whole_in_itself(keyring: Keyring, tmp_path: Path) -> None:
     make = refusal_page(settings_for("https://id.example", keyring, tmp_path))
-    headers, body = make(502, "req-1", "")
+    headers, body = make(RefusedVisit(502, "req-1"))
     text = body.decode()
     for words in ("The service isn’t responding", "Try again shortly.", "Reference: <code>req-1</code>", "Example"):
         assert words in text
-    assert not re.search(r"""(?:src|action|url)\s*[=(]|<link""", text)
-    assert re.findall(r'href="([^"]*)"', text) == ["https://id.example/oauth2/account"]
+    assert not re.search(r"""(?:src|action|url)\s*[=(]""", text)
+    icon, account = re.findall(r'href="([^"]*)"', text)
+    assert icon.startswith("data:image/svg+xml;base64,"), "so that no browser looks for /favicon.ico"
+    assert "img-src data:;" in headers["Content-Security-Policy"]
+    assert account == "https://id.example/oauth2/account"
+    assert "Need help? Contact your Example administrator." in text
     assert headers["Content-Type"] == "text/html; charset=utf-8"
     assert headers["Cache-Control"] == "no-store"
 
 
 def test_its_style_is_let_through_by_its_hash(keyring: Keyring, tmp_path: Path) -> None:
-    headers, body = refusal_page(settings_for("https://id.example", keyring, tmp_path))(404, "c", "")
+    headers, body = refusal_page(settings_for("https://id.example", keyring, tmp_path))(RefusedVisit(404, "c"))
     (style,) = re.findall(rb"<style>(.*?)</style>", body, re.DOTALL)
     digest = base64.b64encode(hashlib.sha256(style).digest()).decode()
     assert f"style-src 'sha256-{digest}';" in headers["Content-Security-Policy"]
@@ -32,22 +42,22 @@ def test_its_style_is_let_through_by_its_hash(keyring: Keyring, tmp_path: Path) 
 
 def test_what_it_is_told_is_escaped(keyring: Keyring, tmp_path: Path) -> None:
     make = refusal_page(settings_for("https://id.example", keyring, tmp_path, branding={"name": "<i>"}))
-    _, body = make(404, "\udcff<u>", "")
+    _, body = make(RefusedVisit(404, "\udcff<u>"))
     assert not re.search(rb"<(?:i|u)>", body)
 
 
 def test_one_answer_does_not_change_the_next(keyring: Keyring, tmp_path: Path) -> None:
     make = refusal_page(settings_for("https://id.example", keyring, tmp_path))
-    headers, _ = make(404, "c", "")
+    headers, _ = make(RefusedVisit(404, "c"))
     headers["Content-Type"] = "changed"
-    assert make(404, "c", "")[0]["Content-Type"] == "text/html; charset=utf-8"
+    assert make(RefusedVisit(404, "c"))[0]["Content-Type"] == "text/html; charset=utf-8"
 
 
 def test_it_looks_as_the_other_pages_do(keyring: Keyring, tmp_path: Path) -> None:
     (tmp_path / "own.css").write_text("h1 { color: teal } /* </style> */")
     (tmp_path / "logo.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")
     branding = {"name": "Example", "stylesheet": "own.css", "logo": "logo.svg"}
-    headers, body = refusal_page(settings_for("https://id.example", keyring, tmp_path, branding=branding))(404, "", "")
+    headers, body = refusal_page(settings_for("https://id.example", keyring, tmp_path, branding=branding))(GONE)
     styles = re.findall(rb"<style>(.*?)</style>", body, re.DOTALL)
     assert len(styles) == 2
     assert b"teal" in styles[1]
@@ -60,9 +70,44 @@ def test_it_looks_as_the_other_pages_do(keyring: Keyring, tmp_path: Path) -> Non
 
 def test_its_help_is_a_link_where_it_is_an_address(keyring: Keyring, tmp_path: Path) -> None:
     for help_, shown in (
-        ("https://help.example/?a=1&b", b'<p><a href="https://help.example/?a=1&amp;b">'),
-        ("Call <b>", b"<p>Call &lt;b&gt;</p>"),
+        ("https://help.example/?a=1&b", b'<p><a href="https://help.example/?a=1&amp;b">Need help?</a>'),
+        ("Call <b>", b"<p>Need help? Call &lt;b&gt;</p>"),
     ):
         branding = {"name": "Example", "help": help_}
-        _, body = refusal_page(settings_for("https://id.example", keyring, tmp_path, branding=branding))(404, "", "")
+        _, body = refusal_page(settings_for("https://id.example", keyring, tmp_path, branding=branding))(GONE)
         assert shown in body
+
+
+@pytest.mark.parametrize(
+    ("visit", "said", "ways"),
+    [
+        (
+            RefusedVisit(503, "r", again="/wiki?a=1&b=2"),
+            "Try again in a moment.",
+            {"Try again": "/wiki?a=1&b=2", "Go to your account": "https://id.example/oauth2/account"},
+        ),
+        (RefusedVisit(429, "r", retry_after=61), "Try again in 2 minutes.", {"Go to your account": None}),
+        (RefusedVisit(404, "r", again="/wiki"), "Check the address", {"Go to your account": None}),
+        (
+            RefusedVisit(403, "r", "access_denied", host="ID.example", again="/wiki?a=1&b=2"),
+            "Ask your R&D administrator, or use another account.",
+            {"Use another account": "https://id.example/oauth2/login?next=/wiki?a%3D1%26b%3D2"},
+        ),
+        # The path is another host's: nobody comes back to it from the sign-in page.
+        (
+            RefusedVisit(403, "r", "access_denied", host="api.example", again="/wiki"),
+            "Your account doesn’t have access",
+            {"Use another account": "https://id.example/oauth2/login"},
+        ),
+        (RefusedVisit(403, "r", "forbidden"), "isn’t available from your network", {"Go to your account": None}),
+    ],
+)
+def test_a_refusal_says_what_to_do_and_leads_back_to_the_address(
+    keyring: Keyring, tmp_path: Path, visit: RefusedVisit, said: str, ways: dict[str, str | None]
+) -> None:
+    _, body = refusal_page(settings_for("https://id.example", keyring, tmp_path, branding={"name": "R&D"}))(visit)
+    page = Answer(visit.status, {}, body, [])
+    assert said in html.unescape(page.text)
+    assert page.ways.keys() == ways.keys()
+    for words, href in ways.items():
+        assert href is None or page.ways[words] == [href]

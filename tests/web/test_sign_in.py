@@ -1,6 +1,7 @@
 """Signing in: sessions, guesses, and what strangers learn (nothing)."""
 
 import asyncio
+import html
 import threading
 import time
 from collections import Counter
@@ -8,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode, urlsplit
 
 import pytest
 
@@ -391,10 +392,29 @@ async def test_who_has_to_sign_in_once_more_is_not_offered_to_go_on_as_they_are(
     again = await signed_in.get(f"{LOGIN}?prompt=login&next=/wiki")
     assert "Continue as" not in again.text
     assert again.form.value("username") == "ada"
+    assert "<h1>Confirm it’s you</h1>" in again.text
+    assert again.ways["Use another account"] == ["/oauth2/login?next=%2Fwiki"]
     before = signed_in.cookies
     answer = await signed_in.submit(again.form, username="ada", password=PASSWORD)
     assert (answer.status, answer.location) == (303, "/wiki")
     assert signed_in.cookies != before
+
+
+async def test_the_login_page_says_to_which_route_it_leads_and_repeats_nothing_of_a_link(
+    store: Store, keyring: Keyring, tmp_path: Path
+) -> None:
+    wiki = {"name": "wiki", "path": "/wiki", "upstreams": ["http://127.0.0.1:1"], "auth": ["session"]}
+    async with serving(store, keyring, tmp_path, routes=[wiki]) as plane:
+        stranger = Browser(plane.url)
+        for path, purpose in (
+            ("/wiki/your-account-is-locked?call=1", f"to continue to {urlsplit(plane.url).netloc}/wiki</p>"),
+            ("/elsewhere", "to continue</p>"),
+            ("/wiki%2fx", "to continue</p>"),
+        ):
+            page = await stranger.get(f"{LOGIN}?{urlencode({'next': path})}")
+            assert purpose in page.text
+            assert "locked" not in page.text.replace(page.form.action, "").replace(html.escape(page.form.action), "")
+        await stranger.close()
 
 
 async def test_our_cookies_are_named_where_the_proxy_looks(signed_in: Browser) -> None:
