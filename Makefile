@@ -56,7 +56,7 @@ engine: $(ENGINE)/.made
 	@cp -r bench config.example.toml CHANGELOG.md docs fuzz pyproject.toml README.md sql templates tests $(ENGINE)
 
 $(ENGINE)/.made: $(VENV)/.test hatch_build.py $(wildcard gateway/*.py gateway/*/*.py)
-	@rm -rf $(ENGINE) && mkdir -p $(ENGINE) && echo "compiling the engine, which takes a minute" >&2
+	@rm -rf $(ENGINE) && mkdir -p $(ENGINE) && echo "compiling the engine, which takes some minutes" >&2
 	@$(BIN)/python hatch_build.py $(ENGINE) || { [ $$? = 3 ] && cp -r gateway $(ENGINE) && touch $(ENGINE)/.plain; }
 	@touch $@
 

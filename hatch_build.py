@@ -21,8 +21,9 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 _ROOT = Path(__file__).resolve().parent
 
-# A build has none of our dependencies: what is not compiled itself is not judged without the types that it imports.
-UNSEEN = ("--ignore-missing-imports", "--follow-imports=silent")
+# Where pip builds alone none of our dependencies is there. So nobody looks at their types, and what is compiled is the
+# same everywhere; what is not compiled itself is not judged without them.
+_ALONE = ("--config-file=", "--no-site-packages", "--ignore-missing-imports", "--follow-imports=silent")
 
 
 class CannotCompile(Exception):
@@ -69,7 +70,7 @@ def compiled(folder: Path, hook: dict[str, Any]) -> list[Path]:
     shutil.copytree(_ROOT / "gateway", folder / "gateway", ignore=shutil.ignore_patterns("__pycache__", "*.so"))
     found = [str(file.relative_to(folder)) for pattern in hook["modules"] for file in sorted(folder.glob(pattern))]
     modules = [module for module in found if not module.endswith("__init__.py") and module not in hook["plain"]]
-    _run("mypyc", *UNSEEN, *modules, folder=folder)
+    _run("mypyc", *_ALONE, *modules, folder=folder)
     shutil.rmtree(folder / "build")
     scans_compiled(folder / "gateway" / "http1")
     return sorted(folder.glob("*.so")) + sorted(folder.glob("gateway/**/*.so"))
