@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import asyncpg
 
 from gateway.errors import OperatorError
+from gateway.store.hosts import Hosts
 
 if TYPE_CHECKING:  # a class of that name takes no argument while it runs
     _Connection: TypeAlias = asyncpg.Connection[asyncpg.Record]
@@ -60,7 +61,7 @@ class Way:
     """The way to one server, and what stands in it, as the first connection finds it."""
 
     def __init__(self, dsn: str) -> None:
-        self._dsn = dsn
+        self._hosts = Hosts(dsn)
         self._kind: type[Pooled] | None = None  # while no pooler was noticed
 
     async def open_connection(self, settings: dict[str, str], **options: Any) -> _Connection:
@@ -69,16 +70,16 @@ class Way:
             return direct
         options["server_settings"] = {"application_name": settings["application_name"]}
         if self._kind is None:
-            self._kind = await _kind(await asyncpg.connect(self._dsn, **options))
+            self._kind = await _kind(await self._hosts.connect(**options))
         if self._kind is Forgetful:
             options["statement_cache_size"] = 0
-        connection: _Connection = await asyncpg.connect(self._dsn, connection_class=self._kind, **options)
+        connection: _Connection = await self._hosts.connect(connection_class=self._kind, **options)
         return connection
 
     async def _open_direct(self, settings: dict[str, str], options: dict[str, Any]) -> _Connection | None:
         """A connection to a server that took the settings; None where a pooler keeps them from it."""
         try:
-            connection: _Connection = await asyncpg.connect(self._dsn, server_settings=settings, **options)
+            connection: _Connection = await self._hosts.connect(server_settings=settings, **options)
         except asyncpg.ProtocolViolationError:
             return None
         took = False

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import aiohttp
 import asyncpg
@@ -18,7 +17,9 @@ from gateway.crypto import Keyring, digest
 from gateway.doctor import examine
 from gateway.guard import Allowed, Refused
 from gateway.store import Store
+from gateway.store.database import Server
 from gateway.store.migrations import migrate
+from gateway.store.pool import DEADLINE
 from gateway.store.records import IssuedTokens
 from gateway.store.replicas import Replicas
 from gateway.supervisor import embedded
@@ -29,6 +30,7 @@ from tests.guard.pooler import PROGRAM as PGBOUNCER
 from tests.guard.pooler import pooling
 from tests.guard.relay import relaying
 from tests.serving import holds_within, serving, until
+from tests.several import naming, silence
 from tests.standbys import Standby
 
 WITHIN = 1.0  # seconds, as is promised
@@ -206,7 +208,7 @@ async def test_address_of_several_hosts_leads_to_another_standby_when_its_first_
     async with (
         Standby.of(primary.database) as standby,
         Standby.of(primary.database) as other,
-        near(primary, _either(standby.dsn, other.dsn)) as worker,
+        near(primary, naming(standby.dsn, other.dsn)) as worker,
     ):
         tokens = await primary.token()
         await standby.catches_up(primary.database)
@@ -225,11 +227,56 @@ async def test_address_of_several_hosts_leads_to_another_standby_when_its_first_
 _LOOKED_UP_HERE = "select count(*) from pg_stat_activity where application_name = 'gateway-lookups'"
 
 
-def _either(*dsns: str) -> str:
-    """An address that names the hosts of all of them."""
-    parts = [(urlsplit(dsn), dict(parse_qsl(urlsplit(dsn).query))) for dsn in dsns]
-    hosts, ports = (",".join(query[key] for _, query in parts) for key in ("host", "port"))
-    return parts[0][0]._replace(query=urlencode({**parts[0][1], "host": hosts, "port": ports})).geturl()
+async def test_silent_host_of_an_address_holds_up_neither_the_primary_nor_a_standby(primary: World) -> None:
+    async with Standby.of(primary.database) as standby, silence() as silent:
+        # What takes no writes is passed over where the primary is wanted, and its connection ended.
+        url = naming(standby.dsn, silent.dsn, primary.database, target_session_attrs="read-write")
+        async with asyncio.timeout(DEADLINE):
+            connection = await Server(url).connect("gateway-test-hosts")
+        assert await connection.fetchval("select pg_is_in_recovery()") is False
+        await connection.close()
+        ours = "select count(*) from pg_stat_activity where application_name = 'gateway-test-hosts'"
+        await until(lambda: not silent.open)
+        await has(standby, ours, 0)
+
+        # And the primary where a standby is.
+        async with near(primary, naming(silent.dsn, primary.database, standby.dsn)) as worker:
+            tokens = await primary.token()
+            await standby.catches_up(primary.database)
+            await worker.holds(tokens)
+            assert await standby.ask(_LOOKED_UP_HERE) == 1
+            assert not asked_the_primary(worker)
+        await has(standby, _LOOKED_UP_HERE, 0)
+        await until(lambda: not silent.open)
+
+
+async def has(standby: Standby, asked: str, answer: object) -> None:
+    """Wait until a standby answers so."""
+
+    async def answers() -> bool:
+        return bool(await standby.ask(asked) == answer)
+
+    await until(answers)
+
+
+async def test_what_was_revoked_is_heard_of_at_a_standby_whose_address_begins_with_a_silent_host(
+    primary: World,
+) -> None:
+    async with (
+        Standby.of(primary.database) as standby,
+        silence() as silent,
+        relaying(primary.database) as relay,
+        primary.worker(relay.dsn, replicas=(naming(silent.dsn, standby.dsn),), stale_for="1h") as worker,
+    ):
+        revoked, other = await primary.token(), await primary.token()
+        await standby.catches_up(primary.database)
+        await worker.holds(revoked)
+        await worker.holds(other)
+        relay.hold("gateway-listen")
+        relay.closed = True
+        assert await primary.store.tokens.revoke(revoked.access_token, None)
+        await until(lambda: worker.at_once(revoked) is None)
+        assert isinstance(worker.at_once(other), Allowed)
 
 
 async def test_what_was_revoked_before_the_primary_was_lost_does_not_pass_while_others_do(primary: World) -> None:
