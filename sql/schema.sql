@@ -23,7 +23,7 @@ CREATE FUNCTION public.end_sign_ins() RETURNS trigger
     SET search_path TO '$user', 'public'
     AS $$
 begin
-    update codes set expires_at = least(expires_at, now())
+    update codes set expires_at = least(expires_at, now()) - interval '1 microsecond'
     where session_id = old.session_id and spent_at is null
         and 'openid' = any (scopes) and not 'offline_access' = any (scopes);
     insert into logouts (logout_id, client_id, subject, session_id, ended_at, due_at)

@@ -82,7 +82,8 @@ select grant_id from granted where exists (select from issued);
 -- What came from these grants and goes beyond what they allow now ends for good. They were locked by the statement
 -- before: who redeems a code holds its grant, so that no family is overlooked.
 with unspent as (
-    update codes k set expires_at = least(k.expires_at, $now)
+    -- Earlier than it was, also where it is over already: so that whoever redeems it sees that it has ended.
+    update codes k set expires_at = least(k.expires_at, $now) - interval '1 microsecond'
     where k.grant_id = any ($grant_ids::text[]) and k.spent_at is null
         and not k.scopes <@ (select scopes from grants g where g.grant_id = k.grant_id)
 )

@@ -135,6 +135,29 @@ async def test_code_that_ends_while_it_is_redeemed_issues_nothing(rig: Rig, data
     assert await count(database, "access_tokens") == await count(database, "families") == 0
 
 
+async def test_code_at_its_natural_end_ends_with_its_session_while_it_is_redeemed(
+    store: Store, clock: MovableClock, database: str
+) -> None:
+    """By the clock of whoever redeems it it was good, and by the database's it is over when the person signs out."""
+    clock.advance(-120)
+    openid = frozenset({"openid", "read"})
+    rig = await Rig.build(store, client=replace(NEW_CLIENT, scopes=openid))
+    flow = await store.flows.start(rig.session_id, rig.request(scopes=openid))
+    code = await store.flows.allow(flow or "", rig.session_id, openid, 60)
+    assert code is not None
+    other = await asyncpg.connect(database)
+    try:
+        async with other.transaction():
+            await other.execute("update grants set updated_at = now()")  # as who allows the client once more
+            redeemed = asyncio.create_task(outcome(rig.redeem(code)))
+            await until(lambda: _waits_for_a_lock(database))
+            assert await store.sessions.end_of(rig.user.subject)
+        assert await redeemed == "invalid_grant"
+    finally:
+        await other.close()
+    assert await count(database, "access_tokens") == await count(database, "families") == 0
+
+
 async def _waits_for_a_lock(database: str) -> bool:
     (row,) = await fetch(database, "select count(*) as n from pg_locks where not granted")
     return bool(row["n"])
