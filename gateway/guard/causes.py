@@ -151,6 +151,12 @@ class Lifeless(NamedTuple):
 TOKENS: Final = Lifeless(INVENTED_TOKEN, UNKNOWN_TOKEN, EXPIRED_TOKEN)
 SESSIONS: Final = Lifeless(INVENTED_SESSION, UNKNOWN_SESSION, EXPIRED_SESSION)
 
+
+def expired(kind: str) -> Cause:
+    """Why a call's right is over when its time is: a session's, or that of a token of any kind."""
+    return (SESSIONS if kind == SESSION else TOKENS).expired
+
+
 REVOKED: Final = _cause(
     "token",
     "revoked token",

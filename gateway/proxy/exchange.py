@@ -24,7 +24,7 @@ from typing import Any, Final, Protocol, cast
 from gateway.errors import StoreUnavailable
 from gateway.figures import UPSTREAM_FAILURES, UPSTREAM_RETRIES
 from gateway.guard import Allowed, Judged, Pending, Refused, Turn, Verdict
-from gateway.guard.causes import EXPIRED_TOKEN, Cause
+from gateway.guard.causes import Cause, expired
 from gateway.guard.checks import in_group
 from gateway.guard.refusing import no_answer
 from gateway.guard.watch import Watched
@@ -675,8 +675,8 @@ class Exchange:
         if self._watched is None and allowed is not None and allowed.digest:
             self._watched = self._engine.guard.watch.add(allowed, self._end_with_right, self.may_go_on)
             self._right_ends_at = self._engine.right_ends_at(allowed)
-        if now >= self._right_ends_at and self._is_endless:
-            self._end_with_right(EXPIRED_TOKEN, None)
+        if allowed is not None and now >= self._right_ends_at and self._is_endless:
+            self._end_with_right(expired(allowed.token_type), None)
             return False
         if now >= self._engine.streams_end(self.stays) and self._is_endless:
             self.fail(DRAINED)

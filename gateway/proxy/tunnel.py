@@ -15,7 +15,7 @@ from math import inf
 from typing import Final, Protocol
 
 from gateway.guard import Allowed, Refused
-from gateway.guard.causes import EXPIRED_TOKEN, Cause
+from gateway.guard.causes import Cause, expired
 from gateway.http1 import websocket
 from gateway.http1.websocket import Conversation, Wrong, close_frame
 from gateway.model import Identity
@@ -80,6 +80,7 @@ class Tunnel:
         self._conversation: Final = conversation
         self._most_idle: Final = opened.most_idle
         self._stays: Final = opened.stays
+        self._kind: Final = allowed.token_type
         self._right_ends_at: Final = engine.right_ends_at(allowed)
         add = engine.guard.watch.add
         self._watched = add(allowed, self._right_ended, opened.may_go_on) if allowed.digest else None
@@ -168,7 +169,7 @@ class Tunnel:
         elif self._ending is not None:
             return True
         elif now >= self._right_ends_at:
-            self._right_ended(EXPIRED_TOKEN, None)
+            self._right_ended(expired(self._kind), None)
         elif now - self._idle_since > self._most_idle:
             self._end(websocket.GOING_AWAY, None)
         elif now >= self._engine.streams_end(self._stays):

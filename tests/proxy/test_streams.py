@@ -15,7 +15,7 @@ from gateway.proxy.finished import Finished
 from gateway.proxy.sockets import reset
 from gateway.store import Store
 from gateway.store.users import Known
-from tests.proxy.rig import DEADLINE, Connection, Rig, eventually, queue_of_successors, rig
+from tests.proxy.rig import DEADLINE, KEYRING, Connection, Rig, eventually, queue_of_successors, rig
 from tests.proxy.test_credentials import ada, client, issued
 from tests.proxy.test_endings import everything
 from tests.proxy.test_websocket import CLOSED, HANDSHAKE, Server
@@ -26,6 +26,7 @@ ROUTES: list[dict[str, Any]] = [
     {"name": "guarded", "path": "/", "auth": ["bearer"], "max_body": "10MiB"},
     {"name": "staff", "path": "/staff", "auth": ["bearer"], "groups": {"GET": ["staff"], "*": []}},
     {"name": "brief", "path": "/brief", "auth": ["bearer"], "drain": "1s"},
+    {"name": "wiki", "path": "/wiki", "auth": ["bearer", "session"]},
 ]
 BEGUN = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
 CHUNKED = BEGUN + b"Transfer-Encoding: chunked\r\n\r\n8\r\ndata: 1\n\r\n"
@@ -198,6 +199,27 @@ async def test_endless_answer_ends_when_its_token_expires(
     stream = await begun(running, call(await issued(store, client, ttl=3.0)))
     assert await everything(stream) in ((b"", False), (b"\r\n", False))
     stream.close()
+
+
+@pytest.mark.parametrize("kind", ["session", "token"])
+async def test_log_says_of_a_stream_and_of_a_tunnel_whether_a_session_or_a_token_has_expired(
+    kind: str, running: Rig, told: list[Finished], store: Store, client: Client, ada: User
+) -> None:
+    if kind == "session":
+        session = KEYRING.new_token("gwb_")
+        assert await store.sessions.start(ada.subject, session, 1.0) is not None
+        credential = b"Cookie: gateway_session=%b\r\nOrigin: http://gateway.test" % session.encode()
+    else:
+        credential = b"Authorization: Bearer %b" % (await issued(store, client, ttl=1.0)).encode()
+    head = b"GET /wiki HTTP/1.1\r\nHost: gateway.test\r\n%b\r\n" % credential
+    answering(running, CHUNKED)
+    stream = await begun(running, head + b"\r\n")
+    answering(running, b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\nhello")
+    tunnel = await begun(running, head + b"Connection: Upgrade\r\nUpgrade: x\r\n\r\n", b"hello")
+    await eventually(lambda: len(told) == 2)
+    assert [finished.refused.why for finished in told if finished.refused] == [f"expired {kind}"] * 2
+    for connection in (stream, tunnel):
+        connection.close()
 
 
 async def test_answer_with_a_length_and_a_call_that_waits_outlive_the_expiry(
