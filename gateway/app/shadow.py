@@ -10,8 +10,9 @@ not notice. How a body is judged that must fit a signed hash, and what an upstre
 Limits are counted here too, for either configuration, by what passes by it here (`gateway.app.tally`): rates from full
 buckets on, quotas from what the database has of today, and calls under way by when each began and ended, since all
 calls of this gateway come by. What began before a call may end after it, or not at all; so a call on a route with a
-concurrency is judged some seconds after it began, when every other is known that was under way then: workers tell of
-those that last. Header fields are not worked out, but named where the configurations say otherwise of a route.
+concurrency or a quota is judged some seconds after it began, when every other is known that was under way then, or that
+the database had counted when it was asked: workers tell of those that last. Header fields are not worked out, but named
+where the configurations say otherwise of a route.
 """
 
 import asyncio
@@ -57,7 +58,9 @@ _KINDS: Final = 200  # that are told apart
 _UNDER_WAY: Final = 256  # calls that are judged at once; more wait at the workers, and are lost there in the end
 _LONGEST: Final = 200  # characters of a cause, or a path
 _MEMORY: Final = 1024**3  # bytes
-_LATER: Final = 2 * EVERY + 1.0  # seconds after its begin, when all that was under way then is known
+# Seconds after a call's begin, when all is known that was under way then or that the database had counted of its quota:
+# each call is told of 2 * EVERY after its begin at the latest, and the database is asked when this one is told of.
+_LATER: Final = 4 * EVERY + 1.0
 _WAITING: Final = 20_000  # calls that wait for that
 _LOOK: Final = 0.5  # seconds from one look at them to the next
 _NICE: Final = 10
@@ -77,6 +80,7 @@ class Judge:
         self._dispatcher = Dispatcher(config, compile_routes(config), "")
         self._guard = Guard(store, settings, spends=False)
         self._spent, self._tally = spent, Tally(spent, side)
+        self._in_force = side == 0
         self._terms = {route.name: _terms_of(route) for route in config.routes}
 
     async def start(self) -> None:
@@ -107,7 +111,7 @@ class Judge:
         passing = Passing(address, verdict, told.began, told.ended or inf)
         if to.route.limits is not None and to.route.limits.quotas:
             try:
-                await self._spent.know(to.route.limits, passing, passed=told.passed)
+                await self._spent.know(to.route.limits, passing, counted=self._in_force and told.passed)
             except StoreUnavailable:
                 return Decided(f"{_AWAY} of quotas", to, passing)
         return Decided(f"{_PASSES}{_by(to)}", to, passing)
@@ -131,8 +135,7 @@ class Judge:
 
 def judges_of(in_force: Settings, other: Settings, store: Store, others: Store) -> tuple[Judge, Judge]:
     """Those of a configuration that is in force and of another one, each with its store."""
-    quotas = [(route.name, quota.terms.name) for route in in_force.config.routes for quota in route.quota]
-    spent = Spent(store, quotas)
+    spent = Spent(store)
     return Judge(in_force, store, spent, 0), Judge(other, others, spent, 1)
 
 
@@ -146,8 +149,9 @@ class Decided(NamedTuple):
 
     @property
     def waits(self) -> bool:
-        """Whether it hangs on calls that were under way when it began."""
-        return self.to is not None and self.to.route.limits is not None and self.to.route.limits.concurrency > 0
+        """Whether it hangs on calls that began before it and may be told of after it."""
+        limits = None if self.to is None else self.to.route.limits
+        return limits is not None and (limits.concurrency > 0 or bool(limits.quotas))
 
     def with_body(self, words: str, length: int) -> str:
         """The words for a call whose body is of that length, which is looked at last."""

@@ -1,11 +1,12 @@
 """What limits would decide of calls that are over: rates, quotas and calls under way, counted by one configuration.
 
 A shadow (`gateway.app.shadow`) keeps one for each of its two. Nothing that is really counted is touched: quotas go on
-here from what the database has of today when their key is first met, and from then on by what passes here.
+here from what the database has of today when their key is first met, but for the calls that it has of those which are
+judged here, and from then on by what passes here.
 """
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Final, NamedTuple, final
 
 from gateway.guard import Allowed
@@ -42,52 +43,64 @@ class Over(NamedTuple):
         return f"over the {self.what}" + (f" by {self.by}" if self.by else "")
 
 
+@final
+class _Quota:
+    """What is spent of one quota by one key: what the database had at `asked_at`, and what each side let pass since."""
+
+    __slots__ = ("asked_at", "before", "passed")
+
+    def __init__(self, before: int, asked_at: float) -> None:
+        self.before = before
+        self.asked_at: Final = asked_at
+        self.passed: Final = [0, 0]
+
+
 class Spent:
     """What of quotas is spent today, for both tallies: what the database had when it was asked, and what each has let
     pass since.
 
-    `in_force` are the quotas, by route and name, by which calls are really counted: of these, the database has the very
-    call for which it is asked. What workers hold of a quota counts as spent too, as it does there; of a small quota, or
-    one that is nearly spent, they hold nothing.
+    The database is asked when the first call with a key is over, and has counted by then what began meanwhile. Of these
+    calls each is taken off again when it is told of, so that none counts twice: who counts waits until all are known
+    that began before. What workers hold of a quota counts as spent too, as it does there; of a small quota, or one that
+    is nearly spent, they hold nothing.
     """
 
-    def __init__(
-        self, store: Store, in_force: Iterable[tuple[str, str]], now: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, store: Store, now: Callable[[], float] = time.monotonic) -> None:
         self._store, self._now = store, now
-        self._in_force = frozenset(in_force)
-        self._held: dict[bytes, list[int]] = {}  # what there was, and what each side let pass
+        self._held: dict[bytes, _Quota] = {}
         self._day_ends = 0.0
 
-    async def know(self, limits: Limits, passing: Passing, *, passed: bool) -> None:
-        """Have what is spent of each quota that a call counts with; `passed` says whether it really did. Raises
-        StoreUnavailable."""
+    async def know(self, limits: Limits, passing: Passing, *, counted: bool) -> None:
+        """Have what is spent of each quota that a call counts with; `counted` says whether it really counts with these,
+        as it does once, by the configuration in force. Raises StoreUnavailable."""
         if self._now() >= self._day_ends:
             self._held.clear()
-        asked = {
-            _key(limits.route, limit, passing): passed and (limits.route, limit.name) in self._in_force
-            for limit in limits.quotas
-        }
-        unknown = [key for key in asked if key not in self._held]
-        if not unknown:
-            return
-        taken, seconds = await self._store.limits.taken(unknown)
-        self._day_ends = self._now() + seconds
-        for key in unknown:
-            self._held.setdefault(key, [max(0, taken.get(key, 0) - asked[key]), 0, 0])
+        keys = {_key(limits.route, limit, passing) for limit in limits.quotas}
+        unknown = [key for key in keys if key not in self._held]
+        if unknown:
+            taken, seconds = await self._store.limits.taken(unknown)
+            now = self._now()
+            self._day_ends = now + seconds
+            for key in unknown:
+                self._held.setdefault(key, _Quota(taken.get(key, 0), now))
+        if counted:
+            for key in keys:
+                held = self._held.get(key)
+                if held is not None and passing.began <= held.asked_at:
+                    held.before = max(0, held.before - 1)
         while len(self._held) > _HELD:
             del self._held[next(iter(self._held))]
 
     def has_one(self, key: bytes, most: int, side: int) -> bool:
         """Whether a side may let one more pass."""
         held = self._held.get(key)
-        return held is None or held[0] + held[1 + side] < most
+        return held is None or held.before + held.passed[side] < most
 
     def take(self, key: bytes, side: int) -> None:
         """A side has let one pass."""
         held = self._held.get(key)
         if held is not None:  # else it was forgotten meanwhile
-            held[1 + side] += 1
+            held.passed[side] += 1
 
 
 class Tally:

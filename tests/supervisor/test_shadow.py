@@ -276,8 +276,8 @@ async def compared(
 ) -> list[Differs]:
     """What comes of these calls, one after the other, each kind that differs with its count."""
     comparison = comparison_of(folder, before, after, store)
-    for head in heads:
-        await comparison.judge(told(head))
+    for number, head in enumerate(heads):
+        await comparison.judge(told(head, began=1e9 if number else 1.0))
     report = comparison.report()
     assert report.calls == len(heads)
     return list(report.kinds)
@@ -285,6 +285,7 @@ async def compared(
 
 GET = b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n"
 PASSES = "passes, by route r to 127.0.0.1:9"
+KEY = Account("r", Limit("address", 6, "day")).key("127.0.0.1")
 
 
 async def test_rates_of_both_configurations_are_kept_and_where_one_refuses_is_told(tmp_path: Path) -> None:
@@ -325,10 +326,9 @@ async def test_quotas_of_both_configurations_go_on_from_what_is_really_spent_and
 ) -> None:
     few, many = ({"quota": [{"by": "address", "limit": f"{most}/day"}]} for most in (4, 6))
     over = "429 over the quota by address, by route r to 127.0.0.1:9"
-    key = Account("r", Limit("address", 6, "day")).key("127.0.0.1")
     for spent, again in ((0, 2), (3, 2)):
         if spent:  # the calls are told of when they have been counted, the first of them with these
-            await store.limits.take([Taking(key, 6, spent, grows=True)], block=1, part=0.0)
+            await store.limits.take([Taking(KEY, 6, spent, grows=True)], block=1, part=0.0)
         [kind] = await compared(tmp_path, many, few, *[GET] * 7, store=store)
         assert (kind.before, kind.after, kind.count) == (PASSES, over, again)
         [kind] = await compared(tmp_path, {}, few, *[GET] * 7, store=store)
@@ -336,6 +336,20 @@ async def test_quotas_of_both_configurations_go_on_from_what_is_really_spent_and
         assert await compared(tmp_path, few, few, *[GET] * 7, store=store) == []
     rows = await fetch(database, "select taken from quotas")
     assert [row["taken"] for row in rows] == [3]
+
+
+async def test_a_burst_that_the_database_has_counted_before_it_is_asked_counts_with_quotas_once(
+    tmp_path: Path, store: Store
+) -> None:
+    few, many = ({"quota": [{"by": "address", "limit": f"{most}/day"}]} for most in (5, 30))
+    await store.limits.take([Taking(KEY, 30, 2, grows=True)], block=1, part=0.0)  # before the shadow
+    await store.limits.take([Taking(KEY, 30, 28, grows=True)], block=1, part=0.0)
+    comparison = comparison_of(tmp_path, many, few, store)
+    for number in reversed(range(40)):  # told of in whatever order they ended
+        await comparison.judge(told(began=1.0 + number / 100, passed=number < 28))
+    report = comparison.report()
+    [kind] = report.kinds
+    assert (report.calls, kind.before, kind.count) == (40, PASSES, 25)  # of 28 that pass, 3 do by either
 
 
 async def test_quotas_that_nobody_can_be_asked_for_are_missed_and_blame_no_configuration(tmp_path: Path) -> None:
