@@ -12,7 +12,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes, PublicKeyTypes
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from gateway.config import barred
+from gateway import barred
 from gateway.config.tls import Certified, server_context
 from gateway.errors import OperatorError
 

@@ -16,7 +16,8 @@ from typing import Any, Final
 
 import tomli
 
-from gateway.config import barred, database_url
+from gateway import barred
+from gateway.config import database_url
 from gateway.config.faults import ConfigError, Draft, Fault, RouteNames, validated
 from gateway.config.key_file import KeyFile
 from gateway.config.rules import conflicts, warnings

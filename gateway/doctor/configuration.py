@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from gateway.barred import name_of
 from gateway.config import ConfigError, Settings
-from gateway.config.barred import name_of
 from gateway.config.tables import has_password
 from gateway.doctor.finding import WARNING, Finding
 from gateway.errors import OperatorError

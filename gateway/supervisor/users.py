@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from gateway.config import barred
+from gateway import barred
 from gateway.errors import FaultyConfiguration, OperatorError
 
 _ACCOUNTS: Final = ("gateway", "postgres")

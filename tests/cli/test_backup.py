@@ -43,7 +43,7 @@ def test_a_restore_asks_what_becomes_of_what_is_there_and_tells_what_came_of_it(
     done = gateway("restore", str(file), "--keep", str(file.with_name("old")))
     assert done.code == 0
     assert matches(r"restored from .*gateway\.backup: \d{4}-.*Z, by Gateway .* on PostgreSQL ", done.out)
-    assert matches(rf"stay ended; .*:\n  tokens: 1\n    [0-9a-f]{{12}}… of {client} for ada\n", done.out)
+    assert matches(rf"stay ended .*:\n  tokens: 1\n    [0-9a-f]{{12}}… of {client} for ada\n", done.out)
     assert matches(r"Newer than the backup, and gone:\n  users: 1\n    eve\n", done.out)
     assert matches(r"signed before \d{4}-.*Z are refused", done.out)
     assert not gateway("token", "inspect", token, "--json").json["active"]

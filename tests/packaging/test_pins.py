@@ -61,6 +61,6 @@ def test_pins_fit_what_the_project_asks_for(pins: dict[str, str]) -> None:
 
 def test_every_dependency_of_the_program_is_imported_by_it() -> None:
     source = "\n".join(file.read_text(encoding="utf-8") for file in (ROOT / "gateway").rglob("*.py"))
-    imported = set(re.findall(r'(?:\bimport |\bfrom |import_module\(")(\w+)', source))
+    imported = set(re.findall(r'(?:\bimport |\bfrom |import_module\("|distribution\(")(\w+)', source))
     modules = {Requirement(line).name.removesuffix("-cffi").replace("-", "_") for line in PROJECT["dependencies"]}
     assert modules <= imported
