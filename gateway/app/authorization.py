@@ -53,7 +53,7 @@ async def serving(start: Start, listener: socket.socket) -> AsyncIterator[Servic
             cast("Server", runner.server), sock=listener, backlog=BACKLOG, start_serving=False
         )
         stack.callback(server.close)
-        for upkeep in (_sweep(store), _chain(store), back_channel.run(app[PLANE])):
+        for upkeep in (_sweep(store), _chain(store), back_channel.run(app[PLANE]), app[PLANE].announced.follow()):
             stack.callback(asyncio.create_task(upkeep).cancel)
 
         def report() -> None:

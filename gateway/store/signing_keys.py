@@ -94,10 +94,10 @@ class SigningKeys:
             found.needed_until = noted
         return found.key
 
-    async def published(self) -> list[Mapping[str, object]]:
-        """The public keys, as a JWK Set holds them (RFC 7517, section 5)."""
+    async def published(self, *, make: bool = True) -> list[Mapping[str, object]]:
+        """The public keys, as a JWK Set holds them (RFC 7517, section 5); without `make` those that there are."""
         rows = await self._database.rows("signing_keys_all")
-        if {row["algorithm"] for row in rows} < set(SIGNING_ALGORITHMS):
+        if make and {row["algorithm"] for row in rows} < set(SIGNING_ALGORITHMS):
             await self._make(SIGNING_ALGORITHMS)
             rows = await self._database.rows("signing_keys_all")
         return [cast("Mapping[str, object]", json.loads(row["public"])) for row in rows]

@@ -95,17 +95,18 @@ async def authorization_server(request: web.Request) -> web.Response:
     """RFC 8414, and the same document at OpenID Connect Discovery's address."""
     plane = plane_of(request)
     base = plane.settings.config.server.origin + plane.prefix
+    facts = await plane.announced.server()
     document = metadata.authorization_server(
         plane.issuer,
         base,
-        await plane.scopes(),
+        facts.scopes,
         plane.resources,
         registration=plane.settings.config.registration.policy != "closed",
         documents=plane.documents.enabled,
         claims=[rule.name for rule in plane.claims],
-        legacy=await plane.store.clients.legacy_grant_types(),
+        legacy=facts.legacy,
     )
-    return _document(document)
+    return _document(document, current=facts.current)
 
 
 async def protected_resource(request: web.Request) -> web.Response:
@@ -126,7 +127,8 @@ async def protected_resource(request: web.Request) -> web.Response:
 
 async def jwks(request: web.Request) -> web.Response:
     """RFC 7517, section 5: the keys that sign, have signed, or are going to."""
-    return _document({"keys": await plane_of(request).store.signing_keys.published()})
+    found = await plane_of(request).announced.keys()
+    return _document({"keys": found.keys}, current=found.current)
 
 
 def _admit(request: web.Request, client: Client) -> None:
@@ -161,5 +163,6 @@ async def _issued(request: web.Request, plane: Plane, client: Client, grant: Gra
             return await store.tokens.client_credentials(client, grant, now)
 
 
-def _document(document: metadata.Document) -> web.Response:
-    return web.json_response(document, headers={"Cache-Control": "public, max-age=300"})
+def _document(document: metadata.Document, *, current: bool = True) -> web.Response:
+    """What is only remembered, while the database is away, is asked for again the next time."""
+    return web.json_response(document, headers={"Cache-Control": "public, max-age=300" if current else "no-cache"})

@@ -26,6 +26,7 @@ from gateway.store import Store
 from gateway.store.acting import acts
 from gateway.store.scopes import defined
 from gateway.store.visits import Visit
+from gateway.web.announced import Announced
 from gateway.web.branding import Branding
 from gateway.web.browser import BrowserCookies, is_session_token
 from gateway.web.client_keys import ClientKeys
@@ -47,6 +48,7 @@ class Plane:
     passwords: PasswordChecks
     authentications: Turns  # of clients
     registrations: Turns
+    announced: Announced
     documents: ClientDocuments
     client_keys: ClientKeys
     requests: Allowance  # that strangers leave with us until a person comes for them
@@ -129,6 +131,7 @@ def build(settings: Settings, store: Store, fetcher: Fetcher | None = None) -> P
         authentications=Turns(_AUTHENTICATIONS),
         registrations=Turns(1),
         requests=Allowance(by_place=_REQUESTS_BY_PLACE, by_site=_REQUESTS_BY_SITE, by_name=_REQUESTS_BY_CLIENT),
+        announced=Announced(store, settings.config.scopes),
         client_keys=ClientKeys(lambda: fetcher or Fetcher()),
         documents=ClientDocuments(
             (fetcher or Fetcher()) if settings.config.client_metadata_documents.enabled else None,

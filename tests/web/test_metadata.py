@@ -1,14 +1,24 @@
 """The documents by which clients find their way (RFC 8414, RFC 9728), and who may read them."""
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
+from typing import Final
 
 import pytest
 
 from gateway.crypto import Keyring
 from gateway.oauth import openid
 from gateway.store import Store
+from gateway.web import announced
+from gateway.web.plane import PLANE
+from tests.guard.relay import Relay, relaying
+from tests.serving import until
 from tests.web.rig import ROUTES, Browser, Plane, serving
 
+_NAME: Final = "gateway-test"
 DOCUMENTS = ["oauth-authorization-server", "openid-configuration", "jwks.json", "oauth-protected-resource/api/notes"]
 
 
@@ -151,3 +161,86 @@ async def test_what_is_not_built_is_not_there(browser: Browser, name: str) -> No
     assert (answer.status, answer.json["error"]) == (404, "not_found")
     page = await browser.get(f"/oauth2/{name}", {"Accept": "text/html,*/*"})
     assert (page.status, page.headers["Content-Type"]) == (404, "text/html; charset=utf-8")
+
+
+async def test_documents_are_answered_as_they_were_last_while_the_database_is_away(
+    database: str, keyring: Keyring, tmp_path: Path
+) -> None:
+    """A client ends its flow at a 5xx of them. What is remembered may not be kept any further (no-cache)."""
+    async with away_and_back(database, keyring, tmp_path) as (plane, browser, relay):
+        await plane.store.scopes.create("made", "Made by command")
+        before = {name: (await browser.get(f"/.well-known/{name}")).json for name in DOCUMENTS}
+        take_away(relay)
+        for name in DOCUMENTS:
+            answer = await browser.get(f"/.well-known/{name}")
+            assert (answer.status, answer.json) == (200, before[name])
+            # Of the resource's, the configuration knows all.
+            kept = "public, max-age=300" if "resource" in name else "no-cache"
+            assert answer.headers["Cache-Control"] == kept
+        relay.closed = False
+
+        async def is_asked_again() -> bool:
+            return (await browser.get("/.well-known/jwks.json")).headers["Cache-Control"] == "public, max-age=300"
+
+        await until(is_asked_again)
+
+
+async def test_who_never_reached_the_database_announces_its_configuration_and_no_keys(
+    database: str, keyring: Keyring, tmp_path: Path
+) -> None:
+    async with away_and_back(database, keyring, tmp_path) as (_, browser, relay):
+        take_away(relay)
+        document = (await browser.get("/.well-known/oauth-authorization-server")).json
+        assert document["scopes_supported"] == sorted({"notes:read", "notes:write", *openid.SCOPES})
+        answer = await browser.get("/.well-known/jwks.json")
+        assert (answer.status, answer.json["error"]) == (503, "temporarily_unavailable")
+
+
+async def test_keys_that_are_known_for_too_long_are_not_published(
+    database: str, keyring: Keyring, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another one may sign by then, or one of them may have been given up."""
+    async with away_and_back(database, keyring, tmp_path) as (_, browser, relay):
+        assert (await browser.get("/.well-known/jwks.json")).status == 200
+        take_away(relay)
+        assert (await browser.get("/.well-known/jwks.json")).status == 200
+        monkeypatch.setattr(announced, "LEAD", timedelta(0))
+        assert (await browser.get("/.well-known/jwks.json")).status == 503
+
+
+async def test_a_process_reads_what_it_may_have_to_remember_without_being_asked(
+    database: str, keyring: Keyring, tmp_path: Path
+) -> None:
+    async with away_and_back(database, keyring, tmp_path) as (plane, browser, relay):
+        await plane.store.scopes.create("made", "Made by command")
+        keys = await plane.store.signing_keys.published()
+        following = asyncio.create_task(plane.app[PLANE].announced.follow())
+        try:
+            await until(lambda: plane.app[PLANE].announced.knows_keys)
+        finally:
+            following.cancel()
+        take_away(relay)
+        document = (await browser.get("/.well-known/oauth-authorization-server")).json
+        assert "made" in document["scopes_supported"]
+        assert (await browser.get("/.well-known/jwks.json")).json["keys"] == keys
+
+
+@asynccontextmanager
+async def away_and_back(database: str, keyring: Keyring, folder: Path) -> AsyncIterator[tuple[Plane, Browser, Relay]]:
+    """A plane whose database can be taken away."""
+    async with relaying(database) as relay:
+        store = await Store.open(relay.dsn, keyring, size=4, name=_NAME)
+        try:
+            async with serving(store, keyring, folder) as plane:
+                browser = Browser(plane.url)
+                try:
+                    yield plane, browser, relay
+                finally:
+                    await browser.close()
+        finally:
+            await store.close()
+
+
+def take_away(relay: Relay) -> None:
+    relay.closed = True
+    relay.cut(_NAME)
