@@ -34,9 +34,12 @@ _USED: Final = struct.Struct("=Q")
 _RECORD: Final = struct.Struct("=II")
 _SPILL: Final = 32  # cells at the end, for what finds no place
 
-_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
-_DATABASE_SECONDS: Final = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0)
-_SIZES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+Buckets = tuple[float, ...]
+"""The upper bounds of a histogram's classes, in ascending order."""
+
+_SECONDS: Final[Buckets] = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_DATABASE_SECONDS: Final[Buckets] = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0)
+_SIZES: Final[Buckets] = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 
 class _Memory:
@@ -84,7 +87,7 @@ def share(memory: int) -> None:
 class Figure:
     """One figure: `name` and `text` are what the operator sees, `labels` names what it is told apart by."""
 
-    def __init__(self, kind: Kind, name: str, text: str, *labels: str, buckets: tuple[float, ...] = ()) -> None:
+    def __init__(self, kind: Kind, name: str, text: str, *labels: str, buckets: Buckets = ()) -> None:
         self.kind: Final = kind
         self.name: Final = name
         self.text: Final = text

@@ -196,12 +196,17 @@ INSUFFICIENT: Final = "insufficient_user_authentication"  # RFC 9470, section 3
 INVALID_TOKEN: Final = "invalid_token"  # noqa: S105  # an error's code (RFC 6750, section 3.1)
 
 
-class Fault(NamedTuple):
-    """Why a call may not pass: what the client is told, the cause for the operator, and the error's code."""
+@final
+class Fault:
+    """Why a call may not pass: what the client is told, the cause for the operator, and the error's code, which is
+    empty where nothing was presented. It is never altered."""
 
-    description: str
-    cause: Cause
-    error: str = INVALID_TOKEN  # empty where nothing was presented
+    __slots__ = ("cause", "description", "error")
+
+    def __init__(self, description: str, cause: Cause, error: str = INVALID_TOKEN) -> None:
+        self.description: Final = description
+        self.cause: Final = cause
+        self.error: Final = error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
