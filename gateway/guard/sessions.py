@@ -29,7 +29,7 @@ _TOKEN: Final = re.compile(r"gwb_[A-Za-z0-9_-]{40}")
 _SAFE: Final = frozenset(("GET", "HEAD", "OPTIONS", "TRACE"))  # RFC 9110, section 9.2.1
 # What tells of an upgrade. A proxy that asks by forward auth keeps Upgrade to itself, as a field for one hop, and over
 # HTTP/2 a WebSocket has neither that nor a key (RFC 8441, section 5): but its version it has (RFC 6455, section 4.1).
-_UPGRADING: Final = (b"upgrade", b"sec-websocket-key", b"sec-websocket-version")
+_UPGRADING: Final = frozenset((b"upgrade", b"sec-websocket-key", b"sec-websocket-version"))
 _NOT_SIGNED_IN: Final = "Sign in to use this."
 _OTHER_SITE: Final = "This is for pages of the same origin alone."
 
@@ -99,7 +99,9 @@ def _navigates(call: Call) -> bool:
 
 def _upgrades(call: Call) -> bool:
     """Whether what is asked for is not an answer but a connection, which a page of any site could read and write."""
-    return any(_values(call, name) for name in _UPGRADING)
+    fields = call.fields
+    names = fields.names.known if isinstance(fields, Fields) else frozenset([lower for lower, _, _ in fields])
+    return not _UPGRADING.isdisjoint(names)
 
 
 def _values(call: Call, name: bytes) -> tuple[bytes, ...]:

@@ -6,6 +6,7 @@ could take over the issuer's origin, are taken away.
 """
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Final, final
 
 from gateway.http1 import Field, Fields, Names, Selection
@@ -157,7 +158,12 @@ def to_upstream(
         return fields.cut(names.select(_upwards, cut))
     kept = [_of_others(value) for value in values]
     rewritten = b"".join([b"Cookie: " + value + b"\r\n" for value in kept if value])
-    return fields.cut(names.select(_upwards, cut | _COOKIE)) + rewritten
+    return fields.cut(names.select(_upwards, _and_cookie(cut))) + rewritten
+
+
+@lru_cache(maxsize=64)  # nearly always what the route's schemes make of it
+def _and_cookie(cut: frozenset[bytes]) -> frozenset[bytes]:
+    return cut | _COOKIE
 
 
 def _of_others(field: bytes) -> bytes:
