@@ -20,6 +20,7 @@ cdef enum:
     DOT = 0x2E
     SLASH = 0x2F
     COLON = 0x3A
+    SEMICOLON = 0x3B
     QUESTION_MARK = 0x3F
     DELETE = 0x7F
     LONGEST_METHOD = 32
@@ -129,3 +130,37 @@ def plain_path(bytes target not None, bytes of_segment not None, bytes of_query 
             return 0
         at += 1
     return end
+
+
+cdef Py_ssize_t find(Text text, Py_ssize_t at, Py_ssize_t size, Text mark, Py_ssize_t length) noexcept:
+    """Where `mark` stands first from `at` on, or -1."""
+    cdef const void *found
+    while at + length <= size:
+        found = memchr(text + at, mark[0], size - length - at + 1)
+        if found == NULL:
+            return -1
+        at = <Text> found - text
+        if memcmp(text + at, mark, length) == 0:
+            return at
+        at += 1
+    return -1
+
+
+def pairs_with(bytes field not None, bytes mark not None):
+    cdef Text text = <Text> PyBytes_AS_STRING(field)
+    cdef Text sought = <Text> PyBytes_AS_STRING(mark)
+    cdef Py_ssize_t size = len(field), length = len(mark), end = 0, start, at
+    cdef const void *found
+    cdef list pairs = []
+    if length == 0:
+        raise ValueError("everything holds an empty mark")
+    at = find(text, 0, size, sought, length)
+    while at >= 0:
+        start = at
+        while start > end and text[start - 1] != SEMICOLON:
+            start -= 1
+        found = memchr(text + at, SEMICOLON, size - at)
+        end = size if found == NULL else <Text> found - text
+        pairs.append((start, end))
+        at = find(text, end, size, sought, length)
+    return pairs

@@ -1,8 +1,8 @@
 """A plain head in one pass over its bytes: where its parts are, or that it has to be read with more care.
 
-Each scan is a pattern here, and a loop over the bytes in `http1.quick`, which serves where the engine is compiled. They
-say the same of all bytes (`tests/http1/test_scan.py`). What they do not take is none the worse for it: it is read line
-by line.
+Each scan is a pattern or a search here, and a loop over the bytes in `http1.quick`, which serves where the engine is
+compiled. They say the same of all bytes (`tests/http1/test_scan.py`). What those of a head do not take is none the
+worse for it: it is read line by line.
 """
 
 import re
@@ -72,3 +72,24 @@ def consists_of(data: bytes, allowed: bytes) -> bool:
 
 def _consists_by_table(data: bytes, allowed: bytes) -> bool:
     return data.translate(allowed).find(0) < 0
+
+
+def pairs_with(field: bytes, mark: bytes) -> list[tuple[int, int]]:
+    """Where the pairs of a Cookie field begin and end that hold a `mark`, which is not empty and holds no semicolon.
+
+    Each is looked at once and each byte a few times: a field of many takes no longer than another of its length.
+    """
+    return quick.pairs_with(field, mark) if COMPILED else _pairs_by_search(field, mark)
+
+
+def _pairs_by_search(field: bytes, mark: bytes) -> list[tuple[int, int]]:
+    found = list[tuple[int, int]]()
+    end, at = 0, field.find(mark)
+    while at >= 0:
+        start = field.rfind(b";", end, at) + 1  # the pair before ended with one
+        end = field.find(b";", at)
+        if end < 0:
+            end = len(field)
+        found.append((start, end))
+        at = field.find(mark, end)
+    return found

@@ -9,6 +9,8 @@ import re
 from collections.abc import Callable, Collection, Iterable
 from typing import Final
 
+from gateway.http1.scan import pairs_with
+
 # RFC 6265, section 4.1.1: cookie-octet. Our values are of nothing else, so a quoted one is none of ours.
 _VALUE: Final = re.compile(rb"[\x21\x23-\x2b\x2d-\x3a\x3c-\x5b\x5d-\x7e]*")
 
@@ -42,19 +44,8 @@ def without(field: bytes, names: Collection[bytes], mark: bytes) -> bytes:
 
 
 def _pairs(field: bytes, names: Collection[bytes], mark: bytes) -> list[tuple[int, int]]:
-    """Where the cookies of these names begin and end. Only pairs that hold the `mark` of all the names are looked at,
-    each once, and each byte a few times: a field of many pairs takes no longer than another of its length."""
-    found = list[tuple[int, int]]()
-    end, at = 0, field.find(mark)
-    while at >= 0:
-        start = field.rfind(b";", end, at) + 1  # the pair before ended with one
-        end = field.find(b";", at)
-        if end < 0:
-            end = len(field)
-        if name_of(field[start:end]) in names:
-            found.append((start, end))
-        at = field.find(mark, end)
-    return found
+    """Where the cookies of these names, which all hold `mark`, begin and end."""
+    return [(start, end) for start, end in pairs_with(field, mark) if name_of(field[start:end]) in names]
 
 
 def mentioning(names: Collection[bytes]) -> Callable[[bytes], object]:

@@ -123,21 +123,33 @@ def test_bytes_are_held_to_a_table_alike(quick: Any, data: bytes, allowed: bytes
     assert scan._consists_by_table(data, table) == quick.consists_of(data, table) == (not set(data) - set(allowed))
 
 
+@given(st.lists(st.sampled_from([b"mark", b"mar", b"m", b";", b"; ", b"=", b"a", b"markmark", b""])).map(b"".join))
+@settings(max_examples=scaled(2000))
+@example(b";mark;")
+@example(b"mark")
+def test_pairs_of_a_cookie_field_are_found_alike(quick: Any, field: bytes) -> None:
+    found = quick.pairs_with(field, b"mark")
+    assert found == scan._pairs_by_search(field, b"mark")
+    assert [field[start:end] for start, end in found] == [pair for pair in field.split(b";") if b"mark" in pair]
+
+
 HOSTILE: list[bytes] = [
     b"a" * (1 << 18),
     b"GET " + b"/" * (1 << 18),
     b"GET / HTTP/1.1\r\n" + b"a" * (1 << 18),
     b"GET / HTTP/1.1\r\n" + b"a:" * (1 << 17),
     b"GET / HTTP/1.1\r\n" + b"a:\r\n" * (1 << 16),
+    b"mar;" * (1 << 16),
 ]
 SCANS: list[Callable[[bytes], object]] = [
     scan.request_line,
     lambda data: scan.field_lines(data, 16),
+    lambda data: scan.pairs_with(data, b"mark"),
 ]
 
 
 @pytest.mark.measures
-@pytest.mark.parametrize("data", HOSTILE, ids=["method", "target", "name", "value", "fields"])
+@pytest.mark.parametrize("data", HOSTILE, ids=["method", "target", "name", "value", "fields", "cookies"])
 def test_no_bytes_take_long(data: bytes) -> None:
     def cost(each: Callable[[bytes], object]) -> float:
         began = thread_time()
