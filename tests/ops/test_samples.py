@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import asyncpg
@@ -16,8 +15,6 @@ from gateway import config
 from gateway.crypto import new_master_key
 from gateway.store.migrations import migrate
 from gateway.store.privileges import lacking
-from gateway.supervisor import embedded
-from tests.conftest import new_data_dir
 from tests.databases import in_database
 from tests.doctor.conftest import run
 from tests.serving import ROOT, write_key
@@ -26,25 +23,14 @@ OPS = ROOT / "ops"
 PAGE = (ROOT / "docs" / "deploying.md").read_text(encoding="utf-8")
 
 
-@pytest.fixture
-async def server() -> AsyncIterator[str]:
-    """A server of the test's own, since roles are a whole server's."""
-    folder = new_data_dir()
-    use = embedded.Use(folder / "data")
-    try:
-        yield await use.join()
-    finally:
-        await use.leave()
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-async def test_roles_are_enough_with_the_grants_that_are_printed(server: str) -> None:
+async def test_roles_are_enough_with_the_grants_that_are_printed(server_of_ones_own: str) -> None:
     # The embedded server's own role and database have these names already.
     text = (OPS / "postgres" / "roles.sql").read_text().replace("CHANGE-ME-OWNER", "one").replace("CHANGE-ME", "two")
     text = re.sub(r"^--.*\n", "", re.sub(r"\bgateway\b", "serving", text), flags=re.MULTILINE)
-    await run(server, *(statement for statement in text.split(";\n") if statement.strip()))
+    await run(server_of_ones_own, *(statement for statement in text.split(";\n") if statement.strip()))
     owner, serving = (
-        in_database(server, "serving").replace("//gateway@", f"//{role}@") for role in ("gateway_owner", "serving")
+        in_database(server_of_ones_own, "serving").replace("//gateway@", f"//{role}@")
+        for role in ("gateway_owner", "serving")
     )
     assert await migrate(owner)
     found = await lacking(serving)
