@@ -13,7 +13,7 @@ ENGINE := build/engine
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-engine test-long coverage lint format fuzz bench bench-flow engine venv chromium programs clients clean
+.PHONY: help demo test test-engine test-long coverage lint format fuzz bench bench-flow engine venv installed chromium programs clients clean
 .SUFFIXES:
 
 help:
@@ -135,6 +135,9 @@ chromium:
 	$(call install,chromium) || { \
 	  echo "make: Chromium is missing, in which the pages are tested: install the package chromium" >&2; exit 1; }
 
+# Of which two at a time may be installed: make -j2 installed.
+installed: $(VENV)/.test clients
+
 # Single tests drive these; without one they are left out, and the last lines of the tests say so.
 programs: export PATH := $(PATH):/usr/sbin:/usr/local/sbin
 programs:
@@ -153,8 +156,9 @@ $(VENV)/clients/.made: tests/clients/requirements.txt | venv
 	{ $(BIN)/python -m venv --clear $(@D) && $(@D)/bin/python -m pip install -q -r $< && touch $@; } \
 	  || { rm -rf $(@D); echo "make: the tests of clients in Python are left out: pip could not install them" >&2; }
 
-$(VENV)/node/.made: tests/clients/package.json tests/clients/package-lock.json
-$(VENV)/conformance/.made: tests/clients/conformance/package.json tests/clients/conformance/package-lock.json
+# One after the other, as one program alone may install packages of the system.
+$(VENV)/node/.made: tests/clients/package.json tests/clients/package-lock.json | venv
+$(VENV)/conformance/.made: tests/clients/conformance/package.json tests/clients/conformance/package-lock.json | $(VENV)/node/.made
 $(VENV)/node/.made $(VENV)/conformance/.made:
 	@mkdir -p $(@D); \
 	for name in nodejs npm; do \

@@ -1,14 +1,18 @@
 """`gateway` and `python -m gateway`."""
 
+import atexit
 import gc
 import sys
 
 
 def main() -> None:
     """Run the command line; exits with 0 done, 1 wrong or absent, 2 usage."""
-    gc.set_threshold(50_000, 20, 50)  # what is loaded stays, and to look for garbage in it was a tenth of each start
+    # What is loaded stays: to look for garbage in it took a tenth of each start, and of each command again at its end.
+    gc.set_threshold(200_000, 20, 50)
+    atexit.register(gc.freeze)
     match sys.argv[1:]:
         case ["worker", ("access" | "authorization" | "shadow") as plane, listener, control]:  # as `serve` starts one
+            gc.disable()  # until it has started
             from gateway.worker import main as work
 
             work(plane, int(listener), int(control))

@@ -60,12 +60,15 @@ def _spelled(names: frozenset[str]) -> str:
     """A pattern for any of the names, each character as it is or percent-encoded, and compared once for all of them."""
 
     def one(character: str) -> str:
-        return f"(?:{re.escape(character)}|%{ord(character):02x}|%{ord(character.upper()):02x})"
+        upper, lower = f"{ord(character.upper()):02x}", f"{ord(character):02x}"
+        encoded = lower if upper == lower else f"[{upper[0]}{lower[0]}]{lower[1]}"  # of a letter: 4 or 6, or 5 or 7
+        return f"(?:{re.escape(character)}|%{encoded})"
 
     def after(first: str) -> str:
         return one(first) + _spelled(frozenset(name[1:] for name in names if name[:1] == first)) if first else ""
 
-    return f"(?:{'|'.join(map(after, sorted({name[:1] for name in names}, reverse=True)))})"
+    firsts = sorted({name[:1] for name in names}, reverse=True)
+    return after(firsts[0]) if len(firsts) == 1 else f"(?:{'|'.join(map(after, firsts))})"
 
 
 # What any of them looks like, so that few places are compared with all of them; and what stands before a value.

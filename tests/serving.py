@@ -333,17 +333,21 @@ async def serving(
         env = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")}
         env |= environment or {}
         stderr = folder / "stderr.log"
-        with stderr.open("wb") as log:
+        with stderr.open("wb") as log, _told() as told:
             process = await asyncio.create_subprocess_exec(
                 *(*program, "serve", "--config", str(config), *arguments),
                 stdin=asyncio.subprocess.DEVNULL,
                 stderr=log,
-                env=env,
+                env={"NOTIFY_SOCKET": f"@{told.getsockname()[1:].decode()}", **env},
                 cwd=cwd,
             )
-        gateway = Gateway(url, admin_url, config, data_dir, process, stderr, workers, program, env)
+            gateway = Gateway(url, admin_url, config, data_dir, process, stderr, workers, program, env)
+            try:
+                await _await_ready(gateway, told)
+            except BaseException:
+                await gateway.stop()
+                raise
         try:
-            await _await_ready(gateway)
             yield gateway
         finally:
             await gateway.stop()
@@ -376,12 +380,32 @@ def worker_of(answer: aiohttp.ClientResponse) -> str:
     return answer.headers["X-Request-Id"][:16]
 
 
-async def _await_ready(gateway: Gateway) -> None:
+@contextlib.contextmanager
+def _told() -> Iterator[socket.socket]:
+    """What a gateway tells that it serves, as it tells a service manager. To ask it time and again takes CPU."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told:
+        told.bind("")  # a name of Linux's choice (unix(7), autobind)
+        told.setblocking(False)
+        yield told
+
+
+async def _await_ready(gateway: Gateway, told: socket.socket) -> None:
+    async def told_or_ended() -> None:
+        words = asyncio.ensure_future(asyncio.get_running_loop().sock_recv(told, 4096))
+        ended = asyncio.ensure_future(gateway.process.wait())
+        try:
+            await asyncio.wait((words, ended), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            words.cancel()
+            ended.cancel()
+
     async def ready_or_ended() -> bool:
         return gateway.process.returncode is not None or await gateway.is_ready()
 
     try:
-        await until(ready_or_ended)
+        async with asyncio.timeout(PATIENCE):
+            await told_or_ended()
+            await until(ready_or_ended)
     except TimeoutError:
         raise NotServing(f"not ready after {PATIENCE:.0f} s: {gateway.log_text}") from None
     if gateway.process.returncode is not None:

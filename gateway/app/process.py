@@ -7,7 +7,6 @@ once when the supervisor is gone.
 
 import asyncio
 import contextlib
-import gc
 import importlib
 import os
 import resource
@@ -155,7 +154,7 @@ async def _obey(serving: Serving, listener: socket.socket, control: socket.socke
     reporting: asyncio.Task[None] | None = None
     try:
         async with serving(start, listener) as service:
-            _settle()
+            memory.settle()
             asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, service.reopen)
             services.append(service)
             for message in missed:
@@ -174,15 +173,6 @@ async def _obey(serving: Serving, listener: socket.socket, control: socket.socke
             if task is not None:
                 task.cancel()
         channel.close()
-
-
-def _settle() -> None:
-    """Give back what the start took, spare the collector what lives as long as the process, and let it look seldom:
-    a request leaves no cycles."""
-    gc.collect()
-    memory.give_back()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
 
 
 async def send_heartbeats(channel: Channel) -> None:

@@ -30,7 +30,7 @@ from functools import partial
 from math import inf
 from typing import Final, NamedTuple, cast, final
 
-from gateway import observe
+from gateway import memory, observe
 from gateway.app.process import give_up_root, later_for, run_loop, send_heartbeats
 from gateway.app.tally import CONCURRENCY, Passing, Spent, Tally
 from gateway.config import Settings, compile_routes
@@ -421,6 +421,7 @@ async def _obey(listener: socket.socket, control: socket.socket) -> None:
         stack.callback(server.close)
         for task in (asyncio.create_task(send_heartbeats(channel)), asyncio.create_task(_look(comparison))):
             stack.callback(task.cancel)
+        memory.settle()
         channel.send(Ready())
         message = await channel.receive()
         if isinstance(message, Drain):

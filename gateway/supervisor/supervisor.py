@@ -24,7 +24,7 @@ from typing import Final, cast
 
 from aiohttp import web
 
-from gateway import observe
+from gateway import memory, observe
 from gateway.config import Admin, Settings
 from gateway.config.tls import Certified
 from gateway.crypto import Keyring
@@ -383,6 +383,7 @@ class _Supervisor:
             user=self._user.name if self._user else None,
             database="embedded" if config.database.embedded else "external",
         )
+        memory.settle()
         self._manager.ready(self._status())
         if on_ready is not None:
             on_ready()

@@ -25,6 +25,7 @@ from gateway.web import (
     pages,
     registration,
     signed_in_browsers,
+    templates,
 )
 from gateway.web.answers import Audience
 from gateway.web.plane import PLANE, build, plane_of
@@ -67,7 +68,7 @@ def create_app(settings: Settings, store: Store, fetcher: Fetcher | None = None)
     """
     app = web.Application(middlewares=[answers.every_answer], client_max_size=_LARGEST_BODY)
     app[PLANE] = plane = build(settings, store, fetcher)
-    pages.share(aiohttp_jinja2.setup(app, default_helpers=False, **pages.environment_options()), plane)
+    pages.share(aiohttp_jinja2.setup(app, default_helpers=False, **templates.environment_options()), plane)
     app[answers.AUDIENCES] = {}
     for path, (shown, posted) in _PAGES.items():
         _add(app, path, GET=shown, POST=posted)
@@ -112,13 +113,13 @@ def _route(app: web.Application, path: str, **handlers: answers.Handler) -> None
 
 
 def load(app: web.Application) -> None:
-    """Do now what the first pages would do: compile the templates, and load what seals a code.
+    """Do now what the first pages would do: load the templates, and load what seals a code.
 
     Nobody waits for it then, and what it leaves behind goes when the process gives back what its start took.
     """
-    templates = aiohttp_jinja2.get_env(app)
-    for name in templates.list_templates(extensions=["html"]):
-        templates.get_template(name)
+    environment = aiohttp_jinja2.get_env(app)
+    for name in environment.list_templates(extensions=["html"]):
+        environment.get_template(name)
     app[PLANE].keyring.seal("nothing", "", b"")
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Final, cast
 
 import aiohttp_jinja2
 import jinja2
@@ -13,7 +13,6 @@ from aiohttp import web
 
 from gateway.oauth import redirect_uris
 from gateway.oauth.authorize import Response
-from gateway.resources import folder
 from gateway.web.plane import Plane, asking, page_of, request_id_of
 from gateway.web.policy import headers, policy
 
@@ -30,17 +29,6 @@ _PARTS: Final = {
     "icons.html": ("icon",),
     "parts.html": ("person", "help"),
 }
-
-
-def environment_options() -> dict[str, Any]:
-    """What every template is rendered with; a missing value is a fault."""
-    return {
-        "loader": jinja2.FileSystemLoader(folder("templates")),
-        "auto_reload": False,  # they are read once, by a process that may not be able to a second time
-        "undefined": jinja2.StrictUndefined,
-        "trim_blocks": True,
-        "lstrip_blocks": True,
-    }
 
 
 def share(environment: jinja2.Environment, plane: Plane) -> None:

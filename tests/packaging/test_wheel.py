@@ -115,7 +115,12 @@ def test_without_the_embedded_extra_and_without_a_database_it_says_what_to_do(
 def test_the_wheel_carries_every_file_of_sql_and_templates_inside_the_package(built: tuple[Path, Path]) -> None:
     with zipfile.ZipFile(built[1]) as wheel:
         names = {name for name in wheel.namelist() if ".dist-info/" not in name}
-    data = {path.relative_to(ROOT) for top in ("sql", "templates") for path in (ROOT / top).rglob("*.*")}
+    data = {
+        path.relative_to(ROOT)
+        for top in ("sql", "templates")
+        for path in (ROOT / top).rglob("*.*")
+        if path.suffix != ".pyc"
+    }
     assert data
     assert {f"gateway/{path}" for path in data} | {"gateway/py.typed"} <= names
     libraries = {name for name in names if name.endswith(".so")}
