@@ -25,7 +25,7 @@ from gateway.web.plane import PLANE
 _SWEEP_EVERY: Final = 10.0
 _SWEEP_BATCH: Final = 1000
 _CHAIN_EVERY: Final = 10.0
-_CHAIN_PAUSE: Final = 0.1
+_CHAIN_PAUSE: Final = 0.5
 _TELL_EVERY: Final = 3600.0
 _CHAIN_MEND: Final = (
     "`gateway events verify` says what is wrong with it; `gateway events begin-anew` begins another one when you know"

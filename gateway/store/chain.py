@@ -8,7 +8,7 @@ hash of their own. So the newest event can't be removed unnoticed, and the oldes
 moves the beginning.
 
 No request waits for the chain. Whoever writes an event draws no number under a lock: a worker gives the places
-afterwards, some tenths of a second later and many in one transaction, in which it has the ends' row. It waits for
+afterwards, half a second later and many in one transaction, in which it has the ends' row. It waits for
 nobody, nor anybody for it: where another is at it, or a row is being written, it passes by.
 
 What this can't show: an event that was removed before it had its place, and a database that was put back as a whole,

@@ -3,10 +3,10 @@
     AwaitingConsent ──allow──▶ Granted(scopes) ──▶ a code, once
                     ──deny───▶ Denied
 
-A flow belongs to the person in whose session it began. Each transition stands guarded in its statement, so that of two
-answers that come at once one counts; the flow keeps it, with its code sealed, for the other to be told the same. Two
-tabs are two flows. Where the request was pushed (RFC 9126), its answer spends it in the same transaction, so that of
-two flows that come of it one is answered.
+A flow belongs to the person in whose session it began. Until it is answered it is a value that whoever asks the person
+keeps, under a signature; nothing is written of it. The answer is its row, so that of two that come at once one counts;
+the row keeps it, with its code sealed, for the other to be told the same. Two tabs are two flows. Where the request was
+pushed (RFC 9126), its answer spends it in the same transaction, so that of two flows that come of it one is answered.
 """
 
 from datetime import datetime, timedelta
@@ -17,7 +17,6 @@ from gateway.oauth.authorize import AuthorizationRequest
 from gateway.store.clock import Now
 from gateway.store.database import Database, Row, Statements
 from gateway.store.records import Flow
-from gateway.store.text import storable
 
 _ANSWER: Final = "flow-answer"  # the purpose that a flow's code is sealed for
 
@@ -32,7 +31,6 @@ def _flow_of(row: Row, keyring: Keyring) -> Flow:
         allowed=frozenset(row["allowed"] or ()),
         code=_opened(row, keyring) if row["usable"] else None,
         spent=row["spent"],
-        granted=frozenset(row["granted"] or ()),
     )
 
 
@@ -51,29 +49,24 @@ class Flows:
     def __init__(self, database: Database, now: Now, keyring: Keyring) -> None:
         self._database, self._now, self._keyring = database, now, keyring
 
-    async def start(self, session_id: str, request: AuthorizationRequest, lifetime: float = 600.0) -> Flow | None:
-        """A request that awaits its decision; None when the session, user or client is dead."""
-        now, flow_id = self._now(), new_identifier("f")
-        expires_at = now + timedelta(seconds=lifetime)
-        row = await self._database.row(
-            "flow_start",
-            flow_id=flow_id,
-            session_id=session_id,
-            client_id=request.client_id,
-            request=request.to_json(),
-            resource=list(request.resource),
-            now=now,
-            expires_at=expires_at,
+    def start(
+        self,
+        subject: str,
+        request: AuthorizationRequest,
+        granted: frozenset[str] = frozenset(),
+        lifetime: float = 600.0,
+    ) -> Flow:
+        """A request that awaits this person's decision; nothing is written."""
+        return Flow(
+            flow_id=new_identifier("f"),
+            subject=subject,
+            request=request,
+            expires_at=self._now() + timedelta(seconds=lifetime),
+            granted=granted,
         )
-        if row is None:
-            return None
-        granted = frozenset(row["granted"] or ())
-        return Flow(flow_id=flow_id, subject=row["subject"], request=request, expires_at=expires_at, granted=granted)
 
     async def find(self, flow_id: str, session_id: str) -> Flow | None:
-        """A flow of the person who is signed in by this session, answered or not."""
-        if not storable(flow_id):
-            return None
+        """A flow that was answered, of the person who is signed in by this session."""
         row = await self._database.row("flow_find", flow_id=flow_id, session_id=session_id, now=self._now())
         return None if row is None else _flow_of(row, self._keyring)
 
@@ -132,17 +125,14 @@ class Flows:
         async with self._database.transaction() as statements:
             if await statements.value("device_code_lock", digest=device, now=now) is None:
                 return False
-            denied = await statements.value("flow_deny", flow_id=flow.flow_id, session_id=session_id, now=now)
+            denied = await statements.value("flow_deny", **_answered(flow, session_id, now))
             if denied is not None:
                 await statements.row("device_code_decide", digest=device, decision="denied", subject=flow.subject)
             return denied is not None
 
-    async def deny(self, flow_id: str, session_id: str, pushed: bytes | None = None) -> bool:
+    async def deny(self, flow: Flow, session_id: str, pushed: bytes | None = None) -> bool:
         """AwaitingConsent → Denied, once; False when the flow is not open, or the pushed request answered already."""
-        if not storable(flow_id):
-            return False
-        denied = await self._once(pushed, "flow_deny", flow_id=flow_id, session_id=session_id, now=self._now())
-        return denied is not None
+        return await self._once(pushed, "flow_deny", **_answered(flow, session_id, self._now())) is not None
 
     async def issue_code(
         self,
@@ -207,14 +197,25 @@ async def _granted(
     """The grant that has what is allowed; None where the flow is not open."""
     grant_id: str | None = await statements.value(
         "flow_allow",
-        flow_id=flow.flow_id,
-        session_id=session_id,
         allowed=sorted(scopes),
         grant_id=new_identifier("g"),
-        now=now,
+        **_answered(flow, session_id, now),
         **code,
     )
     return grant_id
+
+
+def _answered(flow: Flow, session_id: str, now: datetime) -> dict[str, object]:
+    """What the row of a flow holds of it, whatever the answer is, and by which session that comes."""
+    return {
+        "flow_id": flow.flow_id,
+        "subject": flow.subject,
+        "client_id": flow.request.client_id,
+        "request": flow.request.to_json(),
+        "flow_expires_at": flow.expires_at,
+        "session_id": session_id,
+        "now": now,
+    }
 
 
 async def _is_open(statements: Statements, pushed: bytes | None) -> bool:

@@ -118,7 +118,7 @@ class Flow:
     """An authorization request after sign-in, and the answer that it got, once it has one.
 
     `code` is the one that the answer held, for as long as it can be redeemed; `spent` says that it was. `granted` is
-    what the person has allowed the client, at just these resources, as it was when the flow was read.
+    what the person had allowed the client before, at just these resources, as far as it was asked for.
     """
 
     flow_id: str

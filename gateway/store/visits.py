@@ -1,6 +1,7 @@
 """What a browser comes with to an authorization request, in one look: each of its pages asks for that first."""
 
 import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from gateway.crypto import digest
@@ -13,11 +14,23 @@ from gateway.store.database import Database, Row
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Visit:
     """The client that a request names, also a disabled one; the live session of a live person in the browser that
-    brings it; and the plain words of every scope that was made by command."""
+    brings it; what that person has allowed that client, by the resources that it is for; and the plain words of every
+    scope that was made by command."""
 
     client: Client | None
     session: Session | None
+    granted: Mapping[tuple[str, ...], frozenset[str]]
     made: dict[str, str]
+
+    def granted_at(self, resource: Iterable[str]) -> frozenset[str]:
+        """The scopes that the person has allowed the client at just these resources; the order is free."""
+        return self.granted.get(tuple(sorted(resource)), frozenset())
+
+
+def _granted_of(text: str | None) -> dict[tuple[str, ...], frozenset[str]]:
+    if text is None:
+        return {}
+    return {tuple(sorted(resource)): frozenset(scopes) for resource, scopes in json.loads(text)}
 
 
 def _session_of(row: Row) -> Session:
@@ -48,5 +61,6 @@ class Visits:
         return Visit(
             client=None if row["client_id"] is None else client_of(row),
             session=None if row["session_id"] is None else _session_of(row),
+            granted=_granted_of(row["granted"]),
             made={} if row["made"] is None else json.loads(row["made"]),
         )

@@ -2,7 +2,7 @@
 
     form          csrf_token                                            bound to
     sign-in       a signature                                           the form cookie and the page
-    consent       the flow's identifier, signed                         the form cookie; the flow to its person
+    consent       the flow, its person, end and request, signed         the form cookie
     account, …    a signature                                           the session and the page
 
 A token is worth nothing in another browser, for another page or for another flow. Sign-in and consent are bound to the

@@ -5,17 +5,23 @@
     Select all, Select none           select=all, none            ticks, and shows the form again
     those of one group                select=all:notes, …         likewise
 
+Until it is answered, the form alone holds what is asked (`store/flows.py`): its token names the flow, the person, when
+it is over and what the request was, and nothing else is answered by it.
+
 A scope that the person allowed this client before, at the same resources, is ticked; what goes beyond is marked as new
 and left to the person. Where nothing was allowed before, everything is ticked. `openid` has no box: to allow
 anything is to sign in.
 """
 
+import base64
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Final
 
 from aiohttp import web
 
+from gateway.crypto import digest
 from gateway.model import Client, Session
 from gateway.oauth import client_documents, openid, redirect_uris
 from gateway.oauth.authorize import AuthorizationRequest
@@ -67,6 +73,56 @@ class Group:
     @property
     def new(self) -> int:
         return sum(permission.new for permission in self.permissions)
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """What the token of a consent form says of the flow that it asks about."""
+
+    flow_id: str
+    subject: str
+    expires_at: datetime
+    request: str  # a digest
+
+    @classmethod
+    def of(cls, flow: Flow) -> "Ticket":
+        return cls(flow.flow_id, flow.subject, flow.expires_at, _digest(flow.request))
+
+    def flow(
+        self, session: Session, request: AuthorizationRequest, now: datetime, granted: frozenset[str] = frozenset()
+    ) -> Flow | None:
+        """The flow, if it is this person's and not over. Raises FormRefused where the form was about another one."""
+        if self.subject != session.user.subject or self.expires_at <= now:
+            return None
+        if self.request != _digest(request):
+            raise FormRefused("another request than the one that was shown")
+        return Flow(
+            flow_id=self.flow_id, subject=self.subject, request=request, expires_at=self.expires_at, granted=granted
+        )
+
+
+def _digest(request: AuthorizationRequest) -> str:
+    return base64.urlsafe_b64encode(digest(request.to_json())).decode()
+
+
+def _token(plane: Plane, secret: str, flow: Flow) -> str:
+    ticket = Ticket.of(flow)
+    row = (ticket.flow_id, ticket.subject, ticket.expires_at.isoformat(), ticket.request)
+    return browser.form_token(plane.keyring, FORM, secret, "~".join(row))
+
+
+def ticket_of(request: web.Request, form: Form) -> Ticket | None:
+    """The ticket of a form that comes back; None for one of the release before, which named a row.
+
+    Raises FormRefused unless it was given to this browser.
+    """
+    plane = plane_of(request)
+    row = browser.open_form(plane.keyring, FORM, plane.cookies.form_secret(request), form.get("csrf_token"))
+    match row.split("~"):
+        case [flow_id, subject, expires_at, asked]:
+            return Ticket(flow_id, subject, datetime.fromisoformat(expires_at), asked)
+        case _:
+            return None
 
 
 def choosable(scopes: frozenset[str]) -> frozenset[str]:
@@ -207,7 +263,7 @@ def page(
         "nothing_ticked": empty,
         "action": target_of(request),
         "other_account": other_account,
-        "csrf_token": browser.form_token(plane.keyring, FORM, secret, flow.flow_id),
+        "csrf_token": _token(plane, secret, flow),
     }
     status = 400 if empty else 200
     response = pages.page(request, "consent.html", context, status=status, redirect_uri=uri or None)

@@ -16,7 +16,8 @@ code is the danger of this way (section 5.4), and no check of ours sees it: so b
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from urllib.parse import urlencode
 
 from aiohttp import web
@@ -25,11 +26,12 @@ from gateway.model import DEVICE_CODE, Client, Session
 from gateway.oauth import device
 from gateway.oauth.authorize import AuthorizationRequest
 from gateway.routing.forwarded import neighbourhood
+from gateway.store import Flow
 from gateway.store.devices import Device
 from gateway.web import browser, consent, pages, words
 from gateway.web.browser import FormRefused
 from gateway.web.flow import posted
-from gateway.web.plane import address_of, claimed_by, plane_of, query_of, tell_refusal
+from gateway.web.plane import Plane, address_of, claimed_by, plane_of, query_of, tell_refusal
 
 _FORM = "device"
 _FIELDS = frozenset({"csrf_token", "user_code"})
@@ -94,34 +96,16 @@ async def ask(request: web.Request) -> web.Response:
     if not await consent.may_use(plane, found.client, session):
         return _not_theirs(request, found, session)
     words = await plane.scopes()
-    asked = AuthorizationRequest(
-        client_id=found.client.client_id,
-        redirect_uri="",
-        scopes=found.device.scopes & found.client.may_have & frozenset(words),
-        resource=tuple(name for name in found.device.resource if name in plane.resources),
-        device=found.device.digest,
-    )
-    flow = await plane.store.flows.start(session.session_id, asked)
-    if flow is None:  # signed out a moment ago
-        return _sign_in_first(request, "device/consent", device.user_code_of(typed))
-    return consent.page(
-        request,
-        flow,
-        found.client,
-        session,
-        words,
-        other_account=_elsewhere(request, found.user_code),
-        ticked=asked.scopes,
-        user_code=found.user_code,
-    )
+    asked = _asked(plane, found, words)
+    flow = plane.store.flows.start(session.user.subject, asked)
+    return await _consent_page(request, found, flow, session, words, ticked=asked.scopes)
 
 
 async def decide(request: web.Request) -> web.Response:
     """POST device/consent: the person's answer, once for all who try."""
     plane, form = plane_of(request), await posted(request)
     choice = consent.choice_of(form)
-    secret = plane.cookies.form_secret(request)
-    flow_id = browser.open_form(plane.keyring, consent.FORM, secret, form.get("csrf_token"))
+    ticket = consent.ticket_of(request, form)
     typed = query_of(request).get("user_code") or ""
     session = await plane.session(request)
     if session is None:
@@ -130,34 +114,67 @@ async def decide(request: web.Request) -> web.Response:
     if isinstance(found, _Refused):
         return _form_page(request, session, typed=typed, refused=found)
     here = pages.redirect(_address(request, "device/consent", found.user_code))
-    flow = await plane.store.flows.find(flow_id, session.session_id)
-    if flow is None or flow.decision is not None or found.device.decision is not None:
+    if ticket is None or found.device.decision is not None:
         return here
-    if flow.request.device != found.device.digest or not choice.scopes <= flow.request.scopes:
-        raise FormRefused("another device, or scopes that were not shown")
+    words = await plane.scopes()
+    asked = _asked(plane, found, words)
+    flow = ticket.flow(session, asked, plane.store.now())
+    if flow is None:
+        return here
+    if not choice.scopes <= asked.scopes:
+        raise FormRefused("scopes that were not shown")
     if not await consent.may_use(plane, found.client, session):
         return _not_theirs(request, found, session)
-    nothing = consent.nothing_ticked(choice, flow.request.scopes)
+    nothing = consent.nothing_ticked(choice, asked.scopes)
     if choice.select is not None or nothing:
-        ticked = frozenset[str]() if choice.select is None else consent.selected(choice, flow.request.scopes)
-        return consent.page(
-            request,
-            flow,
-            found.client,
-            session,
-            await plane.scopes(),
-            other_account=_elsewhere(request, found.user_code),
-            ticked=ticked,
-            pressed=choice.select,
-            empty=nothing,
-            user_code=found.user_code,
+        ticked = frozenset[str]() if choice.select is None else consent.selected(choice, asked.scopes)
+        return await _consent_page(
+            request, found, flow, session, words, ticked=ticked, pressed=choice.select, empty=nothing
         )
     if choice.decision == "allow":
-        choice = consent.completed(choice, flow.request.scopes)
+        choice = consent.completed(choice, asked.scopes)
         await plane.store.flows.allow_device(flow, session.session_id, choice.scopes)
     else:
         await plane.store.flows.deny_device(flow, session.session_id)
     return here  # which tells what counts: this answer, or one that came before it
+
+
+def _asked(plane: Plane, found: _Found, words: Mapping[str, str]) -> AuthorizationRequest:
+    """What the device asks for, as far as its client may have it today."""
+    return AuthorizationRequest(
+        client_id=found.client.client_id,
+        redirect_uri="",
+        scopes=found.device.scopes & found.client.may_have & frozenset(words),
+        resource=tuple(name for name in found.device.resource if name in plane.resources),
+        device=found.device.digest,
+    )
+
+
+async def _consent_page(
+    request: web.Request,
+    found: _Found,
+    flow: Flow,
+    session: Session,
+    words: Mapping[str, str],
+    *,
+    ticked: frozenset[str],
+    pressed: str | None = None,
+    empty: bool = False,
+) -> web.Response:
+    asked = flow.request
+    granted = await plane_of(request).store.grants.scopes(flow.subject, asked.client_id, asked.resource)
+    return consent.page(
+        request,
+        replace(flow, granted=granted),
+        found.client,
+        session,
+        words,
+        other_account=_elsewhere(request, found.user_code),
+        ticked=ticked,
+        pressed=pressed,
+        empty=empty,
+        user_code=found.user_code,
+    )
 
 
 def _not_theirs(request: web.Request, found: _Found, session: Session) -> web.Response:

@@ -9,20 +9,20 @@
           │ prompt=select_account            │ POST username, password   wrong: the same form       │
           ├───▶ SIGN-IN, or “Continue as” ───┴──▶ 303 ──────────────────────────────────────────────┤
           ▼                                                                                         │
-      consent stands? ──no──▶ CONSENT (the flow's row begins, bound to the person)                  │
+      consent stands? ──no──▶ CONSENT (nothing is written; the form is bound to the person)         │
           │ yes                  │ POST select=…, or nothing ticked: the form again                 │
           │                      │ POST decision=deny ───▶ Denied ──────▶ 303 error=access_denied   │
           ▼                      │ POST decision=allow                                              │
         code ◀────────── Granted(scopes) ─────────────────▶ 303 code, state, iss                    │
-                                 │ signed out, or another person, or the row is gone: 303 ──────────┘
+                                 │ signed out, or another person, or too late: 303 ─────────────────┘
 
 The request stays in the address all the way, byte for byte as it came; only the address's path says how far the person
 has come with it (`authorize.Progress`). Every form posts to the address that shows it, and opening that address goes on
 with the request: by Enter, reload or Back, in a second tab, or when the session was lost. Sessions may change
 meanwhile: the flow is the person's, and the form's token the browser's. For another person consent is asked anew.
 
-Each arrow out of CONSENT is one guarded statement in the store, so a decision counts once, and what comes later hears
-of it:
+Each arrow out of CONSENT is one statement in the store, which begins the flow's row, so a decision counts once, and
+what comes later hears of it:
 
       the same again, its code unspent     the same redirect
       the same again, its code spent       409: it was allowed already; a client that gets a code twice loses both
@@ -50,7 +50,7 @@ from gateway.oauth.authorize import Asked, Progress, Step
 from gateway.oauth.forms import Form
 from gateway.store import Flow
 from gateway.store.visits import Visit
-from gateway.web import answers, browser, clients, consent, legacy, openid_connect, pages, sign_in
+from gateway.web import answers, clients, consent, legacy, openid_connect, pages, sign_in
 from gateway.web.browser import FormRefused
 from gateway.web.consent import Choice
 from gateway.web.pages import Link
@@ -65,7 +65,7 @@ async def show(request: web.Request) -> web.Response:
     plane = plane_of(request)
     asked, visit = await _unanswered(request)
     session = recognised(request, visit.session)
-    granted = await _granted(plane, asked, session)
+    granted = frozenset[str]() if session is None else visit.granted_at(asked.request.resource)
     theirs = await consent.may_use(plane, asked.client, session)
     if session is not None and not theirs and "none" in asked.prompt:
         return _not_theirs(request, asked, session)
@@ -78,9 +78,7 @@ async def show(request: web.Request) -> web.Response:
         raise _person_needed(step)
     if session is not None and step is Step.ASK:
         await clients.keep(request, asked.client)
-        flow = await plane.store.flows.start(session.session_id, asked.request)
-        if flow is None:  # signed out a moment ago
-            return _ask(request)
+        flow = plane.store.flows.start(session.user.subject, asked.request, granted)
         ticked = flow.granted & asked.request.scopes if flow.granted else asked.request.scopes
         return _consent_page(request, flow, asked, visit, session, ticked=ticked)
     return _sign_in_page(request, asked, session, step)
@@ -133,25 +131,25 @@ async def _sign_in(request: web.Request, form: Form) -> web.Response:
 
 async def _decide(request: web.Request, form: Form) -> web.Response:
     plane, choice = plane_of(request), consent.choice_of(form)
-    secret = plane.cookies.form_secret(request)
-    flow_id = browser.open_form(plane.keyring, consent.FORM, secret, form.get("csrf_token"))
+    ticket = consent.ticket_of(request, form)
     asked, visit = await _validated(request)  # anew: an operator may have taken from the client what it asks for
     session = recognised(request, visit.session)
-    flow = None if session is None else await plane.store.flows.find(flow_id, session.session_id)
-    if session is None or flow is None:
+    if session is None or ticket is None:
         return _ask(request)
-    if flow.request != asked.request or not choice.scopes <= asked.request.scopes:
-        raise FormRefused("another request, or scopes that were not shown")
+    flow = ticket.flow(session, asked.request, plane.store.now(), visit.granted_at(asked.request.resource))
+    if flow is None:
+        return _ask(request)
+    if not choice.scopes <= asked.request.scopes:
+        raise FormRefused("scopes that were not shown")
     choice = consent.completed(choice, asked.request.scopes)
     if not await consent.may_use(plane, asked.client, session):
         return _not_theirs(request, asked, session)
-    if flow.decision is not None:
-        return _answered(request, flow, choice, asked)
-    if choice.select is not None:
-        ticked = consent.selected(choice, asked.request.scopes)
-        return _consent_page(request, flow, asked, visit, session, ticked=ticked, pressed=choice.select)
-    if consent.nothing_ticked(choice, asked.request.scopes):
-        return _consent_page(request, flow, asked, visit, session, ticked=frozenset(), empty=True)
+    nothing = consent.nothing_ticked(choice, asked.request.scopes)
+    if choice.select is not None or nothing:
+        if (decided := await plane.store.flows.find(flow.flow_id, session.session_id)) is not None:
+            return _answered(request, decided, choice, asked)
+        ticked = frozenset[str]() if nothing else consent.selected(choice, asked.request.scopes)
+        return _consent_page(request, flow, asked, visit, session, ticked=ticked, pressed=choice.select, empty=nothing)
     return await _decided(request, flow, choice, asked, session)
 
 
@@ -159,7 +157,7 @@ async def _decided(request: web.Request, flow: Flow, choice: Choice, asked: Aske
     """The answer to a decision: its own if it is the first, else that of the one before."""
     plane = plane_of(request)
     if choice.decision == "deny":
-        if await plane.store.flows.deny(flow.flow_id, session.session_id, asked.pushed):
+        if await plane.store.flows.deny(flow, session.session_id, asked.pushed):
             raise asked.request.denial()
     else:
         ttl = plane.settings.config.tokens.code_ttl
@@ -167,7 +165,7 @@ async def _decided(request: web.Request, flow: Flow, choice: Choice, asked: Aske
         if code is not None:
             return await _succeeded(request, asked, session, code, choice.scopes)
     decided = await plane.store.flows.find(flow.flow_id, session.session_id)
-    if decided is None or decided.decision is None:  # signed out, switched off or over, a moment ago
+    if decided is None:  # signed out, switched off or over, a moment ago
         return _ask(request)
     return _answered(request, decided, choice, asked)
 

@@ -1,52 +1,39 @@
--- name: flow_start
--- A request waits for a person's decision: of somebody who is signed in, and for a live client. With what the person
--- has allowed the client before, at just these resources.
-with began as (
-    insert into flows (flow_id, subject, client_id, request, created_at, expires_at)
-    select $flow_id, s.subject, c.client_id, $request, $now, $expires_at
-    from living_sessions s
-    join clients c on c.client_id = $client_id
-    where s.session_id = $session_id and s.expires_at > $now and c.disabled_at is null
-    returning subject, client_id
-)
-select subject, (
-    select g.scopes from grants g
-    where g.subject = b.subject and g.client_id = b.client_id and g.revoked_at is null
-        and g.resource = array(select unnest($resource::text[]) order by 1)
-) as granted
-from began b;
-
 -- name: flow_find
--- A flow of the person whose session this is, with the answer that it got, if it got one. A code is `usable` until it
--- is spent, expires or is revoked.
+-- A flow that the person whose session this is has answered, with the answer. A code is `usable` until it is spent,
+-- expires or is revoked.
 select f.*, k.spent_at is not null as spent,
     coalesce(k.spent_at is null and k.expires_at > $now and g.revoked_at is null
-        and k.user_generation = s.user_generation and k.client_generation = c.generation, false) as usable,
-    (
-        select a.scopes from grants a
-        where a.subject = f.subject and a.client_id = f.client_id and a.revoked_at is null
-            and a.resource = array(select jsonb_array_elements_text(f.request -> 'resource') order by 1)
-    ) as granted
+        and k.user_generation = s.user_generation and k.client_generation = c.generation, false) as usable
 from flows f
 join living_sessions s on s.subject = f.subject
 join clients c on c.client_id = f.client_id
 left join codes k on k.digest = f.code_digest
 left join grants g on g.grant_id = k.grant_id
-where f.flow_id = $flow_id and s.session_id = $session_id and f.expires_at > $now and s.expires_at > $now
-    and c.disabled_at is null;
+where f.flow_id = $flow_id and s.session_id = $session_id and f.decision is not null and f.expires_at > $now
+    and s.expires_at > $now and c.disabled_at is null;
 
 -- name: flow_allow
--- AwaitingConsent → Granted → a code, once. Of the scopes that were asked for, the grant keeps those that were
--- allowed now; of others, what it had. The grant is locked from here on.
-with decided as (
-    update flows f set decision = 'granted', allowed = $allowed, code_digest = $code, sealed_code = $sealed_code
-    from living_sessions s, clients c
-    where f.flow_id = $flow_id and s.session_id = $session_id and f.decision is null and f.expires_at > $now
-        and to_jsonb($allowed::text[]) <@ (f.request -> 'scopes')
-        and s.subject = f.subject and s.expires_at > $now
-        and c.client_id = f.client_id and c.disabled_at is null
-    returning f.client_id, f.request, f.subject, s.user_generation, c.generation as client_generation,
-        s.session_id, s.signed_in_at, s.acr
+-- AwaitingConsent → Granted → a code, once: the flow's row begins with its answer, and who comes second finds it there.
+-- By the database's clock too it is not over, so that no answer counts whose row may have been swept already.
+-- Of the scopes that were asked for, the grant keeps those that were allowed now; of others, what it had. The grant is
+-- locked from here on; before it whom it is about, as who deletes them does, or the two could wait for each other.
+with person as (
+    select s.subject, s.user_generation, s.session_id, s.signed_in_at, s.acr, c.client_id,
+        c.generation as client_generation
+    from living_sessions s
+    join users u on u.subject = s.subject
+    join clients c on c.client_id = $client_id
+    where s.session_id = $session_id and s.subject = $subject and s.expires_at > $now and c.disabled_at is null
+        and $flow_expires_at > greatest($now, now()) and to_jsonb($allowed::text[]) <@ ($request::jsonb -> 'scopes')
+    for key share of u, c
+), decided as (
+    insert into flows (
+        flow_id, subject, client_id, request, created_at, expires_at, decision, allowed, code_digest, sealed_code
+    )
+    select $flow_id, subject, client_id, $request, $now, $flow_expires_at, 'granted', $allowed, $code, $sealed_code
+    from person
+    on conflict (flow_id) do nothing
+    returning subject, client_id, request
 ), granted as (
     insert into grants as g (grant_id, subject, client_id, resource, scopes, created_at, updated_at)
     select $grant_id, subject, client_id, array(select jsonb_array_elements_text(request -> 'resource') order by 1),
@@ -65,9 +52,9 @@ with decided as (
         digest, grant_id, request, scopes, client_generation, user_generation, issued_at, expires_at, session_id,
         auth_time, acr
     )
-    select $code, g.grant_id, d.request, $allowed, d.client_generation, d.user_generation, $now, $expires_at,
-        d.session_id, d.signed_in_at, d.acr
-    from decided d, granted g
+    select $code, g.grant_id, $request, $allowed, p.client_generation, p.user_generation, $now, $expires_at,
+        p.session_id, p.signed_in_at, p.acr
+    from person p, granted g
     returning digest
 ), recorded as (
     insert into events (at, kind, subject, client_id, detail, request_id, address, actor, proof)
@@ -94,11 +81,14 @@ where f.grant_id = any ($grant_ids::text[]) and f.revoked_at is null
 -- name: flow_deny
 -- AwaitingConsent → Denied, once.
 with decided as (
-    update flows f set decision = 'denied'
+    insert into flows (flow_id, subject, client_id, request, created_at, expires_at, decision)
+    select $flow_id, s.subject, c.client_id, $request, $now, $flow_expires_at, 'denied'
     from living_sessions s
-    where f.flow_id = $flow_id and s.session_id = $session_id and f.decision is null and f.expires_at > $now
-        and s.subject = f.subject and s.expires_at > $now
-    returning f.client_id, f.subject
+    join clients c on c.client_id = $client_id
+    where s.session_id = $session_id and s.subject = $subject and s.expires_at > $now
+        and $flow_expires_at > greatest($now, now())
+    on conflict (flow_id) do nothing
+    returning client_id, subject
 ), recorded as (
     insert into events (at, kind, subject, client_id, request_id, address, actor, proof)
     select $now, 'consent.denied', subject, client_id, $request_id, $address, $actor, $proof::bytea from decided

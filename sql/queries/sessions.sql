@@ -70,14 +70,19 @@ where token_digest = $digest and expires_at > $now;
 
 -- name: visit_find
 -- One row of what a browser comes with to an authorization request: the client, also a disabled one; the live session
--- with its live person, whose use is written down every five minutes; and all scopes that were made by command.
+-- with its live person, whose use is written down every five minutes; what the person has allowed the client, each time
+-- with the resources that it is for; and all scopes that were made by command.
 with used as (
     update sessions set last_used_at = $now
     where token_digest = $digest and coalesce(last_used_at, signed_in_at) < $now::timestamptz - interval '5 minutes'
 )
 select c.*, l.name as logo, o.username as owner_username, o.name as owner_name,
     s.session_id, s.signed_in_at, s.expires_at, s.subject, s.username, s.email, s.name as person,
-    s.created_at as person_since, (select json_object_agg(name, description order by name) from scopes) as made
+    s.created_at as person_since, (select json_object_agg(name, description order by name) from scopes) as made,
+    (
+        select json_agg(json_build_array(g.resource, g.scopes)) from grants g
+        where g.subject = s.subject and g.client_id = $client_id and g.revoked_at is null
+    ) as granted
 from (values (1)) as visit
 left join clients c on c.client_id = $client_id
 left join client_logos l on l.client_id = c.client_id

@@ -140,10 +140,8 @@ async def test_a_device_code_brings_tokens_once(site: Site) -> None:
     request = AuthorizationRequest(
         client_id=site.rig.client.client_id, redirect_uri="", scopes=frozenset(), device=found.digest
     )
-    flows = [await site.store.flows.start(session.session_id, request) for _ in range(5)]
-    allowing = [
-        site.store.flows.allow_device(flow, session.session_id, frozenset()) for flow in flows if flow is not None
-    ]
+    flows = [site.store.flows.start(session.user.subject, request) for _ in range(5)]
+    allowing = [site.store.flows.allow_device(flow, session.session_id, frozenset()) for flow in flows]
     assert Counter(await asyncio.gather(*allowing)) == {True: 1, False: 4}
     answers = await polled_at_once(site, begun["device_code"])
     assert Counter(answer.status for answer in answers) == {200: 1, 400: 49}

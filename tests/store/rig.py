@@ -83,8 +83,7 @@ class Rig:
 
     async def code(self, scopes: frozenset[str] | None = None, ttl: float = 60, **changes: Any) -> str:
         request = self.request(**changes)
-        flow = await self.store.flows.start(self.session_id, request)
-        assert flow is not None
+        flow = self.store.flows.start(self.user.subject, request)
         code = await self.store.flows.allow(flow, self.session_id, scopes or request.scopes, ttl)
         assert code is not None
         return code

@@ -205,7 +205,8 @@ async def test_disabled_client_is_refused_and_its_tokens_stay_dead_when_enabled(
     found = await store.clients.find(rig.client.client_id)
     assert found is not None
     assert found.disabled_at is not None
-    assert await store.flows.start(rig.session_id, rig.request()) is None
+    asked = store.flows.start(rig.user.subject, rig.request())
+    assert await store.flows.allow(asked, rig.session_id, asked.request.scopes, 60) is None
     with pytest.raises(Exception, match="invalid_client"):
         await store.tokens.client_credentials(rig.client, ClientCredentialsGrant(frozenset()), store.now())
     for _ in ("disabled", "enabled again"):

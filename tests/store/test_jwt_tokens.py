@@ -209,8 +209,7 @@ async def test_jwt_of_somebody_else_is_not_taken_for_ours(keyring: Keyring) -> N
 async def test_jwt_that_no_route_would_take_is_not_issued_and_spends_nothing(another: Another) -> None:
     scopes = frozenset(f"{'s' * 60}{number}" for number in range(60))
     rig = await Rig.build(await another(issuer=ISSUER), client=replace(JWT_CLIENT, scopes=scopes))
-    flow = await rig.store.flows.start(rig.session_id, rig.request(scopes=scopes))
-    assert flow is not None
+    flow = rig.store.flows.start(rig.user.subject, rig.request(scopes=scopes))
     code = await rig.store.flows.allow(flow, rig.session_id, scopes, 60)
     assert code is not None
     with pytest.raises(OAuthError, match="ask for fewer") as caught:

@@ -142,8 +142,7 @@ async def test_code_at_its_natural_end_ends_with_its_session_while_it_is_redeeme
     clock.advance(-120)
     openid = frozenset({"openid", "read"})
     rig = await Rig.build(store, client=replace(NEW_CLIENT, scopes=openid))
-    flow = await store.flows.start(rig.session_id, rig.request(scopes=openid))
-    assert flow is not None
+    flow = store.flows.start(rig.user.subject, rig.request(scopes=openid))
     code = await store.flows.allow(flow, rig.session_id, openid, 60)
     assert code is not None
     other = await asyncpg.connect(database)

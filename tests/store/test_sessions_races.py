@@ -62,7 +62,8 @@ async def test_session_that_began_before_and_is_written_afterwards_is_dead(
     begun = await begins
     for _ in ("at once", "enabled again"):
         assert await store.sessions.find(token) is None
-        assert begun is None or await store.flows.start(begun.session_id, rig.request()) is None
+        asked = store.flows.start(rig.user.subject, rig.request())
+        assert begun is None or not await store.flows.deny(asked, begun.session_id)
         await store.users.enable("ada")
     token = random_text()
     assert await store.sessions.start(rig.user.subject, token, 60) is not None
@@ -70,14 +71,13 @@ async def test_session_that_began_before_and_is_written_afterwards_is_dead(
 
 
 async def test_session_that_is_dead_answers_no_flow(rig: Rig, store: Store, database: str) -> None:
-    flow = await store.flows.start(rig.session_id, rig.request())
-    assert flow is not None
+    flow = store.flows.start(rig.user.subject, rig.request())
     connection = await asyncpg.connect(database)
     await connection.execute("update users set session_generation = session_generation + 1")
     await connection.close()
     assert await store.flows.find(flow.flow_id, rig.session_id) is None
     assert await store.flows.allow(flow, rig.session_id, frozenset({"read"}), 60) is None
-    assert not await store.flows.deny(flow.flow_id, rig.session_id)
+    assert not await store.flows.deny(flow, rig.session_id)
     assert await store.flows.issue_code(rig.session_id, rig.request(), 60, remember=True) is None
 
 

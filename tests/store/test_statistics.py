@@ -67,7 +67,7 @@ TABLES: Final[Mapping[str, tuple[int, str]]] = {
     ),
     "flows": (
         USERS,
-        (f"'f' || n, {_PERSON}, {_CLIENT}, {_REQUEST}, now(), {_END}, null, null, int8send(n), null"),
+        (f"'f' || n, {_PERSON}, {_CLIENT}, {_REQUEST}, now(), {_END}, 'granted', '{{read}}', int8send(n), null"),
     ),
     "pushed_requests": (USERS, f"int8send(n), {_CLIENT}, 'scope=read', now(), {_END}, ''::bytea, null"),
     "device_codes": (
@@ -165,6 +165,7 @@ VALUES: Final[Mapping[str, str]] = {
     "first_party": "false",
     "floor": "0",
     "fresh": "array[int8send(-1)]",
+    "flow_expires_at": "'2100-01-01'",
     "flow_id": "'f13'",
     "grant_id": "'new'",
     "grant_ids": "'{g12,g13}'",
@@ -273,7 +274,8 @@ OF: Final[Mapping[str, Mapping[str, str]]] = {
     "refresh_tokens_since_before": {"after": "int8send(13)"},
     "events_set_aside": {"seq": "30000"},
     "failures_note": {"failures": "array[1]", "proofs": "array['fake'::bytea]"},
-    "flow_start": {"flow_id": "'new'"},
+    "flow_allow": {"flow_id": "'new'"},
+    "flow_deny": {"flow_id": "'new'"},
     "grants_revoke": {"grant_id": "'g13'"},
     "scope_create": {"name": "'new'"},
     "scope_delete": {"name": "'scope12'"},

@@ -31,7 +31,7 @@ async def swept(store: Store, batch: int = 1000) -> int:
 
 async def test_sweep_takes_nothing_that_lives(rig: Rig, store: Store, database: str) -> None:
     tokens = await rig.tokens()
-    await store.flows.start(rig.session_id, rig.request())
+    await store.flows.deny(store.flows.start(rig.user.subject, rig.request()), rig.session_id)
     for _ in range(2):
         store.guesses.begin("nobody", None, None).wrong()
     await counted(store)
@@ -131,7 +131,7 @@ async def full(rig: Rig, database: str) -> None:
     tokens = await rig.tokens()
     await rig.refresh(tokens.refresh_token)
     await rig.code()
-    await store.flows.start(rig.session_id, rig.request())
+    await store.flows.deny(store.flows.start(rig.user.subject, rig.request()), rig.session_id)
     await store.tokens.issue(rig.client.client_id, "ada", frozenset({"read"}), 60, "mac")
     for _ in range(2):
         store.guesses.begin("nobody", None, None).wrong()
@@ -260,9 +260,8 @@ async def test_audit_names_what_happened_to_whom(rig: Rig, store: Store, databas
     await outcome(rig.redeem(code))
     store.guesses.begin("ada", rig.user, None).wrong()
     await counted(store)
-    flow = await store.flows.start(rig.session_id, rig.request())
-    assert flow is not None
-    await store.flows.deny(flow.flow_id, rig.session_id)
+    flow = store.flows.start(rig.user.subject, rig.request())
+    await store.flows.deny(flow, rig.session_id)
     await store.flows.issue_code(rig.session_id, rig.request(), 60, remember=True)
     await store.grants.withdraw(rig.user.subject, rig.client.client_id)
     await store.sessions.end(rig.session_token)

@@ -97,7 +97,8 @@ async def test_disabled_user_is_nobody_and_stays_ended_when_enabled(rig: Rig, st
         assert await store.sessions.find(rig.session_token) is None
         assert not await rig.lives(tokens)
         assert await store.tokens.introspect(tokens.refresh_token or "", rig.client) == {"active": False}
-        assert await rig.store.flows.start(rig.session_id, rig.request()) is None
+        asked = store.flows.start(rig.user.subject, rig.request())
+        assert await store.flows.allow(asked, rig.session_id, asked.request.scopes, 60) is None
         await store.users.enable("ada")
     with pytest.raises(Exception, match="revoked code"):
         await rig.redeem(code)

@@ -1,6 +1,7 @@
 """A request goes on, whatever happens to its tab, its session or its address; and the ways out of each page."""
 
 import html
+from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,9 @@ import pytest
 from gateway.crypto import Keyring
 from gateway.model import Client
 from gateway.store import Store
+from gateway.store.flows import Flows
+from gateway.web import consent
+from gateway.web.browser import form_token
 from tests.store.rig import fetch
 from tests.web.conftest import Registered
 from tests.web.rig import PASSWORD, PASSWORD_HASH, REDIRECT, Browser, Plane, authorize_path, row_counts, serving
@@ -49,11 +53,31 @@ async def test_a_lost_session_goes_on_through_sign_in_and_consent(signed_in: Bro
     assert (await signed_in.submit(asked.form, decision="allow")).members["state"] == "keep me"
 
 
-async def test_a_form_whose_time_is_up_is_asked_again(signed_in: Browser, client: Client, database: str) -> None:
-    page = await signed_in.get(authorize_path(client))
-    await fetch(database, "delete from flows")  # as the sweep does
+async def test_a_form_whose_time_is_up_is_asked_again(
+    signed_in: Browser, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(Flows, "start", partialmethod(Flows.start, lifetime=0))
+        page = await signed_in.get(authorize_path(client))
     asked = await signed_in.follow(await signed_in.submit(page.form, decision="allow"))
     assert "code" in (await signed_in.submit(asked.form, decision="allow")).members
+
+
+async def test_a_form_of_the_release_before_is_asked_again(
+    signed_in: Browser, client: Client, keyring: Keyring
+) -> None:
+    """It named a row that an update of the gateway finds unanswered."""
+    page = await signed_in.get(authorize_path(client))
+    token = form_token(keyring, consent.FORM, signed_in.cookies["gateway_form"], "fold")
+    asked = await signed_in.follow(await signed_in.submit(page.form, decision="allow", csrf_token=token))
+    assert "code" in (await signed_in.submit(asked.form, decision="allow")).members
+
+
+async def test_a_page_that_is_shown_writes_nothing(signed_in: Browser, client: Client, database: str) -> None:
+    before = await row_counts(database)
+    page = await signed_in.get(authorize_path(client))
+    assert page.status == 200
+    assert await row_counts(database) == before
 
 
 async def test_a_code_that_expired_unused_is_asked_for_again(signed_in: Browser, client: Client, database: str) -> None:
