@@ -18,6 +18,7 @@ import html
 import os
 import re
 import secrets
+import subprocess
 import sys
 import tempfile
 import time
@@ -277,9 +278,26 @@ def lines(results: Mapping[str, Sequence[Round]]) -> Iterator[list[str]]:
 
 
 def _gateway(folder: Path, dsn: str) -> Peer:
-    """Gateway with one worker of each plane, as `gateway serve` starts it."""
+    """Gateway, from the compiled package where there is one."""
+    code = package("gateway")
+    return _served(folder, dsn, "Gateway, plain Python" if code == ROOT else "Gateway", code)
+
+
+def _earlier(tree: Path) -> Callable[[Path, str], Peer]:
+    """Gateway as it was in another checkout, compiled where that is."""
+
+    def start(folder: Path, dsn: str) -> Peer:
+        built = tree / "build" / "engine"
+        return _served(folder, dsn, "before", built if any(built.glob("*.so")) else tree)
+
+    start.__name__ = "_earlier"
+    return start
+
+
+def _served(folder: Path, dsn: str, name: str, code: Path) -> Peer:
+    """Gateway with one worker of each plane, as `gateway serve` starts it, from the package in that folder."""
     port, admin = free_port(), free_port()
-    where = folder / "gateway"
+    where = folder / name.replace(" ", "-").lower()
     where.mkdir()
     listens = f'listen = "127.0.0.1:{port}"\npublic_url = "http://127.0.0.1:{port}"'
     (where / "config.toml").write_text(
@@ -292,13 +310,24 @@ def _gateway(folder: Path, dsn: str) -> Peer:
     key = base64.urlsafe_b64encode(secrets.token_bytes(32))
     (where / "master.key").write_bytes(key + b"\n")
     (where / "master.key").chmod(0o600)
-    client_id = asyncio.run(_prepared(where / "config.toml", dsn))
+    # The gateway's package of that folder, with what the bench has here.
+    prepare = (
+        f"import sys; sys.path.insert(0, {str(code)!r}); import gateway; sys.path.insert(0, {str(ROOT)!r}); "
+        f"from bench.flow import prepared; prepared({str(where / 'config.toml')!r}, {dsn!r})"
+    )
+    done = subprocess.run([sys.executable, "-P", "-c", prepare], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise CannotStart(f"{name}: {done.stderr.strip()[-400:]}")
+    client_id = done.stdout.strip()
     serve = [sys.executable, "-P", "-m", "gateway", "serve", "--config", str(where / "config.toml")]
-    code = package("gateway")
     command = on_core(PROXY_CORE, [*serve, "--log-level", "error"])
-    running = Running(command, port, folder / "gateway.out", {"PYTHONPATH": str(code)})
-    name = "Gateway, plain Python" if code == ROOT else "Gateway"
+    running = Running(command, port, folder / f"{where.name}.out", {"PYTHONPATH": str(code)})
     return Peer(name, port, "/oauth2/authorize", "/oauth2/token", client_id, "read", running)
+
+
+def prepared(file: str, dsn: str) -> None:
+    """Print the public client of a new database; run with the package that the gateway is to have."""
+    print(asyncio.run(_prepared(Path(file), dsn)))
 
 
 async def _prepared(file: Path, dsn: str) -> str:
@@ -422,8 +451,11 @@ async def compared(peers: Sequence[Peer], database: Tree, rounds: int, flows: in
     return results
 
 
-def run(rounds: int, flows: int) -> str:
-    """Measure all that are there; the tables as text. What is missing has its line."""
+def run(rounds: int, flows: int, before: Path | None = None) -> str:
+    """Measure all that are there, and the gateway of another checkout where one is named; the tables as text.
+
+    What is missing has its line.
+    """
     began, left_out = time.monotonic(), list[str]()
     os.sched_setaffinity(0, {LOAD_CORE})
     with ExitStack() as stack:
@@ -431,7 +463,8 @@ def run(rounds: int, flows: int) -> str:
         folder.chmod(0o755)
         made, database = stack.enter_context(_postgres(folder / "data"))
         peers = list[Peer]()
-        for start in (_gateway, _oidc_provider, _authlib, _authlib_by_hand):
+        earlier = () if before is None else (_earlier(before.absolute()),)
+        for start in (_gateway, *earlier, _oidc_provider, _authlib, _authlib_by_hand):
             try:
                 peer = start(folder, made(f"flow{start.__name__}"))
                 stack.callback(peer.running.stop)
@@ -450,10 +483,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.flow", description=__doc__.partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--flows", type=int, default=100, help="in a round, of each server")
+    parser.add_argument("--before", type=Path, help="another checkout of Gateway, to be measured beside this one")
     parser.add_argument("--write", action="store_true", help="put the figures into RESULTS.md")
     parser.add_argument("--note", default="", help="a sentence on the machine that goes with them")
     given = parser.parse_args(arguments)
-    text = run(given.rounds, given.flows)
+    text = run(given.rounds, given.flows, given.before)
     print(text)
     if given.write:
         intro = f"## The whole code flow\n\n{machine.description()}"

@@ -42,6 +42,7 @@ from gateway.store.database import Database, Row, Statements
 from gateway.store.introspection import ExplainedToken, end_of, introspection
 from gateway.store.records import IssuedTokens
 from gateway.store.signing_keys import SigningKeys
+from gateway.store.text import storable
 from gateway.store.users import known_as
 
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ def _code_record(row: Row) -> CodeRecord:
     return CodeRecord(
         request=AuthorizationRequest.from_json(row["request"]),
         subject=row["subject"],
-        scopes=frozenset(row["scopes"]),
+        scopes=frozenset(row["code_scopes"]),
         expires_at=row["expires_at"],
         spent_at=row["spent_at"],
         ended=row["ended"],
@@ -183,6 +184,22 @@ def _unusable(kind: str, name: str, *, disabled: bool) -> str:
     return f"no {kind} {name!r}; `gateway {kind} list` shows all"
 
 
+class Presented:
+    """A code, found together with the client that brings it: what is found of it is looked at once that has proven who
+    it is, and again where it has changed by then."""
+
+    def __init__(self, database: Database, code: str) -> None:
+        self._database, self._code = database, digest(code)
+        self.row: Row | None = None
+
+    async def client(self, client_id: str) -> Client | None:
+        """The client of that identifier, also a disabled one."""
+        if not storable(client_id):
+            return None
+        self.row = await self._database.row("code_find", client_id=client_id, digest=self._code)
+        return None if self.row is None or self.row["client_id"] is None else client_of(self.row)
+
+
 class Tokens:
     """Token responses, and what became of their tokens. What refuses raises OAuthError, after the commit."""
 
@@ -199,6 +216,11 @@ class Tokens:
         self._signing_keys, self._issuer = signing_keys, issuer
         self.needs: grants.Needs = {}  # of the resources of the routes, where there are any
 
+    def presented(self, code: str | None) -> Presented | None:
+        """A code that comes to be redeemed; None where it cannot be one of ours."""
+        ours = code is not None and self._keyring.is_ours(code, "gwc_")
+        return Presented(self._database, code) if code is not None and ours else None
+
     async def redeem(
         self,
         client: Client,
@@ -207,16 +229,22 @@ class Tokens:
         *,
         by: str = "authorization_code",
         refreshable: bool = True,
+        presented: "Presented | None" = None,
     ) -> IssuedTokens:
         """Tokens for a code, once (RFC 6749, section 4.1.3), for a client that is authenticated already; with a refresh
-        token where the client may use one, unless it is not to be `refreshable`. `by` is the grant, for the record.
+        token where the client may use one, unless it is not to be `refreshable`. `by` is the grant, for the record, and
+        `presented` what was found of the code when the client was looked for.
 
         A replay with everything right revokes what came from the code; whatever else is wrong changes nothing.
         """
         if not self._keyring.is_ours(grant.code, "gwc_"):
             raise refuse_code("invented code").error
         key = await self._key_for(client)
-        return _answer(await self._redeem(self._database, client, grant, now, key, by=by, refreshable=refreshable))
+        found = None if presented is None else presented.row
+        outcome = await self._redeem(
+            self._database, client, grant, now, key, by=by, refreshable=refreshable, found=found
+        )
+        return _answer(outcome)
 
     async def poll(self, client: Client, grant: DeviceGrant, now: datetime) -> IssuedTokens:
         """Tokens for a device code that a person has allowed, once (RFC 8628, section 3.4).
@@ -257,11 +285,13 @@ class Tokens:
         *,
         by: str,
         refreshable: bool = True,
+        found: Row | None = None,
     ) -> IssuedTokens | OAuthError:
         code, outcome = digest(grant.code), _gone()
         for _ in range(_LOOKS):
-            row = await statements.row("code_find", digest=code)
-            if row is None:
+            row = found or await statements.row("code_find", client_id=client.client_id, digest=code)
+            found = None
+            if row is None or row["request"] is None:
                 return refuse_code("unknown code").error
             record = _code_record(row)
             match decide_code(record, client.client_id, grant, now):

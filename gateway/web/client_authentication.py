@@ -21,14 +21,18 @@ from gateway.oauth.forms import Form
 from gateway.routing.forwarded import neighbourhood
 from gateway.store import Unauthenticated
 from gateway.store.acting import acts
+from gateway.store.tokens import Presented
 from gateway.web import clients
 from gateway.web.plane import Plane, address_of, claimed_by, endpoint_of, plane_of, query_of
 
 _Turn = Callable[[], AbstractAsyncContextManager[None]]
 
 
-async def authenticated(request: web.Request, form: Form, *, anew: bool = False) -> Client:
-    """The client of a request whose body is `form`; `anew` where one may be that nobody has met yet.
+async def authenticated(
+    request: web.Request, form: Form, *, anew: bool = False, presented: Presented | None = None
+) -> Client:
+    """The client of a request whose body is `form`; `anew` where one may be that nobody has met yet. A code that was
+    `presented` is looked at in the same statement, where the client is looked for by name.
 
     Turns are for what the database does: what clients have elsewhere is fetched between them, however slow it comes.
     Raises OAuthError for a request that no client proves to be its own, PageError for an unmet client whose document
@@ -44,7 +48,8 @@ async def authenticated(request: web.Request, form: Form, *, anew: bool = False)
             client = await _by_secret(plane, claim.client_id, claim.secret, place)
     else:
         async with turn():
-            known = await plane.store.clients.find(claim.client_id)
+            find = plane.store.clients.find if presented is None else presented.client
+            known = await find(claim.client_id)
         if claim.assertion is not None:
             client = await _by_assertion(request, claim.assertion, known, turn, anew=anew)
         else:

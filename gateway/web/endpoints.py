@@ -12,23 +12,25 @@ from gateway.oauth.forms import Form
 from gateway.oauth.grants import ClientCredentialsGrant, CodeGrant, DeviceGrant, Grant, PasswordGrant, RefreshGrant
 from gateway.routing.forwarded import neighbourhood
 from gateway.store import IssuedTokens
+from gateway.store.tokens import Presented
 from gateway.web import clients, dpop_proofs, legacy, openid_connect
 from gateway.web.answers import json
 from gateway.web.client_authentication import authenticated
-from gateway.web.plane import Plane, address_of, host_of, plane_of
+from gateway.web.plane import address_of, host_of, plane_of
 from gateway.web.turns import PERIOD
 
 
 async def token(request: web.Request) -> web.Response:
     """RFC 6749, section 3.2."""
     plane, form = plane_of(request), await _body(request)
-    client = await authenticated(request, form)
+    presented = plane.store.tokens.presented(form.get("code"))
+    client = await authenticated(request, form, presented=presented)
     afresh = form.get("grant_type") in grants.NAMES_SCOPES
     known = frozenset(await plane.scopes()) if afresh else frozenset[str]()
     grant = grants.parse(form, client, known, plane.resources)
     jkt = await dpop_proofs.key_of(request, client)
     await openid_connect.prepare(plane, client)
-    issued = await _issued(request, plane, client, grant if jkt is None else replace(grant, jkt=jkt))
+    issued = await _issued(request, client, grant if jkt is None else replace(grant, jkt=jkt), presented)
     id_token = await openid_connect.id_token(plane, client, issued)
     TOKENS_ISSUED.add(1.0, form.get("grant_type") or "")
     members = issued.body() | ({} if id_token is None else {"id_token": id_token})
@@ -148,11 +150,12 @@ async def _body(request: web.Request) -> Form:
     return grants.body(request.headers.get("Content-Type", ""), await request.read())
 
 
-async def _issued(request: web.Request, plane: Plane, client: Client, grant: Grant) -> IssuedTokens:
-    store, now = plane.store, plane.store.now()
+async def _issued(request: web.Request, client: Client, grant: Grant, presented: Presented | None) -> IssuedTokens:
+    store = plane_of(request).store
+    now = store.now()
     match grant:
         case CodeGrant():
-            return await store.tokens.redeem(client, grant, now)
+            return await store.tokens.redeem(client, grant, now, presented=presented)
         case RefreshGrant():
             return await store.tokens.refresh(client, grant, now)
         case DeviceGrant():

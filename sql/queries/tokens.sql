@@ -1,22 +1,30 @@
 -- name: code_find
--- An authorization code with all that it hangs on.
-select k.request, k.scopes, k.expires_at, k.spent_at, k.family_id, k.client_generation, k.user_generation, g.subject,
-    k.session_id, k.auth_time, k.acr,
-    case
-        when c.disabled_at is not null then 'of a disabled client'
-        when u.disabled_at is not null then 'of a disabled user'
-        when g.revoked_at is not null or c.generation <> k.client_generation or u.generation <> k.user_generation
-            or not k.scopes <@ g.scopes then 'revoked'
-        when c.allow_groups <> '{}' and not c.allow_groups && u.groups then 'of a user who may not use the client'
-        -- A sign-in ends with its session, unless it is also for while the person is away.
-        when k.session_id is not null and 'openid' = any (k.scopes) and not 'offline_access' = any (k.scopes)
-            and not exists (select from sessions s where s.session_id = k.session_id) then 'revoked'
-    end as ended
-from codes k
-join grants g on g.grant_id = k.grant_id
-join clients c on c.client_id = g.client_id
-join users u on u.subject = g.subject
-where k.digest = $digest;
+-- One row of what a client comes with to redeem a code: the client, also a disabled one, and the code with all that it
+-- hangs on, whosever it is.
+select c.*, l.name as logo, o.username as owner_username, o.name as owner_name, k.request, k.scopes as code_scopes,
+    k.expires_at, k.spent_at, k.family_id, k.client_generation, k.user_generation, k.session_id, k.auth_time, k.acr,
+    k.subject, k.ended
+from (values (1)) as redemption
+left join clients c on c.client_id = $client_id
+left join client_logos l on l.client_id = c.client_id
+left join users o on o.subject = c.owner
+left join (
+    select k.*, g.subject,
+        case
+            when c.disabled_at is not null then 'of a disabled client'
+            when u.disabled_at is not null then 'of a disabled user'
+            when g.revoked_at is not null or c.generation <> k.client_generation or u.generation <> k.user_generation
+                or not k.scopes <@ g.scopes then 'revoked'
+            when c.allow_groups <> '{}' and not c.allow_groups && u.groups then 'of a user who may not use the client'
+            -- A sign-in ends with its session, unless it is also for while the person is away.
+            when k.session_id is not null and 'openid' = any (k.scopes) and not 'offline_access' = any (k.scopes)
+                and not exists (select from sessions s where s.session_id = k.session_id) then 'revoked'
+        end as ended
+    from codes k
+    join grants g on g.grant_id = k.grant_id
+    join clients c on c.client_id = g.client_id
+    join users u on u.subject = g.subject
+) as k on k.digest = $digest;
 
 -- name: refresh_lock
 -- A refresh token with all that it hangs on, locked until the transaction ends.
