@@ -104,8 +104,8 @@ async def test_a_shadow_reports_each_kind_of_call_that_would_be_decided_otherwis
         before = gateway.config.read_text()
         rewrite(gateway, ('"scopes" = ["read"]', '"scopes" = { GET = ["read"], "*" = ["write"] }\n"max_body" = "10B"'))
         signed = SignedCaller(gateway.url, mac)
-        await signed.connect()
         async with shadow(gateway) as process, called(gateway, bearer.access_token) as caller:
+            await signed.connect()  # no sooner: who opens a connection and says nothing is cut off
             assert await gateway.status("/y") == 200  # by the other route, and so it stays
             for body in (0, 5, 5):
                 caller.send(caller.request(body))
@@ -183,9 +183,10 @@ async def test_a_shadow_that_hangs_touches_no_call_and_is_ended(
 ) -> None:
     async with serving(tmp_path, dsn=database, workers=2, routes=[upstream.route()]) as gateway:
         ends = asyncio.Event()
-        async with called(gateway, "x") as caller, called(gateway, "x") as many:
+        async with called(gateway, "x") as caller:
             calls = asyncio.create_task(caller.call_until(ends, 3000, pause=OFTEN))
-            async with shadow(gateway) as process:  # it takes nothing any more: what waits for it is bounded
+            # It takes nothing any more: what waits for it is bounded.
+            async with shadow(gateway) as process, called(gateway, "x") as many:
                 shadow_of(gateway).suspend()
                 for _ in range(1500):
                     many.send(many.request(3000))
