@@ -1,6 +1,6 @@
 """Lines for others to keep: to stderr, a file or syslog, in batches, by a thread, so that no call waits for a disk.
 
-    add ──▶ waiting ──▶ a batch, every quarter of a second or 64 KiB ──▶ the thread writes it
+    add ──▶ waiting ──▶ a batch, every quarter of a second or 64 KiB ──▶ the thread writes it, in one step
 
 What cannot be written is counted and lost, and the gateway serves on: a full disk, a file or a syslog that is gone, or
 one that takes nothing for so long that 4 MiB wait. Each minute of it has one line in the gateway's own log, and all of
@@ -41,8 +41,8 @@ _log = get_logger("gateway.access")
 class Target(Protocol):
     """Where lines go. Each of these is called by the thread alone and may wait."""
 
-    def write(self, lines: list[bytes]) -> int:
-        """Write lines, each with its end; how many of them were written whole. Raises OSError when none can be."""
+    def write(self, lines: bytes) -> int:
+        """Write whole lines; how many bytes of them were, in whole lines. Raises OSError when none can be."""
 
     def reopen(self) -> None:
         """Begin anew, at what has the name now."""
@@ -54,22 +54,21 @@ class Lines:
     def __init__(self, target: Target) -> None:
         self._target: Final = target
         self._loop: Final = asyncio.get_running_loop()
-        self._waiting: list[bytes] = []
-        self._size = 0  # of what waits
+        self._waiting: Final = bytearray()
         self._given = self._done = 0  # bytes in all, by the loop and by the thread
         self._timer: asyncio.TimerHandle | None = None
-        self._batches: SimpleQueue[list[bytes] | None] = SimpleQueue()
+        self._batches: SimpleQueue[bytes | None] = SimpleQueue()
         self._asked_to_reopen = False
         self._lost = 0  # since it was told last
         self._tell_at = 0.0
-        self._thread = threading.Thread(target=self._write_all, name="gateway-lines", daemon=True)
-        self._thread.start()
+        self._writer = threading.Thread(target=self._write_all, name="gateway-lines", daemon=True)
+        self._writer.start()
 
     def add(self, line: bytes) -> None:
         """Have a line written, which ends with a line feed and holds no other."""
-        self._waiting.append(line)
-        self._size += len(line)
-        if self._size >= _BATCH:
+        waiting = self._waiting
+        waiting += line
+        if len(waiting) >= _BATCH:
             self.flush()
         elif self._timer is None:
             self._timer = self._loop.call_later(_EVERY, self.flush)
@@ -79,25 +78,25 @@ class Lines:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        batch, self._waiting = self._waiting, []
-        size, self._size = self._size, 0
+        batch = bytes(self._waiting)
+        self._waiting.clear()
         if self._given - self._done > _BACKLOG:
-            self._lose(len(batch), "what is before them is not written yet")
+            self._lose(batch.count(b"\n"), "what is before them is not written yet")
         elif batch:
-            self._given += size
+            self._given += len(batch)
             self._batches.put(batch)
 
     def reopen(self) -> None:
         """Write on to what has the file's name now, all that came before to what had it."""
         self.flush()
         self._asked_to_reopen = True
-        self._batches.put([])
+        self._batches.put(b"")
 
     def close(self) -> None:
         """Write the last lines, for some moments at most."""
         self.flush()
         self._batches.put(None)
-        self._thread.join(_LAST)
+        self._writer.join(_LAST)
 
     # -- in the thread --------------------------------------------------------------------------------------------
 
@@ -105,11 +104,11 @@ class Lines:
         while (batch := self._batches.get()) is not None:
             if not batch and self._asked_to_reopen:
                 self._asked_to_reopen = False
-                self._attempt([], reopen=True)
+                self._attempt(b"", reopen=True)
             self._attempt(batch)
-            self._done += sum(map(len, batch))
+            self._done += len(batch)
 
-    def _attempt(self, batch: list[bytes], *, reopen: bool = False) -> None:
+    def _attempt(self, batch: bytes, *, reopen: bool = False) -> None:
         written, cause = 0, "no space"
         try:
             if reopen:
@@ -117,7 +116,7 @@ class Lines:
             written = self._target.write(batch)
         except OSError as exc:
             cause = exc.strerror or str(exc)
-        if (lost := len(batch) - written) or (reopen and cause != "no space"):
+        if (lost := batch.count(b"\n", written)) or (reopen and cause != "no space"):
             with contextlib.suppress(RuntimeError):  # the loop has ended
                 self._loop.call_soon_threadsafe(self._lose, lost, cause)
 
@@ -153,15 +152,12 @@ class Stderr:
     def __init__(self, descriptor: int = 2) -> None:
         self._descriptor = descriptor
 
-    def write(self, lines: list[bytes]) -> int:
+    def write(self, lines: bytes) -> int:
         written = 0
         while written < len(lines):
-            end, size = written, 0
-            while end < len(lines) and (size + len(lines[end]) <= _PIPE or end == written):
-                size += len(lines[end])
-                end += 1
+            end = lines.rfind(b"\n", written, written + _PIPE) + 1 or lines.index(b"\n", written) + 1
             try:
-                os.write(self._descriptor, b"".join(lines[written:end]))
+                os.write(self._descriptor, lines[written:end])
             except OSError:
                 if not written:
                     raise
@@ -181,22 +177,15 @@ class File:
         self._descriptor: int | None = None
         self._cut = False  # the last line has no end
 
-    def write(self, lines: list[bytes]) -> int:
+    def write(self, lines: bytes) -> int:
         descriptor = self._opened()
-        data = b"".join(lines)
-        written = os.write(descriptor, b"\n" + data if self._cut else data) if data else 0
+        written = os.write(descriptor, b"\n" + lines if self._cut else lines) if lines else 0
         if self._cut and written:
             self._cut, written = False, written - 1
-        if written == len(data):
-            return len(lines)
-        count = 0
-        for line in lines:  # a full disk took some of it
-            if written < len(line):
-                break
-            written -= len(line)
-            count += 1
-        self._cut = written > 0
-        return count
+        whole = lines.rfind(b"\n", 0, written) + 1
+        if whole < written:  # a full disk took some of it
+            self._cut = True
+        return whole
 
     def _opened(self) -> int:
         """The file that has the name now; while it cannot be opened, the one that had it, unless that was removed."""
@@ -240,19 +229,20 @@ class Syslog:
         self._local = self._where.startswith("/")
         self._socket: socket.socket | None = None
 
-    def write(self, lines: list[bytes]) -> int:
-        head = self._head()
-        for number, line in enumerate(lines):
+    def write(self, lines: bytes) -> int:
+        head, written = self._head(), 0
+        for line in lines.splitlines(keepends=True):
             try:
                 if self._socket is None:
                     self._socket = self._connected()
                 self._socket.send(head + line.rstrip(b"\n"))
             except OSError:
                 self.reopen()
-                if not number:
+                if not written:
                     raise
-                return number
-        return len(lines)
+                return written
+            written += len(line)
+        return written
 
     def reopen(self) -> None:
         if self._socket is not None:

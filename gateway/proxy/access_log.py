@@ -4,8 +4,10 @@ No secret is in it: of a query the names alone, of a token whose it is. What str
 User-Agent) is scrubbed and escaped, so that no byte of it ends a line or leaves its quotes, and cut, so that a line is
 shorter than what a pipe takes whole.
 
-It is made for each call, so most of what stands in a line is a fragment that others had too: the second, the route, the
-upstream, who called.
+It is made for each call, at once, while what it tells of is at hand, and must cost little beside the call. So nearly
+all of a line are fragments that others had too (the time, the route, the upstream, who called), and they are put
+together in one step. Whether anything may be a secret, or has to be escaped, is seen in one pass over the bytes; only
+then they are looked at with care.
 """
 
 import json
@@ -15,11 +17,14 @@ from collections.abc import Callable
 from random import random
 from typing import Final, Literal, TypeVar
 
-from gateway.guard import Allowed
 from gateway.http1 import RequestHead
+from gateway.http1.scan import ALPHANUMERIC, COMPILED, table
 from gateway.observe import scrub
 from gateway.proxy.finished import Finished
 from gateway.routing import Route
+
+if COMPILED:
+    from gateway.http1 import quick
 
 Key = TypeVar("Key")
 Fragment = TypeVar("Fragment")
@@ -34,15 +39,19 @@ _KEPT: Final = 2048  # fragments of a kind
 _GONE: Final = "the client left"
 _QUERY_OR_FRAGMENT: Final = re.compile(r"[?#]")
 _UNQUOTABLE: Final = re.compile(r"[^!#-\[\]-~]")
-# What can neither be a secret nor leave its quotes: no "=" that names a value, no "://user:", no escape.
-_PLAIN: Final = re.compile(rb"[A-Za-z0-9/._~!$&()*+,;%-]{0,1000}")
+# Of these, but for a token of ours and a JWT, neither a secret is made nor what leaves its quotes: no "=" that names a
+# value, no "://user:", no "authorization,", no escape.
+_IN_PATH: Final = table(ALPHANUMERIC + b"/._~!$&()*+;%-")
+_IN_NAME: Final = table(ALPHANUMERIC + b"_.[]-")
 _PLAIN_REFERER: Final = re.compile(
-    rb"https?://[A-Za-z0-9.-]{1,200}(?::[0-9]{1,5})?(?:/[A-Za-z0-9/._~!$&()*+,;%-]{0,300})?"
+    rb"https?://[A-Za-z0-9.-]{1,200}(?::[0-9]{1,5})?(?:/[A-Za-z0-9/._~!$&()*+;%-]{0,300})?"
 )
-_VALUE: Final = re.compile(rb"=(?!=)[^&]+")
-_NAME: Final = re.compile(rb"(?:^|&)([A-Za-z0-9_.\[\]-]{1,40})=\*")
+# What has no name, no value, an odd name or one beginning with "=" (base64 ends so) may be anything.
+_NAMED: Final = re.compile(rb"(?:^|&)([A-Za-z0-9_.\[\]-]{1,40}=)(?=[^=&])")
 _TOKEN: Final = re.compile(rb"gw[a-z]_", re.IGNORECASE)
-_NOBODY: Final = b'"client":null,"subject":null,"scheme":null'
+_NOT_READ: Final = b'null,"target":null'
+_NOBODY: Final = b'"client":null,"subject":null,"scheme":null}\n'
+_THREE_DIGITS: Final = tuple([b"%03d" % number for number in range(1000)])
 
 
 class AccessLog:
@@ -56,75 +65,75 @@ class AccessLog:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._write, self._sample, self._clock = write, sample, clock
-        self._line, self._stamp_of = (self._json, _iso) if form == "json" else (self._combined, _common)
+        self._is_json: Final = form == "json"
         self._stamp, self._stamp_from, self._stamp_until = b"", 0.0, 0.0
+        self._second, self._in_second = -1, ""  # since 1970, and how it is written
+        self._addresses: dict[str, bytes] = {}
+        self._routes: dict[Route | None, bytes] = {}
         self._texts: dict[str, bytes] = {"": b"null"}  # in JSON
-        self._routes: dict[Route | None, bytes] = {None: b"null"}
-        self._queries: dict[bytes, bytes] = {}  # without their values
         self._agents: dict[bytes, bytes] = {}
+        self._subjects: dict[str | None, bytes] = {None: b"-"}
         self._callers: dict[bytes, tuple[str, bytes]] = {}  # by the token's digest: its scheme, and whose it is
 
     def hear(self, finished: Finished) -> None:
         """Write what became of a call, if it is to be told of."""
         if self._sample < 1.0 and finished.complete and finished.status < 400 and random() >= self._sample:  # noqa: S311
             return
-        self._write(self._line(finished))
-
-    def _now(self) -> bytes:
-        """The time as it is written, which many calls share."""
-        now = self._clock()
-        if not self._stamp_from <= now < self._stamp_until:
-            self._stamp, self._stamp_from, self._stamp_until = self._stamp_of(now)
-        return self._stamp
-
-    def _target(self, target: bytes) -> bytes:
-        """The path, and of the query the names, for between quotes."""
-        found = _PLAIN.match(target)
-        end = 0 if found is None else found.end()
-        if b"gw" in target or (end < len(target) and target[end] != 63):  # "?"
-            path, asked, query = target.partition(b"?")
-            shown = _quoted(path.decode("latin-1"), _LONGEST)
-            return b"%b?%b" % (shown, _names(_VALUE.sub(b"=*", query[:_LONGEST_QUERY]))) if asked else shown
-        if end == len(target):
-            return target
-        query = _VALUE.sub(b"=*", target[end + 1 : end + _LONGEST_QUERY])
-        names = self._queries.get(query)
-        if names is None:
-            names = _kept(self._queries, query, _names(query))
-        return b"%b?%b" % (target[:end], names)
+        self._write(self._json(finished) if self._is_json else self._combined(finished))
 
     # -- JSON -------------------------------------------------------------------------------------------------------
 
     def _json(self, finished: Finished) -> bytes:
-        (
-            request_id, head, _, client, route, allowed, upstream, status,
-            refused, complete, received, sent, _, connected, answered, seconds, _, _,
-        ) = finished  # fmt: skip
+        now, head, client, route, upstream = (
+            self._clock(),
+            finished.head,
+            finished.client,
+            finished.route,
+            finished.upstream,
+        )
+        if not self._stamp_from <= now < self._stamp_until:
+            self._take_millisecond(now)
+        cause, connected = b"null", b"null"
+        if finished.refused is not None or not finished.complete:
+            cause = self._cause(finished)
+        if upstream:
+            connected = _decimals((finished.answered or finished.seconds) - finished.connected)
         line = (
-            b'{"time":"%b","event":"call","request_id":"%b","address":%b,"method":%b,"target":%b,"route":%b,'
-            b'"status":%b,"cause":%b,"received":%d,"sent":%d,"seconds":%.6f,"upstream_seconds":%b,"upstream":%b,%b}\n'
+            b'%b%b","address":%b,"method":%b,"route":%b,"status":%b,"cause":%b,"received":%d,"sent":%d,"seconds":%b,'
+            b'"upstream_seconds":%b,"upstream":%b,%b'
             % (
-                self._now(),
-                request_id,
-                self._texts.get(client) or self._text(client),
-                b"null" if head is None else b'"%b"' % head.method[:_LONGEST_METHOD],
-                b"null" if head is None else b'"%b"' % self._target(head.target),
+                self._stamp,
+                finished.request_id,
+                self._addresses.get(client) or self._address(client),
+                _NOT_READ if head is None else b'"%b","target":"%b"' % (_method(head.method), _target(head.target)),
                 self._routes.get(route) or self._name(route),
-                b"%d" % status if status else b"null",
-                b"null" if refused is None and complete else self._cause(finished),
-                received,
-                sent,
-                seconds,
-                b"%.6f" % ((answered or seconds) - connected) if upstream else b"null",
+                b"%d" % finished.status if finished.status else b"null",
+                cause,
+                finished.received,
+                finished.sent,
+                _decimals(finished.seconds),
+                connected,
                 self._texts.get(upstream) or self._text(upstream),
-                _NOBODY if allowed is None and refused is None else self._caller(finished),
+                _NOBODY if finished.allowed is None and finished.refused is None else self._caller(finished),
             )
         )
         return line if len(line) <= _LONGEST_LINE else _shortened(line)
 
+    def _take_millisecond(self, now: float) -> None:
+        """Make anew how a line of this moment begins, which those of one millisecond share."""
+        millis = int(now * 1000)
+        if millis // 1000 != self._second:
+            self._second = millis // 1000
+            self._in_second = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(self._second))
+        self._stamp = f'{{"time":"{self._in_second}.{millis % 1000:03d}Z","event":"call","request_id":"'.encode()
+        self._stamp_from, self._stamp_until = millis / 1000, (millis + 1) / 1000
+
+    def _address(self, client: str) -> bytes:
+        return _kept(self._addresses, client, b'"%b"' % _quoted(client) if client else b"null")
+
     def _text(self, text: str) -> bytes:
         """A JSON string, of which there are few in this place."""
-        return _kept(self._texts, text, b'"%b"' % _quoted(text))
+        return _kept(self._texts, text, b'"%b"' % _quoted(text) if text else b"null")
 
     def _name(self, route: Route | None) -> bytes:
         name = "" if route is None else route.name
@@ -149,24 +158,41 @@ class AccessLog:
     # -- combined ---------------------------------------------------------------------------------------------------
 
     def _combined(self, finished: Finished) -> bytes:
-        head = finished.head
+        now, head, client, allowed = self._clock(), finished.head, finished.client, finished.allowed
+        if not self._stamp_from <= now < self._stamp_until:
+            self._take_second(now)
         request = referer = agent = b"-"
         if head is not None:
-            method = head.method[:_LONGEST_METHOD]
-            request = b"%b %b HTTP/1.%d" % (method, self._target(head.target), head.minor_version)
+            request = b"%b %b HTTP/1.%d" % (_method(head.method), _target(head.target), head.minor_version)
             referer, agent = _referer(head), self._agent(head)
-        client = self._texts.get(finished.client) or self._text(finished.client)
-        status = b"%d" % finished.status if finished.status else b"-"
-        return b'%b - %b [%b] "%b" %b %d "%b" "%b"\n' % (
-            client.strip(b'"'),
-            _subject(finished.allowed),
-            self._now(),
+        subject = None if allowed is None else allowed.subject
+        return b'%b - %b%b%b" %b %d "%b" "%b"\n' % (
+            self._addresses.get(client) or self._bare_address(client),
+            self._subjects.get(subject) or self._word(subject or ""),
+            self._stamp,
             request,
-            status,
+            b"%d" % finished.status if finished.status else b"-",
             finished.sent,
             referer,
             agent,
         )
+
+    def _take_second(self, now: float) -> None:
+        """Make anew what stands of this moment in a line, as the Common Log Format has it, whose months are English
+        wherever the gateway runs."""
+        second = int(now)
+        moment = time.gmtime(second)
+        month = "JanFebMarAprMayJunJulAugSepOctNovDec"[3 * moment.tm_mon - 3 : 3 * moment.tm_mon]
+        clock = time.strftime("%H:%M:%S", moment)
+        self._stamp = f' [{moment.tm_mday:02d}/{month}/{moment.tm_year}:{clock} +0000] "'.encode()
+        self._stamp_from, self._stamp_until = float(second), second + 1.0
+
+    def _bare_address(self, client: str) -> bytes:
+        return _kept(self._addresses, client, _quoted(client) or b"-")
+
+    def _word(self, subject: str) -> bytes:
+        """Who called, as one word."""
+        return _kept(self._subjects, subject, _UNQUOTABLE.sub("_", subject).encode() or b"-")
 
     def _agent(self, head: RequestHead) -> bytes:
         values = head.fields.values(b"user-agent")
@@ -194,25 +220,39 @@ def _shortened(line: bytes) -> bytes:
     return json.dumps(short, separators=(",", ":")).encode() + b"\n"
 
 
-def _iso(now: float) -> tuple[bytes, float, float]:
-    """A time to the millisecond, and from when until when it is that."""
-    millis = int(now * 1000)
-    stamp = f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(millis // 1000))}.{millis % 1000:03d}Z"
-    return stamp.encode(), millis / 1000, (millis + 1) / 1000
+def _decimals(seconds: float) -> bytes:
+    """Seconds with six decimals, never negative."""
+    micros = int(seconds * 1e6 + 0.5) if seconds > 0.0 else 0
+    whole, part = micros // 1_000_000, micros % 1_000_000
+    return b"%d.%b%b" % (whole, _THREE_DIGITS[part // 1000], _THREE_DIGITS[part % 1000])
 
 
-def _common(now: float) -> tuple[bytes, float, float]:
-    """As the Common Log Format has it, whose months are English wherever the gateway runs."""
-    second = int(now)
-    moment = time.gmtime(second)
-    month = "JanFebMarAprMayJunJulAugSepOctNovDec"[3 * moment.tm_mon - 3 : 3 * moment.tm_mon]
-    stamp = f"{moment.tm_mday:02d}/{month}/{moment.tm_year}:{time.strftime('%H:%M:%S', moment)} +0000"
-    return stamp.encode(), second, second + 1.0
+def _method(method: bytes) -> bytes:
+    return method if len(method) <= _LONGEST_METHOD else method[:_LONGEST_METHOD]
 
 
-def _names(query: bytes) -> bytes:
-    """The names of a query's parameters; what has none, or an odd one, may be anything. Values have become `*`."""
-    return b"&".join([name + b"=" for name in _NAME.findall(query) if _TOKEN.search(name) is None])
+def _target(target: bytes) -> bytes:
+    """The path, and of the query the names, for between quotes."""
+    shown = quick.shown_target(target, _IN_PATH, _IN_NAME) if COMPILED else _shown_by_pattern(target)
+    return _with_care(target) if shown is None else shown
+
+
+def _shown_by_pattern(target: bytes) -> bytes | None:
+    """What `_with_care` makes of a target, where nothing in it asks for care. `quick.shown_target` says the same."""
+    path, asked, query = target.partition(b"?")
+    if len(path) > _LONGEST or len(query) > _LONGEST_QUERY or path.translate(_IN_PATH).find(0) >= 0:
+        return None
+    shown = b"%b?%b" % (path, b"&".join(_NAMED.findall(query))) if asked else target
+    return None if b"eyJ" in path or b"gw" in shown.lower() else shown
+
+
+def _with_care(target: bytes) -> bytes:
+    path, asked, query = target.partition(b"?")
+    shown = _quoted(path.decode("latin-1"), _LONGEST)
+    if not asked:
+        return shown
+    names = [name for name in _NAMED.findall(query[:_LONGEST_QUERY]) if _TOKEN.search(name) is None]
+    return b"%b?%b" % (shown, b"&".join(names))
 
 
 def _referer(head: RequestHead) -> bytes:
@@ -222,8 +262,10 @@ def _referer(head: RequestHead) -> bytes:
         return b"-"
     value = values[0]
     found = _PLAIN_REFERER.match(value)
-    if found is not None and value[found.end() : found.end() + 1] in (b"", b"?", b"#") and b"gw" not in found[0]:
-        return found[0]
+    if found is not None and value[found.end() : found.end() + 1] in (b"", b"?", b"#"):
+        shown = found[0]
+        if b"eyJ" not in shown and b"gw" not in shown.lower():
+            return shown
     return _quoted(_QUERY_OR_FRAGMENT.split(value.decode("latin-1"), maxsplit=1)[0])
 
 
@@ -236,12 +278,7 @@ def _quoted(text: str, longest: int = _LONGEST_FIELD) -> bytes:
     return quoted.encode()
 
 
-def _subject(allowed: Allowed | None) -> bytes:
-    """Who called, as one word."""
-    if allowed is None or allowed.subject is None:
-        return b"-"
-    return _UNQUOTABLE.sub("_", allowed.subject).encode()
-
-
 def _caller(client_id: str | None, subject: str | None, scheme: str | None) -> bytes:
-    return f'"client":{json.dumps(client_id)},"subject":{json.dumps(subject)},"scheme":{json.dumps(scheme)}'.encode()
+    return (
+        f'"client":{json.dumps(client_id)},"subject":{json.dumps(subject)},"scheme":{json.dumps(scheme)}}}\n'.encode()
+    )

@@ -112,7 +112,7 @@ class Decisions:
             size += len(asked.method) + len(asked.host) + len(asked.path)
         if finished.allowed is not None or (refused is not None and refused.identity is not None):
             size += _TOKEN
-        recent.keep(kind, finished.request_id, Decision(finished._replace(head=None), asked), size)
+        recent.keep(kind, finished.request_id, Decision(finished.without_head(), asked), size)
 
     def find(self, request_id: bytes) -> list[tuple[float, Decision]]:
         """The calls of this identifier, the latest first, each with the time when it had ended."""

@@ -1,6 +1,6 @@
 """The one event in which each exchange ends: what access log, traces and a shadow configuration hear of it."""
 
-from typing import NamedTuple
+from typing import Final, final
 
 from gateway.guard import Allowed, Refused
 from gateway.http1 import RequestHead
@@ -9,7 +9,8 @@ from gateway.proxy.traced import Trace
 from gateway.routing import Route
 
 
-class Finished(NamedTuple):
+@final
+class Finished:
     """An exchange that has ended, with its answer whole, cut, or refused by the gateway itself (`refused`).
 
     `client` is the address of who asked, by what trusted proxies say. `received` and `sent` are the bytes of the
@@ -19,24 +20,66 @@ class Finished(NamedTuple):
     one; `failures` are what became of it at upstreams that were asked in vain.
     """
 
-    request_id: bytes
-    head: RequestHead | None  # None where it never came, or could not be read
-    peer: Peer
-    client: str
-    route: Route | None
-    allowed: Allowed | None
-    upstream: str
-    status: int
-    refused: Refused | None
-    complete: bool
-    received: int
-    sent: int
-    judged: float
-    connected: float
-    answered: float
-    seconds: float
-    trace: Trace | None = None
-    failures: tuple[str, ...] = ()
+    __slots__ = (
+        "allowed",
+        "answered",
+        "client",
+        "complete",
+        "connected",
+        "failures",
+        "head",
+        "judged",
+        "peer",
+        "received",
+        "refused",
+        "request_id",
+        "route",
+        "seconds",
+        "sent",
+        "status",
+        "trace",
+        "upstream",
+    )
+
+    def __init__(
+        self,
+        request_id: bytes,
+        head: RequestHead | None,
+        peer: Peer,
+        client: str,
+        route: Route | None,
+        allowed: Allowed | None,
+        upstream: str,
+        status: int,
+        refused: Refused | None,
+        complete: bool,
+        received: int,
+        sent: int,
+        judged: float,
+        connected: float,
+        answered: float,
+        seconds: float,
+        trace: Trace | None = None,
+        failures: tuple[str, ...] = (),
+    ) -> None:
+        self.request_id: Final = request_id
+        self.head: Final = head  # None where it never came, or could not be read
+        self.peer: Final = peer
+        self.client: Final = client
+        self.route: Final = route
+        self.allowed: Final = allowed
+        self.upstream: Final = upstream
+        self.status: Final = status
+        self.refused: Final = refused
+        self.complete: Final = complete
+        self.received: Final = received
+        self.sent: Final = sent
+        self.judged: Final = judged
+        self.connected: Final = connected
+        self.answered: Final = answered
+        self.seconds: Final = seconds
+        self.trace: Final = trace
+        self.failures: Final = failures
 
     @classmethod
     def refused_at_once(
@@ -66,4 +109,27 @@ class Finished(NamedTuple):
             connected=0.0,
             answered=0.0,
             seconds=0.0,
+        )
+
+    def without_head(self) -> "Finished":
+        """The same, for what keeps it: the head may be large, and holds secrets."""
+        return Finished(
+            self.request_id,
+            None,
+            self.peer,
+            self.client,
+            self.route,
+            self.allowed,
+            self.upstream,
+            self.status,
+            self.refused,
+            self.complete,
+            self.received,
+            self.sent,
+            self.judged,
+            self.connected,
+            self.answered,
+            self.seconds,
+            self.trace,
+            self.failures,
         )

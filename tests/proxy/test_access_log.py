@@ -8,10 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
-from gateway.guard import Allowed
+from gateway.guard import Allowed, Refused
+from gateway.http1 import Fields, RequestHead
+from gateway.model import Identity
+from gateway.observe import scrub
+from gateway.proxy import access_log
 from gateway.proxy.access_log import AccessLog
+from gateway.proxy.dispatch import Peer
+from gateway.proxy.finished import Finished
 from gateway.store import Store
+from tests.counts import scaled
 from tests.proxy.rig import Rig, eventually, rig
 
 ROUTES: list[dict[str, Any]] = [
@@ -182,17 +191,178 @@ async def test_of_what_passed_a_share_is_written_and_of_what_failed_all(running:
     assert [json.loads(line)["status"] for line in sampled] == [401, 503]
 
 
-async def test_caller_is_told_by_the_scheme_of_this_call(running: tuple[Rig, Kept]) -> None:
-    gateway, kept = running
-    heard = list[Any]()
-    gateway.proxy.listeners.append(heard.append)
-    await gateway.talk(GET % (b"/open", b""))
+def ended(
+    target: bytes = b"/open",
+    method: bytes = b"GET",
+    agent: bytes = b"x",
+    client: str = "127.0.0.1",
+    allowed: Allowed | None = None,
+    upstream: str = "127.0.0.1:9",
+    status: int = 200,
+    refused: Refused | None = None,
+    seconds: float = 0.25,
+    sent: int = 2,
+) -> Finished:
+    """A call that has ended so; what stands in it need not be what the gateway lets in."""
+    fields = Fields.of(b"User-Agent: %b\r\nReferer: %b\r\n" % (agent, agent))
+    head = RequestHead(method, target, 1, fields, 0, b"a", True, frozenset(), None, False)
+    return Finished(
+        b"0123456789abcdef000000", head, Peer(client, False), client, None, allowed, upstream, status, refused,
+        status > 0, 0, sent, 0.0, seconds / 4, seconds / 2, seconds,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("scheme", ["mac", "signature"])
+def test_caller_is_told_by_the_scheme_of_this_call(scheme: str) -> None:
     lines = list[bytes]()
     log = AccessLog(lines.append, "json")
-    for scheme in ("mac", "signature", "mac"):
-        caller = Allowed(subject="ada", client_id="c1", token_type=scheme, digest=b"d" * 32)
-        log.hear(heard[0]._replace(allowed=caller))
+    for each in ("bearer", scheme, "bearer"):
+        log.hear(ended(allowed=Allowed(subject="ada", client_id="c1", token_type=each, digest=b"d" * 32)))
     told = [json.loads(line) for line in lines]
-    assert [line["scheme"] for line in told] == ["mac", "signature", "mac"]
+    assert [line["scheme"] for line in told] == ["bearer", scheme, "bearer"]
     assert {(line["client"], line["subject"]) for line in told} == {("c1", "ada")}
-    assert kept.json
+
+
+# -- put together of fragments, a line says what `json.dumps` would ----------------------------------------------------
+
+# What may be read as a secret, as an end, or as an escape, among what is harmless.
+WORDS = [
+    "a", "/", "%41", "?", "&", "=", ";", ",", ":", "@", " ", "gw", "gwa_", "GWB_", "abcdefghijkl", "eyJ",
+    "authorization", "cookie", "bearer", "password", "code", "https://", "__Host-", "'", '"', "\\",
+    "\n", "\r", "\x00", "\x1b", "\x7f", "\x85", "\xa0", "\xff", "[", "]", "_", "-", ".", "*", "mac id",
+]  # fmt: skip
+HOSTILE = st.lists(st.sampled_from(WORDS) | st.characters(max_codepoint=255), max_size=12).map("".join)
+TEXTS = HOSTILE | st.text(max_size=30).map(lambda text: text.encode(errors="replace").decode())
+
+
+def shown(target: str) -> str:
+    """A target as a line shows it, by splitting it."""
+    path, asked, query = target.partition("?")
+    names = list[str]()
+    for part in query[:400].split("&"):
+        name, _, value = part.partition("=")
+        plain = re.fullmatch(r"[A-Za-z0-9_.\[\]-]{1,40}", name, re.ASCII)
+        if plain and value and value[0] != "=" and not re.search("gw[a-z]_", name, re.IGNORECASE):
+            names.append(name + "=")
+    return scrub(path) + asked + "&".join(names)
+
+
+def careful(finished: Finished) -> dict[str, Any]:
+    """What a line has to say, without its time."""
+    allowed, refused, head = finished.allowed, finished.refused, finished.head
+    identity = None if refused is None else refused.identity
+    named = allowed is not None and allowed.digest
+    at_upstream = round(finished.answered - finished.connected, 6) if finished.upstream else None
+    assert head is not None
+    line = {
+        "event": "call",
+        "request_id": finished.request_id.decode(),
+        "address": scrub(finished.client) or None,
+        "method": head.method.decode(),
+        "target": shown(head.target.decode("latin-1")),
+        "route": None,
+        "status": finished.status or None,
+        "cause": (scrub(refused.why) or None) if refused else None if finished.complete else "the client left",
+        "received": finished.received,
+        "sent": finished.sent,
+        "seconds": round(finished.seconds, 6),
+        "upstream_seconds": at_upstream,
+        "upstream": scrub(finished.upstream) or None,
+        "client": allowed.client_id if named and allowed else identity and (identity.client_id or None),
+        "subject": allowed.subject if named and allowed else identity and identity.subject,
+        "scheme": allowed.token_type if named and allowed else None,
+    }
+    return dict(json.loads(json.dumps(line)))
+
+
+LOG_LINES = list[bytes]()
+ONE_LOG = AccessLog(LOG_LINES.append, "json")  # what it remembers of one line it must not put into another
+
+
+@given(
+    target=st.binary(max_size=80) | HOSTILE.map(lambda text: b"/" + text.encode("latin-1")),
+    method=st.from_regex(rb"[A-Za-z!#$%&'*+.^_`|~0-9-]{1,40}", fullmatch=True),
+    client=TEXTS,
+    upstream=TEXTS,
+    allowed=st.none()
+    | st.builds(
+        Allowed,
+        subject=st.none() | TEXTS,
+        client_id=st.none() | TEXTS,
+        token_type=st.sampled_from(["bearer", "mac"]),
+        digest=st.sampled_from([b"", b"1" * 32]),
+    ),
+    refused=st.none()
+    | st.builds(
+        Refused,
+        status=st.just(401),
+        error=st.just("e"),
+        description=TEXTS,
+        identity=st.none() | st.builds(Identity, subject=TEXTS, client_id=TEXTS),
+    ),
+    status=st.sampled_from([0, 101, 200, 404, 999]),
+    seconds=st.integers(0, 10**12).map(lambda micros: micros * 4 / 1e6),
+    sent=st.integers(0, 1 << 70),
+)
+@settings(max_examples=scaled(3000))
+@example(target=b"/eyJhbGciOiJub25lIn0.e30.", method=b"GET", client="", upstream="", allowed=None, refused=None,
+         status=200, seconds=0.0, sent=0)  # fmt: skip
+def test_line_of_fragments_says_of_hostile_values_what_a_careful_one_says(
+    target: bytes, method: bytes, client: str, upstream: str, allowed: Allowed | None, refused: Refused | None,
+    status: int, seconds: float, sent: int,
+) -> None:  # fmt: skip
+    ONE_LOG._callers.clear()  # by its digest a token is always the same person's
+    finished = ended(target, method, b"x", client, allowed, upstream, status, refused, seconds, sent)
+    ONE_LOG.hear(finished)
+    line = LOG_LINES.pop()
+    assert line.count(b"\n") == 1
+    assert line[:-1].isascii()
+    assert line[:-1].decode().isprintable()
+    told = json.loads(line)
+    assert list(told) == FIELDS
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", told.pop("time"))
+    assert told == careful(finished)
+
+
+@given(st.binary(max_size=60) | HOSTILE.map(lambda text: text.encode("latin-1")))
+@settings(max_examples=scaled(3000))
+@example(b"/authorization,Basic")
+@example(b"/" + b"a" * 1000 + b"?a=1")
+def test_target_that_is_shown_at_once_is_shown_as_with_care(target: bytes) -> None:
+    at_once = access_log._shown_by_pattern(target)
+    assert at_once in (None, access_log._with_care(target))
+    assert access_log._target(target) == access_log._with_care(target)
+
+
+@given(agent=HOSTILE.filter(lambda text: not set(text) & set("\r\n\0")), subject=TEXTS, target=HOSTILE)
+@settings(max_examples=scaled(1000))
+def test_combined_line_has_its_parts_whatever_stands_in_them(agent: str, subject: str, target: str) -> None:
+    lines = list[bytes]()
+    who = Allowed(subject=subject, client_id="c1", token_type="bearer", digest=b"d" * 32)
+    call = ended(b"/" + target.encode("latin-1"), agent=agent.encode("latin-1"), allowed=who)
+    AccessLog(lines.append, "combined").hear(call)
+    [line] = lines
+    assert COMBINED.fullmatch(line), line
+    assert line[:-1].isascii()
+    assert line[:-1].decode().isprintable()
+
+
+@pytest.mark.parametrize(
+    ("moment", "json_time", "common_time"),
+    [
+        (0.0, "1970-01-01T00:00:00.000Z", "01/Jan/1970:00:00:00 +0000"),
+        (1795934567.9999, "2026-11-29T06:42:47.999Z", "29/Nov/2026:06:42:47 +0000"),
+        (1795934568.0, "2026-11-29T06:42:48.000Z", "29/Nov/2026:06:42:48 +0000"),
+        (1795934567.0011, "2026-11-29T06:42:47.001Z", "29/Nov/2026:06:42:47 +0000"),  # clocks are put back
+    ],
+)
+def test_time_is_that_of_the_call_whenever_the_one_before_was(moment: float, json_time: str, common_time: str) -> None:
+    now, lines = [1795934567.5], list[bytes]()
+    logs = [AccessLog(lines.append, form, 1.0, lambda: now[0]) for form in ("json", "combined")]
+    for log in logs:
+        now[0] = 1795934567.5
+        log.hear(ended())
+        now[0] = moment
+        log.hear(ended())
+    assert json.loads(lines[1])["time"] == json_time
+    assert b"[%b]" % common_time.encode() in lines[3]
