@@ -3,6 +3,8 @@
     ops/cluster/cluster.py start DIR
     python -m bench.failover DIR --times 20
 
+With `start DIR --nonces 2`, nonces are spread over two more databases, by token; four tokens sign.
+
 All calls go through the front, so many a second together: with bearer tokens that were seen before, with signatures and
 a new nonce each, signed ones sent again, tokens that were revoked, and people who allow a client what it asks for. That
 redeems the codes, calls with what it got, and refreshes and revokes it; another client is issued tokens for itself and
@@ -111,7 +113,7 @@ class Load:
         self.own, self.web = own, web  # the clients
         self.tallies = {kind: Tally() for kind in ("bearer", "signed", "tokens", "flows")}
         self.bearers: list[str] = []
-        self.signer: Signer | None = None
+        self.signers: list[Signer] = []
         self.sent: deque[Signed] = deque(maxlen=2000)
         self.grants: list[Grant] = []
         self.ended: deque[Grant] = deque(maxlen=300)
@@ -158,8 +160,7 @@ class Load:
         self.tallies["bearer"].take(await self.call(f"Bearer {random.choice(self.bearers)}"))
 
     async def signed(self) -> None:
-        assert self.signer is not None
-        [authorization] = self.signer.credentials("/api", urlsplit(self.front).port or 80, 1)
+        [authorization] = random.choice(self.signers).credentials("/api", urlsplit(self.front).port or 80, 1)
         one = Signed(authorization)
         self.sent.append(one)
         self.tallies["signed"].take(await self._send(one))
@@ -394,6 +395,10 @@ class Faults:
     def machine_gone(self, status: dict[str, Any]) -> None:
         self.cluster("kill", f"patroni{status['primary']}")
 
+    def machine_hung(self, status: dict[str, Any]) -> None:
+        """It keeps its connections and says nothing; `start` has it go on, as a primary that believes to be one."""
+        self.cluster("hang", f"patroni{status['primary']}")
+
     def pooler_restarted(self, status: dict[str, Any]) -> None:
         os.kill(int(status["processes"]["pgbouncer"]), signal.SIGKILL)
         self.cluster("start")
@@ -427,8 +432,8 @@ KINDS: Final = {
     "pooler": Kind("PgBouncer is killed and started anew", Faults.pooler_restarted),
     "etcd": Kind("the leader of etcd is killed", Faults.leader_killed),
     "replica": Kind("a replica hangs", Faults.replica_hung),
-    # Patroni's ttl, which is never less than 20 s, has to run out first.
-    "machine": Kind("the primary's machine is gone", Faults.machine_gone, 30.0),
+    "machine": Kind("the primary's machine is gone", Faults.machine_gone),
+    "frozen": Kind("the primary's machine stands still, and goes on later", Faults.machine_hung),
 }
 
 
@@ -461,9 +466,9 @@ async def _prepared(session: aiohttp.ClientSession, folder: Path, front: str) ->
     )
     web = await gateway("client", "create", "--name", "Flows", "--redirect-uri", CALLBACK, "--scope", "read")
     load = Load(session, front, own, web)
-    signed = await gateway("token", "issue", "--client", own["client_id"], "--type", "mac", "--ttl", "12h")
-    load.signer = Signer(signed["access_token"], signed["mac_key"].encode())
     for _ in range(4):
+        signed = await gateway("token", "issue", "--client", own["client_id"], "--type", "mac", "--ttl", "12h")
+        load.signers.append(Signer(signed["access_token"], signed["mac_key"].encode()))
         load.bearers.append(
             (await gateway("token", "issue", "--client", own["client_id"], "--ttl", "12h"))["access_token"]
         )

@@ -86,6 +86,7 @@ class Cluster:
     ports: Ports
     programs: Path  # of Postgres
     user: str | None  # whom all but the gateways run as; None: who starts it
+    nonces: int = 0  # further databases that nonces of signed calls are spread over
 
     # -- what is written ---------------------------------------------------------------------------------------
 
@@ -99,9 +100,13 @@ class Cluster:
         return found
 
     @property
-    def dsn(self) -> str:
+    def databases(self) -> list[str]:
+        """The main one, and those of nonces."""
+        return ["gateway", *(f"nonces{number + 1}" for number in range(self.nonces))]
+
+    def dsn(self, database: str) -> str:
         """By way of the pooler."""
-        return f"postgresql://gateway:{self.passwords['gateway']}@127.0.0.1:{self.ports.pooler}/gateway"
+        return f"postgresql://gateway:{self.passwords['gateway']}@127.0.0.1:{self.ports.pooler}/{database}"
 
     def standby(self, order: tuple[int, ...]) -> str:
         """The first standby in that order, without the pooler."""
@@ -123,6 +128,7 @@ class Cluster:
         """Folders and configurations."""
         self.folder.mkdir(mode=0o700, exist_ok=True)
         self.give(self.folder)
+        self.write(self.folder / "made.json", json.dumps({"base": self.ports.base, "nonces": self.nonces}))
         key = self.folder / "master.key"
         if not key.exists():
             self.write(key, secrets.token_urlsafe(32))
@@ -150,10 +156,9 @@ class Cluster:
             "etcd3": {"hosts": [f"{here}:{self.ports.etcd(one)}" for one in THREE]},
             "bootstrap": {
                 "dcs": {
-                    # Patroni takes no shorter ttl; it is how long a machine that is gone is still thought to be primary
-                    "ttl": 20,
+                    "ttl": 20,  # the least that Patroni takes; lease.py ends it after loop_wait + 2 * retry_timeout
                     "loop_wait": 1,  # how soon a primary is missed whose Postgres has died
-                    "retry_timeout": 5,
+                    "retry_timeout": 3,  # the least that Patroni takes
                     "primary_start_timeout": 0,  # a primary that died gives its place up at once
                     "maximum_lag_on_failover": 1048576,
                     "synchronous_mode": "quorum",
@@ -218,14 +223,17 @@ listen primary
     mode tcp
     bind 127.0.0.1:{self.ports.primary}
     option httpchk GET /primary
-    default-server inter 500ms fall 2 rise 1 on-marked-down shutdown-sessions
+    default-server inter 500ms downinter 200ms fall 2 rise 1 on-marked-down shutdown-sessions
 {servers}
 """
 
     def _pgbouncer(self) -> str:
+        databases = "\n".join(
+            f"{name} = host=127.0.0.1 port={self.ports.primary} dbname={name}" for name in self.databases
+        )
         return f"""\
 [databases]
-gateway = host=127.0.0.1 port={self.ports.primary} dbname=gateway
+{databases}
 
 [pgbouncer]
 listen_addr = 127.0.0.1
@@ -238,7 +246,7 @@ max_prepared_statements = 200
 max_client_conn = 1000
 default_pool_size = 60
 server_connect_timeout = 2
-server_login_retry = 1
+server_login_retry = 0.2
 query_wait_timeout = 5
 """
 
@@ -270,7 +278,8 @@ workers = 1
 listen = "127.0.0.1:{self.ports.admin(number)}"
 
 [database]
-url = "{self.dsn}"
+url = "{self.dsn("gateway")}"
+nonces = {json.dumps([self.dsn(name) for name in self.databases[1:]])}
 # Each leads to another standby, whoever is primary.
 replicas = ["{self.standby(THREE)}", "{self.standby(THREE[::-1])}"]
 
@@ -302,6 +311,13 @@ master = {{ file = "{self.folder / "master.key"}" }}
         }  # fmt: skip
         return {
             **etcds,
+            **{
+                f"lease{number}": [
+                    sys.executable, str(Path(__file__).with_name("lease.py")), "--scope", "gateway",
+                    "--etcd", ",".join(f"127.0.0.1:{ports.etcd(one)}" for one in (number, *THREE)),
+                ]
+                for number in THREE
+            },
             **{f"patroni{number}": ["patroni", str(self.folder / f"patroni{number}.yml")] for number in THREE},
             "haproxy": ["haproxy", "-f", str(self.folder / "haproxy.cfg")],
             "pgbouncer": ["pgbouncer", str(self.folder / "pgbouncer.ini")],
@@ -332,7 +348,7 @@ master = {{ file = "{self.folder / "master.key"}" }}
             process = subprocess.Popen(
                 self.commands[name],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder, start_new_session=True,
-                **({} if name.startswith(("gateway", "upstream")) else self._as_user),
+                **({} if name.startswith(("gateway", "upstream", "lease")) else self._as_user),
             )  # fmt: skip
         (self.folder / f"{name}.pid").write_text(f"{process.pid} {_started(process.pid)}")
 
@@ -360,8 +376,10 @@ master = {{ file = "{self.folder / "master.key"}" }}
             if name not in gateways:
                 self.run(name)
         _until(lambda: self._all_live() and self.primary() is not None, "a primary")
-        _until(self._has_database, "the database of the gateways")
+        _until(self._has_databases, "the databases of the gateways")
         subprocess.run(["gateway", "migrate", "--config", str(self.folder / "gateway1.toml")], check=True)  # noqa: S607
+        if not any((self.folder / f"{name}.log").exists() for name in gateways):
+            self._spread_at_once()
         for name in gateways:
             self.run(name)
         for number in TWO:
@@ -377,27 +395,43 @@ master = {{ file = "{self.folder / "master.key"}" }}
                 raise SystemExit(f"{name}: has ended; see {self.folder / name}.log")
         return True
 
-    def _has_database(self) -> bool:
-        """Whether the role and database of the gateways are there; they are made where they are not."""
-        statements = (
-            f"create role gateway login password '{self.passwords['gateway']}'",
-            "create database gateway owner gateway encoding 'UTF8' template template0",
-        )
-        psql = [str(self.programs / "psql"), "-qXAt", "-v", "ON_ERROR_STOP=1"]
-        address = f"host=127.0.0.1 port={self.ports.primary} user=postgres dbname=postgres connect_timeout=2"
-        environment = {**os.environ, "PGPASSWORD": self.passwords["postgres"]}
-
-        def ask(statement: str) -> subprocess.CompletedProcess[str]:
-            return subprocess.run(
-                [*psql, address], input=statement, env=environment, text=True, capture_output=True, check=False
-            )
-
-        there = ask("select count(*) from pg_database where datname = 'gateway'")
-        if there.returncode != 0:
+    def _has_databases(self) -> bool:
+        """Whether the role and databases of the gateways are there; they are made where they are not."""
+        there = self._asked_in_postgres("postgres", "select datname from pg_database")
+        if there is None:
             return False
-        return there.stdout.strip() == "1" or all(
-            ask(statement).returncode == 0 or "already exists" in ask(statement).stderr for statement in statements
+        missing = [name for name in self.databases if name not in there.split()]
+        statements = [
+            *([f"create role gateway login password '{self.passwords['gateway']}'"] if "gateway" in missing else []),
+            *(f"create database {name} owner gateway encoding 'UTF8' template template0" for name in missing),
+        ]
+        return all(
+            self._asked_in_postgres("postgres", statement) is not None
+            or "role" in statement  # it is there since the last try, or the database cannot be made either
+            for statement in statements
         )
+
+    def _spread_at_once(self) -> None:
+        """Have nonces go to their databases from now on, not in 20 minutes: no gateway has looked yet where they go."""
+        _until(
+            lambda: (
+                self._asked_in_postgres(
+                    "gateway", "update nonce_layouts set from_second = extract(epoch from now())::bigint"
+                )
+                is not None
+            ),
+            "the layout of the nonces",
+        )
+
+    def _asked_in_postgres(self, database: str, statement: str) -> str | None:
+        """What the primary answers its superuser; None where it fails."""
+        psql = [str(self.programs / "psql"), "-qXAt", "-v", "ON_ERROR_STOP=1"]
+        address = f"host=127.0.0.1 port={self.ports.primary} user=postgres dbname={database} connect_timeout=2"
+        environment = {**os.environ, "PGPASSWORD": self.passwords["postgres"]}
+        done = subprocess.run(
+            [*psql, address], input=statement, env=environment, text=True, capture_output=True, check=False
+        )
+        return done.stdout if done.returncode == 0 else None
 
     def primary(self) -> int | None:
         """The number of the primary; None while there is none."""
@@ -490,6 +524,14 @@ def _asked(url: str) -> bytes | None:
         return None
 
 
+def _made_of(folder: Path) -> dict[str, int]:
+    """How the installation in a folder was made; nothing where there is none."""
+    with contextlib.suppress(OSError, ValueError):
+        found: dict[str, int] = json.loads((folder / "made.json").read_text())
+        return found
+    return {}
+
+
 def _answers(url: str) -> bool:
     return _asked(url) is not None
 
@@ -508,7 +550,8 @@ def main() -> None:
     parser.add_argument("verb", choices=("start", "stop", "status", "kill", "hang"))
     parser.add_argument("folder", type=Path)
     parser.add_argument("name", nargs="?", help="what to kill or hang, such as patroni1")
-    parser.add_argument("--base", type=int, default=26000, help="the first of 70 ports  [26000]")
+    parser.add_argument("--base", type=int, help="the first of 70 ports  [the folder's, or 26000 for a new one]")
+    parser.add_argument("--nonces", type=int, help="databases beside the main one that nonces are spread over  [0]")
     parser.add_argument("--postgres", type=Path, help="the folder of its programs  [the newest in /usr/lib/postgresql]")
     parser.add_argument("--user", default="postgres", help="whom all of it runs as, where root starts it  [postgres]")
     given = parser.parse_args()
@@ -517,7 +560,12 @@ def main() -> None:
     if programs is None:
         parser.error("--postgres: no PostgreSQL is installed in /usr/lib/postgresql; name the folder of its programs")
     user = given.user if os.geteuid() == 0 else None
-    cluster = Cluster(given.folder.absolute(), Ports(given.base), programs.absolute(), user)
+    folder = given.folder.absolute()
+    made = _made_of(folder)
+    if given.nonces is not None and made.get("nonces", given.nonces) != given.nonces:
+        parser.error("--nonces: is said when the folder is made; afterwards docs/scaling.md says how it is changed")
+    base, nonces = given.base or made.get("base", 26000), given.nonces or made.get("nonces", 0)
+    cluster = Cluster(folder, Ports(base), programs.absolute(), user, nonces)
     if given.verb == "start":
         for program in ("etcd", "patroni", "haproxy", "pgbouncer", "gateway"):
             if shutil.which(program) is None:
