@@ -185,8 +185,8 @@ def _unusable(kind: str, name: str, *, disabled: bool) -> str:
 
 
 class Presented:
-    """A code, found together with the client that brings it: what is found of it is looked at once that has proven who
-    it is, and again where it has changed by then."""
+    """A code, found together with the client that brings it: for a client that need not prove who it is, so that what
+    was found is looked at in the same moment."""
 
     def __init__(self, database: Database, code: str) -> None:
         self._database, self._code = database, digest(code)

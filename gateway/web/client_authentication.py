@@ -32,7 +32,8 @@ async def authenticated(
     request: web.Request, form: Form, *, anew: bool = False, presented: Presented | None = None
 ) -> Client:
     """The client of a request whose body is `form`; `anew` where one may be that nobody has met yet. A code that was
-    `presented` is looked at in the same statement, where the client is looked for by name.
+    `presented` is looked at in the same statement, where the client is taken at its word: what others sign, is proven
+    with keys that may be slow to come, and much may have changed by then.
 
     Turns are for what the database does: what clients have elsewhere is fetched between them, however slow it comes.
     Raises OAuthError for a request that no client proves to be its own, PageError for an unmet client whose document
@@ -48,7 +49,8 @@ async def authenticated(
             client = await _by_secret(plane, claim.client_id, claim.secret, place)
     else:
         async with turn():
-            find = plane.store.clients.find if presented is None else presented.client
+            at_its_word = presented if claim.assertion is None else None
+            find = plane.store.clients.find if at_its_word is None else at_its_word.client
             known = await find(claim.client_id)
         if claim.assertion is not None:
             client = await _by_assertion(request, claim.assertion, known, turn, anew=anew)

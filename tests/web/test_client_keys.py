@@ -5,6 +5,7 @@ import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,8 +16,9 @@ from gateway.store import Store
 from gateway.web.client_keys import ClientKeys
 from gateway.web.plane import PLANE
 from tests.oauth.signing import Signer, signer
+from tests.store.rig import fetch
 from tests.test_fetching import Site, a_site, document
-from tests.web.rig import Browser, Plane, serving
+from tests.web.rig import Browser, Plane, code_fields, code_for, row_counts, serving
 from tests.web.test_private_key_jwt import claims, signed, token
 
 ENCRYPTION = {"kty": "RSA", "use": "enc", "n": "AQAB", "e": "AQAB"}
@@ -238,3 +240,39 @@ async def test_old_keys_do_not_count_where_it_is_we_who_do_not_ask(
     with pytest.raises(OAuthError) as stale:
         await keys.at(uri, "a", "client", limited=True)
     assert stale.value.cause == "client keys: too many fetches"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "delete from sessions",
+        "update users set generation = generation + 1",
+        "update users set groups = '{}'",
+        "update grants set revoked_at = now()",
+        "update clients set generation = generation + 1",
+    ],
+)
+async def test_what_ends_while_a_clients_keys_are_fetched_brings_no_tokens(
+    plane: Plane, browser: Browser, site: Site, database: str, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    """A client has a say in how long its address takes: what was known of its code before counts no more then."""
+    one = named("a")
+    asked: dict[str, Any] = {"scopes": frozenset({"openid"}), "token_format": "jwt", "allow_groups": ("staff",)}
+    client, _ = await plane.client(jwks=json.dumps({"jwks_uri": publish(site, one)}), **asked)
+    await plane.user()
+    await fetch(database, "update users set groups = '{staff}'")
+    await browser.sign_in()
+    code = await code_for(browser, client, scope="openid")
+    keys = plane.app[PLANE].client_keys
+    fetched = keys._fetched
+
+    async def slowly(uri: str) -> Any:
+        await fetch(database, change)
+        return await fetched(uri)
+
+    monkeypatch.setattr(keys, "_fetched", slowly)
+    assertion = one.assertion(claims(plane, client), kid="a")
+    proven = [signed(plane, client, one)[0], ("client_assertion", assertion)]
+    answer = await browser.send("POST", "/oauth2/token", [*code_fields(code, client), *proven])
+    assert (answer.status, answer.json.get("error")) == (400, "invalid_grant")
+    assert (await row_counts(database))["access_tokens"] == 0
