@@ -35,6 +35,7 @@ _LONGEST_QUERY: Final = 400
 _LONGEST_FIELD: Final = 300  # of a field
 _LONGEST_METHOD: Final = 40
 _LONGEST_LINE: Final = 4096
+_SHORT_NAME: Final = 64  # characters of who called, where a line would be too long
 _KEPT: Final = 2048  # fragments of a kind
 _GONE: Final = "the client left"
 _QUERY_OR_FRAGMENT: Final = re.compile(r"[?#]")
@@ -192,7 +193,7 @@ class AccessLog:
 
     def _word(self, subject: str) -> bytes:
         """Who called, as one word."""
-        return _kept(self._subjects, subject, _UNQUOTABLE.sub("_", subject).encode() or b"-")
+        return _kept(self._subjects, subject, _UNQUOTABLE.sub("_", subject[:_LONGEST_FIELD]).encode() or b"-")
 
     def _agent(self, head: RequestHead) -> bytes:
         values = head.fields.values(b"user-agent")
@@ -214,10 +215,15 @@ def _kept(fragments: dict[Key, Fragment], key: Key, fragment: Fragment) -> Fragm
 
 
 def _shortened(line: bytes) -> bytes:
-    """A line without what may be long in it."""
-    fields = json.loads(line)
-    short = {**fields, "target": fields["target"][:200], "cause": None, "truncated": True}
-    return json.dumps(short, separators=(",", ":")).encode() + b"\n"
+    """A line without what may be long in it; of names no more than their beginnings, where that is not enough."""
+    fields = {**json.loads(line), "cause": None, "truncated": True}
+    for name, longest in (("target", 200), ("client", _SHORT_NAME), ("subject", _SHORT_NAME)):
+        if fields[name] is not None:
+            fields[name] = fields[name][:longest]
+        line = json.dumps(fields, separators=(",", ":")).encode() + b"\n"
+        if len(line) <= _LONGEST_LINE:
+            break
+    return line
 
 
 def _decimals(seconds: float) -> bytes:

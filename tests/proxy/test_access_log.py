@@ -16,7 +16,7 @@ from gateway.http1 import Fields, RequestHead
 from gateway.model import Identity
 from gateway.observe import scrub
 from gateway.proxy import access_log
-from gateway.proxy.access_log import AccessLog
+from gateway.proxy.access_log import AccessLog, Format
 from gateway.proxy.dispatch import Peer
 from gateway.proxy.finished import Finished
 from gateway.store import Store
@@ -221,6 +221,25 @@ def test_caller_is_told_by_the_scheme_of_this_call(scheme: str) -> None:
     told = [json.loads(line) for line in lines]
     assert [line["scheme"] for line in told] == ["bearer", scheme, "bearer"]
     assert {(line["client"], line["subject"]) for line in told} == {("c1", "ada")}
+
+
+@pytest.mark.parametrize("name", ["a", "\u00e9", "\U0001f600"])
+@pytest.mark.parametrize("filling", [b"a", b"\xe9", b"aaaa\xe9", b"a=1&"])
+def test_line_is_that_short_too_for_the_longest_names_of_another_issuer(name: str, filling: bytes) -> None:
+    """Of 255 characters each, which may take twelve bytes (`oauth.foreign`)."""
+    allowed = Allowed(subject=name * 255, client_id=name * 255, token_type="bearer", digest=b"d" * 32)
+    long = (filling * 1500)[:1500]
+    lines = list[bytes]()
+    forms: tuple[Format, ...] = ("json", "combined")
+    for form in forms:
+        log = AccessLog(lines.append, form)
+        log.hear(ended(b"/open/" + long, agent=long, allowed=allowed))
+        log.hear(ended(b"/open?" + long, agent=long, allowed=allowed))
+    assert all(len(line) <= 4096 for line in lines)
+    for told in map(json.loads, lines[:2]):
+        assert list(told)[: len(FIELDS)] == FIELDS
+        assert told["target"].startswith("/open")
+        assert told["subject"].startswith(name)
 
 
 # -- put together of fragments, a line says what `json.dumps` would ----------------------------------------------------
