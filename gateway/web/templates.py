@@ -2,8 +2,9 @@
 
 To compile them is a quarter of what a process of the authorization plane does before it serves. What was compiled lies
 in `__pycache__` of their folder, and whoever can write there could write the text as well. It counts for exactly what
-it was made of: the text and its place, how templates are written, and the versions of jinja2 and of Python. Where it
-cannot be kept, each process compiles its own.
+it was made of: the text and its place, how templates are written, and the versions of jinja2 and of Python; and only
+whole, since what a machine without power wrote half would end each process that runs it. Where it cannot be kept, each
+process compiles its own.
 """
 
 import importlib.util
@@ -28,6 +29,8 @@ _WRITTEN: Final[dict[str, Any]] = {
     "undefined": jinja2.StrictUndefined,
 }
 
+_MARK: Final = sha256().digest_size
+
 
 class Compiled(jinja2.BytecodeCache):
     """What was compiled of the templates of a folder."""
@@ -40,10 +43,11 @@ class Compiled(jinja2.BytecodeCache):
         return name
 
     def load_bytecode(self, bucket: Bucket) -> None:
-        with suppress(OSError, EOFError, ValueError, TypeError):  # as marshal says of what is cut off
-            kept, mark = self._place(bucket).read_bytes(), self._mark(bucket)
-            if kept.startswith(mark):
-                bucket.code = marshal.loads(kept[len(mark) :])  # noqa: S302  # of whoever could write the template
+        with suppress(OSError):
+            kept = self._place(bucket).read_bytes()
+            mark, code = kept[:_MARK], kept[_MARK:]
+            if mark == self._mark(bucket, code):
+                bucket.code = marshal.loads(code)  # noqa: S302  # of whoever could write the template
 
     def dump_bytecode(self, bucket: Bucket) -> None:
         """Keep it where that is possible and wanted, readable for whom the text is; others see all of it or nothing."""
@@ -56,7 +60,8 @@ class Compiled(jinja2.BytecodeCache):
                 place.parent.chmod(self._templates.stat().st_mode & 0o755)
             made = place.with_suffix(f".{os.getpid()}")
             try:
-                made.write_bytes(self._mark(bucket) + marshal.dumps(bucket.code))
+                code = marshal.dumps(bucket.code)
+                made.write_bytes(self._mark(bucket, code) + code)
                 made.chmod((self._templates / bucket.key).stat().st_mode & 0o644)
                 made.replace(place)
             except OSError:
@@ -66,9 +71,9 @@ class Compiled(jinja2.BytecodeCache):
     def _place(self, bucket: Bucket) -> Path:
         return self._templates / "__pycache__" / f"{bucket.key}.{sys.implementation.cache_tag}.pyc"
 
-    def _mark(self, bucket: Bucket) -> bytes:
-        """What it is compiled of, and by whom."""
-        return sha256("\0".join((*self._maker, bucket.checksum)).encode()).digest()
+    def _mark(self, bucket: Bucket, code: bytes) -> bytes:
+        """What it is compiled of, by whom, and to what."""
+        return sha256("\0".join((*self._maker, bucket.checksum, "")).encode() + code).digest()
 
 
 def environment_options() -> dict[str, Any]:
