@@ -79,14 +79,19 @@ where f.grant_id = any ($grant_ids::text[]) and f.revoked_at is null
     and not f.scopes <@ (select scopes from grants g where g.grant_id = f.grant_id);
 
 -- name: flow_deny
--- AwaitingConsent → Denied, once.
-with decided as (
-    insert into flows (flow_id, subject, client_id, request, created_at, expires_at, decision)
-    select $flow_id, s.subject, c.client_id, $request, $now, $flow_expires_at, 'denied'
+-- AwaitingConsent → Denied, once. Whom it is about is locked, so that it is nothing when they are being deleted.
+with person as (
+    select s.subject, c.client_id
     from living_sessions s
+    join users u on u.subject = s.subject
     join clients c on c.client_id = $client_id
     where s.session_id = $session_id and s.subject = $subject and s.expires_at > $now
         and $flow_expires_at > greatest($now, now())
+    for key share of u, c
+), decided as (
+    insert into flows (flow_id, subject, client_id, request, created_at, expires_at, decision)
+    select $flow_id, subject, client_id, $request, $now, $flow_expires_at, 'denied'
+    from person
     on conflict (flow_id) do nothing
     returning client_id, subject
 ), recorded as (
@@ -97,14 +102,17 @@ select 1 from decided;
 
 -- name: code_issue
 -- A code without asking: from a grant that covers it, or one that is written now ($remember, a first-party client).
+-- Whom it is about is locked, as above.
 with person as (
     select s.subject, s.user_generation, s.session_id, s.signed_in_at, s.acr, c.client_id,
         c.generation as client_generation,
         array(select jsonb_array_elements_text($request::jsonb -> 'scopes') order by 1) as scopes,
         array(select jsonb_array_elements_text($request::jsonb -> 'resource') order by 1) as resource
     from living_sessions s
+    join users u on u.subject = s.subject
     join clients c on c.client_id = $client_id
     where s.session_id = $session_id and s.expires_at > $now and c.disabled_at is null
+    for key share of u, c
 ), written as (
     insert into grants as g (grant_id, subject, client_id, resource, scopes, created_at, updated_at)
     select $grant_id, subject, client_id, resource, scopes, $now, $now from person where $remember::boolean

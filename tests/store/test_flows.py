@@ -3,11 +3,13 @@
 import asyncio
 from dataclasses import fields, replace
 
+import asyncpg
 import pytest
 
 from gateway.crypto import random_text
 from gateway.oauth.authorize import AuthorizationRequest
 from gateway.store import Store
+from tests.serving import until
 from tests.store.rig import API, MovableClock, Rig, count, everything, fetch, outcome
 
 BOTH = frozenset({"read", "write"})
@@ -197,6 +199,31 @@ async def test_denial_issues_nothing_and_remembers_nothing(rig: Rig, store: Stor
     assert await store.flows.allow(flow, rig.session_id, BOTH, 60) is None
     assert await store.grants.of(rig.user.subject) == []
     assert await count(database, "codes") == 0
+
+
+@pytest.mark.parametrize("whom", ["users where username = 'ada'", "clients"])
+@pytest.mark.parametrize("act", ["allow", "deny", "issue"])
+async def test_nothing_comes_of_an_answer_while_its_person_or_client_is_being_deleted(
+    rig: Rig, store: Store, database: str, act: str, whom: str
+) -> None:
+    async def answered() -> object:
+        flow = store.flows.start(rig.user.subject, rig.request())
+        if act == "issue":
+            return await store.flows.issue_code(rig.session_id, flow.request, 60, remember=True)
+        if act == "deny":
+            return await store.flows.deny(flow, rig.session_id)
+        return await store.flows.allow(flow, rig.session_id, BOTH, 60)
+
+    connection = await asyncpg.connect(database)
+    try:
+        async with connection.transaction():
+            await connection.execute(f"delete from {whom}")
+            answer = asyncio.create_task(answered())
+            await until(lambda: fetch(database, "select 1 from pg_locks where not granted"))
+        assert not await answer
+    finally:
+        await connection.close()
+    assert (await count(database, "flows"), await count(database, "codes")) == (0, 0)
 
 
 async def test_scope_that_was_not_asked_for_cannot_be_allowed(rig: Rig, store: Store) -> None:
