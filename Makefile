@@ -135,8 +135,9 @@ chromium:
 	$(call install,chromium) || { \
 	  echo "make: Chromium is missing, in which the pages are tested: install the package chromium" >&2; exit 1; }
 
-# Of which two at a time may be installed: make -j2 installed.
-installed: $(VENV)/.test clients
+# All that the tests need, two things at a time where that is safe: the folder comes first, since it is made empty.
+installed: venv
+	@$(MAKE) --no-print-directory -j2 $(VENV)/.test clients
 
 # Single tests drive these; without one they are left out, and the last lines of the tests say so.
 programs: export PATH := $(PATH):/usr/sbin:/usr/local/sbin
@@ -157,7 +158,7 @@ $(VENV)/clients/.made: tests/clients/requirements.txt | venv
 	  || { rm -rf $(@D); echo "make: the tests of clients in Python are left out: pip could not install them" >&2; }
 
 # One after the other, as one program alone may install packages of the system.
-$(VENV)/node/.made: tests/clients/package.json tests/clients/package-lock.json | venv
+$(VENV)/node/.made: tests/clients/package.json tests/clients/package-lock.json
 $(VENV)/conformance/.made: tests/clients/conformance/package.json tests/clients/conformance/package-lock.json | $(VENV)/node/.made
 $(VENV)/node/.made $(VENV)/conformance/.made:
 	@mkdir -p $(@D); \

@@ -80,6 +80,7 @@ class World:
                     said = json.loads(line)
                     if "done" in said:
                         facts: dict[str, Any] = said["done"]
+                        await process.communicate()  # nothing of it outlives the test
                         return facts
                     location = await self.allowed(said["open"])
                     if urlsplit(location).path == "/callback" and not location.startswith(REDIRECT_URI):

@@ -112,7 +112,8 @@ async def test_four_times_the_rate_passes_within_a_tenth_of_it_in_every_window(
         counts = [load.within(SETTLED + second, SETTLED + second + 1) for second in range(WINDOWS)]
         leeway = 0.1 * crowding()
         assert all(abs(passed - RATE) <= leeway * RATE for passed in counts), counts
-        assert first <= count * BURST + RATE * (1 + leeway)
+        # Gateways hear of each other when each has asked the database: on a busy machine late in this second.
+        assert first <= count * (BURST + RATE * (1 + leeway))
         assert set(load.statuses) == {200, 429}
 
 
