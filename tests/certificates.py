@@ -17,6 +17,19 @@ from cryptography.x509.oid import NameOID
 
 from tests.serving import free_ports
 
+# Python 3.13 asks of whoever signs others' that its certificate says so (RFC 5280, section 4.2.1.3).
+_SIGNS = x509.KeyUsage(
+    digital_signature=True,
+    key_cert_sign=True,
+    crl_sign=True,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    encipher_only=False,
+    decipher_only=False,
+)
+
 
 def certify(folder: Path, *hosts: str, age: float = 1.0, days: float = 90.0) -> tuple[Path, Path]:
     """The files of a certificate for these hosts, which began `age` days ago and lives for `days`, and of its key."""
@@ -34,6 +47,7 @@ def certify(folder: Path, *hosts: str, age: float = 1.0, days: float = 90.0) -> 
         .not_valid_after(begins + timedelta(days=days))
         .add_extension(x509.SubjectAlternativeName([x509.DNSName(host) for host in hosts]), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_SIGNS, critical=True)
         .add_extension(subject, critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(subject), critical=False)
         .sign(key, hashes.SHA256())
@@ -61,6 +75,7 @@ class Authority:
             .not_valid_before(now - timedelta(days=2000))
             .not_valid_after(now + timedelta(days=2000))
             .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+            .add_extension(_SIGNS, critical=True)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(self._key.public_key()), critical=False)
             .sign(self._key, hashes.SHA256())
         )

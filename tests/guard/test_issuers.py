@@ -435,8 +435,8 @@ async def test_token_of_an_issuer_that_the_route_does_not_name_asks_nobody(world
 async def test_token_ends_with_its_time_also_where_it_is_held(trusting: Trusting) -> None:
     token = trusting.issuer.token()
     await trusting.allowed(token)
-    trusting.world.clock.offset = 600 + 29
-    assert trusting.guard.left(await trusting.allowed(token)) <= 1.0
+    trusting.world.clock.offset = 600 + 27  # of whose last seconds a busy machine may take some
+    assert trusting.guard.left(await trusting.allowed(token)) <= 3.0
     trusting.world.clock.offset = 600 + 31
     assert (await trusting.refused(token)).why == "expired token"
 
