@@ -246,12 +246,15 @@ async def _insert(dsn: str, client_id: str, tokens: list[str]) -> None:
         await connection.close()
 
 
-def _gateway_version(found: str) -> str:
-    from gateway import __version__
+def _gateway_version(name: str) -> Callable[[str], str]:
+    def version(found: str) -> str:
+        from gateway import __version__
 
-    commit = output("git", "-C", str(ROOT), "describe", "--always", "--dirty")
-    how = "plain" if package("gateway") == ROOT else "compiled"
-    return f"{__version__} ({commit}, {how}), {_python_version('uvloop')(found)}"
+        commit = output("git", "-C", str(ROOT), "describe", "--always", "--dirty")
+        how = "plain" if package(name) == ROOT else "compiled"
+        return f"{__version__} ({commit}, {how}), {_python_version('uvloop')(found)}"
+
+    return version
 
 
 _NO_PASSWORD: Final = "$argon2id$v=19$m=8,t=1,p=1$b2J2aW91c2x5LWZha2U$b2J2aW91c2x5LWZha2U"  # of nobody
@@ -262,11 +265,12 @@ BASELINE: Final = "nginx"
 PEERS: Final = (
     Peer(BASELINE, "nginx", "nothing", lambda: program("nginx"), "package nginx", _nginx("nginx.conf", "nginx"),
          _told("-v")),
-    Peer("gateway", "Gateway", "signed", lambda: sys.executable, "", _gateway("gateway"), _gateway_version),
+    Peer("gateway", "Gateway", "signed", lambda: sys.executable, "", _gateway("gateway"), _gateway_version("gateway")),
     Peer("gateway-plain", "Gateway, plain Python", "signed", lambda: sys.executable, "", _gateway("gateway-plain"),
-         _gateway_version, frozenset({"lifelike", "lifelike-open", "lifelike-post", "lifelike-signed", "get"})),
+         _gateway_version("gateway-plain"),
+         frozenset({"lifelike", "lifelike-open", "lifelike-post", "lifelike-signed", "get"})),
     Peer("gateway-2", "Gateway, two workers", "signed", lambda: sys.executable, "", _gateway("gateway-2"),
-         _gateway_version, frozenset({"get"})),
+         _gateway_version("gateway-2"), frozenset({"get"})),
     Peer("nginx-streamed", "nginx, uploads streamed", "nothing", lambda: program("nginx"), "package nginx",
          _nginx("nginx.conf", "nginx-streamed", _STREAMED), _told("-v"), frozenset({"post", "up"})),
     Peer("haproxy", "HAProxy, tokens in a map", "many", lambda: program("haproxy"), "package haproxy", _haproxy,
