@@ -184,7 +184,7 @@ def _unusable(kind: str, name: str, *, disabled: bool) -> str:
     return f"no {kind} {name!r}; `gateway {kind} list` shows all"
 
 
-class Presented:
+class PresentedCode:
     """A code, found together with the client that brings it: for a client that need not prove who it is, so that what
     was found is looked at in the same moment."""
 
@@ -216,10 +216,10 @@ class Tokens:
         self._signing_keys, self._issuer = signing_keys, issuer
         self.needs: grants.Needs = {}  # of the resources of the routes, where there are any
 
-    def presented(self, code: str | None) -> Presented | None:
+    def presented(self, code: str | None) -> PresentedCode | None:
         """A code that comes to be redeemed; None where it cannot be one of ours."""
         ours = code is not None and self._keyring.is_ours(code, "gwc_")
-        return Presented(self._database, code) if code is not None and ours else None
+        return PresentedCode(self._database, code) if code is not None and ours else None
 
     async def redeem(
         self,
@@ -229,7 +229,7 @@ class Tokens:
         *,
         by: str = "authorization_code",
         refreshable: bool = True,
-        presented: "Presented | None" = None,
+        presented: PresentedCode | None = None,
     ) -> IssuedTokens:
         """Tokens for a code, once (RFC 6749, section 4.1.3), for a client that is authenticated already; with a refresh
         token where the client may use one, unless it is not to be `refreshable`. `by` is the grant, for the record, and

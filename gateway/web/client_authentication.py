@@ -21,7 +21,7 @@ from gateway.oauth.forms import Form
 from gateway.routing.forwarded import neighbourhood
 from gateway.store import Unauthenticated
 from gateway.store.acting import acts
-from gateway.store.tokens import Presented
+from gateway.store.tokens import PresentedCode
 from gateway.web import clients
 from gateway.web.plane import Plane, address_of, claimed_by, endpoint_of, plane_of, query_of
 
@@ -29,7 +29,7 @@ _Turn = Callable[[], AbstractAsyncContextManager[None]]
 
 
 async def authenticated(
-    request: web.Request, form: Form, *, anew: bool = False, presented: Presented | None = None
+    request: web.Request, form: Form, *, anew: bool = False, presented: PresentedCode | None = None
 ) -> Client:
     """The client of a request whose body is `form`; `anew` where one may be that nobody has met yet. A code that was
     `presented` is looked at in the same statement, where the client is taken at its word: what others sign, is proven

@@ -12,7 +12,7 @@ from gateway.oauth.forms import Form
 from gateway.oauth.grants import ClientCredentialsGrant, CodeGrant, DeviceGrant, Grant, PasswordGrant, RefreshGrant
 from gateway.routing.forwarded import neighbourhood
 from gateway.store import IssuedTokens
-from gateway.store.tokens import Presented
+from gateway.store.tokens import PresentedCode
 from gateway.web import clients, dpop_proofs, legacy, openid_connect
 from gateway.web.answers import json
 from gateway.web.client_authentication import authenticated
@@ -150,7 +150,7 @@ async def _body(request: web.Request) -> Form:
     return grants.body(request.headers.get("Content-Type", ""), await request.read())
 
 
-async def _issued(request: web.Request, client: Client, grant: Grant, presented: Presented | None) -> IssuedTokens:
+async def _issued(request: web.Request, client: Client, grant: Grant, presented: PresentedCode | None) -> IssuedTokens:
     store = plane_of(request).store
     now = store.now()
     match grant:
