@@ -74,7 +74,7 @@ async def serving(start: Start, listener: socket.socket) -> AsyncIterator[Servic
         async def accept() -> None:
             await server.start_serving()
             if handover is not None:
-                handover.begin_taking(proxy.take)
+                handover.begin_taking(proxy.take, proxy.upstreams.adopt)
 
         async def drain(how: Drain) -> None:
             if how.successors and handover is not None:

@@ -1,11 +1,13 @@
-"""Client connections that go from workers that end to those that serve, while nothing of an answer is under way.
+"""Connections that go from workers that end to those that serve, while nothing of an answer is under way on them.
 
-To close a connection that is kept cuts the request that is on its way at this moment, and no server can know of that.
-So a worker that another one follows closes none: it puts the socket, with what has come of the next request, into a
-queue that all workers hold, as they hold the listener, and whoever serves takes it from there.
+To close a client's connection that is kept cuts the request that is on its way at this moment, and no server can know
+of that. So a worker that another one follows closes none: it puts the socket, with what has come of the next request,
+into a queue that all workers hold, as they hold the listener, and whoever serves takes it from there. So do idle
+connections to upstreams, which would all have to be opened anew at once.
 
     the queue    a pair of SOCK_SEQPACKET sockets that the supervisor makes once: `give` and `take`
-    a message    one descriptor (SCM_RIGHTS), a byte, and what was read of the connection and not answered
+    a message    one descriptor (SCM_RIGHTS), a byte for whose connection it is, and what was read of a client's and not
+                 answered, or which upstream's it is
 """
 
 import asyncio
@@ -16,11 +18,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
-_MARK: Final = b"\0"  # an empty message would be the queue's end
+_CLIENTS: Final = b"\0"
+_UPSTREAMS: Final = b"\1"
 _LONGEST: Final = 512 * 1024  # more than a message of such a socket can be
 
 Take = Callable[[socket.socket, bytes], None]
-"""What is done with a connection, and with what has come on it already."""
+"""What is done with a connection, and with what is said of it."""
 
 
 class Handover:
@@ -31,7 +34,7 @@ class Handover:
         take.setblocking(False)
         self._give, self._take = give, take
         self._loop = asyncio.get_running_loop()
-        self._waiting = deque[tuple[int, bytes]]()
+        self._waiting = deque[tuple[int, bytes]]()  # descriptors, and what goes with each
         self._given = asyncio.Event()
         self._given.set()
         self._taking = False
@@ -41,10 +44,11 @@ class Handover:
         """The one whose descriptors the supervisor has passed on."""
         return cls(socket.socket(fileno=give), socket.socket(fileno=take))
 
-    def begin_taking(self, taken: Take) -> None:
-        """Take connections that others give away, one in a turn of the loop."""
+    def begin_taking(self, client: Take, upstream: Take) -> None:
+        """Take connections that others give away, one in a turn of the loop: a client's with what has come on it, an
+        upstream's with which it is."""
         self._taking = True
-        self._loop.add_reader(self._take.fileno(), self._take_one, taken)
+        self._loop.add_reader(self._take.fileno(), self._take_one, client, upstream)
 
     def end_taking(self) -> None:
         """Leave them to others from now on."""
@@ -53,8 +57,16 @@ class Handover:
             self._loop.remove_reader(self._take.fileno())
 
     def give(self, connection: int, ahead: bytes) -> None:
-        """Give a connection away by its descriptor, which is closed here, with what has come of the next request."""
-        self._waiting.append((connection, ahead))
+        """Give a client's connection away by its descriptor, which is closed here, with what has come of the next
+        request."""
+        self._put(connection, _CLIENTS + ahead)
+
+    def give_upstream(self, connection: int, which: bytes) -> None:
+        """Give an upstream's connection away by its descriptor, which is closed here, with which one it is."""
+        self._put(connection, _UPSTREAMS + which)
+
+    def _put(self, connection: int, message: bytes) -> None:
+        self._waiting.append((connection, message))
         if self._given.is_set():
             self._given.clear()
             self._loop.add_writer(self._give.fileno(), self._give_some)
@@ -76,10 +88,10 @@ class Handover:
     def _give_some(self) -> None:
         """Put into the queue what has room there."""
         while self._waiting:
-            connection, ahead = self._waiting[0]
+            connection, message = self._waiting[0]
             with suppress(OSError):  # one that cannot be given ends here
                 try:
-                    socket.send_fds(self._give, [_MARK, ahead], [connection])
+                    socket.send_fds(self._give, [message], [connection])
                 except BlockingIOError:
                     return
             os.close(connection)
@@ -87,7 +99,7 @@ class Handover:
         self._loop.remove_writer(self._give.fileno())
         self._given.set()
 
-    def _take_one(self, taken: Take) -> None:
+    def _take_one(self, client: Take, upstream: Take) -> None:
         try:
             data, found, _, _ = socket.recv_fds(self._take, _LONGEST, 1)
         except OSError:  # another worker was faster, or there is no descriptor left
@@ -95,4 +107,4 @@ class Handover:
         for connection in found:
             sock = socket.socket(fileno=connection)
             sock.setblocking(False)
-            taken(sock, data[len(_MARK) :])
+            (upstream if data[:1] == _UPSTREAMS else client)(sock, data[1:])

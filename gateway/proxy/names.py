@@ -59,9 +59,13 @@ class Name:
             await asyncio.shield(asking)
         return self._places
 
+    def may_lead_to(self, ip: str) -> bool:
+        """Whether a connection to this address is one to the name, as far as is known."""
+        return not self._places or any(place.ip == ip for place in self._places)
+
     def renew(self) -> None:
-        """Look it up again if that is due."""
-        if self._places and self._is_due:
+        """Look it up if that is due."""
+        if self._loop.time() >= self._due_at:
             self._look_up()
 
     @property
@@ -84,11 +88,13 @@ class Name:
         places = _in_turn(found.places)
         before, self._places = self._places, places
         now = frozenset(place.ip for place in places)
-        if before and now != frozenset(place.ip for place in before):
+        if now == frozenset(place.ip for place in before):
+            return
+        if before:
             _log.info(
                 "upstream's name has other addresses", upstream=f"{self._host}:{self._port}", addresses=sorted(now)
             )
-            self._moved(now)
+        self._moved(now)  # the first ones too: there may be connections that another worker has left
 
     def _asked(self, done: "asyncio.Task[None]") -> None:
         self._asking = None

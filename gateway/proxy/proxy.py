@@ -133,11 +133,13 @@ class Proxy(Engine):
         if successors is not None:
             for front in list(self.fronts):
                 front.drain()
+            self.upstreams.leave(successors)
         self._drained.clear()
         if self.fronts:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._drained.wait(), max(0.0, deadline - self.now()))
         if successors is not None:
+            self.upstreams.leave(successors)
             with suppress(TimeoutError):
                 await asyncio.wait_for(successors.wait_given(), max(0.0, deadline - self.now()))
 
@@ -164,6 +166,8 @@ class Proxy(Engine):
         self.date = date()
         self.decisions.tick()
         self.upstreams.tick()
+        if self.successors is not None:
+            self.upstreams.leave(self.successors)
         for front in list(self.fronts):
             front.tick(now)
         if now >= self._beat_at:

@@ -3,15 +3,20 @@
 A connection goes back only when both sides are clean: the answer ended where its framing said, nothing followed it,
 the whole request went up, and neither side means to close. It is taken out as soon as the upstream ends it. One that
 dies unread under a request may have met the upstream's idle timeout; who asked decides whether to ask again.
+
+Idle ones outlive their worker where others follow it: the pool there of the same upstream, on the same terms, goes on
+with them (`proxy.handover`). With TLS they do not, since what both sides agreed on is known to this process alone.
 """
 
 import asyncio
 import os
+import socket
 import ssl
+from bisect import insort
 from collections import deque
 from contextlib import suppress
 from math import inf
-from typing import Protocol, cast
+from typing import Final, Protocol, cast, final
 
 from gateway.config.tls import upstream_context
 from gateway.errors import OperatorError
@@ -19,6 +24,7 @@ from gateway.figures import UPSTREAM_CONNECTS
 from gateway.http1 import RequestHead, ResponseReader
 from gateway.lookup import Resolver
 from gateway.proxy.calls import place_of
+from gateway.proxy.handover import Handover
 from gateway.proxy.limits import Limits
 from gateway.proxy.names import Name, dial, is_name
 from gateway.proxy.sockets import ended_well, holds_more, reset
@@ -165,6 +171,20 @@ class UpstreamConnection(asyncio.BufferedProtocol):
             if transport.get_write_buffer_size():
                 asyncio.get_running_loop().call_later(self._limits.slow_reader, self.reset)
 
+    def leave(self, successors: Handover) -> None:
+        """Leave an idle connection to the workers that follow."""
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        try:
+            connection = os.dup(transport.get_extra_info("socket").fileno())
+        except OSError:  # there is no descriptor left
+            return
+        self.closed = True  # for this worker
+        self._pool.forget(self)
+        transport.close()  # whatever comes from now on waits for who reads next
+        successors.give_upstream(connection, self._pool.which(self).told())
+
     # -- asyncio.Protocol ---------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -238,6 +258,30 @@ class UpstreamUnreachable(Exception):
         self.status, self.upstream, self.failed = status, upstream, failed
 
 
+@final
+class Which:
+    """Which idle connection this is, as a worker has to know that goes on with it: its upstream and how many
+    connections that has at most, the address that it leads to, and since when it rests (by the machine's clock)."""
+
+    __slots__ = ("idle_since", "ip", "most", "origin")
+
+    def __init__(self, origin: str, most: int, ip: str, idle_since: float) -> None:
+        self.origin: Final = origin
+        self.most: Final = most
+        self.ip: Final = ip
+        self.idle_since: Final = idle_since
+
+    def told(self) -> bytes:
+        """It, in bytes."""
+        return f"{self.origin}\n{self.most}\n{self.ip}\n{self.idle_since!r}".encode()
+
+    @classmethod
+    def heard(cls, told: bytes) -> "Which":
+        """What `told` made the bytes of."""
+        origin, most, ip, idle_since = told.decode().rsplit("\n", 3)
+        return cls(origin, int(most), ip, float(idle_since))
+
+
 Waiter = asyncio.Future["UpstreamConnection | None"]
 """Who waits gets a connection, or None for the promise that there is room to open one."""
 
@@ -254,8 +298,7 @@ class Pool:
     ) -> None:
         self.origin = origin
         self._limits = limits
-        of_plane = origin.path is not None and origin.host
-        self._most = most or (limits.plane_connections if of_plane else limits.upstream_connections)
+        self._most = most or (limits.plane_connections if origin.of_plane else limits.upstream_connections)
         named = origin.path is None and is_name(origin.host)
         self._name = Name(origin.host, origin.port, resolver, limits, self._moved) if named else None
         self._loop = asyncio.get_running_loop()
@@ -440,6 +483,42 @@ class Pool:
         connection.ip = place.ip
         await self._loop.create_connection(lambda: connection, sock=sock, ssl=tls, server_hostname=name)
 
+    # -- where other workers follow -----------------------------------------------------------------------------
+
+    def which(self, connection: UpstreamConnection) -> Which:
+        """Which connection it is, to other workers."""
+        return Which(str(self.origin), self._most, connection.ip, connection.idle_since)
+
+    def leave(self, successors: Handover) -> None:
+        """Leave the idle connections to the workers that follow, where these can go on with them."""
+        if not (self.origin.tls or self.origin.of_plane):
+            for connection in list(self._idle):
+                connection.leave(successors)
+
+    async def adopt(self, sock: socket.socket, which: Which) -> None:
+        """Go on with an idle connection that another worker has left, where there is room for it."""
+        if self._is_full or (self._name is not None and not self._name.may_lead_to(which.ip)):
+            sock.close()
+            return
+        connection = UpstreamConnection(self, self._limits)
+        connection.ip, connection.reused, connection.idle_since = which.ip, True, which.idle_since
+        self._open.add(connection)
+        try:
+            if self.origin.path is not None:
+                await self._loop.create_unix_connection(lambda: connection, sock=sock)
+            else:
+                await self._loop.create_connection(lambda: connection, sock=sock)
+        except OSError:  # it ended on its way
+            connection.discard()
+            sock.close()
+            return
+        if connection.closed:
+            return
+        if self._waiting:
+            self.take_back(connection)
+        else:
+            insort(self._idle, connection, key=_rests_since)
+
     def tick(self) -> None:
         """Some time has passed: a name may lead elsewhere while connections stay open."""
         if self._name is not None and self._open:
@@ -457,3 +536,7 @@ class Pool:
         """Close the connections that have been idle since `before`."""
         for connection in [connection for connection in self._idle if connection.idle_since < before]:
             connection.close()
+
+
+def _rests_since(connection: UpstreamConnection) -> float:
+    return connection.idle_since

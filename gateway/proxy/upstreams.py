@@ -6,6 +6,7 @@ worker by itself. A route with one upstream has none of it: its calls go to the 
 """
 
 import asyncio
+import socket
 from collections.abc import Iterable
 from math import inf
 from random import random
@@ -21,9 +22,10 @@ from gateway.figures import (
 from gateway.lookup import Resolver
 from gateway.observe import get_logger
 from gateway.proxy.calls import HOW, place_of
+from gateway.proxy.handover import Handover
 from gateway.proxy.health_checks import Checks
 from gateway.proxy.limits import Limits
-from gateway.proxy.upstream import Pool, UpstreamConnection, UpstreamUnreachable
+from gateway.proxy.upstream import Pool, UpstreamConnection, UpstreamUnreachable, Which
 from gateway.routing import HealthCheck, Origin, Route
 from gateway.routing.balance import choose
 from gateway.routing.health import Health
@@ -195,10 +197,13 @@ class Upstreams:
         self._healths: dict[tuple[Origin, HealthCheck | None, bytes], Health] = {}
         self._checks: list[Checks] = []
         self._budgets: dict[str, RetryBudget] = {}
+        self._routes: tuple[Route, ...] = ()
+        self._adopting = set[asyncio.Task[None]]()
 
     def prepare(self, routes: Iterable[Route]) -> None:
         """Begin to know how the upstreams of these routes stand, where that matters."""
-        for route in routes:
+        self._routes = tuple(routes)
+        for route in self._routes:
             if len(route.upstreams) > 1 or route.health is not None:
                 self._way(route)
 
@@ -259,6 +264,24 @@ class Upstreams:
         """Close the connections that have been idle since `before`."""
         for pool in self._pools.values():
             pool.close_idle(before)
+
+    def leave(self, successors: Handover) -> None:
+        """Leave the connections that nobody uses to the workers that follow, where these can go on with them."""
+        for pool in self._pools.values():
+            pool.leave(successors)
+
+    def adopt(self, sock: socket.socket, told: bytes) -> None:
+        """Go on with a connection that another worker has left, if a route leads there on the same terms."""
+        which = Which.heard(told)
+        for route in self._routes:
+            for origin in route.upstreams:
+                most = route.connections or self._limits.upstream_connections
+                if not origin.tls and (str(origin), most) == (which.origin, which.most):
+                    adopting = self._loop.create_task(self._pool(route, origin).adopt(sock, which))
+                    self._adopting.add(adopting)
+                    adopting.add_done_callback(self._adopting.discard)
+                    return
+        sock.close()
 
     def report(self) -> None:
         """Say in the figures what there is now."""

@@ -42,6 +42,11 @@ class Origin:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return (host if self.port == (443 if self.tls else 80) else f"{host}:{self.port}").encode()
 
+    @property
+    def of_plane(self) -> bool:
+        """Whether it is the authorization plane."""
+        return self.path is not None and bool(self.host)
+
     def __str__(self) -> str:
         """What the operator knows it by."""
         if self.path is not None:

@@ -137,7 +137,7 @@ async def test_a_connection_is_given_with_what_has_come_of_its_next_request(ahea
     taken: asyncio.Future[tuple[socket.socket, bytes]] = asyncio.get_running_loop().create_future()
     client, connection = socket.socketpair()
     try:
-        taker.begin_taking(lambda sock, data: taken.set_result((sock, data)))
+        taker.begin_taking(lambda sock, data: taken.set_result((sock, data)), lambda *_: None)
         giver.give(connection.detach(), ahead)
         await giver.wait_given()
         sock, data = await asyncio.wait_for(taken, PATIENCE)
