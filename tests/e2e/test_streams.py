@@ -1,9 +1,10 @@
-"""Streams over two workers end within a second of their token's revocation, and no other stream does."""
+"""Streams over two workers end within a second of their token's end, and no other stream does."""
 
 import asyncio
+import itertools
 import signal
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -16,7 +17,8 @@ from tests.counts import scaled
 from tests.guard.conftest import new_client
 from tests.serving import PATIENCE, Gateway, crowding, serving, until
 
-STREAMS = 500
+ENDED = 500  # streams, beside as many that go on
+LIVES = 8.0  # seconds, of tokens that expire
 
 
 @pytest.fixture
@@ -87,57 +89,100 @@ async def _figure(gateway: Gateway, name: str, labels: str) -> float:
     return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(name) and labels in line)
 
 
-async def test_revoked_half_of_many_streams_ends_within_a_second_and_no_other(
-    tmp_path: Path, store: Store, database: str, upstream: str
+async def _open_on_both(
+    stack: AsyncExitStack, gateway: Gateway, tokens: Callable[[], Awaitable[str]], count: int
+) -> tuple[list[Stream], list[asyncio.Task[None]]]:
+    """So many streams and some more, WebSockets and events by turns, until both workers have some."""
+    session = await stack.enter_async_context(
+        aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, force_close=True), timeout=aiohttp.ClientTimeout(total=None)
+        )
+    )
+    streams = [Stream(await tokens()) for _ in range(count)]
+    tasks = list[asyncio.Task[None]]()
+
+    async def end() -> None:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    stack.push_async_callback(end)
+
+    async def are_spread() -> bool:
+        for one in streams[len(tasks) :]:
+            streaming = one.socket if len(tasks) % 2 else one.events
+            tasks.append(asyncio.create_task(streaming(session, gateway.url)))
+        await asyncio.gather(*(one.began.wait() for one in streams))
+        if len({one.worker for one in streams}) > 1:
+            return True
+        streams.extend([Stream(await tokens()) for _ in range(4)])
+        return False
+
+    await until(are_spread, pause=0.0)
+    return streams, tasks
+
+
+@pytest.mark.parametrize("how", ["one by one", "with their client"])
+async def test_streams_end_within_a_second_of_their_token_and_no_others(
+    how: str, tmp_path: Path, store: Store, database: str, upstream: str
 ) -> None:
-    client, _ = await store.clients.create(new_client())
-    route = {"name": "api", "path": "/api", "upstreams": [upstream], "auth": ["bearer"], "connections": 2 * STREAMS}
+    """Of twice as many, every other pair: a WebSocket and an answer without an end."""
+    clients = [(await store.clients.create(new_client()))[0] for _ in range(2)]
+    route = {"name": "api", "path": "/api", "upstreams": [upstream], "auth": ["bearer"], "connections": 3 * ENDED}
+    made = itertools.count()
 
-    async def begun() -> Stream:
-        issued = await store.tokens.issue(client.client_id, None, frozenset({"read"}), 3600, None)
-        return Stream(issued.access_token)
+    async def token() -> str:
+        client = clients[next(made) // 2 % 2]
+        return (await store.tokens.issue(client.client_id, None, frozenset({"read"}), 3600, None)).access_token
 
-    streams = [await begun() for _ in range(scaled(STREAMS))]
     async with AsyncExitStack() as stack:
         gateway = await stack.enter_async_context(serving(tmp_path, dsn=database, routes=[route], workers=2))
-        session = await stack.enter_async_context(
-            aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, force_close=True), timeout=aiohttp.ClientTimeout(total=None)
-            )
-        )
-        tasks = list[asyncio.Task[None]]()
-
-        async def are_spread() -> bool:
-            for one in streams[len(tasks) :]:
-                streaming = one.socket if len(tasks) % 2 else one.events
-                tasks.append(asyncio.create_task(streaming(session, gateway.url)))
-            await asyncio.gather(*(one.began.wait() for one in streams))
-            if len({one.worker for one in streams}) > 1:
-                return True
-            streams.extend([await begun() for _ in range(4)])
-            return False
-
-        await until(are_spread, pause=0.0)
-        revoked, others = [one for n, one in enumerate(streams) if n % 4 < 2], [*streams[2::4], *streams[3::4]]
-        at = {}
-        for one in revoked:
-            assert await store.tokens.revoke(one.token, None)
-            at[one] = time.monotonic()
-        await until(lambda: all(one.ended_at for one in revoked), 60)
-        late = max(one.ended_at - at[one] for one in revoked)
+        streams, tasks = await _open_on_both(stack, gateway, token, 2 * scaled(ENDED))
+        ending, others = [one for n, one in enumerate(streams) if n % 4 < 2], [*streams[2::4], *streams[3::4]]
+        at = dict[Stream, float]()
+        if how == "one by one":
+            for one in ending:
+                assert await store.tokens.revoke(one.token, None)
+                at[one] = time.monotonic()
+        else:
+            await store.clients.disable(clients[0].client_id)
+            at = dict.fromkeys(ending, time.monotonic())
+        await until(lambda: all(one.ended_at for one in ending), 60)
+        late = max(one.ended_at - at[one] for one in ending)
         assert late < 1.0 * crowding(), f"{late:.2f} s"
         assert {one.code for n, one in enumerate(streams) if n % 4 == 1} == {1008}
         await asyncio.sleep(1.0)  # a beat more
         assert [one for one in others if one.ended_at] == []
         assert not any(task.done() for one, task in zip(streams, tasks, strict=True) if one in others)
-        await until(lambda: _counts(gateway, len(revoked)))
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        cause = "revoked token" if how == "one by one" else "token of a disabled client"
+        await until(lambda: _counts(gateway, cause, len(ending)))
 
 
-async def _counts(gateway: Gateway, revoked: int) -> bool:
-    return await _figure(gateway, "gateway_refusals_total", 'cause="revoked token"') == revoked
+async def test_streams_end_when_their_token_expires_and_not_before(
+    tmp_path: Path, store: Store, database: str, upstream: str
+) -> None:
+    client, _ = await store.clients.create(new_client())
+    route = {"name": "api", "path": "/api", "upstreams": [upstream], "auth": ["bearer"]}
+    until_when = dict[str, float]()
+
+    async def token() -> str:
+        issued = await store.tokens.issue(client.client_id, None, frozenset({"read"}), LIVES, None)
+        until_when[issued.access_token] = time.monotonic() + LIVES
+        return issued.access_token
+
+    async with AsyncExitStack() as stack:
+        gateway = await stack.enter_async_context(serving(tmp_path, dsn=database, routes=[route], workers=2))
+        streams, _ = await _open_on_both(stack, gateway, token, 8)
+        await until(lambda: all(one.ended_at for one in streams), 60)
+        late = [one.ended_at - until_when[one.token] for one in streams]
+        # It is told in whole seconds of the database's clock.
+        assert -1.0 <= min(late) <= max(late) < 1.0 * crowding(), late
+        assert {one.code for one in streams[1::2]} == {1008}
+        await until(lambda: _counts(gateway, "expired token", len(streams)))
+
+
+async def _counts(gateway: Gateway, cause: str, ended: int) -> bool:
+    return await _figure(gateway, "gateway_refusals_total", f'cause="{cause}"') == ended
 
 
 async def test_streams_stay_over_a_reload_for_as_long_as_their_route_says(
