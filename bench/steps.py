@@ -195,16 +195,18 @@ def _whole(proxy: Proxy, to: Destination) -> Callable[[tuple[bytes, bytes]], Non
         request, response = pair
         received[: len(request)] = request
         front.buffer_updated(len(request))
+        proxy.outbox.flush()
         received[: len(response)] = response
         asked = connections[0] if connections[0].owner is not None else connections[-1]
         asked.buffer_updated(len(response))
+        proxy.outbox.flush()
 
     return whole
 
 
 def _kept(proxy: Proxy, pool: Pool) -> UpstreamConnection:
     """A connection that a pool keeps for the next call."""
-    connection = UpstreamConnection(pool, proxy.limits)
+    connection = UpstreamConnection(pool, proxy.limits, proxy.outbox)
     connection.connection_made(cast("Any", _Wire()))
     pool._open.add(connection)
     connection.idle_since = proxy.now()
@@ -352,6 +354,7 @@ async def _measured() -> Iterator[tuple[str, float]]:
     def refused(data: bytes) -> None:
         proxy.received[: len(data)] = data
         front.buffer_updated(len(data))
+        proxy.outbox.flush()
 
     rows.append(("a whole call with an invented token", _cost(refused, strangers)))
     proxy.fronts.clear()

@@ -6,6 +6,8 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 
+_TURNS = 5  # of the loop, in which a connection that was just taken comes to its handler
+
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
@@ -48,6 +50,8 @@ async def accepting(
         yield name[1] if isinstance(name, tuple) else 0
     finally:
         server.close()
+        for _ in range(_TURNS):
+            await asyncio.sleep(0)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -21,6 +21,7 @@ from gateway.proxy.finished import Finished
 from gateway.proxy.forwarding import arrival, forwarded_request_id, forwarded_scheme
 from gateway.proxy.handover import Handover
 from gateway.proxy.limits import Limits
+from gateway.proxy.outgoing import Outbox
 from gateway.proxy.traced import Trace
 from gateway.proxy.upstreams import Upstreams
 from gateway.refusals import RefusalPage, Refusals
@@ -54,7 +55,8 @@ class Engine:
         self.guard = guard
         self.refusal_page = refusal_page
         self.received = memoryview(bytearray(limits.buffer))  # where what comes in is put, on whichever connection
-        self.upstreams = Upstreams(limits, self.received, out)
+        self.outbox = Outbox()
+        self.upstreams = Upstreams(limits, self.received, self.outbox, out)
         self.draining = False  # connections end with their answers
         self.successors: Handover | None = None  # or go to those, between two requests
         self.drain_began = inf

@@ -98,6 +98,7 @@ class Exchange:
         "_sent_at",
         "_tries",
         "_unread",
+        "_unsent",
         "_upstream",
         "_watched",
         "allowed",
@@ -146,6 +147,7 @@ class Exchange:
         self._request_trailers: tuple[Field, ...] = ()
         self._relay: Relay | None = None
         self._unread = True  # nothing has come from the upstream yet
+        self._unsent = b""  # how the request begins, where that was on its way and has not gone out
         self._watched: Watched | None = None  # what lives longer than a tick is ended with its token
         self._right_ends_at = inf
         # When it came to each of its phases for the first time; 0.0 where it has not. The loop's time is too coarse.
@@ -429,33 +431,35 @@ class Exchange:
         self._upstream = upstream
         self._go(Phase.SENDING)
         self._sent_at = self._sent_at or monotonic()
-        arrival = engine.arrival(head, self._client.peer, self.to)
         held, self._held = self._held, b""
         if held and self._tries is not None:
             self._tries.keep(held, engine.limits.buffer)
-        expects = not held  # what is held has been called for
-        edge, allowed = self.to.terms.edge, self._on_behalf()
-        shape = None if edge is None else edge.shape_request(self._nameable(edge))
-        asserted = engine.assertion(allowed, self.to) if edge is not None and edge.asserts_identity else b""
-        data = upstream_head(
-            head,
-            self.to,
-            arrival,
-            self.request_id,
-            allowed,
-            self.trace,
-            expects=expects,
-            shape=shape,
-            assertion=asserted,
-        )
-        if held:
-            data += b"%x\r\n%b\r\n" % (len(held), held) if head.length is None else held
-        upstream.ask(self, head, data)
+        unsent, self._unsent = self._unsent, b""
+        upstream.ask(self, head, unsent or self._beginning(held))
         if self.request_complete:
             self._send_end()
         else:
             self.await_response()
             self._client.advance()
+
+    def _beginning(self, held: bytes) -> bytes:
+        """What goes up first: the head, and what is held of the body."""
+        engine, head, to = self._engine, self.head, self.to
+        edge, allowed = to.terms.edge, self._on_behalf()
+        data = upstream_head(
+            head,
+            to,
+            engine.arrival(head, self._client.peer, to),
+            self.request_id,
+            allowed,
+            self.trace,
+            expects=not held,  # what is held has been called for
+            shape=None if edge is None else edge.shape_request(self._nameable(edge)),
+            assertion=engine.assertion(allowed, to) if edge is not None and edge.asserts_identity else b"",
+        )
+        if not held:
+            return data
+        return data + (b"%x\r\n%b\r\n" % (len(held), held) if head.length is None else held)
 
     def send_body(self, data: bytes) -> None:
         """Send a part of the body up."""
@@ -581,9 +585,10 @@ class Exchange:
         upstream = self._upstream
         if self.phase is Phase.OVER or upstream is None or isinstance(self.pump, pump.Download):
             return  # or what came before the end is still being pumped, which comes to it by itself
-        if upstream.reused and self._unread and self._repeatable:
+        unsent = upstream.unsent
+        if upstream.reused and self._unread and (unsent or self._repeatable):
             # It had been idle, and died without a word: the upstream has most likely not even seen the request.
-            self._upstream = None
+            self._upstream, self._unsent = None, unsent
             self._connect_again(upstream)
             return
         try:

@@ -61,7 +61,7 @@ class Front(Outlet):
     )
 
     def __init__(self, engine: Engine, registry: Registry, peer: Peer | None = None) -> None:
-        super().__init__()
+        super().__init__(engine.outbox)
         self.reader: Final = RequestReader()
         self.introduced: Final = peer is not None  # by a proxy, in a header that is not here any more
         self.peer = peer or Peer("", False)
@@ -134,6 +134,7 @@ class Front(Outlet):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the protocol's signature
         self._registry.discard(self)
         self._transport = None
+        self.drop()
         departing, self._departing = self._departing, None
         if departing is not None:
             successors, connection, ahead = departing
@@ -515,7 +516,7 @@ class Front(Outlet):
 
     def _depart(self, successors: Handover) -> None:
         """Leave the connection to another worker, once what was written has gone out."""
-        transport = self._transport
+        transport = self.transport
         if transport is None or transport.is_closing():
             return
         try:
@@ -544,12 +545,13 @@ class Front(Outlet):
 
     def close(self) -> None:
         """End the connection once what was written has gone out, or the client has not taken it for so long."""
-        if self._transport is not None and not self._transport.is_closing():
+        transport = self.transport
+        if transport is not None and not transport.is_closing():
             if self.standing < Standing.LINGERING:
                 self._go(Standing.LINGERING)
             self.tunnel = None
             self._deadline = self._engine.clock + self._engine.limits.slow_reader
-            self._transport.close()
+            transport.close()
 
     def break_off(self, *, looks_broken: bool) -> None:
         """End an answer that cannot be finished. Where only the connection's end would end it, with a reset, and where

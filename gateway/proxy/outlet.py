@@ -11,31 +11,27 @@ from contextlib import suppress
 from math import inf
 from typing import Final
 
+from gateway.proxy.outgoing import Outbox, Outgoing
 from gateway.proxy.sockets import end_by_reset, other_side, reset
 
 _WORTH_JOINING: Final = 16 * 1024  # bytes; larger parts are handed over as they are
 _PATIENCE: Final = 0.5  # seconds before the first such byte, where no end is seen; before each other twice as many
 
 
-class Outlet(asyncio.BufferedProtocol):
+class Outlet(Outgoing):
     """A client connection as those use it who answer on it."""
 
-    __slots__ = ("_ahead", "_end_seen", "_knock_at", "_reading", "_transport")
+    __slots__ = ("_ahead", "_end_seen", "_knock_at", "_reading")
 
-    def __init__(self) -> None:
-        self._transport: asyncio.Transport | None = None
+    def __init__(self, outbox: Outbox) -> None:
+        super().__init__(outbox, outbox.answers)
         self._reading = True
         self._knock_at = inf
         self._end_seen = False
         self._ahead = b""  # what was written before its time, and is not to be written again
 
-    @property
-    def transport(self) -> asyncio.Transport | None:
-        return self._transport
-
     def write(self, data: bytes) -> None:
-        if self._transport is not None:
-            self._transport.write(self._rest_of(data) if self._ahead else data)
+        self.send(self._rest_of(data) if self._ahead else data)
 
     def write_all(self, parts: list[bytes]) -> None:
         if self._transport is None:
@@ -43,16 +39,17 @@ class Outlet(asyncio.BufferedProtocol):
         if self._ahead:
             parts[0] = self._rest_of(parts[0])
         if len(parts[-1]) < _WORTH_JOINING:
-            self._transport.write(b"".join(parts))
-        else:
-            self._transport.writelines(parts)
+            self.send(b"".join(parts))
+        elif (transport := self.transport) is not None:
+            transport.writelines(parts)
 
     def write_eof(self) -> bool:
         """End our side; False where that cannot be done alone (TLS)."""
-        if self._transport is None or not self._transport.can_write_eof():
+        transport = self.transport
+        if transport is None or not transport.can_write_eof():
             return False
         with suppress(OSError):  # asyncio's own loop tells so that the client has gone, as it will once more
-            self._transport.write_eof()
+            transport.write_eof()
         return True
 
     def hold(self, size: int) -> None:
@@ -73,14 +70,15 @@ class Outlet(asyncio.BufferedProtocol):
     def look(self, now: float, beginning: bytes) -> None:
         """See whether a client is there that cannot tell, and from time to time write another byte of `beginning`, with
         which whatever is written next begins in any case."""
-        if self._transport is None:
+        transport = self.transport
+        if transport is None:
             return
-        side = other_side(self._transport)
+        side = other_side(transport)
         if side == "gone":
             self.abort()
         elif now >= self._knock_at or (side == "ended" and not self._end_seen):
             self._end_seen = side == "ended"
-            self._knock(self._transport, now, beginning)
+            self._knock(transport, now, beginning)
         elif self._knock_at == inf:
             self._knock_at = now + _PATIENCE
 
@@ -94,8 +92,8 @@ class Outlet(asyncio.BufferedProtocol):
 
     def abort(self) -> None:
         """End the connection at once so that it looks broken, whatever is still on its way."""
-        if self._transport is not None:
-            reset(self._transport)
+        if (transport := self.transport) is not None:
+            reset(transport)
 
     def _rest_of(self, data: bytes) -> bytes:
         ahead, self._ahead, self._knock_at = self._ahead, b"", inf

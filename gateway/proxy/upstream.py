@@ -27,6 +27,7 @@ from gateway.proxy.calls import place_of
 from gateway.proxy.handover import Handover
 from gateway.proxy.limits import Limits
 from gateway.proxy.names import Name, dial, is_name
+from gateway.proxy.outgoing import Outbox, Outgoing
 from gateway.proxy.sockets import ended_well, holds_more, reset
 from gateway.routing import Origin, Route
 
@@ -44,16 +45,17 @@ class Owner(Protocol):
         """The write buffer fell below its low mark, or rose above its high one."""
 
 
-class UpstreamConnection(asyncio.BufferedProtocol):
+class UpstreamConnection(Outgoing):
     """One connection to an upstream, with the reader of its answers; `tunnelled` once it has left HTTP."""
 
-    def __init__(self, pool: "Pool", limits: Limits) -> None:
+    def __init__(self, pool: "Pool", limits: Limits, outbox: Outbox) -> None:
+        super().__init__(outbox, outbox.requests)
         self.owner: Owner | None = None
         self.reader = ResponseReader()
         self.tunnelled = False
         self.closed = False
         self.cut = True  # until an end that was meant: what came last may not be all
-        self.fault = ""  # that TLS told of, such as the alert of an upstream that wants another certificate
+        self.fault = ""  # why it ended, as TLS tells of an upstream that wants another certificate
         self.writable = True
         self.reused = False
         self.encrypted = False
@@ -65,7 +67,6 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         self.idle_since = 0.0
         self._pool = pool
         self._limits = limits
-        self._transport: asyncio.Transport | None = None
 
     # -- the owner's side -------------------------------------------------------------------------------------
 
@@ -73,23 +74,24 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         """Send the beginning of a request for `owner`: what comes from now on is the answer to it."""
         self.owner = owner
         self.reader.expect(head.method, head.upgrade)
-        if self._transport is not None:
-            self._transport.write(data)
+        self.send(data)
 
     def write(self, *parts: bytes) -> None:
-        if self._transport is None or self.closed:
+        transport = self.transport
+        if transport is None or self.closed:
             return
         if len(parts) == 1:
-            self._transport.write(parts[0])
+            transport.write(parts[0])
         else:
-            self._transport.writelines(parts)
+            transport.writelines(parts)
 
     def write_eof(self) -> bool:
         """End our side; False where that cannot be done alone (TLS)."""
-        if self._transport is None or self.closed or not self._transport.can_write_eof():
+        transport = self.transport
+        if transport is None or self.closed or not transport.can_write_eof():
             return False
         with suppress(OSError):  # as for a client
-            self._transport.write_eof()
+            transport.write_eof()
         return True
 
     def pause(self) -> None:
@@ -101,10 +103,6 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         if not self._reading and self._transport is not None and not self.closed:
             self._reading = True
             self._transport.resume_reading()
-
-    @property
-    def transport(self) -> asyncio.Transport | None:
-        return self._transport
 
     @property
     def place(self) -> str:
@@ -147,13 +145,15 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         """The exchange is over, or given up: the connection ends, whatever is still on its way."""
         self.owner, self.closed = None, True  # also for whoever it has just been given to
         self._pool.forget(self)
+        self.drop()
         if self._transport is not None:
             self._transport.abort()
 
     def reset(self) -> None:
         """End the connection so that it looks broken, whatever is still on its way."""
-        if self._transport is not None and not self._lost:
-            reset(self._transport)
+        transport = self.transport
+        if transport is not None and not self._lost:
+            reset(transport)
         self.discard()
 
     def disappoint(self) -> None:
@@ -165,7 +165,7 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         """End the connection once what was written has gone out, or the upstream has not taken it for so long."""
         self.owner = None
         self._pool.forget(self)
-        transport = self._transport
+        transport = self.transport
         if transport is not None and not transport.is_closing():
             transport.close()
             if transport.get_write_buffer_size():
@@ -201,6 +201,9 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         self.overtaken = nbytes == len(self._pool.received)
         if self.owner is None:
             self.discard()  # nobody asked: whatever this is, it answers nothing
+        elif self.unsent:  # nor does it answer what has not gone out yet
+            self.closed, self.fault = True, "it sent something before it was asked"
+            self._end()
         else:
             self.owner.upstream_received(self._pool.received[:nbytes].tobytes())
 
@@ -218,6 +221,7 @@ class UpstreamConnection(asyncio.BufferedProtocol):
             self._read_what_is_left()
         self.cut = self.cut or exc is not None  # uvloop tells an end that TLS did not announce as this, without a fault
         self._end()
+        self.drop()
         self._lost = True
         self._pool.forget(self)
 
@@ -294,7 +298,13 @@ class Pool:
     """
 
     def __init__(
-        self, origin: Origin, limits: Limits, received: memoryview, resolver: Resolver, most: int | None = None
+        self,
+        origin: Origin,
+        limits: Limits,
+        received: memoryview,
+        outbox: Outbox,
+        resolver: Resolver,
+        most: int | None = None,
     ) -> None:
         self.origin = origin
         self._limits = limits
@@ -303,6 +313,7 @@ class Pool:
         self._name = Name(origin.host, origin.port, resolver, limits, self._moved) if named else None
         self._loop = asyncio.get_running_loop()
         self.received = received
+        self._outbox = outbox
         self._idle: list[UpstreamConnection] = []
         self._open: set[UpstreamConnection] = set()
         self._waiting: dict[Route, deque[Waiter]] = {}  # of each as many as one route may have; next the first route
@@ -402,7 +413,7 @@ class Pool:
             if not given.closed:
                 return given
             self.distrust()
-        connection = UpstreamConnection(self, self._limits)
+        connection = UpstreamConnection(self, self._limits, self._outbox)
         self._open.add(connection)
         UPSTREAM_CONNECTS.add(1.0, place_of(self.origin))
         try:
@@ -415,7 +426,7 @@ class Pool:
 
     async def open_apart(self) -> UpstreamConnection:
         """A connection that is not of the pool, and takes nobody's place there. Raises OSError, OperatorError."""
-        connection = UpstreamConnection(self, self._limits)
+        connection = UpstreamConnection(self, self._limits, self._outbox)
         try:
             await self._open_transport(connection)
         except BaseException:
@@ -500,7 +511,7 @@ class Pool:
         if self._is_full or (self._name is not None and not self._name.may_lead_to(which.ip)):
             sock.close()
             return
-        connection = UpstreamConnection(self, self._limits)
+        connection = UpstreamConnection(self, self._limits, self._outbox)
         connection.ip, connection.reused, connection.idle_since = which.ip, True, which.idle_since
         self._open.add(connection)
         try:

@@ -25,6 +25,7 @@ from gateway.proxy.calls import HOW, place_of
 from gateway.proxy.handover import Handover
 from gateway.proxy.health_checks import Checks
 from gateway.proxy.limits import Limits
+from gateway.proxy.outgoing import Outbox
 from gateway.proxy.upstream import Pool, UpstreamConnection, UpstreamUnreachable, Which
 from gateway.routing import HealthCheck, Origin, Route
 from gateway.routing.balance import choose
@@ -183,11 +184,12 @@ class Upstreams:
     """The pools of a worker, and the ways of its routes to them. `out` are the upstreams, by their names in the
     figures, that other workers have left out so far."""
 
-    def __init__(self, limits: Limits, received: memoryview, out: frozenset[str] = frozenset()) -> None:
+    def __init__(self, limits: Limits, received: memoryview, outbox: Outbox, out: frozenset[str] = frozenset()) -> None:
         self.version = 0  # of how upstreams stand
         self.resolver = Resolver()  # of their names
         self._limits = limits
         self._received = received
+        self._outbox = outbox
         self._out_before = out
         self._loop = asyncio.get_running_loop()
         self.now = self._loop.time
@@ -309,7 +311,9 @@ class Upstreams:
         key = (origin, route.connections)
         pool = self._pools.get(key)
         if pool is None:
-            pool = self._pools[key] = Pool(origin, self._limits, self._received, self.resolver, route.connections)
+            pool = self._pools[key] = Pool(
+                origin, self._limits, self._received, self._outbox, self.resolver, route.connections
+            )
         return pool
 
     def _way(self, route: Route) -> Way:
