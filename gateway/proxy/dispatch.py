@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Final, NamedTuple, final
 
 from gateway.config import Config
@@ -179,6 +180,18 @@ class Dispatcher:
             return None
         terms = self._terms.get(route.name)
         return route if terms is not None and terms.edge is not None and terms.edge.crosses_origins else None
+
+    def lines_of_refusal(self, head: RequestHead, refused: Refused) -> bytes:
+        """What the head of a refusal says besides where the path has routes for the methods that it allows, and none
+        for this one: a page that may call one of those may read it."""
+        host, path = parse_host(head.host or self._public_authority)[0], canonical(head.target).path
+        for method in refused.allow if self._crossed else ():
+            with suppress(TargetError):  # for a host that reads as another's with this method
+                route = self._table.match(host, method, path, plain=True)  # nothing goes there
+                edge = self._terms[route.name].edge if isinstance(route, Route) and route.name in self._terms else None
+                if edge is not None and edge.crosses_origins:
+                    return edge.lines_of_refusal(head)
+        return b""
 
     def looked_at(self, method: bytes, host: bytes, target: bytes) -> list[Look]:
         """The routes that a request was held against; none where it did not come to that."""

@@ -291,8 +291,10 @@ class Front(Outlet):
         if not (complete or self._rest_is_small(head)):
             self._keep_alive = False
         engine.log_refusal(refused, self.peer, request_id, head, route)
-        edge = None if isinstance(to, Refused) else to.terms.edge
-        lines = b"" if edge is None else edge.lines_of_refusal(head)
+        if isinstance(to, Refused):
+            lines = engine.dispatcher.lines_of_refusal(head, to) if to.allow else b""
+        else:
+            lines = b"" if to.terms.edge is None else to.terms.edge.lines_of_refusal(head)
         if turn is not None and not refused.limits:
             lines += turn.lines
         self._answer(refused, head, request_id, lines)

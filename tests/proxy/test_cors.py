@@ -11,6 +11,7 @@ import pytest
 from playwright.async_api import async_playwright
 
 from gateway.config import ConfigError, parse
+from gateway.proxy import Limits
 from gateway.store import Store
 from tests.browser import chromium
 from tests.proxy.rig import RawUpstream, Reply, Rig, rig
@@ -31,6 +32,9 @@ ROUTES: list[dict[str, Any]] = [
     {"name": "closed", "path": "/closed", "auth": "none", "cors": LISTED, "upstreams": [], "respond": {"status": 503}},
     {"name": "down", "path": "/down", "auth": "none", "cors": LISTED, "upstreams": ["http://127.0.0.1:9"]},
     {"name": "none", "path": "/none", "auth": ["bearer"]},
+    {"name": "get", "path": "/get", "auth": "none", "methods": ["GET"], "cors": LISTED},
+    {"name": "patch", "path": "/get", "auth": "none", "methods": ["PATCH"]},
+    {"name": "only-inner", "path": "/only-inner", "auth": "none", "methods": ["GET"]},
 ]
 # fmt: on
 ANSWER = (
@@ -192,6 +196,36 @@ async def test_refusals_can_be_read_by_the_page(running: Rig) -> None:
     reply = await running.talk(call("/closed", f"Origin: {APP}"))
     assert (reply.status, said(reply)) == (503, {"allow-origin": [APP]})
     assert (await running.talk(preflight("/inner"))).status == 403  # whatever it asks, from that address
+
+
+async def test_page_can_read_that_a_method_is_not_supported(running: Rig) -> None:
+    reply = await running.talk(call("/get", f"Origin: {APP}", "Content-Length: 0", method="POST"))
+    assert (reply.status, reply.one("allow"), reply.all("access-control-allow-origin")) == (405, "GET, PATCH", [APP])
+    for origin in (f"Origin: {OTHER}", "X-Origin: none"):
+        reply = await running.talk(call("/get", origin, "Content-Length: 0", method="POST"))
+        assert (reply.status, said(reply), reply.all("vary")) == (405, {}, ["Origin"])
+    reply = await running.talk(call("/only-inner", f"Origin: {APP}", method="DELETE"))
+    assert (reply.status, said(reply), reply.all("vary")) == (405, {}, [])
+    assert (await running.talk(preflight("/get", APP, "POST"))).status == 405
+
+
+@pytest.mark.parametrize("call_of_a_page", ["bad chunk", "slow body", "no handshake", "late"])
+async def test_refusals_within_a_call_can_be_read_too(call_of_a_page: str, tmp_path: Path, no_database: Store) -> None:
+    async def silent(*_: object) -> None:
+        await asyncio.Event().wait()
+
+    origin = f"Origin: {APP}"
+    data, status = {
+        "bad chunk": (call("/r", origin, "Transfer-Encoding: chunked", method="POST") + b"zz\r\n", 400),
+        "slow body": (call("/r", origin, "Content-Length: 5", method="POST") + b"ab", 408),
+        "no handshake": (call("/r", origin, "Connection: Upgrade", "Upgrade: websocket"), 426),
+        "late": (call("/r", origin), 504),
+    }[call_of_a_page]
+    routes = [{"name": "r", "path": "/r", "auth": "none", "cors": LISTED, "timeout": "1s"}]
+    limits = Limits(body_idle=0.3, tick=0.05)
+    async with rig(tmp_path, no_database, routes=routes, limits=limits, upstream=RawUpstream(handler=silent)) as made:
+        reply = await made.talk(data)
+        assert (reply.status, reply.all("access-control-allow-origin")) == (status, [APP])
 
 
 async def test_what_the_upstream_says_of_cors_is_replaced(running: Rig) -> None:
