@@ -1,8 +1,10 @@
 """Streams over two workers end within a second of their token's end, and no other stream does."""
 
 import asyncio
+import contextlib
 import itertools
 import signal
+import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -15,7 +17,9 @@ from aiohttp import WSMsgType, web
 from gateway.store import Store
 from tests.counts import scaled
 from tests.guard.conftest import new_client
+from tests.proxy.test_websocket import HANDSHAKE
 from tests.serving import PATIENCE, Gateway, crowding, serving, until
+from tests.streams import accepting
 
 ENDED = 500  # streams, beside as many that go on
 LIVES = 8.0  # seconds, of tokens that expire
@@ -179,6 +183,74 @@ async def test_streams_end_when_their_token_expires_and_not_before(
         assert -1.0 <= min(late) <= max(late) < 1.0 * crowding(), late
         assert {one.code for one in streams[1::2]} == {1008}
         await until(lambda: _counts(gateway, "expired token", len(streams)))
+
+
+def _frame(size: int) -> bytes:
+    """A frame of an upstream's."""
+    return b"\x82\x7f" + size.to_bytes(8, "big") + b"x" * size
+
+
+SWITCHING = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: %b\r\nConnection: Upgrade\r\n\r\n"
+# What an upstream begins with, and goes on with for ever.
+FLOODS = {
+    "websocket": (SWITCHING % b"websocket", _frame(70_000)),
+    "websocket within a frame": (SWITCHING % b"websocket", _frame(3_000_000)),
+    "other protocol": (SWITCHING % b"x", b"x" * 10_000),
+    "answer in chunks": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"3e8\r\n%b\r\n" % (b"x" * 1000)),
+    "answer with a length": (b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n", b"x" * 10_000),
+}
+
+
+async def test_streams_whose_client_takes_nothing_end_as_soon(tmp_path: Path, store: Store, database: str) -> None:
+    """In whatever buffer what comes is stuck: the upstream's connection ends within a second."""
+    begun, ended_at = dict[str, bytes](), dict[str, float]()
+
+    async def flood(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        kind = [*FLOODS][int(head.split(b" ")[1].rpartition(b"/")[2])]
+        begun[kind] = head
+        beginning, more = FLOODS[kind]
+        writer.write(beginning)
+
+        async def on_and_on() -> None:
+            while True:
+                writer.write(more)
+                await writer.drain()
+
+        flooding = asyncio.create_task(on_and_on())
+        with contextlib.suppress(ConnectionError):
+            while await reader.read(1024):
+                pass
+        ended_at[kind] = time.monotonic()
+        flooding.cancel()
+        await asyncio.gather(flooding, return_exceptions=True)
+
+    client, _ = await store.clients.create(new_client())
+    async with AsyncExitStack() as stack:
+        port = await stack.enter_async_context(accepting(flood))
+        route = {"name": "api", "path": "/api", "upstreams": [f"http://127.0.0.1:{port}"], "auth": ["bearer"]}
+        gateway = await stack.enter_async_context(serving(tmp_path, dsn=database, routes=[route], workers=2))
+        tokens = dict[str, str]()
+        for number, kind in enumerate(FLOODS):
+            issued = await store.tokens.issue(client.client_id, None, frozenset({"read"}), 3600, None)
+            tokens[kind] = issued.access_token
+            sock = stack.enter_context(socket.socket())
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            sock.connect(("127.0.0.1", int(gateway.url.rpartition(":")[2])))
+            head = HANDSHAKE if kind.startswith("websocket") else b"GET %b HTTP/1.1\r\nHost: a\r\n"
+            head += b"Upgrade: x\r\nConnection: Upgrade\r\n" if kind == "other protocol" else b""
+            credential = b"Authorization: Bearer %b\r\n\r\n" % issued.access_token.encode()
+            sock.sendall(head % (b"/api/%d" % number) + credential)
+        await until(lambda: len(begun) == len(FLOODS))
+        await asyncio.sleep(0.5)  # so that all are stuck
+        assert ended_at == {}
+        revoked_at = dict[str, float]()
+        for kind, token in tokens.items():
+            await store.tokens.revoke(token, None)
+            revoked_at[kind] = time.monotonic()
+        await until(lambda: len(ended_at) == len(FLOODS), 60)
+        late = {kind: round(ended_at[kind] - at, 2) for kind, at in revoked_at.items()}
+        assert max(late.values()) < 1.0 * crowding(), late
 
 
 async def _counts(gateway: Gateway, cause: str, ended: int) -> bool:
