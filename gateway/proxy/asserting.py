@@ -66,11 +66,17 @@ class Assertions:
         self._kept[place] = _Kept(allowed, line, now + _REUSED)
         return line
 
+    def sign_with(self, key: "SigningKey") -> None:
+        """Sign with this key from now on. What another one has signed is used no more: that may be worth nothing."""
+        if self.key is not None and self.key.kid != key.kid:
+            self._kept.clear()
+        self.key = key
+
     async def keep(self, keys: SigningKeys) -> Never:
         """Follow the keys for as long as it is awaited."""
         while True:
             try:
-                self.key = await keys.key(_ALGORITHM)
+                self.sign_with(await keys.key(_ALGORITHM))
             except StoreUnavailable:
                 pass
             except Exception as exc:  # noqa: BLE001  # the key that is there goes on to sign

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,13 @@ import pytest
 
 from gateway.model import Client, User
 from gateway.oauth import jwk, jws
+from gateway.oauth.signing import SigningKey
 from gateway.proxy.asserting import Assertions
 from gateway.store import Store
 from tests.proxy.rig import RawUpstream, Rig, rig
 from tests.proxy.test_credentials import ada, client, request
 from tests.serving import serving, until
+from tests.store.rig import fetch
 
 __all__ = ["ada", "client"]
 
@@ -115,6 +118,41 @@ async def test_assertion_is_signed_once_in_half_of_its_life(
     time.now += 2
     second = await asserted(running, "/one", used)
     assert (await verified(second, store))["exp"] == int(time.now) + 60
+
+
+async def test_assertions_can_be_verified_before_between_and_behind_a_change_of_keys(
+    running: Rig, store: Store, client: Client, database: str
+) -> None:
+    def kid(assertion: str) -> str:
+        return str(json.loads(jws.decoded(assertion.partition(".")[0]))["kid"])
+
+    async def key_now() -> SigningKey:
+        store.signing_keys._read_at = -inf  # as half a minute later
+        return await store.signing_keys.key("ES256")
+
+    assertions, used = running.proxy.assertions, await token(store, client)
+    assert assertions is not None
+    old = kid(await asserted(running, "/one", used))
+    [made] = [key for key in await store.signing_keys.rotate() if key.algorithm == "ES256"]
+    assertions.sign_with(await key_now())
+    assertion = await asserted(running, "/one", used)
+    assert kid(assertion) == old
+    await verified(assertion, store)
+    await fetch(database, f"update signing_keys set signs_from = now() - interval '1 second' where kid = '{made.kid}'")
+    await fetch(database, f"update signing_keys set signs_until = now() - interval '1 second' where kid = '{old}'")
+    assertions.sign_with(await key_now())
+    fresh = await asserted(running, "/one", used)
+    assert kid(fresh) == made.kid
+    for each in (fresh, assertion):  # which is still on its way somewhere
+        await verified(each, store)
+    await store.upkeep.sweep()
+    await verified(assertion, store)
+
+    [last] = [key for key in await store.signing_keys.rotate(at_once=True) if key.algorithm == "ES256"]
+    assertions.sign_with(await key_now())
+    assertion = await asserted(running, "/one", used)
+    assert kid(assertion) == last.kid
+    await verified(assertion, store)
 
 
 async def test_new_names_are_told_at_once(running: Rig, store: Store, client: Client, ada: User) -> None:
