@@ -13,6 +13,8 @@ from gateway.proxy import Limits
 from gateway.store import Store
 from tests.counts import scaled
 from tests.proxy.rig import Connection, RawUpstream, Rig, eventually, rig
+from tests.proxy.several import Server, several
+from tests.proxy.test_upstreams import saying
 
 KIB = 1024
 ROUTES: list[dict[str, Any]] = [
@@ -95,6 +97,60 @@ async def test_a_client_is_told_to_go_on_before_its_body_is_held(running: Rig) -
     await connection.send(b"ok")
     assert (await connection.reply("POST")).status == 200
     connection.close()
+
+
+async def test_a_held_body_in_chunks_is_called_for_and_goes_up_with_its_trailers_and_the_next_request_follows(
+    running: Rig,
+) -> None:
+    head = b"POST /held HTTP/1.1\r\nHost: gateway.test\r\nTransfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n"
+    connection = await running.connect()
+    await connection.send(head)
+    assert await connection.reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+    rest = b"3\r\nabc\r\n0\r\nX-Sum: 1\r\nContent-Length: 5\r\nX-Auth-Subject: root\r\n\r\n"
+    await connection.send(rest + b"GET /held HTTP/1.1\r\nHost: gateway.test\r\n\r\n")
+    assert [(await connection.reply(method)).status for method in ("POST", "GET")] == [200, 200]
+    sent = running.upstream.requests[0]
+    assert (sent.body, sent.trailers, sent.all("expect")) == (b"abc", [("x-sum", "1")], [])
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        b"3\r\nabc\r\nzz\r\n",
+        b"3\r\nabcd\r\n",
+        b"3\r\nabc\r\n0\r\nno trailer\r\n\r\n",
+        b"3\r\nabc\r\nfffffffff\r\n",
+        b"3\r\nabc\r\n300000\r\n",
+        b"3\r\nabc\r\n",
+    ],
+)
+async def test_a_held_body_that_turns_out_bad_long_or_late_reaches_nobody(
+    rest: bytes, tmp_path: Path, no_database: Store
+) -> None:
+    async with rig(tmp_path, no_database, routes=ROUTES, limits=Limits(body_idle=0.3, tick=0.05)) as running:
+        head = b"POST /held HTTP/1.1\r\nHost: gateway.test\r\nTransfer-Encoding: chunked\r\n\r\n"
+        reply = await running.talk(head + rest, method="POST")
+        assert reply.status in (400, 408, 413)
+        assert running.upstream.connections == 0
+
+
+async def test_a_held_body_is_sent_to_another_upstream_whole_and_with_its_trailers(
+    tmp_path: Path, no_database: Store
+) -> None:
+    a, b = Server("a"), Server("b")
+    a.behaviour = saying(b"")
+    head = b"PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n"
+    async with several(tmp_path, no_database, a, b, hold="64KiB") as running:
+        while not a.requests:
+            connection = await running.connect()
+            await connection.send(head)
+            await connection.reader.readuntil(b"\r\n\r\n")
+            await connection.send(b"3\r\nabc\r\n3\r\ndef\r\n0\r\nX-Sum: 1\r\n\r\n")
+            assert (await connection.reply("PUT")).body == b"b"
+            connection.close()
+    for server in (a, b):
+        assert (server.requests[-1].body, server.requests[-1].trailers) == (b"abcdef", [("x-sum", "1")])
 
 
 async def slow_reader(running: Rig, path: str) -> Connection:

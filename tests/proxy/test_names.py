@@ -227,6 +227,23 @@ async def test_address_of_the_family_that_is_served_is_found(
         assert (await running.talk(GET)).body == b"a"
 
 
+@pytest.mark.parametrize("addresses", [("::1",), ("127.0.0.1", "::1")])
+async def test_upstream_of_the_other_family_alone_is_found(
+    addresses: tuple[str, ...], tmp_path: Path, no_database: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    six = Server("6", "::1")
+    await six.start()
+    try:
+        async with named(tmp_path, no_database, monkeypatch, Zone(*addresses), six.port) as running:
+            assert [(await running.talk(request)).body for request in (GET, POST, GET)] == [b"6"] * 3
+        routes = [{"name": "app", "path": "/", "auth": "none", "upstreams": [f"http://[::1]:{six.port}"]}]
+        (place := tmp_path / "literal").mkdir()
+        async with rig(place, no_database, routes=routes) as running:
+            assert (await running.talk(GET)).body == b"6"
+    finally:
+        await six.kill()
+
+
 @both_loops
 async def test_connection_by_name_is_like_any_other(tmp_path: Path, no_database: Store) -> None:
     a, body = Server("a"), b"x" * 1_000_000

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import random
+import socket
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from gateway.routing.retrying import FLOOR, SHARE
 from gateway.store import Store
 from tests.counts import scaled
 from tests.proxy.bulk import both_loops
-from tests.proxy.rig import DEADLINE, Reply, Rig, eventually
+from tests.proxy.rig import DEADLINE, Reply, Rig, eventually, rig
 from tests.proxy.several import OK, Server, several, well
 
 GET = b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -435,6 +436,50 @@ async def test_all_upstreams_gone_is_a_502_and_the_first_that_returns_serves_at_
         await b.start()
         assert {(await running.talk(POST, method="POST")).body for _ in range(20)} == {b"b"}
         await a.start()
+
+
+async def test_upstreams_that_calls_and_checks_have_left_out_are_asked_where_there_is_no_other(
+    tmp_path: Path, no_database: Store
+) -> None:
+    a, b = Server("a"), Server("b")
+
+    async def ill(server: Server, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            asked = await server.read(reader)
+            status = b"500 Ill" if asked.target == "/healthz" else b"200 OK"
+            writer.write(b"HTTP/1.1 %b\r\nContent-Length: 1\r\n\r\n%b" % (status, server.name.encode()))
+
+    a.behaviour = b.behaviour = ill
+    health = {"path": "/healthz", "interval": "1s", "unhealthy": 1}
+    async with several(tmp_path, no_database, a, b, health=health) as running:
+        await eventually(lambda: out(running, a) and out(running, b))
+        assert {(await running.talk(GET)).body for _ in range(40)} == {b"a", b"b"}
+        a.behaviour = saying(b"\0garbage\r\n\r\n")
+        while len([one for one in a.requests if one.target == "/x"]) < 30:
+            assert (await running.talk(GET)).status in (200, 502)
+        assert [(await running.talk(GET)).body for _ in range(20)].count(b"b") >= 5
+
+
+async def test_call_goes_on_where_an_upstream_does_not_take_its_connection_in_time(
+    tmp_path: Path, no_database: Store
+) -> None:
+    full = socket.create_server(("127.0.0.1", 0), backlog=0)
+    filling = [socket.socket() for _ in range(8)]
+    for sock in filling:
+        sock.setblocking(False)
+        sock.connect_ex(full.getsockname())
+    b = Server("b")
+    try:
+        await b.start()
+        upstreams = [f"http://127.0.0.1:{full.getsockname()[1]}", b.url]
+        routes = [{"name": "all", "path": "/", "auth": "none", "connect_timeout": "1s", "upstreams": upstreams}]
+        async with rig(tmp_path, no_database, routes=routes) as running:
+            assert {(await running.talk(POST, method="POST")).body for _ in range(6)} == {b"b"}
+        assert [request.body for request in b.requests] == [b"hi"] * 6
+    finally:
+        await b.kill()
+        for sock in [full, *filling]:
+            sock.close()
 
 
 async def test_call_that_finds_no_upstream_willing_ends_soon(tmp_path: Path, no_database: Store) -> None:
