@@ -7,6 +7,7 @@ import pytest
 
 from tests.cli.conftest import Terminal, matches
 
+APP = "https://app.example.com"
 UPSTREAM = {"upstreams": ["http://127.0.0.1:9"]}
 ROUTES: list[dict[str, Any]] = [
     {**UPSTREAM, "name": "notes", "path": "/api/notes", "auth": ["bearer", "mac"], "strip_prefix": "/api"},
@@ -20,7 +21,22 @@ ROUTES: list[dict[str, Any]] = [
     },
     {**UPSTREAM, "name": "wiki", "path": "/wiki", "auth": ["session"], "groups": ["staff"], "max_age": "1h"},
     {**UPSTREAM, "name": "hosted", "path": "/public", "auth": "none", "hosts": ["other.example.com"]},
+    {**UPSTREAM, "name": "inner", "path": "/inner", "auth": "none", "allow": ["10.0.0.0/8"]},
+    {
+        **UPSTREAM,
+        "name": "pages",
+        "path": "/pages",
+        "auth": ["bearer"],
+        "cors": {"origins": [APP]},
+        "websocket": {"origins": [APP]},
+        "identity_jwt": True,
+        "hold": "64KiB",
+    },
+    {"name": "moved", "path": "/moved", "auth": "none", "redirect": "/elsewhere"},
+    {"name": "closed", "path": "/closed", "auth": "none", "respond": {"status": 503}},
 ]
+PREFLIGHT = ("--header", "Access-Control-Request-Method: PUT")
+HANDSHAKE = ("--header", "Connection: Upgrade", "--header", "Upgrade: websocket")
 SESSION = f"Cookie: __Host-gateway_session=gwb_{'a' * 40}"
 SCOPES = {"notes:read": "Read your notes", "notes:write": "Write notes"}
 
@@ -67,6 +83,27 @@ def stopped(told: Any) -> str | None:
         (("GET", "/public", "--header", "Host: a b"), None, 400, "head", "Host"),
         (("GET", "/public", "--header", "X_Y: 1"), None, 400, "head", "underscore"),
         (("G ET", "/public"), None, 400, "head", "request line"),
+        (("GET", "/inner"), "inner", 403, "address", "127.0.0.1"),
+        (("GET", "/inner", "--address", "10.1.2.3"), "inner", None, None, ""),
+        (("OPTIONS", "/pages", *PREFLIGHT, "--header", f"Origin: {APP}"), "pages", None, None, ""),
+        (
+            ("OPTIONS", "/pages", *PREFLIGHT, "--header", "Origin: https://evil.test"),
+            "pages",
+            403,
+            "cors",
+            "cors.origins",
+        ),
+        (
+            ("GET", "/pages", *HANDSHAKE, "--header", "Origin: https://evil.test"),
+            "pages",
+            403,
+            "cors",
+            "websocket.origins",
+        ),
+        (("GET", "/pages", *HANDSHAKE, "--header", f"Origin: {APP}"), "pages", 401, "credential", "no credential"),
+        (("GET", "/public", *HANDSHAKE), "public", 426, "head", "version of WebSocket"),
+        (("GET", "/moved/1"), "moved", None, None, ""),
+        (("GET", "/closed"), "closed", None, None, ""),
         (("", "/public"), None, 400, "head", "request line"),
     ],
 )
@@ -169,6 +206,20 @@ def test_what_is_no_call_is_refused_in_one_line(routed: Terminal, arguments: tup
     assert matches(told, fault)
     assert fault.isprintable()
     assert "hush" not in fault
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (("GET", "/moved/1"), "the route leads to /elsewhere/1 (307)"),
+        (("GET", "/closed"), "the route answers 503 by itself"),
+    ],
+)
+def test_what_a_route_does_in_the_upstream_s_place_is_told(
+    routed: Terminal, arguments: tuple[str, ...], text: str
+) -> None:
+    steps = {step["step"]: step["text"] for step in judged(routed, *arguments)[1]["steps"]}
+    assert steps["upstream"] == text
 
 
 def test_call_on_a_route_with_several_upstreams_is_told_with_their_weights(routed: Terminal) -> None:
