@@ -19,7 +19,7 @@ from gateway.routing.retrying import FLOOR, SHARE
 from gateway.store import Store
 from tests.counts import scaled
 from tests.proxy.bulk import both_loops
-from tests.proxy.rig import DEADLINE, Reply, Rig, eventually, rig
+from tests.proxy.rig import DEADLINE, Connection, Reply, Rig, eventually, rig
 from tests.proxy.several import OK, Server, several, well
 
 GET = b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -556,15 +556,15 @@ async def test_only_upstream_is_asked_whatever_its_checks_say(tmp_path: Path, no
 
 
 class Crew:
-    """Clients that call without a pause; each call has a target of its own."""
+    """Clients that call without a pause, each on one that `connect` makes; each call has a target of its own."""
 
-    def __init__(self, running: Rig) -> None:
-        self._running, self._dice = running, random.Random(7)
-        self.left = scaled(15_000)
+    def __init__(self, connect: Callable[[], Awaitable[Connection]], calls: int) -> None:
+        self._connect, self._dice = connect, random.Random(7)
+        self.left = calls
         self.statuses: dict[str, Counter[int]] = {"GET": Counter(), "PUT": Counter(), "POST": Counter()}
 
     async def call(self, client: int) -> None:
-        connection = await self._running.connect()
+        connection = await self._connect()
         while self.left > 0:
             self.left -= 1
             method = self._dice.choice(("GET", "GET", "PUT", "POST"))
@@ -575,29 +575,25 @@ class Crew:
             self.statuses[method][reply.status if reply.complete else 0] += 1
             if not reply.complete or "close" in reply.all("connection"):
                 connection.close()
-                connection = await self._running.connect()
+                connection = await self._connect()
         connection.close()
 
+    async def survive(self, servers: list[Server]) -> None:
+        """Call while they are killed and started again at random, one at a time: no call fails that may be repeated,
+        and none is sent twice that may not."""
+        dice = random.Random(11)
 
-@both_loops
-async def test_upstreams_killed_at_random_fail_no_call_that_may_be_repeated_and_double_none_that_may_not(
-    tmp_path: Path, no_database: Store
-) -> None:
-    servers, dice = [Server(name) for name in "abc"], random.Random(11)
+        async def busy(server: Server, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            while True:
+                await server.read(reader)
+                await asyncio.sleep(dice.random() / 200)
+                writer.write(OK + server.name.encode())
 
-    async def busy(server: Server, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while True:
-            await server.read(reader)
-            await asyncio.sleep(dice.random() / 200)
-            writer.write(OK + server.name.encode())
-
-    for server in servers:
-        server.behaviour = busy
-    async with several(tmp_path, no_database, *servers, retries=2) as running:
-        crew = Crew(running)
-        calling = [asyncio.create_task(crew.call(client)) for client in range(20)]
+        for server in servers:
+            server.behaviour = busy
+        calling = [asyncio.create_task(self.call(client)) for client in range(20)]
         kills = 0
-        while crew.left > 0:
+        while self.left > 0:
             server = dice.choice(servers)
             await server.kill()
             kills += 1
@@ -605,9 +601,18 @@ async def test_upstreams_killed_at_random_fail_no_call_that_may_be_repeated_and_
             await server.start()
             await asyncio.sleep(dice.random() / 10)
         await asyncio.gather(*calling)
-    posted = Counter(target for server in servers for target in server.asked("POST"))
-    assert kills > 3
-    assert crew.statuses["GET"].keys() == {200}
-    assert crew.statuses["PUT"].keys() == {200}
-    assert crew.statuses["POST"].keys() <= {200, 502}
-    assert set(posted.values()) == {1}
+        posted = Counter(target for server in servers for target in server.asked("POST"))
+        assert kills > 3
+        assert self.statuses["GET"].keys() == {200}
+        assert self.statuses["PUT"].keys() == {200}
+        assert self.statuses["POST"].keys() <= {200, 502}
+        assert set(posted.values()) == {1}
+
+
+@both_loops
+async def test_upstreams_killed_at_random_fail_no_call_that_may_be_repeated_and_double_none_that_may_not(
+    tmp_path: Path, no_database: Store
+) -> None:
+    servers = [Server(name) for name in "abc"]
+    async with several(tmp_path, no_database, *servers, retries=2) as running:
+        await Crew(running.connect, scaled(15_000)).survive(servers)
