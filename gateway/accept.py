@@ -6,7 +6,7 @@ from collections.abc import Iterable
 def prefers(accepted: Iterable[bytes], media: bytes, over: bytes) -> bool:
     """Whether `media` is named, and with a greater weight than `over`; a range such as */* names neither."""
     members = b",".join(accepted).lower()
-    if media not in members:
+    if members.find(media) < 0:  # `in` takes it for a number first
         return False
     weights = {media: 0.0, over: 0.0}
     for member in members.split(b","):

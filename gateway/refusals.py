@@ -11,7 +11,6 @@ gateway's own fault, the database's or an upstream's (5xx) is always written.
 
 import asyncio
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -55,7 +54,7 @@ class Refusals:
         self._log, self._clock = log, clock
         self._ends_at = 0.0  # this minute
         self._written: dict[tuple[int, str], int] = {}
-        self.held: Counter[tuple[int, str]] = Counter()
+        self.held: dict[tuple[int, str], int] = {}
         self._telling: asyncio.TimerHandle | None = None
 
     def admits(self, status: int, cause: str) -> bool:
@@ -74,7 +73,7 @@ class Refusals:
         if written < LINES:
             self._written[key] = written + 1
             return True
-        self.held[key] += 1
+        self.held[key] = self.held.get(key, 0) + 1
         if self._telling is None:
             self._telling = asyncio.get_running_loop().call_later(1.0, self.tell)
         return False
@@ -89,6 +88,6 @@ class Refusals:
         if self._telling is not None:
             self._telling.cancel()
             self._telling = None
-        held, self.held = self.held, Counter()
+        held, self.held = self.held, {}
         for (status, cause), count in held.items():
             self._log.info("refusals that have no line of their own", status=status or None, cause=cause, count=count)

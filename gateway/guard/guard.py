@@ -143,7 +143,8 @@ class Guard:
         self._tokens = Tokens(store, self._ledger, keeps_sign_ins=asked_for)
         self._cached = self._tokens.cache.get
         self.watch: Final = Watch(self._tokens, self._ledger)
-        self._counts, self._held_at = figures.cells(), TOKEN_LOOKUPS.at("held")
+        self._counts = figures.cells()
+        self._held_at, self._invented_at = TOKEN_LOOKUPS.at("held"), TOKEN_LOOKUPS.at("invented")
         self._is_invented = settings.keyring.is_invented
         trusted = settings.config.trusted_issuers
         self._issuers = Issuers(trusted, elapsed) if trusted else None
@@ -251,7 +252,7 @@ class Guard:
             return judged
         scheme = presented.scheme
         if self._is_invented(presented.token.decode("ascii"), "gwb_" if scheme.kind == SESSION else "gwa_"):
-            TOKEN_LOOKUPS.add(1.0, "invented")
+            self._counts[self._invented_at] += 1.0
             return self._refusal(call, checks.dead(scheme, scheme.lifeless.invented), scheme.name)
         TOKEN_LOOKUPS.add(1.0, "asked")
         return self._ask_store(call, presented, digest, monotonic() if since is None else since, fits=fits)
@@ -267,7 +268,7 @@ class Guard:
         if held is not None:
             self._counts[self._held_at] += 1.0
             return self._judge(call, presented, held, since, fits=fits)
-        named = issuers.read(presented.token) if b"." in presented.token else None  # no flood of ours is parsed
+        named = issuers.read(presented.token) if presented.token.find(b".") >= 0 else None  # no flood of ours is parsed
         if named is None:
             return None
         source, token = named

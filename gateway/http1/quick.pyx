@@ -71,7 +71,7 @@ def field_lines(bytes data not None, Py_ssize_t start):
     cdef Py_ssize_t size = min(len(data), LINE_LIMIT) - 1
     cdef Py_ssize_t at = start, colon, end, used = 0, index
     cdef const void *found
-    cdef unsigned char byte, wrong
+    cdef unsigned char byte, wrong = 0
     cdef unsigned char names[LINE_LIMIT]
     cdef list begins = [start]
     if start < 0:
@@ -85,17 +85,18 @@ def field_lines(bytes data not None, Py_ssize_t start):
         if found == NULL or len(begins) > FIELD_LIMIT:
             return None
         end = <Text> found - text
-        wrong = text[end + 1] != LF
-        for index in range(colon, end):  # without a way out, so that many are looked at in one step
-            byte = text[index]
-            wrong |= ((byte < SPACE) & (byte != TAB)) | (byte == DELETE)
-        if wrong:
+        if text[end + 1] != LF or memchr(text + colon, LF, end - colon) != NULL:
             return None
         memcpy(names + used, text + at, colon - at)
         used += colon - at
         at = end + 2
         begins.append(at)
     if at >= size:
+        return None
+    for index in range(start, at):  # all lines at once and without a way out, so that many are looked at in one step
+        byte = text[index]
+        wrong |= ((byte < SPACE) & (byte != TAB) & (byte != CR) & (byte != LF)) | (byte == DELETE)
+    if wrong:
         return None
     return PyBytes_FromStringAndSize(<const char *> names, used), begins
 

@@ -27,6 +27,7 @@ class Calls:
 
     def __init__(self) -> None:
         self._cells: dict[tuple[Route | None, bytes, int], int] = {}
+        self._refusals: dict[tuple[Route | None, str], int] = {}
         self._counts: Final = cells()
         self._buckets: Final = CALLS.buckets
 
@@ -56,7 +57,11 @@ class Calls:
 
     def count_refusal(self, refused: Refused, route: Route | None) -> None:
         """Count an answer of our own, also one that broke off an upstream's."""
-        REFUSALS.add(1.0, name_of(route), refused.kind)
+        key = (route, refused.kind)
+        cell = self._refusals.get(key)
+        if cell is None:  # there are as few as routes and kinds
+            cell = self._refusals[key] = REFUSALS.at(name_of(route), refused.kind)
+        self._counts[cell] += 1.0
         if refused.upstream:
             UPSTREAM_FAILURES.add(1.0, place_of(refused.upstream), HOW.get(refused.status, "failed"))
 

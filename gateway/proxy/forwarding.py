@@ -119,24 +119,31 @@ def forwarded_request_id(head: RequestHead) -> bytes | None:
     return values[0] if len(values) == 1 and _REQUEST_ID.fullmatch(values[0]) else None
 
 
-_scope: Final = lru_cache(maxsize=1024)(format_scope)  # most tokens have one of few
-
-
 def _identity(allowed: Allowed) -> bytes:
     """Who asks, in whole lines."""
-    username, email, client_id = allowed.username, allowed.email, allowed.client_id
-    client, count = ("", 3) if client_id is None else (f"X-Auth-Client-Id: {client_id}\r\n", 4)
-    lines = (
-        f"X-Auth-Subject: {allowed.subject}\r\n{client}"
-        f"X-Auth-Scope: {_scope(allowed.scopes)}\r\nX-Auth-Token-Type: {allowed.token_type}\r\n"
+    lines = _line(b"X-Auth-Subject: ", allowed.subject or "") + _on_behalf(
+        allowed.client_id, allowed.scopes, allowed.token_type
     )
-    if username is not None:
-        lines, count = f"{lines}X-Forwarded-User: {username}\r\n", count + 1
-    if email is not None:
-        lines, count = f"{lines}X-Forwarded-Email: {email}\r\n", count + 1
-    if lines.count("\n") != count:
+    if allowed.username is not None:
+        lines += _line(b"X-Forwarded-User: ", allowed.username)
+    if allowed.email is not None:
+        lines += _line(b"X-Forwarded-Email: ", allowed.email)
+    return lines
+
+
+@lru_cache(maxsize=1024)  # most tokens have been given to one of few clients, for one of few scopes
+def _on_behalf(client_id: str | None, scopes: frozenset[str], token_type: str) -> bytes:
+    """By which application and what it may do, in whole lines."""
+    client = b"" if client_id is None else _line(b"X-Auth-Client-Id: ", client_id)
+    scope = _line(b"X-Auth-Scope: ", format_scope(scopes))
+    return client + scope + _line(b"X-Auth-Token-Type: ", token_type)
+
+
+def _line(name: bytes, text: str) -> bytes:
+    """A line with a text. Raises ValueError where that does not end with it."""
+    if "\n" in text:
         raise ValueError("a text of the caller's identity does not end with its line")
-    return lines.encode()
+    return name + text.encode() + b"\r\n"
 
 
 def _next_hop(head: RequestHead) -> bytes:
