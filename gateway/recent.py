@@ -14,6 +14,7 @@ Kept = TypeVar("Kept")
 SECONDS: Final = 3600.0  # how long anything is remembered
 KINDS: Final = 100  # that are told apart, or strangers could make up more; the others are one
 _OTHERS: Final = ""
+_MOST_COUNTED: Final = 1000
 
 
 class Memory(NamedTuple):
@@ -44,7 +45,9 @@ class Recent(Generic[Kept]):
         self._began = clock()
         self._kinds: dict[str, _Kind[Kept]] = {}
         self._expires_at = 0.0  # not to be done for every new kind of a flood
-        self._forgotten: deque[float] = deque(maxlen=1000)  # when those were made that had to go before their time
+        self._forgotten: deque[float] = deque(
+            maxlen=_MOST_COUNTED
+        )  # when those were made that had to go before their time
         self.size = 0
 
     def keep(self, kind: str, request_id: bytes, kept: Kept, size: int) -> None:
@@ -63,9 +66,9 @@ class Recent(Generic[Kept]):
         while self.size > self._most:
             self._make_room(kept_kind, now)
 
-    def pass_over(self) -> None:
-        """Count a decision that is not kept, since too many are like it."""
-        self._forgotten.append(self._clock())
+    def pass_over(self, count: int) -> None:
+        """Count decisions of the last moments that are not kept, since too many are like them."""
+        self._forgotten.extend([self._clock()] * min(count, _MOST_COUNTED))
 
     def find(self, request_id: bytes) -> list[tuple[float, Kept]]:
         """When and how the requests of this identifier were decided on, the latest first."""

@@ -79,19 +79,22 @@ class Decisions:
         self._failed, self._passed = Recent[Decision](FAILED), Recent[Decision](PASSED)
         self._samples = SAMPLES
         self._faults: dict[str, int] = {}  # since the last tick
+        self._over = 0  # how many of them were too many
 
     def tick(self) -> None:
         """Some time has passed."""
         self._samples = SAMPLES
         self._faults.clear()
+        self._pass_over()
 
     def wants(self, fault: str, seconds: float) -> bool:
         """Whether to remember a call that ended in this fault (empty where it passed) after so many seconds."""
         if fault:
             count = self._faults[fault] = self._faults.get(fault, 0) + 1
-            if count > FLOOD:
-                self._failed.pass_over()
-            return count <= FLOOD
+            if count <= FLOOD:
+                return True
+            self._over += 1
+            return False
         if seconds >= SLOW:
             return True
         self._samples -= 1
@@ -122,7 +125,13 @@ class Decisions:
     @property
     def memory(self) -> Memory:
         """How far back it reaches, for what was refused or failed."""
+        self._pass_over()
         return self._failed.memory
+
+    def _pass_over(self) -> None:
+        over, self._over = self._over, 0
+        if over:
+            self._failed.pass_over(over)
 
 
 def _kind(finished: Finished) -> str:

@@ -121,29 +121,27 @@ def forwarded_request_id(head: RequestHead) -> bytes | None:
 
 def _identity(allowed: Allowed) -> bytes:
     """Who asks, in whole lines."""
-    lines = _line(b"X-Auth-Subject: ", allowed.subject or "") + _on_behalf(
-        allowed.client_id, allowed.scopes, allowed.token_type
-    )
+    lines = f"X-Auth-Subject: {_whole(allowed.subject or '')}\r\n"
     if allowed.username is not None:
-        lines += _line(b"X-Forwarded-User: ", allowed.username)
+        lines = f"{lines}X-Forwarded-User: {_whole(allowed.username)}\r\n"
     if allowed.email is not None:
-        lines += _line(b"X-Forwarded-Email: ", allowed.email)
-    return lines
+        lines = f"{lines}X-Forwarded-Email: {_whole(allowed.email)}\r\n"
+    return lines.encode() + _on_behalf(allowed.client_id, allowed.scopes, allowed.token_type)
 
 
 @lru_cache(maxsize=1024)  # most tokens have been given to one of few clients, for one of few scopes
 def _on_behalf(client_id: str | None, scopes: frozenset[str], token_type: str) -> bytes:
     """By which application and what it may do, in whole lines."""
-    client = b"" if client_id is None else _line(b"X-Auth-Client-Id: ", client_id)
-    scope = _line(b"X-Auth-Scope: ", format_scope(scopes))
-    return client + scope + _line(b"X-Auth-Token-Type: ", token_type)
+    client = "" if client_id is None else f"X-Auth-Client-Id: {_whole(client_id)}\r\n"
+    scope = f"X-Auth-Scope: {_whole(format_scope(scopes))}\r\n"
+    return f"{client}{scope}X-Auth-Token-Type: {_whole(token_type)}\r\n".encode()
 
 
-def _line(name: bytes, text: str) -> bytes:
-    """A line with a text. Raises ValueError where that does not end with it."""
+def _whole(text: str) -> str:
+    """A text that ends with its line. Raises ValueError for another."""
     if "\n" in text:
         raise ValueError("a text of the caller's identity does not end with its line")
-    return name + text.encode() + b"\r\n"
+    return text
 
 
 def _next_hop(head: RequestHead) -> bytes:
