@@ -8,9 +8,9 @@ The question is a request for `verify`, which says in one of three ways which ca
     question's own method and Host
 
 The call is then judged as if it had come here: route, networks, credential, limits, nonce. The answer is 200 with who
-calls, every identity field named and empty where nobody knows it, so that whoever copies them overwrites what the
-client sent, and beside them the call's Cookie without our own, which no application is to see; or the refusal, as 401
-or 403, since that is all that these proxies know (nginx makes 500 of any other).
+calls, every identity field named and empty where nobody knows it (X-Auth-Jwt where the route has none), so that whoever
+copies them overwrites what the client sent, and beside them the call's Cookie without our own, which no application is
+to see; or the refusal, as 401 or 403, since that is all that these proxies know (nginx makes 500 of any other).
 
 Who may ask is a trusted proxy: from anybody else, nothing of it is looked at. A question that says it in two ways is
 refused, for one of them may be the client's own.
@@ -20,7 +20,9 @@ import re
 from dataclasses import replace
 from typing import Final
 
+from gateway.errors import StoreUnavailable
 from gateway.guard import Allowed, Judged, Pending, Refused, Turn
+from gateway.guard.refusing import no_answer
 from gateway.http1 import RequestHead
 from gateway.model import format_scope
 from gateway.proxy.answers import refusal
@@ -40,6 +42,7 @@ _WAYS: Final = {
 _BODILESS: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"DELETE", b"TRACE"))
 _METHOD: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}")  # RFC 9110, section 9.1
 _TARGET: Final = re.compile(rb"/[^\x00-\x20\x7f]*")
+_NO_ASSERTION: Final = b"X-Auth-Jwt: \r\n"
 _MEND: Final = "see docs/forward-auth.md for what the proxy in front has to send"
 
 _STRANGER: Final = refusal(
@@ -129,9 +132,11 @@ def told(refused: Refused, head: RequestHead) -> Refused:
     return refused if refused.status in (401, 403, 429) or refused.status >= 500 else replace(refused, status=403)
 
 
-def passing(allowed: Allowed, head: RequestHead) -> bytes:
-    """What may be passed on with the call, in whole lines: who calls, empty where nobody is named, and its cookies."""
-    return b"%bCookie: %b\r\nCache-Control: no-store\r\n" % (_identity(allowed), foreign_cookies(head.fields))
+def passing(allowed: Allowed, head: RequestHead, assertion: bytes) -> bytes:
+    """What may be passed on with the call, in whole lines: who calls, empty where nobody is named, the `assertion` of
+    that, if the route has one, and its cookies."""
+    said = _identity(allowed) + (assertion or _NO_ASSERTION)
+    return b"%bCookie: %b\r\nCache-Control: no-store\r\n" % (said, foreign_cookies(head.fields))
 
 
 def _identity(allowed: Allowed) -> bytes:
@@ -168,14 +173,24 @@ class Verification(Exchange):
 
     def _judged(self, judged: Judged) -> None:
         if isinstance(judged, Allowed):
-            self.allowed = judged
-            self.answer(OwnAnswer(200, passing(judged, self._asked), whole=True))
+            self._let_pass(judged)
         elif isinstance(judged, Refused):
             self.fail(judged)
         elif isinstance(judged, Pending):
             judged.then(self._verdict_came)
         else:
             self.fail(_BODY)
+
+    def _let_pass(self, allowed: Allowed) -> None:
+        """Answer that the call may pass, and what is to go with it."""
+        self.allowed = allowed
+        edge, assertion = self.to.terms.edge, b""
+        if edge is not None and edge.asserts_identity and allowed.subject is not None:
+            if not self._engine.can_assert:
+                self.fail(no_answer(StoreUnavailable("no signing key yet"), None))
+                return
+            assertion = self._engine.assertion(allowed, self.to)
+        self.answer(OwnAnswer(200, passing(allowed, self._asked, assertion), whole=True))
 
     def fail(self, refused: Refused) -> None:
         """Refuse, as the proxy that asks understands it."""

@@ -1,6 +1,7 @@
 """The snippets of docs/forward-auth.md on the real nginx, Caddy, Envoy and Traefik."""
 
 import asyncio
+import json
 import os
 import re
 import shutil
@@ -14,6 +15,7 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 
+from gateway.oauth import jws
 from tests.ops.proxies import PROGRAMS, running
 from tests.serving import ROOT, Gateway, free_ports, serving, until
 
@@ -29,7 +31,9 @@ LANGUAGE = {"nginx": "nginx", "caddy": "caddyfile", "envoy": "yaml", "traefik": 
 ORIGIN = f"https://{HOST}"
 PASSWORD = "correct horse battery staple"
 SESSION = "__Host-gateway_session"
-IDENTITY = ("x-auth-subject", "x-auth-client-id", "x-auth-scope", "x-auth-token-type", "x-forwarded-user")
+IDENTITY = (
+    "x-auth-subject", "x-auth-client-id", "x-auth-scope", "x-auth-token-type", "x-forwarded-user", "x-auth-jwt",
+)  # fmt: skip
 
 
 def snippet(name: str, replaced: Mapping[str, str]) -> str:
@@ -76,7 +80,8 @@ async def site(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
-    notes = {"name": "notes", "path": "/notes", "auth": ["bearer"], "scopes": {"GET": ["read"], "*": ["write"]}}
+    scopes = {"GET": ["read"], "*": ["write"]}
+    notes = {"name": "notes", "path": "/notes", "auth": ["bearer"], "scopes": scopes, "identity_jwt": True}
     public = {"name": "open", "path": "/open", "auth": "none"}
     wiki = {"name": "wiki", "path": "/wiki", "auth": ["session"]}
     routes = [{**route, "upstreams": ["http://127.0.0.1:9"]} for route in (notes, public, wiki)]
@@ -206,6 +211,8 @@ async def test_call_with_a_good_token_reaches_the_api_with_who_calls(site: Site,
     assert told.arrived is not None
     assert (told.arrived["x-auth-scope"], told.arrived["x-auth-token-type"]) == ("read", "bearer")
     assert told.arrived["x-auth-subject"] == told.arrived["x-auth-client-id"] != ""
+    claims = json.loads(jws.decoded(told.arrived["x-auth-jwt"].split(".")[1]))
+    assert (claims["aud"], claims["sub"]) == (f"{ORIGIN}/notes", told.arrived["x-auth-subject"])
     assert "authorization" not in told.arrived
 
 

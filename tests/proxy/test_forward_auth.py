@@ -1,5 +1,6 @@
 """Forward auth: the questions of proxies in front, and what they get for an answer."""
 
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -8,11 +9,13 @@ import pytest
 
 from gateway.model import Client, User
 from gateway.proxy import Limits
+from gateway.proxy.asserting import Assertions
 from gateway.proxy.finished import Finished
 from gateway.store import Store
 from tests.proxy.rig import Reply, Rig, rig
 from tests.proxy.signing import MAC, Signer
 from tests.proxy.test_credentials import ada, client, issued
+from tests.proxy.test_identity_jwt import verified
 
 __all__ = ["ada", "client"]
 
@@ -25,6 +28,7 @@ ROUTES: list[dict[str, Any]] = [
     },
     {"name": "signed", "path": "/signed", "auth": ["mac"], "mac_body_hash": True},
     {"name": "open", "path": "/open", "auth": "none"},
+    {"name": "proven", "path": "/proven", "auth": ["bearer"], "identity_jwt": True},
     {"name": "files", "path": "/files", "auth": "none", "encoded_slashes": "keep"},
     {"name": "inner", "path": "/inner", "auth": "none", "allow": ["10.0.0.0/8"]},
     {"name": "posts", "path": "/posts", "auth": "none", "methods": ["POST"]},
@@ -46,6 +50,7 @@ WAYS = {
 }
 IDENTITY = (
     "x-auth-subject", "x-auth-client-id", "x-auth-scope", "x-auth-token-type", "x-forwarded-user", "x-forwarded-email",
+    "x-auth-jwt",
 )  # fmt: skip
 
 
@@ -83,6 +88,7 @@ async def test_verdict_is_that_of_the_call_itself(
         "x-auth-token-type": "bearer",
         "x-forwarded-user": "ada",
         "x-forwarded-email": "ada@example.test",
+        "x-auth-jwt": "",
     }
     assert good.one("cache-control") == "no-store"
     head = await ask(running, question(way, "HEAD", "/api/notes/1", bearer))
@@ -223,6 +229,25 @@ async def test_signature_that_covers_the_body_cannot_be_judged(running: Rig, sig
     assert (await ask(running, question("nginx", "POST", "/signed", unstated))).status == 401
     empty = f"Authorization: {signer.authorization(b'', target='/signed', method='GET')}"
     assert (await ask(running, question("nginx", "GET", "/signed", empty))).status == 200  # which has none
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_application_can_verify_who_calls_where_the_route_has_that(
+    way: str, running: Rig, store: Store, client: Client, ada: User
+) -> None:
+    bearer = f"Authorization: Bearer {await issued(store, client, 'notes:read')}"
+    asked = question(way, "GET", "/proven", bearer, "X-Auth-Jwt: evil")
+    assert (await ask(running, asked)).status == 503  # no key yet
+    running.proxy.assertions = Assertions("http://gateway.test", time.time)
+    running.proxy.assertions.sign_with(await store.signing_keys.key("ES256"))
+    told = await verified((await ask(running, asked)).one("x-auth-jwt"), store)
+    assert (told["aud"], told["sub"], told["client_id"]) == (
+        "http://gateway.test/proven",
+        ada.subject,
+        client.client_id,
+    )
+    assert (await ask(running, question(way, "GET", "/proven"))).status == 401
+    assert (await ask(running, question(way, "GET", "/open", "X-Auth-Jwt: evil"))).all("x-auth-jwt") == [""]
 
 
 async def test_browser_gets_a_page_for_a_refusal(running: Rig) -> None:
