@@ -1,10 +1,11 @@
 """Compiles the engine when a wheel is built, where a C compiler is: the same modules at half the cost.
 
-mypyc compiles what is Python, and Cython the scans of every byte (`gateway/http1/quick.pyx`), for which there are
-patterns without. Which modules these are stands in pyproject.toml, under the hook. Where they cannot be compiled, the
-wheel holds plain Python, which does the same; GATEWAY_ENGINE=plain asks for that, and GATEWAY_ENGINE=compiled for no
-wheel without. What is installed in place (`pip install -e`) stays plain, so that an edit counts at once:
-`python hatch_build.py FOLDER` makes a compiled copy of the package there.
+mypyc compiles what is Python, and Cython what looks at every byte of a head (`gateway/http1/quick.pyx`) or writes every
+byte of a line of the access log (`gateway/proxy/line.pyx`), for which there is Python without. Which modules these are
+stands in pyproject.toml, under the hook. Where they cannot be compiled, the wheel holds plain Python, which does the
+same; GATEWAY_ENGINE=plain asks for that, and GATEWAY_ENGINE=compiled for no wheel without. What is installed in place
+(`pip install -e`) stays plain, so that an edit counts at once: `python hatch_build.py FOLDER` makes a compiled copy of
+the package there.
 """
 
 import os
@@ -72,16 +73,17 @@ def compiled(folder: Path, hook: dict[str, Any]) -> list[Path]:
     modules = [module for module in found if not module.endswith("__init__.py") and module not in hook["plain"]]
     _run("mypyc", *_ALONE, *modules, folder=folder)
     shutil.rmtree(folder / "build")
-    scans_compiled(folder / "gateway" / "http1")
+    loops_compiled(folder)
     return sorted(folder.glob("*.so")) + sorted(folder.glob("gateway/**/*.so"))
 
 
-def scans_compiled(folder: Path) -> list[Path]:
-    """Compile what a folder holds of Cython, and return the libraries. Raises CannotCompile."""
+def loops_compiled(folder: Path) -> list[Path]:
+    """Compile what a folder, and those in it, hold of Cython, and return the libraries. Raises CannotCompile."""
     _find_compiler()
-    _run("Cython.Build.Cythonize", "--inplace", "--quiet", *(file.name for file in folder.glob("*.pyx")), folder=folder)
+    sources = [str(file.relative_to(folder)) for file in sorted(folder.rglob("*.pyx"))]
+    _run("Cython.Build.Cythonize", "--inplace", "--quiet", *sources, folder=folder)
     shutil.rmtree(folder / "build", ignore_errors=True)
-    return sorted(folder.glob("*.so"))
+    return sorted(folder.rglob("*.so"))
 
 
 def _find_compiler() -> None:

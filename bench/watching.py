@@ -69,7 +69,7 @@ class Rig:
 @contextmanager
 def _logging(proxy: Proxy, file: Path, form: Any) -> Iterator[Lines]:
     lines = Lines(target_of(str(file), file.parent))
-    proxy.listeners.append(AccessLog(lines.add, form).hear)
+    proxy.listeners.append(AccessLog(lines.add, form, soon=lines.soon).hear)
     try:
         yield lines
     finally:

@@ -15,6 +15,7 @@ import socket
 import stat
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Final, Protocol
@@ -54,7 +55,9 @@ class Lines:
     def __init__(self, target: Target) -> None:
         self._target: Final = target
         self._loop: Final = asyncio.get_running_loop()
-        self._waiting: Final = bytearray()
+        self._waiting = list[bytes]()
+        self._room = _BATCH  # bytes that may wait yet
+        self._before: list[Callable[[], None]] = []  # what may add some more
         self._given = self._done = 0  # bytes in all, by the loop and by the thread
         self._timer: asyncio.TimerHandle | None = None
         self._batches: SimpleQueue[bytes | None] = SimpleQueue()
@@ -64,22 +67,34 @@ class Lines:
         self._writer = threading.Thread(target=self._write_all, name="gateway-lines", daemon=True)
         self._writer.start()
 
-    def add(self, line: bytes) -> None:
-        """Have a line written, which ends with a line feed and holds no other."""
-        waiting = self._waiting
-        waiting += line
-        if len(waiting) >= _BATCH:
+    def add(self, lines: bytes) -> None:
+        """Have whole lines written, each with its line feed."""
+        self._waiting.append(lines)
+        self._room -= len(lines)
+        if self._room <= 0:
             self.flush()
-        elif self._timer is None:
+        else:
+            self._wake()
+
+    def soon(self, act: Callable[[], None]) -> None:
+        """Have something done before the next lines are written, which may add some: as late as those may be."""
+        self._before.append(act)
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._timer is None:
             self._timer = self._loop.call_later(_EVERY, self.flush)
 
     def flush(self) -> None:
         """Have written what waits, by the thread."""
+        while self._before:
+            self._before.pop()()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        batch = bytes(self._waiting)
+        batch = b"".join(self._waiting)
         self._waiting.clear()
+        self._room = _BATCH
         if self._given - self._done > _BACKLOG:
             self._lose(batch.count(b"\n"), "what is before them is not written yet")
         elif batch:

@@ -45,6 +45,19 @@ async def test_file_is_written_soon_and_to_its_end(tmp_path: Path, opened: Opene
     assert path.stat().st_mode & 0o777 & 0o137 == 0  # nobody else reads it, group apart
 
 
+async def test_what_is_added_before_the_next_lines_is_written_with_them_and_at_the_end(
+    tmp_path: Path, opened: Opened
+) -> None:
+    path = tmp_path / "access.log"
+    lines = opened(File(path))
+    lines.soon(lambda: lines.add(b"soon\n"))
+    await until(lambda: path.exists() and path.read_bytes() == b"soon\n")
+    lines.add(b"one\n")
+    lines.soon(lambda: lines.add(b"x" * 70_000 + b"\n"))
+    await asyncio.to_thread(lines.close)
+    assert path.read_bytes() == b"soon\none\n" + b"x" * 70_000 + b"\n"
+
+
 async def test_file_that_was_moved_is_written_on_until_it_is_to_be_opened_again(tmp_path: Path, opened: Opened) -> None:
     path, moved = tmp_path / "access.log", tmp_path / "access.log.1"
     lines = opened(File(path))

@@ -64,7 +64,8 @@ async def serving(start: Start, listener: socket.socket) -> AsyncIterator[Servic
         )
         stack.callback(proxy.close)
         if config.log.access != "off" and lines is not None:
-            proxy.listeners.append(AccessLog(lines.add, config.log.access, config.log.sample).hear)
+            log = AccessLog(lines.add, config.log.access, config.log.sample, soon=lines.soon)
+            proxy.listeners.append(log.hear)
         if traces is not None:
             stack.callback(traces.close)
             proxy.listeners.append(traces.hear)

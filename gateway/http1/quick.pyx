@@ -21,14 +21,9 @@ cdef enum:
     SLASH = 0x2F
     COLON = 0x3A
     SEMICOLON = 0x3B
-    AMPERSAND = 0x26
-    EQUALS = 0x3D
     QUESTION_MARK = 0x3F
     DELETE = 0x7F
     LONGEST_METHOD = 32
-    LONGEST_PATH = 1000  # of those that are shown in a log
-    LONGEST_QUERY = 400
-    LONGEST_NAME = 40
     LINE_LIMIT = 8 * 1024
     FIELD_LIMIT = 100
     VERSION = 11  # bytes of " HTTP/1.1\r\n"
@@ -172,57 +167,3 @@ def pairs_with(bytes field not None, bytes mark not None):
         pairs.append((start, end))
         at = find(text, end, size, sought, length)
     return pairs
-
-
-def shown_target(bytes target not None, bytes of_path not None, bytes of_name not None):
-    """`of_path` and `of_name` say which bytes a path and the name of a parameter may be of."""
-    cdef Text text = <Text> PyBytes_AS_STRING(target)
-    cdef Text in_path = table(of_path)
-    cdef Text in_name = table(of_name)
-    cdef Py_ssize_t size = len(target), at = 0, begin, used
-    cdef unsigned char shown[LONGEST_PATH + LONGEST_QUERY + 1]
-    cdef const void *found
-    while at < size and text[at] != QUESTION_MARK:
-        if not in_path[text[at]]:
-            return None
-        at += 1
-    if at > LONGEST_PATH or asks_for_care(text, at, True):
-        return None
-    if at == size:
-        return target
-    if size - at - 1 > LONGEST_QUERY:
-        return None
-    at += 1
-    used = at
-    memcpy(shown, text, used)
-    while at < size:
-        begin = at
-        while at < size and in_name[text[at]]:
-            at += 1
-        if (
-            begin < at <= begin + LONGEST_NAME and at + 1 < size
-            and text[at] == EQUALS and text[at + 1] != EQUALS and text[at + 1] != AMPERSAND
-        ):
-            if asks_for_care(text + begin, at - begin, False):
-                return None
-            if shown[used - 1] == EQUALS:
-                shown[used] = AMPERSAND
-                used += 1
-            memcpy(shown + used, text + begin, at + 1 - begin)
-            used += at + 1 - begin
-        found = memchr(text + at, AMPERSAND, size - at)
-        if found == NULL:
-            break
-        at = <Text> found - text + 1
-    return PyBytes_FromStringAndSize(<const char *> shown, used)
-
-
-cdef inline bint asks_for_care(Text text, Py_ssize_t size, bint jwt_too):
-    """Whether there is what one of our tokens begins with, or a JWT."""
-    cdef Py_ssize_t at
-    for at in range(1, size):
-        if text[at] | 0x20 == 0x77 and text[at - 1] | 0x20 == 0x67:  # "gw"
-            return True
-        if jwt_too and text[at] == 0x4A and at > 1 and text[at - 1] == 0x79 and text[at - 2] == 0x65:  # "eyJ"
-            return True
-    return False

@@ -4,10 +4,14 @@ No secret is in it: of a query the names alone, of a token whose it is. What str
 User-Agent) is scrubbed and escaped, so that no byte of it ends a line or leaves its quotes, and cut, so that a line is
 shorter than what a pipe takes whole.
 
-It is made for each call, at once, while what it tells of is at hand, and must cost little beside the call. So nearly
+It is made for each call, and must cost little beside the call. So nearly
 all of a line are fragments that others had too (the time, the route, the upstream, who called), and they are put
 together in one step. Whether anything may be a secret, or has to be escaped, is seen in one pass over the bytes; only
-then they are looked at with care.
+then they are looked at with care. Where the engine is compiled, `proxy.line` does that of lines that ask for none.
+
+Code that runs once between two calls is not in the processor's caches when it does, which takes longer than all that it
+has to do. So what is told of some calls is put together in one go: of the first at the latest before anything is
+written (`log_sink`).
 """
 
 import json
@@ -24,7 +28,7 @@ from gateway.proxy.finished import Finished
 from gateway.routing import Route
 
 if COMPILED:
-    from gateway.http1 import quick
+    from gateway.proxy import line as at_once
 
 Key = TypeVar("Key")
 Fragment = TypeVar("Fragment")
@@ -37,6 +41,7 @@ _LONGEST_METHOD: Final = 40
 _LONGEST_LINE: Final = 4096
 _SHORT_NAME: Final = 64  # characters of who called, where a line would be too long
 _KEPT: Final = 2048  # fragments of a kind
+_TOGETHER: Final = 16  # calls; their heads stay as long
 _GONE: Final = "the client left"
 _QUERY_OR_FRAGMENT: Final = re.compile(r"[?#]")
 _UNQUOTABLE: Final = re.compile(r"[^!#-\[\]-~]")
@@ -56,7 +61,10 @@ _THREE_DIGITS: Final = tuple([b"%03d" % number for number in range(1000)])
 
 
 class AccessLog:
-    """Makes lines and gives them to `write`; of what passed, the share `sample`, and of what failed, all."""
+    """Makes lines and gives them to `write`; of what passed, the share `sample`, and of what failed, all.
+
+    Several together, where there is `soon`, which calls what it is given in some moments; each at once without.
+    """
 
     def __init__(
         self,
@@ -64,11 +72,13 @@ class AccessLog:
         form: Format,
         sample: float = 1.0,
         clock: Callable[[], float] = time.time,
+        soon: Callable[[Callable[[], None]], None] | None = None,
     ) -> None:
-        self._write, self._sample, self._clock = write, sample, clock
+        self._write, self._sample, self._clock, self._soon = write, sample, clock, soon
+        self._held: list[Finished] = []
+        self._ended_at: list[float] = []  # when each of them did
         self._is_json: Final = form == "json"
-        self._stamp, self._stamp_from, self._stamp_until = b"", 0.0, 0.0
-        self._second, self._in_second = -1, ""  # since 1970, and how it is written
+        self._second, self._time = -1, b""  # since 1970, and how it stands in a line
         self._addresses: dict[str, bytes] = {}
         self._routes: dict[Route | None, bytes] = {}
         self._texts: dict[str, bytes] = {"": b"null"}  # in JSON
@@ -80,54 +90,84 @@ class AccessLog:
         """Write what became of a call, if it is to be told of."""
         if self._sample < 1.0 and finished.complete and finished.status < 400 and random() >= self._sample:  # noqa: S311
             return
-        self._write(self._json(finished) if self._is_json else self._combined(finished))
+        held = self._held
+        held.append(finished)
+        self._ended_at.append(self._clock())
+        if self._soon is None or len(held) >= _TOGETHER:
+            self._write_held()
+        elif len(held) == 1:
+            self._soon(self._write_held)
+
+    def _write_held(self) -> None:
+        if not self._held:
+            return
+        held, ended_at = self._held, self._ended_at
+        self._held, self._ended_at = [], []
+        if self._is_json:
+            lines = [self._json(finished, now) for finished, now in zip(held, ended_at, strict=True)]
+        else:
+            lines = [self._combined(finished, now) for finished, now in zip(held, ended_at, strict=True)]
+        self._write(b"".join(lines))
 
     # -- JSON -------------------------------------------------------------------------------------------------------
 
-    def _json(self, finished: Finished) -> bytes:
-        now, head, client, route, upstream = (
-            self._clock(),
-            finished.head,
-            finished.client,
-            finished.route,
-            finished.upstream,
-        )
-        if not self._stamp_from <= now < self._stamp_until:
-            self._take_millisecond(now)
-        cause, connected = b"null", b"null"
+    def _json(self, finished: Finished, now: float) -> bytes:
+        millis, head, route, upstream = int(now * 1000), finished.head, finished.route, finished.upstream
+        if millis // 1000 != self._second:
+            self._take_second(millis // 1000)
+        named, cause, connected = self._routes.get(route) or self._name(route), b"null", None
         if finished.refused is not None or not finished.complete:
             cause = self._cause(finished)
         if upstream:
-            connected = _decimals((finished.answered or finished.seconds) - finished.connected)
+            connected = (finished.answered or finished.seconds) - finished.connected
+        answering = self._texts.get(upstream) or self._text(upstream)
+        if COMPILED and head is not None:
+            client_id = subject = scheme = None
+            allowed, refused = finished.allowed, finished.refused
+            if allowed is not None and allowed.digest:
+                client_id, subject, scheme = allowed.client_id, allowed.subject, allowed.token_type
+            elif refused is not None and refused.identity is not None:
+                client_id, subject = refused.identity.client_id or None, refused.identity.subject
+            made = at_once.json(
+                self._time, millis % 1000, finished.request_id, finished.client, head.method, head.target, _IN_PATH,
+                _IN_NAME, named, finished.status, cause, finished.received, finished.sent, finished.seconds, connected,
+                answering, client_id, subject, scheme,
+            )  # fmt: skip
+            if made is not None:
+                return made
         line = (
-            b'%b%b","address":%b,"method":%b,"route":%b,"status":%b,"cause":%b,"received":%d,"sent":%d,"seconds":%b,'
-            b'"upstream_seconds":%b,"upstream":%b,%b'
+            b'%b%03dZ","event":"call","request_id":"%b","address":%b,"method":%b,"route":%b,"status":%b,"cause":%b,'
+            b'"received":%d,"sent":%d,"seconds":%b,"upstream_seconds":%b,"upstream":%b,%b'
             % (
-                self._stamp,
+                self._time,
+                millis % 1000,
                 finished.request_id,
-                self._addresses.get(client) or self._address(client),
+                self._addresses.get(finished.client) or self._address(finished.client),
                 _NOT_READ if head is None else b'"%b","target":"%b"' % (_method(head.method), _target(head.target)),
-                self._routes.get(route) or self._name(route),
+                named,
                 b"%d" % finished.status if finished.status else b"null",
                 cause,
                 finished.received,
                 finished.sent,
                 _decimals(finished.seconds),
-                connected,
-                self._texts.get(upstream) or self._text(upstream),
+                b"null" if connected is None else _decimals(connected),
+                answering,
                 _NOBODY if finished.allowed is None and finished.refused is None else self._caller(finished),
             )
         )
         return line if len(line) <= _LONGEST_LINE else _shortened(line)
 
-    def _take_millisecond(self, now: float) -> None:
-        """Make anew how a line of this moment begins, which those of one millisecond share."""
-        millis = int(now * 1000)
-        if millis // 1000 != self._second:
-            self._second = millis // 1000
-            self._in_second = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(self._second))
-        self._stamp = f'{{"time":"{self._in_second}.{millis % 1000:03d}Z","event":"call","request_id":"'.encode()
-        self._stamp_from, self._stamp_until = millis / 1000, (millis + 1) / 1000
+    def _take_second(self, second: int) -> None:
+        """Make anew what stands of this moment in a line: as RFC 3339 has it, to its milliseconds, or as the Common Log
+        Format has it, whose months are English wherever the gateway runs."""
+        moment = time.gmtime(second)
+        self._second = second
+        if self._is_json:
+            self._time = time.strftime('{"time":"%Y-%m-%dT%H:%M:%S.', moment).encode()
+            return
+        month = "JanFebMarAprMayJunJulAugSepOctNovDec"[3 * moment.tm_mon - 3 : 3 * moment.tm_mon]
+        clock = time.strftime("%H:%M:%S", moment)
+        self._time = f' [{moment.tm_mday:02d}/{month}/{moment.tm_year}:{clock} +0000] "'.encode()
 
     def _address(self, client: str) -> bytes:
         return _kept(self._addresses, client, b'"%b"' % _quoted(client) if client else b"null")
@@ -158,35 +198,34 @@ class AccessLog:
 
     # -- combined ---------------------------------------------------------------------------------------------------
 
-    def _combined(self, finished: Finished) -> bytes:
-        now, head, client, allowed = self._clock(), finished.head, finished.client, finished.allowed
-        if not self._stamp_from <= now < self._stamp_until:
-            self._take_second(now)
+    def _combined(self, finished: Finished, now: float) -> bytes:
+        second, head, client, allowed = int(now), finished.head, finished.client, finished.allowed
+        if second != self._second:
+            self._take_second(second)
         request = referer = agent = b"-"
-        if head is not None:
-            request = b"%b %b HTTP/1.%d" % (_method(head.method), _target(head.target), head.minor_version)
-            referer, agent = _referer(head), self._agent(head)
         subject = None if allowed is None else allowed.subject
+        if head is not None:
+            agent = self._agent(head)
+            if COMPILED:
+                came_from = head.fields.values(b"referer")
+                made = at_once.combined(
+                    self._time, client, subject, head.method, head.target, _IN_PATH, _IN_NAME, head.minor_version,
+                    finished.status, finished.sent, came_from[0] if came_from else None, agent,
+                )  # fmt: skip
+                if made is not None:
+                    return made
+            request = b"%b %b HTTP/1.%d" % (_method(head.method), _target(head.target), head.minor_version)
+            referer = _referer(head)
         return b'%b - %b%b%b" %b %d "%b" "%b"\n' % (
             self._addresses.get(client) or self._bare_address(client),
             self._subjects.get(subject) or self._word(subject or ""),
-            self._stamp,
+            self._time,
             request,
             b"%d" % finished.status if finished.status else b"-",
             finished.sent,
             referer,
             agent,
         )
-
-    def _take_second(self, now: float) -> None:
-        """Make anew what stands of this moment in a line, as the Common Log Format has it, whose months are English
-        wherever the gateway runs."""
-        second = int(now)
-        moment = time.gmtime(second)
-        month = "JanFebMarAprMayJunJulAugSepOctNovDec"[3 * moment.tm_mon - 3 : 3 * moment.tm_mon]
-        clock = time.strftime("%H:%M:%S", moment)
-        self._stamp = f' [{moment.tm_mday:02d}/{month}/{moment.tm_year}:{clock} +0000] "'.encode()
-        self._stamp_from, self._stamp_until = float(second), second + 1.0
 
     def _bare_address(self, client: str) -> bytes:
         return _kept(self._addresses, client, _quoted(client) or b"-")
@@ -239,12 +278,12 @@ def _method(method: bytes) -> bytes:
 
 def _target(target: bytes) -> bytes:
     """The path, and of the query the names, for between quotes."""
-    shown = quick.shown_target(target, _IN_PATH, _IN_NAME) if COMPILED else _shown_by_pattern(target)
+    shown = _shown_at_once(target)
     return _with_care(target) if shown is None else shown
 
 
-def _shown_by_pattern(target: bytes) -> bytes | None:
-    """What `_with_care` makes of a target, where nothing in it asks for care. `quick.shown_target` says the same."""
+def _shown_at_once(target: bytes) -> bytes | None:
+    """What `_with_care` makes of a target, where nothing in it asks for care."""
     path, asked, query = target.partition(b"?")
     if len(path) > _LONGEST or len(query) > _LONGEST_QUERY or path.translate(_IN_PATH).find(0) >= 0:
         return None

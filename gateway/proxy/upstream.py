@@ -107,7 +107,7 @@ class UpstreamConnection(Outgoing):
     @property
     def place(self) -> str:
         """Where it leads, as the operator knows it."""
-        return str(self._pool.origin)
+        return self._pool.place
 
     def hold_up(self, blocked: bool) -> None:
         """Whether it takes no more for now, where its transport is passed by."""
@@ -307,6 +307,7 @@ class Pool:
         most: int | None = None,
     ) -> None:
         self.origin = origin
+        self.place: Final = str(origin)  # as the operator knows it
         self._limits = limits
         self._most = most or (limits.plane_connections if origin.of_plane else limits.upstream_connections)
         named = origin.path is None and is_name(origin.host)
@@ -394,7 +395,7 @@ class Pool:
 
     async def take(self, route: Route) -> UpstreamConnection:
         """A new connection, or one that is given back meanwhile. Raises UpstreamUnreachable."""
-        place = str(self.origin)
+        place = self.place
         try:
             return await self.connect(route)
         except TimeoutError as exc:
@@ -441,7 +442,7 @@ class Pool:
     async def _wait_turn(self, route: Route) -> UpstreamConnection | None:
         """A connection that another exchange gives back, or None for room to open one. Raises UpstreamUnreachable where
         too many of the route wait, or it takes too long."""
-        queue, place = self._waiting.get(route, deque()), str(self.origin)
+        queue, place = self._waiting.get(route, deque()), self.place
         if len(queue) >= self._limits.upstream_waiting:
             raise UpstreamUnreachable(f"too many requests are waiting for {place}", 503, place, failed=False)
         waiter: Waiter = self._loop.create_future()

@@ -1,10 +1,7 @@
 """Each scan of a head stands in the code twice: as a pattern, and compiled. They say the same of all bytes."""
 
 import random
-import shutil
 from collections.abc import Callable, Iterator
-from importlib import import_module
-from importlib.util import module_from_spec, spec_from_file_location
 from time import thread_time
 from typing import Any
 
@@ -15,11 +12,9 @@ from hypothesis import strategies as st
 from fuzz.mutation import REQUEST_SEEDS, RESPONSE_SEEDS, mutated
 from gateway.http1 import Fields, scan
 from gateway.http1.grammar import FIELD_LIMIT, LINE_LIMIT
-from gateway.proxy import access_log
 from gateway.routing import target
-from hatch_build import NoCompiler, scans_compiled
+from tests.compiled import compiled
 from tests.counts import scaled
-from tests.serving import ROOT
 
 HEAD = b"GET /a?b HTTP/1.1\r\nHost: a\r\nX-A:\t1 \r\nX-B:\r\n\r\n"
 START = HEAD.index(b"Host")
@@ -27,21 +22,8 @@ START = HEAD.index(b"Host")
 
 @pytest.fixture(scope="module")
 def quick(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """The compiled scans: the engine's own where that is compiled, else some that are compiled here."""
-    if scan.COMPILED:
-        return import_module("gateway.http1.quick")
-    folder = tmp_path_factory.mktemp("quick")
-    shutil.copy(ROOT / "gateway" / "http1" / "quick.pyx", folder)
-    try:
-        [library] = scans_compiled(folder)
-    except NoCompiler as lacking:
-        pytest.skip(f"the scans cannot be compiled: {lacking}")
-    spec = spec_from_file_location("quick", library)
-    assert spec is not None
-    assert spec.loader is not None
-    found = module_from_spec(spec)
-    spec.loader.exec_module(found)
-    return found
+    """The compiled scans."""
+    return compiled("gateway.http1.quick", tmp_path_factory.mktemp("quick"))
 
 
 def lines_by_pattern(data: bytes, start: int) -> scan.Lines | None:
@@ -116,27 +98,6 @@ def test_methods_are_read_alike(quick: Any, method: bytes) -> None:
 def test_plain_targets_are_told_alike(quick: Any, raw: bytes) -> None:
     for data in (raw, b"/" + raw):
         assert quick.plain_path(data, target._IN_SEGMENT, target._IN_QUERY) == target._plain_by_pattern(data), data
-
-
-TARGETS = st.binary(max_size=60) | st.lists(
-    st.sampled_from(
-        [b"/", b"a", b"?", b"&", b"=", b"gw", b"G", b"W_", b"eyJ", b"ey", b"J", b"%", b",", b"*", b"\xff", b"x" * 38]
-    )
-).map(b"".join)
-
-
-@given(TARGETS)
-@settings(max_examples=scaled(5000))
-@example(b"/" + b"a" * 999)
-@example(b"/" + b"a" * 1000)
-@example(b"/" + b"a" * 999 + b"?" + b"&".join([b"a=1"] * 100))
-@example(b"/" + b"a" * 999 + b"?" + b"&".join([b"a=1"] * 100) + b"11")
-@example(b"/?" + b"a" * 40 + b"=1&" + b"b" * 41 + b"=1")
-@example(b"/?a==1&b=&c&d=1&&=1&e=")
-@example(b"g?w=1&g=1&w=1")
-def test_targets_for_a_log_are_shown_alike(quick: Any, data: bytes) -> None:
-    shown = quick.shown_target(data, access_log._IN_PATH, access_log._IN_NAME)
-    assert shown == access_log._shown_by_pattern(data), data
 
 
 @given(st.binary(max_size=40), st.binary(max_size=256))
