@@ -60,17 +60,24 @@ class Tally:
 
     outcomes: Counter[int] = field(default_factory=Counter)  # by status; 0: no answer
     failed_at: list[float] = field(default_factory=list)
+    why: list[str] = field(default_factory=list)  # of each that failed
     passed_at: float = 0.0
 
-    def take(self, status: int, wanted: int = 200) -> None:
+    def take(self, status: int, why: str = "") -> None:
         self.outcomes[status] += 1
-        if status == wanted:
+        if status == 200:
             self.passed_at = time.monotonic()
         else:
             self.failed_at.append(time.monotonic())
+            self.why.append(why or f"{status}")
 
     def failed_since(self, moment: float) -> list[float]:
         return [one for one in self.failed_at if one >= moment]
+
+    def told(self, moment: float) -> str:
+        """The first and last that failed since then, and why those did; all of them where there are few."""
+        told = [f"{at - moment:.1f} s: {why}" for at, why in zip(self.failed_at, self.why, strict=True) if at >= moment]
+        return "; ".join(told if len(told) <= 4 else [*told[:2], "…", *told[-2:]])
 
 
 @dataclass
@@ -128,12 +135,16 @@ class Load:
     # -- calls -------------------------------------------------------------------------------------------------
 
     async def call(self, authorization: str) -> int:
+        return (await self._call(authorization))[0]
+
+    async def _call(self, authorization: str) -> tuple[int, str]:
+        """The status, and what the answer says of it; `gateway explain` and the gateways' logs know the request_id."""
         try:
             async with self.session.get(f"{self.front}/api", headers={"Authorization": authorization}) as answer:
-                await answer.read()
-                return answer.status
-        except (aiohttp.ClientError, TimeoutError):
-            return 0
+                body = await answer.read()
+                return answer.status, f"{answer.status} {body[:300].decode(errors='replace')}"
+        except (aiohttp.ClientError, TimeoutError) as exc:
+            return 0, f"no answer: {exc!r}"
 
     async def post(self, name: str, client: dict[str, str], **form: str) -> tuple[int, dict[str, Any]]:
         headers = {"Authorization": aiohttp.encode_basic_auth(client["client_id"], client["client_secret"])}
@@ -157,27 +168,27 @@ class Load:
         await asyncio.gather(*pending)
 
     async def bearer(self) -> None:
-        self.tallies["bearer"].take(await self.call(f"Bearer {random.choice(self.bearers)}"))
+        self.tallies["bearer"].take(*await self._call(f"Bearer {random.choice(self.bearers)}"))
 
     async def signed(self) -> None:
         [authorization] = random.choice(self.signers).credentials("/api", urlsplit(self.front).port or 80, 1)
         one = Signed(authorization)
         self.sent.append(one)
-        self.tallies["signed"].take(await self._send(one))
+        self.tallies["signed"].take(*await self._send(one))
 
     async def replayed(self) -> None:
         """What was sent once, once more."""
         if self.sent:
             await self._send(random.choice(self.sent))
 
-    async def _send(self, one: Signed) -> int:
+    async def _send(self, one: Signed) -> tuple[int, str]:
         """It may be refused though it is the first to arrive, when it was sent again meanwhile."""
-        status = await self.call(one.authorization)
+        status, why = await self._call(one.authorization)
         if status == 200:
             one.passed += 1
             if one.passed > 1:
                 self.violated("a nonce passed twice")
-        return 200 if one.passed else status
+        return 200 if one.passed else status, why
 
     async def revoked(self) -> None:
         """A token whose revocation was acknowledged."""
@@ -444,6 +455,7 @@ class Outcome:
     kind: Kind
     back: float
     failed: dict[str, tuple[int, float]]
+    why: dict[str, str]
 
 
 async def _prepared(session: aiohttp.ClientSession, folder: Path, front: str) -> Load:
@@ -495,6 +507,7 @@ async def run(folder: Path, kinds: list[Kind], rate: float) -> int:
     front = str(faults.cluster("status")["front"])
     timeout, outcomes = aiohttp.ClientTimeout(total=10), list[Outcome]()
     async with aiohttp.ClientSession(timeout=timeout, connector=aiohttp.TCPConnector(limit=0)) as session:
+        await _whole(faults)
         load = await _prepared(session, folder, front)
         began = time.monotonic()
         tasks = [asyncio.create_task(act) for act in _acts(load, rate)]
@@ -504,6 +517,8 @@ async def run(folder: Path, kinds: list[Kind], rate: float) -> int:
             outcomes.append(await _failure(load, faults, kind))
             told = ", ".join(f"{name} {count} in {took:.1f} s" for name, (count, took) in outcomes[-1].failed.items())
             print(f"{number}. {kind.name}: back after {outcomes[-1].back:.1f} s; failed: {told}", flush=True)
+            for name, why in outcomes[-1].why.items():
+                print(f"   {name}: {why}", flush=True)
         load.stopped, load.where = True, "at the end"
         await asyncio.gather(*tasks)
         took = time.monotonic() - began
@@ -547,6 +562,7 @@ async def _failure(load: Load, faults: Faults, kind: Kind) -> Outcome:
         kind,
         back,
         {name: (len(moments), moments[-1] - moments[0] if moments else 0.0) for name, moments in failed.items()},
+        {name: why for name, tally in load.tallies.items() if (why := tally.told(since))},
     )
 
 

@@ -225,6 +225,12 @@ listen primary
     option httpchk GET /primary
     default-server inter 500ms downinter 200ms fall 2 rise 1 on-marked-down shutdown-sessions
 {servers}
+
+# What stands for the API: it takes as many connections as come, however busy the machine is.
+frontend api
+    mode http
+    bind 127.0.0.1:{self.ports.upstream}
+    http-request return status 200 content-type text/plain string "hello"
 """
 
     def _pgbouncer(self) -> str:
@@ -246,7 +252,7 @@ max_prepared_statements = 200
 max_client_conn = 1000
 default_pool_size = 60
 server_connect_timeout = 2
-server_login_retry = 0.2
+server_login_retry = 0.1
 query_wait_timeout = 5
 """
 
@@ -321,10 +327,6 @@ master = {{ file = "{self.folder / "master.key"}" }}
             **{f"patroni{number}": ["patroni", str(self.folder / f"patroni{number}.yml")] for number in THREE},
             "haproxy": ["haproxy", "-f", str(self.folder / "haproxy.cfg")],
             "pgbouncer": ["pgbouncer", str(self.folder / "pgbouncer.ini")],
-            "upstream": [
-                sys.executable, "-m", "http.server", str(ports.upstream), "--bind", "127.0.0.1",
-                "--directory", str(self.folder / "upstream"),
-            ],
             **{
                 f"gateway{number}": ["gateway", "serve", "--config", str(self.folder / f"gateway{number}.toml")]
                 for number in TWO
@@ -348,7 +350,7 @@ master = {{ file = "{self.folder / "master.key"}" }}
             process = subprocess.Popen(
                 self.commands[name],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder, start_new_session=True,
-                **({} if name.startswith(("gateway", "upstream", "lease")) else self._as_user),
+                **({} if name.startswith(("gateway", "lease")) else self._as_user),
             )  # fmt: skip
         (self.folder / f"{name}.pid").write_text(f"{process.pid} {_started(process.pid)}")
 
@@ -366,11 +368,6 @@ master = {{ file = "{self.folder / "master.key"}" }}
         for name in self.commands:
             if self.pid(name) is None:
                 (self.folder / f"{name}.pid").unlink(missing_ok=True)
-        api = self.folder / "upstream"
-        api.mkdir(exist_ok=True)
-        (api / "api").write_text("hello\n")
-        (api / "api").chmod(0o644)
-        api.chmod(0o755)
         gateways = [name for name in self.commands if name.startswith("gateway")]
         for name in self.commands:
             if name not in gateways:

@@ -32,9 +32,11 @@ import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from math import inf
 from typing import Any, Final
 
 EVERY: Final = 0.25  # seconds between two looks
+AT_LAST: Final = 0.05  # and in the last second before a lease is over
 PATIENCE: Final = 1.0  # seconds for an answer of etcd
 
 
@@ -86,30 +88,33 @@ def longest(config: dict[str, Any]) -> int:
     return max(1, int(config.get("loop_wait", 10))) + 2 * max(3, int(config.get("retry_timeout", 10)))
 
 
-def is_over(granted: int, left: int, after: int) -> bool:
-    """Whether a lease was renewed more than `after` seconds ago. etcd says what is left in seconds, rounded down."""
-    return left >= 0 and granted - (left + 1) >= after
+def left_of(granted: int, left: int, after: int) -> float:
+    """How many seconds a lease has at least until it was not renewed for `after`: 0 where that is certain. etcd says
+    what is left of all that was granted in seconds, rounded down; -1 where it knows no such lease."""
+    return max(0, left + 1 - (granted - after)) if left >= 0 else inf
 
 
-def look(etcd: Etcd, prefix: str) -> str | None:
-    """Revoke the lease of the primary if it is over; who that was. Raises OSError when etcd does not answer."""
+def look(etcd: Etcd, prefix: str) -> tuple[str | None, float]:
+    """Revoke the lease of the primary if it is over; who that was, and how long to wait for the next look. Raises
+    OSError when etcd does not answer."""
     leader, config = etcd.get(f"{prefix}/leader"), etcd.get(f"{prefix}/config")
     if leader is None or config is None or not int(leader.get("lease", "0")):
-        return None
+        return None, EVERY
     after = longest(json.loads(base64.b64decode(config["value"])))
     lease = etcd.ask("/v3/lease/timetolive", ID=leader["lease"])
-    if not is_over(int(lease.get("grantedTTL", "0")), int(lease.get("TTL", "0")), after):
-        return None
+    left = left_of(int(lease.get("grantedTTL", "0")), int(lease.get("TTL", "0")), after)
+    if left > 0:
+        return None, AT_LAST if left <= 1 else EVERY
     etcd.ask("/v3/lease/revoke", ID=leader["lease"])
-    return base64.b64decode(leader["value"]).decode()
+    return base64.b64decode(leader["value"]).decode(), EVERY
 
 
 def watch(etcd: Etcd, prefix: str) -> Iterator[str]:
     """Look again and again; yields what is to be said of it."""
-    silent = False
+    silent, pause = False, EVERY
     while True:
         try:
-            ended = look(etcd, prefix)
+            ended, pause = look(etcd, prefix)
             if silent:
                 yield "etcd answers again"
             silent = False
@@ -119,7 +124,7 @@ def watch(etcd: Etcd, prefix: str) -> Iterator[str]:
             if not silent:
                 yield f"etcd gives no answer: {exc}"
             silent = True
-        time.sleep(EVERY)
+        time.sleep(pause)
 
 
 def main() -> None:
