@@ -195,6 +195,7 @@ def _memory_goals(results: Results) -> list[list[str]]:
     peaks = [outcome.peak.worker for load in LOADS for outcome in results.good(load.name, _OURS)]
     if any(peaks):
         tokens = max((len(each.tokens.values) for each in results.contenders if each.peer.name == _OURS), default=0)
+        tokens += sum(outcome.requests for outcome in results.good("cold", _OURS))  # each of which brought another
         connections = max((outcome.requests for outcome in results.good("idle", _OURS)), default=0)
         limit = (_WORKER + tokens * _PER_TOKEN + connections * _PER_CONNECTION) / 1e6
         title = f"peak RSS of a worker with {tokens:,} tokens and after {connections:,} connections, MB"
