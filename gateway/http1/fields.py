@@ -6,13 +6,11 @@ alone is worked out once for each sequence of them, and every value is read anew
 
 import re
 from collections.abc import Callable, Collection, Iterator
-from typing import Final, Optional
+from typing import Final, Optional, final
 
 from gateway.http1.grammar import TOKEN, Field
 from gateway.http1.scan import field_lines
 
-Heard = dict[bytes, tuple[bytes, ...]]
-"""Of some fields, by their lower-case names: all values that were sent, in their order."""
 Selection = tuple[tuple[int, int], ...]
 """Some lines of a section: runs of them, each from the first to the one behind the last."""
 
@@ -21,8 +19,42 @@ _ONE_SPACE: Final = 0x20
 _KEPT: Final = 256  # sequences of names; clients and upstreams send few
 _LONGEST: Final = 2048  # bytes of a sequence that is kept: strangers cannot fill the memory with them
 _SELECTIONS: Final = 16  # of one sequence
-# The fields that say where a message ends, whom it is for, and what becomes of the connection.
-FRAMING: Final = frozenset((b"host", b"connection", b"content-length", b"transfer-encoding", b"upgrade", b"expect"))
+
+
+@final
+class Heard:
+    """Of the fields that say where a message ends, whom it is for, and what becomes of the connection: all values that
+    were sent, in their order."""
+
+    __slots__ = ("codings", "connections", "expectations", "hosts", "lengths", "upgrades")
+
+    def __init__(self) -> None:
+        self.hosts: tuple[bytes, ...] = ()
+        self.connections: tuple[bytes, ...] = ()
+        self.lengths: tuple[bytes, ...] = ()  # Content-Length
+        self.codings: tuple[bytes, ...] = ()  # Transfer-Encoding
+        self.upgrades: tuple[bytes, ...] = ()
+        self.expectations: tuple[bytes, ...] = ()
+
+    def hear(self, name: bytes, value: bytes) -> bool:
+        """Hear a field with this lower-case name; whether it is one of these."""
+        if name == b"host":
+            self.hosts += (value,)
+        elif name == b"connection":
+            self.connections += (value,)
+        elif name == b"content-length":
+            self.lengths += (value,)
+        elif name == b"transfer-encoding":
+            self.codings += (value,)
+        elif name == b"upgrade":
+            self.upgrades += (value,)
+        elif name == b"expect":
+            self.expectations += (value,)
+        else:
+            return False
+        return True
+
+
 _NAMES: Final = re.compile(b"(?:" + TOKEN + rb"++:)*+")
 _PLAIN_NAMES: Final = re.compile(rb"(?:[A-Za-z0-9-]++:)*+")
 
@@ -30,23 +62,39 @@ _PLAIN_NAMES: Final = re.compile(rb"(?:[A-Za-z0-9-]++:)*+")
 class Names:
     """The names of a section's fields in their order, one for each line. They are never altered.
 
-    `lower` are the names in lower case; `places` says at which lines each of them stands; `framing` are those that say
-    where a message ends, whom it is for, and what becomes of the connection. Names are `plain` that no server reads as
-    others: of letters, digits and "-".
+    `lower` are the names in lower case; `places` says at which lines each of them stands, `hosts` and so on of those
+    that are `Heard`. Names are `plain` that no server reads as others: of letters, digits and "-".
     """
 
-    __slots__ = ("_selections", "framing", "known", "lower", "places", "plain")
+    __slots__ = (
+        "_selections",
+        "codings",
+        "connections",
+        "expectations",
+        "hosts",
+        "known",
+        "lengths",
+        "lower",
+        "places",
+        "plain",
+        "upgrades",
+    )
 
     def __init__(self, names: bytes) -> None:
         """Take names that are tokens, each with a colon behind it."""
         self.lower: Final = tuple(names.lower().split(b":")[:-1])
         self.known: Final = frozenset(self.lower)
         self.plain: Final = _PLAIN_NAMES.fullmatch(names) is not None
-        self.framing: Final = tuple(FRAMING & self.known)
         places: dict[bytes, tuple[int, ...]] = {}
         for at, name in enumerate(self.lower):
             places[name] = (*places.get(name, ()), at)
         self.places: Final = places
+        self.hosts: Final = places.get(b"host", ())
+        self.connections: Final = places.get(b"connection", ())
+        self.lengths: Final = places.get(b"content-length", ())
+        self.codings: Final = places.get(b"transfer-encoding", ())
+        self.upgrades: Final = places.get(b"upgrade", ())
+        self.expectations: Final = places.get(b"expect", ())
         self._selections: dict[tuple[object, frozenset[bytes]], Selection] = {}
 
     def without(self, names: Collection[bytes]) -> Selection:
@@ -149,9 +197,26 @@ class Fields:
     def values(self, name: bytes) -> tuple[bytes, ...]:
         """Every value of the field with this lower-case name, in order, without white space around it."""
         places = self.names.places.get(name)
-        if places is None:
-            return ()
-        size = len(name)
+        return () if places is None else self._values(places, len(name))
+
+    def heard(self) -> Heard:
+        """The values of the fields that frame."""
+        names, heard = self.names, Heard()
+        if names.hosts:
+            heard.hosts = self._values(names.hosts, len(b"host"))
+        if names.connections:
+            heard.connections = self._values(names.connections, len(b"connection"))
+        if names.lengths:
+            heard.lengths = self._values(names.lengths, len(b"content-length"))
+        if names.codings:
+            heard.codings = self._values(names.codings, len(b"transfer-encoding"))
+        if names.upgrades:
+            heard.upgrades = self._values(names.upgrades, len(b"upgrade"))
+        if names.expectations:
+            heard.expectations = self._values(names.expectations, len(b"expect"))
+        return heard
+
+    def _values(self, places: tuple[int, ...], size: int) -> tuple[bytes, ...]:
         if len(places) == 1:
             return (self._value(places[0], size),)
         return tuple([self._value(at, size) for at in places])

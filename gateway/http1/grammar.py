@@ -5,7 +5,7 @@ colon) is refused, since two readers that tolerate differently are how requests 
 """
 
 import re
-from collections.abc import Iterable
+from functools import lru_cache
 from typing import Final
 
 from gateway.errors import GatewayError
@@ -70,8 +70,25 @@ def is_length(value: bytes) -> bool:
     return len(value) <= 18 and value.isdigit()
 
 
-def nominated(values: Iterable[bytes]) -> frozenset[bytes]:
-    """The names that all Connection fields nominate, in lower case; each is looked at once, however often it stands."""
+_USUAL_CONNECTION: Final = 64  # bytes of a Connection field that is remembered
+
+
+def nominated(values: tuple[bytes, ...]) -> frozenset[bytes]:
+    """The names that all Connection fields nominate, in lower case; each is looked at once, however often it stands.
+
+    Nearly everybody sends one of three values, and none of those is long.
+    """
+    if len(values) == 1 and len(values[0]) <= _USUAL_CONNECTION:
+        return _nominated_by(values[0])
+    return _nominated(values)
+
+
+@lru_cache(maxsize=64)
+def _nominated_by(value: bytes) -> frozenset[bytes]:
+    return _nominated((value,))
+
+
+def _nominated(values: tuple[bytes, ...]) -> frozenset[bytes]:
     named = set(b",".join(values).lower().split(b","))
     return frozenset([member for part in named if (member := part.strip(b" \t"))])
 

@@ -20,7 +20,7 @@ from typing import Final, final
 
 from gateway.http1.body import EMPTY_BODY, ChunkedBody, End, LengthBody
 from gateway.http1.buffer import HeadLines
-from gateway.http1.fields import FRAMING, Fields, Heard
+from gateway.http1.fields import Fields, Heard
 from gateway.http1.grammar import (
     HOST,
     PROTOCOL,
@@ -199,7 +199,7 @@ def _plain_head(data: bytes) -> tuple[RequestHead, int] | None:
     if fields is None or not fields.names.plain:
         return None
     minor = b"1" if data[target_ends + 8] == _ONE else b"0"
-    heard = {name: fields.values(name) for name in fields.names.framing}
+    heard = fields.heard()
     method = data[:method_ends]
     try:
         _check_method(method)
@@ -211,7 +211,6 @@ def _plain_head(data: bytes) -> tuple[RequestHead, int] | None:
 
 _ONE: Final = 0x31
 _MOST_EMPTY: Final = 64  # members of a list without anything in them, of which some are to be borne (RFC 9110, 5.6.1.2)
-_USUAL_CONNECTION: Final = 64  # bytes of a Connection field that is remembered
 _CODINGS: Final = "The only transfer coding understood is chunked."
 
 
@@ -232,11 +231,10 @@ class _Hearing:
         if major != b"1" or self.minor not in b"01":
             raise Malformed(505, "Only HTTP/1.1 and HTTP/1.0 are supported.")
         _check_method(self.method)
-        self.heard: Heard = {}
+        self.heard = Heard()
 
     def hear(self, name: bytes, value: bytes) -> None:
-        if name in FRAMING:
-            self.heard[name] = (*self.heard.get(name, ()), value)
+        if self.heard.hear(name, value):
             _check(self.heard, self.minor)
         elif b"_" in name:
             # Some servers read "_" as "-" (CGI variables), so that such a name could forge a field of ours.
@@ -250,14 +248,14 @@ def _check_method(method: bytes) -> None:
 
 def _check(heard: Heard, minor: bytes) -> None:
     """Raises Malformed where what was heard so far is wrong, whatever follows."""
-    if b"host" in heard:
-        if len(heard[b"host"]) > 1:
+    if heard.hosts:
+        if len(heard.hosts) > 1:
             raise Malformed(400, "Exactly one Host field is needed.")  # RFC 9112, section 3.2
-        parse_host(heard[b"host"][0])
-    if b"content-length" in heard:
-        _check_lengths(heard[b"content-length"])
-    if b"transfer-encoding" in heard:
-        _check_codings(heard[b"transfer-encoding"], old=minor == b"0", length_too=b"content-length" in heard)
+        parse_host(heard.hosts[0])
+    if heard.lengths:
+        _check_lengths(heard.lengths)
+    if heard.codings:
+        _check_codings(heard.codings, old=minor == b"0", length_too=bool(heard.lengths))
 
 
 def _check_lengths(values: tuple[bytes, ...]) -> None:
@@ -283,38 +281,26 @@ def _check_codings(values: tuple[bytes, ...], *, old: bool, length_too: bool) ->
 def _head(method: bytes, target: bytes, minor: bytes, fields: Fields, heard: Heard) -> RequestHead:
     """The head, when all its lines have been heard. Raises Malformed for what is missing, or not understood."""
     old = minor == b"0"
-    codings, expected = heard.get(b"transfer-encoding"), heard.get(b"expect")
-    if codings is not None and codings[0].lower() != b"chunked":
+    codings, expected = heard.codings, heard.expectations
+    if codings and codings[0].lower() != b"chunked":
         raise Malformed(501, _CODINGS)  # RFC 9112, section 6.1
-    if b"host" not in heard and not old:
+    if not heard.hosts and not old:
         raise Malformed(400, "Exactly one Host field is needed.")  # RFC 9112, section 3.2
-    if expected is not None and not old and [value.lower() for value in expected] != [b"100-continue"]:
+    if expected and not old and [value.lower() for value in expected] != [b"100-continue"]:
         raise Malformed(417, "The only expectation understood is 100-continue.")  # RFC 9110, section 10.1.1
-    connection = _nominated(heard[b"connection"]) if b"connection" in heard else _NONE
+    connection = nominated(heard.connections) if heard.connections else _NONE
     return RequestHead(
         method,
         target,
         0 if old else 1,
         fields,
-        None if codings is not None else int(heard[b"content-length"][0]) if b"content-length" in heard else 0,
-        heard[b"host"][0] if b"host" in heard else b"",
+        None if codings else int(heard.lengths[0]) if heard.lengths else 0,
+        heard.hosts[0] if heard.hosts else b"",
         b"close" not in connection and (not old or b"keep-alive" in connection),
         connection,
-        _upgrade(heard[b"upgrade"], connection, old) if b"upgrade" in heard else None,
-        expected is not None and not old,
+        _upgrade(heard.upgrades, connection, old) if heard.upgrades else None,
+        bool(expected) and not old,
     )
-
-
-def _nominated(values: tuple[bytes, ...]) -> frozenset[bytes]:
-    """The names in Connection fields; nearly all clients send one of three values, and none of those is long."""
-    if len(values) == 1 and len(values[0]) <= _USUAL_CONNECTION:
-        return _nominated_by(values[0])
-    return nominated(values)
-
-
-@lru_cache(maxsize=64)
-def _nominated_by(value: bytes) -> frozenset[bytes]:
-    return nominated((value,))
 
 
 @lru_cache(maxsize=256)

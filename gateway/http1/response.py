@@ -41,7 +41,6 @@ from gateway.http1.reader import MessageReader
 _NONE: Final = frozenset[bytes]()
 _PLAIN_STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) ([1-5]\d\d)(?: (" + VALUE + rb"+))?\r\n")
 _USUAL_LINE: Final = 64  # bytes of a status line that is remembered
-_HEARD: Final = frozenset((b"connection", b"content-length", b"transfer-encoding", b"upgrade"))
 
 
 @final
@@ -193,7 +192,7 @@ class ResponseReader(MessageReader):
         if line is None or fields is None:
             return None
         minor, status, reason = line
-        heard = {name: fields.values(name) for name in fields.names.framing}
+        heard = fields.heard()
         try:
             _check(heard, minor)
             return self._head(minor, status, reason, fields, heard), fields.end + 2
@@ -202,11 +201,11 @@ class ResponseReader(MessageReader):
 
     def _head(self, minor: bytes, status: int, reason: bytes, fields: Fields, heard: Heard) -> ResponseHead:
         """The head, when all its lines have been heard. Raises Malformed for a change that nobody asked for."""
-        if status == 101 and (self._upgrade is None or _members(heard.get(b"upgrade", ())) != [self._upgrade]):
+        if status == 101 and (self._upgrade is None or _members(heard.upgrades) != [self._upgrade]):
             raise Malformed(400, "The protocol was changed to one that nobody asked for.")
-        old, chunked = minor == b"0", b"transfer-encoding" in heard
-        connection = nominated(heard[b"connection"]) if b"connection" in heard else _NONE
-        stated = int(heard[b"content-length"][0]) if b"content-length" in heard else None
+        old, chunked = minor == b"0", bool(heard.codings)
+        connection = nominated(heard.connections) if heard.connections else _NONE
+        stated = int(heard.lengths[0]) if heard.lengths else None
         bodiless = self._method == b"HEAD" or status < 200 or status in (204, 304)
         return ResponseHead(
             status,
@@ -251,17 +250,16 @@ class _Hearing:
         self.status, self.reason = int(status), reason or b""
         if major != b"1" or self.minor not in b"01" or not 100 <= self.status <= 599:
             raise Malformed(400, "The status line names an unknown version or status.")
-        self.heard: Heard = {}
+        self.heard = Heard()
 
     def hear(self, name: bytes, value: bytes) -> None:
-        if name in _HEARD:
-            self.heard[name] = (*self.heard.get(name, ()), value)
+        if self.heard.hear(name, value):
             _check(self.heard, self.minor)
 
 
 def _check(heard: Heard, minor: bytes) -> None:
     """RFC 9112, section 6.3. A lie is no response."""
-    lengths, codings = heard.get(b"content-length", ()), heard.get(b"transfer-encoding", ())
+    lengths, codings = heard.lengths, heard.codings
     if codings and (lengths or minor == b"0" or [coding.lower() for coding in codings] != [b"chunked"]):
         raise Malformed(400, "The framing of the response is ambiguous.")
     if lengths and (len(lengths) > 1 or not is_length(lengths[0])):
