@@ -65,7 +65,12 @@ class Refusals:
         if now >= self._ends_at:
             self._ends_at = now + _MINUTE
             self._written.clear()
+            self.tell()
         key = (status, cause)
+        held = self.held.get(key)
+        if held is not None:  # a flood of it is under way
+            self.held[key] = held + 1
+            return False
         written = self._written.get(key, 0)
         if not written and len(self._written) >= CAUSES:
             key = (0, _OTHERS)
