@@ -37,7 +37,7 @@ GOALS: Final = {
 }
 _TWO_WORKERS: Final = (1.12, 1.05)
 # And as ratios to its own "lifelike, bearer": what a route pays for what it uses besides.
-_BESIDES: Final = {"lifelike-two": (0.93, 0.97), "lifelike-limited": (0.85, 0.92)}
+BESIDES: Final = {"lifelike-two": (0.93, 0.97), "lifelike-limited": (0.85, 0.92)}
 
 # Bytes: a worker by itself, each token in its cache (64 MB for 100,000), each idle connection.
 _WORKER: Final = 70e6
@@ -125,7 +125,7 @@ def figures(results: Results) -> str:
 
 
 def _by_load(results: Results, cell: Callable[[Results, str, str], str]) -> str:
-    named = [*GOALS, *_BESIDES]
+    named = [*GOALS, *BESIDES]
     loads = [load for name in named for load in LOADS if load.name == name and _has(results, name)]
     rows = (
         [contender.peer.title, *(cell(results, load.name, contender.peer.name) for load in loads)]
@@ -193,7 +193,7 @@ def _goals(results: Results) -> str:
         ratios = results.ratios(load, _OURS)
         if ratios:
             rows.append([titles[load], f"≥ {floor}", f"≥ {aim}", spread(ratios), _met(median(ratios), floor, aim)])
-    for load, (floor, aim) in _BESIDES.items():
+    for load, (floor, aim) in BESIDES.items():
         ratios = results.beside(load, "lifelike", _OURS)
         if ratios:
             title = f"{titles[load]}: beside {titles['lifelike']}"

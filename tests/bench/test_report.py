@@ -59,9 +59,16 @@ def test_figures_stand_between_their_marks_and_leave_the_rest(tmp_path: Path) ->
 
 
 def test_every_goal_is_a_load_and_every_peer_has_its_name() -> None:
-    assert set(report.GOALS) == {load.name for load in LOADS if load.kind in ("wrk", "transfer")}
+    assert set(report.GOALS) | set(report.BESIDES) == {load.name for load in LOADS if load.kind in ("wrk", "transfer")}
     assert [peer.name for peer in PEERS].count(BASELINE) == 1
     assert len({peer.name for peer in PEERS}) == len(PEERS)
+
+
+def test_what_a_route_uses_besides_is_held_against_the_same_peers_own_call_without() -> None:
+    results = Results([], {})
+    results.outcomes["lifelike", "gateway"] = [Outcome(requests=100, cpu=0.004), Outcome(requests=100, cpu=0.005)]
+    results.outcomes["lifelike-two", "gateway"] = [Outcome(requests=100, cpu=0.005), Outcome(requests=50, cpu=0.0025)]
+    assert results.beside("lifelike-two", "lifelike", "gateway") == pytest.approx([0.8, 1.0])
 
 
 @pytest.mark.parametrize(("largest", "said"), [(78, "met"), (79, "missed")])
