@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import socket
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from tests.counts import scaled
@@ -83,7 +83,8 @@ async def test_others_are_served_beside_slow_clients_of_every_kind(tmp_path: Pat
                 for at, sock in zip(itertools.count(), heads):
                     if time.monotonic() > began + 5.0:  # a head has ten seconds
                         break
-                    await loop.sock_sendall(sock, b"X-Drip: %d\r\n" % at)
+                    with suppress(ConnectionError):  # which are over for the first ones on a slow machine
+                        await loop.sock_sendall(sock, b"X-Drip: %d\r\n" % at)
                 took += [await quickly() for _ in range(20)]
                 assert max(took) < 1.0 * crowding(), sorted(took)[-3:]
                 assert (upstream.bodies, upstream.most <= 2 * CONNECTIONS) == (0, True)

@@ -127,11 +127,11 @@ async def test_upstreams_that_stay_keep_their_health_where_others_are_added_chan
         before = len(a.asked())
         rewrite(gateway, f'["{b.url}", "{a.url}", "{c.url}"]', f'["{a.url}", "{d.url}", "{c.url}"]')
         await reloaded(gateway)
-        bodies = [(await call(gateway, get("/x")))[-1:] for _ in range(30)]
+        bodies = [(await call(gateway, get("/x")))[-1:] for _ in range(60)]
         assert {b"c", b"d"} <= set(bodies)
         assert b"b" not in bodies
         asked = [target for target in a.asked()[before:] if target == "/x"]
-        assert len(asked) <= 3 if by == "calls" else not asked  # one, at the end of each pause
+        assert len(asked) <= 8 if by == "calls" else not asked  # one at the end of each pause, which double
         await until(lambda: out_with(gateway, a))
         ill = False
 
@@ -156,13 +156,13 @@ async def test_idle_connections_to_upstreams_that_stay_outlive_a_reload(tmp_path
             "removed": removed.url,
         }
         routes = [
-            {"name": name, "path": f"/{name}", "auth": "none", "upstreams": [url], "connections": 10}
+            {"name": name, "path": f"/{name}", "auth": "none", "upstreams": [url], "connections": 10, "timeout": "1h"}
             for name, url in places.items()
         ]
         gateway = await stack.enter_async_context(serving(tmp_path, dsn=database, routes=routes, workers=1))
 
-        async def asked(path: str, method: str = "GET") -> bytes:
-            return (await call(gateway, get(path).replace(b"GET", method.encode())))[-1:]
+        async def asked(path: str) -> bytes:
+            return (await call(gateway, get(path)))[-1:]
 
         assert [await asked(f"/{name}") for name in places] == [b"s", b"s", b"c", b"r"]
         late = asyncio.create_task(asked("/stays/slow"))
@@ -182,7 +182,7 @@ async def test_idle_connections_to_upstreams_that_stay_outlive_a_reload(tmp_path
         assert changed.connections == 1
         await reloaded(gateway)
         for path, body in (("/stays", b"s"), ("/named", b"s"), ("/removed", b"c")):
-            assert [await asked(path, method) for method in ("GET", "POST")] == [body] * 2
+            assert await asked(path) == body
         assert stays.connections == before  # that of the call which ended meanwhile, too
         assert changed.connections == 2  # on other terms it is another upstream
         assert [line for line in gateway.logs if line["level"] in ("error", "critical")] == []
