@@ -25,7 +25,7 @@ from bench.site import HERE, CannotStart, Site, open_site, program
 _TOKENS = 5000
 _QUICK_TOKENS = 500
 _QUICK_IDLE = 200
-_NOT_QUICK = {"gateway-2", "gateway-plain", "nginx-streamed", "fastapi"}
+_NOT_QUICK = {"gateway-2", "gateway-logged", "gateway-plain", "nginx-streamed", "fastapi"}
 _CAUTION = (
     "Figures are medians of the rounds with their range. A virtual machine's speed changes from minute to minute, so "
     "only the ratios, which are taken within a round, can be compared with those of another run."

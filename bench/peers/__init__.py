@@ -160,7 +160,7 @@ def _told(option: str) -> Callable[[str], str]:
 
 # -- ourselves ---------------------------------------------------------------------------------------------------
 
-_GATEWAYS: Final = {"gateway": 1, "gateway-plain": 1, "gateway-2": 2}
+_GATEWAYS: Final = {"gateway": 1, "gateway-plain": 1, "gateway-logged": 1, "gateway-2": 2}
 _COMPILED: Final = ROOT / "build" / "engine"  # what `make engine` makes
 
 
@@ -175,6 +175,7 @@ def _gateway(name: str) -> Callable[[str, Site], Running]:
         folder.mkdir(mode=0o711)
         port = free_port()
         values = {"PORT": port, "ADMIN": free_port(), "WORKERS": _GATEWAYS[name], "FOLDER": folder}
+        values["LOG"] = f'access = "json"\naccess_file = "{folder}/access.log"' if name == "gateway-logged" else ""
         conf = site.render("gateway.toml", f"{name}.toml", values)
         command = [found, "-P", "-m", "gateway", "serve", "--config", str(conf), "--log-level", "error"]
         return _run(site, name, port, command, {"PYTHONPATH": str(package(name))})
@@ -269,6 +270,8 @@ PEERS: Final = (
     Peer("gateway-plain", "Gateway, plain Python", "signed", lambda: sys.executable, "", _gateway("gateway-plain"),
          _gateway_version("gateway-plain"),
          frozenset({"lifelike", "lifelike-open", "lifelike-post", "lifelike-signed", "get"})),
+    Peer("gateway-logged", "Gateway, access log to a file", "signed", lambda: sys.executable, "",
+         _gateway("gateway-logged"), _gateway_version("gateway-logged"), frozenset({"lifelike", "lifelike-open"})),
     Peer("gateway-2", "Gateway, two workers", "signed", lambda: sys.executable, "", _gateway("gateway-2"),
          _gateway_version("gateway-2"), frozenset({"get"})),
     Peer("nginx-streamed", "nginx, uploads streamed", "nothing", lambda: program("nginx"), "package nginx",
