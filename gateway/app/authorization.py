@@ -26,6 +26,8 @@ _SWEEP_EVERY: Final = 10.0
 _SWEEP_BATCH: Final = 1000
 _CHAIN_EVERY: Final = 10.0
 _CHAIN_PAUSE: Final = 0.5
+_CHAIN_AT_ONCE: Final = 50  # events: a few milliseconds of this process and of the database, for which calls wait
+_CHAIN_BREATH: Final = 0.02  # before more of them
 _TELL_EVERY: Final = 3600.0
 _CHAIN_MEND: Final = (
     "`gateway events verify` says what is wrong with it; `gateway events begin-anew` begins another one when you know"
@@ -70,19 +72,23 @@ async def _nothing_to_drain(_drain: Drain) -> None:
 async def _chain(store: Store) -> None:
     """Give events their places in the chain soon after they were written, for as long as the process lives.
 
-    A pause in between lets one transaction do for many; what others wrote is looked for now and then.
+    A pause in between lets one transaction do for many, but for no more than callers do not notice; what others wrote
+    is looked for now and then.
     """
-    told_at, anchor, fault = -_TELL_EVERY, "", ""
+    told_at, anchor, fault, pause = -_TELL_EVERY, "", "", _CHAIN_PAUSE
     while True:
         with suppress(TimeoutError):
             async with asyncio.timeout(_CHAIN_EVERY):
                 await store.recorder.wrote.wait()
         store.recorder.wrote.clear()
-        await asyncio.sleep(_CHAIN_PAUSE)
+        await asyncio.sleep(pause)
+        pause = _CHAIN_PAUSE
         try:
-            waited = await store.chain.extend()
+            waited = await store.chain.extend(_CHAIN_AT_ONCE)
             if waited is None or waited > 0:
                 store.recorder.wrote.set()
+            if waited == _CHAIN_AT_ONCE:  # more may wait
+                pause = _CHAIN_BREATH
             fault = ""
         except StoreUnavailable:  # it is looked again when the database is back
             continue

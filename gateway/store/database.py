@@ -46,6 +46,8 @@ class Server:
                 "synchronous_commit": "on",  # a spent nonce or code stays spent after a crash
                 "default_transaction_isolation": "read committed",  # what is read behind a lock must be new
                 "jit": "off",  # short statements only
+                # Planning a statement takes longer than it runs, and a join with an array would be planned every time.
+                "plan_cache_mode": "force_generic_plan",
                 **settings,
             },
             timeout=_CONNECT_TIMEOUT,

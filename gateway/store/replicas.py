@@ -42,7 +42,7 @@ class Replica:
     def __init__(self, dsn: str) -> None:
         self.place: Final = place(dsn)
         self.ready = True
-        connect = partial(Server(dsn, standby=True).connect, "gateway-lookups", plan_cache_mode="force_generic_plan")
+        connect = partial(Server(dsn, standby=True).connect, "gateway-lookups")
         self._database = Database(connect, _CONNECTIONS)
 
     async def find(self, digests: Sequence[bytes], newest: Mark, deadline: float | None = None) -> list[Row] | str:

@@ -157,14 +157,12 @@ class Store:
         the database is down, and whose supervisor has asked. `replicas` are standbys that look-ups ask first, `nonces`
         further databases that nonces are spread over."""
         server = Server(dsn)
-        # A join with an array would be planned anew on every call, at four times the cost.
-        planned_once = partial(server.connect, plan_cache_mode="force_generic_plan")
         recorder = Recorder(keyring)
         pool = Database(partial(server.connect, name), size, recorder)
-        lookups = Database(partial(planned_once, "gateway-lookups"), LANES)
-        spends = Database(partial(planned_once, "gateway-nonces"), MOST)
+        lookups = Database(partial(server.connect, "gateway-lookups"), LANES)
+        spends = Database(partial(server.connect, "gateway-nonces"), MOST)
         near = Replicas(replicas) if replicas else None
-        others = (partial(Server(other).connect, plan_cache_mode="force_generic_plan") for other in nonces)
+        others = (Server(other).connect for other in nonces)
         further = [Database(partial(connect_one, "gateway-nonces"), MOST) for connect_one in others]
         return cls(
             server,

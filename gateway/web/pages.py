@@ -22,12 +22,14 @@ if TYPE_CHECKING:
 _REDIRECT_HEADERS: Final = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
 
 
-# The macros that several pages use, by the file that has them.
+# The macros of all pages, by the file that has them. One of a page's own would refer to what the page is rendered with,
+# which refers to it: garbage that only the collector finds.
 _PARTS: Final = {
     "application.html": ("mark", "short", "whole", "not_verified", "details"),
-    "account_parts.html": ("nav", "whose", "day"),
+    "account_parts.html": ("nav", "whose", "day", "password_field"),
+    "consent_parts.html": ("permission_choice", "select_button"),
     "icons.html": ("icon",),
-    "parts.html": ("person", "help"),
+    "parts.html": ("called", "person", "help"),
 }
 
 

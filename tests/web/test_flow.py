@@ -1,5 +1,6 @@
 """A request goes on, whatever happens to its tab, its session or its address; and the ways out of each page."""
 
+import gc
 import html
 from functools import partialmethod
 from pathlib import Path
@@ -15,7 +16,18 @@ from gateway.web import consent
 from gateway.web.browser import form_token
 from tests.store.rig import fetch
 from tests.web.conftest import Registered
-from tests.web.rig import PASSWORD, PASSWORD_HASH, REDIRECT, Browser, Plane, authorize_path, row_counts, serving
+from tests.web.rig import (
+    PASSWORD,
+    PASSWORD_HASH,
+    REDIRECT,
+    Browser,
+    Plane,
+    authorize_path,
+    basic,
+    code_fields,
+    row_counts,
+    serving,
+)
 
 JSON = {"Accept": "application/json"}
 
@@ -409,3 +421,26 @@ async def test_consent_names_the_resource_and_asks_anew_for_another(
         assert "code" in (await signed_in.get(authorize_path(client, resource=notes))).members
     account = await signed_in.get("/oauth2/account")
     assert notes in account.text
+
+
+async def test_a_flow_leaves_nothing_for_the_collector(signed_in: Browser, register: Registered) -> None:
+    """Which would hold up whoever else is being answered when it looks."""
+    client, secret = await register()
+
+    async def flow() -> None:
+        page = await signed_in.get(authorize_path(client, prompt="consent"))
+        code = (await signed_in.submit(page.form, decision="allow")).members["code"]
+        credentials = basic(client.client_id, secret)
+        assert (await signed_in.send("POST", "/oauth2/token", code_fields(code, client), credentials)).status == 200
+
+    await flow()
+    gc.collect()
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    try:
+        await flow()
+        gc.collect()
+        left = {type(one).__module__ for one in gc.garbage}
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+    assert not {name for name in left if name.partition(".")[0] in ("gateway", "jinja2", "aiohttp", "asyncpg")}
