@@ -186,12 +186,15 @@ async def test_demanded_nonce_is_given_and_then_taken(store: Store, keyring: Key
         refused = await browser.send("POST", "/oauth2/token", GRANT, credentials | proven(plane.url))
         assert (refused.status, refused.json["error"]) == (400, "use_dpop_nonce")
         assert "DPoP-Nonce" in refused.headers["Access-Control-Expose-Headers"]
+        assert [*refused.headers].count("DPoP-Nonce") == 1
         nonce = refused.headers["DPoP-Nonce"]
         answer = await browser.send("POST", "/oauth2/token", GRANT, credentials | proven(plane.url, nonce=nonce))
         assert (answer.status, answer.json["token_type"]) == (200, "DPoP")
         assert answer.headers["DPoP-Nonce"]  # section 8.2
         other = await browser.send("POST", "/oauth2/token", GRANT, credentials | proven(plane.url, nonce="made-up"))
         assert (other.json["error"], bool(other.headers["DPoP-Nonce"])) == ("use_dpop_nonce", True)
+        bare = await browser.send("POST", "/oauth2/token", GRANT, credentials | proven(plane.url))
+        assert bare.json["error"] == "use_dpop_nonce"  # section 11.3
         await browser.close()
 
 
