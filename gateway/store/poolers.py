@@ -7,9 +7,14 @@
 PgBouncer keeps prepared statements from 1.21 on, where `max_prepared_statements` allows it. Notifications get lost in
 any of them, which costs the followers of the change log some speed (`gateway.guard.follower`), and locks by session
 are not used at all.
+
+Whatever the way, what arrays are made of is known here and not asked for on each connection: the driver's question is
+long, and where a pooler keeps `jit` from the server it is compiled there first, for seconds on a busy one. After a
+failover, when all connections are new, that was most of what calls had to wait for.
 """
 
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 import asyncpg
 
@@ -39,7 +44,61 @@ _UNFIT: Final = {
 }
 
 
-class Pooled(_Connection):
+class Array(NamedTuple):
+    """A type of arrays: its number, its own name, and the number and the name of what it is made of. All of these are
+    the same in every server (src/include/catalog/pg_type.dat)."""
+
+    oid: int
+    name: str
+    of: int
+    of_name: str
+
+
+ARRAYS: Final = {
+    array.oid: array
+    for array in (
+        Array(1000, "_bool", 16, "bool"),
+        Array(1001, "_bytea", 17, "bytea"),
+        Array(1005, "_int2", 21, "int2"),
+        Array(1007, "_int4", 23, "int4"),
+        Array(1016, "_int8", 20, "int8"),
+        Array(1022, "_float8", 701, "float8"),
+        Array(1182, "_date", 1082, "date"),
+        Array(1185, "_timestamptz", 1184, "timestamptz"),
+        Array(1187, "_interval", 1186, "interval"),
+        Array(2951, "_uuid", 2950, "uuid"),
+        Array(3807, "_jsonb", 3802, "jsonb"),
+    )
+}
+
+
+class _Unasked(NamedTuple):
+    """In the place of the statement that asked: none was sent, so that none took another one's place."""
+
+    name: str = "none"
+
+
+class Informed(_Connection):
+    """A connection that knows the types of `ARRAYS`."""
+
+    async def _introspect_types(self, typeoids: Iterable[int], timeout: float | None) -> tuple[Any, Any]:  # noqa: ASYNC109
+        """What the driver asks of types that it does not know (asyncpg 0.32, `Connection._get_statement`)."""
+        types = list(typeoids)
+        if not all(oid in ARRAYS for oid in types):
+            return await super()._introspect_types(types, timeout)  # type: ignore[misc,no-any-return]  # the driver's own
+        return [_described(ARRAYS[oid]) for oid in types], _Unasked()
+
+
+def _described(array: Array) -> dict[str, object]:
+    """A type of arrays, as the driver's question is answered (`asyncpg.introspection.INTRO_LOOKUP_TYPES`)."""
+    nothing = dict.fromkeys(
+        ("basetype", "range_subtype", "attrtypoids", "attrnames", "basetype_name", "range_subtype_name")
+    )
+    own: dict[str, object] = {"oid": array.oid, "ns": "pg_catalog", "name": array.name, "kind": "b", "elemdelim": ","}
+    return {**nothing, **own, "elemtype": array.of, "elemtype_name": array.of_name}
+
+
+class Pooled(Informed):
     """A connection whose settings hold for one transaction only."""
 
 
@@ -79,7 +138,9 @@ class Way:
     async def _open_direct(self, settings: dict[str, str], options: dict[str, Any]) -> _Connection | None:
         """A connection to a server that took the settings; None where a pooler keeps them from it."""
         try:
-            connection: _Connection = await self._hosts.connect(server_settings=settings, **options)
+            connection: _Connection = await self._hosts.connect(
+                connection_class=Informed, server_settings=settings, **options
+            )
         except asyncpg.ProtocolViolationError:
             return None
         took = False

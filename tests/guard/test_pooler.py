@@ -9,8 +9,10 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
+import asyncpg
 import pytest
 
 from gateway.crypto import Keyring
@@ -20,7 +22,7 @@ from gateway.guard.ledger import LEASE
 from gateway.store import Store
 from gateway.store.database import connect
 from gateway.store.migrations import migrate, migrations, status
-from gateway.store.poolers import IDLE_IN_TRANSACTION, Forgetful, Pooled
+from gateway.store.poolers import ARRAYS, IDLE_IN_TRANSACTION, Array, Forgetful, Pooled
 from tests.guard.conftest import World
 from tests.guard.pooler import PROGRAM, pooling
 from tests.guard.test_workers import ROUTE, callers
@@ -79,6 +81,34 @@ async def test_pooler_that_swallows_settings_is_noticed_though_the_server_has_us
     async with pooling(database, prepared=prepared, swallowed=SETTINGS) as dsn:
         connection = await connect(dsn, "gateway-test")
         assert type(connection) is kind
+        connection.terminate()
+
+
+async def test_arrays_are_known_without_a_question(pooled: str, database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The driver's own would be compiled for seconds, where a pooler keeps `jit` from the server."""
+    asked, ask = list[Any](), asyncpg.Connection._introspect_types  # type: ignore[attr-defined]
+
+    async def noted(connection: Any, types: Any, *given: Any) -> Any:
+        asked.append(types)
+        return await ask(connection, types, *given)
+
+    monkeypatch.setattr(asyncpg.Connection, "_introspect_types", noted)
+    for dsn in (pooled, database):
+        connection = await connect(dsn, "gateway-test")
+        async with connection.transaction():
+            assert await connection.fetchval("select $1::bytea[] || $1::bytea[]", [b"a"]) == [b"a", b"a"]
+            for array in ARRAYS.values():
+                assert await connection.fetchval(f"select null::{array.of_name}[]") is None
+                assert await connection.fetchval(f"select array[null::{array.of_name}]") == [None]
+            assert asked == []
+            found = await connection.fetch(
+                "select a.oid::int, a.typname::text, e.oid::int, e.typname::text from pg_type a, pg_type e "
+                "where a.typelem = e.oid and a.typdelim = ',' and a.typnamespace = 'pg_catalog'::regnamespace"
+            )
+            assert set(ARRAYS.values()) <= {Array(*row) for row in found}
+            assert await connection.fetchval("select array['192.0.2.7'::inet]")  # of others the server is asked
+        assert len(asked) == 1
+        asked.clear()
         connection.terminate()
 
 
