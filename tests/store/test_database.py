@@ -19,7 +19,7 @@ from gateway.store.outages import is_outage
 from gateway.store.pool import DEADLINE, Connection
 from gateway.supervisor import embedded
 from tests.serving import PATIENCE, crowding, holds_within, until
-from tests.store.rig import PASSWORD_HASH, fetch
+from tests.store.rig import PASSWORD_HASH, Rig, fetch
 
 NAME = "gateway-test-database"
 LIMIT = DEADLINE + 0.5
@@ -279,6 +279,39 @@ async def test_fault_of_the_data_is_no_outage(store: Store) -> None:
     with pytest.raises(Conflict):
         await store.users.create("ADA", None, None, PASSWORD_HASH)
     assert await store.users.find("ada") is not None
+
+
+# What PostgreSQL raises where a table or an index finds no room any more (class 53, insufficient resources).
+NO_ROOM = """
+    create function no_room() returns trigger language plpgsql as $$
+    begin
+        raise exception using errcode = '53100', message = 'could not extend file "base/1/2": No space left on device';
+    end
+    $$;
+"""
+
+
+async def test_full_disk_under_the_database_refuses_what_is_to_be_written_and_nothing_else(
+    store: Store, database: str, rig: Rig
+) -> None:
+    tokens = await rig.tokens()
+    server = await asyncpg.connect(database)
+    await server.execute(NO_ROOM)
+    written = ("access_tokens", "events", "changes", "nonces")
+    for table in written:
+        await server.execute(f"create trigger no_room before insert on {table} for each row execute function no_room()")
+    terms = (await store.nonces.terms()).terms
+    spent = ([b"k" * 16], [max(terms.floor, 1)], terms)
+    for attempt in (rig.tokens(), store.tokens.revoke(tokens.access_token, None), store.nonces.spend(*spent)):
+        with pytest.raises(StoreUnavailable, match=r"No space left on device; make room on the database's disk"):
+            await attempt
+    assert await store.access_tokens.find(tokens.access_token) is not None  # no half of the revocation
+    for table in written:
+        await server.execute(f"drop trigger no_room on {table}")
+    await server.close()
+    assert await store.nonces.spend(*spent) == (spent[0], True)  # nor was the nonce spent
+    await store.tokens.revoke(tokens.access_token, None)
+    assert (await rig.tokens()).access_token
 
 
 @pytest.mark.parametrize(
