@@ -22,7 +22,7 @@ _SELECTIONS: Final = 16  # of one sequence
 
 
 @final
-class Heard:
+class Framing:
     """Of the fields that say where a message ends, whom it is for, and what becomes of the connection: all values that
     were sent, in their order."""
 
@@ -63,7 +63,7 @@ class Names:
     """The names of a section's fields in their order, one for each line. They are never altered.
 
     `lower` are the names in lower case; `places` says at which lines each of them stands, `hosts` and so on of those
-    that are `Heard`. Names are `plain` that no server reads as others: of letters, digits and "-".
+    that make up the `Framing`. Names are `plain` that no server reads as others: of letters, digits and "-".
     """
 
     __slots__ = (
@@ -199,22 +199,22 @@ class Fields:
         places = self.names.places.get(name)
         return () if places is None else self._values(places, len(name))
 
-    def heard(self) -> Heard:
+    def framing(self) -> Framing:
         """The values of the fields that frame."""
-        names, heard = self.names, Heard()
+        names, framing = self.names, Framing()
         if names.hosts:
-            heard.hosts = self._values(names.hosts, len(b"host"))
+            framing.hosts = self._values(names.hosts, len(b"host"))
         if names.connections:
-            heard.connections = self._values(names.connections, len(b"connection"))
+            framing.connections = self._values(names.connections, len(b"connection"))
         if names.lengths:
-            heard.lengths = self._values(names.lengths, len(b"content-length"))
+            framing.lengths = self._values(names.lengths, len(b"content-length"))
         if names.codings:
-            heard.codings = self._values(names.codings, len(b"transfer-encoding"))
+            framing.codings = self._values(names.codings, len(b"transfer-encoding"))
         if names.upgrades:
-            heard.upgrades = self._values(names.upgrades, len(b"upgrade"))
+            framing.upgrades = self._values(names.upgrades, len(b"upgrade"))
         if names.expectations:
-            heard.expectations = self._values(names.expectations, len(b"expect"))
-        return heard
+            framing.expectations = self._values(names.expectations, len(b"expect"))
+        return framing
 
     def _values(self, places: tuple[int, ...], size: int) -> tuple[bytes, ...]:
         if len(places) == 1:

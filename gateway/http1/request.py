@@ -20,7 +20,7 @@ from typing import Final, final
 
 from gateway.http1.body import EMPTY_BODY, ChunkedBody, End, LengthBody
 from gateway.http1.buffer import HeadLines
-from gateway.http1.fields import Fields, Heard
+from gateway.http1.fields import Fields, Framing
 from gateway.http1.grammar import (
     HOST,
     PROTOCOL,
@@ -182,7 +182,7 @@ class RequestReader(MessageReader):
         hearing = _Hearing(line)
         for name, _, value in fields:
             hearing.hear(name, value)
-        return _head(hearing.method, hearing.target, hearing.minor, fields, hearing.heard)
+        return _head(hearing.method, hearing.target, hearing.minor, fields, hearing.framing)
 
 
 def _plain_head(data: bytes) -> tuple[RequestHead, int] | None:
@@ -199,12 +199,12 @@ def _plain_head(data: bytes) -> tuple[RequestHead, int] | None:
     if fields is None or not fields.names.plain:
         return None
     minor = b"1" if data[target_ends + 8] == _ONE else b"0"
-    heard = fields.heard()
+    framing = fields.framing()
     method = data[:method_ends]
     try:
         _check_method(method)
-        _check(heard, minor)
-        return _head(method, data[method_ends + 1 : target_ends], minor, fields, heard), fields.end + 2
+        _check(framing, minor)
+        return _head(method, data[method_ends + 1 : target_ends], minor, fields, framing), fields.end + 2
     except Malformed:
         return None
 
@@ -221,7 +221,7 @@ class _Hearing:
     does what is well-formed and only not understood here.
     """
 
-    __slots__ = ("heard", "method", "minor", "target")
+    __slots__ = ("framing", "method", "minor", "target")
 
     def __init__(self, line: bytes) -> None:
         found = REQUEST_LINE.fullmatch(line)
@@ -231,11 +231,11 @@ class _Hearing:
         if major != b"1" or self.minor not in b"01":
             raise Malformed(505, "Only HTTP/1.1 and HTTP/1.0 are supported.")
         _check_method(self.method)
-        self.heard = Heard()
+        self.framing = Framing()
 
     def hear(self, name: bytes, value: bytes) -> None:
-        if self.heard.hear(name, value):
-            _check(self.heard, self.minor)
+        if self.framing.hear(name, value):
+            _check(self.framing, self.minor)
         elif b"_" in name:
             # Some servers read "_" as "-" (CGI variables), so that such a name could forge a field of ours.
             raise Malformed(400, "A header field's name contains an underscore.")
@@ -246,16 +246,16 @@ def _check_method(method: bytes) -> None:
         raise Malformed(405, "CONNECT is not supported.")
 
 
-def _check(heard: Heard, minor: bytes) -> None:
-    """Raises Malformed where what was heard so far is wrong, whatever follows."""
-    if heard.hosts:
-        if len(heard.hosts) > 1:
+def _check(framing: Framing, minor: bytes) -> None:
+    """Raises Malformed where what has come so far is wrong, whatever follows."""
+    if framing.hosts:
+        if len(framing.hosts) > 1:
             raise Malformed(400, "Exactly one Host field is needed.")  # RFC 9112, section 3.2
-        parse_host(heard.hosts[0])
-    if heard.lengths:
-        _check_lengths(heard.lengths)
-    if heard.codings:
-        _check_codings(heard.codings, old=minor == b"0", length_too=bool(heard.lengths))
+        parse_host(framing.hosts[0])
+    if framing.lengths:
+        _check_lengths(framing.lengths)
+    if framing.codings:
+        _check_codings(framing.codings, old=minor == b"0", length_too=bool(framing.lengths))
 
 
 def _check_lengths(values: tuple[bytes, ...]) -> None:
@@ -278,27 +278,27 @@ def _check_codings(values: tuple[bytes, ...], *, old: bool, length_too: bool) ->
         raise Malformed(400, _CODINGS)
 
 
-def _head(method: bytes, target: bytes, minor: bytes, fields: Fields, heard: Heard) -> RequestHead:
-    """The head, when all its lines have been heard. Raises Malformed for what is missing, or not understood."""
+def _head(method: bytes, target: bytes, minor: bytes, fields: Fields, framing: Framing) -> RequestHead:
+    """The head, when all its lines have been framing. Raises Malformed for what is missing, or not understood."""
     old = minor == b"0"
-    codings, expected = heard.codings, heard.expectations
+    codings, expected = framing.codings, framing.expectations
     if codings and codings[0].lower() != b"chunked":
         raise Malformed(501, _CODINGS)  # RFC 9112, section 6.1
-    if not heard.hosts and not old:
+    if not framing.hosts and not old:
         raise Malformed(400, "Exactly one Host field is needed.")  # RFC 9112, section 3.2
     if expected and not old and [value.lower() for value in expected] != [b"100-continue"]:
         raise Malformed(417, "The only expectation understood is 100-continue.")  # RFC 9110, section 10.1.1
-    connection = nominated(heard.connections) if heard.connections else _NONE
+    connection = nominated(framing.connections) if framing.connections else _NONE
     return RequestHead(
         method,
         target,
         0 if old else 1,
         fields,
-        None if codings else int(heard.lengths[0]) if heard.lengths else 0,
-        heard.hosts[0] if heard.hosts else b"",
+        None if codings else int(framing.lengths[0]) if framing.lengths else 0,
+        framing.hosts[0] if framing.hosts else b"",
         b"close" not in connection and (not old or b"keep-alive" in connection),
         connection,
-        _upgrade(heard.upgrades, connection, old) if heard.upgrades else None,
+        _upgrade(framing.upgrades, connection, old) if framing.upgrades else None,
         bool(expected) and not old,
     )
 

@@ -25,7 +25,7 @@ from typing import Final, final
 
 from gateway.http1.body import Body, ChunkedBody, End, LengthBody, UntilCloseBody
 from gateway.http1.buffer import HeadLines
-from gateway.http1.fields import Fields, Heard
+from gateway.http1.fields import Fields, Framing
 from gateway.http1.grammar import (
     INTERIM_LIMIT,
     LINE_LIMIT,
@@ -182,7 +182,7 @@ class ResponseReader(MessageReader):
         hearing = _Hearing(line)
         for name, _, value in fields:
             hearing.hear(name, value)
-        return self._head(hearing.minor, hearing.status, hearing.reason, fields, hearing.heard)
+        return self._head(hearing.minor, hearing.status, hearing.reason, fields, hearing.framing)
 
     def _plain_head(self, data: bytes) -> tuple[ResponseHead, int] | None:
         """As in a request: what skips work and decides nothing."""
@@ -192,20 +192,20 @@ class ResponseReader(MessageReader):
         if line is None or fields is None:
             return None
         minor, status, reason = line
-        heard = fields.heard()
+        framing = fields.framing()
         try:
-            _check(heard, minor)
-            return self._head(minor, status, reason, fields, heard), fields.end + 2
+            _check(framing, minor)
+            return self._head(minor, status, reason, fields, framing), fields.end + 2
         except Malformed:
             return None
 
-    def _head(self, minor: bytes, status: int, reason: bytes, fields: Fields, heard: Heard) -> ResponseHead:
-        """The head, when all its lines have been heard. Raises Malformed for a change that nobody asked for."""
-        if status == 101 and (self._upgrade is None or _members(heard.upgrades) != [self._upgrade]):
+    def _head(self, minor: bytes, status: int, reason: bytes, fields: Fields, framing: Framing) -> ResponseHead:
+        """The head, when all its lines have been framing. Raises Malformed for a change that nobody asked for."""
+        if status == 101 and (self._upgrade is None or _members(framing.upgrades) != [self._upgrade]):
             raise Malformed(400, "The protocol was changed to one that nobody asked for.")
-        old, chunked = minor == b"0", bool(heard.codings)
-        connection = nominated(heard.connections) if heard.connections else _NONE
-        stated = int(heard.lengths[0]) if heard.lengths else None
+        old, chunked = minor == b"0", bool(framing.codings)
+        connection = nominated(framing.connections) if framing.connections else _NONE
+        stated = int(framing.lengths[0]) if framing.lengths else None
         bodiless = self._method == b"HEAD" or status < 200 or status in (204, 304)
         return ResponseHead(
             status,
@@ -240,7 +240,7 @@ _status_line: Final = lru_cache(maxsize=128)(_plain_status_line)  # upstreams se
 class _Hearing:
     """Hears a head's lines in their order, as they come or all at once, and refuses with the first that is wrong."""
 
-    __slots__ = ("heard", "minor", "reason", "status")
+    __slots__ = ("framing", "minor", "reason", "status")
 
     def __init__(self, line: bytes) -> None:
         found = STATUS_LINE.fullmatch(line)
@@ -250,16 +250,16 @@ class _Hearing:
         self.status, self.reason = int(status), reason or b""
         if major != b"1" or self.minor not in b"01" or not 100 <= self.status <= 599:
             raise Malformed(400, "The status line names an unknown version or status.")
-        self.heard = Heard()
+        self.framing = Framing()
 
     def hear(self, name: bytes, value: bytes) -> None:
-        if self.heard.hear(name, value):
-            _check(self.heard, self.minor)
+        if self.framing.hear(name, value):
+            _check(self.framing, self.minor)
 
 
-def _check(heard: Heard, minor: bytes) -> None:
+def _check(framing: Framing, minor: bytes) -> None:
     """RFC 9112, section 6.3. A lie is no response."""
-    lengths, codings = heard.lengths, heard.codings
+    lengths, codings = framing.lengths, framing.codings
     if codings and (lengths or minor == b"0" or [coding.lower() for coding in codings] != [b"chunked"]):
         raise Malformed(400, "The framing of the response is ambiguous.")
     if lengths and (len(lengths) > 1 or not is_length(lengths[0])):
