@@ -26,9 +26,8 @@ def give_back() -> None:
 
 def settle() -> None:
     """At the end of a start, through which nobody looked for garbage: give back what it took, spare the collector what
-    lives as long as the process, and let it look seldom, and at little, as nobody is answered meanwhile (50,000 young
-    objects are 30 ms). A request leaves no cycles, and a start a thousand."""
+    lives as long as the process, and let it look seldom. A request leaves no cycles, and a start a thousand."""
     give_back()
     gc.freeze()
-    gc.set_threshold(5_000, 20, 500)
+    gc.set_threshold(50_000, 20, 50)
     gc.enable()
