@@ -8,6 +8,9 @@ they promise to keep is on the disk before they answer.
 A server, with the processes that it is made of, and Postgres are bound to core 0, browsers to core 1. Rounds are
 interleaved: A B C, then B C A. What a flow costs is the CPU of the server and, beside it, that of Postgres; how long it
 takes is what the browser waits, with four of them at once.
+
+With `--openid` the client signs people in (OpenID Connect): it asks for `openid` too, and gets an ID token that is
+signed by RS256. That is measured of the two that are OpenID providers.
 """
 
 import argparse
@@ -24,7 +27,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import quantiles
 from typing import Final
@@ -45,6 +48,8 @@ CALLBACK: Final = "https://app.example/cb"
 BROWSERS: Final = 4
 _STEPS: Final = 12  # that a flow may take from the request to the code
 _MARKS: Final = ("<!-- the code flow -->", "<!-- end of the code flow -->")
+_MARKS_OF_OPENID: Final = ("<!-- signing in -->", "<!-- end of signing in -->")
+OPENID: Final = "openid"  # the scope by which an application signs people in (OpenID Connect Core, section 3.1.2.1)
 _PASSWORD: Final = "obviously-a-fake-password"
 
 _FORM: Final = re.compile(r"<form\b([^>]*)>(.*?)</form>", re.DOTALL | re.IGNORECASE)
@@ -201,7 +206,8 @@ class Peer:
         form = {"grant_type": "authorization_code", "code": code, "redirect_uri": CALLBACK}
         form |= {"code_verifier": verifier, "client_id": self.client_id}
         answer = await browser.call(self.token, form)
-        if answer.status != 200 or b'"access_token"' not in answer.body:
+        wanted = b'"id_token"' if OPENID in self.scope.split() else b'"access_token"'
+        if answer.status != 200 or wanted not in answer.body:
             raise Broken(f"{self.name}: no token, but {answer.status} {answer.body[:200]!r}")
 
 
@@ -347,7 +353,7 @@ async def _prepared(file: Path, dsn: str) -> str:
                 name="Flow",
                 confidential=False,
                 redirect_uris=(CALLBACK,),
-                scopes=frozenset({"read"}),
+                scopes=frozenset({"read", OPENID}),
                 grant_types=frozenset({"authorization_code"}),
                 token_type="bearer",
                 mac_drafts=("01",),
@@ -451,10 +457,10 @@ async def compared(peers: Sequence[Peer], database: Tree, rounds: int, flows: in
     return results
 
 
-def run(rounds: int, flows: int, before: Path | None = None) -> str:
+def run(rounds: int, flows: int, before: Path | None = None, *, openid: bool = False) -> str:
     """Measure all that are there, and the gateway of another checkout where one is named; the tables as text.
 
-    What is missing has its line.
+    With `openid`, only those that give ID tokens, and that they do. What is missing has its line.
     """
     began, left_out = time.monotonic(), list[str]()
     os.sched_setaffinity(0, {LOAD_CORE})
@@ -464,12 +470,13 @@ def run(rounds: int, flows: int, before: Path | None = None) -> str:
         made, database = stack.enter_context(_postgres(folder / "data"))
         peers = list[Peer]()
         earlier = () if before is None else (_earlier(before.absolute()),)
-        for start in (_gateway, *earlier, _oidc_provider, _authlib, _authlib_by_hand):
+        others = (_oidc_provider,) if openid else (_oidc_provider, _authlib, _authlib_by_hand)
+        for start in (_gateway, *earlier, *others):
             try:
                 peer = start(folder, made(f"flow{start.__name__}"))
                 stack.callback(peer.running.stop)
                 peer.running.wait()
-                peers.append(peer)
+                peers.append(replace(peer, scope=f"{OPENID} {peer.scope}") if openid else peer)
             except CannotStart as exc:
                 left_out.append(str(exc))
         results = asyncio.run(compared(peers, database, rounds, flows))
@@ -486,13 +493,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--before", type=Path, help="another checkout of Gateway, to be measured beside this one")
     parser.add_argument("--write", action="store_true", help="put the figures into RESULTS.md")
     parser.add_argument("--note", default="", help="a sentence on the machine that goes with them")
+    parser.add_argument("--openid", action="store_true", help="sign people in, of the OpenID providers")
     given = parser.parse_args(arguments)
-    text = run(given.rounds, given.flows, given.before)
+    text = run(given.rounds, given.flows, given.before, openid=given.openid)
     print(text)
     if given.write:
-        intro = f"## The whole code flow\n\n{machine.description()}"
+        title = "Signing in, by OpenID Connect" if given.openid else "The whole code flow"
+        intro = f"## {title}\n\n{machine.description()}"
         text = "\n\n".join(part for part in (intro, given.note, text) if part)
-        report.write(Path(__file__).with_name("RESULTS.md"), text, _MARKS)
+        marks = _MARKS_OF_OPENID if given.openid else _MARKS
+        report.write(Path(__file__).with_name("RESULTS.md"), text, marks)
 
 
 if __name__ == "__main__":
