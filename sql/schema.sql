@@ -149,11 +149,11 @@ CREATE TABLE public.access_tokens (
     token_type text NOT NULL,
     mac_key bytea,
     mac_algorithm text,
+    jkt text,
     issued_at timestamp with time zone NOT NULL,
     expires_at timestamp with time zone NOT NULL,
-    revoked_at timestamp with time zone,
     last_used_at timestamp with time zone,
-    jkt text,
+    revoked_at timestamp with time zone,
     CONSTRAINT access_tokens_mac_check CHECK ((((token_type = 'mac'::text) = (mac_key IS NOT NULL)) AND ((mac_key IS NULL) = (mac_algorithm IS NULL)))),
     CONSTRAINT access_tokens_subject_check CHECK (((subject IS NULL) = (user_generation IS NULL)))
 );
@@ -167,26 +167,26 @@ CREATE TABLE public.clients (
     privacy text,
     terms text,
     confidential boolean NOT NULL,
+    jwks jsonb,
     redirect_uris text[] NOT NULL,
     grant_types text[] NOT NULL,
     scopes text[] NOT NULL,
+    default_scopes text[],
+    allow_groups text[] DEFAULT '{}'::text[] NOT NULL,
     token_type text NOT NULL,
+    token_format text DEFAULT 'opaque'::text NOT NULL,
     mac_drafts text[] NOT NULL,
     mac_algorithm text NOT NULL,
     pkce_required boolean NOT NULL,
+    par_required boolean DEFAULT false NOT NULL,
+    dpop_required boolean DEFAULT false NOT NULL,
+    openid jsonb DEFAULT '{}'::jsonb NOT NULL,
     first_party boolean NOT NULL,
     verified boolean NOT NULL,
+    decided text[] DEFAULT '{}'::text[] NOT NULL,
     generation integer DEFAULT 0 NOT NULL,
     created_at timestamp with time zone NOT NULL,
     disabled_at timestamp with time zone,
-    par_required boolean DEFAULT false NOT NULL,
-    jwks jsonb,
-    token_format text DEFAULT 'opaque'::text NOT NULL,
-    openid jsonb DEFAULT '{}'::jsonb NOT NULL,
-    default_scopes text[],
-    dpop_required boolean DEFAULT false NOT NULL,
-    allow_groups text[] DEFAULT '{}'::text[] NOT NULL,
-    decided text[] DEFAULT '{}'::text[] NOT NULL,
     CONSTRAINT clients_description_check CHECK ((description <> ''::text)),
     CONSTRAINT clients_first_party_check CHECK ((confidential OR (NOT first_party))),
     CONSTRAINT clients_jwks_check CHECK (((jwks IS NULL) OR confidential)),
@@ -201,17 +201,17 @@ CREATE TABLE public.families (
     grant_id text NOT NULL,
     scopes text[] NOT NULL,
     resource text[] NOT NULL,
-    client_generation integer NOT NULL,
-    user_generation integer NOT NULL,
-    created_at timestamp with time zone NOT NULL,
-    expires_at timestamp with time zone NOT NULL,
-    revoked_at timestamp with time zone,
-    auth_time timestamp with time zone,
-    session_id text,
     id_token_claims text[] DEFAULT '{}'::text[] NOT NULL,
     userinfo_claims text[] DEFAULT '{}'::text[] NOT NULL,
+    client_generation integer NOT NULL,
+    user_generation integer NOT NULL,
+    session_id text,
+    auth_time timestamp with time zone,
+    acr text DEFAULT 'password'::text NOT NULL,
     jkt text,
-    acr text DEFAULT 'password'::text NOT NULL
+    created_at timestamp with time zone NOT NULL,
+    expires_at timestamp with time zone NOT NULL,
+    revoked_at timestamp with time zone
 );
 
 CREATE TABLE public.grants (
@@ -222,8 +222,8 @@ CREATE TABLE public.grants (
     resource text[] NOT NULL,
     created_at timestamp with time zone NOT NULL,
     updated_at timestamp with time zone NOT NULL,
-    revoked_at timestamp with time zone,
-    last_used_at timestamp with time zone
+    last_used_at timestamp with time zone,
+    revoked_at timestamp with time zone
 );
 
 CREATE TABLE public.users (
@@ -251,18 +251,25 @@ CREATE VIEW public.access_token_ends AS
  SELECT t.digest,
     t.client_id,
     t.subject,
+    u.username,
+    u.email,
+    u.groups,
+    t.family_id,
+    f.grant_id,
     t.scopes,
     t.resource,
     t.token_type,
     t.mac_key,
     t.mac_algorithm,
+    t.jkt,
     t.issued_at,
     t.expires_at,
     c.mac_drafts,
-    u.username,
-    u.email,
-    t.family_id,
-    f.grant_id,
+    f.auth_time,
+        CASE
+            WHEN (f.auth_time IS NOT NULL) THEN f.acr
+            ELSE NULL::text
+        END AS acr,
         CASE
             WHEN (t.revoked_at IS NOT NULL) THEN 'revoked'::text
             WHEN (c.client_id IS NULL) THEN 'of a deleted client'::text
@@ -272,14 +279,7 @@ CREATE VIEW public.access_token_ends AS
             WHEN ((c.generation <> t.client_generation) OR ((t.subject IS NOT NULL) AND (u.generation <> t.user_generation)) OR ((t.family_id IS NOT NULL) AND COALESCE(((f.revoked_at IS NOT NULL) OR (g.revoked_at IS NOT NULL) OR (NOT (f.scopes <@ g.scopes))), true))) THEN 'revoked'::text
             WHEN ((t.subject IS NOT NULL) AND (c.allow_groups <> '{}'::text[]) AND (NOT (c.allow_groups && u.groups))) THEN 'of a user who may not use the client'::text
             ELSE NULL::text
-        END AS ended,
-    t.jkt,
-    u.groups,
-    f.auth_time,
-        CASE
-            WHEN (f.auth_time IS NOT NULL) THEN f.acr
-            ELSE NULL::text
-        END AS acr
+        END AS ended
    FROM ((((public.access_tokens t
      LEFT JOIN public.clients c ON ((c.client_id = t.client_id)))
      LEFT JOIN public.users u ON ((u.subject = t.subject)))
@@ -322,13 +322,13 @@ CREATE TABLE public.codes (
     scopes text[] NOT NULL,
     client_generation integer NOT NULL,
     user_generation integer NOT NULL,
+    session_id text,
+    auth_time timestamp with time zone,
+    acr text DEFAULT 'password'::text NOT NULL,
     issued_at timestamp with time zone NOT NULL,
     expires_at timestamp with time zone NOT NULL,
     spent_at timestamp with time zone,
     family_id text,
-    auth_time timestamp with time zone,
-    session_id text,
-    acr text DEFAULT 'password'::text NOT NULL,
     CONSTRAINT codes_spent_check CHECK (((spent_at IS NULL) = (family_id IS NULL)))
 );
 
@@ -430,20 +430,20 @@ CREATE VIEW public.living_access_tokens AS
  SELECT digest,
     client_id,
     subject,
+    username,
+    email,
+    groups,
+    family_id,
+    grant_id,
     scopes,
     resource,
     token_type,
     mac_key,
     mac_algorithm,
+    jkt,
     issued_at,
     expires_at,
     mac_drafts,
-    username,
-    email,
-    family_id,
-    grant_id,
-    jkt,
-    groups,
     auth_time,
     acr
    FROM public.access_token_ends
@@ -477,16 +477,16 @@ CREATE VIEW public.living_sessions AS
  SELECT s.session_id,
     s.token_digest,
     s.signed_in_at,
+    s.acr,
     s.expires_at,
     u.subject,
     u.username,
     u.email,
     u.name,
+    u.groups,
     u.created_at,
     u.disabled_at,
-    u.generation AS user_generation,
-    s.acr,
-    u.groups
+    u.generation AS user_generation
    FROM (public.sessions s
      JOIN public.users u ON ((u.subject = s.subject)))
   WHERE ((u.disabled_at IS NULL) AND (u.session_generation = s.generation));

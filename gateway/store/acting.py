@@ -4,7 +4,7 @@ Whoever begins to act says so once (a command, a request of the authorization pl
 carries it. It stands in the task's context, so that no method of the store has to pass it on.
 
 `Recorder` makes the other half of what an event is written with: the number and key that prove that it is ours
-(`sql/migrations/0008_event_chain.sql`).
+(`sql/migrations/0014_events.sql`).
 """
 
 import asyncio

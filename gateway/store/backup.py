@@ -364,6 +364,12 @@ def _manifest(path: Path, archive: zipfile.ZipFile) -> Manifest:
         manifest = Manifest.model_validate_json(archive.read(_MANIFEST))
     except (KeyError, TypeError, ValueError, ValidationError, zipfile.BadZipFile) as exc:
         raise _fault(path, "is not a backup of Gateway's; name a file that `gateway backup` made") from exc
+    if migrations.unreleased(migrations.migrations(), manifest.migrations):
+        raise _fault(
+            path,
+            "was made by an unreleased version, from before 0.1.0, whose data this one cannot take over; nothing was "
+            "restored; begin with a new database",
+        )
     try:
         migrations.pending(migrations.migrations(), manifest.migrations)
     except OperatorError as exc:

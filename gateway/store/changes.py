@@ -1,4 +1,4 @@
-"""The change log as its readers see it; its writers are triggers (`sql/migrations/0004_changes.sql`).
+"""The change log as its readers see it; its writers are triggers (`sql/migrations/0011_changes.sql`).
 
 A reader remembers how far it has read and asks for what came after. That the ids are in the order of the commits
 makes one number enough. It cannot be sure to have missed nothing where

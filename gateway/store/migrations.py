@@ -48,7 +48,7 @@ create table if not exists schema_migrations (
 
 @dataclass(frozen=True, slots=True)
 class Migration:
-    """One file: `0001_users` and its text."""
+    """One file: `0002_users` and its text."""
 
     name: str
     sql: str
@@ -83,12 +83,17 @@ def made() -> list[str]:
     return ["schema_migrations", *(name for migration in migrations() for name in _MADE.findall(migration.sql))]
 
 
+def unreleased(known: tuple[Migration, ...], applied: Collection[str]) -> bool:
+    """Whether what was applied is of a version from before 0.1.0: its first migration had another name."""
+    return bool(known and applied) and known[0].name not in applied
+
+
 def pending(known: tuple[Migration, ...], applied: Mapping[str, str]) -> list[Migration]:
     """The migrations that are yet to be applied, given the checksums of those that were.
 
     Raises OperatorError when the history is not the beginning of what this version knows.
     """
-    if known and applied and known[0].name not in applied:
+    if unreleased(known, applied):
         raise OperatorError(
             "database.url: the database was made by an unreleased version, from before 0.1.0, which this one cannot "
             "continue; nothing in it was changed; make a new database, or name another database.data_dir for an "

@@ -1,4 +1,4 @@
-"""Nonces of signed requests: each is spent once, whoever asks (`sql/migrations/0005_nonces.sql`).
+"""Nonces of signed requests: each is spent once, whoever asks (`sql/migrations/0012_nonces.sql`).
 
     with a timestamp       in a ring of partitions, one a minute, as long as the timestamp could be accepted
     without (draft 00)     in a table of their own, as long as their token

@@ -8,7 +8,8 @@
 
 The browser is sent back to an application only where a good hint says which one it is and the address is registered for
 that; in all other cases the page says that somebody is signed out (section 3). A hint that is not ours counts as none.
-What else ends with the session, and that other applications are told, is the database's (`sql/migrations/`, logout).
+What else ends with the session, and that other applications are told, is the database's
+(`sql/migrations/0010_logouts.sql`).
 """
 
 from dataclasses import dataclass

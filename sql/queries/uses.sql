@@ -132,4 +132,4 @@ order by u.used_at nulls first, c.name, c.client_id, s.scope;
 
 -- name: scope_uses_since
 -- Since when it is written down which scopes are used.
-select applied_at from schema_migrations where name = '0009_uses';
+select min(applied_at) from schema_migrations;

@@ -407,6 +407,11 @@ DATABASE: dict[str, tuple[Callable[[str], Awaitable[None]], str, str]] = {
         "newer than this version",
         "install the version",
     ),
+    "one of an unreleased version": (
+        _sql("update schema_migrations set name = '0001_users' where name like '0001%'"),
+        "made by an unreleased version",
+        "make a new database",
+    ),
     "a table that the role may not change": (
         _sql("alter table users owner to gateway", "grant select on users to serving"),
         "lacks privileges",

@@ -84,6 +84,12 @@ def test_history_that_does_not_agree_stops(known: tuple[Migration, ...], done: d
         pending(known, done)
 
 
+@pytest.mark.parametrize("first", ["0001_people", "0001_users"])
+def test_no_history_of_an_unreleased_version_passes_for_one_of_ours(first: str) -> None:
+    with pytest.raises(OperatorError, match="made by an unreleased version"):
+        pending(migrations.migrations(), {first: "", "0029_ended_codes": ""})
+
+
 async def test_changed_file_is_told_by_migrate_and_status(empty_database: str, history: Callable[..., None]) -> None:
     history(m0001_a="create table a (n integer);")
     await migrate(empty_database)

@@ -73,7 +73,7 @@ async def test_database_of_a_newer_version_is_told(database: str, keyring: Keyri
 
 async def test_migration_that_was_changed_is_told(database: str, keyring: Keyring) -> None:
     await execute(database, "update schema_migrations set checksum = 'x' where name like '0001%'")
-    assert "0001_users.sql was changed" in await refusal(database, keyring)
+    assert "0001_keys.sql was changed" in await refusal(database, keyring)
 
 
 async def test_database_of_another_encoding_is_told(server: str, keyring: Keyring) -> None:

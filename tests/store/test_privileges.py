@@ -59,7 +59,7 @@ async def test_a_role_without_privileges_is_told_all_that_it_lacks_and_lacks_not
         said = "\n".join(found.grants)
         for table in ("users", "clients", "access_tokens", "events", "nonce_floor", "nonces"):
             assert f"public.{table}," in said or f"public.{table} TO" in said
-        assert "GRANT SELECT ON public.schema_migrations, public.living_sessions, public.living_access_tokens" in said
+        assert "GRANT SELECT ON public.schema_migrations, public.living_sessions, public.access_token_ends" in said
         assert "GRANT TRUNCATE ON public.nonces_0, public.nonces_1," in said
         await grant_all(database, dsn)
         assert await lacking(dsn) is None

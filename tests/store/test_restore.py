@@ -569,6 +569,12 @@ async def test_a_backup_of_a_newer_form_is_told_by_whom_it_was_made(rig: Rig, da
         Backup(_forged(file, {"format": 2, "gateway": "7.1", "more": []}))
 
 
+async def test_a_backup_of_an_unreleased_version_is_told(rig: Rig, database: str, file: Path) -> None:
+    await back_up(database, file)
+    with pytest.raises(OperatorError, match=r"forged\.backup: was made by an unreleased version, .* a new database"):
+        Backup(_forged(file, {"migrations": {"0001_users": "", "0029_ended_codes": ""}}))
+
+
 async def test_a_backup_from_a_newer_postgres_is_taken(rig: Rig, database: str, elsewhere: str, file: Path) -> None:
     await back_up(database, file)
     await restored(elsewhere, _forged(file, {"postgres": "31.2"}), Order(fate=Fate.TRUST))

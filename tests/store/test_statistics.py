@@ -45,9 +45,9 @@ TABLES: Final[Mapping[str, tuple[int, str]]] = {
     "clients": (
         CLIENTS,
         (
-            "'c' || n, 'Client ' || n, null, 'u' || n, null, null, null, true, '{https://client.example}', "
-            "'{authorization_code}', '{read,write}', 'bearer', '{01}', 'hmac-sha-256', true, false, true, 0, "
-            "now(), null, false, null, 'opaque'"
+            "'c' || n, 'Client ' || n, null, 'u' || n, null, null, null, true, null, '{https://client.example}', "
+            "'{authorization_code}', '{read,write}', null, '{}', 'bearer', 'opaque', '{01}', 'hmac-sha-256', true, "
+            "false, false, '{}', false, true, '{}', 0, now()"
         ),
     ),
     "client_secrets": (2 * CLIENTS, f"int8send(n), {_CLIENT}, now(), {_END}"),
@@ -62,7 +62,7 @@ TABLES: Final[Mapping[str, tuple[int, str]]] = {
         2 * USERS,
         (
             f"'g' || n, {_PERSON}, {_CLIENT}, '{{read,write}}', array['r' || n / {USERS}], now(), now(), "
-            "case when n % 20 = 0 then now() end, null"
+            "null, case when n % 20 = 0 then now() end"
         ),
     ),
     "flows": (
@@ -74,13 +74,19 @@ TABLES: Final[Mapping[str, tuple[int, str]]] = {
         USERS,
         f"int8send(n), int8send(n), {_CLIENT}, '{{read}}', '{{}}', now(), {_END}, 5, null, null, null",
     ),
-    "families": (2 * USERS, f"'f' || n, 'g' || n, '{{read,write}}', '{{}}', 0, 0, now(), {_END}, null, null, null"),
+    "families": (
+        2 * USERS,
+        (
+            f"'f' || n, 'g' || n, '{{read,write}}', '{{}}', '{{}}', '{{}}', 0, 0, null, null, 'password', null, now(), "
+            f"{_END}"
+        ),
+    ),
     "codes": (
         2 * USERS,
         (
-            f"int8send(n), 'g' || n, {_REQUEST}, '{{read,write}}', 0, 0, now(), "
+            f"int8send(n), 'g' || n, {_REQUEST}, '{{read,write}}', 0, 0, null, null, 'password', now(), "
             f"case when n = 13 then '2100-01-01' else {_END} end, "
-            "case when n % 2 = 0 then now() end, case when n % 2 = 0 then 'f' || n end, null"
+            "case when n % 2 = 0 then now() end, case when n % 2 = 0 then 'f' || n end"
         ),
     ),
     "refresh_tokens": (TOKENS // 2, f"int8send(n), 'f' || n % {2 * USERS}, '', now(), {_END}, null, null"),
@@ -89,7 +95,7 @@ TABLES: Final[Mapping[str, tuple[int, str]]] = {
         (
             f"int8send(n), {_CLIENT}, case when n % 2 = 0 then {_PERSON} end, "
             f"case when n % 2 = 0 then 'f' || n % {2 * USERS} end, 0, case when n % 2 = 0 then 0 end, '{{read}}', "
-            f"'{{}}', 'bearer', null, null, now(), {_END}, null, null, null"
+            f"'{{}}', 'bearer', null, null, null, now(), {_END}, null, null"
         ),
     ),
     "registrations": (CLIENTS - 1, f"'c' || n, int8send(n), '{{}}', interval '30 days', {_END}"),

@@ -4,14 +4,16 @@
 create table registrations (
     client_id text primary key,
     token_digest bytea, -- of the registration access token
-    metadata jsonb not null, -- what has no column in `clients`, as the program writes and reads it (`gateway/oauth/registration.py`)
+    -- What has no column in `clients`, as the program writes and reads it (`gateway/oauth/registration.py`).
+    metadata jsonb not null,
     idle interval not null, -- how long it stays after its last use, to a day
     expires_at timestamptz not null,
     constraint registrations_client_id_fkey foreign key (client_id) references clients on delete cascade
 );
 create index registrations_expires_at on registrations (expires_at);
 
--- What was registered or changed lately, by where it came from: a limit that deleting what was registered does not lift.
+-- What was registered or changed lately, by where it came from: a limit that deleting what was registered does not
+-- lift.
 create table registration_attempts (
     place text not null,
     at timestamptz not null

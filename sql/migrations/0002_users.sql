@@ -1,4 +1,4 @@
--- Who can sign in, and the browsers that have.
+-- Who can sign in.
 
 create table users (
     subject text primary key,
@@ -12,9 +12,16 @@ create table users (
     session_generation integer not null default 0,
     created_at timestamptz not null,
     disabled_at timestamptz,
+    email_verified boolean not null default false, -- the operator says so; another address is not
+    -- What else applications may learn of who signs in, by the claim's name (OpenID Connect Core 1.0, section 5.1).
+    claims jsonb not null default '{}',
+    groups text[] not null default '{}',
+    updated_at timestamptz, -- null: never since it was created
     -- No '@' in a user name: it can never read like somebody else's e-mail address.
     constraint users_username_check check (username ~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$'),
     constraint users_email_check check (email ~ '^[^@[:space:]]+@[^@[:space:]]+$'),
+    constraint users_email_verified_check check (email is not null or not email_verified),
+    constraint users_claims_check check (jsonb_typeof(claims) = 'object'),
     -- A plain password can never be stored by mistake.
     constraint users_password_hash_check check (password_hash like '$argon2id$%')
 );
@@ -23,28 +30,16 @@ create table users (
 create unique index users_username_key on users (lower(username collate "C"));
 create unique index users_email_key on users (lower(email collate "C"));
 
-create table sessions (
-    session_id text primary key,
-    token_digest bytea not null,
+-- What clients of one sector know a person by, where it is not the subject itself (OpenID Connect Core, section 8.1).
+create table pairwise_subjects (
+    sector text not null,
     subject text not null,
-    generation integer not null, -- the person's `session_generation` when it began
-    signed_in_at timestamptz not null,
-    expires_at timestamptz not null,
-    constraint sessions_token_digest_key unique (token_digest),
-    constraint sessions_subject_fkey foreign key (subject) references users on delete cascade
+    known_as text not null,
+    constraint pairwise_subjects_pkey primary key (sector, subject),
+    constraint pairwise_subjects_known_as_key unique (known_as),
+    constraint pairwise_subjects_subject_fkey foreign key (subject) references users on delete cascade
 );
-create index sessions_subject on sessions (subject);
-create index sessions_expires_at on sessions (expires_at);
-
--- The one place that says what a session's life hangs on besides its time. Deleting the sessions of who is shut out is
--- not enough, for one that is being written meanwhile is not seen: it would survive the new password, and come alive
--- when the person is enabled again. By its generation it is dead from the start.
-create view living_sessions as
-select s.session_id, s.token_digest, s.signed_in_at, s.expires_at, u.subject, u.username, u.email, u.name, u.created_at,
-    u.disabled_at, u.generation as user_generation
-from sessions s
-join users u on u.subject = s.subject
-where u.disabled_at is null and u.session_generation = s.generation;
+create index pairwise_subjects_subject on pairwise_subjects (subject);
 
 -- Wrong passwords and client secrets in a row. Accounts are digests: people type passwords where a name belongs.
 create table failed_attempts (

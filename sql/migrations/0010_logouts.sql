@@ -1,6 +1,6 @@
--- What ends with a session: the sign-ins that applications have from it, and what they may do by those unless the person
--- allowed it for while they are away. A trigger does it, so that no way to end a session can forget to: sign-out, a new
--- password, a person who is disabled, an operator. A session that expired by itself ends nothing.
+-- What ends with a session: the sign-ins that applications have from it, and what they may do by those unless the
+-- person allowed it for while they are away. A trigger does it, so that no way to end a session can forget to:
+-- sign-out, a new password, a person who is disabled, an operator. A session that expired by itself ends nothing.
 
 -- Applications that are to be told (OpenID Connect Back-Channel Logout 1.0), until they were or it is too late.
 create table logouts (
@@ -16,13 +16,13 @@ create table logouts (
 );
 create index logouts_due_at on logouts (due_at);
 
-create index codes_session_id on codes (session_id) where session_id is not null and spent_at is null;
-
--- Codes first: who redeems one holds it locked, and the family that comes of it is seen afterwards.
+-- Codes first: who redeems one holds it locked, and the family that comes of it is seen afterwards. A code ends also
+-- where its time is over already: whoever redeems it may have found it good before, or have a clock that is behind, and
+-- sees that it has ended by its end being another than it was.
 create function end_sign_ins() returns trigger language plpgsql
 set search_path from current as $$
 begin
-    update codes set expires_at = least(expires_at, now())
+    update codes set expires_at = least(expires_at, now()) - interval '1 microsecond'
     where session_id = old.session_id and spent_at is null
         and 'openid' = any (scopes) and not 'offline_access' = any (scopes);
     insert into logouts (logout_id, client_id, subject, session_id, ended_at, due_at)

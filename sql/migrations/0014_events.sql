@@ -1,24 +1,28 @@
--- The audit record says who acted, and proves itself: what somebody altered, removed or put in shows
--- (`gateway/store/chain.py`). An event is written once and never changes but for its place in the chain.
---
--- The writer has a key for each event, which it gives with its number (`proof`: 16 bytes of number, 32 of key). The
--- trigger keeps a 1, the number and what the key makes of the row, never the key: so the database can't prove what the
--- program didn't write. Soon after, a worker gives the event its place: `seq`, with the chain's link in `proof`.
+-- The audit record: who acted, and what they did. It proves itself: what somebody altered, removed or put in shows
+-- (`gateway/store/chain.py`).
 
-alter table events
-    add column request_id text,
-    add column address text,
-    add column actor text, -- such as operator:root, user:u…, client:c…
-    add column seq bigint, -- null until it has its place; negative where it does not prove to be ours
-    add column proof bytea;
-
--- Many failures are one event still, but another one where they go on: see `gateway/store/tally.py`.
-drop index events_minute;
-alter table events drop column minute;
-
+-- An event is written once and never changes but for its place in the chain. Many failures of one account are one
+-- event, and another one where they go on (`gateway/store/tally.py`): anybody can fail, so that an event each would let
+-- strangers fill the table.
+create table events (
+    event_id bigint generated always as identity primary key,
+    at timestamptz not null,
+    kind text not null,
+    subject text,
+    client_id text,
+    detail jsonb not null default '{}',
+    request_id text,
+    address text,
+    actor text, -- such as operator:root, user:u…, client:c…
+    seq bigint, -- null until it has its place; negative where it does not prove to be ours
+    proof bytea
+);
 -- Of those without a place too, of which there are few: an index for these alone would cost each event another entry.
 create unique index events_seq on events (seq);
 
+-- The writer has a key for each event, which it gives with its number (`proof`: 16 bytes of number, 32 of key). The
+-- trigger keeps a 1, the number and what the key makes of the row, never the key: so the database can't prove what the
+-- program didn't write. Soon after, a worker gives the event its place: `seq`, with the chain's link in `proof`.
 create function prove_event() returns trigger language plpgsql as $$
 declare
     number bytea := substr(new.proof, 1, 16);

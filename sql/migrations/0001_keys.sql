@@ -1,3 +1,11 @@
+-- Which master key the data was written with, and the keys that it seals.
+
+create table settings (
+    singleton boolean primary key default true,
+    master_key_id bytea not null,
+    constraint settings_singleton_check check (singleton)
+);
+
 -- Keys that sign what others verify by /.well-known/jwks.json. The public half is what is published, the private one is
 -- sealed by the master key (`gateway/store/signing_keys.py`).
 create table signing_keys (

@@ -1,8 +1,9 @@
--- The change log: what tells a cached token that what it hangs on is no longer what it was.
+-- The change log: what tells a cached token or session that what it hangs on is no longer what it was.
 --
 -- Triggers write it, not the statements that change something: then no statement of today or tomorrow, of the release
 -- before this one, or typed by an operator into psql can forget to. They watch exactly the columns that
--- `living_access_tokens` judges by or gives out. They are deferred to the commit, for three reasons:
+-- `living_access_tokens` and `living_sessions` judge by or give out. They are deferred to the commit, for three
+-- reasons:
 --   * Sequence order is not commit order, so the id is drawn under a lock that is held until the commit is visible:
 --     who has read up to an id has missed nothing before it. Taken at the commit, it is held for the commit alone,
 --     not for a deletion that cascades for half a minute.
@@ -12,7 +13,8 @@
 -- A migration that changes such rows and then such a table says `set constraints all immediate` in between.
 --
 -- Kinds: token (key: the digest in hexadecimal), family, grant, client, user, and `all` when a table was truncated.
--- Scopes are none: what a token carries it keeps when the scope's description goes.
+-- Sessions are none: their end names the person, of whom few tokens and sessions are held, and what lives of them is
+-- asked about once more. Nor are scopes: what a token carries it keeps when the scope's description goes.
 
 create table changes (
     id bigint generated always as identity,
@@ -47,16 +49,23 @@ begin
 end
 $$;
 
+-- A new password ends the sessions that begin at this moment too, which nobody sees yet, by their generation.
 create constraint trigger users_changed after update on users
 deferrable initially deferred for each row
-when ((old.disabled_at, old.generation, old.username, old.email)
-    is distinct from (new.disabled_at, new.generation, new.username, new.email))
+when ((old.disabled_at, old.generation, old.session_generation, old.username, old.email, old.groups)
+    is distinct from (new.disabled_at, new.generation, new.session_generation, new.username, new.email, new.groups))
+execute function note_change('user');
+
+create constraint trigger sessions_changed after update on sessions
+deferrable initially deferred for each row
+when ((old.token_digest, old.subject, old.generation, old.signed_in_at, old.expires_at, old.acr)
+    is distinct from (new.token_digest, new.subject, new.generation, new.signed_in_at, new.expires_at, new.acr))
 execute function note_change('user');
 
 create constraint trigger clients_changed after update on clients
 deferrable initially deferred for each row
-when ((old.disabled_at, old.generation, old.mac_drafts)
-    is distinct from (new.disabled_at, new.generation, new.mac_drafts))
+when ((old.disabled_at, old.generation, old.mac_drafts, old.allow_groups)
+    is distinct from (new.disabled_at, new.generation, new.mac_drafts, new.allow_groups))
 execute function note_change('client');
 
 create constraint trigger grants_changed after update on grants
@@ -83,6 +92,11 @@ execute function note_change('token');
 create constraint trigger users_gone after delete on users
 deferrable initially deferred for each row execute function note_change('user');
 
+create constraint trigger sessions_gone after delete on sessions
+deferrable initially deferred for each row
+when (old.expires_at > clock_timestamp() and pg_trigger_depth() = 0)
+execute function note_change('user');
+
 create constraint trigger clients_gone after delete on clients
 deferrable initially deferred for each row execute function note_change('client');
 
@@ -100,6 +114,7 @@ deferrable initially deferred for each row when (old.revoked_at is null and old.
 execute function note_change('token');
 
 create trigger users_emptied after truncate on users execute function note_change('all');
+create trigger sessions_emptied after truncate on sessions execute function note_change('all');
 create trigger clients_emptied after truncate on clients execute function note_change('all');
 create trigger grants_emptied after truncate on grants execute function note_change('all');
 create trigger families_emptied after truncate on families execute function note_change('all');
