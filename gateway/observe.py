@@ -74,14 +74,17 @@ def _spelled(names: frozenset[str]) -> str:
 # What any of them looks like, so that few places are compared with all of them; and what stands before a value.
 _NAME: Final = r"[a-z%] [a-z0-9_%-]{2,60}+"
 _IS: Final = r"""(?: \\*+['"] \s*+ : \s*+ | ['"]? \s? = \s? )"""
+_BEGINS: Final = (
+    r"(?: \b | (?<= %[0-9a-f]{2} ))"  # a word, also behind what is percent-encoded, as in an address within one
+)
 # Each of these looks at a character a bounded number of times, whatever the text: what they see, strangers chose.
 # An address with a password: what stands behind ":" up to the last "@" of the word.
 _ADDRESS: Final = re.compile(r"""(://[^\s/:@'"]*+:)(\S*+)""")
 # What says by its beginning that it is secret, so that it is seen also where the end is cut off.
 _SECRETS: Final = re.compile(
     rf"""
-      (?P<token> \b gw[a-z]_) [A-Za-z0-9_-]++                                       # our tokens and secrets
-    | (?P<jwt> \b (?-i:eyJ)) [A-Za-z0-9_.-]{{17,}}+                                 # a JWT: {{ and " in base64url
+      (?P<token> {_BEGINS} gw[a-z]_) [A-Za-z0-9_-]++                                # our tokens and secrets
+    | (?P<jwt> {_BEGINS} (?-i:eyJ)) [A-Za-z0-9_.-]{{17,}}+                          # a JWT: {{ and " in base64url
     | (?P<field> \b (?:(?:proxy-)?authorization | (?:set-)?cookie) \b ['"]? \s*+ [:=,] \s*+) (?s:.*)
     | (?P<mac> \b mac \s++ [a-z_]++ \s*+ =) (?s:.*)                                # a MAC credential's attributes
     | (?<![\w.-]) (?P<cookie> __(?:Host|Secure)- [\w.-]++ =) [^\s;'"]*+

@@ -101,6 +101,8 @@ LEAKS = [
     f"url=postgresql://u:{SECRET}@h",
     f"next=/x?code={SECRET}",
     f"%61ccess_token={SECRET}",
+    f"/open/https%3A%2F%2Fa.example%2F%3Ft%3Dgwa_{SECRET}",
+    f"/open/%7beyJhbGciOiJSUzI1NiJ9.eyJqdGkiOiJnd2pf.{SECRET}",
 ]
 
 
@@ -144,7 +146,7 @@ def test_plain_words_are_left_alone(text: str) -> None:
 @given(
     prefix=st.sampled_from(["gwa_", "gwr_", "gwc_", "gws_"]),
     token=st.text(alphabet="abcXYZ019_-", min_size=8, max_size=60),
-    before=st.sampled_from(["", " ", "x=", "?t=", '"', "{'a': '", "Bearer ", "/path/", "a\n", "\x1b"]),
+    before=st.sampled_from(["", " ", "x=", "?t=", '"', "{'a': '", "Bearer ", "/path/", "/%2f", "a\n", "\x1b"]),
     after=st.sampled_from(["", " ", "&b=1", '"', "'}", ", x", "\r\n"]),
 )
 def test_no_token_of_ours_survives(prefix: str, token: str, before: str, after: str) -> None:

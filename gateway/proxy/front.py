@@ -118,10 +118,12 @@ class Front(Outlet):
 
     def eof_received(self) -> bool:
         """The client has ended its side: what it is owed still goes to it, if it is there."""
+        if self.encrypted:  # with its side both end, and nothing goes out behind this
+            self.flush()
         if self.tunnel is not None:
             self.tunnel.client_ended()
             return not self.encrypted
-        if self.encrypted:  # with its side, both end
+        if self.encrypted:
             return False
         owed = self.standing is Standing.EXCHANGING or (self.standing is Standing.READING and not self.writable)
         if not owed:

@@ -526,7 +526,9 @@ class Pool:
             return
         if connection.closed:
             return
-        if self._waiting:
+        if holds_more(cast("asyncio.Transport", connection.transport)):
+            connection.discard()  # what came on its way answers nothing, and may be read only behind the next request
+        elif self._waiting:
             self.take_back(connection)
         else:
             insort(self._idle, connection, key=_rests_since)

@@ -339,3 +339,29 @@ async def test_kept_connection_ends_with_its_next_answer_where_others_take_over(
         idle.close()
         await draining
         assert queue.is_empty
+
+
+@both_loops
+async def test_client_that_ends_right_behind_its_request_gets_what_is_answered_at_once(
+    tmp_path: Path, no_database: Store
+) -> None:
+    async with listening(tmp_path, no_database) as world:
+        context = ssl.create_default_context(cafile=world.authority.ca)
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        client = context.wrap_bio(incoming, outgoing, server_hostname="api.test")
+        reader, writer = await asyncio.open_connection("127.0.0.1", world.port)
+        handshaken = False
+        while not handshaken:
+            try:
+                client.do_handshake()
+                handshaken = True
+            except ssl.SSLWantReadError:
+                writer.write(outgoing.read())
+                incoming.write(await reader.read(1 << 16))
+        client.write(b"GET //.. HTTP/1.1\r\nHost: api.test\r\n\r\n")
+        with suppress(ssl.SSLWantReadError):
+            client.unwrap()
+        writer.write(outgoing.read())
+        incoming.write(await reader.read())
+        assert client.read(1 << 16).startswith(b"HTTP/1.1 400 ")
+        writer.close()
