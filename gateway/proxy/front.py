@@ -125,6 +125,8 @@ class Front(Outlet):
             return not self.encrypted
         if self.encrypted:
             return False
+        if self.standing is Standing.READING:
+            self.advance()  # what came with it from another worker may not have been read yet
         owed = self.standing is Standing.EXCHANGING or (self.standing is Standing.READING and not self.writable)
         if not owed:
             self.close()

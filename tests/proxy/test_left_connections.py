@@ -270,3 +270,19 @@ async def test_name_that_leads_elsewhere_lets_go_of_what_was_left(
             await pair.change()
             await eventually(lambda: pair.arrived == 1)
             await eventually(lambda: not a._serving)
+
+
+@both_loops
+async def test_client_that_has_ended_its_side_is_answered_by_the_next_worker(
+    tmp_path: Path, no_database: Store
+) -> None:
+    async with upstream() as a, rig(tmp_path, no_database, routes=[route(a.url)]) as next_one:
+        ours, theirs = socket.socketpair()
+        theirs.setblocking(False)
+        ours.shutdown(socket.SHUT_WR)
+        next_one.proxy.take(theirs, GET + POST)
+        reader, writer = await asyncio.open_unix_connection(sock=ours)
+        answered = await asyncio.wait_for(reader.read(), 30.0)
+        writer.close()
+        assert answered.count(b"HTTP/1.1 200 ") == 2
+        assert len(a.requests) == 2
