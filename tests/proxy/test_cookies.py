@@ -1,7 +1,7 @@
 """Our cookies among others: what the pages read of a browser's, and what an upstream can put into one."""
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -176,15 +176,28 @@ def test_a_long_cookie_field_takes_no_longer_than_its_length(filling: bytes) -> 
     """What no check stands before: 56 kB that anybody may send."""
     field = filling * (56_000 // len(filling))
     fields = [field, field + b";y=1", b"y=1;" + field]
-    begin = time.process_time()
-    for one in fields:
-        cookies.read([one], b"y")
-        cookies.without(one, {b"y", b"zy"}, b"y")
-    assert time.process_time() - begin < 0.02
-    begin = time.process_time()
-    cookies.read(fields, b"x")
-    cookies.without(field, {b"x"}, b"x")
-    assert time.process_time() - begin < 0.2, "of one name by the thousand"
+
+    def read() -> None:
+        for one in fields:
+            cookies.read([one], b"y")
+            cookies.without(one, {b"y", b"zy"}, b"y")
+
+    def read_one_name_by_the_thousand() -> None:
+        cookies.read(fields, b"x")
+        cookies.without(field, {b"x"}, b"x")
+
+    assert least(read) < 0.02
+    assert least(read_one_name_by_the_thousand) < 0.2
+
+
+def least(act: Callable[[], None]) -> float:
+    """The least CPU seconds of a few times: what a machine does besides only adds to it."""
+    taken = []
+    for _ in range(4):
+        begin = time.process_time()
+        act()
+        taken.append(time.process_time() - begin)
+    return min(taken)
 
 
 @pytest.mark.parametrize(
