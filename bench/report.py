@@ -65,21 +65,11 @@ class Results:
 
     def ratios(self, load: str, peer: str, other: str = BASELINE) -> list[float]:
         """CPU per request of `other` over that of `peer`, round by round."""
-        pairs = zip(self.of(load, peer), self.of(load, other), strict=False)
-        return [
-            base.cpu_per_request / mine.cpu_per_request
-            for mine, base in pairs
-            if not mine.fault and not base.fault and mine.cpu > 0
-        ]
+        return _cheaper(self.of(load, peer), self.of(load, other))
 
     def beside(self, load: str, other: str, peer: str) -> list[float]:
         """CPU per request under the load `other` over that under `load`, of one peer, round by round."""
-        pairs = zip(self.of(load, peer), self.of(other, peer), strict=False)
-        return [
-            base.cpu_per_request / mine.cpu_per_request
-            for mine, base in pairs
-            if not mine.fault and not base.fault and mine.cpu > 0
-        ]
+        return _cheaper(self.of(load, peer), self.of(other, peer))
 
     def faults(self) -> list[str]:
         """What went wrong, a line for each load and peer."""
@@ -89,6 +79,15 @@ class Results:
             if faults:
                 lines.append(f"{load}, {peer}, {len(faults)} of {len(found)} rounds: {faults[0]}")
         return lines
+
+
+def _cheaper(mine: Sequence[Outcome], base: Sequence[Outcome]) -> list[float]:
+    """How many times less CPU a request took than one of `base`, round by round."""
+    return [
+        other.cpu_per_request / one.cpu_per_request
+        for one, other in zip(mine, base, strict=False)
+        if not one.fault and not other.fault and one.cpu > 0
+    ]
 
 
 def spread(values: Sequence[float], form: str = "{:.2f}") -> str:

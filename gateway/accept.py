@@ -1,11 +1,11 @@
 """The media type that a client prefers, by its Accept fields (RFC 9110, section 12.5.1)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 
-def prefers(accepted: Sequence[bytes], media: bytes, over: bytes) -> bool:
+def prefers(accepted: Iterable[bytes], media: bytes, over: bytes) -> bool:
     """Whether `media` is named, and with a greater weight than `over`; a range such as */* names neither."""
-    members = (accepted[0] if len(accepted) == 1 else b",".join(accepted)).lower()
+    members = b",".join(accepted).lower()
     if members.find(media) < 0:  # `in` takes it for a number first
         return False
     weights = {media: 0.0, over: 0.0}

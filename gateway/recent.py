@@ -45,9 +45,8 @@ class Recent(Generic[Kept]):
         self._began = clock()
         self._kinds: dict[str, _Kind[Kept]] = {}
         self._expires_at = 0.0  # not to be done for every new kind of a flood
-        self._forgotten: deque[float] = deque(
-            maxlen=_MOST_COUNTED
-        )  # when those were made that had to go before their time
+        # When those were made that had to go before their time.
+        self._forgotten: deque[float] = deque(maxlen=_MOST_COUNTED)
         self.size = 0
 
     def keep(self, kind: str, request_id: bytes, kept: Kept, size: int) -> None:

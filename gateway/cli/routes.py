@@ -15,10 +15,10 @@ from gateway.config import Settings, compile_routes
 from gateway.crypto import Keyring
 from gateway.errors import OperatorError
 from gateway.guard import Allowed, BodyAwaited, Guard, Refused, Verdict, settled
-from gateway.http1 import Malformed, RequestHead, RequestReader, websocket
+from gateway.http1 import Malformed, RequestHead, RequestReader
 from gateway.model import SESSION
 from gateway.observe import scrub
-from gateway.proxy.answers import BAD_HANDSHAKE, malformed, refusal, too_large
+from gateway.proxy.answers import malformed, too_large, wrong_handshake
 from gateway.proxy.decisions import Asked
 from gateway.proxy.dispatch import Destination, Dispatcher, Peer
 from gateway.proxy.edge import OwnAnswer
@@ -112,16 +112,10 @@ def _judged(head: RequestHead | Malformed, peer: Peer, dispatcher: Dispatcher, s
     verdict = own or _verdict(head, to, dispatcher, settings, path)
     if isinstance(verdict, Refused):
         return Case(asked, to.route, None, verdict, None, client=client)
-    limit, refused = to.terms.max_body, _no_handshake(head)
+    limit, refused = to.terms.max_body, wrong_handshake(head)
     if refused is None and head.length is not None and head.length > limit:
         refused = too_large(limit)
     return Case(asked, to.route, verdict, refused, None, to.target, client)
-
-
-def _no_handshake(head: RequestHead) -> Refused | None:
-    """Why a call that means to open a WebSocket opens none."""
-    wrong = websocket.wrong_handshake(head.method, head.fields) if head.upgrade == websocket.PROTOCOL else None
-    return None if wrong is None else refusal(wrong[0], wrong[1], error=BAD_HANDSHAKE)
 
 
 def _verdict(head: RequestHead, to: Destination, dispatcher: Dispatcher, settings: Settings, path: Path) -> Verdict:

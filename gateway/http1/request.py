@@ -279,7 +279,7 @@ def _check_codings(values: tuple[bytes, ...], *, old: bool, length_too: bool) ->
 
 
 def _head(method: bytes, target: bytes, minor: bytes, fields: Fields, framing: Framing) -> RequestHead:
-    """The head, when all its lines have been framing. Raises Malformed for what is missing, or not understood."""
+    """The head, when all its lines have been heard. Raises Malformed for what is missing, or not understood."""
     old = minor == b"0"
     codings, expected = framing.codings, framing.expectations
     if codings and codings[0].lower() != b"chunked":

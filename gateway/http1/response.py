@@ -200,7 +200,7 @@ class ResponseReader(MessageReader):
             return None
 
     def _head(self, minor: bytes, status: int, reason: bytes, fields: Fields, framing: Framing) -> ResponseHead:
-        """The head, when all its lines have been framing. Raises Malformed for a change that nobody asked for."""
+        """The head, when all its lines have been heard. Raises Malformed for a change that nobody asked for."""
         if status == 101 and (self._upgrade is None or _members(framing.upgrades) != [self._upgrade]):
             raise Malformed(400, "The protocol was changed to one that nobody asked for.")
         old, chunked = minor == b"0", bool(framing.codings)

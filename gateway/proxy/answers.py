@@ -7,7 +7,7 @@ from typing import Final
 
 from gateway.accept import prefers
 from gateway.guard import Refused
-from gateway.http1 import Field, Malformed, RequestHead
+from gateway.http1 import Field, Malformed, RequestHead, websocket
 from gateway.refusals import RefusalPage, RefusedVisit
 from gateway.routing.fields import trailers
 from gateway.routing.sign_in import way_back
@@ -88,6 +88,12 @@ DRAINED: Final = refusal(
     cause="another worker has taken over, and the time of the route's drain was over",
     mend="nothing: clients of streams connect again; the route's drain is how long they may stay",
 )
+
+
+def wrong_handshake(head: RequestHead) -> Refused | None:
+    """The refusal of a call that means to open a WebSocket and opens none."""
+    wrong = websocket.wrong_handshake(head.method, head.fields) if head.upgrade == websocket.PROTOCOL else None
+    return None if wrong is None else refusal(wrong[0], wrong[1], error=BAD_HANDSHAKE)
 
 
 def malformed(fault: Malformed) -> Refused:

@@ -33,7 +33,7 @@ from gateway.http1.websocket import Conversation
 from gateway.model import Identity
 from gateway.observe import get_logger
 from gateway.proxy import pump
-from gateway.proxy.answers import BAD_HANDSHAKE, DRAINED, last_chunk, refusal, too_large, too_slow
+from gateway.proxy.answers import DRAINED, last_chunk, refusal, too_large, too_slow, wrong_handshake
 from gateway.proxy.calls import BROKEN, GONE, place_of
 from gateway.proxy.dispatch import Destination, Peer
 from gateway.proxy.edge import Edge, OwnAnswer, named
@@ -46,6 +46,8 @@ from gateway.proxy.states import PHASES, Phase, changed
 from gateway.proxy.upstream import UpstreamConnection, UpstreamUnreachable
 from gateway.proxy.upstreams import Tries
 from gateway.routing.fields import with_lines
+
+UNASSERTED: Final = no_answer(StoreUnavailable("no signing key yet"))  # the refusal where nothing can prove who calls
 
 _log = get_logger("gateway.proxy")
 
@@ -200,7 +202,7 @@ class Exchange:
         self.allowed = allowed
         length, checked, limit = self.head.length, self._checked, self.to.terms.max_body
         form_to_come = self.to.own and not self.request_complete
-        if self.head.upgrade == websocket.PROTOCOL and (wrong := self._wrong_handshake()) is not None:
+        if (wrong := wrong_handshake(self.head)) is not None:
             self.fail(wrong)
         elif length is not None and length > limit:
             self.fail(too_large(limit))
@@ -221,10 +223,6 @@ class Exchange:
         """Whether the route takes in a body of that length before it takes an upstream's connection."""
         return 0 < length <= self.to.terms.hold and not self.request_complete
 
-    def _wrong_handshake(self) -> Refused | None:
-        wrong = websocket.wrong_handshake(self.head.method, self.head.fields)
-        return None if wrong is None else refusal(wrong[0], wrong[1], error=BAD_HANDSHAKE)
-
     def await_verdict(self, verdict: Awaitable[Verdict], then: Callable[[Verdict], None]) -> None:
         """Wait for the guard once more; the body waits too."""
         self._go(Phase.JUDGING)
@@ -240,6 +238,12 @@ class Exchange:
             self.answer(edge.answer)
         else:
             self._connect()
+
+    @property
+    def _asserts(self) -> bool:
+        """Whether the route has a JWT prove who calls."""
+        edge = self.to.terms.edge
+        return edge is not None and edge.asserts_identity
 
     def _nameable(self, edge: Edge) -> Mapping[str, str | None]:
         """What a route's fields may name of the call."""
@@ -346,9 +350,8 @@ class Exchange:
         return tries is not None and tries.kept is not None
 
     def _connect(self) -> None:
-        edge = self.to.terms.edge
-        if edge is not None and edge.asserts_identity and not self._engine.can_assert:
-            self.fail(no_answer(StoreUnavailable("no signing key yet"), None))
+        if self._asserts and not self._engine.can_assert:
+            self.fail(UNASSERTED)
             return
         upstreams, to = self._engine.upstreams, self.to
         if to.terms.chooses:
@@ -455,7 +458,7 @@ class Exchange:
             self.trace,
             expects=not held,  # what is held has been called for
             shape=None if edge is None else edge.shape_request(self._nameable(edge)),
-            assertion=engine.assertion(allowed, to) if edge is not None and edge.asserts_identity else b"",
+            assertion=engine.assertion(allowed, to) if self._asserts else b"",
         )
         if not held:
             return data

@@ -20,16 +20,14 @@ import re
 from dataclasses import replace
 from typing import Final
 
-from gateway.errors import StoreUnavailable
 from gateway.guard import Allowed, Judged, Pending, Refused, Turn
-from gateway.guard.refusing import no_answer
 from gateway.http1 import RequestHead
 from gateway.model import format_scope
 from gateway.proxy.answers import refusal
 from gateway.proxy.dispatch import Destination, Peer
 from gateway.proxy.edge import OwnAnswer
 from gateway.proxy.engine import Engine
-from gateway.proxy.exchange import Client, Exchange
+from gateway.proxy.exchange import UNASSERTED, Client, Exchange
 from gateway.routing.fields import foreign_cookies
 
 _FORWARDED: Final = "X-Forwarded-Method and -Uri"
@@ -184,10 +182,10 @@ class Verification(Exchange):
     def _let_pass(self, allowed: Allowed) -> None:
         """Answer that the call may pass, and what is to go with it."""
         self.allowed = allowed
-        edge, assertion = self.to.terms.edge, b""
-        if edge is not None and edge.asserts_identity and allowed.subject is not None:
+        assertion = b""
+        if self._asserts and allowed.subject is not None:
             if not self._engine.can_assert:
-                self.fail(no_answer(StoreUnavailable("no signing key yet"), None))
+                self.fail(UNASSERTED)
                 return
             assertion = self._engine.assertion(allowed, self.to)
         self.answer(OwnAnswer(200, passing(allowed, self._asked, assertion), whole=True))

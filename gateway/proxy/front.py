@@ -23,6 +23,7 @@ from gateway.proxy.forward_auth import Verification
 from gateway.proxy.handover import Handover
 from gateway.proxy.outlet import Outlet
 from gateway.proxy.pump import Upload
+from gateway.proxy.sockets import duplicate
 from gateway.proxy.states import STANDINGS, Phase, Standing, changed
 from gateway.proxy.tunnel import Tunnel
 from gateway.proxy.upstream import UpstreamConnection
@@ -526,7 +527,7 @@ class Front(Outlet):
         if transport is None or transport.is_closing():
             return
         try:
-            connection = os.dup(transport.get_extra_info("socket").fileno())
+            connection = duplicate(transport)
         except OSError:  # there is no descriptor left
             self.linger()
             return

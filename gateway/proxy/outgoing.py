@@ -14,7 +14,7 @@ from typing import Final
 from gateway.observe import get_logger
 
 _AT_ONCE: Final = 64  # connections; those that wait longer wait in vain
-_SHORT: Final = 16 * 1024  # bytes; joining more costs more than it saves
+SHORT: Final = 16 * 1024  # bytes; joining more costs more than it saves
 
 _log = get_logger("gateway.proxy")
 
@@ -78,9 +78,9 @@ class Outgoing(asyncio.BufferedProtocol):
     def send(self, data: bytes) -> None:
         """Write, together with what is written on others."""
         kept = self._kept
-        if kept and len(kept) + len(data) <= _SHORT:
+        if kept and len(kept) + len(data) <= SHORT:
             self._kept = kept + data
-        elif kept or len(data) > _SHORT:
+        elif kept or len(data) > SHORT:
             if (transport := self.transport) is not None:
                 transport.write(data)
         elif self._transport is not None:

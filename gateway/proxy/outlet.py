@@ -11,10 +11,9 @@ from contextlib import suppress
 from math import inf
 from typing import Final
 
-from gateway.proxy.outgoing import Outbox, Outgoing
+from gateway.proxy.outgoing import SHORT, Outbox, Outgoing
 from gateway.proxy.sockets import end_by_reset, other_side, reset
 
-_WORTH_JOINING: Final = 16 * 1024  # bytes; larger parts are handed over as they are
 _PATIENCE: Final = 0.5  # seconds before the first such byte, where no end is seen; before each other twice as many
 
 
@@ -38,7 +37,7 @@ class Outlet(Outgoing):
             return
         if self._ahead:
             parts[0] = self._rest_of(parts[0])
-        if len(parts[-1]) < _WORTH_JOINING:
+        if len(parts[-1]) < SHORT:
             self.send(b"".join(parts))
         elif (transport := self.transport) is not None:
             transport.writelines(parts)

@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import Final, Protocol, TypeGuard
 
 from gateway.http1 import RequestReader, ResponseReader
+from gateway.proxy.sockets import duplicate
 from gateway.proxy.upstream import UpstreamConnection
 
 WORTHWHILE: Final = 128 * 1024  # bytes still to come; for fewer, setting it up costs more than it saves
@@ -231,7 +232,7 @@ def _descriptors(source: asyncio.Transport, sink: asyncio.Transport) -> tuple[in
     """Duplicates of the source's and the sink's, the outlet and the inlet of a pipe. Raises OSError."""
     fds: list[int] = []
     try:
-        fds.extend(os.dup(transport.get_extra_info("socket").fileno()) for transport in (source, sink))
+        fds.extend(duplicate(transport) for transport in (source, sink))
         fds.extend(os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC))
     except OSError:
         for fd in fds:

@@ -1,6 +1,7 @@
 """What a transport does not say of its socket, and does not do with it."""
 
 import asyncio
+import os
 import select
 import socket
 import ssl
@@ -10,6 +11,11 @@ from typing import Final, Literal
 
 _DROP_ALL: Final = struct.pack("ii", 1, 0)  # SO_LINGER: on, for no time
 _AS_USUAL: Final = struct.pack("ii", 0, 0)
+
+
+def duplicate(transport: asyncio.Transport) -> int:
+    """Another descriptor of a connection, which outlives its transport. Raises OSError where there is none left."""
+    return os.dup(transport.get_extra_info("socket").fileno())
 
 
 def reset(transport: asyncio.Transport) -> None:

@@ -28,7 +28,7 @@ from gateway.proxy.handover import Handover
 from gateway.proxy.limits import Limits
 from gateway.proxy.names import Name, dial, is_name
 from gateway.proxy.outgoing import Outbox, Outgoing
-from gateway.proxy.sockets import ended_well, holds_more, reset
+from gateway.proxy.sockets import duplicate, ended_well, holds_more, reset
 from gateway.routing import Origin, Route
 
 
@@ -177,7 +177,7 @@ class UpstreamConnection(Outgoing):
         if transport is None or transport.is_closing():
             return
         try:
-            connection = os.dup(transport.get_extra_info("socket").fileno())
+            connection = duplicate(transport)
         except OSError:  # there is no descriptor left
             return
         self.closed = True  # for this worker

@@ -189,19 +189,19 @@ class RouteTable:
         return found
 
     def _match(self, host: bytes, method: bytes, path: bytes) -> Route | NoRoute:
-        allow: dict[bytes, None] | None = None
+        allow: dict[bytes, None] = {}
         prefix = path
         if len(path) > self._longest:  # nothing longer can match, and a path of a thousand segments must cost no more
             prefix = path[: path.rfind(b"/", 0, self._longest + 1)] or b"/"
         while True:
             for route in self._by_path.get(prefix, ()):
-                if (route.host is not None and route.host != host) or (route.exact and prefix != path):
+                if route.host not in (None, host) or (route.exact and prefix != path):
                     continue
                 if not route.methods or method in route.methods:
                     return route
-                allow = {**(allow or {}), **dict.fromkeys(sorted(route.methods))}
-            if len(prefix) <= 1:  # the root, or nothing
-                return NoRoute(tuple(allow or ()))
+                allow.update(dict.fromkeys(sorted(route.methods)))
+            if prefix in (b"/", b""):
+                return NoRoute(tuple(allow))
             prefix = prefix[: prefix.rfind(b"/")] or b"/"
 
     def looked_at(self, host: bytes, method: bytes, path: bytes) -> list[Look]:

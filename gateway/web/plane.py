@@ -270,7 +270,7 @@ def target_of(request: web.Request) -> str:
 
 def prefers_json(request: web.Request) -> bool:
     """Whether the request names JSON in its Accept fields, and would rather have it than a page."""
-    accepted = [value.encode("utf-8", "surrogateescape") for value in request.headers.getall("Accept", [])]
+    accepted = (value.encode("utf-8", "surrogateescape") for value in request.headers.getall("Accept", []))
     return prefers(accepted, b"application/json", over=b"text/html")
 
 

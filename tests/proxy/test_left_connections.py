@@ -208,7 +208,7 @@ async def test_what_came_on_its_way_is_seen(what: str, tmp_path: Path, no_databa
             writers[0].close()
         else:
             writers[0].write(b"H")
-        await asyncio.sleep(0.05)  # on a loopback, it has come by then
+        await eventually(lambda: bool(select.select([left[0][0]], [], [], 0)[0]))
         pair.second.proxy.upstreams.adopt(*left[0])
         assert (await pair.second.talk(POST)).body == b"a"
         assert a.connections == 2
