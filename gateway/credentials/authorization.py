@@ -4,14 +4,15 @@ credentials = auth-scheme 1*SP ( token68 / auth-params )      RFC 9110, section 
 """
 
 import re
+from typing import Final
 from urllib.parse import unquote_to_bytes
 
 from gateway.errors import GatewayError
 
-_CREDENTIALS = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32})(?: +([^ ].*))?", re.DOTALL)
+_CREDENTIALS: Final = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32})(?: +([^ ].*))?", re.DOTALL)
 
-_NOTHING = (b"", b" ")
-_QUERY_TOKEN = b"access_token"  # RFC 6750, section 2.3
+_NOTHING: Final = (b"", b" ")
+_QUERY_TOKEN: Final = b"access_token"  # RFC 6750, section 2.3
 
 
 class MalformedCredential(GatewayError):

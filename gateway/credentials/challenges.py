@@ -9,14 +9,15 @@ or a header line.
 import re
 from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
+from typing import Final
 from urllib.parse import urlsplit
 
 from gateway.model import CLIENT_ALGORITHMS, DPOP, RESOURCE_METADATA, SCHEMES, SESSION
 
-_OF_DPOP = {"algs": " ".join(CLIENT_ALGORITHMS)}  # RFC 9449, section 7.1
+_OF_DPOP: Final = {"algs": " ".join(CLIENT_ALGORITHMS)}  # RFC 9449, section 7.1
 
-_UNPRINTABLE = re.compile(r"[^\x20-\x7e]")
-_SPECIAL = re.compile(r'["\\]')
+_UNPRINTABLE: Final = re.compile(r"[^\x20-\x7e]")
+_SPECIAL: Final = re.compile(r'["\\]')
 
 
 def metadata_url(resource: str) -> str:

@@ -40,10 +40,10 @@ from gateway.http1 import list_members
 _PARSED: Final = 4096  # bytes that one request may have parsed as structured fields, however many components it names
 _PARAMETERS: Final = 256  # of a query of which one is covered by itself
 
-_FIELD_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9a-z]+")
-_FIELD_VALUE = re.compile(rb"[\t\x20-\x7e]*")
-_DERIVED_VALUE = re.compile(rb"[\x21-\x7e]*")
-_ORIGIN = re.compile(rb"(?:[A-Za-z]++://[^/?]*+)?")  # of the absolute form; the origin form has none
+_FIELD_NAME: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9a-z]+")
+_FIELD_VALUE: Final = re.compile(rb"[\t\x20-\x7e]*")
+_DERIVED_VALUE: Final = re.compile(rb"[\x21-\x7e]*")
+_ORIGIN: Final = re.compile(rb"(?:[A-Za-z]++://[^/?]*+)?")  # of the absolute form; the origin form has none
 # WHATWG URL, application/x-www-form-urlencoded percent-encode set: all but these
 _UNRESERVED: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789*-._")
 

@@ -18,7 +18,7 @@ from gateway.credentials.authorization import MalformedCredential, split
 from gateway.credentials.variations import ELEMENTS, Cause, Found, Hints, Parts, search, search_keys, spellings
 from gateway.model import MacAlgorithm, MacDraft
 
-_LENIENT = re.compile(r'(?<![A-Za-z0-9_-])([A-Za-z][A-Za-z0-9_-]*+)[ \t]*+=[ \t]*+(?:"([^"]*+)"?|([^\s,"]*+))')
+_LENIENT: Final = re.compile(r'(?<![A-Za-z0-9_-])([A-Za-z][A-Za-z0-9_-]*+)[ \t]*+=[ \t]*+(?:"([^"]*+)"?|([^\s,"]*+))')
 _ALGORITHMS: Final[tuple[MacAlgorithm, ...]] = ("hmac-sha-256", "hmac-sha-1")
 
 _UNREMARKABLE: Final = 5  # seconds that clocks differ and requests take

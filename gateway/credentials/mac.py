@@ -35,12 +35,12 @@ _ATTRIBUTES_OF: Final[dict[MacDraft, str]] = {"00": "id, nonce, bodyhash, ext, m
 
 HASHES: Final[dict[MacAlgorithm, Literal["sha1", "sha256"]]] = {"hmac-sha-256": "sha256", "hmac-sha-1": "sha1"}
 
-_CHARACTER = r"[\x20-\x21\x23-\x5b\x5d-\x7e]"
-_PLAIN = f"{_CHARACTER}+"
-_ATTRIBUTE = re.compile(rf'([A-Za-z][A-Za-z0-9_-]*)="({_PLAIN})"', re.ASCII)
-_COMMA = re.compile(r"[ \t]*,[ \t]*", re.ASCII)
+_CHARACTER: Final = r"[\x20-\x21\x23-\x5b\x5d-\x7e]"
+_PLAIN: Final = f"{_CHARACTER}+"
+_ATTRIBUTE: Final = re.compile(rf'([A-Za-z][A-Za-z0-9_-]*)="({_PLAIN})"', re.ASCII)
+_COMMA: Final = re.compile(r"[ \t]*,[ \t]*", re.ASCII)
 _BASE64 = r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?"
-_AGE = r"[0-9]{1,15}(?:\.[0-9]{1,20})?(?:[eE][+-]?[0-9]{1,3})?"  # real clients send 5.000048 and 7e-06
+_AGE: Final = r"[0-9]{1,15}(?:\.[0-9]{1,20})?(?:[eE][+-]?[0-9]{1,3})?"  # real clients send 5.000048 and 7e-06
 _GRAMMAR: Final = {
     "id": re.compile(_PLAIN),
     "ts": re.compile(r"[1-9][0-9]*", re.ASCII),
@@ -58,19 +58,19 @@ _WANTED: Final = {
     "mac": "must be base64",
 }
 # Draft 01 as nearly all clients write it, in one step. Whatever has another form is none the worse for it: see `parse`.
-_COMMON_FORM = re.compile(
+_COMMON_FORM: Final = re.compile(
     rb'id="(%(plain)b{1,256})", ?ts="([1-9][0-9]{0,14})", ?nonce="(%(plain)b{1,128})", ?'
     rb'mac="([A-Za-z0-9+/]{27}=|[A-Za-z0-9+/]{43}=)"' % {b"plain": _CHARACTER.encode()}
 )
 _NONCE_00 = re.compile(rf"{_AGE}:{_PLAIN}", re.ASCII)
 
 # Real clients of drafts 03 to 05 leave quotes, commas or both out, so their names alone are looked for.
-_REDESIGNED = re.compile(r"(?:^|[\s,])(?:kid|seq-nr|access_token|h|cb)[ \t]*=", re.IGNORECASE)
-_ID = re.compile(r"(?:^|[\s,])id[ \t]*=", re.IGNORECASE)
+_REDESIGNED: Final = re.compile(r"(?:^|[\s,])(?:kid|seq-nr|access_token|h|cb)[ \t]*=", re.IGNORECASE)
+_ID: Final = re.compile(r"(?:^|[\s,])id[ \t]*=", re.IGNORECASE)
 
-_METHOD = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Z]+", re.ASCII)  # signed in upper case, so taken in upper case only
-_TARGET = re.compile(rb"[\x21-\x7e\x80-\xff]+")
-_HOST = re.compile(r"[a-z0-9._-]+|\[[0-9a-f:.]+\]", re.ASCII)
+_METHOD: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Z]+", re.ASCII)  # signed in upper case, so taken in upper case only
+_TARGET: Final = re.compile(rb"[\x21-\x7e\x80-\xff]+")
+_HOST: Final = re.compile(r"[a-z0-9._-]+|\[[0-9a-f:.]+\]", re.ASCII)
 
 
 class OtherDraft(MalformedCredential):

@@ -25,7 +25,7 @@ HashName = Literal["sha1", "sha256", "sha512"]
 
 _SIZES: Final = frozenset(hashlib.new(name).digest_size for name in mac.HASHES.values())
 _BODY_HASH: Final = b"body_hash"
-_BETWEEN = re.compile(r"[&,; ]+")
+_BETWEEN: Final = re.compile(r"[&,; ]+")
 
 
 class Proof(NamedTuple):

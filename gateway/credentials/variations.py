@@ -29,7 +29,7 @@ _PORTS: Final = ("80", "443", "8080", "8443", "8000", "3000", "5000", "")
 _MOST_ORDERED: Final = 5  # query parameters whose every order is tried
 _MOST_DROPPED: Final = 16  # query parameters or path segments that are left out in turn
 _SUB_DELIMITERS: Final = "!$&'()*+,;=:@"
-_ESCAPE = re.compile(r"%[0-9A-Fa-f]{2}")
+_ESCAPE: Final = re.compile(r"%[0-9A-Fa-f]{2}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,7 @@
 """Message bodies: by length, in chunks, until the connection closes (RFC 9112, sections 6 and 7)."""
 
 from dataclasses import dataclass
+from typing import Final
 
 from gateway.http1.buffer import Buffer, HeadLines
 from gateway.http1.grammar import (
@@ -20,7 +21,7 @@ class End:
     trailers: tuple[Field, ...] = ()
 
 
-END = End()
+END: Final = End()
 
 
 class LengthBody:
@@ -152,4 +153,4 @@ class ChunkedBody:
 
 
 Body = LengthBody | ChunkedBody | UntilCloseBody
-EMPTY_BODY = LengthBody(0)
+EMPTY_BODY: Final = LengthBody(0)

@@ -18,6 +18,7 @@ CHUNK_EXTENSIONS_LIMIT: Final = 16 * 1024  # all chunk extensions of a message t
 INTERIM_LIMIT: Final = 16  # 1xx answers to one request
 
 TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"  # RFC 9110, section 5.6.2
+ALPHANUMERIC: Final = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 TARGET: Final = rb"[\x21-\x7e\x80-\xff]"  # of which the routes take less (`routing.target`)
 VALUE: Final = rb"[\t\x20-\x7e\x80-\xff]*"  # RFC 9110, section 5.5, without its controls
 _FIELDS = b"{0,%d}+" % FIELD_LIMIT  # so that no more of them are ever looked at

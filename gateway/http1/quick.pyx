@@ -7,6 +7,7 @@ Nothing is read behind the end of what was given: a bytes object has a zero byte
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.string cimport memchr, memcmp, memcpy
 
+from gateway.http1.grammar import ALPHANUMERIC as _ALPHANUMERIC
 from gateway.http1.grammar import FIELD_LIMIT as _FIELD_LIMIT
 from gateway.http1.grammar import LINE_LIMIT as _LINE_LIMIT
 
@@ -34,6 +35,9 @@ if LINE_LIMIT != _LINE_LIMIT or FIELD_LIMIT != _FIELD_LIMIT:
     raise ImportError("the compiled scans have other limits than the grammar")
 
 
+cdef bytes TOKEN = bytes(byte in _ALPHANUMERIC + b"!#$%&'*+-.^_`|~" for byte in range(256))  # RFC 9110, section 5.6.2
+
+
 cdef inline Text table(bytes of) except NULL:
     """One byte for each that there is."""
     if len(of) != 256:
@@ -41,10 +45,9 @@ cdef inline Text table(bytes of) except NULL:
     return <Text> PyBytes_AS_STRING(of)
 
 
-def request_line(bytes data not None, bytes token not None):
-    """`token` says which bytes a method may be of."""
+def request_line(bytes data not None):
     cdef Text text = <Text> PyBytes_AS_STRING(data)
-    cdef Text of_method = table(token)
+    cdef Text of_method = table(TOKEN)
     cdef Py_ssize_t size = min(len(data), LINE_LIMIT) - VERSION  # where a target ends at the latest
     cdef Py_ssize_t at = 0, method
     while at < size and of_method[text[at]]:

@@ -125,6 +125,14 @@ class RequestReader(MessageReader):
         self._state = "complete"
         return head, data[size:]
 
+    def pass_by(self) -> bool:
+        """Go on as behind a request that `whole` gave, which is known already; False where something else waits."""
+        if not self._at_rest:
+            return False
+        self._at_rest = False
+        self._state = "complete"
+        return True
+
     def next_event(self) -> RequestEvent | None:
         """The next event, or None while more bytes or `next_request` are needed. Raises Malformed."""
         if self._fault is not None:

@@ -6,6 +6,7 @@ worse for it: it is read line by line.
 """
 
 import re
+from collections.abc import Callable
 from typing import Final
 
 from gateway.http1.grammar import FIELD_LINES, LINE_LIMIT, TARGET, TOKEN
@@ -27,31 +28,14 @@ _BEGINNING: Final = re.compile(b"(" + TOKEN + b"{1,%d}+) (" % _LONGEST_METHOD + 
 _SECTION: Final = re.compile(b"(" + FIELD_LINES.pattern + rb")\r\n")
 
 
-ALPHANUMERIC: Final = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-
-
 def table(allowed: bytes) -> bytes:
     """One byte for each that there is: 1 for those that are allowed, and 0."""
     return bytes(byte in allowed for byte in range(256))
 
 
-_IS_TOKEN: Final = table(ALPHANUMERIC + b"!#$%&'*+-.^_`|~")
-
-
-def request_line(data: bytes) -> tuple[int, int] | None:
-    """Where the method ends and where the target ends, of a request line of HTTP/1.1 or 1.0 that `data` begins with."""
-    return quick.request_line(data, _IS_TOKEN) if COMPILED else _request_line_by_pattern(data)
-
-
 def _request_line_by_pattern(data: bytes) -> tuple[int, int] | None:
     found = _BEGINNING.match(data, 0, LINE_LIMIT)
     return None if found is None else (found.end(1), found.end(2))
-
-
-def field_lines(data: bytes, start: int) -> Lines | None:
-    """The field lines from `start` to the empty line, where that ends within `LINE_LIMIT`. Their values are proven,
-    their names are not: they hold no colon, and what else stands in them is for who knows them (`fields.Names`)."""
-    return quick.field_lines(data, start) if COMPILED else _field_lines_by_pattern(data, start)
 
 
 def _field_lines_by_pattern(data: bytes, start: int) -> Lines | None:
@@ -65,21 +49,8 @@ def _field_lines_by_pattern(data: bytes, start: int) -> Lines | None:
     return names, begins
 
 
-def consists_of(data: bytes, allowed: bytes) -> bool:
-    """Whether each byte is one that a `table` allows."""
-    return quick.consists_of(data, allowed) if COMPILED else _consists_by_table(data, allowed)
-
-
 def _consists_by_table(data: bytes, allowed: bytes) -> bool:
     return data.translate(allowed).find(0) < 0
-
-
-def pairs_with(field: bytes, mark: bytes) -> list[tuple[int, int]]:
-    """Where the pairs of a Cookie field begin and end that hold a `mark`, which is not empty and holds no semicolon.
-
-    Each is looked at once and each byte a few times: a field of many takes no longer than another of its length.
-    """
-    return quick.pairs_with(field, mark) if COMPILED else _pairs_by_search(field, mark)
 
 
 def _pairs_by_search(field: bytes, mark: bytes) -> list[tuple[int, int]]:
@@ -93,3 +64,21 @@ def _pairs_by_search(field: bytes, mark: bytes) -> list[tuple[int, int]]:
         found.append((start, end))
         at = field.find(mark, end)
     return found
+
+
+request_line: Final[Callable[[bytes], tuple[int, int] | None]] = (
+    quick.request_line if COMPILED else _request_line_by_pattern
+)
+"""Where the method ends and where the target ends, of a request line of HTTP/1.1 or 1.0 that the bytes begin with."""
+
+field_lines: Final[Callable[[bytes, int], Lines | None]] = quick.field_lines if COMPILED else _field_lines_by_pattern
+"""The field lines of some bytes, from a place on to the empty line, where that ends within `LINE_LIMIT`. Their values
+are proven, their names are not: they hold no colon, and what else stands in them is for who knows them
+(`fields.Names`)."""
+
+consists_of: Final[Callable[[bytes, bytes], bool]] = quick.consists_of if COMPILED else _consists_by_table
+"""Whether each of some bytes is one that a `table` allows."""
+
+pairs_with: Final[Callable[[bytes, bytes], list[tuple[int, int]]]] = quick.pairs_with if COMPILED else _pairs_by_search
+"""Where the pairs of a Cookie field begin and end that hold a mark, which is not empty and holds no semicolon. Each is
+looked at once and each byte a few times: a field of many takes no longer than another of its length."""

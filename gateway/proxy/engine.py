@@ -22,6 +22,7 @@ from gateway.proxy.forwarding import arrival, forwarded_request_id, forwarded_sc
 from gateway.proxy.handover import Handover
 from gateway.proxy.limits import Limits
 from gateway.proxy.outgoing import Outbox
+from gateway.proxy.repeats import Repeats
 from gateway.proxy.traced import Trace
 from gateway.proxy.upstreams import Upstreams
 from gateway.refusals import RefusalPage, Refusals
@@ -52,6 +53,7 @@ class Engine:
     ) -> None:
         self.limits = limits
         self.dispatcher = Dispatcher(config, routes, authorization_socket)
+        self.repeats = Repeats(self.dispatcher)
         self.guard = guard
         self.refusal_page = refusal_page
         self.received = memoryview(bytearray(limits.buffer))  # where what comes in is put, on whichever connection

@@ -108,11 +108,15 @@ class Front(Outlet):
             return
         if self.standing >= Standing.LINGERING:
             return
-        if self.exchange is None and self.writable and (whole := self.reader.whole(data)) is not None:
+        if (
+            self.exchange is None
+            and self.writable
+            and (read := self._engine.repeats.read(self.reader, data)) is not None
+        ):
             self._hungry = False
             self._deadline = inf
-            head, body = whole
-            self._begin(head, body)
+            head, body, to = read
+            self._begin(head, to, body)
             return
         self.reader.receive(data)
         self.advance()
@@ -204,7 +208,8 @@ class Front(Outlet):
             if isinstance(event, End):
                 self._next()
         elif exchange is None:
-            return self._begin(cast("RequestHead", event))
+            head = cast("RequestHead", event)
+            return self._begin(head, self._engine.dispatcher.destination(head))
         elif isinstance(event, End):
             exchange.request_end(event)
         else:
@@ -224,7 +229,7 @@ class Front(Outlet):
             case _:
                 return False
 
-    def _begin(self, head: RequestHead, body: bytes | None = None) -> bool:
+    def _begin(self, head: RequestHead, to: Destination | Refused, body: bytes | None = None) -> bool:
         """Answer a request, whose whole body may be here; whether there may be more to read, for it or the next one."""
         engine = self._engine
         self._keep_alive = head.keep_alive and not engine.draining
@@ -232,7 +237,6 @@ class Front(Outlet):
         if head.length == 0 and not complete:
             self.reader.next_event()  # its End
             complete = True
-        to = engine.dispatcher.destination(head)
         if isinstance(to, Refused):
             return self._refused(head, to, to, complete=complete)
         if to.terms.edge is not None and to.terms.edge.verifies:

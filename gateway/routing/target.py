@@ -11,18 +11,21 @@ from typing import Final, final
 from urllib.parse import unquote_to_bytes
 
 from gateway.errors import GatewayError
-from gateway.http1.scan import ALPHANUMERIC, COMPILED, table
+from gateway.http1.grammar import ALPHANUMERIC
+from gateway.http1.scan import COMPILED, table
 
 if COMPILED:
     from gateway.http1 import quick
 
+    _plain_path: Final = quick.plain_path
+
 # Controls, space, DEL and "#" never stand in a target; other bytes that browsers send raw may.
-_TARGET = re.compile(rb"[\x21\x22\x24-\x7e\x80-\xff]+")
+_TARGET: Final = re.compile(rb"[\x21\x22\x24-\x7e\x80-\xff]+")
 # RFC 9110, section 4.2 and RFC 9112, section 3.2.2: absolute-form
-_ABSOLUTE = re.compile(rb"(?i:https?)://([^/?#@]+)((?:[/?].*)?)", re.DOTALL)
+_ABSOLUTE: Final = re.compile(rb"(?i:https?)://([^/?#@]+)((?:[/?].*)?)", re.DOTALL)
 # One of: a dot segment (also between encoded slashes, and before path parameters), a backslash, or an escape of what no
 # path may hide: "\\", a control or DEL. Then anything that is no escape at all.
-_AMBIGUOUS = re.compile(
+_AMBIGUOUS: Final = re.compile(
     rb"(?:/|%2[fF])(?:\.|%2[eE]){1,2}(?=[/;]|%2[fF]|%3[bB]|\Z)"
     rb"|\\"
     rb"|%(?:5[cC]|[01][0-9a-fA-F]|7[fF])"
@@ -30,7 +33,7 @@ _AMBIGUOUS = re.compile(
 )
 # A path of which everybody reads the same: segments that are not empty and do not begin with a dot, without escapes and
 # parameters; and a query.
-_PLAIN = re.compile(
+_PLAIN: Final = re.compile(
     rb"(?=/)((?:/[A-Za-z0-9_~!$&'()*+,=:@-][A-Za-z0-9._~!$&'()*+,=:@-]*+)*+/?+)(\?[\x21\x22\x24-\x7e\x80-\xff]*+)?+"
 )
 _IN_SEGMENT: Final = table(ALPHANUMERIC + b"._~!$&'()*+,=:@-")
@@ -68,7 +71,7 @@ def origin_form(target: bytes) -> bytes:
 
 def canonical(raw: bytes) -> Target:
     """Split a request target without changing a byte of it. Raises TargetError for what no route takes."""
-    end = quick.plain_path(raw, _IN_SEGMENT, _IN_QUERY) if COMPILED else _plain_by_pattern(raw)
+    end = _plain_path(raw, _IN_SEGMENT, _IN_QUERY) if COMPILED else _plain_by_pattern(raw)
     if end:
         return Target(raw[:end], raw[end:], None, True)  # what follows would say the same, after more looks
     if _TARGET.fullmatch(raw) is None:
