@@ -22,6 +22,7 @@ from gateway.proxy.forwarding import arrival, forwarded_request_id, forwarded_sc
 from gateway.proxy.handover import Handover
 from gateway.proxy.limits import Limits
 from gateway.proxy.outgoing import Outbox
+from gateway.proxy.pump import Pipes
 from gateway.proxy.repeats import Repeats
 from gateway.proxy.traced import Trace
 from gateway.proxy.upstreams import Upstreams
@@ -58,6 +59,7 @@ class Engine:
         self.refusal_page = refusal_page
         self.received = memoryview(bytearray(limits.buffer))  # where what comes in is put, on whichever connection
         self.outbox = Outbox()
+        self.pipes = Pipes()
         self.upstreams = Upstreams(limits, self.received, self.outbox, out)
         self.draining = False  # connections end with their answers
         self.successors: Handover | None = None  # or go to those, between two requests

@@ -486,7 +486,7 @@ class Exchange:
             self._body_size += unarrived
             if self._tries is not None:
                 self._tries.kept = None
-            self.pump = pump.Upload(self, self._client, upstream)
+            self.pump = pump.Upload(self, self._client, upstream, self._engine.pipes)
 
     def send_last(self, data: bytes) -> None:
         """Send the last part of the body up."""
@@ -575,7 +575,7 @@ class Exchange:
                 and pump.worthwhile(reader.unarrived, self._client, upstream)
             ):
                 relay.passed(reader.unarrived)
-                self.pump = pump.Download(self, self._client, upstream)
+                self.pump = pump.Download(self, self._client, upstream, self._engine.pipes)
 
     def download_ended(self) -> None:
         """What was to pass of the answer in the kernel has passed, or goes on the usual way."""

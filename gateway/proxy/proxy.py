@@ -158,6 +158,7 @@ class Proxy(Engine):
         for front in list(self.fronts):
             front.abort()
         self.upstreams.close()
+        self.pipes.close()
         self.refusals.tell()
 
     def _tick(self) -> None:

@@ -8,6 +8,7 @@ or a side speaks TLS or is behind with what was written before, bodies go the us
 import asyncio
 import fcntl
 import os
+import termios
 from abc import ABC, abstractmethod
 from contextlib import suppress
 from typing import Final, Protocol, TypeGuard
@@ -17,7 +18,9 @@ from gateway.proxy.sockets import duplicate
 from gateway.proxy.upstream import UpstreamConnection
 
 WORTHWHILE: Final = 128 * 1024  # bytes still to come; for fewer, setting it up costs more than it saves
-_PIPE: Final = 256 * 1024  # bytes asked for
+_PIPE: Final = 512 * 1024  # bytes asked for; a user may have some 64 MiB of them in all
+_IDLE_PIPES: Final = 16
+_NOTHING: Final = bytes(4)  # as FIONREAD writes it
 _AT_ONCE: Final = 1024 * 1024  # bytes moved before others have their turn
 
 
@@ -56,6 +59,41 @@ def worthwhile(unarrived: int, client: ClientSide, upstream: UpstreamConnection)
     return unarrived >= WORTHWHILE and not (client.encrypted or upstream.encrypted) and hasattr(os, "splice")
 
 
+class Pipes:
+    """The pipes of one worker that nothing is in, kept for the next body: making one takes longer than filling it."""
+
+    def __init__(self) -> None:
+        self._idle: list[tuple[int, int]] = []
+
+    def __len__(self) -> int:
+        """How many are kept."""
+        return len(self._idle)
+
+    def take(self) -> tuple[int, int]:
+        """The outlet and the inlet of one. Raises OSError where there are no more descriptors to be had."""
+        if self._idle:
+            return self._idle.pop()
+        outlet, inlet = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        with suppress(OSError):  # an ordinary user may hold too many already; then it keeps its usual size
+            fcntl.fcntl(inlet, fcntl.F_SETPIPE_SZ, _PIPE)
+        return outlet, inlet
+
+    def give_back(self, outlet: int, inlet: int) -> None:
+        """Keep one for the next body, unless something of this one is left in it."""
+        if len(self._idle) < _IDLE_PIPES and fcntl.ioctl(outlet, termios.FIONREAD, _NOTHING) == _NOTHING:
+            self._idle.append((outlet, inlet))
+        else:
+            os.close(outlet)
+            os.close(inlet)
+
+    def close(self) -> None:
+        """Close those that are kept."""
+        for pipe in self._idle:
+            for fd in pipe:
+                os.close(fd)
+        self._idle.clear()
+
+
 class Pump(ABC):
     """Moves what has yet to come of a body, by its reader, from `source` to `sink`, which nobody uses meanwhile.
 
@@ -69,8 +107,10 @@ class Pump(ABC):
         reader: RequestReader | ResponseReader,
         source: asyncio.Transport | None,
         sink: asyncio.Transport | None,
+        pipes: Pipes,
     ) -> None:
         self._reader = reader
+        self._pipes = pipes
         self._transports = (source, sink)
         self._piped = 0
         self._blocked = False  # by the sink, else it is the source that is waited for
@@ -93,9 +133,12 @@ class Pump(ABC):
         if self._starting is not None:
             self._starting.cancel()
         self._wait_no_more()
-        for fd in self._fds:
-            os.close(fd)
-        self._fds = ()
+        if self._fds:
+            source, sink, outlet, inlet = self._fds
+            self._fds = ()
+            os.close(source)
+            os.close(sink)
+            self._pipes.give_back(outlet, inlet)
 
     def _start(self) -> None:
         """Begin, unless what was written before has not gone out yet."""
@@ -105,7 +148,7 @@ class Pump(ABC):
             self._stopped()
             return
         try:
-            self._fds = _descriptors(source, sink)
+            self._fds = _descriptors(source, sink, self._pipes)
         except OSError:  # there are no more descriptors to be had
             self._stopped()
             return
@@ -167,10 +210,10 @@ class Pump(ABC):
 class Upload(Pump):
     """The rest of a request's body on its way up."""
 
-    def __init__(self, exchange: Transfer, client: ClientSide, upstream: UpstreamConnection) -> None:
+    def __init__(self, exchange: Transfer, client: ClientSide, upstream: UpstreamConnection, pipes: Pipes) -> None:
         self._exchange, self._client, self._upstream = exchange, client, upstream
         client.pause()
-        super().__init__(client.reader, client.transport, upstream.transport)
+        super().__init__(client.reader, client.transport, upstream.transport, pipes)
 
     def _paced(self, blocked: bool) -> None:
         self._upstream.hold_up(blocked)
@@ -192,10 +235,10 @@ class Upload(Pump):
 class Download(Pump):
     """The rest of an answer's body on its way down."""
 
-    def __init__(self, exchange: Transfer, client: ClientSide, upstream: UpstreamConnection) -> None:
+    def __init__(self, exchange: Transfer, client: ClientSide, upstream: UpstreamConnection, pipes: Pipes) -> None:
         self._exchange, self._client, self._upstream = exchange, client, upstream
         upstream.pause()
-        super().__init__(upstream.reader, upstream.transport, client.transport)
+        super().__init__(upstream.reader, upstream.transport, client.transport, pipes)
 
     def _paced(self, blocked: bool) -> None:
         if blocked:
@@ -228,18 +271,16 @@ def _is_free(transport: asyncio.Transport | None) -> TypeGuard[asyncio.Transport
     return transport is not None and not transport.is_closing() and transport.get_write_buffer_size() == 0
 
 
-def _descriptors(source: asyncio.Transport, sink: asyncio.Transport) -> tuple[int, ...]:
+def _descriptors(source: asyncio.Transport, sink: asyncio.Transport, pipes: Pipes) -> tuple[int, ...]:
     """Duplicates of the source's and the sink's, the outlet and the inlet of a pipe. Raises OSError."""
     fds: list[int] = []
     try:
         fds.extend(duplicate(transport) for transport in (source, sink))
-        fds.extend(os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC))
+        fds.extend(pipes.take())
     except OSError:
         for fd in fds:
             os.close(fd)
         raise
-    with suppress(OSError):  # an ordinary user may hold too many already; then it keeps its usual size
-        fcntl.fcntl(fds[3], fcntl.F_SETPIPE_SZ, _PIPE)
     return tuple(fds)
 
 

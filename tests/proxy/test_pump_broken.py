@@ -84,6 +84,16 @@ async def test_client_that_goes_in_the_middle_of_its_download_cancels_the_upstre
     assert refusals == []  # nobody failed
 
 
+async def test_nothing_of_a_download_whose_client_went_reaches_the_next_one(vast: Rig, spliced: Spliced) -> None:
+    for number in range(1, 9):
+        slow, enough = await Slow.to(vast, wanting(SIZE)), number * 2 * MIB
+        await eventually(lambda enough=enough: spliced.moved > enough)  # type: ignore[misc]  # as it is now
+        slow.close()
+        assert (await vast.talk(wanting(MIB, number))).body == contents(MIB, number)
+    await eventually(lambda: not vast.proxy.fronts)
+    assert len(vast.proxy.pipes) > 0
+
+
 @pytest.mark.parametrize("abruptly", [False, True])
 async def test_client_that_goes_in_the_middle_of_its_upload_cancels_the_upstream(
     abruptly: bool, vast: Rig, spliced: Spliced, refusals: list[int]
