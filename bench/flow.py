@@ -7,7 +7,8 @@ they promise to keep is on the disk before they answer.
 
 A server, with the processes that it is made of, and Postgres are bound to core 0, browsers to core 1. Rounds are
 interleaved: A B C, then B C A. What a flow costs is the CPU of the server and, beside it, that of Postgres; how long it
-takes is what the browser waits, with four of them at once.
+takes is what the browser waits, with four of them at once, each of another person. A second table has each request of
+a flow, in all flows and in the slowest of them.
 
 With `--openid` the client signs people in (OpenID Connect): it asks for `openid` too, and gets an ID token that is
 signed by RS256. That is measured of the two that are OpenID providers.
@@ -29,7 +30,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from statistics import quantiles
+from statistics import fmean, quantiles
 from typing import Final
 from urllib.parse import parse_qs, quote, urlencode, urljoin, urlsplit
 
@@ -45,7 +46,9 @@ from gateway.supervisor import embedded
 
 PEERS: Final = Path(__file__).parent / "peers"
 CALLBACK: Final = "https://app.example/cb"
-BROWSERS: Final = 4
+_PEOPLE: Final = ("ada", "barbara", "edsger", "grace")  # who wait for each other nowhere but at the server
+BROWSERS: Final = len(_PEOPLE)
+_SLOWEST: Final = 0.02  # of the flows
 _STEPS: Final = 12  # that a flow may take from the request to the code
 _MARKS: Final = ("<!-- the code flow -->", "<!-- end of the code flow -->")
 _MARKS_OF_OPENID: Final = ("<!-- signing in -->", "<!-- end of signing in -->")
@@ -55,7 +58,6 @@ _PASSWORD: Final = "obviously-a-fake-password"
 _FORM: Final = re.compile(r"<form\b([^>]*)>(.*?)</form>", re.DOTALL | re.IGNORECASE)
 _FIELD: Final = re.compile(r"<(?:input|button)\b([^>]*)>", re.IGNORECASE)
 _ATTRIBUTE: Final = re.compile(r"""([a-z-]+)(?:\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s"'>]+)))?""", re.IGNORECASE)
-_ANSWERS: Final = {"username": "ada", "login": "ada", "password": _PASSWORD}
 
 
 class Broken(Exception):
@@ -76,10 +78,13 @@ class Answer:
 
 @dataclass
 class Browser:
-    """One browser: a connection that is kept, and cookies by name with the path that they are for."""
+    """One browser: the name of its person, a connection that is kept, cookies by name with the path that they are for,
+    and how long it waited for each answer, in seconds."""
 
     host: str
     port: int
+    username: str = "ada"
+    waits: list[float] = field(default_factory=list)
     cookies: dict[str, tuple[str, str]] = field(default_factory=dict)
     _streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
@@ -107,11 +112,13 @@ class Browser:
         if form is not None:
             fields += ["Content-Type: application/x-www-form-urlencoded", f"Content-Length: {len(body)}"]
         request = "\r\n".join([*fields, "", ""]).encode() + body
+        began = time.perf_counter()
         try:
             answer = await self._asked(request)
         except (ConnectionError, asyncio.IncompleteReadError):  # a kept connection may end between two requests
             self.close()
             answer = await self._asked(request)
+        self.waits.append(time.perf_counter() - began)
         for name, value in answer.fields:
             if name == "set-cookie":
                 self._keep(value, path)
@@ -152,8 +159,8 @@ async def _chunks(reader: asyncio.StreamReader) -> bytes:
     return body
 
 
-def filled(page: str, address: str) -> tuple[str, dict[str, str]]:
-    """Where the last form of a page goes, and what a person sends who signs in, or allows what is asked.
+def filled(page: str, address: str, username: str = "ada") -> tuple[str, dict[str, str]]:
+    """Where the last form of a page goes, and what a person of that name sends who signs in, or allows what is asked.
 
     Raises Broken for a page without one.
     """
@@ -161,6 +168,7 @@ def filled(page: str, address: str) -> tuple[str, dict[str, str]]:
     if not forms:
         raise Broken(f"{address}: a page without a form: {page[:200]!r}")
     attributes, inside = forms[-1]
+    known = {"username": username, "login": username, "password": _PASSWORD}
     sent = dict[str, str]()
     for text in _FIELD.findall(inside):
         of = _attributes(text)
@@ -168,7 +176,7 @@ def filled(page: str, address: str) -> tuple[str, dict[str, str]]:
         unticked = kind == "checkbox" and "checked" not in of
         if not name or unticked or (name == "decision" and of.get("value") != "allow"):
             continue
-        sent[name] = _ANSWERS.get(name) or of.get("value", "")
+        sent[name] = known.get(name) or of.get("value", "")
     return urljoin(address, _attributes(attributes).get("action") or address), sent
 
 
@@ -226,7 +234,7 @@ async def allowed(browser: Browser, target: str) -> str:
             target = location.removeprefix(base)
             answer = await browser.send("GET", target)
         elif answer.status == 200:
-            action, form = filled(answer.body.decode(), base + target)
+            action, form = filled(answer.body.decode(), base + target, browser.username)
             target = action.removeprefix(base)
             answer = await browser.send("POST", target, form)
         else:
@@ -236,11 +244,13 @@ async def allowed(browser: Browser, target: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """What flows took: seconds of each, and CPU seconds of all of them, of the server and of Postgres."""
+    """What flows took: seconds of each, and CPU seconds of all of them, of the server and of Postgres; and seconds of
+    each request of each flow."""
 
     times: tuple[float, ...]
     server: float
     database: float
+    requests: tuple[tuple[float, ...], ...] = ()
 
     @property
     def count(self) -> int:
@@ -249,18 +259,20 @@ class Round:
 
 async def measured(peer: Peer, browsers: Sequence[Browser], database: Tree, flows: int) -> Round:
     """So many flows, a few at a time. Raises Broken."""
-    times, left = list[float](), iter(range(flows))
+    times, requests, left = list[float](), list[tuple[float, ...]](), iter(range(flows))
 
     async def go(browser: Browser) -> None:
         for _ in left:
+            browser.waits.clear()
             began = time.perf_counter()
             await peer.flow(browser)
             times.append(time.perf_counter() - began)
+            requests.append(tuple(browser.waits))
 
     before = _cpu(peer.running.tree, database)
     await asyncio.gather(*map(go, browsers))
     server, rest = (after - earlier for after, earlier in zip(_cpu(peer.running.tree, database), before, strict=True))
-    return Round(tuple(times), server, rest)
+    return Round(tuple(times), server, rest, tuple(requests))
 
 
 def _cpu(server: Tree, database: Tree) -> tuple[float, float]:
@@ -278,6 +290,19 @@ def lines(results: Mapping[str, Sequence[Round]]) -> Iterator[list[str]]:
             report.spread([one.server / one.count * 1000 for one in rounds]),
             report.spread([(one.server + one.database) / one.count * 1000 for one in rounds]),
         ]
+
+
+def lines_of_requests(results: Mapping[str, Sequence[Round]]) -> Iterator[list[str]]:
+    """A line for each server: what its requests take in their order, in all flows, and in the slowest of them."""
+    for name, rounds in results.items():
+        flows = [pair for one in rounds for pair in zip(one.times, one.requests, strict=True)]
+        flows.sort(key=lambda pair: pair[0])
+        slowest = flows[-max(1, round(len(flows) * _SLOWEST)) :]
+        yield [name, *(_means([requests for _, requests in some]) for some in (flows, slowest))]
+
+
+def _means(flows: Sequence[tuple[float, ...]]) -> str:
+    return ", ".join(f"{fmean(times) * 1000:.1f}" for times in zip(*flows, strict=False))
 
 
 # -- who is measured ----------------------------------------------------------------------------------------------
@@ -337,7 +362,7 @@ def prepared(file: str, dsn: str) -> None:
 
 
 async def _prepared(file: Path, dsn: str) -> str:
-    """The public client of a gateway's new database, in which ada can sign in."""
+    """The public client of a gateway's new database, in which each of the people can sign in."""
     from gateway import config
     from gateway.crypto import hash_password
 
@@ -347,7 +372,8 @@ async def _prepared(file: Path, dsn: str) -> str:
         raise CannotStart("the gateway has no master key")
     store = await Store.open(dsn, settings.keyring, size=1, name="bench")
     try:
-        await store.users.create("ada", None, "Ada", hash_password(_PASSWORD))
+        for username in _PEOPLE:
+            await store.users.create(username, None, username.title(), hash_password(_PASSWORD))
         client, _ = await store.clients.create(
             NewClient(
                 name="Flow",
@@ -441,7 +467,7 @@ async def _execute(dsn: str, statement: str) -> None:
 
 async def compared(peers: Sequence[Peer], database: Tree, rounds: int, flows: int) -> dict[str, list[Round]]:
     """Rounds of all of them in turn, after each browser has signed in. Raises Broken."""
-    browsers = {peer.name: [Browser("127.0.0.1", peer.port) for _ in range(BROWSERS)] for peer in peers}
+    browsers = {peer.name: [Browser("127.0.0.1", peer.port, name) for name in _PEOPLE] for peer in peers}
     results = {peer.name: list[Round]() for peer in peers}
     for peer in peers:
         for browser in browsers[peer.name]:
@@ -481,15 +507,18 @@ def run(rounds: int, flows: int, before: Path | None = None, *, openid: bool = F
                 left_out.append(str(exc))
         results = asyncio.run(compared(peers, database, rounds, flows))
     head = ["", "p50 ms", "p99 ms", "CPU s per 1,000 flows", "with Postgres"]
+    head_of_requests = ["each request in its order, ms", "of all flows", f"of the slowest {_SLOWEST:.0%}"]
     took = f"{rounds} rounds of {flows} flows each, {BROWSERS} at a time, in {time.monotonic() - began:.0f} s."
-    return "\n\n".join([report.table(head, lines(results)), *left_out, took])
+    tables = [report.table(head, lines(results)), report.table(head_of_requests, lines_of_requests(results))]
+    return "\n\n".join([*tables, *left_out, took])
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command."""
     parser = argparse.ArgumentParser(prog="python -m bench.flow", description=__doc__.partition("\n")[0])
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--flows", type=int, default=100, help="in a round, of each server")
+    parser.add_argument("--rounds", type=int, default=5)
+    # The slowest hundredth of fewer is one flow or two, and tells of chance.
+    parser.add_argument("--flows", type=int, default=400, help="in a round, of each server")
     parser.add_argument("--before", type=Path, help="another checkout of Gateway, to be measured beside this one")
     parser.add_argument("--write", action="store_true", help="put the figures into RESULTS.md")
     parser.add_argument("--note", default="", help="a sentence on the machine that goes with them")

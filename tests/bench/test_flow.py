@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from bench.flow import Broken, Browser, Round, filled, lines
+from bench.flow import Broken, Browser, Round, filled, lines, lines_of_requests
 
 
 def test_form_is_sent_as_a_person_sends_it_who_allows() -> None:
@@ -17,6 +17,7 @@ def test_form_is_sent_as_a_person_sends_it_who_allows() -> None:
     assert sent["csrf_token"] == 'x"y'
     assert (sent["scope"], sent["decision"], sent["username"]) == ("read", "allow", "ada")
     assert "more" not in sent
+    assert filled(page, "http://127.0.0.1:1/page", "grace")[1]["username"] == "grace"
 
 
 def test_form_without_an_action_goes_to_its_page() -> None:
@@ -34,6 +35,16 @@ def test_figures_are_of_a_thousand_flows() -> None:
         "7.50 (5.00 to 10.00)",
         "9.50 (7.00 to 12.00)",
     ]
+
+
+def test_requests_of_the_slowest_flows_stand_beside_those_of_all() -> None:
+    quick, slow = (0.001, 0.002, 0.003), (0.001, 0.092, 0.003)
+    rounds = [
+        Round((0.006,) * 49, 0, 0, (quick,) * 49),
+        Round((0.006,) * 49 + (0.096,) * 2, 0, 0, (quick,) * 49 + (slow,) * 2),
+    ]
+    (line,) = lines_of_requests({"A": rounds})
+    assert line == ["A", "1.0, 3.8, 3.0", "1.0, 92.0, 3.0"]
 
 
 async def test_browser_keeps_cookies_by_path_and_reads_chunks() -> None:
@@ -62,3 +73,4 @@ async def test_browser_keeps_cookies_by_path_and_reads_chunks() -> None:
     assert b"Cookie: a=1\r\n" in asked[1]
     assert b"Cookie: b=2\r\n" in asked[2]
     assert [b"Origin" in head for head in asked] == [False, True, False]
+    assert len(browser.waits) == 3
