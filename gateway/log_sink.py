@@ -1,6 +1,6 @@
 """Lines for others to keep: to stderr, a file or syslog, in batches, by a thread, so that no call waits for a disk.
 
-    add ──▶ waiting ──▶ a batch, every quarter of a second or 64 KiB ──▶ the thread writes it, in one step
+    add ──▶ waiting ──▶ a batch, every quarter of a second or 256 KiB ──▶ the thread writes it, in one step
 
 What cannot be written is counted and lost, and the gateway serves on: a full disk, a file or a syslog that is gone, or
 one that takes nothing for so long that 4 MiB wait. Each minute of it has one line in the gateway's own log, and all of
@@ -27,7 +27,7 @@ STDERR: Final = "-"
 SYSLOG: Final = "syslog:"
 
 _EVERY: Final = 0.25  # seconds
-_BATCH: Final = 64 * 1024
+_BATCH: Final = 256 * 1024  # as often as that two threads take turns, which costs more than a write
 _BACKLOG: Final = 4 * 1024**2
 _PIPE: Final = 4096  # bytes that a pipe takes whole, so that lines of several processes never mix (pipe(7), PIPE_BUF)
 _SYSLOG_SOCKET: Final = "/dev/log"

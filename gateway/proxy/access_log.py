@@ -10,8 +10,8 @@ together in one step. Whether anything may be a secret, or has to be escaped, is
 then they are looked at with care. Where the engine is compiled, `proxy.line` does that of lines that ask for none.
 
 Code that runs once between two calls is not in the processor's caches when it does, which takes longer than all that it
-has to do. So what is told of some calls is put together in one go: of the first at the latest before anything is
-written (`log_sink`).
+has to do. So when a call has ended, no more than what its line will say is held, and lines are put together some at a
+time: of the first call at the latest before anything is written (`log_sink`).
 """
 
 import json
@@ -19,7 +19,7 @@ import re
 import time
 from collections.abc import Callable
 from random import random
-from typing import Final, Literal, TypeVar
+from typing import Final, Literal, TypeVar, final
 
 from gateway.http1 import RequestHead
 from gateway.http1.grammar import ALPHANUMERIC
@@ -29,7 +29,7 @@ from gateway.proxy.finished import Finished
 from gateway.routing import Route
 
 if COMPILED:
-    from gateway.proxy import line as at_once
+    from gateway.proxy.line import Page
 
 Key = TypeVar("Key")
 Fragment = TypeVar("Fragment")
@@ -42,7 +42,7 @@ _LONGEST_METHOD: Final = 40
 _LONGEST_LINE: Final = 4096
 _SHORT_NAME: Final = 64  # characters of who called, where a line would be too long
 _KEPT: Final = 2048  # fragments of a kind
-_TOGETHER: Final = 16  # calls; their heads stay as long
+_TOGETHER: Final = 32  # calls
 _GONE: Final = "the client left"
 _QUERY_OR_FRAGMENT: Final = re.compile(r"[?#]")
 _UNQUOTABLE: Final = re.compile(r"[^!#-\[\]-~]")
@@ -57,8 +57,65 @@ _PLAIN_REFERER: Final = re.compile(
 _NAMED: Final = re.compile(rb"(?:^|&)([A-Za-z0-9_.\[\]-]{1,40}=)(?=[^=&])")
 _TOKEN: Final = re.compile(rb"gw[a-z]_", re.IGNORECASE)
 _NOT_READ: Final = b'null,"target":null'
-_NOBODY: Final = b'"client":null,"subject":null,"scheme":null}\n'
 _THREE_DIGITS: Final = tuple([b"%03d" % number for number in range(1000)])
+
+
+def _epoch() -> float:
+    """What the monotonic clock lacks of the seconds since 1970."""
+    return time.time() - time.monotonic()
+
+
+@final
+class _Ended:
+    """What the line of a call will say. Nothing else of it is kept for that: what it was made of is what the next call
+    is made of, while it is in the processor's caches."""
+
+    __slots__ = (
+        "address", "agent", "at_upstream", "cause", "client_id", "ended", "method", "minor_version", "received",
+        "referer", "request_id", "route", "scheme", "seconds", "sent", "status", "subject", "target", "upstream",
+    )  # fmt: skip
+
+    def __init__(self, finished: Finished, is_json: bool) -> None:
+        head, allowed, refused = finished.head, finished.allowed, finished.refused
+        self.request_id: Final = finished.request_id
+        self.address: Final = finished.client
+        self.method: Final = None if head is None else head.method
+        self.target: Final = b"" if head is None else head.target
+        self.route: Final = finished.route
+        self.status: Final = finished.status
+        self.cause: Final = refused.why if refused is not None else "" if finished.complete else _GONE
+        self.received: Final = finished.received
+        self.sent: Final = finished.sent
+        self.seconds: Final = finished.seconds
+        self.at_upstream: Final = (finished.answered or finished.seconds) - finished.connected  # where one was asked
+        self.upstream: Final = finished.upstream
+        self.ended: Final = finished.ended
+        client_id: str | None = None
+        subject: str | None = None
+        scheme: str | None = None
+        referer: bytes | None = None
+        agent: bytes | None = None
+        minor_version = 0
+        if not is_json:
+            subject = None if allowed is None else allowed.subject
+            if head is not None:
+                minor_version = head.minor_version
+                referer, agent = _first(head, b"referer"), _first(head, b"user-agent")
+        elif allowed is not None and allowed.digest:
+            client_id, subject, scheme = allowed.client_id, allowed.subject, allowed.token_type
+        elif refused is not None and refused.identity is not None:
+            client_id, subject = refused.identity.client_id or None, refused.identity.subject
+        self.client_id: Final = client_id
+        self.subject: Final = subject
+        self.scheme: Final = scheme
+        self.minor_version: Final = minor_version
+        self.referer: Final = referer
+        self.agent: Final = agent
+
+
+def _first(head: RequestHead, name: bytes) -> bytes | None:
+    values = head.fields.values(name)
+    return values[0] if values else None
 
 
 class AccessLog:
@@ -72,103 +129,94 @@ class AccessLog:
         write: Callable[[bytes], None],
         form: Format,
         sample: float = 1.0,
-        clock: Callable[[], float] = time.time,
+        epoch: Callable[[], float] = _epoch,
         soon: Callable[[Callable[[], None]], None] | None = None,
     ) -> None:
-        self._write, self._sample, self._clock, self._soon = write, sample, clock, soon
-        self._held: list[Finished] = []
-        self._ended_at: list[float] = []  # when each of them did
+        self._write, self._sample, self._epoch, self._soon = write, sample, epoch, soon
+        self._held: list[_Ended] = []
         self._is_json: Final = form == "json"
+        self._begins: Final = _json_time if form == "json" else _common_time
+        self._page: Final = Page(self._begins, _IN_PATH, _IN_NAME) if COMPILED else None
         self._second, self._time = -1, b""  # since 1970, and how it stands in a line
         self._addresses: dict[str, bytes] = {}
         self._routes: dict[Route | None, bytes] = {}
         self._texts: dict[str, bytes] = {"": b"null"}  # in JSON
         self._agents: dict[bytes, bytes] = {}
         self._subjects: dict[str | None, bytes] = {None: b"-"}
-        self._callers: dict[bytes, tuple[str, bytes]] = {}  # by the token's digest: its scheme, and whose it is
+        self._callers: dict[tuple[str | None, str | None, str | None], bytes] = {}
 
     def hear(self, finished: Finished) -> None:
         """Write what became of a call, if it is to be told of."""
         if self._sample < 1.0 and finished.complete and finished.status < 400 and random() >= self._sample:  # noqa: S311
             return
         held = self._held
-        held.append(finished)
-        self._ended_at.append(self._clock())
+        held.append(_Ended(finished, self._is_json))
         if self._soon is None or len(held) >= _TOGETHER:
             self._write_held()
         elif len(held) == 1:
             self._soon(self._write_held)
 
     def _write_held(self) -> None:
-        if not self._held:
+        held, page, parts = self._held, self._page, list[bytes]()
+        if not held:
             return
-        held, ended_at = self._held, self._ended_at
-        self._held, self._ended_at = [], []
-        if self._is_json:
-            lines = [self._json(finished, now) for finished, now in zip(held, ended_at, strict=True)]
-        else:
-            lines = [self._combined(finished, now) for finished, now in zip(held, ended_at, strict=True)]
-        self._write(b"".join(lines))
+        self._held, epoch = [], self._epoch()
+        for call in held:
+            now = epoch + call.ended
+            line = self._json(call, now) if self._is_json else self._combined(call, now)
+            if line is not None:
+                if page is not None:
+                    parts.append(page.taken())
+                parts.append(line)
+        if page is not None:
+            parts.append(page.taken())
+        self._write(b"".join(parts))
 
     # -- JSON -------------------------------------------------------------------------------------------------------
 
-    def _json(self, finished: Finished, now: float) -> bytes:
-        millis, head, route, upstream = int(now * 1000), finished.head, finished.route, finished.upstream
-        if millis // 1000 != self._second:
-            self._take_second(millis // 1000)
-        named, cause, connected = self._routes.get(route) or self._name(route), b"null", None
-        if finished.refused is not None or not finished.complete:
-            cause = self._cause(finished)
-        if upstream:
-            connected = (finished.answered or finished.seconds) - finished.connected
+    def _json(self, call: _Ended, now: float) -> bytes | None:
+        """A line, or None where it is on the page already."""
+        method, upstream = call.method, call.upstream
+        named = self._routes.get(call.route) or self._name(call.route)
+        cause = self._texts.get(call.cause) or self._text(call.cause)
         answering = self._texts.get(upstream) or self._text(upstream)
-        if COMPILED and head is not None:
-            client_id = subject = scheme = None
-            allowed, refused = finished.allowed, finished.refused
-            if allowed is not None and allowed.digest:
-                client_id, subject, scheme = allowed.client_id, allowed.subject, allowed.token_type
-            elif refused is not None and refused.identity is not None:
-                client_id, subject = refused.identity.client_id or None, refused.identity.subject
-            made = at_once.json(
-                self._time, millis % 1000, finished.request_id, finished.client, head.method, head.target, _IN_PATH,
-                _IN_NAME, named, finished.status, cause, finished.received, finished.sent, finished.seconds, connected,
-                answering, client_id, subject, scheme,
-            )  # fmt: skip
-            if made is not None:
-                return made
+        at_upstream = call.at_upstream if upstream else None
+        if (
+            self._page is not None
+            and method is not None
+            and self._page.json(
+                now, call.request_id, call.address, method, call.target, named, call.status, cause, call.received,
+                call.sent, call.seconds, at_upstream, answering, call.client_id, call.subject, call.scheme,
+            )
+        ):  # fmt: skip
+            return None
+        millis = int(now * 1000)
         line = (
             b'%b%03dZ","event":"call","request_id":"%b","address":%b,"method":%b,"route":%b,"status":%b,"cause":%b,'
             b'"received":%d,"sent":%d,"seconds":%b,"upstream_seconds":%b,"upstream":%b,%b'
             % (
-                self._time,
+                self._time_of(millis // 1000),
                 millis % 1000,
-                finished.request_id,
-                self._addresses.get(finished.client) or self._address(finished.client),
-                _NOT_READ if head is None else b'"%b","target":"%b"' % (_method(head.method), _target(head.target)),
+                call.request_id,
+                self._addresses.get(call.address) or self._address(call.address),
+                _NOT_READ if method is None else b'"%b","target":"%b"' % (_method(method), _target(call.target)),
                 named,
-                b"%d" % finished.status if finished.status else b"null",
+                b"%d" % call.status if call.status else b"null",
                 cause,
-                finished.received,
-                finished.sent,
-                _decimals(finished.seconds),
-                b"null" if connected is None else _decimals(connected),
+                call.received,
+                call.sent,
+                _decimals(call.seconds),
+                b"null" if at_upstream is None else _decimals(at_upstream),
                 answering,
-                _NOBODY if finished.allowed is None and finished.refused is None else self._caller(finished),
+                self._caller(call),
             )
         )
         return line if len(line) <= _LONGEST_LINE else _shortened(line)
 
-    def _take_second(self, second: int) -> None:
-        """Make anew what stands of this moment in a line: as RFC 3339 has it, to its milliseconds, or as the Common Log
-        Format has it, whose months are English wherever the gateway runs."""
-        moment = time.gmtime(second)
-        self._second = second
-        if self._is_json:
-            self._time = time.strftime('{"time":"%Y-%m-%dT%H:%M:%S.', moment).encode()
-            return
-        month = "JanFebMarAprMayJunJulAugSepOctNovDec"[3 * moment.tm_mon - 3 : 3 * moment.tm_mon]
-        clock = time.strftime("%H:%M:%S", moment)
-        self._time = f' [{moment.tm_mday:02d}/{month}/{moment.tm_year}:{clock} +0000] "'.encode()
+    def _time_of(self, second: int) -> bytes:
+        if second != self._second:
+            self._second, self._time = second, self._begins(second)
+        return self._time
 
     def _address(self, client: str) -> bytes:
         return _kept(self._addresses, client, b'"%b"' % _quoted(client) if client else b"null")
@@ -181,50 +229,41 @@ class AccessLog:
         name = "" if route is None else route.name
         return _kept(self._routes, route, self._texts.get(name) or self._text(name))
 
-    def _cause(self, finished: Finished) -> bytes:
-        refused = finished.refused
-        cause = _GONE if refused is None else refused.why
-        return self._texts.get(cause) or self._text(cause)
-
-    def _caller(self, finished: Finished) -> bytes:
-        allowed = finished.allowed
-        if allowed is None or not allowed.digest:
-            identity = None if finished.refused is None else finished.refused.identity
-            return _NOBODY if identity is None else _caller(identity.client_id or None, identity.subject, None)
-        kept = self._callers.get(allowed.digest)
-        if kept is None or kept[0] != allowed.token_type:
-            caller = _caller(allowed.client_id, allowed.subject, allowed.token_type)
-            kept = _kept(self._callers, allowed.digest, (allowed.token_type, caller))
-        return kept[1]
+    def _caller(self, call: _Ended) -> bytes:
+        who = (call.client_id, call.subject, call.scheme)
+        found = self._callers.get(who)
+        if found is None:
+            client_id, subject, scheme = map(json.dumps, who)
+            text = f'"client":{client_id},"subject":{subject},"scheme":{scheme}}}\n'
+            found = _kept(self._callers, who, text.encode())
+        return found
 
     # -- combined ---------------------------------------------------------------------------------------------------
 
-    def _combined(self, finished: Finished, now: float) -> bytes:
-        second, head, client, allowed = int(now), finished.head, finished.client, finished.allowed
-        if second != self._second:
-            self._take_second(second)
-        request = referer = agent = b"-"
-        subject = None if allowed is None else allowed.subject
-        if head is not None:
-            agent = self._agent(head)
-            if COMPILED:
-                came_from = head.fields.values(b"referer")
-                made = at_once.combined(
-                    self._time, client, subject, head.method, head.target, _IN_PATH, _IN_NAME, head.minor_version,
-                    finished.status, finished.sent, came_from[0] if came_from else None, agent,
-                )  # fmt: skip
-                if made is not None:
-                    return made
-            request = b"%b %b HTTP/1.%d" % (_method(head.method), _target(head.target), head.minor_version)
-            referer = _referer(head)
+    def _combined(self, call: _Ended, now: float) -> bytes | None:
+        """A line, or None where it is on the page already."""
+        method, address = call.method, call.address
+        agent = b"-" if call.agent is None else self._agents.get(call.agent) or self._agent(call.agent)
+        if (
+            self._page is not None
+            and method is not None
+            and self._page.combined(
+                now, address, call.subject, method, call.target, call.minor_version, call.status, call.sent,
+                call.referer, agent,
+            )
+        ):  # fmt: skip
+            return None
+        request = b"-"
+        if method is not None:
+            request = b"%b %b HTTP/1.%d" % (_method(method), _target(call.target), call.minor_version)
         return b'%b - %b%b%b" %b %d "%b" "%b"\n' % (
-            self._addresses.get(client) or self._bare_address(client),
-            self._subjects.get(subject) or self._word(subject or ""),
-            self._time,
+            self._addresses.get(address) or self._bare_address(address),
+            self._subjects.get(call.subject) or self._word(call.subject or ""),
+            self._time_of(int(now)),
             request,
-            b"%d" % finished.status if finished.status else b"-",
-            finished.sent,
-            referer,
+            b"%d" % call.status if call.status else b"-",
+            call.sent,
+            b"-" if call.referer is None else _referer(call.referer),
             agent,
         )
 
@@ -235,15 +274,23 @@ class AccessLog:
         """Who called, as one word."""
         return _kept(self._subjects, subject, _UNQUOTABLE.sub("_", subject[:_LONGEST_FIELD]).encode() or b"-")
 
-    def _agent(self, head: RequestHead) -> bytes:
-        values = head.fields.values(b"user-agent")
-        if not values:
-            return b"-"
-        found = self._agents.get(values[0])
-        if found is None:
-            agent = _quoted(values[0].decode("latin-1"))
-            found = _kept(self._agents, values[0], agent) if len(values[0]) <= _LONGEST_FIELD else agent
-        return found
+    def _agent(self, value: bytes) -> bytes:
+        agent = _quoted(value.decode("latin-1"))
+        return _kept(self._agents, value, agent) if len(value) <= _LONGEST_FIELD else agent
+
+
+def _json_time(second: int) -> bytes:
+    """How a line begins, up to the milliseconds: as RFC 3339 has it, section 5.6."""
+    return time.strftime('{"time":"%Y-%m-%dT%H:%M:%S.', time.gmtime(second)).encode()
+
+
+def _common_time(second: int) -> bytes:
+    """What stands between the subject and the request: as the Common Log Format has it, whose months are English
+    wherever the gateway runs."""
+    moment = time.gmtime(second)
+    month = "JanFebMarAprMayJunJulAugSepOctNovDec"[3 * moment.tm_mon - 3 : 3 * moment.tm_mon]
+    clock = time.strftime("%H:%M:%S", moment)
+    return f' [{moment.tm_mday:02d}/{month}/{moment.tm_year}:{clock} +0000] "'.encode()
 
 
 def _kept(fragments: dict[Key, Fragment], key: Key, fragment: Fragment) -> Fragment:
@@ -301,12 +348,8 @@ def _with_care(target: bytes) -> bytes:
     return b"%b?%b" % (shown, b"&".join(names))
 
 
-def _referer(head: RequestHead) -> bytes:
+def _referer(value: bytes) -> bytes:
     """Where a browser came from, without its query and fragment."""
-    values = head.fields.values(b"referer")
-    if not values:
-        return b"-"
-    value = values[0]
     found = _PLAIN_REFERER.match(value)
     if found is not None and value[found.end() : found.end() + 1] in (b"", b"?", b"#"):
         shown = found[0]
@@ -322,9 +365,3 @@ def _quoted(text: str, longest: int = _LONGEST_FIELD) -> bytes:
     if len(quoted) > 2 * longest:  # much of it is escaped, six for one
         quoted = json.dumps(clean[: longest // 4] + "…")[1:-1].replace("\x7f", "\\u007f")
     return quoted.encode()
-
-
-def _caller(client_id: str | None, subject: str | None, scheme: str | None) -> bytes:
-    return (
-        f'"client":{json.dumps(client_id)},"subject":{json.dumps(subject)},"scheme":{json.dumps(scheme)}}}\n'.encode()
-    )

@@ -851,6 +851,7 @@ class Exchange:
             sent_at - began if sent_at else 0.0,
             answered_at - began if answered_at else 0.0,
             ended - began,
+            ended,
             self.trace,
             () if self._tries is None else tuple(self._tries.failures),
         )

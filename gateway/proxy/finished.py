@@ -1,5 +1,6 @@
 """The one event in which each exchange ends: what access log, traces and a shadow configuration hear of it."""
 
+from time import monotonic
 from typing import Final, final
 
 from gateway.guard import Allowed, Refused
@@ -15,9 +16,10 @@ class Finished:
 
     `client` is the address of who asked, by what trusted proxies say. `received` and `sent` are the bytes of the
     bodies, from the client and to it. Times are in seconds: until the guard had judged, until an upstream connection
-    was there, until the answer's head had come, and in all; 0.0 for what was never reached. After a change of protocol
-    (101) the exchange ends when its tunnel does, whose bytes and time count. `trace` is its place in one, if it has
-    one; `failures` are what became of it at upstreams that were asked in vain.
+    was there, until the answer's head had come, and in all; 0.0 for what was never reached. `ended` is when, by the
+    monotonic clock. After a change of protocol (101) the exchange ends when its tunnel does, whose bytes and time
+    count. `trace` is its place in one, if it has one; `failures` are what became of it at upstreams that were asked in
+    vain.
     """
 
     __slots__ = (
@@ -26,6 +28,7 @@ class Finished:
         "client",
         "complete",
         "connected",
+        "ended",
         "failures",
         "head",
         "judged",
@@ -59,6 +62,7 @@ class Finished:
         connected: float,
         answered: float,
         seconds: float,
+        ended: float,
         trace: Trace | None = None,
         failures: tuple[str, ...] = (),
     ) -> None:
@@ -78,6 +82,7 @@ class Finished:
         self.connected: Final = connected
         self.answered: Final = answered
         self.seconds: Final = seconds
+        self.ended: Final = ended
         self.trace: Final = trace
         self.failures: Final = failures
 
@@ -109,6 +114,7 @@ class Finished:
             connected=0.0,
             answered=0.0,
             seconds=0.0,
+            ended=monotonic(),
         )
 
     def without_head(self) -> "Finished":
@@ -130,6 +136,7 @@ class Finished:
             self.connected,
             self.answered,
             self.seconds,
+            self.ended,
             self.trace,
             self.failures,
         )

@@ -1,35 +1,37 @@
-def json(
-    begins: bytes,
-    millis: int,
-    request_id: bytes,
-    address: str,
-    method: bytes,
-    target: bytes,
-    of_path: bytes,
-    of_name: bytes,
-    route: bytes,
-    status: int,
-    cause: bytes,
-    received: int,
-    sent: int,
-    seconds: float,
-    at_upstream: float | None,
-    upstream: bytes,
-    client: str | None,
-    subject: str | None,
-    scheme: str | None,
-) -> bytes | None: ...
-def combined(
-    time: bytes,
-    address: str,
-    subject: str | None,
-    method: bytes,
-    target: bytes,
-    of_path: bytes,
-    of_name: bytes,
-    minor_version: int,
-    status: int,
-    sent: int,
-    referer: bytes | None,
-    agent: bytes,
-) -> bytes | None: ...
+from collections.abc import Callable
+
+class Page:
+    def __init__(self, begins: Callable[[int], bytes], of_path: bytes, of_name: bytes) -> None: ...
+    def taken(self) -> bytes: ...
+    def json(
+        self,
+        now: float,
+        request_id: bytes,
+        address: str,
+        method: bytes,
+        target: bytes,
+        route: bytes,
+        status: int,
+        cause: bytes,
+        received: int,
+        sent: int,
+        seconds: float,
+        at_upstream: float | None,
+        upstream: bytes,
+        client: str | None,
+        subject: str | None,
+        scheme: str | None,
+    ) -> bool: ...
+    def combined(
+        self,
+        now: float,
+        address: str,
+        subject: str | None,
+        method: bytes,
+        target: bytes,
+        minor_version: int,
+        status: int,
+        sent: int,
+        referer: bytes | None,
+        agent: bytes,
+    ) -> bool: ...

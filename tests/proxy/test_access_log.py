@@ -3,7 +3,9 @@
 import asyncio
 import json
 import re
+import time
 from collections.abc import AsyncIterator, Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -202,30 +204,42 @@ def ended(
     refused: Refused | None = None,
     seconds: float = 0.25,
     sent: int = 2,
+    moment: float = 1795934567.5,
 ) -> Finished:
     """A call that has ended so; what stands in it need not be what the gateway lets in."""
     fields = Fields.of(b"User-Agent: %b\r\nReferer: %b\r\n" % (agent, agent))
     head = RequestHead(method, target, 1, fields, 0, b"a", True, frozenset(), None, False)
     return Finished(
         b"0123456789abcdef000000", head, Peer(client, False), client, None, allowed, upstream, status, refused,
-        status > 0, 0, sent, 0.0, seconds / 4, seconds / 2, seconds,
+        status > 0, 0, sent, 0.0, seconds / 4, seconds / 2, seconds, moment,
     )  # fmt: skip
 
 
 @pytest.mark.parametrize("form", ["json", "combined"])
 def test_lines_that_are_put_together_are_those_of_each_call_by_its_own_time(form: Format) -> None:
-    now, alone, together, acts = [0.0], list[bytes](), list[bytes](), list[Callable[[], None]]()
-    each = AccessLog(alone.append, form, 1.0, lambda: now[0])
-    some = AccessLog(together.append, form, 1.0, lambda: now[0], acts.append)
-    for number in range(41):
-        now[0] = 1795934567.5 + number / 8
+    alone, together, acts = list[bytes](), list[bytes](), list[Callable[[], None]]()
+    each = AccessLog(alone.append, form, 1.0, lambda: 0.0)
+    some = AccessLog(together.append, form, 1.0, lambda: 0.0, acts.append)
+    for number in range(73):
         for log in (each, some):
-            log.hear(ended(b"/open/%d" % number))
-    assert [text.count(b"\n") for text in together] == [16, 16]
+            log.hear(ended(b"/open/%d" % number, moment=1795934567.5 + number / 8))
+    assert [text.count(b"\n") for text in together] == [32, 32]
     for act in acts:
         act()
-    assert [text.count(b"\n") for text in together] == [16, 16, 9]
+    assert [text.count(b"\n") for text in together] == [32, 32, 9]
     assert b"".join(together) == b"".join(alone)
+
+
+def test_time_is_that_of_the_systems_clock_when_the_call_had_ended() -> None:
+    lines, acts = list[bytes](), list[Callable[[], None]]()
+    log = AccessLog(lines.append, "json", soon=acts.append)
+    ago = time.monotonic() - 3600
+    log.hear(ended(moment=ago))
+    earliest = time.time() - (time.monotonic() - ago)
+    for act in acts:
+        act()
+    told = datetime.fromisoformat(json.loads(lines[0])["time"]).timestamp()
+    assert earliest - 0.1 < told < time.time() - 3600 + 0.1
 
 
 @pytest.mark.parametrize("scheme", ["mac", "signature"])
@@ -346,7 +360,6 @@ def test_line_of_fragments_says_of_hostile_values_what_a_careful_one_says(
     target: bytes, method: bytes, client: str, upstream: str, allowed: Allowed | None, refused: Refused | None,
     status: int, seconds: float, sent: int,
 ) -> None:  # fmt: skip
-    ONE_LOG._callers.clear()  # by its digest a token is always the same person's
     finished = ended(target, method, b"x", client, allowed, upstream, status, refused, seconds, sent)
     ONE_LOG.hear(finished)
     line = LOG_LINES.pop()
@@ -392,12 +405,10 @@ def test_combined_line_has_its_parts_whatever_stands_in_them(agent: str, subject
     ],
 )
 def test_time_is_that_of_the_call_whenever_the_one_before_was(moment: float, json_time: str, common_time: str) -> None:
-    now, lines = [1795934567.5], list[bytes]()
-    logs = [AccessLog(lines.append, form, 1.0, lambda: now[0]) for form in ("json", "combined")]
+    lines = list[bytes]()
+    logs = [AccessLog(lines.append, form, 1.0, lambda: 0.0) for form in ("json", "combined")]
     for log in logs:
-        now[0] = 1795934567.5
-        log.hear(ended())
-        now[0] = moment
-        log.hear(ended())
+        log.hear(ended(moment=1795934567.5))
+        log.hear(ended(moment=moment))
     assert json.loads(lines[1])["time"] == json_time
     assert b"[%b]" % common_time.encode() in lines[3]
