@@ -262,13 +262,13 @@ class Guard:
     ) -> Judged | None:
         """Checks 5 to 16, of a token of another issuer; None for what is no such token."""
         issuers, scheme = self._issuers, presented.scheme
-        if issuers is None or scheme.name not in BY_BEARER_TOKEN:
-            return None
+        if issuers is None or presented.token.find(b".") < 0 or scheme.name not in BY_BEARER_TOKEN:
+            return None  # it is no JWT: a flood of what claims to be ours ends here
         held = self._tokens.cache.get_vouched(digest)  # whose issuer answers for it, whatever the database does
         if held is not None:
             self._counts[self._held_at] += 1.0
             return self._judge(call, presented, held, since, fits=fits)
-        named = issuers.read(presented.token) if presented.token.find(b".") >= 0 else None  # no flood of ours is parsed
+        named = issuers.read(presented.token)
         if named is None:
             return None
         source, token = named
