@@ -31,7 +31,7 @@ from gateway.store.database import Server
 from gateway.store.migrations import migrate
 from gateway.store.pool import Pool
 from gateway.supervisor import embedded
-from tests.databases import cloned, in_database, made
+from tests.databases import cloned, disconnect, in_database, made
 from tests.folders import SHORT, settle
 from tests.serving import PATIENCE
 
@@ -128,6 +128,7 @@ def server() -> Iterator[str]:
     try:
         yield dsn
     finally:
+        asyncio.run(disconnect())
         asyncio.run(use.leave())
 
 

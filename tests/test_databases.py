@@ -1,5 +1,7 @@
 """A test finds its database as new, whatever another did in it before."""
 
+from collections.abc import AsyncIterator
+
 import asyncpg
 import pytest
 
@@ -39,8 +41,10 @@ CHANGES = (
 
 
 @pytest.fixture(autouse=True)
-def none_was_used(monkeypatch: pytest.MonkeyPatch) -> None:
+async def none_was_used(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
     monkeypatch.setattr(databases, "_free", {})
+    yield
+    await databases.disconnect()
 
 
 async def state(dsn: str) -> tuple[object, ...]:

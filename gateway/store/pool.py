@@ -76,6 +76,10 @@ class Pool:
         """A connection for an `async with` of so many seconds at most. Raises StoreUnavailable on an outage."""
         return Loan(self, deadline)
 
+    def adopt(self, connection: Connection) -> None:
+        """Lend this connection, which the pool's own way of opening one has opened."""
+        self._idle.append((connection, asyncio.get_running_loop().time()))
+
     async def take(self, deadline: float) -> Connection:
         """A connection to be given back, which ends at the deadline. Raises StoreUnavailable."""
         if self._closed:

@@ -24,7 +24,7 @@ from gateway.store.chain import BrokenChain, Chain
 from gateway.store.changes import ChangeLog
 from gateway.store.clients import Clients
 from gateway.store.clock import Clock, Now
-from gateway.store.database import Database, Server, cannot_reach, connect
+from gateway.store.database import Database, Server, cannot_reach
 from gateway.store.devices import Devices
 from gateway.store.events import Events
 from gateway.store.flows import Flows
@@ -120,18 +120,11 @@ class Store:
         database cannot be reached or used, is not migrated, is of another version, or was written with another master
         key.
         """
+        store = cls.over(dsn, keyring, size=size, name=name, tokens=tokens, clock=clock, issuer=issuer)
         try:
-            connection = await connect(dsn, name)
-            try:
-                require_server(connection)
-                await require_current(connection)
-                await require_settings(connection)
-            finally:
-                await connection.close(timeout=1)
+            await cls._connect_first(store, name)
         except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, ValueError) as exc:
             raise cannot_reach(dsn, exc) from exc
-
-        store = cls.over(dsn, keyring, size=size, name=name, tokens=tokens, clock=clock, issuer=issuer)
         try:
             await store.upkeep.compare_clocks()
             await cls._require_key(store)
@@ -200,6 +193,18 @@ class Store:
     async def ping(self) -> None:
         """Pass when the database answers."""
         await self._database.value("ping")
+
+    async def _connect_first(self, name: str) -> None:
+        """Look at the server and its schema, by the connection that is lent first."""
+        connection = await self._server.connect(name)
+        try:
+            require_server(connection)
+            await require_current(connection)
+            await require_settings(connection)
+        except BaseException:
+            await connection.close(timeout=1)
+            raise
+        self._database.adopt(connection)
 
     async def _require_key(self) -> None:
         """The data's sealed keys and keyed checks are worth nothing under another master key."""
