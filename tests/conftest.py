@@ -33,11 +33,10 @@ from gateway.store.pool import Pool
 from gateway.supervisor import embedded
 from tests.databases import cloned, disconnect, in_database, made
 from tests.folders import SHORT, settle
-from tests.serving import PATIENCE
+from tests.serving import PATIENCE, RUN, fill
 
 __all__ = ["cloned", "in_database"]
 
-_FOLDER = "GATEWAY_TEST_DATABASE"
 _TEMPLATE = "template_gateway"
 _FAST = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=400", "autovacuum=off")
 _MAY_BE_LEFT_OUT = re.compile(
@@ -68,12 +67,12 @@ def pytest_configure(config: pytest.Config) -> None:
     settle()
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # what is started a thousand times is compiled once
     if not hasattr(config, "workerinput"):
-        os.environ[_FOLDER] = str(new_data_dir())
+        os.environ[RUN] = str(new_data_dir())
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):
-        shutil.rmtree(os.environ.pop(_FOLDER), ignore_errors=True)
+        shutil.rmtree(os.environ.pop(RUN), ignore_errors=True)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -123,7 +122,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 @pytest.fixture(scope="session")
 def server() -> Iterator[str]:
     """The DSN of the run's server, for making databases in it."""
-    use = embedded.Use(Path(os.environ[_FOLDER]), options=_FAST)
+    use = embedded.Use(Path(os.environ[RUN]), options=_FAST)
     dsn = asyncio.run(use.join())
     try:
         yield dsn
@@ -216,6 +215,6 @@ def data_dir() -> Iterator[Path]:
 @pytest.fixture
 async def durable_server(data_dir: Path) -> AsyncIterator[embedded.Server]:
     """A migrated Postgres with production's durability; the test may kill it, and it comes back."""
+    fill(data_dir)
     async with embedded.Server(data_dir) as started:
-        await migrate(started.dsn)
         yield started

@@ -3,11 +3,13 @@
 import asyncio
 import base64
 import contextlib
+import fcntl
 import json
 import os
 import shutil
 import signal
 import socket
+import subprocess
 import sys
 import tempfile
 import time
@@ -23,6 +25,7 @@ import psutil
 
 ROOT = Path(__file__).resolve().parent.parent
 PROGRAM = (sys.executable, "-m", "gateway")
+RUN = "GATEWAY_TEST_DATABASE"  # names the folder of a run of the tests, with its server in it
 PATIENCE = 120.0
 _OWN_LOAD = 3.0  # tasks for each CPU that the tests make by themselves
 MASTER_KEY = base64.b64encode(b"obviously-a-fake-key-for-tests!!").decode()  # that of the fixture `keyring` too
@@ -269,6 +272,29 @@ def data_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(reachable, ignore_errors=True)
 
 
+def fill(data_dir: Path) -> None:
+    """Make a data_dir that is not there yet as a first start leaves one: with its key and a migrated database.
+
+    To copy one takes a tenth of the CPU of making one, which was a third of a gateway's start.
+    """
+    data_dir.mkdir()
+    subprocess.run(["cp", "-a", f"{_filled()}/.", str(data_dir)], check=True)
+
+
+def _filled() -> Path:
+    """The folder that is copied, which whoever comes first has a command make."""
+    run = Path(os.environ[RUN])
+    with (run / "filled.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (run / "filled").exists():
+            config, _, _ = write_config(run, run / "filled.new")
+            subprocess.run([*PROGRAM, "migrate", "--config", str(config)], check=True, capture_output=True, cwd=ROOT)
+            for left in ("postgres.log", "socket"):
+                subprocess.run(["rm", "-r", str(run / "filled.new" / left)], check=True)
+            (run / "filled.new").rename(run / "filled")
+    return run / "filled"
+
+
 def write_key(path: Path, text: str = MASTER_KEY) -> Path:
     """A master key in a file that only its owner may read."""
     path.touch(mode=0o600)
@@ -325,8 +351,13 @@ async def serving(
     issuers: Sequence[Mapping[str, object]] = (),
     **tables: Mapping[str, object],
 ) -> AsyncIterator[Gateway]:
-    """A gateway that is ready, on an embedded database or on a migrated one at `dsn`; it ends with the context."""
+    """A gateway that is ready, on an embedded database or on a migrated one at `dsn`; it ends with the context.
+
+    Its first start is over, unless the test has a `data_dir` or a program of its own.
+    """
     with data_folder(folder) as data_dir:
+        if dsn is None and program == PROGRAM and "data_dir" not in tables.get("database", {}):
+            await asyncio.to_thread(fill, data_dir)
         config, url, admin_url = write_config(
             folder, data_dir, routes=routes, dsn=dsn, workers=workers, issuers=issuers, **tables
         )
