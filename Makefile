@@ -4,8 +4,8 @@
 
 PYTHON ?= python3
 VENV ?= .venv
-# Tests wait for a third of their time.
-JOBS ?= $(shell echo $$((($$(nproc) * 3 + 1) / 2)))
+# Tests wait for half of their time.
+JOBS ?= $(shell echo $$(($$(nproc) * 2)))
 # Inputs of `make fuzz` in all.
 COUNT ?= 1000000
 BIN := $(VENV)/bin
@@ -13,12 +13,12 @@ ENGINE := build/engine
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-engine test-long coverage lint format fuzz bench bench-flow engine venv installed chromium programs clients clean
+.PHONY: help demo test test-engine test-long coverage lint format fuzz bench bench-flow engine venv checked installed others chromium programs clients clean
 .SUFFIXES:
 
 help:
 	@echo "make demo       a database, a sample API, a client and a user: try everything at once"
-	@echo "make test       every check and test (some 18 minutes on two cores)"
+	@echo "make test       every check and test (some 14 minutes on two cores)"
 	@echo "make test-long  the same with the repeated tests at their full counts (up to 90 minutes)"
 	@echo "make coverage   the lines and branches of gateway/ that no test takes (up to an hour); below its floor it fails"
 	@echo "make lint       the checks alone; make format puts the code in form"
@@ -37,11 +37,11 @@ demo: $(VENV)/.demo
 test test-engine test-long: export PYTHONDONTWRITEBYTECODE :=
 PYTEST = $(abspath $(BIN))/pytest -n $(JOBS) --maxprocesses 6 --dist worksteal --durations 20
 
-test: lint chromium programs clients
+test: checked
 	$(PYTEST)
 
 test-long: export GATEWAY_TEST_LONG := 1
-test-long: lint chromium programs clients
+test-long: checked
 	$(PYTEST) --timeout 3600
 	@$(MAKE) --no-print-directory test-engine
 
@@ -74,6 +74,10 @@ lint: $(VENV)/.test
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/codespell
+
+# What goes before the tests, two things at a time: the checks begin when their tools are there, while others arrive.
+checked: venv
+	@$(MAKE) --no-print-directory -j2 --output-sync=line lint others
 
 format: $(VENV)/.test
 	$(BIN)/ruff check --fix
@@ -139,6 +143,10 @@ chromium:
 installed: venv
 	@$(MAKE) --no-print-directory -j2 $(VENV)/.test clients
 
+# One after the other, as one program alone may install packages of the system.
+others:
+	@for one in chromium programs clients; do $(MAKE) --no-print-directory $$one || exit; done
+
 # Single tests drive these; without one they are left out, and the last lines of the tests say so.
 programs: export PATH := $(PATH):/usr/sbin:/usr/local/sbin
 programs:
@@ -157,7 +165,7 @@ $(VENV)/clients/.made: tests/clients/requirements.txt | venv
 	{ $(BIN)/python -m venv --clear $(@D) && $(@D)/bin/python -m pip install -q -r $< && touch $@; } \
 	  || { rm -rf $(@D); echo "make: the tests of clients in Python are left out: pip could not install them" >&2; }
 
-# One after the other, as one program alone may install packages of the system.
+# One after the other, for the same reason.
 $(VENV)/node/.made: tests/clients/package.json tests/clients/package-lock.json
 $(VENV)/conformance/.made: tests/clients/conformance/package.json tests/clients/conformance/package-lock.json | $(VENV)/node/.made
 $(VENV)/node/.made $(VENV)/conformance/.made:
