@@ -13,7 +13,7 @@ ENGINE := build/engine
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-engine test-long coverage lint format fuzz bench bench-flow engine venv checked installed others chromium programs clients clean
+.PHONY: help demo test test-engine test-long coverage lint format fuzz bench bench-flow engine venv checked loaded installed others chromium programs clients clean
 .SUFFIXES:
 
 help:
@@ -77,7 +77,11 @@ lint: $(VENV)/.test
 
 # What goes before the tests, two things at a time: the checks begin when their tools are there, while others arrive.
 checked: venv
-	@$(MAKE) --no-print-directory -j2 --output-sync=line lint others
+	@$(MAKE) --no-print-directory -j2 --output-sync=line lint others loaded
+
+# Each process of the tests loads all of them. What pytest makes of them is written down by one, so that not all make it.
+loaded: $(VENV)/.test
+	@$(BIN)/pytest --collect-only -q >/dev/null 2>&1 || true # the tests themselves say what is wrong
 
 format: $(VENV)/.test
 	$(BIN)/ruff check --fix
