@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -256,28 +257,55 @@ async def test_guesses_at_a_password_learn_no_more_by_the_password_grant(site: S
 
 
 async def test_guesses_at_user_codes_are_counted_over_all_workers(site: Site, keyring: Keyring) -> None:
-    """RFC 8628, section 5.1: what one worker has heard counts for the other a moment later."""
-    guesser = await site.store.users.create("mallory", None, None, PASSWORD_HASH)
-    token = new_session_token(keyring)
-    await site.store.sessions.start(guesser.subject, token, 3600)
+    """RFC 8628, section 5.1: ten are ten whichever worker hears them, and what one has heard counts for the other a
+    moment later. Both in one test, since the network that both come from has a bound too."""
     begun = await (await site.post("device_authorization", {})).json()
 
-    async def looked(user_code: str, session: aiohttp.ClientSession) -> aiohttp.ClientResponse:
-        answer = await session.get(
-            f"{site.gateway.url}/oauth2/device/consent?user_code={user_code}",
-            headers={"Cookie": f"gateway_session={token}"},
-            allow_redirects=False,
-        )
-        await answer.read()
-        return answer
+    async def signed_in(username: str) -> str:
+        token = new_session_token(keyring)
+        guesser = await site.store.users.create(username, None, None, PASSWORD_HASH)
+        await site.store.sessions.start(guesser.subject, token, 3600)
+        return token
 
-    answers = await at_once(site, lambda session: looked("BCDF-GHJK", session))
-    statuses = Counter(answer.status for answer in answers)
-    assert statuses.keys() <= {400, 429}
-    assert statuses[400] < 2 * WRONG_USER_CODES  # each heard what one may hear, before it heard of the other's
+    async def looked(token: str, user_code: str, session: aiohttp.ClientSession) -> int:
+        address = f"{site.gateway.url}/oauth2/device/consent?user_code={user_code}"
+        async with session.get(
+            address, headers={"Cookie": f"gateway_session={token}"}, allow_redirects=False
+        ) as answer:
+            await answer.read()
+            return answer.status
+
+    async def is_held_back(token: str) -> bool:
+        async with on_every_worker(site.gateway, AT_ONCE // 2) as sessions:
+            found = await asyncio.gather(*(looked(token, begun["user_code"], session) for session in sessions))
+        return set(found) == {429}
+
+    one_by_one, at_one_time = await signed_in("heidi"), await signed_in("mallory")
+    async with on_every_worker(site.gateway, WRONG_USER_CODES // 2) as sessions:
+        heard = [await looked(one_by_one, "BCDF-GHJK", session) for session in sessions]
+    assert heard[:-1] == [400] * (WRONG_USER_CODES - 1)
+    await until(partial(is_held_back, one_by_one))
+    async with on_every_worker(site.gateway, AT_ONCE // 2) as sessions:
+        heard = await asyncio.gather(*(looked(at_one_time, "BCDF-GHJK", session) for session in sessions))
+    assert set(heard) <= {400, 429}
+    assert heard.count(400) < 2 * WRONG_USER_CODES  # each heard what one may hear, before it heard of the other's
+    await until(partial(is_held_back, at_one_time))
+
+
+async def test_ten_wrong_passwords_are_ten_whichever_workers_hear_them(site: Site) -> None:
+    """RFC 6749, section 4.3.2: then the right one opens nothing at any of them."""
+    types: frozenset[GrantType] = frozenset({"password"})
+    rig = await Rig.build(site.store, username="judy", client=replace(NEW_CLIENT, grant_types=types))
+    form = {"grant_type": "password", "username": "judy"}
+    async with on_every_worker(site.gateway, WRONG_PASSWORDS // 2) as sessions:
+        wrong = form | {"password": "wrong"}
+        heard = [(await site.post("token", wrong, rig, session)).status for session in sessions]
+    assert heard == [400] * WRONG_PASSWORDS
 
     async def is_held_back() -> bool:
-        found = await at_once(site, lambda session: looked(begun["user_code"], session))
-        return {answer.status for answer in found} == {429}
+        right = form | {"password": "an obviously fake password"}
+        async with on_every_worker(site.gateway, 2) as sessions:
+            asked = (site.post("token", right, rig, session) for session in sessions)
+            return {answer.status for answer in await asyncio.gather(*asked)} <= {400, 429}
 
     await until(is_held_back)
