@@ -18,7 +18,9 @@ from tests.store.rig import NEW_CLIENT, MovableClock, Rig, count, everything, ou
 READ = frozenset({"read"})
 
 
-async def test_refresh_rotates_and_the_chain_goes_on(rig: Rig) -> None:
+@pytest.mark.parametrize("confidential", [True, False])
+async def test_refresh_rotates_and_the_chain_goes_on(store: Store, confidential: bool) -> None:
+    rig = await Rig.build(store, client=replace(NEW_CLIENT, confidential=confidential))
     tokens = await rig.tokens()
     seen = {tokens.refresh_token}
     for _ in range(4):

@@ -1,9 +1,9 @@
 """Connected applications and signing out."""
 
-import asyncpg
 import pytest
 
 from gateway.model import Client
+from tests.store.rig import fetch
 from tests.web.conftest import Registered
 from tests.web.rig import Browser, Plane, basic, code_fields, code_for
 
@@ -35,15 +35,15 @@ async def test_withdrawing_ends_what_the_application_holds(signed_in: Browser, r
         assert found.json == {"active": False}
 
 
-async def test_since_is_when_the_application_was_first_allowed(
+async def test_since_is_when_the_application_was_first_allowed_and_last_used_when_it_called(
     plane: Plane, signed_in: Browser, client: Client, database: str
 ) -> None:
     await code_for(signed_in, client)
-    connection = await asyncpg.connect(database)
-    await connection.execute("update grants set created_at = '2020-02-03'")
-    await connection.close()
+    await fetch(database, "update grants set created_at = '2020-02-03'")
     await code_for(signed_in, client, prompt="consent")
     assert "Connected 3 Feb 2020 · not used yet" in (await signed_in.get(ACCOUNT)).text
+    await fetch(database, "update grants set last_used_at = '2020-03-04'")
+    assert "Connected 3 Feb 2020 · last used 4 Mar 2020" in (await signed_in.get(ACCOUNT)).text
 
 
 @pytest.mark.parametrize(

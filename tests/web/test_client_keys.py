@@ -17,6 +17,7 @@ from gateway.web.client_keys import ClientKeys
 from gateway.web.plane import PLANE
 from tests.oauth.signing import Signer, signer
 from tests.store.rig import fetch
+from tests.streams import accepting
 from tests.test_fetching import Site, a_site, document
 from tests.web.rig import Browser, Plane, code_fields, code_for, row_counts, serving
 from tests.web.test_private_key_jwt import claims, signed, token
@@ -163,14 +164,24 @@ async def test_what_is_no_set_of_keys_is_refused_with_the_reason_in_the_log(
 
 
 async def test_keys_in_an_inner_network_are_never_fetched(store: Store, keyring: Keyring, tmp_path: Path) -> None:
-    """RFC 9700, section 4.16: by our own fetcher, whatever the address says."""
-    async with serving(store, keyring, tmp_path) as plane:
+    """RFC 9700, section 4.16: by our own fetcher, whatever the address says, though somebody listens there."""
+    came = list[object]()
+
+    async def answer(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        came.append(writer)
+
+    async with serving(store, keyring, tmp_path) as plane, accepting(answer) as port:
         browser = Browser(plane.url)
         one = named("a")
-        for uri in ("https://127.0.0.1/jwks", "https://localhost/jwks", "https://2130706433/jwks"):
-            client, _ = await plane.client(jwks=json.dumps({"jwks_uri": uri}))
+        for host in ("127.0.0.1", "localhost", "2130706433", "[::ffff:127.0.0.1]"):
+            client, _ = await plane.client(jwks=json.dumps({"jwks_uri": f"https://{host}:{port}/jwks"}))
             assert (await token(browser, signed(plane, client, one))).status == 401
         await browser.close()
+        assert not came
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        await reader.read()
+        writer.close()
+        assert len(came) == 1  # who comes there is seen
 
 
 async def test_a_key_at_hand_waits_for_nobody_who_asks_for_another(site: Site, keys: ClientKeys, clock: Clock) -> None:

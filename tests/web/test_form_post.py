@@ -47,13 +47,15 @@ async def test_state_comes_back_exactly_and_as_text(signed_in: Browser, client: 
     assert answer.text.count("<script") == 1
 
 
-async def test_errors_come_as_a_form_too(browser: Browser, client: Client) -> None:
+async def test_errors_come_as_a_form_too(plane: Plane, browser: Browser, client: Client) -> None:
+    """With `iss`, as every answer (RFC 9207, section 2)."""
     answer = await browser.get(authorize_path(client, response_mode="form_post", prompt="none"))
-    assert (answer.status, dict(answer.form.fields)["error"]) == (200, "login_required")
+    told = dict(answer.form.fields)
+    assert (answer.status, told["error"], told["iss"]) == (200, "login_required", plane.url)
     for name, value in (("response_type", None), ("response_type", "token"), ("request", "e30.e30.")):
         early = await browser.get(authorize_path(client, response_mode="form_post", **{name: value}))
         assert early.status == 200, "a refusal before it is known what is wanted"
-        assert "error" in dict(early.form.fields)
+        assert {"error", "iss"} <= dict(early.form.fields).keys()
     for changes in ({"response_mode": "FORM_POST"}, {"response_mode": "form_post", "state": b"\xff"}):
         wrong = await browser.get(authorize_path(client, **changes))
         assert wrong.members["error"] == "invalid_request"  # by the query, which carries everything

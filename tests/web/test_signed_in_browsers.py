@@ -7,6 +7,7 @@ import pytest
 
 from gateway.web import user_agent as agents
 from gateway.web import words
+from tests.store.rig import fetch
 from tests.web.rig import Browser, Form, Plane
 
 SESSIONS, ACCOUNT = "/oauth2/account/sessions", "/oauth2/account"
@@ -32,12 +33,16 @@ def everywhere(forms: list[Form]) -> Form:
     return found
 
 
-async def test_each_browser_is_listed_with_a_form_and_this_one_is_marked(
-    plane: Plane, signed_in: Browser, ada: str
+async def test_each_browser_is_listed_with_its_times_and_a_form_and_this_one_is_marked(
+    plane: Plane, signed_in: Browser, ada: str, database: str
 ) -> None:
     other = await elsewhere(plane, ada)
+    since = "signed_in_at = now() - interval '73 hours', last_used_at = now() - interval '125 minutes'"
+    await fetch(database, f"update sessions set {since} where session_id = $1", other)
     page = await signed_in.get(SESSIONS)
     assert page.headers["Cache-Control"] == "no-store"
+    for words_of_it in ("Signed in a moment ago", "Signed in 3 days ago", "Last seen 2 hours ago"):
+        assert page.text.count(words_of_it) == 1
     assert "Firefox on Windows" in page.text
     assert page.text.count("This browser") == 1
     assert page.text.index("This browser") < page.text.index("Firefox on Windows"), "this one comes first"
