@@ -4,10 +4,10 @@ No secret is in it: of a query the names alone, of a token whose it is. What str
 User-Agent) is scrubbed and escaped, so that no byte of it ends a line or leaves its quotes, and cut, so that a line is
 shorter than what a pipe takes whole.
 
-It is made for each call, and must cost little beside the call. So nearly
-all of a line are fragments that others had too (the time, the route, the upstream, who called), and they are put
-together in one step. Whether anything may be a secret, or has to be escaped, is seen in one pass over the bytes; only
-then they are looked at with care. Where the engine is compiled, `proxy.line` does that of lines that ask for none.
+It is made for each call, and must cost little beside the call. So nearly all of a line are fragments that others had
+too (the time, the route, the upstream, who called), and they are put together in one step. Whether anything may be a
+secret, or has to be escaped, is seen in one pass over the bytes; only then they are looked at with care. Where the
+engine is compiled, `proxy.line` does that of lines that ask for none.
 
 Code that runs once between two calls is not in the processor's caches when it does, which takes longer than all that it
 has to do. So when a call has ended, no more than what its line will say is held, and lines are put together some at a
