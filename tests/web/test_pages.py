@@ -83,7 +83,6 @@ async def client_at(
         ("::1", socket.AF_INET6, "[::1]"),
     ],
 )
-@pytest.mark.parametrize("decision", ["allow", "deny"])
 async def test_a_decision_leads_back_to_the_client(
     plane: Plane,
     ada: str,
@@ -92,23 +91,21 @@ async def test_a_decision_leads_back_to_the_client(
     host: str,
     family: socket.AddressFamily,
     shown: str,
-    decision: str,
 ) -> None:
     client, _ = await register(confidential=False, redirect_uris=(f"http://{shown}/cb",))
     async with client_at(host, family) as (port, came):
-        page = await chromium.new_page()
-        seen = Seen.of(page)
-        await page.goto(plane.url + authorize_path(client, redirect_uri=f"http://{shown}:{port}/cb"))
-        await sign_in(page)
-        await page.get_by_role("checkbox", name="Change your notes").uncheck()
-        await page.locator(f"button[value={decision}]").click()
-        await expect(page).to_have_title("Back")
-        wanted = "/cb?code=gwc_" if decision == "allow" else "/cb?error=access_denied"
-        assert came[0].startswith(wanted)
-        assert seen.complaints == []
-        if decision == "allow":
-            (grant,) = await plane.store.grants.of(ada)
-            assert grant.scopes == {"notes:read"}
+        for decision, wanted in (("deny", "/cb?error=access_denied"), ("allow", "/cb?code=gwc_")):
+            page = await (await chromium.new_context()).new_page()
+            seen = Seen.of(page)
+            await page.goto(plane.url + authorize_path(client, redirect_uri=f"http://{shown}:{port}/cb"))
+            await sign_in(page)
+            await page.get_by_role("checkbox", name="Change your notes").uncheck()
+            await page.locator(f"button[value={decision}]").click()
+            await expect(page).to_have_title("Back")
+            assert came.pop().startswith(wanted)
+            assert seen.complaints == []
+        (grant,) = await plane.store.grants.of(ada)
+        assert grant.scopes == {"notes:read"}
 
 
 async def test_remembered_consent_leads_back_from_the_sign_in_form_itself(
