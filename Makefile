@@ -77,7 +77,7 @@ lint: $(VENV)/.test
 
 # What goes before the tests, two things at a time: the checks begin when their tools are there, while others arrive.
 checked: venv
-	@$(MAKE) --no-print-directory -j2 --output-sync=line lint others loaded
+	@$(MAKE) --no-print-directory -j2 lint others loaded
 
 # Each process of the tests loads all of them. What pytest makes of them is written down by one, so that not all make it.
 loaded: $(VENV)/.test

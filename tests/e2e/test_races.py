@@ -52,7 +52,7 @@ class Rounds:
 async def test_of_a_hundred_redemptions_of_one_code_one_succeeds(gateway: Gateway, store: Store) -> None:
     rig, rounds = await Rig.build(store), Rounds()
     async with on_every_worker(gateway, AT_ONCE // 2) as sessions:
-        for _ in range(scaled(200)):
+        for _ in range(scaled(200, 20)):
             form = {
                 "grant_type": "authorization_code",
                 "code": await rig.code(),
@@ -67,6 +67,6 @@ async def test_of_a_hundred_redemptions_of_one_code_one_succeeds(gateway: Gatewa
 async def test_of_a_hundred_uses_of_one_refresh_token_one_succeeds(gateway: Gateway, store: Store) -> None:
     rig, rounds = await Rig.build(store), Rounds()
     async with on_every_worker(gateway, AT_ONCE // 2) as sessions:
-        for _ in range(scaled(100)):
+        for _ in range(scaled(100, 20)):
             form = {"grant_type": "refresh_token", "refresh_token": (await rig.tokens()).refresh_token or ""}
             rounds.add(await asyncio.gather(*(post(session, rig, gateway, form) for session in sessions)))

@@ -100,7 +100,7 @@ anything = st.builds(
 )
 
 
-@settings(max_examples=scaled(3000))
+@settings(max_examples=scaled(3000, 20))
 @given(anything, st.data())
 def test_both_ways_of_reading_agree_on_any_bytes_however_they_are_cut(data: bytes, draw: st.DataObject) -> None:
     places = sorted(draw.draw(st.lists(st.integers(0, len(data)), max_size=4)))
@@ -301,5 +301,5 @@ def test_no_long_head_takes_more_than_3_ms(data: bytes) -> None:
 def test_no_head_that_a_search_for_the_slowest_finds_takes_more_than_3_ms(start: bytes, size: int) -> None:
     pieces = [start, *LINES, *FIELDS, *TOKENS, b"a:\r\n", b"a,", b"\r\n\r\n"]
     climb, chance = Climb(pieces, BOUND, size), random.Random(size)
-    for _ in range(scaled(5000)):
+    for _ in range(scaled(5000, 20)):
         climb.step(lambda data: first_head(start + data), chance)

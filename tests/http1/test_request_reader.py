@@ -330,7 +330,7 @@ PIECES = [
 ]
 
 
-@settings(max_examples=scaled(3000))
+@settings(max_examples=scaled(3000, 20))
 @given(st.lists(st.one_of(st.sampled_from(PIECES), st.binary(max_size=12)), max_size=6), st.data())
 def test_any_cut_of_the_bytes_gives_the_same_events(pieces: list[bytes], data: st.DataObject) -> None:
     stream = b"".join(pieces)
@@ -350,7 +350,7 @@ FIELD_NAME = st.from_regex(rb"\A[A-Za-z][A-Za-z0-9-]{0,12}\Z").filter(
 FIELD_VALUE = st.from_regex(rb"\A[!-~]([ -~]{0,20}[!-~])?\Z")
 
 
-@settings(max_examples=scaled(3000))
+@settings(max_examples=scaled(3000, 20))
 @given(
     st.sampled_from([b"GET", b"POST", b"DELETE", b"PURGE"]),
     st.from_regex(rb"\A/[!-~]{0,30}\Z"),
@@ -376,7 +376,7 @@ def test_what_h11_reads_is_read_the_same(
     assert b"".join(part for part in rest if isinstance(part, bytes)) == body
 
 
-@settings(max_examples=scaled(5000))
+@settings(max_examples=scaled(5000, 20))
 @given(st.binary(max_size=300))
 def test_only_the_reader_s_own_error_escapes(data: bytes) -> None:
     for stream in (data, b"POST / HTTP/1.1\r\nHost: a\r\n" + data, CHUNKED + data):

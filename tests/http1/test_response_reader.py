@@ -135,7 +135,7 @@ def test_response_reader_gives_what_follows_an_upgrade_to_the_new_protocol() -> 
     assert reader.unread() == b"\x81\x00"
 
 
-@settings(max_examples=scaled(3000))
+@settings(max_examples=scaled(3000, 20))
 @given(st.lists(st.one_of(st.sampled_from([row[2] for row in BODIES]), st.binary(max_size=12)), max_size=4), st.data())
 def test_any_cut_of_a_response_gives_the_same_events(pieces: list[bytes], data: st.DataObject) -> None:
     stream = b"".join(pieces)

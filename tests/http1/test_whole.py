@@ -79,7 +79,7 @@ requests = st.builds(
 )
 
 
-@settings(max_examples=scaled(2000))
+@settings(max_examples=scaled(2000, 20))
 @given(st.lists(requests, max_size=12), st.data())
 def test_requests_taken_whole_say_what_they_say_in_steps(sent: list[bytes], data: st.DataObject) -> None:
     parts = list[bytes]()
@@ -135,7 +135,7 @@ ANSWERS = [
 ]
 
 
-@settings(max_examples=scaled(2000))
+@settings(max_examples=scaled(2000, 20))
 @given(
     st.lists(
         st.tuples(

@@ -353,7 +353,7 @@ ONE_LOG = AccessLog(LOG_LINES.append, "json")  # what it remembers of one line i
     seconds=st.integers(0, 10**12).map(lambda micros: micros * 4 / 1e6),
     sent=st.integers(0, (1 << 63) - 1),
 )
-@settings(max_examples=scaled(1500))
+@settings(max_examples=scaled(3000, 20))
 @example(target=b"/eyJhbGciOiJub25lIn0.e30.", method=b"GET", client="", upstream="", allowed=None, refused=None,
          status=200, seconds=0.0, sent=0)  # fmt: skip
 def test_line_of_fragments_says_of_hostile_values_what_a_careful_one_says(

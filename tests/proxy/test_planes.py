@@ -49,7 +49,7 @@ async def both(tmp_path: Path, store: Store, keyring: Keyring) -> AsyncIterator[
 @pytest.mark.long
 async def test_pages_and_calls_take_turns_on_one_connection(both: Rig) -> None:
     connection = await both.connect()
-    for number in range(scaled(5_000)):
+    for number in range(scaled(10_000, 20)):
         asked, held = OF_THE_PLANE[number % 2]
         await connection.send(asked)
         page = await connection.reply()
@@ -58,20 +58,20 @@ async def test_pages_and_calls_take_turns_on_one_connection(both: Rig) -> None:
         await connection.send(CALL)
         assert (await connection.reply()).body == b"ok"
     connection.close()
-    assert len(both.upstream.requests) == scaled(5_000)
+    assert len(both.upstream.requests) == scaled(10_000, 20)
     assert both.upstream.connections == 1
 
 
 @pytest.mark.long
 async def test_pages_and_calls_are_answered_in_order_when_pipelined(both: Rig) -> None:
     connection = await both.connect()
-    for _ in range(scaled(5_000) // BATCH):
+    for _ in range(scaled(10_000, 20) // BATCH):
         await connection.send(b"".join(asked + CALL for asked, _ in OF_THE_PLANE) * (BATCH // 2))
         for number in range(BATCH):
             assert OF_THE_PLANE[number % 2][1] in (await connection.reply()).body
             assert (await connection.reply()).body == b"ok"
     connection.close()
-    assert len(both.upstream.requests) == scaled(5_000)
+    assert len(both.upstream.requests) == scaled(10_000, 20)
 
 
 async def test_a_site_behind_another_host_keeps_its_own_address_for_new_passwords(tmp_path: Path, store: Store) -> None:

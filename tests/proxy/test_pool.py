@@ -263,7 +263,9 @@ async def test_no_answer_is_crossed_torn_or_doubled_over_upstreams_that_misbehav
     upstream, clients = Whimsical(), 20
     async with rig(tmp_path, no_database) as running:
         running.upstream.handler = upstream.serve
-        asked = await asyncio.gather(*(ask(running, client, scaled(100_000) // clients) for client in range(clients)))
+        asked = await asyncio.gather(
+            *(ask(running, client, scaled(200_000, 20) // clients) for client in range(clients))
+        )
     statuses = [status for each in asked for status in each]
     assert len(upstream.posted) == len(set(upstream.posted))
     assert len(upstream.bodies) > len(statuses) * 0.4

@@ -68,7 +68,7 @@ HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 POST = b"POST /row HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
-@settings(max_examples=scaled(3000))
+@settings(max_examples=scaled(3000, 20))
 @given(chunked(), st.data(), st.sampled_from([b"", b"\n", b"X", b"HTTP/1.1 200 OK\r\n\r\n"]))
 def test_any_cut_of_a_chunked_answer_with_trailers_gives_the_same_events(
     generated: tuple[bytes, bytes, list[tuple[bytes, bytes]]], data: st.DataObject, behind: bytes
@@ -82,7 +82,7 @@ def test_any_cut_of_a_chunked_answer_with_trailers_gives_the_same_events(
     assert read_responses(bytewise(stream), [b"GET"]) == whole
 
 
-@settings(max_examples=scaled(3000))
+@settings(max_examples=scaled(3000, 20))
 @given(chunked(), st.data(), st.integers(0, 255), st.integers(0, 10_000))
 def test_any_cut_of_a_damaged_chunked_body_gives_the_same_events(
     generated: tuple[bytes, bytes, list[tuple[bytes, bytes]]], data: st.DataObject, byte: int, place: int
@@ -96,7 +96,7 @@ def test_any_cut_of_a_damaged_chunked_body_gives_the_same_events(
         assert read(bytewise(stream)) == whole
 
 
-@settings(max_examples=scaled(3000))
+@settings(max_examples=scaled(3000, 20))
 @given(chunked(extensions=False))
 def test_a_chunked_request_is_read_as_h11_and_llhttp_read_it(
     generated: tuple[bytes, bytes, list[tuple[bytes, bytes]]],
@@ -146,7 +146,7 @@ def read_answer_by_h11(data: bytes) -> tuple[int, list[tuple[bytes, bytes]], byt
 FIELD = st.tuples(TOKEN.filter(lambda name: name.lower() not in FORBIDDEN), VALUE)
 
 
-@settings(max_examples=scaled(3000))
+@settings(max_examples=scaled(3000, 20))
 @given(
     st.integers(200, 599).filter(lambda status: status not in (204, 304)),
     st.from_regex(rb"\A[!-~ \t\x80-\xff]{0,20}\Z"),
@@ -175,7 +175,7 @@ def test_an_answer_is_read_as_h11_and_llhttp_read_it(
     assert (answer.body, answer.complete) == (body, True)
 
 
-@settings(max_examples=scaled(5000))
+@settings(max_examples=scaled(5000, 20))
 @given(st.binary(max_size=300), st.sampled_from([b"GET", b"HEAD"]))
 def test_only_the_response_reader_s_own_error_escapes(data: bytes, method: bytes) -> None:
     for stream in (data, b"HTTP/1.1 200 OK\r\n" + data, HEAD + data):
@@ -184,7 +184,7 @@ def test_only_the_response_reader_s_own_error_escapes(data: bytes, method: bytes
 
 @pytest.mark.parametrize("name", sorted(INVARIANTS))
 def test_a_short_run_of_the_fuzzer_finds_nothing(name: str) -> None:
-    fuzz(name, scaled(20_000) * SHARES.get(name, SHARE) // SHARE, seed=1)
+    fuzz(name, scaled(20_000, 20) * SHARES.get(name, SHARE) // SHARE, seed=1)
 
 
 LEAKING = """
