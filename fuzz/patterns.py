@@ -57,13 +57,15 @@ class Found:
 
 @cache
 def modules() -> list[tuple[str, Any, str]]:
-    """Every module of the gateway: its name, itself and its text."""
+    """Every module of the gateway that is Python: its name, itself and its text. What is Cython holds no patterns."""
     found = []
     for module in pkgutil.walk_packages(gateway.__path__, "gateway."):
         if module.name == "gateway.__main__":
             continue
         loaded = importlib.import_module(module.name)
-        found.append((module.name, loaded, _source(Path(str(loaded.__file__))).read_text()))
+        source = _source(Path(str(loaded.__file__)))
+        if source.exists():
+            found.append((module.name, loaded, source.read_text()))
     return found
 
 

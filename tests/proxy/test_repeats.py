@@ -134,8 +134,10 @@ def same(one: Read | None, other: Read | None) -> bool:
 
 
 def parts(of: RequestHead | bytes | Destination | Refused) -> object:
-    if isinstance(of, RequestHead | Destination):
-        return type(of), [getattr(of, name) for name in type(of).__slots__]
+    if isinstance(of, RequestHead):
+        return of.method, of.target, of.minor_version, of.fields.raw, of.length, of.host, of.keep_alive, of.connection
+    if isinstance(of, Destination):
+        return of.route, of.terms, of.own, of.target, of.authority, of.hops_left
     return repr(of)
 
 
