@@ -122,9 +122,11 @@ class Standby:
 
 
 async def _let_replicate(primary: str) -> None:
-    """Let a server's own system user copy it and follow it."""
+    """Let a server's own system user copy it and follow it. It keeps what a standby that has just begun has yet to
+    fetch, which the checkpoint for the copy of the next one would remove."""
     connection = await asyncpg.connect(primary)
     try:
+        await connection.execute("alter system set wal_keep_size = '256MB'")
         Path(await connection.fetchval("show hba_file")).write_text(_ACCESS)
         await connection.execute("select pg_reload_conf()")
     finally:
