@@ -7,8 +7,8 @@ import re
 from typing import Final
 
 from gateway.credentials.authorization import MalformedCredential
-from gateway.http1.grammar import ALPHANUMERIC
-from gateway.http1.scan import consists_of, table
+from gateway.http1.grammar import ALPHANUMERIC, table
+from gateway.http1.scan import consists_of
 
 MAXIMUM: Final = 4096  # characters; a signed token of another issuer is long, but not without end
 

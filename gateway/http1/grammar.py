@@ -17,8 +17,16 @@ CHUNK_LINE_LIMIT: Final = 256  # a chunk-size line with its extensions
 CHUNK_EXTENSIONS_LIMIT: Final = 16 * 1024  # all chunk extensions of a message together
 INTERIM_LIMIT: Final = 16  # 1xx answers to one request
 
-TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"  # RFC 9110, section 5.6.2
 ALPHANUMERIC: Final = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+
+
+def table(allowed: bytes) -> bytes:
+    """One byte for each that there is: 1 for those that are allowed, and 0."""
+    return bytes(byte in allowed for byte in range(256))
+
+
+TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"  # RFC 9110, section 5.6.2
+IS_TOKEN: Final = table(ALPHANUMERIC + b"!#$%&'*+-.^_`|~")  # which bytes fit that
 TARGET: Final = rb"[\x21-\x7e\x80-\xff]"  # of which the routes take less (`routing.target`)
 VALUE: Final = rb"[\t\x20-\x7e\x80-\xff]*"  # RFC 9110, section 5.5, without its controls
 _FIELDS = b"{0,%d}+" % FIELD_LIMIT  # so that no more of them are ever looked at

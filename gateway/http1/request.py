@@ -121,8 +121,7 @@ class RequestReader(MessageReader):
         head, size = read
         if head.length != len(data) - size:
             return None
-        self._at_rest = False
-        self._state = "complete"
+        self.pass_by()
         return head, data[size:]
 
     def pass_by(self) -> bool:

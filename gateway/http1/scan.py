@@ -28,11 +28,6 @@ _BEGINNING: Final = re.compile(b"(" + TOKEN + b"{1,%d}+) (" % _LONGEST_METHOD + 
 _SECTION: Final = re.compile(b"(" + FIELD_LINES.pattern + rb")\r\n")
 
 
-def table(allowed: bytes) -> bytes:
-    """One byte for each that there is: 1 for those that are allowed, and 0."""
-    return bytes(byte in allowed for byte in range(256))
-
-
 def _request_line_by_pattern(data: bytes) -> tuple[int, int] | None:
     found = _BEGINNING.match(data, 0, LINE_LIMIT)
     return None if found is None else (found.end(1), found.end(2))
@@ -77,7 +72,7 @@ are proven, their names are not: they hold no colon, and what else stands in the
 (`fields.Names`)."""
 
 consists_of: Final[Callable[[bytes, bytes], bool]] = quick.consists_of if COMPILED else _consists_by_table
-"""Whether each of some bytes is one that a `table` allows."""
+"""Whether each of some bytes is one that a `grammar.table` allows."""
 
 pairs_with: Final[Callable[[bytes, bytes], list[tuple[int, int]]]] = quick.pairs_with if COMPILED else _pairs_by_search
 """Where the pairs of a Cookie field begin and end that hold a mark, which is not empty and holds no semicolon. Each is

@@ -22,8 +22,8 @@ from random import random
 from typing import Final, Literal, TypeVar, final
 
 from gateway.http1 import RequestHead
-from gateway.http1.grammar import ALPHANUMERIC
-from gateway.http1.scan import COMPILED, table
+from gateway.http1.grammar import ALPHANUMERIC, table
+from gateway.http1.scan import COMPILED
 from gateway.observe import scrub
 from gateway.proxy.finished import Finished
 from gateway.routing import Route

@@ -11,8 +11,8 @@ from typing import Final, final
 from urllib.parse import unquote_to_bytes
 
 from gateway.errors import GatewayError
-from gateway.http1.grammar import ALPHANUMERIC
-from gateway.http1.scan import COMPILED, table
+from gateway.http1.grammar import ALPHANUMERIC, table
+from gateway.http1.scan import COMPILED
 
 if COMPILED:
     from gateway.http1 import quick
