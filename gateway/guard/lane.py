@@ -2,7 +2,9 @@
 
     add ──▶ waiting ──▶ one statement in flight, while the next batch collects ──▶ each is told its outcome
 
-No timer is on the way, so that a lone question pays one round trip. A question never joins a statement that is in
+No timer is on the way, so that a lone question pays one round trip. After a batch of several the loop has some turns
+first: what comes of those who were just told goes with those who wait already, since a statement for thirty takes
+little more than one for four. A question never joins a statement that is in
 flight already: its answer may be older than the question. One timer for all that wait sees to it that nobody waits for
 long.
 """
@@ -20,6 +22,7 @@ from gateway.store.pool import DEADLINE
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 
+_TURNS: Final = 12  # of the loop between two batches: their answers out, upstream and back, and the next requests in
 PATIENCE: Final = DEADLINE + 0.1  # seconds that a question may wait, for those in flight and then for its own answer
 
 _log = get_logger("gateway.guard")
@@ -79,15 +82,14 @@ class Pending(Generic[Answer]):
 class Lane(Generic[Item]):
     """What waits for one kind of statement; `send` gives an outcome for each of up to `largest` items, in their order.
 
-    An outcome is `StoreUnavailable` where the statement failed. `limit` may wait. After a batch of several the loop has
-    `turns` turns, so that what comes from those who were just told goes with those who wait already.
+    An outcome is `StoreUnavailable` where the statement failed. `limit` may wait.
     """
 
     def __init__(
-        self, send: Callable[[Sequence[Item]], Awaitable[Sequence[object]]], *, largest: int, limit: int, turns: int = 0
+        self, send: Callable[[Sequence[Item]], Awaitable[Sequence[object]]], *, largest: int, limit: int
     ) -> None:
         self._send = send
-        self._largest, self._limit, self._turns = largest, limit, turns
+        self._largest, self._limit = largest, limit
         self._waiting: list[Pending[Any]] = []
         self._flying: Sequence[Pending[Any]] = ()
         self._running: asyncio.Task[None] | None = None
@@ -130,7 +132,7 @@ class Lane(Generic[Item]):
                     self._flying = batch
                     await self._answer(batch)
                     if len(batch) > 1 or self._waiting:
-                        for _ in range(self._turns):
+                        for _ in range(_TURNS):
                             await asyncio.sleep(0)
         finally:
             self._running, self._flying = None, ()

@@ -46,7 +46,6 @@ Answer = TypeVar("Answer")
 _KEY_BYTES: Final = 16
 _LARGEST: Final = 1024  # nonces in one statement
 _MOST_WAITING: Final = 10_000
-_TURNS: Final = 6  # of the loop between two batches: their answers out, upstream and back, and the next requests in
 _EVERY: Final = 15.0  # seconds between two looks at the floor
 _UNKEPT: Final = 2 * MINUTE  # a floor that is further behind than it may be was kept by nobody
 
@@ -88,8 +87,8 @@ class Nonces:
         self._skew = skew
         self._now = now
         self._terms: NonceTerms | None = None
-        self._timed = Lane(self._spend_timed, largest=_LARGEST, limit=_MOST_WAITING, turns=_TURNS)
-        self._lasting = Lane(self._spend_lasting, largest=_LARGEST, limit=_MOST_WAITING, turns=_TURNS)
+        self._timed = Lane(self._spend_timed, largest=_LARGEST, limit=_MOST_WAITING)
+        self._lasting = Lane(self._spend_lasting, largest=_LARGEST, limit=_MOST_WAITING)
         self._keeping: asyncio.Task[None] | None = None
 
     async def start(self) -> None:

@@ -84,6 +84,22 @@ async def test_question_never_joins_a_statement_that_is_in_flight(oracle: Oracle
     assert oracle.asked == [[0], [0]]
 
 
+async def test_those_who_ask_again_as_soon_as_they_are_told_go_together(oracle: Oracle) -> None:
+    """As clients on kept connections do, whose next calls come some turns of the loop later."""
+    lane = oracle.lane()
+
+    async def call_twice(key: int) -> object:
+        await ask(lane, key)
+        for _ in range(key):
+            await asyncio.sleep(0)
+        return await ask(lane, 10 + key)
+
+    async with asyncio.timeout(10):
+        told = await asyncio.gather(*map(call_twice, (1, 2, 3)))
+    assert told == ["answer 11", "answer 12", "answer 13"]
+    assert oracle.asked == [[1, 2, 3], [11, 12, 13]]
+
+
 async def test_those_beyond_the_limit_are_refused_and_the_others_answered(oracle: Oracle) -> None:
     lane = oracle.lane(limit=3)
     first = await oracle.busy(lane)
