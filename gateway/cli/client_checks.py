@@ -208,6 +208,8 @@ def _conflict(client: NewClient) -> str | None:
         return "--token-format jwt: is for bearer tokens; add --token-type bearer, or choose --token-format opaque"
     if client.token_type == "mac" and client.dpop_required:  # noqa: S105  # a kind, no token
         return "--require-dpop: is for bearer tokens, MAC tokens have a key already; add --token-type bearer"
+    if "implicit" in grants and client.dpop_required:
+        return "--require-dpop: by the implicit grant comes no proof of a key; leave out one of the two"
     if not client.confidential and "client_credentials" in grants:
         return "--grant-type client_credentials: a public client has no credentials; leave out one of the two"
     if "authorization_code" in grants and not client.redirect_uris:

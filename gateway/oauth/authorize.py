@@ -292,7 +292,7 @@ def validate(
             id_token_claims=claims.id_token,
             userinfo_claims=claims.userinfo,
             subject=claims.subject,
-            dpop_jkt=_thumbprint(query.get("dpop_jkt")),
+            dpop_jkt=_thumbprint(query.get("dpop_jkt"), types),
         )
     except OAuthError as error:
         raise RedirectError(redirect_uri, state, error, mode) from error
@@ -358,7 +358,8 @@ def _proven(query: Form, client: Client | None) -> tuple[Client, str]:
 def _response_types(query: Form, client: Client) -> frozenset[str]:
     """What the client wants: a code, or for one that may still use the implicit grant also a token at once.
 
-    The order is free (RFC 6749, section 3.1.1). For all other clients nothing but a code is known here.
+    The order is free (RFC 6749, section 3.1.1). For all other clients nothing but a code is known here, nor for one
+    whose tokens must be bound to a key (RFC 9449, section 5.2): no proof comes with a request for a token at once.
     """
     if query.get("request") is not None:
         raise OAuthError("request_not_supported", "Request objects are not supported.")
@@ -368,7 +369,8 @@ def _response_types(query: Form, client: Client) -> frozenset[str]:
     if response_type is None:
         raise invalid_request("response_type is missing.")
     types = frozenset(response_type.split(" "))
-    known = {"code", "token"} if "implicit" in client.grant_types else {"code"}
+    at_once = "implicit" in client.grant_types and not client.dpop_required
+    known = {"code", "token"} if at_once else {"code"}
     if not types <= known or len(types) < response_type.count(" ") + 1:
         raise OAuthError("unsupported_response_type", "response_type must be code.")
     if "code" in types and "authorization_code" not in client.grant_types:
@@ -422,7 +424,9 @@ def _code_challenge(query: Form, client: Client) -> str | None:
     return challenge
 
 
-def _thumbprint(text: str | None) -> str | None:
+def _thumbprint(text: str | None, types: frozenset[str]) -> str | None:
+    if text is not None and "token" in types:
+        raise invalid_request("dpop_jkt binds a code; a token at once would be bound to no key.")
     if text is not None and not dpop.is_thumbprint(text):
         raise invalid_request("dpop_jkt must be the SHA-256 thumbprint of a key, in base64url.")
     return text

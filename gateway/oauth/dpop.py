@@ -153,7 +153,8 @@ def judge(
         return Fault("The DPoP proof's signature is wrong.")
     if proof.htm != method:
         return Fault("The DPoP proof is for another method (htm).")
-    if _normal(proof.htu) != _normal(url):
+    named = _normal(proof.htu)
+    if named is None or named != _normal(url):
         return Fault("The DPoP proof is for another URL (htu).")
     if token is not None and proof.ath != encoded(hashlib.sha256(token).digest()):
         return Fault("The DPoP proof is for another access token (ath), or for none.")

@@ -118,6 +118,7 @@ def test_a_client_without_redirect_uri_may_only_use_what_the_operator_issues(gat
         (("--grant-type", "authorization_code"), "--redirect-uri: authorization_code needs at least one"),
         (("--grant-type", "refresh_token"), "--grant-type refresh_token: .*add --grant-type authorization_code"),
         (("--token-type", "mac", "--require-dpop"), "--require-dpop: is for bearer tokens"),
+        (("--grant-type", "implicit", "--redirect-uri", URI, "--require-dpop"), "--require-dpop: .*no proof of a key"),
         (("--token-type", "mac", "--token-format", "jwt"), "--token-format jwt: is for bearer tokens"),
         (("--mac-draft", "00"), r"--mac-draft 00: is not among \[mac\] drafts = ..01..; add it there"),
         (("--mac-algorithm", "hmac-sha-1"), r"--mac-algorithm hmac-sha-1: is not among \[mac\] algorithms"),

@@ -1,7 +1,6 @@
 """DPoP proofs as clients make them, with any part of them another."""
 
 import hashlib
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -35,11 +34,6 @@ def proof(
     said |= claims
     known = {name: value for name, value in said.items() if value is not None}
     return key.assertion(known, **{"typ": "dpop+jwt", "jwk": key.jwk, **(header or {})})
-
-
-def raw(header: object, claims: object, signature: bytes = b"fake") -> str:
-    """A JWT of these parts, whatever they are."""
-    return ".".join((encoded(json.dumps(header).encode()), encoded(json.dumps(claims).encode()), encoded(signature)))
 
 
 ES256, OTHER = signer("ES256", kid="one"), signer("ES256", kid="two")

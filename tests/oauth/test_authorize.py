@@ -88,6 +88,8 @@ def test_an_unproven_or_ambiguous_request_is_never_redirected(query: str, by: Cl
         (GOOD.replace("=code", "=code++token"), "unsupported_response_type", IMPLICIT),
         (GOOD.replace("=code", "=id_token+token"), "unsupported_response_type", IMPLICIT),
         (GOOD + "&response_mode=fragment", "invalid_request", IMPLICIT),
+        (GOOD.replace("=code", "=token"), "unsupported_response_type", replace(IMPLICIT, dpop_required=True)),
+        (GOOD.replace("=code", "=code+token"), "unsupported_response_type", replace(IMPLICIT, dpop_required=True)),
         (GOOD + "&request=x", "request_not_supported", CONFIDENTIAL),
         (GOOD + "&request_uri=x", "request_uri_not_supported", CONFIDENTIAL),
         (GOOD, "unauthorized_client", client(grant_types=frozenset({"client_credentials"}))),
@@ -358,6 +360,14 @@ def test_a_token_and_its_errors_stand_in_the_fragment_and_never_in_a_query() -> 
     with pytest.raises(RedirectError) as wrong:
         validate(query + "&response_mode=query", IMPLICIT)
     assert wrong.value.response(ISSUER).location.startswith(f"{REDIRECT}#error=invalid_request")
+
+
+@pytest.mark.parametrize("response_type", ["token", "code+token"])
+def test_a_token_at_once_is_bound_to_no_key(response_type: str) -> None:
+    """RFC 9449, section 10: `dpop_jkt` binds a code, and whoever is shown a token has sent no proof."""
+    with pytest.raises(RedirectError) as refused:
+        validate(GOOD.replace("=code", f"={response_type}") + f"&dpop_jkt={'k' * 43}", IMPLICIT)
+    assert refused.value.response(ISSUER).location.startswith(f"{REDIRECT}#error=invalid_request")
 
 
 def test_a_client_with_the_implicit_grant_alone_gets_no_code() -> None:

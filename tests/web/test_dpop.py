@@ -16,6 +16,7 @@ from gateway.oauth import jws
 from gateway.store import Store
 from tests.oauth.proofs import ES256, OTHER, jkt_of, proof
 from tests.oauth.signing import Signer
+from tests.store.rig import fetch
 from tests.web.conftest import Registered
 from tests.web.rig import Answer, Browser, Plane, authorize_path, basic, code_fields, code_for, row_counts, serving
 from tests.web.test_device_code import allowed
@@ -24,10 +25,12 @@ Fields = Sequence[tuple[str, str]]
 GRANT = [("grant_type", "client_credentials"), ("scope", "notes:read")]
 
 
-def proven(served: str, key: Signer = ES256, endpoint: str = "token", **changes: Any) -> dict[str, str]:
-    """The DPoP field of a good request, with parts of its proof another."""
+def proven(
+    served: str, key: Signer = ES256, endpoint: str = "token", late: float = 0.0, **changes: Any
+) -> dict[str, str]:
+    """The DPoP field of a good request, with parts of its proof another; `late` are seconds that it took."""
     usual: dict[str, Any] = {
-        "method": "POST", "url": f"{served}/oauth2/{endpoint}", "now": time.time(), "jti": random_text(),
+        "method": "POST", "url": f"{served}/oauth2/{endpoint}", "now": time.time() - late, "jti": random_text(),
     }  # fmt: skip
     return {"DPoP": proof(key, **(usual | changes))}
 
@@ -47,14 +50,16 @@ async def test_token_is_bound_to_the_key_of_the_proof(
 ) -> None:  # section 5
     client, secret = await register()
     credentials = basic(client.client_id, secret)
-    answer = await browser.send("POST", "/oauth2/token", GRANT, credentials | proven(plane.url))
+    ahead = proven(plane.url, late=-45)  # clocks differ
+    assert (await browser.send("POST", "/oauth2/token", GRANT, credentials | ahead)).status == 200
+    answer = await browser.send("POST", "/oauth2/token", GRANT, credentials | proven(plane.url, late=45))
     assert (answer.status, answer.json["token_type"]) == (200, "DPoP")
     form = [("token", answer.json["access_token"])]
     found = (await browser.send("POST", "/oauth2/introspect", form, credentials)).json
     assert (found["token_type"], found["cnf"]) == ("DPoP", {"jkt": jkt_of(ES256)})  # section 6.2
     plain = await browser.send("POST", "/oauth2/token", GRANT, credentials)
     assert plain.json["token_type"] == "bearer"
-    assert "DPoP-Nonce" not in plain.headers
+    assert not any("DPoP-Nonce" in given.headers for given in (answer, plain))  # who is given one must use it
 
 
 async def test_refresh_token_of_a_public_client_is_bound_too(
@@ -115,10 +120,16 @@ async def test_dpop_jkt_is_a_thumbprint(signed_in: Browser, public: Client, jkt:
     assert (answer.status, answer.members["error"]) == (303, "invalid_request")
 
 
-async def test_pushed_request_names_one_key(plane: Plane, browser: Browser, public: Client) -> None:  # section 10.1
+async def test_pushed_request_names_one_key(
+    plane: Plane, browser: Browser, public: Client, database: str
+) -> None:  # section 10.1
     form = parse_qsl(urlsplit(authorize_path(public, dpop_jkt=jkt_of(OTHER))).query)
     answer = await browser.send("POST", "/oauth2/par", form, proven(plane.url, endpoint="par"))
     assert (answer.status, answer.json["error"]) == (400, "invalid_dpop_proof")
+    for wrong in (proven(plane.url), {"DPoP": ""}):  # of another endpoint; none
+        answer = await browser.send("POST", "/oauth2/par", form, wrong)
+        assert (answer.status, answer.json["error"]) == (400, "invalid_dpop_proof")
+    assert (await row_counts(database))["pushed_requests"] == 0
     same = parse_qsl(urlsplit(authorize_path(public, dpop_jkt=jkt_of(ES256))).query)
     assert (await browser.send("POST", "/oauth2/par", same, proven(plane.url, endpoint="par"))).status == 201
 
@@ -127,8 +138,8 @@ WRONG: dict[str, dict[str, Any]] = {
     "method": {"method": "GET"},
     "url": {"url": "http://127.0.0.1/oauth2/token"},
     "another endpoint": {"endpoint": "par"},
-    "long ago": {"iat": 1_000_000_000},
-    "ahead": {"iat": 4_000_000_000},
+    "too old": {"late": 75},
+    "clock ahead": {"late": -75},
     "no jti": {"jti": None},
     "no htm": {"htm": None},
     "no htu": {"htu": None},
@@ -159,12 +170,16 @@ async def test_proof_comes_once_in_a_request(plane: Plane, browser: Browser, reg
     assert answer.json["error"] == "invalid_dpop_proof"
 
 
-async def test_proof_counts_once(plane: Plane, browser: Browser, register: Registered) -> None:  # section 11.1
+async def test_proof_counts_once(
+    plane: Plane, browser: Browser, register: Registered, database: str
+) -> None:  # section 11.1
     client, secret = await register()
-    headers = basic(client.client_id, secret) | proven(plane.url)
+    headers = basic(client.client_id, secret) | proven(plane.url, late=-45)
     answers = await asyncio.gather(*(browser.send("POST", "/oauth2/token", GRANT, headers) for _ in range(50)))
     assert Counter(answer.status for answer in answers) == {200: 1, 400: 49}
     assert {answer.json["error"] for answer in answers if answer.status == 400} == {"invalid_dpop_proof"}
+    kept = "select extract(epoch from expires_at - now()) as seconds from token_nonces"
+    assert [row["seconds"] > 45 + 60 for row in await fetch(database, kept)] == [True], "for as long as it is fresh"
 
 
 async def test_client_that_must_prove_its_key_gets_no_token_without(
@@ -191,6 +206,13 @@ async def test_demanded_nonce_is_given_and_then_taken(store: Store, keyring: Key
         answer = await browser.send("POST", "/oauth2/token", GRANT, credentials | proven(plane.url, nonce=nonce))
         assert (answer.status, answer.json["token_type"]) == (200, "DPoP")
         assert answer.headers["DPoP-Nonce"]  # section 8.2
+        form = parse_qsl(urlsplit(authorize_path(client)).query)
+        pushed = await browser.send(
+            "POST", "/oauth2/par", form, credentials | proven(plane.url, endpoint="par", nonce=nonce)
+        )
+        assert (pushed.status, bool(pushed.headers["DPoP-Nonce"])) == (201, True)
+        plain = await browser.send("POST", "/oauth2/token", GRANT, credentials)
+        assert (plain.json["token_type"], "DPoP-Nonce" in plain.headers) == ("bearer", False)
         other = await browser.send("POST", "/oauth2/token", GRANT, credentials | proven(plane.url, nonce="made-up"))
         assert (other.json["error"], bool(other.headers["DPoP-Nonce"])) == ("use_dpop_nonce", True)
         bare = await browser.send("POST", "/oauth2/token", GRANT, credentials | proven(plane.url))
@@ -236,6 +258,11 @@ async def test_userinfo_takes_a_bound_token_with_its_proof_alone(
         challenge = refused.headers["WWW-Authenticate"]
         assert challenge.startswith(f"{credential.partition(' ')[0]} realm=")
         assert f'error="{error}"' in challenge
+    field = proven(plane.url, method="GET", endpoint="userinfo", token=token)
+    for times in (1, 2):  # section 11.1: once, and one at a time
+        again = await signed_in.get("/oauth2/userinfo", {"Authorization": f"DPoP {token}", **field})
+        assert again.status == (200 if times == 1 else 401)
+    assert again.json["error"] == "invalid_dpop_proof"
     bare = await signed_in.get("/oauth2/userinfo", {"Authorization": f"DPoP {token}"})
     assert (bare.status, bare.json["error"]) == (401, "invalid_dpop_proof")
     free = await signed_in.send(
