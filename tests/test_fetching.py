@@ -108,11 +108,16 @@ INNER = [
     *("::ffff:8.8.8.8", "::ffff:0:127.0.0.1", "64:ff9b::127.0.0.1", "64:ff9b::10.0.0.1", "64:ff9b::a9fe:a9fe"),
     *("64:ff9b:1::8.8.8.8", "100::1", "2001::1", "2001:0:7f00:1::", "2001:2::1", "2001:10::1", "2001:20::1"),
     *("2001:db8::1", "2002:7f00:1::", "2002:a00:1::1", "2002:808:808::1", "3fff::1", "fc00::1", "fd12:3456::1"),
-    *("fe80::1", "fe80::1%1", "fec0::1", "ff02::1", "5f00::1", "2620:4f:8000::1"),
+    *("fe80::1", "fe80::1%1", "fec0::1", "ff02::1", "5f00::1", "2620:4f:8000::1", "2600::1%1", "2001:1ff:ffff::1"),
+    *("192.31.196.1", "192.52.193.1", "192.175.48.1", "0.255.255.255", "10.255.255.255", "100.127.255.255"),
+    *("169.254.0.0", "169.254.255.255", "192.0.0.255", "192.168.255.255", "239.255.255.255", "254.1.1.1"),
 ]
 PUBLIC = [
     *("8.8.8.8", "1.1.1.1", "93.184.216.34", "100.63.255.255", "100.128.0.1", "172.32.0.1", "192.0.1.1"),
+    *("9.255.255.255", "11.0.0.0", "126.255.255.255", "128.0.0.0", "169.253.255.255", "169.255.0.0"),
+    *("172.15.255.255", "192.167.255.255", "192.169.0.0", "198.17.255.255", "198.20.0.0", "223.255.255.255"),
     *("2606:4700::1111", "2a00:1450:4001::200e", "2001:4860:4860::8888", "64:ff9b::8.8.8.8", "2600::1"),
+    *("2001:200::1", "2003::1", "2001:db9::1"),
 ]
 
 
@@ -200,15 +205,20 @@ async def test_a_name_without_an_address_is_said_so(site: Site) -> None:
 async def test_the_next_address_is_tried_where_one_cannot_be_connected_to(tmp_path: Path) -> None:
     async with a_site(tmp_path) as site:
         site.answers["/"] = document()
-        fetcher = Fetcher(
-            may_reach=lambda _: True,
-            resolve=lambda _host, _port: _two("127.0.0.77", "127.0.0.1"),
-            context=site.fetcher._context,
+        dead = [f"127.0.0.{number}" for number in (77, 78, 79)]
+        few, many = (
+            Fetcher(
+                may_reach=lambda _: True,
+                resolve=lambda _host, _port, some=some: _found(*some, "127.0.0.1"),  # type: ignore[misc]
+                context=site.fetcher._context,
+            )
+            for some in (dead[:2], dead)
         )
-        assert (await fetcher.json(site.url("/"), 10)).content == b"{}"
+        assert (await few.json(site.url("/"), 10)).content == b"{}"
+        assert await refusal(many.json(site.url("/"), 10)) == "the host cannot be connected to"  # three are enough
 
 
-async def _two(*addresses: str) -> Sequence[str]:
+async def _found(*addresses: str) -> Sequence[str]:
     return addresses
 
 
@@ -334,7 +344,7 @@ async def test_the_certificate_is_that_of_the_name(site: Site) -> None:
     site.answers["/"] = document()
     assert (await site.get(host=f"www.{HOST}")).content == b"{}"
     assert await refusal(site.get(host="other.example")) == "the certificate is not one for that host"
-    stranger = Fetcher(may_reach=lambda _: True, resolve=lambda *_: _two("127.0.0.1"))
+    stranger = Fetcher(may_reach=lambda _: True, resolve=lambda *_: _found("127.0.0.1"))
     assert await refusal(stranger.json(site.url("/"), 10)) == "the certificate is not one for that host"
     assert len(site.heads) == 1
 

@@ -42,6 +42,13 @@ TABLES: dict[str, Any] = {
         },
         {"name": "other", "path": "/other", "upstreams": ["http://127.0.0.1:9"], "auth": ["bearer", "mac"]},
         {"name": "bearer", "path": "/bearer", "upstreams": ["http://127.0.0.1:9"], "auth": ["bearer"]},
+        {
+            "name": "both",
+            "path": "/both",
+            "upstreams": ["http://127.0.0.1:9"],
+            "auth": ["bearer"],
+            "scopes": ["read", "write"],
+        },
         {"name": "mac", "path": "/mac", "upstreams": ["http://127.0.0.1:9"], "auth": ["mac"]},
         {"name": "public", "path": "/public", "upstreams": ["http://127.0.0.1:9"], "auth": "none"},
     ],

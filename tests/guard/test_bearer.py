@@ -267,6 +267,16 @@ async def test_low_scope_is_named(world: World, method: str) -> None:
     assert "write" in refused.description
     assert _told(refused, b'error="insufficient_scope"') == {b"Bearer"}
     assert _told(refused, b'scope="write"') == {b"Bearer", b"MAC"}
+    assert _told(refused, METADATA) == {b"Bearer", b"MAC"}
+
+
+@pytest.mark.parametrize("scopes", [("read",), ("write",)])
+async def test_all_scopes_are_named_at_once_where_one_is_low(world: World, scopes: tuple[str, ...]) -> None:
+    """RFC 6750, section 3.1; MCP 2026-07-28, Runtime Insufficient Scope Errors: also what the token has."""
+    one, both = await world.token(*scopes), await world.token("read", "write")
+    refused = await world.check(world.call(f"Bearer {one.access_token}", route="both"))
+    assert _told(_is_refused(refused, 403, "insufficient_scope"), b'scope="read write"') == {b"Bearer"}
+    assert isinstance(await world.check(world.call(f"Bearer {both.access_token}", route="both")), Allowed)
 
 
 # -- the database is gone ------------------------------------------------------------------------------------

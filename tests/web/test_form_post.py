@@ -87,31 +87,26 @@ async def client_that_takes_forms() -> AsyncIterator[tuple[int, list[dict[str, s
 
 
 @pytest.mark.browser
-@pytest.mark.parametrize("scripts", [True, False])
 async def test_a_browser_brings_the_form_with_scripts_and_without(
-    plane: Plane, ada: str, register: Registered, chromium: Chromium, *, scripts: bool
+    plane: Plane, browser: Browser, ada: str, register: Registered, chromium: Chromium
 ) -> None:
-    async with client_that_takes_forms() as (port, came):
-        client, _ = await register(redirect_uris=(f"http://127.0.0.1:{port}/cb",))
-        context = await chromium.new_context(java_script_enabled=scripts, viewport={"width": 320, "height": 640})
-        page = await context.new_page()
-        seen = Seen.of(page)
-        await page.goto(plane.url + authorize_path(client, response_mode="form_post", state="ünï"))
-        await sign_in(page, password=PASSWORD)
-        await page.get_by_role("button", name="Allow", exact=True).click()
-        if not scripts:
-            await page.get_by_role("button", name="Continue").click()
-        await expect(page).to_have_title("Back")
-        assert [sorted(members) for members in came] == [["code", "iss", "state"]]
-        assert came[0]["state"] == "ünï"
-        assert seen.complaints == []
-        await context.close()
-
-
-@pytest.mark.browser
-async def test_the_page_of_the_form_is_one_that_axe_likes(
-    plane: Plane, browser: Browser, client: Client, chromium: Chromium
-) -> None:
+    """And the page that waits where there are none is one that axe likes."""
+    for scripts in (True, False):
+        async with client_that_takes_forms() as (port, came):
+            client, _ = await register(redirect_uris=(f"http://127.0.0.1:{port}/cb",))
+            context = await chromium.new_context(java_script_enabled=scripts, viewport={"width": 320, "height": 640})
+            page = await context.new_page()
+            seen = Seen.of(page)
+            await page.goto(plane.url + authorize_path(client, response_mode="form_post", state="ünï"))
+            await sign_in(page, password=PASSWORD)
+            await page.get_by_role("button", name="Allow", exact=True).click()
+            if not scripts:
+                await page.get_by_role("button", name="Continue").click()
+            await expect(page).to_have_title("Back")
+            assert [sorted(members) for members in came] == [["code", "iss", "state"]]
+            assert came[0]["state"] == "ünï"
+            assert seen.complaints == []
+            await context.close()
     answer = await browser.get(authorize_path(client, response_mode="form_post", prompt="none"))
     page = await chromium.new_page(viewport={"width": 320, "height": 640})
     await page.goto(f"{plane.url}/oauth2/logout")

@@ -363,16 +363,29 @@ async def test_a_change_needs_all_that_section_2_2_says(plane: Plane, browser: B
     client, other = await registered(browser), await registered(browser)
     token, path = client["registration_access_token"], place_of(client)
     before = await fetch(database, "select t::text from clients t order by 1")
-    for changes in (
-        {"client_id": other["client_id"]},
-        {"client_secret": other["client_secret"]},
-        {"client_secret": "chosen by the client"},
-        {"registration_access_token": token},
-        {"redirect_uris": ["javascript:x"]},
-        {"grant_types": ["client_credentials"]},
-    ):
+    invalid = "invalid_client_metadata"
+    cases: list[tuple[dict[str, Any], str]] = [
+        ({"client_id": other["client_id"]}, invalid),
+        ({"client_id": None}, invalid),
+        ({"client_id": [client["client_id"]]}, invalid),
+        ({"client_secret": other["client_secret"]}, invalid),
+        ({"client_secret": "chosen by the client"}, invalid),
+        ({"registration_access_token": token}, invalid),
+        ({"client_id_issued_at": client["client_id_issued_at"]}, invalid),
+        ({"redirect_uris": ["javascript:x"]}, "invalid_redirect_uri"),
+        ({"redirect_uris": None}, "invalid_redirect_uri"),
+        ({"grant_types": ["client_credentials"]}, invalid),
+    ]
+    for changes, error in cases:
         answer = await send(browser, "PUT", path, managed(client, client_name="Evil", **changes), token)
-        assert answer.status == 400, changes
+        assert (answer.status, answer.json["error"]) == (400, error), changes
+    whole = json.dumps(managed(client, client_name="Evil"))
+    twice = whole[:-1] + ', "client_name": "Evil"}'
+    for body in (b"", b"[]", whole[:-1].encode(), twice.encode(), whole.encode("utf-16"), b'"' + b"x" * 70_000 + b'"'):
+        answer = await send(browser, "PUT", path, body, token)
+        assert (answer.status in (400, 413), answer.json["error"]) == (True, "invalid_request"), body[:40]
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    assert (await send(browser, "PUT", path, whole.encode(), token, form)).json["error"] == "invalid_request"
     assert await fetch(database, "select t::text from clients t order by 1") == before
 
 
@@ -524,20 +537,20 @@ def plane_client(client: dict[str, Any]) -> Any:
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
 async def test_nobody_manages_a_client_without_its_token_by_section_2(
-    plane: Plane, browser: Browser, method: str
+    plane: Plane, browser: Browser, database: str, method: str
 ) -> None:
     client, other = await registered(browser), await registered(browser)
     initial = await plane.store.registrations.create_token(60, 1)
     ours, _ = await plane.client()
+    before = await fetch(database, known := "select t::text from clients t order by 1")
     tokens = [None, other["registration_access_token"], client["client_secret"], initial, "gwm_unknown", "x" * 5000]
     for token in tokens:
         for path in (place_of(client), f"{REGISTER}/{ours.client_id}", f"{REGISTER}/nobody", f"{REGISTER}/%00"):
-            members = managed(client) if method == "PUT" else None
+            members = managed(client, client_name="Evil") if method == "PUT" else None
             answer = await send(browser, method, path, members, token)
-            if (token, path) != (other["registration_access_token"], place_of(other)):
-                assert answer.status == 401
-                assert answer.headers["WWW-Authenticate"].startswith("Bearer ")
-    assert len(await plane.store.clients.all()) == 3
+            assert answer.status == 401
+            assert answer.headers["WWW-Authenticate"].startswith("Bearer ")
+    assert await fetch(database, known) == before
 
 
 async def test_a_registration_access_token_cannot_be_guessed_by_section_5(browser: Browser) -> None:
