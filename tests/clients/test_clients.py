@@ -106,6 +106,7 @@ async def test_mcp_sdk_for_python(world: World, method: str) -> None:
         "steps": [1.0, 2.0, 3.0] * 2,
         "sent_to": [_ASKED | {"resource": mcp}],
         "scope": "offline_access sums",
+        "registered": [method, method != "none", None if method == "none" else 0],
     }
 
 

@@ -1,5 +1,6 @@
-"""Routes take the tokens of issuers that nobody here wrote, and of another gateway, over two workers each."""
+"""Routes take the tokens of issuers that nobody here wrote, and of another gateway, over two workers."""
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -60,17 +61,16 @@ async def test_another_gateway(tmp_path: Path, database: str, server: str, templ
     async with (
         cloned_store(server, template, keyring) as (dsn, _),
         RawUpstream().serving() as upstream,
-        serving(tmp_path / "one", dsn=dsn, scopes=scopes) as theirs,
+        serving(tmp_path / "one", dsn=dsn, scopes=scopes, workers=1) as theirs,
     ):
         issuer = {"name": "other", "url": theirs.url, "audience": [theirs.url], "algorithms": ["RS256"]}
         async with serving(
             tmp_path / "two", dsn=database, routes=[route(upstream)], issuers=[issuer], scopes=scopes
         ) as ours:
             create = ("client", "create", "--name", "x", "--grant-type", "client_credentials", "--scope", "read")
-            tokens = [
-                await token(gateway.url, await gateway.run(*create, "--token-format", "jwt"))
-                for gateway in (theirs, ours)
-            ]
+            both = (theirs, ours)
+            clients = await asyncio.gather(*(gateway.run(*create, "--token-format", "jwt") for gateway in both))
+            tokens = [await token(gateway.url, client) for gateway, client in zip(both, clients, strict=True)]
             async with aiohttp.ClientSession() as session:
                 for token_ in (*tokens, *tokens):
                     fields = {"Authorization": f"Bearer {token_}"}

@@ -67,8 +67,9 @@ def test_only_the_scheme_that_was_used_says_what_sign_in_is_needed() -> None:
 
 
 def test_description_without_error_is_left_out() -> None:
-    (value,) = challenges(["bearer"], realm="x", resource=RESOURCE, description="No.")
-    assert b"error" not in value
+    for used in ((), ("bearer",)):
+        (value,) = challenges(["bearer"], realm="x", resource=RESOURCE, description="No.", used=used)
+        assert b"error" not in value
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,9 @@ async def main() -> None:
             async with streamable_http_client(URL, http_client=http) as others:
                 await use(others[0], others[1])
             assert memory.tokens.access_token != before
-    done(results=results, steps=steps, sent_to=sent_to, scope=memory.tokens.scope)
+    client = memory.client
+    registered = [client.token_endpoint_auth_method, bool(client.client_secret), client.client_secret_expires_at]
+    done(results=results, steps=steps, sent_to=sent_to, scope=memory.tokens.scope, registered=registered)
 
 
 if __name__ == "__main__":
