@@ -369,14 +369,14 @@ async def test_key_rotate_goes_no_further_than_a_gateway_whose_copy_of_the_file_
         terminal = Terminal(gateway.config)
         old = master.read_text()
         for step in ("is made", "is accepted"):
-            done = await asyncio.to_thread(terminal.program, "key", "rotate")
+            done = await asyncio.to_thread(terminal, "key", "rotate")
             assert done.code == 1
             assert step in done.out
             assert f"reads a copy of {master}, which lacks " in done.err
             assert "restart it" in done.err
             assert "is used from now on" not in done.out
             copy.write_text(master.read_text())  # which a restart does
-        done = await asyncio.to_thread(terminal.program, "key", "rotate")
+        done = await asyncio.to_thread(terminal, "key", "rotate")
         assert done.code == 0, done.err
         assert "is used from now on" in done.out
         assert KeyFile.parse(master.read_text()).current != KeyFile.parse(old).current
