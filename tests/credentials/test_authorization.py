@@ -24,7 +24,18 @@ def test_scheme_is_split_from_the_credential(value: bytes, scheme: str, rest: by
 
 
 @pytest.mark.parametrize(
-    "value", [b"", b" ", b"Bearer", b"Bearer ", b"Bearer\tabc", b" Bearer abc", b"Bear(er abc", b"\xff abc", b"x" * 33]
+    "value",
+    [
+        b"",
+        b" ",
+        b"Bearer",
+        b"Bearer ",
+        b"Bearer\tabc",
+        b" Bearer abc",
+        b"Bear(er abc",
+        b"\xff abc",
+        b"x" * 33 + b" abc",
+    ],
 )
 def test_value_without_scheme_or_credential_is_malformed(value: bytes) -> None:
     with pytest.raises(MalformedCredential):

@@ -128,6 +128,7 @@ async def test_every_grant_narrows_alike(site: Site, grant: str) -> None:
         path = authorize_path(site.client, scope=WHOLE, response_type="token", resource=site.at("mail"))
         members: dict[str, Any] = dict(parse_qsl(urlsplit((await site.browser.get(path)).location).fragment))
         assert members["scope"] == FITTING["mail"]
+        assert await site.told(members["access_token"]) == (FITTING["mail"], site.at("mail"))
         return
     else:
         query = parse_qsl(urlsplit(authorize_path(site.client, scope=WHOLE)).query)
@@ -136,6 +137,7 @@ async def test_every_grant_narrows_alike(site: Site, grant: str) -> None:
         code = (await site.browser.get(path)).members["code"]
         answer = await site.ask("token", *code_fields(code, site.client))
     assert (answer.status, answer.json["scope"]) == (200, FITTING["mail"]), answer.text
+    assert await site.told(answer.json["access_token"]) == (FITTING["mail"], site.at("mail"))
 
 
 async def test_a_scope_that_is_asked_for_and_not_the_resources_is_left_out(site: Site) -> None:
