@@ -85,7 +85,9 @@ with held as (
 ), redeemed as (
     update codes set spent_at = $now, family_id = $family_id where digest = $code and exists (select from access)
 ), lengthened as (
-    update families set expires_at = greatest(expires_at, $access_expires_at, $refresh_expires_at)
+    -- The first proof of a key binds what follows, where none came with the code (RFC 9449, section 5).
+    update families set expires_at = greatest(expires_at, $access_expires_at, $refresh_expires_at),
+        jkt = coalesce(jkt, $family_jkt)
     where family_id = $family_id and exists (select from access)
 ), rotated as (
     update refresh_tokens set spent_at = $now, successor = $successor

@@ -73,6 +73,8 @@ def test_split_raises_nothing_but_its_own_error(value: bytes) -> None:
         b"/a?%61ccess_token=gwa_x",
         b"/a?access%5Ftoken=gwa_x",
         b"/a?access%5ftoken=gwa_x&b",
+        b"/a?access%5Ftoken=x",
+        b"/a?" + b"".join(b"%%%02X" % byte for byte in b"access_token") + b"=x",
         b"/a?b=?&access_token=x",
     ],
 )

@@ -365,6 +365,10 @@ async def test_a_form_that_is_not_this_browsers_moves_nothing(
     assert [answer.status for answer in refused] == [403] * len(refused)
     after = await row_counts(database)
     assert {**after, "events": 0} == {**before, "events": 0}
+    # Nor does somebody else who signs in here answer what this one was asked.
+    entry = await signed_in.get("/oauth2/login?prompt=login")
+    assert (await signed_in.submit(entry.form, username="grace", password=PASSWORD)).status == 303
+    assert (await signed_in.submit(page.form, decision="allow")).location.startswith(f"{PAGE}/consent?")
     assert (await asked(signed_in, public, begun["device_code"])).json["error"] == "authorization_pending"
 
 

@@ -78,6 +78,19 @@ async def test_refresh_token_of_a_public_client_is_bound_too(
     assert (await asked(signed_in, plane, refresh(second.json["refresh_token"]), public)).status == 200
 
 
+async def test_refresh_token_is_bound_from_the_first_proof_on(plane: Plane, signed_in: Browser, public: Client) -> None:
+    """Section 5: whichever request brings it, one that is issued upon a proof is bound to that key."""
+    code = await code_for(signed_in, public, ["notes:read"])
+    tokens = (await asked(signed_in, plane, code_fields(code, public), public, None)).json
+    for key, kind in ((None, "bearer"), (ES256, "DPoP")):
+        tokens = (await asked(signed_in, plane, refresh(tokens["refresh_token"]), public, key)).json
+        assert tokens["token_type"] == kind
+    for key in (OTHER, None):
+        answer = await asked(signed_in, plane, refresh(tokens["refresh_token"]), public, key)
+        assert (answer.status, answer.json.get("error")) == (400, "invalid_grant"), answer.text
+    assert (await asked(signed_in, plane, refresh(tokens["refresh_token"]), public)).status == 200
+
+
 async def test_refresh_token_of_a_confidential_client_is_bound_to_the_client_alone(
     plane: Plane, signed_in: Browser, register: Registered
 ) -> None:  # section 5

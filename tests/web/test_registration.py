@@ -550,6 +550,9 @@ async def test_nobody_manages_a_client_without_its_token_by_section_2(
             answer = await send(browser, method, path, members, token)
             assert answer.status == 401
             assert answer.headers["WWW-Authenticate"].startswith("Bearer ")
+    twice = [("Authorization", f"Bearer {token}") for token in (client["registration_access_token"], initial)]
+    answer = await browser.send(method, place_of(client), None, twice)
+    assert (answer.status, answer.json["error"]) == (401, "invalid_token")
     assert await fetch(database, known) == before
 
 
