@@ -311,6 +311,16 @@ async def test_whoever_is_slow_is_left(tmp_path: Path, answer: Answer) -> None:
         assert await refusal(site.get()) == "it took too long"
 
 
+async def test_whoever_takes_the_connection_and_shakes_no_hand_is_left() -> None:
+    async def hang(*_: object) -> None:
+        await asyncio.Event().wait()
+
+    async with accepting(hang) as port:
+        fetcher = Fetcher(may_reach=lambda _: True, resolve=lambda *_: _found("127.0.0.1"), deadline=0.3)
+        assert await refusal(fetcher.json(f"https://{HOST}:{port}/", 10)) == "it took too long"
+        fetcher.close()
+
+
 async def test_fields_without_end_are_left(site: Site) -> None:
     site.answers["/"] = fields_without_end
     assert await refusal(site.get()) == "the answer is broken"

@@ -25,7 +25,7 @@ def described(config: Config, said: Registration) -> NewClient:
         grant_types=said.grant_types,
         scopes=said.scopes,
         default_scopes=said.default_scopes,
-        token_type=config.tokens.type,
+        token_type="bearer" if said.dpop_required else config.tokens.type,  # DPoP binds no other
         token_format=config.tokens.format,
         dpop_required=said.dpop_required,
         mac_drafts=config.mac.drafts[:1],

@@ -343,6 +343,9 @@ def test_all_that_a_client_says_of_itself_is_in_what_it_becomes(keyring: Keyring
     }
     of_the_operator = {"allow_groups", "decided", "first_party", "par_required", "pkce_required"}
     assert unsaid == of_the_operator | {"logo"}, "`described` says nothing of a property, so that its default holds"
+    by_mac = settings_for("https://id.example", keyring, tmp_path, tokens={"type": "mac"}).config
+    kinds = [described(by_mac, replace(said, dpop_required=wants)).token_type for wants in (True, False)]
+    assert kinds == ["bearer", "mac"], "DPoP binds bearer tokens, so whoever wants it gets these"
 
 
 async def test_a_change_of_the_way_to_authenticate_makes_or_ends_the_secret(plane: Plane, browser: Browser) -> None:
