@@ -214,7 +214,7 @@ def test_nonce_is_asked_for_where_it_is_demanded() -> None:
     assert judged(made(nonce=DEMANDED.new(NOW)), nonces=DEMANDED) is None
 
 
-@example("\ud800")
+@example("AAAAAAAA\ud800")
 @given(st.text() | st.just(Nonces((b"a-key-of-somebody-else",)).new(NOW)))
 def test_nonce_of_somebody_else_is_told_from_ours(nonce: str) -> None:
     fault = NONCES.fault_of(nonce, NOW)

@@ -6,6 +6,7 @@ import itertools
 import re
 import subprocess
 import time
+from functools import partial
 from pathlib import Path
 
 import aiohttp
@@ -16,7 +17,7 @@ from gateway.store import Store
 from gateway.store.records import IssuedTokens
 from tests.counts import LONG, scaled
 from tests.guard.conftest import new_client
-from tests.serving import PATIENCE, PROGRAM, ROOT, Gateway, serving
+from tests.serving import PATIENCE, PROGRAM, ROOT, Gateway, serving, until
 from tests.store.rig import fetch
 from tests.supervisor.conftest import SlowUpstream
 from tests.supervisor.test_handover import OFTEN, Caller
@@ -55,6 +56,18 @@ class SignedCaller(Caller):
         signature = mac.sign(self._key.encode(), "hmac-sha-256", text)
         field = f'MAC id="{self._token}", ts="{ts}", nonce="{nonce}", mac="{signature}"'
         return super().request(body).replace(f"Bearer {self._token}".encode(), field.encode())
+
+
+async def refuses_what_rests_on_a_dropped_key(gateway: Gateway, browser: aiohttp.ClientSession, old: str) -> None:
+    """And the gateway that serves does so, without a word from anybody else."""
+
+    async def is_answered(status: int) -> bool:
+        async with browser.get(f"{gateway.url}/x", headers={"Authorization": f"Bearer {old}"}) as answer:
+            return answer.status == status
+
+    assert await is_answered(200)
+    assert (await gateway.run("key", "drop", "--force"))["dropped"]
+    await until(partial(is_answered, 401), 10)
 
 
 async def test_key_rotation_refuses_nothing_good_and_cuts_no_call(
@@ -130,4 +143,6 @@ async def test_key_rotation_refuses_nothing_good_and_cuts_no_call(
             database, "select distinct substring(mac_key for 4) from access_tokens where mac_key is not null"
         )
         assert len(rows) == 1
+
+        await refuses_what_rests_on_a_dropped_key(gateway, browser, old)
         assert not [line for line in gateway.logs if line["level"] in ("error", "critical")]
