@@ -45,10 +45,10 @@ def parameters(
     if "request_uri" in form.names:
         raise invalid_request("A pushed request must not hold a request_uri.")
     rest = [(name, value) for name, value in form.fields if name not in _AUTHENTICATION and name != "client_id"]
-    if jkt is not None and "dpop_jkt" not in form.names:
-        rest.append(("dpop_jkt", jkt))
-    elif jkt not in (None, form.get("dpop_jkt")):
-        raise dpop.refused("The DPoP proof is of another key than dpop_jkt.")
+    if jkt is not None:
+        if form.get("dpop_jkt") not in (None, jkt):
+            raise dpop.refused("The DPoP proof is of another key than dpop_jkt.")
+        rest = [*(pair for pair in rest if pair[0] != "dpop_jkt"), ("dpop_jkt", jkt)]
     asked = Form((("client_id", client.client_id), *rest))
     text = asked.encoded()
     if len(text) > LARGEST:

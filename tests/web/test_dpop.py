@@ -115,6 +115,7 @@ async def test_code_is_bound_by_dpop_jkt(plane: Plane, signed_in: Browser, publi
     path = authorize_path(public, dpop_jkt=jkt_of(ES256))
     if pushed:
         form = parse_qsl(urlsplit(authorize_path(public)).query)
+        form.append(("dpop_jkt", ""))  # without a value, as if it were left out (RFC 6749, section 3.1)
         answer = await signed_in.send("POST", "/oauth2/par", form, proven(plane.url, endpoint="par"))
         assert answer.status == 201, answer.text
         path = f"/oauth2/authorize?client_id={public.client_id}&request_uri={answer.json['request_uri']}"
@@ -144,6 +145,9 @@ async def test_pushed_request_names_one_key(
         assert (answer.status, answer.json["error"]) == (400, "invalid_dpop_proof")
     assert (await row_counts(database))["pushed_requests"] == 0
     same = parse_qsl(urlsplit(authorize_path(public, dpop_jkt=jkt_of(ES256))).query)
+    twice = [*same, ("dpop_jkt", jkt_of(ES256))]
+    answer = await browser.send("POST", "/oauth2/par", twice, proven(plane.url, endpoint="par"))
+    assert (answer.status, answer.json["error"]) == (400, "invalid_request")
     assert (await browser.send("POST", "/oauth2/par", same, proven(plane.url, endpoint="par"))).status == 201
 
 
@@ -230,6 +234,12 @@ async def test_demanded_nonce_is_given_and_then_taken(store: Store, keyring: Key
         assert (other.json["error"], bool(other.headers["DPoP-Nonce"])) == ("use_dpop_nonce", True)
         bare = await browser.send("POST", "/oauth2/token", GRANT, credentials | proven(plane.url))
         assert bare.json["error"] == "use_dpop_nonce"  # section 11.3
+        token = answer.json["access_token"]
+        field = proven(plane.url, method="GET", endpoint="userinfo", token=token)
+        asked_anew = await browser.get("/oauth2/userinfo", {"Authorization": f"DPoP {token}", **field})  # section 9
+        assert (asked_anew.status, asked_anew.json["error"]) == (401, "use_dpop_nonce")
+        assert asked_anew.headers["WWW-Authenticate"].startswith("DPoP ")
+        assert asked_anew.headers["DPoP-Nonce"]
         await browser.close()
 
 
