@@ -80,7 +80,7 @@ def refusal(verdict: Verdict) -> Refused:
 
 
 async def test_call_with_its_proof_passes_as_dpop(bound: Bound) -> None:
-    for late, route in ((45, "bound"), (-45, "either")):  # clocks differ
+    for late, route in ((30, "bound"), (-30, "either")):  # clocks differ
         verdict = await bound.check(bound.proof(route, jti=f"j{late}", late=late), route=route)
         assert isinstance(verdict, Allowed)
         assert (verdict.token_type, verdict.client_id) == ("dpop", bound.world.client.client_id)
@@ -99,8 +99,8 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "http": ({"url": URL.replace("https:", "http:")}, "invalid_dpop_proof"),
     "another token's ath": ({"token": "gwa_other"}, "invalid_dpop_proof"),
     "no ath": ({"ath": None}, "invalid_dpop_proof"),
-    "too old": ({"late": 75}, "invalid_dpop_proof"),
-    "clock ahead": ({"late": -75}, "invalid_dpop_proof"),
+    "too old": ({"late": 120}, "invalid_dpop_proof"),
+    "clock ahead": ({"late": -120}, "invalid_dpop_proof"),
     "no jti": ({"jti": None}, "invalid_dpop_proof"),
     "typ": ({"header": {"typ": "JWT"}}, "invalid_dpop_proof"),
     "alg none": ({"header": {"alg": "none"}}, "invalid_dpop_proof"),
