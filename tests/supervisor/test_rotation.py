@@ -67,7 +67,7 @@ async def refuses_what_rests_on_a_dropped_key(gateway: Gateway, browser: aiohttp
 
     assert await is_answered(200)
     assert (await gateway.run("key", "drop", "--force"))["dropped"]
-    await until(partial(is_answered, 401), 10)
+    await until(partial(is_answered, 401))
 
 
 async def test_key_rotation_refuses_nothing_good_and_cuts_no_call(
