@@ -19,12 +19,12 @@ import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Final, TypeVar
 
 import aiohttp
+from msgspec import Struct
 from yarl import URL
 
 from gateway import __version__
@@ -67,8 +67,7 @@ class FetchFailed(GatewayError):
     """There is no such document that may be had; the text says why, and holds nothing that it said."""
 
 
-@dataclass(frozen=True, slots=True)
-class Fetched:
+class Fetched(Struct, frozen=True):
     """A document, the fields that say how long it may be kept (RFC 9111), and when it was sent."""
 
     content: bytes
@@ -215,8 +214,7 @@ class Fetcher:
             return await read(answer)
 
 
-@dataclass(frozen=True, slots=True)
-class _Request:
+class _Request(Struct, frozen=True):
     """What is asked of whom."""
 
     scheme: str

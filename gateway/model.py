@@ -3,9 +3,11 @@
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any, Final, Literal, cast
+
+from msgspec import Struct, field
+from msgspec.structs import fields
 
 TokenType = Literal["bearer", "mac"]
 TokenFormat = Literal["opaque", "jwt"]  # of bearer tokens: what names them, or RFC 9068
@@ -35,8 +37,7 @@ SIGNATURE: Final = "signature"  # RFC 9421, by MAC tokens
 SESSION: Final = "session"  # of a browser whose person has signed in; also the kind of what the guard holds of one
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SchemeFacts:
+class SchemeFacts(Struct, frozen=True, kw_only=True):
     """What is known of a scheme beforehand, wherever it matters.
 
     `spelling` is that of challenges, and `token_type` the kind of the tokens, as the guard holds them, that come by it.
@@ -158,8 +159,7 @@ def format_scope(names: frozenset[str]) -> str:
     return " ".join(sorted(names))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Owner:
+class Owner(Struct, frozen=True, kw_only=True):
     """The person who answers for a client."""
 
     subject: str
@@ -172,8 +172,7 @@ class Owner:
         return self.name or self.username
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class About:
+class About(Struct, frozen=True, kw_only=True):
     """What people are shown of a client besides its name (RFC 7591, section 2). `logo` is a picture's name."""
 
     description: str | None = None
@@ -184,8 +183,7 @@ class About:
     logo: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OpenID:
+class OpenID(Struct, frozen=True, kw_only=True):
     """How a client learns of people (OpenID Connect Registration 1.0, section 2)."""
 
     id_token_alg: SigningAlgorithm = "RS256"  # noqa: S105  # an algorithm
@@ -216,8 +214,7 @@ class OpenID:
 PUBLIC_SUBJECT: Final = OpenID()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClientProperties:
+class ClientProperties(Struct, frozen=True, kw_only=True):
     """What an OAuth client is (RFC 6749, section 2). `confidential` means it holds a secret or a key.
 
     One more is a field here and a column in `sql/queries/clients.sql`; where the two are not the same,
@@ -273,8 +270,7 @@ class ClientProperties:
 CLIENT_PROPERTIES: Final = tuple(one.name for one in fields(ClientProperties))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Client(ClientProperties):
+class Client(ClientProperties, frozen=True, kw_only=True):
     """A client that is registered, or would be one by its document."""
 
     client_id: str
@@ -282,8 +278,7 @@ class Client(ClientProperties):
     disabled_at: datetime | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class User:
+class User(Struct, frozen=True, kw_only=True):
     """A person who can sign in. `subject` is never reused."""
 
     subject: str
@@ -294,8 +289,7 @@ class User:
     disabled_at: datetime | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Profile:
+class Profile(Struct, frozen=True, kw_only=True):
     """What applications may learn of a person (OpenID Connect Core, section 5.1).
 
     `claims` holds what only the operator tells us, by the claim's name; names and the email address are the user's own.
@@ -308,16 +302,14 @@ class Profile:
     updated_at: datetime
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scope:
+class Scope(Struct, frozen=True, kw_only=True):
     """A scope and the plain words that the consent page says for it."""
 
     name: str
     description: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Grant:
+class Grant(Struct, frozen=True, kw_only=True):
     """What one person allowed one client at the resources in `resource` (RFC 8707), which are all where it is empty."""
 
     grant_id: str
@@ -334,8 +326,7 @@ class Grant:
     about: About
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Session:
+class Session(Struct, frozen=True, kw_only=True):
     """A browser that is signed in."""
 
     session_id: str
@@ -344,8 +335,7 @@ class Session:
     expires_at: datetime
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Identity:
+class Identity(Struct, frozen=True, kw_only=True):
     """The user and client on whose behalf a call is made, as upstreams and introspection learn of them.
 
     `subject` is the user's, or the client's own identifier where no person stands behind the token
@@ -360,8 +350,7 @@ class Identity:
     groups: tuple[str, ...] = ()  # that the person is in
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AccessToken:
+class AccessToken(Struct, frozen=True, kw_only=True):
     """A live access token as the store knows it, or the session of a browser, which the guard holds as one; revoked,
     expired and disabled ones are never given out.
 

@@ -5,11 +5,12 @@ import os
 import re
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
 import asyncpg
+from msgspec.structs import replace
 
 from bench.machine import PROXY_CORE, free_port, on_core, output
 from bench.signing import Signer

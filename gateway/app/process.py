@@ -15,8 +15,9 @@ import socket
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from typing import Any, Final, cast
+
+from msgspec import Struct
 
 from gateway import figures, memory, observe
 from gateway.config import Config
@@ -41,8 +42,7 @@ from gateway.supervisor.channel import (
 from gateway.supervisor.lifeline import become, die_with_parent, is_child_of
 
 
-@dataclass(frozen=True, slots=True)
-class Service:
+class Service(Struct, frozen=True):
     """A plane's listener, as its process uses it. `accept` begins to take connections, `close` takes no more, and
     `drain` lets what is in flight end; `report` says in the figures what there is, `reopen` goes on at what has the
     access log's name now, `recall` tells what is remembered of a call, as something that JSON has, and `mirror` tells

@@ -25,10 +25,11 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
-from dataclasses import replace
 from functools import partial
 from math import inf
 from typing import Final, NamedTuple, cast, final
+
+from msgspec.structs import replace
 
 from gateway import memory, observe
 from gateway.app.process import give_up_root, later_for, run_loop, send_heartbeats

@@ -4,11 +4,11 @@ An empty value removes what was there.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import click
+from msgspec.structs import replace
 
 from gateway.cli.common import value
 from gateway.config.values import Description

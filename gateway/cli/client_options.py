@@ -1,10 +1,11 @@
 """The options of `gateway client create` and `client update`: their names, and what they say about a client."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Final, Literal
 
 import click
+from msgspec import Struct
+from msgspec.structs import astuple
 
 from gateway.cli import client_about
 from gateway.cli.mac import ALGORITHM, DRAFT
@@ -22,8 +23,7 @@ from gateway.model import (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClientOptions:
+class ClientOptions(Struct, frozen=True, kw_only=True):
     """What the options say about a client; None or empty is what they do not mention."""
 
     name: str | None
@@ -58,8 +58,7 @@ class ClientOptions:
 
     @property
     def is_empty(self) -> bool:
-        given: Sequence[object] = [getattr(self, name) for name in self.__slots__]
-        return all(item is None or item == () for item in given)
+        return all(item is None or item == () for item in astuple(self))
 
 
 DECIDED: Final = {  # what a client that describes itself says otherwise no more, by the option that decides it

@@ -19,12 +19,13 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, urlencode
 
 import click
+from msgspec import Struct
+from msgspec.structs import replace
 
 from gateway.cli.common import in_store, note, takes_config, value
 from gateway.cli.usage import Verb
@@ -102,8 +103,7 @@ name = "Gateway demo"
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(Struct, frozen=True):
     """The configuration file and the addresses of a demo."""
 
     config: Path

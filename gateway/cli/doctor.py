@@ -2,11 +2,11 @@
 
 import asyncio
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
 import click
+from msgspec import to_builtins
 
 from gateway.cli.common import value, with_config, with_json
 from gateway.cli.usage import Verb
@@ -34,7 +34,7 @@ def command(through: str | None, path: Path, as_json: bool) -> None:
     place = None if through is None else split_listen(value("--through", through, ListenAddress))
     report = asyncio.run(examine(path, through=place))
     if as_json:
-        click.echo(json.dumps({"healthy": report.healthy, **asdict(report)}))
+        click.echo(json.dumps({"healthy": report.healthy, **to_builtins(report)}))
     else:
         _show(report)
     if not report.healthy:

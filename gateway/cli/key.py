@@ -18,12 +18,13 @@ longer: none may refuse what another one has just made.
 import asyncio
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
 import click
+from msgspec import Struct
+from msgspec.structs import asdict
 
 from gateway import config
 from gateway.cli.common import in_store, note, show, show_all, with_config, with_json
@@ -47,8 +48,7 @@ _AGAIN: Final = "nothing is lost: mend it and run the command again, which goes 
 Say = Callable[[str], None]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Key:
+class Key(Struct, frozen=True, kw_only=True):
     """A master key by its name, and what still needs it."""
 
     key: str

@@ -3,11 +3,13 @@
 import re
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Final, cast
+
+from msgspec.structs import replace
 
 from gateway import config
 from gateway.cli.common import in_store, value

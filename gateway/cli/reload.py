@@ -1,11 +1,11 @@
 """`gateway reload`."""
 
 import asyncio
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
+from msgspec import to_builtins
 
 from gateway.cli.common import show, value, with_config, with_json
 from gateway.cli.usage import Verb
@@ -68,7 +68,7 @@ def _compare(path: Path, shadow: str, *, as_json: bool) -> None:
         raise OperatorError("\n".join([*outcome.faults, _REFUSED]))
     compared = outcome.compared
     if as_json:
-        show({"pid": pid, "changed": outcome.changed, "early": outcome.early, **asdict(compared)}, as_json=True)
+        show({"pid": pid, "changed": outcome.changed, "early": outcome.early, **to_builtins(compared)}, as_json=True)
         return
     if outcome.early:
         click.echo(f"ended early: {outcome.early}")

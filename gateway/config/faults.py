@@ -7,10 +7,10 @@ never repeated.
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Any, Final
 
+from msgspec import Struct
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
@@ -55,8 +55,7 @@ _WANTED: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
+class Fault(Struct, frozen=True):
     """One thing wrong with the configuration: where, and what would be right."""
 
     path: str
@@ -233,8 +232,7 @@ _TABLES: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Draft:
+class Draft(Struct, frozen=True):
     """The parts of a file that can be read although others are broken, so that all faults are reported together.
 
     Absent keys have their defaults; broken ones are left out.

@@ -9,9 +9,11 @@ A key is base64 of 32 bytes, and a line that begins with "#" is for people. `gat
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final, Self
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from gateway.crypto import key_id_of, parse_master_key
 
@@ -22,8 +24,7 @@ _TIME: Final = "%Y-%m-%dT%H:%M:%SZ"
 _HEAD: Final = "# Master keys: the first one is used, the others are accepted beside it; see `gateway key list`.\n"
 
 
-@dataclass(frozen=True, slots=True)
-class RetiredKey:
+class RetiredKey(Struct, frozen=True):
     """A key that was used once: until when, or None while that has no end yet."""
 
     text: str
@@ -35,8 +36,7 @@ class RetiredKey:
         return key_id_of(parse_master_key(self.text))
 
 
-@dataclass(frozen=True, slots=True)
-class KeyFile:
+class KeyFile(Struct, frozen=True):
     """What one file, or one environment variable, holds: master keys in base64. It never shows them."""
 
     current: str

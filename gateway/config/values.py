@@ -7,10 +7,10 @@ sentence that shows nothing of the value, for what may hold a secret).
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Annotated, Any, Final, Literal, cast, get_args
 
+from msgspec import Struct
 from pydantic import AfterValidator, BeforeValidator, Field, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema
 from pydantic_core.core_schema import no_info_before_validator_function
@@ -472,8 +472,7 @@ _colour = _matching(_COLOUR, 'must be a colour such as "#0a7" or "#00aa77"')
 # -- the types -----------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
+class Written(Struct, frozen=True):
     """How a type is written in the file: `read` checks a value and makes it ours, `kind` is what people know it by, and
     `pattern` is as much of the check as an editor can make."""
 
@@ -573,8 +572,7 @@ def _once(values: tuple[Any, ...]) -> tuple[Any, ...]:
 ONCE: Final = AfterValidator(_once)  # what is said twice in a set counts once
 
 
-@dataclass(frozen=True, slots=True)
-class SuchAs:
+class SuchAs(Struct, frozen=True):
     """What a fault says where the key is absent: `words`, in place of the key's example."""
 
     words: str

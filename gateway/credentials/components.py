@@ -28,9 +28,10 @@ others. So equal bases mean equal parts.
 import base64
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 from urllib.parse import unquote_to_bytes
+
+from msgspec import Struct
 
 from gateway.credentials import structured
 from gateway.credentials.authorization import MalformedCredential
@@ -68,8 +69,7 @@ Fields = Sequence[tuple[bytes, bytes, bytes]]
 """Header fields: name in lower case, name as sent, value without outer white space."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Message:
+class Message(Struct, frozen=True, kw_only=True):
     """A request as it is signed.
 
     `target` is the request target as received; `scheme` and `authority` are those under which clients reach the

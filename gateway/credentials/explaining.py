@@ -9,9 +9,11 @@ import itertools
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 from urllib.parse import unquote_to_bytes
+
+from msgspec import Struct
 
 from gateway.credentials import mac, signed
 from gateway.credentials.authorization import MalformedCredential, split
@@ -32,8 +34,7 @@ _ANOTHER_KEY: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rules:
+class Rules(Struct, frozen=True, kw_only=True):
     """The drafts and algorithms that token and configuration allow; `skew` is in seconds.
 
     `wants_body_hash` is the route's: a request with a body must state a hash of it.
@@ -45,8 +46,7 @@ class Rules:
     wants_body_hash: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class Request(Struct, frozen=True, kw_only=True):
     """A request as the gateway got it. `authorization` is the field's value; `at` is in seconds since 1970."""
 
     authorization: str
@@ -55,8 +55,7 @@ class Request:
     body: bytes | None = None  # None: not known
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Difference:
+class Difference(Struct, frozen=True, kw_only=True):
     """The first character in which two strings differ; lines and characters are counted from 1."""
 
     line: int
@@ -65,8 +64,7 @@ class Difference:
     gateway: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Explanation:
+class Explanation(Struct, frozen=True, kw_only=True):
     """Whether a request verifies and, if not, why. `client` is what the client signed, None if nobody knows."""
 
     causes: tuple[Cause, ...]

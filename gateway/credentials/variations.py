@@ -15,6 +15,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 from urllib.parse import quote, unquote_to_bytes
 
+from msgspec import Struct
+
 from gateway.credentials import mac
 from gateway.model import MacAlgorithm, MacDraft
 
@@ -32,8 +34,7 @@ _SUB_DELIMITERS: Final = "!$&'()*+,;=:@"
 _ESCAPE: Final = re.compile(r"%[0-9A-Fa-f]{2}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cause:
+class Cause(Struct, frozen=True, kw_only=True):
     """Why a request does not verify: a name for programs, whose words are for people too, and a sentence."""
 
     name: str
@@ -84,16 +85,14 @@ class Hints:
     body_hashes: Mapping[MacAlgorithm, str] = field(default_factory=dict)  # of the body that came
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(Struct, frozen=True):
     """One mistake: what it makes of the parts, and the cause to name for it."""
 
     cause: Cause
     make: Callable[[Parts], Parts]
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(Struct, frozen=True):
     """The string that a client did sign, and the mistakes that lead to it."""
 
     parts: Parts

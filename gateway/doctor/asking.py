@@ -11,9 +11,10 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
+
+from msgspec import Struct
 
 PATIENCE: Final = 5.0  # seconds, for each step
 _LONGEST: Final = 64 * 1024
@@ -46,8 +47,7 @@ class NoAnswer(Exception):
         self.obstacle = obstacle
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Struct, frozen=True):
     """An answer: `ours` is the address that it was asked from, `apart` by how many seconds its clock is ahead of ours,
     as far as it tells, and `certificate` is as `ssl` gives it."""
 

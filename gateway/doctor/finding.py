@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Final, Literal, Self
 
+from msgspec import Struct
+
 from gateway.errors import OperatorError
 
 Level = Literal["fault", "warning"]
@@ -12,8 +14,7 @@ FAULT: Final[Level] = "fault"
 WARNING: Final[Level] = "warning"
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(Struct, frozen=True):
     """One thing that is wrong: `about` is a key of the configuration or a word for what has none, `statements` are SQL
     that mends it."""
 

@@ -5,11 +5,12 @@ import os
 import resource
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final
+
+from msgspec import Struct
 
 from gateway.config import Settings
 from gateway.config.certificates import certificates, names_of
@@ -31,8 +32,7 @@ _UNSYNCHRONISED: Final = 5  # TIME_ERROR of adjtimex(2)
 _UNKNOWN: Final = b"PROXY UNKNOWN\r\n"  # the PROXY protocol, for who speaks for nobody else
 
 
-@dataclass(frozen=True, slots=True)
-class Serving:
+class Serving(Struct, frozen=True):
     """The gateway that serves with this configuration: its supervisor's process, and what `/readyz` says."""
 
     pid: int

@@ -8,9 +8,10 @@ whether the proxy says the truth instead, says nothing, or passes on what any cl
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any, Final
+
+from msgspec import Struct
 
 from gateway.config import Settings
 from gateway.doctor.asking import Answer, NoAnswer, Obstacle, ask
@@ -40,8 +41,7 @@ _MENDS: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class _Front:
+class _Front(Struct, frozen=True):
     """How the gateway was asked, and what it is."""
 
     settings: Settings

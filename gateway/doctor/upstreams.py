@@ -6,8 +6,9 @@ import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from gateway.config import Settings, compile_routes
 from gateway.config.tls import upstream_context
@@ -38,8 +39,7 @@ _MENDS_AT_PATH: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class _Upstream:
+class _Upstream(Struct, frozen=True):
     """An upstream, and the first route that leads there."""
 
     origin: Origin

@@ -12,7 +12,8 @@ This brings cryptography and aiohttp along, 20 MB which the worker takes that fi
 import asyncio
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from gateway.errors import GatewayError
 from gateway.fetching import Fetched, Fetcher, FetchFailed
@@ -25,8 +26,7 @@ class Unpublished(GatewayError):
     """The keys of an issuer cannot be had; the text says why."""
 
 
-@dataclass(frozen=True, slots=True)
-class Published:
+class Published(Struct, frozen=True):
     """The keys of an issuer with their thumbprints, where they stand, for how many seconds they may be kept, and when
     they were sent, as the field Date says it."""
 

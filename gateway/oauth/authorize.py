@@ -12,9 +12,12 @@ in the code.
 import json
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any, Final, Literal
+
+from msgspec import Struct
+from msgspec.structs import fields, replace
 
 from gateway.errors import GatewayError, OAuthError, invalid_request, unauthorized_client
 from gateway.model import ACR, Client
@@ -72,8 +75,7 @@ class RedirectError(GatewayError):
         return _response(self.redirect_uri, self.mode, members, self.state, issuer)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AuthorizationRequest:
+class AuthorizationRequest(Struct, frozen=True, kw_only=True):
     """What a client asks for: its redirect URI is proven and its parameters hold.
 
     Text is Unicode without NUL, as a database holds it; `state` is bytes, since it must come back exactly. What is
@@ -158,8 +160,7 @@ class Progress(Enum):
     ACCOUNT = "account"  # they are about to choose another account, and are asked then
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class Asked(Struct, frozen=True, kw_only=True):
     """A valid request, the client that makes it, and how far the person has come with it."""
 
     request: AuthorizationRequest

@@ -6,8 +6,9 @@ and only of an assertion that is good in all else, or a stranger could spend oth
 
 import hashlib
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from gateway.errors import OAuthError, invalid_client
 from gateway.oauth.jws import ALGORITHMS, MOST_TRIED, Compact, compact
@@ -20,8 +21,7 @@ _LONGEST_JTI: Final = 255
 _JTI_KEY_BYTES: Final = 16
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class Assertion(Compact):
+class Assertion(Compact, frozen=True):
     """An assertion that was read and not verified yet."""
 
     @property
@@ -30,8 +30,7 @@ class Assertion(Compact):
         return _text(self.claims, "sub")
 
 
-@dataclass(frozen=True, slots=True)
-class Once:
+class Once(Struct, frozen=True):
     """What makes an assertion count once: a key of 16 bytes, remembered until then, in seconds since 1970."""
 
     key: bytes

@@ -16,8 +16,9 @@ import base64
 import binascii
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from gateway.errors import OAuthError, invalid_client, invalid_request
 from gateway.oauth import client_assertion, forms
@@ -45,8 +46,7 @@ _BY_ASSERTION: Final = frozenset({"client_assertion", "client_assertion_type"})
 _IN_BODY: Final = _BY_ASSERTION | {"client_secret"}
 
 
-@dataclass(frozen=True, slots=True)
-class ClientClaim:
+class ClientClaim(Struct, frozen=True):
     """The client that a request says it is from, by its secret or by an assertion; a public one names itself."""
 
     client_id: str

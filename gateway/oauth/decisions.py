@@ -12,8 +12,9 @@ refused before anything is spent or revoked, or strangers could end other people
 is a fact in its row, never a question of time, so a clock that is set back revives nothing.
 """
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
+
+from msgspec import Struct
 
 from gateway.errors import OAuthError, invalid_grant, invalid_scope, invalid_target
 from gateway.model import OFFLINE_ACCESS
@@ -26,8 +27,7 @@ _CODE_REFUSED = "The authorization code is invalid, expired, revoked or was issu
 _REFRESH_REFUSED = "The refresh token is invalid, expired, revoked or was issued to another client."
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CodeRecord:
+class CodeRecord(Struct, frozen=True, kw_only=True):
     """An authorization code, as its decision sees it: of the scopes asked for, `scopes` were allowed."""
 
     request: AuthorizationRequest
@@ -38,8 +38,7 @@ class CodeRecord:
     ended: str | None  # "revoked", or "of a disabled user" and the like: what it hangs on is no more
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RefreshRecord:
+class RefreshRecord(Struct, frozen=True, kw_only=True):
     """A locked refresh token, as its decision sees it.
 
     `scopes` and `resource` are what was granted to begin with. `successor_spent` tells whether the token that
@@ -57,8 +56,7 @@ class RefreshRecord:
     jkt: str | None = None  # the thumbprint of the key that it is bound to (RFC 9449)
 
 
-@dataclass(frozen=True, slots=True)
-class Issue:
+class Issue(Struct, frozen=True):
     """Spend it, and issue an access token with these scopes, limited to these resources.
 
     It is not `refreshable` where the person was asked for access while they are away, and did not allow that.
@@ -69,23 +67,20 @@ class Issue:
     refreshable: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Repeat:
+class Repeat(Struct, frozen=True):
     """Issue an access token and answer the successor that exists already."""
 
     scopes: frozenset[str]
     resource: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Refuse:
+class Refuse(Struct, frozen=True):
     """Change nothing, and answer this error."""
 
     error: OAuthError
 
 
-@dataclass(frozen=True, slots=True)
-class Replay:
+class Replay(Struct, frozen=True):
     """Revoke the family that came from it, then answer this error."""
 
     error: OAuthError

@@ -11,9 +11,10 @@ whichever worker it asks (section 3.5).
 import re
 import unicodedata
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, Literal
+
+from msgspec import Struct
 
 from gateway.errors import OAuthError, invalid_grant, unauthorized_client
 from gateway.model import DEVICE_CODE, Client
@@ -32,8 +33,7 @@ _LONGEST: Final = 64  # characters typed
 Decision = Literal["granted", "denied"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeviceRecord:
+class DeviceRecord(Struct, frozen=True, kw_only=True):
     """A locked device code, as its decision sees it; `pace` is in seconds."""
 
     client_id: str
@@ -43,16 +43,14 @@ class DeviceRecord:
     decision: Decision | None
 
 
-@dataclass(frozen=True, slots=True)
-class Wait:
+class Wait(Struct, frozen=True):
     """The device is to ask again, no sooner than in `pace` seconds."""
 
     pace: int
     error: OAuthError
 
 
-@dataclass(frozen=True, slots=True)
-class Answered:
+class Answered(Struct, frozen=True):
     """A person has allowed it: there is a code to redeem, unless that was done."""
 
 

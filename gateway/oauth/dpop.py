@@ -22,6 +22,8 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote_to_bytes
 
+from msgspec import Struct
+
 from gateway.errors import GatewayError, OAuthError
 from gateway.oauth.jws import ALGORITHMS, decoded, encoded, json_object
 
@@ -53,8 +55,7 @@ class InvalidProof(GatewayError):
     """A proof does not follow its form. The text may be shown to anyone: it holds nothing of the proof."""
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
+class Fault(Struct, frozen=True):
     """Why a proof proves nothing: what the client is told, and by which code."""
 
     description: str
@@ -84,8 +85,7 @@ class Proof:
         return hashlib.blake2b(text, digest_size=_ONCE_BYTES).hexdigest()
 
 
-@dataclass(frozen=True, slots=True)
-class Nonces:
+class Nonces(Struct, frozen=True):
     """The nonces of one installation; `keys` are those for the purpose, the current one first."""
 
     keys: tuple[bytes, ...]

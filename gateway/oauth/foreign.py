@@ -19,8 +19,9 @@ keys (`jwk`, `jku`, `x5u`, `x5c`) is not looked at (RFC 8725, section 3.10). All
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final, Literal, TypeGuard, final
+
+from msgspec import Struct
 
 from gateway.model import is_scope_token
 from gateway.oauth.jws import Compact, compact
@@ -45,8 +46,7 @@ _URL: Final = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trusted:
+class Trusted(Struct, frozen=True, kw_only=True):
     """An issuer whose tokens count, and how they are read. `scopes` says what its scopes are here, by their names
     there; None where they are called alike. `jwks_uri` is empty where its metadata says where its keys are."""
 
@@ -63,8 +63,7 @@ class Trusted:
     leeway: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Claimed:
+class Claimed(Struct, frozen=True, kw_only=True):
     """What a token says whose claims are good, as far as it is true. `ends_at` is in seconds since 1970; `jkt` is the
     thumbprint of the key that it is bound to, if it is (RFC 9449, section 6.1), and `auth_time` is when the person
     signed in (RFC 9068, section 2.2.1)."""

@@ -15,7 +15,6 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
@@ -23,6 +22,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+from msgspec import Struct
 
 from gateway.oauth.jws import ALGORITHMS, decoded, encoded, json_object
 
@@ -49,8 +49,7 @@ class NoGoodKey(ValueError):
     """A set is one, and none of its keys can be used here."""
 
 
-@dataclass(frozen=True, slots=True)
-class Key:
+class Key(Struct, frozen=True):
     """One public key, its identifier if it has one, and the algorithms that it may verify."""
 
     kid: str | None

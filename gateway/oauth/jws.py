@@ -4,8 +4,9 @@ import base64
 import binascii
 import json
 import re
-from dataclasses import dataclass
 from typing import Final, cast
+
+from msgspec import Struct
 
 from gateway.model import CLIENT_ALGORITHMS
 
@@ -34,8 +35,7 @@ def encoded(raw: bytes) -> str:
     return base64.urlsafe_b64encode(raw).decode().rstrip("=")
 
 
-@dataclass(frozen=True, slots=True)
-class Compact:
+class Compact(Struct, frozen=True):
     """A compact JWS by its parts, not verified (RFC 7515, section 7.1)."""
 
     header: dict[str, object]

@@ -15,9 +15,10 @@ or empty (section 5.3.2).
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, cast
+
+from msgspec import Struct
 
 from gateway.errors import invalid_request
 from gateway.model import ACR, OFFLINE_ACCESS, Client, Profile
@@ -68,8 +69,7 @@ _LONGEST_HINT: Final = 8 * 1024  # characters
 _SHA512: Final = frozenset({"EdDSA"})  # Ed25519 hashes by SHA-512 (RFC 8032, section 5.1), so at_hash does as well
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClaimsRequest:
+class ClaimsRequest(Struct, frozen=True, kw_only=True):
     """What a `claims` parameter asks for (section 5.5): claims by place, and what must be so.
 
     `subject` is whom the ID token has to be about, `acr` one of which is essential; None where nothing is said.
@@ -170,8 +170,7 @@ def claims_of(profile: Profile, names: frozenset[str]) -> dict[str, object]:
     return {name: value for name, value in known.items() if name in names and value not in (None, "")}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Mapped:
+class Mapped(Struct, frozen=True, kw_only=True):
     """A claim of the operator's own: what it says of a person, with which scope, and to which clients (all if none)."""
 
     name: str
@@ -203,8 +202,7 @@ def mapped(
     }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Authentication:
+class Authentication(Struct, frozen=True, kw_only=True):
     """The sign-in that a token response tells of: whose, in which session, when, how, and what a request asked to
     know."""
 
@@ -249,8 +247,7 @@ def id_token(
     return {**(claims or {}), **members}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hint:
+class Hint(Struct, frozen=True, kw_only=True):
     """What an ID token of ours that comes back says: of which client, about whom, from which session."""
 
     client_id: str

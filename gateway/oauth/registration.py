@@ -21,8 +21,9 @@ printable characters, links as links, a logo not at all, which would have to be 
 import json
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Final, cast
+
+from msgspec import Struct, field
 
 from gateway.errors import OAuthError, invalid_request
 from gateway.model import (
@@ -61,8 +62,7 @@ _SESSION_REQUIRED: Final = ("backchannel_logout_session_required", "frontchannel
 _EMPTY: Final[tuple[object, ...]] = (None, "", [])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Registration:
+class Registration(Struct, frozen=True, kw_only=True):
     """What a client is to be, as it said. `extras` are members that come back as they came."""
 
     name: str

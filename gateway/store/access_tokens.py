@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
+from msgspec import Struct
+
 from gateway.crypto import Keyring, TokenPrefix, UnsealError, digest
 from gateway.model import AccessToken, Identity, MacAlgorithm, MacDraft, TokenType
 from gateway.store.changes import Mark
@@ -18,16 +20,14 @@ LONGEST: Final = 4096  # characters of a token, as `credentials.bearer` takes it
 _OTHERS: Final = 200  # tokens of one client whose keys are worth a try
 
 
-@dataclass(frozen=True, slots=True)
-class EndedToken:
+class EndedToken(Struct, frozen=True):
     """An access token that was ended before its time, or that nobody can sign with: how, and whose it was."""
 
     how: str | None  # as the view access_token_ends says; None where its key is lost
     identity: Identity
 
 
-@dataclass(frozen=True, slots=True)
-class FoundTokens:
+class FoundTokens(Struct, frozen=True):
     """The access tokens of a look-up by digest: those that live, whose time the caller compares, and those that ended.
 
     `server` tells the server that answered from any other, also from itself before a restart. None if nothing was

@@ -14,9 +14,10 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
+
+from msgspec import Struct
 
 from gateway.crypto import Keyring, equal
 from gateway.store.text import storable
@@ -25,8 +26,7 @@ NUMBER_BYTES: Final = 16
 _PURPOSE: Final = "event"
 
 
-@dataclass(frozen=True, slots=True)
-class Act:
+class Act(Struct, frozen=True):
     """One act: `actor` is such as operator:root, user:u…, client:c…; None for what is not known."""
 
     actor: str | None = None

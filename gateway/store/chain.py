@@ -22,9 +22,11 @@ import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final, Literal
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from gateway.crypto import Keyring, UnsealError, equal
 from gateway.errors import GatewayError
@@ -49,8 +51,7 @@ class BrokenChain(GatewayError):
     """The chain's ends are missing, altered, or sealed by a master key that is gone."""
 
 
-@dataclass(frozen=True, slots=True)
-class ChainFault:
+class ChainFault(Struct, frozen=True):
     """What is wrong with the record: the first event that it concerns, as far as it is known."""
 
     fault: Literal["altered", "removed", "inserted", "ends"]
@@ -59,8 +60,7 @@ class ChainFault:
     event_id: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Proven:
+class Proven(Struct, frozen=True):
     """What the chain proves: so many events up to the anchor, and the faults that were found."""
 
     events: int
@@ -69,8 +69,7 @@ class Proven:
     faults: tuple[ChainFault, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class _Ends:
+class _Ends(Struct, frozen=True):
     """The chain's key, its end and its beginning."""
 
     sealed_key: bytes

@@ -16,11 +16,11 @@ the reader's own beat is left, which makes it slower and nothing else.
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
 import asyncpg
+from msgspec import Struct
 
 from gateway.store.clock import Clock
 from gateway.store.database import Row, Server, Statements
@@ -31,8 +31,7 @@ _CHANNEL: Final = "gateway_changes"
 _MOST: Final = 10_000  # changes in one reading
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
+class Mark(Struct, frozen=True):
     """A change by its number and time. No two histories have the same one: of two that parted, each draws the number
     for another moment."""
 
@@ -40,8 +39,7 @@ class Mark:
     at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(Struct, frozen=True):
     """Changes, as kinds and keys, since the reading before; anything may have unless it is `gapless`.
 
     `server` tells the server that answered from any other, also from itself before a restart; `newest` is the newest

@@ -5,9 +5,10 @@ tokens are issued (`store.tokens`).
 """
 
 import secrets
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
+
+from msgspec import Struct
 
 from gateway.crypto import Keyring, digest
 from gateway.oauth import device
@@ -18,8 +19,7 @@ DEVICES_KEPT: Final = timedelta(hours=1)  # after their end, so that a device is
 _ATTEMPTS: Final = 3  # at a user code that nobody else has
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Device:
+class Device(Struct, frozen=True, kw_only=True):
     """A device that shows a code: what its client asks for, and the answer that it got, if any, and whose."""
 
     digest: bytes

@@ -2,9 +2,10 @@
 
 import json
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
+
+from msgspec import Struct
 
 from gateway.store.chain import time_of
 from gateway.store.database import Database, Row
@@ -52,8 +53,7 @@ _PAGE: Final = 1000
 _SLACK: Final = 120.0  # seconds by which events may be out of order: clocks differ, and failures are written afterwards
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
+class Event(Struct, frozen=True, kw_only=True):
     """What happened to whom; `actor` did it, such as operator:root, user:u… or client:c…."""
 
     event_id: int
@@ -69,8 +69,7 @@ class Event:
     detail: Mapping[str, object]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class Wanted(Struct, frozen=True, kw_only=True):
     """Which events are asked for; None means any. A kind stands also for all that begin with it and a dot."""
 
     subject: str | None = None

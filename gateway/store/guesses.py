@@ -22,8 +22,9 @@ What people type may be a password in the wrong field, so the database holds key
 master key the counts begin anew.
 """
 
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from gateway.crypto import Keyring
 from gateway.model import User
@@ -38,8 +39,7 @@ WRONG_USER_CODES_OF_PLACE: Final = 50
 _NAME_WRITTEN_FROM: Final = 2  # names and clients that come once, which anybody can invent, write no row each
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(Struct, frozen=True):
     """What earlier guesses leave of an attempt: for `wait` seconds more the name is refused as tried too often, 0 if it
     is not; at a `barred` account every attempt is a wrong one."""
 

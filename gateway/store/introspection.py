@@ -1,15 +1,15 @@
 """What is told of a token: to those who introspect it (RFC 7662), and to an operator."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
+
+from msgspec import Struct
 
 from gateway.model import format_scope
 from gateway.store.database import Row
 
 
-@dataclass(frozen=True, slots=True)
-class ExplainedToken:
+class ExplainedToken(Struct, frozen=True):
     """The reason why a token is dead (None if it lives), and what is known of it."""
 
     why_dead: str | None

@@ -4,9 +4,10 @@ The database writes them down with the end of the session, so that neither a cra
 claimed for a while, over all processes, and tried until it was told or it is too late.
 """
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
+
+from msgspec import Struct
 
 from gateway.store.clock import Now
 from gateway.store.database import Database
@@ -17,8 +18,7 @@ PAUSES: Final = tuple(timedelta(seconds=seconds) for seconds in (5, 30, 120, 600
 """Between an attempt that failed and the next one; after the last it is given up."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Logout:
+class Logout(Struct, frozen=True, kw_only=True):
     """One application that is to be told of one session; `attempts` counts the one that it was claimed for."""
 
     logout_id: str

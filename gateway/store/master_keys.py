@@ -7,9 +7,10 @@ are, and nobody waits.
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
+
+from msgspec import Struct
 
 from gateway.crypto import KEY_ID_BYTES, Keyring, UnsealError
 from gateway.store.access_tokens import MAC_KEY
@@ -21,8 +22,7 @@ _PAGE: Final = 5000
 _CHECKED: Final = ("access_tokens_since_before", "refresh_tokens_since_before")
 
 
-@dataclass(frozen=True, slots=True)
-class Resting:
+class Resting(Struct, frozen=True):
     """What was issued before some moment and lives: how many of both kinds of token, and until when at most."""
 
     access_tokens: int

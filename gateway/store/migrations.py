@@ -12,12 +12,12 @@ import asyncio
 import hashlib
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from typing import Final
 
 import asyncpg
+from msgspec import Struct
 
 from gateway.errors import OperatorError
 from gateway.resources import folder
@@ -46,8 +46,7 @@ create table if not exists schema_migrations (
 )"""
 
 
-@dataclass(frozen=True, slots=True)
-class Migration:
+class Migration(Struct, frozen=True):
     """One file: `0002_users` and its text."""
 
     name: str

@@ -9,9 +9,10 @@ for the caller to check. No session state is relied upon, so that a pooler may s
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
+
+from msgspec import Struct
 
 from gateway.store.database import Database
 
@@ -29,8 +30,7 @@ READ_AHEAD: Final = 900
 MADE_AHEAD: Final = 1200
 
 
-@dataclass(frozen=True, slots=True)
-class NonceTerms:
+class NonceTerms(Struct, frozen=True):
     """On which nonces with a timestamp are spent: the floor in seconds since 1970 (0 before its first use)."""
 
     floor: int
@@ -42,8 +42,7 @@ class NonceTerms:
         return self.floor // MINUTE * MINUTE + WINDOW
 
 
-@dataclass(frozen=True, slots=True)
-class FoundTerms:
+class FoundTerms(Struct, frozen=True):
     """The terms as the database has them; the timeline and the clock (since 1970) of the server that answered."""
 
     terms: NonceTerms
@@ -51,8 +50,7 @@ class FoundTerms:
     now: float
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
+class Layout(Struct, frozen=True):
     """The databases, by their names, that nonces with timestamps from a second (since 1970) on are spread over."""
 
     from_second: int
@@ -62,8 +60,7 @@ class Layout:
 BEGINNING: Final = Layout(0, (MAIN,))
 
 
-@dataclass(frozen=True, slots=True)
-class FoundLayouts:
+class FoundLayouts(Struct, frozen=True):
     """The layouts by their beginnings, the first since ever, for all timestamps before the second `until`."""
 
     layouts: tuple[Layout, ...]

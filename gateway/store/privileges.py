@@ -14,10 +14,10 @@ so nothing is ever another's than the owner's.
 """
 
 from collections import defaultdict
-from dataclasses import dataclass
 from typing import Final
 
 import asyncpg
+from msgspec import Struct
 
 from gateway.errors import OperatorError
 from gateway.store.database import Row, cannot_reach, connect
@@ -69,8 +69,7 @@ order by kind, oid, privilege"""
 _ORDER: Final = ("SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "USAGE", "EXECUTE")
 
 
-@dataclass(frozen=True, slots=True)
-class Lacking:
+class Lacking(Struct, frozen=True):
     """Privileges that a role lacks, as the statements that grant them, for the owner of the tables to run."""
 
     role: str

@@ -7,9 +7,10 @@ The browser that opens a request may open it again, by reload or from sign-in; n
 worth nothing. Answers spend it in their own transaction (`store.flows`); its browser is still told what was answered.
 """
 
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
+
+from msgspec import Struct
 
 from gateway.crypto import Keyring, digest
 from gateway.store.clock import Now
@@ -18,8 +19,7 @@ from gateway.store.database import Database
 _TO_ANSWER: Final = timedelta(hours=1)  # for signing in and deciding, once a browser has opened it
 
 
-@dataclass(frozen=True, slots=True)
-class Pushed:
+class Pushed(Struct, frozen=True):
     """A request that a client pushed: the digest of its reference, and its form-encoded parameters."""
 
     digest: bytes

@@ -1,8 +1,11 @@
 """Records that go into the store or come out of it, where `model` has no noun for them."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, Literal
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from gateway.model import (
     OFFLINE_ACCESS,
@@ -29,8 +32,7 @@ DECIDABLE: Final = _OF_TOKENS | {"scopes", "grant_types", "dpop_required", "conf
 """What an operator may decide of a client that describes itself, and the client would say otherwise."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewClient(ClientProperties):
+class NewClient(ClientProperties, frozen=True, kw_only=True):
     """A client to register, or what one is to be from now on."""
 
     logo: Logo | None = None  # a new one; `about` has its name
@@ -87,23 +89,20 @@ class NewClient(ClientProperties):
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Unauthenticated:
+class Unauthenticated(Struct, frozen=True):
     """Why a secret is no live client's, for the log alone: whoever asked is told nothing of it."""
 
     cause: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SignInCandidate:
+class SignInCandidate(Struct, frozen=True, kw_only=True):
     """Whom a sign-in form may mean, and the hash to check the password against."""
 
     user: User
     password_hash: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SignedInBrowser:
+class SignedInBrowser(Struct, frozen=True, kw_only=True):
     """A browser that a person is signed in with, as they are shown it; `last_seen_at` is right to some minutes."""
 
     session_id: str
@@ -132,8 +131,7 @@ class Flow:
     granted: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IssuedTokens:
+class IssuedTokens(Struct, frozen=True, kw_only=True):
     """A token response's content (RFC 6749, section 5.1), the only time that the plaintexts exist."""
 
     access_token: str

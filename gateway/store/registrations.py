@@ -7,10 +7,12 @@ must not lift the limit.
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import Enum, auto
 from typing import Any, Final
+
+from msgspec.structs import replace
 
 from gateway.crypto import digest, random_text
 from gateway.model import Client

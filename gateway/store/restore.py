@@ -17,12 +17,12 @@ import math
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, nullcontext
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 import asyncpg
+from msgspec import Struct
 
 from gateway.crypto import Keyring
 from gateway.errors import FaultyConfiguration, OperatorError
@@ -102,8 +102,7 @@ insert into events (at, kind, detail, request_id, address, actor, proof)
 values (clock_timestamp(), 'database.restored', $1, $2, $3, $4, $5)"""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
+class Order(Struct, frozen=True, kw_only=True):
     """What the operator decided."""
 
     fate: Fate | None = None  # None: carry over, where the replaced database can tell
@@ -112,8 +111,7 @@ class Order:
     stood_still: bool = False  # nothing happened since the backup, by other proof than the operator's word
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
+class Report(Struct, frozen=True, kw_only=True):
     """What was restored, and what that means for who held something of it."""
 
     backup: Manifest
@@ -125,8 +123,7 @@ class Report:
     revival: Revival
 
 
-@dataclass(frozen=True, slots=True)
-class _Target:
+class _Target(Struct, frozen=True):
     """The database as it is found."""
 
     schema: str

@@ -19,9 +19,10 @@ all that lives, before and after; so nothing is told that no statement here had 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
+
+from msgspec import Struct, field
 
 from gateway.store.pool import Connection
 
@@ -36,8 +37,7 @@ class Fate(Enum):
     TRUST = "trust"  # all of them live
 
 
-@dataclass(frozen=True, slots=True)
-class Some:
+class Some(Struct, frozen=True):
     """How many of a kind, and the first of them by name."""
 
     count: int
@@ -47,8 +47,7 @@ class Some:
 Kinds = Mapping[str, Some]  # by kind: users, clients, grants, connections, tokens, sessions
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Revival:
+class Revival(Struct, frozen=True, kw_only=True):
     """What came of it. `living` is told where nobody knows what was ended since the backup."""
 
     ended: Kinds  # lived in the backup, and is dead

@@ -19,6 +19,8 @@ from datetime import datetime, timedelta
 from time import monotonic
 from typing import TYPE_CHECKING, Final, Literal, cast
 
+from msgspec import Struct
+
 from gateway.crypto import KEY_ID_BYTES, Keyring, UnsealError
 from gateway.errors import StoreUnavailable
 from gateway.model import SIGNING_ALGORITHMS, SigningAlgorithm
@@ -43,8 +45,7 @@ State = Literal["next", "current", "retired"]
 _log = get_logger("gateway.store")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PublishedKey:
+class PublishedKey(Struct, frozen=True, kw_only=True):
     """A key as an operator is told of it; `published_until` is known once another one is to follow it."""
 
     kid: str

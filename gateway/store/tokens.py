@@ -10,9 +10,11 @@ wait for each other's row, and the second finds it spent.
 
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
+
+from msgspec import Struct, structs
 
 from gateway.config import Tokens as Lifetimes
 from gateway.crypto import Keyring, digest, new_identifier, random_text
@@ -53,8 +55,7 @@ _SALT_BYTES: Final = 16
 _LOOKS: Final = 3  # at a code that changes each time: it may be spent once, and ended by what its grant loses
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Origin:
+class _Origin(Struct, frozen=True, kw_only=True):
     """What a token response comes from. Generations are those that the code or family saw; None means today's."""
 
     by: str
@@ -70,8 +71,7 @@ class _Origin:
     authentication: Authentication | None = None  # of the person in a browser
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Access:
+class _Access(Struct, frozen=True, kw_only=True):
     """The access token that is wanted."""
 
     scopes: frozenset[str]
@@ -82,8 +82,7 @@ class _Access:
     jkt: str | None = None  # the thumbprint of the key that it is bound to
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Refresh:
+class _Refresh(Struct, frozen=True, kw_only=True):
     """The refresh token that goes out beside it, and whether its row is written now."""
 
     token: str
@@ -118,7 +117,7 @@ def _origin_of_code(row: Row, record: CodeRecord, by: str, code: bytes) -> _Orig
     """The origin of a new family. The ID token of a code repeats its nonce; later ones have none (Core, 12.2)."""
     request = record.request
     origin = _origin_of(row, by, new_identifier("t"), None, request.nonce, request.id_token_claims)
-    return replace(origin, code=code, code_expires_at=record.expires_at)
+    return structs.replace(origin, code=code, code_expires_at=record.expires_at)
 
 
 def _origin_of_family(row: Row, by: str, used: bytes | None = None) -> _Origin:

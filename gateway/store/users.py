@@ -2,8 +2,9 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Final
+
+from msgspec import Struct, field
 
 from gateway.crypto import Keyring, new_identifier
 from gateway.model import Client, Profile, User
@@ -37,8 +38,7 @@ def _profile_of(row: Row) -> Profile:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Known:
+class Known(Struct, frozen=True, kw_only=True):
     """What is told of a person besides their names: claims by their names, where None removes one.
 
     What is None as a whole is kept as it is.

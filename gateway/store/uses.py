@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
+from msgspec import Struct
+
 from gateway.store.clock import Now
 from gateway.store.database import ACT_DEADLINE, Database, Row
 
@@ -12,8 +14,7 @@ _AT_ONCE: Final = 1000  # tokens or grants in one statement
 _LARGEST: Final = 32  # bytes of a digest
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HoldingsFilter:
+class HoldingsFilter(Struct, frozen=True, kw_only=True):
     """What is asked for; None means any. `unused_since` counts from the beginning of what was never used."""
 
     subject: str | None = None

@@ -2,7 +2,8 @@
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from gateway.crypto import digest
 from gateway.model import Client, Session, User
@@ -11,8 +12,7 @@ from gateway.store.clock import Now
 from gateway.store.database import Database, Row
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Visit:
+class Visit(Struct, frozen=True, kw_only=True):
     """The client that a request names, also a disabled one; the live session of a live person in the browser that
     brings it; what that person has allowed that client, by the resources that it is for; and the plain words of every
     scope that was made by command."""

@@ -2,11 +2,11 @@
 
 import socket
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Final
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
+from msgspec import Struct
 
 from gateway.config import Admin
 from gateway.http1 import Malformed, parse_host
@@ -20,8 +20,7 @@ _HEADERS: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Health:
+class Health(Struct, frozen=True):
     """Whether this gateway can serve now, and why not."""
 
     workers: int

@@ -27,6 +27,8 @@ import socket
 from dataclasses import dataclass, field
 from typing import Final, Literal, cast
 
+from msgspec import Struct
+
 from gateway.config import Settings
 from gateway.config.tls import Certified
 from gateway.observe import Level
@@ -63,49 +65,41 @@ class Start:
     out: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class Ready:
+class Ready(Struct, frozen=True):
     """The worker can serve."""
 
 
-@dataclass(frozen=True, slots=True)
-class Alive:
+class Alive(Struct, frozen=True):
     """The worker's loop turns."""
 
 
-@dataclass(frozen=True, slots=True)
-class Closed:
+class Closed(Struct, frozen=True):
     """The worker accepts no connection any more; what it has taken before, it finishes."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reopen:
+class Reopen(Struct, frozen=True):
     """Go on with the access log at what has its file's name now."""
 
 
-@dataclass(frozen=True, slots=True)
-class Serve:
+class Serve(Struct, frozen=True):
     """Accept connections from now on."""
 
 
-@dataclass(frozen=True, slots=True)
-class Recall:
+class Recall(Struct, frozen=True):
     """Tell what is remembered of the calls with this identifier. The answer bears the question's number."""
 
     number: int
     request_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class Recalled:
+class Recalled(Struct, frozen=True):
     """What a worker remembers of them: something that JSON has."""
 
     number: int
     answer: object
 
 
-@dataclass(frozen=True, slots=True)
-class Drain:
+class Drain(Struct, frozen=True):
     """Accept no more, finish what is in flight within `seconds`, end; with `successors`, leave the connections that
     are kept to them."""
 
@@ -113,8 +107,7 @@ class Drain:
     successors: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Mirror:
+class Mirror(Struct, frozen=True):
     """Tell the shadow that listens at `path` of each call that ends; with an empty one, nobody any longer."""
 
     path: str
@@ -134,13 +127,11 @@ class Compare:
     settings: Settings = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Joined:
+class Joined(Struct, frozen=True):
     """One more worker tells the shadow of its calls."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Differs:
+class Differs(Struct, frozen=True, kw_only=True):
     """A kind of call that two configurations decide differently: how often it came, and the first one's path and id."""
 
     method: str
@@ -151,8 +142,7 @@ class Differs:
     request_id: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Compared:
+class Compared(Struct, frozen=True, kw_only=True):
     """What was compared: how many calls, how many were decided otherwise, and those of which the shadow was not told
     or that it could not judge; `others` differ in more kinds than are told apart."""
 

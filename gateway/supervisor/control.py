@@ -22,12 +22,12 @@ import stat
 import struct
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple, cast
 
 import tomli
+from msgspec import Struct, field
 
 from gateway.config.tables import Database
 from gateway.errors import OperatorError
@@ -58,8 +58,7 @@ class Peer(NamedTuple):
     group: int
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(Struct, frozen=True):
     """The outcome of a reload: what it changed, or every fault for which nothing has changed; and the names of the
     master keys that the gateway has now, the current one first."""
 

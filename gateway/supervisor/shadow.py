@@ -8,9 +8,10 @@ import os
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
+
+from msgspec import Struct, field
 
 from gateway.config import Settings
 from gateway.errors import OperatorError
@@ -46,8 +47,7 @@ Found = Callable[[Differs], None]
 """Hears of a kind of call that would be decided otherwise, when it is first seen."""
 
 
-@dataclass(frozen=True, slots=True)
-class ShadowOutcome:
+class ShadowOutcome(Struct, frozen=True):
     """The outcome of a shadow: what a reload would change, and what that would decide otherwise; or every fault for
     which that is not known. `early` says why it ended before its time."""
 

@@ -17,12 +17,13 @@ import time
 from asyncio import FIRST_COMPLETED
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Final, cast
 
 from aiohttp import web
+from msgspec import to_builtins
 
 from gateway import memory, observe
 from gateway.config import Admin, Settings
@@ -252,7 +253,8 @@ class _Supervisor:
         self._askers.append(asker)
         self._reload_asked.set()
         await first_of(asyncio.wait([asker]), self._ending.wait())
-        return asdict(asker.result() if asker.done() else _ENDED)
+        outcome: dict[str, object] = to_builtins(asker.result() if asker.done() else _ENDED)
+        return outcome
 
     async def _shadow_for(self, dsn: str, folder: Path, seconds: str, tell: Callable[[object], None]) -> object:
         """Have live calls judged by the configuration as it is written now, too, for so long; nothing changes."""
@@ -261,7 +263,7 @@ class _Supervisor:
                 raise OperatorError("another `gateway reload --shadow` is under way; wait for its end")
             self._shadowed = True
             try:
-                outcome = await self._shadow(dsn, folder, float(seconds), lambda kind: tell(asdict(kind)))
+                outcome = await self._shadow(dsn, folder, float(seconds), lambda kind: tell(to_builtins(kind)))
             finally:
                 self._shadowed = False
         except OperatorError as exc:
@@ -270,7 +272,7 @@ class _Supervisor:
         except Exception as exc:  # a fault of ours ends the shadow, not what serves
             log.error("shadow ended", exc_info=exc)
             outcome = ShadowOutcome(faults=[f"a fault of the gateway's own, {type(exc).__name__}; its log says more"])
-        return asdict(outcome)
+        return to_builtins(outcome)
 
     async def _shadow(self, dsn: str, folder: Path, seconds: float, found: Found) -> ShadowOutcome:
         settings = cast("Callable[[], Settings]", self._reload)()

@@ -14,9 +14,10 @@ import asyncio
 import os
 import shutil
 import subprocess
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct
 
 from gateway.crypto import Keyring
 from gateway.store import backup as backups
@@ -30,8 +31,7 @@ from gateway.supervisor.programs import ENVIRONMENT, unreachable
 _PLACES: Final = ("/usr/lib/postgresql/{}/bin", "/usr/pgsql-{}/bin", "/opt/postgresql/{}/bin", "/usr/local/pgsql/bin")
 
 
-@dataclass(frozen=True, slots=True)
-class Takeover:
+class Takeover(Struct, frozen=True):
     """What was done: from which major version to which, and where the old folder is now."""
 
     before: str

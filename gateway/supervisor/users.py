@@ -14,9 +14,10 @@ import os
 import pwd
 import stat
 import subprocess
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct
 
 from gateway import barred
 from gateway.errors import FaultyConfiguration, OperatorError
@@ -27,8 +28,7 @@ _NEW_ACCOUNT: Final = ("useradd", "--system", "--user-group", "--no-create-home"
 _NO_SHELL: Final = ("--shell", "/usr/sbin/nologin")
 
 
-@dataclass(frozen=True, slots=True)
-class SystemUser:
+class SystemUser(Struct, frozen=True):
     """An account of the machine."""
 
     name: str

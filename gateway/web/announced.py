@@ -10,9 +10,10 @@ verifies lacks one; but that holds only if nobody keeps such an answer any longe
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from time import monotonic
 from typing import Final, Never
+
+from msgspec import Struct
 
 from gateway import observe
 from gateway.errors import StoreUnavailable
@@ -27,8 +28,7 @@ _SILENCE: Final = 2.0  # seconds after a failure in which nobody waits for the d
 log = observe.get_logger("gateway.web")
 
 
-@dataclass(frozen=True, slots=True)
-class ServerFacts:
+class ServerFacts(Struct, frozen=True):
     """What the server's document tells of the database; `current` is false where that is only what was known of it."""
 
     scopes: Mapping[str, str]
@@ -36,8 +36,7 @@ class ServerFacts:
     current: bool
 
 
-@dataclass(frozen=True, slots=True)
-class PublicKeys:
+class PublicKeys(Struct, frozen=True):
     """The public keys, as a JWK Set holds them; `current` as above."""
 
     keys: Sequence[Mapping[str, object]]

@@ -7,10 +7,11 @@ good and never ask another host for anything.
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct
 
 from gateway.config import Settings
 from gateway.config.tables import IMAGE_TYPES
@@ -26,8 +27,7 @@ _LIGHT_SURFACE: Final[Colour] = (255, 255, 255)
 _DARK_SURFACE: Final[Colour] = (29, 31, 36)
 
 
-@dataclass(frozen=True, slots=True)
-class Asset:
+class Asset(Struct, frozen=True):
     """A file that pages refer to: its name holds its digest."""
 
     name: str
@@ -35,8 +35,7 @@ class Asset:
     content_type: str
 
 
-@dataclass(frozen=True, slots=True)
-class Branding:
+class Branding(Struct, frozen=True):
     """What pages show of the operator; the texts are the configuration's, the files' names are for links."""
 
     name: str

@@ -10,10 +10,10 @@ browser rather than to its session, which another tab may have changed meanwhile
 """
 
 import re
-from dataclasses import dataclass
 from typing import Final
 
 from aiohttp import web
+from msgspec import Struct
 
 from gateway.crypto import Keyring, random_text
 from gateway.errors import GatewayError
@@ -31,8 +31,7 @@ class FormRefused(GatewayError):
     """A form that was not given to this browser, or that was altered: 403, and nothing happens."""
 
 
-@dataclass(frozen=True, slots=True)
-class KnownBrowser:
+class KnownBrowser(Struct, frozen=True):
     """A browser that has signed in before, and to which accounts."""
 
     identifier: str

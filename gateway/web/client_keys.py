@@ -12,9 +12,11 @@ strangers use up elsewhere at its host; where it is our own bound that keeps us 
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from typing import Final
 from urllib.parse import urlsplit
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from gateway.errors import OAuthError, invalid_client
 from gateway.fetching import Fetcher, FetchFailed
@@ -25,8 +27,7 @@ _AGAIN: Final = 30.0  # seconds between two tries
 _AT_MOST: Final = 86400.0  # seconds that a set counts without being had anew
 
 
-@dataclass(frozen=True, slots=True)
-class _Keys:
+class _Keys(Struct, frozen=True):
     jwks: str | None  # as `jwk.parse_set` makes it, as JSON; None where there was none to be had
     why_none: str
     tried: float

@@ -15,11 +15,12 @@ anything is to sign in.
 
 import base64
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
 from aiohttp import web
+from msgspec import Struct
+from msgspec.structs import replace
 
 from gateway.crypto import digest
 from gateway.model import Client, Session
@@ -39,8 +40,7 @@ _OTHERS: Final = "other"
 _IMPLIED: Final = frozenset({"openid"})
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(Struct, frozen=True):
     """A form that came back: a decision, or a button that ticks (`select`), and the scopes that were ticked."""
 
     decision: str | None
@@ -48,8 +48,7 @@ class Choice:
     scopes: frozenset[str]
 
 
-@dataclass(frozen=True, slots=True)
-class Permission:
+class Permission(Struct, frozen=True):
     """One scope, in plain words."""
 
     name: str
@@ -58,8 +57,7 @@ class Permission:
     new: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
+class Group(Struct, frozen=True):
     """The scopes whose names begin alike, up to the colon; `open` where the person should see each of them."""
 
     name: str
@@ -75,8 +73,7 @@ class Group:
         return sum(permission.new for permission in self.permissions)
 
 
-@dataclass(frozen=True, slots=True)
-class Ticket:
+class Ticket(Struct, frozen=True):
     """What the token of a consent form says of the flow that it asks about."""
 
     flow_id: str

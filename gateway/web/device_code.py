@@ -17,10 +17,11 @@ code is the danger of this way (section 5.4), and no check of ours sees it: so b
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from urllib.parse import urlencode
 
 from aiohttp import web
+from msgspec import Struct
 
 from gateway.model import DEVICE_CODE, Client, Session
 from gateway.oauth import device
@@ -38,8 +39,7 @@ _FIELDS = frozenset({"csrf_token", "user_code"})
 _GUESSING = "nothing, if it was once; many such lines of one person or address mean that somebody is guessing"
 
 
-@dataclass(frozen=True, slots=True)
-class _Found:
+class _Found(Struct, frozen=True):
     """A device that shows the code, and its client."""
 
     device: Device
@@ -47,8 +47,7 @@ class _Found:
     user_code: str  # as people read it
 
 
-@dataclass(frozen=True, slots=True)
-class _Refused:
+class _Refused(Struct, frozen=True):
     """No device with that code is to be had, in words for the person."""
 
     status: int

@@ -9,8 +9,9 @@ then on the token endpoint knows it by that.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from gateway.errors import OAuthError
 from gateway.fetching import Fetcher, FetchFailed
@@ -26,15 +27,13 @@ _UNREADABLE: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class _Document:
+class _Document(Struct, frozen=True):
     registration: Registration
     scopes: frozenset[str]  # that there were when it was read
     until: float
 
 
-@dataclass(frozen=True, slots=True)
-class _Failed:
+class _Failed(Struct, frozen=True):
     cause: str
     until: float
 

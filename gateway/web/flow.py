@@ -38,10 +38,10 @@ would rather have JSON gets a page's error as JSON, and `login_required`, `accou
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Final
 
 from aiohttp import web
+from msgspec.structs import replace
 
 from gateway.errors import OAuthError
 from gateway.model import Session

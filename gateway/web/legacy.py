@@ -5,10 +5,10 @@ redemption of a code that never leaves this process. A password is a sign-in who
 as the operator has said for this client, its code is redeemed, and nothing else of it stays.
 """
 
-from dataclasses import replace
 from typing import Final
 
 from aiohttp import web
+from msgspec.structs import replace
 
 from gateway.errors import OAuthError
 from gateway.figures import TOKENS_ISSUED

@@ -12,11 +12,11 @@ What else ends with the session, and that other applications are told, is the da
 (`sql/migrations/0010_logouts.sql`).
 """
 
-from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlencode
 
 from aiohttp import web
+from msgspec import Struct
 
 from gateway.model import Client, Session
 from gateway.oauth import redirect_uris
@@ -34,8 +34,7 @@ _MOST_FRAMES: Final = 20
 _WHILE: Final = 3  # seconds that applications in frames have before the browser goes on
 
 
-@dataclass(frozen=True, slots=True)
-class _Asked:
+class _Asked(Struct, frozen=True):
     """What a request for a logout is: its hint, if that is ours, and where the browser goes afterwards."""
 
     hint: Hint | None

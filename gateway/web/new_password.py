@@ -5,10 +5,10 @@ an open browser gains no second way to guess. This browser goes on with a new se
 may be what somebody has copied.
 """
 
-from dataclasses import dataclass
 from typing import Final
 
 from aiohttp import web
+from msgspec import Struct
 
 from gateway import observe, password_rules
 from gateway.model import Session
@@ -28,8 +28,7 @@ _FIELDS: Final = frozenset({"csrf_token", "username", "current_password", "new_p
 log = observe.get_logger("gateway.web")
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(Struct, frozen=True):
     """The reason why the password stays as it is, and the field that it is about."""
 
     text: str

@@ -2,7 +2,6 @@
 
 from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final, cast
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Final, cast
 import aiohttp_jinja2
 import jinja2
 from aiohttp import web
+from msgspec import Struct
 
 from gateway.oauth import redirect_uris
 from gateway.oauth.authorize import Response
@@ -67,8 +67,7 @@ def page(
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Link:
+class Link(Struct, frozen=True):
     """A way out of a page that says what went wrong."""
 
     text: str

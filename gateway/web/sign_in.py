@@ -7,10 +7,10 @@ after a wrong one. Whether the account exists changes neither the answer nor the
 
 import math
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from enum import Enum
 
 from aiohttp import web
+from msgspec import Struct
 
 from gateway import observe
 from gateway.figures import SIGN_INS
@@ -36,8 +36,7 @@ _MORE_WORKERS = "raise server.authorization_workers if the machine has room; a f
 log = observe.get_logger("gateway.web")
 
 
-@dataclass(frozen=True, slots=True)
-class SignedIn:
+class SignedIn(Struct, frozen=True):
     """A new session, the token that its browser gets, and the browser as it is remembered from now on."""
 
     session: Session
@@ -59,8 +58,7 @@ class To(Enum):
     USE_ANOTHER = "Use another account"  # as they wanted
 
 
-@dataclass(frozen=True, slots=True)
-class NotSignedIn:
+class NotSignedIn(Struct, frozen=True):
     """A failed attempt to sign in, in words that tell nobody which half was wrong."""
 
     status: int

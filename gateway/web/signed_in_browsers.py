@@ -4,12 +4,12 @@ A form names a browser by its session's public identifier, which signs nobody in
 worker, since every page asks the database for its session.
 """
 
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 from urllib.parse import urlencode
 
 from aiohttp import web
+from msgspec import Struct
 
 from gateway import observe
 from gateway.store.records import SignedInBrowser
@@ -27,8 +27,7 @@ _MOST: Final = 50
 log = observe.get_logger("gateway.web")
 
 
-@dataclass(frozen=True, slots=True)
-class Shown:
+class Shown(Struct, frozen=True):
     """One browser, as the page tells of it."""
 
     session_id: str

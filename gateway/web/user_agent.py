@@ -4,8 +4,9 @@ The field is anybody's to choose and full of other browsers' names, so the most 
 people which of their browsers is meant, and decides nothing.
 """
 
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 _BROWSERS: Final = (
     (("Edg/", "EdgA/", "EdgiOS/"), "Edge"),
@@ -28,8 +29,7 @@ _SYSTEMS: Final = (  # with whether one carries it about
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Device:
+class Device(Struct, frozen=True):
     """What people are told of a browser: its name, such as “Firefox on Windows”, and whether one carries it about."""
 
     name: str

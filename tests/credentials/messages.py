@@ -1,8 +1,7 @@
 """Messages and the inputs of their signatures, as the tests of signatures make them."""
 
-from dataclasses import replace
-
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from gateway.credentials import MalformedCredential, content_digest, signatures
 from gateway.credentials.components import Message

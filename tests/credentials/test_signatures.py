@@ -1,11 +1,11 @@
 """HTTP message signatures and content digests (RFC 9421, RFC 9530): which counts, its grammar, what it must cover."""
 
 import base64
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from gateway.credentials import MalformedCredential, content_digest, signatures
 from gateway.credentials.components import Message

@@ -2,12 +2,12 @@
 
 import base64
 import hmac
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from gateway.credentials import MalformedCredential
 from gateway.credentials.components import Message, authority, signature_base

@@ -1,11 +1,11 @@
 """The cache of tokens: bounded by entries and by bytes, and nothing counts that was touched."""
 
 import tracemalloc
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from bench.cached_tokens import put, token
 from gateway.guard.cache import Cache

@@ -1,11 +1,11 @@
 """What counts of a cached token, whatever order answers and changes come in."""
 
-from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from gateway.guard.ledger import LEASE, Ledger
 from gateway.model import AccessToken, Identity

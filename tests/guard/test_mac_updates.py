@@ -4,9 +4,8 @@ The algorithm was told with the token, and its holder cannot learn of another; w
 by nobody but the operator.
 """
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from gateway.guard import Allowed, Refused
 from gateway.model import MacAlgorithm, MacDraft

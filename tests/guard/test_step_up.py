@@ -1,10 +1,10 @@
 """Routes that ask how lately and how somebody signed in, and what tokens know of that (RFC 9470)."""
 
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from gateway.config import ConfigError, compile_routes, parse
 from gateway.guard import Allowed, Guard, Refused

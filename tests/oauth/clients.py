@@ -1,8 +1,9 @@
 """Clients for the pure decisions."""
 
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
+
+from msgspec.structs import replace
 
 from gateway.model import GRANT_TYPES, About, Client
 

@@ -1,11 +1,11 @@
 """The authorization endpoint's decisions (RFC 6749, section 4.1)."""
 
-from dataclasses import dataclass, fields, replace
 from urllib.parse import parse_qs, parse_qsl, quote_from_bytes, urlsplit
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import fields, replace
 
 from gateway.model import Client
 from gateway.oauth import authorize, forms
@@ -299,8 +299,7 @@ def test_a_request_is_stored_whole(request_: AuthorizationRequest) -> None:
 
 
 def test_another_parameter_is_another_field() -> None:
-    @dataclass(frozen=True, slots=True, kw_only=True)
-    class Wider(AuthorizationRequest):
+    class Wider(AuthorizationRequest, frozen=True, kw_only=True):
         assertion: str | None = None
         details: tuple[str, ...] = ()
         patience: int | None = None

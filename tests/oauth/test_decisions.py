@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from gateway.oauth import pkce
 from gateway.oauth.authorize import AuthorizationRequest
@@ -64,7 +65,7 @@ def ago(seconds: float) -> datetime:
 def code_with(**changes: Any) -> CodeRecord:
     """The code with other values, of its own or of the request that it was issued for."""
     of_request = {name: changes.pop(name) for name in ("code_challenge", "resource") if name in changes}
-    return replace(CODE, request=replace(ASKED, **of_request), **changes)
+    return structs.replace(CODE, request=structs.replace(ASKED, **of_request), **changes)
 
 
 SPENT: dict[str, Any] = {"spent_at": ago(30)}
@@ -138,13 +139,13 @@ def test_code_gives_the_scopes_and_resource_it_was_made_for() -> None:
 def test_code_brings_no_refresh_token_where_the_person_refused_access_while_away() -> None:
     """OpenID Connect Core, section 11: that consent is the person's; who was not asked has said nothing."""
     both = frozenset({"a", "offline_access"})
-    asked = replace(CODE.request, scopes=both)
+    asked = structs.replace(CODE.request, scopes=both)
     for request, allowed, refreshable in (
         (CODE.request, CODE.request.scopes, True),
         (asked, both, True),
         (asked, frozenset({"a"}), False),
     ):
-        decision = decide_code(replace(CODE, request=request, scopes=allowed), "c1", CODE_GRANT, NOW)
+        decision = decide_code(structs.replace(CODE, request=request, scopes=allowed), "c1", CODE_GRANT, NOW)
         assert decision == Issue(allowed, (), refreshable)
 
 
@@ -196,7 +197,7 @@ def test_refresh_token_is_judged_by_the_table(
 ) -> None:
     client_id = grant.get("client_id", "c1")
     presented = replace(REFRESH_GRANT, **{name: value for name, value in grant.items() if name != "client_id"})
-    decision = decide_refresh(replace(REFRESH, **record), client_id, presented, NOW, grace)
+    decision = decide_refresh(structs.replace(REFRESH, **record), client_id, presented, NOW, grace)
     assert type(decision) is kind
     if isinstance(decision, Refuse | Replay):
         assert decision.error.error == error
@@ -265,7 +266,7 @@ def test_code_is_spent_or_revoked_only_for_who_proves_everything(
 def test_refresh_never_widens_and_never_spends_twice(
     spent_at: datetime | None, successor_spent: bool, ended: str | None, grace: float, scopes: frozenset[str] | None
 ) -> None:
-    record = replace(REFRESH, spent_at=spent_at, successor_spent=successor_spent, ended=ended)
+    record = structs.replace(REFRESH, spent_at=spent_at, successor_spent=successor_spent, ended=ended)
     decision = decide_refresh(record, "c1", replace(REFRESH_GRANT, scopes=scopes), NOW, grace)
     if isinstance(decision, Issue | Repeat):
         assert decision.scopes <= record.scopes

@@ -1,11 +1,11 @@
 """The device authorization grant's decisions (RFC 8628)."""
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from gateway.errors import OAuthError
 from gateway.oauth import device

@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import asyncpg
+from msgspec import structs
 
 from gateway.crypto import hash_password, random_text
 from gateway.errors import OAuthError, StoreUnavailable
@@ -79,7 +80,7 @@ class Rig:
             state=b"state",
             code_challenge=pkce.challenge_of(VERIFIER),
         )
-        return replace(request, **changes)
+        return structs.replace(request, **changes)
 
     async def code(self, scopes: frozenset[str] | None = None, ttl: float = 60, **changes: Any) -> str:
         request = self.request(**changes)

@@ -1,9 +1,9 @@
 """Tokens that come back: live only while everything they hang on is (RFC 7009, RFC 7662)."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from gateway.crypto import Keyring
 from gateway.model import GrantType

@@ -1,10 +1,10 @@
 """Clients and scopes: what they are, their secrets, and their end."""
 
-from dataclasses import replace
 from typing import Any
 
 import asyncpg
 import pytest
+from msgspec.structs import replace
 
 from gateway.errors import OperatorError
 from gateway.model import CLIENT_PROPERTIES, About, Client, OpenID, Owner

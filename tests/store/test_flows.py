@@ -1,10 +1,11 @@
 """Requests that wait for a decision, the decision, once, and the grant that remembers it."""
 
 import asyncio
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import asyncpg
 import pytest
+from msgspec.structs import fields
 
 from gateway.crypto import random_text
 from gateway.oauth.authorize import AuthorizationRequest

@@ -1,11 +1,11 @@
 """Access tokens that are JWTs (RFC 9068): what they say, and that they live and end as the opaque ones do."""
 
 import json
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from gateway.crypto import Keyring, digest
 from gateway.errors import OAuthError, OperatorError

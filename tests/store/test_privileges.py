@@ -3,9 +3,9 @@
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from gateway.crypto import Keyring
 from gateway.errors import StoreUnavailable

@@ -13,6 +13,7 @@ from typing import Any
 
 import asyncpg
 import pytest
+from msgspec import structs
 
 from gateway.credentials.signed import Signed
 from gateway.crypto import Keyring, hash_password, password_matches
@@ -183,7 +184,7 @@ async def test_what_was_ended_since_stays_ended_and_lives_again_only_by_order(
     await rig.store.users.enable("ada")
     await rig.store.clients.enable(rig.client.client_id)
     assert not await rig.lives(tokens)
-    report = await restored(database, file, replace(DISCARD, fate=Fate.TRUST))
+    report = await restored(database, file, structs.replace(DISCARD, fate=Fate.TRUST))
     assert await rig.lives(tokens)
     assert report.revival.ended == {}
 
@@ -207,9 +208,9 @@ async def test_initial_access_tokens_that_were_used_or_revoked_since_open_nothin
     await registrations.revoke_tokens()
     await restored(database, file)
     assert await register(left) is NotAdmitted.TOKEN
-    await restored(database, file, replace(DISCARD, fate=Fate.END))
+    await restored(database, file, structs.replace(DISCARD, fate=Fate.END))
     assert await register(used) is NotAdmitted.TOKEN
-    await restored(database, file, replace(DISCARD, fate=Fate.TRUST))
+    await restored(database, file, structs.replace(DISCARD, fate=Fate.TRUST))
     assert isinstance(await register(used), Registered), "by order"
 
 
@@ -226,7 +227,7 @@ async def test_what_still_lived_goes_on(rig: Rig, database: str, file: Path) -> 
 async def test_who_was_disabled_or_deleted_since_is_named_and_comes_back_disabled(
     rig: Rig, database: str, file: Path
 ) -> None:
-    other, _ = await rig.store.clients.create(replace(NEW_CLIENT, name="Other"))
+    other, _ = await rig.store.clients.create(structs.replace(NEW_CLIENT, name="Other"))
     await rig.store.users.create("bob", None, None, hash_password("obviously fake"))
     await back_up(database, file)
     await rig.store.users.delete("ada")
@@ -288,7 +289,7 @@ async def test_a_code_is_never_restored_before_it_was_redeemed(rig: Rig, databas
     code = await rig.code()
     await back_up(database, file)
     await rig.redeem(code)
-    await restored(database, file, replace(DISCARD, fate=Fate.TRUST))
+    await restored(database, file, structs.replace(DISCARD, fate=Fate.TRUST))
     assert await outcome(rig.redeem(code)) == "invalid_grant"
 
 
@@ -296,7 +297,9 @@ async def test_what_is_newer_than_the_backup_is_named(rig: Rig, database: str, f
     await back_up(database, file)
     await rig.tokens()
     await rig.store.users.create("eve", None, None, hash_password("obviously fake"))
-    await rig.store.clients.update(rig.client.client_id, replace(NEW_CLIENT, redirect_uris=("https://new.example/cb",)))
+    await rig.store.clients.update(
+        rig.client.client_id, structs.replace(NEW_CLIENT, redirect_uris=("https://new.example/cb",))
+    )
     report = await restored(database, file)
     assert report.revival.lost["users"].names == ("eve",)
     assert report.revival.lost["grants"].names == (f"ada to {rig.client.client_id}: read write",)
@@ -407,7 +410,7 @@ def _signed(nonce: str, created: int) -> Signed:
 async def test_tokens_whose_nonces_nobody_knows_any_more_end(
     drafts: Any, rig: Rig, database: str, elsewhere: str, file: Path
 ) -> None:
-    client, _ = await rig.store.clients.create(replace(NEW_CLIENT, mac_drafts=drafts, token_type="mac"))
+    client, _ = await rig.store.clients.create(structs.replace(NEW_CLIENT, mac_drafts=drafts, token_type="mac"))
     issued = await rig.store.tokens.issue(client.client_id, None, frozenset({"read"}), 600, "mac")
     await back_up(database, file)
     await restored(database, file)
@@ -430,7 +433,7 @@ async def test_nonces_that_count_as_long_as_their_token_are_carried_over(rig: Ri
     await back_up(database, file)
     ends = rig.store.now()
     assert await rig.store.nonces.spend_untimed([(b"n" * 16, ends)])
-    await restored(database, file, replace(DISCARD, fate=Fate.TRUST))
+    await restored(database, file, structs.replace(DISCARD, fate=Fate.TRUST))
     assert not await rig.store.nonces.spend_untimed([(b"n" * 16, ends)])
 
 

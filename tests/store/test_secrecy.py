@@ -4,8 +4,9 @@ import asyncio
 import os
 import signal
 import time
-from dataclasses import replace
 from datetime import timedelta
+
+from msgspec.structs import replace
 
 from gateway.crypto import Keyring, digest, random_text
 from gateway.errors import StoreUnavailable

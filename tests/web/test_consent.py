@@ -1,10 +1,10 @@
 """The consent form: what it shows, and what becomes of an answer that was not asked for."""
 
 import asyncio
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from gateway.model import Client
 from gateway.oauth.redirect_uris import form_action_source

@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
+from msgspec import structs
 
 from gateway.crypto import Keyring
 from gateway.model import ACR, SIGNING_ALGORITHMS, Client, OpenID, SigningAlgorithm
@@ -92,7 +93,7 @@ async def party(plane: Plane, signed_in: Browser, register: Registered) -> Party
 
 
 async def with_settings(party: Party, **changes: Any) -> Party:
-    changed = replace(NewClient.like(party.client), openid=OpenID(**changes))
+    changed = structs.replace(NewClient.like(party.client), openid=OpenID(**changes))
     client = await party.plane.store.clients.update(party.client.client_id, changed)
     assert client is not None
     return replace(party, client=client)
@@ -135,7 +136,7 @@ async def test_without_the_scope_there_is_no_id_token_and_no_userinfo(party: Par
 async def test_a_request_without_nonce_and_without_pkce_gets_its_code(party: Party) -> None:
     """oidcc-ensure-request-without-nonce-succeeds-for-code-flow; the client is one whose PKCE is not demanded."""
     changed = await party.plane.store.clients.update(
-        party.client.client_id, replace(NewClient.like(party.client), pkce_required=False)
+        party.client.client_id, structs.replace(NewClient.like(party.client), pkce_required=False)
     )
     assert changed is not None
     code = await party.code(code_challenge=None, code_challenge_method=None)
@@ -531,7 +532,7 @@ async def test_claims_of_the_operators_own_come_with_their_scope_to_their_client
 async def test_only_people_in_a_clients_groups_may_use_it_and_others_are_told_so(party: Party) -> None:
     store = party.plane.store
     await store.users.update("ada", None, None, None, Known(groups=("staff",)))
-    changed = replace(NewClient.like(party.client), allow_groups=frozenset({"staff", "admins"}))
+    changed = structs.replace(NewClient.like(party.client), allow_groups=frozenset({"staff", "admins"}))
     client = await store.clients.update(party.client.client_id, changed)
     assert client is not None
     body = await party.tokens("openid offline_access", prompt="consent")

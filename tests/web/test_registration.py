@@ -4,11 +4,12 @@ import asyncio
 import json
 import re
 from collections.abc import AsyncIterator
-from dataclasses import MISSING, fields, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import NODEFAULT
+from msgspec.structs import fields, replace
 
 from gateway.crypto import Keyring
 from gateway.model import About, Client, OpenID
@@ -339,7 +340,7 @@ def test_all_that_a_client_says_of_itself_is_in_what_it_becomes(keyring: Keyring
     unsaid = {
         one.name
         for one in fields(NewClient)
-        if getattr(made, one.name) == (one.default if one.default_factory is MISSING else one.default_factory())
+        if getattr(made, one.name) == (one.default if one.default_factory is NODEFAULT else one.default_factory())
     }
     of_the_operator = {"allow_groups", "decided", "first_party", "par_required", "pkce_required"}
     assert unsaid == of_the_operator | {"logo"}, "`described` says nothing of a property, so that its default holds"

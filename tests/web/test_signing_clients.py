@@ -5,11 +5,11 @@ import json
 import random
 import time
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from gateway.crypto import Keyring, random_text
 from gateway.oauth.client_assertion import TYPE
