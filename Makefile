@@ -13,7 +13,7 @@ ENGINE := build/engine
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-engine test-long coverage lint format fuzz bench bench-flow engine venv checked loaded installed others chromium programs clients clean
+.PHONY: help demo test test-engine test-long coverage lint format fuzz bench bench-flow engine venv checked loaded others chromium programs clients clean
 .SUFFIXES:
 
 help:
@@ -142,10 +142,6 @@ chromium:
 	@for name in chromium chromium-browser google-chrome; do command -v $$name >/dev/null && exit 0; done; \
 	$(call install,chromium) || { \
 	  echo "make: Chromium is missing, in which the pages are tested: install the package chromium" >&2; exit 1; }
-
-# All that the tests need, two things at a time where that is safe: the folder comes first, since it is made empty.
-installed: venv
-	@$(MAKE) --no-print-directory -j2 $(VENV)/.test clients
 
 # One after the other, as one program alone may install packages of the system.
 others:
