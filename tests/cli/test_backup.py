@@ -105,6 +105,7 @@ def test_files_that_cannot_be_used_are_told_in_one_line(gateway: Terminal, tmp_p
         assert matches("give one of them, not both", gateway("restore", str(good), *options).refused_with(2))
 
 
+@pytest.mark.measures  # a tracer writes too
 def test_a_disk_that_is_full_half_way_leaves_no_file(gateway: Terminal, file: Path) -> None:
     """A limit on the size of files stands for the disk: the system refuses to write on just so."""
     gateway.client()
