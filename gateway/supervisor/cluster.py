@@ -15,11 +15,10 @@ import stat
 import subprocess
 import tempfile
 import time
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Final
-
-from msgspec import Struct
 
 from gateway.errors import OperatorError
 from gateway.supervisor.programs import ENVIRONMENT, binaries_for, launcher, unreachable
@@ -33,7 +32,8 @@ _LONGEST_LOG: Final = 4 * 1024**2
 _FATAL: Final = re.compile(r"\b(?:FATAL|PANIC|error)\b")  # lines of Postgres that say why it is not running
 
 
-class Running(Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Running:
     """What a live server wrote into its postmaster.pid."""
 
     pid: int

@@ -14,10 +14,9 @@ import os
 import pwd
 import stat
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
-
-from msgspec import Struct
 
 from gateway import barred
 from gateway.errors import FaultyConfiguration, OperatorError
@@ -28,7 +27,8 @@ _NEW_ACCOUNT: Final = ("useradd", "--system", "--user-group", "--no-create-home"
 _NO_SHELL: Final = ("--shell", "/usr/sbin/nologin")
 
 
-class SystemUser(Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class SystemUser:
     """An account of the machine."""
 
     name: str

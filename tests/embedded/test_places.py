@@ -108,6 +108,14 @@ def test_the_binaries_are_found_without_importing_their_package() -> None:
     subprocess.run([sys.executable, "-c", check], cwd=ROOT, check=True)
 
 
+def test_nothing_is_loaded_that_is_not_pythons_own() -> None:
+    """So that any Python of the machine can run it: another user's may be another."""
+    program = "import sys, gateway.supervisor.embedded; print(*{name.partition('.')[0] for name in sys.modules})"
+    done = subprocess.run([sys.executable, "-I", "-c", program], capture_output=True, text=True, check=True)
+    own = sys.stdlib_module_names | {"__main__", "gateway"}
+    assert {name for name in done.stdout.split() if not name.startswith(("_", "sitecustom"))} <= own
+
+
 # -- users ---------------------------------------------------------------------------------------------------
 
 
