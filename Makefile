@@ -18,7 +18,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 help:
 	@echo "make demo       a database, a sample API, a client and a user: try everything at once"
-	@echo "make test       every check and test (some 16 minutes on two cores)"
+	@echo "make test       every check and test (some 14 minutes on two cores)"
 	@echo "make test-long  the same with the repeated tests at their full counts (up to 90 minutes)"
 	@echo "make coverage   the lines and branches of gateway/ that no test takes (up to an hour); below its floor it fails"
 	@echo "make lint       the checks alone; make format puts the code in form"

@@ -3,10 +3,9 @@
     add ──▶ waiting ──▶ one statement in flight, while the next batch collects ──▶ each is told its outcome
 
 No timer is on the way, so that a lone question pays one round trip. After a batch of several the loop has some turns
-first: what comes of those who were just told goes with those who wait already, since a statement for thirty takes
-little more than one for four. A question never joins a statement that is in
-flight already: its answer may be older than the question. One timer for all that wait sees to it that nobody waits for
-long.
+first: what comes of those who were just told goes with those who wait already, since a statement for thirty takes the
+database no more than twice what one for four takes. A question never joins a statement that is in flight already: its
+answer may be older than the question. One timer for all that wait sees to it that nobody waits for long.
 """
 
 import asyncio

@@ -99,7 +99,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "http": ({"url": URL.replace("https:", "http:")}, "invalid_dpop_proof"),
     "another token's ath": ({"token": "gwa_other"}, "invalid_dpop_proof"),
     "no ath": ({"ath": None}, "invalid_dpop_proof"),
-    "too old": ({"late": 120}, "invalid_dpop_proof"),
+    "too old": ({"late": 75}, "invalid_dpop_proof"),
     "clock ahead": ({"late": -120}, "invalid_dpop_proof"),
     "no jti": ({"jti": None}, "invalid_dpop_proof"),
     "typ": ({"header": {"typ": "JWT"}}, "invalid_dpop_proof"),

@@ -4,6 +4,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 
 import pytest
@@ -171,36 +172,35 @@ def test_a_cookie_is_found_as_one_who_splits_at_each_semicolon_finds_it(fields: 
         assert list(filter(None, (pair.strip() for pair in passed))) == list(filter(None, others))
 
 
-@pytest.mark.measures
 @pytest.mark.parametrize("filling", [b"a;", b";", b"x;", b"x ", b"x=", b"ax", b" ", b"; ", b"x=1;"])
 def test_a_long_cookie_field_takes_no_longer_than_its_length(filling: bytes) -> None:
     """What no check stands before: 56 kB that anybody may send."""
+    field = filling * (56_000 // len(filling))
+    fields = [field, field + b";y=1", b"y=1;" + field]
 
-    def cost(size: int, ours: bytes, *others: bytes) -> float:
-        field = filling * (size // len(filling))
-        fields = [field, field + b";y=1", b"y=1;" + field]
-        names = {ours, *others}
+    def read() -> None:
+        for one in fields:
+            cookies.read([one], b"y")
+            cookies.without(one, {b"y", b"zy"}, b"y")
 
-        def read() -> None:
-            cookies.read(fields, ours)
-            for one in fields:
-                cookies.without(one, names, ours)
+    def read_one_name_by_the_thousand() -> None:
+        cookies.read(fields, b"x")
+        cookies.without(field, {b"x"}, b"x")
 
-        return least(read)
-
-    # Eight times the length is 64 times the work for what looks at all of it at each place.
-    assert cost(56_000, b"y", b"zy") < 0.002 + 20 * cost(7_000, b"y", b"zy")
-    assert cost(56_000, b"x") < 0.002 + 20 * cost(7_000, b"x")
+    assert least(read, 0.02) < 0.02
+    assert least(read_one_name_by_the_thousand, 0.2) < 0.2
 
 
-def least(act: Callable[[], None]) -> float:
-    """The least CPU seconds of a few times: what a machine does besides only adds to it."""
-    taken = []
-    for _ in range(4):
+def least(act: Callable[[], None], bound: float) -> float:
+    """The least CPU seconds of some times, up to the first within the bound: what a machine does besides only adds."""
+    taken = inf
+    for _ in range(20):
         begin = time.process_time()
         act()
-        taken.append(time.process_time() - begin)
-    return min(taken)
+        taken = min(taken, time.process_time() - begin)
+        if taken < bound:
+            break
+    return taken
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,6 @@ from gateway.proxy import Limits
 from gateway.store import Store
 from tests.proxy.bulk import both_loops, hold_back
 from tests.proxy.rig import DEADLINE, RawUpstream, Rig, eventually, rig
-from tests.serving import crowding
 
 QUICK = Limits(
     head=0.3, keep_alive=0.6, body_idle=0.3, slow_reader=0.3, linger=0.3, connect=0.3, stream_idle=0.4, tick=0.05
@@ -36,8 +35,8 @@ async def quick(tmp_path: Path, no_database: Store) -> AsyncIterator[Rig]:
 async def test_a_silent_connection_is_closed_within_ten_seconds(public: Rig) -> None:
     connection = await public.connect()
     began = time.monotonic()
-    assert await connection.closed(within=10 + crowding())
-    assert time.monotonic() - began < 10 + 0.5 * crowding()
+    assert await connection.closed(within=11)
+    assert time.monotonic() - began < 10.5
     connection.close()
 
 

@@ -22,6 +22,7 @@ from tests.serving import PATIENCE, crowding, holds_within, until
 from tests.store.rig import PASSWORD_HASH, Rig, fetch
 
 NAME = "gateway-test-database"
+LIMIT = DEADLINE + 0.5
 
 
 @pytest.fixture
@@ -73,7 +74,7 @@ async def test_hung_server_is_given_up_at_the_deadline_and_its_connection_droppe
     with stopped(before):
         with pytest.raises(StoreUnavailable) as failure:
             await pool.value("ping")
-        assert monotonic() - started < DEADLINE + 0.5 * crowding()
+        assert monotonic() - started < LIMIT
         assert isinstance(failure.value.__cause__, TimeoutError)
         assert await pool.value("ping") == 1  # on a new connection, while the old one still hangs
 
@@ -85,7 +86,7 @@ async def test_deadline_covers_the_wait_for_a_connection(pool: Database, databas
     with stopped(hung):
         started = monotonic()
         outcomes = await asyncio.gather(*(pool.value("ping") for _ in range(6)), return_exceptions=True)
-        assert monotonic() - started < DEADLINE + 0.5 * crowding()
+        assert monotonic() - started < LIMIT
     assert all(isinstance(outcome, StoreUnavailable) for outcome in outcomes)
     assert await pool.value("ping") == 1
 
@@ -99,7 +100,7 @@ async def test_deadline_covers_a_whole_transaction(pool: Database, database: str
     started = monotonic()
     with pytest.raises(StoreUnavailable):
         await endless()
-    assert monotonic() - started < DEADLINE + 0.5 * crowding()
+    assert monotonic() - started < LIMIT
     assert await pool.value("ping") == 1
 
 
@@ -168,7 +169,7 @@ async def test_each_use_has_a_deadline_of_its_own(pool: Database, database: str)
         with pytest.raises(StoreUnavailable):
             async with pool.lend(0.2) as connection:
                 await connection.execute("select pg_sleep(30)")
-        assert monotonic() - started < 0.2 + 0.5 * crowding()
+        assert monotonic() - started < 0.2 + 0.5
         await until(lambda: monotonic() - started > DEADLINE + 0.1)
         assert await statements.value("ping") == 1
 
@@ -268,7 +269,7 @@ async def test_lock_that_is_held_ends_in_unavailable_not_in_a_wait(store: Store,
         started = monotonic()
         with pytest.raises(StoreUnavailable):
             await store.users.find("ada")
-        assert monotonic() - started < DEADLINE + 0.5 * crowding()
+        assert monotonic() - started < LIMIT
     await holder.close()
     assert await store.users.find("ada") is None
 

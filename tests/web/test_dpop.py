@@ -155,7 +155,7 @@ WRONG: dict[str, dict[str, Any]] = {
     "method": {"method": "GET"},
     "url": {"url": "http://127.0.0.1/oauth2/token"},
     "another endpoint": {"endpoint": "par"},
-    "too old": {"late": 120},
+    "too old": {"late": 75},
     "clock ahead": {"late": -120},
     "no jti": {"jti": None},
     "no htm": {"htm": None},
