@@ -90,12 +90,13 @@ class Cluster:
             return False
 
     def processes(self) -> list[int]:
-        """Every postgres of this folder: the postmaster and its backends."""
-        return [
+        """Every postgres of this folder: the postmaster, and then its backends, which may have the lower numbers."""
+        found = [
             int(entry.name)
             for entry in Path("/proc").iterdir()
             if entry.name.isdecimal() and self._is_server(int(entry.name))
         ]
+        return sorted(found, key=lambda pid: _parent_of(pid) in found)
 
     def dsn(self, server: Running) -> str:
         return f"postgresql://{ROLE}@/{DATABASE}?host={server.socket_dir}&port={server.port}"
@@ -389,3 +390,11 @@ def _is_alive(pid: int) -> bool:
     except OSError:
         return True
     return True
+
+
+def _parent_of(pid: int) -> int | None:
+    """None where there is no such process any more."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return None

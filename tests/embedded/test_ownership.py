@@ -6,7 +6,7 @@ import random
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -257,15 +257,23 @@ async def test_a_torn_pid_file_does_not_block_the_start(made: Path, text: str) -
         assert await fetch(dsn, "select 1") == 1
 
 
+def _number(entry: Path) -> int:
+    return int(entry.name) if entry.name.isdecimal() else 0
+
+
 def _spawn(argv: list[str]) -> subprocess.Popen[bytes]:
     return subprocess.Popen(argv, stderr=subprocess.DEVNULL)
 
 
+@pytest.mark.parametrize("order", [sorted, partial(sorted, reverse=True)], ids=["first", "last"])
 async def test_a_server_that_somebody_else_started_is_named_and_left_alone(
-    made: Path, monkeypatch: pytest.MonkeyPatch
+    made: Path, monkeypatch: pytest.MonkeyPatch, order: Callable[..., list[Path]]
 ) -> None:
+    """Its own number is the lowest of them, until the system's numbers begin anew between it and its backends."""
     found = Cluster(made)
     found.prepare()
+    listed = Path.iterdir
+    monkeypatch.setattr(Path, "iterdir", lambda folder: iter(order(listed(folder), key=_number)))
     monkeypatch.setattr(Cluster.await_end_of_strays, "__defaults__", (0.3,))
     foreign = _spawn(programs.launcher(found.user, found.command(())))
     try:
