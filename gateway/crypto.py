@@ -22,7 +22,7 @@ from binascii import b2a_base64
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from hmac import compare_digest
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, get_args
 
 from gateway.errors import GatewayError
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 # session of a browser.
 TokenPrefix = Literal["gwa_", "gwr_", "gwc_", "gwp_", "gwd_", "gwj_", "gwb_"]
 
-_PREFIXES: Final[tuple[TokenPrefix, ...]] = ("gwa_", "gwr_", "gwc_", "gwp_", "gwd_", "gwj_", "gwb_")
+_PREFIXES: Final = tuple(prefix.encode() for prefix in get_args(TokenPrefix))
 _RANDOM_BYTES: Final = 24  # 192 bits
 _CHECK_BYTES: Final = 6
 _CHECK_LENGTH: Final = 8  # characters of base64
@@ -170,8 +170,10 @@ class Keyring:
 
     def is_ours(self, token: str, prefix: TokenPrefix) -> bool:
         """Whether a token of that kind has our shape and carries a good check."""
-        encoded = token.encode("utf-8", "surrogatepass")
-        return _is_shaped(encoded, prefix.encode()) and self._is_checked(encoded)
+        return self._is_whole(token.encode("utf-8", "surrogatepass"), prefix)
+
+    def _is_whole(self, token: bytes, prefix: TokenPrefix) -> bool:
+        return _is_shaped(token, prefix.encode()) and self._is_checked(token)
 
     def is_forged(self, token: bytes, prefix: bytes = b"gwa_") -> bool:
         """Whether a token of that kind has our shape, and a check that none of our keys has made."""
@@ -185,20 +187,20 @@ class Keyring:
                 return True
         return False
 
-    def is_invented(self, token: str, prefix: TokenPrefix) -> bool:
+    def is_invented(self, token: bytes, prefix: TokenPrefix) -> bool:
         """Whether a token that claims to be ours cannot be one of that kind: no query is spent on it.
 
         One of another shape is not: it may have been imported. A JWT of ours is an access token, and has a keyed check
         in its identifier.
         """
         if token.startswith(_PREFIXES):
-            return not self.is_ours(token, prefix)
-        if not is_like_our_jwt(token.encode("utf-8", "surrogatepass")):
+            return not self._is_whole(token, prefix)
+        if not is_like_our_jwt(token):
             return False
-        begin = token.index(".") + 1
+        begin = token.find(b".") + 1
         return prefix != "gwa_" or not self._has_our_jti(token[begin : begin + _JTI_ENCODED])
 
-    def _has_our_jti(self, claims: str) -> bool:
+    def _has_our_jti(self, claims: bytes) -> bool:
         """Whether the claims that begin so, in base64url, have an identifier of ours."""
         try:
             found = _JTI.fullmatch(base64.urlsafe_b64decode(claims))

@@ -73,7 +73,7 @@ def verify(asked: VerifyOptions, path: Path, *, with_config: bool) -> Explanatio
         assert settings.keyring is not None  # noqa: S101  # the store is open
         if presented is None:
             return _explained(asked, _Token(key=None, algorithm="hmac-sha-256"), settings)
-        if settings.keyring.is_invented(presented, "gwa_"):
+        if settings.keyring.is_invented(presented.encode("utf-8", "surrogatepass"), "gwa_"):
             return _no_key("unknown_token", "The id is not a token of this gateway: it was cut, altered or made up.")
         found = await store.access_tokens.signing(presented)
         if found is None:

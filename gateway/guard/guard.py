@@ -251,7 +251,7 @@ class Guard:
         if call.route.issuers and (judged := self._ask_issuer(call, presented, digest, since, fits=fits)) is not None:
             return judged
         scheme = presented.scheme
-        if self._is_invented(presented.token.decode("ascii"), "gwb_" if scheme.kind == SESSION else "gwa_"):
+        if self._is_invented(presented.token, "gwb_" if scheme.kind == SESSION else "gwa_"):
             self._counts[self._invented_at] += 1.0
             return self._refusal(call, checks.dead(scheme, scheme.lifeless.invented), scheme.name)
         TOKEN_LOOKUPS.add(1.0, "asked")

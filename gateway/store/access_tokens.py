@@ -60,7 +60,7 @@ class SigningToken:
 
 def may_be(keyring: Keyring, token: str, prefix: TokenPrefix) -> bool:
     """Whether a token is worth a query: one of ours of that kind, or of another shape (imported from elsewhere)."""
-    return 0 < len(token) <= LONGEST and not keyring.is_invented(token, prefix)
+    return 0 < len(token) <= LONGEST and not keyring.is_invented(token.encode("utf-8", "surrogatepass"), prefix)
 
 
 def _identity_of(row: Row) -> Identity:

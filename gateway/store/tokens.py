@@ -314,7 +314,7 @@ class Tokens:
 
         Reuse revokes the family (RFC 9700, section 4.14.2), but for the configured grace.
         """
-        if not grant.refresh_token.isascii() or self._keyring.is_invented(grant.refresh_token, "gwr_"):
+        if not grant.refresh_token.isascii() or self._keyring.is_invented(grant.refresh_token.encode(), "gwr_"):
             raise refuse_refresh("invented refresh token").error
         key = await self._key_for(client)
         async with self._database.transaction() as statements:

@@ -541,5 +541,5 @@ def test_route_that_no_session_could_reach_is_refused(route: dict[str, Any], tol
 def test_keyed_check_tells_sessions_from_tokens() -> None:
     keyring = Keyring(bytes(32))
     assert keyring.is_ours(keyring.new_token("gwb_"), "gwb_")
-    assert keyring.is_invented(keyring.new_token("gwb_"), "gwa_")
-    assert keyring.is_invented(keyring.new_token("gwa_"), "gwb_")
+    assert keyring.is_invented(keyring.new_token("gwb_").encode(), "gwa_")
+    assert keyring.is_invented(keyring.new_token("gwa_").encode(), "gwb_")
