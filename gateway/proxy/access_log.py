@@ -7,11 +7,8 @@ shorter than what a pipe takes whole.
 It is made for each call, and must cost little beside the call. So nearly all of a line are fragments that others had
 too (the time, the route, the upstream, who called), and they are put together in one step. Whether anything may be a
 secret, or has to be escaped, is seen in one pass over the bytes; only then they are looked at with care. Where the
-engine is compiled, `proxy.line` does that of lines that ask for none.
-
-Code that runs once between two calls is not in the processor's caches when it does, which takes longer than all that it
-has to do. So when a call has ended, no more than what its line will say is held, and lines are put together some at a
-time: of the first call at the latest before anything is written (`log_sink`).
+engine is compiled, `proxy.line` does that of lines that ask for none, on a page from which some are taken at a time: of
+the first call at the latest before anything is written (`log_sink`).
 """
 
 import json
@@ -19,7 +16,7 @@ import re
 import time
 from collections.abc import Callable
 from random import random
-from typing import Final, Literal, TypeVar, final
+from typing import Final, Literal, TypeVar
 
 from gateway.http1 import RequestHead
 from gateway.http1.grammar import ALPHANUMERIC, table
@@ -42,7 +39,7 @@ _LONGEST_METHOD: Final = 40
 _LONGEST_LINE: Final = 4096
 _SHORT_NAME: Final = 64  # characters of who called, where a line would be too long
 _KEPT: Final = 2048  # fragments of a kind
-_TOGETHER: Final = 32  # calls
+_TOGETHER: Final = 32  # lines
 _GONE: Final = "the client left"
 _QUERY_OR_FRAGMENT: Final = re.compile(r"[?#]")
 _UNQUOTABLE: Final = re.compile(r"[^!#-\[\]-~]")
@@ -65,54 +62,6 @@ def _epoch() -> float:
     return time.time() - time.monotonic()
 
 
-@final
-class _Ended:
-    """What the line of a call will say. Nothing else of it is kept for that: what it was made of is what the next call
-    is made of, while it is in the processor's caches."""
-
-    __slots__ = (
-        "address", "agent", "at_upstream", "cause", "client_id", "ended", "method", "minor_version", "received",
-        "referer", "request_id", "route", "scheme", "seconds", "sent", "status", "subject", "target", "upstream",
-    )  # fmt: skip
-
-    def __init__(self, finished: Finished, is_json: bool) -> None:
-        head, allowed, refused = finished.head, finished.allowed, finished.refused
-        self.request_id: Final = finished.request_id
-        self.address: Final = finished.client
-        self.method: Final = None if head is None else head.method
-        self.target: Final = b"" if head is None else head.target
-        self.route: Final = finished.route
-        self.status: Final = finished.status
-        self.cause: Final = refused.why if refused is not None else "" if finished.complete else _GONE
-        self.received: Final = finished.received
-        self.sent: Final = finished.sent
-        self.seconds: Final = finished.seconds
-        self.at_upstream: Final = (finished.answered or finished.seconds) - finished.connected  # where one was asked
-        self.upstream: Final = finished.upstream
-        self.ended: Final = finished.ended
-        client_id: str | None = None
-        subject: str | None = None
-        scheme: str | None = None
-        referer: bytes | None = None
-        agent: bytes | None = None
-        minor_version = 0
-        if not is_json:
-            subject = None if allowed is None else allowed.subject
-            if head is not None:
-                minor_version = head.minor_version
-                referer, agent = _first(head, b"referer"), _first(head, b"user-agent")
-        elif allowed is not None and allowed.digest:
-            client_id, subject, scheme = allowed.client_id, allowed.subject, allowed.token_type
-        elif refused is not None and refused.identity is not None:
-            client_id, subject = refused.identity.client_id or None, refused.identity.subject
-        self.client_id: Final = client_id
-        self.subject: Final = subject
-        self.scheme: Final = scheme
-        self.minor_version: Final = minor_version
-        self.referer: Final = referer
-        self.agent: Final = agent
-
-
 def _first(head: RequestHead, name: bytes) -> bytes | None:
     values = head.fields.values(name)
     return values[0] if values else None
@@ -133,7 +82,9 @@ class AccessLog:
         soon: Callable[[Callable[[], None]], None] | None = None,
     ) -> None:
         self._write, self._sample, self._epoch, self._soon = write, sample, epoch, soon
-        self._held: list[_Ended] = []
+        self._held = 0  # calls whose lines are yet to be written
+        self._parts: list[bytes] = []  # of them, behind which comes what is on the page
+        self._since = 0.0  # what the monotonic clock lacks of the seconds since 1970, for them
         self._is_json: Final = form == "json"
         self._begins: Final = _json_time if form == "json" else _common_time
         self._page: Final = Page(self._begins, _IN_PATH, _IN_NAME) if COMPILED else None
@@ -149,44 +100,55 @@ class AccessLog:
         """Write what became of a call, if it is to be told of."""
         if self._sample < 1.0 and finished.complete and finished.status < 400 and random() >= self._sample:  # noqa: S311
             return
-        held = self._held
-        held.append(_Ended(finished, self._is_json))
-        if self._soon is None or len(held) >= _TOGETHER:
+        if self._held == 0:
+            self._since = self._epoch()
+        line = self._json(finished) if self._is_json else self._combined(finished)
+        if line is not None:
+            if self._page is not None:
+                self._parts.append(self._page.taken())
+            self._parts.append(line)
+        self._held += 1
+        if self._soon is None or self._held >= _TOGETHER:
             self._write_held()
-        elif len(held) == 1:
+        elif self._held == 1:
             self._soon(self._write_held)
 
     def _write_held(self) -> None:
-        held, page, parts = self._held, self._page, list[bytes]()
-        if not held:
-            return
-        self._held, epoch = [], self._epoch()
-        for call in held:
-            now = epoch + call.ended
-            line = self._json(call, now) if self._is_json else self._combined(call, now)
-            if line is not None:
-                if page is not None:
-                    parts.append(page.taken())
-                parts.append(line)
-        if page is not None:
-            parts.append(page.taken())
-        self._write(b"".join(parts))
+        if self._held:
+            if self._page is not None:
+                self._parts.append(self._page.taken())
+            parts, self._parts, self._held = self._parts, [], 0
+            self._write(b"".join(parts))
 
     # -- JSON -------------------------------------------------------------------------------------------------------
 
-    def _json(self, call: _Ended, now: float) -> bytes | None:
+    def _json(self, finished: Finished) -> bytes | None:
         """A line, or None where it is on the page already."""
-        method, upstream = call.method, call.upstream
-        named = self._routes.get(call.route) or self._name(call.route)
-        cause = self._texts.get(call.cause) or self._text(call.cause)
+        now, head, upstream, allowed, refused = (
+            self._since + finished.ended,
+            finished.head,
+            finished.upstream,
+            finished.allowed,
+            finished.refused,
+        )
+        client_id: str | None = None
+        subject: str | None = None
+        scheme: str | None = None
+        if allowed is not None and allowed.digest:
+            client_id, subject, scheme = allowed.client_id, allowed.subject, allowed.token_type
+        elif refused is not None and refused.identity is not None:
+            client_id, subject = refused.identity.client_id or None, refused.identity.subject
+        why = refused.why if refused is not None else "" if finished.complete else _GONE
+        named = self._routes.get(finished.route) or self._name(finished.route)
+        cause = self._texts.get(why) or self._text(why)
         answering = self._texts.get(upstream) or self._text(upstream)
-        at_upstream = call.at_upstream if upstream else None
+        at_upstream = (finished.answered or finished.seconds) - finished.connected if upstream else None
         if (
             self._page is not None
-            and method is not None
+            and head is not None
             and self._page.json(
-                now, call.request_id, call.address, method, call.target, named, call.status, cause, call.received,
-                call.sent, call.seconds, at_upstream, answering, call.client_id, call.subject, call.scheme,
+                now, finished.request_id, finished.client, head.method, head.target, named, finished.status, cause,
+                finished.received, finished.sent, finished.seconds, at_upstream, answering, client_id, subject, scheme,
             )
         ):  # fmt: skip
             return None
@@ -197,18 +159,18 @@ class AccessLog:
             % (
                 self._time_of(millis // 1000),
                 millis % 1000,
-                call.request_id,
-                self._addresses.get(call.address) or self._address(call.address),
-                _NOT_READ if method is None else b'"%b","target":"%b"' % (_method(method), _target(call.target)),
+                finished.request_id,
+                self._addresses.get(finished.client) or self._address(finished.client),
+                _NOT_READ if head is None else b'"%b","target":"%b"' % (_method(head.method), _target(head.target)),
                 named,
-                b"%d" % call.status if call.status else b"null",
+                b"%d" % finished.status if finished.status else b"null",
                 cause,
-                call.received,
-                call.sent,
-                _decimals(call.seconds),
+                finished.received,
+                finished.sent,
+                _decimals(finished.seconds),
                 b"null" if at_upstream is None else _decimals(at_upstream),
                 answering,
-                self._caller(call),
+                self._caller(client_id, subject, scheme),
             )
         )
         return line if len(line) <= _LONGEST_LINE else _shortened(line)
@@ -229,41 +191,43 @@ class AccessLog:
         name = "" if route is None else route.name
         return _kept(self._routes, route, self._texts.get(name) or self._text(name))
 
-    def _caller(self, call: _Ended) -> bytes:
-        who = (call.client_id, call.subject, call.scheme)
+    def _caller(self, client_id: str | None, subject: str | None, scheme: str | None) -> bytes:
+        who = (client_id, subject, scheme)
         found = self._callers.get(who)
         if found is None:
-            client_id, subject, scheme = map(json.dumps, who)
-            text = f'"client":{client_id},"subject":{subject},"scheme":{scheme}}}\n'
+            client, person, by = map(json.dumps, who)
+            text = f'"client":{client},"subject":{person},"scheme":{by}}}\n'
             found = _kept(self._callers, who, text.encode())
         return found
 
     # -- combined ---------------------------------------------------------------------------------------------------
 
-    def _combined(self, call: _Ended, now: float) -> bytes | None:
+    def _combined(self, finished: Finished) -> bytes | None:
         """A line, or None where it is on the page already."""
-        method, address = call.method, call.address
-        agent = b"-" if call.agent is None else self._agents.get(call.agent) or self._agent(call.agent)
-        if (
-            self._page is not None
-            and method is not None
-            and self._page.combined(
-                now, address, call.subject, method, call.target, call.minor_version, call.status, call.sent,
-                call.referer, agent,
-            )
-        ):  # fmt: skip
-            return None
+        now, head, address = self._since + finished.ended, finished.head, finished.client
+        subject = None if finished.allowed is None else finished.allowed.subject
+        referer: bytes | None = None
+        agent = b"-"
+        if head is not None:
+            referer, named = _first(head, b"referer"), _first(head, b"user-agent")
+            if named is not None:
+                agent = self._agents.get(named) or self._agent(named)
+            if self._page is not None and self._page.combined(
+                now, address, subject, head.method, head.target, head.minor_version, finished.status, finished.sent,
+                referer, agent,
+            ):  # fmt: skip
+                return None
         request = b"-"
-        if method is not None:
-            request = b"%b %b HTTP/1.%d" % (_method(method), _target(call.target), call.minor_version)
+        if head is not None:
+            request = b"%b %b HTTP/1.%d" % (_method(head.method), _target(head.target), head.minor_version)
         return b'%b - %b%b%b" %b %d "%b" "%b"\n' % (
             self._addresses.get(address) or self._bare_address(address),
-            self._subjects.get(call.subject) or self._word(call.subject or ""),
+            self._subjects.get(subject) or self._word(subject or ""),
             self._time_of(int(now)),
             request,
-            b"%d" % call.status if call.status else b"-",
-            call.sent,
-            b"-" if call.referer is None else _referer(call.referer),
+            b"%d" % finished.status if finished.status else b"-",
+            finished.sent,
+            b"-" if referer is None else _referer(referer),
             agent,
         )
 

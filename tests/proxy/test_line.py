@@ -79,8 +79,7 @@ def written(line: Any, finished: Finished, form: Format) -> tuple[bytes, bytes, 
 
 def make(log: AccessLog, form: Format) -> Callable[[Finished], bytes | None]:
     """What makes a line of a call, or puts it on the log's page."""
-    act = log._json if form == "json" else log._combined
-    return lambda finished: act(access_log._Ended(finished, form == "json"), MOMENT)
+    return log._json if form == "json" else log._combined
 
 
 PLAIN = {
