@@ -23,6 +23,7 @@ import json
 import os
 import random
 import secrets
+import shutil
 import signal
 import subprocess
 import sys
@@ -613,6 +614,8 @@ def main() -> None:
     unknown = set(given.kinds.split(",")) - KINDS.keys()
     if unknown:
         parser.error(f"--kinds: {', '.join(sorted(unknown))}: is none of {', '.join(KINDS)}")
+    if "etcd" in given.kinds.split(",") and shutil.which("etcdctl") is None:
+        parser.error("--kinds: etcd: etcdctl, which tells the leader, is missing: install the package etcd-client")
     kinds = [KINDS[name] for name in given.kinds.split(",") for _ in range(given.times)]
     sys.exit(asyncio.run(run(given.folder, kinds, given.rate)))
 

@@ -318,13 +318,14 @@ async def _examined(store: Store, settings: Settings) -> list[Key]:
     file = settings.master_key_file
     state = None if file is None else keys.MasterKeyFile(file).read()
     now, sealed = datetime.now(UTC), await store.master_keys.sealed_by_others()
-    found = [Key(key=keyring.key_id.hex(), state="current")]
+    current = keyring.key_id if state is None else _id(state.current)  # which a rotation may have changed just now
+    found = [Key(key=current.hex(), state="current")]
     ends: dict[bytes, tuple[str, datetime | None]] = {}
     if state is not None:
         if state.next is not None:
             found.append(Key(key=_name(state.next), state="next", mac_keys=sealed[_id(state.next)]))
         ends = {key.key_id: ("retired" if key.until else "retiring", key.until) for key in state.retired}
-    others = keyring.key_ids - {keyring.key_id, *([_id(state.next)] if state and state.next else [])}
+    others = keyring.key_ids - {current, *([_id(state.next)] if state and state.next else [])}
     for key_id in sorted(others, key=lambda one: list(ends).index(one) if one in ends else len(ends)):
         kind, until = ends.get(key_id, ("previous", None))
         end = (until or now) + MARGIN

@@ -400,6 +400,16 @@ def test_key_list_says_which_tokens_need_a_retired_key(gateway: Terminal) -> Non
     assert fault.endswith("; wait until then, or --force ends it with all that rests on it")
 
 
+def test_key_that_comes_into_use_while_it_is_listed_is_not_said_to_be_one_that_nothing_needs(gateway: Terminal) -> None:
+    fresh, settings = gateway("key", "rotate", "--prepare", "--json").json["key"], config.load(gateway.config)
+    file_of(gateway).write_text(state_of(gateway).promoted().render())
+    listed = with_store(gateway, lambda store: key_command._examined(store, settings))
+    assert [(key.key == fresh, key.state, key.droppable) for key in listed] == [
+        (True, "current", False),
+        (False, "retiring", False),
+    ]
+
+
 def test_a_token_whose_master_key_was_dropped_is_not_said_to_be_somebody_elses(gateway: Terminal) -> None:
     token = issued(gateway)["access_token"]
     assert gateway("key", "rotate").code == 0
