@@ -68,12 +68,12 @@ class Guess:
         wait = WAIT - self._tally.rested(name).total_seconds() if locked else 0.0
         return Standing(min(WAIT, wait), self._barred())
 
-    def wrong(self) -> None:
-        """It was refused. What a barred account is tried with counts for the name alone, so that the bar ends."""
+    def wrong(self, cause: str = "") -> None:
+        """It was refused, by a cause of which there are few. What a barred account is tried with counts for the name alone, so that the bar ends."""
         self._tally.count((self._name, self._browser), written_from=_NAME_WRITTEN_FROM)
         if self._subject is not None and not self._barred():
             self._tally.count((self._account, self._browser))
-        self._tally.note("sign_in.failed", subject=self._subject)
+        self._tally.note("sign_in.failed", subject=self._subject, cause=cause)
 
     def right(self) -> None:
         """It signed somebody in: the account and all its names begin anew."""

@@ -29,7 +29,7 @@ from gateway.store.acting import Act, Recorder, current
 from gateway.store.database import Database, Row
 
 Key = tuple[bytes, bytes]  # account and browser, as `failed_attempts` knows them
-_Note = tuple[str, str | None, str | None]  # kind of event, subject, client_id
+_Note = tuple[str, str | None, str | None, str]  # kind of event, subject, client_id, cause
 
 _PAUSE: Final = 0.2  # seconds between two writes, and after one that failed
 _MOST: Final = 10_000  # counts that are held
@@ -134,9 +134,9 @@ class Tally:
         count.written = count.sending = count.fresh = 0
         count.version += 1
 
-    def note(self, kind: str, *, subject: str | None = None, client_id: str | None = None) -> None:
-        """Note one more failure for the audit record."""
-        note = (kind, subject, client_id)
+    def note(self, kind: str, *, subject: str | None = None, client_id: str | None = None, cause: str = "") -> None:
+        """Note one more failure for the audit record, where each cause of an account is told apart."""
+        note = (kind, subject, client_id, cause)
         if note in self._held:
             held = self._held[note]
             if held is None:
@@ -251,9 +251,10 @@ class Tally:
             await self._database.row(
                 "failures_note",
                 at=[failures.first for _, failures in notes],
-                kinds=[kind for (kind, _, _), _ in notes],
-                subjects=[subject for (_, subject, _), _ in notes],
-                client_ids=[client_id for (_, _, client_id), _ in notes],
+                kinds=[kind for (kind, _, _, _), _ in notes],
+                subjects=[subject for (_, subject, _, _), _ in notes],
+                client_ids=[client_id for (_, _, client_id, _), _ in notes],
+                causes=[cause or None for (_, _, _, cause), _ in notes],
                 failures=[failures.times for _, failures in notes],
                 request_ids=[failures.act.request_id for _, failures in notes],
                 addresses=[failures.act.address for _, failures in notes],

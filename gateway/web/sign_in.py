@@ -143,11 +143,11 @@ async def _check_password(
         acts(f"user:{candidate.user.subject}")
         session = await act(candidate)
     if session is None:
-        guess.wrong()
+        cause, mend = _failure(user, right=right)
+        guess.wrong(cause)
         if now.wait > 0:
             return _too_many(request, subject, now.wait, purpose)
         SIGN_INS.add(1.0, "wrong")
-        cause, mend = _failure(user, right=right)
         tell_refusal(request, f"{purpose} failed", 400, cause, mend=mend, subject=subject, barred=now.barred)
         return NotSignedIn(400, "Incorrect username or password.")
     guess.right()
@@ -156,7 +156,7 @@ async def _check_password(
 
 
 def _failure(user: User | None, *, right: bool) -> tuple[str, str]:
-    """The cause of a failed sign-in, and what to do about it: for the log alone."""
+    """The cause of a failed sign-in, and what to do about it: for the operator alone."""
     if user is None:
         return "no such account", _ACCOUNTS
     if user.disabled_at is not None:

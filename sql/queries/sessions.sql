@@ -28,11 +28,13 @@ delete from failed_attempts where account = any ($accounts::bytea[]);
 -- name: failures_note
 -- Failures for the audit record, many of one account as one event.
 insert into events (at, kind, subject, client_id, detail, request_id, address, proof)
-select at, kind, subject, client_id, jsonb_build_object('failures', failures), request_id, address, proof
+select
+    at, kind, subject, client_id, jsonb_strip_nulls(jsonb_build_object('failures', failures, 'cause', cause)),
+    request_id, address, proof
 from unnest(
-        $at::timestamptz[], $kinds::text[], $subjects::text[], $client_ids::text[], $failures::integer[],
-        $request_ids::text[], $addresses::text[], $proofs::bytea[]
-    ) as n (at, kind, subject, client_id, failures, request_id, address, proof);
+        $at::timestamptz[], $kinds::text[], $subjects::text[], $client_ids::text[], $causes::text[],
+        $failures::integer[], $request_ids::text[], $addresses::text[], $proofs::bytea[]
+    ) as n (at, kind, subject, client_id, cause, failures, request_id, address, proof);
 
 -- name: session_start
 -- A live person's browser is signed in. $password_hash is the one that was checked, if the caller gives it: a password

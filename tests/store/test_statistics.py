@@ -140,6 +140,7 @@ VALUES: Final[Mapping[str, str]] = {
     "browsers": "array[''::bytea, '']",
     "by": "'authorization_code'",
     "cause": "'fake'",
+    "causes": "array['wrong password']",
     "claims": "'{}'",
     "client_generation": "0",
     "client_id": "'c12'",

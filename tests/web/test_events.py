@@ -35,6 +35,7 @@ async def test_events_name_actor_address_and_request(
     assert agent.startswith("Evil/1.0 ")
     assert (len(agent), agent.isprintable()) == (200, True)
     assert (who["sign_in.failed"], found["sign_in.failed"].subject) == ((None, "192.0.2.7", "r-wrong"), ada)
+    assert found["sign_in.failed"].detail == {"failures": 1, "cause": "wrong password"}
     told = json.dumps([dict(event.detail) for event in found.values()])
     assert not any(secret_ in told for secret_ in (code, secret, answer.json["access_token"], PASSWORD))
     assert (await plane.store.chain.verify()).faults == ()
