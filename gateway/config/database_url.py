@@ -68,6 +68,11 @@ def wants_authority(url: str) -> bool:
     return query.get("sslmode", "").startswith("verify-") and "sslrootcert" not in query
 
 
+def wants_no_encryption(url: str) -> bool:
+    """Whether the address says that the connection is to be in the clear."""
+    return _query(urlsplit(url)).get("sslmode") == "disable"
+
+
 def _query(parts: SplitResult) -> dict[str, str]:
     found = parse_qs(parts.query, strict_parsing=True) if parts.query else {}
     return {name: values[-1] for name, values in found.items()}

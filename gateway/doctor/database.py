@@ -14,6 +14,7 @@ from typing import Any, Final
 import asyncpg
 
 from gateway.config import Settings
+from gateway.config.database_url import wants_no_encryption
 from gateway.doctor.finding import FAULT, WARNING, Finding, Report
 from gateway.errors import OperatorError
 from gateway.store import poolers, privileges, queries
@@ -176,9 +177,9 @@ def _of_facts(settings: Settings, connection: Connection, facts: Row, *, serving
         )
     if pooled:
         yield from _pooler(connection, facts)
-    elif not settings.config.database.embedded:
+    elif settings.database_url is not None:
         yield from _connections(settings, facts, serving=serving)
-        yield from _in_the_clear(facts)
+        yield from _in_the_clear(facts, settings.database_url)
     if facts["superuser"] and not settings.config.database.embedded:
         yield Finding(
             "database.url",
@@ -268,15 +269,18 @@ def _connections(settings: Settings, facts: Row, *, serving: bool) -> Iterator[F
         )
 
 
-def _in_the_clear(facts: Row) -> Iterator[Finding]:
+def _in_the_clear(facts: Row, url: str) -> Iterator[Finding]:
     client = facts["client"]
     if client is None or facts["encrypted"] or client == facts["server"] or ip_address(client).is_loopback:
         return
+    meant = wants_no_encryption(url)
     yield Finding(
         "database.url",
         f"the connection to {facts['server']} is not encrypted",
         "whoever is on the way reads the role's password and who signs in, and can change what is asked",
-        "add ?sslmode=verify-full to database.url, with the server's authority in sslrootcert",
+        "add ?sslmode=verify-full to database.url, with the server's authority in sslrootcert"
+        + ("; nothing, if nobody else is on that network" if meant else ", or ?sslmode=disable if you mean it"),
+        WARNING if meant else FAULT,
     )
 
 

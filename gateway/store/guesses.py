@@ -69,7 +69,8 @@ class Guess:
         return Standing(min(WAIT, wait), self._barred())
 
     def wrong(self, cause: str = "") -> None:
-        """It was refused, by a cause of which there are few. What a barred account is tried with counts for the name alone, so that the bar ends."""
+        """It was refused, by a cause of which there are few. What a barred account is tried with counts for the name
+        alone, so that the bar ends."""
         self._tally.count((self._name, self._browser), written_from=_NAME_WRITTEN_FROM)
         if self._subject is not None and not self._barred():
             self._tally.count((self._account, self._browser))

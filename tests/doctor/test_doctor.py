@@ -400,6 +400,14 @@ SHIFTED = (
     "create function shifted.clock_timestamp() returns timestamptz language sql as 'select now() + interval ''90 s'''"
 )
 
+FAR_AWAY = (
+    "create schema far_away",
+    "grant usage on schema far_away to serving",
+    "create function far_away.inet_client_addr() returns inet language sql as 'select ''192.0.2.7''::inet'",
+    "create function far_away.inet_server_addr() returns inet language sql as 'select ''192.0.2.1''::inet'",
+    "alter database {name} set search_path = far_away, pg_catalog, public",
+)
+
 DATABASE: dict[str, tuple[Callable[[str], Awaitable[None]], str, str]] = {
     "one that was not migrated": (_sql("drop table schema_migrations"), "not migrated", "gateway migrate"),
     "one of a newer release": (
@@ -442,6 +450,7 @@ DATABASE: dict[str, tuple[Callable[[str], Awaitable[None]], str, str]] = {
         "90 s behind that of the database",
         "NTP",
     ),
+    "a way on which others are": (_sql(*FAR_AWAY), "192.0.2.1 is not encrypted", "add ?sslmode=verify-full"),
     "data of another key": (_another_key, "does not fit the data", "keys.previous"),
     "a superuser": (_sql("alter role serving superuser"), "is a superuser", "owns this database and no more"),
 }
@@ -460,6 +469,17 @@ async def test_what_is_wrong_with_the_database_is_named_with_its_mend(
     assert what in finding.what
     assert mend in finding.mend
     assert finding.level == ("warning" if seed in ("a superuser", "connections that a reload has not") else "fault")
+
+
+async def test_a_connection_that_is_meant_to_be_in_the_clear_is_a_warning(
+    installation: Installation, fresh: str
+) -> None:
+    await _sql(*FAR_AWAY)(fresh)
+    url = str(installation.tables["database"]["url"])
+    installation.tables["database"]["url"] = f"{url}{'&' if '?' in url else '?'}sslmode=disable"
+    finding = only(await examine(installation.write()))
+    assert "192.0.2.1 is not encrypted" in finding.what
+    assert (finding.level, finding.mend.endswith("; nothing, if nobody else is on that network")) == ("warning", True)
 
 
 async def test_missing_privileges_come_as_statements_that_mend_them(installation: Installation, fresh: str) -> None:
