@@ -611,12 +611,13 @@ def main() -> None:
     parser.add_argument("--kinds", default=",".join(KINDS), help=f"which of them  [{','.join(KINDS)}]")
     parser.add_argument("--rate", type=float, default=200.0, help="calls a second  [200]")
     given = parser.parse_args()
-    unknown = set(given.kinds.split(",")) - KINDS.keys()
+    names = given.kinds.split(",")
+    unknown = set(names) - KINDS.keys()
     if unknown:
         parser.error(f"--kinds: {', '.join(sorted(unknown))}: is none of {', '.join(KINDS)}")
-    if "etcd" in given.kinds.split(",") and shutil.which("etcdctl") is None:
+    if "etcd" in names and shutil.which("etcdctl") is None:
         parser.error("--kinds: etcd: etcdctl, which tells the leader, is missing: install the package etcd-client")
-    kinds = [KINDS[name] for name in given.kinds.split(",") for _ in range(given.times)]
+    kinds = [KINDS[name] for name in names for _ in range(given.times)]
     sys.exit(asyncio.run(run(given.folder, kinds, given.rate)))
 
 

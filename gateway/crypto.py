@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 # session of a browser.
 TokenPrefix = Literal["gwa_", "gwr_", "gwc_", "gwp_", "gwd_", "gwj_", "gwb_"]
 
-_PREFIXES: Final = tuple(prefix.encode() for prefix in get_args(TokenPrefix))
+_PREFIXES: Final[tuple[bytes, ...]] = tuple(prefix.encode() for prefix in get_args(TokenPrefix))
 _RANDOM_BYTES: Final = 24  # 192 bits
 _CHECK_BYTES: Final = 6
 _CHECK_LENGTH: Final = 8  # characters of base64
@@ -64,9 +64,14 @@ def _is_shaped(token: bytes, prefix: bytes) -> bool:
     return token.startswith(prefix) and token.translate(_SHAPES) == _SHAPE
 
 
+def as_bytes(text: str) -> bytes:
+    """A text that a client sent, whatever it may hold."""
+    return text.encode("utf-8", "surrogatepass")
+
+
 def digest(secret: str) -> bytes:
     """SHA-256 of a token or secret: 32 bytes, the only form in which the store knows it."""
-    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
+    return hashlib.sha256(as_bytes(secret)).digest()
 
 
 def equal(one: bytes, other: bytes) -> bool:
@@ -170,7 +175,7 @@ class Keyring:
 
     def is_ours(self, token: str, prefix: TokenPrefix) -> bool:
         """Whether a token of that kind has our shape and carries a good check."""
-        return self._is_whole(token.encode("utf-8", "surrogatepass"), prefix)
+        return self._is_whole(as_bytes(token), prefix)
 
     def _is_whole(self, token: bytes, prefix: TokenPrefix) -> bool:
         return _is_shaped(token, prefix.encode()) and self._is_checked(token)
@@ -263,7 +268,7 @@ class Keyring:
 
     def verify(self, purpose: str, message: str, signature: str) -> bool:
         """Whether `signature` was made by `sign` with any accepted key, in constant time for each."""
-        given = signature.encode("utf-8", "surrogatepass")
+        given = as_bytes(signature)
         return any(equal(_sign(keys.master, purpose, message).encode(), given) for keys in self._all)
 
 
@@ -274,7 +279,7 @@ def _check(keyed: "hashlib.blake2b", body: bytes) -> bytes:
 
 
 def _keyed(master: bytes, purpose: str, message: str) -> bytes:
-    return hmac.digest(_derive(master, f"sign/{purpose}"), message.encode("utf-8", "surrogatepass"), "sha256")
+    return hmac.digest(_derive(master, f"sign/{purpose}"), as_bytes(message), "sha256")
 
 
 def _sign(master: bytes, purpose: str, message: str) -> str:
@@ -296,7 +301,7 @@ def _passwords() -> "PasswordHasher":
 
 def hash_password(password: str) -> str:
     """The argon2id hash of a password (19 MiB, two passes): some 20 ms of one core, so keep it off the loop."""
-    return _passwords().hash(password.encode("utf-8", "surrogatepass"))
+    return _passwords().hash(as_bytes(password))
 
 
 def _invented_hash() -> str:
@@ -313,6 +318,6 @@ def password_matches(password_hash: str, password: str) -> bool:
     from argon2.exceptions import InvalidHashError, VerificationError
 
     try:
-        return _passwords().verify(password_hash, password.encode("utf-8", "surrogatepass"))
+        return _passwords().verify(password_hash, as_bytes(password))
     except (VerificationError, InvalidHashError):
         return False

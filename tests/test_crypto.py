@@ -19,6 +19,25 @@ prefixes = st.sampled_from(PREFIXES)
 texts = st.text(st.characters(codec=None), max_size=50)  # lone surrogates too: strangers send what they like
 
 
+@pytest.mark.parametrize(
+    ("token", "invented"),
+    [
+        (b"gwa_\xff\xfe", True),
+        (b"gwa_" + b"\xc3\xa9" * 20, True),
+        (b"gwa_", True),
+        (b"\xff" * 44, False),
+        (b"", False),
+        (b"eyJ.eyJqdGkiOiJnd2pf!!!!", True),
+        (b"eyJ.eyJqdGkiOiJnd2pf" + b"\xff" * 60, True),
+        (b"eyJ.eyJqdGkiOiJnd2pf", True),
+        (b".eyJqdGkiOiJnd2pf" + b"A" * 60, True),
+    ],
+)
+def test_whatever_bytes_claim_to_be_a_token_of_ours_are_judged_without_a_fault(token: bytes, invented: bool) -> None:
+    keyring = Keyring(NEW)
+    assert keyring.is_invented(token, "gwa_") is invented
+
+
 @given(prefixes)
 def test_token_is_made_of_its_prefix_192_random_bits_and_a_check(prefix: TokenPrefix) -> None:
     token = Keyring(OLD).new_token(prefix)

@@ -317,8 +317,8 @@ async def _examined(store: Store, settings: Settings) -> list[Key]:
     assert keyring is not None  # noqa: S101  # the store is open
     file = settings.master_key_file
     state = None if file is None else keys.MasterKeyFile(file).read()
-    now, sealed = datetime.now(UTC), await store.master_keys.sealed_by_others()
     current = keyring.key_id if state is None else _id(state.current)  # which a rotation may have changed just now
+    now, sealed = datetime.now(UTC), await store.master_keys.sealed_by_others(current)
     found = [Key(key=current.hex(), state="current")]
     ends: dict[bytes, tuple[str, datetime | None]] = {}
     if state is not None:

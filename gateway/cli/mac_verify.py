@@ -19,6 +19,7 @@ from gateway.config.values import Skew
 from gateway.credentials import mac
 from gateway.credentials.explaining import Explanation, Request, Rules, explain, token_in
 from gateway.credentials.variations import Cause, Hints
+from gateway.crypto import as_bytes
 from gateway.errors import OperatorError
 from gateway.model import MacAlgorithm, MacDraft
 from gateway.routing import NoRoute, Route, RouteTable, TargetError, canonical
@@ -73,7 +74,7 @@ def verify(asked: VerifyOptions, path: Path, *, with_config: bool) -> Explanatio
         assert settings.keyring is not None  # noqa: S101  # the store is open
         if presented is None:
             return _explained(asked, _Token(key=None, algorithm="hmac-sha-256"), settings)
-        if settings.keyring.is_invented(presented.encode("utf-8", "surrogatepass"), "gwa_"):
+        if settings.keyring.is_invented(as_bytes(presented), "gwa_"):
             return _no_key("unknown_token", "The id is not a token of this gateway: it was cut, altered or made up.")
         found = await store.access_tokens.signing(presented)
         if found is None:

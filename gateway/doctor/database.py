@@ -278,8 +278,11 @@ def _in_the_clear(facts: Row, url: str) -> Iterator[Finding]:
         "database.url",
         f"the connection to {facts['server']} is not encrypted",
         "whoever is on the way reads the role's password and who signs in, and can change what is asked",
-        "add ?sslmode=verify-full to database.url, with the server's authority in sslrootcert"
-        + ("; nothing, if nobody else is on that network" if meant else ", or ?sslmode=disable if you mean it"),
+        "nothing if nobody else is on that network; else write sslmode=verify-full in the place of disable, with the "
+        "server's authority in sslrootcert"
+        if meant
+        else "add ?sslmode=verify-full to database.url, with the server's authority in sslrootcert; or "
+        "?sslmode=disable, if nobody else is on that network",
         WARNING if meant else FAULT,
     )
 

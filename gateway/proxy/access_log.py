@@ -7,8 +7,8 @@ shorter than what a pipe takes whole.
 It is made for each call, and must cost little beside the call. So nearly all of a line are fragments that others had
 too (the time, the route, the upstream, who called), and they are put together in one step. Whether anything may be a
 secret, or has to be escaped, is seen in one pass over the bytes; only then they are looked at with care. Where the
-engine is compiled, `proxy.line` does that of lines that ask for none, on a page from which some are taken at a time: of
-the first call at the latest before anything is written (`log_sink`).
+engine is compiled, `proxy.line` writes lines that ask for none. Lines go on some at a time, all that there are at the
+latest just before anything is written (`log_sink`).
 """
 
 import json
@@ -82,7 +82,7 @@ class AccessLog:
         soon: Callable[[Callable[[], None]], None] | None = None,
     ) -> None:
         self._write, self._sample, self._epoch, self._soon = write, sample, epoch, soon
-        self._held = 0  # calls whose lines are yet to be written
+        self._waiting = 0  # lines that are yet to be written
         self._parts: list[bytes] = []  # of them, behind which comes what is on the page
         self._since = 0.0  # what the monotonic clock lacks of the seconds since 1970, for them
         self._is_json: Final = form == "json"
@@ -100,37 +100,32 @@ class AccessLog:
         """Write what became of a call, if it is to be told of."""
         if self._sample < 1.0 and finished.complete and finished.status < 400 and random() >= self._sample:  # noqa: S311
             return
-        if self._held == 0:
+        if self._waiting == 0:
             self._since = self._epoch()
         line = self._json(finished) if self._is_json else self._combined(finished)
         if line is not None:
             if self._page is not None:
                 self._parts.append(self._page.taken())
             self._parts.append(line)
-        self._held += 1
-        if self._soon is None or self._held >= _TOGETHER:
-            self._write_held()
-        elif self._held == 1:
-            self._soon(self._write_held)
+        self._waiting += 1
+        if self._soon is None or self._waiting >= _TOGETHER:
+            self._write_waiting()
+        elif self._waiting == 1:
+            self._soon(self._write_waiting)
 
-    def _write_held(self) -> None:
-        if self._held:
+    def _write_waiting(self) -> None:
+        if self._waiting:
             if self._page is not None:
                 self._parts.append(self._page.taken())
-            parts, self._parts, self._held = self._parts, [], 0
+            parts, self._parts, self._waiting = self._parts, [], 0
             self._write(b"".join(parts))
 
     # -- JSON -------------------------------------------------------------------------------------------------------
 
     def _json(self, finished: Finished) -> bytes | None:
         """A line, or None where it is on the page already."""
-        now, head, upstream, allowed, refused = (
-            self._since + finished.ended,
-            finished.head,
-            finished.upstream,
-            finished.allowed,
-            finished.refused,
-        )
+        now = self._since + finished.ended
+        head, upstream, allowed, refused = finished.head, finished.upstream, finished.allowed, finished.refused
         client_id: str | None = None
         subject: str | None = None
         scheme: str | None = None
@@ -209,9 +204,9 @@ class AccessLog:
         referer: bytes | None = None
         agent = b"-"
         if head is not None:
-            referer, named = _first(head, b"referer"), _first(head, b"user-agent")
-            if named is not None:
-                agent = self._agents.get(named) or self._agent(named)
+            referer, sent = _first(head, b"referer"), _first(head, b"user-agent")
+            if sent is not None:
+                agent = self._agents.get(sent) or self._agent(sent)
             if self._page is not None and self._page.combined(
                 now, address, subject, head.method, head.target, head.minor_version, finished.status, finished.sent,
                 referer, agent,

@@ -96,10 +96,25 @@ class Finished:
         route: Route | None,
     ) -> "Finished":
         """The end of a request that was answered as soon as it was read."""
-        return Finished(  # by place, since naming them takes as long as all else here
-            request_id, head, peer, client, route, None, "", refused.status, refused, True,
-            0, 0, 0.0, 0.0, 0.0, 0.0, monotonic(),
-        )  # fmt: skip
+        return Finished(
+            request_id=request_id,
+            head=head,
+            peer=peer,
+            client=client,
+            route=route,
+            allowed=None,
+            upstream="",
+            status=refused.status,
+            refused=refused,
+            complete=True,
+            received=0,
+            sent=0,
+            judged=0.0,
+            connected=0.0,
+            answered=0.0,
+            seconds=0.0,
+            ended=monotonic(),
+        )
 
     def without_head(self) -> "Finished":
         """The same, for what keeps it: the head may be large, and holds secrets."""

@@ -7,7 +7,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from gateway.crypto import Keyring, TokenPrefix, UnsealError, digest
+from gateway.crypto import Keyring, TokenPrefix, UnsealError, as_bytes, digest
 from gateway.model import AccessToken, Identity, MacAlgorithm, MacDraft, TokenType
 from gateway.store.changes import Mark
 from gateway.store.clock import Now
@@ -60,7 +60,7 @@ class SigningToken:
 
 def may_be(keyring: Keyring, token: str, prefix: TokenPrefix) -> bool:
     """Whether a token is worth a query: one of ours of that kind, or of another shape (imported from elsewhere)."""
-    return 0 < len(token) <= LONGEST and not keyring.is_invented(token.encode("utf-8", "surrogatepass"), prefix)
+    return 0 < len(token) <= LONGEST and not keyring.is_invented(as_bytes(token), prefix)
 
 
 def _identity_of(row: Row) -> Identity:

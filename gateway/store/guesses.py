@@ -68,7 +68,7 @@ class Guess:
         wait = WAIT - self._tally.rested(name).total_seconds() if locked else 0.0
         return Standing(min(WAIT, wait), self._barred())
 
-    def wrong(self, cause: str = "") -> None:
+    def wrong(self, cause: str) -> None:
         """It was refused, by a cause of which there are few. What a barred account is tried with counts for the name
         alone, so that the bar ends."""
         self._tally.count((self._name, self._browser), written_from=_NAME_WRITTEN_FROM)

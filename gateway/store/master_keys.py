@@ -54,7 +54,7 @@ class MasterKeys:
                 return
 
     async def _reseal_page(self, after: bytes, batch: int) -> tuple[bytes | None, int]:
-        row = await self._sealed_page(after, batch)
+        row = await self._sealed_page(after, batch, self._keyring.key_id)
         digests, old, fresh = list[bytes](), list[bytes](), list[bytes]()
         for digest, sealed in zip(row["digests"], row["sealed"], strict=True):
             with suppress(UnsealError):
@@ -66,26 +66,24 @@ class MasterKeys:
             return row["last"], 0
         return row["last"], await self._database.value("mac_keys_reseal", digests=digests, old=old, fresh=fresh)
 
-    async def _sealed_page(self, after: bytes, size: int) -> Row:
-        row = await self._database.row(
-            "mac_keys_under_others", after=after, batch=size, key_id=self._keyring.key_id, now=self._now()
-        )
+    async def _sealed_page(self, after: bytes, size: int, key_id: bytes) -> Row:
+        row = await self._database.row("mac_keys_under_others", after=after, batch=size, key_id=key_id, now=self._now())
         assert row is not None  # noqa: S101  # the statement has no condition
         return row
 
-    async def sealed_by_others(self) -> Counter[bytes]:
-        """How many MAC keys of live tokens other master keys than the current one seal, by the names of those; the key
-        of the record of events and signing keys are counted with them."""
+    async def sealed_by_others(self, than: bytes) -> Counter[bytes]:
+        """How many MAC keys of live tokens other master keys than this one seal, by the names of those; the key of the
+        record of events and signing keys are counted with them."""
         found = Counter[bytes]()
         chain = await self._database.row("chain_find")
-        if chain is not None and chain["sealed_key"] and not chain["sealed_key"].startswith(self._keyring.key_id):
+        if chain is not None and chain["sealed_key"] and not chain["sealed_key"].startswith(than):
             found[chain["sealed_key"][:KEY_ID_BYTES]] += 1
         for key in await self._database.rows("signing_keys_all"):
-            if not key["sealed"].startswith(self._keyring.key_id):
+            if not key["sealed"].startswith(than):
                 found[key["sealed"][:KEY_ID_BYTES]] += 1
         after: bytes | None = b""
         while after is not None:
-            row = await self._sealed_page(after, _PAGE)
+            row = await self._sealed_page(after, _PAGE, than)
             found.update(sealed[:KEY_ID_BYTES] for sealed in row["sealed"])
             after = row["last"]
         return found

@@ -21,7 +21,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
-from typing import Final
+from typing import Final, NamedTuple
 
 from gateway import observe
 from gateway.errors import StoreUnavailable
@@ -29,19 +29,28 @@ from gateway.store.acting import Act, Recorder, current
 from gateway.store.database import Database, Row
 
 Key = tuple[bytes, bytes]  # account and browser, as `failed_attempts` knows them
-_Note = tuple[str, str | None, str | None, str]  # kind of event, subject, client_id, cause
+
+
+class _Note(NamedTuple):
+    """What failures that become one event have in common."""
+
+    kind: str
+    subject: str | None
+    client_id: str | None
+    cause: str  # empty where the kind says all
+
 
 _PAUSE: Final = 0.2  # seconds between two writes, and after one that failed
 _MOST: Final = 10_000  # counts that are held
 _AT_ONCE: Final = 1000  # counts in one statement
-_TOGETHER: Final = 60.0  # seconds of which an account's failures but for the first are one event
+_TOGETHER: Final = 60.0  # seconds of which an account's failures by one cause are one event, but for the first
 
 log = observe.get_logger("gateway.store")
 
 
 @dataclass(slots=True)
 class _Failures:
-    """Failures of one kind and account that become one event: that of the first, with their number."""
+    """Failures of one account by one cause that become one event: that of the first, with their number."""
 
     first: datetime
     act: Act
@@ -71,8 +80,8 @@ class _Count:
 class Tally:
     """The counts of one process over `failed_attempts`, and the events that stand for many failures each.
 
-    A row that rested for `rest` begins anew. An event never changes: the first failure of an account is one at once,
-    and those of the minute that follows are another when it is over, or this process ends.
+    A row that rested for `rest` begins anew. An event never changes: the first failure of an account by a
+    cause is one at once, and those of the minute that follows are another when it is over, or this process ends.
     """
 
     def __init__(self, database: Database, now: Callable[[], datetime], rest: timedelta, recorder: Recorder) -> None:
@@ -136,7 +145,7 @@ class Tally:
 
     def note(self, kind: str, *, subject: str | None = None, client_id: str | None = None, cause: str = "") -> None:
         """Note one more failure for the audit record, where each cause of an account is told apart."""
-        note = (kind, subject, client_id, cause)
+        note = _Note(kind, subject, client_id, cause)
         if note in self._held:
             held = self._held[note]
             if held is None:
@@ -151,7 +160,7 @@ class Tally:
         self._write_soon()
 
     def _tell(self) -> None:
-        """Have what was held written; each account's next failure is the first again."""
+        """Have what was held written; each account's next failure by a cause is the first again."""
         if self._telling is not None:
             self._telling.cancel()
             self._telling = None
@@ -251,10 +260,10 @@ class Tally:
             await self._database.row(
                 "failures_note",
                 at=[failures.first for _, failures in notes],
-                kinds=[kind for (kind, _, _, _), _ in notes],
-                subjects=[subject for (_, subject, _, _), _ in notes],
-                client_ids=[client_id for (_, _, client_id, _), _ in notes],
-                causes=[cause or None for (_, _, _, cause), _ in notes],
+                kinds=[note.kind for note, _ in notes],
+                subjects=[note.subject for note, _ in notes],
+                client_ids=[note.client_id for note, _ in notes],
+                causes=[note.cause or None for note, _ in notes],
                 failures=[failures.times for _, failures in notes],
                 request_ids=[failures.act.request_id for _, failures in notes],
                 addresses=[failures.act.address for _, failures in notes],

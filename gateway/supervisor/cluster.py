@@ -90,13 +90,14 @@ class Cluster:
             return False
 
     def processes(self) -> list[int]:
-        """Every postgres of this folder: the postmaster, and then its backends, which may have the lower numbers."""
+        """Every postgres of this folder: the postmaster, and then its backends, which may have the lower numbers, and
+        what has ended meanwhile."""
         found = [
             int(entry.name)
             for entry in Path("/proc").iterdir()
             if entry.name.isdecimal() and self._is_server(int(entry.name))
         ]
-        return sorted(found, key=lambda pid: _parent_of(pid) in found)
+        return sorted(found, key=lambda pid: (parent := _parent_of(pid)) is None or parent in found)
 
     def dsn(self, server: Running) -> str:
         return f"postgresql://{ROLE}@/{DATABASE}?host={server.socket_dir}&port={server.port}"

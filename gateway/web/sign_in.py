@@ -19,6 +19,7 @@ from gateway.oauth import redirect_uris
 from gateway.oauth.forms import Form
 from gateway.store import SignInCandidate
 from gateway.store.acting import acts
+from gateway.store.guesses import Standing
 from gateway.web import answers, browser, pages, words
 from gateway.web.browser import FormRefused, KnownBrowser
 from gateway.web.passwords import Busy
@@ -30,6 +31,7 @@ _BUSY_SECONDS = 2
 _ACCOUNTS = "`gateway user list` shows all accounts; many unknown names from one address mean that somebody is guessing"
 _PASSWORDS = "`gateway user set-password NAME` sets a new one if they have forgotten theirs"
 _DISABLED = "`gateway user enable NAME` lets them sign in again"
+_TOO_MANY = "too many attempts"
 _UNLOCK = "`gateway user unlock NAME` lets them try again at once; attempts from many addresses may be an attack"
 _MORE_WORKERS = "raise server.authorization_workers if the machine has room; a flood of sign-ins may be an attack"
 
@@ -143,7 +145,7 @@ async def _check_password(
         acts(f"user:{candidate.user.subject}")
         session = await act(candidate)
     if session is None:
-        cause, mend = _failure(user, right=right)
+        cause, mend = _failure(user, now, right=right)
         guess.wrong(cause)
         if now.wait > 0:
             return _too_many(request, subject, now.wait, purpose)
@@ -155,13 +157,17 @@ async def _check_password(
     return session
 
 
-def _failure(user: User | None, *, right: bool) -> tuple[str, str]:
+def _failure(user: User | None, now: Standing, *, right: bool) -> tuple[str, str]:
     """The cause of a failed sign-in, and what to do about it: for the operator alone."""
+    if now.wait > 0:
+        return _TOO_MANY, _UNLOCK
     if user is None:
         return "no such account", _ACCOUNTS
     if user.disabled_at is not None:
         return "disabled account", _DISABLED
-    return ("barred account, though the password is right" if right else "wrong password"), _PASSWORDS
+    if not right:
+        return "wrong password", _PASSWORDS
+    return "barred account, though the password is right" if now.barred else "changed account", _PASSWORDS
 
 
 def form_page(
@@ -234,9 +240,9 @@ def _too_many(request: web.Request, subject: str, wait: float, purpose: str) -> 
     seconds = math.ceil(wait)
     tell_refusal(
         request,
-        f"{purpose} held back: too many attempts",
+        f"{purpose} held back: {_TOO_MANY}",
         429,
-        "too many attempts",
+        _TOO_MANY,
         mend=_UNLOCK,
         alarming=True,
         subject=subject,

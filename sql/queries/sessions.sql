@@ -26,7 +26,7 @@ where (account, browser) in (select * from unnest($accounts::bytea[], $browsers:
 delete from failed_attempts where account = any ($accounts::bytea[]);
 
 -- name: failures_note
--- Failures for the audit record, many of one account as one event.
+-- Failures for the audit record, many of one account by one cause as one event.
 insert into events (at, kind, subject, client_id, detail, request_id, address, proof)
 select
     at, kind, subject, client_id, jsonb_strip_nulls(jsonb_build_object('failures', failures, 'cause', cause)),

@@ -401,12 +401,13 @@ def test_key_list_says_which_tokens_need_a_retired_key(gateway: Terminal) -> Non
 
 
 def test_key_that_comes_into_use_while_it_is_listed_is_not_said_to_be_one_that_nothing_needs(gateway: Terminal) -> None:
+    issued(gateway, "mac")
     fresh, settings = gateway("key", "rotate", "--prepare", "--json").json["key"], config.load(gateway.config)
     file_of(gateway).write_text(state_of(gateway).promoted().render())
     listed = with_store(gateway, lambda store: key_command._examined(store, settings))
-    assert [(key.key == fresh, key.state, key.droppable) for key in listed] == [
-        (True, "current", False),
-        (False, "retiring", False),
+    assert [(key.key == fresh, key.state, key.droppable, key.mac_keys > 0) for key in listed] == [
+        (True, "current", False, False),
+        (False, "retiring", False, True),
     ]
 
 

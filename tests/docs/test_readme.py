@@ -109,7 +109,7 @@ def test_pasted_lines_end_with_200_from_ones_own_api(empty: Path, tmp_path: Path
         start_new_session=True,
     ) as shell:
         try:
-            out, err = shell.communicate(timeout=900 if LONG else 240)
+            out, err = shell.communicate(timeout=900 if LONG else 240)  # where it compiles, others may too
         except subprocess.TimeoutExpired:
             os.killpg(shell.pid, signal.SIGKILL)
             raise

@@ -146,7 +146,7 @@ async def test_what_ends_no_token_writes_nothing_and_tells_nobody(rig: Rig, stor
         await store.scopes.create("extra", "More")
         await store.scopes.delete("extra")
         await store.tokens.client_credentials(rig.client, ClientCredentialsGrant(frozenset()), store.now())
-        store.guesses.begin("ada", None, None).wrong()
+        store.guesses.begin("ada", None, None).wrong("wrong password")
         await store.sessions.end("unknown")
         await store.tokens.revoke("unknown", None)
         assert await outcome(rig.refresh("gwr_invented")) == "invalid_grant"

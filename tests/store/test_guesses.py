@@ -20,7 +20,7 @@ async def wrong(store: Store, login: str, user: User | None, browser: str | None
     for _ in range(times):
         guess = store.guesses.begin(login, user, browser)
         assert (await guess.standing()).wait == 0
-        guess.wrong()
+        guess.wrong("wrong password")
 
 
 async def standing(store: Store, login: str, user: User | None, browser: str | None = None) -> tuple[bool, bool]:
@@ -158,7 +158,7 @@ async def test_guesses_side_by_side_on_several_workers_are_all_counted(
     async def guess(worker: Store, order: int) -> None:
         for login in names if order else reversed(names):
             for _ in range(2):
-                worker.guesses.begin(login, rig.user if "nobody" not in login else None, None).wrong()
+                worker.guesses.begin(login, rig.user if "nobody" not in login else None, None).wrong("wrong password")
                 await asyncio.sleep(0)
 
     await asyncio.gather(*(guess(worker, order % 2) for order, worker in enumerate(workers)))
@@ -192,31 +192,33 @@ async def test_what_could_not_be_written_is_written_later(rig: Rig, store: Store
     assert {row["failures"] for row in await fetch(database, "select failures from failed_attempts")} == {10}
 
 
-async def test_failures_of_an_account_are_an_event_for_the_first_and_one_for_those_of_the_minute_after(
+async def test_failures_of_an_account_by_a_cause_are_an_event_for_the_first_and_one_for_those_of_the_minute_after(
     rig: Rig, store: Store, clock: MovableClock, another: Callable[..., Awaitable[Store]]
 ) -> None:
     clock.stop()
     workers = [store, await another(clock=clock)]
     for number in range(40):
-        workers[number % 2].guesses.begin("ada", rig.user, None).wrong()
-        workers[number % 2].guesses.begin(f"my-secret-password-{number}", None, None).wrong()
+        workers[number % 2].guesses.begin("ada", rig.user, None).wrong("wrong password")
+        workers[number % 2].guesses.begin(f"my-secret-password-{number}", None, None).wrong("no such account")
+    store.guesses.begin("ada", rig.user, None).wrong("disabled account")
     for worker in workers:
         worker._tally._tell()  # a minute later
-    store.guesses.begin("ada", rig.user, None).wrong()
+    store.guesses.begin("ada", rig.user, None).wrong("wrong password")
     for worker in workers:
         await counted(worker)
     rows = await fetch(
-        store._server.dsn, "select subject, detail ->> 'failures' from events where kind = 'sign_in.failed'"
+        store._server.dsn,
+        "select subject, detail ->> 'failures', detail ->> 'cause' from events where kind = 'sign_in.failed'",
     )
-    ada, nobody = rig.user.subject, None
-    assert sorted(map(str, map(tuple, rows))) == sorted(
-        map(str, [(ada, "1"), (ada, "1"), (ada, "1"), (nobody, "1"), (nobody, "1")] + 2 * [(ada, "19"), (nobody, "19")])
-    )
+    ada, nobody = (rig.user.subject, "wrong password"), (None, "no such account")
+    expected = [(*ada, 1), (*ada, 1), (*ada, 1), (*nobody, 1), (*nobody, 1), (rig.user.subject, "disabled account", 1)]
+    expected += 2 * [(*ada, 19), (*nobody, 19)]
+    assert sorted(map(str, ((who, cause, int(times)) for who, times, cause in rows))) == sorted(map(str, expected))
 
 
 async def test_names_that_are_invented_write_no_row_each(rig: Rig, store: Store, database: str) -> None:
     for number in range(300):
-        store.guesses.begin(f"nobody{number}", None, None).wrong()
+        store.guesses.begin(f"nobody{number}", None, None).wrong("wrong password")
     await counted(store)
     assert await count(database, "failed_attempts") == 0
     assert len(await fetch(database, "select from events where kind = 'sign_in.failed'")) <= 2
@@ -225,7 +227,7 @@ async def test_names_that_are_invented_write_no_row_each(rig: Rig, store: Store,
 async def test_memory_holds_a_bounded_number_of_names(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.store.tally._MOST", 50)
     for number in range(300):
-        store.guesses.begin(f"nobody{number}", None, None).wrong()
+        store.guesses.begin(f"nobody{number}", None, None).wrong("wrong password")
     tally: Tally = store._tally
     assert len(tally._counts) == 50
     assert not tally._due

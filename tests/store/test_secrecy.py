@@ -28,7 +28,7 @@ async def test_dump_shows_no_secret_in_any_form(store: Store, database: str) -> 
     await store.pushed.open(pushed or "", rig.client.client_id, "secret-of-a-browser")
     rotated = await store.clients.rotate_secret(rig.client.client_id, overlap=60)
     for _ in range(2):
-        store.guesses.begin("hunter2-typed-as-a-name", None, "browser-of-ada").wrong()
+        store.guesses.begin("hunter2-typed-as-a-name", None, "browser-of-ada").wrong("wrong password")
     await counted(store)
     typed = {digest(text.format("hunter2-typed-as-a-name")).hex() for text in ("{}", "user\0{}")}
     typed |= {digest(user_code).hex(), digest(shown(user_code)).hex()}

@@ -33,7 +33,7 @@ async def test_sweep_takes_nothing_that_lives(rig: Rig, store: Store, database: 
     tokens = await rig.tokens()
     await store.flows.deny(store.flows.start(rig.user.subject, rig.request()), rig.session_id)
     for _ in range(2):
-        store.guesses.begin("nobody", None, None).wrong()
+        store.guesses.begin("nobody", None, None).wrong("wrong password")
     await counted(store)
     await store.clients.rotate_secret(rig.client.client_id, overlap=60)
     await store.nonces.spend_untimed([(b"k" * 16, store.now() + timedelta(minutes=1))])
@@ -51,7 +51,7 @@ async def test_sweep_leaves_nothing_that_expired(rig: Rig, store: Store, databas
         await rig.code()
         await store.tokens.client_credentials(rig.client, ClientCredentialsGrant(frozenset()), store.now())
     for _ in range(2):
-        store.guesses.begin("nobody", None, None).wrong()
+        store.guesses.begin("nobody", None, None).wrong("wrong password")
     await counted(store)
     await store.clients.rotate_secret(rig.client.client_id)
     await store.devices.start(rig.client.client_id, frozenset(), ())
@@ -134,7 +134,7 @@ async def full(rig: Rig, database: str) -> None:
     await store.flows.deny(store.flows.start(rig.user.subject, rig.request()), rig.session_id)
     await store.tokens.issue(rig.client.client_id, "ada", frozenset({"read"}), 60, "mac")
     for _ in range(2):
-        store.guesses.begin("nobody", None, None).wrong()
+        store.guesses.begin("nobody", None, None).wrong("wrong password")
     await counted(store)
     await store.clients.rotate_secret(rig.client.client_id, overlap=60)
     await store.nonces.spend_untimed([(os.urandom(16), store.now() + timedelta(minutes=1))])
@@ -193,7 +193,7 @@ async def test_worker_whose_clock_leaps_sweeps_and_writes_by_the_time_that_it_is
 
 async def test_what_a_clock_that_was_ahead_dated_stands_in_nobody_s_way(rig: Rig, store: Store, database: str) -> None:
     for _ in range(2):
-        store.guesses.begin("nobody", None, None).wrong()
+        store.guesses.begin("nobody", None, None).wrong("wrong password")
     await counted(store)
     await aged(database, -100 * DAY)
     await swept(store, batch=4)
@@ -258,7 +258,7 @@ async def test_audit_names_what_happened_to_whom(rig: Rig, store: Store, databas
     await store.tokens.revoke(again.access_token, rig.client)
     await outcome(rig.refresh(tokens.refresh_token))
     await outcome(rig.redeem(code))
-    store.guesses.begin("ada", rig.user, None).wrong()
+    store.guesses.begin("ada", rig.user, None).wrong("wrong password")
     await counted(store)
     flow = store.flows.start(rig.user.subject, rig.request())
     await store.flows.deny(flow, rig.session_id)
