@@ -23,7 +23,7 @@ from tests.conftest import cloned
 from tests.counts import scaled
 from tests.folders import SHORT
 from tests.proxy.rig import RawUpstream
-from tests.serving import Gateway, free_ports, serving, until
+from tests.serving import Gateway, data_folder, fill, free_ports, serving, until
 from tests.supervisor.conftest import SlowUpstream, is_gone, slow_upstream, worker_of
 
 
@@ -212,14 +212,17 @@ async def test_a_worker_that_is_asked_to_end_drains_and_is_replaced(site: Site) 
 
 
 async def test_nothing_is_left_after_the_supervisor_is_killed_and_the_next_start_is_clean(tmp_path: Path) -> None:
-    for _ in range(2):  # the second finds what the first left behind
-        async with serving(tmp_path) as gateway:
-            family = [psutil.Process(gateway.process.pid), *gateway.children]
-            assert gateway.postgres in family
-            assert gateway.postgres.children()
-            gateway.process.kill()
-            await gateway.process.wait()
-            await until(partial(are_gone, family))
+    with data_folder(tmp_path) as data_dir:
+        keys = {"master": {"file": str(data_dir / "master.key")}}
+        await asyncio.to_thread(fill, data_dir)
+        for _ in range(2):  # the second finds what the first left behind
+            async with serving(tmp_path, database={"data_dir": str(data_dir)}, keys=keys) as gateway:
+                family = [psutil.Process(gateway.process.pid), *gateway.children]
+                assert gateway.postgres in family
+                assert gateway.postgres.children()
+                gateway.process.kill()
+                await gateway.process.wait()
+                await until(partial(are_gone, family))
 
 
 async def test_a_stopped_worker_does_not_outlive_a_killed_supervisor(tmp_path: Path, database: str) -> None:
