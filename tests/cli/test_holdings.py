@@ -23,11 +23,11 @@ def in_store(gateway: Terminal, act: Callable[[Store], Awaitable[T]]) -> T:
     return common.in_store(gateway.config, lambda store, _: act(store))
 
 
-def ada(gateway: Terminal) -> tuple[Rig, Any]:
+def ada(gateway: Terminal, username: str = "ada") -> tuple[Rig, Any]:
     """A person who is signed in, a client that she allowed something, and its tokens."""
 
     async def act(store: Store) -> tuple[Rig, Any]:
-        rig = await Rig.build(store)
+        rig = await Rig.build(store, username=username)
         return rig, await rig.tokens()
 
     return in_store(gateway, act)
@@ -114,6 +114,54 @@ def test_grant_list_and_revoke(gateway: Terminal) -> None:
     assert gateway("grant", "revoke", "--user", "ada", "--json").json == {"revoked": 0}
     (event,) = gateway("events", "--kind", "grant", "--json").json
     assert (event["detail"]["grant_id"], event["actor"].partition(":")[0]) == (grant["grant_id"], "operator")
+
+
+def test_grants_are_found_by_their_client_their_age_and_their_last_use_and_ended_by_their_client(
+    gateway: Terminal,
+) -> None:
+    rig, tokens = ada(gateway)
+    eves, _ = ada(gateway, "eve")
+    hers, others = rig.client.client_id, eves.client.client_id
+
+    def found(*options: str) -> set[str]:
+        return {one["client_id"] for one in listed(gateway, "grant", *options)}
+
+    assert found() == {hers, others}
+    assert (found("--client", hers), found("--client", others)) == ({hers}, {others})
+    ago = "created_at = created_at - interval '2 hours', updated_at = updated_at - interval '2 hours'"
+    asyncio.run(in_database(gateway, f"update grants set {ago} where client_id = '{hers}'"))
+    for options in (("--older-than", "1h"), ("--unused-for", "1h")):
+        assert (found(*options), found(options[0], "3h")) == ({hers}, set()), options
+    assert found("--client", others, "--unused-for", "1h") == set()
+    in_store(gateway, lambda store: store.holdings.note(Uses({digest(tokens.access_token)}, ())))
+    assert (found("--older-than", "1h"), found("--unused-for", "1h")) == ({hers}, set())
+    asyncio.run(in_database(gateway, "update grants set last_used_at = last_used_at - interval '90 minutes'"))
+    assert found("--unused-for", "1h") == {hers}
+    assert gateway("grant", "revoke", "--client", others).out == "1 revoked\n"
+    assert found() == {hers}
+    assert gateway("grant", "revoke", "--client", hers, "--user", "eve").out == "0 revoked\n"
+    assert gateway("grant", "revoke", "--client", hers, "--user", "ada", "--json").json == {"revoked": 1}
+    assert found() == set()
+
+
+def test_sessions_are_found_by_their_age_and_their_last_use(gateway: Terminal) -> None:
+    rig, _ = ada(gateway)
+    eves, _ = ada(gateway, "eve")
+
+    def found(*options: str) -> set[str]:
+        return {one["session_id"] for one in listed(gateway, "session", *options)}
+
+    assert found() == {rig.session_id, eves.session_id}
+    assert found("--older-than", "10m") == found("--unused-for", "10m") == set()
+    ago = "signed_in_at = signed_in_at - interval '30 minutes'"
+    asyncio.run(in_database(gateway, f"update sessions set {ago} where session_id = '{rig.session_id}'"))
+    for options in (("--older-than", "10m"), ("--unused-for", "10m")):
+        assert (found(*options), found(options[0], "40m")) == ({rig.session_id}, set()), options
+    assert found("--user", "eve", "--older-than", "10m") == set()
+    asyncio.run(in_database(gateway, "update sessions set last_used_at = now()"))
+    assert (found("--older-than", "10m"), found("--unused-for", "10m")) == ({rig.session_id}, set())
+    asyncio.run(in_database(gateway, "update sessions set last_used_at = now() - interval '20 minutes'"))
+    assert found("--unused-for", "10m") == {rig.session_id, eves.session_id}
 
 
 def test_session_list_and_revoke(gateway: Terminal) -> None:

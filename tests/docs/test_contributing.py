@@ -1,4 +1,4 @@
-"""CONTRIBUTING.md and SECURITY.md name what is there."""
+"""CONTRIBUTING.md, SECURITY.md and what other pages say of tests name what is there."""
 
 import re
 import tomllib
@@ -16,6 +16,13 @@ def test_every_place_that_is_named_exists(page: str) -> None:
     named = re.findall(r"`([\w./-]+(?:/|\.(?:py|toml|md)))`", (ROOT / page).read_text(encoding="utf-8"))
     assert named
     assert [place for place in named if not ((ROOT / place).exists() or (ROOT / "gateway" / place).exists())] == []
+
+
+def test_every_test_that_a_page_names_exists() -> None:
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "bench").glob("*.md")]
+    named = {place for page in pages for place in re.findall(r"\btests/[\w./-]+\.py\b", page.read_text("utf-8"))}
+    assert len(named) > 10
+    assert [place for place in sorted(named) if not (ROOT / place).exists()] == []
 
 
 def test_every_target_that_is_named_is_one_of_make() -> None:
