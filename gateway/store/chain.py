@@ -25,6 +25,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Final, Literal
 
+import asyncpg
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -48,7 +49,7 @@ _log = get_logger("gateway.store")
 
 
 class BrokenChain(GatewayError):
-    """The chain's ends are missing, altered, or sealed by a master key that is gone."""
+    """The chain's ends are missing, altered, or sealed by a master key that is gone; or the next place is taken."""
 
 
 class ChainFault(Struct, frozen=True):
@@ -174,7 +175,8 @@ class Chain:
     async def verify(self, anchor: tuple[int, str] | None = None) -> Proven:
         """What the record proves, to the last event that has its place; and whether it goes on from an anchor."""
         try:
-            await self.complete()
+            with suppress(BrokenChain):  # which is told of here, and by its events if they can say more
+                await self.complete()
             return await self._verified(await self._ends(), anchor)
         except BrokenChain as exc:
             return Proven(0, 0, "", (ChainFault("ends", str(exc)),))
@@ -323,7 +325,10 @@ async def _placed(statements: Statements, ends: _Ends, texts: Mapping[int, bytes
 async def _place(
     statements: Statements, event_ids: Sequence[int], seqs: Iterable[int], proofs: Sequence[bytes]
 ) -> None:
-    await statements.row("events_chain", event_ids=list(event_ids), seqs=list(seqs), proofs=list(proofs))
+    try:
+        await statements.row("events_chain", event_ids=list(event_ids), seqs=list(seqs), proofs=list(proofs))
+    except asyncpg.UniqueViolationError as exc:
+        raise BrokenChain("an event that is not the gateway's has the place of the next one") from exc
 
 
 def _over(rows: Sequence[Row]) -> Sequence[Row]:

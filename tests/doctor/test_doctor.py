@@ -19,7 +19,7 @@ import pytest
 
 from gateway.crypto import new_master_key
 from gateway.doctor import Finding, asking, examine, machine
-from gateway.store import Store
+from gateway.store import Store, migrations
 from gateway.supervisor.control import _name
 from tests.certificates import Authority, certify
 from tests.doctor.conftest import OK, Installation, as_serving, run
@@ -408,6 +408,14 @@ FAR_AWAY = (
     "alter database {name} set search_path = far_away, pg_catalog, public",
 )
 
+FOLLOWED = (
+    "create schema followed",
+    "grant usage on schema followed to serving",
+    "create view followed.pg_stat_replication as select * from (values ('async'), ('sync')) as s (sync_state)",
+    "grant select on followed.pg_stat_replication to serving",
+    "alter database {name} set search_path = followed, pg_catalog, public",
+)
+
 DATABASE: dict[str, tuple[Callable[[str], Awaitable[None]], str, str]] = {
     "one that was not migrated": (_sql("drop table schema_migrations"), "not migrated", "gateway migrate"),
     "one of a newer release": (
@@ -514,6 +522,42 @@ async def test_a_standby_that_is_waited_for_and_absent_is_named(installation: In
         await _until_set(durable, "synchronous_standby_names", "")
     assert "waits for a standby (standby), and none is there" in finding.what
     assert "start the standby" in finding.mend
+
+
+@pytest.mark.parametrize("names", ["", "ANY 1 (*)"])
+async def test_standbys_of_which_a_commit_waits_for_none_are_a_warning(
+    installation: Installation, durable: str, fresh: str, names: str
+) -> None:
+    await _sql(*FOLLOWED)(fresh)
+    await run(durable, f"alter system set synchronous_standby_names = '{names}'", "select pg_reload_conf()")
+    try:
+        await _until_set(durable, "synchronous_standby_names", names)
+        report = await examine(installation.write())
+    finally:
+        await run(durable, "alter system reset synchronous_standby_names", "select pg_reload_conf()")
+        await _until_set(durable, "synchronous_standby_names", "")
+    if names:  # the one that waits for a standby has it
+        assert report.findings == []
+        assert f"2 standbys, a commit waits for {names}" in report.facts["database"]
+        return
+    finding = only(report)
+    assert (finding.about, finding.level) == ("database.url", "warning")
+    assert report.healthy
+    assert "2 standbys follow the server, and a commit waits for none of them" in finding.what
+    assert "a spent nonce passes twice" in finding.why
+    assert "ALTER SYSTEM SET synchronous_standby_names = 'ANY 1 (*)'" in finding.mend
+    assert "2 standbys, a commit waits for none" in report.facts["database"]
+
+
+async def test_a_server_that_is_too_old_is_named_with_its_mend(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(migrations, "OLDEST_SERVER", 99)
+    finding = only(await examine(installation.write()))
+    assert (finding.about, finding.level) == ("database.url", "fault")
+    assert re.fullmatch(r"PostgreSQL \d\d is too old", finding.what)
+    assert finding.mend == "99 or newer is needed"
+    assert finding.why == "the gateway does not start on it"
 
 
 async def _until_set(dsn: str, name: str, value: str) -> None:

@@ -157,6 +157,68 @@ async def test_whatever_is_done_to_any_event_shows_and_names_it(rig: Rig, store:
         assert await store.chain.verify() == whole, name
 
 
+async def put_in(database: str, sql: str, seq: int = 1) -> list[int]:
+    """The event_ids of the events that somebody puts in, in their order; $1 is the place of one that is there."""
+    before = {row["event_id"] for row in await fetch(database, "select event_id from events")}
+    await tampered(database, sql, seq)
+    rows = await fetch(database, "select event_id from events order by event_id")
+    return [row["event_id"] for row in rows if row["event_id"] not in before]
+
+
+@pytest.mark.parametrize("name", [name for name, (fault, _) in TAMPERING.items() if fault == "inserted"])
+async def test_an_event_that_is_put_in_is_named_and_still_is_when_others_were_written_since(
+    rig: Rig, store: Store, database: str, name: str
+) -> None:
+    await filled(store, rig)
+    [strange] = await put_in(database, TAMPERING[name][1], 4)
+    for _ in range(2):
+        proven = await store.chain.verify()
+        assert [(fault.fault, fault.event_id) for fault in proven.faults] == [("inserted", strange)]
+        await store.users.disable("ada")
+        await store.users.enable("ada")
+
+
+@pytest.mark.parametrize(
+    ("sql", "named"),
+    [
+        ("insert into events (at, kind) select at, kind from events where seq < 4 order by seq", 0),
+        (
+            (
+                "insert into events (at, kind, seq) select at, kind, (select max(seq) from events) + 4 - seq "
+                "from events where seq < 4 order by seq"
+            ),
+            2,  # the first in place
+        ),
+        ("insert into events (at, kind, seq) select at, kind, -seq from events where seq < 4 order by seq", 0),
+    ],
+)
+async def test_of_several_events_that_are_put_in_the_first_is_named(
+    rig: Rig, store: Store, database: str, sql: str, named: int
+) -> None:
+    await filled(store, rig)
+    strange = await put_in(database, sql)
+    [fault] = (await store.chain.verify()).faults
+    assert (fault.fault, fault.event_id) == ("inserted", strange[named])
+
+
+@pytest.mark.parametrize("name", [name for name, (fault, _) in TAMPERING.items() if fault == "altered"])
+async def test_of_several_tamperings_the_first_is_named_whenever_it_was_done(
+    rig: Rig, store: Store, database: str, name: str
+) -> None:
+    await filled(store, rig)
+    await tampered(database, "update events set kind = 'signed_out' where seq = $1", 8)
+    await tampered(database, "delete from events where seq = $1", 10)
+    await tampered(database, TAMPERING["put in"][1], 6)
+    assert (await store.chain.verify()).faults[0].seq == 8
+    await tampered(database, TAMPERING[name][1], 5)
+    [row] = await fetch(database, "select event_id from events where seq = 5")
+    first = (await store.chain.verify()).faults[0]
+    assert (first.fault, first.seq, first.event_id) == ("altered", 5, row["event_id"])
+    await tampered(database, "delete from events where seq = $1", 2)
+    first = (await store.chain.verify()).faults[0]
+    assert (first.fault, first.seq) == ("removed", 2)
+
+
 @pytest.mark.parametrize(
     "sql",
     [
