@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from gateway import refusals
 from gateway.proxy import Limits
 from gateway.store import Store
 from tests.proxy.rig import RawUpstream, Rig, eventually, rig
@@ -144,3 +145,46 @@ async def test_an_upstream_that_is_too_slow_is_named_with_the_time_that_it_had(
     assert line["cause"] == f"{place} gave no answer in 1s (timeout of route shop)"
     assert (line["upstream"], line["route"]) == (place, "shop")
     assert "the route's timeout" in line["mend"]
+
+
+HOSTILE = (
+    b"GE%bT /shop HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+    b"GET /shop/%b%b HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+    b"GET /shop?a=1&%b%b HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+    b"GET /shop HTTP/1.1\r\nHost: a%b\r\nConnection: close\r\n\r\n",
+    b"GET /shop HTTP/1.1\r\nHost: a\r\nN%b: v\r\nConnection: close\r\n\r\n",
+    b"GET /shop HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 10.0.0.1%b\r\nCookie: x%b\r\nConnection: close\r\n\r\n",
+    b"POST /shop HTTP/1.1\r\nHost: a\r\nContent-Length: 1%b\r\nConnection: close\r\n\r\n1",
+    b"GET /api HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer gwa_%b\r\nConnection: close\r\n\r\n",
+    b'GET /api HTTP/1.1\r\nHost: a\r\nAuthorization: MAC id="%b", x%b=1\r\nConnection: close\r\n\r\n',
+)
+
+
+async def test_no_byte_of_a_stranger_ends_a_line_or_reaches_a_terminal(
+    tmp_path: Path, store: Store, capsysbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the method, the path, the query, a field's name and value: each refusal is a line, so that all are seen."""
+    monkeypatch.setattr(refusals, "LINES", 256 * len(HOSTILE))
+    dead = PUBLIC | {"upstreams": ["http://127.0.0.1:1"]}  # what may pass is refused too
+    async with rig(tmp_path, store, routes=[API, dead]) as running:
+
+        async def send(raw: bytes) -> bytes:
+            connection = await running.connect()
+            await connection.send(raw)
+            connection.writer.write_eof()
+            said = await asyncio.wait_for(connection.reader.read(), 30)
+            connection.close()
+            return said
+
+        answers = list[bytes]()
+        for number in range(256):
+            byte = bytes([number])
+            answers += await asyncio.gather(*(send(template.replace(b"%b", byte)) for template in HOSTILE))
+    refused = sum(answer.startswith(b"HTTP/1.1 ") for answer in answers)
+    assert refused > 256 * (len(HOSTILE) - 1)  # all whose head has an end
+    text = capsysbinary.readouterr().err
+    assert set(text) <= {*b"\n", *range(0x20, 0x7F)}
+    lines = [json.loads(line) for line in text.splitlines()]
+    assert all(line["event"] == "refused" for line in lines)
+    assert len(lines) == refused
+    assert {line["path"] for line in lines if line.get("path", "").startswith("/shop/")} >= {"/shop/!!", "/shop/zz"}
