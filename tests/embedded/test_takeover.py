@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from gateway.crypto import Keyring
@@ -16,11 +17,15 @@ from gateway.store.migrations import migrate
 from gateway.supervisor import cluster, embedded, programs, takeover
 from gateway.supervisor.cluster import Cluster
 from gateway.supervisor.takeover import take_over
+from tests.cli.conftest import Terminal, matches
 from tests.counts import scaled
 from tests.embedded.rig import fetch, left, nothing_left
-from tests.serving import ROOT
+from tests.serving import ROOT, fill, serving, write_config
 
 OLD = Path("/usr/lib/postgresql/15/bin")
+needs_the_old = pytest.mark.skipif(
+    not OLD.exists(), reason="PostgreSQL 15 is not installed, of which an old database could be made"
+)
 SKEW = 60.0
 KEY = b"obviously-a-fake-key-for-tests!!"
 
@@ -148,8 +153,50 @@ async def test_killed_at_any_moment_there_is_a_whole_database_and_the_next_takeo
     assert not [path for path in peopled.iterdir() if "unfinished" in path.name or path.name == "postgres-new"]
 
 
-@pytest.mark.skipif(not OLD.exists(), reason="PostgreSQL 15 is not installed, of which an old database could be made")
-async def test_what_a_real_older_version_made_is_taken_over(made: Path) -> None:
+async def test_the_command_takes_over_tells_what_it_did_and_the_next_start_serves(
+    data_dir: Path, newer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await asyncio.to_thread(fill, data_dir)
+    config, _, _ = write_config(tmp_path, data_dir)
+    gateway = Terminal(config)
+    await asyncio.to_thread(gateway.user, "ada")
+    client = (await asyncio.to_thread(gateway.client))["client_id"]
+    issued = await asyncio.to_thread(gateway, "token", "issue", "--client", client, "--user", "ada", "--json")
+    token = issued.json["access_token"]
+    missing = await asyncio.to_thread(gateway, "migrate", "--programs", str(tmp_path))
+    assert matches(r"by PostgreSQL 18, .* has none of it", missing.fault)
+    done = await asyncio.to_thread(gateway, "migrate", "--programs", str(newer.parent))  # or the folder in it, `bin`
+    assert (done.code, done.err) == (0, "")
+    kept = data_dir.resolve() / "postgres-18"
+    told = f"taken over from PostgreSQL 18 by 99; the old folder is {kept}: remove it when you have seen that"
+    assert done.out == f"{told} all is there\n"
+    assert (kept / "PG_VERSION").read_text().strip() == "18"
+    again = await asyncio.to_thread(gateway, "migrate", "--programs", str(newer), "--json")
+    assert again.json == {
+        "applied": [],
+        "taken_over": {"from": "18", "to": "99", "kept": f"{kept}.2"},
+    }
+    monkeypatch.undo()
+    assert (await asyncio.to_thread(gateway, "migrate")).out == "nothing to apply: the database is up to date\n"
+    await _serves(tmp_path, data_dir, token)
+
+
+async def _serves(folder: Path, data_dir: Path, token: str) -> None:
+    """A start of the gateway finds who was there before, and lets in the token that she had."""
+    route = {"name": "api", "path": "/", "respond": {"status": 204}, "auth": ["bearer"], "scopes": []}
+    there, keys = {"data_dir": str(data_dir)}, {"master": {"file": str(data_dir / "master.key")}}
+    async with (
+        serving(folder, routes=[route], workers=1, database=there, keys=keys) as gateway,
+        aiohttp.ClientSession() as session,
+    ):
+        assert [user["username"] for user in await gateway.run("user", "list")] == ["ada"]
+        for each, status in ((token, 204), (token[:-1], 401)):
+            async with session.get(gateway.url, headers={"Authorization": f"Bearer {each}"}) as answer:
+                assert answer.status == status
+
+
+def _made_by_the_old(made: Path) -> Cluster:
+    """An empty cluster of the older version in the place of the one that is there."""
     user = Cluster(made).user
     shutil.rmtree(made / "postgres")
     folder = made / "postgres"
@@ -159,7 +206,12 @@ async def test_what_a_real_older_version_made_is_taken_over(made: Path) -> None:
 
     run([str(OLD / "initdb"), "-D", str(folder), "--username=gateway", "--auth=peer", "-E", "UTF8", "--locale=C"])
     run([str(OLD / "postgres"), "--single", "-D", str(folder), "postgres"], "create database gateway;\n")
-    old = Cluster(made, programs=OLD)
+    return Cluster(made, programs=OLD)
+
+
+@needs_the_old
+async def test_what_a_real_older_version_made_is_taken_over(made: Path) -> None:
+    old = _made_by_the_old(made)
     async with embedded.alone(old), embedded.started(old) as dsn:
         assert str(await fetch(dsn, "show server_version")).startswith("15.")
         await migrate(dsn)
@@ -171,3 +223,28 @@ async def test_what_a_real_older_version_made_is_taken_over(made: Path) -> None:
     assert (done.before, done.now) == ("15", cluster.installed_version())
     assert await _scopes(made) == "read"
     assert (made / "postgres-15" / "PG_VERSION").read_text().strip() == "15"
+
+
+@needs_the_old
+async def test_the_program_takes_over_what_a_real_older_version_made_and_the_next_start_serves(
+    data_dir: Path, tmp_path: Path
+) -> None:
+    await asyncio.to_thread(fill, data_dir)
+    config, _, _ = write_config(tmp_path, data_dir)
+    old = _made_by_the_old(data_dir)
+    gateway = Terminal(config)
+    async with embedded.alone(old), embedded.started(old) as dsn:
+        assert str(await fetch(dsn, "show server_version")).startswith("15.")
+        there = Terminal(tmp_path / "old.toml")  # the commands of its day, as if that version were the installed one
+        there.config.write_text(config.read_text().replace('"embedded"', f'"{dsn}"'))
+        await asyncio.to_thread(there, "migrate")
+        await asyncio.to_thread(there.user, "ada")
+        client = (await asyncio.to_thread(there.client))["client_id"]
+        issued = await asyncio.to_thread(there, "token", "issue", "--client", client, "--user", "ada", "--json")
+    refused = await asyncio.to_thread(gateway.program, "user", "list")
+    assert matches(r"made by PostgreSQL 15, but 18 is installed in .*; run `gateway migrate`", refused.fault)
+    done = await asyncio.to_thread(gateway.program, "migrate")
+    assert (done.code, done.err) == (0, "")
+    assert done.out.startswith(f"taken over from PostgreSQL 15 by {cluster.installed_version()}; the old folder is ")
+    assert (data_dir / "postgres-15" / "PG_VERSION").read_text().strip() == "15"
+    await _serves(tmp_path, data_dir, issued.json["access_token"])
