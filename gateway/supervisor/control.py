@@ -7,7 +7,7 @@ runs as. A command asks a gateway of its own user or of root, and root's also th
 is (`_owners`): any other process has merely taken the name, and is asked nothing.
 
 A question is a line, its verb and what it is about; the answer is a line of JSON, behind others where something is told
-meanwhile.
+meanwhile, which ends sooner when who asked says more.
 """
 
 import asyncio
@@ -42,8 +42,9 @@ log = get_logger("gateway.supervisor")
 
 Answerers = Mapping[str, Callable[[str], Awaitable[object]]]
 """What a gateway can be asked, by its verb; each makes of what the question is about something that JSON has."""
-Teller = Callable[[str, Callable[[object], None]], Awaitable[object]]
-"""An answerer that tells something meanwhile, and is broken off when nobody hears it any more."""
+Teller = Callable[[str, Callable[[object], None], asyncio.Event], Awaitable[object]]
+"""An answerer that tells something meanwhile, and is broken off when nobody hears it any more; the event says that who
+asked has heard enough."""
 
 
 class NoGateway(OperatorError):
@@ -114,8 +115,9 @@ def _say(writer: asyncio.StreamWriter, what: object) -> None:
 
 async def _told(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, teller: Teller, about: str) -> None:
     """Have a teller answer, for as long as who asked is there."""
-    telling = asyncio.ensure_future(teller(about, partial(_say, writer)))
-    gone = asyncio.ensure_future(reader.read())
+    enough = asyncio.Event()
+    telling = asyncio.ensure_future(teller(about, partial(_say, writer), enough))
+    gone = asyncio.ensure_future(_gone(reader, enough))
     try:
         await asyncio.wait((telling, gone), return_when=asyncio.FIRST_COMPLETED)
         if telling.done():
@@ -124,6 +126,12 @@ async def _told(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, tell
         for task in (telling, gone):
             task.cancel()
         await asyncio.gather(telling, gone, return_exceptions=True)
+
+
+async def _gone(reader: asyncio.StreamReader, enough: asyncio.Event) -> None:
+    """Return when who asked is gone; whatever it says before means that it has heard enough."""
+    while await reader.read(_LONGEST):
+        enough.set()
 
 
 async def ask(config: Path, question: str, patience: float) -> tuple[object, int]:
@@ -138,18 +146,23 @@ async def ask(config: Path, question: str, patience: float) -> tuple[object, int
     raise AssertionError("there is always an answer")
 
 
-async def asked(config: Path, question: str, patience: float) -> AsyncGenerator[tuple[object, int], None]:
-    """The answers of which one follows the other within `patience` seconds, as `ask` gives one."""
+async def asked(
+    config: Path, question: str, patience: float, *, enough: asyncio.Event | None = None
+) -> AsyncGenerator[tuple[object, int], None]:
+    """The answers of which one follows the other within `patience` seconds, as `ask` gives one; once `enough` is set,
+    the last one is asked for."""
     try:
         reader, writer = await asyncio.open_unix_connection(_name(config), limit=_LONGEST)
     except OSError as exc:
         raise NoGateway(
             f"no gateway is running with {config}; name the same file as for `gateway serve`, or start it"
         ) from exc
+    stopping = None
     try:
         peer = _peer(writer.get_extra_info("socket"))
         _require_gateway(config, peer)
         writer.write(question.encode("ascii") + b"\n")
+        stopping = None if enough is None else asyncio.create_task(_stop(writer, enough))
         while answer := await asyncio.wait_for(reader.readline(), patience):
             yield json.loads(answer), peer.pid
         yield None, peer.pid
@@ -158,7 +171,14 @@ async def asked(config: Path, question: str, patience: float) -> AsyncGenerator[
     except (ValueError, RecursionError) as exc:
         raise not_a_gateway(peer.pid) from exc
     finally:
+        if stopping is not None:
+            stopping.cancel()
         writer.close()
+
+
+async def _stop(writer: asyncio.StreamWriter, enough: asyncio.Event) -> None:
+    await enough.wait()
+    writer.write(b"enough\n")
 
 
 def not_a_gateway(pid: int) -> OperatorError:

@@ -59,11 +59,20 @@ class ShadowOutcome(Struct, frozen=True):
 
 async def ask_for_shadow(config: Path, seconds: float, found: Found) -> tuple[ShadowOutcome, int]:
     """Have the gateway that serves this configuration compare it with the one in force; `found` hears of each kind of
-    call that is decided otherwise. Gives the outcome, and the gateway's process id.
+    call that is decided otherwise. Ctrl-C ends it sooner. Gives the outcome, and the gateway's process id.
 
     Raises OperatorError, as `control.ask` does.
     """
-    async with contextlib.aclosing(asked(config, f"shadow {seconds:.0f}", seconds + _LONGEST_SILENCE)) as answers:
+    loop, enough = asyncio.get_running_loop(), asyncio.Event()
+
+    def stop() -> None:
+        loop.remove_signal_handler(signal.SIGINT)  # another Ctrl-C waits for no report
+        enough.set()
+
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        loop.add_signal_handler(signal.SIGINT, stop)
+    answered = asked(config, f"shadow {seconds:.0f}", seconds + _LONGEST_SILENCE, enough=enough)
+    async with contextlib.aclosing(answered) as answers:
         async for answer, pid in answers:
             if answer is None:
                 break

@@ -256,14 +256,16 @@ class _Supervisor:
         outcome: dict[str, object] = to_builtins(asker.result() if asker.done() else _ENDED)
         return outcome
 
-    async def _shadow_for(self, dsn: str, folder: Path, seconds: str, tell: Callable[[object], None]) -> object:
+    async def _shadow_for(
+        self, dsn: str, folder: Path, seconds: str, tell: Callable[[object], None], enough: asyncio.Event
+    ) -> object:
         """Have live calls judged by the configuration as it is written now, too, for so long; nothing changes."""
         try:
             if self._shadowed:
                 raise OperatorError("another `gateway reload --shadow` is under way; wait for its end")
             self._shadowed = True
             try:
-                outcome = await self._shadow(dsn, folder, float(seconds), lambda kind: tell(to_builtins(kind)))
+                outcome = await self._shadow(dsn, folder, float(seconds), lambda kind: tell(to_builtins(kind)), enough)
             finally:
                 self._shadowed = False
         except OperatorError as exc:
@@ -274,7 +276,9 @@ class _Supervisor:
             outcome = ShadowOutcome(faults=[f"a fault of the gateway's own, {type(exc).__name__}; its log says more"])
         return to_builtins(outcome)
 
-    async def _shadow(self, dsn: str, folder: Path, seconds: float, found: Found) -> ShadowOutcome:
+    async def _shadow(
+        self, dsn: str, folder: Path, seconds: float, found: Found, enough: asyncio.Event
+    ) -> ShadowOutcome:
         settings = cast("Callable[[], Settings]", self._reload)()
         now, generation = self._settings, self._generation
         require_reloadable(now, settings)
@@ -288,19 +292,21 @@ class _Supervisor:
             generation.mirror(str(path))
             await shadow.wait_joined(generation.access.count, found)
             log.info("shadow", config=str(settings.path), seconds=seconds)
-            ends = asyncio.create_task(self._ending.wait())
+            ends, stopped = asyncio.create_task(self._ending.wait()), asyncio.create_task(enough.wait())
             following = asyncio.create_task(shadow.follow(found))
             drains = asyncio.create_task(generation.wait_drained())
             try:
-                await asyncio.wait((ends, following, drains), timeout=seconds, return_when=FIRST_COMPLETED)
+                await asyncio.wait((ends, stopped, following, drains), timeout=seconds, return_when=FIRST_COMPLETED)
             finally:
                 generation.mirror("")
-                for task in (ends, drains, following):
+                for task in (ends, stopped, drains, following):
                     task.cancel()
-                outcomes = await asyncio.gather(ends, drains, following, return_exceptions=True)
-            if isinstance(fault := outcomes[2], OperatorError):
+                outcomes = await asyncio.gather(ends, stopped, drains, following, return_exceptions=True)
+            if isinstance(fault := outcomes[3], OperatorError):
                 raise fault
-            early = "the gateway is stopping" if self._ending.is_set() else ""
+            early = "by Ctrl-C" if enough.is_set() else ""
+            if self._ending.is_set():
+                early = "the gateway is stopping"
             if generation is not self._generation:
                 early = "another configuration was taken over"
             compared = await shadow.report(found)

@@ -4,7 +4,8 @@ import asyncio
 import json
 import signal
 import subprocess
-from collections.abc import AsyncIterator
+import sys
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -32,12 +33,22 @@ from tests.supervisor.test_rotation import SignedCaller
 SECONDS = 600  # more than any test takes: a shadow ends by another end
 
 
+# The gateway with Ctrl-C as at a terminal, also where whoever runs the tests has it ignored.
+AT_A_TERMINAL = (
+    *(sys.executable, "-c"),
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "from gateway.__main__ import main; main()",
+)
+
+
 @asynccontextmanager
-async def shadow(gateway: Gateway, *options: str) -> AsyncIterator[asyncio.subprocess.Process]:
+async def shadow(
+    gateway: Gateway, *options: str, seconds: int = SECONDS, program: Sequence[str] = PROGRAM
+) -> AsyncIterator[asyncio.subprocess.Process]:
     """The command, once the shadow is told of calls."""
     begun = len(events(gateway, "shadow"))
     process = await asyncio.create_subprocess_exec(
-        *(*PROGRAM, "reload", "--config", str(gateway.config), "--shadow", f"{SECONDS}s", *options),
+        *(*program, "reload", "--config", str(gateway.config), "--shadow", f"{seconds}s", *options),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         cwd=ROOT,
@@ -175,6 +186,61 @@ async def test_a_shadow_that_is_killed_or_left_touches_no_call(
             await until(lambda: not shadows(gateway))
             ends.set()
             assert all(await asyncio.wait_for(asyncio.gather(*calls), PATIENCE))
+
+
+async def test_a_shadow_ends_by_its_own_time_and_by_ctrl_c_and_reports_what_it_saw(
+    tmp_path: Path, database: str, upstream: SlowUpstream
+) -> None:
+    async with serving(tmp_path, dsn=database, workers=1, routes=[upstream.route()]) as gateway:
+        rewrite(gateway, ('"path" = "/"', '"path" = "/elsewhere"'))
+        for interrupted in (False, True):
+            seconds = SECONDS if interrupted else 2
+            async with shadow(gateway, seconds=seconds, program=AT_A_TERMINAL) as process:
+                assert await gateway.status("/x") == 200
+                if interrupted:
+                    assert "→ 404" in await line_of(process)
+                    process.send_signal(signal.SIGINT)
+                code, out, err = await rest_of(process)
+            assert (code, err) == (0, "")
+            assert ("ended early: by Ctrl-C\n" in out, "ended early" in out) == (interrupted, interrupted)
+            assert "1 calls compared, 1 would be decided otherwise\n  1 times GET: passes" in out
+            assert "nothing has changed" in out
+            await until(lambda: not shadows(gateway))
+        assert not [line for line in gateway.logs if line["level"] in ("error", "critical")]
+
+
+# Told to, a process of the gateway's loops.
+LOOPS = """\
+import signal
+
+def loop(*_):
+    while True:
+        pass
+
+signal.signal(signal.SIGUSR2, loop)
+"""
+
+
+@pytest.mark.long
+async def test_a_shadow_that_loops_touches_no_call_and_is_ended(
+    tmp_path: Path, database: str, upstream: SlowUpstream
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(LOOPS)
+    looping, routes = {"PYTHONPATH": str(tmp_path)}, [upstream.route()]
+    async with serving(tmp_path, dsn=database, workers=2, routes=routes, environment=looping) as gateway:
+        ends = asyncio.Event()
+        async with called(gateway, "x") as caller, shadow(gateway, seconds=1) as process:
+            calls = asyncio.create_task(caller.call_until(ends, 3000, pause=OFTEN))
+            spinning = shadow_of(gateway)
+            before = spinning.cpu_times().user
+            spinning.send_signal(signal.SIGUSR2)
+            await until(lambda: spinning.cpu_times().user > before + 2)
+            code, _, err = await rest_of(process)  # when it has been silent for long
+            assert (code, "the shadow hangs" in err) == (1, True)
+            await until(lambda: not shadows(gateway))
+            ends.set()
+            assert await asyncio.wait_for(calls, PATIENCE)
+        assert await gateway.status("/x") == 200
 
 
 @pytest.mark.long
