@@ -91,7 +91,11 @@ def _for_operators(admin: Admin) -> Middleware:
                 return _refused(421, "This name is not one of admin.hosts.")
             if "Origin" in request.headers or request.headers.get("Sec-Fetch-Site", "none") != "none":
                 return _refused(403, "Pages in a browser are not answered here.")
-        response = await handler(request)
+        try:
+            response = await handler(request)
+        except web.HTTPException as exc:  # another path or method
+            exc.headers.update(_HEADERS)
+            raise
         response.headers.update(_HEADERS)
         return response
 
