@@ -34,11 +34,8 @@ SECONDS = 600  # more than any test takes: a shadow ends by another end
 
 
 # The gateway with Ctrl-C as at a terminal, also where whoever runs the tests has it ignored.
-AT_A_TERMINAL = (
-    *(sys.executable, "-c"),
-    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
-    "from gateway.__main__ import main; main()",
-)
+BEGIN = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from gateway.__main__ import main; "
+AT_A_TERMINAL = (sys.executable, "-c", f"{BEGIN}main()")
 
 
 @asynccontextmanager
