@@ -248,9 +248,7 @@ class Syslog:
         head, written = self._head(), 0
         for line in lines.splitlines(keepends=True):
             try:
-                if self._socket is None:
-                    self._socket = self._connected()
-                self._socket.send(head + line.rstrip(b"\n"))
+                self._send(head + line.rstrip(b"\n"))
             except OSError:
                 self.reopen()
                 if not written:
@@ -263,6 +261,18 @@ class Syslog:
         if self._socket is not None:
             self._socket.close()
             self._socket = None
+
+    def _send(self, datagram: bytes) -> None:
+        """Send one, on a new connection where whoever listened has gone: there may be another by now."""
+        if self._socket is not None:
+            try:
+                self._socket.send(datagram)
+            except ConnectionError:
+                self.reopen()
+            else:
+                return
+        self._socket = self._connected()
+        self._socket.send(datagram)
 
     def _connected(self) -> socket.socket:
         if self._local:

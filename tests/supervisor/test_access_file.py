@@ -1,10 +1,12 @@
 """`gateway serve` with an access log: the lines of all workers in one file, from the first call to the last."""
 
+import contextlib
 import json
 import re
 import shutil
 import signal
-from collections.abc import Iterator
+import socket
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +17,13 @@ from gateway.config import ConfigError, load
 from gateway.supervisor import telling
 from gateway.supervisor.users import SystemUser
 from tests.conftest import new_data_dir
-from tests.serving import NotServing, serving, until
+from tests.serving import Gateway, NotServing, free_ports, on_every_worker, serving, until
 from tests.supervisor.conftest import SlowUpstream
+from tests.supervisor.test_metrics import samples, value
 from tests.system_users import as_root
+
+LOST = "lines of the access log are lost"
+LOCAL_SYSLOG = rb"<134>\w{3} [ \d]\d \d\d:\d\d:\d\d gateway\[(\d+)\]: (\{.*\})"
 
 
 @pytest.fixture
@@ -71,8 +77,105 @@ async def test_on_stderr_its_lines_stand_between_the_logs_own_and_a_full_disk_st
         await gateway.run("reload")
         for _ in range(5):
             assert await gateway.status("/b") == 200
-        await until(lambda: any("lines of the access log are lost" in line["event"] for line in gateway.logs))
+        await until(lambda: any(LOST in line["event"] for line in gateway.logs))
+
+        async def each_is_counted() -> bool:
+            return value(await samples(gateway), "gateway_access_log_lines_lost_total") == 5
+
+        await until(each_is_counted)
         assert await gateway.is_ready()
+
+
+async def test_without_its_name_in_the_configuration_there_is_no_line(
+    tmp_path: Path, database: str, upstream: SlowUpstream
+) -> None:
+    (dead,) = free_ports(1)
+    routes: list[dict[str, Any]] = [
+        upstream.route(),
+        {"name": "shut", "path": "/shut", "upstreams": [upstream.url], "auth": ["bearer"]},
+        {"name": "dead", "path": "/dead", "upstreams": [f"http://127.0.0.1:{dead}"], "auth": "none"},
+    ]
+    asked = {"/passes": 200, "/shut": 401, "/dead": 502, "/oauth2/nothing": 404}
+    named: dict[str, dict[str, Any]] = {"without": {}, "with": {"log": {"access": "json"}}}
+    for how, log in named.items():
+        folder = tmp_path / how
+        folder.mkdir()
+        async with serving(folder, dsn=database, routes=routes, **log) as gateway:
+            there = {*folder.rglob("*")}
+            for path, status in asked.items():
+                assert await gateway.status(path) == status
+            assert await gateway.stop() == 0  # and what waited is written
+            targets = sorted(line["target"] for line in gateway.logs if line["event"] == "call")
+            assert targets == ([] if how == "without" else sorted(asked))
+            assert ("/passes" in gateway.log_text) == (how == "with")  # in no other line, too
+            assert {*folder.rglob("*")} <= there
+
+
+@contextlib.contextmanager
+def listening(place: Path) -> Iterator[Callable[[], list[bytes]]]:
+    """A syslog at a socket of its own, as one that starts anew; it gives what it has heard so far."""
+    place.unlink(missing_ok=True)
+    heard = list[bytes]()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as syslog:
+        syslog.bind(str(place))
+        place.chmod(0o666)
+        syslog.setblocking(False)
+
+        def all_heard() -> list[bytes]:
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    heard.append(syslog.recv(9999))
+            return heard
+
+        yield all_heard
+
+
+async def test_syslog_gets_the_lines_of_all_calls_but_those_while_it_was_away(
+    tmp_path: Path, log_folder: Path, database: str, upstream: SlowUpstream
+) -> None:
+    place = log_folder / "log.sock"
+    log = {"access": "json", "access_file": f"syslog:{place}"}
+
+    async def all_are_told(gateway: Gateway, clients: list[aiohttp.ClientSession], name: str) -> None:
+        with listening(place) as heard:
+            for number, client in enumerate(clients):
+                async with client.get(f"{gateway.url}/{name}/{number}") as answer:
+                    assert answer.status == 200
+
+            workers = {worker.pid for worker in gateway.workers}
+
+            def are_there() -> bool:
+                lines = [re.fullmatch(LOCAL_SYSLOG, each) for each in heard()]
+                assert {line and int(line[1]) for line in lines} <= workers
+                targets = [json.loads(line[2])["target"] for line in lines if line]
+                found = [target for target in targets if target != "/"]  # which `on_every_worker` asked for
+                return sorted(found) == [f"/{name}/{number}" for number in range(len(clients))]
+
+            await until(are_there)
+
+    async def lost(gateway: Gateway) -> float:
+        return value(await samples(gateway), "gateway_access_log_lines_lost_total")
+
+    async with (
+        serving(tmp_path, dsn=database, routes=[upstream.route()], log=log) as gateway,
+        on_every_worker(gateway, 2) as clients,  # whose calls nobody hears
+    ):
+        await until(lambda: [line["event"] for line in gateway.logs].count(LOST) == gateway.count)
+        await all_are_told(gateway, clients, "first")
+        before = await lost(gateway)
+        assert before >= gateway.count
+        await all_are_told(gateway, clients, "second")  # by another process at the same place
+        assert await lost(gateway) == before
+        for _ in range(5):
+            async with clients[0].get(f"{gateway.url}/unheard") as answer:
+                assert answer.status == 200
+
+        async def are_lost() -> bool:
+            return await lost(gateway) == before + 5
+
+        await until(are_lost)
+        await all_are_told(gateway, clients, "third")
+        assert await are_lost()
 
 
 async def test_file_that_cannot_be_written_stops_the_start_in_one_line(tmp_path: Path, database: str) -> None:
