@@ -1,5 +1,6 @@
 """`backup` and `restore` as an operator types them."""
 
+import asyncio
 import json
 import os
 import resource
@@ -10,9 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from gateway import config
+from gateway.cli import common
+from gateway.config import Settings
 from gateway.crypto import new_master_key
+from gateway.store import Store
 from tests.cli.conftest import Terminal, matches
-from tests.serving import ROOT, write_key
+from tests.serving import ROOT, fill, write_config, write_key
+from tests.store.rig import Rig, everything
 
 
 @pytest.fixture
@@ -63,6 +69,54 @@ def test_a_backup_moves_to_another_database(gateway: Terminal, empty_database: s
     assert matches(r"nobody here knows:\n  clients: 1\n", done.out)
     assert matches(r"Passwords and client secrets are those of the backup", done.out)
     assert len(gateway("client", "list", "--json").json) == 1
+
+
+@pytest.mark.parametrize("into", ["external", "embedded"])
+def test_a_backup_moves_from_an_embedded_database_to_an_external_one_and_back(
+    database: str, data_dir: Path, tmp_path: Path, file: Path, into: str
+) -> None:
+    """What people and clients have is there to the letter; only the address of the database is another."""
+    fill(data_dir)
+    (tmp_path / "embedded").mkdir()
+    (tmp_path / "external").mkdir()
+    embedded, _, _ = write_config(tmp_path / "embedded", data_dir)
+    external, _, _ = write_config(tmp_path / "external", data_dir, dsn=database)
+    write_key(external.with_name("master.key"), (data_dir / "master.key").read_text())
+    before, after = Terminal(embedded), Terminal(external)
+    if into == "embedded":
+        before, after = after, before
+
+    async def ada_allows_a_client(store: Store, _: Settings) -> tuple[str, str]:
+        rig = await Rig.build(store)
+        tokens, ended = await rig.tokens(), await rig.tokens()
+        assert await store.tokens.revoke(ended.access_token, rig.client)
+        return tokens.access_token, ended.access_token
+
+    living, ended = common.in_store(before.config, ada_allows_a_client)
+    told = before("token", "inspect", living, "--json").json
+    assert told["active"]
+    assert before("backup", str(file)).code == 0
+    held = _held(before)
+    assert all(held.values()), held
+    assert _held(after) != held
+    assert after("restore", str(file), "--trust", "--json").json["tokens"] == "trust"
+    assert _held(after) == held
+    assert after("token", "inspect", living, "--json").json == told
+    assert not after("token", "inspect", ended, "--json").json["active"]
+    assert [user["username"] for user in after("user", "list", "--json").json] == ["ada"]
+    assert after("client", "list", "--json").json == before("client", "list", "--json").json
+
+
+def _held(gateway: Terminal) -> dict[str, list[str]]:
+    """What the database says of people and clients, and of what they have."""
+
+    async def look() -> dict[str, list[str]]:
+        async with common.database_as_it_is(config.load(gateway.config)) as dsn:
+            found = await everything(dsn)
+            names = ("users", "clients", "sessions", "grants", "families", "access_tokens", "refresh_tokens")
+            return {name: found[name] for name in names}
+
+    return asyncio.run(look())
 
 
 def test_another_master_key_is_told_before_anything_is_replaced(gateway: Terminal, file: Path) -> None:
