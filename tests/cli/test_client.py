@@ -143,6 +143,39 @@ def test_create_refuses_what_cannot_be_and_writes_nothing(gateway: Terminal, opt
     assert gateway("client", "list", "--json").json == []
 
 
+# Every character of one byte, and what turns, hides or breaks a line beyond them.
+MARKS = [*map(chr, range(1, 256)), *"\u061c\u200b\u200e\u200f\u2028\u2029\ufeff\U000e0041"]
+MARKS += map(chr, (*range(0x202A, 0x202F), *range(0x2066, 0x206A)))
+
+
+def test_a_name_is_refused_for_any_mark_that_a_terminal_would_act_on(gateway: Terminal) -> None:
+    hidden = [mark for mark in MARKS if not mark.isprintable()]
+    assert {"\t", "\n", "\x1b", "\x7f", "\x9b", "\xad", "\u202e"} < {*hidden}
+    made = gateway.client()
+    for mark in hidden:
+        for command in (("create",), ("update", made["client_id"])):
+            fault = gateway("client", *command, "--name", f"a{mark}b").fault
+            assert fault.isprintable()
+            assert fault.startswith("gateway: --name: must be text"), fault
+    assert [client["name"] for client in gateway("client", "list", "--json").json] == [made["name"]]
+
+
+def test_no_mark_in_a_name_reaches_a_terminal_that_would_act_on_it(gateway: Terminal) -> None:
+    names = ["".join(mark for mark in MARKS if not mark.isprintable()), "".join(filter(str.isprintable, MARKS))]
+    made = [gateway.client()["client_id"] for _ in names]
+    for client_id, name in zip(made, names, strict=True):  # as somebody may have put it in who has the database
+        written = name.replace("'", "''")
+        asyncio.run(in_database(gateway, f"update clients set name = '{written}' where client_id = '{client_id}'"))
+    assert {client["name"] for client in gateway("client", "list", "--json").json} == {*names}
+    assert [event["client_name"] for event in gateway("events", "--json").json] == names
+    listed = gateway("client", "list").out
+    assert len(listed.splitlines()) == 3
+    assert names[1] in listed
+    others = [gateway("client", "show", made[0]), gateway("events"), gateway("client", "list", "--json")]
+    for out in (listed, *(done.out for done in others), gateway("events", "--json").out):
+        assert out.replace("\n", "").isprintable()
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -21,6 +21,8 @@ from tests.serving import PATIENCE, PROGRAM, ROOT, Gateway, serving, until
 from tests.store.rig import fetch
 from tests.supervisor.conftest import SlowUpstream
 from tests.supervisor.test_handover import OFTEN, Caller
+from tests.web.rig import PASSWORD_HASH, SCOPES, Browser, basic, code_fields, code_for
+from tests.web.rig import new_client as new_app
 
 MAC_TOKENS = 600  # more than a batch
 
@@ -145,4 +147,57 @@ async def test_key_rotation_refuses_nothing_good_and_cuts_no_call(
         assert len(rows) == 1
 
         await refuses_what_rests_on_a_dropped_key(gateway, browser, old)
+        assert not [line for line in gateway.logs if line["level"] in ("error", "critical")]
+
+
+async def test_a_session_a_refresh_token_and_a_code_of_before_a_key_rotation_count_during_it_and_afterwards(
+    tmp_path: Path, store: Store, database: str, upstream: SlowUpstream
+) -> None:
+    await store.users.create("ada", "ada@example.org", "Ada", PASSWORD_HASH)
+    client, secret = await new_app(store)
+    route = {**upstream.route(), "path": "/desk", "auth": ["session"]}
+    async with serving(tmp_path, dsn=database, routes=[route], scopes=SCOPES) as gateway:
+        browser, credentials, ends = Browser(gateway.url), basic(client.client_id, secret), asyncio.Event()
+
+        async def tokens(fields: list[tuple[str, str]]) -> str:
+            """The refresh token that is given for these."""
+            answer = await browser.send("POST", "/oauth2/token", fields, credentials)
+            assert answer.status == 200, answer.text
+            return str(answer.json["refresh_token"])
+
+        async def stays_signed_in() -> int:
+            for times in itertools.count(1):
+                assert [(await browser.get(path)).status for path in ("/oauth2/account", "/desk")] == [200, 200]
+                if ends.is_set():
+                    return times
+                await asyncio.sleep(OFTEN)
+            raise AssertionError("it counts without end")
+
+        async def refreshes(token: str) -> int:
+            for times in itertools.count(1):
+                token = await tokens([("grant_type", "refresh_token"), ("refresh_token", token)])
+                if ends.is_set():
+                    return times
+                await asyncio.sleep(OFTEN)
+            raise AssertionError("it counts without end")
+
+        try:
+            assert (await browser.sign_in()).status == 303
+            first, kept = [await tokens(code_fields(await code_for(browser, client), client)) for _ in range(2)]
+            code = await code_for(browser, client)
+            before = KeyFile.parse((tmp_path / "master.key").read_text()).keys
+            during = [asyncio.create_task(stays_signed_in()), asyncio.create_task(refreshes(first))]
+            try:
+                await rotate(gateway)
+            finally:
+                ends.set()
+                times = await asyncio.wait_for(asyncio.gather(*during), PATIENCE)
+            assert min(times) > 2
+            after = KeyFile.parse((tmp_path / "master.key").read_text()).keys
+            assert (len(before), len(after), before[0] in after[1:]) == (1, 2, True)
+            await tokens([("grant_type", "refresh_token"), ("refresh_token", kept)])
+            await tokens(code_fields(code, client))
+            assert [(await browser.get(path)).status for path in ("/oauth2/account", "/desk")] == [200, 200]
+        finally:
+            await browser.close()
         assert not [line for line in gateway.logs if line["level"] in ("error", "critical")]

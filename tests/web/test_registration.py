@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from markupsafe import escape
 from msgspec import NODEFAULT
 from msgspec.structs import fields, replace
 
@@ -175,6 +176,30 @@ async def test_people_are_told_that_nobody_has_verified_it(plane: Plane, signed_
     assert 'href="https://app.example/?a=1&amp;b=2" target="_blank" rel="noopener noreferrer"' in page.text
     await signed_in.submit(page.form, decision="allow")
     assert "Not verified" in (await signed_in.get("/oauth2/account")).text
+
+
+async def test_a_name_with_any_byte_in_it_is_refused_or_shown_as_the_text_that_it_is(
+    plane: Plane, signed_in: Browser
+) -> None:
+    printable = {byte for byte in range(256) if chr(byte).isprintable()}
+    raw = {byte for byte in printable if byte < 0x80} - {*b'"\\'}  # what stands in JSON as it is
+    refused = [bytes((byte,)) for byte in range(256) if byte not in raw]
+    refused += [b"\\u%04x" % byte for byte in range(256) if byte not in printable]
+    for written in refused:
+        body = b'{"redirect_uris": ["https://app.example/cb"], "client_name": "a' + written + b'b"}'
+        answer = await send(signed_in, "POST", REGISTER, body)
+        assert answer.status == 400, written
+        assert answer.text.replace("\n", "").isprintable()
+    marks = "".join(map(chr, sorted(printable)))
+    for name in (marks[1:95], marks[95:]):  # those of ASCII but for the space, and the others
+        client = await registered(signed_in, client_name=name)
+        page = await signed_in.get(authorize_path(plane_client(client)))
+        assert f"<bdi>{escape(name)}</bdi>" in page.text
+        await signed_in.submit(page.form, decision="allow")
+        account = await signed_in.get("/oauth2/account")
+        for text in (page.text, account.text):
+            assert all(mark.isprintable() or mark == "\n" for mark in text)
+            assert "<=>" not in text  # as it stands in the name
 
 
 @pytest.mark.parametrize(
