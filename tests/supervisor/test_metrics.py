@@ -121,7 +121,14 @@ async def test_each_figure_counts_what_was_done_and_nothing_else(
     bearer = await store.tokens.issue(client.client_id, None, frozenset(), 3600, "bearer")
     signing = await store.tokens.issue(client.client_id, None, frozenset(), 3600, "mac")
     async with serving(tmp_path, dsn=database, workers=1, routes=routes, scopes=SCOPES) as gateway:
-        before = await samples(gateway)
+        before: Samples = {}
+
+        async def log_is_read() -> bool:  # before that no token is held
+            nonlocal before
+            before = await samples(gateway)
+            return 0 < value(before, "gateway_change_log_age_seconds") < LEASE
+
+        await until(log_is_read)
         for _ in range(5):
             assert await status(gateway, get("/x", bearer.access_token)) == 200
         signed = SignedCaller(gateway.url, signing)
