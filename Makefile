@@ -56,9 +56,9 @@ engine: $(ENGINE)/.made
 	@cp -r bench config.example.toml CHANGELOG.md docs fuzz pyproject.toml README.md sql templates tests $(ENGINE)
 
 $(ENGINE)/.made: $(VENV)/.test hatch_build.py $(wildcard gateway/*.py gateway/*/*.py)
-	@rm -rf $(ENGINE) && mkdir -p $(ENGINE) && echo "compiling the engine, which takes some minutes" >&2
+	@rm -rf $(ENGINE) && mkdir -p $(ENGINE) && touch $(ENGINE)/.begun && echo "compiling the engine, which takes some minutes" >&2
 	@$(BIN)/python hatch_build.py $(ENGINE) || { [ $$? = 3 ] && cp -r gateway $(ENGINE) && touch $(ENGINE)/.plain; }
-	@touch $@
+	@mv $(ENGINE)/.begun $@ # what is changed meanwhile is newer
 
 # A tracer makes all slower, so the tests run one at a time; others' processes write there too, so all may.
 coverage: export COVERAGE_FILE := $(abspath $(VENV))/coverage/data
