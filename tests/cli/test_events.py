@@ -6,6 +6,8 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -121,20 +123,41 @@ def test_verify_names_the_newest_that_was_removed_and_a_new_chain_goes_on(gatewa
     assert gateway("events", "verify", "--json").json["events"] == 1
 
 
-def test_follow_goes_on_with_what_happens_an_object_a_line(gateway: Terminal) -> None:
-    gateway.client()
-    command = [sys.executable, "-c", PROGRAM, "events", "--follow", "--json", "--config", str(gateway.config)]
+@contextmanager
+def follow(gateway: Terminal, *options: str) -> Iterator[Callable[[], str]]:
+    """The next line of those that go on; Ctrl-C ends it, and it has said no more than what was read."""
+    command = [sys.executable, "-c", PROGRAM, "events", "--follow", *options, "--config", str(gateway.config)]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, cwd=ROOT) as following:
         assert following.stdout is not None
-        assert json.loads(following.stdout.readline())["kind"] == "client.created"
+        try:
+            yield following.stdout.readline
+            following.send_signal(signal.SIGINT)
+            rest, told = following.communicate(timeout=30)
+            assert (rest, told, following.returncode) == ("", "", 0)
+        finally:
+            following.kill()
+
+
+def test_follow_goes_on_with_what_happens_an_object_a_line(gateway: Terminal) -> None:
+    gateway.client()
+    with follow(gateway, "--json") as line:
+        assert json.loads(line())["kind"] == "client.created"
         gateway.user()
-        assert json.loads(following.stdout.readline())["kind"] == "user.created"
+        assert json.loads(line())["kind"] == "user.created"
         gateway("user", "disable", "ada")
-        assert json.loads(following.stdout.readline())["kind"] == "user.disabled"
-        following.send_signal(signal.SIGINT)
-        rest, told = following.communicate(timeout=30)
-        assert (rest, told, following.returncode) == ("", "", 0)
+        assert json.loads(line())["kind"] == "user.disabled"
+
+
+def test_follow_goes_on_as_text_with_what_it_was_asked_for_alone(gateway: Terminal) -> None:
+    client, _ = gateway.client(), gateway.user()
+    with follow(gateway, "--kind", "user") as line, follow(gateway, "--kind", "token.issued") as other:
+        assert matches(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ  user.created  operator:\S+  ada  -  -  ", line())
+        for verb in ("disable", "enable"):
+            gateway("user", verb, "ada")
+            gateway("token", "issue", "--client", client["client_id"], "--user", "ada")
+            assert f"  user.{verb}d  operator:" in line()
+        assert matches(rf"Z  token.issued  operator:\S+  ada  {client['client_id']}  .*by=operator", other())
 
 
 def test_help_names_the_kinds_that_there_are(gateway: Terminal) -> None:
