@@ -160,6 +160,7 @@ HOSTILE = (
 )
 
 
+@pytest.mark.plain
 async def test_no_byte_of_a_stranger_ends_a_line_or_reaches_a_terminal(
     tmp_path: Path, store: Store, capsysbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
