@@ -259,7 +259,7 @@ def _of_another_issuer(
     def prove(text: str) -> None:
         named = issuers.read(text.encode())
         assert named is not None
-        found = named[0].judge(named[1], time.time())
+        found = named[0].verify(named[1], time.time())
         assert isinstance(found, tuple)
         assert isinstance(found[0], Claimed)
 

@@ -224,21 +224,21 @@ def proof_checked(data: bytes) -> None:
     assert data.startswith(found.signed + b"."), data
     nonces = dpop.Nonces((b"fuzz",))
     url = "https://server.example.com/token"
-    fault = dpop.judge(found, method="POST", url=url, now=1562262616.0, window=60.0, nonces=nonces)
+    fault = dpop.fault_of(found, method="POST", url=url, now=1562262616.0, window=60.0, nonces=nonces)
     assert fault is not None or data == PROOFS[0], data
 
 
 def foreign_taken(data: bytes) -> None:
     found = foreign.read(data.decode("latin-1"))
     if found is not None:
-        foreign.judge(found[1], ISSUER, 1562262616.0)
+        foreign.verify(found[1], ISSUER, 1562262616.0)
 
 
 def foreign_checked(data: bytes) -> None:
     found = foreign.read(data.decode("latin-1"))
     if found is None:
         return
-    claimed = foreign.judge(found[1], ISSUER, 1562262616.0)
+    claimed = foreign.verify(found[1], ISSUER, 1562262616.0)
     if isinstance(claimed, foreign.Unfit):
         return
     assert claimed.algorithm in ISSUER.algorithms, data

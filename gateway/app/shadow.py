@@ -100,7 +100,7 @@ class Judge:
         if isinstance(to, Refused):
             return Decided(_refused(to, None))
         if to.terms.edge is not None:
-            own = to.terms.edge.judge(head, address)
+            own = to.terms.edge.own_answer(head, address)
             if isinstance(own, Refused):
                 return Decided(f"{own.status} {own.description}, {_by(to)}")  # its cause names the address
             if own is not None:

@@ -106,7 +106,7 @@ def _judged(head: RequestHead | Malformed, peer: Peer, dispatcher: Dispatcher, s
     if isinstance(to, Refused):
         return Case(asked, None, None, to, None)
     client, edge = dispatcher.client(head, peer), to.terms.edge
-    own = None if edge is None else edge.judge(head, client)
+    own = None if edge is None else edge.own_answer(head, client)
     if isinstance(own, OwnAnswer):
         return Case(asked, to.route, None, None, None, to.target, client)
     verdict = own or _verdict(head, to, dispatcher, settings, path)

@@ -276,7 +276,7 @@ class Guard:
             cause = causes.FOREIGN_ROUTE.naming(f"{source.trusted.name} is none of its issuers")
             return self._refusal(call, checks.dead(scheme, cause), scheme.name)
         try:
-            found = source.judge(token, self._now())
+            found = source.verify(token, self._now())
             if found is None:
                 return source.wait(lambda _: self._look_up(call, presented, since, fits=fits), since)
         except Unasked as exc:

@@ -130,10 +130,10 @@ class Source:
         self._waiting: list[Pending[object]] = []
         self._following: asyncio.Task[Never] | None = None
 
-    def judge(self, token: Compact, now: float) -> tuple[Claimed, Voucher] | Cause | None:
+    def verify(self, token: Compact, now: float) -> tuple[Claimed, Voucher] | Cause | None:
         """What a token stands for, or why it does not count; None where the keys are to be asked for first (`wait`).
         Raises Unasked where they cannot be had now."""
-        claimed = foreign.judge(token, self.trusted, now)
+        claimed = foreign.verify(token, self.trusted, now)
         name = self.trusted.name
         if isinstance(claimed, Unfit):
             return FOREIGN[claimed.check].naming(f"{claimed.why} ({name})")
@@ -240,7 +240,7 @@ class Source:
         self._keys = [(key, self._vouchers[thumbprint]) for thumbprint, key in keys]
 
     def _told(self) -> None:
-        """All who wait judge anew, by what is known now."""
+        """All who wait verify anew, by what is known now."""
         self._asking = False
         waiting, self._waiting = self._waiting, []
         for pending in waiting:

@@ -30,7 +30,7 @@ class Bound:
     jkt: str
 
 
-def judge(call: Call, signed: Signed, signer: Signer, rules: Mac, now: float) -> Fault | BodyCheck | None:
+def verify(call: Call, signed: Signed, signer: Signer, rules: Mac, now: float) -> Fault | BodyCheck | None:
     """The first fault, or what the body is to be held against if a hash of it is stated.
 
     `now` is in seconds since 1970. The algorithm is the token's: a request cannot choose one.

@@ -111,7 +111,7 @@ class _Signing:
         signed = presented.once
         if not isinstance(signed, Signed) or not isinstance(signer, Signer):
             return Fault(proofs.FORGED, causes.LOST_KEY)
-        return proofs.judge(call, signed, signer, self._rules, now)
+        return proofs.verify(call, signed, signer, self._rules, now)
 
 
 class MacScheme(_Signing):
@@ -172,7 +172,7 @@ class DpopScheme:
             return Fault(self.unproven, causes.UNBOUND)
         if proof.jkt != signer.jkt:
             return Fault(self.unproven, causes.WRONG_PROOF.naming("a proof of another key than the token's"))
-        found = dpop.judge(
+        found = dpop.fault_of(
             proof,
             method=call.method,
             url=self._url(call),

@@ -142,7 +142,7 @@ def parse(values: Sequence[str]) -> Proof:
     )
 
 
-def judge(
+def fault_of(
     proof: Proof, *, method: str, url: str, now: float, window: float, nonces: Nonces, token: bytes | None = None
 ) -> Fault | None:
     """Why a proof does not prove this request (section 4.3, steps 6 and 8 to 12); None where it does.

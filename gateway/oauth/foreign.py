@@ -123,7 +123,7 @@ def read(token: str) -> tuple[str, Compact] | None:
     return (issuer, parts) if isinstance(issuer, str) else None
 
 
-def judge(token: Compact, issuer: Trusted, now: float) -> Claimed | Unfit:
+def verify(token: Compact, issuer: Trusted, now: float) -> Claimed | Unfit:
     """What a token of that issuer claims, or why it does not count; `now` is in seconds since 1970."""
     header, claims = token.header, token.claims
     if (why := _of_header(header, issuer) or _of_type(header, claims, issuer)) is not None:

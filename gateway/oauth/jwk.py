@@ -98,10 +98,8 @@ def parse_set(text: bytes, *, only_good: bool = False, of_strangers: bool = Fals
         raise NoGoodKey("it holds no key")
     if not isinstance(keys, list) or not 0 < len(keys) <= most or not all(isinstance(key, dict) for key in keys):
         raise ValueError(f'a JWK Set holds "keys", an array of 1 to {most} keys')
-    judge = _of_stranger if of_strangers else _public
-    kept = (
-        _good(keys, judge) if only_good else [judge(f"key {number}", key) for number, key in enumerate(keys, start=1)]
-    )
+    read = _of_stranger if of_strangers else _public
+    kept = _good(keys, read) if only_good else [read(f"key {number}", key) for number, key in enumerate(keys, start=1)]
     ids = [key["kid"] for key in kept if "kid" in key]
     if len(set(ids)) < len(ids):
         raise ValueError('two keys have the same "kid"; give each its own')
@@ -184,12 +182,12 @@ def _of_stranger(called: str, jwk: Mapping[str, object]) -> dict[str, str]:
 
 
 def _good(
-    keys: Sequence[Mapping[str, object]], judge: Callable[[str, Mapping[str, object]], dict[str, str]]
+    keys: Sequence[Mapping[str, object]], read: Callable[[str, Mapping[str, object]], dict[str, str]]
 ) -> list[dict[str, str]]:
     kept = list[dict[str, str]]()
     for number, key in enumerate(keys, start=1):
         with suppress(ValueError):
-            kept.append(judge(f"key {number}", key))
+            kept.append(read(f"key {number}", key))
     if not kept:
         raise NoGoodKey("none of its keys is a public one for signatures, of a kind that is known here")
     return kept

@@ -127,7 +127,7 @@ class Edge:
         """Whether it hangs on the client's address who may call."""
         return self._networks is not None
 
-    def judge(self, head: RequestHead, address: str) -> OwnAnswer | Refused | None:
+    def own_answer(self, head: RequestHead, address: str) -> OwnAnswer | Refused | None:
         """What a call from this address gets before anybody looks whose it is; None where it goes on."""
         why_not = "" if self._networks is None else self._networks.why_not(address)
         if why_not:

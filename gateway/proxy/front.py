@@ -255,7 +255,7 @@ class Front(Outlet):
     def _judge(self, head: RequestHead, to: Destination) -> tuple[Judged | OwnAnswer, Turn | None]:
         """What becomes of a call, by what stands at the edge and then by the guard; and its turn at the limits."""
         engine, edge = self._engine, to.terms.edge
-        own = None if edge is None else edge.judge(head, engine.dispatcher.client(head, self.peer))
+        own = None if edge is None else edge.own_answer(head, engine.dispatcher.client(head, self.peer))
         if own is not None:
             return own, None
         call = engine.dispatcher.call(head, to, self.peer)

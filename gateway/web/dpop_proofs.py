@@ -54,7 +54,7 @@ async def _proven(request: web.Request, values: Sequence[str], token: bytes | No
     except dpop.InvalidProof as exc:
         raise dpop.refused(str(exc)) from exc
     server, store, window = plane.settings.config.server, plane.store, plane.settings.config.mac.skew
-    fault = dpop.judge(
+    fault = dpop.fault_of(
         proof,
         method=request.method,
         url=f"{server.origin}{plane.prefix}/{endpoint_of(request)}",

@@ -30,7 +30,9 @@ def judged(
     text: str, *, method: str = "GET", url: str = URL, token: str | None = TOKEN, nonces: Nonces = NONCES
 ) -> Fault | None:
     credential = None if token is None else token.encode()
-    return dpop.judge(dpop.parse([text]), method=method, url=url, now=NOW, window=60, nonces=nonces, token=credential)
+    return dpop.fault_of(
+        dpop.parse([text]), method=method, url=url, now=NOW, window=60, nonces=nonces, token=credential
+    )
 
 
 def made(**changes: Any) -> str:
@@ -42,7 +44,7 @@ def test_the_example_of_the_specification_is_a_proof() -> None:
     read = dpop.parse([EXAMPLE])
     assert read.jkt == "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"  # section 6.1
     url = "https://server.example.com/token"
-    assert dpop.judge(read, method="POST", url=url, now=1562262616, window=60, nonces=NONCES) is None
+    assert dpop.fault_of(read, method="POST", url=url, now=1562262616, window=60, nonces=NONCES) is None
 
 
 @pytest.mark.parametrize("algorithm", jws.ALGORITHMS)
