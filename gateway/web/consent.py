@@ -108,12 +108,18 @@ def _token(plane: Plane, secret: str, flow: Flow) -> str:
     return browser.form_token(plane.keyring, FORM, secret, "~".join(row))
 
 
-def ticket_of(request: web.Request, form: Form) -> Ticket:
-    """The ticket of a form that comes back. Raises FormRefused unless it was given to this browser."""
+def ticket_of(request: web.Request, form: Form) -> Ticket | None:
+    """The ticket of a form that comes back; None for one that another release has made, which is shown anew.
+
+    Raises FormRefused unless it was given to this browser.
+    """
     plane = plane_of(request)
     row = browser.open_form(plane.keyring, FORM, plane.cookies.form_secret(request), form.get("csrf_token"))
-    flow_id, subject, expires_at, asked = row.split("~")
-    return Ticket(flow_id, subject, datetime.fromisoformat(expires_at), asked)
+    match row.split("~"):
+        case [flow_id, subject, expires_at, asked]:
+            return Ticket(flow_id, subject, datetime.fromisoformat(expires_at), asked)
+        case _:
+            return None
 
 
 def choosable(scopes: frozenset[str]) -> frozenset[str]:

@@ -113,7 +113,7 @@ async def decide(request: web.Request) -> web.Response:
     if isinstance(found, _Refused):
         return _form_page(request, session, typed=typed, refused=found)
     here = pages.redirect(_address(request, "device/consent", found.user_code))
-    if found.device.decision is not None:
+    if ticket is None or found.device.decision is not None:
         return here
     words = await plane.scopes()
     asked = _asked(plane, found, words)

@@ -134,7 +134,7 @@ async def _decide(request: web.Request, form: Form) -> web.Response:
     ticket = consent.ticket_of(request, form)
     asked, visit = await _validated(request)  # anew: an operator may have taken from the client what it asks for
     session = recognised(request, visit.session)
-    if session is None:
+    if session is None or ticket is None:
         return _ask(request)
     flow = ticket.flow(session, asked.request, plane.store.now(), visit.granted_at(asked.request.resource))
     if flow is None:

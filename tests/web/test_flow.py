@@ -12,6 +12,8 @@ from gateway.crypto import Keyring
 from gateway.model import Client
 from gateway.store import Store
 from gateway.store.flows import Flows
+from gateway.web import consent
+from gateway.web.browser import form_token
 from tests.store.rig import fetch
 from tests.web.conftest import Registered
 from tests.web.rig import (
@@ -70,6 +72,16 @@ async def test_a_form_whose_time_is_up_is_asked_again(
         patch.setattr(Flows, "start", partialmethod(Flows.start, lifetime=0))
         page = await signed_in.get(authorize_path(client))
     asked = await signed_in.follow(await signed_in.submit(page.form, decision="allow"))
+    assert "code" in (await signed_in.submit(asked.form, decision="allow")).members
+
+
+async def test_a_form_of_the_release_before_is_asked_again(
+    signed_in: Browser, client: Client, keyring: Keyring
+) -> None:
+    """It named a row that an update of the gateway finds unanswered."""
+    page = await signed_in.get(authorize_path(client))
+    token = form_token(keyring, consent.FORM, signed_in.cookies["gateway_form"], "fold")
+    asked = await signed_in.follow(await signed_in.submit(page.form, decision="allow", csrf_token=token))
     assert "code" in (await signed_in.submit(asked.form, decision="allow")).members
 
 
