@@ -4,6 +4,9 @@ The public text (`error`, `description`) is what a stranger may read; the privat
 """
 
 from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+Step = Literal["address", "credential", "token", "signature", "scope", "body", "nonce", "limit"]
 
 
 class GatewayError(Exception):
@@ -89,3 +92,25 @@ def invalid_target(description: str, cause: str = "") -> OAuthError:
 
 class StoreUnavailable(GatewayError):
     """The database gave no answer within its deadline: the caller refuses (503), never guesses."""
+
+
+class Cause(NamedTuple):
+    """Why a call is refused, for the operator: `text` is all that there is to say.
+
+    `kind` begins it, and is its label in the figures, of which there are few; `step` is that of a call
+    (`proxy.explaining`) at which it ends, and `mend` what may be done about it.
+    """
+
+    kind: str
+    step: Step
+    mend: str
+    text: str
+
+    @staticmethod
+    def of(step: Step, kind: str, rest: str = "", *, mend: str) -> "Cause":
+        """One that says its kind and the rest, of every call."""
+        return Cause(kind, step, mend, kind + rest)
+
+    def naming(self, detail: str) -> "Cause":
+        """The same, with what is to be said of one call."""
+        return Cause(self.kind, self.step, self.mend, self.text + detail)

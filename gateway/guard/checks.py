@@ -6,8 +6,8 @@ from typing import Final
 
 from gateway.credentials import in_query
 from gateway.credentials.signed import BodyCheck
+from gateway.errors import Cause
 from gateway.guard import causes
-from gateway.guard.causes import Cause
 from gateway.guard.held import Held
 from gateway.guard.schemes import UNPROVEN, Presented, Scheme
 from gateway.guard.verdict import INSUFFICIENT, Allowed, Call, Fault, SignedIn

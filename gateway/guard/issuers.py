@@ -25,9 +25,9 @@ from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Final, Never, TypeVar
 
-from gateway.errors import GatewayError
+from gateway.errors import Cause, GatewayError
 from gateway.figures import ISSUER_FETCHES, ISSUER_KEYS_AGE
-from gateway.guard.causes import FOREIGN, FOREIGN_ISSUER, FOREIGN_KEY, FOREIGN_SIGNATURE, Cause
+from gateway.guard.causes import FOREIGN, FOREIGN_ISSUER, FOREIGN_KEY, FOREIGN_SIGNATURE
 from gateway.guard.lane import Pending
 from gateway.guard.verdict import Voucher
 from gateway.oauth import foreign

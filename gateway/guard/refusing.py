@@ -8,8 +8,8 @@ from typing import Final
 
 from gateway.credentials import signatures
 from gateway.credentials.challenges import challenges
-from gateway.errors import StoreUnavailable
-from gateway.guard.causes import NO_KEYS, Cause
+from gateway.errors import Cause, StoreUnavailable
+from gateway.guard.causes import NO_KEYS
 from gateway.guard.verdict import INSUFFICIENT, Call, Refused
 from gateway.model import SIGNATURE, Identity, format_scope
 from gateway.refusals import NO_DATABASE

@@ -7,7 +7,7 @@ from math import inf
 from typing import Final, NamedTuple, final
 
 from gateway.credentials.signed import BodyCheck
-from gateway.guard.causes import Cause
+from gateway.errors import Cause
 from gateway.guard.lane import Pending
 from gateway.http1 import Field
 from gateway.model import Identity

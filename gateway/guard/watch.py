@@ -20,8 +20,8 @@ from functools import partial
 from math import inf
 from typing import Final, final
 
-from gateway.errors import StoreUnavailable
-from gateway.guard.causes import ENDS, OUT_OF_GROUPS, REVOKED, SESSIONS, TOKENS, WITHDRAWN_KEY, Cause
+from gateway.errors import Cause, StoreUnavailable
+from gateway.guard.causes import ENDS, OUT_OF_GROUPS, REVOKED, SESSIONS, TOKENS, WITHDRAWN_KEY
 from gateway.guard.held import Held
 from gateway.guard.ledger import Ledger, parts
 from gateway.guard.tokens import Known, Tokens

@@ -21,10 +21,10 @@ from math import inf
 from time import monotonic
 from typing import Any, Final, Protocol, cast
 
-from gateway.errors import StoreUnavailable
+from gateway.errors import Cause, StoreUnavailable
 from gateway.figures import UPSTREAM_FAILURES, UPSTREAM_RETRIES
 from gateway.guard import Allowed, Judged, Pending, Refused, Turn, Verdict
-from gateway.guard.causes import Cause, expired
+from gateway.guard.causes import expired
 from gateway.guard.checks import in_group
 from gateway.guard.refusing import no_answer
 from gateway.guard.watch import Watched

@@ -14,8 +14,9 @@ import os
 from math import inf
 from typing import Final, Protocol
 
+from gateway.errors import Cause
 from gateway.guard import Allowed, Refused
-from gateway.guard.causes import Cause, expired
+from gateway.guard.causes import expired
 from gateway.http1 import websocket
 from gateway.http1.websocket import Conversation, Wrong, close_frame
 from gateway.model import Identity

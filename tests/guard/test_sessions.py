@@ -7,8 +7,9 @@ import pytest
 
 from gateway import config
 from gateway.crypto import digest
+from gateway.errors import Cause
 from gateway.guard import Allowed, Call, Guard, Pending, Refused, Verdict
-from gateway.guard.causes import UNKNOWN_SESSION, Cause
+from gateway.guard.causes import UNKNOWN_SESSION
 from gateway.store import Store
 from gateway.store.uses import HoldingsFilter
 from tests.guard.conftest import World, settings_for, verdict_of

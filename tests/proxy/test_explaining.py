@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from gateway.errors import Cause
 from gateway.guard import causes
 from gateway.proxy import Limits
 from gateway.proxy.explaining import STEPS
@@ -257,11 +258,11 @@ async def test_explanation_names_the_step_the_cause_and_the_mend(world: World, s
             assert "hush" not in json.dumps(told)
 
 
-def declared() -> list[causes.Cause]:
+def declared() -> list[Cause]:
     """Every cause that the guard may refuse for."""
     found = list(vars(causes).values())
     found += [one for table in found if isinstance(table, dict) for one in table.values()]
-    return [one for one in found if isinstance(one, causes.Cause)]
+    return [one for one in found if isinstance(one, Cause)]
 
 
 def test_every_cause_of_the_guards_refusals_is_a_step_of_the_call_and_says_what_to_do() -> None:
