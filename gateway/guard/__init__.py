@@ -2,7 +2,8 @@
 
 from gateway.guard.guard import Guard, settled
 from gateway.guard.lane import Pending
-from gateway.guard.verdict import PUBLIC, Allowed, BodyAwaited, Call, Judged, Refused, Turn, Verdict
+from gateway.guard.verdict import PUBLIC, Allowed, BodyAwaited, Judged, Refused, Verdict
+from gateway.routing.call import Call, Turn
 
 __all__ = [
     "PUBLIC",

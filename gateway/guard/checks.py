@@ -10,9 +10,10 @@ from gateway.errors import Cause
 from gateway.guard import causes
 from gateway.guard.held import Held
 from gateway.guard.schemes import UNPROVEN, Presented, Scheme
-from gateway.guard.verdict import INSUFFICIENT, Allowed, Call, Fault, SignedIn
+from gateway.guard.verdict import INSUFFICIENT, Allowed, Fault, SignedIn
 from gateway.model import BEARER, IN_AUTHORIZATION, SCHEMES, SESSION, SIGNATURE, format_scope
 from gateway.routing import Route, SignIn
+from gateway.routing.call import Call
 
 _EITHER: Final = (
     "This resource needs an access token in the Authorization field, or as the keyid of a signature (RFC 9421)."

@@ -77,7 +77,6 @@ from gateway.guard.verdict import (
     PUBLIC,
     Allowed,
     BodyAwaited,
-    Call,
     Fault,
     Judged,
     Refused,
@@ -86,6 +85,7 @@ from gateway.guard.verdict import (
 from gateway.guard.watch import UNANSWERED, Watch
 from gateway.model import BEARER, BY_BEARER_TOKEN, SESSION, SIGNATURE, Identity
 from gateway.oauth import dpop
+from gateway.routing.call import Call
 from gateway.store import EndedToken, Store
 from gateway.store.clock import since_boot
 from gateway.underway import Place

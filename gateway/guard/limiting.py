@@ -21,8 +21,9 @@ from gateway.guard.lease import Lease
 from gateway.guard.quotas import Account, Quotas
 from gateway.guard.rates import Meter, Rates
 from gateway.guard.refusing import no_answer
-from gateway.guard.verdict import Allowed, Judged, Refused, Turn
+from gateway.guard.verdict import Allowed, Judged, Refused
 from gateway.model import Identity
+from gateway.routing.call import Turn
 from gateway.routing.forwarded import neighbourhood
 from gateway.routing.limits import By, Limit, Limits
 from gateway.store import Store

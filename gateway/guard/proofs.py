@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from gateway.config import Mac
 from gateway.credentials.signed import BodyCheck, Signed
 from gateway.guard import causes
-from gateway.guard.verdict import Call, Fault
+from gateway.guard.verdict import Fault
 from gateway.model import MacAlgorithm, MacDraft
+from gateway.routing.call import Call
 
 FORGED = "The MAC token is unknown, expired or revoked, or its signature does not match the request."
 

@@ -10,10 +10,11 @@ from gateway.credentials import signatures
 from gateway.credentials.challenges import challenges
 from gateway.errors import Cause, StoreUnavailable
 from gateway.guard.causes import NO_KEYS
-from gateway.guard.verdict import INSUFFICIENT, Call, Refused
+from gateway.guard.verdict import INSUFFICIENT, Refused
 from gateway.model import SIGNATURE, Identity, format_scope
 from gateway.refusals import NO_DATABASE
 from gateway.routing import Route, SignIn
+from gateway.routing.call import Call
 
 _KEPT: Final = 1024
 _NOTHING: Final = frozenset[str]()

@@ -17,9 +17,10 @@ from gateway.credentials.signed import BodyCheck, Once, Signed, read_mac
 from gateway.crypto import Keyring
 from gateway.guard import causes, proofs
 from gateway.guard.proofs import Bound, Signer
-from gateway.guard.verdict import INVALID_TOKEN, Call, Fault
+from gateway.guard.verdict import INVALID_TOKEN, Fault
 from gateway.model import BEARER, DPOP, MAC, SCHEMES, SIGNATURE
 from gateway.oauth import dpop
+from gateway.routing.call import Call
 from gateway.routing.target import origin_form
 
 UNPROVEN: Final = "The access token is unknown, expired or revoked."

@@ -19,10 +19,11 @@ from gateway.config import Server
 from gateway.guard import causes
 from gateway.guard.proofs import Bound, Signer
 from gateway.guard.schemes import Presented
-from gateway.guard.verdict import CROSS_SITE, INSUFFICIENT, LOGIN_REQUIRED, MISDIRECTED, Call, Fault, Refused
+from gateway.guard.verdict import CROSS_SITE, INSUFFICIENT, LOGIN_REQUIRED, MISDIRECTED, Fault, Refused
 from gateway.http1 import Fields
 from gateway.model import SCHEMES, SESSION, SESSION_COOKIE, cookie_name
 from gateway.routing import cookies
+from gateway.routing.call import Call
 from gateway.routing.sign_in import sign_in_address
 
 _TOKEN: Final = re.compile(r"gwb_[A-Za-z0-9_-]{40}")

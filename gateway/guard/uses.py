@@ -10,9 +10,10 @@ from contextlib import suppress
 from typing import Final
 
 from gateway.errors import StoreUnavailable
-from gateway.guard.verdict import Allowed, Call
+from gateway.guard.verdict import Allowed
 from gateway.observe import get_logger
 from gateway.routing import Route
+from gateway.routing.call import Call
 from gateway.store import Store
 from gateway.store.uses import Uses
 

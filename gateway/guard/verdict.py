@@ -1,6 +1,6 @@
-"""The question that the proxy puts to the guard, and its possible answers."""
+"""The guard's possible answers to a call."""
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from math import inf
@@ -9,87 +9,7 @@ from typing import Final, NamedTuple, final
 from gateway.credentials.signed import BodyCheck
 from gateway.errors import Cause
 from gateway.guard.lane import Pending
-from gateway.http1 import Field
 from gateway.model import Identity
-from gateway.routing import Route
-from gateway.routing.limits import Limits
-from gateway.underway import Counter
-
-
-@final
-class Turn:
-    """What the limits of its route say of one call. `address` is the client's, and `rate_limit` the value of the field
-    RateLimit in its answer. Where calls under way are counted it is one of them, by `counter`, until its `end`."""
-
-    __slots__ = ("address", "counter", "ended", "limits", "rate_limit")
-
-    def __init__(self, limits: Limits, address: str) -> None:
-        self.limits: Final = limits
-        self.address: Final = address
-        self.rate_limit = b""
-        self.counter: Counter | None = None
-        self.ended = False
-
-    def end(self) -> None:
-        """The call is not under way any more, if it was, and will not be."""
-        self.ended = True
-        if self.counter is not None:
-            self.counter.leave()
-            self.counter = None
-
-    @property
-    def lines(self) -> bytes:
-        """What the head of the answer says of the limits."""
-        return b"%bRateLimit: %b\r\n" % (self.limits.policies, self.rate_limit) if self.rate_limit else b""
-
-
-@final
-class Call:
-    """What is to be judged: the parts of a request that credentials and scopes depend on. It is never altered.
-
-    `target` is the raw request target as received, `host` (lower case) and `port` are those a signature covers:
-    from `public_url` or the route's own host, never from the client's forwarding fields. `authorization` holds
-    every Authorization field's value, `fields` all header fields. `signature_fields` says that Signature or
-    Signature-Input is present, `has_body` that a body comes in chunks, or is longer than nothing. `turn` is there on a
-    route with limits.
-    """
-
-    __slots__ = (
-        "authorization",
-        "fields",
-        "has_body",
-        "host",
-        "method",
-        "port",
-        "route",
-        "signature_fields",
-        "target",
-        "turn",
-    )
-
-    def __init__(
-        self,
-        route: Route,
-        method: str,
-        target: bytes,
-        host: str,
-        port: int,
-        authorization: tuple[bytes, ...],
-        signature_fields: bool = False,
-        fields: Iterable[Field] = (),
-        has_body: bool = False,
-        turn: Turn | None = None,
-    ) -> None:
-        self.route: Final = route
-        self.method: Final = method
-        self.target: Final = target
-        self.host: Final = host
-        self.port: Final = port
-        self.authorization: Final = authorization
-        self.signature_fields: Final = signature_fields
-        self.fields: Final = fields
-        self.has_body: Final = has_body
-        self.turn: Final = turn
 
 
 @final
