@@ -13,21 +13,6 @@ class GatewayError(Exception):
     """The root of everything that Gateway raises on purpose."""
 
 
-class OperatorError(GatewayError):
-    """A fault that the operator can mend: one line that names the key, the value and the mend.
-
-    `statements` are SQL that mends it, each a line that can be pasted.
-    """
-
-    def __init__(self, message: str, *, statements: tuple[str, ...] = ()) -> None:
-        super().__init__(message)
-        self.statements = statements
-
-
-class FaultyConfiguration(OperatorError):
-    """A fault of the configuration, which the next start would meet too; the exit code is 78 (EX_CONFIG)."""
-
-
 @dataclass(eq=False)
 class OAuthError(GatewayError):
     """A protocol error with its registered code (RFC 6749, section 5.2 and RFC 6750, section 3.1).

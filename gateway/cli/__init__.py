@@ -13,7 +13,8 @@ import click
 
 from gateway import __version__
 from gateway.cli.usage import Noun
-from gateway.errors import FaultyConfiguration, OperatorError, StoreUnavailable
+from gateway.errors import StoreUnavailable
+from gateway.faults import FaultyConfiguration, OperatorError
 from gateway.resources import engine
 
 _NOUNS: Final = {

@@ -10,7 +10,7 @@ from gateway import config
 from gateway.cli.common import note, with_config, with_json
 from gateway.cli.usage import Verb
 from gateway.config import ConfigError, reference
-from gateway.errors import OperatorError
+from gateway.faults import OperatorError
 
 _PRINTED: Final = {
     "schema": lambda: json.dumps(reference.schema(), indent=2) + "\n",

@@ -14,7 +14,7 @@ from gateway.cli.common import done, in_store, note, show, show_all, value, with
 from gateway.cli.usage import Noun
 from gateway.config import Settings
 from gateway.config.values import Duration
-from gateway.errors import OperatorError
+from gateway.faults import OperatorError
 from gateway.model import LEGACY_GRANT_TYPES, Client, GrantType
 from gateway.store import Store
 

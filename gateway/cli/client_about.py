@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from gateway.cli.common import value
 from gateway.config.values import Description
-from gateway.errors import OperatorError
+from gateway.faults import OperatorError
 from gateway.model import About, Owner
 from gateway.oauth import client_metadata
 from gateway.store import Store

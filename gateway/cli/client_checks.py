@@ -12,7 +12,7 @@ from gateway.cli.client_options import DECIDED, ClientOptions
 from gateway.cli.common import require_scopes, value
 from gateway.config import Mac, Settings
 from gateway.config.values import Name
-from gateway.errors import OperatorError
+from gateway.faults import OperatorError
 from gateway.model import DEVICE_CODE, OFFLINE_ACCESS, Client, GrantType, OpenID
 from gateway.oauth import client_metadata, jwk, redirect_uris
 from gateway.store import Store

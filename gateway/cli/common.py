@@ -22,7 +22,7 @@ from pydantic import TypeAdapter, ValidationError
 from gateway import config
 from gateway.config import Settings
 from gateway.config.values import Duration
-from gateway.errors import OperatorError
+from gateway.faults import OperatorError
 from gateway.model import Client
 from gateway.store import Store
 from gateway.store.acting import acting

@@ -34,7 +34,7 @@ from gateway.config import Settings
 from gateway.config.addresses import split_listen
 from gateway.config.values import ListenAddress
 from gateway.crypto import hash_password
-from gateway.errors import OperatorError
+from gateway.faults import OperatorError
 from gateway.model import GrantType, TokenType
 from gateway.store import NewClient, Store
 from gateway.supervisor import embedded

@@ -26,7 +26,8 @@ from gateway.cli.common import (
 from gateway.cli.usage import Noun, WrongUsage
 from gateway.config import Settings
 from gateway.config.values import Duration
-from gateway.errors import OperatorError, StoreUnavailable
+from gateway.errors import StoreUnavailable
+from gateway.faults import OperatorError
 from gateway.spelling import near
 from gateway.store import Store
 from gateway.store.chain import BrokenChain, Proven

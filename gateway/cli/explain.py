@@ -12,7 +12,7 @@ import click
 
 from gateway.cli.common import printable, with_config, with_json
 from gateway.cli.usage import Verb
-from gateway.errors import OperatorError
+from gateway.faults import OperatorError
 
 _PATIENCE: Final = 10.0  # seconds; each worker has two to answer
 _REQUEST_ID: Final = re.compile(r"[\x21-\x7e]{1,128}")

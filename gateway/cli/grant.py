@@ -18,7 +18,7 @@ from gateway.cli.common import (
 )
 from gateway.cli.usage import Noun
 from gateway.config import Settings
-from gateway.errors import OperatorError
+from gateway.faults import OperatorError
 from gateway.store import Store
 from gateway.store.database import Row
 

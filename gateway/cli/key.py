@@ -31,7 +31,7 @@ from gateway.cli.common import in_store, note, show, show_all, with_config, with
 from gateway.cli.usage import Noun
 from gateway.config import Settings
 from gateway.crypto import Keyring, key_id_of, new_master_key, parse_master_key
-from gateway.errors import OperatorError
+from gateway.faults import OperatorError
 from gateway.store import Store
 from gateway.store.signing_keys import PublishedKey
 from gateway.supervisor import keys

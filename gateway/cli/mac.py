@@ -16,7 +16,7 @@ from gateway.cli.common import takes_config, with_config, with_json
 from gateway.cli.usage import Noun
 from gateway.credentials import MalformedCredential, mac
 from gateway.credentials.variations import ELEMENTS
-from gateway.errors import OperatorError
+from gateway.faults import OperatorError
 from gateway.model import MacAlgorithm, MacDraft
 
 _URL = re.compile(r"(https?)://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::([0-9]{1,5}))?(/[^#]*|\?[^#]*)?")

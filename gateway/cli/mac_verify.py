@@ -20,7 +20,7 @@ from gateway.credentials import mac
 from gateway.credentials.explaining import Explanation, Request, Rules, explain, token_in
 from gateway.credentials.variations import Cause, Hints
 from gateway.crypto import as_bytes
-from gateway.errors import OperatorError
+from gateway.faults import OperatorError
 from gateway.model import MacAlgorithm, MacDraft
 from gateway.routing import NoRoute, Route, RouteTable, TargetError, canonical
 from gateway.store import Store

@@ -11,7 +11,7 @@ from gateway import config
 from gateway.cli.common import operator, show, show_all, with_config, with_json
 from gateway.cli.usage import Verb
 from gateway.config import Settings
-from gateway.errors import OperatorError
+from gateway.faults import OperatorError
 from gateway.store import migrations, privileges, spreading
 from gateway.store.acting import acting
 from gateway.store.nonces import Layout

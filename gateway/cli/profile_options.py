@@ -12,7 +12,7 @@ import click
 
 from gateway.cli.common import value
 from gateway.config.values import GroupName
-from gateway.errors import OperatorError
+from gateway.faults import OperatorError
 from gateway.oauth import client_metadata
 from gateway.store.users import Known
 

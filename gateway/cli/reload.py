@@ -9,7 +9,7 @@ from msgspec import to_builtins
 
 from gateway.cli.common import show, value, with_config, with_json
 from gateway.cli.usage import Verb
-from gateway.errors import OperatorError
+from gateway.faults import OperatorError
 
 if TYPE_CHECKING:
     from gateway.supervisor.channel import Differs

@@ -13,7 +13,7 @@ from gateway.cli.explain import lines
 from gateway.cli.usage import Noun
 from gateway.config import Settings, compile_routes
 from gateway.crypto import Keyring
-from gateway.errors import OperatorError
+from gateway.faults import OperatorError
 from gateway.guard import Allowed, BodyAwaited, Guard, Refused, Verdict, settled
 from gateway.http1 import Malformed, RequestHead, RequestReader
 from gateway.model import SESSION

@@ -10,7 +10,7 @@ from gateway.cli.common import done, in_store, note, show, show_all, value, with
 from gateway.cli.usage import Noun
 from gateway.config import Settings
 from gateway.config.values import Description, ScopeName
-from gateway.errors import OperatorError
+from gateway.faults import OperatorError
 from gateway.model import OFFLINE_ACCESS, Scope
 from gateway.oauth import openid
 from gateway.store import Conflict, Store

@@ -10,7 +10,8 @@ import click
 from gateway.cli import Refusal
 from gateway.cli.common import with_config
 from gateway.cli.usage import Verb
-from gateway.errors import OperatorError, StoreUnavailable
+from gateway.errors import StoreUnavailable
+from gateway.faults import OperatorError
 
 
 class _Service(Verb):

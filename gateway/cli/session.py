@@ -8,7 +8,7 @@ import click
 from gateway.cli.common import done, held_by, in_store, show_newest, subject_of, what_is_held, with_config, with_json
 from gateway.cli.usage import Noun
 from gateway.config import Settings
-from gateway.errors import OperatorError
+from gateway.faults import OperatorError
 from gateway.store import Store
 from gateway.store.database import Row
 

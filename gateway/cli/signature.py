@@ -14,7 +14,7 @@ from gateway.cli.usage import Noun
 from gateway.credentials import MalformedCredential, content_digest, signatures, structured
 from gateway.credentials.components import Fields, Message, authority, signature_base
 from gateway.credentials.structured import InnerList, Item
-from gateway.errors import OperatorError
+from gateway.faults import OperatorError
 
 _EXAMPLE = (
     "Example: gateway signature sign --keyid gwa_… --key-stdin --method POST --url 'https://api.example.com/api/notes' "

@@ -24,7 +24,7 @@ from gateway.cli.common import (
 from gateway.cli.usage import Noun
 from gateway.config import Settings
 from gateway.config.values import Duration
-from gateway.errors import OperatorError
+from gateway.faults import OperatorError
 from gateway.model import AccessToken, TokenType
 from gateway.store import Store
 from gateway.store.database import Row

@@ -16,7 +16,7 @@ from gateway.cli.usage import Noun
 from gateway.config import Settings
 from gateway.config.values import Name
 from gateway.crypto import hash_password
-from gateway.errors import OperatorError
+from gateway.faults import OperatorError
 from gateway.model import Profile, User
 from gateway.password_rules import Weakness
 from gateway.store import Conflict, Store

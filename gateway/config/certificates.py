@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from gateway import barred
 from gateway.config.tls import Certified, server_context
-from gateway.errors import OperatorError
+from gateway.faults import OperatorError
 
 _LONGEST: Final = 1024 * 1024  # bytes of a file
 

@@ -29,7 +29,7 @@ from gateway.config.tables import (
 )
 from gateway.config.toml import dotted, toml
 from gateway.config.values import SuchAs
-from gateway.errors import FaultyConfiguration
+from gateway.faults import FaultyConfiguration
 from gateway.spelling import near
 
 _MARKS: Final = frozenset({AS_TEXT, AS_ARRAY, AS_TABLE, "[key]"})

@@ -25,7 +25,7 @@ from gateway.config.settings import Settings
 from gateway.config.tables import IMAGE_TYPES, Certificate, Config, SecretReference, UpstreamTLS, credentials_folder
 from gateway.config.tls import Certified
 from gateway.crypto import Keyring
-from gateway.errors import OperatorError
+from gateway.faults import OperatorError
 
 _LONGEST_SECRET: Final = 64 * 1024  # bytes
 _TLS_FILES: Final = ("ca", "certificate", "key")

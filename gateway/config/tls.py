@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Final
 
-from gateway.errors import OperatorError
+from gateway.faults import OperatorError
 from gateway.routing import UpstreamTls
 
 _HTTP: Final = ["http/1.1"]

@@ -9,7 +9,7 @@ from gateway.barred import name_of
 from gateway.config import ConfigError, Settings
 from gateway.config.tables import has_password
 from gateway.doctor.finding import WARNING, Finding
-from gateway.errors import OperatorError
+from gateway.faults import OperatorError
 from gateway.supervisor.users import worker_user
 
 _NO_START: Final = "the gateway does not start with it, and one that runs refuses to reload it"

@@ -16,7 +16,7 @@ import asyncpg
 from gateway.config import Settings
 from gateway.config.database_url import wants_no_encryption
 from gateway.doctor.finding import FAULT, WARNING, Finding, Report
-from gateway.errors import OperatorError
+from gateway.faults import OperatorError
 from gateway.store import poolers, privileges, queries
 from gateway.store.database import Row, connect, place
 from gateway.store.migrations import require_current, require_server

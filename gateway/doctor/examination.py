@@ -11,7 +11,7 @@ from gateway import config
 from gateway.config import ConfigError, Settings
 from gateway.doctor import configuration, database, issuers, machine, nonces, outside, replicas, routes, upstreams
 from gateway.doctor.finding import FAULT, Finding, Report
-from gateway.errors import OperatorError
+from gateway.faults import OperatorError
 from gateway.resources import engine
 from gateway.supervisor import embedded
 from gateway.supervisor.users import owner_of, system_user_for

@@ -5,7 +5,7 @@ from typing import Final, Literal, Self
 
 from msgspec import Struct
 
-from gateway.errors import OperatorError
+from gateway.faults import OperatorError
 
 Level = Literal["fault", "warning"]
 """A fault keeps people or programs from being served, or safe; a warning is what seldom is meant."""

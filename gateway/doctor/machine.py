@@ -16,7 +16,7 @@ from gateway.config import Settings
 from gateway.config.certificates import certificates, names_of
 from gateway.doctor.asking import NoAnswer, ask, unverified_context
 from gateway.doctor.finding import FAULT, WARNING, Finding
-from gateway.errors import OperatorError
+from gateway.faults import OperatorError
 from gateway.model import SIGNING
 from gateway.routing.forwarded import is_trusted, parse_address
 from gateway.supervisor.connections import authorization_workers

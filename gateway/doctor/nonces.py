@@ -2,7 +2,7 @@
 
 from gateway.config import Settings
 from gateway.doctor.finding import WARNING, Finding, Report
-from gateway.errors import OperatorError
+from gateway.faults import OperatorError
 from gateway.store import spreading
 
 

@@ -55,7 +55,8 @@ from gateway import figures
 from gateway.config import Settings
 from gateway.credentials import MalformedCredential, in_query, mac, scheme_of, split
 from gateway.credentials.signed import Once
-from gateway.errors import Cause, OperatorError, StoreUnavailable
+from gateway.errors import Cause, StoreUnavailable
+from gateway.faults import OperatorError
 from gateway.figures import CHANGE_LOG_AGE, TOKEN_LOOKUPS, TOKENS_HELD, TOKENS_HELD_BYTES
 from gateway.guard import causes, checks
 from gateway.guard.follower import follow, follow_at_standbys

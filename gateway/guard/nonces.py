@@ -31,7 +31,8 @@ from time import monotonic
 from typing import Final, Never, TypeVar, cast
 
 from gateway.credentials.signed import Once
-from gateway.errors import OperatorError, StoreUnavailable
+from gateway.errors import StoreUnavailable
+from gateway.faults import OperatorError
 from gateway.figures import NONCE_BATCH, NONCE_SECONDS
 from gateway.guard.lane import Lane, Pending
 from gateway.guard.verdict import Allowed

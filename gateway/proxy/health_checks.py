@@ -6,7 +6,7 @@ from random import random
 from typing import Final
 
 from gateway import __version__
-from gateway.errors import OperatorError
+from gateway.faults import OperatorError
 from gateway.http1 import End, Malformed, ResponseHead
 from gateway.proxy.upstream import Pool, UpstreamConnection
 from gateway.routing import HealthCheck

@@ -19,7 +19,7 @@ from math import inf
 from typing import Final, Protocol, cast, final
 
 from gateway.config.tls import upstream_context
-from gateway.errors import OperatorError
+from gateway.faults import OperatorError
 from gateway.figures import UPSTREAM_CONNECTS
 from gateway.http1 import RequestHead, ResponseReader
 from gateway.lookup import Resolver

@@ -36,7 +36,7 @@ import asyncpg
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from gateway import __version__
-from gateway.errors import OperatorError
+from gateway.faults import OperatorError
 from gateway.store import migrations
 from gateway.store.database import cannot_reach, connect
 from gateway.store.outages import is_outage

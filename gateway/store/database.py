@@ -8,7 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
 
-from gateway.errors import OperatorError
+from gateway.faults import OperatorError
 from gateway.store import poolers, queries
 from gateway.store.acting import Recorder
 from gateway.store.outages import outage_of

@@ -6,7 +6,8 @@ from typing import Final
 
 import asyncpg
 
-from gateway.errors import GatewayError, OperatorError
+from gateway.errors import GatewayError
+from gateway.faults import OperatorError
 
 
 class Conflict(GatewayError):

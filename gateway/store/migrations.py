@@ -19,7 +19,7 @@ from typing import Final
 import asyncpg
 from msgspec import Struct
 
-from gateway.errors import OperatorError
+from gateway.faults import OperatorError
 from gateway.resources import folder
 from gateway.store.database import cannot_reach, connect
 from gateway.store.outages import is_outage

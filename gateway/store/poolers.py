@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 import asyncpg
 
-from gateway.errors import OperatorError
+from gateway.faults import OperatorError
 from gateway.store.hosts import Hosts
 
 if TYPE_CHECKING:  # a class of that name takes no argument while it runs

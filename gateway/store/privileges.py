@@ -19,7 +19,7 @@ from typing import Final
 import asyncpg
 from msgspec import Struct
 
-from gateway.errors import OperatorError
+from gateway.faults import OperatorError
 from gateway.store.database import Row, cannot_reach, connect
 from gateway.store.migrations import made
 from gateway.store.pool import Connection

@@ -25,7 +25,7 @@ import asyncpg
 from msgspec import Struct
 
 from gateway.crypto import Keyring
-from gateway.errors import FaultyConfiguration, OperatorError
+from gateway.faults import FaultyConfiguration, OperatorError
 from gateway.store import backup as backups
 from gateway.store import migrations, revival
 from gateway.store.acting import Recorder

@@ -13,7 +13,8 @@ from typing import Final
 
 import asyncpg
 
-from gateway.errors import OperatorError, StoreUnavailable
+from gateway.errors import StoreUnavailable
+from gateway.faults import OperatorError
 from gateway.store import queries
 from gateway.store.database import Database, Server, cannot_reach, connect
 from gateway.store.migrations import require_current, require_server

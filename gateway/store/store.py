@@ -16,7 +16,8 @@ import asyncpg
 
 from gateway.config import Tokens as Lifetimes
 from gateway.crypto import Keyring
-from gateway.errors import FaultyConfiguration, StoreUnavailable
+from gateway.errors import StoreUnavailable
+from gateway.faults import FaultyConfiguration
 from gateway.figures import DATABASE_CONNECTIONS, DATABASE_WAITING
 from gateway.store.access_tokens import LANES, AccessTokens
 from gateway.store.acting import Recorder

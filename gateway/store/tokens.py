@@ -18,7 +18,8 @@ from msgspec import Struct, structs
 
 from gateway.config import Tokens as Lifetimes
 from gateway.crypto import Keyring, digest, new_identifier, random_text
-from gateway.errors import OAuthError, OperatorError, invalid_client
+from gateway.errors import OAuthError, invalid_client
+from gateway.faults import OperatorError
 from gateway.model import Client, TokenType, format_scope
 from gateway.oauth import access_tokens, device, grants
 from gateway.oauth.authorize import AuthorizationRequest

@@ -8,7 +8,7 @@ from gateway import observe
 from gateway.config import Settings
 from gateway.config.certificates import certified
 from gateway.config.tls import Certified
-from gateway.errors import OperatorError
+from gateway.faults import OperatorError
 
 _LOOK: Final = 1.0  # seconds between two looks; what has changed must be the same at two in a row
 

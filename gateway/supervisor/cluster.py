@@ -20,7 +20,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Final
 
-from gateway.errors import OperatorError
+from gateway.faults import OperatorError
 from gateway.supervisor.programs import ENVIRONMENT, binaries_for, launcher, unreachable
 from gateway.supervisor.users import SystemUser, fault_of, make_folder, system_user_for
 

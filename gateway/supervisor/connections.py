@@ -11,7 +11,7 @@ where these still finish what is in flight when it changes once more.
 from typing import Final
 
 from gateway.config import Settings
-from gateway.errors import OperatorError
+from gateway.faults import OperatorError
 from gateway.store.access_tokens import LANES
 from gateway.store.nonces import MOST as _NONCES
 

@@ -30,7 +30,7 @@ import tomli
 from msgspec import Struct, field
 
 from gateway.config.tables import Database
-from gateway.errors import OperatorError
+from gateway.faults import OperatorError
 from gateway.observe import get_logger
 
 _PATIENCE: Final = 5.0  # seconds, for the question

@@ -28,7 +28,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from gateway.errors import OperatorError
+from gateway.faults import OperatorError
 from gateway.supervisor.cluster import Cluster, Running, make_data_dir, open_owned
 from gateway.supervisor.programs import ENVIRONMENT, keeper, launcher, unreachable
 from gateway.supervisor.users import system_user_for

@@ -14,7 +14,7 @@ from gateway import config
 from gateway.config import Settings
 from gateway.config.key_file import KeyFile
 from gateway.crypto import new_master_key
-from gateway.errors import OperatorError
+from gateway.faults import OperatorError
 from gateway.supervisor.cluster import make_data_dir
 from gateway.supervisor.programs import find_binaries
 from gateway.supervisor.users import SystemUser, make_folder, system_user_for

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
-from gateway.errors import OperatorError
+from gateway.faults import OperatorError
 from gateway.supervisor.users import SystemUser
 
 BACKLOG: Final = 1024

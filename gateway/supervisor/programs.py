@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-from gateway.errors import OperatorError
+from gateway.faults import OperatorError
 from gateway.resources import installing
 from gateway.supervisor import postmaster
 from gateway.supervisor.users import SystemUser

@@ -12,7 +12,7 @@ from gateway.config import Config, Route, Settings
 from gateway.config.tables import table_within
 from gateway.config.values import FIXED
 from gateway.crypto import Keyring
-from gateway.errors import OperatorError
+from gateway.faults import OperatorError
 from gateway.store.database import place
 
 _LONGEST: Final = 80

@@ -14,7 +14,7 @@ from typing import Any, Final
 from msgspec import Struct, field
 
 from gateway.config import Settings
-from gateway.errors import OperatorError
+from gateway.faults import OperatorError
 from gateway.observe import Level
 from gateway.supervisor.channel import (
     HEARTBEAT,

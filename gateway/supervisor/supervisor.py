@@ -29,7 +29,8 @@ from gateway import memory, observe
 from gateway.config import Admin, Settings
 from gateway.config.tls import Certified
 from gateway.crypto import Keyring
-from gateway.errors import OperatorError, StoreUnavailable
+from gateway.errors import StoreUnavailable
+from gateway.faults import OperatorError
 from gateway.figures import CONFIGURED_AT, RELOAD_REFUSED, RELOADS, WORKERS
 from gateway.observe import Level, get_logger
 from gateway.store import Store, spreading

@@ -16,7 +16,7 @@ import socket
 import time
 from typing import Final, Self
 
-from gateway.errors import OperatorError
+from gateway.faults import OperatorError
 
 _FIRST: Final = 3  # SD_LISTEN_FDS_START
 _FAMILIES: Final = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)

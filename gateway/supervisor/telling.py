@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 from gateway.config import Settings
-from gateway.errors import OperatorError
+from gateway.faults import OperatorError
 from gateway.log_sink import STDERR, SYSLOG, open_to_append
 from gateway.resources import installing
 from gateway.supervisor.programs import unreachable

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from gateway import barred
-from gateway.errors import FaultyConfiguration, OperatorError
+from gateway.faults import FaultyConfiguration, OperatorError
 
 _ACCOUNTS: Final = ("gateway", "postgres")
 _SHARED: Final = "nobody"  # everybody's, so that one of its programs may read what another one has

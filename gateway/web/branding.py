@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from gateway.config import Settings
 from gateway.config.tables import IMAGE_TYPES
-from gateway.errors import OperatorError
+from gateway.faults import OperatorError
 from gateway.resources import folder
 from gateway.web import colour
 from gateway.web.colour import Colour

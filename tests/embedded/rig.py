@@ -16,7 +16,7 @@ from tests.serving import ROOT, until
 OWNER = """
 import asyncio, sys
 from pathlib import Path
-from gateway.errors import OperatorError
+from gateway.faults import OperatorError
 from gateway.supervisor import embedded
 
 async def main():

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from gateway.errors import OperatorError
+from gateway.faults import OperatorError
 from gateway.supervisor import embedded, programs
 from gateway.supervisor.cluster import Cluster
 from tests.counts import scaled

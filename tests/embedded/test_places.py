@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from gateway.errors import OperatorError
+from gateway.faults import OperatorError
 from gateway.supervisor import embedded, programs, users
 from gateway.supervisor.cluster import Cluster
 from tests.embedded.rig import OWNER, fetch, left, nothing_left

@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 
 from gateway.crypto import Keyring
-from gateway.errors import OperatorError
+from gateway.faults import OperatorError
 from gateway.store.migrations import migrate
 from gateway.supervisor import cluster, embedded, programs, takeover
 from gateway.supervisor.cluster import Cluster

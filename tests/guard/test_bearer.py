@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gateway.errors import OperatorError
+from gateway.faults import OperatorError
 from gateway.guard import Allowed, Guard, Refused
 from gateway.oauth.grants import ClientCredentialsGrant
 from gateway.store import Store

@@ -24,7 +24,8 @@ from hypothesis import strategies as st
 from gateway.config import parse
 from gateway.credentials.signed import Signed, SigningScheme
 from gateway.crypto import Keyring
-from gateway.errors import OperatorError, StoreUnavailable
+from gateway.errors import StoreUnavailable
+from gateway.faults import OperatorError
 from gateway.guard import nonces as guard_nonces
 from gateway.guard.lane import Pending
 from gateway.guard.nonces import MOST_SKEW, Nonces, Spending

@@ -16,7 +16,7 @@ import asyncpg
 import pytest
 
 from gateway.crypto import Keyring
-from gateway.errors import OperatorError
+from gateway.faults import OperatorError
 from gateway.guard import Allowed
 from gateway.guard.ledger import LEASE
 from gateway.store import Store

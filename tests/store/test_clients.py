@@ -6,7 +6,7 @@ import asyncpg
 import pytest
 from msgspec.structs import replace
 
-from gateway.errors import OperatorError
+from gateway.faults import OperatorError
 from gateway.model import CLIENT_PROPERTIES, About, Client, OpenID, Owner
 from gateway.oauth import openid
 from gateway.oauth.grants import ClientCredentialsGrant

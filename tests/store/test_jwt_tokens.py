@@ -8,7 +8,8 @@ import pytest
 from msgspec.structs import replace
 
 from gateway.crypto import Keyring, digest
-from gateway.errors import OAuthError, OperatorError
+from gateway.errors import OAuthError
+from gateway.faults import OperatorError
 from gateway.model import SIGNING_ALGORITHMS, OpenID, SigningAlgorithm
 from gateway.oauth import jwk, jws
 from gateway.oauth.grants import ClientCredentialsGrant

@@ -8,7 +8,7 @@ import asyncpg
 import pytest
 
 from gateway.crypto import Keyring
-from gateway.errors import OperatorError
+from gateway.faults import OperatorError
 from gateway.store import Store, migrations
 from gateway.store.migrations import Migration, migrate, pending, status
 from tests.store.rig import fetch

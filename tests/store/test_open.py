@@ -7,7 +7,7 @@ import asyncpg
 import pytest
 
 from gateway.crypto import Keyring
-from gateway.errors import OperatorError
+from gateway.faults import OperatorError
 from gateway.store import Store
 from gateway.store.database import place
 from gateway.store.migrations import migrations

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gateway.crypto import Keyring
-from gateway.errors import OperatorError
+from gateway.faults import OperatorError
 from gateway.store import Store
 from gateway.store.migrations import migrate, status
 from gateway.store.privileges import lacking

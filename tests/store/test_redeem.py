@@ -11,7 +11,8 @@ import pytest
 from msgspec.structs import replace
 
 from gateway.crypto import Keyring
-from gateway.errors import OAuthError, OperatorError
+from gateway.errors import OAuthError
+from gateway.faults import OperatorError
 from gateway.model import GrantType
 from gateway.oauth.grants import ClientCredentialsGrant
 from gateway.store import Store

@@ -17,7 +17,7 @@ from msgspec import structs
 
 from gateway.credentials.signed import Signed
 from gateway.crypto import Keyring, hash_password, password_matches
-from gateway.errors import FaultyConfiguration, OperatorError
+from gateway.faults import FaultyConfiguration, OperatorError
 from gateway.guard.nonces import Nonces, Spending
 from gateway.model import Client
 from gateway.store import Store, Unauthenticated, backup, migrations

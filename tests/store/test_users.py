@@ -3,7 +3,7 @@
 import pytest
 
 from gateway.crypto import random_text
-from gateway.errors import OperatorError
+from gateway.faults import OperatorError
 from gateway.oauth.grants import ClientCredentialsGrant
 from gateway.store import Conflict, Store
 from tests.store.rig import PASSWORD_HASH, Rig, count, everything

@@ -10,7 +10,8 @@ import pytest
 from gateway import config
 from gateway.config import Settings
 from gateway.crypto import Keyring
-from gateway.errors import OperatorError, StoreUnavailable
+from gateway.errors import StoreUnavailable
+from gateway.faults import OperatorError
 from gateway.store import Store
 from gateway.supervisor import connections, embedded
 from tests.serving import Gateway, serving

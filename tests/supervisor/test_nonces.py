@@ -8,7 +8,7 @@ import asyncpg
 import pytest
 
 from gateway.doctor import examine
-from gateway.errors import OperatorError
+from gateway.faults import OperatorError
 from gateway.store import Store, spreading
 from gateway.store.migrations import migrate
 from tests.guard.conftest import new_client

@@ -16,7 +16,7 @@ import pytest
 
 from gateway import config
 from gateway.config import Settings
-from gateway.errors import OperatorError
+from gateway.faults import OperatorError
 from gateway.supervisor.channel import HEARTBEAT, Channel, Drain, Message, Ready, Start
 from gateway.supervisor.keys import with_master_key
 from gateway.supervisor.listening import listen, listen_privately

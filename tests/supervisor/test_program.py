@@ -9,7 +9,8 @@ import pytest
 from click.testing import CliRunner
 
 from gateway import __version__, cli
-from gateway.errors import OperatorError, StoreUnavailable
+from gateway.errors import StoreUnavailable
+from gateway.faults import OperatorError
 from tests.serving import PROGRAM, ROOT
 
 NOUNS = ["demo", "serve", "check-config", "migrate", "client", "user", "scope", "token", "mac"]

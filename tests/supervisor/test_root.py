@@ -14,7 +14,7 @@ import cryptography
 import psutil
 import pytest
 
-from gateway.errors import OperatorError
+from gateway.faults import OperatorError
 from gateway.supervisor import programs, users
 from tests.serving import PROGRAM, ROOT, Gateway, serving, write_config
 from tests.system_users import ORDINARY, as_root

@@ -9,7 +9,7 @@ from aiohttp import web
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from gateway import config
-from gateway.errors import OperatorError
+from gateway.faults import OperatorError
 from gateway.supervisor import telling
 from tests.serving import serving, until, write_config
 from tests.supervisor.conftest import SlowUpstream

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.crypto import Keyring
-from gateway.errors import OperatorError
+from gateway.faults import OperatorError
 from gateway.store import Store
 from gateway.web import branding, colour
 from gateway.web.branding import Branding
