@@ -543,7 +543,7 @@ CREATE TABLE public.pairwise_subjects (
 CREATE TABLE public.pushed_requests (
     digest bytea NOT NULL,
     client_id text NOT NULL,
-    parameters text NOT NULL,
+    request jsonb NOT NULL,
     created_at timestamp with time zone NOT NULL,
     expires_at timestamp with time zone NOT NULL,
     browser bytea,

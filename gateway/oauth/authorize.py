@@ -4,9 +4,9 @@ Until client and redirect URI are proven, a fault is a PageError, which can only
 RedirectError, which goes back to the client. They are different types, so that an unproven URI has no way into a
 redirect.
 
-`validate` makes one value of a request that holds, an AuthorizationRequest, which is stored whole with the person's
-flow and with the code. Another parameter is another field of it and a line of `validate`: the token endpoint finds it
-in the code.
+`read` makes one value of what a query says, an AuthorizationRequest, and `judge` says what of it its client may have
+now. The value is stored whole: as it was read where it was pushed, as it was judged with the person's flow and with the
+code. Another parameter is another field of it and a line of `read`: the token endpoint finds it in the code.
 """
 
 import json
@@ -23,7 +23,7 @@ from gateway.errors import GatewayError, OAuthError, invalid_request, unauthoriz
 from gateway.model import ACR, Client
 from gateway.oauth import dpop, openid, pkce, redirect_uris
 from gateway.oauth.forms import Form
-from gateway.oauth.grants import REPEATABLE, requested_resources, requested_scopes
+from gateway.oauth.grants import REPEATABLE, allowed_scopes, named_scopes, requested_resources
 
 _ABOUT_THE_ACCOUNT: Final = frozenset({"login", "select_account"})
 _PROMPTS: Final = _ABOUT_THE_ACCOUNT | {"none", "consent"}
@@ -76,10 +76,11 @@ class RedirectError(GatewayError):
 
 
 class AuthorizationRequest(Struct, frozen=True, kw_only=True):
-    """What a client asks for: its redirect URI is proven and its parameters hold.
+    """What a client asks for: its redirect URI is proven and its parameters are well-formed.
 
-    Text is Unicode without NUL, as a database holds it; `state` is bytes, since it must come back exactly. What is
-    added needs a default, which requests have that were stored before.
+    Until it is judged, `scopes` and `resource` are as the client names them, no scopes where it names none. Text is
+    Unicode without NUL, as a database holds it; `state` is bytes, since it must come back exactly. What is added needs
+    a default, which requests have that were stored before.
     """
 
     client_id: str
@@ -95,6 +96,7 @@ class AuthorizationRequest(Struct, frozen=True, kw_only=True):
     id_token_claims: tuple[str, ...] = ()  # OpenID Connect Core, section 5.5
     userinfo_claims: tuple[str, ...] = ()
     subject: str | None = None  # whom the ID token must be about
+    id_token_hint: str | None = None  # an ID token about whom it is for (section 3.1.2.1), not looked at yet
     response_types: frozenset[str] = frozenset({"code"})
     response_mode: ResponseMode = "query"
     dpop_jkt: str | None = None  # the thumbprint of the key that the code is bound to (RFC 9449, section 10)
@@ -248,28 +250,18 @@ def is_identifier(text: str) -> bool:
     return 0 < len(text) <= LONGEST_IDENTIFIER and text.isascii() and text.isprintable()
 
 
-def validate(
-    query: Form,
-    client: Client | None,
-    known_scopes: frozenset[str],
-    known_resources: frozenset[str],
-    *,
-    pushed: bool = False,
-) -> Asked:
-    """The request that `query` makes in the name of `client`; `pushed` where the client did so itself (RFC 9126).
+def read(query: Form, client: Client | None) -> AuthorizationRequest:
+    """The request that a query or a form makes in the name of `client`, which is to be judged.
 
-    Without a `scope`, all scopes of the client are asked for (RFC 6749, section 3.3). Raises PageError while client
-    or redirect URI are unproven, RedirectError afterwards.
+    Raises PageError while client or redirect URI are unproven, RedirectError afterwards.
     """
-    client, redirect_uri = _proven(query, client)
+    client, redirect_uri = _proven(client, query.get("redirect_uri"))
     state_text = query.get("state")
     state = None if state_text is None else state_text.encode("utf-8", "surrogateescape")
     wanted = query.get("response_mode")
     # A refusal comes as the answer would: also where it is not known yet what the client wants.
     mode: ResponseMode = "form_post" if wanted == "form_post" and _no_form(redirect_uri, state) is None else "query"
     try:
-        if client.par_required and not pushed:
-            raise invalid_request("This client must push its authorization requests (RFC 9126).")
         types = _response_types(query, client)
         mode = "fragment" if "token" in types else "query"
         mode = _response_mode(wanted, mode, redirect_uri, state)
@@ -277,15 +269,15 @@ def validate(
         if claims.acr is not None and ACR not in claims.acr:
             # OpenID Connect Core Error Code unmet_authentication_requirements 1.0
             raise OAuthError("unmet_authentication_requirements", f"People are authenticated by {ACR} here.")
-        request = AuthorizationRequest(
+        return AuthorizationRequest(
             client_id=client.client_id,
             redirect_uri=redirect_uri,
-            scopes=requested_scopes(query.get("scope"), client, known_scopes),
-            resource=requested_resources(query.all("resource"), known_resources),
+            scopes=named_scopes(query.get("scope")),
+            resource=query.all("resource"),
             state=state,
             response_types=types,
             response_mode=mode,
-            code_challenge=_code_challenge(query, client) if "code" in types else None,
+            code_challenge=_code_challenge(query) if "code" in types else None,
             prompt=_prompt(query.get("prompt")),
             login_hint=_legible(query.get("login_hint")),
             nonce=_nonce(query.get("nonce")),
@@ -293,10 +285,44 @@ def validate(
             id_token_claims=claims.id_token,
             userinfo_claims=claims.userinfo,
             subject=claims.subject,
-            dpop_jkt=_thumbprint(query.get("dpop_jkt"), types),
+            id_token_hint=_legible(query.get("id_token_hint")),
+            dpop_jkt=_thumbprint(query.get("dpop_jkt")),
         )
     except OAuthError as error:
         raise RedirectError(redirect_uri, state, error, mode) from error
+
+
+def judge(
+    request: AuthorizationRequest,
+    client: Client | None,
+    scopes: frozenset[str],
+    resources: frozenset[str],
+    *,
+    pushed: bool,
+) -> Asked:
+    """The request as its client may make it now, with the scopes and resources that it is for out of those there are;
+    `pushed` where the client brought it here itself (RFC 9126).
+
+    Without a scope it is for all of the client's (RFC 6749, section 3.3). Raises PageError where the client is dead or
+    the redirect URI not its own, RedirectError for all else that the client may not ask for.
+    """
+    client, redirect_uri = _proven(client, request.redirect_uri)
+    types = request.response_types
+    try:
+        if client.par_required and not pushed:
+            raise invalid_request("This client must push its authorization requests (RFC 9126).")
+        _permit(types, client)
+        request = replace(
+            request,
+            scopes=allowed_scopes(request.scopes, client, scopes),
+            resource=requested_resources(request.resource, resources),
+        )
+        if "code" in types and request.code_challenge is None and (client.pkce_required or not client.confidential):
+            raise invalid_request("PKCE is required: send code_challenge with code_challenge_method=S256.")
+        if "token" in types and request.dpop_jkt is not None:
+            raise invalid_request("dpop_jkt binds a code; a token at once would be bound to no key.")
+    except OAuthError as error:
+        raise RedirectError(redirect_uri, request.state, error, request.response_mode) from error
     return Asked(request=request, client=client)
 
 
@@ -329,7 +355,7 @@ def next_step(asked: Asked, *, sign_in_age: float | None, granted: frozenset[str
     return Step.ASK
 
 
-def _proven(query: Form, client: Client | None) -> tuple[Client, str]:
+def _proven(client: Client | None, redirect_uri: str | None) -> tuple[Client, str]:
     if client is None:
         raise PageError(
             "We don’t recognise this application. Please tell its developer.",
@@ -342,7 +368,6 @@ def _proven(query: Form, client: Client | None) -> tuple[Client, str]:
             "disabled client",
             error="unauthorized_client",
         )
-    redirect_uri = query.get("redirect_uri")
     if redirect_uri is None:
         raise PageError(
             "The application’s request doesn’t say where to return to. Please tell its developer.", "no redirect_uri"
@@ -357,11 +382,7 @@ def _proven(query: Form, client: Client | None) -> tuple[Client, str]:
 
 
 def _response_types(query: Form, client: Client) -> frozenset[str]:
-    """What the client wants: a code, or for one that may still use the implicit grant also a token at once.
-
-    The order is free (RFC 6749, section 3.1.1). For all other clients nothing but a code is known here, nor for one
-    whose tokens must be bound to a key (RFC 9449, section 5.2): no proof comes with a request for a token at once.
-    """
+    """What the client wants, in whichever order (RFC 6749, section 3.1.1): a code, a token at once, or both."""
     if query.get("request") is not None:
         raise OAuthError("request_not_supported", "Request objects are not supported.")
     if query.get("request_uri") is not None:
@@ -370,13 +391,27 @@ def _response_types(query: Form, client: Client) -> frozenset[str]:
     if response_type is None:
         raise invalid_request("response_type is missing.")
     types = frozenset(response_type.split(" "))
+    if len(types) < response_type.count(" ") + 1:
+        raise _unsupported()
+    _permit(types, client)  # before the way of the answer, which hangs on them
+    return types
+
+
+def _permit(types: frozenset[str], client: Client) -> None:
+    """Let a client ask for a code, or where it may still use the implicit grant also for a token at once.
+
+    For all other clients nothing but a code is known here, nor for one whose tokens must be bound to a key (RFC 9449,
+    section 5.2): no proof comes with a request for a token at once.
+    """
     at_once = "implicit" in client.grant_types and not client.dpop_required
-    known = {"code", "token"} if at_once else {"code"}
-    if not types <= known or len(types) < response_type.count(" ") + 1:
-        raise OAuthError("unsupported_response_type", "response_type must be code.")
+    if not types <= ({"code", "token"} if at_once else {"code"}):
+        raise _unsupported()
     if "code" in types and "authorization_code" not in client.grant_types:
         raise unauthorized_client("This client may not use the authorization code grant.")
-    return types
+
+
+def _unsupported() -> OAuthError:
+    return OAuthError("unsupported_response_type", "response_type must be code.")
 
 
 def _response_mode(wanted: str | None, usual: ResponseMode, redirect_uri: str, state: bytes | None) -> ResponseMode:
@@ -410,13 +445,11 @@ def _fits_a_form(state: bytes) -> bool:
         return False
 
 
-def _code_challenge(query: Form, client: Client) -> str | None:
+def _code_challenge(query: Form) -> str | None:
     challenge, method = query.get("code_challenge"), query.get("code_challenge_method")
     if challenge is None:
         if method is not None:
             raise invalid_request("code_challenge_method was sent without a code_challenge.")
-        if client.pkce_required or not client.confidential:
-            raise invalid_request("PKCE is required: send code_challenge with code_challenge_method=S256.")
         return None
     if method != "S256":
         raise invalid_request("code_challenge_method must be S256.")
@@ -425,9 +458,7 @@ def _code_challenge(query: Form, client: Client) -> str | None:
     return challenge
 
 
-def _thumbprint(text: str | None, types: frozenset[str]) -> str | None:
-    if text is not None and "token" in types:
-        raise invalid_request("dpop_jkt binds a code; a token at once would be bound to no key.")
+def _thumbprint(text: str | None) -> str | None:
     if text is not None and not dpop.is_thumbprint(text):
         raise invalid_request("dpop_jkt must be the SHA-256 thumbprint of a key, in base64url.")
     return text

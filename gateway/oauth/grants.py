@@ -91,7 +91,7 @@ def parse(form: Form, client: Client, known_scopes: frozenset[str], known_resour
         return CodeGrant(_needed(form, "code"), form.get("redirect_uri"), _verifier(form), resource)
     if grant_type == "refresh_token":
         scope = form.get("scope")
-        return RefreshGrant(_needed(form, "refresh_token"), None if scope is None else _scope_names(scope), resource)
+        return RefreshGrant(_needed(form, "refresh_token"), None if scope is None else named_scopes(scope), resource)
     if grant_type == DEVICE_CODE:
         return DeviceGrant(_needed(form, "device_code"), resource)
     if grant_type == "password":
@@ -103,16 +103,28 @@ def parse(form: Form, client: Client, known_scopes: frozenset[str], known_resour
 
 
 def requested_scopes(scope: str | None, client: Client, known_scopes: frozenset[str]) -> frozenset[str]:
-    """The scopes asked for: the client's default where `scope` is absent (RFC 6749, section 3.3), but for those of
-    OpenID Connect, which are asked for by name (Core, section 3.1.2.1).
+    """The scopes that a `scope` asks for, if any, as `named_scopes` reads and `allowed_scopes` judges it."""
+    return allowed_scopes(named_scopes(scope), client, known_scopes)
 
-    Raises OAuthError (invalid_scope) for a malformed or unknown one, or one that is not the client's.
+
+def named_scopes(scope: str | None) -> frozenset[str]:
+    """The names in a `scope`, none where it is absent. Raises OAuthError (invalid_scope) for a malformed one."""
+    try:
+        return frozenset[str]() if scope is None else parse_scope(scope)
+    except ValueError as exc:
+        raise invalid_scope("scope must be a list of names separated by single spaces.") from exc
+
+
+def allowed_scopes(names: frozenset[str], client: Client, known_scopes: frozenset[str]) -> frozenset[str]:
+    """The scopes that a client asks for by these names: its default where there are none (RFC 6749, section 3.3), but
+    for those of OpenID Connect, which are asked for by name (Core, section 3.1.2.1).
+
+    Raises OAuthError (invalid_scope) for an unknown one, or one that is not the client's.
     """
-    if scope is None:
+    if not names:
         named = client.default_scopes
         default = client.scopes.difference(openid.SCOPES) if named is None else named
         return default & client.may_have & known_scopes
-    names = _scope_names(scope)
     refused = sorted(names - (client.may_have & known_scopes))
     if refused:
         raise invalid_scope("A scope is unknown or not allowed for this client.", f"refused scopes {refused!r}")
@@ -201,10 +213,3 @@ def _verifier(form: Form) -> str | None:
     if verifier is not None and not pkce.is_verifier(verifier):
         raise invalid_grant("code_verifier does not match.", "malformed code_verifier")
     return verifier
-
-
-def _scope_names(scope: str) -> frozenset[str]:
-    try:
-        return parse_scope(scope)
-    except ValueError as exc:
-        raise invalid_scope("scope must be a list of names separated by single spaces.") from exc

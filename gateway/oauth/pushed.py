@@ -1,19 +1,21 @@
 """Pushed authorization requests (RFC 9126): what a client may push, and what it is known by afterwards.
 
-What was pushed is kept as it came, form-encoded, and takes the query's place at the authorization endpoint: there it is
-validated once more, as any request, since an operator may have taken from the client what it asks for (section 4).
+What was pushed is read and judged at once, and kept as it was read. At the authorization endpoint it takes the query's
+place, and is judged once more, since an operator may have taken from the client what it asks for (section 4).
 """
 
 from typing import Final
 
+from msgspec.structs import replace
+
 from gateway.errors import OAuthError, invalid_request
 from gateway.model import Client
 from gateway.oauth import authorize, dpop
-from gateway.oauth.authorize import PageError, RedirectError
+from gateway.oauth.authorize import AuthorizationRequest, PageError, RedirectError
 from gateway.oauth.forms import Form
 
 LIFETIME: Final = 90  # seconds in which a browser must have brought it (section 2.2)
-LARGEST: Final = 8 * 1024  # bytes: as much as a query could hold
+LARGEST: Final = 8 * 1024  # characters of names and values: as much as a query could hold
 _URN: Final = "urn:ietf:params:oauth:request_uri:"
 _AUTHENTICATION: Final = frozenset({"client_assertion", "client_assertion_type", "client_secret"})
 
@@ -29,37 +31,35 @@ def reference_of(query: Form) -> str | None:
     return uri.removeprefix(_URN) if uri.startswith(_URN) else None
 
 
-def parameters(
+def read(
     form: Form,
     client: Client,
     known_scopes: frozenset[str],
     known_resources: frozenset[str],
     jkt: str | None = None,
-) -> str:
-    """The authorization request that an authenticated client pushes, form-encoded; `jkt` names the key of the DPoP
-    proof that came with it, which its code is bound to then (RFC 9449, section 10.1).
+) -> AuthorizationRequest:
+    """The authorization request that an authenticated client pushes, to be judged once more when a browser brings it;
+    `jkt` names the key of the DPoP proof that came with it, which its code is bound to then (RFC 9449, section 10.1).
 
     Raises OAuthError for one that the authorization endpoint would refuse too (section 2.1), for a `request_uri`, and
     with status 413 for one that is too long (section 2.3).
     """
     if "request_uri" in form.names:
         raise invalid_request("A pushed request must not hold a request_uri.")
-    rest = [(name, value) for name, value in form.fields if name not in _AUTHENTICATION and name != "client_id"]
-    if jkt is not None:
-        if form.get("dpop_jkt") not in (None, jkt):
-            raise dpop.refused("The DPoP proof is of another key than dpop_jkt.")
-        rest = [*(pair for pair in rest if pair[0] != "dpop_jkt"), ("dpop_jkt", jkt)]
-    asked = Form((("client_id", client.client_id), *rest))
-    text = asked.encoded()
-    if len(text) > LARGEST:
-        raise OAuthError("invalid_request", f"The request is longer than {LARGEST} bytes.", 413)
+    if jkt is not None and form.get("dpop_jkt") not in (None, jkt):
+        raise dpop.refused("The DPoP proof is of another key than dpop_jkt.")
+    if sum(len(name) + len(value) for name, value in form.fields if name not in _AUTHENTICATION) > LARGEST:
+        raise OAuthError("invalid_request", f"The request is longer than {LARGEST} characters.", 413)
     try:
-        authorize.validate(asked, client, known_scopes, known_resources, pushed=True)
+        request = authorize.read(form, client)
+        if jkt is not None:
+            request = replace(request, dpop_jkt=jkt)
+        authorize.judge(request, client, known_scopes, known_resources, pushed=True)
     except PageError as error:  # whose text is for a person
         raise OAuthError(error.error, f"The request has a fault: {error}.", cause=str(error)) from error
     except RedirectError as error:
         raise error.error from error
-    return text
+    return request
 
 
 def unusable() -> PageError:

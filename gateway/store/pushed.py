@@ -13,6 +13,7 @@ from typing import Final
 from msgspec import Struct
 
 from gateway.crypto import Keyring, digest
+from gateway.oauth.authorize import AuthorizationRequest
 from gateway.store.clock import Now
 from gateway.store.database import Database
 
@@ -20,10 +21,10 @@ _TO_ANSWER: Final = timedelta(hours=1)  # for signing in and deciding, once a br
 
 
 class Pushed(Struct, frozen=True):
-    """A request that a client pushed: the digest of its reference, and its form-encoded parameters."""
+    """A request that a client pushed, as it was read then, and the digest of its reference."""
 
     digest: bytes
-    parameters: str
+    request: AuthorizationRequest
     answered: bool
 
 
@@ -33,14 +34,14 @@ class PushedRequests:
     def __init__(self, database: Database, now: Now, keyring: Keyring) -> None:
         self._database, self._now, self._keyring = database, now, keyring
 
-    async def add(self, client_id: str, parameters: str, lifetime: float) -> str | None:
-        """Keep form-encoded parameters for `lifetime` seconds; their reference, None if the client is dead."""
+    async def add(self, request: AuthorizationRequest, lifetime: float) -> str | None:
+        """Keep a request for `lifetime` seconds; its reference, None if the client is dead."""
         reference, now = self._keyring.new_token("gwp_"), self._now()
         added = await self._database.value(
             "pushed_request_add",
             digest=digest(reference),
-            client_id=client_id,
-            parameters=parameters,
+            client_id=request.client_id,
+            request=request.to_json(),
             now=now,
             expires_at=now + timedelta(seconds=lifetime),
         )
@@ -68,7 +69,9 @@ class PushedRequests:
                 now=now,
                 until=now + _TO_ANSWER,
             )
-        return None if found is None else Pushed(hashed, found["parameters"], found["answered"])
+        if found is None:
+            return None
+        return Pushed(hashed, AuthorizationRequest.from_json(found["request"]), found["answered"])
 
     async def spend(self, hashed: bytes) -> bool:
         """It was answered without a flow; False if it was answered before."""

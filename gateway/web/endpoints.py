@@ -60,10 +60,10 @@ async def pushed_authorization_request(request: web.Request) -> web.Response:
     plane, form = plane_of(request), await _body(request)
     client = await authenticated(request, form, anew=True)
     jkt = await dpop_proofs.key_of(request, client) if "DPoP" in request.headers else None
-    parameters = pushed.parameters(form, client, frozenset(await plane.scopes()), plane.resources, jkt)
+    asked = pushed.read(form, client, frozenset(await plane.scopes()), plane.resources, jkt)
     _admit(request, client)
     await clients.keep(request, client, place=neighbourhood(address_of(request)))
-    reference = await plane.store.pushed.add(client.client_id, parameters, pushed.LIFETIME)
+    reference = await plane.store.pushed.add(asked, pushed.LIFETIME)
     if reference is None:
         raise invalid_client("disabled client")
     answer = {"request_uri": pushed.request_uri(reference), "expires_in": pushed.LIFETIME}

@@ -49,6 +49,7 @@ from gateway.oauth import authorize, forms, pushed
 from gateway.oauth.authorize import Asked, Progress, Step
 from gateway.oauth.forms import Form
 from gateway.store import Flow
+from gateway.store.pushed import Pushed
 from gateway.store.visits import Visit
 from gateway.web import answers, clients, consent, legacy, openid_connect, pages, sign_in
 from gateway.web.browser import FormRefused
@@ -213,31 +214,42 @@ async def _validated(request: web.Request) -> tuple[Asked, Visit]:
     client = await clients.current(request, client_id, visit.client)
     if client is not None:
         asked_by(request, client)
+    found = await _pushed(request, client_id, query)
+    asked = authorize.judge(
+        authorize.read(query, client) if found is None else found.request,
+        client,
+        frozenset(plane.words(visit)),
+        plane.resources,
+        pushed=found is not None,
+    )
+    asked = replace(
+        asked, progress=Progress(request.match_info.get("progress", "")), hinted=await _hinted(plane, asked)
+    )
+    return asked if found is None else replace(asked, pushed=found.digest, answered=found.answered), visit
+
+
+async def _pushed(request: web.Request, client_id: str, query: Form) -> Pushed | None:
+    """What the client pushed before, if the query refers to that: it stands in place of all that the query says besides
+    (RFC 9126, section 4). Raises PageError for a reference that opens nothing."""
     reference = pushed.reference_of(query)
-    known, progress = frozenset(plane.words(visit)), Progress(request.match_info.get("progress", ""))
     if reference is None:
-        asked = authorize.validate(query, client, known, plane.resources)
-        asked = await _hinted(plane, asked, query)
-        return asked if progress is asked.progress else replace(asked, progress=progress), visit
-    # What was pushed stands in place of all that the query says besides (RFC 9126, section 4). Programs open nothing:
-    # one that looks at a link before it is followed would take it from the person.
+        return None
+    plane = plane_of(request)
+    # Programs open nothing: one that looks at a link before it is followed would take it from the person.
     look = request.method == "HEAD" or prefers_json(request)
     found = await plane.store.pushed.open(reference, client_id, plane.cookies.secret_of(request), look=look)
     if found is None:
         raise pushed.unusable()
-    form = forms.parse(found.parameters.encode())
-    asked = authorize.validate(form, client, known, plane.resources, pushed=True)
-    asked = replace(await _hinted(plane, asked, form), progress=progress, pushed=found.digest, answered=found.answered)
-    return asked, visit
+    return found
 
 
-async def _hinted(plane: Plane, asked: Asked, form: Form) -> Asked:
-    """The request with whom its `id_token_hint` is about. Raises RedirectError for a hint that is none of ours."""
-    hint = form.get("id_token_hint")
+async def _hinted(plane: Plane, asked: Asked) -> str | None:
+    """Whom its `id_token_hint` is about, if there is one. Raises RedirectError for a hint that is none of ours."""
+    hint = asked.request.id_token_hint
     if hint is None:
-        return asked
+        return None
     try:
-        return replace(asked, hinted=await openid_connect.hinted(plane, asked.client, hint))
+        return await openid_connect.hinted(plane, asked.client, hint)
     except OAuthError as error:
         raise asked.request.refusal(error.error, error.description) from error
 

@@ -6,7 +6,7 @@
 create table pushed_requests (
     digest bytea primary key, -- of the reference, the only form in which it is known here
     client_id text not null,
-    parameters text not null, -- form-encoded, as a query would have them
+    request jsonb not null, -- as in `flows`, but as the client named its scopes and resources
     created_at timestamptz not null,
     expires_at timestamptz not null,
     browser bytea,

@@ -1,7 +1,7 @@
 -- name: pushed_request_add
 -- A request that a client pushed (RFC 9126, section 2.2); of a live client.
-insert into pushed_requests (digest, client_id, parameters, created_at, expires_at)
-select $digest, client_id, $parameters, $now, $expires_at
+insert into pushed_requests (digest, client_id, request, created_at, expires_at)
+select $digest, client_id, $request, $now, $expires_at
 from clients
 where client_id = $client_id and disabled_at is null
 returning 1;
@@ -13,11 +13,11 @@ update pushed_requests
 set browser = $browser, expires_at = case when browser is null then $until else expires_at end
 where digest = $digest and coalesce(client_id = $client_id, false) and expires_at > $now
     and (browser is null or browser = $browser)
-returning parameters, spent_at is not null as answered;
+returning request, spent_at is not null as answered;
 
 -- name: pushed_request_look
 -- The same without opening it, for what is no person's browser.
-select parameters, spent_at is not null as answered
+select request, spent_at is not null as answered
 from pushed_requests
 where digest = $digest and coalesce(client_id = $client_id, false) and expires_at > $now
     and (browser is null or browser = $browser);

@@ -23,7 +23,7 @@ ISSUER = "https://id.example/"
 def validate(query: str | bytes, by: Client | None = CONFIDENTIAL) -> Asked:
     form = forms.parse(query if isinstance(query, bytes) else query.encode())
     authorize.client_id_of(form)
-    return authorize.validate(form, by, SCOPES | {"other"}, frozenset({RESOURCE}))
+    return authorize.judge(authorize.read(form, by), by, SCOPES | {"other"}, frozenset({RESOURCE}), pushed=False)
 
 
 IMPLICIT = client(grant_types=frozenset({"authorization_code", "implicit"}))

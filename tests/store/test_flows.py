@@ -30,6 +30,7 @@ async def test_answered_flow_remembers_the_request_to_the_byte(rig: Rig, store: 
         id_token_claims=("email",),
         userinfo_claims=("address", "name"),
         subject="u1",
+        id_token_hint="a.b.c",
         dpop_jkt="x" * 43,
     )
     assert all(getattr(request, field.name) for field in fields(request)), "a parameter that this test leaves out"

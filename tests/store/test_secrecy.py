@@ -24,7 +24,7 @@ async def test_dump_shows_no_secret_in_any_form(store: Store, database: str) -> 
     second = await rig.refresh(first.refresh_token)
     unspent = await rig.code()
     device_code, user_code = await store.devices.start(rig.client.client_id, frozenset(), ()) or ("", "")
-    pushed = await store.pushed.add(rig.client.client_id, "scope=read", 60)
+    pushed = await store.pushed.add(rig.request(), 60)
     await store.pushed.open(pushed or "", rig.client.client_id, "secret-of-a-browser")
     rotated = await store.clients.rotate_secret(rig.client.client_id, overlap=60)
     for _ in range(2):

@@ -69,7 +69,7 @@ TABLES: Final[Mapping[str, tuple[int, str]]] = {
         USERS,
         (f"'f' || n, {_PERSON}, {_CLIENT}, {_REQUEST}, now(), {_END}, 'granted', '{{read}}', int8send(n), null"),
     ),
-    "pushed_requests": (USERS, f"int8send(n), {_CLIENT}, 'scope=read', now(), {_END}, ''::bytea, null"),
+    "pushed_requests": (USERS, f"int8send(n), {_CLIENT}, {_REQUEST}, now(), {_END}, ''::bytea, null"),
     "device_codes": (
         USERS,
         f"int8send(n), int8send(n), {_CLIENT}, '{{read}}', '{{}}', now(), {_END}, 5, null, null, null",
@@ -215,7 +215,6 @@ VALUES: Final[Mapping[str, str]] = {
     "old_hash": "'$argon2id$'",
     "par_required": "false",
     "pace": "5",
-    "parameters": "'scope=read'",
     "password_hash": "'$argon2id$'",
     "pkce_required": "true",
     "place": "'192.0.2.7'",

@@ -55,7 +55,7 @@ async def test_sweep_leaves_nothing_that_expired(rig: Rig, store: Store, databas
     await counted(store)
     await store.clients.rotate_secret(rig.client.client_id)
     await store.devices.start(rig.client.client_id, frozenset(), ())
-    await store.pushed.add(rig.client.client_id, "scope=read", 60)
+    await store.pushed.add(rig.request(), 60)
     await store.nonces.spend_untimed([(bytes([n]) * 16, store.now()) for n in range(5)])
     await store.grants.withdraw(rig.user.subject, rig.client.client_id)
     await aged(database, 100 * DAY)

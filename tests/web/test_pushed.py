@@ -8,6 +8,8 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 import asyncpg
 
 from gateway.model import Client
+from gateway.oauth import authorize, forms
+from gateway.oauth.authorize import AuthorizationRequest
 from tests.web.conftest import Registered
 from tests.web.rig import (
     PASSWORD,
@@ -266,7 +268,7 @@ async def test_a_client_authenticates_as_at_the_token_endpoint(
     assert (await push(browser, client, secret, client_id=None)).status == 201
     assert (await push(browser, public)).status == 201
     kept = await asyncpg.connect(database)
-    assert not [row for row in await kept.fetch("select parameters from pushed_requests") if secret in row[0]]
+    assert not [row for row in await kept.fetch("select request from pushed_requests") if secret in row[0]]
     await kept.close()
     await plane.store.clients.disable(client.client_id)
     assert (await push(browser, client, secret)).json["error"] == "invalid_client"
@@ -297,6 +299,29 @@ async def test_what_an_operator_took_meanwhile_counts(signed_in: Browser, regist
     await connection.execute(f"update clients set redirect_uris = '{{{REDIRECT}}}'")
     assert (await after("disabled_at = now()")).status == 400
     await connection.close()
+
+
+async def test_without_a_scope_it_is_for_those_that_the_client_has_when_it_is_brought(
+    signed_in: Browser, register: Registered, database: str
+) -> None:
+    client, secret = await register()
+    path = await pushed_path(signed_in, client, secret, scope=None)
+    connection = await asyncpg.connect(database)
+    await connection.execute("update clients set scopes = '{notes:read}'")
+    await connection.close()
+    shown = (await signed_in.get(path)).form.fields
+    assert [value for name, value in shown if name == "scope"] == ["notes:read"]
+
+
+async def test_a_request_is_kept_as_the_value_that_it_is(browser: Browser, register: Registered, database: str) -> None:
+    client, secret = await register()
+    sent = urlencode(fields(client, nonce="n", max_age="5", login_hint="ada", unknown="x")) + "&id_token_hint=a%FF%00"
+    answer = await browser.send("POST", PAR, sent.encode(), basic(client.client_id, secret))
+    assert answer.status == 201
+    connection = await asyncpg.connect(database)
+    kept = AuthorizationRequest.from_json(await connection.fetchval("select request from pushed_requests"))
+    await connection.close()
+    assert kept == authorize.read(forms.parse(sent.encode()), client)
 
 
 async def test_state_comes_back_exactly_and_the_rest_is_kept_as_it_came(
