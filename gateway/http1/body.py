@@ -1,6 +1,8 @@
 """Message bodies: by length, in chunks, until the connection closes (RFC 9112, sections 6 and 7)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Final
 
 from gateway.http1.buffer import Buffer, HeadLines
@@ -12,6 +14,7 @@ from gateway.http1.grammar import (
     Field,
     Malformed,
 )
+from gateway.states import changed
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,20 +61,37 @@ class UntilCloseBody:
         return END
 
 
+class Awaited(IntEnum):
+    """What of a chunked body comes next."""
+
+    SIZE = 0
+    DATA = 1
+    DATA_END = 2
+    TRAILERS = 3
+
+
+CHUNKS: Final[Mapping[Awaited, frozenset[Awaited]]] = {
+    Awaited.SIZE: frozenset((Awaited.DATA, Awaited.TRAILERS)),
+    Awaited.DATA: frozenset((Awaited.DATA_END,)),
+    Awaited.DATA_END: frozenset((Awaited.SIZE,)),
+    Awaited.TRAILERS: frozenset(),
+}
+
+
 class ChunkedBody:
     """A chunked body. What complete chunks hold is joined, so that tiny chunks do not cost an event each.
 
-    `left` is what the chunk under way has yet to bring; `whole_chunks` counts the chunks that were read to their end,
-    the last one included.
+    `awaited` is what comes next, by `CHUNKS`; `left` is what the chunk under way has yet to bring; `whole_chunks`
+    counts the chunks that were read to their end, the last one included.
     """
 
-    __slots__ = ("_extensions", "_fault", "_state", "_trailers", "left", "whole_chunks")
+    __slots__ = ("_extensions", "_fault", "_trailers", "awaited", "left", "whole_chunks")
 
     def __init__(self) -> None:
         self.whole_chunks = 0
         self.left = 0
+        self.awaited = Awaited.SIZE
         self._extensions = 0
-        self._state = "size"  # size → data → data end → size … → trailers
         self._trailers = HeadLines(None, LINE_LIMIT)
         self._fault: Malformed | None = None
 
@@ -82,7 +102,7 @@ class ChunkedBody:
         end = None
         try:
             while end is None and self._advance(buffer, parts):
-                if self._state == "trailers":
+                if self.awaited is Awaited.TRAILERS:
                     if parts:
                         break
                     end = self._read_trailers(buffer)
@@ -97,22 +117,25 @@ class ChunkedBody:
 
     def _advance(self, buffer: Buffer, parts: list[bytes]) -> bool:
         """Read one element of the framing; False while more bytes are needed."""
-        match self._state:
-            case "size":
+        match self.awaited:
+            case Awaited.SIZE:
                 return self._read_size(buffer)
-            case "data":
+            case Awaited.DATA:
                 data = buffer.take(self.left)
                 if data:
                     parts.append(data)
                     self.left -= len(data)
                 if self.left:
                     return False
-                self._state = "data end"
+                self._await(Awaited.DATA_END)
                 return True
-            case "data end":
+            case Awaited.DATA_END:
                 return self._read_data_end(buffer)
             case _:
                 return True
+
+    def _await(self, what: Awaited) -> None:
+        self.awaited = changed(CHUNKS, self.awaited, what)
 
     def _read_size(self, buffer: Buffer) -> bool:
         end = buffer.find(b"\n") + 1
@@ -128,7 +151,7 @@ class ChunkedBody:
             raise Malformed(400, "There are too many chunk extensions.")
         buffer.skip(end)
         self.left = int(found[1], 16)
-        self._state = "data" if self.left else "trailers"
+        self._await(Awaited.DATA if self.left else Awaited.TRAILERS)
         if not self.left:
             self.whole_chunks += 1
         return True
@@ -138,7 +161,7 @@ class ChunkedBody:
         if found == b"\r\n":
             buffer.skip(2)
             self.whole_chunks += 1
-            self._state = "size"
+            self._await(Awaited.SIZE)
             return True
         if found in (b"", b"\r"):
             return False

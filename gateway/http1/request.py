@@ -1,24 +1,20 @@
 """Requests off the wire: bytes in, events out (RFC 9112). No socket, no clock.
 
-    state       next_event() gives                       then
-    ─────────   ──────────────────────────────────────   ─────────────────────────────────────────
-    HEAD        None while the head is incomplete        HEAD
-                RequestHead                              BODY
-                (`whole` gives head and body at once)    COMPLETE
-    BODY        bytes, any number of times               BODY
-                End, with the trailers                   COMPLETE
-    COMPLETE    None; what arrives is kept               HEAD after next_request(), which the owner
-                                                         calls when the answer is on its way
-    any         raises Malformed                         the same; it is raised again, for ever
+    REST ──▶ HEAD ──▶ BODY ──▶ COMPLETE ──▶ REST, or HEAD where something is here already
+      └──────── (whole) ──────────▲
+
+A reader gives a RequestHead, the bytes of its body in any number of parts, and an End with the trailers; `whole` gives
+head and body at once. When the answer is on its way the owner calls `next_request`. HEAD and BODY may end in FAULTY.
 
 After a request that asks for an upgrade the reader stays COMPLETE: what follows belongs to the new protocol, if
 the server agrees (`unread()`), or to the next request.
 """
 
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Final, final
 
-from gateway.http1.body import EMPTY_BODY, ChunkedBody, End, LengthBody
+from gateway.http1.body import EMPTY_BODY, ChunkedBody, LengthBody
 from gateway.http1.buffer import HeadLines
 from gateway.http1.fields import Fields, Framing
 from gateway.http1.grammar import (
@@ -30,9 +26,16 @@ from gateway.http1.grammar import (
     list_members,
     nominated,
 )
-from gateway.http1.reader import MessageReader
+from gateway.http1.reader import MessageReader, Stage
 from gateway.http1.scan import request_line
 
+REQUESTS: Final[Mapping[Stage, frozenset[Stage]]] = {
+    Stage.REST: frozenset((Stage.HEAD, Stage.COMPLETE)),
+    Stage.HEAD: frozenset((Stage.BODY, Stage.FAULTY)),
+    Stage.BODY: frozenset((Stage.COMPLETE, Stage.FAULTY)),
+    Stage.COMPLETE: frozenset((Stage.REST, Stage.HEAD)),
+    Stage.FAULTY: frozenset(),
+}
 _NONE: Final = frozenset[bytes]()
 
 
@@ -83,19 +86,15 @@ class RequestHead:
         self.expects_continue: Final = expects_continue
 
 
-RequestEvent = RequestHead | bytes | End
-
-
-class RequestReader(MessageReader):
+class RequestReader(MessageReader[RequestHead]):
     """Reads the requests of one connection, one after another."""
 
-    __slots__ = ("_fault", "_head_lines", "_started")
+    __slots__ = ("_head_lines", "_started")
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(REQUESTS)
         self._head_lines = HeadLines(414, hearing=_Hearing)
         self._started = False  # the empty line that may precede a request line was skipped, or cannot come
-        self._fault: Malformed | None = None
 
     @property
     def first_chunk_seen(self) -> bool:
@@ -113,7 +112,7 @@ class RequestReader(MessageReader):
         The common case, without a buffer and a state for each part; where it gives None, `receive` and `next_event` do
         the same in steps.
         """
-        if not self._at_rest:
+        if self.stage is not Stage.REST:
             return None
         read = _plain_head(data)
         if read is None:
@@ -126,35 +125,17 @@ class RequestReader(MessageReader):
 
     def pass_by(self) -> bool:
         """Go on as behind a request that `whole` gave, which is known already; False where something else waits."""
-        if not self._at_rest:
+        if self.stage is not Stage.REST:
             return False
-        self._at_rest = False
-        self._state = "complete"
+        self._go(Stage.COMPLETE)
         return True
 
-    def next_event(self) -> RequestEvent | None:
-        """The next event, or None while more bytes or `next_request` are needed. Raises Malformed."""
-        if self._fault is not None:
-            raise self._fault
-        try:
-            if self._state == "head":
-                return self._read_head()
-            if self._state == "body":
-                event = self._body.read(self._buffer)
-                if isinstance(event, End):
-                    self._state = "complete"
-                return event
-        except Malformed as fault:
-            self._fault = fault
-            raise
-        return None
-
     def next_request(self) -> bool:
-        """Go on to the next request of the connection; whether nothing of it is here yet."""
-        self._state, self._started = "head", False
-        self._body = EMPTY_BODY
-        self._at_rest = self._buffer.rest()
-        return self._at_rest
+        """Go on behind a complete request to the next of the connection; whether nothing of it is here yet."""
+        rests = self._buffer.rest()
+        self._go(Stage.REST if rests else Stage.HEAD)
+        self._started, self._body = False, EMPTY_BODY
+        return rests
 
     def _read_head(self) -> RequestHead | None:
         head = self._read_plain_head() or self._read_line_by_line()
@@ -162,7 +143,7 @@ class RequestReader(MessageReader):
             return None
         length = head.length
         self._body = EMPTY_BODY if length == 0 else ChunkedBody() if length is None else LengthBody(length)
-        self._state = "body"
+        self._go(Stage.BODY)
         return head
 
     def _read_plain_head(self) -> RequestHead | None:

@@ -1,18 +1,14 @@
 """Responses off the wire: bytes in, events out (RFC 9112). No socket, no clock.
 
-    state       next_event() gives                            then
-    ─────────   ───────────────────────────────────────────   ────────────────────────────────
-    HEAD        None while the head is incomplete             HEAD
-                ResponseHead with status 1xx                  HEAD (UPGRADED after 101)
-                ResponseHead                                  BODY
-                (`whole` gives head and body at once)         COMPLETE
-    BODY        bytes, any number of times                    BODY
-                End, with the trailers                        COMPLETE
-    COMPLETE    None; a byte that is left over is a fault of
-    UPGRADED    the upstream (`unread`), or the new protocol
-    any         raises Malformed                              the connection is of no use any more
+    REST ──▶ HEAD ──▶ BODY ──▶ COMPLETE ──▶ REST, or HEAD where something is here already
+      │       └──▶ UPGRADED       ▲
+      └──────── (whole) ──────────┘
 
-`closed()` says what the end of the connection means: the End of a body that lasts as long as it, or a fault.
+A reader gives a ResponseHead, the bytes of its body in any number of parts, and an End with the trailers; `whole` gives
+head and body at once. It stays in HEAD behind interim answers, but for 101. With `expect` the owner goes on to the
+answer to another request, which may be sent behind one that is COMPLETE. HEAD and BODY may end in FAULTY: the
+connection is of no use any more. `closed()` says what its end means: the End of a body that lasts as long as it, or a
+fault. Bytes behind a COMPLETE answer answer nothing (`buffered`); those behind UPGRADED are the new protocol's.
 
 Some upstreams send a body behind an answer that has none, to HEAD or with 204 or 304 (RFC 9112, section 6.3, rule 1).
 If it is late, it would be read as the answer to the next request: so there is none on that connection where the head
@@ -20,6 +16,7 @@ speaks of a body.
 """
 
 import re
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Final, final
 
@@ -36,8 +33,16 @@ from gateway.http1.grammar import (
     list_members,
     nominated,
 )
-from gateway.http1.reader import MessageReader
+from gateway.http1.reader import MessageReader, Stage
 
+ANSWERS: Final[Mapping[Stage, frozenset[Stage]]] = {
+    Stage.REST: frozenset((Stage.REST, Stage.HEAD, Stage.COMPLETE)),
+    Stage.HEAD: frozenset((Stage.BODY, Stage.UPGRADED, Stage.FAULTY)),
+    Stage.BODY: frozenset((Stage.COMPLETE, Stage.FAULTY)),
+    Stage.COMPLETE: frozenset((Stage.REST, Stage.HEAD)),
+    Stage.UPGRADED: frozenset(),
+    Stage.FAULTY: frozenset(),
+}
 _NONE: Final = frozenset[bytes]()
 _PLAIN_STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) ([1-5]\d\d)(?: (" + VALUE + rb"+))?\r\n")
 _USUAL_LINE: Final = 64  # bytes of a status line that is remembered
@@ -90,37 +95,23 @@ class ResponseHead:
         return self.status < 200
 
 
-ResponseEvent = ResponseHead | bytes | End
-
-
-class ResponseReader(MessageReader):
+class ResponseReader(MessageReader[ResponseHead]):
     """Reads the answers of one connection, each to the request announced by `expect`: interim ones, then the final."""
 
     __slots__ = ("_head_lines", "_interim", "_method", "_upgrade")
 
     def __init__(self, method: bytes = b"GET", upgrade: bytes | None = None) -> None:
-        super().__init__()
+        super().__init__(ANSWERS)
         self._head_lines = HeadLines(400, hearing=_Hearing)
         self.expect(method, upgrade)
 
     def expect(self, method: bytes, upgrade: bytes | None = None) -> None:
-        """Read the answer to a request of this method, which may have offered to change the protocol."""
+        """Read the answer to a request of this method, which may have offered to change the protocol. The one before
+        was complete, or nothing of it has come."""
+        self._go(Stage.REST if self._buffer.rest() else Stage.HEAD)
         self._method = method
         self._upgrade = upgrade
-        self._at_rest = self._buffer.rest()  # nothing of the answer is here
-        self._state = "head"
         self._interim = 0
-
-    def next_event(self) -> ResponseEvent | None:
-        """The next event, or None while more bytes are needed. Raises Malformed."""
-        if self._state == "head":
-            return self._read_head()
-        if self._state == "body":
-            event = self._body.read(self._buffer)
-            if isinstance(event, End):
-                self._state = "complete"
-            return event
-        return None
 
     def whole(self, data: bytes) -> tuple[ResponseHead, bytes] | None:
         """The final response that `data` is with its whole body, where nothing else waits.
@@ -128,7 +119,7 @@ class ResponseReader(MessageReader):
         The common case, without a buffer and a state for each part; where it gives None, `receive` and `next_event` do
         the same in steps.
         """
-        if not self._at_rest:
+        if self.stage is not Stage.REST:
             return None
         read = self._plain_head(data)
         if read is None:
@@ -136,19 +127,18 @@ class ResponseReader(MessageReader):
         head, size = read
         if head.length != len(data) - size or head.status < 200:
             return None
-        self._at_rest = False
-        self._state = "complete"
+        self._go(Stage.COMPLETE)
         return head, data[size:]
 
     def closed(self, *, cut: bool = False) -> End:
         """The end of the connection while a body was awaited. Raises Malformed when it came too early, as does one that
         cut it off: a body that lasts as long as the connection is whole if that ended well (RFC 9112, section 8)."""
-        if self._state != "body":
+        if self.stage is not Stage.BODY:
             raise Malformed(400, "The connection ended before the response did.")
         end = self._body.closed()
         if cut:
             raise Malformed(400, "The connection broke before the response ended.")
-        self._state = "complete"
+        self._go(Stage.COMPLETE)
         return end
 
     def _read_head(self) -> ResponseHead | None:
@@ -159,9 +149,10 @@ class ResponseReader(MessageReader):
             self._interim += 1
             if self._interim > INTERIM_LIMIT:
                 raise Malformed(400, "There are too many interim responses.")
-            self._state = "upgraded" if head.status == 101 else "head"
+            if head.status == 101:
+                self._go(Stage.UPGRADED)
             return head
-        self._state = "body"
+        self._go(Stage.BODY)
         self._body = _body_of(head)
         return head
 

@@ -42,10 +42,11 @@ from gateway.proxy.finished import Finished
 from gateway.proxy.forwarding import ANSWER_BEGINS, upstream_head
 from gateway.proxy.relay import Recipient, Relay
 from gateway.proxy.signed_body import CheckedBody
-from gateway.proxy.states import PHASES, Phase, changed
+from gateway.proxy.states import PHASES, Phase
 from gateway.proxy.upstream import UpstreamConnection, UpstreamUnreachable
 from gateway.proxy.upstreams import Tries
 from gateway.routing.fields import with_lines
+from gateway.states import changed
 
 UNASSERTED: Final = no_answer(StoreUnavailable("no signing key yet"))  # the refusal where nothing can prove who calls
 

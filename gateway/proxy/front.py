@@ -24,10 +24,11 @@ from gateway.proxy.handover import Handover
 from gateway.proxy.outlet import Outlet
 from gateway.proxy.pump import Upload
 from gateway.proxy.sockets import duplicate
-from gateway.proxy.states import STANDINGS, Phase, Standing, changed
+from gateway.proxy.states import STANDINGS, Phase, Standing
 from gateway.proxy.tunnel import Tunnel
 from gateway.proxy.upstream import UpstreamConnection
 from gateway.routing import Route
+from gateway.states import changed
 
 
 class Registry(Protocol):

@@ -1,10 +1,8 @@
-"""The states of a connection and of an exchange, and which may follow which: every change is held to these tables."""
+"""The states of a connection and of an exchange, and which may follow which (`gateway.states`)."""
 
 from collections.abc import Mapping
 from enum import IntEnum
-from typing import Final, TypeVar
-
-State = TypeVar("State", bound=IntEnum)
+from typing import Final
 
 
 class Standing(IntEnum):
@@ -54,10 +52,3 @@ PHASES: Final[Mapping[Phase, frozenset[Phase]]] = {
     Phase.RELAYING: frozenset((Phase.OVER,)),
     Phase.OVER: frozenset(),
 }
-
-
-def changed(table: Mapping[State, frozenset[State]], now: State, then: State) -> State:
-    """The state that follows. Raises RuntimeError for a change that the table does not have: a fault of ours."""
-    if then not in table[now]:
-        raise RuntimeError(f"{now.name} cannot become {then.name}")
-    return then

@@ -249,15 +249,15 @@ def test_request_reader_takes_a_request_with_its_whole_body_at_once_and_no_other
     first = reader.next_event()
     assert reader.next_event() == b"abc"
     assert isinstance(reader.next_event(), End)
+    reader.next_request()
     for data in (head, head + b"ab", head + b"abcd", head + b"abc" + head, b"\r\n" + head + b"abc", head[4:] + b"abc"):
-        reader.next_request()
         assert reader.whole(data) is None
     for body in (b"xyz", b"\r\n\r"):
-        reader.next_request()
         whole = reader.whole(head + body)
         assert whole is not None
         assert (members(whole[0]), whole[1]) == (members(first), body)
         assert reader.whole(head + body) is None  # the owner has not gone on
+        reader.next_request()
 
 
 def test_request_reader_waits_for_the_owner_before_the_next_request() -> None:
