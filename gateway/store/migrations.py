@@ -189,7 +189,8 @@ async def require_current(connection: Connection) -> None:
     """Pass only when the schema is exactly the one that this version knows. Raises OperatorError."""
     async with connection.transaction():
         if not await _has_table(connection):
-            raise OperatorError("database.url: the database is not migrated; run `gateway migrate` as the owner of its tables")
+            mend = "run `gateway migrate` as the owner of its tables"
+            raise OperatorError(f"database.url: the database is not migrated; {mend}")
         applied = await _applied(connection)
     left = pending(migrations(), applied)
     if left:

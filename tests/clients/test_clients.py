@@ -3,13 +3,18 @@
 What each of them needs stands at the head of its program.
 """
 
+import asyncio
+import json
+import os
 from collections.abc import AsyncIterator
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import pytest_asyncio
 
 from gateway.crypto import Keyring
-from tests.clients.rig import World, world_of
+from tests.clients.rig import REDIRECT_URI, World, world_of
+from tests.serving import ROOT
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -24,6 +29,26 @@ async def world(
 
 
 # -- OAuth ---------------------------------------------------------------------------------------------------
+
+
+async def test_somebody_by_hand_as_the_page_says(world: World) -> None:
+    page = (ROOT / "docs" / "clients.md").read_text(encoding="utf-8")
+    block = page.partition("By hand,")[2].partition("```sh\n")[2].partition("```")[0]
+    given, lines = block.split("\n", 1)
+    assert given.startswith("export ISSUER=")
+    client = await world.client()
+    known = {"ISSUER": world.gateway.url, "REDIRECT_URI": REDIRECT_URI, "PATH": os.environ["PATH"]}
+    by_hand = await asyncio.create_subprocess_exec(
+        *("sh", "-c", lines),
+        env={**client, **known},
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert by_hand.stdout is not None
+    address = (await by_hand.stdout.readline()).decode().strip()
+    (code,) = parse_qs(urlsplit(await world.allowed(address)).query)["code"]
+    said, _ = await by_hand.communicate(f"{code}\n".encode())
+    assert json.loads(said)["scope"] == "notes:read"
 
 
 async def test_requests_oauthlib(world: World) -> None:
