@@ -38,7 +38,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from gateway import __version__
 from gateway.faults import OperatorError
 from gateway.store import migrations
-from gateway.store.database import cannot_reach, connect
+from gateway.store.database import Statements, cannot_reach, connect
 from gateway.store.outages import is_outage
 from gateway.store.pool import Connection
 
@@ -59,20 +59,6 @@ set local bytea_output = 'hex';
 set local extra_float_digits = 1;
 set local statement_timeout = '86400s';
 set local idle_in_transaction_session_timeout = 0"""
-
-_COLUMNS: Final = """
-select c.relname as name, array_agg(a.attname::text order by a.attnum) as columns
-from pg_class c
-join pg_class history on history.oid = to_regclass('schema_migrations') and history.relnamespace = c.relnamespace
-join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped and a.attgenerated = ''
-where c.relkind = 'r' and not c.relispartition and c.relname = any ($1::text[])
-group by c.relname
-order by c.relname"""
-
-# The moment of its first migration, to the microsecond, which is restored with it.
-_LINEAGE: Final = """
-select to_char(applied_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US')
-from schema_migrations order by name limit 1"""
 
 
 class Table(BaseModel):
@@ -128,7 +114,7 @@ async def back_up_into(dsn: str, out: IO[bytes]) -> Manifest:
     """
     async with opened(dsn, "gateway-backup") as connection:
         await migrations.history(connection)
-        names = [row["name"] for row in await connection.fetch(_COLUMNS, migrations.made())]
+        names = [row["name"] for row in await Statements(connection).rows("tables_kept", names=migrations.made())]
         async with connection.transaction(isolation="repeatable_read", readonly=True):
             if names:
                 await connection.execute(f"lock table {', '.join(names)} in access share mode")
@@ -146,7 +132,7 @@ async def write(connection: Connection, out: IO[bytes]) -> Manifest:
         tables = tuple(
             [
                 await _write_table(connection, archive, row["name"], tuple(row["columns"]))
-                for row in await connection.fetch(_COLUMNS, names)
+                for row in await Statements(connection).rows("tables_kept", names=names)
             ]
         )
         manifest = Manifest(
@@ -183,7 +169,7 @@ async def _write_table(connection: Connection, archive: zipfile.ZipFile, name: s
 
 async def lineage(connection: Connection) -> str:
     """What tells a database, and what it is restored as, from all others; "" where nothing was ever applied."""
-    return await connection.fetchval(_LINEAGE) or ""
+    return await Statements(connection).value("lineage") or ""
 
 
 def copied(told: str) -> int:

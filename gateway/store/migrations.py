@@ -21,7 +21,7 @@ from msgspec import Struct
 
 from gateway.faults import OperatorError
 from gateway.resources import folder
-from gateway.store.database import cannot_reach, connect
+from gateway.store.database import Statements, cannot_reach, connect
 from gateway.store.outages import is_outage
 from gateway.store.pool import Connection
 
@@ -231,7 +231,7 @@ async def _apply_next(connection: Connection, dsn: str) -> str | None:
                 await connection.execute(f"set local statement_timeout = '{_STATEMENT_TIMEOUT:.0f}s'")
                 await connection.execute(f"set local lock_timeout = '{_LOCK_TIMEOUT}'")
                 await connection.execute("set local idle_in_transaction_session_timeout = 0")
-                await connection.execute("select pg_advisory_xact_lock($1)", LOCK)
+                await Statements(connection).value("schema_lock", lock=LOCK)
                 if not await _has_table(connection):
                     await connection.execute(_TABLE)
                 left = pending(migrations(), await _applied(connection))
@@ -268,9 +268,7 @@ async def _apply_within(connection: Connection, migration: Migration) -> None:
 
 
 async def _record(connection: Connection, migration: Migration) -> None:
-    await connection.execute(
-        "insert into schema_migrations (name, checksum) values ($1, $2)", migration.name, migration.checksum
-    )
+    await Statements(connection).value("migration_note", name=migration.name, checksum=migration.checksum)
 
 
 async def _has_table(connection: Connection) -> bool:

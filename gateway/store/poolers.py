@@ -176,7 +176,7 @@ async def require_settings(connection: _Connection) -> None:
     """Pass only where what is committed outlives a crash, and what is read is new. Raises OperatorError."""
     for name, (unfit, mend, otherwise) in _UNFIT.items():
         async with connection.transaction():
-            found = await connection.fetchval("select current_setting($1)", name)
+            found = await connection.fetchval(f"show {name}")
         if found in unfit:
             raise OperatorError(
                 f"database.url: {name} is {found} there, and the pooler in between keeps us from setting it; "

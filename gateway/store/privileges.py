@@ -20,51 +20,9 @@ import asyncpg
 from msgspec import Struct
 
 from gateway.faults import OperatorError
-from gateway.store.database import Row, cannot_reach, connect
+from gateway.store.database import Row, Statements, cannot_reach, connect
 from gateway.store.migrations import made
 from gateway.store.pool import Connection
-
-_SCHEMA: Final = """
-select n.oid, quote_ident(n.nspname) as name, quote_ident(current_user) as role, quote_ident(owner.rolname) as owner,
-    has_schema_privilege(n.oid, 'USAGE') as usable
-from pg_class c
-join pg_namespace n on n.oid = c.relnamespace
-join pg_roles owner on owner.oid = c.relowner
-where c.relname = 'schema_migrations' and c.relkind = 'r'
-order by c.oid = coalesce(to_regclass('schema_migrations'), 0) desc, c.oid
-limit 1"""
-
-_LACKING: Final = """
-with named as (
-    select c.oid, c.relname, c.relkind, c.relispartition from pg_class c
-    where c.relnamespace = $1 and c.relkind in ('r', 'p', 'v') and c.relname = any ($2::text[])
-), ours as (
-    select * from named
-    union
-    select c.oid, c.relname, c.relkind, c.relispartition
-    from named join pg_inherits i on i.inhparent = named.oid join pg_class c on c.oid = i.inhrelid
-), tables as (
-    select oid, '' as kind, quote_ident(relname) as object, privilege
-    from ours, unnest(case
-        when relkind = 'v' or relname = 'schema_migrations' then array['SELECT']
-        when relispartition then array['TRUNCATE']
-        else array['SELECT', 'INSERT', 'UPDATE', 'DELETE']
-    end) as privilege
-    where not has_table_privilege(oid, privilege)
-), sequences as (
-    select s.oid, 'SEQUENCE ', quote_ident(s.relname), 'USAGE'
-    from pg_class s
-    join pg_depend d on d.objid = s.oid and d.classid = 'pg_class'::regclass and d.deptype = 'a'
-    join ours on ours.oid = d.refobjid
-    where case when s.relkind = 'S' then not has_sequence_privilege(s.oid, 'USAGE') end
-), functions as (
-    select p.oid, 'FUNCTION ', format('%I(%s)', p.proname, pg_get_function_identity_arguments(p.oid)), 'EXECUTE'
-    from pg_proc p
-    where p.pronamespace = $1 and p.proname = any ($2::text[]) and not has_function_privilege(p.oid, 'EXECUTE')
-)
-select kind, object, privilege
-from (select * from tables union all select * from sequences union all select * from functions) as lacking
-order by kind, oid, privilege"""
 
 _ORDER: Final = ("SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "USAGE", "EXECUTE")
 
@@ -108,11 +66,12 @@ async def require_privileges(dsn: str) -> None:
 
 
 async def _lacking(connection: Connection) -> Lacking | None:
-    schema = await connection.fetchrow(_SCHEMA)
+    statements = Statements(connection)
+    schema = await statements.row("schema_place")
     if schema is None:
         return None
     grants = [] if schema["usable"] else [f"GRANT USAGE ON SCHEMA {schema['name']} TO {schema['role']};"]
-    grants += _grants(await connection.fetch(_LACKING, schema["oid"], made()), schema)
+    grants += _grants(await statements.rows("privileges_lacking", namespace=schema["oid"], names=made()), schema)
     return Lacking(schema["role"], schema["owner"], tuple(grants)) if grants else None
 
 

@@ -30,6 +30,7 @@ from gateway.store import backup as backups
 from gateway.store import migrations, revival
 from gateway.store.acting import Recorder
 from gateway.store.backup import Backup, Manifest, Table
+from gateway.store.database import Row, Statements
 from gateway.store.pool import Connection
 from gateway.store.revival import Fate, Revival
 
@@ -38,68 +39,8 @@ _LOCK_TIMEOUT: Final = "5s"
 _ATTEMPTS: Final = 6
 _PAUSE: Final = 0.5
 
-_OWNER: Final = """
-select c.relnamespace::regnamespace::text as schema, quote_ident(pg_get_userbyid(c.relowner)) as owner
-from pg_class c where c.oid = to_regclass('schema_migrations')"""
-
-_MAY_CREATE: Final = """
-select quote_ident(current_user) as role, quote_ident(current_database()) as database,
-    has_database_privilege(current_database(), 'CREATE') as may"""
-
-_OURS: Final = """
-select case c.relkind when 'v' then 'view' else 'table' end as kind, quote_ident(c.relname) as name
-from pg_class c
-where c.relnamespace = $1::text::regnamespace and c.relname = any ($2::text[])
-    and c.relkind in ('r', 'p', 'v') and not c.relispartition
-union all
-select 'function', format('%I(%s)', p.proname, pg_get_function_identity_arguments(p.oid))
-from pg_proc p
-where p.pronamespace = $1::text::regnamespace and p.proname = any ($2::text[])
-order by kind desc, name"""  # views before tables, which go first
-
-# What others may do with them, to be said of those that take their place.
-_GRANTS: Final = """
-select format('grant %s on %s to %s', a.privilege_type, o.name,
-    case a.grantee when 0 then 'public' else quote_ident(pg_get_userbyid(a.grantee)) end)
-from (
-    select quote_ident(c.relname) as name, c.relacl as acl, c.relowner as owner
-    from pg_class c where c.relnamespace = $1::text::regnamespace and c.relkind in ('r', 'p', 'v')
-        and (c.relname = any ($2::text[]) or c.relispartition)
-    union all
-    select format('function %I(%s)', p.proname, pg_get_function_identity_arguments(p.oid)), p.proacl, p.proowner
-    from pg_proc p where p.pronamespace = $1::text::regnamespace and p.proname = any ($2::text[])
-) as o, aclexplode(o.acl) as a
-where a.grantee <> o.owner"""
-
-_REFERENCES: Final = """
-select distinct conrelid::regclass::text as name, confrelid::regclass::text as to
-from pg_constraint
-where contype = 'f' and connamespace = current_schema()::regnamespace and conrelid <> confrelid"""
-
-_COLUMNS: Final = """
-select attname::text from pg_attribute where attrelid = $1::text::regclass and attnum > 0 and not attisdropped"""
-
-_IDENTITIES: Final = """
-select attrelid::regclass::text as name, attname::text as column
-from pg_attribute join pg_class c on c.oid = attrelid
-where attidentity <> '' and not attisdropped and c.relnamespace = current_schema()::regnamespace"""
-
-_FLOOR: Final = """
-update nonce_floor set floor = greatest($1::bigint, $2::bigint),
-    timeline = left(pg_walfile_name(pg_current_wal_lsn()), 8)
-returning floor"""
-
 _LAYOUTS: Final = "insert into nonce_layouts select * from gateway_replaced.nonce_layouts"
 _NAME: Final = "update nonce_database set name = (select name from gateway_replaced.nonce_database)"
-
-# Who has read up to $1 misses what comes next, and knows it.
-_LOG: Final = """
-insert into changes (id, kind, key) overriding system value values ($1::bigint + 2, 'all', '')"""
-
-
-_EVENT: Final = """
-insert into events (at, kind, detail, request_id, address, actor, proof)
-values (clock_timestamp(), 'database.restored', $1, $2, $3, $4, $5)"""
 
 
 class Order(Struct, frozen=True, kw_only=True):
@@ -170,7 +111,7 @@ def require_key(backup: Backup, keyring: Keyring | None) -> None:
 async def _restore(connection: Connection, backup: Backup, order: Order, keyring: Keyring, skew: float) -> Report:
     await connection.execute(backups.SPELLING)
     await connection.execute(f"set local lock_timeout = '{_LOCK_TIMEOUT}'")
-    await connection.execute("select pg_advisory_xact_lock($1)", migrations.LOCK)
+    await Statements(connection).value("schema_lock", lock=migrations.LOCK)
     target = await _target(connection)
     same = target.lineage == backup.manifest.lineage
     fate = _fate(backup, order, target, same=same)
@@ -204,7 +145,8 @@ async def _restore(connection: Connection, backup: Backup, order: Order, keyring
 
 async def _target(connection: Connection) -> _Target:
     """What is there, locked until the end."""
-    found = await connection.fetchrow(_OWNER)
+    statements = Statements(connection)
+    found = await statements.row("schema_owner")
     if found is None:
         return _Target(await connection.fetchval("select quote_ident(current_schema())"), False, 0, "", 0, 0, ())
     applied = await migrations.history(connection)
@@ -215,10 +157,10 @@ async def _target(connection: Connection) -> _Target:
     await connection.execute(f"set local role {found['owner']}")  # whose the new tables are to be
     await connection.execute(f"set local search_path to {found['schema']}")
     await _require_schemas(connection)
-    ours = await connection.fetch(_OURS, found["schema"], migrations.made())
+    ours = await _objects(connection, found["schema"])
     tables = ", ".join(row["name"] for row in ours if row["kind"] == "table")
     await connection.execute(f"lock table {tables} in access exclusive mode")
-    grants = await connection.fetch(_GRANTS, found["schema"], migrations.made())
+    grants = await statements.rows("schema_grants", schema=found["schema"], names=migrations.made())
     return _Target(
         found["schema"],
         True,
@@ -230,9 +172,14 @@ async def _target(connection: Connection) -> _Target:
     )
 
 
+async def _objects(connection: Connection, schema: str) -> Sequence[Row]:
+    """Our views, tables and functions in a schema, each by its `kind` and `name`."""
+    return await Statements(connection).rows("schema_objects", schema=schema, names=migrations.made())
+
+
 async def _require_schemas(connection: Connection) -> None:
     """Pass if the owner of the tables may make a schema. Raises OperatorError."""
-    row = await connection.fetchrow(_MAY_CREATE)
+    row = await Statements(connection).row("schema_may_be_made")
     if row is not None and not row["may"]:
         raise OperatorError(
             f"database.url: the owner of the tables, {row['role']}, may not make a schema, which a restore needs "
@@ -274,13 +221,13 @@ async def _move_aside(connection: Connection, target: _Target) -> None:
     """Nothing is copied by that. The ring of nonces goes at once, since nothing in it can be accepted any more."""
     await connection.execute(f"create schema {ASIDE}")
     await connection.execute("drop table nonces")
-    for row in await connection.fetch(_OURS, target.schema, migrations.made()):
+    for row in await _objects(connection, target.schema):
         await connection.execute(f"alter {row['kind']} {row['name']} set schema {ASIDE}")
 
 
 async def _drop_aside(connection: Connection) -> None:
     """What somebody else built upon our tables keeps them from going, and is named."""
-    ours = await connection.fetch(_OURS, ASIDE, migrations.made())
+    ours = await _objects(connection, ASIDE)
     try:
         for kind in ("view", "table", "function"):
             names = ", ".join(f"{ASIDE}.{row['name']}" for row in ours if row["kind"] == kind)
@@ -333,19 +280,19 @@ async def _without_triggers(connection: Connection, tables: Sequence[str]) -> As
 
 async def _tables(connection: Connection) -> list[str]:
     """Our tables, but for the ring of nonces."""
-    ours = await connection.fetch(_OURS, await connection.fetchval("select current_schema()"), migrations.made())
+    ours = await _objects(connection, await connection.fetchval("select current_schema()"))
     return [row["name"] for row in ours if row["kind"] == "table" and row["name"] != "nonces"]
 
 
 async def _in_order(connection: Connection, backup: Backup) -> list[Table]:
     """The backup's tables, each after those that it refers to. Raises OperatorError where one is none of ours."""
     left = {table.name: table for table in backup.manifest.tables}
-    known = set(migrations.made()) - backups.LEFT_OUT
+    known, statements = set(migrations.made()) - backups.LEFT_OUT, Statements(connection)
     for table in left.values():
-        columns = [] if table.name not in known else await connection.fetch(_COLUMNS, table.name)
+        columns = [] if table.name not in known else await statements.rows("table_columns", name=table.name)
         if {row[0] for row in columns} != set(table.columns):
             raise backup.fault(f"the table {table.name} in it is not Gateway's; nothing was changed")
-    references = [(row["name"], row["to"]) for row in await connection.fetch(_REFERENCES)]
+    references = [(row["name"], row["to"]) for row in await statements.rows("schema_references")]
     ordered: list[Table] = []
     while left:
         ready = [name for name in left if not any(one == name and to in left for one, to in references)]
@@ -362,12 +309,13 @@ async def _begin_anew(connection: Connection, target: _Target, skew: float) -> d
     A timestamp may be ahead by `skew` and be accepted: so much later than now is the first that nobody can have spent.
     """
     now = max(time.time(), await connection.fetchval("select extract(epoch from clock_timestamp())::float8"))
-    floor = await connection.fetchval(_FLOOR, math.floor(now + skew) + 1, target.floor)
+    statements = Statements(connection)
+    floor = await statements.value("nonce_floor_raise", floor=math.floor(now + skew) + 1, before=target.floor)
     if target.exists:  # workers go on to spend nonces by what the layouts have been
         await connection.execute(_LAYOUTS)
         await connection.execute(_NAME)
     await connection.execute("delete from changes")
-    await connection.execute(_LOG, target.read_up_to)
+    await statements.value("changes_skip", id=target.read_up_to)
     await _number_on(connection)
     await connection.execute("select pg_notify('gateway_changes', '')")
     return datetime.fromtimestamp(floor, UTC)
@@ -375,7 +323,7 @@ async def _begin_anew(connection: Connection, target: _Target, skew: float) -> d
 
 async def _number_on(connection: Connection) -> None:
     """Let each identity column go on after what was loaded into it."""
-    for row in await connection.fetch(_IDENTITIES):
+    for row in await Statements(connection).rows("schema_identities"):
         await connection.execute(
             f"select setval(pg_get_serial_sequence('{row['name']}', '{row['column']}'), max({row['column']})) "  # noqa: S608
             f"from {row['name']} having max({row['column']}) is not null"
@@ -384,4 +332,4 @@ async def _number_on(connection: Connection) -> None:
 
 async def _record(connection: Connection, manifest: Manifest, fate: Fate, recorder: Recorder) -> None:
     detail = {"backup": manifest.at.isoformat(timespec="seconds"), "tokens": fate.value}
-    await connection.execute(_EVENT, json.dumps(detail), *recorder.parameters().values())
+    await Statements(connection, recorder).value("restore_record", detail=json.dumps(detail))

@@ -1,6 +1,7 @@
 """The named statements: each is sound, described, used and asked for by a name that exists."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,11 +9,13 @@ import asyncpg
 import pytest
 
 import gateway.store
+from gateway.resources import folder
 from gateway.store import queries
 from gateway.store.database import Statements
 from gateway.store.queries import Query
 
 STORE = Path(gateway.store.__file__).parent
+PACKAGE = STORE.parent
 VERBS = {"row", "rows", "value"}
 
 
@@ -36,6 +39,34 @@ def names_asked_for() -> set[str]:
         if isinstance(node, ast.Constant) and node.value in known
     }
     return texts | {name for name, _ in calls()}
+
+
+def texts(file: Path) -> Iterator[ast.Constant]:
+    """Every text in a file's code but those that describe something."""
+    tree = ast.parse(file.read_text())
+    described = {
+        node.body[0].value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        and node.body
+        and isinstance(node.body[0], ast.Expr)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in described:
+            yield node
+
+
+def test_parameters_are_numbered_by_nobody_but_the_compiler() -> None:
+    """Neither in the program's texts nor in the files of SQL."""
+    numbered = re.compile(r"\$\d")
+    found = [
+        f"{file.relative_to(PACKAGE)}:{node.lineno}"
+        for file in PACKAGE.rglob("*.py")
+        for node in texts(file)
+        if numbered.search(str(node.value))
+    ]
+    found += [str(file) for file in folder("sql").rglob("*.sql") if numbered.search(file.read_text())]
+    assert not found
 
 
 async def test_statement_is_prepared_by_a_real_server(database: str) -> None:
