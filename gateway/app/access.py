@@ -65,10 +65,10 @@ async def serving(start: Start, listener: socket.socket) -> AsyncIterator[Servic
         stack.callback(proxy.close)
         if config.log.access != "off" and lines is not None:
             log = AccessLog(lines.add, config.log.access, config.log.sample, soon=lines.soon)
-            proxy.listeners.append(log.hear)
+            proxy.listen(log.hear)
         if traces is not None:
             stack.callback(traces.close)
-            proxy.listeners.append(traces.hear)
+            proxy.listen(traces.hear)
         shown = Certificates(start.settings.certificates) if start.settings.certificates else None
         server = await _server(proxy, listener, shown, introduced=config.server.proxy_protocol)
 

@@ -27,7 +27,7 @@ MEMORY: Final = 1.0  # seconds in which what was asked for lately falls to a thi
 
 @final
 class Bucket:
-    """One worker's part of the bucket of `who`. `queued` is for whoever keeps a list of those that have to tell."""
+    """One worker's part of the bucket of `who`."""
 
     __slots__ = (
         "_at",
@@ -42,7 +42,6 @@ class Bucket:
         "key",
         "limit",
         "passed",
-        "queued",
         "since",
         "who",
     )
@@ -54,7 +53,6 @@ class Bucket:
         self.passed = 0  # calls that nobody was told of
         self.asked = 0  # calls, passed or not, that nobody was told of
         self.since = inf  # when the first of them came
-        self.queued = 0
         self.demand = 0.0  # calls that this worker was asked for lately
         self.demand_at = now
         self._heard_at = -inf

@@ -60,7 +60,7 @@ class Cache:
         if held.position != ledger.position:
             if not ledger.untouched(held.allowed.marks, held.position):
                 return None
-            held.position = ledger.position
+            held.stands(ledger.position)
         return held if ledger.elapsed() < ledger.holds_until else None
 
     def made(self, token: AccessToken, as_of: int) -> Held:
@@ -106,7 +106,7 @@ class Cache:
         held = self._entries.get(digest)
         if held is None or held.allowed.voucher is None:
             return None
-        held.position = self._ledger.position
+        held.stands(self._ledger.position)
         return held
 
     def put(self, held: Held) -> None:

@@ -61,7 +61,7 @@ async def _follow_one_connection(store: Store, ledger: Ledger, *, lost: bool) ->
                 ledger.forget(reading.server)
                 store.access_tokens.renew()
             ledger.apply(reading.changes)
-            ledger.newest = reading.newest
+            ledger.read_up_to(reading.newest)
             ledger.renew(sent_at)
             if lost:
                 lost = False
@@ -81,4 +81,4 @@ async def follow_at_standbys(standbys: Replicas, ledger: Ledger) -> Never:
         found, changes = await standbys.changes(newest)
         ledger.apply(changes)
         if ledger.newest is newest:  # or the log was read meanwhile
-            ledger.newest = found
+            ledger.read_up_to(found)

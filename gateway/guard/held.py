@@ -16,3 +16,7 @@ class Held:
         self.allowed: Final = allowed
         self.signer: Final = signer
         self.position = position  # up to which its marks are known to be untouched
+
+    def stands(self, position: int) -> None:
+        """Its marks are untouched up to there."""
+        self.position = position

@@ -229,9 +229,11 @@ class Source:
     def _hold(self, keys: "Sequence[tuple[str, Key]]") -> None:
         there = {thumbprint for thumbprint, _ in keys}
         for thumbprint, voucher in self._vouchers.items():
-            if not voucher.withdrawn and thumbprint not in there:
+            if thumbprint in there:
+                voucher.publish()
+            elif not voucher.withdrawn:
                 _log.info("an issuer has withdrawn a key", issuer=self.trusted.name, thumbprint=thumbprint)
-            voucher.withdrawn = thumbprint not in there
+                voucher.withdraw()
         for thumbprint in there:
             self._vouchers.setdefault(thumbprint, Voucher(self.trusted.name))
         gone = [thumbprint for thumbprint, voucher in self._vouchers.items() if voucher.withdrawn]

@@ -29,7 +29,7 @@ def part(workers: int) -> float:
 class Lease:
     """What one worker holds of the quota of one key."""
 
-    __slots__ = ("_again_at", "_ends_at", "_remaining", "asked", "day", "key", "most", "units", "used_at")
+    __slots__ = ("_again_at", "_ends_at", "_remaining", "_waiting", "day", "key", "most", "units", "used_at")
 
     def __init__(self, key: bytes, most: int, now: float) -> None:
         self.key: Final = key
@@ -37,10 +37,10 @@ class Lease:
         self.units = 0
         self.day: date | None = None
         self.used_at = now
-        self.asked = 0  # calls that wait
         self._remaining = most  # in the database, when it was last asked
         self._ends_at = -inf
         self._again_at = -inf
+        self._waiting = 0  # calls for which more is asked
 
     def take(self, now: float) -> None:
         """One passes, now that there is one."""
@@ -56,6 +56,14 @@ class Lease:
     def is_spent(self, now: float) -> bool:
         """Whether it was heard a moment ago that nothing is left of today."""
         return not self.units and now < self._again_at and now < self._ends_at
+
+    def ask(self, calls: int) -> None:
+        """So many calls wait until they are `answered`."""
+        self._waiting += calls
+
+    def answered(self, calls: int) -> None:
+        """So many wait no longer, whatever came of it."""
+        self._waiting -= calls
 
     def given(self, units: int, remaining: int, day: date, ends_at: float, now: float) -> None:
         """So many were given; others may have `remaining`, until the day ends."""
@@ -75,14 +83,14 @@ class Lease:
 
     def unspent(self, now: float, *, idle: float = IDLE) -> int:
         """How many are to be given back, which are so from now on."""
-        if not self.units or self.asked or now - self.used_at < idle:
+        if not self.units or self._waiting or now - self.used_at < idle:
             return 0
         units, self.units = (0 if now >= self._ends_at else self.units), 0
         return units
 
     def is_idle(self, now: float) -> bool:
         """Whether nothing would be lost if it were forgotten."""
-        return not self.units and not self.asked and now - self.used_at >= IDLE
+        return not self.units and not self._waiting and now - self.used_at >= IDLE
 
     @property
     def remaining(self) -> int:

@@ -120,6 +120,10 @@ class Ledger:
         if self._on_touched is not None:
             self._on_touched(None)
 
+    def read_up_to(self, newest: Mark | None) -> None:
+        """The log has been applied up to this change."""
+        self.newest = newest
+
     def renew(self, sent_at: float) -> None:
         """Begin the lease anew, after a reading that was sent at `sent_at` has been applied."""
         self.holds_until = sent_at + self._lease

@@ -85,11 +85,8 @@ class Limiting:
         limits = turn.limits
         if turn.ended:  # its client left while the guard waited for the database
             return allowed
-        if limits.concurrency:
-            counter = self._counter(limits)
-            if not counter.enter():
-                return _crowded(limits.concurrency, allowed.identity)
-            turn.counter = counter
+        if limits.concurrency and not turn.begin(self._counter(limits)):
+            return _crowded(limits.concurrency, allowed.identity)
         return self._within(turn, allowed, self._meters(limits))
 
     def _counter(self, limits: Limits) -> Counter:
@@ -129,12 +126,9 @@ class Limiting:
         if over is not None:
             turn.end()
             return over
-        shown = turn.rate_limit
         for lease, account in zip(leases, metered.quotas, strict=True):
             lease.take(now)
-            left = account.limit.shown(lease.remaining, lease.wait(now))
-            shown = shown + b"," + left if shown else left
-        turn.rate_limit = shown
+            turn.show(account.limit.shown(lease.remaining, lease.wait(now)))
         return allowed
 
     def _meters(self, limits: Limits) -> _Metered:
@@ -160,13 +154,10 @@ class Limiting:
                 identity = None if allowed is None else allowed.identity
                 return self._over(turn.limits, meter.limit, max(1, ceil(bucket.wait)), identity)
             buckets.append(bucket)
-        shown = turn.rate_limit
         for bucket, meter in zip(buckets, meters, strict=True):
             bucket.take(now)
             rates.touched(bucket, meter)
-            left = meter.limit.left(bucket.remaining)
-            shown = shown + b"," + left if shown else left
-        turn.rate_limit = shown
+            turn.show(meter.limit.left(bucket.remaining))
         return None
 
 

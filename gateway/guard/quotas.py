@@ -104,7 +104,7 @@ class Quotas:
         accounts = {lease: account for account, lease in batch}
         waiting = Counter(lease for _, lease in batch)
         for lease, count in waiting.items():
-            lease.asked += count
+            lease.ask(count)
         sent_at = self._elapsed()
         try:
             taking = [
@@ -121,7 +121,7 @@ class Quotas:
                     lease.given(given.units, given.remaining, given.day, sent_at + given.seconds, now)
         finally:
             for lease, count in waiting.items():
-                lease.asked -= count
+                lease.answered(count)
         return [None] * len(batch)
 
     async def _keep_on(self) -> Never:

@@ -30,7 +30,6 @@ _CALM: Final = 1.0
 _PAUSE: Final = 0.5  # after a failure
 _COUNT_EVERY: Final = 2.0
 _AT_ONCE: Final = 1000  # buckets in one statement, or looked at for what can be forgotten
-_CALMLY, _TIGHTLY = 1, 2  # how a bucket is queued
 
 _log = get_logger("gateway.guard")
 
@@ -86,16 +85,14 @@ class Rates:
 
     def touched(self, bucket: Bucket, meter: Meter) -> None:
         """There is something to tell of a bucket."""
-        if bucket.queued == _TIGHTLY:
+        if bucket in self._tight:
             return
         if bucket.tight:
             self._calm.pop(bucket, None)
             self._tight[bucket] = meter
-            bucket.queued = _TIGHTLY
             self._pressing.set()
-        elif not bucket.queued:
-            self._calm[bucket] = meter
-            bucket.queued = _CALMLY
+        else:
+            self._calm.setdefault(bucket, meter)
 
     def start(self) -> None:
         """Tell the others, and hear of them, from now on."""
@@ -186,7 +183,6 @@ class Rates:
         bucket.told(passed, asked, now)
         self._tight.pop(bucket, None)
         self._calm.pop(bucket, None)
-        bucket.queued = 0
         if bucket.asked:
             self.touched(bucket, meter)
 
@@ -197,5 +193,5 @@ class Rates:
             for held in (meter.shared, meter.own):
                 for who, bucket in list(islice(held.items(), _AT_ONCE)):
                     del held[who]
-                    if bucket.queued or not bucket.is_idle(now):
+                    if not bucket.is_idle(now):
                         held[who] = bucket  # behind the others

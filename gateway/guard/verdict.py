@@ -33,6 +33,14 @@ class Voucher:
         self.issuer: Final = issuer  # by its name in the configuration
         self.withdrawn = False
 
+    def withdraw(self) -> None:
+        """Its issuer does not publish it any more."""
+        self.withdrawn = True
+
+    def publish(self) -> None:
+        """Its issuer publishes it, be it again: what it has vouched for counts."""
+        self.withdrawn = False
+
 
 class Bounds(NamedTuple):
     """What many tokens have in common: one object for all of them, but where a sign-in is among it."""

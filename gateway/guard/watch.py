@@ -66,9 +66,9 @@ class Watched:
 
 @final
 class _Token:
-    """A token, or a session, and what it has opened; `asked` counts the questions: the answer to the latest counts."""
+    """A token, or a session, and what it has opened; since when it is not known to live, if that is so."""
 
-    __slots__ = ("asked", "digest", "is_session", "marks", "opened", "unconfirmed_since", "voucher")
+    __slots__ = ("_asked", "digest", "is_session", "marks", "opened", "unconfirmed_since", "voucher")
 
     def __init__(self, allowed: Allowed) -> None:
         self.digest: Final = allowed.digest
@@ -76,8 +76,21 @@ class _Token:
         self.voucher: Final = allowed.voucher
         self.marks = allowed.marks
         self.opened: Final[dict[Watched, None]] = {}
-        self.asked = 0
         self.unconfirmed_since = inf
+        self._asked = 0  # questions
+
+    def ask(self, now: float) -> int:
+        """It has to be confirmed; the number of the question."""
+        self.unconfirmed_since = min(self.unconfirmed_since, now)
+        self._asked += 1
+        return self._asked
+
+    def confirm(self, number: int) -> bool:
+        """It lives, by the answer to this question; whether that counts, as the latest one's does."""
+        if number != self._asked:
+            return False
+        self.unconfirmed_since = inf
+        return True
 
 
 class Watch:
@@ -138,12 +151,9 @@ class Watch:
         """Ask the database, unless it knows nothing of it; what was asked before may be answered as of before."""
         if token.voucher is not None:
             return
-        token.unconfirmed_since = min(token.unconfirmed_since, self._ledger.elapsed())
-        token.asked += 1
+        answered = partial(self._answered, token, token.ask(self._ledger.elapsed()))
         try:
-            pending = self._tokens.ask_primary(
-                token.digest, partial(self._answered, token, token.asked), session=token.is_session
-            )
+            pending = self._tokens.ask_primary(token.digest, answered, session=token.is_session)
         except StoreUnavailable:  # too many wait: the next beat asks again
             return
         pending.then(lambda told: told.result())
@@ -155,10 +165,8 @@ class Watch:
             self._end(token, ENDS.get(known.how, REVOKED), known.identity)
         elif known is None:
             self._end(token, (SESSIONS if token.is_session else TOKENS).unknown, None)
-        elif number == token.asked:
-            token.unconfirmed_since = inf
-            if isinstance(known, Held):
-                self._ask_again(token, known.allowed)
+        elif token.confirm(number) and isinstance(known, Held):
+            self._ask_again(token, known.allowed)
 
     def _ask_again(self, token: _Token, allowed: Allowed) -> None:
         """End what whoever is behind a token that lives may open no more."""

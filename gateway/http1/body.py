@@ -42,6 +42,10 @@ class LengthBody:
         self.left -= len(data)
         return data or None
 
+    def passed(self, size: int) -> None:
+        """So many bytes have been read elsewhere."""
+        self.left -= size
+
     def closed(self) -> End:
         """What the end of the connection means: a length that was not reached is a lie."""
         if self.left:

@@ -28,13 +28,21 @@ class Framing:
 
     __slots__ = ("codings", "connections", "expectations", "hosts", "lengths", "upgrades")
 
-    def __init__(self) -> None:
-        self.hosts: tuple[bytes, ...] = ()
-        self.connections: tuple[bytes, ...] = ()
-        self.lengths: tuple[bytes, ...] = ()  # Content-Length
-        self.codings: tuple[bytes, ...] = ()  # Transfer-Encoding
-        self.upgrades: tuple[bytes, ...] = ()
-        self.expectations: tuple[bytes, ...] = ()
+    def __init__(
+        self,
+        hosts: tuple[bytes, ...] = (),
+        connections: tuple[bytes, ...] = (),
+        lengths: tuple[bytes, ...] = (),  # Content-Length
+        codings: tuple[bytes, ...] = (),  # Transfer-Encoding
+        upgrades: tuple[bytes, ...] = (),
+        expectations: tuple[bytes, ...] = (),
+    ) -> None:
+        self.hosts = hosts
+        self.connections = connections
+        self.lengths = lengths
+        self.codings = codings
+        self.upgrades = upgrades
+        self.expectations = expectations
 
     def hear(self, name: bytes, value: bytes) -> bool:
         """Hear a field with this lower-case name; whether it is one of these."""
@@ -201,20 +209,15 @@ class Fields:
 
     def framing(self) -> Framing:
         """The values of the fields that frame."""
-        names, framing = self.names, Framing()
-        if names.hosts:
-            framing.hosts = self._values(names.hosts, len(b"host"))
-        if names.connections:
-            framing.connections = self._values(names.connections, len(b"connection"))
-        if names.lengths:
-            framing.lengths = self._values(names.lengths, len(b"content-length"))
-        if names.codings:
-            framing.codings = self._values(names.codings, len(b"transfer-encoding"))
-        if names.upgrades:
-            framing.upgrades = self._values(names.upgrades, len(b"upgrade"))
-        if names.expectations:
-            framing.expectations = self._values(names.expectations, len(b"expect"))
-        return framing
+        names = self.names
+        return Framing(
+            self._values(names.hosts, len(b"host")) if names.hosts else (),
+            self._values(names.connections, len(b"connection")) if names.connections else (),
+            self._values(names.lengths, len(b"content-length")) if names.lengths else (),
+            self._values(names.codings, len(b"transfer-encoding")) if names.codings else (),
+            self._values(names.upgrades, len(b"upgrade")) if names.upgrades else (),
+            self._values(names.expectations, len(b"expect")) if names.expectations else (),
+        )
 
     def _values(self, places: tuple[int, ...], size: int) -> tuple[bytes, ...]:
         if len(places) == 1:

@@ -88,7 +88,7 @@ class MessageReader(Generic[Head]):
         """So many of the bytes that had yet to come have passed elsewhere."""
         if size > self.unarrived:
             raise ValueError("more has passed than was to come")
-        cast("LengthBody", self._body).left -= size
+        cast("LengthBody", self._body).passed(size)
 
     def unread(self) -> bytes:
         """Take what follows the message: a new protocol's bytes, or what should not be there."""

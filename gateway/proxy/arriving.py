@@ -129,7 +129,7 @@ class Arrivals:
             await self._loop.connect_accepted_socket(
                 lambda: front,
                 sock,
-                ssl=self._shown.context,
+                ssl=self._shown.tls,
                 ssl_handshake_timeout=limits.handshake,
                 ssl_shutdown_timeout=limits.linger,
             )

@@ -11,13 +11,13 @@ from gateway.config.tls import Certified, server_context
 
 
 class Certificates:
-    """The certificates of one listener. `context` is what it listens with."""
+    """The certificates of one listener. `tls` is what it listens with."""
 
     def __init__(self, shown: Sequence[Certified]) -> None:
-        self.context: Final = server_context(shown[0])
-        self.context.sni_callback = self._choose
+        self.tls: Final = server_context(shown[0])
+        self.tls.sni_callback = self._choose
         self._by_name: dict[str, ssl.SSLContext] = {}
-        self._usual = self.context
+        self._usual = self.tls
         self.renew(shown)
 
     def renew(self, shown: Sequence[Certified]) -> None:

@@ -77,6 +77,14 @@ class Engine:
         self.decisions = Decisions()
         self.listeners: list[Callable[[Finished], None]] = []  # told of each exchange that has ended
 
+    def listen(self, hear: Callable[[Finished], None]) -> None:
+        """Tell `hear` of each exchange that ends from now on."""
+        self.listeners = [*self.listeners, hear]
+
+    def listen_no_more(self, hear: Callable[[Finished], None]) -> None:
+        """Tell `hear` of none, if it was told."""
+        self.listeners = [listener for listener in self.listeners if listener != hear]
+
     def tell(self, finished: Finished, *, remember: bool) -> None:
         """Tell of an exchange that has ended."""
         if remember:

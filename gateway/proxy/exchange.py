@@ -415,7 +415,7 @@ class Exchange:
             UPSTREAM_RETRIES.add(1.0, to.route.name, "sent" if may else "over budget")
             if not may:
                 return False
-            tries.repeats += 1
+            tries.repeat()
         UPSTREAM_FAILURES.add(1.0, place_of(upstream.place), "slow" if elsewhere else "failed")
         self._upstream = None
         upstream.discard()
@@ -439,7 +439,7 @@ class Exchange:
         if held and self._tries is not None:
             self._tries.keep(held, engine.limits.buffer)
         unsent, self._unsent = self._unsent, b""
-        upstream.ask(self, head, unsent or self._beginning(held))
+        upstream.ask(self, head.method, head.upgrade, unsent or self._beginning(held))
         if self.request_complete:
             self._send_end()
         else:
@@ -486,7 +486,7 @@ class Exchange:
         ):
             self._body_size += unarrived
             if self._tries is not None:
-                self._tries.kept = None
+                self._tries.keep_no_more()
             self.pump = pump.Upload(self, self._client, upstream, self._engine.pipes)
 
     def send_last(self, data: bytes) -> None:
@@ -635,9 +635,7 @@ class Exchange:
                 return
             conversation = Conversation(self.to.terms.max_message, deflated=deflated)
         self._answered_at = monotonic()
-        relay = self._relaying()
-        relay.response = head
-        relay.switch(head)
+        self._relaying().switch(head)
         self._upstream = None
         self._let_go()
         if self._tries is not None:

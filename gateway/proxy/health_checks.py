@@ -71,9 +71,7 @@ class _Question:
 
     def ask(self, connection: UpstreamConnection, request: bytes) -> None:
         self._connection = connection
-        connection.owner = self
-        connection.reader.expect(b"GET", None)
-        connection.write(request)
+        connection.ask(self, b"GET", None, request)
         if connection.closed:
             self.upstream_closed()
 

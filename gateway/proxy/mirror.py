@@ -102,7 +102,7 @@ class Mirror(asyncio.Protocol):
         if self._closed:
             self.close()
         else:
-            self._engine.listeners = [*self._engine.listeners, self.hear]
+            self._engine.listen(self.hear)
             self._look()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # the protocol's signature
@@ -163,8 +163,7 @@ class Mirror(asyncio.Protocol):
         transport, self._transport = self._transport, None
         if self._looking is not None:
             self._looking.cancel()
-        if self.hear in self._engine.listeners:
-            self._engine.listeners = [listener for listener in self._engine.listeners if listener != self.hear]
+        self._engine.listen_no_more(self.hear)
         if transport is not None:
             transport.abort()
 

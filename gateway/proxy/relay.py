@@ -111,6 +111,7 @@ class Relay:
 
     def switch(self, head: ResponseHead) -> None:
         """The protocol changes."""
+        self.response = head
         self._waiting.append(switching_head(head, self._request_id, own=self._own))
         self.flush()
 

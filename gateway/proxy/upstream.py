@@ -21,7 +21,7 @@ from typing import Final, Protocol, cast, final
 from gateway.config.tls import upstream_context
 from gateway.faults import OperatorError
 from gateway.figures import UPSTREAM_CONNECTS
-from gateway.http1 import RequestHead, ResponseReader
+from gateway.http1 import ResponseReader
 from gateway.lookup import Resolver
 from gateway.proxy.calls import place_of
 from gateway.proxy.handover import Handover
@@ -70,10 +70,10 @@ class UpstreamConnection(Outgoing):
 
     # -- the owner's side -------------------------------------------------------------------------------------
 
-    def ask(self, owner: Owner, head: RequestHead, data: bytes) -> None:
+    def ask(self, owner: Owner, method: bytes, upgrade: bytes | None, data: bytes) -> None:
         """Send the beginning of a request for `owner`: what comes from now on is the answer to it."""
         self.owner = owner
-        self.reader.expect(head.method, head.upgrade)
+        self.reader.expect(method, upgrade)
         self.send(data)
 
     def write(self, *parts: bytes) -> None:
@@ -108,6 +108,18 @@ class UpstreamConnection(Outgoing):
     def place(self) -> str:
         """Where it leads, as the operator knows it."""
         return self._pool.place
+
+    def leads_to(self, ip: str) -> None:
+        """It leads to this address, of those that the upstream's name has."""
+        self.ip = ip
+
+    def retire(self) -> None:
+        """The upstream's name leads elsewhere: it serves no further exchange."""
+        self.retired = True
+
+    def take_over(self, which: "Which") -> None:
+        """Be the one that another worker has left."""
+        self.ip, self.reused, self.idle_since = which.ip, True, which.idle_since
 
     def hold_up(self, blocked: bool) -> None:
         """Whether it takes no more for now, where its transport is passed by."""
@@ -492,7 +504,7 @@ class Pool:
             )
             return
         sock, place = await dial(await self._name.places())
-        connection.ip = place.ip
+        connection.leads_to(place.ip)
         await self._loop.create_connection(lambda: connection, sock=sock, ssl=tls, server_hostname=name)
 
     # -- where other workers follow -----------------------------------------------------------------------------
@@ -513,7 +525,7 @@ class Pool:
             sock.close()
             return
         connection = UpstreamConnection(self, self._limits, self._outbox)
-        connection.ip, connection.reused, connection.idle_since = which.ip, True, which.idle_since
+        connection.take_over(which)
         self._open.add(connection)
         try:
             if self.origin.path is not None:
@@ -542,7 +554,7 @@ class Pool:
         """The upstream's name leads to other addresses now: use no connection to the old ones for another exchange."""
         for connection in list(self._open):
             if connection.ip and connection.ip not in ips:
-                connection.retired = True
+                connection.retire()
         for connection in [connection for connection in self._idle if connection.retired]:
             connection.close()
 

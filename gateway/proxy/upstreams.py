@@ -77,8 +77,7 @@ class Way:
         if chosen.pool.is_spent:
             chosen = min(candidates, key=lambda one: (one.pool.is_spent, one.pool.load / one.weight))
         if chosen.health.ejected:
-            chosen.health.give(upstreams.now())
-            upstreams.version += 1
+            upstreams.given(chosen)
         return chosen
 
     def has_other(self, besides: list[Member], *, well: bool) -> bool:
@@ -162,13 +161,21 @@ class Tries:
         """Go on with another upstream where there is one."""
         self._asked.append(self.member)
 
+    def repeat(self) -> None:
+        """The call is sent once more."""
+        self.repeats += 1
+
     def keep(self, data: bytes, most: int) -> None:
         """Keep one more part of the body, if it does not get too long."""
         kept = self.kept
         if kept is not None and len(kept) + len(data) <= most:
             kept += data
         else:
-            self.kept = None
+            self.keep_no_more()
+
+    def keep_no_more(self) -> None:
+        """The body is too long, or passes where nobody can keep it."""
+        self.kept = None
 
     def taken_up(self) -> bytes:
         """What is kept of the body, which is to be kept anew when it is sent again."""
@@ -229,6 +236,11 @@ class Upstreams:
         if budget is None:
             budget = self._budgets[route.name] = RetryBudget(self.now())
         return budget.spend(calls, self.now())
+
+    def given(self, member: Member) -> None:
+        """An upstream that was left out gets a call again."""
+        member.health.give(self.now())
+        self.version += 1
 
     def failed(self, member: Member, cause: str) -> None:
         """A call has failed by an upstream's fault."""

@@ -11,29 +11,40 @@ from gateway.underway import Counter
 
 @final
 class Turn:
-    """What the limits of its route say of one call. `address` is the client's, and `rate_limit` the value of the field
-    RateLimit in its answer. Where calls under way are counted it is one of them, by `counter`, until its `end`."""
+    """What the limits of its route say of one call. `address` is the client's. Where calls under way are counted it is
+    one of them, once it has begun, until its `end`."""
 
-    __slots__ = ("address", "counter", "ended", "limits", "rate_limit")
+    __slots__ = ("_counter", "_rate_limit", "address", "ended", "limits")
 
     def __init__(self, limits: Limits, address: str) -> None:
         self.limits: Final = limits
         self.address: Final = address
-        self.rate_limit = b""
-        self.counter: Counter | None = None
         self.ended = False
+        self._rate_limit = b""  # the value of the field in its answer
+        self._counter: Counter | None = None
+
+    def begin(self, counter: Counter) -> bool:
+        """Whether the call may be one more of those under way, as which it is counted then."""
+        if not counter.enter():
+            return False
+        self._counter = counter
+        return True
+
+    def show(self, left: bytes) -> None:
+        """Have the answer say too what is left of a limit."""
+        self._rate_limit = b"%b,%b" % (self._rate_limit, left) if self._rate_limit else left
 
     def end(self) -> None:
         """The call is not under way any more, if it was, and will not be."""
         self.ended = True
-        if self.counter is not None:
-            self.counter.leave()
-            self.counter = None
+        if self._counter is not None:
+            self._counter.leave()
+            self._counter = None
 
     @property
     def lines(self) -> bytes:
         """What the head of the answer says of the limits."""
-        return b"%bRateLimit: %b\r\n" % (self.limits.policies, self.rate_limit) if self.rate_limit else b""
+        return b"%bRateLimit: %b\r\n" % (self.limits.policies, self._rate_limit) if self._rate_limit else b""
 
 
 @final

@@ -77,7 +77,7 @@ async def test_change_that_ends_nothing_ends_no_stream(world: World, worker: Wor
     before = worker.ledger.position
     await fetch(world.database, "update users set username = 'lovelace'")
     await worker.moves(before)
-    await until(lambda: token.asked == 1 and token.unconfirmed_since == float("inf"))
+    await until(lambda: token._asked == 1 and token.unconfirmed_since == float("inf"))
     assert opened.causes == []
 
 
@@ -90,7 +90,7 @@ async def test_streams_of_tokens_that_share_a_mark_stay(world: World, worker: Wo
         tokens |= {one: None, two: None}
     await world.store.tokens.revoke(dead.access_token, None)
     await until(lambda: ending.causes, 1)
-    await until(lambda: two.asked == 1 and two.unconfirmed_since == float("inf"))
+    await until(lambda: two._asked == 1 and two.unconfirmed_since == float("inf"))
     assert (ending.causes, staying.causes) == (["revoked token"], [])
 
 
