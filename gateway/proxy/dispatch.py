@@ -9,7 +9,7 @@ from gateway.config import Config
 from gateway.config import Route as ConfiguredRoute
 from gateway.credentials import signatures
 from gateway.guard import Call, Refused, Turn
-from gateway.http1 import Malformed, RequestHead, parse_host
+from gateway.http1 import Malformed, RequestHead, RequestReader, parse_host
 from gateway.model import CHANGE_PASSWORD, ISSUER_METADATA, RESOURCE_METADATA
 from gateway.proxy.answers import malformed, refusal
 from gateway.proxy.edge import VERIFYING, Edge, edge_of
@@ -239,6 +239,26 @@ class Dispatcher:
             head.length != 0,
             None if limits is None or peer is None else Turn(limits, self.client(head, peer)),
         )
+
+
+Read = tuple[RequestHead, bytes, Destination | Refused]
+"""A request with its whole body, and where it goes, or why nowhere."""
+
+
+class Reading:
+    """The way of what comes in while nothing else waits on its connection: a request and its destination, at once."""
+
+    def __init__(self, dispatcher: Dispatcher) -> None:
+        self._dispatcher: Final = dispatcher
+
+    def read(self, reader: RequestReader, data: bytes) -> Read | None:
+        """The request that `data` is with its whole body; None where it is none, or the connection's `reader` has more
+        to read: then it is to receive the data."""
+        whole = reader.whole(data)
+        if whole is None:
+            return None
+        head, body = whole
+        return head, body, self._dispatcher.destination(head)
 
 
 def _authorization_route(path: bytes, socket: str, host: bytes | None) -> Route:

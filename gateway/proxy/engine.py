@@ -16,7 +16,7 @@ from gateway.observe import get_logger
 from gateway.proxy.asserting import Assertions
 from gateway.proxy.calls import Calls
 from gateway.proxy.decisions import Decisions
-from gateway.proxy.dispatch import Destination, Dispatcher, Peer
+from gateway.proxy.dispatch import Destination, Dispatcher, Peer, Reading
 from gateway.proxy.finished import Finished
 from gateway.proxy.forwarding import arrival, forwarded_request_id, forwarded_scheme
 from gateway.proxy.handover import Handover
@@ -54,7 +54,8 @@ class Engine:
     ) -> None:
         self.limits = limits
         self.dispatcher = Dispatcher(config, routes, authorization_socket)
-        self.repeats = Repeats(self.dispatcher)
+        self.reading = Reading(self.dispatcher)
+        self.reading = Repeats(self.dispatcher, limits.tick)
         self.guard = guard
         self.refusal_page = refusal_page
         self.received = memoryview(bytearray(limits.buffer))  # where what comes in is put, on whichever connection

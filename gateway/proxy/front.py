@@ -112,7 +112,7 @@ class Front(Outlet):
         if (
             self.exchange is None
             and self.writable
-            and (read := self._engine.repeats.read(self.reader, data)) is not None
+            and (read := self._engine.reading.read(self.reader, data)) is not None
         ):
             self._hungry = False
             self._deadline = inf

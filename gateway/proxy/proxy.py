@@ -166,7 +166,6 @@ class Proxy(Engine):
         self.clock = now = self.now()
         self.date = date()
         self.decisions.tick()
-        self.repeats.forget()
         self.upstreams.tick()
         if self.successors is not None:
             self.upstreams.leave(self.successors)

@@ -2,6 +2,10 @@
 
 import asyncio
 import random
+import re
+import shutil
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -12,11 +16,12 @@ from fuzz.mutation import REQUEST_SEEDS, mutated
 from gateway.guard import Refused
 from gateway.http1 import RequestHead, RequestReader
 from gateway.proxy import Limits
-from gateway.proxy.dispatch import Destination
-from gateway.proxy.repeats import MOST, Read, Repeats
+from gateway.proxy.dispatch import Destination, Read
+from gateway.proxy.repeats import MOST, Repeats
 from gateway.store import NewClient, Store
 from tests.counts import scaled
 from tests.proxy.rig import Connection, RawUpstream, Rig, rig
+from tests.serving import ROOT
 
 ROUTES: list[dict[str, Any]] = [
     {"name": "open", "path": "/open", "auth": "none"},
@@ -43,7 +48,13 @@ async def running(tmp_path: Path, store: Store) -> AsyncIterator[Rig]:
 
 @pytest.fixture
 async def repeats(running: Rig) -> Repeats:
-    return Repeats(running.proxy.dispatcher)
+    return Repeats(running.proxy.dispatcher, SLOW_TICK.tick)
+
+
+def of(running: Rig) -> Repeats:
+    reading = running.proxy.reading
+    assert isinstance(reading, Repeats)
+    return reading
 
 
 def read(repeats: Repeats, data: bytes) -> Read | None:
@@ -62,7 +73,7 @@ async def test_a_request_that_comes_again_reaches_the_upstream_each_time_under_a
     connection, other = await running.connect(), await running.connect()
     assert await answers(connection, GET, 2 * OFTEN) == [200] * 2 * OFTEN
     assert await answers(other, GET, 3) == [200] * 3
-    assert len(running.proxy.repeats) == 1
+    assert len(of(running)) == 1
     seen = running.upstream.requests
     assert len({one.one("x-request-id") for one in seen}) == len(seen) == 2 * OFTEN + 3
     told = {tuple(field for field in one.fields if field[0] != "x-request-id") for one in seen}
@@ -88,7 +99,7 @@ async def test_a_request_that_comes_again_is_judged_each_time(running: Rig, stor
     data = b"GET /bearer HTTP/1.1\r\nHost: gateway.test\r\nAuthorization: Bearer %b\r\n\r\n" % token.encode()
     connection = await running.connect()
     assert await answers(connection, data, OFTEN + 1) == [200] * (OFTEN + 1)
-    assert len(running.proxy.repeats) == 1
+    assert len(of(running)) == 1
     await store.tokens.revoke(token, None)
     assert await answers(connection, data, 2) == [401, 401]
     assert len(running.upstream.requests) == OFTEN + 1
@@ -98,7 +109,7 @@ async def test_a_request_that_comes_again_is_judged_each_time(running: Rig, stor
 async def test_what_stands_behind_a_beginning_is_not_taken_for_the_request_that_it_looks_like(running: Rig) -> None:
     connection = await running.connect()
     await answers(connection, GET, OFTEN + 1)
-    assert len(running.proxy.repeats) == 1
+    assert len(of(running)) == 1
     await connection.send(b"POST /open HTTP/1.1\r\nHost: gateway.test\r\nContent-Length: %d\r\n\r\n" % len(GET))
     await asyncio.sleep(0)
     await connection.send(GET)
@@ -170,7 +181,55 @@ async def test_what_is_remembered_is_bounded_and_soon_forgotten(repeats: Repeats
 async def test_nothing_is_remembered_beyond_the_next_tick(tmp_path: Path, no_database: Store) -> None:
     async with rig(tmp_path, no_database, limits=Limits(tick=0.01)) as found:
         for _ in range(OFTEN):
-            found.proxy.repeats.read(RequestReader(), GET)
+            read(of(found), GET)
+        assert len(of(found)) == 1
         async with asyncio.timeout(10):
-            while len(found.proxy.repeats):
+            while len(of(found)):
                 await asyncio.sleep(0.005)
+
+
+CALL = """
+import asyncio
+from bench import steps
+from gateway.proxy import engine
+
+async def call():
+    proxy, _ = steps._engine(2, 1)
+    request = b"GET /r/0 HTTP/1.1\\r\\nHost: 127.0.0.1:8080\\r\\n\\r\\n"
+    [route] = proxy.dispatcher._table._by_path[b"/r/0"]
+    front = steps.Front(proxy, proxy)
+    front.connection_made(wire := steps._Wire())
+    upstream = steps._kept(proxy, proxy.upstreams._make_only(route))
+    for data, side in ((request, front), (b"HTTP/1.1 204 No Content\\r\\n\\r\\n", upstream)):
+        proxy.received[: len(data)] = data
+        side.buffer_updated(len(data))
+        proxy.outbox.flush()
+    print(engine.__file__, front.reader.buffered, wire.written > 0)
+    proxy.close()
+
+asyncio.run(call())
+"""
+
+
+@pytest.mark.plain
+def test_to_do_without_it_takes_away_one_file_and_one_line_with_its_import(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "gateway", tmp_path / "gateway", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "gateway/proxy/repeats.py").unlink()
+    taken = []
+    for file in (tmp_path / "gateway").rglob("*.py"):
+        lines = file.read_text().splitlines(keepends=True)
+        kept = [line for line in lines if not re.search(r"proxy\.repeats|\bRepeats\(", line)]
+        if kept != lines:
+            file.write_text("".join(kept))
+            taken.append((str(file.relative_to(tmp_path)), len(lines) - len(kept)))
+    assert taken == [("gateway/proxy/engine.py", 2)]
+    called = subprocess.run(
+        [sys.executable, "-c", CALL],
+        env={"PYTHONPATH": f"{tmp_path}:{ROOT}"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert called.stderr == ""
+    assert called.stdout.split() == [str(tmp_path / "gateway/proxy/engine.py"), "0", "True"]
