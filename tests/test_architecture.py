@@ -8,7 +8,7 @@ import pytest
 from tests.serving import ROOT
 
 TREES = {str(file.relative_to(ROOT)): ast.parse(file.read_text()) for file in sorted((ROOT / "gateway").rglob("*.py"))}
-PACKAGES = ("gateway/guard/", "gateway/http1/", "gateway/proxy/")
+PACKAGES = tuple(f"gateway/{name}/" for name in ("credentials", "guard", "http1", "proxy", "routing"))
 
 
 def assigned(tree: ast.AST) -> Iterator[ast.Attribute]:
