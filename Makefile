@@ -49,7 +49,7 @@ test-long: checked
 test-engine: engine
 	@if [ -e $(ENGINE)/.plain ]; then echo "make: the tests of the compiled engine are left out" >&2; exit; fi; \
 	cd $(ENGINE) && PYTHONPATH=$$PWD $(PYTEST) --timeout 3600 -m "not plain" \
-	  tests/http1 tests/routing tests/wire tests/guard tests/proxy
+	  tests/http1 tests/routing tests/wire tests/guard tests/proxy tests/schemes
 
 # A copy of the package with the engine compiled, and of what is tested and measured with it.
 engine: $(ENGINE)/.made

@@ -29,74 +29,11 @@ GRANT_TYPES: tuple[GrantType, ...] = ("authorization_code", "refresh_token", "cl
 CLIENT_ALGORITHMS = ("RS256", "PS256", "ES256", "EdDSA")  # by which clients sign: assertions, DPoP proofs
 SIGNING_ALGORITHMS: tuple[SigningAlgorithm, ...] = ("RS256", "ES256", "EdDSA")
 
-# The schemes by which a call says who makes it, as routes, figures and the log name them.
+# The kinds of tokens, as the guard holds them, by the names of the schemes that are theirs (`gateway.schemes`).
 BEARER: Final = "bearer"  # RFC 6750
 DPOP: Final = "dpop"  # RFC 9449: a bearer token that is bound to a key
 MAC: Final = "mac"  # draft-ietf-oauth-v2-http-mac
-SIGNATURE: Final = "signature"  # RFC 9421, by MAC tokens
-SESSION: Final = "session"  # of a browser whose person has signed in; also the kind of what the guard holds of one
-
-
-class SchemeFacts(Struct, frozen=True, kw_only=True):
-    """What is known of a scheme beforehand, wherever it matters.
-
-    `spelling` is that of challenges, and `token_type` the kind of the tokens, as the guard holds them, that come by it.
-    `fields` are the credential (a session's cookie is one of others in its field), and `besides` what a page must be
-    let send with them. `wanted` is what a call without a credential is told where nothing else is accepted. One that
-    `signs` proves each call anew, with a timestamp that may be off by mac.skew and a nonce that counts once. What comes
-    `by_bearer_token` may be a token of another issuer.
-    """
-
-    spelling: str
-    token_type: str
-    wanted: str
-    fields: tuple[str, ...] = ("Authorization",)
-    besides: tuple[str, ...] = ()
-    signs: bool = False
-    by_bearer_token: bool = False
-
-
-SCHEMES: Final[Mapping[str, SchemeFacts]] = {
-    BEARER: SchemeFacts(
-        spelling="Bearer",
-        token_type=BEARER,
-        wanted="This resource needs an access token in the Authorization field.",
-        by_bearer_token=True,
-    ),
-    DPOP: SchemeFacts(
-        spelling="DPoP",
-        token_type=DPOP,
-        wanted="This resource needs an access token that is bound to a key (the scheme DPoP in Authorization), and a "
-        "proof of that key in the DPoP field (RFC 9449).",
-        fields=("Authorization", "DPoP"),
-        signs=True,
-        by_bearer_token=True,
-    ),
-    MAC: SchemeFacts(
-        spelling="MAC",
-        token_type=MAC,
-        wanted="This resource needs a request that is signed with a MAC token (the scheme MAC in Authorization).",
-        signs=True,
-    ),
-    SIGNATURE: SchemeFacts(
-        spelling="Signature",
-        token_type=MAC,
-        wanted="This resource needs a signed request (RFC 9421), with an access token as the keyid.",
-        fields=("Signature", "Signature-Input"),
-        besides=("Content-Digest",),
-        signs=True,
-    ),
-    SESSION: SchemeFacts(
-        spelling="Session",
-        token_type=SESSION,
-        wanted="This is for people who have signed in, in a browser: send nothing in the Authorization field.",
-        fields=(),
-    ),
-}
-IN_AUTHORIZATION: Final = frozenset(name for name, facts in SCHEMES.items() if "Authorization" in facts.fields)
-SIGNING: Final = frozenset(name for name, facts in SCHEMES.items() if facts.signs)
-BY_BEARER_TOKEN: Final = frozenset(name for name, facts in SCHEMES.items() if facts.by_bearer_token)
-BY_MAC_TOKEN: Final = frozenset(name for name, facts in SCHEMES.items() if facts.token_type == MAC)
+SESSION: Final = "session"  # of a browser whose person has signed in
 
 # The browser's cookies are ours alone: the proxy takes them from what upstreams see, and from what upstreams set.
 COOKIE_MARK = "gateway_"  # stands in each of their names

@@ -16,7 +16,6 @@ from gateway.crypto import Keyring
 from gateway.faults import OperatorError
 from gateway.guard import Allowed, BodyAwaited, Guard, Refused, Verdict, settled
 from gateway.http1 import Malformed, RequestHead, RequestReader
-from gateway.model import SESSION
 from gateway.observe import scrub
 from gateway.proxy.answers import malformed, too_large, wrong_handshake
 from gateway.proxy.decisions import Asked
@@ -24,6 +23,7 @@ from gateway.proxy.dispatch import Destination, Dispatcher, Peer
 from gateway.proxy.edge import OwnAnswer
 from gateway.proxy.explaining import Case, limits_that_apply, routes_looked_at, steps
 from gateway.routing.forwarded import parse_address
+from gateway.schemes import BESIDE_AUTHORIZATION, IN_BROWSERS
 from gateway.store import Store
 
 _NOWHERE: Final = "postgresql://nowhere"  # never asked: the call names no token
@@ -139,8 +139,8 @@ def _verdict(head: RequestHead, to: Destination, dispatcher: Dispatcher, setting
         finally:
             await store.close()
 
-    by_cookie = SESSION in to.route.schemes and b"cookie" in head.fields
-    if to.route.schemes and (call.authorization or call.signature_fields or by_cookie):
+    by_cookie = not IN_BROWSERS.isdisjoint(to.route.schemes) and b"cookie" in head.fields
+    if to.route.schemes and (call.authorization or by_cookie or not BESIDE_AUTHORIZATION.isdisjoint(call.names)):
         return in_store(path, judge)
     return asyncio.run(alone())
 

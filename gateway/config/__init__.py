@@ -28,11 +28,10 @@ from gateway.config.tables import (
     Server,
     Tokens,
 )
-from gateway.config.values import AuthScheme, Network
+from gateway.config.values import Network
 
 __all__ = [
     "Admin",
-    "AuthScheme",
     "Branding",
     "Config",
     "ConfigError",

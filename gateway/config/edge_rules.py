@@ -11,6 +11,7 @@ from gateway.config.values import split_limit, split_redirect
 from gateway.routing import cors
 from gateway.routing.limits import CALLERS
 from gateway.routing.shaping import OF_CALLER, barred_from_answers, barred_from_requests, names_in
+from gateway.schemes import CREDENTIAL_FIELDS
 from gateway.underway import COLUMNS
 
 _BODILESS: Final = (204, 205, 304)  # RFC 9110, sections 6.4.1 and 15.3.6
@@ -26,7 +27,7 @@ def conflicts(index: int, route: Readable, draft: Draft) -> Iterator[Fault]:
     yield from _cors(index, route)
     yield from _websocket(index, route)
     yield from _tls(index, route)
-    yield from _headers(index, route, "request_headers", barred_from_requests)
+    yield from _headers(index, route, "request_headers", _barred_from_requests)
     yield from _headers(index, route, "response_headers", barred_from_answers)
     yield from _limits(index, route)
 
@@ -172,8 +173,12 @@ def _headers(index: int, route: Readable, key: str, barred: Callable[[str, str],
 
 def _why_not(key: str, verb: str, name: str, value: str, barred: Callable[[str, str], str]) -> str:
     if verb == "remove" and key == "request_headers":
-        return barred_from_requests(name, None)
+        return _barred_from_requests(name, None)
     return barred(name, value)
+
+
+def _barred_from_requests(name: str, value: str | None) -> str:
+    return barred_from_requests(name, value, CREDENTIAL_FIELDS)
 
 
 def _limits(index: int, route: Readable) -> Iterator[Fault]:

@@ -5,10 +5,10 @@ from types import MappingProxyType
 
 from gateway.config.addresses import UNIX_UPSTREAM, socket_path, split_origin
 from gateway.config.tables import Config, Health, Route, Server, scopes_of
-from gateway.model import SESSION
 from gateway.routing import HealthCheck, Origin, SignIn, UpstreamTls
 from gateway.routing import Route as CompiledRoute
 from gateway.routing.limits import Limits
+from gateway.schemes import IN_BROWSERS
 
 
 def compile_routes(config: Config) -> tuple[CompiledRoute, ...]:
@@ -30,8 +30,8 @@ def compile_routes(config: Config) -> tuple[CompiledRoute, ...]:
 
 def _places(route: Route, home: str) -> Iterator[tuple[str | None, tuple[str, ...]]]:
     """The hosts of a route, None for all others, and what it accepts at each."""
-    elsewhere = tuple(scheme for scheme in route.schemes if scheme != SESSION) or route.schemes
-    if SESSION in route.schemes and not route.hosts:
+    elsewhere = tuple(scheme for scheme in route.schemes if scheme not in IN_BROWSERS) or route.schemes
+    if not IN_BROWSERS.isdisjoint(route.schemes) and not route.hosts:
         yield home, route.schemes
     for host in route.hosts or (None,):
         yield host, route.schemes if host == home else elsewhere
@@ -63,7 +63,7 @@ def _compiled(route: Route, host: str | None, server: Server, schemes: tuple[str
         keeps_slashes=route.encoded_slashes == "keep",
         groups=_by_method(route.groups) if scopes_of(route.groups) else None,
         sign_in_page=f"{server.oauth_prefix}/login".encode("ascii")
-        if SESSION in schemes and host == server.host
+        if not IN_BROWSERS.isdisjoint(schemes) and host == server.host
         else b"",
         sign_in=SignIn(route.max_age, route.acr) if route.max_age or route.acr else None,
         issuers=frozenset(route.issuers),

@@ -20,14 +20,13 @@ from gateway.config.tables import Config, has_password, scopes_of, url_of
 from gateway.config.toml import dotted
 from gateway.model import (
     ACR,
-    BY_BEARER_TOKEN,
-    BY_MAC_TOKEN,
     CHANGE_PASSWORD,
     ISSUER_METADATA,
     OFFLINE_ACCESS,
     RESOURCE_METADATA,
     SESSION,
 )
+from gateway.schemes import BY_BEARER_TOKEN, BY_MAC_TOKEN
 
 _SIGNATURE_ALGORITHM: Final = "hmac-sha-256"
 _WILDCARDS: Final = {"0.0.0.0": ".", "::": ""}  # by what the addresses hold that it takes too: "::" takes all

@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Callable
 from ipaddress import IPv4Network, IPv6Network, ip_network
-from typing import Annotated, Any, Final, Literal, cast, get_args
+from typing import Annotated, Any, Final, Literal, cast
 
 from msgspec import Struct
 from pydantic import AfterValidator, BeforeValidator, Field, GetCoreSchemaHandler, GetJsonSchemaHandler
@@ -31,11 +31,11 @@ from gateway.model import is_scope_token
 from gateway.oauth import foreign
 from gateway.routing.limits import Moment
 from gateway.routing.shaping import NAMED, unknown_names
+from gateway.schemes import SCHEMES
 
-AuthScheme = Literal["bearer", "mac", "signature", "session"]
 Network = IPv4Network | IPv6Network
 
-AUTH_SCHEMES: Final[tuple[AuthScheme, ...]] = get_args(AuthScheme)
+AUTH_SCHEMES: Final = tuple(name for name, facts in SCHEMES.items() if not facts.variant)
 _SCHEME_WANTED: Final = f"must be {', '.join(map(json.dumps, AUTH_SCHEMES[:-1]))} or {json.dumps(AUTH_SCHEMES[-1])}"
 
 _DURATION = re.compile(r"([0-9]{1,9})(s|m|h|d)")
@@ -538,7 +538,7 @@ Audience = Annotated[str, Written(_words(255), "audience")]
 ForeignClaim = Annotated[str, Written(_words(100), "claim")]
 ForeignScope = Annotated[str, Written(_words(255), "scope of the issuer's", ".{1,255}")]
 Leeway = Annotated[float, _lifetime("0s", "5m")]
-Scheme = Annotated[AuthScheme, BeforeValidator(_auth_scheme)]
+Scheme = Annotated[str, BeforeValidator(_auth_scheme), Field(json_schema_extra={"enum": list(AUTH_SCHEMES)})]
 Name = Annotated[str, Written(_words(100), "text of up to 100 characters")]
 Description = Annotated[str, Written(_words(200), "text of up to 200 characters")]
 HelpText = Annotated[str, Written(_words(500, lines=True), "text of up to 500 characters")]

@@ -20,7 +20,6 @@ from gateway.credentials.authorization import MalformedCredential
 from gateway.crypto import equal
 from gateway.model import MacAlgorithm, MacDraft
 
-SigningScheme = Literal["mac", "signature", "dpop"]
 HashName = Literal["sha1", "sha256", "sha512"]
 
 _SIZES: Final = frozenset(hashlib.new(name).digest_size for name in mac.HASHES.values())
@@ -76,7 +75,7 @@ class Once:
 
     __slots__ = ("created", "draft", "nonce", "scheme")
 
-    def __init__(self, scheme: SigningScheme, nonce: str, created: int | None, draft: MacDraft | None = None) -> None:
+    def __init__(self, scheme: str, nonce: str, created: int | None, draft: MacDraft | None = None) -> None:
         self.scheme: Final = scheme
         self.nonce: Final = nonce
         self.created: Final = created
@@ -96,7 +95,7 @@ class Signed(Once):
     def __init__(
         self,
         *,
-        scheme: SigningScheme,
+        scheme: str,
         token: str,
         nonce: str,
         proofs: tuple[Proof, ...],

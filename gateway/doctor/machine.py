@@ -17,8 +17,8 @@ from gateway.config.certificates import certificates, names_of
 from gateway.doctor.asking import NoAnswer, ask, unverified_context
 from gateway.doctor.finding import FAULT, WARNING, Finding
 from gateway.faults import OperatorError
-from gateway.model import SIGNING
 from gateway.routing.forwarded import is_trusted, parse_address
+from gateway.schemes import SIGNING
 from gateway.supervisor.connections import authorization_workers
 from gateway.supervisor.control import find_gateway
 from gateway.supervisor.listening import leave, listen

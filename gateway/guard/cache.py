@@ -16,10 +16,10 @@ from typing import Final, TypeVar, cast
 from gateway.guard.footprint import footprint
 from gateway.guard.held import Held
 from gateway.guard.ledger import Ledger
-from gateway.guard.proofs import Bound, Signer
 from gateway.guard.verdict import Allowed, Bounds, SignedIn, Voucher
 from gateway.model import BEARER, DPOP, AccessToken
 from gateway.oauth.foreign import Claimed
+from gateway.schemes.scheme import Bound, Signer
 
 Value = TypeVar("Value")
 

@@ -1,73 +1,42 @@
-"""The checks that need nothing but the call, what it presents, the token, and the time; each gives the first fault."""
+"""Checks 6 to 13, by the call, what it presents, the token, and the time; each gives the first fault."""
 
 from dataclasses import replace
-from functools import lru_cache
 from typing import Final
 
-from gateway.credentials import in_query
 from gateway.credentials.signed import BodyCheck
-from gateway.errors import Cause
 from gateway.guard import causes
 from gateway.guard.held import Held
-from gateway.guard.schemes import UNPROVEN, Presented, Scheme
-from gateway.guard.verdict import INSUFFICIENT, Allowed, Fault, SignedIn
-from gateway.model import BEARER, IN_AUTHORIZATION, SCHEMES, SESSION, SIGNATURE, format_scope
+from gateway.guard.verdict import Allowed, SignedIn
+from gateway.model import format_scope
 from gateway.routing import Route, SignIn
 from gateway.routing.call import Call
+from gateway.schemes.registry import MISUSED
+from gateway.schemes.scheme import INSUFFICIENT, UNPROVEN, Fault, Presented, Scheme
 
-_EITHER: Final = (
-    "This resource needs an access token in the Authorization field, or as the keyid of a signature (RFC 9421)."
-)
-_ONE_CREDENTIAL: Final = "Send one credential, in one Authorization field, and never put a token in the query."
 NOT_FOR_THEM: Final = Fault("The person may not do this.", causes.OUT_OF_GROUPS, "access_denied")
-
-
-def one_credential(call: Call) -> Fault | None:
-    """Check 2, and whether there is a credential at all."""
-    count = len(call.authorization) + call.signature_fields
-    if in_query(call.target):
-        return Fault(_ONE_CREDENTIAL, causes.TOKEN_IN_QUERY, "invalid_request")
-    if count == 1 or (count == 0 and SESSION in call.route.schemes):
-        return None
-    if count:
-        return Fault(_ONE_CREDENTIAL, causes.SEVERAL_CREDENTIALS, "invalid_request")
-    return Fault(wanted(call.route.schemes), causes.NO_CREDENTIAL, "")
-
-
-def scheme_accepted(call: Call, scheme: str) -> Fault | None:
-    """Check 3. A signature comes in fields of its own, never in Authorization, and a session in a cookie, alone."""
-    if scheme in call.route.schemes and (scheme in IN_AUTHORIZATION or not call.authorization):
-        return None
-    return Fault(wanted(call.route.schemes), causes.OTHER_SCHEME, "")
 
 
 def judge(call: Call, presented: Presented, held: Held | None, now: float) -> Fault | tuple[Allowed, BodyCheck | None]:
     """Checks 6 to 13, in their order: the first fault; else whom the token stands for, and what the body must fit."""
+    scheme = presented.scheme
     if held is None:
-        return dead(presented.scheme, presented.scheme.lifeless.unknown)
+        return scheme.dead(scheme.facts.lifeless.unknown)
     if held.allowed.ends_at <= now:
-        return dead(presented.scheme, presented.scheme.lifeless.expired)
-    proven = kind_fits(presented, held) or presented.scheme.prove(call, presented, held.signer, now)
+        return scheme.dead(scheme.facts.lifeless.expired)
+    proven = kind_fits(scheme, held) or scheme.prove(call, presented, held.signer, now)
     if isinstance(proven, Fault):
         return proven
-    bounded = within_bounds(call, held.allowed, now)
+    bounded = within_bounds(call, scheme, held.allowed, now)
     return bounded if isinstance(bounded, Fault) else (bounded, proven)
 
 
-def dead(scheme: Scheme, cause: Cause) -> Fault:
-    """The fault of a token, or a session, that counts no more, or never has; the client is not told why."""
-    return Fault(scheme.unproven, cause, scheme.error)
-
-
-def kind_fits(presented: Presented, held: Held) -> Fault | None:
+def kind_fits(scheme: Scheme, held: Held) -> Fault | None:
     """Check 7."""
-    kind, scheme = held.allowed.token_type, presented.scheme
-    if kind == scheme.kind:
-        return None
-    return dead(scheme, causes.PRESENTED[kind].naming(scheme.name))
+    kind = held.allowed.token_type
+    return None if kind == scheme.kind else scheme.dead(MISUSED[kind].naming(scheme.name))
 
 
-def within_bounds(call: Call, allowed: Allowed, now: float) -> Fault | Allowed:
+def within_bounds(call: Call, scheme: Scheme, allowed: Allowed, now: float) -> Fault | Allowed:
     """Checks 12 and 13: why a good token does not open this route, or on whose behalf it does.
 
     Scopes bound what an application may do in somebody's name. A person in their own browser may do whatever their
@@ -78,7 +47,7 @@ def within_bounds(call: Call, allowed: Allowed, now: float) -> Fault | Allowed:
         return elsewhere
     needed = route.scopes_for(call.method)
     if not needed <= allowed.scopes:
-        if allowed.token_type == SESSION:
+        if scheme.facts.cookie:
             return _as_a_person(call, replace(allowed, scopes=needed), now)
         lacking = format_scope(needed - allowed.scopes)
         return Fault(f"The access token lacks the scope {lacking}.", causes.LACKS.naming(lacking), "insufficient_scope")
@@ -122,12 +91,3 @@ def _meant_elsewhere(route: Route, allowed: Allowed) -> Fault | None:
     if voucher.withdrawn:
         return Fault(UNPROVEN, causes.WITHDRAWN_KEY.naming(voucher.issuer))
     return None
-
-
-@lru_cache(maxsize=64)  # there are as few as the schemes allow
-def wanted(schemes: tuple[str, ...]) -> str:
-    """What a call without a credential is told. It comes from a program, which has no session to show."""
-    of_programs = tuple(scheme for scheme in schemes if scheme != SESSION) or schemes
-    if len(of_programs) == 1:
-        return SCHEMES[of_programs[0]].wanted
-    return _EITHER if SIGNATURE in schemes else SCHEMES[BEARER].wanted

@@ -4,7 +4,7 @@ from sys import getsizeof
 from typing import Final
 
 from gateway.guard.held import Held
-from gateway.guard.proofs import Bound
+from gateway.schemes.scheme import Bound
 
 _PLACES: Final = 60 + 8  # in the dict, where it is as empty as it gets, and in the queue
 # Compiled, an object holds its numbers itself.

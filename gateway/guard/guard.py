@@ -36,10 +36,10 @@ read alike; what a client is told about its clock, draft or nonce, it is told af
 that is too long to be held is the one exception to the order: its nonce is spent before it is passed on, and its end
 is withheld until its hash is known.
 
-The checks themselves are pure and stand in `guard.checks` and `guard.proofs`, what differs from scheme to scheme in
-`guard.schemes`. The guard looks tokens up and spends nonces between them. A token in the cache was not invented, so
-check 5 is made of others only. What is refused takes nothing of a limit, but for a rate by address: so nobody uses
-up what is another's. Where the database gives no answer: 503, never a pass.
+The checks themselves are pure: 2 to 4 stand in `schemes.presenting`, 6 to 13 in `guard.checks`, and what differs from
+scheme to scheme in `schemes`, one file for each. The guard looks tokens up and spends nonces between them. A token in
+the cache was not invented, so check 5 is made of others only. What is refused takes nothing of a limit, but for a rate
+by address: so nobody uses up what is another's. Where the database gives no answer: 503, never a pass.
 """
 
 import asyncio
@@ -53,7 +53,6 @@ from typing import Final
 
 from gateway import figures
 from gateway.config import Settings
-from gateway.credentials import MalformedCredential, in_query, mac, scheme_of, split
 from gateway.credentials.signed import Once
 from gateway.errors import Cause, StoreUnavailable
 from gateway.faults import OperatorError
@@ -67,26 +66,17 @@ from gateway.guard.ledger import Ledger
 from gateway.guard.limiting import Limiting
 from gateway.guard.nonces import Outcome, Spending
 from gateway.guard.refusing import Refusing, no_answer, no_keys
-from gateway.guard.schemes import Bearer, DpopScheme, MacScheme, Presented, Scheme, SignatureScheme
-from gateway.guard.sessions import SessionScheme, to_sign_in
 from gateway.guard.spread import Spread
 from gateway.guard.tokens import Known, Tokens, Untold
 from gateway.guard.uses import Used
-from gateway.guard.verdict import (
-    CROSS_SITE,
-    MISDIRECTED,
-    PUBLIC,
-    Allowed,
-    BodyAwaited,
-    Fault,
-    Judged,
-    Refused,
-    Verdict,
-)
+from gateway.guard.verdict import PUBLIC, Allowed, BodyAwaited, Judged, Refused, Verdict
 from gateway.guard.watch import UNANSWERED, Watch
-from gateway.model import BEARER, BY_BEARER_TOKEN, SESSION, SIGNATURE, Identity
-from gateway.oauth import dpop
+from gateway.model import Identity
 from gateway.routing.call import Call
+from gateway.schemes.presenting import Schemes
+from gateway.schemes.registry import ALL
+from gateway.schemes.scheme import Fault, Presented, Scheme, Terms
+from gateway.schemes.session import CROSS_SITE, MISDIRECTED
 from gateway.store import EndedToken, Store
 from gateway.store.clock import since_boot
 from gateway.underway import Place
@@ -99,7 +89,6 @@ _STATUS: Final = {
     CROSS_SITE: 403,
     MISDIRECTED: 421,
 }
-_SPENT_PROOF: Final = "The DPoP proof was used before, or is too old to check; make a new one for each request."
 _MISFIT: Final = Fault("The body does not match the signed hash.", causes.MISFIT)
 
 
@@ -116,7 +105,7 @@ class Guard:
     `clock` gives seconds since 1970, the store's unless another is given; `elapsed` seconds that never go back. Between
     `start` and `close` the change log is followed and tokens are cached; without, the database is asked each time.
     One that does not spend judges calls that are not made: their nonces stay. `place` is where calls under way are
-    counted together with those of other workers.
+    counted together with those of other workers. It judges by `schemes`.
     """
 
     def __init__(
@@ -128,15 +117,23 @@ class Guard:
         elapsed: Callable[[], float] = since_boot,
         spends: bool = True,
         place: Place | None = None,
+        schemes: tuple[type[Scheme], ...] = ALL,
     ) -> None:
         if settings.keyring is None:
             raise OperatorError("keys.master: there is no master key yet, so no token can be judged")
         server, rules = settings.config.server, settings.config.mac
-        scheme = "https" if server.secure else "http"
-        demands_nonce = settings.config.tokens.dpop_nonce
-        self._dpop: Final = DpopScheme(rules, scheme, settings.keyring, demands_nonce=demands_nonce)
-        signing: tuple[Scheme, ...] = (MacScheme(rules, scheme), SignatureScheme(rules, scheme), self._dpop)
-        self._schemes: dict[str, Scheme] = {one.name: one for one in (Bearer(), *signing, SessionScheme(server))}
+        terms = Terms(
+            origin=server.origin,
+            secure=server.secure,
+            host=server.host,
+            port=server.port,
+            skew=rules.skew,
+            algorithms=rules.algorithms,
+            drafts=rules.drafts,
+            keyring=settings.keyring,
+            dpop_nonce=settings.config.tokens.dpop_nonce,
+        )
+        self._schemes = Schemes([scheme(terms) for scheme in schemes])
         self._store = store
         self._ledger = Ledger(stale_for=settings.config.tokens.stale_for, elapsed=elapsed)
         asked_for = any(route.max_age or route.acr for route in settings.config.routes)
@@ -156,7 +153,7 @@ class Guard:
         self._limiting = Limiting(store, settings.config, elapsed, place) if spends else None
         self._following: list[asyncio.Task[None]] = []
         self._stale_for: Final = settings.config.tokens.stale_for
-        self._make_refusal = Refusing(server.host)
+        self._make_refusal = Refusing(server.host, self._schemes)
 
     async def start(self) -> None:
         """Follow the change log and keep the nonces' floor from now on, also if the database is not there yet."""
@@ -193,7 +190,7 @@ class Guard:
                 return over
         if not call.route.schemes:
             return self._apply_limits(call, PUBLIC)
-        presented = self._presented(call)
+        presented = self._schemes.presented(call)
         if isinstance(presented, Fault):
             return self._refusal(call, presented)
         return self._look_up(call, presented)
@@ -218,25 +215,10 @@ class Guard:
         if cause is None:
             return no_answer(UNANSWERED, allowed.identity)
         scheme = self._schemes[allowed.token_type]
-        fault = checks.NOT_FOR_THEM if cause is causes.OUT_OF_GROUPS else checks.dead(scheme, cause)
+        fault = checks.NOT_FOR_THEM if cause is causes.OUT_OF_GROUPS else scheme.dead(cause)
         return self._refusal(call, fault, scheme.name, identity or allowed.identity)
 
     # -- the checks, in their order ---------------------------------------------------------------------------
-
-    def _presented(self, call: Call) -> Presented | Fault:
-        """Checks 2 to 4: the one credential, read by its scheme."""
-        fault = checks.one_credential(call)
-        if fault is not None:
-            return fault
-        try:
-            name, rest = split(call.authorization[0]) if call.authorization else (_beside(call), b"")
-            return checks.scheme_accepted(call, name) or self._schemes[name].present(call, rest)
-        except dpop.InvalidProof as invalid:
-            return Fault(str(invalid), causes.MALFORMED_PROOF.naming(str(invalid)), dpop.INVALID_PROOF)
-        except mac.OtherDraft as other:
-            return Fault(str(other), causes.OTHER_DRAFT)
-        except MalformedCredential as malformed:
-            return Fault(str(malformed), causes.MALFORMED_CREDENTIAL.naming(str(malformed)), "invalid_request")
 
     def _look_up(self, call: Call, presented: Presented, since: float | None = None, *, fits: bool = False) -> Judged:
         """Checks 5 to 16: the token is in the cache, or asked for; `fits` says that the body is known to fit its hash.
@@ -251,9 +233,9 @@ class Guard:
         if call.route.issuers and (judged := self._ask_issuer(call, presented, digest, since, fits=fits)) is not None:
             return judged
         scheme = presented.scheme
-        if self._is_invented(presented.token, "gwb_" if scheme.kind == SESSION else "gwa_"):
+        if self._is_invented(presented.token, scheme.facts.prefix):
             self._counts[self._invented_at] += 1.0
-            return self._refusal(call, checks.dead(scheme, scheme.lifeless.invented), scheme.name)
+            return self._refusal(call, scheme.dead(scheme.facts.lifeless.invented), scheme.name)
         TOKEN_LOOKUPS.add(1.0, "asked")
         return self._ask_store(call, presented, digest, monotonic() if since is None else since, fits=fits)
 
@@ -262,7 +244,7 @@ class Guard:
     ) -> Judged | None:
         """Checks 5 to 16, of a token of another issuer; None for what is no such token."""
         issuers, scheme = self._issuers, presented.scheme
-        if issuers is None or presented.token.find(b".") < 0 or scheme.name not in BY_BEARER_TOKEN:
+        if issuers is None or presented.token.find(b".") < 0 or not scheme.facts.by_bearer_token:
             return None  # it is no JWT: a flood of what claims to be ours ends here
         held = self._tokens.cache.get_vouched(digest)  # whose issuer answers for it, whatever the database does
         if held is not None:
@@ -274,7 +256,7 @@ class Guard:
         source, token = named
         if source.trusted.name not in call.route.issuers:
             cause = causes.FOREIGN_ROUTE.naming(f"{source.trusted.name} is none of its issuers")
-            return self._refusal(call, checks.dead(scheme, cause), scheme.name)
+            return self._refusal(call, scheme.dead(cause), scheme.name)
         try:
             found = source.verify(token, self._now())
             if found is None:
@@ -282,7 +264,7 @@ class Guard:
         except Unasked as exc:
             return no_keys(str(exc))
         if isinstance(found, Cause):
-            return self._refusal(call, checks.dead(scheme, found), scheme.name)
+            return self._refusal(call, scheme.dead(found), scheme.name)
         TOKEN_LOOKUPS.add(1.0, "proven")
         claimed, voucher = found
         made = self._tokens.cache.vouched(claimed, voucher, digest)
@@ -295,7 +277,7 @@ class Guard:
         """Checks 6 to 16, once the store has said what it knows of the token; of the primary unless `near`."""
         answer = partial(self._on_told, call, presented, since, fits=fits)
         try:
-            if presented.scheme.kind == SESSION:
+            if presented.scheme.facts.cookie:
                 return self._tokens.ask_session(digest, answer, since)
             return self._tokens.ask(presented.token, digest, answer, since, near=near)
         except StoreUnavailable as exc:
@@ -308,14 +290,14 @@ class Guard:
         if isinstance(known, Untold):
             return self._ask_store(call, presented, sha256(presented.token).digest(), since, fits=fits, near=False)
         if isinstance(known, EndedToken):
-            fault = checks.dead(presented.scheme, causes.ENDS.get(known.how, causes.REVOKED))
+            fault = presented.scheme.dead(causes.ENDS.get(known.how, causes.REVOKED))
             return self._refusal(call, fault, presented.scheme.name, known.identity)
         if known is not None and not self._tokens.counts(known):
             return self._look_up(call, presented, since, fits=fits)  # it met a change of what it hangs on: asked again
         if known is None and self._issuers is not None and call.route.issuers:
             stranger = self._issuers.stranger(presented.token)
             if stranger is not None:
-                return self._refusal(call, checks.dead(presented.scheme, stranger), presented.scheme.name)
+                return self._refusal(call, presented.scheme.dead(stranger), presented.scheme.name)
         return self._judge(call, presented, known, since, fits=fits)
 
     def _judge(self, call: Call, presented: Presented, held: Held | None, since: float | None, *, fits: bool) -> Judged:
@@ -358,9 +340,7 @@ class Guard:
             return self._apply_limits(call, allowed)
         if isinstance(outcome, Spending):
             cause = causes.STALE if outcome is Spending.STALE else causes.REPLAYED
-            fault = Fault(outcome.value, cause)
-            if allowed.token_type == self._dpop.name:
-                fault = Fault(_SPENT_PROOF, cause, dpop.INVALID_PROOF)
+            fault = self._schemes[allowed.token_type].spent(outcome.value, cause)
             return self._refusal(call, fault, allowed.token_type, allowed.identity)
         return no_answer(outcome, allowed.identity)
 
@@ -377,13 +357,14 @@ class Guard:
             fault.error,
             fault.description,
             fault.cause,
-            used=(scheme,) if scheme else _schemes_used(call) if fault.error else (),
+            used=(scheme,) if scheme else self._schemes.used(call) if fault.error else (),
             identity=identity,
         )
-        if fault.error == dpop.USE_NONCE:
-            return replace(refused, dpop_nonce=self._dpop.new_nonce(self._now()))
-        if call.route.sign_in_page and not call.authorization and (way := to_sign_in(call, refused)):
-            return replace(refused, status=303, location=way)
+        for one in self._schemes.of(call.route.schemes):
+            if nonce := one.nonce(refused.error, self._now()):
+                refused = replace(refused, dpop_nonce=nonce)
+            if way := one.leads_to(call, refused.status, refused.error):
+                refused = replace(refused, status=303, location=way)
         return refused
 
 
@@ -399,20 +380,3 @@ def _never_back(clock: Callable[[], float]) -> Callable[[], float]:
         return latest
 
     return now
-
-
-def _beside(call: Call) -> str:
-    """The scheme of a credential that does not come in Authorization."""
-    return SIGNATURE if call.signature_fields else SESSION
-
-
-def _schemes_used(call: Call) -> tuple[str, ...]:
-    """The schemes of the route that a call used, whether rightly or not."""
-    schemes = set(map(scheme_of, call.authorization))
-    if in_query(call.target):
-        schemes.add(BEARER)
-    if call.signature_fields:
-        schemes.add(SIGNATURE)
-    if not schemes:  # nothing but a cookie can be meant
-        schemes.add(SESSION)
-    return tuple(sorted(schemes.intersection(call.route.schemes)))

@@ -2,8 +2,8 @@
 
 from typing import Final
 
-from gateway.guard.proofs import Bound, Signer
 from gateway.guard.verdict import Allowed
+from gateway.schemes.scheme import Bound, Signer
 
 
 class Held:

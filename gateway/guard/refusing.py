@@ -6,15 +6,16 @@ Refusals recur, and a flood of them must cost less than what it asks for: each i
 from functools import lru_cache
 from typing import Final
 
-from gateway.credentials import signatures
-from gateway.credentials.challenges import challenges
 from gateway.errors import Cause, StoreUnavailable
 from gateway.guard.causes import NO_KEYS
-from gateway.guard.verdict import INSUFFICIENT, Refused
-from gateway.model import SIGNATURE, Identity, format_scope
+from gateway.guard.verdict import Refused
+from gateway.model import Identity, format_scope
 from gateway.refusals import NO_DATABASE
 from gateway.routing import Route, SignIn
 from gateway.routing.call import Call
+from gateway.schemes.challenges import challenges
+from gateway.schemes.presenting import Schemes
+from gateway.schemes.scheme import INSUFFICIENT
 
 _KEPT: Final = 1024
 _NOTHING: Final = frozenset[str]()
@@ -22,10 +23,10 @@ _NO_ANSWER: Final = "The token cannot be checked at the moment; try again."
 
 
 class Refusing:
-    """Makes refusals, in the name of one realm."""
+    """Makes refusals, in the name of one realm, whose challenges are of these schemes."""
 
-    def __init__(self, realm: str) -> None:
-        self._realm = realm
+    def __init__(self, realm: str, schemes: Schemes) -> None:
+        self._realm, self._schemes = realm, schemes
         self._kept = lru_cache(maxsize=_KEPT)(self._made)
 
     def __call__(
@@ -59,24 +60,23 @@ class Refusing:
         needed: frozenset[str],
         has_body: bool,
     ) -> Refused:
+        schemes = self._schemes.of(route.schemes)
         offered = challenges(
-            route.schemes,
+            schemes,
+            route,
             realm=self._realm,
-            resource=route.resource,
             error=error or None,
             description=description,
             scope=format_scope(needed) or None,
             used=used,
-            sign_in_page=route.sign_in_page.decode("ascii"),
             sign_in=_told(route.sign_in) if error == INSUFFICIENT and route.sign_in is not None else {},
         )
-        accepted = signatures.accepted(has_body=has_body).encode("ascii") if SIGNATURE in route.schemes else b""
         return Refused(
             status=status,
             error=error or "unauthorized",
             description=description,
             challenges=offered,
-            accept_signature=accepted,
+            accept_signature=b"".join([scheme.accepts(has_body=has_body) for scheme in schemes]),
             cause=cause.text,
             because=cause,
             mend=cause.mend,

@@ -115,26 +115,6 @@ class Allowed:
 
 
 PUBLIC: Final = Allowed()
-LOGIN_REQUIRED: Final = "login_required"  # OpenID Connect Core, section 3.1.2.6: nobody is signed in
-CROSS_SITE: Final = "cross_site_request"
-MISDIRECTED: Final = "misdirected_request"
-INSUFFICIENT: Final = "insufficient_user_authentication"  # RFC 9470, section 3
-
-
-INVALID_TOKEN: Final = "invalid_token"  # noqa: S105  # an error's code (RFC 6750, section 3.1)
-
-
-@final
-class Fault:
-    """Why a call may not pass: what the client is told, the cause for the operator, and the error's code, which is
-    empty where nothing was presented. It is never altered."""
-
-    __slots__ = ("cause", "description", "error")
-
-    def __init__(self, description: str, cause: Cause, error: str = INVALID_TOKEN) -> None:
-        self.description: Final = description
-        self.cause: Final = cause
-        self.error: Final = error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

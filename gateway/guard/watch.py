@@ -21,13 +21,15 @@ from math import inf
 from typing import Final, final
 
 from gateway.errors import Cause, StoreUnavailable
-from gateway.guard.causes import ENDS, OUT_OF_GROUPS, REVOKED, SESSIONS, TOKENS, WITHDRAWN_KEY
+from gateway.guard.causes import ENDS, OUT_OF_GROUPS, REVOKED, WITHDRAWN_KEY
 from gateway.guard.held import Held
 from gateway.guard.ledger import Ledger, parts
 from gateway.guard.tokens import Known, Tokens
 from gateway.guard.verdict import Allowed
 from gateway.model import SESSION, Identity
 from gateway.observe import get_logger
+from gateway.schemes.scheme import TOKENS
+from gateway.schemes.session import SESSIONS
 from gateway.store import EndedToken
 
 _UNCONFIRMED: Final = 3.0  # seconds without an answer, beyond the lease

@@ -5,7 +5,7 @@ They announce what is built, nothing else.
 
 from collections.abc import Collection, Iterable, Sequence
 
-from gateway.model import ACR, BEARER, BY_BEARER_TOKEN, DPOP, GRANT_TYPES, SIGNING_ALGORITHMS, GrantType
+from gateway.model import ACR, BEARER, DPOP, GRANT_TYPES, SIGNING_ALGORITHMS, GrantType
 from gateway.oauth import openid
 from gateway.oauth.jws import ALGORITHMS
 from gateway.oauth.registration import AUTHENTICATION_METHODS
@@ -90,21 +90,22 @@ def _openid(base: str, claims: Iterable[str]) -> Document:
 
 
 def protected_resource(
-    resource: str, name: str, issuers: Sequence[str], scopes: Iterable[str], schemes: Iterable[str]
+    resource: str, name: str, issuers: Sequence[str], scopes: Iterable[str], by_bearer_token: Collection[str]
 ) -> Document:
-    """RFC 9728, section 2. An empty `bearer_methods_supported` says that no bearer token opens it; any other list that
-    is empty is left out (section 3.2).
+    """RFC 9728, section 2. `by_bearer_token` are its schemes for bearer tokens, bound to a key or not. An empty
+    `bearer_methods_supported` says that no bearer token opens it; any other list that is empty is left out (section
+    3.2).
     """
-    known, needed = frozenset(schemes), sorted(scopes)
+    needed = sorted(scopes)
     bound = {
         "dpop_signing_alg_values_supported": list(ALGORITHMS),
-        "dpop_bound_access_tokens_required": BEARER not in known,
+        "dpop_bound_access_tokens_required": BEARER not in by_bearer_token,
     }
     return {
         "resource": resource,
         "resource_name": name,
         "authorization_servers": list(issuers),
         **({"scopes_supported": needed} if needed else {}),
-        "bearer_methods_supported": ["header"] if known & BY_BEARER_TOKEN else [],
-        **(bound if DPOP in known else {}),
+        "bearer_methods_supported": ["header"] if by_bearer_token else [],
+        **(bound if DPOP in by_bearer_token else {}),
     }

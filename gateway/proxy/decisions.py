@@ -8,13 +8,14 @@ value, no body, and of the token its digest. What there is to tell is worked out
 from hashlib import sha256
 from typing import Final, NamedTuple
 
-from gateway.credentials import MalformedCredential, bearer, scheme_of, signatures, split
+from gateway.credentials import MalformedCredential, bearer, scheme_of, split
 from gateway.http1 import RequestHead
-from gateway.model import BY_BEARER_TOKEN, IN_AUTHORIZATION, SESSION, SESSION_COOKIE, SIGNATURE, cookie_name
+from gateway.model import cookie_name
 from gateway.proxy.finished import Finished
 from gateway.recent import Memory, Recent
 from gateway.routing import cookies
 from gateway.routing.cors import preflight_for
+from gateway.schemes import BY_BEARER_TOKEN, IN_AUTHORIZATION, IN_BROWSERS, SCHEMES
 
 FAILED: Final = 2_000_000  # bytes for what was refused or failed
 PASSED: Final = 300_000
@@ -146,10 +147,10 @@ def _presented(head: RequestHead) -> tuple[tuple[str, ...], bytes]:
     fields, token = head.fields, b""
     values = fields.values(b"authorization")
     schemes = [_shown(scheme_of(value)) for value in values]
-    if not signatures.FIELDS.isdisjoint(fields.names.known):
-        schemes.append(SIGNATURE)
-    if not schemes and any(cookies.read(fields.values(b"cookie"), name) is not None for name in _SESSIONS):
-        schemes.append(SESSION)
+    schemes += [name for name, facts in SCHEMES.items() if not facts.beside.isdisjoint(fields.names.known)]
+    if not schemes:
+        cookie = fields.values(b"cookie")
+        schemes += [scheme for scheme, name in _COOKIES if cookies.read(cookie, name) is not None][:1]
     if len(schemes) == 1 and schemes[0] in BY_BEARER_TOKEN:
         try:
             credential = split(values[0])[1]
@@ -165,5 +166,9 @@ def _shown(scheme: str) -> str:
     return scheme if scheme in _SCHEMES else "another scheme"
 
 
-_SESSIONS: Final = tuple(cookie_name(SESSION_COOKIE, secure=secure).encode() for secure in (True, False))
+_COOKIES: Final = tuple(
+    (scheme, cookie_name(SCHEMES[scheme].cookie, secure=secure).encode())
+    for scheme in sorted(IN_BROWSERS)
+    for secure in (True, False)
+)
 _SCHEMES: Final = IN_AUTHORIZATION | {"basic", "digest", "negotiate", "hawk", "oauth", "token"}

@@ -7,7 +7,6 @@ from typing import Final, NamedTuple, final
 
 from gateway.config import Config
 from gateway.config import Route as ConfiguredRoute
-from gateway.credentials import signatures
 from gateway.guard import Call, Refused, Turn
 from gateway.http1 import Malformed, RequestHead, RequestReader, parse_host
 from gateway.model import CHANGE_PASSWORD, ISSUER_METADATA, RESOURCE_METADATA
@@ -234,7 +233,6 @@ class Dispatcher:
             self._signed_host if route.host is None else route.host.decode(),
             self._public_port,
             fields.values(b"authorization"),
-            not signatures.FIELDS.isdisjoint(fields.names.known),
             fields,
             head.length != 0,
             None if limits is None or peer is None else Turn(limits, self.client(head, peer)),

@@ -11,12 +11,13 @@ from gateway.config import Headers
 from gateway.config import Route as ConfiguredRoute
 from gateway.guard import Allowed, Refused
 from gateway.http1 import Field, Fields, RequestHead, ResponseHead, websocket
-from gateway.model import SCHEMES, format_scope
+from gateway.model import format_scope
 from gateway.proxy.answers import refusal
 from gateway.routing.cors import NAMES, Cors, preflight_for
 from gateway.routing.fields import Shape, shaped
 from gateway.routing.networks import Networks
 from gateway.routing.shaping import Changes
+from gateway.schemes import SCHEMES
 
 _NONE: Final = frozenset[bytes]()
 _PLAIN_TEXT: Final = b"Content-Type: text/plain; charset=utf-8\r\n"

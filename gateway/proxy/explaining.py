@@ -23,7 +23,7 @@ from datetime import UTC, datetime
 from typing import Final, Literal, NamedTuple, assert_never
 
 from gateway.guard import Allowed, Refused
-from gateway.model import SESSION, SIGNING, Identity, format_scope
+from gateway.model import Identity, format_scope
 from gateway.observe import scrub
 from gateway.proxy.answers import BAD_HANDSHAKE
 from gateway.proxy.calls import place_of
@@ -33,6 +33,7 @@ from gateway.proxy.finished import Finished
 from gateway.routing import Look, Route, SignIn
 from gateway.routing.forwarded import neighbourhood
 from gateway.routing.limits import By
+from gateway.schemes import IN_BROWSERS, SIGNING
 
 Outcome = Literal["passed", "refused", "failed", "not needed", "not reached"]
 
@@ -391,7 +392,8 @@ def _scope(route: Route | None, asked: Asked | None, allowed: Allowed | None) ->
     if allowed is None:
         return f"needed: {needed or 'none'}{groups}"
     theirs = f", who is in {', '.join(allowed.groups) or 'no group'}" if bound else ""
-    has = f"the {'session' if allowed.token_type == SESSION else 'token'} has {format_scope(allowed.scopes) or 'none'}"
+    kind = "session" if allowed.token_type in IN_BROWSERS else "token"
+    has = f"the {kind} has {format_scope(allowed.scopes) or 'none'}"
     return f"needed: {needed or 'none'}{groups}; {has}{theirs}"
 
 

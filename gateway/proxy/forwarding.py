@@ -6,11 +6,12 @@ from typing import Final
 
 from gateway.guard import Allowed
 from gateway.http1 import RequestHead, ResponseHead, list_members, parse_host, websocket
-from gateway.model import SCHEMES, format_scope
+from gateway.model import format_scope
 from gateway.proxy.answers import reason_of
 from gateway.proxy.dispatch import Destination
 from gateway.proxy.traced import Trace
 from gateway.routing.fields import Shape, to_client, to_upstream
+from gateway.schemes import SCHEMES
 
 ANSWER_BEGINS: Final = b"HTTP/1.1 "  # whatever the answer, and whoever gives it
 _NOTHING: Final = frozenset[bytes]()

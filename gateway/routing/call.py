@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Final, final
 
-from gateway.http1 import Field
+from gateway.http1 import Field, Fields
 from gateway.routing.limits import Limits
 from gateway.routing.table import Route
 from gateway.underway import Counter
@@ -53,9 +53,8 @@ class Call:
 
     `target` is the raw request target as received, `host` (lower case) and `port` are those a signature covers:
     from `public_url` or the route's own host, never from the client's forwarding fields. `authorization` holds
-    every Authorization field's value, `fields` all header fields. `signature_fields` says that Signature or
-    Signature-Input is present, `has_body` that a body comes in chunks, or is longer than nothing. `turn` is there on a
-    route with limits.
+    every Authorization field's value, `fields` all header fields. `has_body` says that a body comes in chunks, or is
+    longer than nothing. `turn` is there on a route with limits.
     """
 
     __slots__ = (
@@ -66,7 +65,6 @@ class Call:
         "method",
         "port",
         "route",
-        "signature_fields",
         "target",
         "turn",
     )
@@ -79,7 +77,6 @@ class Call:
         host: str,
         port: int,
         authorization: tuple[bytes, ...],
-        signature_fields: bool = False,
         fields: Iterable[Field] = (),
         has_body: bool = False,
         turn: Turn | None = None,
@@ -90,7 +87,19 @@ class Call:
         self.host: Final = host
         self.port: Final = port
         self.authorization: Final = authorization
-        self.signature_fields: Final = signature_fields
         self.fields: Final = fields
         self.has_body: Final = has_body
         self.turn: Final = turn
+
+    @property
+    def names(self) -> frozenset[bytes]:
+        """The names of its header fields, in lower case."""
+        fields = self.fields
+        return fields.names.known if isinstance(fields, Fields) else frozenset([lower for lower, _, _ in fields])
+
+    def values(self, name: bytes) -> tuple[bytes, ...]:
+        """Every value of the field with this lower-case name."""
+        fields = self.fields
+        if isinstance(fields, Fields):
+            return fields.values(name)
+        return tuple([value for lower, _, value in fields if lower == name])

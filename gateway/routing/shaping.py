@@ -12,7 +12,6 @@ import re
 from collections.abc import Mapping
 from typing import Final, final
 
-from gateway.model import SCHEMES
 from gateway.routing.fields import (
     DECEIVING,
     DECEIVING_PREFIX,
@@ -26,7 +25,6 @@ from gateway.routing.fields import (
 OF_CALLER: Final = ("subject", "username", "email", "client_id", "scope", "groups")  # unknown on public routes
 NAMED: Final = (*OF_CALLER, "request_id", "address")
 _FRAMING: Final = HOP_BY_HOP | {b"content-length", b"trailer", b"host", b"expect", b"max-forwards", b"date"}
-_CREDENTIAL: Final = frozenset([name.lower().encode() for facts in SCHEMES.values() for name in facts.fields])
 # Other names for what the gateway says of a caller: they may be said of the caller, and of nobody else.
 _OF_ADDRESS: Final = frozenset(
     (b"x-real-ip", b"client-ip", b"x-client-ip", b"x-cluster-client-ip", b"true-client-ip", b"cf-connecting-ip")
@@ -57,15 +55,15 @@ def barred_from_answers(name: str, value: str) -> str:
     return ""
 
 
-def barred_from_requests(name: str, value: str | None) -> str:
+def barred_from_requests(name: str, value: str | None, credentials: frozenset[bytes]) -> str:
     """The reason for which a field may not be put into requests, or taken out where `value` is None; empty where it
-    may."""
+    may. `credentials` are fields, in lower case, that say who calls."""
     lower = name.lower().encode()
     if lower == b"host":
         return "is said by upstream_host"
     if lower in _FRAMING - {b"date"}:
         return "frames the message or is for one connection only, so the gateway writes it"
-    if lower in _CREDENTIAL:
+    if lower in credentials:
         return "is the caller's credential, which forward_authorization alone lets pass"
     if value is None and lower in _BY_CALLER:
         return "never passes as the client sent it"

@@ -11,6 +11,7 @@ from gateway.oauth import device, grants, metadata, pushed
 from gateway.oauth.forms import Form
 from gateway.oauth.grants import ClientCredentialsGrant, CodeGrant, DeviceGrant, Grant, PasswordGrant, RefreshGrant
 from gateway.routing.forwarded import neighbourhood
+from gateway.schemes import BY_BEARER_TOKEN
 from gateway.store import IssuedTokens
 from gateway.store.tokens import PresentedCode
 from gateway.web import clients, dpop_proofs, legacy, openid_connect
@@ -121,7 +122,7 @@ async def protected_resource(request: web.Request) -> web.Response:
     if not found:
         raise web.HTTPNotFound
     scopes = {name for route in found for names in route.scopes.values() for name in names}
-    schemes = {scheme for route in found for scheme in route.schemes}
+    schemes = BY_BEARER_TOKEN.intersection(scheme for route in found for scheme in route.schemes)
     named = {name for route in found for name in route.issuers}
     issuers = [plane.issuer, *(one.url for one in plane.settings.config.issuers if one.name in named)]
     return _document(metadata.protected_resource(found[0].resource, found[0].name, issuers, scopes, schemes))

@@ -14,7 +14,7 @@ from gateway.config.tables import claim_rules
 from gateway.crypto import Keyring, random_text
 from gateway.fetching import Fetcher
 from gateway.figures import REFUSALS
-from gateway.model import SESSION, Client, Session
+from gateway.model import Client, Session
 from gateway.oauth import forms
 from gateway.oauth.authorize import is_identifier
 from gateway.oauth.forms import Form
@@ -22,6 +22,7 @@ from gateway.oauth.openid import Mapped
 from gateway.recent import Recent
 from gateway.refusals import Refusals
 from gateway.routing import Route, RouteTable
+from gateway.schemes import IN_BROWSERS
 from gateway.store import Store
 from gateway.store.acting import acts
 from gateway.store.scopes import defined
@@ -118,7 +119,7 @@ def build(settings: Settings, store: Store, fetcher: Fetcher | None = None) -> P
     if settings.keyring is None:
         raise ValueError("the master key is made before the authorization plane is built")
     compiled = compile_routes(settings.config)
-    routes = tuple(route for route in compiled if {*route.schemes} - {SESSION})
+    routes = tuple(route for route in compiled if {*route.schemes} - IN_BROWSERS)
     sectors = Sectors(lambda: fetcher or Fetcher())
     store.tokens.needs = _needs(routes)
     return Plane(

@@ -55,6 +55,9 @@ TABLES: dict[str, Any] = {
 }
 
 
+SIGNATURE_FIELDS = ((b"signature", b"Signature", b"sig=:AA==:"), (b"signature-input", b"Signature-Input", b"sig=()"))
+
+
 def settings_for(keyring: Keyring, **tables: Any) -> Settings:
     """The settings of the tests' configuration, with some of its tables replaced."""
     read = config.parse(TABLES | tables)

@@ -14,7 +14,7 @@ from gateway.store import Store
 from tests.serving import crowding, free_ports, until
 from tests.streams import accepting
 
-from .conftest import World, new_client, settings_for, verdict_of
+from .conftest import SIGNATURE_FIELDS, World, new_client, settings_for, verdict_of
 
 METADATA = b'resource_metadata="https://api.example.com/.well-known/oauth-protected-resource/notes"'
 
@@ -55,7 +55,7 @@ async def test_scheme_is_read_in_any_case(world: World, scheme: str) -> None:
         {"authorization": (b"Bearer a", b"MAC b")},
         {"authorization": (b"\xff",)},
         {"target": b"/public?access_token=x"},
-        {"signature_fields": True},
+        {"fields": SIGNATURE_FIELDS},
     ],
 )
 async def test_public_route_passes_at_once_whatever_comes(world: World, changes: dict[str, Any]) -> None:
@@ -165,9 +165,9 @@ async def test_token_in_the_query_is_refused_even_if_it_is_good(world: World, qu
 
 async def test_signature_field_beside_authorization_is_refused(world: World) -> None:
     tokens = await world.token()
-    call = world.call(f"Bearer {tokens.access_token}", signature_fields=True)
+    call = world.call(f"Bearer {tokens.access_token}", fields=SIGNATURE_FIELDS)
     _is_refused(world.guard.check(call), 400, "invalid_request")
-    _is_refused(world.guard.check(world.call(signature_fields=True)), 401, "unauthorized")
+    _is_refused(world.guard.check(world.call(fields=SIGNATURE_FIELDS)), 401, "unauthorized")
 
 
 # -- unknown, dead, foreign ----------------------------------------------------------------------------------

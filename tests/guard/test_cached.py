@@ -11,7 +11,7 @@ from gateway.guard import Allowed, Pending, Refused, settled
 from gateway.guard.ledger import LEASE
 from gateway.oauth.grants import ClientCredentialsGrant
 from gateway.store.records import IssuedTokens
-from tests.guard.conftest import Offset, Worker, World, new_client
+from tests.guard.conftest import SIGNATURE_FIELDS, Offset, Worker, World, new_client
 from tests.guard.relay import Relay
 from tests.serving import holds_within, until
 from tests.store.rig import Rig, fetch
@@ -63,12 +63,12 @@ async def test_verdict_is_the_same_whether_the_token_is_held_or_not(world: World
     dead = await world.token()
     await world.store.tokens.revoke(dead.access_token, None)
     calls = [
-        world.call(f"{scheme} {tokens.access_token}", route=route, method=method, target=target, signature_fields=more)
+        world.call(f"{scheme} {tokens.access_token}", route=route, method=method, target=target, fields=more)
         for tokens in (good, low, aimed, person, signing, dead)
         for scheme in ("Bearer", "bearer", "Bearer ")
         for route in ("notes", "other", "bearer", "mac", "public")
         for method in ("GET", "HEAD", "POST")
-        for target, more in ((b"/x", False), (b"/x?a=%61", False), (b"/x?access_token=y", False), (b"/x", True))
+        for target, more in ((b"/x", ()), (b"/x?a=%61", ()), (b"/x?access_token=y", ()), (b"/x", SIGNATURE_FIELDS))
     ]
     async with world.worker(follows=False) as unheld, world.worker() as holding:
         for tokens in (good, low, aimed, person):

@@ -18,9 +18,9 @@ from gateway.errors import Cause
 from gateway.guard import Allowed, Guard, Pending, Refused, Verdict
 from gateway.guard.causes import WITHDRAWN_KEY
 from gateway.guard.issuers import AGAIN, LAPSE, LONGEST_KEPT
-from gateway.guard.schemes import UNPROVEN
 from gateway.guard.watch import Watched
 from gateway.routing import Route
+from gateway.schemes.scheme import UNPROVEN
 from tests.guard.conftest import Offset, World, settings_for, verdict_of
 from tests.issuers import (
     AUDIENCE,

@@ -19,7 +19,7 @@ from gateway.store.records import IssuedTokens
 from tests.counts import scaled
 from tests.serving import crowding, until
 
-from .conftest import Worker, World, new_client, settings_for, verdict_of
+from .conftest import SIGNATURE_FIELDS, Worker, World, new_client, settings_for, verdict_of
 
 
 def _is_refused(verdict: object, status: int, error: str, said: str = "") -> Refused:
@@ -170,7 +170,7 @@ _MALFORMED: list[Callable[[Call], Call]] = [
     _text("Bearer {id}, " + _HEADER),
     _call(method="get"),
     _call(target=b"/notes/1?access_token=x"),
-    _call(signature_fields=True),
+    _call(fields=SIGNATURE_FIELDS),
     lambda call: changed(call, authorization=call.authorization * 2),
     lambda call: changed(call, authorization=(*call.authorization, b"Bearer a")),
 ]

@@ -18,7 +18,7 @@ from gateway.oauth.grants import ClientCredentialsGrant
 from gateway.store.records import IssuedTokens
 from tests.serving import crowding, until
 
-from .conftest import Offset, Worker, World, new_client, settings_for, verdict_of
+from .conftest import SIGNATURE_FIELDS, Offset, Worker, World, new_client, settings_for, verdict_of
 
 
 def _unusual(call: Call) -> Call:
@@ -77,7 +77,7 @@ CASES = {
     "another route": Case({"route": "other"}),
     "a route for bearer tokens": Case({"route": "bearer"}),
     "a token in the query": Case({"target": b"/notes/1?access_token=x"}),
-    "signed by RFC 9421 too": Case(after=lambda call: changed(call, signature_fields=True)),
+    "signed by RFC 9421 too": Case(after=lambda call: changed(call, fields=SIGNATURE_FIELDS)),
 }
 
 

@@ -22,7 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.config import parse
-from gateway.credentials.signed import Signed, SigningScheme
+from gateway.credentials.signed import Signed
 from gateway.crypto import Keyring
 from gateway.errors import StoreUnavailable
 from gateway.faults import OperatorError
@@ -41,7 +41,7 @@ from .conftest import Clock
 
 FIRST, REPLAYED, STALE = Spending.FIRST, Spending.REPLAYED, Spending.STALE
 SKEW = 60.0
-SCHEMES: tuple[SigningScheme, ...] = ("mac", "signature")
+SCHEMES = ("mac", "signature")
 
 
 class WatchedStore(Store):

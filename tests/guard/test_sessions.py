@@ -9,7 +9,7 @@ from gateway import config
 from gateway.crypto import digest
 from gateway.errors import Cause
 from gateway.guard import Allowed, Call, Guard, Pending, Refused, Verdict
-from gateway.guard.causes import UNKNOWN_SESSION
+from gateway.schemes.session import SESSIONS
 from gateway.store import Store
 from gateway.store.uses import HoldingsFilter
 from tests.guard.conftest import World, settings_for, verdict_of
@@ -126,7 +126,7 @@ async def test_session_that_ended_passes_nowhere_within_a_second(browsers: Brows
     assert isinstance(refused, Refused)
     assert (refused.status, refused.error) == (401, "login_required")
     if what != "expired in psql":  # whose end whoever watches a stream knows of by itself
-        await until(lambda: opened == [UNKNOWN_SESSION], 5)
+        await until(lambda: opened == [SESSIONS.unknown], 5)
     assert await browsers.passes(browsers.other) == (what not in ALL)
 
 

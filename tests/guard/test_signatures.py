@@ -52,7 +52,6 @@ class Signing:
             target=parts.pop("target", self.routes[route].path + b"/1?b=1&a=2"),
             **{"host": "api.example.com", "port": 443, **parts},
             authorization=(),
-            signature_fields=True,
             has_body=body is not None,
             fields=() if body is None else ((b"content-digest", b"", content_digest.render(body).encode()),),
         )
@@ -280,7 +279,7 @@ async def test_key_that_is_not_the_tokens_reads_like_an_unknown_token(signing: S
 async def test_signed_bearer_token_and_mac_token_as_bearer_are_refused(signing: Signing) -> None:
     mac = await signing.world.token(kind="mac")
     as_bearer = changed(
-        signing.call(mac, route="any"), fields=(), signature_fields=False,
+        signing.call(mac, route="any"), fields=(),
         authorization=(f"Bearer {mac.access_token}".encode(),),
     )  # fmt: skip
     await signing.refused(as_bearer)
@@ -315,7 +314,7 @@ async def test_parallel_replays_over_two_workers_pass_once(signing: Signing) -> 
 
 async def test_refusals_say_what_to_sign_and_how(signing: Signing) -> None:
     tokens = await signing.world.token(kind="mac")
-    bare = changed(signing.call(tokens), fields=(), signature_fields=False)
+    bare = changed(signing.call(tokens), fields=())
     refused = await signing.refused(bare, error="unauthorized", said="RFC 9421")
     assert refused.accept_signature == b'sig=("@method" "@target-uri");created;alg="hmac-sha256"'
     assert [challenge.split()[0] for challenge in refused.challenges] == [b"Signature"]

@@ -5,15 +5,19 @@ import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
 from typing import Any, NamedTuple
 
 import pytest
 
+from gateway import schemes
 from gateway.errors import Cause
 from gateway.guard import causes
 from gateway.proxy import Limits
 from gateway.proxy.explaining import STEPS
+from gateway.schemes.scheme import Lifeless
 from gateway.store import Store
 from tests.proxy.rig import KEYRING, Connection, RawUpstream, Reply, Rig, eventually, rig
 from tests.proxy.signing import MAC, Signer, by_length
@@ -260,8 +264,10 @@ async def test_explanation_names_the_step_the_cause_and_the_mend(world: World, s
 
 def declared() -> list[Cause]:
     """Every cause that the guard may refuse for."""
-    found = list(vars(causes).values())
+    modules = [causes, *(import_module(one.name) for one in iter_modules(schemes.__path__, "gateway.schemes."))]
+    found = [value for module in modules for value in vars(module).values()]
     found += [one for table in found if isinstance(table, dict) for one in table.values()]
+    found += [one for lifeless in found if isinstance(lifeless, Lifeless) for one in lifeless]
     return [one for one in found if isinstance(one, Cause)]
 
 

@@ -7,9 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.credentials.challenges import challenges, metadata_url
+from gateway.schemes.challenges import challenges, metadata_url
+from tests.schemes.made import schemes, served
 
 RESOURCE = "https://api.example.com/api/notes"
+ROUTE = served(RESOURCE)
 
 # RFC 9110, section 11.2: a scheme and auth-params whose values are quoted strings.
 _CHALLENGE = re.compile(rb'(Bearer|MAC|Signature) ([a-z_]+="(?:[\x20!#-\[\]-~]|\\["\\])*"(?:, |\Z))+')
@@ -20,15 +22,15 @@ def test_challenge_stands_for_each_scheme_in_order() -> None:
         b'realm="api.example.com", '
         b'resource_metadata="https://api.example.com/.well-known/oauth-protected-resource/api/notes"'
     )
-    values = challenges(["mac", "bearer"], realm="api.example.com", resource=RESOURCE)
+    values = challenges(schemes("mac", "bearer"), ROUTE, realm="api.example.com")
     assert values == (b"MAC " + attributes, b"Bearer " + attributes)
 
 
 def test_challenge_names_error_and_scope() -> None:
     (value,) = challenges(
-        ["bearer"],
+        schemes("bearer"),
+        ROUTE,
         realm="x",
-        resource=RESOURCE,
         error="insufficient_scope",
         description="No.",
         scope="a b",
@@ -41,23 +43,22 @@ def test_only_the_challenge_of_a_scheme_that_was_used_has_the_error() -> None:
     """RFC 6750, section 3.1: what was not used was not used wrongly."""
     told: dict[str, Any] = {
         "realm": "x",
-        "resource": RESOURCE,
         "error": "invalid_token",
         "description": "No.",
         "scope": "a",
     }
-    first, second = challenges(["bearer", "mac"], **told, used=("mac",))
+    first, second = challenges(schemes("bearer", "mac"), ROUTE, **told, used=("mac",))
     assert (b"error" in first, b"error" in second) == (False, True)
     assert b'scope="a"' in first
-    assert not any(b"error" in value for value in challenges(["bearer", "mac"], **told))
+    assert not any(b"error" in value for value in challenges(schemes("bearer", "mac"), ROUTE, **told))
 
 
 def test_only_the_scheme_that_was_used_says_what_sign_in_is_needed() -> None:
     """RFC 9470, section 3: max_age and acr_values go with insufficient_user_authentication."""
     dpop, bearer = challenges(
-        ["dpop", "bearer"],
+        schemes("dpop", "bearer"),
+        ROUTE,
         realm="x",
-        resource=RESOURCE,
         error="insufficient_user_authentication",
         used=("bearer",),
         sign_in={"max_age": "300", "acr_values": "password"},
@@ -68,7 +69,7 @@ def test_only_the_scheme_that_was_used_says_what_sign_in_is_needed() -> None:
 
 def test_description_without_error_is_left_out() -> None:
     for used in ((), ("bearer",)):
-        (value,) = challenges(["bearer"], realm="x", resource=RESOURCE, description="No.", used=used)
+        (value,) = challenges(schemes("bearer"), ROUTE, realm="x", description="No.", used=used)
         assert b"error" not in value
 
 
@@ -88,9 +89,9 @@ def test_metadata_stands_at_the_inserted_path(resource: str, url: str) -> None:
 @given(st.text(max_size=40), st.text(max_size=40), st.text(max_size=40))
 def test_no_value_breaks_out_of_its_quotes(realm: str, description: str, scope: str) -> None:
     for value in challenges(
-        ["bearer", "mac"],
+        schemes("bearer", "mac"),
+        ROUTE,
         realm=realm,
-        resource=RESOURCE,
         error="invalid_token",
         description=description,
         scope=scope,

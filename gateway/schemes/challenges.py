@@ -12,9 +12,9 @@ from types import MappingProxyType
 from typing import Final
 from urllib.parse import urlsplit
 
-from gateway.model import CLIENT_ALGORITHMS, DPOP, RESOURCE_METADATA, SCHEMES, SESSION
-
-_OF_DPOP: Final = {"algs": " ".join(CLIENT_ALGORITHMS)}  # RFC 9449, section 7.1
+from gateway.model import RESOURCE_METADATA
+from gateway.routing import Route
+from gateway.schemes.scheme import Scheme
 
 _UNPRINTABLE: Final = re.compile(r"[^\x20-\x7e]")
 _SPECIAL: Final = re.compile(r'["\\]')
@@ -27,18 +27,17 @@ def metadata_url(resource: str) -> str:
 
 
 def challenges(
-    schemes: Sequence[str],
+    schemes: Sequence[Scheme],
+    route: Route,
     *,
     realm: str,
-    resource: str,
     error: str | None = None,
     description: str | None = None,
     scope: str | None = None,
     used: Collection[str] = (),
     sign_in: Mapping[str, str] = MappingProxyType({}),
-    sign_in_page: str = "",
 ) -> tuple[bytes, ...]:
-    """One WWW-Authenticate value for each scheme, in the order of the route.
+    """One WWW-Authenticate value for each of these schemes of a route, in their order.
 
     The error is at those that were `used`, and with it what is said of the sign-in that is needed (RFC 9470, section
     3).
@@ -49,27 +48,20 @@ def challenges(
         "error_description": description if error else None,
         **sign_in,
         "scope": scope,
-        "resource_metadata": metadata_url(resource),
+        "resource_metadata": metadata_url(route.resource),
     }
     without_error = {
         name: value for name, value in given.items() if not name.startswith("error") and name not in sign_in
     }
     return tuple(
-        _challenge(scheme, (given if scheme in used else without_error) | _besides(scheme, sign_in_page))
+        _challenge(scheme, {**(given if scheme.name in used else without_error), **scheme.of_challenge(route)})
         for scheme in schemes
     )
 
 
-def _besides(scheme: str, sign_in_page: str) -> dict[str, str | None]:
-    """What the challenge of a scheme says of its own. That of a session is for a page's script, and no token's."""
-    if scheme == SESSION:
-        return {"scope": None, "resource_metadata": None, "sign_in": sign_in_page or None}
-    return {**_OF_DPOP} if scheme == DPOP else {}
-
-
-def _challenge(scheme: str, given: Mapping[str, str | None]) -> bytes:
+def _challenge(scheme: Scheme, given: Mapping[str, str | None]) -> bytes:
     attributes = ", ".join(f"{name}={_quoted(value)}" for name, value in given.items() if value is not None)
-    return f"{SCHEMES[scheme].spelling} {attributes}".encode("ascii")
+    return f"{scheme.facts.spelling} {attributes}".encode("ascii")
 
 
 def _quoted(text: str) -> str:

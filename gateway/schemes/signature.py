@@ -1,0 +1,43 @@
+"""HTTP Message Signatures (RFC 9421) by MAC tokens."""
+
+from typing import ClassVar, final
+
+from gateway.credentials import signatures
+from gateway.credentials.components import Message, authority
+from gateway.model import MAC
+from gateway.routing.call import Call
+from gateway.schemes.scheme import Facts, Presented
+from gateway.schemes.signing import FORGED, MISUSED, Signing
+
+
+@final
+class Signature(Signing):
+    """A signature in fields of its own, never in Authorization, whose keyid is the token."""
+
+    facts: ClassVar[Facts] = Facts(
+        name="signature",
+        spelling="Signature",
+        kind=MAC,
+        wanted="This resource needs a signed request (RFC 9421), with an access token as the keyid.",
+        also=", or as the keyid of a signature (RFC 9421)",
+        misused=MISUSED,
+        fields=("Signature", "Signature-Input"),
+        besides=("Content-Digest",),
+        signs=True,
+        unproven=FORGED,
+    )
+
+    def present(self, call: Call, credential: bytes) -> Presented:  # noqa: ARG002  # there is none
+        message = Message(
+            method=call.method,
+            target=call.target,
+            scheme=self.terms.scheme,
+            authority=authority(self.terms.scheme, call.host, call.port),
+            fields=tuple(call.fields),
+            has_body=call.has_body,
+        )
+        signed = signatures.from_message(message)
+        return Presented(self, signed.token.encode(), signed)
+
+    def accepts(self, *, has_body: bool) -> bytes:
+        return signatures.accepted(has_body=has_body).encode("ascii")  # RFC 9421, section 5.1
