@@ -5,7 +5,7 @@ alone is worked out once for each sequence of them, and every value is read anew
 """
 
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from typing import Final, Optional, final
 
 from gateway.http1.grammar import TOKEN, Field
@@ -18,7 +18,6 @@ _SPACE: Final = b" \t"
 _ONE_SPACE: Final = 0x20
 _KEPT: Final = 256  # sequences of names; clients and upstreams send few
 _LONGEST: Final = 2048  # bytes of a sequence that is kept: strangers cannot fill the memory with them
-_SELECTIONS: Final = 16  # of one sequence
 
 
 @final
@@ -71,11 +70,11 @@ class Names:
     """The names of a section's fields in their order, one for each line. They are never altered.
 
     `lower` are the names in lower case; `places` says at which lines each of them stands, `hosts` and so on of those
-    that make up the `Framing`. Names are `plain` that no server reads as others: of letters, digits and "-".
+    that make up the `Framing`. Names are `plain` that no server reads as others: of letters, digits and "-". What
+    follows from them may be remembered where they are `short`: these come again as the same value.
     """
 
     __slots__ = (
-        "_selections",
         "codings",
         "connections",
         "expectations",
@@ -85,6 +84,7 @@ class Names:
         "lower",
         "places",
         "plain",
+        "short",
         "upgrades",
     )
 
@@ -92,6 +92,7 @@ class Names:
         """Take names that are tokens, each with a colon behind it."""
         self.lower: Final = tuple(names.lower().split(b":")[:-1])
         self.known: Final = frozenset(self.lower)
+        self.short: Final = len(names) <= _LONGEST
         self.plain: Final = _PLAIN_NAMES.fullmatch(names) is not None
         places: dict[bytes, tuple[int, ...]] = {}
         for at, name in enumerate(self.lower):
@@ -103,7 +104,6 @@ class Names:
         self.codings: Final = places.get(b"transfer-encoding", ())
         self.upgrades: Final = places.get(b"upgrade", ())
         self.expectations: Final = places.get(b"expect", ())
-        self._selections: dict[tuple[object, frozenset[bytes]], Selection] = {}
 
     def without(self, names: Collection[bytes]) -> Selection:
         """All lines but those of `names` (lower case)."""
@@ -114,16 +114,6 @@ class Names:
                     runs.append((begin, at))
                 begin = at + 1
         return tuple(runs)
-
-    def select(self, choose: "Callable[[Names, frozenset[bytes]], Selection]", but: frozenset[bytes]) -> Selection:
-        """What `choose` makes of these names and some more; worked out once for each of those."""
-        key = (choose, but)
-        selection = self._selections.get(key)
-        if selection is None:
-            if len(self._selections) >= _SELECTIONS:
-                self._selections.clear()
-            selection = self._selections[key] = choose(self, but)
-        return selection
 
 
 _known: Final[dict[bytes, Names]] = {}
@@ -137,7 +127,7 @@ def _names(names: bytes) -> Names | None:
     if _NAMES.fullmatch(names) is None:
         return None
     known = Names(names)
-    if len(names) <= _LONGEST:
+    if known.short:
         if len(_known) >= _KEPT:
             del _known[next(iter(_known))]  # the one that came first
         _known[names] = known

@@ -5,7 +5,7 @@ are taken away; who asks and how it reached us is put in their place. To the cli
 could take over the issuer's origin, are taken away.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Final, final
 
@@ -155,10 +155,10 @@ def to_upstream(
     cut = _among(names, nominated) | but if nominated else but
     values = () if own or b"cookie" in cut else fields.values(b"cookie")
     if all(value.find(_MARK_OF_OURS) < 0 for value in values):  # `in` takes the mark for a number first
-        return fields.cut(names.select(_upwards, cut))
+        return fields.cut(_upwards.of(names, cut))
     kept = [_of_others(value) for value in values]
     rewritten = b"".join([b"Cookie: " + value + b"\r\n" for value in kept if value])
-    return fields.cut(names.select(_upwards, _and_cookie(cut))) + rewritten
+    return fields.cut(_upwards.of(names, _and_cookie(cut))) + rewritten
 
 
 @lru_cache(maxsize=64)  # nearly always what the route's schemes make of it
@@ -188,27 +188,60 @@ def to_client(fields: Fields, nominated: frozenset[bytes], *, own: bool, shape: 
 def _to_client(fields: Fields, nominated: frozenset[bytes], own: bool) -> bytes:
     names = fields.names
     if own:
-        return fields.cut(names.select(_downwards, _among(names, nominated)))
+        return fields.cut(_downwards.of(names, _among(names, nominated)))
     but = _among(names, nominated) | TAKES_OVER_ORIGIN if nominated else TAKES_OVER_ORIGIN
-    lines = fields.cut(names.select(_downwards, but))
+    lines = fields.cut(_downwards.of(names, but))
     if b"set-cookie" not in names.places or b"set-cookie" in nominated:
         return lines
     values = fields.values(b"set-cookie")
     if all(value.lower().find(_MARK_OF_OURS) < 0 for value in values):
         return lines
     kept = [b"Set-Cookie: " + value + b"\r\n" for value in values if not mentions_ours(value)]
-    return fields.cut(_downwards(names, but | {b"set-cookie"})) + b"".join(kept)
+    return fields.cut(_choose_downwards(names, but | {b"set-cookie"})) + b"".join(kept)
 
 
-def _upwards(names: Names, but: frozenset[bytes]) -> Selection:
+def _choose_upwards(names: Names, but: frozenset[bytes]) -> Selection:
     """The lines of a request that pass, but those of some names."""
     cut = names.known & (_TO_UPSTREAM_NEVER | but)
     return names.without(cut | {name for name in names.known if _deceives(name)})
 
 
-def _downwards(names: Names, but: frozenset[bytes]) -> Selection:
+def _choose_downwards(names: Names, but: frozenset[bytes]) -> Selection:
     """The lines of a response that pass, but those of some names."""
     return names.without(names.known & (_TO_CLIENT_NEVER | but))
+
+
+@final
+class _Chosen:
+    """What is chosen of sections, worked out once for each sequence of names and what is cut out besides."""
+
+    __slots__ = ("_choose", "_of_names")
+
+    def __init__(self, choose: Callable[[Names, frozenset[bytes]], Selection]) -> None:
+        self._choose: Final = choose
+        self._of_names: Final[dict[Names, dict[frozenset[bytes], Selection]]] = {}
+
+    def of(self, names: Names, but: frozenset[bytes]) -> Selection:
+        chosen = self._of_names.get(names)
+        selection = None if chosen is None else chosen.get(but)
+        return self._add(names, but) if selection is None else selection
+
+    def _add(self, names: Names, but: frozenset[bytes]) -> Selection:
+        selection = self._choose(names, but)
+        if names.short:
+            if names not in self._of_names and len(self._of_names) >= _SEQUENCES:
+                del self._of_names[next(iter(self._of_names))]  # the one that came first
+            chosen = self._of_names.setdefault(names, {})
+            if len(chosen) >= _SELECTIONS:
+                chosen.clear()
+            chosen[but] = selection
+        return selection
+
+
+_SEQUENCES: Final = 256  # of names that are remembered; clients and upstreams send few
+_SELECTIONS: Final = 16  # of one sequence
+_upwards: Final = _Chosen(_choose_upwards)
+_downwards: Final = _Chosen(_choose_downwards)
 
 
 def _among(names: Names, nominated: frozenset[bytes]) -> frozenset[bytes]:
