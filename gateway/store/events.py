@@ -23,6 +23,7 @@ KINDS: Final = (
     "consent.assumed",
     "consent.denied",
     "consent.given",
+    "database.restored",
     "events.begun_anew",
     "grant.withdrawn",
     "key.rotated",
