@@ -15,6 +15,8 @@ from gateway import config
 from gateway.config import Config, Tokens, reference
 from gateway.config.tables import Issuer, Table, table_within
 from gateway.crypto import new_master_key
+from gateway.proxy.dispatch import Terms
+from gateway.proxy.limits import DEFAULT as UNLESS_STATED
 from gateway.routing import HealthCheck, Origin
 from tests.serving import ROOT, write_key
 
@@ -264,30 +266,40 @@ def test_plain_http_on_loopback_is_no_warning(tmp_path: Path, host: str) -> None
 
 
 def test_route_is_compiled_for_the_access_plane() -> None:
-    (route,) = config.compile_routes(
-        _with_route(
-            path="/api/notes",
-            hosts=["Notes.example"],
-            methods=["GET", "POST"],
-            upstreams=["http://127.0.0.1:9000", {"url": "https://[::1]", "weight": 3}, {"url": "http://Backend"}],
-            health={"path": "/healthz?full=1", "interval": "10s"},
-            connections=7,
-            upstream_host="internal.example:8000",
-            strip_prefix="/api",
-            auth=["bearer", "mac"],
-            scopes={"GET": ["read"], "*": ["write"]},
-        )
+    parsed = _with_route(
+        path="/api/notes",
+        hosts=["Notes.example"],
+        methods=["GET", "POST"],
+        upstreams=["http://127.0.0.1:9000", {"url": "https://[::1]", "weight": 3}, {"url": "http://Backend"}],
+        health={"path": "/healthz?full=1", "interval": "10s"},
+        connections=7,
+        upstream_host="internal.example:8000",
+        strip_prefix="/api",
+        auth=["bearer", "mac"],
+        scopes={"GET": ["read"], "*": ["write"]},
     )
+    (route,), terms = config.compile_routes(parsed), Terms.of(parsed.routes[0])
     assert (route.path, route.strip_prefix) == (b"/api/notes", b"/api")
     assert route.host == b"notes.example"
     assert route.methods == {b"GET", b"POST"}
     assert route.upstreams == (Origin("127.0.0.1", 9000), Origin("::1", 443, tls=True), Origin("backend", 80))
     assert [origin.authority for origin in route.upstreams] == [b"127.0.0.1:9000", b"[::1]", b"backend"]
-    assert (route.weights, route.connections) == ((1, 3, 1), 7)
-    assert route.health == HealthCheck(b"/healthz?full=1", 10.0, 2.0, healthy=2, unhealthy=3)
+    assert (terms.weights, terms.connections) == ((1, 3, 1), 7)
+    assert terms.health == HealthCheck(b"/healthz?full=1", 10.0, 2.0, healthy=2, unhealthy=3)
     assert (route.upstream_host, route.schemes) == (b"internal.example:8000", ("bearer", "mac"))
     assert route.scopes_for("GET") == route.scopes_for("HEAD") == {"read"}
     assert route.scopes_for("DELETE") == {"write"}
+
+
+def test_what_a_route_leaves_unsaid_is_as_its_texts_say() -> None:
+    texts = {name: key["description"] for name, key in reference.schema()["$defs"]["Route"]["properties"].items()}
+    terms = Terms.of(_with_route().routes[0])
+    assert (terms.connections, terms.connect_timeout, terms.idle_timeout) == (None, None, None)
+    assert f"{UNLESS_STATED.upstream_connections} unless stated" in texts["connections"]
+    assert f"{UNLESS_STATED.connect:g} seconds unless stated" in texts["connect_timeout"]
+    assert f"{UNLESS_STATED.stream_idle / 60:g} minutes unless stated" in texts["idle_timeout"]
+    assert f"{terms.max_message // 1024**2} MiB unless stated" in texts["websocket"]
+    assert terms.max_message == Terms.of(_with_route(websocket={}).routes[0]).max_message
 
 
 @pytest.mark.parametrize(

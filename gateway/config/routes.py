@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
 from gateway.config.addresses import UNIX_UPSTREAM, socket_path, split_origin
-from gateway.config.tables import Config, Health, Route, Server, scopes_of
-from gateway.routing import HealthCheck, Origin, SignIn, UpstreamTls
+from gateway.config.tables import Config, Route, Server, scopes_of
+from gateway.routing import Origin, SignIn, UpstreamTls
 from gateway.routing import Route as CompiledRoute
 from gateway.routing.limits import Limits
 from gateway.schemes import IN_BROWSERS
@@ -48,10 +48,6 @@ def _compiled(route: Route, host: str | None, server: Server, schemes: tuple[str
         host=None if host is None else host.encode("ascii"),
         methods=frozenset(method.encode("ascii") for method in route.methods),
         upstreams=tuple(_upstream(upstream.url, secured) for upstream in route.targets),
-        weights=tuple(upstream.weight for upstream in route.targets),
-        health=None if route.health is None else _health(route.health),
-        connections=route.connections,
-        connect_timeout=route.connect_timeout,
         upstream_host=None if route.upstream_host is None else route.upstream_host.encode("ascii"),
         strip_prefix=b"" if strip in (None, "/") else strip.encode("ascii"),
         rewrite_prefix=b"" if rewrite in (None, "/") else rewrite.encode("ascii"),
@@ -82,10 +78,6 @@ def _limits(route: Route) -> Limits | None:
     rates = tuple(rate.terms for rate in route.rate)
     quotas = tuple(quota.terms for quota in route.quota)
     return Limits(route.name, rates, quotas, route.concurrency) if rates or quotas or route.concurrency else None
-
-
-def _health(health: Health) -> HealthCheck:
-    return HealthCheck(health.path.encode("ascii"), health.interval, health.timeout, health.healthy, health.unhealthy)
 
 
 def _by_method(names: tuple[str, ...] | Mapping[str, tuple[str, ...]]) -> Mapping[str, frozenset[str]]:

@@ -86,7 +86,7 @@ from gateway.config.values import (
 from gateway.model import BEARER, DPOP, MacAlgorithm, MacDraft, SigningAlgorithm, TokenFormat, TokenType
 from gateway.oauth.foreign import Algorithm, Trusted
 from gateway.oauth.foreign import TokenType as ForeignTokenType
-from gateway.routing import UpstreamTls
+from gateway.routing import HealthCheck, UpstreamTls
 from gateway.routing.limits import By, Limit
 
 # What a logo may be, by how its file's name ends: the machine's own table may lack some.
@@ -109,6 +109,13 @@ class Table(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", defer_build=True)
+
+
+def default_of(table: type[Table], key: str) -> Any:
+    """What a key says where its whole table is left out, read as if it stood there, and without the table's checks."""
+    field = table.model_fields[key]
+    [way] = [mark for mark in field.metadata if isinstance(mark, Written)]
+    return way.read(field.default)
 
 
 # What a value with several forms is written as. The marks stand in pydantic's locations, and no good key has them.
@@ -527,6 +534,11 @@ class Health(Table):
         title='{ path = "/healthz", interval = "5s", timeout = "2s", healthy = 2, unhealthy = 3 }'
     )
 
+    @property
+    def terms(self) -> HealthCheck:
+        """The same, as the access plane uses it."""
+        return HealthCheck(self.path.encode("ascii"), self.interval, self.timeout, self.healthy, self.unhealthy)
+
 
 class UpstreamTLS(Table):
     """How TLS is spoken with the upstreams of a route."""
@@ -840,6 +852,12 @@ class Route(Table):
         if isinstance(self.redirect, Redirect):
             return self.redirect
         return Redirect(to=self.redirect) if self.redirect else None
+
+    @property
+    def max_message(self) -> int:
+        """The longest message of its WebSockets, also where it says nothing of these."""
+        unsaid: int = default_of(WebSocket, "max_message")
+        return unsaid if self.websocket is None else self.websocket.max_message
 
     @property
     def targets(self) -> tuple[Upstream, ...]:

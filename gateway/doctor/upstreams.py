@@ -14,7 +14,7 @@ from gateway.config import Settings, compile_routes
 from gateway.config.tls import upstream_context
 from gateway.doctor.asking import Answer, NoAnswer, Obstacle, ask, days_left
 from gateway.doctor.finding import FAULT, WARNING, Finding
-from gateway.routing import Origin, Route
+from gateway.routing import HealthCheck, Origin, Route
 from gateway.routing.health import WELL
 
 _AT_ONCE: Final = 16
@@ -44,6 +44,7 @@ class _Upstream(Struct, frozen=True):
 
     origin: Origin
     route: Route
+    health: HealthCheck | None
     about: str
     host: str
 
@@ -92,19 +93,20 @@ def _checks(settings: Settings, routes: tuple[Route, ...]) -> Iterator[_Upstream
     """Each health check of an upstream once, by the first route that has it checked so."""
     seen = set[tuple[Origin, object, bytes]]()
     for upstream in _ways(settings, routes):
-        key = (upstream.origin, upstream.route.health, upstream.checked_host)
-        if upstream.route.health is not None and key not in seen:
+        key = (upstream.origin, upstream.health, upstream.checked_host)
+        if upstream.health is not None and key not in seen:
             seen.add(key)
             yield upstream
 
 
 def _ways(settings: Settings, routes: tuple[Route, ...]) -> Iterator[_Upstream]:
-    numbers = {route.name: index for index, route in enumerate(settings.config.routes)}
+    configured = {route.name: (index, route.health) for index, route in enumerate(settings.config.routes)}
     for route in routes:
+        index, health = configured[route.name]
         for number, origin in enumerate(route.upstreams):
             host = route.upstream_host or route.host or settings.config.server.host.encode()
-            about = f"routes[{numbers[route.name]}].upstreams[{number}] (route {route.name})"
-            yield _Upstream(origin, route, about, host.decode())
+            about = f"routes[{index}].upstreams[{number}] (route {route.name})"
+            yield _Upstream(origin, route, None if health is None else health.terms, about, host.decode())
 
 
 def _asked(upstream: _Upstream) -> Answer | NoAnswer:
@@ -201,7 +203,7 @@ def _same(route: Route) -> tuple[Origin, Origin] | None:
 
 def _checked(upstream: _Upstream) -> tuple[Answer | NoAnswer, float]:
     """The answer to the route's health check, and the seconds that it took."""
-    path = "/" if upstream.route.health is None else upstream.route.health.path.decode()
+    path = "/" if upstream.health is None else upstream.health.path.decode()
     begun = time.monotonic()
     answer = _answer(upstream.origin, "GET", path, upstream.checked_host.decode())
     return answer, time.monotonic() - begun
@@ -209,7 +211,7 @@ def _checked(upstream: _Upstream) -> tuple[Answer | NoAnswer, float]:
 
 def _of_check(upstream: _Upstream, answer: Answer | NoAnswer, taken: float) -> Iterator[Finding]:
     """What the upstream answers to the route's health check."""
-    origin, health = upstream.origin, upstream.route.health
+    origin, health = upstream.origin, upstream.health
     if health is None:
         return
     path = health.path.decode()

@@ -12,7 +12,7 @@ from gateway.http1 import Malformed, RequestHead, RequestReader, parse_host
 from gateway.model import CHANGE_PASSWORD, ISSUER_METADATA, RESOURCE_METADATA
 from gateway.proxy.answers import malformed, refusal
 from gateway.proxy.edge import VERIFYING, Edge, edge_of
-from gateway.routing import Look, NoRoute, Origin, Route, RouteTable, Target, TargetError, canonical
+from gateway.routing import HealthCheck, Look, NoRoute, Origin, Route, RouteTable, Target, TargetError, canonical
 from gateway.routing.cors import preflight_for
 from gateway.routing.forwarded import hops, is_trusted, parse_address
 from gateway.routing.retrying import IDEMPOTENT
@@ -34,30 +34,56 @@ class Terms(NamedTuple):
     does besides, if it does anything."""
 
     timeout: float
+    connect_timeout: float | None  # these three are the limits' own where none is said
+    idle_timeout: float | None
+    connections: int | None  # to each upstream, by each worker
+    total_timeout: float  # 0.0 for none
     max_body: int
+    hold: int  # bytes of a body that are taken in before somebody who is slow holds up somebody else
     forward_authorization: bool
     trust_request_id: bool
-    idle_timeout: float | None = None  # the limits' own where none is said
-    total_timeout: float = 0.0  # none
-    retries: int = 0
-    drain: float = 30.0
-    max_message: int = 4 * 1024 * 1024  # of a WebSocket
-    hold: int = 0  # bytes of a body that are taken in before somebody who is slow holds up somebody else
-    edge: Edge | None = None
-    repeatable: frozenset[bytes] = IDEMPOTENT  # the methods of calls that may be sent once more
-    chooses: bool = False  # among several upstreams
+    retries: int
+    drain: float
+    max_message: int  # of a WebSocket
+    health: HealthCheck | None  # what the upstreams are asked time and again
+    weights: tuple[int, ...]  # of the upstreams, one for each
+    chooses: bool  # among several of them
+    repeatable: frozenset[bytes]  # the methods of calls that may be sent once more
+    edge: Edge | None
 
     @classmethod
     def of(cls, route: ConfiguredRoute) -> "Terms":
         """Those of a configured route."""
-        own = {name: getattr(route, name) for name in cls._fields if name in ConfiguredRoute.model_fields}
-        repeatable = IDEMPOTENT if route.retries else frozenset[bytes]()
-        if route.websocket is not None:
-            own["max_message"] = route.websocket.max_message
-        return cls(**own, edge=edge_of(route), repeatable=repeatable, chooses=len(route.upstreams) > 1)
+        own = {name: getattr(route, name) for name in cls._fields if hasattr(route, name)}
+        own["health"] = None if route.health is None else route.health.terms
+        return cls(
+            **own,
+            weights=tuple(upstream.weight for upstream in route.targets),
+            chooses=len(route.upstreams) > 1,
+            repeatable=IDEMPOTENT if route.retries else frozenset(),
+            edge=edge_of(route),
+        )
 
 
-_OF_THE_PAGES: Final = Terms(timeout=30.0, max_body=64 * 1024, forward_authorization=True, trust_request_id=False)
+_OF_THE_PAGES: Final = Terms(
+    timeout=30.0,
+    connect_timeout=None,
+    idle_timeout=None,
+    connections=None,
+    total_timeout=0.0,
+    max_body=64 * 1024,
+    hold=0,
+    forward_authorization=True,
+    trust_request_id=False,
+    retries=0,
+    drain=30.0,
+    max_message=0,  # they have no WebSockets
+    health=None,
+    weights=(1,),
+    chooses=False,
+    repeatable=IDEMPOTENT,
+    edge=None,
+)
 _OF_VERIFY: Final = _OF_THE_PAGES._replace(edge=VERIFYING)
 
 
@@ -205,7 +231,7 @@ class Dispatcher:
 
     def terms_of(self, route: Route) -> Terms:
         """On what terms calls on a route are passed on."""
-        return self._terms.get(route.name, _OF_THE_PAGES)
+        return _OF_THE_PAGES if self.is_own(route) else self._terms[route.name]
 
     def _refused_pages(self, head: RequestHead, host: bytes, path: bytes, route: Route) -> Refused | None:
         """Why a request may not reach the authorization plane."""

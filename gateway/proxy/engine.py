@@ -61,7 +61,7 @@ class Engine:
         self.received = memoryview(bytearray(limits.buffer))  # where what comes in is put, on whichever connection
         self.outbox = Outbox()
         self.pipes = Pipes()
-        self.upstreams = Upstreams(limits, self.received, self.outbox, out)
+        self.upstreams = Upstreams(limits, self.dispatcher.terms_of, self.received, self.outbox, out)
         self.draining = False  # connections end with their answers
         self.successors: Handover | None = None  # or go to those, between two requests
         self.drain_began = inf

@@ -286,7 +286,7 @@ def _passed(name: str, case: Case, dispatcher: Dispatcher) -> Step:
         case "nonce":
             return Step(name, "passed", "spent, for the first time" if case.finished else "not spent by this")
         case "upstream":
-            return Step(name, "passed", _upstream(case))
+            return Step(name, "passed", _upstream(case, dispatcher))
         case _:
             return _answer(case.finished)
 
@@ -408,20 +408,20 @@ def _body(asked: Asked | None, route: Route | None, dispatcher: Dispatcher) -> s
     return f"{_length(asked)}; the route takes {_bytes(dispatcher.terms_of(route).max_body)}"
 
 
-def _upstream(case: Case) -> str:
+def _upstream(case: Case, dispatcher: Dispatcher) -> str:
     finished, route = case.finished, case.route
     if finished is not None:
         return f"{_place(finished)} answered {finished.status}{_before(finished, 'upstream')}"
     if route is None or case.asked is None:
         return ""
-    return f"{_choice(route)} would get {_shown(case.asked.method)} {_shown(case.target)}"
+    return f"{_choice(route, dispatcher)} would get {_shown(case.asked.method)} {_shown(case.target)}"
 
 
-def _choice(route: Route) -> str:
+def _choice(route: Route, dispatcher: Dispatcher) -> str:
     """Whom a call goes to; of several, to which of them hangs on how busy and how well they are."""
     if len(route.upstreams) == 1:
         return place_of(route.upstreams[0])
-    weighed = zip(route.upstreams, route.weights, strict=True)
+    weighed = zip(route.upstreams, dispatcher.terms_of(route).weights, strict=True)
     return f"one of {', '.join(f'{place_of(origin)} (weight {weight})' for origin, weight in weighed)}"
 
 

@@ -405,17 +405,18 @@ class Pool:
                 return True
         return False
 
-    async def take(self, route: Route) -> UpstreamConnection:
-        """A new connection, or one that is given back meanwhile. Raises UpstreamUnreachable."""
+    async def take(self, route: Route, within: float | None) -> UpstreamConnection:
+        """A new connection, which is to take so many seconds at most, or one that is given back meanwhile. Raises
+        UpstreamUnreachable."""
         place = self.place
         try:
-            return await self.connect(route)
+            return await self.connect(route, within)
         except TimeoutError as exc:
             raise UpstreamUnreachable(f"{place} did not take the connection", 504, place) from exc
         except (OSError, OperatorError) as fault:  # an SSLError is an OSError
             raise UpstreamUnreachable(f"{place}: {fault}", 502, place) from fault
 
-    async def connect(self, route: Route) -> UpstreamConnection:
+    async def connect(self, route: Route, within: float | None = None) -> UpstreamConnection:
         """A new connection, or one that is given back meanwhile. Raises OSError, TimeoutError, UpstreamUnreachable."""
         if self._idle and self._is_full:
             self._idle[0].close()  # not fresh enough for this request: the oldest makes room
@@ -430,7 +431,7 @@ class Pool:
         self._open.add(connection)
         UPSTREAM_CONNECTS.add(1.0, place_of(self.origin))
         try:
-            async with asyncio.timeout(route.connect_timeout or self._limits.connect):
+            async with asyncio.timeout(within or self._limits.connect):
                 await self._open_transport(connection)
         except BaseException:
             connection.discard()

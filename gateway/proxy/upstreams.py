@@ -7,7 +7,7 @@ worker by itself. A route with one upstream has none of it: its calls go to the 
 
 import asyncio
 import socket
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from math import inf
 from random import random
 from typing import Final, final
@@ -22,6 +22,7 @@ from gateway.figures import (
 from gateway.lookup import Resolver
 from gateway.observe import get_logger
 from gateway.proxy.calls import HOW, place_of
+from gateway.proxy.dispatch import Terms
 from gateway.proxy.handover import Handover
 from gateway.proxy.health_checks import Checks
 from gateway.proxy.limits import Limits
@@ -51,8 +52,9 @@ class Member:
 class Way:
     """The upstreams of one route."""
 
-    def __init__(self, upstreams: "Upstreams", members: list[Member]) -> None:
+    def __init__(self, upstreams: "Upstreams", members: list[Member], connect_timeout: float | None) -> None:
         self.members: Final = members
+        self.connect_timeout: Final = connect_timeout
         self.several: Final = len(members) > 1
         self.upstreams: Final = upstreams
         self._seen = -1
@@ -129,7 +131,7 @@ class Tries:
             if refused:
                 UPSTREAM_FAILURES.add(1.0, place_of(refused[-1].pool.origin), HOW.get(fault.status, "failed"))
             try:
-                return await member.pool.take(route)
+                return await member.pool.take(route, self._way.connect_timeout)
             except UpstreamUnreachable as unreachable:
                 fault = unreachable
                 if unreachable.status == 504 and not unreachable.failed:  # it has waited long enough
@@ -189,12 +191,20 @@ class Tries:
 
 class Upstreams:
     """The pools of a worker, and the ways of its routes to them. `out` are the upstreams, by their names in the
-    figures, that other workers have left out so far."""
+    figures, that other workers have left out so far, and `terms_of` tells the terms of a route."""
 
-    def __init__(self, limits: Limits, received: memoryview, outbox: Outbox, out: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self,
+        limits: Limits,
+        terms_of: Callable[[Route], Terms],
+        received: memoryview,
+        outbox: Outbox,
+        out: frozenset[str] = frozenset(),
+    ) -> None:
         self.version = 0  # of how upstreams stand
         self.resolver = Resolver()  # of their names
         self._limits = limits
+        self._terms_of = terms_of
         self._received = received
         self._outbox = outbox
         self._out_before = out
@@ -213,7 +223,7 @@ class Upstreams:
         """Begin to know how the upstreams of these routes stand, where that matters."""
         self._routes = tuple(routes)
         for route in self._routes:
-            if len(route.upstreams) > 1 or route.health is not None:
+            if len(route.upstreams) > 1 or self._terms_of(route).health is not None:
                 self._way(route)
 
     def take_idle(self, route: Route, *, fresh: bool) -> UpstreamConnection | None:
@@ -224,7 +234,7 @@ class Upstreams:
     async def connect(self, route: Route) -> UpstreamConnection:
         """A new connection to a route's only upstream, or one that is given back. Raises UpstreamUnreachable."""
         pool = self._only.get(route) or self._make_only(route)
-        return await pool.take(route)
+        return await pool.take(route, self._terms_of(route).connect_timeout)
 
     def tries(self, route: Route, *, keeps: bool) -> Tries:
         """A call's way through the upstreams of its route; it `keeps` the body if that may be sent twice."""
@@ -288,8 +298,8 @@ class Upstreams:
         """Go on with a connection that another worker has left, if a route leads there on the same terms."""
         which = Which.heard(told)
         for route in self._routes:
+            most = self._terms_of(route).connections or self._limits.upstream_connections
             for origin in route.upstreams:
-                most = route.connections or self._limits.upstream_connections
                 if not origin.tls and (str(origin), most) == (which.origin, which.most):
                     adopting = self._loop.create_task(self._pool(route, origin).adopt(sock, which))
                     self._adopting.add(adopting)
@@ -320,32 +330,31 @@ class Upstreams:
 
     def _pool(self, route: Route, origin: Origin) -> Pool:
         """The pool of an upstream; routes that lead there on the same terms share it."""
-        key = (origin, route.connections)
+        most = self._terms_of(route).connections
+        key = (origin, most)
         pool = self._pools.get(key)
         if pool is None:
-            pool = self._pools[key] = Pool(
-                origin, self._limits, self._received, self._outbox, self.resolver, route.connections
-            )
+            pool = self._pools[key] = Pool(origin, self._limits, self._received, self._outbox, self.resolver, most)
         return pool
 
     def _way(self, route: Route) -> Way:
-        weights = route.weights or (1,) * len(route.upstreams)
-        members = [self._member(route, origin, weight) for origin, weight in zip(route.upstreams, weights, strict=True)]
-        self._ways[route] = way = Way(self, members)
+        terms = self._terms_of(route)
+        weighed = zip(route.upstreams, terms.weights, strict=True)
+        members = [self._member(route, terms.health, origin, weight) for origin, weight in weighed]
+        self._ways[route] = way = Way(self, members, terms.connect_timeout)
         return way
 
-    def _member(self, route: Route, origin: Origin, weight: int) -> Member:
-        host = (route.upstream_host or origin.authority) if route.health is not None else b""
-        key = (origin, route.health, host)
+    def _member(self, route: Route, check: HealthCheck | None, origin: Origin, weight: int) -> Member:
+        host = b"" if check is None else route.upstream_host or origin.authority
+        key = (origin, check, host)
         health = self._healths.get(key)
         pool = self._pool(route, origin)
         if health is not None:
             return Member(pool, weight, health)
-        checked, out = route.health is not None, place_of(origin) in self._out_before
-        health = self._healths[key] = Health(self.now(), checked=checked, out=out)
+        out = place_of(origin) in self._out_before
+        health = self._healths[key] = Health(self.now(), checked=check is not None, out=out)
         member = Member(pool, weight, health)
-        if route.health is not None:
-            check = route.health
+        if check is not None:
             self._checks.append(Checks(pool, check, host, lambda fault: self._checked(member, check, fault)))
         return member
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from gateway.routing.health import HealthCheck
 from gateway.routing.limits import Limits
 from gateway.routing.target import TargetError, has_slashes_of_its_own, is_plain, readings
 
@@ -85,10 +84,6 @@ class Route:
     resource: str
     rewrite_prefix: bytes = b""
     mac_body_hash: bool = False  # a signed call with a body must state its hash
-    connect_timeout: float | None = None  # seconds until an upstream takes a connection
-    connections: int | None = None  # to each upstream, by each worker
-    weights: tuple[int, ...] = ()  # of the upstreams, one for each; none where all are alike
-    health: HealthCheck | None = None  # what the upstreams are asked time and again
     keeps_slashes: bool = False  # encoded slashes and empty segments pass as they came
     limits: Limits | None = None  # how often it may be called, and by whom
     exact: bool = False  # the path alone, and nothing below it

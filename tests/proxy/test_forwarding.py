@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway import config
 from gateway.guard import Allowed
 from gateway.http1 import Malformed, RequestHead, RequestReader
 from gateway.proxy.dispatch import Destination, Terms
@@ -42,7 +43,14 @@ ROUTE = Route(
     scopes={},
     resource="",
 )
-TERMS = Terms(timeout=60.0, max_body=1024, forward_authorization=False, trust_request_id=False)
+TERMS = Terms.of(
+    config.parse(
+        {
+            "server": {"public_url": "https://a"},
+            "routes": [{"name": "a", "path": "/", "upstreams": ["http://localhost"], "auth": "none"}],
+        }
+    ).routes[0]
+)
 ALICE = Allowed(
     subject="1",
     client_id="app",
