@@ -4,7 +4,7 @@ However the bytes are cut, too; a head that is not whole yet, or that is refused
 """
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from fuzz.mutation import REQUEST_SEEDS, RESPONSE_SEEDS, cut, mutated
@@ -42,33 +42,35 @@ def _said(head: RequestHead | ResponseHead) -> tuple[object, ...]:
     return (*(members(head) | {"fields": ()}).values(), tuple(fields), fields.raw)
 
 
-def _agree(data: bytes, pieces: Sequence[bytes], made: Made) -> Outcome:
-    """What `data` says, whole and in these pieces, to both ways of reading. Raises AssertionError where they differ."""
+def _agree(data: bytes, cuts: Iterable[Sequence[bytes]], made: Made) -> Outcome:
+    """What `data` says to both ways of reading, whole and cut into pieces in each of these ways. Raises AssertionError
+    where they differ."""
     outcome = read(made(), [data[:_LOOKED_AT], data[_LOOKED_AT:]])
     assert read(made(), [data]) == outcome, data
-    assert read(made(), pieces) == outcome, (data, pieces)
+    for pieces in cuts:
+        assert read(made(), pieces) == outcome, (data, pieces)
     if (whole := made().whole(data)) is not None:
         assert [_said(whole[0]), whole[1]] == outcome, data
     return outcome
 
 
-def requests_agree(data: bytes, pieces: Sequence[bytes]) -> Outcome:
-    return _agree(data, pieces, RequestReader)
+def requests_agree(data: bytes, cuts: Iterable[Sequence[bytes]]) -> Outcome:
+    return _agree(data, cuts, RequestReader)
 
 
-def responses_agree(data: bytes, pieces: Sequence[bytes], method: bytes, offer: bytes | None) -> Outcome:
+def responses_agree(data: bytes, cuts: Iterable[Sequence[bytes]], method: bytes, offer: bytes | None) -> Outcome:
     """The same for the answer to a request of this method that offered this protocol."""
-    return _agree(data, pieces, lambda: ResponseReader(method, offer))
+    return _agree(data, cuts, lambda: ResponseReader(method, offer))
 
 
 def agreement(chance: random.Random) -> bytes:
     """A request or an answer, nearly right, whole and cut."""
     if chance.random() < 0.6:
         data = mutated(chance, REQUEST_SEEDS, _CHANGES)
-        requests_agree(data, _pieces(chance, data))
+        requests_agree(data, [_pieces(chance, data)])
     else:
         data = mutated(chance, RESPONSE_SEEDS, _CHANGES)
-        responses_agree(data, _pieces(chance, data), chance.choice(METHODS), chance.choice(OFFERS))
+        responses_agree(data, [_pieces(chance, data)], chance.choice(METHODS), chance.choice(OFFERS))
     return data
 
 

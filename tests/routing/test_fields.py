@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gateway.http1 import RequestHead, RequestReader, ResponseHead, ResponseReader
 from gateway.http1 import fields as kept
-from gateway.routing.fields import to_client, to_upstream
+from gateway.routing.fields import DECEIVING, DECEIVING_PREFIX, HOP_BY_HOP, to_client, to_upstream
 from tests.counts import scaled
 
 MIB = 1 << 20
@@ -154,6 +154,13 @@ def test_name_that_one_head_nominates_passes_in_the_next_with_the_same_names() -
         assert upwards([b"Connection: x-c", *other]) == other
         assert downwards([b"Connection: x-a", *secret]) == [b"X-B: 2"]
         assert downwards([b"Connection: close", *secret]) == secret
+
+
+@pytest.mark.parametrize("sign", [bytes((sign,)) for sign in b"!#$%&'*+.^`|~"])  # an underscore is refused before
+def test_name_that_servers_read_as_one_that_must_not_pass_does_not_pass(sign: bytes) -> None:
+    for name in HOP_BY_HOP | DECEIVING | {DECEIVING_PREFIX + b"a"}:
+        for disguised in {name.replace(b"-", sign), name.replace(b"-", sign, 1)} - {name}:
+            assert upwards([disguised + b": 1", b"X%bA: 1" % sign]) == [b"X%bA: 1" % sign], disguised
 
 
 def test_cookies_of_ours_are_taken_out_of_any_head_and_no_others() -> None:
