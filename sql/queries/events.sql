@@ -69,10 +69,12 @@ order by seq limit $most;
 -- Give every event without a good place one after $seq, where the chain that begins anew does not look; how many.
 with numbered as (
     update events e set seq = $seq + n.number
-    from (
-        select event_id, row_number() over (order by event_id) as number from events
-        where seq is null or seq <= 0
-    ) n
+    from unnest(array(
+        select event_id from events where seq is null
+        union all
+        select event_id from events where seq <= 0
+        order by event_id
+    )) with ordinality as n (event_id, number)
     where e.event_id = n.event_id
     returning 1
 )
@@ -96,10 +98,10 @@ select proof from events where seq = $seq;
 select event_id, extract(epoch from at)::text as at, kind, seq from events where seq <= 0 order by seq desc limit $most;
 
 -- name: events_waiting
--- Events that wait for their place.
+-- Events that wait for their place, which are few.
 select event_id, extract(epoch from at)::text as at, kind, subject, client_id, request_id, address, actor, detail, seq, proof
-from events
-where seq is null and event_id > $after
+from (select * from events where seq is null offset 0) as waiting
+where event_id > $after
 order by event_id limit $most;
 
 -- name: events_oldest

@@ -138,11 +138,10 @@ select subject from changed;
 
 -- name: sessions_of
 -- The browsers that a person is signed in with, the one that was seen last first.
-select s.session_id, s.signed_in_at, coalesce(s.last_used_at, s.signed_in_at) as last_seen_at, s.address, s.user_agent
-from living_sessions l
-join sessions s on s.session_id = l.session_id
-where l.subject = $subject and l.expires_at > $now
-order by last_seen_at desc, s.session_id limit $most;
+select session_id, signed_in_at, coalesce(last_used_at, signed_in_at) as last_seen_at, address, user_agent
+from (select * from sessions where subject = $subject offset 0) as s
+where expires_at > $now and exists (select from living_sessions l where l.session_id = s.session_id offset 0)
+order by last_seen_at desc, session_id limit $most;
 
 -- name: sessions_end
 -- Signs a person out of one browser, or of all of them where $session_id is null.

@@ -159,15 +159,16 @@ with ended as (
 ), counted as (
     select
         (
-            select count(*) from access_tokens t
-            where t.subject = e.subject and t.expires_at > $now
+            select count(*)
+            from (select digest, expires_at from access_tokens where subject = e.subject offset 0) as t
+            where t.expires_at > $now
                 and exists (select from living_access_tokens l where l.digest = t.digest offset 0)
         ) + (
             select count(*) from grants g
             cross join lateral (
-                select family_id from families where grant_id = g.grant_id and expires_at > $now offset 0
+                select family_id, expires_at from families where grant_id = g.grant_id offset 0
             ) as f
-            where g.subject = e.subject
+            where g.subject = e.subject and f.expires_at > $now
                 and exists (select from living_families l where l.family_id = f.family_id offset 0)
         ) as n
     from ended e

@@ -28,27 +28,51 @@ where u.used_at < excluded.used_at - interval '4 minutes';
 
 -- name: tokens_list
 -- Tokens that live, the newest first: those that fit, where null fits all. A refresh token lives until it is used.
-with fitting as (
-    select 'access' as kind, l.digest, l.client_id, l.subject, l.username, l.scopes, l.issued_at, l.expires_at,
-        t.last_used_at, l.token_type
-    from living_access_tokens l
-    join access_tokens t on t.digest = l.digest
+-- The newest are judged one by one, until there are enough.
+with theirs as (
+    select grant_id from grants where subject = $subject
     union all
-    select 'refresh', r.digest, f.client_id, f.subject, f.username, f.scopes, r.issued_at, r.expires_at,
-        null::timestamptz, null
-    from refresh_tokens r
-    join living_families f on f.family_id = r.family_id
-    where r.spent_at is null
+    select grant_id from grants where $subject::text is null and client_id = $client_id
+), named as (
+    select 'access' as kind, digest, family_id, issued_at, expires_at, last_used_at, scopes
+    from access_tokens where subject = $subject
+    union all
+    select 'access', digest, family_id, issued_at, expires_at, last_used_at, scopes
+    from access_tokens where $subject::text is null and client_id = $client_id
+    union all
+    select 'access', digest, family_id, issued_at, expires_at, last_used_at, scopes
+    from access_tokens where $subject::text is null and $client_id::text is null
+    union all
+    select 'refresh', digest, family_id, issued_at, expires_at, null, null
+    from (select * from refresh_tokens where spent_at is null offset 0) as r
+    join unnest(array(
+        select family_id from theirs
+        cross join lateral (select family_id from families where grant_id = theirs.grant_id offset 0) as f
+    )) as f (family_id) using (family_id)
+    union all
+    select 'refresh', digest, family_id, issued_at, expires_at, null, null
+    from refresh_tokens where $subject::text is null and $client_id::text is null and spent_at is null
+), newest as (
+    select * from (select * from named offset 0) as n
+    where expires_at > $now and ($issued_before::timestamptz is null or issued_at <= $issued_before)
+        and ($unused_since::timestamptz is null or coalesce(last_used_at, issued_at) <= $unused_since)
+        and ($scope::text is null or scopes is null or $scope = any (scopes))
+    order by issued_at desc, digest offset 0
 )
-select f.*, c.name as client_name
-from fitting f
-join clients c on c.client_id = f.client_id
-where f.expires_at > $now
-    and ($subject::text is null or f.subject = $subject) and ($client_id::text is null or f.client_id = $client_id)
-    and ($scope::text is null or $scope = any (f.scopes))
-    and ($issued_before::timestamptz is null or f.issued_at <= $issued_before)
-    and ($unused_since::timestamptz is null or coalesce(f.last_used_at, f.issued_at) <= $unused_since)
-order by f.issued_at desc, f.digest limit $most;
+select n.kind, n.digest, l.client_id, l.subject, l.username, l.scopes, n.issued_at, n.expires_at, n.last_used_at,
+    l.token_type, c.name as client_name
+from newest n
+cross join lateral (
+    select client_id, subject, username, scopes, token_type
+    from living_access_tokens where n.kind = 'access' and digest = n.digest
+    union all
+    select client_id, subject, username, scopes, null
+    from living_families where n.kind = 'refresh' and family_id = n.family_id
+    offset 0
+) as l
+cross join lateral (select name from clients where client_id = l.client_id offset 0) as c
+where ($client_id::text is null or l.client_id = $client_id) and ($scope::text is null or $scope = any (l.scopes))
+order by n.issued_at desc, n.digest limit $most;
 
 -- name: tokens_beginning
 -- The digests of tokens from $least to $greatest, dead ones too: two of them at most.
@@ -59,28 +83,49 @@ limit 2;
 
 -- name: grants_find
 -- What people allow clients today, the newest first: those that fit, where null fits all.
+with named as (
+    select * from grants where subject = $subject
+    union all
+    select * from grants where $subject::text is null and client_id = $client_id
+    union all
+    select * from grants where $subject::text is null and $client_id::text is null
+), newest as (
+    select * from (select * from named offset 0) as n
+    where revoked_at is null and ($client_id::text is null or client_id = $client_id)
+        and ($scope::text is null or $scope = any (scopes))
+        and ($issued_before::timestamptz is null or created_at <= $issued_before)
+        and ($unused_since::timestamptz is null or coalesce(last_used_at, updated_at) <= $unused_since)
+    order by created_at desc, grant_id limit $most
+)
 select g.grant_id, g.subject, u.username, g.client_id, c.name as client_name, g.scopes, g.resource, g.created_at,
     g.updated_at, g.last_used_at
-from grants g
-join users u on u.subject = g.subject
-join clients c on c.client_id = g.client_id
-where g.revoked_at is null
-    and ($subject::text is null or g.subject = $subject) and ($client_id::text is null or g.client_id = $client_id)
-    and ($scope::text is null or $scope = any (g.scopes))
-    and ($issued_before::timestamptz is null or g.created_at <= $issued_before)
-    and ($unused_since::timestamptz is null or coalesce(g.last_used_at, g.updated_at) <= $unused_since)
-order by g.created_at desc, g.grant_id limit $most;
+from newest g
+cross join lateral (select username from users where subject = g.subject offset 0) as u
+cross join lateral (select name from clients where client_id = g.client_id offset 0) as c
+order by g.created_at desc, g.grant_id;
 
 -- name: grants_revoke
 -- Ends grants, one or those of a person or a client or of both, $batch at a time, since nobody else can end anything
 -- while the change log is written; and by the join all that was issued from them.
-with ended as (
+with named as (
+    select * from grants where grant_id = $grant_id
+    union all
+    select * from grants where $grant_id::text is null and subject = $subject
+    union all
+    select * from grants where $grant_id::text is null and $subject::text is null and client_id = $client_id
+), ended as (
     update grants set revoked_at = $now
     where grant_id = any (array(
-        select grant_id from grants
-        where revoked_at is null and ($grant_id::text is null or grant_id = $grant_id)
-            and ($subject::text is null or subject = $subject) and ($client_id::text is null or client_id = $client_id)
-        order by grant_id limit $batch for update
+        select g.grant_id
+        from (
+            select grant_id from (select * from named offset 0) as n
+            where ($subject::text is null or subject = $subject) and ($client_id::text is null or client_id = $client_id)
+            order by grant_id
+        ) as n
+        cross join lateral (
+            select grant_id from grants where grant_id = n.grant_id and revoked_at is null for update
+        ) as g
+        limit $batch
     ))
     returning grant_id, subject, client_id, scopes
 ), recorded as (
@@ -92,20 +137,31 @@ with ended as (
 select count(*) from ended;
 
 -- name: sessions_list
--- Browsers that are signed in, the newest first: those that fit, where null fits all.
-select l.session_id, l.subject, l.username, l.signed_in_at, l.expires_at, s.last_used_at, s.address, s.user_agent
-from living_sessions l
-join sessions s on s.session_id = l.session_id
-where l.expires_at > $now and ($subject::text is null or l.subject = $subject)
-    and ($issued_before::timestamptz is null or l.signed_in_at <= $issued_before)
-    and ($unused_since::timestamptz is null or coalesce(s.last_used_at, l.signed_in_at) <= $unused_since)
-order by l.signed_in_at desc, l.session_id limit $most;
+-- Browsers that are signed in, the newest first: those that fit, where null fits all. The newest are judged one by one.
+with named as (
+    select * from sessions where subject = $subject
+    union all
+    select * from sessions where $subject::text is null
+), newest as (
+    select * from (select * from named offset 0) as n
+    where expires_at > $now and ($issued_before::timestamptz is null or signed_in_at <= $issued_before)
+        and ($unused_since::timestamptz is null or coalesce(last_used_at, signed_in_at) <= $unused_since)
+    order by signed_in_at desc, session_id offset 0
+)
+select n.session_id, l.subject, l.username, n.signed_in_at, n.expires_at, n.last_used_at, n.address, n.user_agent
+from newest n
+cross join lateral (select subject, username from living_sessions where session_id = n.session_id offset 0) as l
+order by n.signed_in_at desc, n.session_id limit $most;
 
 -- name: sessions_revoke
 -- Signs browsers out, one or all of a person.
-with gone as (
+with named as (
+    select session_id from sessions where session_id = $session_id
+    union all
+    select session_id from sessions where $session_id::text is null and subject = $subject
+), gone as (
     delete from sessions
-    where ($session_id::text is null or session_id = $session_id) and ($subject::text is null or subject = $subject)
+    where session_id = any (array(select session_id from named)) and ($subject::text is null or subject = $subject)
     returning session_id, subject
 ), recorded as (
     insert into events (at, kind, subject, detail, request_id, address, actor, proof)
