@@ -4,7 +4,16 @@ from dataclasses import replace
 from typing import Final
 
 from gateway.credentials.signed import BodyCheck
-from gateway.guard import causes
+from gateway.guard.causes import (
+    ANOTHER_WAY,
+    AUDIENCE,
+    FOREIGN_ROUTE,
+    LACKS,
+    NOBODY_SIGNED_IN,
+    OUT_OF_GROUPS,
+    TOO_LONG_AGO,
+    WITHDRAWN_KEY,
+)
 from gateway.guard.held import Held
 from gateway.guard.verdict import Allowed, SignedIn
 from gateway.model import format_scope
@@ -13,7 +22,7 @@ from gateway.routing.call import Call
 from gateway.schemes.registry import MISUSED
 from gateway.schemes.scheme import INSUFFICIENT, UNPROVEN, Fault, Presented, Scheme
 
-NOT_FOR_THEM: Final = Fault("The person may not do this.", causes.OUT_OF_GROUPS, "access_denied")
+NOT_FOR_THEM: Final = Fault("The person may not do this.", OUT_OF_GROUPS, "access_denied")
 
 
 def judge(call: Call, presented: Presented, held: Held | None, now: float) -> Fault | tuple[Allowed, BodyCheck | None]:
@@ -50,7 +59,7 @@ def within_bounds(call: Call, scheme: Scheme, allowed: Allowed, now: float) -> F
         if scheme.facts.cookie:
             return _as_a_person(call, replace(allowed, scopes=needed), now)
         lacking = format_scope(needed - allowed.scopes)
-        return Fault(f"The access token lacks the scope {lacking}.", causes.LACKS.naming(lacking), "insufficient_scope")
+        return Fault(f"The access token lacks the scope {lacking}.", LACKS.naming(lacking), "insufficient_scope")
     return _as_a_person(call, allowed, now)
 
 
@@ -72,11 +81,11 @@ def in_group(route: Route, method: str, allowed: Allowed) -> bool:
 def signed_in_so(demanded: SignIn, sign_in: SignedIn | None, now: float) -> Fault | None:
     """Why whoever is behind a call has to sign in once more (RFC 9470, section 3)."""
     if sign_in is None:
-        return Fault("A person must have signed in for this.", causes.NOBODY_SIGNED_IN, INSUFFICIENT)
+        return Fault("A person must have signed in for this.", NOBODY_SIGNED_IN, INSUFFICIENT)
     if demanded.acr and sign_in.acr != demanded.acr:
-        return Fault("The person must sign in in another way for this.", causes.ANOTHER_WAY, INSUFFICIENT)
+        return Fault("The person must sign in in another way for this.", ANOTHER_WAY, INSUFFICIENT)
     if demanded.max_age and now - sign_in.at > demanded.max_age:
-        return Fault("The person signed in too long ago for this.", causes.TOO_LONG_AGO, INSUFFICIENT)
+        return Fault("The person signed in too long ago for this.", TOO_LONG_AGO, INSUFFICIENT)
     return None
 
 
@@ -85,9 +94,9 @@ def _meant_elsewhere(route: Route, allowed: Allowed) -> Fault | None:
     voucher = allowed.voucher
     if voucher is None:
         resource = "The access token is meant for another resource."
-        return None if route.resource in allowed.audience else Fault(resource, causes.AUDIENCE)
+        return None if route.resource in allowed.audience else Fault(resource, AUDIENCE)
     if voucher.issuer not in route.issuers:
-        return Fault(UNPROVEN, causes.FOREIGN_ROUTE.naming(f"{voucher.issuer} is none of its issuers"))
+        return Fault(UNPROVEN, FOREIGN_ROUTE.naming(f"{voucher.issuer} is none of its issuers"))
     if voucher.withdrawn:
-        return Fault(UNPROVEN, causes.WITHDRAWN_KEY.naming(voucher.issuer))
+        return Fault(UNPROVEN, WITHDRAWN_KEY.naming(voucher.issuer))
     return None
