@@ -308,11 +308,14 @@ def memory_for_one() -> int:
     return memory
 
 
+_Cells = dict[tuple[str, tuple[str, ...]], tuple[float, ...]]
+
+
 class Sum:
     """What several processes have counted together."""
 
-    def __init__(self) -> None:
-        self._cells: dict[tuple[str, tuple[str, ...]], tuple[float, ...]] = {}
+    def __init__(self, cells: _Cells | None = None) -> None:
+        self._cells: _Cells = {} if cells is None else cells
 
     def add(self, values: Iterable[Value], *, ended: bool = False) -> None:
         """Add what one process has counted; of one that has `ended`, what it was like then is nothing any more."""
@@ -330,9 +333,7 @@ class Sum:
 
     def copy(self) -> "Sum":
         """Another that begins with what this one holds."""
-        other = Sum()
-        other._cells = dict(self._cells)
-        return other
+        return Sum(dict(self._cells))
 
     def values(self) -> list[Value]:
         """All of it, figure by figure."""

@@ -36,6 +36,17 @@ class _Kind(deque[_Entry[Kept]]):
 
     size = 0
 
+    def keep(self, entry: _Entry[Kept]) -> None:
+        """Have one more."""
+        self.append(entry)
+        self.size += entry.size
+
+    def drop_oldest(self) -> _Entry[Kept]:
+        """Have the oldest no more."""
+        gone = self.popleft()
+        self.size -= gone.size
+        return gone
+
 
 class Recent(Generic[Kept]):
     """The decisions of the last hour, as far as `most` bytes hold them; `clock` gives seconds since 1970."""
@@ -59,8 +70,7 @@ class Recent(Generic[Kept]):
                     self._expire(now)
                 kind = kind if len(self._kinds) < KINDS else _OTHERS
             kept_kind = self._kinds.setdefault(kind, _Kind())
-        kept_kind.append(_Entry(request_id, now, size, kept))
-        kept_kind.size += size
+        kept_kind.keep(_Entry(request_id, now, size, kept))
         self.size += size
         while self.size > self._most:
             self._make_room(kept_kind, now)
@@ -100,7 +110,6 @@ class Recent(Generic[Kept]):
         self._expires_at = now + 1.0
 
     def _drop_oldest(self, kind: _Kind[Kept]) -> _Entry[Kept]:
-        gone = kind.popleft()
-        kind.size -= gone.size
+        gone = kind.drop_oldest()
         self.size -= gone.size
         return gone

@@ -163,7 +163,7 @@ class Decided(NamedTuple):
     def ends(self, at: float) -> None:
         """The call, which was under way, has ended."""
         if self.passing is not None:
-            self.passing.ended = at
+            self.passing.end(at)
 
 
 def _terms_of(route: Route) -> frozenset[tuple[str, str]]:
@@ -217,6 +217,14 @@ class _Call:
         self.head: RequestHead | None = None
         self.old = self.new = Decided("")
         self.words: tuple[str, str] | None = None
+
+    def decide(self, head: RequestHead, old: Decided, new: Decided) -> None:
+        """So much was decided of it, its limits apart."""
+        self.head, self.old, self.new = head, old, new
+
+    def count(self, old: str, new: str) -> None:
+        """Its words, its limits included, are these."""
+        self.words = old, new
 
     def ends(self, told: Told) -> None:
         """It was under way, and has ended."""
@@ -273,8 +281,8 @@ class Comparison:
         """Have both decide on a call, its limits apart; whether both could."""
         told, reader = call.told, RequestReader()
         reader.receive(told.head)
-        call.head = head = cast("RequestHead", reader.next_event())
-        call.old, call.new = await asyncio.gather(self._before.decide(head, told), self._after.decide(head, told))
+        head = cast("RequestHead", reader.next_event())
+        call.decide(head, *await asyncio.gather(self._before.decide(head, told), self._after.decide(head, told)))
         if call.told is not told:
             call.ends(call.told)  # meanwhile
         return not call.old.words.startswith(_AWAY) and not call.new.words.startswith(_AWAY)
@@ -299,7 +307,7 @@ class Comparison:
         """Both decisions with the limits, taken at one moment, which never goes back."""
         self._clock = max(self._clock, at)
         try:
-            call.words = (self._before.count(call.old, self._clock), self._after.count(call.new, self._clock))
+            call.count(self._before.count(call.old, self._clock), self._after.count(call.new, self._clock))
         except Exception as exc:  # noqa: BLE001  # as above
             self._missed += 1
             self._fail(exc)

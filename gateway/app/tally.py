@@ -32,6 +32,10 @@ class Passing:
         self.began: Final = began
         self.ended = ended
 
+    def end(self, at: float) -> None:
+        """It went on, and has ended."""
+        self.ended = at
+
 
 class Over(NamedTuple):
     """What a call is over: a rate, a quota, or the concurrency of its route, which is for all."""
@@ -53,6 +57,10 @@ class _Quota:
         self.before = before
         self.asked_at: Final = asked_at
         self.passed: Final = [0, 0]
+
+    def take_off(self) -> None:
+        """One of the calls that the database had is among those that are judged here."""
+        self.before = max(0, self.before - 1)
 
 
 class Spent:
@@ -87,7 +95,7 @@ class Spent:
             for key in keys:
                 held = self._held.get(key)
                 if held is not None and passing.began <= held.asked_at:
-                    held.before = max(0, held.before - 1)
+                    held.take_off()
         while len(self._held) > _HELD:
             del self._held[next(iter(self._held))]
 

@@ -9,7 +9,7 @@ import re
 import shlex
 import stat
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -43,7 +43,8 @@ def load(path: Path, *, again: bool = False) -> Settings:
     tables = _with_whole_paths(_with_key_beside_data(_read(path, again=again)), path.parent)
     draft = Draft.of(tables)
     config, faults = validated(tables)
-    found = _Found.by(draft, path.parent, again=again)
+    found = _Found(path.parent, again)
+    found.look(draft)
     faults += [*conflicts(draft), *found.faults]
     names = RouteNames(tables)
     if config is None or faults:
@@ -66,7 +67,8 @@ def parse(tables: Mapping[str, Any]) -> Config:
 
 def resolve(config: Config, path: Path) -> Settings:
     """Find the secrets and files that a configuration names. Raises ConfigError with all that are missing."""
-    found = _Found.by(Draft.whole(config), path.parent)
+    found = _Found(path.parent)
+    found.look(Draft.whole(config))
     if found.faults:
         raise ConfigError(found.faults)
     advice = tuple(warnings(config))
@@ -141,31 +143,29 @@ class _Found:
     """The secrets that a configuration names, and what is wrong with them."""
 
     base: Path
-    again: bool
-    faults: list[Fault]
+    again: bool = False
+    faults: list[Fault] = field(default_factory=list)
     database_url: str | None = None
     keyring: Keyring | None = None
     certificates: tuple[Certified, ...] = ()
     replicas: tuple[str, ...] = ()
     nonces: tuple[str, ...] = ()
 
-    @classmethod
-    def by(cls, draft: Draft, base: Path, *, again: bool = False) -> "_Found":
-        found = cls(base, again, [])
+    def look(self, draft: Draft) -> None:
+        """Find what this names."""
         url = draft.get("database", "url") or "embedded"
-        found.database_url = None if url == "embedded" else found._url("database.url", url)
-        found.replicas, found.nonces = found._urls("replicas", draft), found._urls("nonces", draft)
-        found.keyring = found._keys(draft, embedded=url == "embedded")
+        self.database_url = None if url == "embedded" else self._url("database.url", url)
+        self.replicas, self.nonces = self._urls("replicas", draft), self._urls("nonces", draft)
+        self.keyring = self._keys(draft, embedded=url == "embedded")
         for key in ("logo", "stylesheet"):
             if (name := draft.get("branding", key)) is not None and (
-                fault := _file_fault(key, base / name)
+                fault := _file_fault(key, self.base / name)
             ) is not None:
-                found.faults.append(Fault(f"branding.{key}", fault))
-        found._listener_tls(draft.get("server", "tls") or ())
+                self.faults.append(Fault(f"branding.{key}", fault))
+        self._listener_tls(draft.get("server", "tls") or ())
         for index, route in enumerate(draft.routes):
             if (secured := route.get("upstream_tls")) is not None:
-                found.faults += _upstream_tls(f"routes[{index}].upstream_tls", secured)
-        return found
+                self.faults += _upstream_tls(f"routes[{index}].upstream_tls", secured)
 
     def _listener_tls(self, shown: Sequence[Certificate]) -> None:
         if not shown:

@@ -72,7 +72,8 @@ def _read_texts() -> None:
         for declared, text in pairwise(node.body):
             match declared, text:
                 case ast.AnnAssign(target=ast.Name(name)), ast.Expr(ast.Constant(str(words))):
-                    fields[name].description = inspect.cleandoc(words)
+                    known: FieldInfo = fields[name]
+                    known.description = inspect.cleandoc(words)
     for node in classes:
         getattr(tables, node.name).model_rebuild(force=True)
 

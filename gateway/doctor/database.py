@@ -7,7 +7,6 @@ statements of the store.
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any, Final
 
@@ -66,15 +65,9 @@ from pg_roles r, pg_database d,
 where r.rolname = current_user and d.datname = current_database()"""
 
 
-@dataclass(slots=True)
-class Looked:
-    """What a look at the database gave besides its findings: by how many seconds its clock is ahead of ours."""
-
-    apart: float | None = None
-
-
-async def findings(settings: Settings, dsn: str, report: Report, looked: Looked, *, serving: bool) -> None:
-    """Add to the report what is wrong with the database at `dsn`, as far as it can be looked at."""
+async def findings(settings: Settings, dsn: str, report: Report, apart: dict[str, float], *, serving: bool) -> None:
+    """Add to the report what is wrong with the database at `dsn`, as far as it can be looked at; what its clock says
+    goes into `apart`."""
     try:
         connection = await connect(dsn, "gateway-doctor")
     except _ABSENT as exc:
@@ -82,7 +75,7 @@ async def findings(settings: Settings, dsn: str, report: Report, looked: Looked,
         return
     try:
         async with asyncio.timeout(_PATIENCE):
-            async for finding in _look(settings, dsn, connection, report, looked, serving=serving):
+            async for finding in _look(settings, dsn, connection, report, apart, serving=serving):
                 report.findings.append(finding)
     except _ABSENT as exc:
         report.findings.append(_unreachable(dsn, exc))
@@ -107,7 +100,7 @@ def _is_statement_pooling(exc: Exception) -> bool:
 
 
 async def _look(
-    settings: Settings, dsn: str, connection: Connection, report: Report, looked: Looked, *, serving: bool
+    settings: Settings, dsn: str, connection: Connection, report: Report, apart: dict[str, float], *, serving: bool
 ) -> AsyncIterator[Finding]:
     try:
         require_server(connection)
@@ -116,7 +109,7 @@ async def _look(
             facts = await connection.fetchrow(_FACTS)
         after = time.time()
         assert facts is not None  # noqa: S101  # a role that is connected is there, and so is its database
-        looked.apart = facts["now"] - min(max(facts["now"], before), after)
+        apart["the database"] = facts["now"] - min(max(facts["now"], before), after)
         report.facts["database"] = _told(connection, facts)
         for finding in _of_facts(settings, connection, facts, serving=serving):
             yield finding

@@ -28,52 +28,49 @@ async def examine(path: Path, *, through: tuple[str, int] | None = None) -> Repo
     try:
         settings = config.load(path)
     except ConfigError as exc:
-        report.findings += configuration.faults_of(exc)
+        report.add(configuration.faults_of(exc))
         report.left_out["everything else"] = "the configuration is faulty"
         return report
     report.facts["engine"] = engine()
     report.facts["configuration"] = f"{settings.path}: valid"
-    report.findings += configuration.findings(settings)
-    report.findings += routes.findings(settings)
+    report.add(configuration.findings(settings))
+    report.add(routes.findings(settings))
     try:
         serving = await asyncio.to_thread(machine.find_serving, settings)
     except OperatorError as exc:
         report.findings.append(Finding.of(exc, "what it does cannot be looked at from here", about="gateway"))
         return report
     report.facts["gateway"] = "not running" if serving is None else f"process {serving.pid}"
-    report.findings += await asyncio.to_thread(lambda: [*machine.findings(settings, serving)])
+    report.add(await asyncio.to_thread(lambda: [*machine.findings(settings, serving)]))
     apart = dict[str, float]()
     await _look_at_database(settings, report, apart, serving=serving is not None)
-    report.findings += await asyncio.to_thread(lambda: [*upstreams.findings(settings, apart)])
+    report.add(await asyncio.to_thread(lambda: [*upstreams.findings(settings, apart)]))
     report.facts["upstreams"] = str(sum(len(route.upstreams) for route in settings.config.routes))
     if settings.config.issuers:
-        report.findings += await issuers.findings(settings, apart)
+        report.add(await issuers.findings(settings, apart))
         report.facts["issuers"] = str(len(settings.config.issuers))
     if serving is None or settings.keyring is None:
         report.left_out["server.public_url"] = _NOT_SERVING
     else:
         report.facts["public_url"] = settings.config.server.public_url
-        report.findings += await asyncio.to_thread(lambda: [*outside.findings(settings, through, apart)])
-    report.findings += machine.clock_findings(settings, apart)
+        report.add(await asyncio.to_thread(lambda: [*outside.findings(settings, through, apart)]))
+    report.add(machine.clock_findings(settings, apart))
     report.findings.sort(key=lambda finding: finding.level != FAULT)
     return report
 
 
 async def _look_at_database(settings: Settings, report: Report, apart: dict[str, float], *, serving: bool) -> None:
-    looked = database.Looked()
     try:
         if settings.database_url is None and _is_to_be_made(settings):
             report.left_out["database.url"] = "the first start makes the embedded database"
             return
         async with _dsn(settings) as dsn:
-            await database.findings(settings, dsn, report, looked, serving=serving)
+            await database.findings(settings, dsn, report, apart, serving=serving)
             await nonces.findings(settings, dsn, report)
             if settings.replicas:
                 await replicas.findings(settings, dsn, report)
     except OperatorError as exc:
         report.findings.append(Finding.of(exc, "the gateway does not start, or answers 503"))
-    if looked.apart is not None:
-        apart["the database"] = looked.apart
 
 
 def _is_to_be_made(settings: Settings) -> bool:

@@ -1,5 +1,6 @@
 """A finding, and the report of all of them."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final, Literal, Self
 
@@ -43,6 +44,10 @@ class Report:
     findings: list[Finding] = field(default_factory=list)
     facts: dict[str, str] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
+
+    def add(self, findings: Iterable[Finding]) -> None:
+        """These were found too."""
+        self.findings.extend(findings)
 
     @property
     def healthy(self) -> bool:

@@ -45,6 +45,14 @@ class Replica:
         connect = partial(Server(dsn, standby=True).connect, "gateway-lookups")
         self._database = Database(connect, _CONNECTIONS)
 
+    def pass_over(self) -> None:
+        """Ask another in its place."""
+        self.ready = False
+
+    def ask_again(self) -> None:
+        """It is well."""
+        self.ready = True
+
     async def find(self, digests: Sequence[bytes], newest: Mark, deadline: float | None = None) -> list[Row] | str:
         """Those tokens that live, by the digests, as far as it knows; or why it is not to be asked."""
         try:
@@ -106,7 +114,7 @@ class Replicas:
         if not isinstance(found, str):
             return found
         if replica.ready:
-            replica.ready = False
+            replica.pass_over()
             watch = asyncio.create_task(self._watch(replica, found), name="store-replica")
             self._watches.add(watch)
             watch.add_done_callback(self._watches.discard)
@@ -155,6 +163,6 @@ class Replicas:
             if not isinstance(found, str):
                 break
             cause = found
-        replica.ready = True
+        replica.ask_again()
         if told:
             _log.info("a replica is asked again", replica=replica.place)

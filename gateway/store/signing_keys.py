@@ -66,6 +66,10 @@ class _Known:
     signs_until: datetime | None
     needed_until: datetime | None
 
+    def need(self, until: datetime) -> None:
+        """What it signs lives until then."""
+        self.needed_until = until
+
     def ended_at(self, moment: datetime) -> bool:
         return self.signs_until is not None and self.signs_until <= moment
 
@@ -92,7 +96,7 @@ class SigningKeys:
         if ttl and (found.needed_until is None or found.needed_until < until):
             noted = until + _AHEAD
             await self._database.value("signing_key_needed", kid=found.key.kid, until=noted)
-            found.needed_until = noted
+            found.need(noted)
         return found.key
 
     async def published(self, *, make: bool = True) -> list[Mapping[str, object]]:

@@ -112,12 +112,12 @@ def _compare(found: Spreading, names: set[str], layouts: Sequence[Layout]) -> No
                 "named here; name all of them, or run `gateway migrate` for the list as it is"
             )
         )
-    found.advice += [
+    found.advice.extend(
         f"{_KEY}: until {moment(after)} nonces are put into a database that is not named here; calls whose nonces "
         "belong there get 503 until then; name it for so long"
         for before, after in ending
         if len(set(before.databases) - {MAIN} - names) > len(found.away)
-    ]
+    )
 
 
 async def _name(dsn: str) -> str:

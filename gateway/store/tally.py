@@ -56,6 +56,10 @@ class _Failures:
     act: Act
     times: int = 1
 
+    def add(self) -> None:
+        """There was one more."""
+        self.times += 1
+
 
 class _Count:
     """What is known of one row: what it held when it was last read or written, and what is not in it yet."""
@@ -68,6 +72,36 @@ class _Count:
 
     def total(self) -> int:
         return self.written + self.sending + self.fresh
+
+    def fail(self, at: datetime, *, anew: bool) -> None:
+        """There was one more failure: the first one, where it begins `anew`."""
+        if anew:
+            self.written = self.fresh = 0
+        self.fresh += 1
+        self.last_failed_at = at
+
+    def forget(self) -> None:
+        """There were none."""
+        self.written = self.sending = self.fresh = 0
+        self.version += 1
+
+    def change(self) -> None:
+        """Its row has changed: what was read of it before counts no more."""
+        self.version += 1
+
+    def send(self) -> None:
+        """What is not in the row yet is on its way there."""
+        self.sending, self.fresh = self.fresh, 0
+        self.version += 1
+
+    def sent(self) -> int:
+        """Nothing is on its way any more; what was."""
+        sending, self.sending = self.sending, 0
+        return sending
+
+    def take_back(self, sending: int) -> None:
+        """So many did not get into the row."""
+        self.fresh += sending
 
     def learn(self, row: Row | None, since: datetime) -> None:
         """What the row holds, unless it rested since then: the next write replaces it."""
@@ -123,10 +157,7 @@ class Tally:
         """Count one more failure; fewer than `written_from` are not worth a row yet."""
         rested = self.rested(key) >= self._rest
         count = self._touch(key)
-        if rested:
-            count.written = count.fresh = 0
-        count.fresh += 1
-        count.last_failed_at = self._now()
+        count.fail(self._now(), anew=rested)
         if count.total() >= written_from:
             self._due.add(key)
             self._write_soon()
@@ -140,8 +171,7 @@ class Tally:
             self._clears.add(key)
             self._write_soon()
         self._due.discard(key)
-        count.written = count.sending = count.fresh = 0
-        count.version += 1
+        count.forget()
 
     def note(self, kind: str, *, subject: str | None = None, client_id: str | None = None, cause: str = "") -> None:
         """Note one more failure for the audit record, where each cause of an account is told apart."""
@@ -151,7 +181,7 @@ class Tally:
             if held is None:
                 self._held[note] = _Failures(self._now(), current())
             else:
-                held.times += 1
+                held.add()
             return
         self._held[note] = None
         self._notes.append((note, _Failures(self._now(), current())))
@@ -217,7 +247,7 @@ class Tally:
         self._clears.difference_update(keys)
         for key in keys:
             if key in self._counts:
-                self._counts[key].version += 1
+                self._counts[key].change()
 
     async def _add(self) -> None:
         keys = list(islice(self._due, _AT_ONCE))
@@ -226,8 +256,7 @@ class Tally:
             return
         self._due.difference_update(sent)
         for count in sent.values():
-            count.sending, count.fresh = count.fresh, 0
-            count.version += 1
+            count.send()
         versions = {key: count.version for key, count in sent.items()}
         rows: list[Row] | None = None
         try:
@@ -242,14 +271,14 @@ class Tally:
         finally:
             found = {(row["account"], row["browser"]): row for row in rows or ()}
             for key, count in sent.items():
-                sending, count.sending = count.sending, 0
+                sending = count.sent()
                 if count.version != versions[key]:  # cleared meanwhile
                     continue
-                count.version += 1
+                count.change()
                 if rows is not None:
                     count.learn(found.get(key), self._now() - self._rest)
                 elif self._counts.get(key) is count:
-                    count.fresh += sending
+                    count.take_back(sending)
                     self._due.add(key)
 
     async def _record(self) -> None:

@@ -214,7 +214,11 @@ class Tokens:
     ) -> None:
         self._database, self._now, self._keyring, self._lifetimes = database, now, keyring, lifetimes
         self._signing_keys, self._issuer = signing_keys, issuer
-        self.needs: grants.Needs = {}  # of the resources of the routes, where there are any
+        self._needs: grants.Needs = {}
+
+    def serve(self, needs: grants.Needs) -> None:
+        """From now on tokens are for the resources of the routes, which have these `needs`."""
+        self._needs = needs
 
     def presented(self, code: str | None) -> PresentedCode | None:
         """A code that comes to be redeemed; None where it cannot be one of ours."""
@@ -463,7 +467,7 @@ class Tokens:
         """What a client may have today at these resources: scopes that an operator has taken from it are left out, and
         those that only other resources ask for."""
         return _Access(
-            scopes=grants.fitting(scopes & client.may_have, resource, self.needs),
+            scopes=grants.fitting(scopes & client.may_have, resource, self._needs),
             resource=resource,
             token_type=client.token_type,
             ttl=self._lifetimes.access_ttl,

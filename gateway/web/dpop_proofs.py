@@ -1,6 +1,7 @@
 """DPoP proofs at the endpoints where clients get tokens (RFC 9449, sections 5 and 10)."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
 
@@ -43,8 +44,7 @@ async def key_with(request: web.Request, token: str) -> str:
     try:
         return await _proven(request, request.headers.getall("DPoP", []), token.encode())
     except OAuthError as error:
-        error.status = 401
-        raise
+        raise replace(error, status=401) from error
 
 
 async def _proven(request: web.Request, values: Sequence[str], token: bytes | None) -> str:

@@ -121,7 +121,7 @@ def build(settings: Settings, store: Store, fetcher: Fetcher | None = None) -> P
     compiled = compile_routes(settings.config)
     routes = tuple(route for route in compiled if {*route.schemes} - IN_BROWSERS)
     sectors = Sectors(lambda: fetcher or Fetcher())
-    store.tokens.needs = _needs(routes)
+    store.tokens.serve(_needs(routes))
     return Plane(
         settings=settings,
         store=store,
