@@ -34,7 +34,8 @@ from gateway.config import Settings
 from gateway.credentials import mac
 from gateway.credentials.signed import Signed
 from gateway.crypto import Keyring
-from gateway.guard import Call, Guard, Refused, settled
+from gateway.errors import Refused
+from gateway.guard import Call, Guard, settled
 from gateway.guard.nonces import Nonces, key
 from gateway.model import AccessToken, Identity
 from gateway.routing import Route

@@ -37,8 +37,8 @@ from gateway.app.tally import CONCURRENCY, Passing, Spent, Tally
 from gateway.config import Settings, compile_routes
 from gateway.config.tables import Route
 from gateway.crypto import Keyring
-from gateway.errors import StoreUnavailable
-from gateway.guard import BodyAwaited, Guard, Refused, settled
+from gateway.errors import Refused, StoreUnavailable
+from gateway.guard import BodyAwaited, Guard, settled
 from gateway.http1 import RequestHead, RequestReader
 from gateway.proxy.dispatch import Destination, Dispatcher
 from gateway.proxy.mirror import EVERY, Telling, Told
@@ -182,7 +182,7 @@ def _terms_of(route: Route) -> frozenset[tuple[str, str]]:
 
 
 def _refused(refused: Refused, to: Destination | None) -> str:
-    cause = (refused.cause or refused.description)[:_LONGEST]
+    cause = refused.why[:_LONGEST]
     return f"{refused.status} {cause}" + ("" if to is None else f", {_by(to)}")
 
 

@@ -13,8 +13,9 @@ from gateway.cli.explain import lines
 from gateway.cli.usage import Noun
 from gateway.config import Settings, compile_routes
 from gateway.crypto import Keyring
+from gateway.errors import Refused
 from gateway.faults import OperatorError
-from gateway.guard import Allowed, BodyAwaited, Guard, Refused, Verdict, settled
+from gateway.guard import Allowed, BodyAwaited, Guard, Verdict, settled
 from gateway.http1 import Malformed, RequestHead, RequestReader
 from gateway.observe import scrub
 from gateway.proxy.answers import malformed, too_large, wrong_handshake

@@ -2,7 +2,7 @@
 
 from gateway.guard.guard import Guard, settled
 from gateway.guard.lane import Pending
-from gateway.guard.verdict import PUBLIC, Allowed, BodyAwaited, Judged, Refused, Verdict
+from gateway.guard.verdict import PUBLIC, Allowed, BodyAwaited, Judged, Verdict
 from gateway.routing.call import Call, Turn
 
 __all__ = [
@@ -13,7 +13,6 @@ __all__ = [
     "Guard",
     "Judged",
     "Pending",
-    "Refused",
     "Turn",
     "Verdict",
     "settled",

@@ -150,7 +150,7 @@ LACKS: Final = Cause.of(
     " ",
     mend="have the client ask for that scope; `gateway client show ID` says what it may ask for",
 )
-OUT_OF_GROUPS: Final = Cause.of(
+OUT_OF_GROUPS: Final[Cause] = Cause.of(
     "scope",
     "in none of the route's groups",
     mend="if they may: `gateway user update USERNAME --group …`, with all of their groups",

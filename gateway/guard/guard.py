@@ -54,7 +54,7 @@ from typing import Final
 from gateway import figures
 from gateway.config import Settings
 from gateway.credentials.signed import Once
-from gateway.errors import Cause, StoreUnavailable
+from gateway.errors import Cause, Refused, StoreUnavailable
 from gateway.faults import OperatorError
 from gateway.figures import CHANGE_LOG_AGE, TOKEN_LOOKUPS, TOKENS_HELD, TOKENS_HELD_BYTES
 from gateway.guard import causes, checks
@@ -69,26 +69,17 @@ from gateway.guard.refusing import Refusing, no_answer, no_keys
 from gateway.guard.spread import Spread
 from gateway.guard.tokens import Known, Tokens, Untold
 from gateway.guard.uses import Used
-from gateway.guard.verdict import PUBLIC, Allowed, BodyAwaited, Judged, Refused, Verdict
+from gateway.guard.verdict import PUBLIC, Allowed, BodyAwaited, Judged, Verdict
 from gateway.guard.watch import UNANSWERED, Watch
 from gateway.model import Identity
 from gateway.routing.call import Call
 from gateway.schemes.presenting import Schemes
 from gateway.schemes.registry import ALL
 from gateway.schemes.scheme import Fault, Presented, Scheme, Terms
-from gateway.schemes.session import CROSS_SITE, MISDIRECTED
 from gateway.store import EndedToken, Store
 from gateway.store.clock import since_boot
 from gateway.underway import Place
 
-# RFC 6750, section 3.1, and what no other token would open; any other error: 401
-_STATUS: Final = {
-    "invalid_request": 400,
-    "insufficient_scope": 403,
-    "access_denied": 403,
-    CROSS_SITE: 403,
-    MISDIRECTED: 421,
-}
 _MISFIT: Final = Fault("The body does not match the signed hash.", causes.MISFIT)
 
 
@@ -353,7 +344,6 @@ class Guard:
         """The refusal for a fault of a credential of that scheme, on behalf of whom its token names, if it is known."""
         refused = self._make_refusal(
             call,
-            _STATUS.get(fault.error, 401),
             fault.error,
             fault.description,
             fault.cause,
@@ -362,9 +352,9 @@ class Guard:
         )
         for one in self._schemes.of(call.route.schemes):
             if nonce := one.nonce(refused.error, self._now()):
-                refused = replace(refused, dpop_nonce=nonce)
+                refused = refused.also(("DPoP-Nonce", nonce))
             if way := one.leads_to(call, refused.status, refused.error):
-                refused = replace(refused, status=303, location=way)
+                refused = refused.also(("Location", way), status=303)
         return refused
 
 

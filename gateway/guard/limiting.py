@@ -6,22 +6,20 @@ of none.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import lru_cache, partial
 from math import ceil
 from time import monotonic
 from typing import Final, assert_never, final
 
 from gateway.config import Config
-from gateway.errors import StoreUnavailable
+from gateway.errors import Refused, StoreUnavailable
 from gateway.figures import CALLS_UNDER_WAY
 from gateway.guard import causes
 from gateway.guard.bucket import Bucket
 from gateway.guard.lease import Lease
 from gateway.guard.quotas import Account, Quotas
 from gateway.guard.rates import Meter, Rates
-from gateway.guard.refusing import no_answer
-from gateway.guard.verdict import Allowed, Judged, Refused
+from gateway.guard.verdict import Allowed, Judged
 from gateway.model import Identity
 from gateway.routing.call import Turn
 from gateway.routing.forwarded import neighbourhood
@@ -112,7 +110,7 @@ class Limiting:
             lease = quotas.lease(account, whose(account.limit, turn.address, allowed), now)
             if lease.is_spent(now):
                 turn.end()
-                return self._over(turn.limits, account.limit, lease.wait(now), allowed.identity)
+                return self._refuse(turn, account.limit, lease.wait(now), allowed.identity)
             if not lease.has_one(now):
                 began = monotonic() if since is None else since
                 again = partial(self._within, turn, allowed, metered, began)
@@ -130,6 +128,11 @@ class Limiting:
             lease.take(now)
             turn.show(account.limit.shown(lease.remaining, lease.wait(now)))
         return allowed
+
+    def _refuse(self, turn: Turn, limit: Limit, seconds: int, identity: Identity | None) -> Refused:
+        """The refusal of a call that is over this limit, for so many seconds: its answer tells of no other."""
+        turn.show_only(limit.shown(0, seconds))
+        return self._over(limit, seconds, identity)
 
     def _meters(self, limits: Limits) -> _Metered:
         metered = self._metered.get(limits)
@@ -152,7 +155,7 @@ class Limiting:
                 bucket.refuse(now)
                 rates.touched(bucket, meter)
                 identity = None if allowed is None else allowed.identity
-                return self._over(turn.limits, meter.limit, max(1, ceil(bucket.wait)), identity)
+                return self._refuse(turn, meter.limit, max(1, ceil(bucket.wait)), identity)
             buckets.append(bucket)
         for bucket, meter in zip(buckets, meters, strict=True):
             bucket.take(now)
@@ -196,42 +199,24 @@ def _each(by: By) -> str:
 
 def _unasked(exc: StoreUnavailable, identity: Identity | None) -> Refused:
     """The refusal of a call whose quota nobody can say anything of."""
-    refused = no_answer(exc, identity)
-    cause = causes.NO_QUOTA.naming(str(exc))
     description = "The quota cannot be checked at the moment; try again."
-    return replace(refused, cause=cause.text, because=cause, mend=cause.mend, description=description)
+    return Refused("temporarily_unavailable", description, causes.NO_QUOTA.naming(str(exc)), identity=identity)
 
 
 @lru_cache(maxsize=_KEPT)
 def _crowded(most: int, identity: Identity | None) -> Refused:
     """The refusal of a call on a route with as many under way as may be."""
     cause = causes.OVER_CONCURRENCY.naming(str(most))
-    return Refused(
-        status=503,
-        error="temporarily_unavailable",
-        description="The service is busy; try again in a moment.",
-        cause=cause.text,
-        because=cause,
-        mend=cause.mend,
-        identity=identity,
-    )
+    return Refused("temporarily_unavailable", "The service is busy; try again in a moment.", cause, identity=identity)
 
 
-def _over(limits: Limits, limit: Limit, seconds: int, identity: Identity | None) -> Refused:
+def _over(limit: Limit, seconds: int, identity: Identity | None) -> Refused:
     """The refusal of a call that is over this limit, for so many seconds."""
     over = causes.OVER_QUOTA if limit.per == "day" else causes.OVER_RATE
     if limit.by == "address" and limit.per != "day":
         over = causes.ADDRESS_OVER_RATE
-    cause = over.naming(str(limit))
-    return Refused(
-        status=429,
-        error="too_many_requests",
-        description=f"Too many calls: {limit.count} a {limit.per} are allowed for {_each(limit.by)}. "
-        f"Try again in {seconds} second{'' if seconds == 1 else 's'}.",
-        cause=cause.text,
-        because=cause,
-        mend=cause.mend,
-        identity=identity,
-        retry_after=seconds,
-        limits=b"%bRateLimit: %b\r\n" % (limits.policies, limit.shown(0, seconds)),
+    description = (
+        f"Too many calls: {limit.count} a {limit.per} are allowed for {_each(limit.by)}. "
+        f"Try again in {seconds} second{'' if seconds == 1 else 's'}."
     )
+    return Refused("too_many_requests", description, over.naming(str(limit)), retry_after=seconds, identity=identity)

@@ -6,9 +6,8 @@ Refusals recur, and a flood of them must cost less than what it asks for: each i
 from functools import lru_cache
 from typing import Final
 
-from gateway.errors import Cause, StoreUnavailable
+from gateway.errors import CODES, Cause, Refused, StoreUnavailable
 from gateway.guard.causes import NO_KEYS
-from gateway.guard.verdict import Refused
 from gateway.model import Identity, format_scope
 from gateway.refusals import NO_DATABASE
 from gateway.routing import Route, SignIn
@@ -32,7 +31,6 @@ class Refusing:
     def __call__(
         self,
         call: Call,
-        status: int,
         error: str,
         description: str,
         cause: Cause,
@@ -45,13 +43,12 @@ class Refusing:
         Without an `error`, it says only what is wanted (RFC 6750, section 3.1). Whoever is to get a token, or another
         one, is told all the scopes that this call needs.
         """
-        needed = _NOTHING if status == 400 else call.route.scopes_for(call.method)
-        return self._kept(call.route, status, error, description, cause, used, identity, needed, call.has_body)
+        needed = _NOTHING if error and CODES[error].status == 400 else call.route.scopes_for(call.method)
+        return self._kept(call.route, error, description, cause, used, identity, needed, call.has_body)
 
     def _made(
         self,
         route: Route,
-        status: int,
         error: str,
         description: str,
         cause: Cause,
@@ -71,17 +68,10 @@ class Refusing:
             used=used,
             sign_in=_told(route.sign_in) if error == INSUFFICIENT and route.sign_in is not None else {},
         )
-        return Refused(
-            status=status,
-            error=error or "unauthorized",
-            description=description,
-            challenges=offered,
-            accept_signature=b"".join([scheme.accepts(has_body=has_body) for scheme in schemes]),
-            cause=cause.text,
-            because=cause,
-            mend=cause.mend,
-            identity=identity,
-        )
+        fields = [("WWW-Authenticate", challenge) for challenge in offered]
+        accepted = [scheme.accepts(has_body=has_body) for scheme in schemes]
+        fields += [("Accept-Signature", said) for said in accepted if said]
+        return Refused(error or "unauthorized", description, cause, fields=tuple(fields), identity=identity)
 
 
 def _told(demanded: SignIn) -> dict[str, str]:
@@ -92,14 +82,7 @@ def _told(demanded: SignIn) -> dict[str, str]:
 
 def no_keys(why: str) -> Refused:
     """The refusal of a call with a token whose issuer did not say by which keys to judge it."""
-    return Refused(
-        status=503,
-        error="temporarily_unavailable",
-        description=_NO_ANSWER,
-        cause=NO_KEYS.text + why,
-        because=NO_KEYS,
-        mend=NO_KEYS.mend,
-    )
+    return Refused("temporarily_unavailable", _NO_ANSWER, NO_KEYS.naming(why))
 
 
 def _said_by(why: Exception) -> str:
@@ -109,11 +92,5 @@ def _said_by(why: Exception) -> str:
 
 def no_answer(why: Exception | str, identity: Identity | None = None) -> Refused:
     """The refusal of a call that nobody could judge."""
-    return Refused(
-        status=503,
-        error="temporarily_unavailable",
-        description=_NO_ANSWER,
-        cause=why if isinstance(why, str) else f"store: {_said_by(why)}",
-        mend=NO_DATABASE,
-        identity=identity,
-    )
+    cause = why if isinstance(why, str) else f"store: {_said_by(why)}"
+    return Refused("temporarily_unavailable", _NO_ANSWER, cause, mend=NO_DATABASE, identity=identity)

@@ -7,7 +7,7 @@ from math import inf
 from typing import Final, NamedTuple, final
 
 from gateway.credentials.signed import BodyCheck
-from gateway.errors import Cause
+from gateway.errors import Refused
 from gateway.guard.lane import Pending
 from gateway.model import Identity
 
@@ -115,47 +115,6 @@ class Allowed:
 
 
 PUBLIC: Final = Allowed()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Refused:
-    """The call may not pass: the answer's status, error and challenges, and the cause for the log alone, which
-    `because` declares where the guard refuses for a fault of the call.
-
-    Calls may get one and the same refusal. A 503 is worth another try after a moment, and any refusal after
-    `retry_after` seconds where that says so (Retry-After); `limits` are lines on the limits that were in the way. For
-    the log too are `mend`, what to do about it, and as far as they are known `identity`, on whose behalf the call was
-    made, and `upstream`.
-    `location` leads a person to where they can sign in (status 303).
-    `accept_signature` is the field that says what to sign, where a route takes signatures (RFC 9421, section 5.1);
-    `dpop_nonce` is what the next DPoP proof is to be made with (RFC 9449, section 9).
-    """
-
-    status: int
-    error: str
-    description: str
-    challenges: tuple[bytes, ...] = ()  # WWW-Authenticate values, one for each scheme
-    accept_signature: bytes = b""
-    dpop_nonce: bytes = b""
-    location: bytes = b""
-    allow: tuple[bytes, ...] = ()  # the methods there are, where this one is none of them
-    cause: str = ""
-    because: Cause | None = None
-    mend: str = ""
-    identity: Identity | None = None
-    upstream: str = ""
-    retry_after: int = 0
-    limits: bytes = b""
-
-    @property
-    def why(self) -> str:
-        """Why, for the operator: what the client is told where there is nothing to add."""
-        return self.cause or self.description
-
-    @property
-    def kind(self) -> str:
-        """Its label in the figures, of which there are few, whatever its cause names."""
-        return self.error if self.because is None else self.because.kind
 
 
 Verdict = Allowed | Refused

@@ -19,7 +19,7 @@ from typing import Any, Final, Literal
 from msgspec import Struct
 from msgspec.structs import fields, replace
 
-from gateway.errors import GatewayError, OAuthError, invalid_request, unauthorized_client
+from gateway.errors import GatewayError, OAuthError, Refused, invalid_request, unauthorized_client
 from gateway.model import ACR, Client
 from gateway.oauth import dpop, openid, pkce, redirect_uris
 from gateway.oauth.forms import Form
@@ -65,13 +65,13 @@ class Response:
 class RedirectError(GatewayError):
     """A fault or a refusal that the client is told of, at its proven redirect URI."""
 
-    def __init__(self, redirect_uri: str, state: bytes | None, error: OAuthError, mode: ResponseMode = "query") -> None:
-        super().__init__(str(error))
-        self.redirect_uri, self.state, self.error, self.mode = redirect_uri, state, error, mode
+    def __init__(self, redirect_uri: str, state: bytes | None, refused: Refused, mode: ResponseMode = "query") -> None:
+        super().__init__(f"{refused.error}: {refused.why}")
+        self.redirect_uri, self.state, self.refused, self.mode = redirect_uri, state, refused, mode
 
     def response(self, issuer: str) -> Response:
         """What the client is told (RFC 6749, sections 4.1.2.1 and 4.2.2.1, with RFC 9207's `iss`)."""
-        members = (("error", self.error.error), ("error_description", self.error.description))
+        members = (("error", self.refused.error), ("error_description", self.refused.description))
         return _response(self.redirect_uri, self.mode, members, self.state, issuer)
 
 
@@ -105,7 +105,7 @@ class AuthorizationRequest(Struct, frozen=True, kw_only=True):
 
     def refusal(self, error: str, description: str) -> RedirectError:
         """The answer that tells the client no."""
-        return RedirectError(self.redirect_uri, self.state, OAuthError(error, description), self.response_mode)
+        return RedirectError(self.redirect_uri, self.state, Refused(error, description), self.response_mode)
 
     def denial(self) -> RedirectError:
         """The person said no (RFC 6749, section 4.1.2.1)."""
@@ -268,7 +268,7 @@ def read(query: Form, client: Client | None) -> AuthorizationRequest:
         claims = openid.claims_request(query.get("claims"))
         if claims.acr is not None and ACR not in claims.acr:
             # OpenID Connect Core Error Code unmet_authentication_requirements 1.0
-            raise OAuthError("unmet_authentication_requirements", f"People are authenticated by {ACR} here.")
+            raise OAuthError(Refused("unmet_authentication_requirements", f"People are authenticated by {ACR} here."))
         return AuthorizationRequest(
             client_id=client.client_id,
             redirect_uri=redirect_uri,
@@ -289,7 +289,7 @@ def read(query: Form, client: Client | None) -> AuthorizationRequest:
             dpop_jkt=_thumbprint(query.get("dpop_jkt")),
         )
     except OAuthError as error:
-        raise RedirectError(redirect_uri, state, error, mode) from error
+        raise RedirectError(redirect_uri, state, error.refused, mode) from error
 
 
 def judge(
@@ -322,7 +322,7 @@ def judge(
         if "token" in types and request.dpop_jkt is not None:
             raise invalid_request("dpop_jkt binds a code; a token at once would be bound to no key.")
     except OAuthError as error:
-        raise RedirectError(redirect_uri, request.state, error, request.response_mode) from error
+        raise RedirectError(redirect_uri, request.state, error.refused, request.response_mode) from error
     return Asked(request=request, client=client)
 
 
@@ -384,9 +384,10 @@ def _proven(client: Client | None, redirect_uri: str | None) -> tuple[Client, st
 def _response_types(query: Form, client: Client) -> frozenset[str]:
     """What the client wants, in whichever order (RFC 6749, section 3.1.1): a code, a token at once, or both."""
     if query.get("request") is not None:
-        raise OAuthError("request_not_supported", "Request objects are not supported.")
+        raise OAuthError(Refused("request_not_supported", "Request objects are not supported."))
     if query.get("request_uri") is not None:
-        raise OAuthError("request_uri_not_supported", "request_uri must be one that the PAR endpoint gave out.")
+        text = "request_uri must be one that the PAR endpoint gave out."
+        raise OAuthError(Refused("request_uri_not_supported", text))
     response_type = query.get("response_type")
     if response_type is None:
         raise invalid_request("response_type is missing.")
@@ -411,7 +412,7 @@ def _permit(types: frozenset[str], client: Client) -> None:
 
 
 def _unsupported() -> OAuthError:
-    return OAuthError("unsupported_response_type", "response_type must be code.")
+    return OAuthError(Refused("unsupported_response_type", "response_type must be code."))
 
 
 def _response_mode(wanted: str | None, usual: ResponseMode, redirect_uri: str, state: bytes | None) -> ResponseMode:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from gateway.errors import OAuthError
+from gateway.errors import OAuthError, Refused
 from gateway.model import format_scope, parse_scope
 from gateway.oauth import registration
 from gateway.oauth.registration import Registration
@@ -80,4 +80,4 @@ def _scope(said: object, known: frozenset[str]) -> str:
 
 
 def _invalid(description: str) -> OAuthError:
-    return OAuthError("invalid_client_metadata", description)
+    return OAuthError(Refused("invalid_client_metadata", description))

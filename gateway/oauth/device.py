@@ -16,7 +16,7 @@ from typing import Final, Literal
 
 from msgspec import Struct
 
-from gateway.errors import OAuthError, invalid_grant, unauthorized_client
+from gateway.errors import OAuthError, Refused, invalid_grant, unauthorized_client
 from gateway.model import DEVICE_CODE, Client
 from gateway.oauth.forms import Form
 from gateway.oauth.grants import requested_resources, requested_scopes
@@ -92,16 +92,16 @@ def decide(record: DeviceRecord, client_id: str, now: datetime) -> Wait | Answer
     if now >= record.expires_at:
         return expired()
     if record.decision == "denied":
-        return OAuthError("access_denied", "The person did not allow it.")
+        return OAuthError(Refused("access_denied", "The person did not allow it.", status=400))
     if record.polled_at is not None and now < record.polled_at + timedelta(seconds=record.pace) - _EARLY:
         pace = record.pace + _SLOWER
-        return Wait(pace, OAuthError("slow_down", f"Ask no sooner than {pace} seconds after the last time."))
-    return Wait(record.pace, OAuthError("authorization_pending", "Nobody has allowed it yet: ask again."))
+        return Wait(pace, OAuthError(Refused("slow_down", f"Ask no sooner than {pace} seconds after the last time.")))
+    return Wait(record.pace, OAuthError(Refused("authorization_pending", "Nobody has allowed it yet: ask again.")))
 
 
 def expired() -> OAuthError:
     """RFC 8628, section 3.5: the person did not answer in time, or the device did not ask in time."""
-    return OAuthError("expired_token", "The device code has expired: begin anew.")
+    return OAuthError(Refused("expired_token", "The device code has expired: begin anew."))
 
 
 def refused(cause: str) -> OAuthError:

@@ -24,7 +24,7 @@ from urllib.parse import unquote_to_bytes
 
 from msgspec import Struct
 
-from gateway.errors import GatewayError, OAuthError
+from gateway.errors import GatewayError, OAuthError, Refused
 from gateway.oauth.jws import ALGORITHMS, decoded, encoded, json_object
 
 if TYPE_CHECKING:
@@ -168,9 +168,9 @@ def is_thumbprint(text: str) -> bool:
     return _THUMBPRINT.fullmatch(text) is not None
 
 
-def refused(description: str, error: str = INVALID_PROOF, cause: str = "") -> OAuthError:
-    """The refusal at an endpoint of ours (sections 5 and 8)."""
-    return OAuthError(error, description, 400, cause or f"DPoP: {description}")
+def refused(description: str, error: str = INVALID_PROOF, *, status: int = 400) -> OAuthError:
+    """The refusal where tokens are given (sections 5 and 8); where one is used it has another status (7.1)."""
+    return OAuthError(Refused(error, description, f"DPoP: {description}", status=status))
 
 
 def _header(text: str) -> "tuple[str, Key, str]":

@@ -8,7 +8,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from gateway.errors import OAuthError, invalid_request
+from gateway.errors import OAuthError, Refused, invalid_request
 from gateway.model import Client
 from gateway.oauth import authorize, dpop
 from gateway.oauth.authorize import AuthorizationRequest, PageError, RedirectError
@@ -49,16 +49,18 @@ def read(
     if jkt is not None and form.get("dpop_jkt") not in (None, jkt):
         raise dpop.refused("The DPoP proof is of another key than dpop_jkt.")
     if sum(len(name) + len(value) for name, value in form.fields if name not in _AUTHENTICATION) > LARGEST:
-        raise OAuthError("invalid_request", f"The request is longer than {LARGEST} characters.", 413)
+        text = f"The request is longer than {LARGEST} characters."
+        raise OAuthError(Refused("invalid_request", text, status=413))
     try:
         request = authorize.read(form, client)
         if jkt is not None:
             request = replace(request, dpop_jkt=jkt)
         authorize.judge(request, client, known_scopes, known_resources, pushed=True)
     except PageError as error:  # whose text is for a person
-        raise OAuthError(error.error, f"The request has a fault: {error}.", cause=str(error)) from error
+        text = f"The request has a fault: {error}."
+        raise OAuthError(Refused(error.error, text, str(error), status=400)) from error
     except RedirectError as error:
-        raise error.error from error
+        raise OAuthError(error.refused) from error
     return request
 
 

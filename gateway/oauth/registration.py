@@ -25,7 +25,7 @@ from typing import Any, Final, cast
 
 from msgspec import Struct, field
 
-from gateway.errors import OAuthError, invalid_request
+from gateway.errors import OAuthError, Refused, invalid_request
 from gateway.model import (
     OFFLINE_ACCESS,
     PUBLIC_SUBJECT,
@@ -251,7 +251,11 @@ def _no_number(name: str) -> None:
 
 
 def _invalid(description: str, cause: str = "") -> OAuthError:
-    return OAuthError("invalid_client_metadata", description, cause=cause)
+    return OAuthError(Refused("invalid_client_metadata", description, cause))
+
+
+def _invalid_uris(description: str) -> OAuthError:
+    return OAuthError(Refused("invalid_redirect_uri", description))
 
 
 def _one_of(said: Members, name: str, known: Sequence[str]) -> str | None:
@@ -335,12 +339,12 @@ def _redirect_uris(said: Members) -> tuple[str, ...]:
     the scheme of an app."""
     uris = said.get("redirect_uris", [])
     if not isinstance(uris, list) or not all(isinstance(uri, str) for uri in uris):
-        raise OAuthError("invalid_redirect_uri", "redirect_uris must be an array of URIs.")
+        raise _invalid_uris("redirect_uris must be an array of URIs.")
     if not 0 < len(uris) <= _MOST_REDIRECT_URIS:
-        raise OAuthError("invalid_redirect_uri", f"redirect_uris must name 1 to {_MOST_REDIRECT_URIS} URIs.")
+        raise _invalid_uris(f"redirect_uris must name 1 to {_MOST_REDIRECT_URIS} URIs.")
     for uri in uris:
         if (fault := redirect_uris.registration_fault(uri)) is not None:
-            raise OAuthError("invalid_redirect_uri", f"A redirect URI cannot be registered: {fault}.")
+            raise _invalid_uris(f"A redirect URI cannot be registered: {fault}.")
     return tuple(dict.fromkeys(uris))
 
 

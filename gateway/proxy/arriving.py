@@ -14,9 +14,9 @@ import ssl
 from contextlib import suppress
 from typing import Final
 
+from gateway.errors import Refused
 from gateway.figures import CONNECTIONS_FAILED
 from gateway.observe import get_logger
-from gateway.proxy.answers import refusal
 from gateway.proxy.certificates import Certificates
 from gateway.proxy.dispatch import SOCKET, Peer
 from gateway.proxy.proxy import Proxy
@@ -180,7 +180,7 @@ class Arrivals:
     def _refuse(self, proxy: Peer, kind: str, cause: str) -> None:
         """Nothing can be answered: who is there may not speak HTTP yet, or at all."""
         CONNECTIONS_FAILED.add(1.0, "proxy_protocol", kind)
-        refused = refusal(400, "A PROXY header was expected.", cause=cause, mend=_MEND)
+        refused = Refused("invalid_request", "A PROXY header was expected.", cause, mend=_MEND)
         self._proxy.log_refusal(refused, proxy, self._proxy.new_request_id(), None, None)
 
 

@@ -8,8 +8,8 @@ from bisect import bisect_left
 from functools import lru_cache
 from typing import Final
 
+from gateway.errors import Refused
 from gateway.figures import CALLS, REFUSALS, UPSTREAM_FAILURES, cells
-from gateway.guard import Refused
 from gateway.routing import Origin, Route
 
 GONE: Final = 0  # in a status's place: the client left before its answer ended

@@ -7,10 +7,11 @@ from typing import Final, NamedTuple, final
 
 from gateway.config import Config
 from gateway.config import Route as ConfiguredRoute
-from gateway.guard import Call, Refused, Turn
+from gateway.errors import Refused
+from gateway.guard import Call, Turn
 from gateway.http1 import Malformed, RequestHead, RequestReader, parse_host
 from gateway.model import CHANGE_PASSWORD, ISSUER_METADATA, RESOURCE_METADATA
-from gateway.proxy.answers import malformed, refusal
+from gateway.proxy.answers import malformed
 from gateway.proxy.edge import VERIFYING, Edge, edge_of
 from gateway.routing import HealthCheck, Look, NoRoute, Origin, Route, RouteTable, Target, TargetError, canonical
 from gateway.routing.cors import preflight_for
@@ -166,7 +167,7 @@ class Dispatcher:
             hops_left = _hops_left(head) if counted else None
             target = canonical(head.target)
             if target.authority is not None and target.authority.lower() != head.host.lower():
-                return refusal(400, "The request target and the Host field name different hosts.")
+                return Refused("invalid_request", "The request target and the Host field name different hosts.")
             authority = head.host or self._public_authority
             host, _ = parse_host(authority)
             route = self._table.match(host, head.method, target.path, plain=target.plain)
@@ -175,15 +176,17 @@ class Dispatcher:
         except TargetError as exc:
             if head.target.startswith(self._verify + b"/"):  # it is another's to judge what stands behind
                 return self._verification(head)
-            return refusal(400, str(exc))
+            return Refused("invalid_request", str(exc))
         except Malformed as fault:
             return malformed(fault)
         if isinstance(route, NoRoute):
             if route.allow:
-                return refusal(405, "This path does not support that method.", allow=route.allow)
-            return refusal(404, "Nothing is served at this path.")
+                allow = (("Allow", b", ".join(route.allow).decode("ascii")),)  # RFC 9110, section 15.5.6
+                return Refused("method_not_allowed", "This path does not support that method.", fields=allow)
+            return Refused("not_found", "Nothing is served at this path.")
         if hops_left is not None and hops_left < 0:
-            return refusal(501, "The request may not be forwarded further, and the gateway has no answer of its own.")
+            text = "The request may not be forwarded further, and the gateway has no answer of its own."
+            return Refused("not_implemented", text)
         own = self.is_own(route)
         if own and route.path == self._verify:
             return self._verification(head)
@@ -209,8 +212,11 @@ class Dispatcher:
     def lines_of_refusal(self, head: RequestHead, refused: Refused) -> bytes:
         """What the head of a refusal says besides where the path has routes for the methods that it allows, and none
         for this one: a page that may call one of those may read it."""
+        allowed = refused.values("Allow") if self._crossed else ()
+        if not allowed:
+            return b""
         host, path = parse_host(head.host or self._public_authority)[0], canonical(head.target).path
-        for method in refused.allow if self._crossed else ():
+        for method in allowed[0].encode("ascii").split(b", "):
             with suppress(TargetError):  # for a host that reads as another's with this method
                 route = self._table.match(host, method, path, plain=True)  # nothing goes there
                 edge = self._terms[route.name].edge if isinstance(route, Route) and route.name in self._terms else None
@@ -238,14 +244,14 @@ class Dispatcher:
         if host != self._public_host and route.path != METADATA:
             public = self._public_authority.decode()
             mend = f"have the client call {public}; a proxy in front of the gateway must pass Host on unchanged"
-            return refusal(421, f"Sign-in and tokens are served at {public} only.", mend=mend)
+            return Refused("misdirected_request", f"Sign-in and tokens are served at {public} only.", mend=mend)
         # The authorization plane's own parser would refuse these too, in an answer that is none of ours.
         if head.method not in _FORM_METHODS:
-            return refusal(501, "The gateway does not know this method.")
+            return Refused("not_implemented", "The gateway does not know this method.")
         if path.count(b"/") > _MOST_SEGMENTS:
-            return refusal(404, "Nothing is served at this path.")
+            return Refused("not_found", "Nothing is served at this path.")
         if not head.target.isascii():
-            return refusal(400, "Percent-encode any characters of the request target that are not ASCII.")
+            return Refused("invalid_request", "Percent-encode any characters of the request target that are not ASCII.")
         return None
 
     def call(self, head: RequestHead, destination: Destination, peer: Peer | None = None) -> Call:

@@ -9,10 +9,10 @@ from typing import Final, final
 
 from gateway.config import Headers
 from gateway.config import Route as ConfiguredRoute
-from gateway.guard import Allowed, Refused
+from gateway.errors import Refused
+from gateway.guard import Allowed
 from gateway.http1 import Field, Fields, RequestHead, ResponseHead, websocket
 from gateway.model import format_scope
-from gateway.proxy.answers import refusal
 from gateway.routing.cors import NAMES, Cors, preflight_for
 from gateway.routing.fields import Shape, shaped
 from gateway.routing.networks import Networks
@@ -24,20 +24,18 @@ _PLAIN_TEXT: Final = b"Content-Type: text/plain; charset=utf-8\r\n"
 _NO_URI: Final = re.compile(rb"[^\x21\x23-\x3b\x3d\x3f-\x5b\x5d\x5f\x61-\x7a\x7e]")  # RFC 3986, section 2
 _BODILESS: Final = (204, 304)  # RFC 9110, section 6.4.1
 _OF_LIMITS: Final = ("RateLimit", "RateLimit-Policy")  # by which a page knows when to wait
-_OTHER_ORIGIN: Final = refusal(
-    403,
+_OTHER_ORIGIN: Final = Refused(
+    "forbidden_origin",
     "Pages of this origin may not call this service.",
-    error="forbidden_origin",
-    cause="the preflight's Origin is none of cors.origins",
+    "the preflight's Origin is none of cors.origins",
     mend="add the page's origin to the route's cors.origins, as the browser writes it in Origin",
 )
 
 
-_NO_SOCKET: Final = refusal(
-    403,
+_NO_SOCKET: Final = Refused(
+    "forbidden_origin",
     "Pages of this origin may not open a WebSocket here.",
-    error="forbidden_origin",
-    cause="the handshake's Origin is none of websocket.origins",
+    "the handshake's Origin is none of websocket.origins",
     mend="add the page's origin to the route's websocket.origins, as the browser writes it in Origin",
 )
 
@@ -132,7 +130,7 @@ class Edge:
         """What a call from this address gets before anybody looks whose it is; None where it goes on."""
         why_not = "" if self._networks is None else self._networks.why_not(address)
         if why_not:
-            return refusal(403, "This address may not call this service.", cause=why_not)
+            return Refused("forbidden", "This address may not call this service.", why_not)
         if self._sockets_of is not None and head.upgrade == websocket.PROTOCOL:
             origins = head.fields.values(b"origin")
             if origins and (len(origins) > 1 or origins[0] not in self._sockets_of):

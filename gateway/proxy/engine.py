@@ -10,7 +10,8 @@ from math import inf
 from typing import Final
 
 from gateway.config import Config
-from gateway.guard import Allowed, Guard, Refused
+from gateway.errors import Refused
+from gateway.guard import Allowed, Guard
 from gateway.http1 import RequestHead
 from gateway.observe import get_logger
 from gateway.proxy.asserting import Assertions

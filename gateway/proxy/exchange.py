@@ -21,9 +21,9 @@ from math import inf
 from time import monotonic
 from typing import Any, Final, Protocol, cast
 
-from gateway.errors import Cause, StoreUnavailable
+from gateway.errors import Cause, Refused, StoreUnavailable
 from gateway.figures import UPSTREAM_FAILURES, UPSTREAM_RETRIES
-from gateway.guard import Allowed, Judged, Pending, Refused, Turn, Verdict
+from gateway.guard import Allowed, Judged, Pending, Turn, Verdict
 from gateway.guard.causes import expired
 from gateway.guard.checks import in_group
 from gateway.guard.refusing import no_answer
@@ -33,7 +33,7 @@ from gateway.http1.websocket import Conversation
 from gateway.model import Identity
 from gateway.observe import get_logger
 from gateway.proxy import pump
-from gateway.proxy.answers import DRAINED, last_chunk, refusal, too_large, too_slow, wrong_handshake
+from gateway.proxy.answers import DRAINED, last_chunk, lines_of, out_of_reach, too_large, too_slow, wrong_handshake
 from gateway.proxy.calls import BROKEN, GONE, place_of
 from gateway.proxy.dispatch import Destination, Peer
 from gateway.proxy.edge import Edge, OwnAnswer, named
@@ -280,8 +280,7 @@ class Exchange:
             except Exception as exc:  # noqa: BLE001  # nobody else would end the exchange
                 self._failed(exc)
         elif isinstance(fault, UpstreamUnreachable):
-            description = "The upstream is busy." if fault.status == 503 else "The upstream cannot be reached."
-            self.fail(refusal(fault.status, description, cause=str(fault), upstream=fault.upstream))
+            self.fail(out_of_reach(fault.status, str(fault), fault.upstream))
         else:
             self._failed(fault)
 
@@ -294,7 +293,7 @@ class Exchange:
             method=self.head.method.decode("latin-1"),
             exc_info=fault,
         )
-        self.fail(refusal(500, "The gateway failed.", cause=repr(fault)))
+        self.fail(Refused("server_error", "The gateway failed.", repr(fault)))
 
     # -- the request, upwards -------------------------------------------------------------------------------------
 
@@ -535,7 +534,7 @@ class Exchange:
             edge = self.to.terms.edge
             shape = None if edge is None else edge.shape_answer(self.head, self._nameable(edge))
             if self.turn is not None:
-                shape = with_lines(shape, self.turn.lines)
+                shape = with_lines(shape, lines_of(self.turn.fields))
             self._relay = Relay(
                 self._client, self.head, self.request_id, self._engine.date, own=self.to.own, shape=shape
             )
@@ -737,7 +736,7 @@ class Exchange:
         upstream, name = self._upstream, self.to.route.name
         place = "" if upstream is None else upstream.place
         if self._engine.clock >= self.ends_at and self.phase in (Phase.JUDGING, Phase.HOLDING):
-            self.fail(refusal(408, "The request's body did not arrive in time."))
+            self.fail(Refused("request_timeout", "The request's body did not arrive in time."))
         elif self._engine.clock >= self.ends_at:
             limit = f"total_timeout of route {name}"
             self.fail(too_slow(place, "was not done", self.to.terms.total_timeout, limit))
@@ -752,7 +751,7 @@ class Exchange:
 
     def _failed_upstream(self, description: str, cause: str, upstream: UpstreamConnection) -> None:
         if not self._try_again(upstream, cause):
-            self.fail(refusal(502, description, cause=cause, upstream=upstream.place))
+            self.fail(Refused("bad_gateway", description, cause, upstream=upstream.place))
 
     def fail(self, refused: Refused) -> None:
         """Refuse if no byte of an answer has gone out, else break it off so that it cannot look complete."""

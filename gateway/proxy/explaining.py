@@ -22,10 +22,10 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Final, Literal, NamedTuple, assert_never
 
-from gateway.guard import Allowed, Refused
+from gateway.errors import Refused
+from gateway.guard import Allowed
 from gateway.model import Identity, format_scope
 from gateway.observe import scrub
-from gateway.proxy.answers import BAD_HANDSHAKE
 from gateway.proxy.calls import place_of
 from gateway.proxy.decisions import Asked, Decision
 from gateway.proxy.dispatch import Dispatcher
@@ -176,7 +176,7 @@ def _failing(case: Case, dispatcher: Dispatcher) -> str | None:
         return "answer" if finished.status else _left_at(finished, case.asked)
     if refused is None:
         return None if finished is None or _outcome(finished, dispatcher) == "passed" else "upstream"
-    if case.asked is None or refused.error == BAD_HANDSHAKE:
+    if case.asked is None or refused.error == "bad_handshake":
         return "head"
     if case.route is None or refused.error in ("not_found", "method_not_allowed"):
         return "route"

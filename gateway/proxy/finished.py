@@ -3,7 +3,8 @@
 from time import monotonic
 from typing import Final, final
 
-from gateway.guard import Allowed, Refused
+from gateway.errors import Refused
+from gateway.guard import Allowed
 from gateway.http1 import RequestHead
 from gateway.proxy.dispatch import Peer
 from gateway.proxy.traced import Trace

@@ -17,13 +17,12 @@ refused, for one of them may be the client's own.
 """
 
 import re
-from dataclasses import replace
 from typing import Final
 
-from gateway.guard import Allowed, Judged, Pending, Refused, Turn
+from gateway.errors import Refused
+from gateway.guard import Allowed, Judged, Pending, Turn
 from gateway.http1 import RequestHead
 from gateway.model import format_scope
-from gateway.proxy.answers import refusal
 from gateway.proxy.dispatch import Destination, Peer
 from gateway.proxy.edge import OwnAnswer
 from gateway.proxy.engine import Engine
@@ -41,24 +40,19 @@ _BODILESS: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"DELETE", b"TRACE"))
 _METHOD: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}")  # RFC 9110, section 9.1
 _TARGET: Final = re.compile(rb"/[^\x00-\x20\x7f]*")
 _NO_ASSERTION: Final = b"X-Auth-Jwt: \r\n"
-_MEND: Final = "see docs/forward-auth.md for what the proxy in front has to send"
 
-_STRANGER: Final = refusal(
-    403,
+_STRANGER: Final = Refused(
+    "untrusted_proxy",
     "Only a proxy in server.trusted_proxies may ask here.",
-    error="untrusted_proxy",
-    cause="a question of forward auth from an address that is not in server.trusted_proxies",
-    mend="name the proxy's address in server.trusted_proxies; if this was not your proxy, keep others from reaching it",
+    "a question of forward auth from an address that is not in server.trusted_proxies",
 )
-OUR_OWN: Final = refusal(
-    403, "The gateway's own pages are for nobody to pass on.", error="forbidden", mend="lead these paths to the gateway"
+OUR_OWN: Final = Refused(
+    "forbidden", "The gateway's own pages are for nobody to pass on.", mend="lead these paths to the gateway"
 )
-_BODY: Final = refusal(
-    403,
+_BODY: Final = Refused(
+    "body_not_seen",
     "A signature that covers the body cannot be checked here, where the body does not come.",
-    error="body_not_seen",
-    cause="a signed body, which forward auth does not see",
-    mend="have the calls of this route pass through the gateway itself, or the client sign without the body",
+    "a signed body, which forward auth does not see",
 )
 
 
@@ -71,12 +65,13 @@ def asked(head: RequestHead, behind: bytes, peer: Peer) -> RequestHead | Refused
         ways.append(_BEHIND)
     if len(ways) != 1:
         said = f"in {len(ways)} ways: {'; '.join(ways)}" if ways else "in no way"
-        return _unclear(f"The question says {said} which call it is about, and must in one.")
+        return Refused("unclear_question", f"The question says {said} which call it is about, and must in one.")
     method, host, target = _said(head, behind, ways[0])
     known = method != b"CONNECT" and _METHOD.fullmatch(method) is not None
     for what, right in (("method", known), ("host", bool(host)), ("address", _TARGET.fullmatch(target) is not None)):
         if not right:
-            return _unclear(f"The {what} of the call is missing, or is none, or is said more than once.")
+            text = f"The {what} of the call is missing, or is none, or is said more than once."
+            return Refused("unclear_question", text)
     length = head.length or (0 if method.upper() in _BODILESS else None)  # whether there is a body, nobody says
     return RequestHead(
         method, target, 1, head.fields, length, host, head.keep_alive, head.connection, None, head.expects_continue
@@ -114,10 +109,6 @@ def _split(url: bytes) -> tuple[bytes, bytes]:
     return host, slash + path if slash else b"/"
 
 
-def _unclear(said: str) -> Refused:
-    return refusal(403, said, error="unclear_question", mend=_MEND)
-
-
 def told(refused: Refused, head: RequestHead) -> Refused:
     """The refusal as the proxy that asks understands it.
 
@@ -126,8 +117,8 @@ def told(refused: Refused, head: RequestHead) -> Refused:
     """
     if refused.location:
         nginx = not _WAYS[_ORIGINAL].isdisjoint(head.fields.names.known)
-        return replace(refused, status=401) if nginx else refused
-    return refused if refused.status in (401, 403, 429) or refused.status >= 500 else replace(refused, status=403)
+        return refused.also(status=401) if nginx else refused
+    return refused if refused.status in (401, 403, 429) or refused.status >= 500 else refused.also(status=403)
 
 
 def passing(allowed: Allowed, head: RequestHead, assertion: bytes) -> bytes:

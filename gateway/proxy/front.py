@@ -9,11 +9,12 @@ import os
 from math import inf
 from typing import Final, Protocol, cast
 
-from gateway.guard import PUBLIC, Allowed, Judged, Refused, Turn
+from gateway.errors import Refused
+from gateway.guard import PUBLIC, Allowed, Judged, Turn
 from gateway.http1 import End, Malformed, RequestHead, RequestReader
 from gateway.http1.websocket import Conversation
 from gateway.proxy import forward_auth
-from gateway.proxy.answers import malformed, prefers_html, refusal, render
+from gateway.proxy.answers import lines_of, malformed, prefers_html, render
 from gateway.proxy.dispatch import SOCKET, Destination, Peer
 from gateway.proxy.edge import OwnAnswer
 from gateway.proxy.engine import Engine
@@ -302,11 +303,11 @@ class Front(Outlet):
             self._keep_alive = False
         engine.log_refusal(refused, self.peer, request_id, head, route)
         if isinstance(to, Refused):
-            lines = engine.dispatcher.lines_of_refusal(head, to) if to.allow else b""
+            lines = engine.dispatcher.lines_of_refusal(head, to)
         else:
             lines = b"" if to.terms.edge is None else to.terms.edge.lines_of_refusal(head)
-        if turn is not None and not refused.limits:
-            lines += turn.lines
+        if turn is not None:
+            lines += lines_of(turn.fields)
         self._answer(refused, head, request_id, lines)
         self._tell(refused, request_id, head, route)
         self._answered(head, complete=complete)
@@ -364,7 +365,7 @@ class Front(Outlet):
             self.linger()
         else:
             self._keep_alive = False
-            self.exchange.fail(refusal(400, "The connection ended before the request did."))
+            self.exchange.fail(Refused("invalid_request", "The connection ended before the request did."))
 
     def _await_head(self) -> None:
         """A head has its time from its first byte on, however it drips; before it, the connection may rest."""
@@ -402,8 +403,8 @@ class Front(Outlet):
         self._engine.log_refusal(refused, self.peer, exchange.request_id, exchange.told_head, route, allowed)
         edge = exchange.to.terms.edge
         lines = b"" if edge is None else edge.lines_of_refusal(head)
-        if exchange.turn is not None and not refused.limits:
-            lines += exchange.turn.lines
+        if exchange.turn is not None:
+            lines += lines_of(exchange.turn.fields)
         self._answer(refused, head, exchange.request_id, lines, exchange.told_head)
         self.exchange_over(exchange)
 
@@ -610,8 +611,8 @@ class Front(Outlet):
             self.abort()
         elif self.exchange is not None:
             self._keep_alive = False
-            self.exchange.fail(refusal(408, "The request's body did not arrive in time."))
+            self.exchange.fail(Refused("request_timeout", "The request's body did not arrive in time."))
         elif self.standing is Standing.READING and not self.idle:
-            self._refuse_unread(refusal(408, "The request's head did not arrive in time."))
+            self._refuse_unread(Refused("request_timeout", "The request's head did not arrive in time."))
         else:
             self.close()

@@ -10,7 +10,8 @@ is enough: by length the message lacks it, and in chunks it lacks the last chunk
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
-from gateway.guard import Allowed, BodyAwaited, Refused, Verdict
+from gateway.errors import Refused
+from gateway.guard import Allowed, BodyAwaited, Verdict
 
 
 class Carrier(Protocol):

@@ -14,13 +14,13 @@ import os
 from math import inf
 from typing import Final, Protocol
 
-from gateway.errors import Cause
-from gateway.guard import Allowed, Refused
+from gateway.errors import Cause, Refused
+from gateway.guard import Allowed
 from gateway.guard.causes import expired
 from gateway.http1 import websocket
 from gateway.http1.websocket import Conversation, Wrong, close_frame
 from gateway.model import Identity
-from gateway.proxy.answers import DRAINED, refusal
+from gateway.proxy.answers import DRAINED
 from gateway.proxy.engine import Engine
 from gateway.proxy.upstream import UpstreamConnection
 
@@ -182,16 +182,8 @@ class Tunnel:
 
     def _wrong(self, wrong: Wrong, code: int, who: str) -> None:
         error = "websocket_too_big" if code == websocket.TOO_BIG else "websocket_fault"
-        mend = (
-            "have the messages be smaller, or raise the route's websocket.max_message"
-            if code == websocket.TOO_BIG
-            else "have the developer correct the program that sent it, or find what alters its bytes on the way"
-        )
         upstream = "" if who == "the client sent" else self._upstream.place
-        cause = f"{who} {wrong.why}"
-        self._end(
-            code, refusal(400, "The WebSocket is broken.", error=error, cause=cause, mend=mend, upstream=upstream)
-        )
+        self._end(code, Refused(error, "The WebSocket is broken.", f"{who} {wrong.why}", upstream=upstream))
 
     def _end(self, code: int, refused: Refused | None) -> None:
         """End both sides, and say why where there is a way to."""

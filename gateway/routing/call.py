@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Final, final
 
+from gateway.errors import FieldPair
 from gateway.http1 import Field, Fields
 from gateway.routing.limits import Limits
 from gateway.routing.table import Route
@@ -20,7 +21,7 @@ class Turn:
         self.limits: Final = limits
         self.address: Final = address
         self.ended = False
-        self._rate_limit = b""  # the value of the field in its answer
+        self._rate_limit = ""  # the value of the field in its answer
         self._counter: Counter | None = None
 
     def begin(self, counter: Counter) -> bool:
@@ -30,9 +31,13 @@ class Turn:
         self._counter = counter
         return True
 
-    def show(self, left: bytes) -> None:
+    def show(self, left: str) -> None:
         """Have the answer say too what is left of a limit."""
-        self._rate_limit = b"%b,%b" % (self._rate_limit, left) if self._rate_limit else left
+        self._rate_limit = f"{self._rate_limit},{left}" if self._rate_limit else left
+
+    def show_only(self, left: str) -> None:
+        """Have the answer say nothing but what is left of this limit, which is in the way."""
+        self._rate_limit = left
 
     def end(self) -> None:
         """The call is not under way any more, if it was, and will not be."""
@@ -42,9 +47,11 @@ class Turn:
             self._counter = None
 
     @property
-    def lines(self) -> bytes:
-        """What the head of the answer says of the limits."""
-        return b"%bRateLimit: %b\r\n" % (self.limits.policies, self._rate_limit) if self._rate_limit else b""
+    def fields(self) -> tuple[FieldPair, ...]:
+        """What the head of the answer says of the limits, whether or not the call passes."""
+        if not self._rate_limit:
+            return ()
+        return ("RateLimit-Policy", self.limits.policies), ("RateLimit", self._rate_limit)
 
 
 @final

@@ -31,16 +31,16 @@ class Limit:
         self.pace: Final = count / self.seconds  # calls a second
         self.name: Final = f"{by}-per-{per}"
         self.policy: Final = f'"{self.name}";q={count};w={self.seconds}'
-        self._before: Final = f'"{self.name}";r='.encode()
-        self._behind: Final = b";t=%d" % ceil(1 / self.pace)
+        self._before: Final = f'"{self.name}";r='
+        self._behind: Final = f";t={ceil(1 / self.pace)}"
 
-    def left(self, remaining: int) -> bytes:
+    def left(self, remaining: int) -> str:
         """Its part of the field RateLimit, by which so many calls are left now and one more will be after a while."""
-        return self._before + b"%d" % remaining + self._behind
+        return f"{self._before}{remaining}{self._behind}"
 
-    def shown(self, remaining: int, seconds: int) -> bytes:
+    def shown(self, remaining: int, seconds: int) -> str:
         """The same where there are more after so many seconds."""
-        return self._before + b"%d;t=%d" % (remaining, seconds)
+        return f"{self._before}{remaining};t={seconds}"
 
     def __str__(self) -> str:
         """The limit as an operator knows it."""
@@ -49,7 +49,7 @@ class Limit:
 
 @final
 class Limits:
-    """All the limits of one route, by the route's name; `policies` is the whole line that answers have of them.
+    """All the limits of one route, by the route's name; `policies` is the value of the field RateLimit-Policy.
 
     `by_address` are the rates that count every call that comes, whoever it is of; `rates` and `quotas` count those that
     may pass otherwise. `concurrency` is how many calls may be under way, 0 for any number.
@@ -65,8 +65,7 @@ class Limits:
         self.by_address: Final = tuple(rate for rate in rates if rate.by == "address")
         self.rates: Final = tuple(rate for rate in rates if rate.by != "address")
         self.quotas: Final = quotas
-        policies = ",".join(limit.policy for limit in (*rates, *quotas))
-        self.policies: Final = f"RateLimit-Policy: {policies}\r\n".encode("ascii")
+        self.policies: Final = ",".join(limit.policy for limit in (*rates, *quotas))
 
     def __iter__(self) -> Iterator[Limit]:
         return iter((*self.by_address, *self.rates, *self.quotas))

@@ -36,12 +36,12 @@ def as_parameter(back: str) -> str:
     return quote(back, safe=_PARAMETER)
 
 
-def sign_in_address(page: bytes, target: bytes, *, again: bool) -> bytes:
+def sign_in_address(page: bytes, target: bytes, *, again: bool) -> str:
     """Where the person signs in who asked for `target`, even who is signed in if they have to do so `again`.
 
     Empty where that could not be come back to.
     """
     given = as_parameter(way_back(target))
     if not given or len(given) > LONGEST:
-        return b""
-    return b"%b?%bnext=%b" % (page, b"prompt=login&" if again else b"", given.encode("ascii"))
+        return ""
+    return f"{page.decode('ascii')}?{'prompt=login&' if again else ''}next={given}"

@@ -36,7 +36,7 @@ def challenges(
     scope: str | None = None,
     used: Collection[str] = (),
     sign_in: Mapping[str, str] = MappingProxyType({}),
-) -> tuple[bytes, ...]:
+) -> tuple[str, ...]:
     """One WWW-Authenticate value for each of these schemes of a route, in their order.
 
     The error is at those that were `used`, and with it what is said of the sign-in that is needed (RFC 9470, section
@@ -59,9 +59,9 @@ def challenges(
     )
 
 
-def _challenge(scheme: Scheme, given: Mapping[str, str | None]) -> bytes:
+def _challenge(scheme: Scheme, given: Mapping[str, str | None]) -> str:
     attributes = ", ".join(f"{name}={_quoted(value)}" for name, value in given.items() if value is not None)
-    return f"{scheme.facts.spelling} {attributes}".encode("ascii")
+    return f"{scheme.facts.spelling} {attributes}"
 
 
 def _quoted(text: str) -> str:

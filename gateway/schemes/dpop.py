@@ -90,8 +90,8 @@ class Dpop(Scheme):
     def spent(self, description: str, cause: Cause) -> Fault:  # noqa: ARG002  # it has words of its own
         return Fault(_SPENT, cause, dpop.INVALID_PROOF)
 
-    def nonce(self, error: str, now: float) -> bytes:
-        return self._nonces.new(now).encode("ascii") if error == dpop.USE_NONCE else b""
+    def nonce(self, error: str, now: float) -> str:
+        return self._nonces.new(now) if error == dpop.USE_NONCE else ""
 
     def of_challenge(self, route: Route) -> Mapping[str, str | None]:  # noqa: ARG002
         return {"algs": " ".join(CLIENT_ALGORITHMS)}  # RFC 9449, section 7.1

@@ -198,17 +198,17 @@ class Scheme(ABC):
         """The fault of a call by what counts once, and not for the first time."""
         return Fault(description, cause)
 
-    def accepts(self, *, has_body: bool) -> bytes:  # noqa: ARG002
+    def accepts(self, *, has_body: bool) -> str:  # noqa: ARG002
         """What Accept-Signature says beside its challenge."""
-        return b""
+        return ""
 
-    def nonce(self, error: str, now: float) -> bytes:  # noqa: ARG002
+    def nonce(self, error: str, now: float) -> str:  # noqa: ARG002
         """What the next proof is to be made with, after a refusal by this error at this moment."""
-        return b""
+        return ""
 
-    def leads_to(self, call: Call, status: int, error: str) -> bytes:  # noqa: ARG002
+    def leads_to(self, call: Call, status: int, error: str) -> str:  # noqa: ARG002
         """Where a person is led who would be refused so; empty where nobody would see the page."""
-        return b""
+        return ""
 
     def of_challenge(self, route: Route) -> Mapping[str, str | None]:  # noqa: ARG002
         """What its challenge says of its own, or, by None, does not say."""

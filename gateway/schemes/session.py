@@ -115,11 +115,11 @@ class Session(Scheme):
             return Fault(_OTHER_SITE, OTHER_SITE, CROSS_SITE)
         return Presented(self, token.encode("ascii"))
 
-    def leads_to(self, call: Call, status: int, error: str) -> bytes:
+    def leads_to(self, call: Call, status: int, error: str) -> str:
         """To sign in."""
         page = call.route.sign_in_page
         if status != 401 or not page or call.authorization or not _navigates(call):
-            return b""
+            return ""
         return sign_in_address(page, call.target, again=error == INSUFFICIENT)
 
     def of_challenge(self, route: Route) -> Mapping[str, str | None]:

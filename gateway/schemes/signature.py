@@ -39,5 +39,5 @@ class Signature(Signing):
         signed = signatures.from_message(message)
         return Presented(self, signed.token.encode(), signed)
 
-    def accepts(self, *, has_body: bool) -> bytes:
-        return signatures.accepted(has_body=has_body).encode("ascii")  # RFC 9421, section 5.1
+    def accepts(self, *, has_body: bool) -> str:
+        return signatures.accepted(has_body=has_body)  # RFC 9421, section 5.1

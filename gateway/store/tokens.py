@@ -163,9 +163,10 @@ def _device_record(row: Row) -> DeviceRecord:
 
 def _of_device(outcome: IssuedTokens | OAuthError) -> IssuedTokens | OAuthError:
     """The refusal of a code in the words for a device."""
-    if isinstance(outcome, IssuedTokens) or outcome.error != "invalid_grant":
+    if isinstance(outcome, IssuedTokens) or outcome.refused.error != "invalid_grant":
         return outcome
-    return device.expired() if outcome.cause == "expired code" else device.refused(outcome.cause)
+    cause = outcome.refused.cause
+    return device.expired() if cause == "expired code" else device.refused(cause)
 
 
 def _answer(outcome: IssuedTokens | OAuthError) -> IssuedTokens:
@@ -310,7 +311,7 @@ class Tokens:
                     access = self._access(client, scopes, resource, key, grant.jkt)
                     first = _Refresh(token=self._keyring.new_token("gwr_")) if refreshable else None
                     issued = await self._issue(statements, client, origin, access, first, now)
-                    if not isinstance(issued, OAuthError) or issued.error != outcome.error:
+                    if not isinstance(issued, OAuthError) or issued.refused.error != outcome.refused.error:
                         return issued
         return outcome
 
@@ -380,8 +381,8 @@ class Tokens:
         access = _Access(scopes=scopes, resource=(), token_type=kind, ttl=ttl, key=key)
         origin = _Origin(by="operator", subject=subject)
         outcome = await self._issue(self._database, client, origin, access, None, self._now())
-        if isinstance(outcome, OAuthError) and outcome.error == "invalid_scope":
-            raise OperatorError(f"--scope: {outcome.description}")
+        if isinstance(outcome, OAuthError) and outcome.refused.error == "invalid_scope":
+            raise OperatorError(f"--scope: {outcome.refused.description}")
         if isinstance(outcome, OAuthError):
             raise OperatorError(f"client {client_id!r}: it or the user was disabled or deleted meanwhile")
         return outcome

@@ -8,7 +8,7 @@ neither        files, and where nothing is: what the request prefers
 For whom an address is, `web/app.py` says where it adds it.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from enum import Enum
 from http import HTTPStatus
 from typing import Final
@@ -16,7 +16,7 @@ from typing import Final
 from aiohttp import web
 
 from gateway import observe
-from gateway.errors import OAuthError, StoreUnavailable
+from gateway.errors import CODES, OAuthError, Refused, StoreUnavailable, code_of
 from gateway.model import CHANGE_PASSWORD, CLIENT_ALGORITHMS, RESOURCE_METADATA
 from gateway.oauth import dpop
 from gateway.oauth.authorize import PageError, RedirectError
@@ -64,32 +64,17 @@ _TO_PROGRAMS: Final = {
     "Access-Control-Expose-Headers": "DPoP-Nonce, WWW-Authenticate",
     "X-Content-Type-Options": "nosniff",
 }
-_ERRORS: Final = {403: "access_denied", 413: "invalid_request", 500: "server_error", 503: "temporarily_unavailable"}
+_IN_A_FRAME: Final = "This page can’t be shown inside another page. Open it in a window of its own."
+_FROM_ELSEWHERE: Final = "This form was sent from another site. Nothing was changed."
 _EXPIRED: Final = "Nothing was changed. Try again; if this keeps happening, allow cookies for this site."
 _LONGEST_QUERY: Final = 7 * 1024  # bytes; a target has at most 8 KiB
-_RETRY_AFTER: Final = 1  # seconds; the database is back or it is not
-_RETRIES: Final = {429: 3600, 503: _RETRY_AFTER}
+_SOON: Final = 1  # seconds; the database is back or it is not
 _FAULT: Final = "this is a bug in the gateway, and the request was answered 500: report it with this line"
-_REQUEST: Final = "ask the client's developer to correct the request: the cause says what is wrong with it"
-_MENDS: Final = {  # by status or error code, for the operator
-    400: _REQUEST,
-    404: "correct the address; the server's metadata lists every endpoint",
-    405: "have the client use a method that Allow lists",
-    413: "have the client send less: no form or request here is that long",
-    "invalid_request": _REQUEST,
-    "invalid_client": "correct the client's secret: `gateway client rotate-secret ID` makes a new one; "
-    "`gateway client show ID` says whether the client exists",
-    "invalid_dpop_proof": "ask the client's developer to correct its DPoP proofs: the cause says what is wrong",
-    "use_dpop_nonce": "nothing, if the client then comes with the nonce that it was given",
-    "invalid_grant": "have the client start over: it sends the person to authorize again",
-    "invalid_token": "`gateway registration create-token` makes an initial access token; a client manages what it "
-    "registered by the registration access token that it got then",
-    "invalid_client_metadata": "have the client's developer correct what it registers: the cause says what is wrong",
-    "invalid_redirect_uri": "have the client's developer correct the redirect URIs that it registers",
-    "invalid_scope": "`gateway client show ID` says what it may ask for, `client update ID --scope …` changes it",
-    "invalid_target": "have the client ask for a resource that is a route of this gateway (RFC 8707)",
-    "unauthorized_client": "`gateway client update ID --grant-type …` says what the client may use",
+_MENDS: Final = {  # where it is about these pages and endpoints, and no route
+    "not_found": "correct the address; the server's metadata lists every endpoint",
+    "method_not_allowed": "have the client use a method that Allow lists",
 }
+_TOO_LONG: Final = "have the client send less: no form or request here is that long"
 _MENDS_OF_REQUESTS: Final = {  # by cause, where nobody may be sent back to the client
     "unknown client_id": "`gateway client list` shows all clients",
     "disabled client": "`gateway client enable ID` enables it again",
@@ -113,8 +98,9 @@ async def every_answer(request: web.Request, handler: Handler) -> web.StreamResp
         try:
             response = _turned_away(request) or await handler(request)
         except web.HTTPException as exc:
-            _tell(request, "request refused", exc.status, exc.reason)
-            response = _plain(request, exc.status, dict(_kept(exc)))
+            refused = _of_http(exc)
+            _tell(request, "request refused", refused)
+            response = _plain(request, refused)
         except Exception as exc:  # noqa: BLE001  # see above
             response = _refusal(request, exc)
         response.headers["Server"] = "gateway"  # aiohttp would tell strangers its version, and Python's
@@ -163,14 +149,17 @@ def _turned_away(request: web.Request) -> web.Response | None:
     server = plane_of(request).settings.config.server
     if host_of(request) != server.host and not request.path.startswith(RESOURCE_METADATA):
         mend = f"have the client call {server.host}; a proxy in front of the gateway must pass Host on unchanged"
-        _tell(request, "request refused", 421, "a host other than that of server.public_url", mend=mend)
-        return _plain(request, 421)
+        cause = "a host other than that of server.public_url"
+        refused = Refused("misdirected_request", "Misdirected Request.", cause, mend=mend)
+        _tell(request, "request refused", refused)
+        return _plain(request, refused)
     if not is_for_people(request):
         return None
     # A script of the same origin could fetch a page and post its form; a person's own navigation is a document.
     if request.headers.get("Sec-Fetch-Dest", "document") != "document" and not _renews_in_a_frame(request):
-        _tell(request, "request refused", 403, "a page in a frame, or fetched by a script")
-        return _page(request, 403, "This page can’t be shown inside another page. Open it in a window of its own.")
+        refused = Refused("access_denied", _IN_A_FRAME, "a page in a frame, or fetched by a script")
+        _tell(request, "request refused", refused)
+        return _page(request, refused)
     # A client's request may be a form on its own site; the handler asks once it is known to be none.
     if request.method == "POST" and endpoint_of(request) not in (AUTHORIZE, LOGOUT):
         return from_elsewhere(request)
@@ -198,7 +187,7 @@ def as_link(request: web.Request, page: str, form: Form) -> web.Response:
     """
     query = form.encoded()
     if len(query) > _LONGEST_QUERY:
-        raise OAuthError("invalid_request", f"The request is longer than {_LONGEST_QUERY} bytes.", 413)
+        raise OAuthError(Refused("invalid_request", f"The request is longer than {_LONGEST_QUERY} bytes.", status=413))
     return pages.redirect(f"{plane_of(request).prefix}/{page}?{query}")
 
 
@@ -206,24 +195,17 @@ def from_elsewhere(request: web.Request) -> web.Response | None:
     """The refusal of a form that another site had the browser post; None for one of ours."""
     if not _comes_from_elsewhere(request, plane_of(request).settings.config.server.origin):
         return None
-    _tell(request, "form refused", 403, "sent from another site", alarming=True)
-    return _page(request, 403, "This form was sent from another site. Nothing was changed.")
+    refused = Refused("access_denied", _FROM_ELSEWHERE, "sent from another site")
+    _tell(request, "form refused", refused, alarming=True)
+    return _page(request, refused)
 
 
 def _tell(
-    request: web.Request,
-    event: str,
-    status: int,
-    cause: str,
-    *,
-    error: str | None = None,
-    mend: str | None = None,
-    alarming: bool = False,
-    **more: object,
+    request: web.Request, event: str, refused: Refused, *, coded: bool = False, alarming: bool = False, **more: object
 ) -> None:
-    """The operator's line, with what is usually to be done about such a refusal."""
-    mend = mend or _MENDS.get(error or status)
-    tell_refusal(request, event, status, cause, mend=mend, alarming=alarming, error=error, **more)
+    """The operator's line; a refusal of the protocol's own is `coded`, and known by its code."""
+    error, mend = refused.error if coded else None, refused.mend or None
+    tell_refusal(request, event, refused.status, refused.why, mend=mend, alarming=alarming, error=error, **more)
 
 
 def _comes_from_elsewhere(request: web.Request, own_origin: str) -> bool:
@@ -235,113 +217,107 @@ def _comes_from_elsewhere(request: web.Request, own_origin: str) -> bool:
 
 def _refusal(request: web.Request, exc: Exception) -> web.Response:
     match exc:
-        case RedirectError(error=error):
-            _tell(request, "authorization refused", 303, error.cause or error.description, error=error.error)
+        case RedirectError(refused=refused):
+            _tell(request, "authorization refused", refused.also(status=303), coded=True)
             return pages.to_client(request, exc.response(plane_of(request).issuer))
         case PageError(redirect_uri=uri):
-            mend = _MENDS_OF_REQUESTS.get(str(exc))
-            _tell(request, "authorization request refused", 400, str(exc), mend=mend, redirect_uri=uri)
-            return _oauth(request, OAuthError(exc.error, exc.text))
+            mend = _MENDS_OF_REQUESTS.get(str(exc), CODES["invalid_request"].mend)
+            refused = Refused(exc.error, exc.text, str(exc), status=400, mend=mend)
+            _tell(request, "authorization request refused", refused, redirect_uri=uri)
+            return _oauth(request, refused)
         case FormRefused():
-            _tell(request, "form refused", 403, str(exc), alarming=True)
-            return _page(request, 403, _EXPIRED, title="This page has expired", retry=True)
-        case OAuthError(error="authorization_pending"):  # as it should be, every few seconds
-            return _oauth(request, exc)
-        case OAuthError():
-            cause = exc.cause or exc.description
-            alarming = cause.startswith(_ALARMING)
-            _tell(request, "request refused", exc.status, cause, error=exc.error, alarming=alarming)
-            return _oauth(request, exc)
+            refused = Refused("access_denied", _EXPIRED, str(exc))
+            _tell(request, "form refused", refused, alarming=True)
+            return _page(request, refused, title="This page has expired", retry=True)
+        case OAuthError(refused=refused):
+            if refused.error != "authorization_pending":  # as it should be, every few seconds
+                alarming = refused.why.startswith(_ALARMING)
+                _tell(request, "request refused", refused, coded=True, alarming=alarming)
+            return _oauth(request, refused)
         case StoreUnavailable():
             remember(request, "database unavailable", 503, str(exc), NO_DATABASE)
             log.error("database unavailable", **concerned(request, status=503, cause=str(exc), mend=NO_DATABASE))
-            return _plain(request, 503)
+            return _plain(
+                request, Refused("temporarily_unavailable", "This cannot be answered at the moment; try again.")
+            )
         case ConnectionResetError():  # the store's are StoreUnavailable, so this is the client's
-            _tell(request, "request refused", 400, "the client left before its request was complete")
-            return _plain(request, 400)
+            refused = Refused("invalid_request", "Bad Request.", "the client left before its request was complete")
+            _tell(request, "request refused", refused)
+            return _plain(request, refused)
         case _:
             remember(request, "unexpected failure", 500, repr(exc), _FAULT)
             log.error("unexpected failure", **concerned(request, status=500, mend=_FAULT), exc_info=exc)
-            return _plain(request, 500)
+            return _plain(request, Refused("server_error", "Internal Server Error."))
 
 
-def _oauth(request: web.Request, error: OAuthError) -> web.Response:
+def _of_http(exc: web.HTTPException) -> Refused:
+    """What aiohttp refuses, in words that say what happened, or what to do about it."""
+    allow = exc.headers.get("Allow", "")
+    text = f"Send {allow.replace(',', ' or ')}." if allow else f"{HTTPStatus(exc.status).phrase}."
+    if exc.status == 413:
+        return Refused("invalid_request", text, exc.reason, status=413, mend=_TOO_LONG)
+    error, fields = code_of(exc.status), (("Allow", allow),) if allow else ()
+    return Refused(error, text, exc.reason, status=exc.status, mend=_MENDS.get(error, ""), fields=fields)
+
+
+def _oauth(request: web.Request, refused: Refused) -> web.Response:
+    """The answer to a refusal of the protocol's own."""
     if not (is_for_programs(request) or prefers_json(request)):
-        return _page(request, error.status, error.description)
-    headers = dict[str, str]()
-    if error.status == 401 or page_of(request) == USERINFO:
-        headers["WWW-Authenticate"] = _challenge(request, error)
-    if error.error == dpop.USE_NONCE:
-        headers |= dpop_proofs.fresh(request)
-    if error.status in _RETRIES:
-        headers["Retry-After"] = str(error.retry_after or _RETRIES[error.status])
-    return json(error.body() | {"request_id": request_id_of(request)}, status=error.status, headers=headers)
+        return _page(request, refused)
+    if refused.status == 401 or page_of(request) == USERINFO:
+        refused = refused.also(("WWW-Authenticate", _challenge(request, refused)))
+    if refused.error == dpop.USE_NONCE:
+        refused = refused.also(*dpop_proofs.fresh(request).items())
+    return as_json(request, refused)
 
 
-def _challenge(request: web.Request, error: OAuthError) -> str:
+def _challenge(request: web.Request, refused: Refused) -> str:
     """The challenge of an endpoint: registration and UserInfo ask for a token, all others for a client's secret."""
     realm = plane_of(request).issuer
     page = page_of(request)
     if page not in (REGISTER, USERINFO):
         return f'Basic realm="{realm}", charset="UTF-8"'
     presented = "Authorization" in request.headers or (page == USERINFO and request.body_exists)
-    code = f', error="{error.error}"' if presented else ""  # RFC 6750, section 3.1
-    scope = ', scope="openid"' if error.error == "insufficient_scope" else ""
+    code = f', error="{refused.error}"' if presented else ""  # RFC 6750, section 3.1
+    scope = ', scope="openid"' if refused.error == "insufficient_scope" else ""
     if request.headers.get("Authorization", "")[:5].lower() == "dpop ":  # RFC 9449, section 7.1
         return f'DPoP realm="{realm}"{code}{scope}, algs="{" ".join(CLIENT_ALGORITHMS)}"'
     return f'Bearer realm="{realm}"{code}{scope}'
 
 
-def _plain(request: web.Request, status: int, headers: dict[str, str] | None = None) -> web.Response:
-    """A refusal that has no protocol error of its own."""
-    headers = headers or {}
-    if status == 503:
-        headers["Retry-After"] = str(_RETRY_AFTER)
-    if _wants_page(request):
-        response = _page(request, status, words.of(status).text, retry=status >= 500)
-        response.headers.update(headers)
-        return response
-    return _json(request, status, _to_programs(status, headers), headers)
+def _plain(request: web.Request, refused: Refused) -> web.Response:
+    """The answer to a refusal that is not of the protocol."""
+    if not _wants_page(request):
+        return as_json(request, refused)
+    response = _page(request, refused, text=words.of(refused.status).text, retry=refused.status >= 500)
+    response.headers.update(refused.head(_SOON))
+    return response
 
 
-def _to_programs(status: int, headers: Mapping[str, str]) -> str:
-    """What happened, or what to do about it."""
-    if status == 503:
-        return "This cannot be answered at the moment; try again."
-    if status == 405 and "Allow" in headers:
-        return f"Send {headers['Allow'].replace(',', ' or ')}."
-    return f"{HTTPStatus(status).phrase}."
+def as_json(request: web.Request, refused: Refused) -> web.Response:
+    """A refusal for programs."""
+    headers = dict(refused.head(_SOON))  # of which none is there twice
+    return json(refused.body(request_id_of(request)), status=refused.status, headers=headers)
 
 
-def _json(request: web.Request, status: int, text: str, headers: dict[str, str] | None = None) -> web.Response:
-    phrase = HTTPStatus(status).phrase
-    members = {
-        "error": _ERRORS.get(status, phrase.lower().replace(" ", "_")),
-        "error_description": text,
-        "request_id": request_id_of(request),
-    }
-    return json(members, status=status, headers=headers)
-
-
-def failure(request: web.Request, status: int, title: str, text: str, links: Sequence[Link]) -> web.Response:
+def failure(request: web.Request, refused: Refused, title: str, links: Sequence[Link]) -> web.Response:
     """A failure as a page with the ways on from it, or as JSON for a client that would rather have that."""
     if prefers_json(request):
-        return _json(request, status, f"{title}. {text}")
-    return pages.error_page(request, status, title, text, links)
+        return as_json(request, Refused(refused.error, f"{title}. {refused.description}", status=refused.status))
+    return pages.error_page(request, refused.status, title, refused.description, links)
 
 
-def _page(request: web.Request, status: int, text: str, *, title: str = "", retry: bool = False) -> web.Response:
+def _page(
+    request: web.Request, refused: Refused, *, title: str = "", text: str = "", retry: bool = False
+) -> web.Response:
     """A page for people; with `retry` it leads to the address that it has, where every form of ours begins anew."""
     again = (Link("Try again", target_of(request)),) if retry else ()
     account = Link("Go to your account", f"{plane_of(request).prefix}/account")
-    return failure(request, status, title or words.of(status).title, text, (*again, account))
+    told = Refused(refused.error, text or refused.description, status=refused.status)
+    return failure(request, told, title or words.of(refused.status).title, (*again, account))
 
 
 def _wants_page(request: web.Request) -> bool:
     if is_for_programs(request) or prefers_json(request):
         return False
     return is_for_people(request) or "text/html" in request.headers.get("Accept", "")
-
-
-def _kept(exc: web.HTTPException) -> list[tuple[str, str]]:
-    return [("Allow", exc.headers["Allow"])] if "Allow" in exc.headers else []

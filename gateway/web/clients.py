@@ -3,7 +3,7 @@
 from aiohttp import web
 
 from gateway.config import Config
-from gateway.errors import OAuthError
+from gateway.errors import OAuthError, Refused
 from gateway.model import Client
 from gateway.oauth import client_documents
 from gateway.oauth.authorize import PageError
@@ -71,7 +71,8 @@ async def signing(request: web.Request, client_id: str, known: Client | None) ->
         return await current(request, client_id, known)
     except TooManyFetches as exc:
         text = "Too many documents of clients were asked for. Try again in a minute."
-        raise OAuthError("temporarily_unavailable", text, 429, str(exc), retry_after=int(PERIOD)) from exc
+        refused = Refused("temporarily_unavailable", text, str(exc), status=429, retry_after=int(PERIOD))
+        raise OAuthError(refused) from exc
     except PageError:
         if known is None:
             raise
@@ -89,4 +90,5 @@ async def keep(request: web.Request, client: Client, *, place: str | None = None
     idle = plane.settings.config.registration.unused_ttl
     if not await plane.store.registrations.keep(client.client_id, NewClient.like(client), idle=idle, place=place):
         text = "Too many clients came from this address. Try again in an hour."
-        raise OAuthError("temporarily_unavailable", text, 429, "too many clients from one address")
+        cause = "too many clients from one address"
+        raise OAuthError(Refused("temporarily_unavailable", text, cause, status=429, retry_after=3600))

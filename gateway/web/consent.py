@@ -23,6 +23,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from gateway.crypto import digest
+from gateway.errors import Refused
 from gateway.model import Client, Session
 from gateway.oauth import client_documents, openid, redirect_uris
 from gateway.oauth.authorize import AuthorizationRequest
@@ -216,7 +217,7 @@ def not_theirs(request: web.Request, client: Client, session: Session, *, other_
         f"Ask your {brand} administrator, or use another account."
     )
     other = Link("Use another account", other_account)
-    return answers.failure(request, 403, f"You can’t use {client.name}", text, (other,))
+    return answers.failure(request, Refused("access_denied", text), f"You can’t use {client.name}", (other,))
 
 
 def page(

@@ -47,7 +47,7 @@ class _Found(Struct, frozen=True):
     user_code: str  # as people read it
 
 
-class _Refused(Struct, frozen=True):
+class _Unknown(Struct, frozen=True):
     """No device with that code is to be had, in words for the person."""
 
     status: int
@@ -75,7 +75,7 @@ async def enter(request: web.Request) -> web.Response:
         raise FormRefused("fields that the form for a device's code does not have")
     browser.open_form(plane.keyring, _FORM, session.session_id, form.get("csrf_token"))
     found = await _look(request, session, typed)
-    if isinstance(found, _Refused):
+    if isinstance(found, _Unknown):
         return _form_page(request, session, typed=typed, refused=found)
     return pages.redirect(_address(request, "device/consent", found.user_code))
 
@@ -87,7 +87,7 @@ async def ask(request: web.Request) -> web.Response:
     if session is None:
         return _sign_in_first(request, "device/consent", device.user_code_of(typed))
     found = await _look(request, session, typed)
-    if isinstance(found, _Refused):
+    if isinstance(found, _Unknown):
         return _form_page(request, session, typed=typed, refused=found)
     if found.device.decision is not None:
         context = {"client": found.client, "granted": found.device.decision == "granted"}
@@ -110,7 +110,7 @@ async def decide(request: web.Request) -> web.Response:
     if session is None:
         return _sign_in_first(request, "device/consent", device.user_code_of(typed))
     found = await _look(request, session, typed)
-    if isinstance(found, _Refused):
+    if isinstance(found, _Unknown):
         return _form_page(request, session, typed=typed, refused=found)
     here = pages.redirect(_address(request, "device/consent", found.user_code))
     if ticket is None or found.device.decision is not None:
@@ -181,7 +181,7 @@ def _not_theirs(request: web.Request, found: _Found, session: Session) -> web.Re
     return consent.not_theirs(request, found.client, session, other_account=_elsewhere(request, found.user_code))
 
 
-async def _look(request: web.Request, session: Session, typed: str) -> _Found | _Refused:
+async def _look(request: web.Request, session: Session, typed: str) -> _Found | _Unknown:
     """The device that shows this code, unless another person has answered it, or too many wrong ones came before.
 
     What is wrong counts before it is asked whether too much was: so guesses that run side by side learn no more.
@@ -192,7 +192,7 @@ async def _look(request: web.Request, session: Session, typed: str) -> _Found | 
         return _too_many(request, wait)
     user_code = device.user_code_of(typed)
     if user_code is None:  # none has this form: it tells nobody anything
-        return _Refused(400, "That isn’t a code from a device. Codes have 8 letters, such as WDJB-MJHT, and no vowels.")
+        return _Unknown(400, "That isn’t a code from a device. Codes have 8 letters, such as WDJB-MJHT, and no vowels.")
     found = await plane.store.devices.find(user_code)
     client = None if found is None else await plane.store.clients.find(found.client_id)
     usable = client is not None and client.disabled_at is None and DEVICE_CODE in client.grant_types
@@ -204,17 +204,17 @@ async def _look(request: web.Request, session: Session, typed: str) -> _Found | 
     if (wait := await guess.wait()) > 0:
         return _too_many(request, wait)
     if found is None or client is None or not usable or foreign:
-        return _Refused(400, "This code is wrong, or it has expired. Check your device, or ask it for a new one.")
+        return _Unknown(400, "This code is wrong, or it has expired. Check your device, or ask it for a new one.")
     claimed_by(request, client.client_id)
     return _Found(found, client, device.shown(user_code))
 
 
-def _too_many(request: web.Request, wait: float) -> _Refused:
+def _too_many(request: web.Request, wait: float) -> _Unknown:
     seconds = math.ceil(wait)
     tell_refusal(
         request, "user code held back", 429, "too many user codes", mend=_GUESSING, alarming=True, retry_after=seconds
     )
-    return _Refused(429, f"Too many attempts. Try again in {words.within(seconds)}.", seconds)
+    return _Unknown(429, f"Too many attempts. Try again in {words.within(seconds)}.", seconds)
 
 
 def _form_page(
@@ -223,7 +223,7 @@ def _form_page(
     *,
     brought: str | None = None,
     typed: str = "",
-    refused: _Refused | None = None,
+    refused: _Unknown | None = None,
 ) -> web.Response:
     plane = plane_of(request)
     user_code = device.user_code_of(typed)

@@ -104,9 +104,9 @@ class ClientDocuments(Fetched):
         except FetchFailed as exc:
             raise self._failure(client_id, str(exc), known) from exc
         except OAuthError as exc:
-            if exc.status == 429:
-                raise TooManyFetches(f"client metadata document: {exc.cause}") from exc
-            raise self._failure(client_id, exc.description, known) from exc
+            if exc.refused.status == 429:
+                raise TooManyFetches(f"client metadata document: {exc.refused.cause}") from exc
+            raise self._failure(client_id, exc.refused.description, known) from exc
         self._failed.pop(client_id, None)
         until = self._now() + client_documents.lifetime(fetched.cache_control, fetched.age)
         self._kept.keep(client_id, _Document(read, known_scopes, until))

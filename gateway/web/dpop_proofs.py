@@ -1,13 +1,11 @@
 """DPoP proofs at the endpoints where clients get tokens (RFC 9449, sections 5 and 10)."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
 
 from aiohttp import web
 
-from gateway.errors import OAuthError
 from gateway.model import Client
 from gateway.oauth import dpop
 from gateway.web.plane import Plane, endpoint_of, plane_of
@@ -41,18 +39,15 @@ async def key_with(request: web.Request, token: str) -> str:
 
     Raises OAuthError (invalid_dpop_proof, use_dpop_nonce) with status 401.
     """
-    try:
-        return await _proven(request, request.headers.getall("DPoP", []), token.encode())
-    except OAuthError as error:
-        raise replace(error, status=401) from error
+    return await _proven(request, request.headers.getall("DPoP", []), token.encode())
 
 
 async def _proven(request: web.Request, values: Sequence[str], token: bytes | None) -> str:
-    plane = plane_of(request)
+    plane, status = plane_of(request), 400 if token is None else 401
     try:
         proof = dpop.parse(values)
     except dpop.InvalidProof as exc:
-        raise dpop.refused(str(exc)) from exc
+        raise dpop.refused(str(exc), status=status) from exc
     server, store, window = plane.settings.config.server, plane.store, plane.settings.config.mac.skew
     fault = dpop.fault_of(
         proof,
@@ -64,10 +59,10 @@ async def _proven(request: web.Request, values: Sequence[str], token: bytes | No
         token=token,
     )
     if fault is not None:
-        raise dpop.refused(fault.description, fault.error)
+        raise dpop.refused(fault.description, fault.error, status=status)
     once, until = bytes.fromhex(proof.once), datetime.fromtimestamp(proof.iat + 2 * window + _MARGIN, UTC)
     if once not in await store.nonces.spend_untimed([(once, until)]):
-        raise dpop.refused("The DPoP proof was used before: make a new one for each request.")
+        raise dpop.refused("The DPoP proof was used before: make a new one for each request.", status=status)
     return proof.jkt
 
 

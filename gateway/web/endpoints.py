@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from aiohttp import web
 
-from gateway.errors import OAuthError, invalid_client
+from gateway.errors import OAuthError, Refused, invalid_client
 from gateway.figures import TOKENS_ISSUED
 from gateway.model import RESOURCE_METADATA, Client
 from gateway.oauth import device, grants, metadata, pushed
@@ -144,7 +144,7 @@ def _admit(request: web.Request, client: Client) -> None:
     if not trusted and not plane_of(request).requests.take(neighbourhood(address_of(request)), client.client_id):
         text = "Too many requests wait for people already. Try again in a minute."
         cause = "too many pushed requests and devices of one address or client"
-        raise OAuthError("temporarily_unavailable", text, 429, cause, retry_after=int(PERIOD))
+        raise OAuthError(Refused("temporarily_unavailable", text, cause, status=429, retry_after=int(PERIOD)))
 
 
 async def _body(request: web.Request) -> Form:

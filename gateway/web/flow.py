@@ -43,7 +43,7 @@ from typing import Final
 from aiohttp import web
 from msgspec.structs import replace
 
-from gateway.errors import OAuthError
+from gateway.errors import OAuthError, Refused
 from gateway.model import Session
 from gateway.oauth import authorize, forms, pushed
 from gateway.oauth.authorize import Asked, Progress, Step
@@ -191,7 +191,7 @@ def _decided_before(request: web.Request, asked: Asked, *, denied: bool) -> web.
         text = "You can return to it. To end its access, remove it from your connected applications."
     again = () if asked.answered else (Link("Decide again", _address(request, Progress.CONSENT)),)
     account = Link("Connected applications", f"{plane_of(request).prefix}/account")
-    return answers.failure(request, 409, title, text, (*again, account))
+    return answers.failure(request, Refused("conflict", text), title, (*again, account))
 
 
 def _ask(request: web.Request) -> web.Response:
@@ -251,7 +251,7 @@ async def _hinted(plane: Plane, asked: Asked) -> str | None:
     try:
         return await openid_connect.hinted(plane, asked.client, hint)
     except OAuthError as error:
-        raise asked.request.refusal(error.error, error.description) from error
+        raise asked.request.refusal(error.refused.error, error.refused.description) from error
 
 
 async def _unanswered(request: web.Request) -> tuple[Asked, Visit]:
@@ -328,13 +328,12 @@ def _person_needed(step: Step) -> OAuthError:
     """The error for a program where only a person can take the next step."""
     match step:
         case Step.ASK:
-            return OAuthError("consent_required", "A person has to allow this: open the address in a browser.")
+            error, what = "consent_required", "allow this"
         case Step.CHOOSE_ACCOUNT:
-            return OAuthError(
-                "account_selection_required", "A person has to choose an account: open the address in a browser."
-            )
+            error, what = "account_selection_required", "choose an account"
         case _:
-            return OAuthError("login_required", "A person has to sign in: open the address in a browser.")
+            error, what = "login_required", "sign in"
+    return OAuthError(Refused(error, f"A person has to {what}: open the address in a browser.", status=400))
 
 
 def _purpose(asked: Asked, session: Session | None, step: Step) -> To:

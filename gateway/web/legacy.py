@@ -10,7 +10,7 @@ from typing import Final
 from aiohttp import web
 from msgspec.structs import replace
 
-from gateway.errors import OAuthError
+from gateway.errors import OAuthError, Refused, invalid_grant
 from gateway.figures import TOKENS_ISSUED
 from gateway.model import Client, Session
 from gateway.oauth.authorize import AuthorizationRequest
@@ -59,7 +59,8 @@ async def by_password(request: web.Request, client: Client, grant: PasswordGrant
     session = await sign_in.proven(request, login, candidate, grant.password, start, "password grant")
     if isinstance(session, NotSignedIn):
         error = "temporarily_unavailable" if session.status == 503 else "invalid_grant"
-        raise OAuthError(error, session.text, session.status, retry_after=session.retry_after)
+        wait = session.retry_after or 0
+        raise OAuthError(Refused(error, session.text, status=session.status, retry_after=wait))
     try:
         asked = AuthorizationRequest(
             client_id=client.client_id, redirect_uri="", scopes=grant.scopes, resource=grant.resource
@@ -67,7 +68,7 @@ async def by_password(request: web.Request, client: Client, grant: PasswordGrant
         ttl = plane.settings.config.tokens.code_ttl
         code = await store.flows.issue_code(session.session_id, asked, ttl, remember=True)
         if code is None:
-            raise OAuthError("invalid_grant", "The account or the client was disabled a moment ago.")
+            raise invalid_grant("The account or the client was disabled a moment ago.")
         return await store.tokens.redeem(client, CodeGrant(code, "", None, jkt=grant.jkt), store.now(), by="password")
     finally:
         await store.sessions.end(token)

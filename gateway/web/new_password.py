@@ -28,7 +28,7 @@ _FIELDS: Final = frozenset({"csrf_token", "username", "current_password", "new_p
 log = observe.get_logger("gateway.web")
 
 
-class Refused(Struct, frozen=True):
+class Unchanged(Struct, frozen=True):
     """The reason why the password stays as it is, and the field that it is about."""
 
     text: str
@@ -59,7 +59,7 @@ async def change(request: web.Request) -> web.Response:
     outcome = await _proven(request, session, form, token)
     if isinstance(outcome, NotSignedIn):
         text = "That’s not your current password." if outcome.status == 400 else outcome.text
-        wrong = Refused(text, "current_password", outcome.status, outcome.retry_after)
+        wrong = Unchanged(text, "current_password", outcome.status, outcome.retry_after)
         return _form_page(request, session, wrong)
     log.info("password changed", **concerned(request, subject=outcome.user.subject))
     note = browser.note(plane.keyring, _NOTE, outcome.session_id, "changed")
@@ -87,35 +87,35 @@ async def _proven(request: web.Request, session: Session, form: Form, token: str
     return await sign_in.proven(request, user.username, candidate, current, begin_anew, "password change")
 
 
-def _fault(form: Form, session: Session, least: int) -> Refused | None:
+def _fault(form: Form, session: Session, least: int) -> Unchanged | None:
     """The reason why the form cannot be what the person wants, before the old password is looked at."""
     current, new, repeated = (form.get(f"{which}_password") for which in ("current", "new", "repeated"))
     if current is None:
-        return Refused("Enter your current password.", "current_password")
+        return Unchanged("Enter your current password.", "current_password")
     if new is None:
-        return Refused("Enter a new password.", "new_password")
+        return Unchanged("Enter a new password.", "new_password")
     names = filter(None, (session.user.username, session.user.email))
     match password_rules.weakness_of(new, least, names):
         case Weakness.LENGTH:
             if len(new) < least:
-                return Refused(f"Too short. Use at least {least} characters.", "new_password")
-            return Refused(f"Use at most {password_rules.LONGEST:,} characters, all of them visible.", "new_password")
+                return Unchanged(f"Too short. Use at least {least} characters.", "new_password")
+            return Unchanged(f"Use at most {password_rules.LONGEST:,} characters, all of them visible.", "new_password")
         case Weakness.NAME:
             text = "That’s your own name or email address, which is guessed first. Choose another password."
-            return Refused(text, "new_password")
+            return Unchanged(text, "new_password")
         case Weakness.MOST_USED:
             text = "That’s among the most used passwords, which are guessed first. Choose another password."
-            return Refused(text, "new_password")
+            return Unchanged(text, "new_password")
         case None:
             pass
     if new == current:
-        return Refused("That’s the password you have. Choose a new one.", "new_password")
+        return Unchanged("That’s the password you have. Choose a new one.", "new_password")
     if new != repeated:
-        return Refused("The new passwords don’t match. Enter the same one twice.", "repeated_password")
+        return Unchanged("The new passwords don’t match. Enter the same one twice.", "repeated_password")
     return None
 
 
-def _form_page(request: web.Request, session: Session, refused: Refused | None = None) -> web.Response:
+def _form_page(request: web.Request, session: Session, refused: Unchanged | None = None) -> web.Response:
     plane, here = plane_of(request), session.session_id
     changed = browser.note_of(plane.keyring, _NOTE, here, query_of(request).get("changed"))
     context = {

@@ -11,7 +11,7 @@ from aiohttp import web
 
 from gateway.credentials import authorization, bearer
 from gateway.credentials.authorization import MalformedCredential
-from gateway.errors import OAuthError, invalid_grant, invalid_request
+from gateway.errors import OAuthError, Refused, invalid_grant, invalid_request
 from gateway.model import AccessToken, Client, Profile, parse_scope
 from gateway.oauth import forms, openid
 from gateway.oauth.openid import Hint
@@ -153,8 +153,5 @@ async def _presented(request: web.Request) -> tuple[str, str]:
     return scheme, raw.decode("ascii")
 
 
-_STATUS: Final = {"invalid_request": 400, "invalid_token": 401, "insufficient_scope": 403}  # RFC 6750, section 3.1
-
-
 def _refused(error: str, description: str, cause: str) -> OAuthError:
-    return OAuthError(error, description, _STATUS[error], cause)
+    return OAuthError(Refused(error, description, cause))

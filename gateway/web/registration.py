@@ -9,12 +9,14 @@ Who may register is `registration.policy`: with "closed" there is no such endpoi
 manage that. One registration of a worker is written at a time, so that a flood of them makes no other request wait.
 """
 
+from typing import Final
+
 from aiohttp import web
 
 from gateway import observe
 from gateway.credentials import authorization, bearer
 from gateway.credentials.authorization import MalformedCredential
-from gateway.errors import OAuthError
+from gateway.errors import OAuthError, Refused
 from gateway.oauth import registration
 from gateway.routing.forwarded import neighbourhood
 from gateway.store.acting import acts
@@ -22,6 +24,11 @@ from gateway.store.registrations import NotAdmitted, Registered
 from gateway.web import clients
 from gateway.web.answers import REGISTER, json
 from gateway.web.plane import Plane, address_of, claimed_by, concerned, plane_of
+
+_TOKENS: Final = (
+    "`gateway registration create-token` makes an initial access token; a client manages what it registered by the "
+    "registration access token that it got then"
+)
 
 log = observe.get_logger("gateway.web")
 
@@ -104,7 +111,7 @@ async def _found(request: web.Request) -> Registered:
         raise _refused_token("unknown registration access token, or another client's")
     acts(f"client:{client_id}")
     if found.client.disabled_at is not None:
-        raise OAuthError("access_denied", "This client is disabled.", 403, "disabled client")
+        raise OAuthError(Refused("access_denied", "This client is disabled.", "disabled client"))
     return found
 
 
@@ -131,17 +138,20 @@ def _admitted(outcome: Registered | NotAdmitted) -> Registered:
     match outcome:
         case NotAdmitted.TOO_MANY:
             text = "Too many clients were registered from this address. Try again in an hour."
-            raise OAuthError("temporarily_unavailable", text, 429, "too many registrations from one address")
+            cause = "too many registrations from one address"
+            raise OAuthError(Refused("temporarily_unavailable", text, cause, status=429, retry_after=3600))
         case NotAdmitted.TOKEN:
             raise _refused_token("unknown, expired or used-up token")
         case NotAdmitted.SECRET:
-            raise OAuthError("invalid_client_metadata", "client_secret must be the client's own.")
+            raise OAuthError(Refused("invalid_client_metadata", "client_secret must be the client's own."))
         case Registered():
             return outcome
 
 
 def _refused_token(cause: str) -> OAuthError:
-    return OAuthError("invalid_token", "The token is missing, unknown, expired or used up.", 401, cause)
+    return OAuthError(
+        Refused("invalid_token", "The token is missing, unknown, expired or used up.", cause, mend=_TOKENS)
+    )
 
 
 def _information(plane: Plane, found: Registered, token: str | None) -> dict[str, object]:

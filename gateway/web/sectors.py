@@ -8,11 +8,11 @@ sector. The document is read when the client is registered or changed, and with 
 from collections.abc import Callable
 from typing import Final
 
-from gateway.errors import OAuthError
+from gateway.errors import OAuthError, Refused
 from gateway.fetching import Fetcher, FetchFailed
 from gateway.oauth import registration
 from gateway.oauth.registration import Registration
-from gateway.web.turns import Fetches, Turns
+from gateway.web.turns import PERIOD, Fetches, Turns
 
 _LARGEST: Final = 64 * 1024  # bytes
 _AT_ONCE: Final = 4
@@ -39,7 +39,8 @@ class Sectors:
         host = sector or uri
         if not self._fetches.take(place, host, known):
             text = "Too many documents of sectors were asked for. Try again in a minute."
-            raise OAuthError("temporarily_unavailable", text, 429, "too many fetches of sector documents")
+            cause = "too many fetches of sector documents"
+            raise OAuthError(Refused("temporarily_unavailable", text, cause, status=429, retry_after=int(PERIOD)))
         if self._fetcher is None:
             self._fetcher = self._make()
         try:
@@ -47,7 +48,7 @@ class Sectors:
                 fetched = await self._fetcher.json(uri, _LARGEST)
         except FetchFailed as exc:
             text = f"sector_identifier_uri cannot be read: {exc}."
-            raise OAuthError("invalid_client_metadata", text) from exc
+            raise OAuthError(Refused("invalid_client_metadata", text)) from exc
         registration.require_listed(said.redirect_uris, fetched.content)
 
     def close(self) -> None:

@@ -13,6 +13,7 @@ from aiohttp import web
 from msgspec import Struct
 
 from gateway import observe
+from gateway.errors import Refused
 from gateway.figures import SIGN_INS
 from gateway.model import Client, Session, User
 from gateway.oauth import redirect_uris
@@ -23,7 +24,7 @@ from gateway.store.guesses import Standing
 from gateway.web import answers, browser, pages, words
 from gateway.web.browser import FormRefused, KnownBrowser
 from gateway.web.passwords import Busy
-from gateway.web.plane import Plane, address_of, concerned, plane_of, prefers_json, request_id_of, tell_refusal
+from gateway.web.plane import Plane, address_of, concerned, plane_of, prefers_json, tell_refusal
 
 _LONGEST_LOGIN = 320  # an email address (RFC 3696, section 3)
 _FIELDS = frozenset({"username", "password", "csrf_token", "decision"})
@@ -230,9 +231,8 @@ def require_ours(request: web.Request, page: str, form: Form) -> None:
 
 def _as_json(request: web.Request, refused: NotSignedIn) -> web.Response:
     error = "access_denied" if refused.retry_after is None else "temporarily_unavailable"
-    headers = {} if refused.retry_after is None else {"Retry-After": str(refused.retry_after)}
-    members = {"error": error, "error_description": refused.text, "request_id": request_id_of(request)}
-    return answers.json(members, status=refused.status, headers=headers)
+    wait = refused.retry_after or 0
+    return answers.as_json(request, Refused(error, refused.text, status=refused.status, retry_after=wait))
 
 
 def _too_many(request: web.Request, subject: str, wait: float, purpose: str) -> NotSignedIn:

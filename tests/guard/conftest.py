@@ -15,7 +15,8 @@ from gateway import config
 from gateway.config import Settings
 from gateway.credentials import mac
 from gateway.crypto import Keyring
-from gateway.guard import Allowed, BodyAwaited, Call, Guard, Pending, Refused, Verdict, settled
+from gateway.errors import Refused
+from gateway.guard import Allowed, BodyAwaited, Call, Guard, Pending, Verdict, settled
 from gateway.guard.ledger import Ledger
 from gateway.model import Client, TokenType
 from gateway.routing import Route

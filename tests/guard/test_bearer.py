@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from gateway.errors import Refused
 from gateway.faults import OperatorError
-from gateway.guard import Allowed, Guard, Refused
+from gateway.guard import Allowed, Guard
 from gateway.oauth.grants import ClientCredentialsGrant
 from gateway.store import Store
 from tests.serving import crowding, free_ports, until
@@ -16,7 +17,7 @@ from tests.streams import accepting
 
 from .conftest import SIGNATURE_FIELDS, World, new_client, settings_for, verdict_of
 
-METADATA = b'resource_metadata="https://api.example.com/.well-known/oauth-protected-resource/notes"'
+METADATA = 'resource_metadata="https://api.example.com/.well-known/oauth-protected-resource/notes"'
 
 
 def _is_refused(verdict: object, status: int, error: str) -> Refused:
@@ -84,37 +85,37 @@ async def test_request_without_a_fitting_credential_gets_challenges_without_erro
 ) -> None:
     verdict = world.guard.check(world.call(authorization=authorization))
     refused = _is_refused(verdict, 401, "unauthorized")
-    assert refused.challenges == (
-        b'Bearer realm="api.example.com", scope="read", ' + METADATA,
-        b'MAC realm="api.example.com", scope="read", ' + METADATA,
+    assert refused.values("WWW-Authenticate") == (
+        'Bearer realm="api.example.com", scope="read", ' + METADATA,
+        'MAC realm="api.example.com", scope="read", ' + METADATA,
     )
 
 
 async def test_whoever_needs_a_token_is_told_all_scopes_that_the_call_needs(world: World) -> None:
     """RFC 6750, section 3; MCP 2026-07-28, Scope Selection Strategy."""
     for authorization in ((), (b"Bearer gwa_x",), (b"Bearer " + (await world.token(ttl=-1)).access_token.encode(),)):
-        for method, scope in (("GET", b"read"), ("HEAD", b"read"), ("POST", b"write")):
+        for method, scope in (("GET", "read"), ("HEAD", "read"), ("POST", "write")):
             refused = await world.check(world.call(authorization=authorization, method=method))
             assert isinstance(refused, Refused)
-            assert _told(refused, b'scope="' + scope + b'"') == {b"Bearer", b"MAC"}
+            assert _told(refused, f'scope="{scope}"') == {"Bearer", "MAC"}
     malformed = await world.check(world.call(authorization=(b"Bearer a b",)))
-    assert not _told(_is_refused(malformed, 400, "invalid_request"), b"scope=")
+    assert not _told(_is_refused(malformed, 400, "invalid_request"), "scope=")
 
 
-@pytest.mark.parametrize(("route", "scheme"), [("bearer", b"Bearer "), ("mac", b"MAC ")])
-async def test_challenges_name_the_schemes_of_the_route_only(world: World, route: str, scheme: bytes) -> None:
+@pytest.mark.parametrize(("route", "scheme"), [("bearer", "Bearer "), ("mac", "MAC ")])
+async def test_challenges_name_the_schemes_of_the_route_only(world: World, route: str, scheme: str) -> None:
     refused = _is_refused(world.guard.check(world.call(route=route)), 401, "unauthorized")
-    assert len(refused.challenges) == 1
-    assert refused.challenges[0].startswith(scheme)
+    assert len(refused.values("WWW-Authenticate")) == 1
+    assert refused.values("WWW-Authenticate")[0].startswith(scheme)
 
 
 async def test_scheme_that_the_route_does_not_accept_is_not_read(world: World) -> None:
     tokens = await world.token()
     verdict = world.guard.check(world.call(f"Bearer {tokens.access_token}", route="mac"))
-    assert b"error" not in _is_refused(verdict, 401, "unauthorized").challenges[0]
+    assert "error" not in _is_refused(verdict, 401, "unauthorized").values("WWW-Authenticate")[0]
     signed = world.signed(await world.token(kind="mac"), route="mac")
     verdict = world.guard.check(world.call(*signed.authorization, route="bearer"))
-    assert b"error" not in _is_refused(verdict, 401, "unauthorized").challenges[0]
+    assert "error" not in _is_refused(verdict, 401, "unauthorized").values("WWW-Authenticate")[0]
 
 
 # -- malformed -----------------------------------------------------------------------------------------------
@@ -123,36 +124,36 @@ async def test_scheme_that_the_route_does_not_accept_is_not_read(world: World) -
 @pytest.mark.parametrize(
     ("authorization", "used"),
     [
-        ((b"Bearer a", b"Bearer a"), {b"Bearer"}),
-        ((b"Bearer a", b"MAC id"), {b"Bearer", b"MAC"}),
-        ((b"Bearer a", b"Basic b"), {b"Bearer"}),
+        ((b"Bearer a", b"Bearer a"), {"Bearer"}),
+        ((b"Bearer a", b"MAC id"), {"Bearer", "MAC"}),
+        ((b"Bearer a", b"Basic b"), {"Bearer"}),
         ((b"",), set()),
-        ((b"Bearer",), {b"Bearer"}),
-        ((b"Bearer ",), {b"Bearer"}),
-        ((b"Bearer a b",), {b"Bearer"}),
-        ((b"Bearer a,b",), {b"Bearer"}),
-        ((b"Bearer a, Bearer b",), {b"Bearer"}),
-        ((b'Bearer "a"',), {b"Bearer"}),
-        ((b'Bearer a, MAC id="a"',), {b"Bearer"}),
-        ((b"Bearer \xc3\xa4",), {b"Bearer"}),
-        ((b"Bearer a\x00",), {b"Bearer"}),
-        ((b"Bearer " + b"a" * 5000,), {b"Bearer"}),
-        ((b"MAC",), {b"MAC"}),
-        ((b"mac id=",), {b"MAC"}),
+        ((b"Bearer",), {"Bearer"}),
+        ((b"Bearer ",), {"Bearer"}),
+        ((b"Bearer a b",), {"Bearer"}),
+        ((b"Bearer a,b",), {"Bearer"}),
+        ((b"Bearer a, Bearer b",), {"Bearer"}),
+        ((b'Bearer "a"',), {"Bearer"}),
+        ((b'Bearer a, MAC id="a"',), {"Bearer"}),
+        ((b"Bearer \xc3\xa4",), {"Bearer"}),
+        ((b"Bearer a\x00",), {"Bearer"}),
+        ((b"Bearer " + b"a" * 5000,), {"Bearer"}),
+        ((b"MAC",), {"MAC"}),
+        ((b"mac id=",), {"MAC"}),
     ],
 )
 async def test_malformed_credential_is_refused_at_once(
-    world: World, authorization: tuple[bytes, ...], used: set[bytes]
+    world: World, authorization: tuple[bytes, ...], used: set[str]
 ) -> None:
     """And only the challenge of a scheme that was used has the error (RFC 6750, section 3)."""
     refused = _is_refused(world.guard.check(world.call(authorization=authorization)), 400, "invalid_request")
-    assert {challenge.partition(b" ")[0] for challenge in refused.challenges} == {b"Bearer", b"MAC"}
-    assert _told(refused, b'error="invalid_request"') == used
+    assert {challenge.partition(" ")[0] for challenge in refused.values("WWW-Authenticate")} == {"Bearer", "MAC"}
+    assert _told(refused, 'error="invalid_request"') == used
 
 
-def _told(refused: Refused, what: bytes) -> set[bytes]:
+def _told(refused: Refused, what: str) -> set[str]:
     """The schemes whose challenge says that."""
-    return {challenge.partition(b" ")[0] for challenge in refused.challenges if what in challenge}
+    return {challenge.partition(" ")[0] for challenge in refused.values("WWW-Authenticate") if what in challenge}
 
 
 @pytest.mark.parametrize("query", [b"access_token=", b"a=1&access_token=x", b"%61ccess_token=x"])
@@ -194,7 +195,7 @@ async def test_dead_tokens_read_like_unknown_ones(world: World) -> None:
         return _is_refused(await world.check(world.call(f"Bearer {token}")), 401, "invalid_token")
 
     unknown = await refusal(world.keyring.new_token("gwa_"))
-    assert _told(unknown, b'error="invalid_token"') == {b"Bearer"}
+    assert _told(unknown, 'error="invalid_token"') == {"Bearer"}
 
     revoked = (await world.token()).access_token
     await world.store.tokens.revoke(revoked, None)
@@ -203,7 +204,7 @@ async def test_dead_tokens_read_like_unknown_ones(world: World) -> None:
     living = (await world.token()).access_token
     await world.store.clients.disable(world.client.client_id)
     for refused in (await refusal(revoked), await refusal(living), invented, signing):
-        assert (refused.description, refused.challenges) == (unknown.description, unknown.challenges)
+        assert (refused.description, refused.fields) == (unknown.description, unknown.fields)
 
 
 async def test_token_dies_at_its_end(world: World) -> None:
@@ -265,9 +266,9 @@ async def test_low_scope_is_named(world: World, method: str) -> None:
     verdict = await world.check(world.call(f"Bearer {tokens.access_token}", method=method))
     refused = _is_refused(verdict, 403, "insufficient_scope")
     assert "write" in refused.description
-    assert _told(refused, b'error="insufficient_scope"') == {b"Bearer"}
-    assert _told(refused, b'scope="write"') == {b"Bearer", b"MAC"}
-    assert _told(refused, METADATA) == {b"Bearer", b"MAC"}
+    assert _told(refused, 'error="insufficient_scope"') == {"Bearer"}
+    assert _told(refused, 'scope="write"') == {"Bearer", "MAC"}
+    assert _told(refused, METADATA) == {"Bearer", "MAC"}
 
 
 @pytest.mark.parametrize("scopes", [("read",), ("write",)])
@@ -275,7 +276,7 @@ async def test_all_scopes_are_named_at_once_where_one_is_low(world: World, scope
     """RFC 6750, section 3.1; MCP 2026-07-28, Runtime Insufficient Scope Errors: also what the token has."""
     one, both = await world.token(*scopes), await world.token("read", "write")
     refused = await world.check(world.call(f"Bearer {one.access_token}", route="both"))
-    assert _told(_is_refused(refused, 403, "insufficient_scope"), b'scope="read write"') == {b"Bearer"}
+    assert _told(_is_refused(refused, 403, "insufficient_scope"), 'scope="read write"') == {"Bearer"}
     assert isinstance(await world.check(world.call(f"Bearer {both.access_token}", route="both")), Allowed)
 
 
@@ -290,7 +291,7 @@ async def test_closed_port_of_the_database_is_503_without_challenge(world: World
     refused = _is_refused(
         await verdict_of(guard, world.call(f"Bearer {tokens.access_token}")), 503, "temporarily_unavailable"
     )
-    assert refused.challenges == ()
+    assert refused.values("WWW-Authenticate") == ()
     _is_refused(guard.check(world.call("Bearer gwa_invented")), 401, "invalid_token")
     await store.close()
 

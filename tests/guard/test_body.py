@@ -10,7 +10,8 @@ import pytest
 from fuzz.values import changed
 from gateway.config import compile_routes
 from gateway.credentials import mac
-from gateway.guard import Allowed, BodyAwaited, Call, Guard, Refused, settled
+from gateway.errors import Refused
+from gateway.guard import Allowed, BodyAwaited, Call, Guard, settled
 from gateway.model import MacAlgorithm
 from gateway.store.records import IssuedTokens
 from tests.serving import crowding
@@ -86,8 +87,9 @@ async def test_another_body_is_refused_with_challenges_and_keeps_the_nonce(world
     assert not verdict.check.fits()
     refused(verdict.misfit, said="does not match the signed hash")
     assert verdict.misfit.error == "invalid_token"
-    assert [challenge.split(b" ")[0] for challenge in verdict.misfit.challenges] == [b"Bearer", b"MAC"]
-    assert [b'error="invalid_token"' in challenge for challenge in verdict.misfit.challenges] == [False, True]
+    challenges = verdict.misfit.values("WWW-Authenticate")
+    assert [challenge.split(" ")[0] for challenge in challenges] == ["Bearer", "MAC"]
+    assert ['error="invalid_token"' in challenge for challenge in challenges] == [False, True]
     assert await world.nonces() == 0
     assert isinstance(await (await awaited(world, call)).spend(), Allowed)
 

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from gateway.guard import Refused
+from gateway.errors import Refused
 from gateway.store.records import IssuedTokens
 from tests.guard.conftest import World
 from tests.store.rig import Rig, aged, fetch
@@ -49,7 +49,7 @@ async def test_the_log_names_the_end_and_whose_token_it_was_and_the_client_learn
     assert (dead.identity.subject, dead.identity.client_id) == (rig.user.subject, rig.client.client_id)
     unknown = await refusal(world, world.keyring.new_token("gwa_"))
     assert (unknown.cause, unknown.identity, bool(unknown.mend)) == ("unknown token", None, True)
-    for told in ("status", "error", "description", "challenges"):
+    for told in ("status", "error", "description", "fields"):
         assert getattr(dead, told) == getattr(unknown, told)
 
 

@@ -7,8 +7,8 @@ from typing import ClassVar
 import pytest
 
 from gateway.credentials import MalformedCredential
-from gateway.errors import Cause
-from gateway.guard import Allowed, Call, Guard, Refused
+from gateway.errors import Cause, Refused
+from gateway.guard import Allowed, Call, Guard
 from gateway.model import BEARER
 from gateway.routing import Route
 from gateway.schemes import ALL, Facts, Fault, Presented, Scheme
@@ -84,16 +84,16 @@ async def test_what_is_wrong_is_told_as_its_scheme_says(
     assert isinstance(refused, Refused)
     assert (refused.status, refused.error, refused.description) == (status, error, description)
     assert refused.cause == cause
-    bearer, told = refused.challenges
-    assert (b"error" in bearer, b"error" in told) == (False, True)
-    assert b'rhythm="twice"' in told
+    bearer, told = refused.values("WWW-Authenticate")
+    assert ("error" in bearer, "error" in told) == (False, True)
+    assert 'rhythm="twice"' in told
 
 
 async def test_call_without_a_credential_is_told_of_it(world: World, guard: Guard) -> None:
     refused = await verdict_of(guard, knocking(world))
     assert isinstance(refused, Refused)
     assert (refused.status, refused.error) == (401, "unauthorized")
-    assert refused.challenges[1].startswith(b'Knock realm="api.example.com", ')
+    assert refused.values("WWW-Authenticate")[1].startswith('Knock realm="api.example.com", ')
 
 
 async def test_it_is_one_credential_beside_others(world: World, guard: Guard) -> None:

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from gateway import config
-from gateway.errors import Cause
-from gateway.guard import Allowed, Guard, Pending, Refused, Verdict
+from gateway.errors import Cause, Refused
+from gateway.guard import Allowed, Guard, Pending, Verdict
 from gateway.guard.causes import WITHDRAWN_KEY
 from gateway.guard.issuers import AGAIN, LAPSE, LONGEST_KEPT
 from gateway.guard.watch import Watched

@@ -13,7 +13,8 @@ from oauthlib.oauth2.rfc6749.tokens import prepare_mac_header
 
 from fuzz.values import changed
 from gateway.crypto import digest
-from gateway.guard import Allowed, Call, Guard, Refused
+from gateway.errors import Refused
+from gateway.guard import Allowed, Call, Guard
 from gateway.oauth.grants import ClientCredentialsGrant
 from gateway.store.records import IssuedTokens
 from tests.counts import scaled
@@ -230,7 +231,8 @@ def _is_malformed(guard: Guard, call: Call) -> None:
     assert (verdict.status, verdict.error) == (400, "invalid_request"), call
     used = {value.partition(b" ")[0].lower() for value in call.authorization}
     used |= {b"bearer"} if b"access_token=" in call.target else set()
-    told = {one.partition(b" ")[0].lower() for one in verdict.challenges if b'error="invalid_request"' in one}
+    challenges = [one for one in verdict.values("WWW-Authenticate") if 'error="invalid_request"' in one]
+    told = {one.partition(" ")[0].lower().encode() for one in challenges}
     assert told == used & {b"bearer", b"mac"}, call
 
 
@@ -267,7 +269,7 @@ async def test_forged_and_unknown_read_alike(world: World) -> None:
         world.signed(tokens, ts="1", key="y" * 43),
     ):
         refused = _is_refused(await world.check(call), 401, "invalid_token")
-        assert (refused.description, refused.challenges) == (forged.description, forged.challenges)
+        assert (refused.description, refused.fields) == (forged.description, forged.fields)
     assert await world.nonces() == 0
 
 
@@ -336,7 +338,7 @@ async def test_low_scope_keeps_the_nonce(world: World) -> None:
     tokens = await world.token("read", kind="mac")
     call = world.signed(tokens, method="DELETE")
     refused = _is_refused(await world.check(call), 403, "insufficient_scope", "write")
-    assert all(b'scope="write"' in challenge for challenge in refused.challenges)
+    assert all('scope="write"' in challenge for challenge in refused.values("WWW-Authenticate"))
     assert await world.nonces() == 0
     assert isinstance(await world.check(world.signed(tokens)), Allowed)
 
@@ -374,9 +376,9 @@ async def test_later_draft_gets_a_challenge_that_says_what_is_accepted(world: Wo
     refused = _is_refused(await world.check(call), 401, "invalid_token")
     assert "drafts 03 to 05" in refused.description
     assert "Accepted: draft 01 (id, ts, nonce, ext, mac) or draft 00" in refused.description
-    bearer, signed = refused.challenges
-    assert b"error" not in bearer
-    assert b"Accepted: draft 01" in signed
+    bearer, signed = refused.values("WWW-Authenticate")
+    assert "error" not in bearer
+    assert "Accepted: draft 01" in signed
     assert await world.nonces() == 0
 
 

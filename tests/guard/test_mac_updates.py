@@ -7,7 +7,8 @@ by nobody but the operator.
 import pytest
 from msgspec.structs import replace
 
-from gateway.guard import Allowed, Refused
+from gateway.errors import Refused
+from gateway.guard import Allowed
 from gateway.model import MacAlgorithm, MacDraft
 from gateway.store.records import IssuedTokens
 

@@ -15,7 +15,8 @@ import structlog
 
 from gateway.crypto import Keyring, digest
 from gateway.doctor import examine
-from gateway.guard import Allowed, Refused
+from gateway.errors import Refused
+from gateway.guard import Allowed
 from gateway.store import Store
 from gateway.store.database import Server
 from gateway.store.migrations import migrate

@@ -7,8 +7,8 @@ import pytest
 
 from gateway import config
 from gateway.crypto import digest
-from gateway.errors import Cause
-from gateway.guard import Allowed, Call, Guard, Pending, Refused, Verdict
+from gateway.errors import Cause, Refused
+from gateway.guard import Allowed, Call, Guard, Pending, Verdict
 from gateway.schemes.session import SESSIONS
 from gateway.store import Store
 from gateway.store.uses import HoldingsFilter

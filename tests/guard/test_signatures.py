@@ -17,7 +17,8 @@ from gateway import config
 from gateway.credentials import content_digest, signatures
 from gateway.credentials.components import Fields, Message, authority
 from gateway.credentials.structured import InnerList, Item
-from gateway.guard import Allowed, BodyAwaited, Call, Guard, Refused, Verdict, settled
+from gateway.errors import Refused
+from gateway.guard import Allowed, BodyAwaited, Call, Guard, Verdict, settled
 from gateway.store.records import IssuedTokens
 
 from .conftest import World, new_client, settings_for
@@ -223,7 +224,7 @@ async def test_body_of_another_hash_spends_none(signing: Signing) -> None:
     awaited.check.update(b"two")
     assert not awaited.check.fits()
     assert awaited.misfit.status == 401
-    assert b'"content-digest"' in awaited.misfit.accept_signature
+    assert '"content-digest"' in awaited.misfit.values("Accept-Signature")[0]
     stated = changed(signing.call(tokens), has_body=False)
     digest = (b"content-digest", b"", content_digest.render(b"x").encode())
     await signing.refused(changed(stated, fields=(digest, *stated.fields)), said="does not match the signed hash")
@@ -316,15 +317,15 @@ async def test_refusals_say_what_to_sign_and_how(signing: Signing) -> None:
     tokens = await signing.world.token(kind="mac")
     bare = changed(signing.call(tokens), fields=())
     refused = await signing.refused(bare, error="unauthorized", said="RFC 9421")
-    assert refused.accept_signature == b'sig=("@method" "@target-uri");created;alg="hmac-sha256"'
-    assert [challenge.split()[0] for challenge in refused.challenges] == [b"Signature"]
+    assert refused.values("Accept-Signature") == ('sig=("@method" "@target-uri");created;alg="hmac-sha256"',)
+    assert [challenge.split()[0] for challenge in refused.values("WWW-Authenticate")] == ["Signature"]
     with_body = await signing.refused(changed(bare, has_body=True), error="unauthorized")
-    assert b'"content-digest"' in with_body.accept_signature
+    assert '"content-digest"' in with_body.values("Accept-Signature")[0]
     three = await signing.refused(changed(bare, route=signing.routes["any"]), error="unauthorized")
-    assert [challenge.split()[0] for challenge in three.challenges] == [b"Bearer", b"MAC", b"Signature"]
+    assert [challenge.split()[0] for challenge in three.values("WWW-Authenticate")] == ["Bearer", "MAC", "Signature"]
     mac = changed(bare, route=signing.routes["mac"])
     elsewhere = await signing.refused(mac, error="unauthorized", said="signed with a MAC token")
-    assert elsewhere.accept_signature == b""
+    assert elsewhere.values("Accept-Signature") == ()
 
 
 async def test_texts_of_refusals_do_not_hold_what_the_client_chose(signing: Signing) -> None:

@@ -11,8 +11,8 @@ import asyncpg
 import pytest
 
 from gateway.crypto import digest
-from gateway.errors import StoreUnavailable
-from gateway.guard import Allowed, Refused, Verdict, spread
+from gateway.errors import Refused, StoreUnavailable
+from gateway.guard import Allowed, Verdict, spread
 from gateway.guard.spread import Spread, home
 from gateway.store.nonces import MADE_AHEAD, READ_AHEAD
 from gateway.store.records import IssuedTokens

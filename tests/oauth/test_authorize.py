@@ -216,7 +216,7 @@ def test_prompt_none_shows_no_page(by: Client, signed_in: bool, granted: frozens
         authorize.next_step(
             validate(f"{GOOD}&prompt=none", by), sign_in_age=0.0 if signed_in else None, granted=granted
         )
-    assert refused.value.error.error == error
+    assert refused.value.refused.error == error
 
 
 # OpenID Connect Core, section 3.1.2.1
@@ -375,7 +375,7 @@ def test_a_client_with_the_implicit_grant_alone_gets_no_code() -> None:
     for response_type in ("code", "code+token"):
         with pytest.raises(RedirectError) as refused:
             validate(GOOD.replace("=code", f"={response_type}"), only)
-        assert refused.value.error.error == "unauthorized_client"
+        assert refused.value.refused.error == "unauthorized_client"
 
 
 @pytest.mark.parametrize("state", ["%0a", "%00", "%ff", "%7f", "a%0d"])
@@ -384,7 +384,7 @@ def test_a_state_that_no_form_carries_is_refused_for_a_form(state: str) -> None:
     assert validate(query).request.state is not None
     with pytest.raises(RedirectError) as refused:
         validate(query + "&response_mode=form_post")
-    assert (refused.value.error.error, refused.value.mode) == ("invalid_request", "query")
+    assert (refused.value.refused.error, refused.value.mode) == ("invalid_request", "query")
 
 
 def test_an_app_is_sent_no_form() -> None:
@@ -393,4 +393,4 @@ def test_an_app_is_sent_no_form() -> None:
     assert validate(query, app).request.response_mode == "query"
     with pytest.raises(RedirectError) as refused:
         validate(query + "&response_mode=form_post", app)
-    assert refused.value.error.error == "invalid_request"
+    assert refused.value.refused.error == "invalid_request"

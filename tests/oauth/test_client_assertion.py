@@ -77,8 +77,8 @@ def test_a_claim_that_is_wrong_has_it_refused(claims: dict[str, Any]) -> None:
     """RFC 7523, section 3, by the number of its list."""
     with pytest.raises(OAuthError) as caught:
         proven(ONE.assertion(claims))
-    assert (caught.value.error, caught.value.status) == ("invalid_client", 401)
-    assert caught.value.description == "Client authentication failed."
+    assert (caught.value.refused.error, caught.value.refused.status) == ("invalid_client", 401)
+    assert caught.value.refused.description == "Client authentication failed."
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_a_header_or_key_that_is_wrong_has_it_refused(one: Signer, header: dict[
     jwks = json.dumps({"keys": [ONE.jwk | {"kid": "known"}]})
     with pytest.raises(OAuthError) as caught:
         proven(one.assertion(CLAIMS, **header), jwks)
-    assert caught.value.error == "invalid_client"
+    assert caught.value.refused.error == "invalid_client"
 
 
 def test_a_public_key_is_never_an_hmac_secret() -> None:
@@ -157,7 +157,7 @@ def test_an_assertion_that_names_no_key_is_tried_by_so_many_and_no_more(monkeypa
     tried.clear()
     with pytest.raises(OAuthError) as caught:
         proven(ONE.assertion(CLAIMS), many)
-    assert "5 keys could have made the signature; name one by kid" in caught.value.cause
+    assert "5 keys could have made the signature; name one by kid" in caught.value.refused.cause
     assert tried == []
     assert proven(ONE.assertion(CLAIMS, kid="last"), many).until > NOW
     assert tried == ["last"]
@@ -198,7 +198,7 @@ TWO_SUBJECTS = encoded(b'{"sub": "c_x", "sub": "c_x"}')
 def test_what_is_no_assertion_is_refused(text: str) -> None:
     with pytest.raises(OAuthError) as caught:
         proven(text)
-    assert caught.value.error == "invalid_client"
+    assert caught.value.refused.error == "invalid_client"
 
 
 @given(st.integers(0, len(GOOD) - 1), st.characters())

@@ -68,8 +68,8 @@ def test_two_ways_at_once_or_a_malformed_one_are_refused(
 ) -> None:
     with pytest.raises(OAuthError) as refused:
         parse(authorization, body, query)
-    assert refused.value.error == error
-    assert refused.value.status == (401 if error == "invalid_client" else 400)
+    assert refused.value.refused.error == error
+    assert refused.value.refused.status == (401 if error == "invalid_client" else 400)
 
 
 def test_a_claim_shows_no_secret() -> None:

@@ -118,7 +118,7 @@ def test_code_is_judged_by_the_table(record: dict[str, Any], grant: dict[str, An
     decision = decide_code(code_with(**record), client_id, presented, NOW)
     assert type(decision) is kind
     if isinstance(decision, Refuse | Replay):
-        assert decision.error.error == error
+        assert decision.error.refused.error == error
 
 
 def test_unknown_code_is_refused_like_any_other() -> None:
@@ -126,8 +126,8 @@ def test_unknown_code_is_refused_like_any_other() -> None:
     foreign = decide_code(CODE, "c2", CODE_GRANT, NOW)
     assert isinstance(unknown, Refuse)
     assert isinstance(foreign, Refuse)
-    assert unknown.error.body() == foreign.error.body()
-    assert unknown.error.cause != foreign.error.cause
+    assert unknown.error.refused.body("") == foreign.error.refused.body("")
+    assert unknown.error.refused.cause != foreign.error.refused.cause
 
 
 def test_code_gives_the_scopes_and_resource_it_was_made_for() -> None:
@@ -200,7 +200,7 @@ def test_refresh_token_is_judged_by_the_table(
     decision = decide_refresh(structs.replace(REFRESH, **record), client_id, presented, NOW, grace)
     assert type(decision) is kind
     if isinstance(decision, Refuse | Replay):
-        assert decision.error.error == error
+        assert decision.error.refused.error == error
 
 
 def test_unknown_refresh_token_is_refused() -> None:

@@ -20,9 +20,9 @@ def told(record: DeviceRecord, client_id: str = "c_tv", now: datetime = NOW) -> 
     found = device.decide(record, client_id, now)
     match found:
         case Wait(_, error):
-            return error.error
+            return error.refused.error
         case OAuthError():
-            return found.error
+            return found.refused.error
         case Answered():
             return "tokens"
 
@@ -94,7 +94,7 @@ def test_each_question_that_comes_too_soon_makes_the_interval_longer_by_five_sec
         now += 2 * SECOND
         found = device.decide(record, "c_tv", now)
         assert isinstance(found, Wait)
-        assert (found.error.error, found.pace) == ("slow_down", pace)
+        assert (found.error.refused.error, found.pace) == ("slow_down", pace)
         record = replace(record, polled_at=now, pace=found.pace)
     assert told(record, now=now + 15 * SECOND) == "slow_down"
     assert told(record, now=now + 20 * SECOND) == "authorization_pending"

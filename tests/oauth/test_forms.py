@@ -55,7 +55,7 @@ def test_more_parameters_than_anybody_needs_are_refused() -> None:
     assert len(forms.parse(b"a&" * forms.MAX_FIELDS).fields) == forms.MAX_FIELDS
     with pytest.raises(OAuthError) as refused:
         forms.parse(b"a&" * (forms.MAX_FIELDS + 1))
-    assert refused.value.error == "invalid_request"
+    assert refused.value.refused.error == "invalid_request"
 
 
 def test_a_form_shows_no_values() -> None:

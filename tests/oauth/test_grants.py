@@ -82,14 +82,14 @@ def test_a_grant_is_read_whole(body: str, grant: Grant) -> None:
 def test_a_bad_grant_is_refused_with_its_registered_error(body: str, error: str, by: Client) -> None:
     with pytest.raises(OAuthError) as refused:
         parse(body, by)
-    assert (refused.value.error, refused.value.status) == (error, 400)
+    assert (refused.value.refused.error, refused.value.refused.status) == (error, 400)
 
 
 @pytest.mark.parametrize("content_type", ["application/json", "multipart/form-data", "text/plain", ""])
 def test_a_body_of_another_type_is_refused(content_type: str) -> None:
     with pytest.raises(OAuthError) as refused:
         grants.body(content_type, b"grant_type=client_credentials")
-    assert refused.value.error == "invalid_request"
+    assert refused.value.refused.error == "invalid_request"
 
 
 @pytest.mark.parametrize("secret", ["gwc_topsecret", "gwr_topsecret"])
@@ -140,7 +140,7 @@ def test_a_resource_that_is_another_is_refused(asked: str) -> None:
     """RFC 8707, section 2."""
     with pytest.raises(OAuthError) as refused:
         requested_resources((RESOURCE, asked), frozenset({RESOURCE}))
-    assert refused.value.error == "invalid_target"
+    assert refused.value.refused.error == "invalid_target"
 
 
 @pytest.mark.parametrize(
@@ -168,7 +168,7 @@ def test_scopes_are_those_asked_for_and_offline_access_is_for_clients_that_may_u
         return
     with pytest.raises(OAuthError) as refused:
         requested_scopes(scope, by, known)
-    assert refused.value.error == "invalid_scope"
+    assert refused.value.refused.error == "invalid_scope"
 
 
 NEEDS = {

@@ -47,7 +47,7 @@ def test_a_request_for_claims_is_read_by_place() -> None:
 def test_what_is_no_request_for_claims_is_refused(text: str) -> None:
     with pytest.raises(OAuthError) as refused:
         openid.claims_request(text)
-    assert refused.value.error == "invalid_request"
+    assert refused.value.refused.error == "invalid_request"
 
 
 @given(

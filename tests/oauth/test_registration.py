@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.errors import OAuthError
+from gateway.errors import OAuthError, Refused
 from gateway.oauth import registration
 from gateway.oauth.registration import Registration
 from tests.oauth.clients import client as a_client
@@ -24,11 +24,11 @@ def read(**members: Any) -> Registration:
     return registration.read({"redirect_uris": URIS, **members}, KNOWN)
 
 
-def refused(**members: Any) -> OAuthError:
+def refused(**members: Any) -> Refused:
     with pytest.raises(OAuthError) as caught:
         read(**members)
-    assert caught.value.status == 400, "RFC 7591, section 3.2.2"
-    return caught.value
+    assert caught.value.refused.status == 400, "RFC 7591, section 3.2.2"
+    return caught.value.refused
 
 
 # -- RFC 7591 ------------------------------------------------------------------------------------------------------

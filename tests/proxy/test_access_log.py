@@ -15,7 +15,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from gateway.guard import Allowed, Refused
+from gateway.errors import Refused
+from gateway.guard import Allowed
 from gateway.http1 import Fields, RequestHead
 from gateway.model import Identity
 from gateway.observe import scrub
@@ -371,7 +372,7 @@ ONE_LOG = AccessLog(LOG_LINES.append, "json")  # what it remembers of one line i
     | st.builds(
         Refused,
         status=st.just(401),
-        error=st.just("e"),
+        error=st.just("invalid_token"),
         description=TEXTS,
         identity=st.none() | st.builds(Identity, subject=TEXTS, client_id=TEXTS),
     ),

@@ -1,16 +1,16 @@
 """Refusals as bytes: the same whichever way they are made, and always with their own identifier and time."""
 
 import json
-from dataclasses import replace
 
 import h11
 import pytest
 
-from gateway.guard import Refused
+from gateway.errors import Refused
 from gateway.proxy.answers import render
 from tests.proxy.rig import Rig
 
-REFUSED = Refused(status=401, error="invalid_token", description='It is "dead".', challenges=(b"Bearer", b"MAC"))
+CHALLENGES = (("WWW-Authenticate", "Bearer"), ("WWW-Authenticate", "MAC"))
+REFUSED = Refused("invalid_token", 'It is "dead".', fields=CHALLENGES)
 DATES = (b"Thu, 01 Jan 2026 00:00:00 GMT", b"Thu, 01 Jan 2026 00:00:01 GMT")
 
 
@@ -43,7 +43,7 @@ def test_a_refusal_that_recurs_is_told_with_its_own_identifier_and_time(request_
             "error_description": 'It is "dead".',
             "request_id": request_id.decode(),
         }
-        closing, same = read(render(replace(REFUSED), request_id, date, b"Connection: close\r\n"))
+        closing, same = read(render(REFUSED.also(), request_id, date, b"Connection: close\r\n"))
         assert same == body
         assert {*map(tuple, closing.headers)} - {*map(tuple, head.headers)} == {(b"connection", b"close")}
 

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.credentials.signed import BodyCheck, BodyDigest
-from gateway.guard import Allowed, BodyAwaited, Refused, Verdict
+from gateway.errors import Refused
+from gateway.guard import Allowed, BodyAwaited, Verdict
 from gateway.proxy.signed_body import CheckedBody
 
 
@@ -69,7 +70,7 @@ def test_no_cut_and_no_limit_lets_another_body_end(
 
     for sent in (body, other):
         carrier = Recorder()
-        misfit = Refused(status=401, error="invalid_token", description="")
+        misfit = Refused("invalid_token", "")
         stated = [BodyDigest(hashlib.sha256(body).digest())]
         check = BodyCheck(stated, "hmac-sha-256")
         checked = CheckedBody(BodyAwaited(check=check, misfit=misfit, spend=spend), carrier, limit)

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from gateway.guard import Allowed, Refused
+from gateway.errors import Refused
+from gateway.guard import Allowed
 from gateway.http1 import Fields, RequestHead
 from gateway.model import Identity
 from gateway.proxy import access_log
@@ -210,7 +211,7 @@ def field(name: bytes) -> st.SearchStrategy[bytes]:
     | st.builds(
         Refused,
         status=st.just(401),
-        error=st.just("e"),
+        error=st.just("invalid_token"),
         description=TEXTS,
         identity=st.none() | st.builds(Identity, subject=TEXTS, client_id=TEXTS),
     ),

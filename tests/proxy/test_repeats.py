@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from fuzz.mutation import REQUEST_SEEDS, mutated
-from gateway.guard import Refused
+from gateway.errors import Refused
 from gateway.http1 import RequestHead, RequestReader
 from gateway.proxy import Limits
 from gateway.proxy.dispatch import Destination, Read
@@ -149,7 +149,9 @@ def parts(of: RequestHead | bytes | Destination | Refused) -> object:
         return of.method, of.target, of.minor_version, of.fields.raw, of.length, of.host, of.keep_alive, of.connection
     if isinstance(of, Destination):
         return of.route, of.terms, of.own, of.target, of.authority, of.hops_left
-    return repr(of)
+    if isinstance(of, Refused):
+        return of.status, of.error, of.description, of.cause, of.mend, of.fields
+    return of
 
 
 async def test_nothing_is_read_where_something_else_waits(repeats: Repeats) -> None:

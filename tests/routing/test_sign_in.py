@@ -13,7 +13,7 @@ PAGE = b"/oauth2/login"
 
 def back(target: bytes, *, again: bool = False) -> str:
     """Where whoever asked for `target` comes back to, as the page reads it out of its own address."""
-    address = sign_in_address(PAGE, target, again=again).decode("ascii")
+    address = sign_in_address(PAGE, target, again=again)
     path, _, query = address.partition("?")
     assert path == PAGE.decode()
     members = parse_qs(query, strict_parsing=True)
@@ -72,7 +72,7 @@ def test_what_no_browser_writes_is_come_back_to_as_one_would(target: bytes, writ
     ],
 )
 def test_what_may_lead_elsewhere_or_is_too_long_is_not_come_back_to(target: bytes) -> None:
-    assert sign_in_address(PAGE, target, again=False) == b""
+    assert sign_in_address(PAGE, target, again=False) == ""
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_whatever_is_asked_for_the_way_back_stays_at_the_origin(tail: bytes) -> 
     if not address:
         return
     assert address.isascii()
-    assert not set(address) & set(b'\r\n\t <>"\\#')
+    assert not set(address) & set('\r\n\t <>"\\#')
     found = back(b"/" + tail)
     resolved = urlsplit(urljoin("https://gateway.test/oauth2/login", found))
     assert (resolved.scheme, resolved.netloc) == ("https", "gateway.test")

@@ -170,7 +170,7 @@ async def outcome(attempt: Any) -> str:
     try:
         await attempt
     except OAuthError as exc:
-        return exc.error
+        return exc.refused.error
     except StoreUnavailable:
         return "unavailable"
     return "ok"

@@ -215,7 +215,7 @@ async def test_jwt_that_no_route_would_take_is_not_issued_and_spends_nothing(ano
     assert code is not None
     with pytest.raises(OAuthError, match="ask for fewer") as caught:
         await rig.redeem(code)
-    assert caught.value.error == "invalid_scope"
+    assert caught.value.refused.error == "invalid_scope"
     with pytest.raises(OperatorError, match=r"--scope: .* ask for fewer"):
         await rig.store.tokens.issue(rig.client.client_id, None, scopes, 60, None)
 

@@ -71,8 +71,8 @@ def named(kid: str, algorithm: str = "ES256") -> Signer:
 async def refused(keys: ClientKeys, uri: str, kid: str | None = None) -> str:
     with pytest.raises(OAuthError) as error:
         await keys.at(uri, kid, "here")
-    assert (error.value.error, error.value.status) == ("invalid_client", 401)
-    return error.value.cause
+    assert (error.value.refused.error, error.value.refused.status) == ("invalid_client", 401)
+    return error.value.refused.cause
 
 
 async def test_a_client_signs_with_keys_at_its_address_and_changes_them_alone(
@@ -235,7 +235,7 @@ async def test_an_address_that_gave_keys_is_asked_whatever_strangers_use_up(
     publish(site, named("b"), path="/other")
     with pytest.raises(OAuthError) as refused_one:
         await keys.at(site.url("/other"), "b", "somebody", limited=True)
-    assert refused_one.value.cause == "client keys: too many fetches"
+    assert refused_one.value.refused.cause == "client keys: too many fetches"
     assert await keys.at(site.url("/other"), "b", "somebody", limited=True, known="https://client.example/app")
     publish(site, named("b"))
     assert '"a"' not in await keys.at(uri, "b", "client", limited=True)
@@ -250,7 +250,7 @@ async def test_old_keys_do_not_count_where_it_is_we_who_do_not_ask(
     monkeypatch.setattr(keys._fetches._known, "_by_name", 0)
     with pytest.raises(OAuthError) as stale:
         await keys.at(uri, "a", "client", limited=True)
-    assert stale.value.cause == "client keys: too many fetches"
+    assert stale.value.refused.cause == "client keys: too many fetches"
 
 
 @pytest.mark.parametrize(
