@@ -344,17 +344,13 @@ class Guard:
         """The refusal for a fault of a credential of that scheme, on behalf of whom its token names, if it is known."""
         refused = self._make_refusal(
             call,
-            fault.error,
-            fault.description,
-            fault.cause,
+            fault,
             used=(scheme,) if scheme else self._schemes.used(call) if fault.error else (),
             identity=identity,
         )
+        now = self._now()
         for one in self._schemes.of(call.route.schemes):
-            if nonce := one.nonce(refused.error, self._now()):
-                refused = refused.also(("DPoP-Nonce", nonce))
-            if way := one.leads_to(call, refused.status, refused.error):
-                refused = refused.also(("Location", way), status=303)
+            refused = one.refuse(call, refused, now)
         return refused
 
 

@@ -14,7 +14,7 @@ from gateway.routing import Route, SignIn
 from gateway.routing.call import Call
 from gateway.schemes.challenges import challenges
 from gateway.schemes.presenting import Schemes
-from gateway.schemes.scheme import INSUFFICIENT
+from gateway.schemes.scheme import INSUFFICIENT, Fault
 
 _KEPT: Final = 1024
 _NOTHING: Final = frozenset[str]()
@@ -31,20 +31,19 @@ class Refusing:
     def __call__(
         self,
         call: Call,
-        error: str,
-        description: str,
-        cause: Cause,
+        fault: Fault,
         *,
         used: tuple[str, ...] = (),
         identity: Identity | None = None,
     ) -> Refused:
         """The refusal of a call that used these schemes, on behalf of `identity` if its token is known.
 
-        Without an `error`, it says only what is wanted (RFC 6750, section 3.1). Whoever is to get a token, or another
+        Without an error, it says only what is wanted (RFC 6750, section 3.1). Whoever is to get a token, or another
         one, is told all the scopes that this call needs.
         """
+        error = fault.error
         needed = _NOTHING if error and CODES[error].status == 400 else call.route.scopes_for(call.method)
-        return self._kept(call.route, error, description, cause, used, identity, needed, call.has_body)
+        return self._kept(call.route, error, fault.description, fault.cause, used, identity, needed, call.has_body)
 
     def _made(
         self,
@@ -69,8 +68,7 @@ class Refusing:
             sign_in=_told(route.sign_in) if error == INSUFFICIENT and route.sign_in is not None else {},
         )
         fields = [("WWW-Authenticate", challenge) for challenge in offered]
-        accepted = [scheme.accepts(has_body=has_body) for scheme in schemes]
-        fields += [("Accept-Signature", said) for said in accepted if said]
+        fields += [field for scheme in schemes for field in scheme.fields(has_body=has_body)]
         return Refused(error or "unauthorized", description, cause, fields=tuple(fields), identity=identity)
 
 

@@ -6,7 +6,7 @@ from typing import ClassVar, Final, final
 from gateway.credentials import bearer
 from gateway.credentials.components import authority
 from gateway.credentials.signed import Once
-from gateway.errors import Cause
+from gateway.errors import Cause, Refused
 from gateway.model import CLIENT_ALGORITHMS, DPOP
 from gateway.oauth import dpop
 from gateway.routing import Route
@@ -90,11 +90,12 @@ class Dpop(Scheme):
     def spent(self, description: str, cause: Cause) -> Fault:  # noqa: ARG002  # it has words of its own
         return Fault(_SPENT, cause, dpop.INVALID_PROOF)
 
-    def nonce(self, error: str, now: float) -> str:
-        return self._nonces.new(now) if error == dpop.USE_NONCE else ""
-
     def of_challenge(self, route: Route) -> Mapping[str, str | None]:  # noqa: ARG002
         return {"algs": " ".join(CLIENT_ALGORITHMS)}  # RFC 9449, section 7.1
+
+    def refuse(self, call: Call, refused: Refused, now: float) -> Refused:  # noqa: ARG002
+        """With the nonce that the next proof is to be made with (RFC 9449, section 9)."""
+        return refused.also(("DPoP-Nonce", self._nonces.new(now))) if refused.error == dpop.USE_NONCE else refused
 
     def _url(self, call: Call) -> str:
         """The URL of a call, without its query; one in absolute form names the same host (RFC 9112, section 3.2.2)."""

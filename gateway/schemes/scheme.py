@@ -12,7 +12,7 @@ from typing import ClassVar, Final, NamedTuple, final
 from gateway.credentials import scheme_of
 from gateway.credentials.signed import BodyCheck, Once
 from gateway.crypto import Keyring, TokenPrefix
-from gateway.errors import Cause
+from gateway.errors import Cause, FieldPair, Refused
 from gateway.model import MacAlgorithm, MacDraft
 from gateway.routing import Route
 from gateway.routing.call import Call
@@ -198,18 +198,14 @@ class Scheme(ABC):
         """The fault of a call by what counts once, and not for the first time."""
         return Fault(description, cause)
 
-    def accepts(self, *, has_body: bool) -> str:  # noqa: ARG002
-        """What Accept-Signature says beside its challenge."""
-        return ""
-
-    def nonce(self, error: str, now: float) -> str:  # noqa: ARG002
-        """What the next proof is to be made with, after a refusal by this error at this moment."""
-        return ""
-
-    def leads_to(self, call: Call, status: int, error: str) -> str:  # noqa: ARG002
-        """Where a person is led who would be refused so; empty where nobody would see the page."""
-        return ""
-
     def of_challenge(self, route: Route) -> Mapping[str, str | None]:  # noqa: ARG002
         """What its challenge says of its own, or, by None, does not say."""
         return {}
+
+    def fields(self, *, has_body: bool) -> tuple[FieldPair, ...]:  # noqa: ARG002
+        """Header fields that stand beside its challenge, for a call with a body or without."""
+        return ()
+
+    def refuse(self, call: Call, refused: Refused, now: float) -> Refused:  # noqa: ARG002
+        """The refusal with what it says to this one call, at this moment; those without are made once for many."""
+        return refused

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from typing import ClassVar, Final, final
 
 from gateway.accept import prefers
-from gateway.errors import Cause
+from gateway.errors import Cause, Refused
 from gateway.model import SESSION, SESSION_COOKIE, cookie_name
 from gateway.routing import Route, cookies
 from gateway.routing.call import Call
@@ -115,16 +115,17 @@ class Session(Scheme):
             return Fault(_OTHER_SITE, OTHER_SITE, CROSS_SITE)
         return Presented(self, token.encode("ascii"))
 
-    def leads_to(self, call: Call, status: int, error: str) -> str:
-        """To sign in."""
-        page = call.route.sign_in_page
-        if status != 401 or not page or call.authorization or not _navigates(call):
-            return ""
-        return sign_in_address(page, call.target, again=error == INSUFFICIENT)
-
     def of_challenge(self, route: Route) -> Mapping[str, str | None]:
         """For a page's script, and of no token."""
         return {"scope": None, "resource_metadata": None, "sign_in": route.sign_in_page.decode("ascii") or None}
+
+    def refuse(self, call: Call, refused: Refused, now: float) -> Refused:  # noqa: ARG002
+        """As the way to sign in, where a person would see the page and could come back."""
+        page = call.route.sign_in_page
+        if refused.status != 401 or not page or call.authorization or not _navigates(call):
+            return refused
+        way = sign_in_address(page, call.target, again=refused.error == INSUFFICIENT)
+        return refused.also(("Location", way), status=303) if way else refused
 
     def _may_be_made(self, call: Call) -> bool:
         """Whether it changes nothing, or a page of our own origin makes it."""

@@ -4,6 +4,7 @@ from typing import ClassVar, final
 
 from gateway.credentials import signatures
 from gateway.credentials.components import Message, authority
+from gateway.errors import FieldPair
 from gateway.model import MAC
 from gateway.routing.call import Call
 from gateway.schemes.scheme import Facts, Presented
@@ -39,5 +40,6 @@ class Signature(Signing):
         signed = signatures.from_message(message)
         return Presented(self, signed.token.encode(), signed)
 
-    def accepts(self, *, has_body: bool) -> str:
-        return signatures.accepted(has_body=has_body)  # RFC 9421, section 5.1
+    def fields(self, *, has_body: bool) -> tuple[FieldPair, ...]:
+        """What to sign (RFC 9421, section 5.1)."""
+        return (("Accept-Signature", signatures.accepted(has_body=has_body)),)

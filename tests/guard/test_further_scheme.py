@@ -46,6 +46,9 @@ class Knock(Scheme):
     def of_challenge(self, route: Route) -> Mapping[str, str | None]:
         return {"rhythm": "twice"}
 
+    def refuse(self, call: Call, refused: Refused, now: float) -> Refused:
+        return refused.also(("Knock-After", f"{now:.0f}"))
+
 
 @pytest.fixture
 async def guard(world: World) -> AsyncIterator[Guard]:
@@ -80,6 +83,7 @@ async def test_what_is_wrong_is_told_as_its_scheme_says(
     world: World, guard: Guard, knock: str, status: int, error: str, description: str, cause: str
 ) -> None:
     token = (await world.token()).access_token
+    world.clock.stop()
     refused = await verdict_of(guard, knocking(world, knock.format(token)))
     assert isinstance(refused, Refused)
     assert (refused.status, refused.error, refused.description) == (status, error, description)
@@ -87,6 +91,7 @@ async def test_what_is_wrong_is_told_as_its_scheme_says(
     bearer, told = refused.values("WWW-Authenticate")
     assert ("error" in bearer, "error" in told) == (False, True)
     assert 'rhythm="twice"' in told
+    assert refused.fields[-1] == ("Knock-After", f"{world.clock():.0f}")
 
 
 async def test_call_without_a_credential_is_told_of_it(world: World, guard: Guard) -> None:
