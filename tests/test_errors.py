@@ -1,7 +1,7 @@
 """The one table of codes: what it says is what the standards say, and nobody names a code or a status beside it."""
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
@@ -71,15 +71,29 @@ def modules() -> dict[Path, ast.Module]:
     return {file: ast.parse(file.read_text(encoding="utf-8")) for file in PACKAGE.rglob("*.py")}
 
 
-def literals(node: ast.AST | None) -> Iterator[str]:
-    """What may stand there as a text: itself, either of two, or any of several."""
+def literals(node: ast.AST | None, constants: Mapping[str, str]) -> Iterator[str]:
+    """What may stand there as a text: itself, by a constant's name, either of two, or any of several."""
     match node:
+        case ast.Name(id=name) | ast.Attribute(attr=name) if name in constants:
+            yield constants[name]
         case ast.Constant(value=str(text)):
             yield text
         case ast.IfExp():
-            yield from (*literals(node.body), *literals(node.orelse))
+            yield from (*literals(node.body, constants), *literals(node.orelse, constants))
         case ast.Tuple():
-            yield from (text for one in node.elts for text in literals(one))
+            yield from (text for one in node.elts for text in literals(one, constants))
+
+
+@cache
+def constants() -> dict[str, str]:
+    """The texts that modules have a name in capitals for."""
+    return {
+        node.target.id: node.value.value
+        for tree in modules().values()
+        for node in tree.body
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.target.id.isupper()
+        if isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+    }
 
 
 def is_error(node: ast.AST) -> bool:
@@ -103,7 +117,7 @@ def named(tree: ast.Module) -> Iterator[tuple[int, str]]:
                 found = [node.value]
             case ast.AnnAssign(target=target) if is_error(target):
                 found = [node.value]
-        yield from ((node.lineno, text) for one in found for text in literals(one))  # type: ignore[attr-defined]
+        yield from ((node.lineno, text) for one in found for text in literals(one, constants()))  # type: ignore[attr-defined]
 
 
 def test_every_code_that_is_named_is_in_the_table() -> None:

@@ -17,8 +17,8 @@ from gateway.model import MacAlgorithm, MacDraft
 from gateway.routing import Route
 from gateway.routing.call import Call
 
-INVALID_TOKEN: Final = "invalid_token"  # noqa: S105  # an error's code (RFC 6750, section 3.1)
-INSUFFICIENT: Final = "insufficient_user_authentication"  # RFC 9470, section 3
+INVALID_TOKEN: Final = "invalid_token"  # noqa: S105  # an error's code
+INSUFFICIENT: Final = "insufficient_user_authentication"
 TOKEN_WANTED: Final = "This resource needs an access token in the Authorization field"  # noqa: S105  # a sentence
 UNPROVEN: Final = "The access token is unknown, expired or revoked."
 

@@ -23,10 +23,6 @@ from gateway.routing.call import Call
 from gateway.routing.sign_in import sign_in_address
 from gateway.schemes.scheme import INSUFFICIENT, Facts, Fault, Lifeless, Presented, Scheme, Terms
 
-LOGIN_REQUIRED: Final = "login_required"  # OpenID Connect Core, section 3.1.2.6: nobody is signed in
-CROSS_SITE: Final = "cross_site_request"
-MISDIRECTED: Final = "misdirected_request"
-
 NO_SESSION: Final = Cause.of(
     "credential",
     "no session",
@@ -90,7 +86,7 @@ class Session(Scheme):
         fields=(),
         cookie=SESSION_COOKIE,
         prefix="gwb_",
-        error=LOGIN_REQUIRED,
+        error="login_required",
         unproven=_NOT_SIGNED_IN,
         lifeless=SESSIONS,
     )
@@ -105,14 +101,14 @@ class Session(Scheme):
     def present(self, call: Call, credential: bytes) -> Presented | Fault:  # noqa: ARG002  # it is in a cookie
         """What the call claims by its cookie; a fault where it has none, or may not be made with one."""
         if not call.route.sign_in_page:
-            return Fault(self._elsewhere, OTHER_HOST, MISDIRECTED)
+            return Fault(self._elsewhere, OTHER_HOST, "misdirected_request")
         token = cookies.read(call.values(b"cookie"), self._cookie)
         if token is None:
-            return Fault(_NOT_SIGNED_IN, NO_SESSION, LOGIN_REQUIRED)
+            return Fault(_NOT_SIGNED_IN, NO_SESSION, "login_required")
         if _TOKEN.fullmatch(token) is None:
-            return Fault(_NOT_SIGNED_IN, MALFORMED_SESSION, LOGIN_REQUIRED)
+            return Fault(_NOT_SIGNED_IN, MALFORMED_SESSION, "login_required")
         if not self._may_be_made(call):
-            return Fault(_OTHER_SITE, OTHER_SITE, CROSS_SITE)
+            return Fault(_OTHER_SITE, OTHER_SITE, "cross_site_request")
         return Presented(self, token.encode("ascii"))
 
     def of_challenge(self, route: Route) -> Mapping[str, str | None]:
