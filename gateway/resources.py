@@ -34,8 +34,8 @@ def installing(extra: str) -> str:
     has it, and whoever took its name in one would be run."""
     source = "/path/to/gateway"
     with suppress(importlib.metadata.PackageNotFoundError, ValueError, KeyError, TypeError):
-        told = json.loads(importlib.metadata.distribution(_NAME).read_text("direct_url.json") or "{}")
-        url = urlsplit(str(told["url"]))
+        direct = json.loads(importlib.metadata.distribution(_NAME).read_text("direct_url.json") or "{}")
+        url = urlsplit(str(direct["url"]))
         if url.scheme == "file":
             source = unquote(url.path)
     return f"pip install '{source}[{extra}]'"

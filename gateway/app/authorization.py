@@ -75,7 +75,7 @@ async def _chain(store: Store) -> None:
     A pause in between lets one transaction do for many, but for no more than callers do not notice; what others wrote
     is looked for now and then.
     """
-    told_at, anchor, fault, pause = -_TELL_EVERY, "", "", _CHAIN_PAUSE
+    logged_at, anchor, fault, pause = -_TELL_EVERY, "", "", _CHAIN_PAUSE
     while True:
         with suppress(TimeoutError):
             async with asyncio.timeout(_CHAIN_EVERY):
@@ -97,8 +97,8 @@ async def _chain(store: Store) -> None:
                 log.error("the record of events cannot be continued", exc_info=exc, mend=_CHAIN_MEND)
                 fault = str(exc)
         now = asyncio.get_running_loop().time()
-        if store.chain.anchor != anchor and now - told_at >= _TELL_EVERY:
-            told_at, anchor = now, store.chain.anchor
+        if store.chain.anchor != anchor and now - logged_at >= _TELL_EVERY:
+            logged_at, anchor = now, store.chain.anchor
             log.info("the record of events is proven this far", anchor=anchor)
 
 

@@ -41,7 +41,7 @@ from gateway.errors import Refused, StoreUnavailable
 from gateway.guard import BodyAwaited, Guard, settled
 from gateway.http1 import RequestHead, RequestReader
 from gateway.proxy.dispatch import Destination, Dispatcher
-from gateway.proxy.mirror import EVERY, Telling, Told
+from gateway.proxy.mirror import EVERY, CallCopy, Telling
 from gateway.store import Store, queries
 from gateway.supervisor.channel import (
     Channel,
@@ -92,10 +92,10 @@ class Judge:
         """Do so no longer."""
         await self._guard.close()
 
-    async def decide(self, head: RequestHead, told: Told) -> "Decided":
+    async def decide(self, head: RequestHead, copy: CallCopy) -> "Decided":
         """What becomes of a call, but for its limits, and for the length of its body."""
         dispatcher = self._dispatcher
-        address = dispatcher.client(head, dispatcher.peer(told.peer))
+        address = dispatcher.client(head, dispatcher.peer(copy.peer))
         to = dispatcher.destination(head)
         if isinstance(to, Refused):
             return Decided(_refused(to, None))
@@ -108,11 +108,11 @@ class Judge:
         judged = await settled(self._guard.check(self._dispatcher.call(head, to)))
         verdict = await judged.spend() if isinstance(judged, BodyAwaited) else judged
         if isinstance(verdict, Refused):
-            return Decided(_refused(verdict, to), to, Passing(address, None, told.began, told.ended or inf))
-        passing = Passing(address, verdict, told.began, told.ended or inf)
+            return Decided(_refused(verdict, to), to, Passing(address, None, copy.began, copy.ended or inf))
+        passing = Passing(address, verdict, copy.began, copy.ended or inf)
         if to.route.limits is not None and to.route.limits.quotas:
             try:
-                await self._spent.know(to.route.limits, passing, counted=self._in_force and told.passed)
+                await self._spent.know(to.route.limits, passing, counted=self._in_force and copy.passed)
             except StoreUnavailable:
                 return Decided(f"{_AWAY} of quotas", to, passing)
         return Decided(f"{_PASSES}{_by(to)}", to, passing)
@@ -210,10 +210,10 @@ class _Call:
     """A call that is compared: what was decided of it, its limits apart, once that is known; and in words, once those
     were counted too."""
 
-    __slots__ = ("head", "new", "old", "told", "words")
+    __slots__ = ("copy", "head", "new", "old", "words")
 
-    def __init__(self, told: Told) -> None:
-        self.told = told  # as of its end, when that has come
+    def __init__(self, copy: CallCopy) -> None:
+        self.copy = copy  # as of its end, when that has come
         self.head: RequestHead | None = None
         self.old = self.new = Decided("")
         self.words: tuple[str, str] | None = None
@@ -226,11 +226,11 @@ class _Call:
         """Its words, its limits included, are these."""
         self.words = old, new
 
-    def ends(self, told: Told) -> None:
+    def ends(self, copy: CallCopy) -> None:
         """It was under way, and has ended."""
-        self.told = told
-        self.old.ends(told.ended)
-        self.new.ends(told.ended)
+        self.copy = copy
+        self.old.ends(copy.ended)
+        self.new.ends(copy.ended)
 
 
 class Comparison:
@@ -247,19 +247,19 @@ class Comparison:
         self._numbers = itertools.count()
         self._clock = 0.0
 
-    async def judge(self, told: Told, worker: object = None) -> None:
+    async def judge(self, copy: CallCopy, worker: object = None) -> None:
         """Judge a call by both, that has ended or has been under way for a while."""
-        self._missed += told.lost
-        key = (worker, told.key)
-        if told.ended and (known := self._long.pop(key, None)) is not None:
-            known.ends(told)
+        self._missed += copy.lost
+        key = (worker, copy.key)
+        if copy.ended and (known := self._long.pop(key, None)) is not None:
+            known.ends(copy)
             if known.words is not None:
                 self._compare(known)
             return
-        if told.key and not told.head:  # the end of a call that could not be judged
+        if copy.key and not copy.head:  # the end of a call that could not be judged
             return
-        call = _Call(told)
-        if not told.ended:
+        call = _Call(copy)
+        if not copy.ended:
             self._long[key] = call
         try:
             away = not await self._decided(call)
@@ -267,10 +267,10 @@ class Comparison:
             away = True
             self._fail(exc)
         if not away and (call.old.waits or call.new.waits):
-            heapq.heappush(self._waiting, (told.began, next(self._numbers), call))
+            heapq.heappush(self._waiting, (copy.began, next(self._numbers), call))
             if len(self._waiting) > _WAITING:
                 self._count_next()
-        elif not call.told.ended:
+        elif not call.copy.ended:
             self._long.pop(key, None)  # it is judged when it ends
         elif away:
             self._missed += 1  # the database gave no answer, which no configuration can be blamed for
@@ -279,19 +279,19 @@ class Comparison:
 
     async def _decided(self, call: _Call) -> bool:
         """Have both decide on a call, its limits apart; whether both could."""
-        told, reader = call.told, RequestReader()
-        reader.receive(told.head)
+        copy, reader = call.copy, RequestReader()
+        reader.receive(copy.head)
         head = cast("RequestHead", reader.next_event())
-        call.decide(head, *await asyncio.gather(self._before.decide(head, told), self._after.decide(head, told)))
-        if call.told is not told:
-            call.ends(call.told)  # meanwhile
+        call.decide(head, *await asyncio.gather(self._before.decide(head, copy), self._after.decide(head, copy)))
+        if call.copy is not copy:
+            call.ends(call.copy)  # meanwhile
         return not call.old.words.startswith(_AWAY) and not call.new.words.startswith(_AWAY)
 
     def left(self, worker: object) -> None:
         """A worker tells of nothing more."""
         for key in [key for key in self._long if key[0] is worker]:
             call = self._long.pop(key)
-            call.ends(call.told._replace(ended=time.monotonic()))
+            call.ends(call.copy._replace(ended=time.monotonic()))
             self._missed += 1
 
     def advance(self, now: float) -> None:
@@ -312,7 +312,7 @@ class Comparison:
             self._missed += 1
             self._fail(exc)
             return
-        if call.told.ended:
+        if call.copy.ended:
             self._compare(call)
 
     def _fail(self, exc: Exception) -> None:
@@ -324,7 +324,7 @@ class Comparison:
         """Note what becomes of a call that has ended, where that is not the same by both."""
         if call.words is None or call.head is None:
             raise TypeError("a call is counted before it is compared")
-        length = max(call.head.length or 0, call.told.received)
+        length = max(call.head.length or 0, call.copy.received)
         before, after = call.old.with_body(call.words[0], length), call.new.with_body(call.words[1], length)
         if before.startswith(_PASSES) and after.startswith(_PASSES):
             others = sorted({about for about, _ in self._before.terms(call.old) ^ self._after.terms(call.new)})
@@ -332,9 +332,9 @@ class Comparison:
         self._calls += 1
         if before != after:
             self._different += 1
-            self._note(call.head, call.told, before, after)
+            self._note(call.head, call.copy, before, after)
 
-    def _note(self, head: RequestHead, told: Told, before: str, after: str) -> None:
+    def _note(self, head: RequestHead, copy: CallCopy, before: str, after: str) -> None:
         method = head.method.decode("latin-1")
         key = (method if method in _METHODS else "another method", before, after)
         if key not in self._kinds:
@@ -348,7 +348,7 @@ class Comparison:
                 after=after,
                 count=1,
                 path=path,
-                request_id=told.request_id.decode("latin-1"),
+                request_id=copy.request_id.decode("latin-1"),
             )
             self._channel.send(self._kinds[key])
         self._counts[key] += 1
@@ -379,8 +379,8 @@ class _Worker(asyncio.Protocol):
         self._joined()
 
     def data_received(self, data: bytes) -> None:
-        for told in self._telling.receive(data):
-            task = asyncio.get_running_loop().create_task(self._comparison.judge(told, self))
+        for copy in self._telling.receive(data):
+            task = asyncio.get_running_loop().create_task(self._comparison.judge(copy, self))
             self._tasks.add(task)
             task.add_done_callback(self._judged)
         if len(self._tasks) > _UNDER_WAY and self._transport is not None:

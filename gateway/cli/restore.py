@@ -91,19 +91,19 @@ def _lines(file: Path, report: Report) -> Iterator[str]:
     yield f"restored from {file}: {made.at:%Y-%m-%d %H:%M:%S}Z, by Gateway {made.gateway} on PostgreSQL {made.postgres}"
     if report.kept is not None:
         yield f"what was replaced is in {report.kept}"
-    yield from _told(
+    yield from _listed(
         "Lived in the backup, and stay ended (people and clients among them came back disabled):", found.ended
     )
-    yield from _told("Newer than the backup, and gone:", found.lost)
+    yield from _listed("Newer than the backup, and gone:", found.lost)
     for kind, some in found.changed.items():
-        yield from _told(_CHANGED[kind], {kind: some})
+        yield from _listed(_CHANGED[kind], {kind: some})
     if not report.carried_over:
-        yield from _told("Live by the backup alone; what of them was ended since, nobody here knows:", found.living)
+        yield from _listed("Live by the backup alone; what of them was ended since, nobody here knows:", found.living)
         yield "Passwords and client secrets are those of the backup: set anew what was changed since."
     yield f"Requests that were signed before {report.floor:%Y-%m-%d %H:%M:%S}Z are refused, so that none passes twice."
 
 
-def _told(sentence: str, kinds: Kinds) -> Iterator[str]:
+def _listed(sentence: str, kinds: Kinds) -> Iterator[str]:
     """What a sentence says of whom; nothing of nobody."""
     if not kinds:
         return

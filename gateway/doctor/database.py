@@ -110,7 +110,7 @@ async def _look(
         after = time.time()
         assert facts is not None  # noqa: S101  # a role that is connected is there, and so is its database
         apart["the database"] = facts["now"] - min(max(facts["now"], before), after)
-        report.facts["database"] = _told(connection, facts)
+        report.facts["database"] = _described(connection, facts)
         for finding in _of_facts(settings, connection, facts, serving=serving):
             yield finding
         if poolers.is_pooled(connection):
@@ -135,7 +135,7 @@ async def _look(
         yield finding
 
 
-def _told(connection: Connection, facts: Row) -> str:
+def _described(connection: Connection, facts: Row) -> str:
     synchronous = f"waits for {facts['synchronous_standbys']}" if facts["synchronous_standbys"] else "waits for none"
     parts = [
         f"PostgreSQL {facts['version'].partition(' ')[0]}",

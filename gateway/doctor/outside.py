@@ -109,21 +109,21 @@ def _of_answer(front: _Front, answer: Answer) -> Iterator[Finding]:
         )
         return
     try:
-        told: Any = json.loads(answer.body) if answer.status == 200 else None
-        came_by = [str(parse_address(address)) for address in told["came_by"]]
+        arrival: Any = json.loads(answer.body) if answer.status == 200 else None
+        came_by = [str(parse_address(address)) for address in arrival["came_by"]]
     except (ValueError, TypeError, KeyError):
         yield _somebody_else(front, answer)
         return
     yield from _address(front, answer, came_by)
     scheme = "https" if server.secure else "http"
-    if told["scheme"] != scheme:
+    if arrival["scheme"] != scheme:
         yield Finding(
             "server.trusted_proxies",
-            f"a client’s own X-Forwarded-Proto arrives at the gateway, as {told['scheme']}",
+            f"a client’s own X-Forwarded-Proto arrives at the gateway, as {arrival['scheme']}",
             "upstreams take a secure call for an open one or the other way round: links and redirects go wrong",
             "have the proxy in front set it by itself: `proxy_set_header X-Forwarded-Proto $scheme` (nginx)",
         )
-    if not told["authorization"]:
+    if not arrival["authorization"]:
         yield Finding(
             _KEY,
             "the proxy in front takes the Authorization field away",

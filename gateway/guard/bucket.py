@@ -117,7 +117,7 @@ class Bucket:
         late = now - self.since - STALE
         return self.passed if late <= 0.0 else max(0.0, min(self.passed - late * self._pace, self._most))
 
-    def told(self, passed: int, asked: int, now: float) -> None:
+    def reported(self, passed: int, asked: int, now: float) -> None:
         """So many calls of those noted have been told of."""
         self.passed -= passed
         self.asked -= asked

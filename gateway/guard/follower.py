@@ -33,20 +33,20 @@ _log = get_logger("gateway.guard")
 
 async def follow(store: Store, ledger: Ledger) -> Never:
     """Keep the ledger as near to the log as can be, whatever becomes of the database."""
-    told = False
+    warned = False
     while True:
         held_until = ledger.holds_until
         try:
-            await _follow_one_connection(store, ledger, lost=told)
+            await _follow_one_connection(store, ledger, lost=warned)
         except StoreUnavailable as exc:
             cause: Exception = exc
         except Exception as exc:  # noqa: BLE001  # a fault of ours must cost speed only
             cause = exc
             _log.error("the change log cannot be followed", exc_info=exc)
-        told = told and ledger.holds_until == held_until  # one line each time that it is lost
-        if not told:
+        warned = warned and ledger.holds_until == held_until  # one line each time that it is lost
+        if not warned:
             _log.warning("the change log is lost; every token is asked of the database", cause=str(cause))
-            told = True
+            warned = True
         await asyncio.sleep(random.uniform(*_PAUSE))  # noqa: S311 -- a pause, no secret
 
 

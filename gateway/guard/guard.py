@@ -67,7 +67,7 @@ from gateway.guard.limiting import Limiting
 from gateway.guard.nonces import Outcome, Spending
 from gateway.guard.refusing import Refusing, no_answer, no_keys
 from gateway.guard.spread import Spread
-from gateway.guard.tokens import Known, Tokens, Untold
+from gateway.guard.tokens import AskPrimary, Known, Tokens
 from gateway.guard.uses import Used
 from gateway.guard.verdict import PUBLIC, Allowed, BodyAwaited, Judged, Verdict
 from gateway.guard.watch import UNANSWERED, Watch
@@ -266,7 +266,7 @@ class Guard:
         self, call: Call, presented: Presented, digest: bytes, since: float, *, fits: bool, near: bool = True
     ) -> Judged:
         """Checks 6 to 16, once the store has said what it knows of the token; of the primary unless `near`."""
-        answer = partial(self._on_told, call, presented, since, fits=fits)
+        answer = partial(self._on_answer, call, presented, since, fits=fits)
         try:
             if presented.scheme.facts.cookie:
                 return self._tokens.ask_session(digest, answer, since)
@@ -274,11 +274,11 @@ class Guard:
         except StoreUnavailable as exc:
             return no_answer(exc)
 
-    def _on_told(self, call: Call, presented: Presented, since: float, known: Known, *, fits: bool) -> Judged:
+    def _on_answer(self, call: Call, presented: Presented, since: float, known: Known, *, fits: bool) -> Judged:
         """Checks 6 to 16, of a token that the store was asked for."""
         if isinstance(known, StoreUnavailable):
             return no_answer(known)
-        if isinstance(known, Untold):
+        if isinstance(known, AskPrimary):
             return self._ask_store(call, presented, sha256(presented.token).digest(), since, fits=fits, near=False)
         if isinstance(known, EndedToken):
             fault = presented.scheme.dead(causes.ENDS.get(known.how, causes.REVOKED))

@@ -180,7 +180,7 @@ class Source:
             self._following.cancel()
             with suppress(asyncio.CancelledError):
                 await self._following
-        self._told()
+        self._wake()
 
     async def _follow(self) -> Never:
         """Have the keys, and have them again before they are old, for as long as the worker lives."""
@@ -188,7 +188,7 @@ class Source:
             self._asking = True
             self._wanted.clear()
             await self._renew()
-            self._told()
+            self._wake()
             pause = AGAIN if self._why else min(self._kept_for, LONGEST_KEPT) * random.uniform(*_AHEAD)  # noqa: S311
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause):
@@ -241,7 +241,7 @@ class Source:
             del self._vouchers[thumbprint]
         self._keys = [(key, self._vouchers[thumbprint]) for thumbprint, key in keys]
 
-    def _told(self) -> None:
+    def _wake(self) -> None:
         """All who wait verify anew, by what is known now."""
         self._asking = False
         waiting, self._waiting = self._waiting, []

@@ -68,10 +68,10 @@ class Pending(Generic[Answer]):
 
     def __await__(self) -> Generator[Any, None, Answer]:
         if not self._settled:
-            told: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self.then(lambda _: None if told.done() else told.set_result(None))
+            woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self.then(lambda _: None if woken.done() else woken.set_result(None))
             try:
-                yield from told
+                yield from woken
             except asyncio.CancelledError:
                 self.drop()
                 raise

@@ -95,13 +95,13 @@ class Limiting:
         return counter
 
     def _within(
-        self, turn: Turn, allowed: Allowed, metered: _Metered, since: float | None = None, told: object = None
+        self, turn: Turn, allowed: Allowed, metered: _Metered, since: float | None = None, outcome: object = None
     ) -> Judged:
         """The verdict by quotas and rates: nothing is taken of one until all have room. `since` is when the call began
-        to wait for the quotas, and `told` what came of that."""
-        if isinstance(told, StoreUnavailable):
+        to wait for the quotas, and `outcome` what came of that."""
+        if isinstance(outcome, StoreUnavailable):
             turn.end()
-            return _unasked(told, allowed.identity)
+            return _unasked(outcome, allowed.identity)
         if turn.ended:
             return allowed
         now, quotas = self._elapsed(), self._quotas

@@ -201,10 +201,10 @@ class Nonces:
         if _is_another_history(found, known):
             _log.warning("the database's history has changed; requests signed before now are refused")
             return max(floor, known.floor if known else 0, int(now) + 1)
-        usual = int(now - self._skew - _MARGIN) // MINUTE * MINUTE  # the same for all workers within a minute
-        if 0 < floor < usual - _UNKEPT:
+        by_clock = int(now - self._skew - _MARGIN) // MINUTE * MINUTE  # the same for all workers within a minute
+        if 0 < floor < by_clock - _UNKEPT:
             return int(now)
-        return max(floor, usual)
+        return max(floor, by_clock)
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from gateway.guard.bucket import Bucket
 from gateway.observe import get_logger
 from gateway.routing.limits import Limit
 from gateway.store import Store
-from gateway.store.limits import Told, row_key
+from gateway.store.limits import BucketUse, row_key
 
 MOST: Final = 20_000
 _BEAT: Final = 0.05  # seconds between two statements
@@ -152,16 +152,16 @@ class Rates:
     async def _tell(self, due: list[tuple[Bucket, Meter]]) -> None:
         now = self._elapsed()
         sent: list[tuple[Bucket, Meter, int, int]] = []
-        told: list[Told] = []
+        uses: list[BucketUse] = []
         for bucket, meter in due:
             if self._is_shared(bucket, meter):
                 sent.append((bucket, meter, bucket.passed, bucket.asked))
-                told.append(Told(bucket.key, bucket.owed(now) / meter.limit.pace, bucket.asked))
+                uses.append(BucketUse(bucket.key, bucket.owed(now) / meter.limit.pace, bucket.asked))
             else:
                 self._done(bucket, meter, bucket.passed, bucket.asked, now)
-        if not told:
+        if not uses:
             return
-        heard = await self._store.limits.tell(told)
+        heard = await self._store.limits.tell(uses)
         now = self._elapsed()
         for bucket, meter, passed, asked in sent:
             self._done(bucket, meter, passed, asked, now)
@@ -180,7 +180,7 @@ class Rates:
         return True
 
     def _done(self, bucket: Bucket, meter: Meter, passed: int, asked: int, now: float) -> None:
-        bucket.told(passed, asked, now)
+        bucket.reported(passed, asked, now)
         self._tight.pop(bucket, None)
         self._calm.pop(bucket, None)
         if bucket.asked:

@@ -35,14 +35,14 @@ Answer = TypeVar("Answer")
 
 
 @final
-class Untold:
+class AskPrimary:
     """What a replica says of a token that does not live as far as it knows: that is for the primary to say."""
 
 
-Known = Held | EndedToken | StoreUnavailable | Untold | None
+Known = Held | EndedToken | StoreUnavailable | AskPrimary | None
 """What the database says of a token: None where it is unknown; the time of one that lives is the caller's to judge."""
 
-_UNTOLD: Final = Untold()
+_ASK_PRIMARY: Final = AskPrimary()
 
 
 class Tokens:
@@ -73,7 +73,7 @@ class Tokens:
         """Ask the store for a token; what `answer` makes of it. Raises StoreUnavailable where too many wait already.
 
         What comes back may be from before a change that is known meanwhile: see `counts`. A replica, which is not asked
-        unless `near`, may leave it Untold.
+        unless `near`, may leave it AskPrimary.
         """
         if not (token.startswith(b"gwa_") or is_like_our_jwt(token)) and digest not in self.cache:
             return self._strangers.add(digest, answer, since)
@@ -117,7 +117,7 @@ class Tokens:
             self._store.access_tokens.renew()
         return [answers.get(hashed) or found.ended.get(hashed) for hashed in digests]
 
-    async def _find_near(self, digests: Sequence[bytes]) -> list[Held | Untold]:
+    async def _find_near(self, digests: Sequence[bytes]) -> list[Held | AskPrimary]:
         """The same of a replica, for those that it knows to live."""
         ledger, position, newest = self._ledger, self._ledger.position, self._ledger.newest  # before the query is sent
         found = None
@@ -125,16 +125,16 @@ class Tokens:
             found = await self._store.access_tokens.find_near(list(dict.fromkeys(digests)), newest)
         if found is None or not ledger.holds:
             REPLICA_LOOKUPS.add(len(digests), "unanswered")
-            return [_UNTOLD] * len(digests)
+            return [_ASK_PRIMARY] * len(digests)
         answers = {hashed: self.cache.made(token, position) for hashed, token in found.items()}
         for held in answers.values():
             if ledger.untouched(held.allowed.marks, position):
                 self.cache.put(held)
-        told: list[Held | Untold] = [answers.get(hashed) or _UNTOLD for hashed in digests]
-        living = sum(isinstance(one, Held) for one in told)
+        known: list[Held | AskPrimary] = [answers.get(hashed) or _ASK_PRIMARY for hashed in digests]
+        living = sum(isinstance(one, Held) for one in known)
         REPLICA_LOOKUPS.add(living, "living")
         REPLICA_LOOKUPS.add(len(digests) - living, "unknown")
-        return told
+        return known
 
     def _rests_near(self) -> bool:
         """Whether a replica may be asked now."""

@@ -158,7 +158,7 @@ class Watch:
             pending = self._tokens.ask_primary(token.digest, answered, session=token.is_session)
         except StoreUnavailable:  # too many wait: the next beat asks again
             return
-        pending.then(lambda told: told.result())
+        pending.then(lambda answer: answer.result())
 
     def _answered(self, token: _Token, number: int, known: Known) -> None:
         if self._watched.get(token.digest) is not token or isinstance(known, StoreUnavailable):
@@ -175,13 +175,13 @@ class Watch:
         for watched in list(token.opened):
             if watched.may_go_on is not None and not watched.may_go_on(allowed):
                 del token.opened[watched]
-                _told(watched, OUT_OF_GROUPS, allowed.identity)
+                _notify(watched, OUT_OF_GROUPS, allowed.identity)
 
     def _end(self, token: _Token, cause: Cause | None, identity: Identity | None) -> None:
         self._forget(token)
         while token.opened:
             watched, _ = token.opened.popitem()
-            _told(watched, cause, identity)
+            _notify(watched, cause, identity)
 
     def _forget(self, token: _Token) -> None:
         self._watched.pop(token.digest, None)
@@ -193,7 +193,7 @@ class Watch:
                     del self._by_mark[mark]
 
 
-def _told(watched: Watched, cause: Cause | None, identity: Identity | None) -> None:
+def _notify(watched: Watched, cause: Cause | None, identity: Identity | None) -> None:
     try:
         watched.ended(cause, identity)
     except Exception as exc:  # noqa: BLE001  # none of the others' faults

@@ -415,15 +415,15 @@ def _unsupported() -> OAuthError:
     return OAuthError(Refused("unsupported_response_type", "response_type must be code."))
 
 
-def _response_mode(wanted: str | None, usual: ResponseMode, redirect_uri: str, state: bytes | None) -> ResponseMode:
+def _response_mode(wanted: str | None, default: ResponseMode, redirect_uri: str, state: bytes | None) -> ResponseMode:
     """How the answer comes (OAuth 2.0 Multiple Response Type Encoding Practices, section 2.1; Form Post Response Mode).
 
     A token never stands in a query, where logs keep it, and no other mode is needed for a code alone.
     """
-    if wanted is None or wanted == usual:
-        return usual
+    if wanted is None or wanted == default:
+        return default
     if wanted != "form_post":
-        raise invalid_request(f"response_mode must be {usual} or form_post.")
+        raise invalid_request(f"response_mode must be {default} or form_post.")
     if (reason := _no_form(redirect_uri, state)) is not None:
         raise invalid_request(reason)
     return "form_post"

@@ -221,7 +221,7 @@ def information(
         "scope": format_scope(client.scopes if client.default_scopes is None else client.default_scopes),
         "dpop_bound_access_tokens": client.dpop_required or None,
         **extras,
-        **_told_of_authentication(client, extras),
+        **_authentication_members(client, extras),
     }
     return {name: value for name, value in members.items() if value is not None}
 
@@ -310,7 +310,7 @@ def _keys(said: Members) -> str:
         raise _invalid(text, str(exc)) from exc
 
 
-def _told_of_authentication(client: Client, extras: Members) -> dict[str, object]:
+def _authentication_members(client: Client, extras: Members) -> dict[str, object]:
     """What is told of how a client authenticates: by keys, or a secret, where an operator demands more than it said."""
     if client.jwks is None:
         falls_short = client.has_secret and extras.get("token_endpoint_auth_method") == "none"

@@ -112,13 +112,13 @@ class Arrivals:
 
     async def _arrive(self, sock: socket.socket, name: object) -> None:
         peer = self._proxy.dispatcher.peer(str(name[0]) if isinstance(name, tuple) else SOCKET)
-        told: Peer | None = None
+        introduced: Peer | None = None
         if self._introduces:
-            told = await self._introduced(sock, peer) if peer.trusted else peer
-            if told is None:
+            introduced = await self._introduced(sock, peer) if peer.trusted else peer
+            if introduced is None:
                 sock.close()
                 return
-        front = self._proxy.front(told)
+        front = self._proxy.front(introduced)
         if self._shown is None:
             with suppress(OSError):  # it ended on its way
                 await self._loop.connect_accepted_socket(lambda: front, sock)
@@ -135,7 +135,7 @@ class Arrivals:
             )
         except OSError as fault:  # an SSLError is one
             late = not isinstance(fault, ssl.SSLError) and self._loop.time() >= begun + limits.handshake
-            self._no_handshake(fault, _LATE if late else _cause(fault), told or peer)
+            self._no_handshake(fault, _LATE if late else _cause(fault), introduced or peer)
 
     def _no_handshake(self, fault: OSError, cause: str, peer: Peer) -> None:
         CONNECTIONS_FAILED.add(1.0, "tls", cause)

@@ -17,7 +17,7 @@ class Certificates:
         self.tls: Final = server_context(shown[0])
         self.tls.sni_callback = self._choose
         self._by_name: dict[str, ssl.SSLContext] = {}
-        self._usual = self.tls
+        self._first = self.tls
         self.renew(shown)
 
     def renew(self, shown: Sequence[Certified]) -> None:
@@ -27,16 +27,16 @@ class Certificates:
         for one, context in zip(shown, contexts, strict=True):
             for name in one.names:
                 by_name.setdefault(name, context)  # of two for one name, the first
-        self._usual, self._by_name = contexts[0], by_name
+        self._first, self._by_name = contexts[0], by_name
 
     def context_for(self, name: str | None) -> ssl.SSLContext:
         """What is shown to who asks for a name: the certificate for it, one for all names beside it
         (RFC 9525, section 6.3), or the first."""
         if name is None:
-            return self._usual
+            return self._first
         lower = name.lower().rstrip(".")
         found = self._by_name.get(lower) or self._by_name.get(f"*.{lower.partition('.')[2]}")
-        return found or self._usual
+        return found or self._first
 
     def _choose(self, connection: ssl.SSLObject, name: str | None, _context: ssl.SSLContext) -> None:
         connection.context = self.context_for(name)

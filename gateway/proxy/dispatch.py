@@ -157,8 +157,8 @@ class Dispatcher:
         """The addresses that a request came by: the client's first, the peer's last."""
         if not peer.trusted:
             return (peer.address,)
-        told = hops(head.fields.values(b"x-forwarded-for"), self._trusted)
-        return told if told and peer.address == SOCKET else (*told, peer.address)
+        forwarded = hops(head.fields.values(b"x-forwarded-for"), self._trusted)
+        return forwarded if forwarded and peer.address == SOCKET else (*forwarded, peer.address)
 
     def destination(self, head: RequestHead) -> Destination | Refused:
         """Where a request goes, or why nowhere."""

@@ -66,7 +66,7 @@ class OwnAnswer:
         head = ResponseHead(self.status, b"", 1, Fields.of(lines), len(body), stated, False, True, _NONE)
         return head, body
 
-    def told(self, target: bytes) -> str:
+    def description(self, target: bytes) -> str:
         """What it does, in words behind "the route"."""
         if self._location is None:
             return f"answers {self.status} by itself"

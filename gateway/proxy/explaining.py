@@ -326,7 +326,7 @@ def _at_the_edge(name: str, route: Route, case: Case, dispatcher: Dispatcher) ->
         return _limits(route, case)
     if name == "upstream" and edge is not None and edge.answer is not None:
         asked = route.path if case.asked is None else case.asked.path
-        return Step(name, "not needed", f"the route {edge.answer.told(case.target or route.forwarded(asked))}")
+        return Step(name, "not needed", f"the route {edge.answer.description(case.target or route.forwarded(asked))}")
     return None
 
 
@@ -336,8 +336,8 @@ def _limits(route: Route, case: Case) -> Step:
     counted = limits_that_apply(route, case)
     if case.finished:
         return Step("limit", "passed", f"within {', '.join(one.limit for one in counted)}")
-    told = "; ".join(f"{one.limit}{one.more}" for one in counted)
-    return Step("limit", "passed", f"{told}; not counted by this")
+    listed = "; ".join(f"{one.limit}{one.more}" for one in counted)
+    return Step("limit", "passed", f"{listed}; not counted by this")
 
 
 def limits_that_apply(route: Route, case: Case) -> list[LimitThatApplies]:

@@ -109,7 +109,7 @@ def _split(url: bytes) -> tuple[bytes, bytes]:
     return host, slash + path if slash else b"/"
 
 
-def told(refused: Refused, head: RequestHead) -> Refused:
+def understood(refused: Refused, head: RequestHead) -> Refused:
     """The refusal as the proxy that asks understands it.
 
     A person who has to sign in is led there by the answer that most of them pass on; nginx, which asks by X-Original-…,
@@ -183,4 +183,4 @@ class Verification(Exchange):
 
     def fail(self, refused: Refused) -> None:
         """Refuse, as the proxy that asks understands it."""
-        super().fail(told(refused, self.head))
+        super().fail(understood(refused, self.head))

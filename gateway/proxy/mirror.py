@@ -34,7 +34,7 @@ class UnderWay(NamedTuple):
     began: float
 
 
-class Told(NamedTuple):
+class CallCopy(NamedTuple):
     """A call as a shadow is told of it: `head` are the bytes of its head, `received` is the length of the body as far
     as it came, and `lost` how many calls before this one it was not told of. `passed` is whether it was let pass.
 
@@ -65,15 +65,15 @@ class Telling:
     def __init__(self) -> None:
         self._buffer = bytearray()
 
-    def receive(self, data: bytes) -> list[Told]:
+    def receive(self, data: bytes) -> list[CallCopy]:
         """The calls that have come whole."""
         self._buffer += data
-        calls, at = list[Told](), 0
+        calls, at = list[CallCopy](), 0
         while len(self._buffer) - at >= _LENGTH:
             end = at + _LENGTH + int.from_bytes(self._buffer[at : at + _LENGTH], "big")
             if end > len(self._buffer):
                 break
-            calls.append(Told(*marshal.loads(self._buffer[at + _LENGTH : end])))  # noqa: S302  # from a worker of ours
+            calls.append(CallCopy(*marshal.loads(self._buffer[at + _LENGTH : end])))  # noqa: S302  # from a worker of ours
             at = end
         del self._buffer[:at]
         return calls
@@ -115,7 +115,7 @@ class Mirror(asyncio.Protocol):
             return
         ended = monotonic()
         key = id(head) if self._long.pop(id(head), None) is not None else 0
-        told = Told(
+        copy = CallCopy(
             head=_raw(head),
             peer=finished.peer.address,
             request_id=finished.request_id,
@@ -126,10 +126,10 @@ class Mirror(asyncio.Protocol):
             ended=ended,
             key=key,
         )
-        if not self._tell(told):
+        if not self._tell(copy):
             self._lost += 1
             if key:  # what it holds of a call has to end
-                self._tell(told._replace(head=b"", lost=0), at_once=False)
+                self._tell(copy._replace(head=b"", lost=0), at_once=False)
 
     def _look(self) -> None:
         """Tell of each call that goes on, once."""
@@ -139,22 +139,22 @@ class Mirror(asyncio.Protocol):
         for call in self._under_way():
             if now - call.began < EVERY or id(call.head) in self._long:
                 continue
-            told = Told(_raw(call.head), call.peer, call.request_id, 0, 0, began=call.began, key=id(call.head))
-            if self._tell(told):
+            copy = CallCopy(_raw(call.head), call.peer, call.request_id, 0, 0, began=call.began, key=id(call.head))
+            if self._tell(copy):
                 self._long[id(call.head)] = call.head  # so that no other has its identity
         self._looking = asyncio.get_running_loop().call_later(EVERY, self._look)
 
-    def _tell(self, told: Told, *, at_once: bool = True) -> bool:
+    def _tell(self, copy: CallCopy, *, at_once: bool = True) -> bool:
         """Tell it, unless too much waits already; whether it was told."""
         transport = self._transport
         if transport is None or (at_once and transport.get_write_buffer_size() > _MOST_WAITING):
             return False
         try:
-            transport.write(told.encoded())
+            transport.write(copy.encoded())
         except Exception as exc:  # noqa: BLE001  # whatever is wrong with a shadow is none of the call's
             _log.error("the shadow is told of no more calls", exc_info=exc)
             self.close()
-        self._lost -= told.lost
+        self._lost -= copy.lost
         return True
 
     def close(self) -> None:

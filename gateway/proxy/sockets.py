@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Final, Literal
 
 _DROP_ALL: Final = struct.pack("ii", 1, 0)  # SO_LINGER: on, for no time
-_AS_USUAL: Final = struct.pack("ii", 0, 0)
+_NO_LINGER: Final = struct.pack("ii", 0, 0)
 
 
 def duplicate(transport: asyncio.Transport) -> int:
@@ -30,7 +30,7 @@ def reset(transport: asyncio.Transport) -> None:
 
 def end_by_reset(transport: asyncio.Transport, wanted: bool) -> None:
     """Have the kernel end the connection with RST if this process dies, until that is not wanted any more."""
-    _set_linger(transport, _DROP_ALL if wanted else _AS_USUAL)
+    _set_linger(transport, _DROP_ALL if wanted else _NO_LINGER)
 
 
 def _set_linger(transport: asyncio.Transport, linger: bytes) -> None:

@@ -195,7 +195,7 @@ class UpstreamConnection(Outgoing):
         self.closed = True  # for this worker
         self._pool.forget(self)
         transport.close()  # whatever comes from now on waits for who reads next
-        successors.give_upstream(connection, self._pool.which(self).told())
+        successors.give_upstream(connection, self._pool.which(self).to_bytes())
 
     # -- asyncio.Protocol ---------------------------------------------------------------------------------------
 
@@ -287,14 +287,14 @@ class Which:
         self.ip: Final = ip
         self.idle_since: Final = idle_since
 
-    def told(self) -> bytes:
+    def to_bytes(self) -> bytes:
         """It, in bytes."""
         return f"{self.origin}\n{self.most}\n{self.ip}\n{self.idle_since!r}".encode()
 
     @classmethod
-    def heard(cls, told: bytes) -> "Which":
-        """What `told` made the bytes of."""
-        origin, most, ip, idle_since = told.decode().rsplit("\n", 3)
+    def from_bytes(cls, data: bytes) -> "Which":
+        """What `to_bytes` made the bytes of."""
+        origin, most, ip, idle_since = data.decode().rsplit("\n", 3)
         return cls(origin, int(most), ip, float(idle_since))
 
 

@@ -294,9 +294,9 @@ class Upstreams:
         for pool in self._pools.values():
             pool.leave(successors)
 
-    def adopt(self, sock: socket.socket, told: bytes) -> None:
+    def adopt(self, sock: socket.socket, data: bytes) -> None:
         """Go on with a connection that another worker has left, if a route leads there on the same terms."""
-        which = Which.heard(told)
+        which = Which.from_bytes(data)
         for route in self._routes:
             most = self._terms_of(route).connections or self._limits.upstream_connections
             for origin in route.upstreams:

@@ -163,8 +163,8 @@ async def _write_table(connection: Connection, archive: zipfile.ZipFile, name: s
         async def sink(rows: bytes) -> None:
             member.write(rows)
 
-        told = await connection.copy_from_query(query, output=sink, timeout=PATIENCE)
-    return table.model_copy(update={"rows": copied(told)})
+        status = await connection.copy_from_query(query, output=sink, timeout=PATIENCE)
+    return table.model_copy(update={"rows": copied(status)})
 
 
 async def lineage(connection: Connection) -> str:
@@ -172,9 +172,9 @@ async def lineage(connection: Connection) -> str:
     return await Statements(connection).value("lineage") or ""
 
 
-def copied(told: str) -> int:
+def copied(status: str) -> int:
     """The number of rows in Postgres's answer to COPY."""
-    return int(told.removeprefix("COPY "))
+    return int(status.removeprefix("COPY "))
 
 
 def _member(name: str) -> zipfile.ZipInfo:

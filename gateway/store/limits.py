@@ -13,7 +13,7 @@ def row_key(limit: bytes, who: str | bytes) -> bytes:
     return blake2b(limit + (who if isinstance(who, bytes) else who.encode()), digest_size=16).digest()
 
 
-class Told(NamedTuple):
+class BucketUse(NamedTuple):
     """What a worker tells of one bucket: the seconds that it takes to make good for what passed, and how many calls
     were asked for."""
 
@@ -61,9 +61,9 @@ class RouteLimits:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def tell(self, told: Sequence[Told]) -> dict[bytes, Heard]:
+    async def tell(self, uses: Sequence[BucketUse]) -> dict[bytes, Heard]:
         """Tell of some buckets, each once, and hear of the same, by their keys."""
-        keys, seconds, asked = zip(*told, strict=True)
+        keys, seconds, asked = zip(*uses, strict=True)
         rows = await self._database.rows("rates_tell", keys=keys, seconds=seconds, asked=asked)
         return {row["key"]: Heard(row["seconds"], row["demand"]) for row in rows}
 

@@ -53,9 +53,9 @@ class NewClient(ClientProperties, frozen=True, kw_only=True):
         if before.verified:
             return replace(self, decided=frozenset())
         was = NewClient.like(before)
-        told = {name for name in DECIDABLE if getattr(self, name) != getattr(was, name)} | self.decided
-        lifted = {name for name in told if getattr(self, name) in (None, False)}
-        return replace(self, decided=frozenset((before.decided | told) - lifted))
+        changed = {name for name in DECIDABLE if getattr(self, name) != getattr(was, name)} | self.decided
+        lifted = {name for name in changed if getattr(self, name) in (None, False)}
+        return replace(self, decided=frozenset((before.decided | changed) - lifted))
 
     def within(self, before: Client) -> "NewClient":
         """What a client says of itself, within what an operator decided of it. It may narrow that further, and demand

@@ -26,7 +26,7 @@ from gateway.store.database import Database, Row, Server, Statements, place
 
 _DEADLINE: Final = 0.5  # seconds for an answer that somebody waits for, who has yet to ask the primary
 _PAUSES: Final = (0.02, 2.0)  # seconds between two looks at one that is passed over: the first, and the longest
-_TOLD_AFTER: Final = 1.0  # seconds for which one may be behind before that is said
+_WARNED_AFTER: Final = 1.0  # seconds for which one may be behind before that is said
 _CONNECTIONS: Final = 2  # to each: for look-ups, and for the look at one that is passed over
 _MOST: Final = 10_000  # changes in one reading
 
@@ -146,11 +146,11 @@ class Replicas:
 
     async def _watch(self, replica: Replica, cause: str) -> None:
         """Look from time to time whether one that is passed over is well again. A short lag is not worth a line."""
-        began, told = asyncio.get_running_loop().time(), False
+        began, warned = asyncio.get_running_loop().time(), False
         pause, longest = _PAUSES
         while True:
-            if not told and (cause != _BEHIND or asyncio.get_running_loop().time() - began > _TOLD_AFTER):
-                told = True
+            if not warned and (cause != _BEHIND or asyncio.get_running_loop().time() - began > _WARNED_AFTER):
+                warned = True
                 _log.warning(
                     "a replica is passed over; the primary is asked instead", replica=replica.place, cause=cause
                 )
@@ -164,5 +164,5 @@ class Replicas:
                 break
             cause = found
         replica.ask_again()
-        if told:
+        if warned:
             _log.info("a replica is asked again", replica=replica.place)

@@ -257,14 +257,14 @@ async def _load(connection: Connection, backup: Backup) -> None:
 
 async def _load_table(connection: Connection, backup: Backup, table: Table) -> None:
     try:
-        told = await connection.copy_to_table(
+        status = await connection.copy_to_table(
             table.name, source=backup.rows(table), columns=table.columns, timeout=backups.PATIENCE
         )
     except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError) as exc:
         raise backup.fault(
             f"the rows of {table.name} do not fit the database: {exc.args[0]}; nothing was changed"
         ) from exc
-    if backups.copied(told) != table.rows:
+    if backups.copied(status) != table.rows:
         raise backup.fault(f"the rows of {table.name} are not complete; nothing was changed")
 
 

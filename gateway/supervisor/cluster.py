@@ -210,8 +210,8 @@ class Cluster:
         )
         if done.returncode != 0:
             said = [line.strip() for line in done.stderr.splitlines() if line.strip()]
-            told = [line for line in said if _FATAL.search(line)] or said or ["it said nothing"]
-            raise self.fault(f"{Path(argv[0]).name} failed there: {told[0]}")
+            reasons = [line for line in said if _FATAL.search(line)] or said or ["it said nothing"]
+            raise self.fault(f"{Path(argv[0]).name} failed there: {reasons[0]}")
 
     def made_by(self) -> str:
         """The major version of the PostgreSQL that made it. Raises OperatorError."""

@@ -96,7 +96,7 @@ async def controlled(
                 if line.endswith("\n") and verb in answerers:
                     _say(writer, await answerers[verb](about))
                 elif line.endswith("\n") and verb in (tellers or {}):
-                    await _told(reader, writer, (tellers or {})[verb], about)
+                    await _tell(reader, writer, (tellers or {})[verb], about)
                 await writer.drain()
         writer.close()
 
@@ -113,7 +113,7 @@ def _say(writer: asyncio.StreamWriter, what: object) -> None:
     writer.write(json.dumps(what).encode() + b"\n")
 
 
-async def _told(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, teller: Teller, about: str) -> None:
+async def _tell(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, teller: Teller, about: str) -> None:
     """Have a teller answer, for as long as who asked is there."""
     enough = asyncio.Event()
     telling = asyncio.ensure_future(teller(about, partial(_say, writer), enough))

@@ -99,7 +99,7 @@ _REQUESTS_BY_SITE: Final = 1200  # a /48 of IPv6
 _REQUESTS_BY_CLIENT: Final = 3000
 _REMEMBERED: Final = 500_000  # bytes of refusals
 _NOTE: Final = 1000  # of one of them, but for its texts
-_TOLD: Final = ("error", "client_id", "subject")  # of what else is known of a refusal
+_NOTED: Final = ("error", "client_id", "subject")  # of what else is known of a refusal
 _LONGEST: Final = 300  # characters of each
 _KIND: Final = 20  # characters by which causes are told apart
 _PRINTABLE: Final = "".join(map(chr, range(0x21, 0x7F)))
@@ -247,7 +247,7 @@ def remember(
     """Keep why a request was refused, or failed, for whoever asks for it by its identifier."""
     known = concerned(request, **(more or {}))
     note = {"event": event, "status": status, "cause": observe.scrub(cause[:_LONGEST]), "mend": mend}
-    note |= {name: str(known[name])[:_LONGEST] for name in _TOLD if known.get(name) is not None}
+    note |= {name: str(known[name])[:_LONGEST] for name in _NOTED if known.get(name) is not None}
     size = _NOTE + sum(len(text) for text in note.values() if isinstance(text, str))
     plane_of(request).recent.keep(
         f"{status} {event} {cause[:_KIND]}", request_id_of(request).encode("utf-8", "surrogateescape"), note, size

@@ -73,7 +73,7 @@ class Run:
             if part.asked and not self.away[0] <= now < self.away[1]:
                 told = part.passed, part.asked
                 level, demand = shared.tell(part.owed(now), part.asked, now)
-                part.told(*told, now + LATENCY)
+                part.reported(*told, now + LATENCY)
                 part.heard(level, demand, now + LATENCY)
             heapq.heappush(events, (now + BEAT, next(order), "tell", number))
         return self
@@ -151,7 +151,7 @@ def test_what_is_left_and_the_wait_for_more_are_never_absurd(steps: list[tuple[f
     for pause, step in steps:
         now += pause
         if step == "told":
-            part.told(part.passed, part.asked, now)
+            part.reported(part.passed, part.asked, now)
         elif step == "heard":
             part.heard(-3.0, max(1.0, part.demand * 2), now)
         elif part.has_one(now, 3):

@@ -238,7 +238,7 @@ async def test_what_came_on_its_way_is_no_answer_to_whoever_asks_next(tmp_path: 
         upstreams = pair.second.proxy.upstreams
         [led] = upstreams._routes
         pool = upstreams._pool(led, led.upstreams[0])
-        await pool.adopt(sock, Which.heard(told))
+        await pool.adopt(sock, Which.from_bytes(told))
         assert pool.take_idle(fresh=False) is None  # in this turn, in which nothing that came is told of yet
 
 

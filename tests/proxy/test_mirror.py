@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gateway.proxy.finished import Finished
-from gateway.proxy.mirror import Mirror, Telling, Told
+from gateway.proxy.mirror import CallCopy, Mirror, Telling
 from gateway.store import Store
 from tests.proxy.rig import rig
 from tests.serving import until
@@ -20,7 +20,7 @@ async def test_a_shadow_is_told_of_calls_as_they_came_in_bounded_memory_and_of_h
     tmp_path: Path, no_database: Store
 ) -> None:
     routes = [{"name": "open", "path": "/open", "auth": "none"}]
-    server, telling, calls = socket.socket(socket.AF_UNIX), Telling(), list[Told]()
+    server, telling, calls = socket.socket(socket.AF_UNIX), Telling(), list[CallCopy]()
     server.bind(str(tmp_path / "shadow.sock"))
     server.listen()
     async with rig(tmp_path, no_database, routes=routes) as running:
@@ -80,7 +80,7 @@ async def test_a_call_that_goes_on_is_told_of_once_and_again_when_it_ends(
 ) -> None:
     monkeypatch.setattr("gateway.proxy.mirror.EVERY", 0.05)  # which the compiled engine does not hear of
     routes = [{"name": "open", "path": "/open", "auth": "none"}]
-    server, telling, calls = socket.socket(socket.AF_UNIX), Telling(), list[Told]()
+    server, telling, calls = socket.socket(socket.AF_UNIX), Telling(), list[CallCopy]()
     server.bind(str(tmp_path / "shadow.sock"))
     server.listen()
     async with rig(tmp_path, no_database, routes=routes) as running:

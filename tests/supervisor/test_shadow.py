@@ -17,7 +17,7 @@ from gateway.app.shadow import Comparison, Decided, Judge, judges_of
 from gateway.config import Settings, parse
 from gateway.guard.quotas import Account
 from gateway.http1 import RequestHead, RequestReader
-from gateway.proxy.mirror import Told
+from gateway.proxy.mirror import CallCopy
 from gateway.routing.limits import Limit
 from gateway.store import Store
 from gateway.store.limits import Taking
@@ -330,9 +330,9 @@ def comparison_of(
     return Comparison(*judges_of(one, other, store, store), cast("Channel", Kinds()))
 
 
-def told(head: bytes = b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n", **more: Any) -> Told:
+def told(head: bytes = b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n", **more: Any) -> CallCopy:
     usual: dict[str, Any] = {"head": head, "peer": "127.0.0.1", "request_id": b"a", "received": 0, "lost": 0}
-    return Told(**(usual | {"began": 1.0, "ended": 1.0} | more))
+    return CallCopy(**(usual | {"began": 1.0, "ended": 1.0} | more))
 
 
 async def compared(
@@ -483,7 +483,7 @@ def _head_of(data: bytes) -> RequestHead:
 
 async def test_a_call_that_a_shadow_cannot_judge_counts_as_missed_whatever_is_wrong() -> None:
     class Faulty:
-        async def decide(self, head: RequestHead, told: Told) -> Decided:
+        async def decide(self, head: RequestHead, copy: CallCopy) -> Decided:
             raise RecursionError(head.target)
 
     judge = cast("Judge", Faulty())
