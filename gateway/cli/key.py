@@ -62,7 +62,7 @@ class Key(Struct, frozen=True, kw_only=True):
 
     @property
     def needs(self) -> str:
-        """Who needs it, in words."""
+        """A sentence that says what the key is still needed by, and until when at most."""
         counts = {
             "access tokens": self.access_tokens,
             "refresh tokens": self.refresh_tokens,

@@ -65,7 +65,7 @@ def words(name: str) -> str:
 
 
 def element_at(explained: Explanation, line: int) -> str:
-    """What stands in a line, counted from 1, of the gateway's string."""
+    """The name of the element in a line of the gateway's string, or what is said of one behind them; counted from 1."""
     return explained.elements[line - 1] if line <= len(explained.elements) else "after the last element"
 
 

@@ -16,7 +16,7 @@ _LONGEST_SOCKET = 107  # bytes of a unix socket's path (unix(7): sun_path)
 
 
 class Wanted(ValueError):
-    """What would be right, in words that end before "…, not VALUE"."""
+    """A value that cannot be used. Its text says what would be right, and goes on in the report with "…, not VALUE"."""
 
 
 def is_host(host: str) -> bool:

@@ -40,7 +40,7 @@ def overflow(draft: Draft) -> Iterator[Fault]:
 
 
 def warnings(config: Config) -> Iterator[str]:
-    """What works but should be known."""
+    """A line for each key that works as it stands and that an operator should still know of, by its path."""
     for index, route in enumerate(config.routes):
         if route.upstream_tls is not None and not route.upstream_tls.verify:
             yield (

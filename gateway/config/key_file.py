@@ -100,7 +100,7 @@ class KeyFile(Struct, frozen=True):
         return replace(self, retired=tuple(retired))
 
     def without(self, dropped: Iterable[bytes]) -> Self:
-        """The same without retired keys of these names."""
+        """The file's keys without those retired ones whose `Keyring.key_id` is among `dropped`."""
         gone = frozenset(dropped)
         return replace(self, retired=tuple(key for key in self.retired if key.key_id not in gone))
 

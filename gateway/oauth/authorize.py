@@ -50,7 +50,8 @@ ResponseMode = Literal["query", "fragment", "form_post"]
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Response:
-    """What the browser takes to a client's proven redirect URI, and how."""
+    """An answer that a browser takes to a client's proven redirect URI: its members, in order, and the response
+    mode."""
 
     redirect_uri: str
     mode: ResponseMode
@@ -70,7 +71,7 @@ class RedirectError(GatewayError):
         self.redirect_uri, self.state, self.refused, self.mode = redirect_uri, state, refused, mode
 
     def response(self, issuer: str) -> Response:
-        """What the client is told (RFC 6749, sections 4.1.2.1 and 4.2.2.1, with RFC 9207's `iss`)."""
+        """The answer that tells the client of it (RFC 6749, sections 4.1.2.1 and 4.2.2.1, with RFC 9207's `iss`)."""
         members = (("error", self.refused.error), ("error_description", self.refused.description))
         return _response(self.redirect_uri, self.mode, members, self.state, issuer)
 

@@ -56,7 +56,7 @@ class InvalidProof(GatewayError):
 
 
 class Fault(Struct, frozen=True):
-    """Why a proof proves nothing: what the client is told, and by which code."""
+    """The reason why a proof proves nothing: a text for the client, and the error code that goes with it."""
 
     description: str
     error: str = INVALID_PROOF

@@ -94,7 +94,7 @@ class Unfit:
 
 
 def is_url(text: str) -> bool:
-    """Whether that may be asked: by https, or by http on this machine."""
+    """Whether an issuer may be asked at this URL: by https, or by http on this machine."""
     return _URL.fullmatch(text) is not None
 
 
@@ -159,7 +159,7 @@ def verify(token: Compact, issuer: Trusted, now: float) -> Claimed | Unfit:
 
 
 def shown(value: object) -> str:
-    """What a token says, in one short line."""
+    """A value out of a token as JSON, cut to one short line."""
     text = json.dumps(value)
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 

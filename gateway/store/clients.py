@@ -145,7 +145,7 @@ class Clients:
         return None if row is None else client_of(row)
 
     async def legacy_grant_types(self) -> list[GrantType]:
-        """Those that OAuth 2.1 has given up and some client may still use."""
+        """The grant types that OAuth 2.1 has given up and some client may still use."""
         return [row["grant_type"] for row in await self._database.rows("clients_legacy")]
 
     async def owned_by(self, subject: str) -> list[str]:

@@ -24,7 +24,8 @@ _HOST: Final = re.compile(r"(?:[A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]+)?")
 
 
 class Server:
-    """Where connections are opened to; it remembers what it found in between (`gateway.store.poolers`)."""
+    """A database server by its address, which opens connections and remembers whether a pooler stands in between
+    (`gateway.store.poolers`)."""
 
     def __init__(self, dsn: str, *, standby: bool = False) -> None:
         """`standby` says to look for a standby, where several hosts are named."""

@@ -92,7 +92,8 @@ class Events:
     async def before(
         self, number: int, wanted: Wanted, since: datetime | None = None, *, least: int = 0
     ) -> AsyncIterator[Event]:
-        """Those with smaller numbers, from the newest on, down to `least`, or until none is as young as `since`."""
+        """Events that fit and have smaller numbers than `number`, the newest first, down to `least`, or until none is
+        as young as `since`."""
         while True:
             rows = await self._database.rows(
                 "events_before",

@@ -96,7 +96,8 @@ class Flows:
         return code if allowed else None
 
     async def allow_device(self, flow: Flow, session_id: str, scopes: frozenset[str]) -> bool:
-        """The same for the device that the flow is about: its own code becomes the one to redeem (RFC 8628).
+        """AwaitingConsent → Granted for the device that the flow is about, whose own code becomes the one to redeem
+        (RFC 8628).
 
         False when flow or device were answered already, by whomever, or when it is over.
         """
@@ -120,7 +121,8 @@ class Flows:
             return allowed
 
     async def deny_device(self, flow: Flow, session_id: str) -> bool:
-        """The same for a no."""
+        """AwaitingConsent → Denied for the device that the flow is about; False when flow or device were answered
+        already, or the device's time is over."""
         device, now = flow.request.device, self._now()
         async with self._database.transaction() as statements:
             if await statements.value("device_code_lock", digest=device, now=now) is None:

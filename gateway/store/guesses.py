@@ -69,15 +69,15 @@ class Guess:
         return Standing(min(WAIT, wait), self._barred())
 
     def wrong(self, cause: str) -> None:
-        """It was refused, by a cause of which there are few. What a barred account is tried with counts for the name
-        alone, so that the bar ends."""
+        """Count a refused attempt, by a cause of which there are few. An attempt at a barred account counts for the
+        name alone, so that the bar ends."""
         self._tally.count((self._name, self._browser), written_from=_NAME_WRITTEN_FROM)
         if self._subject is not None and not self._barred():
             self._tally.count((self._account, self._browser))
         self._tally.note("sign_in.failed", subject=self._subject, cause=cause)
 
     def right(self) -> None:
-        """It signed somebody in: the account and all its names begin anew."""
+        """Forget all wrong attempts at the account and its names, since this one signed somebody in."""
         for key in (self._account, self._name, *self._names):
             self._tally.clear((key, self._browser))
 
@@ -103,7 +103,8 @@ class SecretGuess:
         self._key = (keyring.keyed_digest("guessed-secret", f"{client_id}\0{place}"), b"")
 
     async def wrong(self) -> float:
-        """One more was. For how many seconds more are too many: 0 while they are not."""
+        """Count one more wrong secret; the seconds for which the client is heard no more, 0.0 while there are not too
+        many."""
         await self._tally.read(b"", [self._key[0]])
         if self._tally.failures(self._key) >= WRONG_SECRETS:
             return max(1.0, WAIT - self._tally.rested(self._key).total_seconds())
@@ -132,7 +133,7 @@ class UserCodeGuess:
         return min(WAIT, max(waits, default=0.0))
 
     def wrong(self) -> None:
-        """It was none."""
+        """Count a user code that no device shows."""
         for key in self._most:
             self._tally.count(key)
 

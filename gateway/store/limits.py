@@ -9,7 +9,7 @@ from gateway.store.database import Database
 
 
 def row_key(limit: bytes, who: str | bytes) -> bytes:
-    """What all workers know the row by in which a limit counts for somebody; `limit` names the limit."""
+    """The 16 bytes by which all workers know the row where a limit, named by `limit`, counts for somebody."""
     return blake2b(limit + (who if isinstance(who, bytes) else who.encode()), digest_size=16).digest()
 
 
@@ -23,7 +23,8 @@ class BucketUse(NamedTuple):
 
 
 class Heard(NamedTuple):
-    """What it hears of it: the seconds until the bucket is full, and the calls that all were asked for lately."""
+    """What a worker hears of a bucket that it told of: the seconds until it is full, and how many calls all workers
+    were asked for lately."""
 
     seconds: float
     demand: float

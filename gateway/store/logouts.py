@@ -30,13 +30,13 @@ class Logout(Struct, frozen=True, kw_only=True):
 
 
 class Logouts:
-    """The applications that have yet to be told."""
+    """Applications that have yet to hear that a session ended, each in a row until it did."""
 
     def __init__(self, database: Database, now: Now) -> None:
         self._database, self._now = database, now
 
     async def claim(self, most: int) -> list[Logout]:
-        """Those that are due, at most so many."""
+        """The logouts whose delivery is due, at most `most`, for this worker alone until its lease on them is over."""
         return [Logout(**row) for row in await self._database.rows("logouts_claim", lease=LEASE, batch=most)]
 
     async def delivered(self, logout: Logout) -> None:

@@ -23,7 +23,8 @@ _CHECKED: Final = ("access_tokens_since_before", "refresh_tokens_since_before")
 
 
 class Resting(Struct, frozen=True):
-    """What was issued before some moment and lives: how many of both kinds of token, and until when at most."""
+    """The tokens that were issued before some moment and live: how many of each kind, and when the last of them ends,
+    None where there are none."""
 
     access_tokens: int
     refresh_tokens: int
@@ -31,7 +32,7 @@ class Resting(Struct, frozen=True):
 
 
 class MasterKeys:
-    """What the data has to do with the master keys."""
+    """The master keys that the data rests on: which one wrote it, and what each of them still seals."""
 
     def __init__(self, database: Database, now: Now, keyring: Keyring) -> None:
         self._database, self._now, self._keyring = database, now, keyring
@@ -97,7 +98,7 @@ class MasterKeys:
         await self._database.row("master_key_replace", key_id=self._keyring.key_id, now=self._now())
 
     async def issued_before(self, moment: datetime) -> Resting:
-        """What was issued before a moment and may still be presented."""
+        """The tokens that were issued before a moment and may still be presented; it walks through all there are."""
         counts, ends = list[int](), list[datetime]()
         for statement in _CHECKED:
             count = 0

@@ -74,5 +74,6 @@ class PushedRequests:
         return Pushed(hashed, AuthorizationRequest.from_json(found["request"]), found["answered"])
 
     async def spend(self, hashed: bytes) -> bool:
-        """It was answered without a flow; False if it was answered before."""
+        """Spend a request, by the digest of its reference, whose answer has no flow; False if it was answered
+        before."""
         return await self._database.value("pushed_request_spend", digest=hashed, now=self._now()) is not None

@@ -44,7 +44,8 @@ class NewClient(ClientProperties, frozen=True, kw_only=True):
 
     @property
     def sector(self) -> str | None:
-        """Whose other clients know people by the same subject as it does."""
+        """The host whose clients all know a person by the same subject (pairwise; Core, section 8.1), None where the
+        client knows people by their own."""
         return self.openid.sector
 
     def decided_after(self, before: Client) -> "NewClient":
@@ -90,7 +91,7 @@ class NewClient(ClientProperties, frozen=True, kw_only=True):
 
 
 class Unauthenticated(Struct, frozen=True):
-    """Why a secret is no live client's, for the log alone: whoever asked is told nothing of it."""
+    """A client's secret that authenticates nobody; the cause is for the log alone."""
 
     cause: str
 

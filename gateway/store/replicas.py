@@ -54,7 +54,8 @@ class Replica:
         self.ready = True
 
     async def find(self, digests: Sequence[bytes], newest: Mark, deadline: float | None = None) -> list[Row] | str:
-        """Those tokens that live, by the digests, as far as it knows; or why it is not to be asked."""
+        """The rows of those tokens that live as far as this standby knows; or the reason, in words, why it is to be
+        passed over: it failed, is no standby, or has not applied the change `newest` yet. `deadline` is in seconds."""
         try:
             async with self._database.lend(deadline or _DEADLINE) as connection:
                 rows = await Statements(connection).rows(
@@ -72,7 +73,8 @@ class Replica:
         return [row for row in rows if row["digest"] is not None]
 
     async def changes(self, newest: Mark) -> list[Row]:
-        """What it holds of the log after a change; nothing where it does not hold that, or does not answer."""
+        """The changes that this standby holds after `newest`; none where it does not hold that one, or does not
+        answer."""
         try:
             async with self._database.lend(_DEADLINE) as connection:
                 return await Statements(connection).rows(
@@ -102,11 +104,12 @@ class Replicas:
 
     @property
     def ready(self) -> bool:
-        """Whether there is one to ask now."""
+        """Whether some standby can be asked now."""
         return any(replica.ready for replica in self._replicas)
 
     async def find(self, digests: Sequence[bytes], newest: Mark) -> list[Row] | None:
-        """Those tokens that live, by the digests, as of a change or a later one; None where none could say."""
+        """The rows of those tokens that live by what the standby in turn knows, which has applied the change `newest`;
+        None where it could not say, and the primary is to be asked."""
         replica = self._next()
         if replica is None:
             return None
@@ -121,7 +124,7 @@ class Replicas:
         return None
 
     async def changes(self, newest: Mark) -> tuple[Mark, tuple[tuple[str, str], ...]]:
-        """What any of them holds of the log after a change, as kinds and keys; and the newest change of it."""
+        """The newest change that any standby holds, and the kinds and keys of all that came after `newest`."""
         rows = [
             row for found in await asyncio.gather(*(one.changes(newest) for one in self._replicas)) for row in found
         ]

@@ -48,7 +48,8 @@ Kinds = Mapping[str, Some]  # by kind: users, clients, grants, connections, toke
 
 
 class Revival(Struct, frozen=True, kw_only=True):
-    """What came of it. `living` is told where nobody knows what was ended since the backup."""
+    """What of a backup lives after a restore, and what does not, by kind. `living` is filled only where nobody knows
+    what was ended since the backup."""
 
     ended: Kinds  # lived in the backup, and is dead
     lost: Kinds = field(default_factory=dict)  # lived in the replaced database, and is gone

@@ -423,7 +423,7 @@ class Tokens:
         return {"active": False} if subject is None else members | {"sub": subject}  # somebody was deleted meanwhile
 
     async def explain(self, token: str) -> ExplainedToken:
-        """What an operator wants to know of a token, and why it is dead if it is."""
+        """A token's facts for an operator, and the reason why it is dead, if it is."""
         if not (may_be(self._keyring, token, "gwa_") or may_be(self._keyring, token, "gwr_")):
             return ExplainedToken(
                 "it was never issued here, or part of it is missing, or it rests on a master key that was dropped: its "
@@ -446,7 +446,8 @@ class Tokens:
         return await self.revoke_digest(digest(token), None if client is None else client.client_id)
 
     async def revoke_digest(self, hashed: bytes, client_id: str | None = None) -> bool:
-        """The same for a token that is known by its digest; `client_id` is whose it must be, None for the operator."""
+        """End a token that is known by its digest, a refresh token with its family; `client_id` is whose it must be,
+        None for the operator. False when nothing was revoked."""
         ended = await self._database.value("token_revoke", digest=hashed, client_id=client_id, now=self._now())
         return ended is not None
 

@@ -44,7 +44,7 @@ _log = get_logger("gateway.store")
 
 
 class Upkeep:
-    """What no person and no client asks for by name."""
+    """The work of the store that goes on by itself: the comparison of clocks, and the removal of what is over."""
 
     def __init__(self, database: Database, clock: Clock, chain: Chain) -> None:
         self._database, self._clock, self._chain = database, clock, chain

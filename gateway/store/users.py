@@ -99,7 +99,7 @@ class Users:
         return [user_of(row) for row in await self._database.rows("users_list")]
 
     async def find(self, username: str) -> User | None:
-        """Also a disabled one; the caller looks at `disabled_at`."""
+        """The user of that name, also a disabled one (the caller looks at `disabled_at`); None where nobody has it."""
         row = await self._database.row("user_find", username=username) if storable(username) else None
         return None if row is None else user_of(row)
 
@@ -111,7 +111,7 @@ class Users:
         return None if row is None else _profile_of(row)
 
     async def profile_of(self, subject: str) -> Profile | None:
-        """The same by the subject."""
+        """What applications may learn of a user, by the subject; None if it is unknown."""
         row = await self._database.row("user_profile_of", subject=subject)
         return None if row is None else _profile_of(row)
 

@@ -29,7 +29,9 @@ log = observe.get_logger("gateway.web")
 
 
 class ServerFacts(Struct, frozen=True):
-    """What the server's document tells of the database; `current` is false where that is only what was known of it."""
+    """What the server's document takes from the database: every scope with its words, and the grant types of OAuth 2.0
+    that some client may still use. `current` is false where the database gave no answer, and this is of an earlier
+    one."""
 
     scopes: Mapping[str, str]
     legacy: Collection[GrantType]
@@ -44,7 +46,8 @@ class PublicKeys(Struct, frozen=True):
 
 
 class Announced:
-    """What a process knows of it; the configuration has the scopes `configured`."""
+    """The scopes, grant types and public keys that documents announce, as the database said them last; the
+    configuration has the scopes `configured`."""
 
     def __init__(self, store: Store, configured: Mapping[str, str]) -> None:
         self._store, self._configured = store, configured
@@ -53,7 +56,7 @@ class Announced:
         self._keys_read_at = self._failed_at = float("-inf")
 
     async def server(self) -> ServerFacts:
-        """Scopes, and the grant types that some client may still use."""
+        """The scopes and grant types of now, or as they were read last while the database is away."""
         if not self._failed_just_now():
             try:
                 return await self._read_server()

@@ -19,13 +19,14 @@ _LIFE: Final = 300  # seconds by which the clocks of two machines may differ; it
 
 
 def proof(keyring: Keyring, now: float) -> str:
-    """The field's value that shows who asks."""
+    """The value of FIELD by which whoever holds the master key shows that; `now` is in seconds since 1970."""
     moment = str(int(now))
     return f"{moment}.{keyring.sign(_PURPOSE, moment)}"
 
 
 def is_proof(keyring: Keyring, given: str, now: float) -> bool:
-    """Whether that was made with one of our keys, just now."""
+    """Whether `given` is a proof that was made with one of our keys within five minutes of `now`, in seconds since
+    1970."""
     moment, _, signature = given.partition(".")
     fresh = moment.isascii() and moment.isdecimal() and len(moment) < 12 and abs(int(moment) - now) <= _LIFE
     return fresh and keyring.verify(_PURPOSE, moment, signature)

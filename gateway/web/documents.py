@@ -62,7 +62,8 @@ class ClientDocuments(Fetched):
         return self._fetcher is not None
 
     def is_one(self, client_id: str) -> bool:
-        """Whether that identifier is the URL of a document which may be fetched."""
+        """Whether a client's identifier is the URL of a document about it, which may be fetched: never one of our own
+        host's."""
         return self.enabled and client_documents.host_of(client_id) not in (None, self._own_host)
 
     async def read(

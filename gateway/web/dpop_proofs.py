@@ -75,6 +75,6 @@ def offered(request: web.Request) -> dict[str, str]:
 
 
 def fresh(request: web.Request) -> dict[str, str]:
-    """The same, whoever asks (section 8)."""
+    """The field that gives a client a nonce for its next proof, whether or not one is demanded (section 8)."""
     plane = plane_of(request)
     return {"DPoP-Nonce": nonces_of(plane).new(plane.store.seconds())}

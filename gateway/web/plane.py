@@ -79,7 +79,8 @@ class Plane:
         return await self.store.scopes.defined(self.settings.config.scopes)
 
     def words(self, visit: Visit) -> dict[str, str]:
-        """The same, where the database has been asked for those that were made by command."""
+        """Every scope and its plain words, where the database was asked on this visit for those that were made by
+        command."""
         return defined(visit.made, self.settings.config.scopes)
 
     async def session(self, request: web.Request) -> Session | None:

@@ -77,7 +77,7 @@ class Compiled(jinja2.BytecodeCache):
 
 
 def environment_options() -> dict[str, Any]:
-    """What every template is rendered with."""
+    """The options of the environment (`jinja2.Environment`) that every template is rendered in."""
     templates = folder("templates")
     return {
         "loader": jinja2.FileSystemLoader(templates),
