@@ -10,19 +10,19 @@ Its error becomes ours, and what RFC 9651 leaves open is closed here:
     an endless field     refused beyond a length that the caller states
     several lines        joined as one list (RFC 9651, section 4.2)
 
+It is loaded where a field is read or written, and not by all who know of signatures: see `load`.
+
 Values are Python's: int, Decimal, str (a String), Token, bytes, bool, datetime (a Date), DisplayString. A bool is an
 int and a Token prints as a str, so a caller who wants an Integer or a String asks for the exact type.
 """
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple, NoReturn, cast
-
-import http_sf
-from http_sf import Token
+from typing import TYPE_CHECKING, Literal, NamedTuple, NoReturn, cast
 
 from gateway.credentials.authorization import MalformedCredential
 
-__all__ = ["InnerList", "Item", "Member", "Parameters", "Token", "dictionary", "serialised", "strict"]
+if TYPE_CHECKING:
+    import http_sf
 
 Kind = Literal["dictionary", "list", "item"]
 Parameters = dict[str, object]
@@ -43,6 +43,11 @@ class InnerList(NamedTuple):
 
 
 Member = Item | InnerList
+
+
+def load() -> None:
+    """Have the library there before a call waits for it: it takes 20 ms."""
+    import http_sf  # noqa: F401
 
 
 def dictionary(values: Sequence[bytes], *, field: str, longest: int) -> dict[str, Member]:
@@ -70,6 +75,8 @@ def strict(values: Sequence[bytes], kind: Kind, *, field: str, longest: int) -> 
 
 
 def _parsed(values: Sequence[bytes], kind: Kind, field: str, longest: int) -> object:
+    import http_sf
+
     whole = values[0] if len(values) == 1 else b", ".join(values)
     if len(whole) > longest:
         raise MalformedCredential(f"The field {field} is longer than {longest} bytes.")
@@ -84,6 +91,8 @@ def _parsed(values: Sequence[bytes], kind: Kind, field: str, longest: int) -> ob
 
 
 def _serialised(structure: object) -> str:
+    import http_sf
+
     try:
         return http_sf.ser(cast("http_sf.StructuredType", structure))
     except ValueError as exc:

@@ -2,12 +2,12 @@
 
 from typing import ClassVar, final
 
-from gateway.credentials import signatures
+from gateway.credentials import signatures, structured
 from gateway.credentials.components import Message, authority
 from gateway.errors import FieldPair
 from gateway.model import MAC
 from gateway.routing.call import Call
-from gateway.schemes.scheme import Facts, Presented
+from gateway.schemes.scheme import Facts, Presented, Terms
 from gateway.schemes.signing import FORGED, MISUSED, Signing
 
 
@@ -27,6 +27,10 @@ class Signature(Signing):
         signs=True,
         unproven=FORGED,
     )
+
+    def __init__(self, terms: Terms) -> None:
+        super().__init__(terms)
+        structured.load()
 
     def present(self, call: Call, credential: bytes) -> Presented:  # noqa: ARG002  # there is none
         message = Message(

@@ -5,13 +5,14 @@ import hmac
 from typing import Any
 
 import pytest
+from http_sf import Token
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from gateway.credentials import MalformedCredential
 from gateway.credentials.components import Message, authority, signature_base
-from gateway.credentials.structured import InnerList, Item, Token
+from gateway.credentials.structured import InnerList, Item
 from tests.credentials.messages import INPUTS, KEY, NAMES, RFC_DIGEST, covering, fields, proven, signed, usual
 
 # -- the signature base --------------------------------------------------------------------------------------

@@ -8,11 +8,12 @@ from datetime import UTC, datetime
 from decimal import Decimal
 
 import pytest
+from http_sf import Token
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.credentials import MalformedCredential, structured
-from gateway.credentials.structured import InnerList, Item, Token
+from gateway.credentials.structured import InnerList, Item
 
 LONG = 4096
 
