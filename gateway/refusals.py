@@ -14,6 +14,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from gateway.errors import Refused
+
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
@@ -29,18 +31,16 @@ NO_DATABASE: Final = (
 
 
 class RefusedVisit(NamedTuple):
-    """A refusal as people in a browser are told of it: the status, the request's identifier and the error's code.
+    """A refusal that people in a browser are told of, with the request's identifier.
 
     `host` is the Host field's value. `again` is the path and query that was asked for there, as browsers write them,
-    where it may be opened once more; else it is empty. `retry_after` are seconds, 0 where nobody knows.
+    where it may be opened once more; else it is empty.
     """
 
-    status: int
+    refused: Refused
     request_id: str
-    error: str = ""
     host: str = ""
     again: str = ""
-    retry_after: int = 0
 
 
 RefusalPage = Callable[[RefusedVisit], tuple[dict[str, str], bytes]]

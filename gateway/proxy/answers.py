@@ -107,9 +107,7 @@ def _page_of(refused: Refused, request_id: bytes, page: RefusalPage, asked: Requ
     """The head and the body of a refusal for people."""
     again = way_back(asked.target) if asked.method == b"GET" else ""
     host = asked.host.decode("ascii", "replace")
-    fields, body = page(
-        RefusedVisit(refused.status, request_id.decode(), refused.error, host, again, refused.retry_after)
-    )
+    fields, body = page(RefusedVisit(refused, request_id.decode(), host, again))
     own = [one for one in fields.items() if one[0].lower() not in ("cache-control", "content-length")]  # said anyway
     return _head_of(refused) + lines_of(own), body
 

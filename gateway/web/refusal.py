@@ -44,16 +44,17 @@ def refusal_page(settings: Settings) -> RefusalPage:
     base, home = f"{server.origin}{server.oauth_prefix}", server.origin.partition("://")[2].lower()
 
     def page(visit: RefusedVisit) -> tuple[dict[str, str], bytes]:
-        message, seconds = words.of(visit.status, visit.error), visit.retry_after
+        refused = visit.refused
+        message, seconds = words.of(refused.status, refused.error), refused.retry_after
         text = message.text.replace("{brand}", brand.name)
-        if visit.status == _TOO_MANY and seconds:
+        if refused.status == _TOO_MANY and seconds:
             text = f"Try again in {words.within(seconds)}."
         back = as_parameter(visit.again) if visit.host.lower() == home else ""
         blanks = {
             "title": escape(message.title),
             "text": escape(text),
-            "again": _again(visit.again) if visit.status in _WORTH_ANOTHER_TRY else "",
-            "link": _way_on(base, visit.error, back),
+            "again": _again(visit.again) if refused.status in _WORTH_ANOTHER_TRY else "",
+            "link": _way_on(base, refused.error, back),
             "request_id": escape(visit.request_id),
         }
         return dict(fixed), blank.substitute(always, **blanks).encode("utf-8", "replace")

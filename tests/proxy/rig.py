@@ -313,5 +313,5 @@ async def queue_of_successors() -> AsyncIterator[Queue]:
 
 
 def _page(visit: RefusedVisit) -> tuple[dict[str, str], bytes]:
-    text = f"<h1>{visit.status}</h1>{visit.request_id} {visit.again}"
+    text = f"<h1>{visit.refused.status}</h1>{visit.request_id} {visit.again}"
     return {"Content-Type": "text/html; charset=utf-8"}, text.encode()

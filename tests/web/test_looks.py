@@ -11,6 +11,7 @@ from playwright.async_api import Browser, Page
 
 from gateway.cli import sample_api
 from gateway.crypto import Keyring
+from gateway.errors import Refused
 from gateway.model import About, Owner
 from gateway.oauth.client_metadata import logo_name
 from gateway.refusals import RefusedVisit
@@ -107,7 +108,7 @@ async def test_nothing_overflows_and_no_word_is_broken_however_large_the_text_an
         async for name in shots(page, plane, client):
             found += [f"{name}, {fault}" for fault in await measured(page)]
             seen += 1
-        _, body = refusal_page(plane.settings)(RefusedVisit(502, "r" * 36, again="/wiki"))
+        _, body = refusal_page(plane.settings)(RefusedVisit(Refused("bad_gateway", ""), "r" * 36, again="/wiki"))
         page = await chromium.new_page()  # the other one keeps its policy, which lets no style sheet in
         await page.set_content(body.decode())
         found += [f"refusal, {fault}" for fault in await measured(page)]

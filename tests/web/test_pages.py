@@ -13,6 +13,7 @@ from aiohttp import web
 from playwright.async_api import Browser, ConsoleMessage, Page, Request, expect
 
 from gateway.crypto import Keyring
+from gateway.errors import Refused
 from gateway.model import About, Client
 from gateway.oauth.client_metadata import logo_name
 from gateway.refusals import RefusedVisit
@@ -349,7 +350,7 @@ async def test_the_engines_refusal_is_a_page_that_axe_likes(
     make = refusal_page(plane.settings)
 
     async def refuse(_request: web.Request) -> web.Response:
-        headers, body = make(RefusedVisit(502, "req-1", again="/api"))
+        headers, body = make(RefusedVisit(Refused("bad_gateway", ""), "req-1", again="/api"))
         return web.Response(status=502, body=body, headers=headers)
 
     app = web.Application()

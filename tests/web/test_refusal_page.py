@@ -9,16 +9,19 @@ from pathlib import Path
 import pytest
 
 from gateway.crypto import Keyring
+from gateway.errors import Refused
 from gateway.refusals import RefusedVisit
 from gateway.web.refusal import refusal_page
 from tests.web.rig import Answer, settings_for
 
-GONE = RefusedVisit(404, "")
+NOT_FOUND = Refused("not_found", "")
+GONE = RefusedVisit(NOT_FOUND, "")
+ACCOUNT: dict[str, str | None] = {"Go to your account": None}
 
 
 def test_a_refusal_is_whole_in_itself(keyring: Keyring, tmp_path: Path) -> None:
     make = refusal_page(settings_for("https://id.example", keyring, tmp_path))
-    headers, body = make(RefusedVisit(502, "req-1"))
+    headers, body = make(RefusedVisit(Refused("bad_gateway", ""), "req-1"))
     text = body.decode()
     for words in ("The service isn’t responding", "Try again shortly.", "Reference: <code>req-1</code>", "Example"):
         assert words in text
@@ -33,7 +36,7 @@ def test_a_refusal_is_whole_in_itself(keyring: Keyring, tmp_path: Path) -> None:
 
 
 def test_its_style_is_let_through_by_its_hash(keyring: Keyring, tmp_path: Path) -> None:
-    headers, body = refusal_page(settings_for("https://id.example", keyring, tmp_path))(RefusedVisit(404, "c"))
+    headers, body = refusal_page(settings_for("https://id.example", keyring, tmp_path))(RefusedVisit(NOT_FOUND, "c"))
     (style,) = re.findall(rb"<style>(.*?)</style>", body, re.DOTALL)
     digest = base64.b64encode(hashlib.sha256(style).digest()).decode()
     assert f"style-src 'sha256-{digest}';" in headers["Content-Security-Policy"]
@@ -42,15 +45,15 @@ def test_its_style_is_let_through_by_its_hash(keyring: Keyring, tmp_path: Path) 
 
 def test_what_it_is_told_is_escaped(keyring: Keyring, tmp_path: Path) -> None:
     make = refusal_page(settings_for("https://id.example", keyring, tmp_path, branding={"name": "<i>"}))
-    _, body = make(RefusedVisit(404, "\udcff<u>"))
+    _, body = make(RefusedVisit(NOT_FOUND, "\udcff<u>"))
     assert not re.search(rb"<(?:i|u)>", body)
 
 
 def test_one_answer_does_not_change_the_next(keyring: Keyring, tmp_path: Path) -> None:
     make = refusal_page(settings_for("https://id.example", keyring, tmp_path))
-    headers, _ = make(RefusedVisit(404, "c"))
+    headers, _ = make(RefusedVisit(NOT_FOUND, "c"))
     headers["Content-Type"] = "changed"
-    assert make(RefusedVisit(404, "c"))[0]["Content-Type"] == "text/html; charset=utf-8"
+    assert make(RefusedVisit(NOT_FOUND, "c"))[0]["Content-Type"] == "text/html; charset=utf-8"
 
 
 def test_it_looks_as_the_other_pages_do(keyring: Keyring, tmp_path: Path) -> None:
@@ -82,31 +85,39 @@ def test_its_help_is_a_link_where_it_is_an_address(keyring: Keyring, tmp_path: P
     ("visit", "said", "ways"),
     [
         (
-            RefusedVisit(503, "r", again="/wiki?a=1&b=2"),
+            RefusedVisit(Refused("temporarily_unavailable", ""), "r", again="/wiki?a=1&b=2"),
             "Try again in a moment.",
             {"Try again": "/wiki?a=1&b=2", "Go to your account": "https://id.example/oauth2/account"},
         ),
-        (RefusedVisit(429, "r", retry_after=61), "Try again in 2 minutes.", {"Go to your account": None}),
-        (RefusedVisit(404, "r", again="/wiki"), "Check the address", {"Go to your account": None}),
         (
-            RefusedVisit(403, "r", "access_denied", host="ID.example", again="/wiki?a=1&b=2"),
+            RefusedVisit(Refused("too_many_requests", "", retry_after=61), "r"),
+            "Try again in 2 minutes.",
+            {"Go to your account": None},
+        ),
+        (RefusedVisit(NOT_FOUND, "r", again="/wiki"), "Check the address", ACCOUNT),
+        (
+            RefusedVisit(Refused("access_denied", ""), "r", host="ID.example", again="/wiki?a=1&b=2"),
             "Ask your R&D administrator, or use another account.",
             {"Use another account": "https://id.example/oauth2/login?next=/wiki?a%3D1%26b%3D2"},
         ),
         # The path is another host's: nobody comes back to it from the sign-in page.
         (
-            RefusedVisit(403, "r", "access_denied", host="api.example", again="/wiki"),
+            RefusedVisit(Refused("access_denied", ""), "r", host="api.example", again="/wiki"),
             "Your account doesn’t have access",
             {"Use another account": "https://id.example/oauth2/login"},
         ),
-        (RefusedVisit(403, "r", "forbidden"), "isn’t available from your network", {"Go to your account": None}),
+        (
+            RefusedVisit(Refused("forbidden", ""), "r"),
+            "isn’t available from your network",
+            {"Go to your account": None},
+        ),
     ],
 )
 def test_a_refusal_says_what_to_do_and_leads_back_to_the_address(
     keyring: Keyring, tmp_path: Path, visit: RefusedVisit, said: str, ways: dict[str, str | None]
 ) -> None:
     _, body = refusal_page(settings_for("https://id.example", keyring, tmp_path, branding={"name": "R&D"}))(visit)
-    page = Answer(visit.status, {}, body, [])
+    page = Answer(visit.refused.status, {}, body, [])
     assert said in html.unescape(page.text)
     assert page.ways.keys() == ways.keys()
     for words, href in ways.items():
