@@ -17,7 +17,7 @@ Selection = tuple[tuple[int, int], ...]
 _SPACE: Final = b" \t"
 _ONE_SPACE: Final = 0x20
 _KEPT: Final = 256  # sequences of names; clients and upstreams send few
-_LONGEST: Final = 2048  # bytes of a sequence that is kept: strangers cannot fill the memory with them
+_LONGEST: Final = 1024  # bytes of a sequence that is kept: strangers cannot fill the memory with them
 
 
 @final

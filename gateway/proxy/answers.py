@@ -82,8 +82,8 @@ def render(
     asked: RequestHead | None = None,
     *,
     bodiless: bool = False,
-) -> bytes:
-    """The bytes of a refusal: JSON, or what `page` makes of it for people.
+) -> tuple[bytes, bytes]:
+    """The head of a refusal and its body: JSON, or what `page` makes of it for people.
 
     `lines` are further ones of the head, whole, such as the connection's; `asked` is the request's head, where that was
     read; `bodiless` answers HEAD.
@@ -93,14 +93,14 @@ def render(
         body = b"".join((before, request_id, behind))
     else:
         head, body = _page_of(refused, request_id, page, asked)
-    return b"%bDate: %b\r\nX-Request-Id: %b\r\n%bContent-Length: %d\r\n\r\n%b" % (
+    head = b"%bDate: %b\r\nX-Request-Id: %b\r\n%bContent-Length: %d\r\n\r\n" % (
         head,
         date,
         request_id,
         lines,
         len(body),
-        b"" if bodiless else body,
     )
+    return head, b"" if bodiless else body
 
 
 def _page_of(refused: Refused, request_id: bytes, page: RefusalPage, asked: RequestHead) -> tuple[bytes, bytes]:

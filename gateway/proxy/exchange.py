@@ -70,8 +70,8 @@ class Client(Recipient, pump.ClientSide, Protocol):
     def hold(self, size: int) -> None:
         """Take so many bytes that the client has not taken before it is not writable."""
 
-    def refuse(self, exchange: "Exchange", refused: Refused) -> None:
-        """Answer in the upstream's place; the exchange is over."""
+    def refuse(self, exchange: "Exchange", refused: Refused) -> int:
+        """Answer in the upstream's place; the bytes of the answer's body."""
 
     def exchange_over(self, exchange: "Exchange") -> None:
         """Its answer has gone out whole."""
@@ -764,8 +764,10 @@ class Exchange:
             engine.log_refusal(refused, client.peer, self.request_id, self.head, self.to.route, self.allowed)
             relay.break_off()
         else:
-            self._finish(refused.status, refused)
-            self._client.refuse(self, refused)
+            upstream = self._let_go()
+            sent = self._client.refuse(self, refused)
+            self._tell(refused.status, refused, complete=True, upstream=upstream, sent=sent)
+            self._client.exchange_over(self)
 
     def cancel(self) -> None:
         """The client is gone: so is every trace of the exchange upwards."""
@@ -781,17 +783,14 @@ class Exchange:
         complete: bool = True,
         upstream: UpstreamConnection | None = None,
     ) -> None:
-        """Nothing is under way any more: let go of what is left, and tell who listens; `upstream` gave the answer."""
-        self._let_go()
-        if self._upstream is not None:
-            upstream = self._upstream
-            upstream.discard()
-            self._upstream = None
+        """Let go of what is left, and tell who listens; `upstream` gave the answer."""
+        upstream = self._let_go() or upstream
         if self._tries is not None and refused is None and status:
             self._tries.succeed()
         self._tell(status, refused, complete=complete, upstream=upstream)
 
-    def _let_go(self) -> None:
+    def _let_go(self) -> UpstreamConnection | None:
+        """The end of all that is under way; the connection to an upstream that was, and is not any more."""
         if self._parked is not None and self.phase is Phase.CONNECTING:
             self._parked.cancel()  # a question to the guard runs to its end: half-asked, it costs a connection
         self._go(Phase.OVER)
@@ -803,6 +802,10 @@ class Exchange:
             self._watched.drop()
         if self.to.terms.hold > self._engine.limits.buffer:
             self._client.hold(self._engine.limits.buffer)  # from here on as for anybody's answer
+        upstream, self._upstream = self._upstream, None
+        if upstream is not None:
+            upstream.discard()
+        return upstream
 
     def _tell(
         self,
@@ -811,7 +814,9 @@ class Exchange:
         *,
         complete: bool,
         upstream: UpstreamConnection | None = None,
+        sent: int = 0,
     ) -> None:
+        """Tell who listens; `sent` are the bytes of a refusal's body."""
         if self.turn is not None:
             self.turn.end()
         engine, ended = self._engine, monotonic()
@@ -825,10 +830,12 @@ class Exchange:
         remember = engine.decisions.wants(fault, (self._answered_at if status == 101 else ended) - self._began)
         if remember or engine.listeners:
             place = "" if upstream is None else upstream.place
-            finished = self._finished(status, refused, complete, place, ended)
+            finished = self._finished(status, refused, complete, place, ended, sent)
             engine.tell(finished, remember=remember)
 
-    def _finished(self, status: int, refused: Refused | None, complete: bool, upstream: str, ended: float) -> Finished:
+    def _finished(
+        self, status: int, refused: Refused | None, complete: bool, upstream: str, ended: float, sent: int
+    ) -> Finished:
         began, sent_at, peer = self._began, self._sent_at, self._client.peer
         judged_at = self._judged_at or sent_at
         answered_at = self._answered_at or (ended if complete and refused is None else 0.0)
@@ -844,7 +851,7 @@ class Exchange:
             refused,
             complete,
             self._body_size,
-            0 if self._relay is None else self._relay.sent,
+            sent if self._relay is None else self._relay.sent + sent,
             judged_at - began if judged_at else 0.0,
             sent_at - began if sent_at else 0.0,
             answered_at - began if answered_at else 0.0,

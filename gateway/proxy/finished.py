@@ -95,6 +95,7 @@ class Finished:
         peer: Peer,
         client: str,
         route: Route | None,
+        sent: int,
     ) -> "Finished":
         """The end of a request that was answered as soon as it was read."""
         return Finished(
@@ -109,7 +110,7 @@ class Finished:
             refused=refused,
             complete=True,
             received=0,
-            sent=0,
+            sent=sent,
             judged=0.0,
             connected=0.0,
             answered=0.0,

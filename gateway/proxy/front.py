@@ -308,8 +308,8 @@ class Front(Outlet):
             lines = b"" if to.terms.edge is None else to.terms.edge.lines_of_refusal(head)
         if turn is not None:
             lines += lines_of(turn.fields)
-        self._answer(refused, head, request_id, lines)
-        self._tell(refused, request_id, head, route)
+        sent = self._answer(refused, head, request_id, lines)
+        self._tell(refused, request_id, head, route, sent)
         self._answered(head, complete=complete)
         return True
 
@@ -327,17 +327,19 @@ class Front(Outlet):
         engine, request_id = self._engine, self._engine.new_request_id()
         self._keep_alive = False
         engine.log_refusal(refused, self.peer, request_id, None, None)
-        self._answer(refused, None, request_id)
-        self._tell(refused, request_id, None, None)
+        sent = self._answer(refused, None, request_id)
+        self._tell(refused, request_id, None, None, sent)
         self.linger()
 
-    def _tell(self, refused: Refused, request_id: bytes, head: RequestHead | None, route: Route | None) -> None:
+    def _tell(
+        self, refused: Refused, request_id: bytes, head: RequestHead | None, route: Route | None, sent: int
+    ) -> None:
         engine = self._engine
         engine.calls.count(route, b"" if head is None else head.method, refused.status, 0.0)
         remember = engine.decisions.wants(refused.why, 0.0)
         if remember or engine.listeners:
             client = self.peer.address if head is None else engine.dispatcher.client(head, self.peer)
-            finished = Finished.refused_at_once(refused, request_id, head, self.peer, client, route)
+            finished = Finished.refused_at_once(refused, request_id, head, self.peer, client, route, sent)
             engine.tell(finished, remember=remember)
 
     def pace(self) -> None:
@@ -396,8 +398,8 @@ class Front(Outlet):
             return b"Connection: close\r\n"
         return b"Connection: keep-alive\r\n" if head is not None and head.minor_version == 0 else b""
 
-    def refuse(self, exchange: Exchange, refused: Refused) -> None:
-        """Answer in the upstream's place; the exchange is over."""
+    def refuse(self, exchange: Exchange, refused: Refused) -> int:
+        """Answer in the upstream's place; the bytes of the answer's body."""
         head = exchange.head
         route, allowed = exchange.to.route, exchange.allowed
         self._engine.log_refusal(refused, self.peer, exchange.request_id, exchange.told_head, route, allowed)
@@ -405,8 +407,7 @@ class Front(Outlet):
         lines = b"" if edge is None else edge.lines_of_refusal(head)
         if exchange.turn is not None:
             lines += lines_of(exchange.turn.fields)
-        self._answer(refused, head, exchange.request_id, lines, exchange.told_head)
-        self.exchange_over(exchange)
+        return self._answer(refused, head, exchange.request_id, lines, exchange.told_head)
 
     def _answer(
         self,
@@ -415,16 +416,16 @@ class Front(Outlet):
         request_id: bytes,
         lines: bytes = b"",
         call: RequestHead | None = None,
-    ) -> None:
-        """`call` is the head of the call that is refused, where another proxy asked about it."""
+    ) -> int:
+        """Send a refusal; the bytes of its body. `call` is the head of the call that is refused, where another proxy
+        asked about it."""
         engine = self._engine
         page = engine.refusal_page if head is not None and not refused.location and prefers_html(head) else None
         bodiless = head is not None and head.method == b"HEAD"
-        self.write(
-            render(
-                refused, request_id, engine.date, lines + self.persistence(head), page, call or head, bodiless=bodiless
-            )
-        )
+        lines += self.persistence(head)
+        answer, body = render(refused, request_id, engine.date, lines, page, call or head, bodiless=bodiless)
+        self.write(answer + body)
+        return len(body)
 
     # -- the end of an exchange, and of the connection ------------------------------------------------------------
 

@@ -101,12 +101,20 @@ async def test_refusals_and_our_own_pages_are_told_too(
     running: tuple[Rig, Kept], request_: bytes, status: int, route: str | None, cause: str | None
 ) -> None:
     gateway, kept = running
-    await gateway.talk(request_)
+    reply = await gateway.talk(request_)
     [line] = kept.lines
     assert (line["status"], line["route"]) == (status, route)
+    assert line["sent"] == len(reply.body) > 0
     assert (line["cause"] or "").startswith(cause or "")
     assert (line["cause"] is None) == (cause is None)
     assert len(kept.combined) == 1
+
+
+async def test_a_page_that_refuses_is_counted_and_what_head_leaves_out_is_not(running: tuple[Rig, Kept]) -> None:
+    gateway, kept = running
+    page = await gateway.talk(GET % (b"/nowhere", b"Accept: text/html\r\n"))
+    await gateway.talk((GET % (b"/nowhere", b"")).replace(b"GET", b"HEAD"), method="HEAD")
+    assert [line["sent"] for line in kept.lines] == [len(page.body), 0]
 
 
 async def test_client_that_leaves_is_told(running: tuple[Rig, Kept]) -> None:

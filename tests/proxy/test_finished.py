@@ -53,13 +53,14 @@ async def test_refusal_is_told_once_with_its_cause(
     heard: tuple[Rig, list[Finished]], request_: bytes, status: int, route: str | None
 ) -> None:
     running, told = heard
-    assert (await running.talk(request_)).status == status
+    reply = await running.talk(request_)
+    assert reply.status == status
     [finished] = told
     assert finished.status == status
     assert finished.refused is not None
     assert finished.refused.status == status
     assert (None if finished.route is None else finished.route.name) == route
-    assert (finished.sent, finished.upstream) == (0, "")
+    assert (finished.sent, finished.upstream) == (len(reply.body), "")
 
 
 async def test_client_that_leaves_is_told_as_an_exchange_that_was_not_completed(
