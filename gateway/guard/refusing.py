@@ -65,17 +65,17 @@ class Refusing:
             description=description,
             scope=format_scope(needed) or None,
             used=used,
-            sign_in=_told(route.sign_in) if error == INSUFFICIENT and route.sign_in is not None else {},
+            sign_in=_demanded(route.sign_in) if error == INSUFFICIENT and route.sign_in is not None else {},
         )
         fields = [("WWW-Authenticate", challenge) for challenge in offered]
         fields += [field for scheme in schemes for field in scheme.fields(has_body=has_body)]
         return Refused(error or "unauthorized", description, cause, fields=tuple(fields), identity=identity)
 
 
-def _told(demanded: SignIn) -> dict[str, str]:
+def _demanded(sign_in: SignIn) -> dict[str, str]:
     """What a challenge says of the sign-in that is needed (RFC 9470, section 3)."""
-    told = {"acr_values": demanded.acr} if demanded.acr else {}
-    return told | ({"max_age": f"{demanded.max_age:.0f}"} if demanded.max_age else {})
+    acr = {"acr_values": sign_in.acr} if sign_in.acr else {}
+    return acr | ({"max_age": f"{sign_in.max_age:.0f}"} if sign_in.max_age else {})
 
 
 def no_keys(why: str) -> Refused:

@@ -79,7 +79,7 @@ def is_length(value: bytes) -> bool:
     return len(value) <= 18 and value.isdigit()
 
 
-_USUAL_CONNECTION: Final = 64  # bytes of a Connection field that is remembered
+_LONGEST_KEPT: Final = 64  # bytes of a Connection field that is remembered
 
 
 def nominated(values: tuple[bytes, ...]) -> frozenset[bytes]:
@@ -87,7 +87,7 @@ def nominated(values: tuple[bytes, ...]) -> frozenset[bytes]:
 
     Nearly everybody sends one of three values, and none of those is long.
     """
-    if len(values) == 1 and len(values[0]) <= _USUAL_CONNECTION:
+    if len(values) == 1 and len(values[0]) <= _LONGEST_KEPT:
         return _nominated_by(values[0])
     return _nominated(values)
 

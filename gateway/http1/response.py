@@ -45,7 +45,7 @@ ANSWERS: Final[Mapping[Stage, frozenset[Stage]]] = {
 }
 _NONE: Final = frozenset[bytes]()
 _PLAIN_STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) ([1-5]\d\d)(?: (" + VALUE + rb"+))?\r\n")
-_USUAL_LINE: Final = 64  # bytes of a status line that is remembered
+_LONGEST_KEPT: Final = 64  # bytes of a status line that is remembered
 
 
 @final
@@ -178,7 +178,7 @@ class ResponseReader(MessageReader[ResponseHead]):
     def _plain_head(self, data: bytes) -> tuple[ResponseHead, int] | None:
         """As in a request: what skips work and decides nothing."""
         end = data.find(b"\n", 0, LINE_LIMIT) + 1
-        line = _status_line(data[:end]) if end <= _USUAL_LINE else _plain_status_line(data[:end])
+        line = _status_line(data[:end]) if end <= _LONGEST_KEPT else _plain_status_line(data[:end])
         fields = None if line is None else Fields.at(data, end)
         if line is None or fields is None:
             return None

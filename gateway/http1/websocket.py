@@ -146,8 +146,8 @@ class Reader:
             if second & 0x7F > _LONGEST_CONTROL:
                 return Wrong(PROTOCOL_ERROR, "a control frame that is too long")
         elif self._in_message != (opcode == _CONTINUATION):
-            told = "a new message within another" if self._in_message else "a continuation of no message"
-            return Wrong(PROTOCOL_ERROR, told)
+            cause = "a new message within another" if self._in_message else "a continuation of no message"
+            return Wrong(PROTOCOL_ERROR, cause)
         return None
 
     def _control(self, data: bytes, at: int, size: int, length: int) -> int:

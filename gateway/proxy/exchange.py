@@ -663,8 +663,8 @@ class Exchange:
         return self._judged_at or self._sent_at
 
     @property
-    def told_head(self) -> RequestHead:
-        """The call's head, for whoever is told of it."""
+    def call_head(self) -> RequestHead:
+        """The head of the call itself, where another proxy asks about it in a request of its own."""
         return self.head
 
     @property
@@ -691,7 +691,7 @@ class Exchange:
 
     def may_go_on(self, allowed: Allowed) -> bool:
         """Whether the person behind it may still call the route, by what is known of them now."""
-        return in_group(self.to.route, self.told_head.method.decode("latin-1"), allowed)
+        return in_group(self.to.route, self.call_head.method.decode("latin-1"), allowed)
 
     def _end_with_right(self, cause: Cause | None, identity: Identity | None) -> None:
         self.fail(self.right_ended(cause, identity))
@@ -841,7 +841,7 @@ class Exchange:
         answered_at = self._answered_at or (ended if complete and refused is None else 0.0)
         return Finished(  # by place, since naming them takes as long as all else here
             self.request_id,
-            self.told_head,
+            self.call_head,
             peer,
             self._engine.dispatcher.client(self.head, peer) if peer.trusted else peer.address,
             self.to.route,

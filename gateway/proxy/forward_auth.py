@@ -156,7 +156,7 @@ class Verification(Exchange):
         self._asked: Final = asked
 
     @property
-    def told_head(self) -> RequestHead:
+    def call_head(self) -> RequestHead:
         """The call, for whoever is told of it."""
         return self._asked
 

@@ -402,12 +402,12 @@ class Front(Outlet):
         """Answer in the upstream's place; the bytes of the answer's body."""
         head = exchange.head
         route, allowed = exchange.to.route, exchange.allowed
-        self._engine.log_refusal(refused, self.peer, exchange.request_id, exchange.told_head, route, allowed)
+        self._engine.log_refusal(refused, self.peer, exchange.request_id, exchange.call_head, route, allowed)
         edge = exchange.to.terms.edge
         lines = b"" if edge is None else edge.lines_of_refusal(head)
         if exchange.turn is not None:
             lines += lines_of(exchange.turn.fields)
-        return self._answer(refused, head, exchange.request_id, lines, exchange.told_head)
+        return self._answer(refused, head, exchange.request_id, lines, exchange.call_head)
 
     def _answer(
         self,

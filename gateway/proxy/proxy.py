@@ -96,7 +96,7 @@ class Proxy(Engine):
         for front in list(self.fronts):
             exchange = front.under_way
             if exchange is not None and exchange.let_pass_at:
-                yield UnderWay(exchange.told_head, front.peer.address, exchange.request_id, exchange.let_pass_at)
+                yield UnderWay(exchange.call_head, front.peer.address, exchange.request_id, exchange.let_pass_at)
 
     def add(self, front: Front) -> None:
         """A client connection has begun."""

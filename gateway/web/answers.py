@@ -313,8 +313,8 @@ def _page(
     """A page for people; with `retry` it leads to the address that it has, where every form of ours begins anew."""
     again = (Link("Try again", target_of(request)),) if retry else ()
     account = Link("Go to your account", f"{plane_of(request).prefix}/account")
-    told = Refused(refused.error, text or refused.description, status=refused.status)
-    return failure(request, told, title or words.of(refused.status).title, (*again, account))
+    shown = Refused(refused.error, text or refused.description, status=refused.status)
+    return failure(request, shown, title or words.of(refused.status).title, (*again, account))
 
 
 def _wants_page(request: web.Request) -> bool:
