@@ -10,7 +10,7 @@ from typing import Final
 from gateway.errors import Cause
 from gateway.oauth.foreign import Check
 from gateway.refusals import NO_DATABASE
-from gateway.schemes.registry import LIFELESS
+from gateway.schemes.registry import SCHEMES
 from gateway.schemes.signing import CLOCKS, EXPLAIN, LOST_KEY
 
 # -- before anybody looks whose call it is ---------------------------------------------------------------------------
@@ -53,9 +53,9 @@ ENDS: Final[Mapping[str | None, Cause]] = {  # by what the store calls them; wha
 }
 
 
-def expired(kind: str) -> Cause:
-    """Why a call's right is over when its time is: a session's, or that of a token of any kind."""
-    return LIFELESS[kind].expired
+def expired(scheme: str) -> Cause:
+    """Why the right of a call by this scheme is over when its time is: that of a session, or of a token."""
+    return SCHEMES[scheme].lifeless.expired
 
 
 # -- a token of another issuer ---------------------------------------------------------------------------------------

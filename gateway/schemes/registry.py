@@ -8,7 +8,7 @@ from gateway.model import MAC
 from gateway.schemes.bearer import Bearer
 from gateway.schemes.dpop import Dpop
 from gateway.schemes.mac import Mac
-from gateway.schemes.scheme import Facts, Lifeless, Scheme
+from gateway.schemes.scheme import Facts, Scheme
 from gateway.schemes.session import Session
 from gateway.schemes.signature import Signature
 
@@ -23,6 +23,5 @@ SIGNING: Final = frozenset(name for name, facts in SCHEMES.items() if facts.sign
 BY_BEARER_TOKEN: Final = frozenset(name for name, facts in SCHEMES.items() if facts.by_bearer_token)
 BY_MAC_TOKEN: Final = frozenset(name for name, facts in SCHEMES.items() if facts.kind == MAC)
 
-LIFELESS: Final[Mapping[str, Lifeless]] = {facts.kind: facts.lifeless for facts in SCHEMES.values()}
-# A token that comes by a scheme that is not for its kind, by that kind.
-MISUSED: Final[Mapping[str, Cause]] = {facts.kind: facts.misused for facts in SCHEMES.values()}
+# A token that comes by a scheme that is not for its kind, by that kind: as the first of its schemes says it.
+MISUSED: Final[Mapping[str, Cause]] = {facts.kind: facts.misused for facts in reversed(SCHEMES.values())}

@@ -16,6 +16,8 @@ from gateway.proxy.sockets import reset
 from gateway.store import Store
 from gateway.store.users import Known
 from tests.proxy.rig import DEADLINE, KEYRING, Connection, Rig, eventually, queue_of_successors, rig
+from tests.proxy.signature_client import parts
+from tests.proxy.signing import Signer
 from tests.proxy.test_credentials import ada, client, issued
 from tests.proxy.test_endings import everything
 from tests.proxy.test_websocket import CLOSED, HANDSHAKE, Server
@@ -27,6 +29,7 @@ ROUTES: list[dict[str, Any]] = [
     {"name": "staff", "path": "/staff", "auth": ["bearer"], "groups": {"GET": ["staff"], "*": []}},
     {"name": "brief", "path": "/brief", "auth": ["bearer"], "drain": "1s"},
     {"name": "wiki", "path": "/wiki", "auth": ["bearer", "session"]},
+    {"name": "any", "path": "/any", "auth": ["bearer", "mac", "signature"]},
 ]
 BEGUN = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
 CHUNKED = BEGUN + b"Transfer-Encoding: chunked\r\n\r\n8\r\ndata: 1\n\r\n"
@@ -218,6 +221,31 @@ async def test_log_says_of_a_stream_and_of_a_tunnel_whether_a_session_or_a_token
     tunnel = await begun(running, head + b"Connection: Upgrade\r\nUpgrade: x\r\n\r\n", b"hello")
     await eventually(lambda: len(told) == 2)
     assert [finished.refused.why for finished in told if finished.refused] == [f"expired {kind}"] * 2
+    for connection in (stream, tunnel):
+        connection.close()
+
+
+@pytest.mark.parametrize("scheme", ["bearer", "mac", "signature"])
+async def test_what_a_call_of_any_scheme_has_opened_ends_when_its_token_expires(
+    scheme: str, running: Rig, told: list[Finished], store: Store
+) -> None:
+    signer, kind = await Signer.of(store), "bearer" if scheme == "bearer" else None
+    signer.tokens = await store.tokens.issue(signer.client_id, None, frozenset({"notes:write"}), 2.0, kind)
+
+    def head(*fields: str) -> bytes:
+        if scheme == "bearer":
+            return call(signer.tokens.access_token, *[field.encode() for field in fields], path=b"/any")
+        if scheme == "mac":
+            return signer.head(None, *fields, target="/any", method="GET")
+        nonce = f'"{scheme}{len(fields)}"'
+        return parts(signer, target="/any", fields=[*fields], parameters={"nonce": nonce}).sign().bytes()
+
+    answering(running, CHUNKED)
+    stream = await begun(running, head())
+    answering(running, b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\nhello")
+    tunnel = await begun(running, head("Connection: Upgrade", "Upgrade: x"), b"hello")
+    await eventually(lambda: len(told) == 2)
+    assert [finished.refused.why for finished in told if finished.refused] == ["expired token"] * 2
     for connection in (stream, tunnel):
         connection.close()
 
