@@ -12,17 +12,23 @@ from typing import Final, Literal, NamedTuple, final
 
 from gateway.model import Identity
 
-Step = Literal["address", "credential", "token", "signature", "scope", "body", "nonce", "limit"]
+# fmt: off
+Step = Literal[
+    "head", "route", "address", "cors", "credential", "token", "signature", "scope", "body", "nonce", "limit",
+    "upstream",
+]
+# fmt: on
 FieldPair = tuple[str, str]  # a header field's name and value
 
 
 class Code(NamedTuple):
-    """An error's code: the status that answers it, where both are defined, and what the operator may do about it, as
-    far as that follows from the code."""
+    """An error's code: the status that answers it, where both are defined, what the operator may do about it, as far as
+    that follows from the code, and the step of a call that ends so, where no `Cause` says it."""
 
     status: int
     source: str
     mend: str = ""
+    step: Step = "upstream"
 
 
 _OURS: Final = "the gateway's own"
@@ -31,28 +37,33 @@ _PROXY: Final = "see docs/forward-auth.md for what the proxy in front has to sen
 
 # What is wrong with a message or its way, whatever it is about: one for each status of HTTP that is answered here.
 _OF_HTTP: Final[Mapping[str, Code]] = {
-    "invalid_request": Code(400, "RFC 6749, section 5.2; RFC 6750, section 3.1", _REQUEST),
+    "invalid_request": Code(400, "RFC 6749, section 5.2; RFC 6750, section 3.1", _REQUEST, step="body"),
     "unauthorized": Code(401, "RFC 9110, section 15.5.2"),  # nothing was presented (RFC 6750, section 3.1)
     "forbidden": Code(
         403,
         "RFC 9110, section 15.5.4",
         "change the route's allow or deny, or have the client call from elsewhere; a proxy in front must be among "
         "server.trusted_proxies and say in X-Forwarded-For who called",
+        step="address",
     ),
     "not_found": Code(
         404,
         "RFC 9110, section 15.5.5",
         "correct the address that the client calls, or add a route whose path, hosts and methods match it",
+        step="route",
     ),
     "method_not_allowed": Code(
         405,
         "RFC 9110, section 15.5.6",
         "have the client use another method, or add this one to the route's methods",
+        step="route",
     ),
-    "request_timeout": Code(408, "RFC 9110, section 15.5.9", "see why the client or the network is so slow"),
+    "request_timeout": Code(
+        408, "RFC 9110, section 15.5.9", "see why the client or the network is so slow", step="body"
+    ),
     "conflict": Code(409, "RFC 9110, section 15.5.10"),
     "content_too_large": Code(
-        413, "RFC 9110, section 15.5.14", "have the client send less, or raise the route's max_body"
+        413, "RFC 9110, section 15.5.14", "have the client send less, or raise the route's max_body", step="body"
     ),
     "uri_too_long": Code(414, "RFC 9110, section 15.5.15", "have the client send a shorter address"),
     "expectation_failed": Code(
@@ -114,8 +125,9 @@ CODES: Final[Mapping[str, Code]] = MappingProxyType(
         "access_denied": Code(403, "RFC 6749, section 4.1.2.1"),
         "login_required": Code(401, "OpenID Connect Core, section 3.1.2.6"),
         "cross_site_request": Code(403, _OURS),
-        "forbidden_origin": Code(403, _OURS),
-        "bad_handshake": Code(400, "RFC 6455, section 4.2.1", _REQUEST),  # 426 for another version (section 4.4)
+        "forbidden_origin": Code(403, _OURS, step="cors"),
+        # 426 for another version (section 4.4)
+        "bad_handshake": Code(400, "RFC 6455, section 4.2.1", _REQUEST, step="head"),
         "websocket_fault": Code(
             400,
             "RFC 6455, section 7.1.7",
@@ -133,12 +145,14 @@ CODES: Final[Mapping[str, Code]] = MappingProxyType(
             _OURS,
             "name the proxy's address in server.trusted_proxies; if this was not your proxy, keep others from reaching "
             "it",
+            step="address",
         ),
-        "unclear_question": Code(403, _OURS, _PROXY),
+        "unclear_question": Code(403, _OURS, _PROXY, step="head"),
         "body_not_seen": Code(
             403,
             _OURS,
             "have the calls of this route pass through the gateway itself, or the client sign without the body",
+            step="body",
         ),
         # -- what a client asks for ---------------------------------------------------------------------------------
         "invalid_client": Code(  # 429 where secrets are guessed

@@ -21,7 +21,7 @@ from math import inf
 from time import monotonic
 from typing import Any, Final, Protocol, cast
 
-from gateway.errors import Cause, Refused, StoreUnavailable
+from gateway.errors import Cause, Refused
 from gateway.figures import UPSTREAM_FAILURES, UPSTREAM_RETRIES
 from gateway.guard import Allowed, Judged, Pending, Turn, Verdict
 from gateway.guard.causes import expired
@@ -45,10 +45,16 @@ from gateway.proxy.signed_body import CheckedBody
 from gateway.proxy.states import PHASES, Phase
 from gateway.proxy.upstream import UpstreamConnection, UpstreamUnreachable
 from gateway.proxy.upstreams import Tries
+from gateway.refusals import NO_DATABASE
 from gateway.routing.fields import with_lines
 from gateway.states import changed
 
-UNASSERTED: Final = no_answer(StoreUnavailable("no signing key yet"))  # the refusal where nothing can prove who calls
+# The refusal where a route has a JWT prove who calls, and no key has come from the database yet.
+UNASSERTED: Final = Refused(
+    "temporarily_unavailable",
+    "The gateway cannot vouch for the caller at the moment; try again.",
+    Cause.of("upstream", "no signing key yet", mend=NO_DATABASE),
+)
 
 _log = get_logger("gateway.proxy")
 
@@ -735,10 +741,12 @@ class Exchange:
         """Its deadline has passed."""
         upstream, name = self._upstream, self.to.route.name
         place = "" if upstream is None else upstream.place
-        if self._engine.clock >= self.ends_at and self.phase in (Phase.JUDGING, Phase.HOLDING):
+        limit = f"total_timeout of route {name}"
+        if self._engine.clock >= self.ends_at and self.phase is Phase.JUDGING:
+            self.fail(no_answer(f"store: it said nothing of the call within {limit}"))
+        elif self._engine.clock >= self.ends_at and self.phase is Phase.HOLDING:
             self.fail(Refused("request_timeout", "The request's body did not arrive in time."))
         elif self._engine.clock >= self.ends_at:
-            limit = f"total_timeout of route {name}"
             self.fail(too_slow(place, "was not done", self.to.terms.total_timeout, limit))
         elif self.phase is Phase.SENDING:
             did_not = "gave no answer" if self.request_complete else "took no more of the body"

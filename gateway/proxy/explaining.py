@@ -22,7 +22,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Final, Literal, NamedTuple, assert_never
 
-from gateway.errors import Refused
+from gateway.errors import CODES, Refused
 from gateway.guard import Allowed
 from gateway.model import Identity, format_scope
 from gateway.observe import scrub
@@ -43,12 +43,6 @@ STEPS: Final = (
     "upstream", "answer",
 )
 # fmt: on
-# Where the proxy refuses what has a route, by status; a 503 without an upstream is the guard's.
-_STEP_OF_STATUS: Final = {
-    **dict.fromkeys((400, 408, 413), "body"),
-    **dict.fromkeys((502, 503, 504), "upstream"),
-    403: "address",
-}
 _LEFT: Final = (
     "the client left before its answer was complete",
     "see by the times which side was slow; the client's own time limit may be shorter than the route's",
@@ -176,19 +170,17 @@ def _failing(case: Case, dispatcher: Dispatcher) -> str | None:
         return "answer" if finished.status else _left_at(finished, case.asked)
     if refused is None:
         return None if finished is None or _outcome(finished, dispatcher) == "passed" else "upstream"
-    if case.asked is None or refused.error == "bad_handshake":
+    if case.asked is None:
         return "head"
-    if case.route is None or refused.error in ("not_found", "method_not_allowed"):
+    if case.route is None:
         return "route"
     if refused.upstream:
         return "upstream"
     if refused.because is not None:
         return refused.because.step
-    if refused.status == 503:  # no database
+    if refused.error == "temporarily_unavailable":  # no database
         return "token" if refused.identity is None else "nonce"
-    if refused.error == "forbidden_origin":
-        return "cors"
-    return _STEP_OF_STATUS.get(refused.status, "upstream")
+    return CODES[refused.error].step
 
 
 def _left_at(finished: Finished, asked: Asked | None) -> str:

@@ -24,4 +24,4 @@ BY_BEARER_TOKEN: Final = frozenset(name for name, facts in SCHEMES.items() if fa
 BY_MAC_TOKEN: Final = frozenset(name for name, facts in SCHEMES.items() if facts.kind == MAC)
 
 # A token that comes by a scheme that is not for its kind, by that kind: as the first of its schemes says it.
-MISUSED: Final[Mapping[str, Cause]] = {facts.kind: facts.misused for facts in reversed(SCHEMES.values())}
+MISUSED: Final[Mapping[str, Cause]] = {one.facts.kind: one.facts.misused for one in reversed(ALL)}

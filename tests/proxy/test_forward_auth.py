@@ -1,5 +1,6 @@
 """Forward auth: the questions of proxies in front, and what they get for an answer."""
 
+import json
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -59,6 +60,13 @@ async def running(tmp_path: Path, store: Store) -> AsyncIterator[Rig]:
     async with rig(tmp_path, store, routes=ROUTES, server=TRUSTING, mac=MAC, limits=Limits(tick=0.02)) as made:
         yield made
         assert made.upstream.connections == made.plane.connections == 0  # nobody but the gateway judges
+
+
+def stopped_at(running: Rig, reply: Reply) -> str:
+    """The step at which `gateway explain` says that a call was refused."""
+    told: Any = json.loads(json.dumps(running.proxy.recall(reply.one("x-request-id"))))
+    (step,) = [step["step"] for step in told["calls"][0]["steps"] if step["outcome"] in ("refused", "failed")]
+    return str(step)
 
 
 def question(way: str, method: str, uri: str, *fields: str) -> bytes:
@@ -137,6 +145,11 @@ async def test_route_is_found_as_for_the_call_itself(
 async def test_client_address_is_the_one_that_the_proxy_tells(way: str, running: Rig) -> None:
     assert (await ask(running, question(way, "GET", "/inner", "X-Forwarded-For: 10.1.2.3"))).status == 200
     assert (await ask(running, question(way, "GET", "/inner", "X-Forwarded-For: 192.0.2.1"))).status == 403
+
+
+async def test_question_that_nobody_understands_is_explained_as_its_head(running: Rig) -> None:
+    reply = await ask(running, question("nginx", "GET", "/x", "X-Original-URI: /y"))
+    assert (reply.status, stopped_at(running, reply)) == (403, "head")
 
 
 async def test_host_is_the_calls_own(running: Rig) -> None:
@@ -225,6 +238,7 @@ async def test_signature_that_covers_the_body_cannot_be_judged(running: Rig, sig
         signed = f"Authorization: {signer.authorization(body, target='/signed')}"
         reply = await ask(running, question("nginx", "POST", "/signed", signed))
         assert (reply.status, b"body_not_seen" in reply.body) == (403, True)
+        assert stopped_at(running, reply) == "body"
     unstated = f"Authorization: {signer.authorization(None, target='/signed')}"
     assert (await ask(running, question("nginx", "POST", "/signed", unstated))).status == 401
     empty = f"Authorization: {signer.authorization(b'', target='/signed', method='GET')}"

@@ -229,8 +229,10 @@ async def test_log_says_of_a_stream_and_of_a_tunnel_whether_a_session_or_a_token
 async def test_what_a_call_of_any_scheme_has_opened_ends_when_its_token_expires(
     scheme: str, running: Rig, told: list[Finished], store: Store
 ) -> None:
-    signer, kind = await Signer.of(store), "bearer" if scheme == "bearer" else None
-    signer.tokens = await store.tokens.issue(signer.client_id, None, frozenset({"notes:write"}), 2.0, kind)
+    signer = await Signer.of(store)
+    signer.tokens = await store.tokens.issue(
+        signer.client_id, None, frozenset({"notes:write"}), 2.0, "bearer" if scheme == "bearer" else None
+    )
 
     def head(*fields: str) -> bytes:
         if scheme == "bearer":

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -206,6 +207,19 @@ async def test_answer_that_takes_too_long_is_cut(
         cause = cause_of(made, reply)
         assert said in cause
         assert f"{limit} of route r" in cause
+
+
+async def test_whole_time_counts_while_the_database_is_asked_who_calls(
+    tmp_path: Path, database: str, store: Store
+) -> None:
+    route = {"name": "r", "path": "/", "auth": ["bearer"], "total_timeout": "1s"}
+    locking = await asyncpg.connect(database)
+    async with rig(tmp_path, store, routes=[route], limits=QUICK) as made, locking.transaction():
+        await locking.execute("lock table access_tokens in access exclusive mode")
+        reply = await made.talk(GET.replace(b"\r\n\r\n", b"\r\nAuthorization: Bearer imported\r\n\r\n"))
+        assert reply.status == 503
+        assert "total_timeout of route r" in cause_of(made, reply)
+    await locking.close()
 
 
 async def test_whole_time_counts_before_the_answer_too(tmp_path: Path, no_database: Store) -> None:
