@@ -1,7 +1,12 @@
 """A scheme that nobody else knows of: one class, which the guard judges by as by its own."""
 
+import re
+import shutil
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import ClassVar
 
 import pytest
@@ -14,6 +19,7 @@ from gateway.routing import Route
 from gateway.schemes import ALL, Facts, Fault, Presented, Scheme
 from gateway.schemes.scheme import Bound, Signer
 from tests.guard.conftest import World, settings_for, verdict_of
+from tests.serving import ROOT
 
 pytestmark = pytest.mark.plain  # what is compiled is not inherited from
 
@@ -107,3 +113,43 @@ async def test_it_is_one_credential_beside_others(world: World, guard: Guard) ->
     assert isinstance(both, Refused)
     assert (both.status, both.error) == (400, "invalid_request")
     assert isinstance(await verdict_of(guard, knocking(world, authorization=(f"Bearer {token}",))), Allowed)
+
+
+# Asked of a package that has the scheme among its own.
+KNOWN = """
+from gateway.config.values import AUTH_SCHEMES
+from gateway.guard.causes import expired
+from gateway.schemes.bearer import Bearer
+from gateway.schemes.registry import CREDENTIAL_FIELDS, MISUSED
+
+print("knock" in AUTH_SCHEMES, b"knock" in CREDENTIAL_FIELDS, expired("knock").kind)
+print(MISUSED["bearer"] is Bearer.facts.misused)
+"""
+
+
+@pytest.mark.plain
+def test_it_is_one_file_and_its_entry_in_the_registry(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "gateway", tmp_path / "gateway", ignore=shutil.ignore_patterns("__pycache__"))
+    here = Path(__file__).read_text(encoding="utf-8")
+    imports = here[here.index("from collections") : here.index("\npytestmark")].splitlines(keepends=True)
+    imports = [
+        line for line in imports if not re.match(r"import|from (tests|gateway\.guard|gateway\.schemes import)", line)
+    ]
+    knock = here[here.index("HEARD_ONCE = ") : here.index("@pytest.fixture")]
+    imports.append("from gateway.routing.call import Call\n")  # the others import through packages above
+    imports.append("from gateway.schemes.scheme import Facts, Fault, Presented, Scheme\n")
+    (tmp_path / "gateway/schemes/knock.py").write_text("".join([*imports, knock]))
+    registry = tmp_path / "gateway/schemes/registry.py"
+    entered = registry.read_text().replace("Session)\n", "Session, Knock)\n")
+    entered = entered.replace("\nALL:", "from gateway.schemes.knock import Knock\n\nALL:")
+    assert entered.count("Knock") == 2
+    registry.write_text(entered)
+    asked = subprocess.run(
+        [sys.executable, "-c", KNOWN],
+        env={"PYTHONPATH": str(tmp_path)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (asked.stdout.split(), asked.stderr) == (["True", "True", "expired", "token", "True"], "")
