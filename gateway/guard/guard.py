@@ -75,7 +75,7 @@ from gateway.model import Identity
 from gateway.routing.call import Call
 from gateway.schemes.presenting import Schemes
 from gateway.schemes.registry import ALL
-from gateway.schemes.scheme import Fault, Presented, Scheme, Terms
+from gateway.schemes.scheme import Fault, Presented, Rules, Scheme
 from gateway.store import EndedToken, Store
 from gateway.store.clock import since_boot
 from gateway.underway import Place
@@ -112,19 +112,19 @@ class Guard:
     ) -> None:
         if settings.keyring is None:
             raise OperatorError("keys.master: there is no master key yet, so no token can be judged")
-        server, rules = settings.config.server, settings.config.mac
-        terms = Terms(
+        server, signing = settings.config.server, settings.config.mac
+        rules = Rules(
             origin=server.origin,
             secure=server.secure,
             host=server.host,
             port=server.port,
-            skew=rules.skew,
-            algorithms=rules.algorithms,
-            drafts=rules.drafts,
+            skew=signing.skew,
+            algorithms=signing.algorithms,
+            drafts=signing.drafts,
             keyring=settings.keyring,
             dpop_nonce=settings.config.tokens.dpop_nonce,
         )
-        self._schemes = Schemes([scheme(terms) for scheme in schemes])
+        self._schemes = Schemes([scheme(rules) for scheme in schemes])
         self._store = store
         self._ledger = Ledger(stale_for=settings.config.tokens.stale_for, elapsed=elapsed)
         asked_for = any(route.max_age or route.acr for route in settings.config.routes)

@@ -56,7 +56,7 @@ class Engine:
         self.limits = limits
         self.dispatcher = Dispatcher(config, routes, authorization_socket)
         self.reading = Reading(self.dispatcher)
-        self.reading = Repeats(self.dispatcher, limits.tick)
+        self.reading = Repeats(self.dispatcher, limits.tick)  # in front of it, for requests that come again
         self.guard = guard
         self.refusal_page = refusal_page
         self.received = memoryview(bytearray(limits.buffer))  # where what comes in is put, on whichever connection

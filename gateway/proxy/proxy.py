@@ -9,6 +9,7 @@ from typing import Final
 from gateway.config import Config
 from gateway.figures import CLIENT_CONNECTIONS, TUNNELS
 from gateway.guard import Guard
+from gateway.observe import get_logger
 from gateway.proxy.asserting import Assertions
 from gateway.proxy.dispatch import Peer
 from gateway.proxy.engine import BeginTrace, Engine, date
@@ -25,6 +26,8 @@ _TAKEN: Final = (
 )
 
 _FAREWELL: Final = 1.0  # seconds before the end of all, in which streams are told that they end
+
+_log = get_logger("gateway.proxy")
 
 
 class Proxy(Engine):
@@ -170,7 +173,11 @@ class Proxy(Engine):
         if self.successors is not None:
             self.upstreams.leave(self.successors)
         for front in list(self.fronts):
-            front.tick(now)
+            try:
+                front.tick(now)
+            except Exception:  # noqa: BLE001  # a fault of ours, by which no other connection may outlive its time
+                _log.exception("unexpected failure, the connection ends", address=front.peer.address)
+                front.abort()
         if now >= self._beat_at:
             self._beat_at = now + self.limits.recheck
             self.upstreams.close_idle(now - self.limits.upstream_idle)

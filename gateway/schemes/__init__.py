@@ -15,7 +15,7 @@ from gateway.schemes.registry import (
     SCHEMES,
     SIGNING,
 )
-from gateway.schemes.scheme import Facts, Fault, Presented, Scheme, Terms
+from gateway.schemes.scheme import Facts, Fault, Presented, Rules, Scheme
 
 __all__ = [
     "ALL",
@@ -30,6 +30,6 @@ __all__ = [
     "Facts",
     "Fault",
     "Presented",
+    "Rules",
     "Scheme",
-    "Terms",
 ]

@@ -12,7 +12,7 @@ from gateway.oauth import dpop
 from gateway.routing import Route
 from gateway.routing.call import Call
 from gateway.routing.target import origin_form
-from gateway.schemes.scheme import Bound, Facts, Fault, Presented, Scheme, Signer, Terms
+from gateway.schemes.scheme import Bound, Facts, Fault, Presented, Rules, Scheme, Signer
 
 MALFORMED_PROOF: Final = Cause.of(
     "credential",
@@ -56,9 +56,9 @@ class Dpop(Scheme):
         unproven="The access token is unknown, expired, revoked, or not bound to the key of the DPoP proof.",
     )
 
-    def __init__(self, terms: Terms) -> None:
-        super().__init__(terms)
-        self._nonces: Final = dpop.Nonces(terms.keyring.purpose_keys(dpop.NONCE_PURPOSE), terms.dpop_nonce)
+    def __init__(self, rules: Rules) -> None:
+        super().__init__(rules)
+        self._nonces: Final = dpop.Nonces(rules.keyring.purpose_keys(dpop.NONCE_PURPOSE), rules.dpop_nonce)
 
     def present(self, call: Call, credential: bytes) -> Presented | Fault:
         bearer.check(credential)
@@ -79,7 +79,7 @@ class Dpop(Scheme):
             method=call.method,
             url=self._url(call),
             now=now,
-            window=self.terms.skew,
+            window=self.rules.skew,
             nonces=self._nonces,
             token=presented.token,
         )
@@ -100,5 +100,5 @@ class Dpop(Scheme):
     def _url(self, call: Call) -> str:
         """The URL of a call, without its query; one in absolute form names the same host (RFC 9112, section 3.2.2)."""
         path = origin_form(call.target.partition(b"?")[0])
-        scheme = self.terms.scheme
+        scheme = self.rules.scheme
         return f"{scheme}://{authority(scheme, call.host, call.port)}{path.decode('latin-1')}"

@@ -37,5 +37,5 @@ class Mac(Signing):
         try:
             signed = read_mac(credential, covered)
         except mac.OtherDraft as other:
-            return Fault(f"{other} {mac.accepted(self.terms.drafts, self.terms.algorithms)}", OTHER_DRAFT)
+            return Fault(f"{other} {mac.accepted(self.rules.drafts, self.rules.algorithms)}", OTHER_DRAFT)
         return Presented(self, signed.token.encode(), signed)

@@ -136,7 +136,7 @@ class Presented:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Terms:
+class Rules:
     """What the configuration says of schemes. Clients reach resources under `origin`, of which `host` is in lower case;
     `skew` is in seconds."""
 
@@ -161,9 +161,9 @@ class Scheme(ABC):
 
     facts: ClassVar[Facts]
 
-    def __init__(self, terms: Terms) -> None:
+    def __init__(self, rules: Rules) -> None:
         facts = self.facts
-        self.terms: Final = terms
+        self.rules: Final = rules
         self.name: Final = facts.name
         self.kind: Final = facts.kind
 

@@ -21,7 +21,7 @@ from gateway.model import SESSION, SESSION_COOKIE, cookie_name
 from gateway.routing import Route, cookies
 from gateway.routing.call import Call
 from gateway.routing.sign_in import sign_in_address
-from gateway.schemes.scheme import INSUFFICIENT, Facts, Fault, Lifeless, Presented, Scheme, Terms
+from gateway.schemes.scheme import INSUFFICIENT, Facts, Fault, Lifeless, Presented, Rules, Scheme
 
 NO_SESSION: Final = Cause.of(
     "credential",
@@ -91,12 +91,12 @@ class Session(Scheme):
         lifeless=SESSIONS,
     )
 
-    def __init__(self, terms: Terms) -> None:
-        super().__init__(terms)
-        self._cookie: Final = cookie_name(SESSION_COOKIE, secure=terms.secure).encode()
-        port = "" if terms.port == (443 if terms.secure else 80) else f":{terms.port}"
-        self._origin: Final = f"{terms.scheme}://{terms.host}{port}".encode()  # as browsers write it
-        self._elsewhere: Final = f"People sign in at {terms.origin} only."
+    def __init__(self, rules: Rules) -> None:
+        super().__init__(rules)
+        self._cookie: Final = cookie_name(SESSION_COOKIE, secure=rules.secure).encode()
+        port = "" if rules.port == (443 if rules.secure else 80) else f":{rules.port}"
+        self._origin: Final = f"{rules.scheme}://{rules.host}{port}".encode()  # as browsers write it
+        self._elsewhere: Final = f"People sign in at {rules.origin} only."
 
     def present(self, call: Call, credential: bytes) -> Presented | Fault:  # noqa: ARG002  # it is in a cookie
         """What the call claims by its cookie; a fault where it has none, or may not be made with one."""

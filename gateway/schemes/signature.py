@@ -7,7 +7,7 @@ from gateway.credentials.components import Message, authority
 from gateway.errors import FieldPair
 from gateway.model import MAC
 from gateway.routing.call import Call
-from gateway.schemes.scheme import Facts, Presented, Terms
+from gateway.schemes.scheme import Facts, Presented, Rules
 from gateway.schemes.signing import FORGED, MISUSED, Signing
 
 
@@ -28,16 +28,16 @@ class Signature(Signing):
         unproven=FORGED,
     )
 
-    def __init__(self, terms: Terms) -> None:
-        super().__init__(terms)
+    def __init__(self, rules: Rules) -> None:
+        super().__init__(rules)
         structured.load()
 
     def present(self, call: Call, credential: bytes) -> Presented:  # noqa: ARG002  # there is none
         message = Message(
             method=call.method,
             target=call.target,
-            scheme=self.terms.scheme,
-            authority=authority(self.terms.scheme, call.host, call.port),
+            scheme=self.rules.scheme,
+            authority=authority(self.rules.scheme, call.host, call.port),
             fields=tuple(call.fields),
             has_body=call.has_body,
         )

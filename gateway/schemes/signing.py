@@ -11,7 +11,7 @@ from gateway.credentials.signed import BodyCheck, Signed
 from gateway.errors import Cause
 from gateway.model import MacAlgorithm
 from gateway.routing.call import Call
-from gateway.schemes.scheme import Bound, Fault, Presented, Scheme, Signer, Terms
+from gateway.schemes.scheme import Bound, Fault, Presented, Rules, Scheme, Signer
 
 FORGED: Final = "The MAC token is unknown, expired or revoked, or its signature does not match the request."
 
@@ -68,10 +68,10 @@ class Signing(Scheme):
         signed = presented.once
         if not isinstance(signed, Signed) or not isinstance(signer, Signer):
             return self.dead(LOST_KEY)
-        return verify(call, signed, signer, self.terms, now)
+        return verify(call, signed, signer, self.rules, now)
 
 
-def verify(call: Call, signed: Signed, signer: Signer, terms: Terms, now: float) -> Fault | BodyCheck | None:
+def verify(call: Call, signed: Signed, signer: Signer, rules: Rules, now: float) -> Fault | BodyCheck | None:
     """The first fault, or what the body is to be held against if a hash of it is stated.
 
     `now` is in seconds since 1970. The algorithm is the token's: a request cannot choose one.
@@ -79,24 +79,24 @@ def verify(call: Call, signed: Signed, signer: Signer, terms: Terms, now: float)
     algorithm = signer.algorithm
     if not signed.proven_by(signer.key, algorithm):
         return Fault(FORGED, WRONG_MAC)
-    if algorithm not in terms.algorithms:
+    if algorithm not in rules.algorithms:
         return Fault(f"The algorithm {algorithm} is not accepted.", OTHER_ALGORITHM)
-    return _of_draft(signed, signer, terms) or _of_time(signed, terms, now) or _of_body_hash(call, signed, algorithm)
+    return _of_draft(signed, signer, rules) or _of_time(signed, rules, now) or _of_body_hash(call, signed, algorithm)
 
 
-def _of_draft(signed: Signed, signer: Signer, terms: Terms) -> Fault | None:
-    accepted = [draft for draft in signer.drafts if draft in terms.drafts]
+def _of_draft(signed: Signed, signer: Signer, rules: Rules) -> Fault | None:
+    accepted = [draft for draft in signer.drafts if draft in rules.drafts]
     if signed.draft is None or signed.draft in accepted:
         return None
     description = f"Draft {signed.draft} is not accepted; accepted: {', '.join(accepted) or 'none'}."
     return Fault(description, DRAFT_NOT_ACCEPTED)
 
 
-def _of_time(signed: Signed, terms: Terms, now: float) -> Fault | None:
+def _of_time(signed: Signed, rules: Rules, now: float) -> Fault | None:
     if signed.created is not None:
         late = int(now) - signed.created
-        if abs(late) > terms.skew:
-            description = f"The timestamp is more than {terms.skew:g} seconds off; compare your clock with Date."
+        if abs(late) > rules.skew:
+            description = f"The timestamp is more than {rules.skew:g} seconds off; compare your clock with Date."
             return Fault(description, TIMESTAMP.naming(f"{abs(late)} s {'behind' if late > 0 else 'ahead'}"))
     if signed.expires is not None and now >= signed.expires:
         return Fault("The signature has expired; compare your clock with Date.", SIGNATURE_EXPIRED)

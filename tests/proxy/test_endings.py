@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from gateway.proxy import Limits
+from gateway.proxy.front import Front
 from gateway.proxy.sockets import reset
 from gateway.store import Store
 from tests.proxy.bulk import KIB, both_loops, contents, head_of, hold_back
@@ -451,3 +452,25 @@ async def test_a_gateway_that_dies_behind_an_early_zero_leaves_no_answer_that_lo
     await asyncio.wait_for(connection.reader.readuntil(b"more\r\n"), DEADLINE)
     assert lingers()[0] == 0
     connection.close()
+
+
+@pytest.mark.plain
+async def test_a_fault_of_ours_at_one_connection_ends_that_and_no_other_goes_on_for_ever(
+    tmp_path: Path, no_database: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    routes = [{"name": "all", "path": "/", "auth": "none"}]
+    limits = Limits(tick=0.02, keep_alive=0.2)
+    async with rig(tmp_path, no_database, routes=routes, limits=limits) as running:
+        connections = [await running.connect() for _ in range(3)]
+        await eventually(lambda: len(running.proxy.fronts) == 3)
+        faulty, look = next(iter(running.proxy.fronts)), Front.tick
+
+        def tick(front: Front, now: float) -> None:
+            if front is faulty:
+                raise KeyError("a fault of ours")
+            look(front, now)
+
+        monkeypatch.setattr(Front, "tick", tick)
+        await eventually(lambda: not running.proxy.fronts)
+        for connection in connections:
+            connection.close()

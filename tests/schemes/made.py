@@ -2,9 +2,9 @@
 
 from gateway.crypto import Keyring
 from gateway.routing import Route
-from gateway.schemes import ALL, Scheme, Terms
+from gateway.schemes import ALL, Rules, Scheme
 
-TERMS = Terms(
+RULES = Rules(
     origin="https://api.example.com",
     secure=True,
     host="api.example.com",
@@ -15,7 +15,7 @@ TERMS = Terms(
     keyring=Keyring(bytes(32)),
     dpop_nonce=False,
 )
-_MADE = {one.facts.name: one(TERMS) for one in ALL}
+_MADE = {one.facts.name: one(RULES) for one in ALL}
 
 
 def schemes(*names: str) -> tuple[Scheme, ...]:
