@@ -1,6 +1,7 @@
 """What holds for how objects work together, by the text of the code."""
 
 import ast
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -8,6 +9,16 @@ import pytest
 from tests.serving import ROOT
 
 TREES = {str(file.relative_to(ROOT)): ast.parse(file.read_text()) for file in sorted((ROOT / "gateway").rglob("*.py"))}
+KEPT_WHOLE = tuple(f"gateway/{package}/" for package in ("guard", "http1", "proxy", "schemes"))
+CHANGES = {
+    *("add", "append", "appendleft", "clear", "difference_update", "discard", "extend", "extendleft", "insert"),
+    *("intersection_update", "move_to_end", "pop", "popitem", "popleft", "remove", "reverse", "rotate", "setdefault"),
+    *("sort", "subtract", "symmetric_difference_update", "update"),
+}
+CONTAINER = re.compile(
+    r"(typing\.)?(Final\[)?(collections\.|weakref\.)?"
+    r"(dict|list|set|bytearray|deque|defaultdict|Counter|OrderedDict|Weak\w+|Mutable\w+)\b"
+)
 SETTERS = ("setattr", "delattr", "object.__setattr__", "object.__delattr__")
 
 
@@ -53,6 +64,66 @@ FIELDS = {field.attr for tree in TREES.values() for field in assigned(tree) if i
 }
 
 
+def is_container(kind: ast.expr | None, value: ast.expr | None) -> bool:
+    displays = (ast.Dict, ast.DictComp, ast.List, ast.ListComp, ast.Set, ast.SetComp)
+    makes = isinstance(value, ast.Call) and CONTAINER.match(ast.unparse(value.func))
+    return bool(makes or isinstance(value, displays) or (kind is not None and CONTAINER.match(ast.unparse(kind))))
+
+
+def containers(tree: ast.AST) -> Iterator[str]:
+    """Fields of the classes of a file that hold a container, by how they are declared or first set."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign | ast.AnnAssign):
+            kind = node.annotation if isinstance(node, ast.AnnAssign) else None
+            for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
+                if isinstance(target, ast.Attribute) and is_self(target.value) and is_container(kind, node.value):
+                    yield target.attr
+        elif isinstance(node, ast.ClassDef):
+            lines = [
+                line for line in node.body if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name)
+            ]
+            yield from (ast.unparse(line.target) for line in lines if is_container(line.annotation, line.value))
+
+
+CONTAINERS = {field for tree in TREES.values() for field in containers(tree)}
+
+
+def is_anothers(node: ast.AST | None) -> bool:
+    """Whether this is a container that is a field of another object."""
+    return isinstance(node, ast.Attribute) and node.attr in CONTAINERS and not is_self(node.value)
+
+
+def names_for_anothers(function: ast.AST) -> set[str]:
+    """Local names of containers of others: `held = account.held`, or `for held in (meter.shared, meter.own)`."""
+    found = set[str]()
+    for node in ast.walk(function):
+        if isinstance(node, ast.Assign | ast.AnnAssign | ast.NamedExpr):
+            values, targets = [node.value], node.targets if isinstance(node, ast.Assign) else [node.target]
+        elif isinstance(node, ast.For) and isinstance(node.iter, ast.Tuple | ast.List):
+            values, targets = [*node.iter.elts], [node.target]
+        else:
+            continue
+        if any(is_anothers(value) for value in values):
+            found |= {target.id for target in targets if isinstance(target, ast.Name)}
+    return found
+
+
+def changed_by_others(tree: ast.AST) -> set[str]:
+    """Where a container of another object is changed, or what changes it is handed on, by line."""
+    found = set[str]()
+    for scope in ast.walk(tree):
+        if not isinstance(scope, ast.Module | ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        names = set[str]() if isinstance(scope, ast.Module) else names_for_anothers(scope)
+        for node in ast.walk(scope):
+            stored = isinstance(node, ast.Subscript) and not isinstance(node.ctx, ast.Load)
+            if stored or (isinstance(node, ast.Attribute) and node.attr in CHANGES):
+                assert isinstance(node, ast.Subscript | ast.Attribute)
+                if is_anothers(node.value) or (isinstance(node.value, ast.Name) and node.value.id in names):
+                    found.add(f"{node.lineno}: {ast.unparse(node)}")
+    return found
+
+
 def written_by_others(tree: ast.AST) -> list[str]:
     """Where the field of another object is written, by line."""
     libraries = of_libraries(tree)
@@ -74,6 +145,38 @@ def written_by_others(tree: ast.AST) -> list[str]:
 def test_nobody_writes_the_fields_of_another() -> None:
     found = {file: written_by_others(tree) for file, tree in TREES.items()}
     assert {file: lines for file, lines in found.items() if lines} == {}
+
+
+def test_nobody_changes_the_containers_of_another() -> None:
+    """In the packages that are `KEPT_WHOLE`: whoever has a container is who changes it.
+
+    A container is one by how a field is declared or set, so what is called `add` or `update` on any other field
+    is that object's own method. What a function has made itself, or was given for an argument, it may change.
+    """
+    found = {file: changed_by_others(tree) for file, tree in TREES.items() if file.startswith(KEPT_WHOLE)}
+    assert {file: lines for file, lines in found.items() if lines} == {}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "turn.held[1] = 2",
+        "turn.held[1] += 2",
+        "turn.held[1], other = 2, 3",
+        "del turn.held[1]",
+        "turn.held.pop(1, None)",
+        "task.add_done_callback(turn.held.pop)",
+        "held = turn.held; held.clear()",
+        "(held := turn.held).pop(1); held[1] = 2",
+        "for held in (turn.held, other): del held[1]",
+    ],
+)
+def test_each_way_to_change_one_is_seen(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for field in ("self.held = {}", "self.held: Final = set[int]()", "self.held: Final[dict[int, int]] = made()"):
+        monkeypatch.setitem(globals(), "CONTAINERS", set(containers(ast.parse(field))))
+        for by_others in (line, line.replace("turn", "self.turn")):
+            assert changed_by_others(ast.parse(f"async def end():\n {by_others}"))
+        assert not changed_by_others(ast.parse(f"async def end():\n {line.replace('turn', 'self')}"))
 
 
 @pytest.mark.parametrize(

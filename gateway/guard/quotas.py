@@ -14,7 +14,7 @@ from typing import Any, Final, Never, TypeVar, final
 
 from gateway.errors import StoreUnavailable
 from gateway.guard.lane import Lane, Pending
-from gateway.guard.lease import BLOCK, Lease, part
+from gateway.guard.lease import BLOCK, IDLE, Lease, part
 from gateway.observe import get_logger
 from gateway.routing.limits import Limit
 from gateway.store import Store
@@ -47,6 +47,31 @@ class Account:
         """What all workers know the quota by."""
         return row_key(self._prefix, who)
 
+    def make(self, who: str | bytes, now: float) -> Lease:
+        """A lease of which nothing is given yet."""
+        made = self.held[who] = Lease(self.key(who), self.limit.count, now)
+        return made
+
+    def forget_oldest(self, now: float) -> list[Unspent]:
+        """Forget the oldest lease; what is to be given back of it."""
+        return _unspent(self.held.pop(next(iter(self.held))), now, 0.0)
+
+    def give_up(self, now: float, idle: float) -> list[Unspent]:
+        """What is to be given back, unused for so many seconds, of some leases, or with zero seconds of all; those of
+        which nothing would be lost are forgotten."""
+        unspent: list[Unspent] = []
+        for who, lease in list(islice(self.held.items(), _AT_ONCE if idle else None)):
+            unspent += _unspent(lease, now, idle)
+            del self.held[who]
+            if not lease.is_idle(now):
+                self.held[who] = lease  # behind the others
+        return unspent
+
+
+def _unspent(lease: Lease, now: float, idle: float) -> list[Unspent]:
+    units = lease.unspent(now, idle=idle)
+    return [Unspent(lease.day, lease.key, units)] if units and lease.day is not None else []
+
 
 class Quotas:
     """All leases of one worker; `workers` tells how many there are on all gateways."""
@@ -66,12 +91,11 @@ class Quotas:
 
     def lease(self, account: Account, who: str | bytes, now: float) -> Lease:
         """What is held for `who`."""
-        held = account.held
-        found = held.get(who)
+        found = account.held.get(who)
         if found is None:
-            if len(held) >= MOST:
-                self._give_up(held.pop(next(iter(held))), now)
-            found = held[who] = Lease(account.key(who), account.limit.count, now)
+            if len(account.held) >= MOST:
+                self._late += account.forget_oldest(now)
+            found = account.make(who, now)
         return found
 
     def ask(
@@ -94,11 +118,6 @@ class Quotas:
                 await self._keeping
         with suppress(StoreUnavailable):
             await self.give_back(idle=0.0)
-
-    def _give_up(self, lease: Lease, now: float) -> None:
-        units = lease.unspent(now, idle=0.0)
-        if units and lease.day is not None:
-            self._late.append(Unspent(lease.day, lease.key, units))
 
     async def _ask(self, batch: Sequence[tuple[Account, Lease]]) -> Sequence[object]:
         accounts = {lease: account for account, lease in batch}
@@ -135,18 +154,12 @@ class Quotas:
             except Exception as exc:  # noqa: BLE001  # a fault of ours must stop no call
                 _log.error("unused calls of quotas could not be given back; they pass nowhere", exc_info=exc)
 
-    async def give_back(self, *, idle: float | None = None) -> None:
+    async def give_back(self, *, idle: float = IDLE) -> None:
         """Give back what is not used, and forget who has not called. Raises StoreUnavailable, and then it is lost."""
         now = self._elapsed()
         late, self._late = self._late[:_AT_ONCE], self._late[_AT_ONCE:]
         for account in self._accounts.values():
-            for who, lease in list(islice(account.held.items(), None if idle == 0.0 else _AT_ONCE)):
-                units = lease.unspent(now) if idle is None else lease.unspent(now, idle=idle)
-                if units and lease.day is not None:
-                    late.append(Unspent(lease.day, lease.key, units))
-                del account.held[who]
-                if not lease.is_idle(now):
-                    account.held[who] = lease  # behind the others
+            late += account.give_up(now, idle)
         for first in range(0, len(late), _AT_ONCE):
             await self._store.limits.give_back(late[first : first + _AT_ONCE])
 

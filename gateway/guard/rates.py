@@ -50,6 +50,33 @@ class Meter:
         """What all workers know the bucket by."""
         return row_key(self._prefix, who)
 
+    def make(self, who: str | bytes, workers: int, now: float) -> Bucket:
+        """A bucket of which nobody is told yet."""
+        made = self.own[who] = Bucket(who, self.key(who), self.limit, workers, now)
+        return made
+
+    def share(self, bucket: Bucket) -> bool:
+        """Whether a bucket is one of those that are told of, which it is from now on where there is room."""
+        if bucket.who in self.shared:
+            return True
+        if len(self.shared) >= MOST:
+            return False
+        self.own.pop(bucket.who, None)
+        self.shared[bucket.who] = bucket
+        return True
+
+    def forget_oldest(self) -> Bucket:
+        """Forget the oldest bucket of which nobody is told; that bucket."""
+        return self.own.pop(next(iter(self.own)))
+
+    def forget_idle(self, now: float) -> None:
+        """Forget some buckets that are full again, a few of all at a time."""
+        for held in (self.shared, self.own):
+            for who, bucket in list(islice(held.items(), _AT_ONCE)):
+                del held[who]
+                if not bucket.is_idle(now):
+                    held[who] = bucket  # behind the others
+
 
 class Rates:
     """All buckets of one worker; `workers` is how many this gateway has."""
@@ -75,13 +102,11 @@ class Rates:
         return meter.shared.get(who) or meter.own.get(who) or self._made(meter, who, now)
 
     def _made(self, meter: Meter, who: str | bytes, now: float) -> Bucket:
-        own = meter.own
-        if len(own) >= MOST:
-            oldest = own.pop(next(iter(own)))
+        if len(meter.own) >= MOST:
+            oldest = meter.forget_oldest()
             self._calm.pop(oldest, None)
             self._tight.pop(oldest, None)
-        made = own[who] = Bucket(who, meter.key(who), meter.limit, self.workers, now)
-        return made
+        return meter.make(who, self.workers, now)
 
     def touched(self, bucket: Bucket, meter: Meter) -> None:
         """There is something to tell of a bucket."""
@@ -127,7 +152,9 @@ class Rates:
             except Exception as exc:  # noqa: BLE001  # a fault of ours must stop no call
                 _log.error("rates cannot be shared with the other workers; each lets its fair part pass", exc_info=exc)
                 pause = _PAUSE
-            self._forget_idle()
+            now = self._elapsed()
+            for meter in self._meters.values():
+                meter.forget_idle(now)
             if self._tight:
                 self._pressing.set()
             await asyncio.sleep(pause)
@@ -154,7 +181,7 @@ class Rates:
         sent: list[tuple[Bucket, Meter, int, int]] = []
         uses: list[BucketUse] = []
         for bucket, meter in due:
-            if self._is_shared(bucket, meter):
+            if meter.share(bucket):
                 sent.append((bucket, meter, bucket.passed, bucket.asked))
                 uses.append(BucketUse(bucket.key, bucket.owed(now) / meter.limit.pace, bucket.asked))
             else:
@@ -169,29 +196,9 @@ class Rates:
             limit = meter.limit
             bucket.heard(limit.burst - seconds * limit.pace if seconds > 0.0 else limit.burst, demand, now)
 
-    def _is_shared(self, bucket: Bucket, meter: Meter) -> bool:
-        """Whether a bucket is one of those that are told of, which it is from now on where there is room."""
-        if bucket.who in meter.shared:
-            return True
-        if len(meter.shared) >= MOST:
-            return False
-        meter.own.pop(bucket.who, None)
-        meter.shared[bucket.who] = bucket
-        return True
-
     def _done(self, bucket: Bucket, meter: Meter, passed: int, asked: int, now: float) -> None:
         bucket.reported(passed, asked, now)
         self._tight.pop(bucket, None)
         self._calm.pop(bucket, None)
         if bucket.asked:
             self.touched(bucket, meter)
-
-    def _forget_idle(self) -> None:
-        """Forget some buckets that are full again, a few of all at a time."""
-        now = self._elapsed()
-        for meter in self._meters.values():
-            for held in (meter.shared, meter.own):
-                for who, bucket in list(islice(held.items(), _AT_ONCE)):
-                    del held[who]
-                    if not bucket.is_idle(now):
-                        held[who] = bucket  # behind the others

@@ -63,7 +63,7 @@ class Watched:
 
     def drop(self) -> None:
         """It has ended by itself."""
-        self._token.opened.pop(self, None)
+        self._token.close(self)
 
 
 @final
@@ -80,6 +80,20 @@ class _Token:
         self.opened: Final[dict[Watched, None]] = {}
         self.unconfirmed_since = inf
         self._asked = 0  # questions
+
+    def open(self, ended: Ended, may_go_on: Callable[[Allowed], bool] | None) -> Watched:
+        """One thing more goes on with it."""
+        watched = Watched(self, ended, may_go_on)
+        self.opened[watched] = None
+        return watched
+
+    def close(self, watched: Watched) -> None:
+        """That goes on no longer, if it still did."""
+        self.opened.pop(watched, None)
+
+    def close_last(self) -> Watched:
+        """What was opened last goes on no longer."""
+        return self.opened.popitem()[0]
 
     def ask(self, now: float) -> int:
         """It has to be confirmed; the number of the question."""
@@ -121,9 +135,7 @@ class Watch:
                 self._by_mark.setdefault(mark, {})[token] = None
         if self._tokens.cache.get(allowed.digest) is None:
             self._ask(token)
-        watched = Watched(token, ended, may_go_on)
-        token.opened[watched] = None
-        return watched
+        return token.open(ended, may_go_on)
 
     def beat(self) -> None:
         """Ask again for what is not known to live, and end what has not been for too long: once a second."""
@@ -174,14 +186,13 @@ class Watch:
         """End what whoever is behind a token that lives may open no more."""
         for watched in list(token.opened):
             if watched.may_go_on is not None and not watched.may_go_on(allowed):
-                del token.opened[watched]
+                token.close(watched)
                 _notify(watched, OUT_OF_GROUPS, allowed.identity)
 
     def _end(self, token: _Token, cause: Cause | None, identity: Identity | None) -> None:
         self._forget(token)
         while token.opened:
-            watched, _ = token.opened.popitem()
-            _notify(watched, cause, identity)
+            _notify(token.close_last(), cause, identity)
 
     def _forget(self, token: _Token) -> None:
         self._watched.pop(token.digest, None)

@@ -106,9 +106,7 @@ class Arrivals:
             self._loop.call_later(_PAUSE, self._listen)
             return
         sock.setblocking(False)
-        arriving = self._loop.create_task(self._arrive(sock, name))
-        self._proxy.arriving.add(arriving)
-        arriving.add_done_callback(self._proxy.arriving.discard)
+        self._proxy.let_arrive(self._arrive(sock, name))
 
     async def _arrive(self, sock: socket.socket, name: object) -> None:
         peer = self._proxy.dispatcher.peer(str(name[0]) if isinstance(name, tuple) else SOCKET)

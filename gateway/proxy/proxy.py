@@ -2,9 +2,9 @@
 
 import asyncio
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Coroutine, Iterable, Iterator
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final
 
 from gateway.config import Config
 from gateway.figures import CLIENT_CONNECTIONS, TUNNELS
@@ -74,7 +74,11 @@ class Proxy(Engine):
 
     def take(self, sock: socket.socket, ahead: bytes) -> None:
         """Go on with a client connection that another worker has left, with what has come on it already."""
-        arriving = self._loop.create_task(self._arrive(sock, ahead))
+        self.let_arrive(self._arrive(sock, ahead))
+
+    def let_arrive(self, connection: Coroutine[Any, Any, None]) -> None:
+        """Go on with a connection on which no request can be read yet; `drain` waits for it, too."""
+        arriving = self._loop.create_task(connection)
         self.arriving.add(arriving)
         arriving.add_done_callback(self.arriving.discard)
 
