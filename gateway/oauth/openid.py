@@ -117,9 +117,14 @@ def _named(members: Mapping[str, object], place: str) -> Mapping[str, object]:
 
 def _subject(said: object) -> str | None:
     value = said.get("value") if isinstance(said, dict) else None
-    if value is not None and not isinstance(value, str):
-        raise invalid_request("claims: the value of sub must be a string.")
-    return value
+    if value is not None and not _is_text(value):
+        raise invalid_request("claims: the value of sub must be a string of Unicode without NUL.")
+    return cast("str | None", value)
+
+
+def _is_text(value: object) -> bool:
+    """Whether it is a string that a database can hold: JSON can name NUL, and halves of surrogate pairs."""
+    return isinstance(value, str) and "\0" not in value and not any("\ud800" <= char <= "\udfff" for char in value)
 
 
 def _essential(said: object) -> tuple[str, ...] | None:
@@ -129,8 +134,8 @@ def _essential(said: object) -> tuple[str, ...] | None:
     values = said.get("values", [said["value"]] if "value" in said else None)
     if values is None:
         return None
-    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
-        raise invalid_request("claims: the values of acr must be strings.")
+    if not isinstance(values, list) or not all(map(_is_text, values)):
+        raise invalid_request("claims: the values of acr must be strings of Unicode without NUL.")
     return tuple(values)
 
 

@@ -15,7 +15,7 @@ from gateway.oauth.authorize import AuthorizationRequest, PageError, RedirectErr
 from gateway.oauth.forms import Form
 
 LIFETIME: Final = 90  # seconds in which a browser must have brought it (section 2.2)
-LARGEST: Final = 8 * 1024  # characters of names and values: as much as a query could hold
+LARGEST: Final = 8 * 1024  # bytes, form-encoded: as much as a query could hold, and a redirect that repeats its state
 _URN: Final = "urn:ietf:params:oauth:request_uri:"
 _AUTHENTICATION: Final = frozenset({"client_assertion", "client_assertion_type", "client_secret"})
 
@@ -48,8 +48,9 @@ def read(
         raise invalid_request("A pushed request must not hold a request_uri.")
     if jkt is not None and form.get("dpop_jkt") not in (None, jkt):
         raise dpop.refused("The DPoP proof is of another key than dpop_jkt.")
-    if sum(len(name) + len(value) for name, value in form.fields if name not in _AUTHENTICATION) > LARGEST:
-        text = f"The request is longer than {LARGEST} characters."
+    asked = Form(tuple(pair for pair in form.fields if pair[0] not in _AUTHENTICATION))
+    if len(asked.encoded()) > LARGEST:
+        text = f"The request is longer than {LARGEST} bytes."
         raise OAuthError(Refused("invalid_request", text, status=413))
     try:
         request = authorize.read(form, client)

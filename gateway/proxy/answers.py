@@ -12,6 +12,7 @@ from gateway.http1 import Field, Malformed, RequestHead, websocket
 from gateway.refusals import RefusalPage, RefusedVisit
 from gateway.routing.fields import trailers
 from gateway.routing.sign_in import way_back
+from gateway.schemes import CREDENTIAL_FIELDS
 
 _SOON: Final = 2  # seconds
 _BUSY: Final = "see why the upstream is slow, or give it more capacity; the client may try again"
@@ -134,5 +135,5 @@ def last_chunk(fields: tuple[Field, ...]) -> bytes:
     """The end of a chunked body, with the trailers that may pass (RFC 9112, section 7.1.2)."""
     if not fields:
         return b"0\r\n\r\n"
-    lines = [name + b": " + value + b"\r\n" for name, value in trailers(fields)]
+    lines = [name + b": " + value + b"\r\n" for name, value in trailers(fields, CREDENTIAL_FIELDS)]
     return b"0\r\n" + b"".join(lines) + b"\r\n"

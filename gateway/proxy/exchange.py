@@ -773,7 +773,12 @@ class Exchange:
             relay.break_off()
         else:
             upstream = self._let_go()
-            sent = self._client.refuse(self, refused)
+            try:
+                sent = self._client.refuse(self, refused)
+            except Exception:  # a fault of ours, after which the client would wait for ever
+                self._tell(refused.status, refused, complete=False, upstream=upstream)
+                self._client.break_off(looks_broken=True)
+                raise
             self._tell(refused.status, refused, complete=True, upstream=upstream, sent=sent)
             self._client.exchange_over(self)
 

@@ -90,7 +90,6 @@ _NO_TRAILER: Final = (
     | TAKES_OVER_ORIGIN
     | frozenset(
         (
-            b"authorization",
             b"cookie",
             b"set-cookie",
             b"content-encoding",
@@ -107,8 +106,6 @@ _NO_TRAILER: Final = (
             b"retry-after",
             b"vary",
             b"www-authenticate",
-            b"signature",
-            b"signature-input",
         )
     )
 )
@@ -238,8 +235,8 @@ class _Chosen:
         return selection
 
 
-_SEQUENCES: Final = 256  # of names that are remembered; clients and upstreams send few
-_SELECTIONS: Final = 16  # of one sequence
+_SEQUENCES: Final = 128  # of names that are remembered; clients and upstreams send few
+_SELECTIONS: Final = 4  # of one sequence, by what Connection nominates
 _upwards: Final = _Chosen(_choose_upwards)
 _downwards: Final = _Chosen(_choose_downwards)
 
@@ -260,12 +257,14 @@ def shaped(trailer: tuple[Field, ...], shape: Shape) -> tuple[Field, ...]:
     return tuple([field for field in trailer if field[0].translate(_AS_VARIABLES) not in shape.cut])
 
 
-def trailers(fields: Iterable[Field]) -> list[tuple[bytes, bytes]]:
-    """The trailer fields that may pass, either way: none that frames, routes, identifies or authenticates."""
+def trailers(fields: Iterable[Field], credentials: frozenset[bytes]) -> list[tuple[bytes, bytes]]:
+    """The trailer fields that may pass, either way: none that frames, routes or identifies, and none of `credentials`
+    (lower case)."""
     return [
         (name, value)
         for lower, name, value in fields
         if (read := lower.translate(_AS_VARIABLES)) not in _NO_TRAILER
+        and read not in credentials
         and not read.startswith(DECEIVING_PREFIX)
         and b"_" not in lower
     ]

@@ -161,3 +161,19 @@ def test_bound_that_is_no_number_of_calls_is_a_fault(value: object, message: str
     [fault] = raised.value.faults
     assert fault.path == "routes[0].concurrency"
     assert message in fault.message
+
+
+@pytest.mark.plain
+async def test_a_fault_of_ours_in_a_refusal_ends_the_connection_and_gives_the_place_back(
+    running: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise KeyError("a fault of ours")
+
+    with monkeypatch.context() as broken:
+        broken.setattr("gateway.proxy.front.render", fail)
+        connection = await running.connect()
+        await connection.send(call("/down"))
+        assert await connection.reader.read() == b""
+        connection.close()
+    assert (await running.talk(call("/down"))).status == 502  # not 503, as where a call is under way

@@ -1,6 +1,7 @@
 """Pushed authorization requests (RFC 9126), from the client's POST to the one answer that they bring."""
 
 import asyncio
+import json
 from collections import Counter
 from collections.abc import Sequence
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
@@ -223,8 +224,15 @@ async def test_what_is_wrong_is_told_at_once_and_nothing_is_kept(
         ({"prompt": "none login"}, "invalid_request", 400),
         ({"client_id": public.client_id}, "invalid_request", 400),  # another than the one that authenticates
         ({"state": "x" * 9000}, "invalid_request", 413),
+        ({"state": "=" * 2700}, "invalid_request", 413),  # as a redirect would have to repeat it
+        ({"state": "\N{LATIN SMALL LETTER E WITH ACUTE}" * 1400}, "invalid_request", 413),
         ({"nobody_knows_it": "x" * 9000}, "invalid_request", 413),
         ({"state": "x" * 70000}, "invalid_request", 413),
+    ]
+    faults += [  # what no database can hold
+        ({"scope": "openid", "claims": json.dumps({"id_token": said})}, "invalid_request", 400)
+        for text in ("\0", "\ud800")
+        for said in ({"sub": {"value": text}}, {"acr": {"essential": True, "value": text}})
     ]
     for changes, error, status in faults:
         answer = await push(browser, client, secret, **changes)

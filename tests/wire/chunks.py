@@ -91,6 +91,7 @@ FORBIDDEN_TRAILERS = [
     b"X.Auth.Subject", b"x-forwarded+user",
     b"Forwarded", b"X-Auth-Subject", b"X-AUTH-SCOPE", b"X-Auth-Client-Id", b"X-Auth-Token-Type", b"X-Request-Id",
     b"X-Original-URL", b"X-HTTP-Method-Override", b"Keep-Alive", b"Proxy-Connection", b"X_Forwarded_For", b"X_Sum",
+    b"DPoP", b"Signature", b"Signature-Input",
 ]  # fmt: skip
 
 
