@@ -333,7 +333,8 @@ class Refused:
 
 
 class GatewayError(Exception):
-    """The root of everything that Gateway raises on purpose."""
+    """The root of what is raised on purpose while requests are served; what only the operator can mend is
+    `faults.OperatorError`."""
 
 
 class StoreUnavailable(GatewayError):

@@ -1,9 +1,10 @@
-"""What only the operator can mend: a fault of the installation or of its configuration, told on the command line."""
+"""What only the operator can mend: a fault of the installation or of its configuration, told on the command line.
 
-from gateway.errors import GatewayError
+Nothing is loaded for it, since what looks after an embedded Postgres as another user may load none but Python's own.
+"""
 
 
-class OperatorError(GatewayError):
+class OperatorError(Exception):
     """A fault that the operator can mend: one line that names the key, the value and the mend.
 
     `statements` are SQL that mends it, each a line that can be pasted.
