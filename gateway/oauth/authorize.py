@@ -22,7 +22,7 @@ from msgspec.structs import fields, replace
 from gateway.errors import GatewayError, OAuthError, Refused, invalid_request, unauthorized_client
 from gateway.model import ACR, Client
 from gateway.oauth import dpop, openid, pkce, redirect_uris
-from gateway.oauth.forms import Form
+from gateway.oauth.forms import Form, legible
 from gateway.oauth.grants import REPEATABLE, allowed_scopes, named_scopes, requested_resources
 
 _ABOUT_THE_ACCOUNT: Final = frozenset({"login", "select_account"})
@@ -280,13 +280,13 @@ def read(query: Form, client: Client | None) -> AuthorizationRequest:
             response_mode=mode,
             code_challenge=_code_challenge(query) if "code" in types else None,
             prompt=_prompt(query.get("prompt")),
-            login_hint=_legible(query.get("login_hint")),
+            login_hint=_hint(query.get("login_hint")),
             nonce=_nonce(query.get("nonce")),
             max_age=openid.max_age(query.get("max_age")),
             id_token_claims=claims.id_token,
             userinfo_claims=claims.userinfo,
             subject=claims.subject,
-            id_token_hint=_legible(query.get("id_token_hint")),
+            id_token_hint=_hint(query.get("id_token_hint")),
             dpop_jkt=_thumbprint(query.get("dpop_jkt")),
         )
     except OAuthError as error:
@@ -477,14 +477,14 @@ def _prompt(text: str | None) -> frozenset[str]:
 
 def _nonce(text: str | None) -> str | None:
     """What an ID token has to repeat exactly. Raises OAuthError (invalid_request)."""
-    if text is not None and (len(text) > _LONGEST_NONCE or _legible(text) != text):
+    if text is not None and (len(text) > _LONGEST_NONCE or legible(text) != text):
         raise invalid_request(f"nonce must be text in UTF-8 of at most {_LONGEST_NONCE} characters.")
     return text
 
 
-def _legible(text: str | None) -> str | None:
-    """A hint for people, without what no page can show and no database hold."""
-    return None if text is None else text.encode("utf-8", "replace").decode().replace("\0", "\ufffd")
+def _hint(text: str | None) -> str | None:
+    """What a client says to help people along, as it can be shown and stored."""
+    return None if text is None else legible(text)
 
 
 def _consent_stands(asked: Asked, granted: frozenset[str]) -> bool:

@@ -68,6 +68,11 @@ def decode(raw: bytes) -> str:
     return (unquote_to_bytes(raw) if b"%" in raw else raw).decode("utf-8", "surrogateescape")
 
 
+def legible(text: str) -> str:
+    """Text without what no page can show and no database hold: NUL, and halves of surrogate pairs."""
+    return text.encode("utf-8", "replace").decode().replace("\0", "\ufffd")
+
+
 def _encoded(text: str) -> str:
     return quote(text.encode("utf-8", "surrogateescape"), safe="")
 

@@ -22,6 +22,7 @@ from msgspec import Struct
 
 from gateway.errors import invalid_request
 from gateway.model import ACR, OFFLINE_ACCESS, Client, Profile
+from gateway.oauth.forms import legible
 from gateway.oauth.jws import compact, encoded, json_object
 
 SCOPES: Final[Mapping[str, str]] = {
@@ -123,8 +124,8 @@ def _subject(said: object) -> str | None:
 
 
 def _is_text(value: object) -> bool:
-    """Whether it is a string that a database can hold: JSON can name NUL, and halves of surrogate pairs."""
-    return isinstance(value, str) and "\0" not in value and not any("\ud800" <= char <= "\udfff" for char in value)
+    """Whether it is a string that a database can hold: JSON can name what it cannot."""
+    return isinstance(value, str) and legible(value) == value
 
 
 def _essential(said: object) -> tuple[str, ...] | None:

@@ -71,7 +71,7 @@ class Schemes:
                 spelling, credential = split(authorization[0])
                 scheme = self._by_spelling.get(spelling)
                 if scheme is None or scheme.name not in accepted:
-                    return Fault(self._told(accepted), OTHER_SCHEME, "")
+                    return Fault(self._text_for(accepted), OTHER_SCHEME, "")
                 return scheme.present(call, credential)
             return self._presented_beside(call)
         except MalformedCredential as malformed:
@@ -87,9 +87,9 @@ class Schemes:
         if count == 0:
             found = [scheme for scheme in self.of(accepted) if scheme.facts.cookie]
             if not found:
-                return Fault(self._told(accepted), NO_CREDENTIAL, "")
+                return Fault(self._text_for(accepted), NO_CREDENTIAL, "")
         if found[0].name not in accepted:
-            return Fault(self._told(accepted), OTHER_SCHEME, "")
+            return Fault(self._text_for(accepted), OTHER_SCHEME, "")
         return found[0].present(call, b"")
 
     def used(self, call: Call) -> tuple[str, ...]:
@@ -98,11 +98,11 @@ class Schemes:
         accepted = self.of(call.route.schemes)
         return tuple(sorted(one.name for one in accepted if one.is_used(call) or (alone and one.facts.cookie)))
 
-    def _told(self, accepted: tuple[str, ...]) -> str:
-        told = self._wanted.get(accepted)
-        if told is None:
-            told = self._wanted[accepted] = wanted([scheme.facts for scheme in self.of(accepted)])
-        return told
+    def _text_for(self, accepted: tuple[str, ...]) -> str:
+        text = self._wanted.get(accepted)
+        if text is None:
+            text = self._wanted[accepted] = wanted([scheme.facts for scheme in self.of(accepted)])
+        return text
 
 
 def wanted(accepted: Sequence[Facts]) -> str:
