@@ -557,9 +557,14 @@ async def test_an_end_during_a_reload_leaves_nothing(
 async def test_many_reloads_leave_nothing_behind(tmp_path: Path, database: str) -> None:
     async with serving(tmp_path, dsn=database, workers=1) as gateway:
         supervisor = psutil.Process(gateway.process.pid)
+
+        def is_settled() -> bool:  # one that has ended and is yet to be waited for is also a child
+            return {*gateway.children} == {*gateway.workers, *gateway.authorization_workers}
+
         await reloaded(gateway)
-        files, children = supervisor.num_fds(), len(gateway.children)
+        await until(is_settled)
+        files = supervisor.num_fds()
         for _ in range(scaled(30)):
             await reloaded(gateway)
-        await until(lambda: len(gateway.children) == children)
+        await until(is_settled)
         await until(lambda: supervisor.num_fds() <= files)
