@@ -25,7 +25,9 @@ from bench.site import HERE, CannotStart, Site, open_site, program
 _TOKENS = 5000
 _QUICK_TOKENS = 500
 _QUICK_IDLE = 200
-_NOT_QUICK = {"gateway-2", "gateway-logged", "gateway-plain", "nginx-streamed", "fastapi"}
+_NOT_QUICK = {
+    "gateway-2", "gateway-logged", "gateway-plain", "gateway-100", "gateway-100k", "nginx-streamed", "fastapi",
+}  # fmt: skip
 _CAUTION = (
     "Figures are medians of the rounds with their range. A virtual machine's speed changes from minute to minute, so "
     "only the ratios, which are taken within a round, can be compared with those of another run."
@@ -88,7 +90,7 @@ def _run(given: argparse.Namespace, control: str) -> str:
         contenders, skipped = [], []
         for peer in (peer for peer in PEERS if peer.name in given.peers):
             try:
-                contender = started(peer, site, count if peer.loads is None else 1)
+                contender = started(peer, site, count)
             except CannotStart as exc:
                 skipped.append(f"{peer.title}: left out: {exc}")
                 print(f"bench: {skipped[-1]}", file=sys.stderr)

@@ -1,6 +1,8 @@
 """Lines for others to keep: to stderr, a file or syslog, in batches, by a thread, so that no call waits for a disk.
 
-    add ──▶ waiting ──▶ a batch, every quarter of a second or 256 KiB ──▶ the thread writes it, in one step
+    add ──▶ waiting ──▶ a batch, every quarter of a second or a MiB ──▶ a thread writes it, in one step
+
+The thread ends when nothing is left to write: what reads and writes sockets costs less in a process of one thread.
 
 What cannot be written is counted and lost, and the gateway serves on: a full disk, a file or a syslog that is gone, or
 one that takes nothing for so long that 4 MiB wait. Each minute of it has one line in the gateway's own log, and all of
@@ -15,9 +17,9 @@ import socket
 import stat
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Final, Protocol
 
 from gateway.figures import LOG_LINES_LOST
@@ -27,8 +29,9 @@ STDERR: Final = "-"
 SYSLOG: Final = "syslog:"
 
 _EVERY: Final = 0.25  # seconds
-_BATCH: Final = 256 * 1024  # as often as that two threads take turns, which costs more than a write
+_BATCH: Final = 1024**2  # as often as that two threads take turns, which costs more than a write
 _BACKLOG: Final = 4 * 1024**2
+_PARTS: Final = 1000  # of a batch that are written as they are; a system takes no more than IOV_MAX, which is 1024
 _PIPE: Final = 4096  # bytes that a pipe takes whole, so that lines of several processes never mix (pipe(7), PIPE_BUF)
 _SYSLOG_SOCKET: Final = "/dev/log"
 _PRIORITY: Final = 16 * 8 + 6  # local0.info (RFC 5424, section 6.2.1)
@@ -42,8 +45,9 @@ _log = get_logger("gateway.access")
 class Target(Protocol):
     """Where lines go. Each of these is called by the thread alone and may wait."""
 
-    def write(self, lines: bytes) -> int:
-        """Write whole lines; how many bytes of them were, in whole lines. Raises OSError when none can be."""
+    def write(self, batch: list[bytes]) -> int:
+        """Write whole lines, one or more in each part; how many bytes of them were, in whole lines. Raises OSError when
+        none can be."""
 
     def reopen(self) -> None:
         """Begin anew, at what has the name now."""
@@ -60,12 +64,11 @@ class Lines:
         self._before: list[Callable[[], None]] = []  # what may add some more
         self._given = self._done = 0  # bytes in all, by the loop and by the thread
         self._timer: asyncio.TimerHandle | None = None
-        self._batches: SimpleQueue[bytes | None] = SimpleQueue()
-        self._asked_to_reopen = False
+        self._changed: Final = threading.Condition()  # of the next two
+        self._batches: deque[list[bytes] | None] = deque()  # None: begin anew
+        self._is_writing = False
         self._lost = 0  # since it was told last
         self._tell_at = 0.0
-        self._writer = threading.Thread(target=self._write_all, name="gateway-lines", daemon=True)
-        self._writer.start()
 
     def add(self, lines: bytes) -> None:
         """Have whole lines written, each with its line feed."""
@@ -92,46 +95,56 @@ class Lines:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        batch = b"".join(self._waiting)
-        self._waiting.clear()
-        self._room = _BATCH
+        batch, self._waiting, self._room = self._waiting, [], _BATCH
         if self._given - self._done > _BACKLOG:
-            self._lose(batch.count(b"\n"), "what is before them is not written yet")
+            self._lose(_lines_in(batch), "what is before them is not written yet")
         elif batch:
-            self._given += len(batch)
-            self._batches.put(batch)
+            self._given += _size_of(batch)
+            self._hand_over(batch)
 
     def reopen(self) -> None:
         """Write on to what has the file's name now, all that came before to what had it."""
         self.flush()
-        self._asked_to_reopen = True
-        self._batches.put(b"")
+        self._hand_over(None)
 
     def close(self) -> None:
         """Write the last lines, for some moments at most."""
         self.flush()
-        self._batches.put(None)
-        self._writer.join(_LAST)
+        with self._changed:
+            self._changed.wait_for(lambda: not self._is_writing, _LAST)
+
+    def _hand_over(self, batch: list[bytes] | None) -> None:
+        """Have a thread write a batch, or begin anew."""
+        with self._changed:
+            self._batches.append(batch)
+            if not self._is_writing:
+                with contextlib.suppress(RuntimeError):  # the system gives none: it waits for the next batch's
+                    threading.Thread(target=self._write_all, name="gateway-lines", daemon=True).start()
+                    self._is_writing = True
 
     # -- in the thread --------------------------------------------------------------------------------------------
 
     def _write_all(self) -> None:
-        while (batch := self._batches.get()) is not None:
-            if not batch and self._asked_to_reopen:
-                self._asked_to_reopen = False
-                self._attempt(b"", reopen=True)
+        while True:
+            with self._changed:
+                if not self._batches:
+                    self._is_writing = False
+                    self._changed.notify_all()
+                    return
+                batch = self._batches.popleft()
             self._attempt(batch)
-            self._done += len(batch)
+            self._done += _size_of(batch or [])
 
-    def _attempt(self, batch: bytes, *, reopen: bool = False) -> None:
-        written, cause = 0, "no space"
+    def _attempt(self, batch: list[bytes] | None) -> None:
+        lost, cause = 0, ""
         try:
-            if reopen:
+            if batch is None:
                 self._target.reopen()
-            written = self._target.write(batch)
+            elif (written := self._target.write(batch)) < _size_of(batch):
+                lost, cause = b"".join(batch).count(b"\n", written), "no space"
         except OSError as exc:
-            cause = exc.strerror or str(exc)
-        if (lost := batch.count(b"\n", written)) or (reopen and cause != "no space"):
+            lost, cause = _lines_in(batch or []), exc.strerror or str(exc)
+        if cause:
             with contextlib.suppress(RuntimeError):  # the loop has ended
                 self._loop.call_soon_threadsafe(self._lose, lost, cause)
 
@@ -152,6 +165,14 @@ class Lines:
             )
 
 
+def _size_of(batch: list[bytes]) -> int:
+    return sum(map(len, batch))
+
+
+def _lines_in(batch: list[bytes]) -> int:
+    return sum(part.count(b"\n") for part in batch)
+
+
 def target_of(place: str, base: Path) -> Target:
     """Where `log.access_file` leads; relative names start at `base`. Opens nothing."""
     if place == STDERR:
@@ -167,8 +188,8 @@ class Stderr:
     def __init__(self, descriptor: int = 2) -> None:
         self._descriptor = descriptor
 
-    def write(self, lines: bytes) -> int:
-        written = 0
+    def write(self, batch: list[bytes]) -> int:
+        lines, written = b"".join(batch), 0
         while written < len(lines):
             end = lines.rfind(b"\n", written, written + _PIPE) + 1 or lines.index(b"\n", written) + 1
             try:
@@ -192,14 +213,15 @@ class File:
         self._descriptor: int | None = None
         self._cut = False  # the last line has no end
 
-    def write(self, lines: bytes) -> int:
-        descriptor = self._opened()
-        written = os.write(descriptor, b"\n" + lines if self._cut else lines) if lines else 0
+    def write(self, batch: list[bytes]) -> int:
+        parts = batch if len(batch) <= _PARTS else [b"".join(batch)]
+        written = os.writev(self._opened(), [b"\n", *parts] if self._cut else parts)
         if self._cut and written:
             self._cut, written = False, written - 1
-        whole = lines.rfind(b"\n", 0, written) + 1
-        if whole < written:  # a full disk took some of it
-            self._cut = True
+        if written == _size_of(batch):
+            return written
+        whole = b"".join(batch).rfind(b"\n", 0, written) + 1  # a full disk took some of it
+        self._cut = self._cut or whole < written
         return whole
 
     def _opened(self) -> int:
@@ -244,9 +266,9 @@ class Syslog:
         self._local = self._where.startswith("/")
         self._socket: socket.socket | None = None
 
-    def write(self, lines: bytes) -> int:
+    def write(self, batch: list[bytes]) -> int:
         head, written = self._head(), 0
-        for line in lines.splitlines(keepends=True):
+        for line in b"".join(batch).splitlines(keepends=True):
             try:
                 self._send(head + line.rstrip(b"\n"))
             except OSError:

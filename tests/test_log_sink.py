@@ -5,6 +5,7 @@ import contextlib
 import errno
 import os
 import socket
+import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -38,7 +39,7 @@ async def test_file_is_written_soon_and_to_its_end(tmp_path: Path, opened: Opene
     lines = opened(target_of("access.log", tmp_path))
     lines.add(b"one\n")
     await until(lambda: path.exists() and path.read_bytes() == b"one\n")
-    for _ in range(10_000):
+    for _ in range(10_000):  # more than a system takes at once
         lines.add(b"another\n")
     await asyncio.to_thread(lines.close)
     assert path.read_bytes() == b"one\n" + b"another\n" * 10_000
@@ -99,24 +100,21 @@ async def test_full_disk_loses_lines_and_nothing_else_and_none_is_mixed_with_ano
 ) -> None:
     path = tmp_path / "access.log"
     room = [10]
-    write = os.write
 
-    def full(descriptor: int, data: bytes) -> int:
-        if descriptor <= 2:
-            return write(descriptor, data)
+    def full(descriptor: int, parts: list[bytes]) -> int:
         if not room[0]:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        size = write(descriptor, data[: room[0]])
+        size = os.write(descriptor, b"".join(parts)[: room[0]])
         room[0] -= size
         return size
 
-    monkeypatch.setattr(os, "write", full)
+    monkeypatch.setattr(os, "writev", full)
     file = File(path)
-    assert file.write(b"first\nsecond\nthird\n") == len(b"first\n")
+    assert file.write([b"first\n", b"second\nthird\n"]) == len(b"first\n")
     with pytest.raises(OSError, match="No space"):
-        file.write(b"fourth\n")
+        file.write([b"fourth\n"])
     room[0] = 1000
-    assert file.write(b"fifth\n") == len(b"fifth\n")
+    assert file.write([b"fifth\n"]) == len(b"fifth\n")
     assert path.read_bytes().splitlines() == [b"first", b"seco", b"fifth"]
     room[0] = 0
     lines = opened(file)
@@ -163,6 +161,43 @@ async def test_what_waits_for_a_target_that_hangs_is_bounded(opened: Opened, mon
     os.close(reader)
 
 
+async def test_a_thread_is_there_only_while_something_is_written(tmp_path: Path, opened: Opened) -> None:
+    def threads() -> int:
+        return sum(thread.name == "gateway-lines" for thread in threading.enumerate())
+
+    reader, writer = os.pipe()
+    lines = opened(Stderr(writer))
+    assert threads() == 0
+    lines.add(b"x" * 100_000 + b"\n")
+    await until(lambda: threads() == 1)
+    received = 0
+    while received < 100_001:
+        received += len(await asyncio.to_thread(os.read, reader, 1 << 16))
+    await until(lambda: threads() == 0)
+    lines.add(b"another\n")
+    assert await asyncio.to_thread(os.read, reader, 99) == b"another\n"
+    os.close(reader)
+
+
+@pytest.mark.plain
+async def test_lines_wait_for_a_thread_where_the_system_gives_none(
+    tmp_path: Path, opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "access.log"
+    lines = opened(File(path))
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as without:
+        without.setattr(threading.Thread, "start", refuse)
+        lines.add(b"one\n")
+        lines.flush()
+    assert not path.exists()
+    lines.add(b"two\n")
+    await until(lambda: path.exists() and path.read_bytes() == b"one\ntwo\n")
+
+
 def test_writes_to_a_pipe_are_whole_lines_and_no_longer_than_it_takes_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     written = list[bytes]()
 
@@ -171,9 +206,9 @@ def test_writes_to_a_pipe_are_whole_lines_and_no_longer_than_it_takes_whole(monk
         return len(data)
 
     monkeypatch.setattr(os, "write", write)
-    given = b"".join([b"x" * size + b"\n" for size in (10, 4000, 90, 4095, 1, 5000, 3)])
-    assert Stderr(1).write(given) == len(given)
-    assert b"".join(written) == given
+    given = [b"x" * size + b"\n" for size in (10, 4000, 90, 4095, 1, 5000, 3)]
+    assert Stderr(1).write(given) == sum(map(len, given))
+    assert b"".join(written) == b"".join(given)
     assert [len(data) for data in written if len(data) > 4096] == [5001]
     assert all(data.endswith(b"\n") for data in written)
 
@@ -206,7 +241,7 @@ def test_syslog_over_the_network_is_rfc_5424() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as syslog:
         syslog.bind(("127.0.0.1", 0))
         target = Syslog(f"127.0.0.1:{syslog.getsockname()[1]}")
-        assert target.write(b"one\ntwo\n") == 8
+        assert target.write([b"one\n", b"two\n"]) == 8
         first, second = syslog.recv(9999), syslog.recv(9999)
         target.reopen()
     fields = first.split(b" ", 7)

@@ -32,7 +32,8 @@ Checks = Literal["nothing", "one", "many", "signed"]
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """A proxy. `find` gives its program, `start` runs it, `version` is how it names itself."""
+    """A proxy. `find` gives its program, `start` runs it, `version` is how it names itself, and `tokens` says how many
+    good tokens it has where that is not as many as in the run."""
 
     name: str
     title: str
@@ -42,6 +43,7 @@ class Peer:
     start: Callable[[str, Site], Running]
     version: Callable[[str], str]
     loads: frozenset[str] | None = None  # None: all that its checks allow
+    tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +57,14 @@ class Contender:
 
 
 def started(peer: Peer, site: Site, count: int) -> Contender:
-    """The peer, serving on the proxy's core with `count` good tokens. Raises CannotStart."""
+    """The peer, serving on the proxy's core with `count` good tokens, or its own number. Raises CannotStart."""
     found = peer.find()
     if found is None:
         raise CannotStart(f"not installed: {peer.install}")
     running = peer.start(found, site)
     try:
         running.wait()
-        tokens = _issued(site, peer.name, count) if peer.name in _GATEWAYS else site.tokens
+        tokens = _issued(site, peer.name, peer.tokens or count) if peer.name in _GATEWAYS else site.tokens
     except BaseException:
         running.stop()
         raise
@@ -161,7 +163,9 @@ def _told(option: str) -> Callable[[str], str]:
 
 # -- ourselves ---------------------------------------------------------------------------------------------------
 
-_GATEWAYS: Final = {"gateway": 1, "gateway-plain": 1, "gateway-logged": 1, "gateway-2": 2}
+_GATEWAYS: Final = {  # and their workers
+    "gateway": 1, "gateway-plain": 1, "gateway-logged": 1, "gateway-2": 2, "gateway-100": 1, "gateway-100k": 1,
+}  # fmt: skip
 _COMPILED: Final = ROOT / "build" / "engine"  # what `make engine` makes
 
 
@@ -204,13 +208,6 @@ async def _issue(path: Path, file: Path, count: int, foreign: tuple[str, ...]) -
             client, _ = await store.clients.create(wanted)
             signing, _ = await store.clients.create(replace(wanted, token_type="mac"))
             signs = (await store.tokens.issue(signing.client_id, None, scopes, 86400.0, None)).body()
-            values: list[str] = []
-
-            async def some(number: int) -> None:
-                for _ in range(number):
-                    issued = await store.tokens.issue(client.client_id, None, scopes, 86400.0, None)
-                    values.append(str(issued.body()["access_token"]))
-
             sessions: list[str] = []
 
             async def people(numbers: range) -> None:
@@ -219,12 +216,11 @@ async def _issue(path: Path, file: Path, count: int, foreign: tuple[str, ...]) -
                     sessions.append(keyring.new_token("gwb_"))
                     await store.sessions.start(user.subject, sessions[-1], 86400.0)
 
-            await asyncio.gather(*(some(count // 8 + 1) for _ in range(8)))
             await asyncio.gather(*(people(range(first, PEOPLE, 8)) for first in range(8)))
             signer = Signer(str(signs["access_token"]), str(signs["mac_key"]).encode())
-            unseen = [keyring.new_token("gwa_") for _ in range(_UNSEEN)]
-            await _insert(dsn, client.client_id, unseen)
-            return Tokens.written(values[:count], file, signer, sessions, foreign, unseen)
+            values, unseen = ([keyring.new_token("gwa_") for _ in range(number)] for number in (count, _UNSEEN))
+            await _insert(dsn, client.client_id, values + unseen)
+            return Tokens.written(values, file, signer, sessions, foreign, unseen)
         finally:
             await store.close()
 
@@ -273,6 +269,10 @@ PEERS: Final = (
          frozenset({"lifelike", "lifelike-open", "lifelike-post", "lifelike-signed", "get"})),
     Peer("gateway-logged", "Gateway, access log to a file", "signed", lambda: sys.executable, "",
          _gateway("gateway-logged"), _gateway_version("gateway-logged"), frozenset({"lifelike", "lifelike-open"})),
+    Peer("gateway-100", "Gateway, 100 tokens", "signed", lambda: sys.executable, "", _gateway("gateway-100"),
+         _gateway_version("gateway-100"), frozenset({"lifelike"}), 100),
+    Peer("gateway-100k", "Gateway, 100,000 tokens", "signed", lambda: sys.executable, "", _gateway("gateway-100k"),
+         _gateway_version("gateway-100k"), frozenset({"lifelike"}), 100_000),
     Peer("gateway-2", "Gateway, two workers", "signed", lambda: sys.executable, "", _gateway("gateway-2"),
          _gateway_version("gateway-2"), frozenset({"get"})),
     Peer("nginx-streamed", "nginx, uploads streamed", "nothing", lambda: program("nginx"), "package nginx",

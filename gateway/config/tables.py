@@ -258,7 +258,7 @@ class Server(Table):
 
 
 class Admin(Table):
-    """The listener for operators: /healthz, /readyz and /metrics."""
+    """The listener for operators: /healthz, /readyz, /metrics and, where that is wanted, /explain."""
 
     listen: Annotated[ListenAddress, FIXED] = "127.0.0.1:9901"
     """Keep it away from the public."""
@@ -266,6 +266,9 @@ class Admin(Table):
     """The names that it is asked by, such as `["gateway.internal"]`, besides addresses, localhost, the machine's own
     name and names without a dot. By any other it answers 421, so that no page in a browser reaches it by a name that
     somebody else's DNS gave this address."""
+    explain: bool = False
+    """Whether `/explain/REQUEST-ID` says what `gateway explain --json` does: who called what, to whoever reaches this
+    listener."""
 
     @property
     def address(self) -> tuple[str, int]:

@@ -15,6 +15,8 @@ from collections.abc import Iterable
 from typing import Final, Literal, NamedTuple, final
 from urllib.parse import unquote_to_bytes
 
+from mypy_extensions import mypyc_attr
+
 from gateway.credentials import mac
 from gateway.credentials.authorization import MalformedCredential
 from gateway.crypto import equal
@@ -66,6 +68,7 @@ class BodyCheck:
         return all(self._running[name].digest_size == len(digest) for digest, name in self._stated)
 
 
+@mypyc_attr(acyclic=True)
 class Once:
     """By what a request counts once, beside its token: the nonce, of its scheme (and of the draft of MAC), and when it
     was signed. It is never altered.
@@ -82,6 +85,7 @@ class Once:
         self.draft: Final = draft
 
 
+@mypyc_attr(acyclic=True)
 @final
 class Signed(Once):
     """A request's claim that the holder of `token`'s MAC key made it.

@@ -25,11 +25,10 @@ from gateway.schemes.scheme import INSUFFICIENT, UNPROVEN, Fault, Presented, Sch
 NOT_FOR_THEM: Final = Fault("The person may not do this.", OUT_OF_GROUPS, "access_denied")
 
 
-def judge(call: Call, presented: Presented, held: Held | None, now: float) -> Fault | tuple[Allowed, BodyCheck | None]:
-    """Checks 6 to 13, in their order: the first fault; else whom the token stands for, and what the body must fit."""
+def judge(call: Call, presented: Presented, held: Held, now: float) -> Fault | tuple[Allowed, BodyCheck | None]:
+    """Checks 6 to 13, of a token that is known, in their order: the first fault; else whom the token stands for, and
+    what the body must fit."""
     scheme = presented.scheme
-    if held is None:
-        return scheme.dead(scheme.facts.lifeless.unknown)
     if held.allowed.ends_at <= now:
         return scheme.dead(scheme.facts.lifeless.expired)
     proven = kind_fits(scheme, held) or scheme.prove(call, presented, held.signer, now)

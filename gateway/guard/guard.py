@@ -280,24 +280,25 @@ class Guard:
             return no_answer(known)
         if isinstance(known, AskPrimary):
             return self._ask_store(call, presented, sha256(presented.token).digest(), since, fits=fits, near=False)
+        scheme = presented.scheme
         if isinstance(known, EndedToken):
-            fault = presented.scheme.dead(causes.ENDS.get(known.how, causes.REVOKED))
-            return self._refusal(call, fault, presented.scheme.name, known.identity)
-        if known is not None and not self._tokens.counts(known):
+            fault = scheme.dead(causes.ENDS.get(known.how, causes.REVOKED))
+            return self._refusal(call, fault, scheme.name, known.identity)
+        if known is None:
+            issuers = self._issuers if call.route.issuers else None
+            stranger = None if issuers is None else issuers.stranger(presented.token)
+            return self._refusal(call, scheme.dead(stranger or scheme.facts.lifeless.unknown), scheme.name)
+        if not self._tokens.counts(known):
             return self._look_up(call, presented, since, fits=fits)  # it met a change of what it hangs on: asked again
-        if known is None and self._issuers is not None and call.route.issuers:
-            stranger = self._issuers.stranger(presented.token)
-            if stranger is not None:
-                return self._refusal(call, presented.scheme.dead(stranger), presented.scheme.name)
         return self._judge(call, presented, known, since, fits=fits)
 
-    def _judge(self, call: Call, presented: Presented, held: Held | None, since: float | None, *, fits: bool) -> Judged:
+    def _judge(self, call: Call, presented: Presented, held: Held, since: float | None, *, fits: bool) -> Judged:
         """Checks 6 to 16; those of a body that is yet to come are for whoever takes it in."""
         proven, scheme = checks.judge(call, presented, held, self._now()), presented.scheme.name
         if isinstance(proven, Fault):
-            return self._refusal(call, proven, scheme, None if held is None else held.allowed.identity)
+            return self._refusal(call, proven, scheme, held.allowed.identity)
         token, body = proven
-        self._uses.note(token, call)
+        self._uses.note(held, call)
         once = presented.once
         if once is None:
             return self._apply_limits(call, token)

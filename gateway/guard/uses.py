@@ -1,8 +1,7 @@
 """Which tokens and sessions were used, and for which scopes: what a worker remembers of its calls and writes down.
 
-It does so each minute.
-
-A call costs one entry in a set. Of a token that is in steady use, a row is written every five minutes by each worker.
+It does so each minute. Of a token that is in steady use, a row is written every five minutes by each worker: what the
+cache holds of it says whether the call is the first with it, so that others touch nothing that grows with the tokens.
 """
 
 import asyncio
@@ -10,7 +9,7 @@ from contextlib import suppress
 from typing import Final
 
 from gateway.errors import StoreUnavailable
-from gateway.guard.verdict import Allowed
+from gateway.guard.held import Held
 from gateway.observe import get_logger
 from gateway.routing import Route
 from gateway.routing.call import Call
@@ -18,8 +17,8 @@ from gateway.store import Store
 from gateway.store.uses import Uses
 
 _EVERY: Final = 60.0  # seconds
-_AGAIN: Final = 5  # times of that, after which what was written down is so again
-MOST: Final = 50_000  # entries of one minute; what is beyond waits for the next one
+_AGAIN: Final = 5  # times of that are a period, in each of which the use of a token is noted once
+MOST: Final = 50_000  # entries of a kind in one minute; what is beyond waits for the next one
 
 _log = get_logger("gateway.guard")
 
@@ -29,15 +28,23 @@ class Used:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._noted: set[tuple[bytes, str | None, Route, str]] = set()
-        self._written: set[bytes] = set()
+        self._tokens: set[bytes] = set()
+        self._sessions: set[bytes] = set()
+        self._calls: set[tuple[str, Route, str]] = set()  # by client, route and method
+        self._period = 1
         self._rounds = 0
         self._writing: asyncio.Task[None] | None = None
 
-    def note(self, token: Allowed, call: Call) -> None:
+    def note(self, held: Held, call: Call) -> None:
         """A call has passed all checks but its body's and its nonce's."""
-        if len(self._noted) < MOST:
-            self._noted.add((token.digest, token.client_id, call.route, call.method))
+        client_id = held.allowed.client_id
+        if held.noted_in != self._period:
+            digests = self._sessions if client_id is None else self._tokens
+            if len(digests) < MOST:
+                digests.add(held.allowed.digest)
+                held.noted(self._period)
+        if client_id and len(self._calls) < MOST:
+            self._calls.add((client_id, call.route, call.method))
 
     def start(self) -> None:
         """Write down each minute what was used, from now on."""
@@ -54,14 +61,18 @@ class Used:
 
     async def flush(self) -> None:
         """Write down what was used since the last time. Raises StoreUnavailable, and then has forgotten it."""
-        noted, self._noted = self._noted, set()
-        tokens = {digest for digest, client, _, _ in noted if client is not None} - self._written
-        sessions = {digest for digest, client, _, _ in noted if client is None} - self._written
-        scopes = {(client, scope) for _, client, route, method in noted if client for scope in route.scopes_for(method)}
-        if tokens or scopes or sessions:
-            await self._store.holdings.note(Uses(tokens, scopes, sessions))
-        self._rounds = (self._rounds + 1) % _AGAIN
-        self._written = self._written | tokens | sessions if self._rounds else set()
+        scopes = {(client, scope) for client, route, method in self._calls for scope in route.scopes_for(method)}
+        uses = Uses(self._tokens, scopes, self._sessions)
+        self._tokens, self._sessions, self._calls = set(), set(), set()
+        self._rounds += 1
+        if self._rounds % _AGAIN == 0:
+            self._period += 1
+        if uses.tokens or scopes or uses.sessions:
+            try:
+                await self._store.holdings.note(uses)
+            except StoreUnavailable:
+                self._period += 1
+                raise
 
     async def _write(self) -> None:
         while True:

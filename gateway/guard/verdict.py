@@ -6,12 +6,15 @@ from datetime import UTC, datetime
 from math import inf
 from typing import Final, NamedTuple, final
 
+from mypy_extensions import mypyc_attr
+
 from gateway.credentials.signed import BodyCheck
 from gateway.errors import Refused
 from gateway.guard.lane import Pending
 from gateway.model import Identity
 
 
+@mypyc_attr(acyclic=True)
 @final
 class SignedIn:
     """When somebody signed in, in seconds since 1970, and how."""
@@ -23,6 +26,7 @@ class SignedIn:
         self.acr: Final = acr
 
 
+@mypyc_attr(acyclic=True)
 @final
 class Voucher:
     """A key of another issuer, which has vouched for tokens: none of them counts once it is withdrawn."""
@@ -51,6 +55,7 @@ class Bounds(NamedTuple):
     voucher: Voucher | None = None
 
 
+@mypyc_attr(acyclic=True)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Allowed:
     """The call may pass, on behalf of `subject` and as far as `scopes` reach. Calls with one token may share it.

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
 
+from mypy_extensions import mypyc_attr
+
 from gateway.http1.buffer import Buffer, HeadLines
 from gateway.http1.grammar import (
     CHUNK_EXTENSIONS_LIMIT,
@@ -27,6 +29,7 @@ class End:
 END: Final = End()
 
 
+@mypyc_attr(acyclic=True)
 class LengthBody:
     """A body of known length, of which `left` bytes have not been read."""
 

@@ -8,6 +8,8 @@ import re
 from collections.abc import Collection, Iterator
 from typing import Final, Optional, final
 
+from mypy_extensions import mypyc_attr
+
 from gateway.http1.grammar import TOKEN, Field
 from gateway.http1.scan import field_lines
 
@@ -20,6 +22,7 @@ _KEPT: Final = 256  # sequences of names; clients and upstreams send few
 _LONGEST: Final = 1024  # bytes of a sequence that is kept: strangers cannot fill the memory with them
 
 
+@mypyc_attr(acyclic=True)
 @final
 class Framing:
     """Of the fields that say where a message ends, whom it is for, and what becomes of the connection: all values that
@@ -134,6 +137,7 @@ def _names(names: bytes) -> Names | None:
     return known
 
 
+@mypyc_attr(acyclic=True)
 class Fields:
     """The field lines of one head, in their order. They were proven before; it is never altered."""
 

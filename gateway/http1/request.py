@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Final, final
 
+from mypy_extensions import mypyc_attr
+
 from gateway.http1.body import EMPTY_BODY, ChunkedBody, LengthBody
 from gateway.http1.buffer import HeadLines
 from gateway.http1.fields import Fields, Framing
@@ -39,6 +41,7 @@ REQUESTS: Final[Mapping[Stage, frozenset[Stage]]] = {
 _NONE: Final = frozenset[bytes]()
 
 
+@mypyc_attr(acyclic=True)
 @final
 class RequestHead:
     """A request's head that passed every rule; it is never altered. `target` and the fields are the bytes as they came.

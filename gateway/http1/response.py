@@ -20,6 +20,8 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Final, final
 
+from mypy_extensions import mypyc_attr
+
 from gateway.http1.body import Body, ChunkedBody, End, LengthBody, UntilCloseBody
 from gateway.http1.buffer import HeadLines
 from gateway.http1.fields import Fields, Framing
@@ -48,6 +50,7 @@ _PLAIN_STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) ([1-5]\d\d)(?: (" + VAL
 _LONGEST_KEPT: Final = 64  # bytes of a status line that is remembered
 
 
+@mypyc_attr(acyclic=True)
 @final
 class ResponseHead:
     """A response's head that passed every rule; it is never altered.

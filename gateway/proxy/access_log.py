@@ -39,7 +39,7 @@ _LONGEST_METHOD: Final = 40
 _LONGEST_LINE: Final = 4096
 _SHORT_NAME: Final = 64  # characters of who called, where a line would be too long
 _KEPT: Final = 2048  # fragments of a kind
-_TOGETHER: Final = 32  # lines
+_TOGETHER: Final = 128  # lines
 _GONE: Final = "the client left"
 _QUERY_OR_FRAGMENT: Final = re.compile(r"[?#]")
 _UNQUOTABLE: Final = re.compile(r"[^!#-\[\]-~]")
@@ -88,6 +88,8 @@ class AccessLog:
         self._is_json: Final = form == "json"
         self._begins: Final = _json_time if form == "json" else _common_time
         self._page: Final = Page(self._begins, _IN_PATH, _IN_NAME) if COMPILED else None
+        self._put_json: Final = None if self._page is None else self._page.json  # looked up once
+        self._put_combined: Final = None if self._page is None else self._page.combined
         self._second, self._time = -1, b""  # since 1970, and how it stands in a line
         self._addresses: dict[str, bytes] = {}
         self._routes: dict[Route | None, bytes] = {}
@@ -135,13 +137,13 @@ class AccessLog:
             client_id, subject = refused.identity.client_id or None, refused.identity.subject
         why = refused.why if refused is not None else "" if finished.complete else _GONE
         named = self._routes.get(finished.route) or self._name(finished.route)
-        cause = self._texts.get(why) or self._text(why)
+        cause = (self._texts.get(why) or self._text(why)) if why else b"null"
         answering = self._texts.get(upstream) or self._text(upstream)
         at_upstream = (finished.answered or finished.seconds) - finished.connected if upstream else None
         if (
-            self._page is not None
+            self._put_json is not None
             and head is not None
-            and self._page.json(
+            and self._put_json(
                 now, finished.request_id, finished.client, head.method, head.target, named, finished.status, cause,
                 finished.received, finished.sent, finished.seconds, at_upstream, answering, client_id, subject, scheme,
             )
@@ -207,7 +209,7 @@ class AccessLog:
             referer, sent = _first(head, b"referer"), _first(head, b"user-agent")
             if sent is not None:
                 agent = self._agents.get(sent) or self._agent(sent)
-            if self._page is not None and self._page.combined(
+            if self._put_combined is not None and self._put_combined(
                 now, address, subject, head.method, head.target, head.minor_version, finished.status, finished.sent,
                 referer, agent,
             ):  # fmt: skip

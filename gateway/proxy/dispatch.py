@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Final, NamedTuple, final
 
+from mypy_extensions import mypyc_attr
+
 from gateway.config import Config
 from gateway.config import Route as ConfiguredRoute
 from gateway.errors import Refused
@@ -95,6 +97,7 @@ class Peer(NamedTuple):
     trusted: bool
 
 
+@mypyc_attr(acyclic=True)
 @final
 class Destination:
     """Where a request goes.

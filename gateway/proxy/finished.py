@@ -3,6 +3,8 @@
 from time import monotonic
 from typing import Final, final
 
+from mypy_extensions import mypyc_attr
+
 from gateway.errors import Refused
 from gateway.guard import Allowed
 from gateway.http1 import RequestHead
@@ -11,6 +13,7 @@ from gateway.proxy.traced import Trace
 from gateway.routing import Route
 
 
+@mypyc_attr(acyclic=True)
 @final
 class Finished:
     """An exchange that has ended, with its answer whole, cut, or refused by the gateway itself (`refused`).

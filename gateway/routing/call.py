@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from typing import Final, final
 
+from mypy_extensions import mypyc_attr
+
 from gateway.errors import FieldPair
 from gateway.http1 import Field, Fields
 from gateway.routing.limits import Limits
@@ -10,6 +12,7 @@ from gateway.routing.table import Route
 from gateway.underway import Counter
 
 
+@mypyc_attr(acyclic=True)
 @final
 class Turn:
     """What the limits of its route say of one call. `address` is the client's. Where calls under way are counted it is
@@ -54,6 +57,7 @@ class Turn:
         return ("RateLimit-Policy", self.limits.policies), ("RateLimit", self._rate_limit)
 
 
+@mypyc_attr(acyclic=True)
 @final
 class Call:
     """What is to be judged: the parts of a request that credentials and scopes depend on. It is never altered.

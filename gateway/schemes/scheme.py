@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Final, NamedTuple, final
 
+from mypy_extensions import mypyc_attr
+
 from gateway.credentials import scheme_of
 from gateway.credentials.signed import BodyCheck, Once
 from gateway.crypto import Keyring, TokenPrefix
@@ -92,6 +94,7 @@ class Facts:
         return frozenset() if self.in_authorization else frozenset([name.lower().encode() for name in self.fields])
 
 
+@mypyc_attr(acyclic=True)
 @final
 class Fault:
     """Why a call may not pass: what the client is told, the cause for the operator, and the error's code, which is
@@ -105,6 +108,7 @@ class Fault:
         self.error: Final = error
 
 
+@mypyc_attr(acyclic=True)
 @dataclass(frozen=True, slots=True)
 class Signer:
     """What a MAC token proves requests by: its key, and how its client may sign."""
@@ -114,6 +118,7 @@ class Signer:
     drafts: tuple[MacDraft, ...]
 
 
+@mypyc_attr(acyclic=True)
 @dataclass(frozen=True, slots=True)
 class Bound:
     """What a DPoP-bound token proves requests by: the thumbprint of its client's key (RFC 9449, section 6)."""
@@ -121,6 +126,7 @@ class Bound:
     jkt: str
 
 
+@mypyc_attr(acyclic=True)
 @final
 class Presented:
     """What a call claims, by its scheme: the access token as it was sent, by what a signed call counts once, and what

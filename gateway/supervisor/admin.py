@@ -9,8 +9,10 @@ from aiohttp.typedefs import Handler, Middleware
 from msgspec import Struct
 
 from gateway.config import Admin
+from gateway.faults import OperatorError
 from gateway.http1 import Malformed, parse_host
 from gateway.routing.forwarded import parse_address
+from gateway.supervisor.recalling import Answers, calls_of, require_request_id
 
 _PROBES: Final = ("/healthz", "/readyz")
 _HEADERS: Final = {
@@ -52,10 +54,14 @@ class Health(Struct, frozen=True):
 
 
 def create_app(
-    admin: Admin, health: Callable[[], Awaitable[Health]], metrics: Callable[[str], tuple[bytes, str]]
+    admin: Callable[[], Admin],
+    health: Callable[[], Awaitable[Health]],
+    metrics: Callable[[str], tuple[bytes, str]],
+    recall: Callable[[str], Awaitable[Answers]],
 ) -> web.Application:
     """`/healthz` is 200 while the process lives; `/readyz` is 200 when it can serve, else 503, with the reason;
-    `/metrics` is what `metrics` makes of an Accept field."""
+    `/metrics` is what `metrics` makes of an Accept field; `/explain/REQUEST-ID` is what `gateway explain --json` says,
+    or 404 with the reason, and 403 unless `admin.explain` is set. `admin` gives the settings as they are now."""
 
     async def healthz(_request: web.Request) -> web.Response:
         return web.json_response({"alive": True})
@@ -69,25 +75,37 @@ def create_app(
         body, content_type = metrics(request.headers.get("Accept", ""))
         return web.Response(body=body, headers={"Content-Type": content_type})
 
+    async def explain(request: web.Request) -> web.Response:
+        if not admin().explain:
+            return _refused(403, "Set admin.explain to ask here, or run gateway explain on the gateway's machine.")
+        request_id = request.match_info["request_id"]
+        try:
+            require_request_id(request_id)
+            calls = calls_of(request_id, await recall(request_id))
+        except OperatorError as exc:
+            return _refused(404, str(exc))
+        return web.json_response({"request_id": request_id, "calls": calls})
+
     app = web.Application(middlewares=[_for_operators(admin)])
     app.router.add_get("/healthz", healthz)
     app.router.add_get("/readyz", readyz)
     app.router.add_get("/metrics", figures)
+    app.router.add_get("/explain/{request_id}", explain)
     return app
 
 
-def _for_operators(admin: Admin) -> Middleware:
+def _for_operators(admin: Callable[[], Admin]) -> Middleware:
     """Keeps pages in an operator's browser out of all but the probes, whose answers are nothing to them.
 
     A page of another origin says so by fields that it cannot leave out. One whose own name was made to lead here (DNS
     rebinding) is of the same origin to the browser; it is told by that name, which is none of ours.
     """
-    ours = {"localhost", socket.gethostname().lower(), *admin.hosts}
+    ours = {"localhost", socket.gethostname().lower()}
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         if request.path not in _PROBES:
-            if not _is_ours(request.headers.get("Host", ""), ours):
+            if not _is_ours(request.headers.get("Host", ""), ours.union(admin().hosts)):
                 return _refused(421, "This name is not one of admin.hosts.")
             if "Origin" in request.headers or request.headers.get("Sec-Fetch-Site", "none") != "none":
                 return _refused(403, "Pages in a browser are not answered here.")

@@ -26,7 +26,7 @@ from aiohttp import web
 from msgspec import to_builtins
 
 from gateway import memory, observe
-from gateway.config import Admin, Settings
+from gateway.config import Settings
 from gateway.config.tls import Certified
 from gateway.crypto import Keyring
 from gateway.errors import StoreUnavailable
@@ -129,7 +129,8 @@ class _Supervisor:
             self._handover = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             for end in self._handover:
                 stack.callback(end.close)
-            await stack.enter_async_context(_served(admin, config.admin, self._health, self._metrics))
+            operators = create_app(lambda: self._settings.config.admin, self._health, self._metrics, self._recall)
+            await stack.enter_async_context(_served(operators, admin))
             self._user = worker_user(self._settings.data_dir, config.server.user)
             self._settings = with_master_key(self._settings)
             self._started_for = max_connections(self._settings, self._workers_of(self._settings))
@@ -524,13 +525,8 @@ def _count_reload(outcome: Outcome) -> None:
 
 
 @asynccontextmanager
-async def _served(
-    sock: socket.socket,
-    admin: Admin,
-    health: Callable[[], Awaitable[Health]],
-    metrics: Callable[[str], tuple[bytes, str]],
-) -> AsyncIterator[None]:
-    runner = web.AppRunner(create_app(admin, health, metrics), access_log=None, shutdown_timeout=1.0)
+async def _served(app: web.Application, sock: socket.socket) -> AsyncIterator[None]:
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     try:
         await web.SockSite(runner, sock).start()

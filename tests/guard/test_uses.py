@@ -7,6 +7,7 @@ from gateway.errors import StoreUnavailable
 from gateway.guard import Allowed
 from gateway.guard import uses as module
 from tests.guard.conftest import World
+from tests.serving import until
 from tests.store.rig import Rig, fetch
 
 
@@ -38,23 +39,40 @@ async def test_a_token_in_steady_use_is_written_once_in_five_minutes(world: Worl
 
     first = await used_at()
     assert await used_at() == first
-    assert not world.guard._uses._noted
+    assert not world.guard._uses._tokens
     await fetch(world.database, "update access_tokens set last_used_at = last_used_at - interval '10 minutes'")
     later = [await used_at() for _ in range(module._AGAIN)]
     assert later[-1][0] > first[0]  # type: ignore[index]  # rows
 
 
 @pytest.mark.plain
-async def test_what_is_remembered_is_bounded_and_an_outage_stops_no_call(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_what_is_remembered_is_bounded_and_the_rest_waits(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MOST", 3)
-    for _ in range(5):
-        tokens = await world.token()
-        assert isinstance(await world.check(world.call(f"Bearer {tokens.access_token}")), Allowed)
-    assert len(world.guard._uses._noted) == 3
+    tokens = [await world.token() for _ in range(5)]
+
+    async def used() -> int:
+        for token in tokens:
+            assert isinstance(await world.check(world.call(f"Bearer {token.access_token}")), Allowed)
+        await world.guard._uses.flush()
+        return len(await fetch(world.database, "select from access_tokens where last_used_at is not null"))
+
+    await world.guard.start()
+    await until(lambda: world.guard._ledger.holds)  # so that tokens are held
+    assert [await used(), await used()] == [3, 5]
+
+
+async def test_an_outage_stops_no_call_and_what_it_lost_is_noted_by_the_next_call(world: World) -> None:
+    await world.guard.start()
+    await until(lambda: world.guard._ledger.holds)
+    token, uses = await world.token(), world.guard._uses
+
+    async def noted() -> int:
+        assert isinstance(await world.check(world.call(f"Bearer {token.access_token}")), Allowed)
+        return len(uses._tokens)
+
+    assert [await noted(), await noted()] == [1, 1]
     await world.store.close()
     with pytest.raises(StoreUnavailable):
-        await world.guard._uses.flush()
-    world.guard._uses.note(Allowed(client_id="c1", digest=b"x"), world.call())
-    assert len(world.guard._uses._noted) == 1
+        await uses.flush()
+    assert not uses._tokens
+    assert await noted() == 1

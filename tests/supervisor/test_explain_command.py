@@ -9,11 +9,12 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import aiohttp
 import pytest
 from click.testing import CliRunner
+from yarl import URL
 
 from gateway.cli import root
 from gateway.store import Store
@@ -133,6 +134,62 @@ async def test_whichever_worker_answered_is_asked_and_what_none_remembers_is_sai
     code, _, [fault] = await explain(gateway, request_id)
     assert code == 1
     assert "no gateway is running with" in fault
+
+
+async def test_admin_listener_says_the_same_where_that_is_wanted_and_nothing_else(
+    tmp_path: Path, database: str, subtests: pytest.Subtests
+) -> None:
+    async with serving(tmp_path, dsn=database, routes=[ROUTE], admin={"explain": True}) as gateway:
+        _, request_id = await call(gateway, "GET", "/notes/1?key=hush")
+        status, told = await asked(gateway, request_id)
+        assert (status, told["calls"]) == (200, [await explained(gateway, request_id)])
+        for name, fields, refused in (
+            ("a name that leads here", {"Host": "rebound.example.com"}, 421),
+            ("a page of another origin", {"Origin": "https://example.com"}, 403),
+        ):
+            with subtests.test(name):
+                status, told = await asked(gateway, request_id, fields)
+                assert (status, [*told]) == (refused, ["error"])
+        for name, unknown, why in (
+            ("foreign", "0" * 22, "no worker that runs now gave it"),
+            ("forgotten", request_id[:16] + "ffffff", "it does not remember"),
+            ("not ours", "x/../metrics", "is not a request_id"),
+            ("with a space", "a b", "is not the identifier of a request"),
+            ("with a line feed", "a\nb", "is not the identifier of a request"),
+            ("not of ASCII", "\u202e", "is not the identifier of a request"),
+            ("too long", "x" * 129, "is not the identifier of a request"),
+        ):
+            with subtests.test(name):
+                status, told = await asked(gateway, unknown)
+                assert (status, [*told]) == (404, ["error"])
+                assert why in told["error"]
+
+
+async def test_admin_listener_says_nothing_unless_it_is_asked_to_and_a_reload_counts(
+    tmp_path: Path, database: str
+) -> None:
+    async with serving(tmp_path, dsn=database, workers=1, routes=[ROUTE]) as gateway:
+        status, told = await asked(gateway, "0" * 22)
+        assert (status, [*told]) == (403, ["error"])
+        assert "admin.explain" in told["error"]
+        named = {"Host": "gateway.example.com"}
+        assert (await asked(gateway, "0" * 22, named))[0] == 421
+        text = gateway.config.read_text()
+        gateway.config.write_text(
+            text.replace("[admin]\n", '[admin]\nexplain = true\nhosts = ["gateway.example.com"]\n')
+        )
+        changed = (await gateway.run("reload"))["changed"]
+        assert [line.split(":")[0] for line in changed] == ["admin.hosts", "admin.explain"]
+        _, request_id = await call(gateway, "GET", "/notes/1")
+        assert [(await asked(gateway, request_id, fields))[0] for fields in ({}, named)] == [200, 200]
+
+
+async def asked(gateway: Gateway, request_id: str, fields: Mapping[str, str] | None = None) -> tuple[int, Any]:
+    """What the admin listener answers, and its status."""
+    place = URL(f"{gateway.admin_url}/explain/{quote(request_id, safe='')}", encoded=True)
+    async with aiohttp.ClientSession() as session, session.get(place, headers=fields) as answer:
+        assert answer.headers["Cross-Origin-Resource-Policy"] == "same-origin"
+        return answer.status, await answer.json()
 
 
 @pytest.mark.parametrize("malformed", ["", "a b", "é", "a\nreload", "\x1b[31mx", "x" * 129])
