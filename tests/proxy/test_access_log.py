@@ -21,7 +21,7 @@ from gateway.http1 import Fields, RequestHead
 from gateway.model import Identity
 from gateway.observe import scrub
 from gateway.proxy import access_log
-from gateway.proxy.access_log import AccessLog, Format
+from gateway.proxy.access_log import _TOGETHER, AccessLog, Format
 from gateway.proxy.dispatch import Peer
 from gateway.proxy.finished import Finished
 from gateway.store import Store
@@ -255,13 +255,13 @@ def test_lines_that_are_put_together_are_those_of_each_call_by_its_own_time(form
     alone, together, acts = list[bytes](), list[bytes](), list[Callable[[], None]]()
     each = AccessLog(alone.append, form, 1.0, lambda: 0.0)
     some = AccessLog(together.append, form, 1.0, lambda: 0.0, acts.append)
-    for number in range(73):
+    for number in range(2 * _TOGETHER + 9):
         for log in (each, some):
             log.hear(ended(b"/open/%d" % number, moment=1795934567.5 + number / 8))
-    assert [text.count(b"\n") for text in together] == [32, 32]
+    assert [text.count(b"\n") for text in together] == [_TOGETHER] * 2
     for act in acts:
         act()
-    assert [text.count(b"\n") for text in together] == [32, 32, 9]
+    assert [text.count(b"\n") for text in together] == [_TOGETHER, _TOGETHER, 9]
     assert b"".join(together) == b"".join(alone)
 
 

@@ -12,7 +12,7 @@ from gateway.guard import Allowed
 from gateway.http1 import Fields, RequestHead
 from gateway.model import Identity
 from gateway.proxy import access_log
-from gateway.proxy.access_log import AccessLog, Format
+from gateway.proxy.access_log import _TOGETHER, AccessLog, Format
 from gateway.proxy.dispatch import Peer
 from gateway.proxy.finished import Finished
 from tests.compiled import compiled
@@ -159,7 +159,7 @@ def test_lines_in_one_step_and_with_care_stand_in_their_order(line: Any, form: F
             log.hear(ended(target, moment=MOMENT + number / 8, agent=b"x" * 300))
     for act in acts:
         act()
-    assert len(together) == 7
+    assert len(together) == 1 + 200 // _TOGETHER
     assert b"".join(together) == b"".join(alone)
 
 
