@@ -40,8 +40,7 @@ def judge(call: Call, presented: Presented, held: Held, now: float) -> Fault | t
 
 def kind_fits(scheme: Scheme, held: Held) -> Fault | None:
     """Check 7."""
-    kind = held.allowed.token_type
-    return None if kind == scheme.kind else scheme.dead(MISUSED[kind].naming(scheme.name))
+    return None if held.kind == scheme.kind else scheme.dead(MISUSED[held.kind].naming(scheme.name))
 
 
 def within_bounds(call: Call, scheme: Scheme, allowed: Allowed, now: float) -> Fault | Allowed:

@@ -205,7 +205,7 @@ class Guard:
         """The refusal of a call that was let pass, whose right has ended meanwhile by the cause that `watch` tells."""
         if cause is None:
             return no_answer(UNANSWERED, allowed.identity)
-        scheme = self._schemes[allowed.token_type]
+        scheme = self._schemes[allowed.scheme]
         fault = checks.NOT_FOR_THEM if cause is causes.OUT_OF_GROUPS else scheme.dead(cause)
         return self._refusal(call, fault, scheme.name, identity or allowed.identity)
 
@@ -298,6 +298,8 @@ class Guard:
         if isinstance(proven, Fault):
             return self._refusal(call, proven, scheme, held.allowed.identity)
         token, body = proven
+        if scheme != token.scheme:  # one of several for tokens of its kind
+            token = replace(token, scheme=scheme)
         self._uses.note(held, call)
         once = presented.once
         if once is None:
@@ -318,13 +320,12 @@ class Guard:
 
     def _spend_nonce(self, call: Call, token: Allowed, once: Once, since: float | None) -> Judged:
         """Checks 15 and 16: what fails before them leaves the nonce unspent."""
-        allowed = token if once.scheme == token.token_type else replace(token, token_type=once.scheme)
         if not self._spends:
-            return allowed
+            return token
         try:
-            return self._nonces.spend_for(token, once, partial(self._on_spent, call, allowed), since)
+            return self._nonces.spend_for(token, once, partial(self._on_spent, call, token), since)
         except StoreUnavailable as exc:
-            return no_answer(exc, allowed.identity)
+            return no_answer(exc, token.identity)
 
     def _on_spent(self, call: Call, allowed: Allowed, outcome: Outcome) -> Judged:
         """What became of the nonce, as a verdict."""
@@ -332,8 +333,8 @@ class Guard:
             return self._apply_limits(call, allowed)
         if isinstance(outcome, Spending):
             cause = causes.STALE if outcome is Spending.STALE else causes.REPLAYED
-            fault = self._schemes[allowed.token_type].spent(outcome.value, cause)
-            return self._refusal(call, fault, allowed.token_type, allowed.identity)
+            fault = self._schemes[allowed.scheme].spent(outcome.value, cause)
+            return self._refusal(call, fault, allowed.scheme, allowed.identity)
         return no_answer(outcome, allowed.identity)
 
     def _apply_limits(self, call: Call, allowed: Allowed) -> Judged:

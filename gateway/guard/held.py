@@ -10,13 +10,14 @@ from gateway.schemes.scheme import Bound, Signer
 
 @mypyc_attr(acyclic=True)
 class Held:
-    """A token that was vouched for: the answer to calls with it, and what proves signed ones, if it is a MAC token or
-    bound to a key."""
+    """A token that was vouched for: the answer to calls with it by the scheme of its kind, and what proves signed ones,
+    if it is a MAC token or bound to a key."""
 
-    __slots__ = ("allowed", "noted_in", "position", "signer")
+    __slots__ = ("allowed", "kind", "noted_in", "position", "signer")
 
-    def __init__(self, allowed: Allowed, signer: Signer | Bound | None, position: int) -> None:
+    def __init__(self, allowed: Allowed, kind: str, signer: Signer | Bound | None, position: int) -> None:
         self.allowed: Final = allowed
+        self.kind: Final = kind
         self.signer: Final = signer
         self.position = position  # up to which its marks are known to be untouched
         self.noted_in = 0  # the period in which its use was noted last (`guard.uses`)

@@ -74,7 +74,7 @@ class Allowed:
     username: str | None = None
     email: str | None = None
     scopes: frozenset[str] = frozenset()
-    token_type: str = ""  # bearer, dpop, mac, signature or session; empty on a public route
+    scheme: str = ""  # by which it is presented: bearer, dpop, mac, signature or session; empty on a public route
     bounds: Bounds = Bounds()  # noqa: RUF009  # it is never altered
     digest: bytes = b""
     ends_at: float = inf

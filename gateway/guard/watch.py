@@ -74,7 +74,7 @@ class _Token:
 
     def __init__(self, allowed: Allowed) -> None:
         self.digest: Final = allowed.digest
-        self.is_session: Final = allowed.token_type == SESSION
+        self.is_session: Final = allowed.scheme == SESSION
         self.voucher: Final = allowed.voucher
         self.marks = allowed.marks
         self.opened: Final[dict[Watched, None]] = {}

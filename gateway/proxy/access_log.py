@@ -132,7 +132,7 @@ class AccessLog:
         subject: str | None = None
         scheme: str | None = None
         if allowed is not None and allowed.digest:
-            client_id, subject, scheme = allowed.client_id, allowed.subject, allowed.token_type
+            client_id, subject, scheme = allowed.client_id, allowed.subject, allowed.scheme
         elif refused is not None and refused.identity is not None:
             client_id, subject = refused.identity.client_id or None, refused.identity.subject
         why = refused.why if refused is not None else "" if finished.complete else _GONE

@@ -19,6 +19,7 @@ _BUSY: Final = "see why the upstream is slow, or give it more capacity; the clie
 _VERSION: Final = "have the client speak the WebSocket of RFC 6455, version 13"
 _UPGRADE: Final = (("Connection", "Upgrade"), ("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13"))
 
+BODY_LATE: Final = Refused("request_timeout", "The request's body did not arrive in time.")
 DRAINED: Final = Refused(
     "drained",
     "The gateway is being replaced; connect again.",

@@ -33,7 +33,16 @@ from gateway.http1.websocket import Conversation
 from gateway.model import Identity
 from gateway.observe import get_logger
 from gateway.proxy import pump
-from gateway.proxy.answers import DRAINED, last_chunk, lines_of, out_of_reach, too_large, too_slow, wrong_handshake
+from gateway.proxy.answers import (
+    BODY_LATE,
+    DRAINED,
+    last_chunk,
+    lines_of,
+    out_of_reach,
+    too_large,
+    too_slow,
+    wrong_handshake,
+)
 from gateway.proxy.calls import BROKEN, GONE, place_of
 from gateway.proxy.dispatch import Destination, Peer
 from gateway.proxy.edge import Edge, OwnAnswer, named
@@ -688,7 +697,7 @@ class Exchange:
             self._watched = self._engine.guard.watch.add(allowed, self._end_with_right, self.may_go_on)
             self._right_ends_at = self._engine.right_ends_at(allowed)
         if allowed is not None and now >= self._right_ends_at and self._is_endless:
-            self._end_with_right(expired(allowed.token_type), None)
+            self._end_with_right(expired(allowed.scheme), None)
             return False
         if now >= self._engine.streams_end(self.stays) and self._is_endless:
             self.fail(DRAINED)
@@ -745,7 +754,7 @@ class Exchange:
         if self._engine.clock >= self.ends_at and self.phase is Phase.JUDGING:
             self.fail(no_answer(f"store: it said nothing of the call within {limit}"))
         elif self._engine.clock >= self.ends_at and self.phase is Phase.HOLDING:
-            self.fail(Refused("request_timeout", "The request's body did not arrive in time."))
+            self.fail(BODY_LATE)
         elif self._engine.clock >= self.ends_at:
             self.fail(too_slow(place, "was not done", self.to.terms.total_timeout, limit))
         elif self.phase is Phase.SENDING:

@@ -384,7 +384,7 @@ def _scope(route: Route | None, asked: Asked | None, allowed: Allowed | None) ->
     if allowed is None:
         return f"needed: {needed or 'none'}{groups}"
     theirs = f", who is in {', '.join(allowed.groups) or 'no group'}" if bound else ""
-    kind = "session" if allowed.token_type in IN_BROWSERS else "token"
+    kind = "session" if allowed.scheme in IN_BROWSERS else "token"
     has = f"the {kind} has {format_scope(allowed.scopes) or 'none'}"
     return f"needed: {needed or 'none'}{groups}; {has}{theirs}"
 

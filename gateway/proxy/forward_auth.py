@@ -131,7 +131,7 @@ def passing(allowed: Allowed, head: RequestHead, assertion: bytes) -> bytes:
 def _identity(allowed: Allowed) -> bytes:
     return (
         f"X-Auth-Subject: {allowed.subject or ''}\r\nX-Auth-Client-Id: {allowed.client_id or ''}\r\n"
-        f"X-Auth-Scope: {format_scope(allowed.scopes)}\r\nX-Auth-Token-Type: {allowed.token_type}\r\n"
+        f"X-Auth-Scope: {format_scope(allowed.scopes)}\r\nX-Auth-Token-Type: {allowed.scheme}\r\n"
         f"X-Forwarded-User: {allowed.username or ''}\r\nX-Forwarded-Email: {allowed.email or ''}\r\n"
     ).encode()
 

@@ -127,15 +127,15 @@ def _identity(allowed: Allowed) -> bytes:
         lines = f"{lines}X-Forwarded-User: {_whole(allowed.username)}\r\n"
     if allowed.email is not None:
         lines = f"{lines}X-Forwarded-Email: {_whole(allowed.email)}\r\n"
-    return lines.encode() + _on_behalf(allowed.client_id, allowed.scopes, allowed.token_type)
+    return lines.encode() + _on_behalf(allowed.client_id, allowed.scopes, allowed.scheme)
 
 
 @lru_cache(maxsize=1024)  # most tokens have been given to one of few clients, for one of few scopes
-def _on_behalf(client_id: str | None, scopes: frozenset[str], token_type: str) -> bytes:
+def _on_behalf(client_id: str | None, scopes: frozenset[str], scheme: str) -> bytes:
     """By which application and what it may do, in whole lines."""
     client = "" if client_id is None else f"X-Auth-Client-Id: {_whole(client_id)}\r\n"
     scope = f"X-Auth-Scope: {_whole(format_scope(scopes))}\r\n"
-    return f"{client}{scope}X-Auth-Token-Type: {_whole(token_type)}\r\n".encode()
+    return f"{client}{scope}X-Auth-Token-Type: {_whole(scheme)}\r\n".encode()
 
 
 def _whole(text: str) -> str:

@@ -14,7 +14,7 @@ from gateway.guard import PUBLIC, Allowed, Judged, Turn
 from gateway.http1 import End, Malformed, RequestHead, RequestReader
 from gateway.http1.websocket import Conversation
 from gateway.proxy import forward_auth
-from gateway.proxy.answers import lines_of, malformed, prefers_html, render
+from gateway.proxy.answers import BODY_LATE, lines_of, malformed, prefers_html, render
 from gateway.proxy.dispatch import SOCKET, Destination, Peer
 from gateway.proxy.edge import OwnAnswer
 from gateway.proxy.engine import Engine
@@ -612,7 +612,7 @@ class Front(Outlet):
             self.abort()
         elif self.exchange is not None:
             self._keep_alive = False
-            self.exchange.fail(Refused("request_timeout", "The request's body did not arrive in time."))
+            self.exchange.fail(BODY_LATE)
         elif self.standing is Standing.READING and not self.idle:
             self._refuse_unread(Refused("request_timeout", "The request's head did not arrive in time."))
         else:

@@ -81,7 +81,7 @@ class Tunnel:
         self._conversation: Final = conversation
         self._most_idle: Final = opened.most_idle
         self._stays: Final = opened.stays
-        self._kind: Final = allowed.token_type
+        self._kind: Final = allowed.scheme
         self._right_ends_at: Final = engine.right_ends_at(allowed)
         add = engine.guard.watch.add
         self._watched = add(allowed, self._right_ended, opened.may_go_on) if allowed.digest else None

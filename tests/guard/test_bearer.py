@@ -36,7 +36,7 @@ async def test_live_token_passes_with_its_identity(world: World) -> None:
     assert isinstance(verdict, Allowed)
     assert (verdict.username, verdict.email) == ("ada", "ada@example.com")
     assert verdict.client_id == world.client.client_id
-    assert (verdict.token_type, len(verdict.digest)) == ("bearer", 32)
+    assert (verdict.scheme, len(verdict.digest)) == ("bearer", 32)
     assert verdict.scopes == {"read"}
     assert verdict.expires_at is not None
     assert timedelta(0) < verdict.expires_at - datetime.now(UTC) <= timedelta(seconds=60)

@@ -62,7 +62,7 @@ async def test_body_is_awaited_and_the_nonce_is_spent_when_asked_to(world: World
     assert verdict.check.fits()
     allowed = await verdict.spend()
     assert isinstance(allowed, Allowed)
-    assert (allowed.token_type, sorted(allowed.scopes)) == ("mac", ["write"])
+    assert (allowed.scheme, sorted(allowed.scopes)) == ("mac", ["write"])
     assert await world.nonces() == 1
     again = await awaited(world, call)
     refused(await again.spend(), said="nonce was used before")

@@ -84,7 +84,7 @@ async def test_call_with_its_proof_passes_as_dpop(bound: Bound) -> None:
     for late, route in ((30, "bound"), (-30, "either")):  # clocks differ
         verdict = await bound.check(bound.proof(route, jti=f"j{late}", late=late), route=route)
         assert isinstance(verdict, Allowed)
-        assert (verdict.token_type, verdict.client_id) == ("dpop", bound.world.client.client_id)
+        assert (verdict.scheme, verdict.client_id) == ("dpop", bound.world.client.client_id)
 
 
 async def test_target_in_absolute_form_is_the_same_url(bound: Bound) -> None:  # RFC 9112, section 3.2.2

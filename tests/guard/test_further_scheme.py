@@ -1,9 +1,6 @@
 """A scheme that nobody else knows of: one class, which the guard judges by as by its own."""
 
 import re
-import shutil
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -18,8 +15,8 @@ from gateway.model import BEARER
 from gateway.routing import Route
 from gateway.schemes import ALL, Facts, Fault, Presented, Scheme
 from gateway.schemes.scheme import Bound, Signer
+from tests.altered import copied, said_by
 from tests.guard.conftest import World, settings_for, verdict_of
-from tests.serving import ROOT
 
 pytestmark = pytest.mark.plain  # what is compiled is not inherited from
 
@@ -129,7 +126,7 @@ print(MISUSED["bearer"] is Bearer.facts.misused)
 
 @pytest.mark.plain
 def test_it_is_one_file_and_its_entry_in_the_registry(tmp_path: Path) -> None:
-    shutil.copytree(ROOT / "gateway", tmp_path / "gateway", ignore=shutil.ignore_patterns("__pycache__"))
+    package = copied(tmp_path)
     here = Path(__file__).read_text(encoding="utf-8")
     imports = here[here.index("from collections") : here.index("\npytestmark")].splitlines(keepends=True)
     imports = [
@@ -138,18 +135,10 @@ def test_it_is_one_file_and_its_entry_in_the_registry(tmp_path: Path) -> None:
     knock = here[here.index("HEARD_ONCE = ") : here.index("@pytest.fixture")]
     imports.append("from gateway.routing.call import Call\n")  # the others import through packages above
     imports.append("from gateway.schemes.scheme import Facts, Fault, Presented, Scheme\n")
-    (tmp_path / "gateway/schemes/knock.py").write_text("".join([*imports, knock]))
-    registry = tmp_path / "gateway/schemes/registry.py"
+    (package / "schemes/knock.py").write_text("".join([*imports, knock]))
+    registry = package / "schemes/registry.py"
     entered = registry.read_text().replace("Session)\n", "Session, Knock)\n")
     entered = entered.replace("\nALL:", "from gateway.schemes.knock import Knock\n\nALL:")
     assert entered.count("Knock") == 2
     registry.write_text(entered)
-    asked = subprocess.run(
-        [sys.executable, "-c", KNOWN],
-        env={"PYTHONPATH": str(tmp_path)},
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert (asked.stdout.split(), asked.stderr) == (["True", "True", "expired", "token", "True"], "")
+    assert said_by(tmp_path, KNOWN) == ["True", "True", "expired", "token", "True"]

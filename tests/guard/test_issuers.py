@@ -137,7 +137,7 @@ async def test_token_of_an_issuer_stands_for_whom_it_names_under_the_issuers_nam
     assert (allowed.subject, allowed.client_id) == ("corp|ada", "corp|app")
     assert (allowed.username, allowed.email, allowed.groups) == (None, None, ())
     assert (allowed.scopes, allowed.audience) == (frozenset({"read"}), (AUDIENCE,))
-    assert allowed.token_type == "bearer"  # a kind
+    assert allowed.scheme == "bearer"  # a kind
 
 
 async def test_token_that_was_proven_once_is_held_and_asks_nobody(trusting: Trusting) -> None:
@@ -261,7 +261,7 @@ async def test_token_that_is_bound_to_a_key_needs_its_proof(trusting: Trusting) 
     made = proof(ES256, method="GET", url=url, now=trusting.world.clock(), token=token)
     verdict = await trusting.verdict(token, "bound", "DPoP", fields=((b"dpop", b"DPoP", made.encode()),))
     assert isinstance(verdict, Allowed), verdict
-    assert verdict.token_type == "dpop"  # a kind
+    assert verdict.scheme == "dpop"  # a kind
 
 
 # -- what is refused -----------------------------------------------------------------------------------------------

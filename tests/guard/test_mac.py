@@ -38,7 +38,7 @@ async def test_signed_request_passes_once(world: World) -> None:
     call = world.signed(tokens)
     verdict = await world.check(call)
     assert isinstance(verdict, Allowed)
-    assert verdict.token_type == "mac"
+    assert verdict.scheme == "mac"
     assert verdict.scopes == {"read"}
     assert await world.nonces() == 1
     _is_refused(await world.check(call), 401, "invalid_token", "nonce was used before")

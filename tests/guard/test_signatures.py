@@ -103,7 +103,7 @@ async def test_signed_request_passes_once_under_whatever_label(signing: Signing)
     tokens = await signing.world.token(kind="mac")
     verdict = await signing.check(signing.call(tokens))
     assert isinstance(verdict, Allowed)
-    assert verdict.token_type == "signature"
+    assert verdict.scheme == "signature"
     assert verdict.scopes == {"read"}
     for again in (signing.call(tokens), signing.call(tokens, label="other"), signing.call(tokens, tag="else")):
         await signing.refused(again, said="nonce was used before")
@@ -119,7 +119,7 @@ async def test_mac_token_signs_either_way_and_stays_a_mac_token_by_mac(signing: 
     header = signing.world.authorization(tokens, changed(call, route=signing.routes["any"]), ts=str(signing.now))
     by_mac = await signing.check(changed(call, route=signing.routes["any"], authorization=(header.encode(),)))
     assert isinstance(by_mac, Allowed)
-    assert by_mac.token_type == "mac"
+    assert by_mac.scheme == "mac"
 
 
 class _Keys(HTTPSignatureKeyResolver):

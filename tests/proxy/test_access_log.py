@@ -282,7 +282,7 @@ def test_caller_is_told_by_the_scheme_of_this_call(scheme: str) -> None:
     lines = list[bytes]()
     log = AccessLog(lines.append, "json")
     for each in ("bearer", scheme, "bearer"):
-        log.hear(ended(allowed=Allowed(subject="ada", client_id="c1", token_type=each, digest=b"d" * 32)))
+        log.hear(ended(allowed=Allowed(subject="ada", client_id="c1", scheme=each, digest=b"d" * 32)))
     told = [json.loads(line) for line in lines]
     assert [line["scheme"] for line in told] == ["bearer", scheme, "bearer"]
     assert {(line["client"], line["subject"]) for line in told} == {("c1", "ada")}
@@ -292,7 +292,7 @@ def test_caller_is_told_by_the_scheme_of_this_call(scheme: str) -> None:
 @pytest.mark.parametrize("filling", [b"a", b"\xe9", b"aaaa\xe9", b"a=1&"])
 def test_line_is_that_short_too_for_the_longest_names_of_another_issuer(name: str, filling: bytes) -> None:
     """Of 255 characters each, which may take twelve bytes (`oauth.foreign`)."""
-    allowed = Allowed(subject=name * 255, client_id=name * 255, token_type="bearer", digest=b"d" * 32)
+    allowed = Allowed(subject=name * 255, client_id=name * 255, scheme="bearer", digest=b"d" * 32)
     long = (filling * 1500)[:1500]
     lines = list[bytes]()
     forms: tuple[Format, ...] = ("json", "combined")
@@ -354,7 +354,7 @@ def careful(finished: Finished) -> dict[str, Any]:
         "upstream": scrub(finished.upstream) or None,
         "client": allowed.client_id if named and allowed else identity and (identity.client_id or None),
         "subject": allowed.subject if named and allowed else identity and identity.subject,
-        "scheme": allowed.token_type if named and allowed else None,
+        "scheme": allowed.scheme if named and allowed else None,
     }
     return dict(json.loads(json.dumps(line)))
 
@@ -421,7 +421,7 @@ def test_target_that_is_shown_at_once_is_shown_as_with_care(target: bytes) -> No
 @settings(max_examples=scaled(1000))
 def test_combined_line_has_its_parts_whatever_stands_in_them(agent: str, subject: str, target: str) -> None:
     lines = list[bytes]()
-    who = Allowed(subject=subject, client_id="c1", token_type="bearer", digest=b"d" * 32)
+    who = Allowed(subject=subject, client_id="c1", scheme="bearer", digest=b"d" * 32)
     call = ended(b"/" + target.encode("latin-1"), agent=agent.encode("latin-1"), allowed=who)
     AccessLog(lines.append, "combined").hear(call)
     [line] = lines

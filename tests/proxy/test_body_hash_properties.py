@@ -63,7 +63,7 @@ class Recorder:
 def test_no_cut_and_no_limit_lets_another_body_end(
     body: bytes, other: bytes, limit: int, cuts: list[int], length_is_known: bool
 ) -> None:
-    allowed = Allowed(token_type="mac")
+    allowed = Allowed(scheme="mac")
 
     async def spend() -> Verdict:
         return allowed

@@ -57,7 +57,7 @@ ALICE = Allowed(
     username="alice",
     email="alice@a.test",
     scopes=frozenset(("notes",)),
-    token_type="bearer",
+    scheme="bearer",
 )
 PUBLIC = Allowed()
 ARRIVAL = arrival(("203.0.113.9",), b"https", b"a", 1, b"")

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.plain  # which of both writes is said from outside; com
 
 FORMS: tuple[Format, ...] = ("json", "combined")
 MOMENT = 1795934567.0421
-ADA = Allowed(subject="u1", client_id="c1", token_type="bearer", digest=b"d" * 32)
+ADA = Allowed(subject="u1", client_id="c1", scheme="bearer", digest=b"d" * 32)
 
 
 @pytest.fixture(scope="module")
@@ -92,8 +92,8 @@ PLAIN = {
     "names without a value": ended(b"/?a==1&b=&c&d=1&&=1&e="),
     "no one": ended(allowed=None),
     "a public route": ended(allowed=Allowed()),
-    "a client for itself": ended(allowed=Allowed(subject="c1", client_id="c1", token_type="mac", digest=b"d" * 32)),
-    "someone in a browser": ended(allowed=Allowed(subject="u1", token_type="session", digest=b"d" * 32)),
+    "a client for itself": ended(allowed=Allowed(subject="c1", client_id="c1", scheme="mac", digest=b"d" * 32)),
+    "someone in a browser": ended(allowed=Allowed(subject="u1", scheme="session", digest=b"d" * 32)),
     "IPv6": ended(client="2001:db8::7"),
     "a unix socket": ended(client="unix"),
     "no upstream": ended(upstream=""),

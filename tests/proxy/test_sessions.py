@@ -430,7 +430,7 @@ async def test_operator_is_told_why_and_whose_call_it_was(site: Site) -> None:
     await eventually(lambda: len(told) == 3)
     passed, nobody, foreign = told
     assert passed.allowed is not None
-    assert (passed.allowed.token_type, passed.allowed.client_id) == ("session", None)
+    assert (passed.allowed.scheme, passed.allowed.client_id) == ("session", None)
     assert passed.allowed.subject == site.user.subject
     for refused, cause in ((nobody, "no session"), (foreign, "a call of another site")):
         assert refused.refused is not None
