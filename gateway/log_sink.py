@@ -114,13 +114,22 @@ class Lines:
             self._changed.wait_for(lambda: not self._is_writing, _LAST)
 
     def _hand_over(self, batch: list[bytes] | None) -> None:
-        """Have a thread write a batch, or begin anew."""
+        """Have a thread write a batch, or begin anew; a batch is lost where the system has no thread to give."""
         with self._changed:
-            self._batches.append(batch)
-            if not self._is_writing:
-                with contextlib.suppress(RuntimeError):  # the system gives none: it waits for the next batch's
-                    threading.Thread(target=self._write_all, name="gateway-lines", daemon=True).start()
-                    self._is_writing = True
+            if self._is_writing:
+                self._batches.append(batch)
+                return
+            try:
+                threading.Thread(target=self._write_all, name="gateway-lines", daemon=True).start()
+            except RuntimeError as exc:
+                cause = str(exc)
+            else:
+                self._batches.append(batch)
+                self._is_writing = True
+                return
+        if batch is not None:
+            self._done += _size_of(batch)
+            self._lose(_lines_in(batch), cause)
 
     # -- in the thread --------------------------------------------------------------------------------------------
 
@@ -182,40 +191,49 @@ def target_of(place: str, base: Path) -> Target:
     return File(base / place)
 
 
+def _write_to_pipe(descriptor: int, lines: bytes) -> int:
+    """Write whole lines, no more at once than a pipe takes whole; how many bytes. Raises OSError where none can be."""
+    written = 0
+    while written < len(lines):
+        end = lines.rfind(b"\n", written, written + _PIPE) + 1 or lines.index(b"\n", written) + 1
+        try:
+            os.write(descriptor, lines[written:end])
+        except OSError:
+            if not written:
+                raise
+            break
+        written = end
+    return written
+
+
 class Stderr:
-    """The stream that the gateway's own log goes to; each write is whole lines, and no more than a pipe takes whole."""
+    """The stream that the gateway's own log goes to, which may be a pipe."""
 
     def __init__(self, descriptor: int = 2) -> None:
         self._descriptor = descriptor
 
     def write(self, batch: list[bytes]) -> int:
-        lines, written = b"".join(batch), 0
-        while written < len(lines):
-            end = lines.rfind(b"\n", written, written + _PIPE) + 1 or lines.index(b"\n", written) + 1
-            try:
-                os.write(self._descriptor, lines[written:end])
-            except OSError:
-                if not written:
-                    raise
-                break
-            written = end
-        return written
+        return _write_to_pipe(self._descriptor, b"".join(batch))
 
     def reopen(self) -> None:
         """It is whoever started the gateway that has it."""
 
 
 class File:
-    """A file that lines are appended to, by several processes at a time."""
+    """A file that lines are appended to, by several processes at a time; or a pipe by its name."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._descriptor: int | None = None
+        self._is_regular = True
         self._cut = False  # the last line has no end
 
     def write(self, batch: list[bytes]) -> int:
+        descriptor = self._opened()
+        if not self._is_regular:
+            return _write_to_pipe(descriptor, b"".join(batch))
         parts = batch if len(batch) <= _PARTS else [b"".join(batch)]
-        written = os.writev(self._opened(), [b"\n", *parts] if self._cut else parts)
+        written = os.writev(descriptor, [b"\n", *parts] if self._cut else parts)
         if self._cut and written:
             self._cut, written = False, written - 1
         if written == _size_of(batch):
@@ -243,14 +261,14 @@ class File:
         if self._descriptor is not None:
             os.close(self._descriptor)
         self._descriptor, self._cut = fresh, False
+        self._is_regular = stat.S_ISREG(os.fstat(fresh).st_mode)
 
 
 def open_to_append(path: Path) -> int:
     """A descriptor of the file, which is made if it is not there. Raises OSError, also for a pipe that nobody reads."""
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
     descriptor = os.open(path, flags, 0o640)
-    if stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.set_blocking(descriptor, True)
+    os.set_blocking(descriptor, True)  # whoever reads a pipe may take a while
     return descriptor
 
 

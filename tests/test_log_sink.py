@@ -180,8 +180,8 @@ async def test_a_thread_is_there_only_while_something_is_written(tmp_path: Path,
 
 
 @pytest.mark.plain
-async def test_lines_wait_for_a_thread_where_the_system_gives_none(
-    tmp_path: Path, opened: Opened, monkeypatch: pytest.MonkeyPatch
+async def test_lines_that_no_thread_can_be_had_for_are_lost_and_told_and_later_ones_are_written(
+    tmp_path: Path, opened: Opened, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "access.log"
     lines = opened(File(path))
@@ -191,11 +191,34 @@ async def test_lines_wait_for_a_thread_where_the_system_gives_none(
 
     with monkeypatch.context() as without:
         without.setattr(threading.Thread, "start", refuse)
-        lines.add(b"one\n")
-        lines.flush()
+        for _ in range(10):
+            lines.add(b"x" * module._BATCH + b"\n")
+        lines.reopen()
+    assert '"cause": "can\'t start new thread"' in capsys.readouterr().err
     assert not path.exists()
-    lines.add(b"two\n")
-    await until(lambda: path.exists() and path.read_bytes() == b"one\ntwo\n")
+    lines.add(b"one\n")
+    lines.reopen()
+    await asyncio.to_thread(lines.close)
+    assert path.read_bytes() == b"one\n"
+
+
+async def test_pipe_that_is_read_gets_whole_lines_and_each_of_them(tmp_path: Path, opened: Opened) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    writers = [opened(File(path)) for _ in range(2)]  # as two workers
+    for number in range(2000):
+        for name, writer in zip((b"a", b"b"), writers, strict=True):
+            writer.add(b"%b%d %b\n" % (name, number, b"x" * 250))
+    received = b""
+    while received.count(b"\n") < 4000:
+        with contextlib.suppress(BlockingIOError):
+            received += os.read(reader, 1 << 16)
+        await asyncio.sleep(0)
+    os.close(reader)
+    told = received.split()[::2]
+    for name in (b"a", b"b"):
+        assert [each for each in told if each.startswith(name)] == [b"%b%d" % (name, number) for number in range(2000)]
 
 
 def test_writes_to_a_pipe_are_whole_lines_and_no_longer_than_it_takes_whole(monkeypatch: pytest.MonkeyPatch) -> None:

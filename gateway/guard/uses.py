@@ -1,7 +1,7 @@
 """Which tokens and sessions were used, and for which scopes: what a worker remembers of its calls and writes down.
 
-It does so each minute. Of a token that is in steady use, a row is written every five minutes by each worker: what the
-cache holds of it says whether the call is the first with it, so that others touch nothing that grows with the tokens.
+It does so each minute. Of a token that is in steady use, a row is written every five minutes by each worker: what is
+held of it says whether a call is the first of these minutes, so that others touch nothing that grows with the tokens.
 """
 
 import asyncio
@@ -60,19 +60,22 @@ class Used:
                 await self.flush()
 
     async def flush(self) -> None:
-        """Write down what was used since the last time. Raises StoreUnavailable, and then has forgotten it."""
-        scopes = {(client, scope) for client, route, method in self._calls for scope in route.scopes_for(method)}
-        uses = Uses(self._tokens, scopes, self._sessions)
+        """Write down what was used since the last time. Raises StoreUnavailable, and keeps it then."""
+        tokens, sessions, calls = self._tokens, self._sessions, self._calls
         self._tokens, self._sessions, self._calls = set(), set(), set()
         self._rounds += 1
         if self._rounds % _AGAIN == 0:
             self._period += 1
-        if uses.tokens or scopes or uses.sessions:
-            try:
-                await self._store.holdings.note(uses)
-            except StoreUnavailable:
-                self._period += 1
-                raise
+        scopes = {(client, scope) for client, route, method in calls for scope in route.scopes_for(method)}
+        if not (tokens or sessions or scopes):
+            return
+        try:
+            await self._store.holdings.note(Uses(tokens, scopes, sessions))
+        except BaseException:
+            self._tokens |= tokens
+            self._sessions |= sessions
+            self._calls |= calls
+            raise
 
     async def _write(self) -> None:
         while True:

@@ -12,7 +12,7 @@ from gateway.config import Admin
 from gateway.faults import OperatorError
 from gateway.http1 import Malformed, parse_host
 from gateway.routing.forwarded import parse_address
-from gateway.supervisor.recalling import Answers, calls_of, require_request_id
+from gateway.supervisor.recalling import Answers, Unanswered, calls_of, require_request_id
 
 _PROBES: Final = ("/healthz", "/readyz")
 _HEADERS: Final = {
@@ -59,9 +59,12 @@ def create_app(
     metrics: Callable[[str], tuple[bytes, str]],
     recall: Callable[[str], Awaitable[Answers]],
 ) -> web.Application:
-    """`/healthz` is 200 while the process lives; `/readyz` is 200 when it can serve, else 503, with the reason;
-    `/metrics` is what `metrics` makes of an Accept field; `/explain/REQUEST-ID` is what `gateway explain --json` says,
-    or 404 with the reason, and 403 unless `admin.explain` is set. `admin` gives the settings as they are now."""
+    """The listener's paths; `admin` gives the settings as they are now.
+
+    `/healthz` is 200 while the process lives; `/readyz` is 200 when it can serve, else 503, with the reason; `/metrics`
+    is what `metrics` makes of an Accept field. `/explain/REQUEST-ID` is what `gateway explain --json` says, or with the
+    reason 404, or 503 where a worker did not answer; it is 403 unless `admin.explain` is set.
+    """
 
     async def healthz(_request: web.Request) -> web.Response:
         return web.json_response({"alive": True})
@@ -83,7 +86,7 @@ def create_app(
             require_request_id(request_id)
             calls = calls_of(request_id, await recall(request_id))
         except OperatorError as exc:
-            return _refused(404, str(exc))
+            return _refused(503 if isinstance(exc, Unanswered) else 404, str(exc))
         return web.json_response({"request_id": request_id, "calls": calls})
 
     app = web.Application(middlewares=[_for_operators(admin)])

@@ -14,6 +14,10 @@ Answers = Iterable[tuple[str, Any]]
 """What each worker remembers of a call, by its name: an object of JSON, None where it does not say so in time."""
 
 
+class Unanswered(OperatorError):
+    """No worker that answered knows of a call, and one that did not may."""
+
+
 def require_request_id(text: str) -> None:
     """Raises OperatorError for what is the identifier of no request."""
     if not _REQUEST_ID.fullmatch(text):
@@ -26,13 +30,14 @@ def require_request_id(text: str) -> None:
 def calls_of(request_id: str, answers: Answers) -> list[dict[str, Any]]:
     """What is known of the calls of this identifier, the latest first.
 
-    Raises OperatorError where nobody knows of any (any more), and says why as exactly as that can be said; ValueError,
-    TypeError, KeyError or AttributeError for answers that no worker gives.
+    Raises OperatorError where nobody knows of any (any more), Unanswered where somebody was not heard, and says why as
+    exactly as that can be said; ValueError, TypeError, KeyError or AttributeError for answers that no worker gives.
     """
     workers = [(str(name), _Remembered(said)) for name, said in answers]
     calls = _calls(workers)
     if not calls:
-        raise OperatorError(_unknown(request_id, workers))
+        kind = OperatorError if all(said.answered for _, said in workers) else Unanswered
+        raise kind(_unknown(request_id, workers))
     return calls
 
 

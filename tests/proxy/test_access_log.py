@@ -373,7 +373,7 @@ ONE_LOG = AccessLog(LOG_LINES.append, "json")  # what it remembers of one line i
         Allowed,
         subject=st.none() | TEXTS,
         client_id=st.none() | TEXTS,
-        token_type=st.sampled_from(["bearer", "mac"]),
+        scheme=st.sampled_from(["bearer", "mac"]),
         digest=st.sampled_from([b"", b"1" * 32]),
     ),
     refused=st.none()

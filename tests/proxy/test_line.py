@@ -204,7 +204,7 @@ def field(name: bytes) -> st.SearchStrategy[bytes]:
         Allowed,
         subject=st.none() | TEXTS | st.text("a_", min_size=290, max_size=310),
         client_id=st.none() | TEXTS,
-        token_type=st.sampled_from(["bearer", "mac"]),
+        scheme=st.sampled_from(["bearer", "mac"]),
         digest=st.sampled_from([b"", b"1" * 32]),
     ),
     refused=st.none()

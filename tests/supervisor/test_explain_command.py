@@ -163,6 +163,14 @@ async def test_admin_listener_says_the_same_where_that_is_wanted_and_nothing_els
                 status, told = await asked(gateway, unknown)
                 assert (status, [*told]) == (404, ["error"])
                 assert why in told["error"]
+        stopped = gateway.workers[0]
+        os.kill(stopped.pid, signal.SIGSTOP)
+        try:
+            status, told = await asked(gateway, "0" * 22)
+        finally:
+            os.kill(stopped.pid, signal.SIGCONT)
+        assert (status, [*told]) == (503, ["error"])
+        assert "gave no answer, and may know it; try again" in told["error"]
 
 
 async def test_admin_listener_says_nothing_unless_it_is_asked_to_and_a_reload_counts(
