@@ -66,7 +66,6 @@ class Cache:
     def made(self, token: AccessToken, as_of: int) -> Held:
         """The entry for what was verified as of a position; it is not in the cache yet."""
         identity, marks = token.identity, self._ledger.marks(token)
-        kind = token.token_type if token.jkt is None else DPOP
         signer: Signer | Bound | None = None if token.jkt is None else Bound(token.jkt)
         if token.mac_key is not None and token.mac_algorithm is not None:
             signer = Signer(token.mac_key, token.mac_algorithm, token.mac_drafts)
@@ -77,7 +76,7 @@ class Cache:
             username=None if identity.username is None else _of_one_line(identity.username),
             email=None if identity.email is None else _of_one_line(identity.email),
             scopes=self._one_for_all(token.scopes),
-            scheme=kind,
+            scheme=token.token_type if token.jkt is None else DPOP,
             bounds=self._bounds(
                 Bounds(token.audience, tuple(map(_of_one_line, identity.groups))), signed_in_at, token.acr or ""
             ),
@@ -85,23 +84,22 @@ class Cache:
             ends_at=token.expires_at.timestamp(),
             marks=marks,
         )
-        return Held(allowed, kind, signer, as_of)
+        return Held(allowed, signer, as_of)
 
     def vouched(self, claimed: Claimed, voucher: Voucher, digest: bytes) -> Held:
         """The same for a token of another issuer, that one of its keys has proven. It hangs on nothing of the store's,
         so that no change concerns it; what its issuer withdraws is told by the voucher."""
-        kind = BEARER if claimed.jkt is None else DPOP
         allowed = Allowed(
             subject=claimed.subject,
             client_id=sys.intern(claimed.client_id),
             scopes=self._one_for_all(claimed.scopes),
-            scheme=kind,
+            scheme=BEARER if claimed.jkt is None else DPOP,
             # How somebody signed in, its issuer says in words of its own.
             bounds=self._bounds(Bounds(claimed.audience, voucher=voucher), claimed.auth_time, ""),
             digest=digest,
             ends_at=claimed.ends_at,
         )
-        return Held(allowed, kind, None if claimed.jkt is None else Bound(claimed.jkt), self._ledger.position)
+        return Held(allowed, None if claimed.jkt is None else Bound(claimed.jkt), self._ledger.position)
 
     def get_vouched(self, digest: bytes) -> Held | None:
         """A token of another issuer that was proven, whatever is known of the change log."""

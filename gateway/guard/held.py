@@ -13,14 +13,18 @@ class Held:
     """A token that was vouched for: the answer to calls with it by the scheme of its kind, and what proves signed ones,
     if it is a MAC token or bound to a key."""
 
-    __slots__ = ("allowed", "kind", "noted_in", "position", "signer")
+    __slots__ = ("allowed", "noted_in", "position", "signer")
 
-    def __init__(self, allowed: Allowed, kind: str, signer: Signer | Bound | None, position: int) -> None:
+    def __init__(self, allowed: Allowed, signer: Signer | Bound | None, position: int) -> None:
         self.allowed: Final = allowed
-        self.kind: Final = kind
         self.signer: Final = signer
         self.position = position  # up to which its marks are known to be untouched
         self.noted_in = 0  # the period in which its use was noted last (`guard.uses`)
+
+    @property
+    def kind(self) -> str:
+        """The kind of token, by the scheme that is its own."""
+        return self.allowed.scheme
 
     def stands(self, position: int) -> None:
         """Its marks are untouched up to there."""
