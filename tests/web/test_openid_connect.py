@@ -21,6 +21,7 @@ from gateway.store.users import Known
 from tests.web.conftest import Registered
 from tests.web.rig import PASSWORD, Answer, Browser, Plane, authorize_path, basic, code_fields, new_client, serving
 
+pytestmark = pytest.mark.usefixtures("patient_stores")  # no database is away here, though a machine may stand still
 USERINFO = "/oauth2/userinfo"
 EVERYTHING = frozenset({"openid", "profile", "email", "address", "phone", "offline_access", "notes:read"})
 CLAIMS: dict[str, object] = {
