@@ -14,10 +14,10 @@ from fuzz.values import changed
 from gateway import config
 from gateway.config import Settings
 from gateway.credentials import mac
-from gateway.crypto import Keyring
+from gateway.crypto import Keyring, digest
 from gateway.errors import Refused
 from gateway.guard import Allowed, BodyAwaited, Call, Guard, Pending, Verdict, settled
-from gateway.guard.ledger import Ledger
+from gateway.guard.ledger import Ledger, parts
 from gateway.model import Client, TokenType
 from gateway.routing import Route
 from gateway.store import NewClient, Store
@@ -251,6 +251,11 @@ class Worker:
         """Have a token in the cache, and in the lease (which a busy machine may let lapse for a moment)."""
         assert isinstance(await self.check(tokens), Allowed)
         await self.still_holds(tokens)
+
+    def marks(self, tokens: IssuedTokens) -> set[int]:
+        """What the life of a token in the cache hangs on; two things may share a mark (`guard.ledger`)."""
+        held = self.guard._tokens.cache._entries[digest(tokens.access_token)]
+        return {*parts(held.allowed.marks)}
 
     async def still_holds(self, tokens: IssuedTokens) -> None:
         """Wait until a token that is in the cache is in the lease too; what is not in the cache never is."""
