@@ -190,27 +190,17 @@ def _other(results: Results, contender: Contender) -> list[str]:
 
 def _goals(results: Results) -> str:
     titles = {load.name: load.title for load in LOADS}
-    rows = []
-    for load, (floor, aim) in GOALS.items():
-        ratios = results.ratios(load, _OURS)
-        if ratios:
-            rows.append([titles[load], f"≥ {floor}", f"≥ {aim}", spread(ratios), _met(median(ratios), floor, aim)])
-    for load, (floor, aim) in BESIDES.items():
-        ratios = results.beside(load, "lifelike", _OURS)
-        if ratios:
-            title = f"{titles[load]}: beside {titles['lifelike']}"
-            rows.append([title, f"≥ {floor}", f"≥ {aim}", spread(ratios), _met(median(ratios), floor, aim)])
+    rows: list[list[str]] = []
+    for load, goal in GOALS.items():
+        rows += _ratio_goal(titles[load], results.ratios(load, _OURS), goal)
+    for load, goal in BESIDES.items():
+        title = f"{titles[load]}: beside {titles['lifelike']}"
+        rows += _ratio_goal(title, results.beside(load, "lifelike", _OURS), goal)
     for load in ("lifelike", "lifelike-open"):
-        ratios = results.ratios(load, "gateway-logged", _OURS)
-        if ratios:
-            floor, aim = _LOGGED
-            title = f"{titles[load]}, with the access log: beside without"
-            rows.append([title, f"≥ {floor}", f"≥ {aim}", spread(ratios), _met(median(ratios), floor, aim)])
-    ratios = results.ratios("lifelike", "gateway-100k", "gateway-100")
-    if ratios:
-        floor, aim = _MANY_TOKENS
-        title = f"{titles['lifelike']}: with 100,000 tokens in turn beside 100"
-        rows.append([title, f"≥ {floor}", f"≥ {aim}", spread(ratios), _met(median(ratios), floor, aim)])
+        title = f"{titles[load]}, with the access log: beside without"
+        rows += _ratio_goal(title, results.ratios(load, "gateway-logged", _OURS), _LOGGED)
+    title = f"{titles['lifelike']}: with 100,000 tokens in turn beside 100"
+    rows += _ratio_goal(title, results.ratios("lifelike", "gateway-100k", "gateway-100"), _MANY_TOKENS)
     more = [1 / ratio for ratio in results.ratios("get", "gateway-2", _OURS)]
     if more:
         floor, aim = _TWO_WORKERS
@@ -218,6 +208,14 @@ def _goals(results: Results) -> str:
         rows.append(["two workers: CPU per request against one", f"≤ {floor}", f"≤ {aim}", spread(more), met])
     rows += _memory_goals(results)
     return table(["", "floor", "aim", "here", ""], rows)
+
+
+def _ratio_goal(title: str, ratios: list[float], goal: tuple[float, float]) -> list[list[str]]:
+    """The row of ratios that are to reach a floor, and an aim; none where nothing was measured."""
+    floor, aim = goal
+    if not ratios:
+        return []
+    return [[title, f"≥ {floor}", f"≥ {aim}", spread(ratios), _met(median(ratios), floor, aim)]]
 
 
 def _memory_goals(results: Results) -> list[list[str]]:

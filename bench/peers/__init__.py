@@ -255,6 +255,12 @@ def _gateway_version(name: str) -> Callable[[str], str]:
     return version
 
 
+def _ours(name: str, title: str, *loads: str, tokens: int = 0) -> Peer:
+    """A gateway, under these loads or under all."""
+    start, version = _gateway(name), _gateway_version(name)
+    return Peer(name, title, "signed", lambda: sys.executable, "", start, version, frozenset(loads) or None, tokens)
+
+
 _NO_PASSWORD: Final = "$argon2id$v=19$m=8,t=1,p=1$b2J2aW91c2x5LWZha2U$b2J2aW91c2x5LWZha2U"  # of nobody
 _UNSEEN: Final = 200_000  # tokens that no worker has seen; each is sent once
 
@@ -263,18 +269,13 @@ BASELINE: Final = "nginx"
 PEERS: Final = (
     Peer(BASELINE, "nginx", "nothing", lambda: program("nginx"), "package nginx", _nginx("nginx.conf", "nginx"),
          _told("-v")),
-    Peer("gateway", "Gateway", "signed", lambda: sys.executable, "", _gateway("gateway"), _gateway_version("gateway")),
-    Peer("gateway-plain", "Gateway, plain Python", "signed", lambda: sys.executable, "", _gateway("gateway-plain"),
-         _gateway_version("gateway-plain"),
-         frozenset({"lifelike", "lifelike-open", "lifelike-post", "lifelike-signed", "get"})),
-    Peer("gateway-logged", "Gateway, access log to a file", "signed", lambda: sys.executable, "",
-         _gateway("gateway-logged"), _gateway_version("gateway-logged"), frozenset({"lifelike", "lifelike-open"})),
-    Peer("gateway-100", "Gateway, 100 tokens", "signed", lambda: sys.executable, "", _gateway("gateway-100"),
-         _gateway_version("gateway-100"), frozenset({"lifelike"}), 100),
-    Peer("gateway-100k", "Gateway, 100,000 tokens", "signed", lambda: sys.executable, "", _gateway("gateway-100k"),
-         _gateway_version("gateway-100k"), frozenset({"lifelike"}), 100_000),
-    Peer("gateway-2", "Gateway, two workers", "signed", lambda: sys.executable, "", _gateway("gateway-2"),
-         _gateway_version("gateway-2"), frozenset({"get"})),
+    _ours("gateway", "Gateway"),
+    _ours("gateway-plain", "Gateway, plain Python",
+          "lifelike", "lifelike-open", "lifelike-post", "lifelike-signed", "get"),
+    _ours("gateway-logged", "Gateway, access log to a file", "lifelike", "lifelike-open"),
+    _ours("gateway-100", "Gateway, 100 tokens", "lifelike", tokens=100),
+    _ours("gateway-100k", "Gateway, 100,000 tokens", "lifelike", tokens=100_000),
+    _ours("gateway-2", "Gateway, two workers", "get"),
     Peer("nginx-streamed", "nginx, uploads streamed", "nothing", lambda: program("nginx"), "package nginx",
          _nginx("nginx.conf", "nginx-streamed", _STREAMED), _told("-v"), frozenset({"post", "up"})),
     Peer("haproxy", "HAProxy, tokens in a map", "many", lambda: program("haproxy"), "package haproxy", _haproxy,
