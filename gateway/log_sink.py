@@ -17,6 +17,7 @@ import socket
 import stat
 import threading
 import time
+from _thread import start_new_thread
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -115,17 +116,17 @@ class Lines:
 
     def _hand_over(self, batch: list[bytes] | None) -> None:
         """Have a thread write a batch, or begin anew; a batch is lost where the system has no thread to give."""
+        cause = ""
         with self._changed:
+            if not self._is_writing:
+                try:  # threading.Thread would wait until it runs, which takes as long as many lines
+                    start_new_thread(self._write_all, ())
+                except RuntimeError as exc:
+                    cause = str(exc)
+                else:
+                    self._is_writing = True
             if self._is_writing:
                 self._batches.append(batch)
-                return
-            try:
-                threading.Thread(target=self._write_all, name="gateway-lines", daemon=True).start()
-            except RuntimeError as exc:
-                cause = str(exc)
-            else:
-                self._batches.append(batch)
-                self._is_writing = True
                 return
         if batch is not None:
             self._done += _size_of(batch)

@@ -7,8 +7,9 @@ shorter than what a pipe takes whole.
 It is made for each call, and must cost little beside the call. So nearly all of a line are fragments that others had
 too (the time, the route, the upstream, who called), and they are put together in one step. Whether anything may be a
 secret, or has to be escaped, is seen in one pass over the bytes; only then they are looked at with care. Where the
-engine is compiled, `proxy.line` writes lines that ask for none. Lines go on some at a time, all that there are at the
-latest just before anything is written (`log_sink`).
+engine is compiled, `proxy.line` writes lines that ask for none. Lines are made some at a time, since to come
+to this code from a call takes a processor longer than to make a line; all that are owed at the latest just before
+anything is written (`log_sink`).
 """
 
 import json
@@ -21,7 +22,7 @@ from typing import Final, Literal, TypeVar
 from gateway.http1 import RequestHead
 from gateway.http1.grammar import ALPHANUMERIC, table
 from gateway.http1.scan import COMPILED
-from gateway.observe import scrub
+from gateway.observe import get_logger, scrub
 from gateway.proxy.finished import Finished
 from gateway.routing import Route
 
@@ -39,7 +40,7 @@ _LONGEST_METHOD: Final = 40
 _LONGEST_LINE: Final = 4096
 _SHORT_NAME: Final = 64  # characters of who called, where a line would be too long
 _KEPT: Final = 2048  # fragments of a kind
-_TOGETHER: Final = 128  # lines
+_TOGETHER: Final = 64  # lines
 _GONE: Final = "the client left"
 _QUERY_OR_FRAGMENT: Final = re.compile(r"[?#]")
 _UNQUOTABLE: Final = re.compile(r"[^!#-\[\]-~]")
@@ -56,6 +57,8 @@ _TOKEN: Final = re.compile(rb"gw[a-z]_", re.IGNORECASE)
 _NOT_READ: Final = b'null,"target":null'
 _THREE_DIGITS: Final = tuple([b"%03d" % number for number in range(1000)])
 
+_log = get_logger("gateway.access")
+
 
 def _epoch() -> float:
     """What the monotonic clock lacks of the seconds since 1970."""
@@ -70,7 +73,8 @@ def _first(head: RequestHead, name: bytes) -> bytes | None:
 class AccessLog:
     """Makes lines and gives them to `write`; of what passed, the share `sample`, and of what failed, all.
 
-    Several together, where there is `soon`, which calls what it is given in some moments; each at once without.
+    Several together, where there is `soon`, which calls what it is given in some moments; each at once without. Until
+    then what is told of a call is kept, with its head.
     """
 
     def __init__(
@@ -82,8 +86,7 @@ class AccessLog:
         soon: Callable[[Callable[[], None]], None] | None = None,
     ) -> None:
         self._write, self._sample, self._epoch, self._soon = write, sample, epoch, soon
-        self._waiting = 0  # lines that are yet to be written
-        self._parts: list[bytes] = []  # of them, behind which comes what is on the page
+        self._waiting: list[Finished] = []  # calls whose lines are yet to be made
         self._since = 0.0  # what the monotonic clock lacks of the seconds since 1970, for them
         self._is_json: Final = form == "json"
         self._begins: Final = _json_time if form == "json" else _common_time
@@ -99,28 +102,36 @@ class AccessLog:
         self._callers: dict[tuple[str | None, str | None, str | None], bytes] = {}
 
     def hear(self, finished: Finished) -> None:
-        """Write what became of a call, if it is to be told of."""
+        """Note what became of a call, if it is to be told of."""
         if self._sample < 1.0 and finished.complete and finished.status < 400 and random() >= self._sample:  # noqa: S311
             return
-        if self._waiting == 0:
-            self._since = self._epoch()
-        line = self._json(finished) if self._is_json else self._combined(finished)
-        if line is not None:
-            if self._page is not None:
-                self._parts.append(self._page.taken())
-            self._parts.append(line)
-        self._waiting += 1
-        if self._soon is None or self._waiting >= _TOGETHER:
+        waiting = self._waiting
+        waiting.append(finished)
+        if self._soon is None or len(waiting) >= _TOGETHER:
             self._write_waiting()
-        elif self._waiting == 1:
+        elif len(waiting) == 1:
             self._soon(self._write_waiting)
 
     def _write_waiting(self) -> None:
-        if self._waiting:
-            if self._page is not None:
-                self._parts.append(self._page.taken())
-            parts, self._parts, self._waiting = self._parts, [], 0
-            self._write(b"".join(parts))
+        """Make the lines of the calls that wait for theirs, and have them written."""
+        waiting, self._waiting = self._waiting, []
+        if not waiting:
+            return
+        self._since = self._epoch()
+        parts: list[bytes] = []
+        for finished in waiting:
+            try:
+                line = self._json(finished) if self._is_json else self._combined(finished)
+            except Exception:  # noqa: BLE001  # of one call, for which the others do not go without theirs
+                _log.exception("a call has no line", request_id=finished.request_id.decode())
+                continue
+            if line is not None:
+                if self._page is not None:
+                    parts.append(self._page.taken())
+                parts.append(line)
+        if self._page is not None:
+            parts.append(self._page.taken())
+        self._write(b"".join(parts))
 
     # -- JSON -------------------------------------------------------------------------------------------------------
 

@@ -265,6 +265,16 @@ def test_lines_that_are_put_together_are_those_of_each_call_by_its_own_time(form
     assert b"".join(together) == b"".join(alone)
 
 
+def test_call_that_no_line_can_be_made_of_takes_none_from_others(capsys: pytest.CaptureFixture[str]) -> None:
+    lines, acts = list[bytes](), list[Callable[[], None]]()
+    log = AccessLog(lines.append, "json", soon=acts.append)
+    for moment in (1.0, float("nan"), 2.0):
+        log.hear(ended(moment=moment))
+    acts[0]()
+    assert lines[0].count(b"\n") == 2
+    assert "a call has no line" in capsys.readouterr().err
+
+
 def test_time_is_that_of_the_systems_clock_when_the_call_had_ended() -> None:
     lines, acts = list[bytes](), list[Callable[[], None]]()
     log = AccessLog(lines.append, "json", soon=acts.append)
