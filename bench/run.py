@@ -1,7 +1,8 @@
 """Run every proxy beside the others, load by load, and print how they compare.
 
 Each round takes every load in turn, and every proxy under it, beginning with another one each round (A B C, B C A, …),
-so that what the machine does meanwhile falls on all alike. Ratios are taken within a round.
+so that what the machine does meanwhile falls on all alike. Ratios are taken within a round. Where a process lies in
+memory is chance, and is worth up to three in a hundred for as long as it runs: so all are started anew some times.
 """
 
 import argparse
@@ -67,17 +68,20 @@ def main() -> int:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.run", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="one short round, for a first look")
-    parser.add_argument("--rounds", type=int, help="default: 5, or 1")
+    parser.add_argument("--starts", type=int, help="how often all are started anew; default: 2, or 1")
+    parser.add_argument("--rounds", type=int, help="after each start; default: 3, or 1")
     parser.add_argument("--seconds", type=float, help="of each measure; default: 1.5, or 0.25")
     parser.add_argument("--peers", help=f"default: {','.join(peer.name for peer in PEERS)}")
-    parser.add_argument("--loads", default=",".join(load.name for load in LOADS), help="default: %(default)s")
-    parser.add_argument("--write", action="store_true", help="put the figures into RESULTS.md")
+    parser.add_argument("--loads", help=f"default: {','.join(load.name for load in LOADS)}")
+    parser.add_argument("--write", action="store_true", help="put the figures into RESULTS.md, if they are of all")
     given = parser.parse_args()
-    given.rounds = given.rounds or (1 if given.quick else 5)
+    given.starts = given.starts or (1 if given.quick else 2)
+    given.rounds = given.rounds or (1 if given.quick else 3)
     given.seconds = given.seconds or (0.25 if given.quick else 1.5)
+    given.write = given.write and not (given.peers or given.loads)
     usual = {peer.name for peer in PEERS} - (_NOT_QUICK if given.quick else set())
     given.peers = {BASELINE, *given.peers.split(",")} if given.peers else usual
-    given.loads = set(given.loads.split(","))
+    given.loads = set(given.loads.split(",")) if given.loads else {load.name for load in LOADS}
     unknown = (given.peers - {peer.name for peer in PEERS}) | (given.loads - {load.name for load in LOADS})
     if unknown:
         parser.error(f"unknown: {', '.join(sorted(unknown))}")
@@ -86,27 +90,38 @@ def _arguments() -> argparse.Namespace:
 
 def _run(given: argparse.Namespace, control: str) -> str:
     count, idle = (_QUICK_TOKENS, _QUICK_IDLE) if given.quick else (_TOKENS, IDLE)
-    with open_site(count) as site, ExitStack() as stack:
-        contenders, skipped = [], []
-        for peer in (peer for peer in PEERS if peer.name in given.peers):
-            try:
-                contender = started(peer, site, count)
-            except CannotStart as exc:
-                skipped.append(f"{peer.title}: left out: {exc}")
-                print(f"bench: {skipped[-1]}", file=sys.stderr)
-                continue
-            stack.callback(contender.running.stop)
-            contenders.append(contender)
-        if not contenders or contenders[0].peer.name != BASELINE:
-            raise CannotStart("without the bare nginx there is nothing to compare with")
-        results = Results(contenders, {c.peer.name: machine.resident(c.running.tree) for c in contenders})
-        loads = [load for load in LOADS if load.name in given.loads]
-        for load in loads:
-            _prepare(load, contenders)
-        for number in range(given.rounds):
-            for load in loads if number == 0 else (load for load in loads if load.kind != "idle"):
-                _measure_all(load, number, contenders, site, results, given.seconds, idle)
-        return "\n\n".join([_circumstances(given, contenders, skipped, count, idle, control), report.figures(results)])
+    loads = [load for load in LOADS if load.name in given.loads]
+    results, skipped = Results([], {}), list[str]()
+    for start in range(given.starts):
+        with open_site(count) as site, ExitStack() as stack:
+            results.contenders, skipped = _started(given.peers, site, count, stack)
+            if start == 0:
+                results.at_rest = {c.peer.name: machine.resident(c.running.tree) for c in results.contenders}
+            for load in loads:
+                _prepare(load, results.contenders)
+            for number in range(start * given.rounds, (start + 1) * given.rounds):
+                for load in loads if number == 0 else (load for load in loads if load.kind != "idle"):
+                    _measure_all(load, number, site, results, given.seconds, idle)
+    return "\n\n".join(
+        [_circumstances(given, results.contenders, skipped, count, idle, control), report.figures(results)]
+    )
+
+
+def _started(names: set[str], site: Site, count: int, stack: ExitStack) -> tuple[list[Contender], list[str]]:
+    """Who runs now, until the stack ends, and why others do not."""
+    contenders, skipped = list[Contender](), list[str]()
+    for peer in (peer for peer in PEERS if peer.name in names):
+        try:
+            contender = started(peer, site, count)
+        except CannotStart as exc:
+            skipped.append(f"{peer.title}: left out: {exc}")
+            print(f"bench: {skipped[-1]}", file=sys.stderr)
+            continue
+        stack.callback(contender.running.stop)
+        contenders.append(contender)
+    if not contenders or contenders[0].peer.name != BASELINE:
+        raise CannotStart("without the bare nginx there is nothing to compare with")
+    return contenders, skipped
 
 
 def _prepare(load: Load, contenders: list[Contender]) -> None:
@@ -116,10 +131,8 @@ def _prepare(load: Load, contenders: list[Contender]) -> None:
                 prepare(load, contender)
 
 
-def _measure_all(
-    load: Load, number: int, contenders: list[Contender], site: Site, results: Results, seconds: float, idle: int
-) -> None:
-    fit = [contender for contender in contenders if load.fits(contender)]
+def _measure_all(load: Load, number: int, site: Site, results: Results, seconds: float, idle: int) -> None:
+    fit = [contender for contender in results.contenders if load.fits(contender)]
     first = number % len(fit)
     for contender in fit[first:] + fit[:first]:
         results.add(load, contender, measure(load, contender, site, seconds, idle))
@@ -140,9 +153,10 @@ def _circumstances(
 ) -> str:
     command = "make bench" + (" QUICK=1" if given.quick else "")
     wrk = machine.output("wrk", "--version").splitlines()[0].partition(" Copyright")[0]
-    when, rounds = datetime.now(UTC), f"{given.rounds} round{'' if given.rounds == 1 else 's'}"
+    when = datetime.now(UTC)
+    rounds = f"{_so_many(given.starts, 'start')} with {_so_many(given.rounds, 'round')} of {given.seconds} s"
     lines = [
-        f"{when:%Y-%m-%d %H:%M} UTC, `{command}`, {rounds} of {given.seconds} s for each load and proxy",
+        f"{when:%Y-%m-%d %H:%M} UTC, `{command}`, {rounds} for each load and proxy",
         f"{machine.description()}, load average at the end {os.getloadavg()[0]:.1f}",
         f"the proxy on core {PROXY_CORE}; {wrk}, our own client and the upstream on core {LOAD_CORE}",
         f"{CONNECTIONS} connections ({WAITING} for MAC, 8 for 1 MiB, 2 for 64 MiB), {idle:,} idle connections",
@@ -152,6 +166,10 @@ def _circumstances(
         *skipped,
     ]
     return "\n".join(f"- {line}" for line in lines) + f"\n\n{_CAUTION}"
+
+
+def _so_many(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 if __name__ == "__main__":
