@@ -25,7 +25,7 @@ help:
 	@echo "make fuzz       a million hostile inputs for all that reads off the wire (4 to 10 minutes); make fuzz COUNT=50000"
 	@echo "make engine     a copy with the engine compiled in build/engine, which the bench uses"
 	@echo "make test-engine  the engine's tests on that (5 minutes); make test-long has them too"
-	@echo "make bench      beside other proxies, 16 minutes; make bench QUICK=1 in one"
+	@echo "make bench      beside other proxies, 20 minutes; make bench QUICK=1 in one"
 	@echo "make bench-flow  the whole code flow beside other authorization servers, in three minutes"
 	@echo "make clean      remove $(VENV) and what the tools left"
 

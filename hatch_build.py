@@ -93,7 +93,9 @@ def _find_compiler() -> None:
 
 def _run(compiler: str, *given: str, folder: Path) -> None:
     """Run a module that compiles what it is given, in a folder. Raises CannotCompile."""
-    command = [sys.executable, "-m", compiler, *given]
+    # Its own distutils have left Python with 3.12; setuptools, once imported, has them in their place.
+    run = f"import runpy, setuptools; runpy.run_module({compiler!r}, run_name='__main__', alter_sys=True)"
+    command = [sys.executable, "-c", run, *given]
     # Nobody puts another function in the place of one of the library's, so that they may call each other directly. A
     # scan looks at many bytes in one step with -O3 alone, for which the Python of a distribution does not ask.
     flags = f"{os.environ.get('CFLAGS', get_config_var('CFLAGS'))} -O3 -fvisibility=hidden -fno-semantic-interposition"

@@ -50,11 +50,12 @@ _PROVING: Final = 22_000_000  # of cryptography, which the first token of anothe
 
 @dataclass(slots=True)
 class Results:
-    """All measures of a run, by load and peer, one for each round."""
+    """All measures of a run, by load and peer, one for each round; of so many rounds is each start."""
 
     contenders: list[Contender]
     at_rest: dict[str, Memory]
     outcomes: dict[tuple[str, str], list[Outcome]] = field(default_factory=dict)
+    rounds: int = 1
 
     def add(self, load: Load, contender: Contender, outcome: Outcome) -> None:
         self.outcomes.setdefault((load.name, contender.peer.name), []).append(outcome)
@@ -223,7 +224,9 @@ def _memory_goals(results: Results) -> list[list[str]]:
     peaks = [outcome.peak.worker for load in LOADS for outcome in results.good(load.name, _OURS)]
     if any(peaks):
         tokens = max((len(each.tokens.values) for each in results.contenders if each.peer.name == _OURS), default=0)
-        tokens += sum(outcome.requests for outcome in results.good("cold", _OURS))  # each of which brought another
+        cold = [0 if outcome.fault else outcome.requests for outcome in results.of("cold", _OURS)]
+        starts = [cold[first : first + results.rounds] for first in range(0, len(cold), results.rounds)]
+        tokens += max(map(sum, starts), default=0)  # each of these requests brought another
         connections = max((outcome.requests for outcome in results.good("idle", _OURS)), default=0)
         proving = _PROVING if results.good("lifelike-foreign", _OURS) else 0
         limit = (_WORKER + tokens * _PER_TOKEN + connections * _PER_CONNECTION + proving) / 1e6

@@ -2,7 +2,7 @@
 
 Each round takes every load in turn, and every proxy under it, beginning with another one each round (A B C, B C A, …),
 so that what the machine does meanwhile falls on all alike. Ratios are taken within a round. Where a process lies in
-memory is chance, and is worth up to three in a hundred for as long as it runs: so all are started anew some times.
+memory is chance, and is worth some hundredths for as long as it runs: so all are started anew some times.
 """
 
 import argparse
@@ -78,7 +78,9 @@ def _arguments() -> argparse.Namespace:
     given.starts = given.starts or (1 if given.quick else 2)
     given.rounds = given.rounds or (1 if given.quick else 3)
     given.seconds = given.seconds or (0.25 if given.quick else 1.5)
-    given.write = given.write and not (given.peers or given.loads)
+    if given.write and (given.peers or given.loads or given.quick):
+        print("bench: figures of a part, and quick ones, are printed and not written", file=sys.stderr)
+        given.write = False
     usual = {peer.name for peer in PEERS} - (_NOT_QUICK if given.quick else set())
     given.peers = {BASELINE, *given.peers.split(",")} if given.peers else usual
     given.loads = set(given.loads.split(",")) if given.loads else {load.name for load in LOADS}
@@ -91,37 +93,52 @@ def _arguments() -> argparse.Namespace:
 def _run(given: argparse.Namespace, control: str) -> str:
     count, idle = (_QUICK_TOKENS, _QUICK_IDLE) if given.quick else (_TOKENS, IDLE)
     loads = [load for load in LOADS if load.name in given.loads]
-    results, skipped = Results([], {}), list[str]()
+    results, names, skipped = Results([], {}, rounds=given.rounds), given.peers, list[str]()
     for start in range(given.starts):
-        with open_site(count) as site, ExitStack() as stack:
-            results.contenders, skipped = _started(given.peers, site, count, stack)
+        try:
+            with open_site(count) as site, ExitStack() as stack:
+                contenders, missing = _started(names, site, count, stack)
+                if start == 0:
+                    names, skipped = {contender.peer.name for contender in contenders}, missing
+                    results.at_rest = {c.peer.name: machine.resident(c.running.tree) for c in contenders}
+                elif missing:  # rounds are of all, or of nobody
+                    raise CannotStart(missing[0])
+                results.contenders = contenders
+                _measure_start(start, loads, site, results, given.seconds, idle)
+        except CannotStart as exc:
             if start == 0:
-                results.at_rest = {c.peer.name: machine.resident(c.running.tree) for c in results.contenders}
-            for load in loads:
-                _prepare(load, results.contenders)
-            for number in range(start * given.rounds, (start + 1) * given.rounds):
-                for load in loads if number == 0 else (load for load in loads if load.kind != "idle"):
-                    _measure_all(load, number, site, results, given.seconds, idle)
-    return "\n\n".join(
-        [_circumstances(given, results.contenders, skipped, count, idle, control), report.figures(results)]
-    )
+                raise
+            skipped.append(f"all that was to come after {_so_many(start, 'start')}: left out: {exc}")
+            print(f"bench: {skipped[-1]}", file=sys.stderr)
+            break
+    said = _circumstances(given, results.contenders, skipped, count, idle, control)
+    return f"{said}\n\n{report.figures(results)}"
 
 
 def _started(names: set[str], site: Site, count: int, stack: ExitStack) -> tuple[list[Contender], list[str]]:
     """Who runs now, until the stack ends, and why others do not."""
-    contenders, skipped = list[Contender](), list[str]()
+    contenders, missing = list[Contender](), list[str]()
     for peer in (peer for peer in PEERS if peer.name in names):
         try:
             contender = started(peer, site, count)
         except CannotStart as exc:
-            skipped.append(f"{peer.title}: left out: {exc}")
-            print(f"bench: {skipped[-1]}", file=sys.stderr)
+            missing.append(f"{peer.title}: left out: {exc}")
+            print(f"bench: {missing[-1]}", file=sys.stderr)
             continue
         stack.callback(contender.running.stop)
         contenders.append(contender)
     if not contenders or contenders[0].peer.name != BASELINE:
         raise CannotStart("without the bare nginx there is nothing to compare with")
-    return contenders, skipped
+    return contenders, missing
+
+
+def _measure_start(start: int, loads: list[Load], site: Site, results: Results, seconds: float, idle: int) -> None:
+    """All rounds with those that run now."""
+    for load in loads:
+        _prepare(load, results.contenders)
+    for number in range(start * results.rounds, (start + 1) * results.rounds):
+        for load in loads if number == 0 else (load for load in loads if load.kind != "idle"):
+            _measure_all(load, number, site, results, seconds, idle)
 
 
 def _prepare(load: Load, contenders: list[Contender]) -> None:

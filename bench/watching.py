@@ -31,7 +31,7 @@ from gateway.proxy.access_log import AccessLog
 from gateway.proxy.dispatch import Destination
 
 _CALLS: Final = 400
-_TURNS: Final = 8  # of all of them, in a row: as many lines as are written in one step
+_TURNS: Final = 8  # of all of them, in a row: about as many lines as are written in one step
 _PLAIN: Final = "as it is"
 
 
@@ -106,7 +106,9 @@ async def _measured(rounds: int) -> dict[str, list[tuple[float, float]]]:
             found.setdefault("counted once more", []).append((plain, _cost(rig.counted_twice)))
             for form in ("json", "combined"):
                 plain = _cost(rig.calls)
-                with _logging(rig.proxy, Path(folder) / f"{form}-{number % 2}", form) as lines:
+                file = Path(folder) / f"{form}-{number % 2}"
+                file.unlink(missing_ok=True)
+                with _logging(rig.proxy, file, form) as lines:
                     rig.calls()  # what it remembers of texts is known
                     _cost(_nothing, lines)
                     found.setdefault(f"access log to a file, {form}", []).append((plain, _cost(rig.calls, lines)))

@@ -15,6 +15,7 @@ import contextlib
 import os
 import socket
 import stat
+import sys
 import threading
 import time
 from _thread import start_new_thread
@@ -91,11 +92,13 @@ class Lines:
 
     def flush(self) -> None:
         """Have written what waits, by the thread."""
-        while self._before:
-            self._before.pop()()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        try:
+            while self._before:
+                self._before.pop()()
+        finally:  # so that what comes next is written in any case
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
         batch, self._waiting, self._room = self._waiting, [], _BATCH
         if self._given - self._done > _BACKLOG:
             self._lose(_lines_in(batch), "what is before them is not written yet")
@@ -121,8 +124,8 @@ class Lines:
             if not self._is_writing:
                 try:  # threading.Thread would wait until it runs, which takes as long as many lines
                     start_new_thread(self._write_all, ())
-                except RuntimeError as exc:
-                    cause = str(exc)
+                except (RuntimeError, MemoryError) as exc:
+                    cause = str(exc) or type(exc).__name__
                 else:
                     self._is_writing = True
             if self._is_writing:
@@ -135,6 +138,7 @@ class Lines:
     # -- in the thread --------------------------------------------------------------------------------------------
 
     def _write_all(self) -> None:
+        sys.settrace(threading.gettrace())  # as threading.Thread does, for who looks what runs
         while True:
             with self._changed:
                 if not self._batches:
@@ -152,8 +156,8 @@ class Lines:
                 self._target.reopen()
             elif (written := self._target.write(batch)) < _size_of(batch):
                 lost, cause = b"".join(batch).count(b"\n", written), "no space"
-        except OSError as exc:
-            lost, cause = _lines_in(batch or []), exc.strerror or str(exc)
+        except Exception as exc:  # noqa: BLE001  # whatever it is, the next batch is tried
+            lost, cause = _lines_in(batch or []), (isinstance(exc, OSError) and exc.strerror) or repr(exc)
         if cause:
             with contextlib.suppress(RuntimeError):  # the loop has ended
                 self._loop.call_soon_threadsafe(self._lose, lost, cause)

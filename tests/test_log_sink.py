@@ -167,11 +167,15 @@ async def test_a_thread_is_there_only_while_something_is_written(tmp_path: Path,
     lines = opened(Stderr(writer))
     before = threads()
     lines.add(b"x" * 100_000 + b"\n")
-    await until(lambda: threads() == before + 1)
+    await until(lambda: threads() > before)
+    os.set_blocking(reader, False)
     received = 0
     while received < 100_001:
-        received += len(os.read(reader, 1 << 16))
-    await until(lambda: threads() == before)
+        with contextlib.suppress(BlockingIOError):
+            received += len(os.read(reader, 1 << 16))
+        await asyncio.sleep(0)
+    os.set_blocking(reader, True)
+    await until(lambda: threads() <= before)
     lines.add(b"another\n")
     assert await asyncio.to_thread(os.read, reader, 99) == b"another\n"
     os.close(reader)
@@ -198,6 +202,39 @@ async def test_lines_that_no_thread_can_be_had_for_are_lost_and_told_and_later_o
     lines.reopen()
     await asyncio.to_thread(lines.close)
     assert path.read_bytes() == b"one\n"
+
+
+async def test_fault_of_what_adds_lines_or_takes_them_stops_none_that_follow(
+    opened: Opened, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Odd:
+        """Takes no line the first time."""
+
+        taken: list[bytes] | None = None
+
+        def write(self, batch: list[bytes]) -> int:
+            if self.taken is None:
+                self.taken = []
+                raise ValueError("odd")
+            self.taken += batch
+            return sum(map(len, batch))
+
+        def reopen(self) -> None:
+            pass
+
+    def fail() -> None:
+        raise RuntimeError("it adds nothing")
+
+    odd = Odd()
+    lines = opened(odd)
+    asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+    lines.soon(fail)
+    lines.add(b"lost\n")
+    await until(lambda: lines._timer is None)
+    lines.add(b"lost too\n")
+    await until(lambda: "ValueError('odd')" in capsys.readouterr().err)
+    lines.add(b"third\n")
+    await until(lambda: odd.taken == [b"third\n"])
 
 
 async def test_pipe_that_is_read_gets_whole_lines_and_each_of_them(tmp_path: Path, opened: Opened) -> None:

@@ -62,13 +62,13 @@ async def serving(start: Start, listener: socket.socket) -> AsyncIterator[Servic
             assertions=assertions,
             begin_trace=None if traces is None else traces.begin,
         )
-        stack.callback(proxy.close)
-        if config.log.access != "off" and lines is not None:
-            log = AccessLog(lines.add, config.log.access, config.log.sample, soon=lines.soon)
-            proxy.listen(log.hear)
         if traces is not None:
             stack.callback(traces.close)
             proxy.listen(traces.hear)
+        if config.log.access != "off" and lines is not None:
+            log = AccessLog(lines.add, config.log.access, config.log.sample, soon=lines.soon)
+            proxy.listen(log.hear)
+        stack.push_async_callback(proxy.end)
         shown = Certificates(start.settings.certificates) if start.settings.certificates else None
         server = await _server(proxy, listener, shown, introduced=config.server.proxy_protocol)
 

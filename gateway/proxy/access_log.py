@@ -19,6 +19,7 @@ from collections.abc import Callable
 from random import random
 from typing import Final, Literal, TypeVar
 
+from gateway.figures import LOG_LINES_LOST
 from gateway.http1 import RequestHead
 from gateway.http1.grammar import ALPHANUMERIC, table
 from gateway.http1.scan import COMPILED
@@ -40,7 +41,8 @@ _LONGEST_METHOD: Final = 40
 _LONGEST_LINE: Final = 4096
 _SHORT_NAME: Final = 64  # characters of who called, where a line would be too long
 _KEPT: Final = 2048  # fragments of a kind
-_TOGETHER: Final = 64  # lines
+_TOGETHER: Final = 16  # lines: of heads that ask for care they take some milliseconds
+_LARGE: Final = 4096  # bytes of a head that is not kept until there are so many
 _GONE: Final = "the client left"
 _QUERY_OR_FRAGMENT: Final = re.compile(r"[?#]")
 _UNQUOTABLE: Final = re.compile(r"[^!#-\[\]-~]")
@@ -74,7 +76,7 @@ class AccessLog:
     """Makes lines and gives them to `write`; of what passed, the share `sample`, and of what failed, all.
 
     Several together, where there is `soon`, which calls what it is given in some moments; each at once without. Until
-    then what is told of a call is kept, with its head.
+    then what is told of a call is kept, with its head unless that is large.
     """
 
     def __init__(
@@ -105,9 +107,10 @@ class AccessLog:
         """Note what became of a call, if it is to be told of."""
         if self._sample < 1.0 and finished.complete and finished.status < 400 and random() >= self._sample:  # noqa: S311
             return
-        waiting = self._waiting
+        waiting, head = self._waiting, finished.head
         waiting.append(finished)
-        if self._soon is None or len(waiting) >= _TOGETHER:
+        is_large = head is not None and len(head.target) + head.fields.end > _LARGE
+        if is_large or self._soon is None or len(waiting) >= _TOGETHER:
             self._write_waiting()
         elif len(waiting) == 1:
             self._soon(self._write_waiting)
@@ -123,6 +126,7 @@ class AccessLog:
             try:
                 line = self._json(finished) if self._is_json else self._combined(finished)
             except Exception:  # noqa: BLE001  # of one call, for which the others do not go without theirs
+                LOG_LINES_LOST.add(1.0)
                 _log.exception("a call has no line", request_id=finished.request_id.decode())
                 continue
             if line is not None:
@@ -131,7 +135,8 @@ class AccessLog:
                 parts.append(line)
         if self._page is not None:
             parts.append(self._page.taken())
-        self._write(b"".join(parts))
+        if lines := b"".join(parts):
+            self._write(lines)
 
     # -- JSON -------------------------------------------------------------------------------------------------------
 

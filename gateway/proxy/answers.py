@@ -25,6 +25,11 @@ DRAINED: Final = Refused(
     "The gateway is being replaced; connect again.",
     "another worker has taken over, and the time of the route's drain was over",
 )
+ENDED: Final = Refused(
+    "drained",
+    "The gateway has ended.",
+    "the gateway ended, or was replaced, before the call did: its time to drain was over",
+)
 
 
 def wrong_handshake(head: RequestHead) -> Refused | None:

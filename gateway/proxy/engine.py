@@ -65,6 +65,7 @@ class Engine:
         self.upstreams = Upstreams(limits, self.dispatcher.terms_of, self.received, self.outbox, out)
         self.draining = False  # connections end with their answers
         self.successors: Handover | None = None  # or go to those, between two requests
+        self.ended = False  # what is open still is broken off
         self.drain_began = inf
         self.drain_ends = inf
         self.now = get_running_loop().time

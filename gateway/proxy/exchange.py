@@ -36,6 +36,7 @@ from gateway.proxy import pump
 from gateway.proxy.answers import (
     BODY_LATE,
     DRAINED,
+    ENDED,
     last_chunk,
     lines_of,
     out_of_reach,
@@ -792,10 +793,11 @@ class Exchange:
             self._client.exchange_over(self)
 
     def cancel(self) -> None:
-        """The client is gone: so is every trace of the exchange upwards."""
+        """The client is gone, or we go: so is every trace of the exchange upwards."""
         if self.phase is not Phase.OVER:
-            relay = self._relay
-            self._finish(0 if relay is None or relay.response is None else relay.response.status, complete=False)
+            relay, refused = self._relay, ENDED if self._engine.ended else None
+            status = 0 if relay is None or relay.response is None else relay.response.status
+            self._finish(status, refused, complete=False)
 
     def _finish(
         self,

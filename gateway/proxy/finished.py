@@ -122,7 +122,7 @@ class Finished:
         )
 
     def without_head(self) -> "Finished":
-        """The same, for what keeps it: the head may be large, and holds secrets."""
+        """The same, for what keeps it long: the head may be large, and holds secrets."""
         return Finished(
             self.request_id,
             None,

@@ -159,8 +159,17 @@ class Proxy(Engine):
             **memory._asdict(),
         }
 
+    async def end(self) -> None:
+        """Break off whatever is still open, and wait until who listens was told of it, for some moments at most."""
+        self._drained.clear()
+        self.close()
+        if self.fronts:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._drained.wait(), _FAREWELL)
+
     def close(self) -> None:
         """Break off whatever is still open."""
+        self.ended = True
         self._ticking.cancel()
         for front in list(self.fronts):
             front.abort()

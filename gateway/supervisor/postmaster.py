@@ -21,6 +21,8 @@ from pathlib import Path
 _PR_SET_PDEATHSIG = 1
 _UNREACHABLE = 3
 _PATIENCE = 60.0
+_AGAIN = 0.2
+_TAKEN = 2.0
 
 
 def _become(user: str, uid: int, gid: int) -> None:
@@ -46,10 +48,11 @@ def launch(parent: int, death_signal: int, user: str, uid: int, gid: int, argv: 
 
 
 def keep(owner_lock: str, users_lock: str, log: str, user: str, uid: int, gid: int, argv: list[str]) -> None:
-    """Own a Postgres until the last holder of the users' lock has gone."""
+    """Own a Postgres until the last holder of the users' lock has gone; nothing where another process owns one."""
     owner = os.open(owner_lock, os.O_RDWR)
     users = os.open(users_lock, os.O_RDWR)
-    fcntl.flock(owner, fcntl.LOCK_EX)
+    if not _is_taken(owner):  # as by the keeper of a command that was killed when it had just started it
+        return
     if os.fork():  # the command need not wait for us; the lock goes on with the child
         os._exit(0)
     os.setsid()
@@ -65,17 +68,33 @@ def keep(owner_lock: str, users_lock: str, log: str, user: str, uid: int, gid: i
 
     def stop() -> None:
         for how in (signal.SIGINT, signal.SIGQUIT):  # fast, then immediate shutdown
-            postgres.send_signal(how)
-            time.sleep(_PATIENCE)
+            patient_until = time.monotonic() + _PATIENCE
+            while time.monotonic() < patient_until:
+                postgres.send_signal(how)  # again, since one that has just been started hears nothing yet
+                time.sleep(_AGAIN)
 
     def stop_when_unused() -> None:
         fcntl.flock(users, fcntl.LOCK_EX)
         stop()
 
-    signal.signal(signal.SIGTERM, lambda *_: postgres.send_signal(signal.SIGINT))
+    signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=stop, daemon=True).start())
     threading.Thread(target=stop_when_unused, daemon=True).start()
     code = postgres.wait()
     os._exit(0 if code == 0 else 1)  # the watching thread waits for ever
+
+
+def _is_taken(lock: int) -> bool:
+    """Whether a lock was to be had; whoever only looks whether it is free has it for no more than a moment."""
+    patient_until = time.monotonic() + _TAKEN
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > patient_until:
+                return False
+            time.sleep(0.01)
+        else:
+            return True
 
 
 def print_unreachable(user: str, uid: int, gid: int, paths: list[str]) -> None:

@@ -71,6 +71,14 @@ def test_what_a_route_uses_besides_is_held_against_the_same_peers_own_call_witho
     assert results.beside("lifelike-two", "lifelike", "gateway") == pytest.approx([0.8, 1.0])
 
 
+def test_memory_is_held_against_the_tokens_that_one_start_brought() -> None:
+    peak = Memory(total=120_000_000, worker=60_000_000)
+    results = Results([], {}, {("mac", "gateway"): [Outcome(requests=1, peak=peak)]}, rounds=2)
+    results.outcomes["cold", "gateway"] = [Outcome(requests=count) for count in (4000, 3000, 5000, 1000)]
+    row, *_ = report._memory_goals(results)
+    assert row[0].startswith("peak RSS of a worker with 7,000 tokens")
+
+
 @pytest.mark.parametrize(("largest", "said"), [(78, "met"), (79, "missed")])
 def test_memory_that_counts_is_the_largest_workers_with_its_connections(largest: int, said: str) -> None:
     peaks = [Memory(total=120_000_000, worker=size * 1_000_000) for size in (41, largest, 45)]

@@ -208,6 +208,36 @@ async def test_an_owner_killed_at_any_moment_leaves_no_process_and_a_usable_data
     assert list(data_dir.glob(".postgres-*")) == []
 
 
+def prepared(folder: Path) -> Cluster:
+    found = Cluster(folder)
+    found.prepare()
+    return found
+
+
+def keep(cluster: Cluster) -> None:
+    """Start a keeper, as a command does that is killed in the next moment."""
+    locks = (cluster.data_dir / "postgres.owner.lock", cluster.data_dir / "postgres.users.lock")
+    command = programs.keeper(cluster.user, *locks, cluster.log, cluster.command(()))
+    subprocess.run(command, stdin=subprocess.DEVNULL, env=programs.ENVIRONMENT, cwd="/", check=True, timeout=PATIENCE)
+
+
+async def test_a_keeper_that_comes_second_leaves_the_server_to_the_first(made: Path) -> None:
+    cluster = prepared(made)
+    async with embedded.running(made) as dsn:
+        before = await fetch(dsn, "select pg_postmaster_start_time()")
+        await asyncio.to_thread(keep, cluster)
+        assert await fetch(dsn, "select pg_postmaster_start_time()") == before
+    await nothing_left(made)
+
+
+async def test_a_keeper_whose_command_is_gone_already_stops_what_it_has_just_started(made: Path) -> None:
+    async with asyncio.timeout(20):  # it hears what it is told while it starts, and not a minute later
+        await asyncio.to_thread(keep, prepared(made))
+        async with embedded.running(made) as dsn:
+            assert await fetch(dsn, "select 1") == 1
+    await nothing_left(made)
+
+
 async def test_what_was_committed_survives_the_owners_death(made: Path) -> None:
     for number in range(1, 4):
         async with started(made, "Server") as owner:

@@ -125,6 +125,25 @@ async def test_client_that_leaves_is_told(running: tuple[Rig, Kept]) -> None:
     assert (line["status"], line["cause"], line["route"]) == (None, "the client left", "open")
 
 
+async def test_call_that_still_goes_on_at_the_end_is_told_before_that(running: tuple[Rig, Kept]) -> None:
+    gateway, kept = running
+    asked = asyncio.Event()
+
+    async def silent(*_: object) -> None:
+        asked.set()
+        await asyncio.Event().wait()
+
+    gateway.upstream.handler = silent
+    connection = await gateway.connect()
+    await connection.send(GET % (b"/open", b""))
+    await asked.wait()
+    await gateway.proxy.end()
+    [line] = kept.lines
+    assert (line["status"], line["route"]) == (None, "open")
+    assert line["cause"].startswith("the gateway ended")
+    assert await connection.closed()
+
+
 async def test_no_byte_ends_a_line_or_leaves_its_quotes(running: tuple[Rig, Kept]) -> None:
     gateway, kept = running
     templates = (
@@ -263,6 +282,14 @@ def test_lines_that_are_put_together_are_those_of_each_call_by_its_own_time(form
         act()
     assert [text.count(b"\n") for text in together] == [_TOGETHER, _TOGETHER, 9]
     assert b"".join(together) == b"".join(alone)
+
+
+def test_large_heads_are_not_kept_for_their_lines() -> None:
+    lines, acts = list[bytes](), list[Callable[[], None]]()
+    log = AccessLog(lines.append, "json", soon=acts.append)
+    for target, agent in ((b"/small", b"x"), (b"/" + b"x" * 5000, b"x"), (b"/open", b"x" * 60_000)):
+        log.hear(ended(target, agent=agent))
+    assert [text.count(b"\n") for text in lines] == [2, 1]
 
 
 def test_call_that_no_line_can_be_made_of_takes_none_from_others(capsys: pytest.CaptureFixture[str]) -> None:
