@@ -66,7 +66,8 @@ hypothesis.settings.load_profile("gateway")
 def pytest_configure(config: pytest.Config) -> None:
     """The controller names the run's folder; its xdist workers inherit the name."""
     settle()
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)  # a test of slow clients alone has more than a shell's 1,024
+    # A shell gives an ordinary user 1,024 open files, and single tests take more.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # what is started a thousand times is compiled once
     if not hasattr(config, "workerinput"):

@@ -20,9 +20,9 @@ from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
 _UNREACHABLE = 3
-_PATIENCE = 60.0
+_PATIENCE = 60.0  # seconds, as the next two
 _AGAIN = 0.2
-_TAKEN = 2.0
+_MOMENT = 2.0
 
 
 def _become(user: str, uid: int, gid: int) -> None:
@@ -51,7 +51,7 @@ def keep(owner_lock: str, users_lock: str, log: str, user: str, uid: int, gid: i
     """Own a Postgres until the last holder of the users' lock has gone; nothing where another process owns one."""
     owner = os.open(owner_lock, os.O_RDWR)
     users = os.open(users_lock, os.O_RDWR)
-    if not _is_taken(owner):  # as by the keeper of a command that was killed when it had just started it
+    if not _take(owner):  # as by the keeper of a command that was killed when it had just started it
         return
     if os.fork():  # the command need not wait for us; the lock goes on with the child
         os._exit(0)
@@ -83,9 +83,9 @@ def keep(owner_lock: str, users_lock: str, log: str, user: str, uid: int, gid: i
     os._exit(0 if code == 0 else 1)  # the watching thread waits for ever
 
 
-def _is_taken(lock: int) -> bool:
-    """Whether a lock was to be had; whoever only looks whether it is free has it for no more than a moment."""
-    patient_until = time.monotonic() + _TAKEN
+def _take(lock: int) -> bool:
+    """Take a lock, unless somebody keeps it; whoever only looks whether it is free has it for no more than a moment."""
+    patient_until = time.monotonic() + _MOMENT
     while True:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

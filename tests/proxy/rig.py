@@ -144,8 +144,8 @@ class Rig:
         finally:
             connection.close()
 
-    async def left(self, data: bytes) -> bytes:
-        """The identifier of a request whose client leaves while the upstream is silent."""
+    async def waiting(self, data: bytes) -> "Connection":
+        """A connection whose request the upstream has, which is silent."""
         asked = asyncio.Event()
 
         async def silent(*_: object) -> None:
@@ -156,6 +156,11 @@ class Rig:
         connection = await self.connect()
         await connection.send(data)
         await asked.wait()
+        return connection
+
+    async def left(self, data: bytes) -> bytes:
+        """The identifier of a request whose client leaves while the upstream is silent."""
+        connection = await self.waiting(data)
         (front,) = self.proxy.fronts
         assert front.exchange is not None
         request_id = front.exchange.request_id

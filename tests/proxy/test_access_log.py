@@ -127,16 +127,7 @@ async def test_client_that_leaves_is_told(running: tuple[Rig, Kept]) -> None:
 
 async def test_call_that_still_goes_on_at_the_end_is_told_before_that(running: tuple[Rig, Kept]) -> None:
     gateway, kept = running
-    asked = asyncio.Event()
-
-    async def silent(*_: object) -> None:
-        asked.set()
-        await asyncio.Event().wait()
-
-    gateway.upstream.handler = silent
-    connection = await gateway.connect()
-    await connection.send(GET % (b"/open", b""))
-    await asked.wait()
+    connection = await gateway.waiting(GET % (b"/open", b""))
     await gateway.proxy.end()
     [line] = kept.lines
     assert (line["status"], line["route"]) == (None, "open")

@@ -4,10 +4,8 @@ import asyncio
 import base64
 import json
 import os
-import resource
 import signal
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -153,16 +151,6 @@ async def test_a_connection_is_given_with_what_has_come_of_its_next_request(ahea
         taker.close()
 
 
-@pytest.fixture
-def many_descriptors() -> Iterator[None]:
-    """All that the system allows: a shell gives a process of an ordinary user 1,024."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-
-
-@pytest.mark.usefixtures("many_descriptors")
 async def test_connections_that_nobody_takes_wait_and_end_with_the_queue() -> None:
     giver = Handover(*socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET))
     pairs = [socket.socketpair() for _ in range(1000)]
